@@ -1,0 +1,89 @@
+"""Errors that a user or the machine can put right, each with a stable code and an exit status.
+
+What happens to a task or a node is never one of these: that is a fact, and a state with a reason.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitStatus(IntEnum):
+    """The process exit statuses of `sflow-ctl`. They never change meaning."""
+
+    OK = 0
+    RUN_FAILED = 1
+    USAGE = 2
+    INFRASTRUCTURE = 3
+    OUR_BUG = 70
+    TIME_LIMIT = 124
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: a kebab-case code, a sentence, the place, and what to do."""
+
+    code: str
+    what: str
+    where: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"error[{self.code}]: {self.what}"]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.hint:
+            lines.append(f"  hint:  {self.hint}")
+        return "\n".join(lines)
+
+
+class FleetError(Exception):
+    """Something that must be changed before a run can go on. Carries every finding at once."""
+
+    exit_status: ClassVar[ExitStatus] = ExitStatus.INFRASTRUCTURE
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))
+
+    @classmethod
+    def of(cls, code: str, what: str, where: str | None = None, hint: str | None = None) -> "FleetError":
+        """An error with a single finding."""
+        return cls((Finding(code, what, where, hint),))
+
+
+class SpecError(FleetError):
+    """The workflow file, or an override of it, is wrong."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class PlanError(FleetError):
+    """The file is well formed and can never run: names, expressions, graph, nodes or GPUs."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class UsageError(FleetError):
+    """The command line asks for something that cannot be done."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class LaunchError(FleetError):
+    """The agents could not be started, or did not report in time."""
+
+
+class RunDirectoryError(FleetError):
+    """The run directory cannot be made, read or written."""
+
+
+class VersionMismatchError(FleetError):
+    """The two sides speak protocols of different major versions."""
+
+
+class MalformedMessageError(FleetError):
+    """Bytes from a peer are not a message of this protocol. Counted and dropped, never fatal."""

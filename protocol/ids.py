@@ -1,0 +1,31 @@
+"""Names for what the two sides talk about. Small tuples: they are dictionary keys on every hot path."""
+
+from typing import NamedTuple
+
+
+class AttemptId(NamedTuple):
+    """One try of one concrete task, counted from 1. Written `decode_3#2`."""
+
+    task: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.task}#{self.number}"
+
+
+class RankId(NamedTuple):
+    """One process of an attempt. Most attempts have rank 0 only; a gang has one per process."""
+
+    attempt: AttemptId
+    rank: int
+
+    def __str__(self) -> str:
+        return f"{self.attempt}" if self.rank == 0 else f"{self.attempt}.{self.rank}"
+
+
+def parse_attempt(text: str) -> AttemptId | None:
+    """The attempt written as `task#number`, or None when `text` is not one."""
+    task, separator, number = text.rpartition("#")
+    if not separator or not task or not number.isdecimal():
+        return None
+    return AttemptId(task, int(number))

@@ -1,0 +1,328 @@
+"""Every message of the fleet. Facts are in the past tense, orders in the imperative.
+
+All are immutable `msgspec` structs, tagged by `type`; unknown fields are ignored, so a minor version may
+add an optional one. A field never changes meaning, type or unit. Paths are relative to the run directory
+unless their name says otherwise. Durations are seconds; `*_ns` is wall time and only ever displayed.
+"""
+
+import msgspec
+
+from protocol.ids import AttemptId, RankId
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """Base of all messages. The tag is the class's name in snake case."""
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One GPU an agent may use. `index` counts within the agent's view."""
+
+    index: int
+    uuid: str
+    name: str = ""
+    memory_bytes: int = 0
+    simulated: bool = False
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has, as the agent on it sees it."""
+
+    host: str
+    cpus: int
+    """CPUs this agent may run on (its affinity), which can be fewer than the machine has."""
+    cpus_online: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+    python: str = ""
+
+
+class LiveRank(msgspec.Struct, frozen=True):
+    """A rank whose process an agent has: part of its whole truth at `Hello`."""
+
+    rank: RankId
+    pid: int
+    started_at_ns: int
+
+
+class LogPattern(msgspec.Struct, frozen=True, kw_only=True):
+    """Text to look for in a log: a literal, or a Python regular expression searched in each line."""
+
+    pattern: str
+    is_regex: bool = False
+    count: int = 1
+    """Matches needed, at least 1. A literal or expression may match several times in a line."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """A check an agent runs beside a rank. Exactly one of `tcp_port` and `log` is set."""
+
+    kind: str
+    """"readiness" or "failure"."""
+    tcp_port: int | None = None
+    tcp_host: str | None = None
+    """Where to connect; None watches this node's listening sockets for one of the task's own."""
+    log: LogPattern | None = None
+    log_task: str | None = None
+    """The concrete task whose log is watched, when it is not the task's own."""
+    delay_s: float = 0.0
+    interval_s: float = 5.0
+    timeout_s: float = 60.0
+    threshold: int = 1
+    """Consecutive true checks needed."""
+
+
+class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One process to start. The environment is added to the agent's own, without our secrets."""
+
+    rank: RankId
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str | None = None
+    """Absolute working directory; None is the agent's own, which is the controller's."""
+    log: str
+    """The rank's log, relative to the run directory. The agent makes missing parents."""
+    grace_s: float = 5.0
+    """Seconds between SIGTERM and SIGKILL for whatever this rank leaves behind."""
+    probes: tuple[Probe, ...] = ()
+    stream: bool = False
+    """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+
+
+# ---------------------------------------------------------------- to the agent
+
+
+class ToAgentMessage(Message, frozen=True, kw_only=True, tag=_snake):
+    """Base of what a controller sends."""
+
+
+class Welcome(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller accepted a `Hello`. Ends the handshake and starts the session named in it.
+
+    Carries the verdict on what the agent said it has: `kill` names ranks that must not live.
+    """
+
+    session: str
+    incarnation: int
+    kill: tuple[RankId, ...] = ()
+    heartbeat_s: float = 2.0
+    orphan_grace_s: float = 10.0
+
+
+class Refused(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller will never accept this agent. It ends its tasks and exits."""
+
+    code: str
+    reason: str
+
+
+class Spawn(ToAgentMessage, frozen=True, kw_only=True):
+    """Start these ranks. A rank already known to the agent, live or ended, is not started again."""
+
+    ranks: tuple[RankSpec, ...]
+
+
+class Stop(ToAgentMessage, frozen=True, kw_only=True):
+    """End everything this attempt started on the node: SIGTERM, `grace_s`, SIGKILL, verify.
+
+    Repeating it with a shorter grace shortens the wait; an unknown attempt is ignored.
+    """
+
+    attempt: AttemptId
+    grace_s: float
+
+
+class Watch(ToAgentMessage, frozen=True, kw_only=True):
+    """Send this log's bytes from `offset` on. Repeating it moves the stream to the new offset."""
+
+    log: str
+    offset: int
+
+
+class Unwatch(ToAgentMessage, frozen=True, kw_only=True):
+    """Nobody looks at this log any more; stop sending it, unless it must be sent anyway."""
+
+    log: str
+
+
+class Leave(ToAgentMessage, frozen=True, kw_only=True):
+    """The run is over: end what is left, flush, and exit. The last order an agent gets."""
+
+    grace_s: float = 0.0
+
+
+ToAgent = Welcome | Refused | Spawn | Stop | Watch | Unwatch | Leave
+
+# ---------------------------------------------------------------- from the agent
+
+
+class FromAgentMessage(Message, frozen=True, kw_only=True, tag=_snake):
+    """Base of what an agent sends."""
+
+
+class RankStarted(FromAgentMessage, frozen=True, kw_only=True):
+    """The rank's process exists."""
+
+    rank: RankId
+    pid: int
+    started_at_ns: int
+
+
+class LaunchFailed(FromAgentMessage, frozen=True, kw_only=True):
+    """The rank's process could not be started; it never existed. `errno` is the system's number or 0."""
+
+    rank: RankId
+    errno: int
+    reason: str
+
+
+class RankExited(FromAgentMessage, frozen=True, kw_only=True):
+    """The rank's main process has been reaped. Exactly one of `exit_code` and `signal` is set.
+
+    `cleared` says that nothing it started is left either; otherwise a `RankCleared` follows.
+    """
+
+    rank: RankId
+    exit_code: int | None = None
+    signal: int | None = None
+    runtime_s: float = 0.0
+    log_bytes: int = 0
+    """Size of the rank's log at that moment."""
+    cleared: bool = True
+
+
+class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
+    """Everything the rank started is gone, but for `survivors` ("pid name"), which could not be ended."""
+
+    rank: RankId
+    ended: int = 0
+    """Processes it had left behind and the agent ended."""
+    survivors: tuple[str, ...] = ()
+
+
+class ProbeTriggered(FromAgentMessage, frozen=True, kw_only=True):
+    """A probe saw its condition as often in a row as its threshold asks. Sent once per attempt and kind."""
+
+    attempt: AttemptId
+    kind: str
+    detail: str
+    """What was seen: "port 6379 listening", or the matched line, cut to 500 characters."""
+
+
+class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
+    """Facts about the node that take too long to collect before the first task may start."""
+
+    addresses: tuple[tuple[str, str], ...] = ()
+    """(interface, address) pairs, IPv4 and IPv6."""
+
+
+class Notice(FromAgentMessage, frozen=True, kw_only=True):
+    """Something a person should read: `level` is "warning" or "error"."""
+
+    level: str
+    text: str
+
+
+class Hello(FromAgentMessage, frozen=True, kw_only=True):
+    """Who this agent is and all it has. Repeated until answered; starts a new session each time."""
+
+    version: tuple[int, int]
+    install_path: str
+    session: str
+    """Unique per handshake. Packets of any other session are counted and dropped."""
+    node: int
+    """The node's index in the run, from Slurm's node id or the local launcher."""
+    agent_incarnation: int
+    """Wall-clock start of the agent process in ns: the newest one for a node wins."""
+    controller_incarnation: int
+    """The highest controller incarnation this agent has obeyed; 0 for none."""
+    pid: int
+    inventory: Inventory
+    shares_run_directory: bool
+    live: tuple[LiveRank, ...] = ()
+    exited: tuple[RankExited, ...] = ()
+    """Ends that no controller has acknowledged yet."""
+
+
+class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent has nothing left and exits now."""
+
+    survivors: tuple[str, ...] = ()
+
+
+FromAgent = (
+    RankStarted | LaunchFailed | RankExited | RankCleared | ProbeTriggered | NodeDescribed | Notice | Hello | Goodbye
+)
+
+# ---------------------------------------------------------------- packets of the control socket
+
+
+class ToAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What crosses the control socket towards an agent. See `protocol.channel` for `seq` and `ack`."""
+
+    session: str
+    incarnation: int
+    seq: int = 0
+    ack: int = 0
+    messages: tuple[ToAgent, ...] = ()
+
+
+class FromAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What crosses the control socket from an agent. `seq` 0 is not numbered: a `Hello`, or a heartbeat."""
+
+    session: str
+    seq: int = 0
+    ack: int = 0
+    messages: tuple[FromAgent, ...] = ()
+
+
+# ---------------------------------------------------------------- the log socket: [header, body]
+
+
+class LogChunk(Message, frozen=True, kw_only=True, tag="log_chunk"):
+    """Bytes of a log at `offset`; they travel as the frame after this header, at most 256 KiB."""
+
+    log: str
+    offset: int
+    is_spool: bool = False
+    """The controller must append them to its own file: the run directory is not shared."""
+    is_end: bool = False
+    """The rank has ended and its log stops here. The body may be empty."""
+
+
+class LogAck(Message, frozen=True, kw_only=True, tag="log_ack"):
+    """All bytes of `log` before `offset` are where they belong; more may be sent."""
+
+    log: str
+    offset: int
+
+
+# ---------------------------------------------------------------- what an agent is started with
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an agent needs to call home. Travels over its stdin, never on a command line."""
+
+    run_id: str
+    node: int
+    node_name: str
+    control_endpoints: tuple[str, ...]
+    log_endpoints: tuple[str, ...]
+    controller_key: str
+    """The controller's public CURVE key, Z85. Pinned."""
+    public_key: str
+    secret_key: str
+    marker: str
+    """Value of `SFLOW_RUN_MARKER` in everything the agent starts."""
+    run_directory: str
+    """Absolute, as the controller sees it."""
+    nonce: str
+    """Content of `.nonce` in the run directory: equal on this node means the directory is shared."""
+    spool_directory: str | None = None
+    """Write logs below this directory and send them, although the run directory may be shared."""
+    simulated_gpus: int = 0
+    orphan_grace_s: float = 10.0
+    log_level: str = "warning"

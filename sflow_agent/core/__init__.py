@@ -1,0 +1,1 @@
+"""Pure: what the agent decides. No processes, sockets, files or clock."""

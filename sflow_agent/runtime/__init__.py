@@ -1,0 +1,1 @@
+"""The agent's shell: processes, sockets, files and the clock around its core."""

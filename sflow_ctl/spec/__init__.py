@@ -1,0 +1,1 @@
+"""Reading workflow files: YAML with positions, the schema, findings, overrides."""
