@@ -84,7 +84,12 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     """Absolute working directory; None is the agent's own, which is the controller's."""
     log: str
-    """The rank's log, relative to the run directory. The agent makes missing parents."""
+    """The rank's log, relative to the run directory. The agent makes missing parents.
+
+    Chunks, acks and watches name the rank, not this path: it is unique per attempt.
+    """
+    earlier_log: str | None = None
+    """Where an existing file at `log` (the previous attempt's) is renamed to before the rank starts."""
     grace_s: float = 5.0
     """Seconds between SIGTERM and SIGKILL for whatever this rank leaves behind."""
     probes: tuple[Probe, ...] = ()
@@ -136,16 +141,16 @@ class Stop(ToAgentMessage, frozen=True, kw_only=True):
 
 
 class Watch(ToAgentMessage, frozen=True, kw_only=True):
-    """Send this log's bytes from `offset` on. Repeating it moves the stream to the new offset."""
+    """Send this rank's log from byte `offset` on. Repeating it moves the stream to the new offset."""
 
-    log: str
+    rank: RankId
     offset: int
 
 
 class Unwatch(ToAgentMessage, frozen=True, kw_only=True):
     """Nobody looks at this log any more; stop sending it, unless it must be sent anyway."""
 
-    log: str
+    rank: RankId
 
 
 class Leave(ToAgentMessage, frozen=True, kw_only=True):
@@ -285,7 +290,7 @@ class FromAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 class LogChunk(Message, frozen=True, kw_only=True, tag="log_chunk"):
     """Bytes of a log at `offset`; they travel as the frame after this header, at most 256 KiB."""
 
-    log: str
+    rank: RankId
     offset: int
     is_spool: bool = False
     """The controller must append them to its own file: the run directory is not shared."""
@@ -294,9 +299,9 @@ class LogChunk(Message, frozen=True, kw_only=True, tag="log_chunk"):
 
 
 class LogAck(Message, frozen=True, kw_only=True, tag="log_ack"):
-    """All bytes of `log` before `offset` are where they belong; more may be sent."""
+    """All bytes of the rank's log before `offset` are where they belong; more may be sent."""
 
-    log: str
+    rank: RankId
     offset: int
 
 
