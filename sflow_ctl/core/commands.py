@@ -1,0 +1,46 @@
+"""Everything the scheduler can ask of its shell. Performing one never blocks; the outcome comes back as an event."""
+
+import msgspec
+
+from protocol.ids import RankId
+from protocol.messages import ToAgent
+from sflow_ctl.core.states import FirstCause, Outcome, Transition
+
+
+class AcceptAgent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer this session's hello with a `Welcome`, naming ranks that must not live."""
+
+    node: int
+    session: str
+    kill: tuple[RankId, ...] = ()
+
+
+class SendToAgent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Give the agent of `node` this order."""
+
+    node: int
+    message: ToAgent
+
+
+class AbandonNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The node's agent is not part of the run any more: end it by all means and refuse it if it comes back."""
+
+    node: int
+    reason: str
+
+
+class RecordTransition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A task changed its state."""
+
+    transition: Transition
+
+
+class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """All is said and done; the last command of a run."""
+
+    outcome: Outcome
+    cause: FirstCause | None
+    survivors: tuple[str, ...] = ()
+
+
+Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | FinishRun

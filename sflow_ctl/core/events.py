@@ -1,0 +1,44 @@
+"""Everything the scheduler can be told. The journal of these, with their times, replays to the same state."""
+
+import msgspec
+
+from protocol.messages import FromAgent, Hello
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of all events."""
+
+
+class AgentJoined(Event, frozen=True, kw_only=True, tag="agent_joined"):
+    """An authenticated agent said hello: for the first time, again, or after a restart."""
+
+    hello: Hello
+
+
+class MessageReceived(Event, frozen=True, kw_only=True, tag="message_received"):
+    """A fact from the agent of `node`, delivered once and in order."""
+
+    node: int
+    message: FromAgent
+
+
+class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
+    """The agent was silent beyond the limit, its process is gone, or it never reported."""
+
+    node: int
+    reason: str
+
+
+class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
+    """Somebody wants the run to end. `force` skips grace and order."""
+
+    signal: str
+    """"SIGINT", "SIGTERM", or who asked for it."""
+    force: bool = False
+
+
+class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
+    """The time that `next_wakeup` named has come."""
+
+
+SchedulerEvent = AgentJoined | MessageReceived | AgentLost | StopRequested | WakeUp

@@ -1,0 +1,108 @@
+"""The states of a task, the transitions that exist, and the reasons that go with them."""
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+
+class TaskState(StrEnum):
+    """Where a concrete task is. Why it is stopping is a field of the task, not a state."""
+
+    WAITING = "waiting"
+    """Dependencies, or the delay before a retry."""
+    QUEUED = "queued"
+    """May start; waits for its node's agent, for GPUs, or for a free place."""
+    STARTING = "starting"
+    RUNNING = "running"
+    READY = "ready"
+    STOPPING = "stopping"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    SKIPPED = "skipped"
+
+
+S = TaskState
+TERMINAL = frozenset({S.COMPLETED, S.FAILED, S.TIMEOUT, S.CANCELLED, S.LOST, S.SKIPPED})
+LIVE = frozenset({S.STARTING, S.RUNNING, S.READY, S.STOPPING})
+"""States with a process, or with one that may exist."""
+
+_ENDS = TERMINAL - {S.SKIPPED}
+TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
+    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.SKIPPED, S.LOST}),
+    S.QUEUED: frozenset({S.STARTING, S.CANCELLED, S.LOST}),
+    S.STARTING: frozenset({S.RUNNING, S.STOPPING, S.WAITING}) | _ENDS,
+    S.RUNNING: frozenset({S.READY, S.STOPPING, S.WAITING}) | _ENDS,
+    S.READY: frozenset({S.STOPPING, S.WAITING}) | _ENDS,
+    S.STOPPING: frozenset({S.WAITING}) | _ENDS,
+    **{state: frozenset() for state in TERMINAL},
+}
+"""Every legal change of state. Back to WAITING is a retry."""
+
+ReasonWord = Literal[
+    "exit",
+    "signal",
+    "launch",
+    "timeout",
+    "probe",
+    "not_ready",
+    "node_lost",
+    "fail_fast",
+    "interrupted",
+    "run_complete",
+    "time_limit",
+    "dependencies",
+    "ready",
+    "started",
+    "placed",
+    "retry",
+    "stop",
+]
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why something happened: one word for machines, one sentence for people."""
+
+    word: ReasonWord
+    text: str = ""
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One change of one task's state: what the log, the journal, viewers and tests read."""
+
+    task: str
+    attempt: int
+    old: TaskState
+    new: TaskState
+    reason: Reason
+    node: int | None = None
+    gpus: tuple[int, ...] = ()
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    runtime_s: float | None = None
+    """Seconds from the start to the end of the attempt; only with an end."""
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+    INFRASTRUCTURE = "infrastructure"
+
+
+class FirstCause(msgspec.Struct, frozen=True, kw_only=True):
+    """What ended a run that did not complete: the first thing that went wrong, not what followed from it."""
+
+    text: str
+    task: str | None = None
+    attempt: int | None = None
+    node: int | None = None
+    reason: Reason | None = None

@@ -1,0 +1,88 @@
+"""`events.jsonl`: every event and every transition of a run, in order, one JSON object a line.
+
+Append-only, one writer. Written once per pass of the loop; readers skip a torn last line. Event lines
+(`kind: event`) replay the scheduler, transition lines are what viewers need.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Literal
+
+import msgspec
+
+from sflow_ctl.core.events import SchedulerEvent
+from sflow_ctl.core.states import Transition
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line. `at` is the controller's monotonic clock and means something within an incarnation only."""
+
+    seq: int
+    incarnation: int
+    wall_ns: int
+    at: float
+    kind: Literal["event", "transition"]
+    event: SchedulerEvent | None = None
+    transition: Transition | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Entry)
+
+
+class Journal:
+    """The one writer of a run's journal."""
+
+    def __init__(self, path: Path, incarnation: int, first_seq: int = 1) -> None:
+        self._file: IO[bytes] = path.open("ab", buffering=0)
+        self._incarnation = incarnation
+        self._next_seq = first_seq
+        self._pending: list[bytes] = []
+
+    def event(self, event: SchedulerEvent, now: float) -> None:
+        """Notes an event before it is handled."""
+        self._append(now, "event", event=event)
+
+    def transition(self, transition: Transition, now: float) -> None:
+        """Notes a change of state."""
+        self._append(now, "transition", transition=transition)
+
+    def flush(self) -> None:
+        """Writes what was noted since the last call. Raises: OSError when the disk will not take it."""
+        if self._pending:
+            lines, self._pending = b"".join(self._pending), []
+            self._file.write(lines)
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self.flush()
+        self._file.close()
+
+    def _append(
+        self,
+        now: float,
+        kind: Literal["event", "transition"],
+        event: SchedulerEvent | None = None,
+        transition: Transition | None = None,
+    ) -> None:
+        entry = Entry(
+            seq=self._next_seq,
+            incarnation=self._incarnation,
+            wall_ns=time.time_ns(),
+            at=now,
+            kind=kind,
+            event=event,
+            transition=transition,
+        )
+        self._next_seq += 1
+        self._pending.append(_encoder.encode(entry) + b"\n")
+
+
+def read_journal(lines: Iterable[bytes]) -> Iterator[Entry]:
+    """The entries in `lines`, without lines that are torn or not ours."""
+    for line in lines:
+        try:
+            yield _decoder.decode(line)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            continue
