@@ -1,1 +1,1 @@
-"""What controller and agent share: messages, codec, channel, keys, errors. Imports nothing of ours, does no I/O."""
+"""What controller and agent share: messages, codec, channel, ids, errors. Imports nothing of ours, no I/O."""

@@ -9,7 +9,15 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from protocol.errors import MalformedMessageError
-from protocol.messages import AgentConfig, FromAgent, FromAgentPacket, LogAck, LogChunk, ToAgent, ToAgentPacket
+from protocol.messages import (
+    AgentConfig,
+    FromAgent,
+    FromAgentPacket,
+    LogAck,
+    LogChunk,
+    ToAgent,
+    ToAgentPacket,
+)
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Refused by the socket before it reaches us. A Spawn burst of 2,000 large tasks is about 4 MiB."""

@@ -6,7 +6,7 @@ What happens to a task or a node is never one of these: that is a fact, and a st
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ExitStatus(IntEnum):
@@ -50,7 +50,7 @@ class FleetError(Exception):
         super().__init__("\n".join(str(finding) for finding in self.findings))
 
     @classmethod
-    def of(cls, code: str, what: str, where: str | None = None, hint: str | None = None) -> "FleetError":
+    def of(cls, code: str, what: str, where: str | None = None, hint: str | None = None) -> Self:
         """An error with a single finding."""
         return cls((Finding(code, what, where, hint),))
 

@@ -259,7 +259,15 @@ class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
 
 
 FromAgent = (
-    RankStarted | LaunchFailed | RankExited | RankCleared | ProbeTriggered | NodeDescribed | Notice | Hello | Goodbye
+    RankStarted
+    | LaunchFailed
+    | RankExited
+    | RankCleared
+    | ProbeTriggered
+    | NodeDescribed
+    | Notice
+    | Hello
+    | Goodbye
 )
 
 # ---------------------------------------------------------------- packets of the control socket

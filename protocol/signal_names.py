@@ -1,0 +1,17 @@
+"""Signal numbers to names, for messages. A table because pure modules import no `signal`, and agents are all Linux."""
+
+_NAMES = dict(
+    enumerate(
+        (
+            "SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE SIGALRM "
+            "SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF "
+            "SIGWINCH SIGIO SIGPWR SIGSYS"
+        ).split(),
+        start=1,
+    )
+)
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; `signal 40` for one without a name. Source: signal(7), x86 and Arm."""
+    return _NAMES.get(number, f"signal {number}")

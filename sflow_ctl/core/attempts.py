@@ -1,0 +1,49 @@
+"""What the end of an attempt means, in states and in words."""
+
+from protocol.messages import RankExited
+from protocol.signal_names import signal_name
+from sflow_ctl.core.states import Reason, TaskState
+from sflow_ctl.core.tasks import End, Task
+
+
+def note_exit(task: Task, message: RankExited) -> None:
+    """Keeps the worst of the attempt's exits: a signal before a status, the higher status before the lower."""
+    if message.signal is not None:
+        task.signal, task.exit_code = message.signal, None
+    elif task.signal is None:
+        task.exit_code = max(task.exit_code or 0, message.exit_code or 0)
+
+
+def judge(task: Task) -> End:
+    """How an attempt that ended by itself ended."""
+    if task.launch_error is not None:
+        return End(TaskState.FAILED, Reason("launch", task.launch_error), may_retry=True)
+    if task.signal is not None:
+        return End(
+            TaskState.FAILED, Reason("signal", f"killed by {signal_name(task.signal)}"), may_retry=True
+        )
+    if task.exit_code == 0:
+        return End(TaskState.COMPLETED, Reason("exit", "exit status 0"))
+    return End(TaskState.FAILED, Reason("exit", f"exit status {task.exit_code}"), may_retry=True)
+
+
+def retry_delay_s(task: Task) -> float:
+    """Seconds before the next attempt, after failure number `task.attempt`."""
+    retries = task.plan.retries
+    return retries.interval_s * retries.backoff ** (task.attempt - 1)
+
+
+def cause_text(task: Task, end: End) -> str:
+    """The one sentence that ends a failed run's output."""
+    name = task.plan.name
+    match end.reason.word:
+        case "probe":
+            return f"Failure probe triggered for task {name}: {end.reason.text}"
+        case "launch":
+            return f"task {name} could not be started: {end.reason.text}"
+        case "node_lost":
+            return f"task {name}: {end.reason.text}"
+        case "timeout":
+            return f"task {name} {end.reason.text}"
+        case _:
+            return f"process exited with error: {name}: {end.reason.text}"

@@ -1,0 +1,85 @@
+"""Which GPUs of which node are free, and where a task's placement fits now."""
+
+from collections.abc import Callable
+
+from sflow_ctl.planner.plan import Placement, PlannedNode
+
+
+class GpuLedger:
+    """Free GPU indices per node, as bit sets. A node whose GPUs nobody counted gives without limit."""
+
+    def __init__(self, nodes: tuple[PlannedNode, ...]) -> None:
+        self._free: dict[int, int | None] = {
+            node.index: None if node.gpus is None else (1 << node.gpus) - 1 for node in nodes
+        }
+
+    def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
+        """The fixed placement now taken for `placement`, or None when there is no room at present."""
+        if not placement.is_flexible:
+            mask = _mask(placement.gpus)
+            if all(is_up(node) and self._has(node, mask) for node in placement.nodes):
+                self._take(placement.nodes, mask)
+                return placement
+            return None
+        wanted = placement.gpus_per_node
+        common: dict[int, list[int]] = {}
+        for node in placement.nodes:
+            if not is_up(node):
+                continue
+            lowest = self._lowest(node, wanted)
+            if lowest is None:
+                continue
+            # Every node of a task gets the same indices, as the format promises.
+            group = common.setdefault(lowest, [])
+            group.append(node)
+            if len(group) == placement.node_count:
+                self._take(tuple(group), lowest)
+                return Placement(nodes=tuple(group), gpus=_indices(lowest), gpus_per_node=wanted)
+        return None
+
+    def release(self, taken: Placement) -> None:
+        """Gives back what `take` returned."""
+        mask = _mask(taken.gpus)
+        for node in taken.nodes:
+            free = self._free[node]
+            if free is not None:
+                self._free[node] = free | mask
+
+    def free_count(self, node: int) -> int | None:
+        """Free GPUs of a node, None when unknown."""
+        free = self._free[node]
+        return None if free is None else free.bit_count()
+
+    def _has(self, node: int, mask: int) -> bool:
+        free = self._free[node]
+        return free is None or free & mask == mask
+
+    def _take(self, nodes: tuple[int, ...], mask: int) -> None:
+        for node in nodes:
+            free = self._free[node]
+            if free is not None:
+                self._free[node] = free & ~mask
+
+    def _lowest(self, node: int, count: int) -> int | None:
+        free = self._free[node]
+        if free is None:
+            return (1 << count) - 1
+        if free.bit_count() < count:
+            return None
+        mask = 0
+        for _ in range(count):
+            lowest = free & -free
+            mask |= lowest
+            free ^= lowest
+        return mask
+
+
+def _mask(indices: tuple[int, ...]) -> int:
+    mask = 0
+    for index in indices:
+        mask |= 1 << index
+    return mask
+
+
+def _indices(mask: int) -> tuple[int, ...]:
+    return tuple(index for index in range(mask.bit_length()) if mask >> index & 1)

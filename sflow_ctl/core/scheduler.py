@@ -1,0 +1,626 @@
+"""The scheduler: decides what starts, what an end means, and how a run stops. `handle(event, now) -> commands`.
+
+Work per event is proportional to what the event changes; nothing rescans the tasks. The rules about single attempts
+(retries, reasons) are in `attempts.py`, what is free in `resources.py`, who waits in `ready_queue.py`.
+"""
+
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import assert_never
+
+from protocol.ids import AttemptId
+from protocol.messages import (
+    FromAgent,
+    Goodbye,
+    Hello,
+    LaunchFailed,
+    Leave,
+    NodeDescribed,
+    Notice,
+    ProbeTriggered,
+    RankCleared,
+    RankExited,
+    RankSpec,
+    RankStarted,
+    Spawn,
+    Stop,
+)
+from sflow_ctl.core import attempts
+from sflow_ctl.core.commands import (
+    AbandonNode,
+    AcceptAgent,
+    Command,
+    FinishRun,
+    RecordTransition,
+    SendToAgent,
+)
+from sflow_ctl.core.events import (
+    AgentJoined,
+    AgentLost,
+    MessageReceived,
+    SchedulerEvent,
+    StopRequested,
+    WakeUp,
+)
+from sflow_ctl.core.ready_queue import ReadyQueue
+from sflow_ctl.core.resources import GpuLedger
+from sflow_ctl.core.states import (
+    LIVE,
+    TERMINAL,
+    TRANSITIONS,
+    FirstCause,
+    Outcome,
+    Reason,
+    TaskState,
+    Transition,
+)
+from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph, stop_levels
+from sflow_ctl.planner.plan import Plan
+
+STOP_OVERDUE_S = 15.0
+"""After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit is 5 s."""
+LEAVE_OVERDUE_S = 40.0
+"""An agent may need 30 s to hand over the rest of its logs."""
+
+
+@dataclass(slots=True)
+class Node:
+    """What the scheduler knows of one node's agent."""
+
+    is_up: bool = False
+    is_gone: bool = False
+    has_joined: bool = False
+    agent_incarnation: int = 0
+    live: set[int] = field(default_factory=set)
+    """Tasks whose current attempt has ranks, or leftovers, here."""
+
+
+class InvalidTransitionError(Exception):
+    """A change of state that does not exist: our bug."""
+
+
+class Scheduler:
+    """The state of one run. Same events at the same times give the same commands."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.tasks = build_graph(plan)
+        self.nodes = [Node() for _ in plan.nodes]
+        self.outcome: Outcome | None = None
+        """Set when the run begins to stop."""
+        self.cause: FirstCause | None = None
+        self.is_finished = False
+        self.survivors: list[str] = []
+        self.stale_messages = 0
+        self._index_of = {task.plan.name: task.index for task in self.tasks}
+        self._ledger = GpuLedger(plan.nodes)
+        self._queue = ReadyQueue()
+        self._wakeups: list[tuple[float, str, int, int]] = []
+        self._unsettled = len(self.tasks)
+        self._live_count = 0
+        self._waves: list[list[int]] = []
+        self._wave_open: set[int] = set()
+        self._is_forced = False
+        self._leaving: set[int] | None = None
+        self._has_started = False
+        self._is_time_armed = False
+        self._out: list[Command] = []
+        self._spawns: dict[int, list[RankSpec]] = {}
+        for task in self.tasks:
+            if task.unmet == 0:
+                self._enqueue(task)
+        self._out.clear()  # what is queued from the start is no change of state
+
+    # ------------------------------------------------------------------ the interface
+
+    def handle(self, event: SchedulerEvent, now: float) -> list[Command]:
+        """Takes in one event; returns what to do, in order."""
+        if self.is_finished:
+            return []
+        match event:
+            case AgentJoined(hello=hello):
+                self._on_hello(hello, now)
+            case MessageReceived(node=node, message=message):
+                self._on_message(node, message, now)
+            case AgentLost(node=node, reason=reason):
+                self._on_agent_lost(node, reason, now)
+            case StopRequested(signal=signal, force=force):
+                self._on_stop_requested(signal, force, now)
+            case WakeUp():
+                self._on_wakeup(now)
+            case _:
+                assert_never(event)
+        self._settle(now)
+        out, self._out = self._out, []
+        return out
+
+    def next_wakeup(self) -> float | None:
+        """When `handle(WakeUp(), ...)` is due, or None."""
+        return self._wakeups[0][0] if self._wakeups else None
+
+    def counts(self) -> dict[TaskState, int]:
+        """Tasks per state. Linear; for viewers, not for the loop."""
+        result: dict[TaskState, int] = {}
+        for task in self.tasks:
+            result[task.state] = result.get(task.state, 0) + 1
+        return result
+
+    # ------------------------------------------------------------------ agents
+
+    def _on_hello(self, hello: Hello, now: float) -> None:
+        node = self.nodes[hello.node]
+        if node.is_gone:
+            self._out.append(AbandonNode(node=hello.node, reason="the run goes on without this node"))
+            return
+        is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
+        node.is_up = node.has_joined = True
+        node.agent_incarnation = hello.agent_incarnation
+        known = {(live.rank.attempt, live.rank.rank) for live in hello.live}
+        known |= {(exited.rank.attempt, exited.rank.rank) for exited in hello.exited}
+        kill = tuple(
+            live.rank
+            for live in hello.live
+            if not self._is_current(live.rank.attempt.task, live.rank.attempt.number)
+        )
+        self._out.append(AcceptAgent(node=hello.node, session=hello.session, kill=kill))
+        for live in hello.live:
+            self._on_message(
+                hello.node, RankStarted(rank=live.rank, pid=live.pid, started_at_ns=live.started_at_ns), now
+            )
+        for exited in hello.exited:
+            self._on_message(hello.node, exited, now)
+        for index in sorted(node.live):
+            self._reconcile(self.tasks[index], hello.node, known, is_restarted, now)
+        if self._leaving is not None:
+            self._leaving.add(hello.node)
+            self._out.append(SendToAgent(node=hello.node, message=Leave(grace_s=self._grace())))
+        self._queue.retry_all()
+
+    def _reconcile(
+        self, task: Task, node: int, known: set[tuple[AttemptId, int]], is_restarted: bool, now: float
+    ) -> None:
+        """Orders again what a lost session may have lost, and gives up what the agent does not have."""
+        for rank in sorted(task.open_ranks):
+            if (task.attempt_id, rank) in known:
+                continue
+            if task.state is TaskState.STARTING and not is_restarted:
+                self._spawns.setdefault(node, []).extend(
+                    spec
+                    for where, spec in task.rank_specs(self.plan)
+                    if where == node and spec.rank.rank == rank
+                )
+            elif task.state in LIVE:
+                self._attempt_vanished(task, Reason("node_lost", "the agent on its node was restarted"), now)
+                return
+        if is_restarted and not task.open_ranks and task.uncleared:
+            self._all_cleared(task, now)
+        elif task.is_stop_sent:
+            self._send_stop(task, self._grace())
+
+    def _on_agent_lost(self, index: int, reason: str, now: float) -> None:
+        node = self.nodes[index]
+        if node.is_gone:
+            return
+        node.is_up, node.is_gone = False, True
+        name = self.plan.nodes[index].name
+        self._out.append(AbandonNode(node=index, reason=reason))
+        if self._leaving is not None:
+            self._leaving.discard(index)
+        sentence = f"node {name} was lost: {reason}"
+        for task_index in sorted(node.live):
+            self._attempt_vanished(self.tasks[task_index], Reason("node_lost", sentence), now)
+        if not node.has_joined and self.outcome is None:
+            cause = FirstCause(text=f"the agent of node {name} did not report: {reason}", node=index)
+            self._begin_stop(Outcome.INFRASTRUCTURE, cause, now)
+        self._queue.retry_all()
+
+    # ------------------------------------------------------------------ facts
+
+    def _on_message(self, node: int, message: FromAgent, now: float) -> None:
+        match message:
+            case RankStarted():
+                self._on_started(message, now)
+            case RankExited():
+                self._on_exited(message, now)
+            case RankCleared():
+                self._on_cleared(message, now)
+            case LaunchFailed():
+                self._on_launch_failed(message, now)
+            case ProbeTriggered():
+                self._on_probe(message, now)
+            case Goodbye(survivors=survivors):
+                self.survivors.extend(survivors)
+                if self._leaving is not None:
+                    self._leaving.discard(node)
+                    self.nodes[node].is_up = False
+            case NodeDescribed() | Notice() | Hello():
+                pass  # the shell's: facts for people, and hellos arrive as AgentJoined
+            case _:
+                assert_never(message)
+
+    def _current(self, task_name: str, attempt: int) -> Task | None:
+        """The task whose current attempt this is; stale and foreign ones are counted."""
+        if self._is_current(task_name, attempt):
+            return self.tasks[self._index_of[task_name]]
+        self.stale_messages += 1
+        return None
+
+    def _is_current(self, task_name: str, attempt: int) -> bool:
+        index = self._index_of.get(task_name)
+        return index is not None and self.tasks[index].attempt == attempt and self.tasks[index].is_live
+
+    def _on_started(self, message: RankStarted, now: float) -> None:
+        task = self._current(*message.rank.attempt)
+        if task is None or task.state is not TaskState.STARTING or message.rank.rank not in task.open_ranks:
+            return
+        task.pid = message.pid
+        self._change(task, TaskState.RUNNING, Reason("started"))
+        self._arm_timeout(task, now)
+
+    def _on_exited(self, message: RankExited, now: float) -> None:
+        task = self._current(*message.rank.attempt)
+        if task is None or message.rank.rank not in task.open_ranks:
+            return
+        if task.state is TaskState.STARTING:
+            self._change(task, TaskState.RUNNING, Reason("started"))
+        task.open_ranks.discard(message.rank.rank)
+        attempts.note_exit(task, message)
+        if message.cleared:
+            task.uncleared.discard(message.rank.rank)
+        if not task.open_ranks:
+            self._attempt_exited(task, now)
+
+    def _on_cleared(self, message: RankCleared, now: float) -> None:
+        task = self._current(*message.rank.attempt)
+        if task is None or message.rank.rank not in task.uncleared:
+            return
+        self.survivors.extend(message.survivors)
+        task.uncleared.discard(message.rank.rank)
+        if not task.open_ranks and not task.uncleared:
+            self._all_cleared(task, now)
+
+    def _on_launch_failed(self, message: LaunchFailed, now: float) -> None:
+        task = self._current(*message.rank.attempt)
+        if task is None or message.rank.rank not in task.open_ranks:
+            return
+        task.open_ranks.discard(message.rank.rank)
+        task.uncleared.discard(message.rank.rank)
+        task.launch_error = message.reason
+        if not task.open_ranks:
+            self._attempt_exited(task, now)
+
+    def _on_probe(self, message: ProbeTriggered, now: float) -> None:
+        task = self._current(*message.attempt)
+        if task is None:
+            return
+        if message.kind == "readiness":
+            if task.state is TaskState.RUNNING:
+                self._change(task, TaskState.READY, Reason("ready", message.detail))
+                self._satisfy_by_readiness(task)
+        elif task.state in (TaskState.RUNNING, TaskState.READY):
+            # The format: a failure probe ends the task whatever retries it has.
+            self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
+
+    # ------------------------------------------------------------------ ends of attempts
+
+    def _attempt_exited(self, task: Task, now: float) -> None:
+        """All main processes have ended: judge the attempt, now or when its tree is gone."""
+        end = task.end or attempts.judge(task)
+        if self.outcome is not None:
+            end = self._end_while_stopping(task, end)
+        will_retry = self._may_retry(task, end)
+        if task.uncleared and (will_retry or task.state is TaskState.STOPPING):
+            task.end = end
+            if task.state is not TaskState.STOPPING:
+                self._change(task, TaskState.STOPPING, end.reason)
+            return
+        self._conclude(task, end, will_retry, now)
+
+    def _attempt_vanished(self, task: Task, reason: Reason, now: float) -> None:
+        """The attempt's processes are gone or out of reach, without a word about how they ended."""
+        was_open = bool(task.open_ranks)
+        task.open_ranks.clear()
+        task.uncleared.clear()
+        if task.state in LIVE and (was_open or task.state is TaskState.STOPPING):
+            end = task.end or End(TaskState.LOST, reason, may_retry=True)
+            if self.outcome is not None:
+                end = self._end_while_stopping(task, end)
+            self._conclude(task, end, self._may_retry(task, end), now)
+        else:
+            self._release(task)
+
+    def _all_cleared(self, task: Task, now: float) -> None:
+        task.uncleared.clear()
+        if task.state is TaskState.STOPPING:
+            assert task.end is not None
+            self._conclude(task, task.end, self._may_retry(task, task.end), now)
+        else:
+            self._release(task)
+
+    def _end_while_stopping(self, task: Task, end: End) -> End:
+        """What an attempt's end means once the run is stopping."""
+        if task.end is not None or end.state is TaskState.COMPLETED:
+            return End(end.state, end.reason)
+        if self.outcome is Outcome.COMPLETED:
+            return End(
+                TaskState.COMPLETED, Reason("run_complete", f"{end.reason.text}, while the run was ending")
+            )
+        return End(TaskState.CANCELLED, end.reason)
+
+    def _may_retry(self, task: Task, end: End) -> bool:
+        return end.may_retry and self.outcome is None and task.attempt <= task.plan.retries.count
+
+    def _conclude(self, task: Task, end: End, will_retry: bool, now: float) -> None:
+        """The attempt is over for good: retry, or end the task and what depends on that."""
+        runtime_s = None if task.started_at is None else now - task.started_at
+        if not task.uncleared:
+            self._release(task)
+        if will_retry:
+            delay_s = attempts.retry_delay_s(task)
+            following = f"attempt {task.attempt + 1} of {task.plan.retries.count + 1}"
+            text = f"{end.reason.text}; {following} in {delay_s:g} s"
+            self._change(task, TaskState.WAITING, Reason("retry", text), runtime_s)
+            task.end = None
+            self._unsatisfy(task)
+            heappush(self._wakeups, (now + delay_s, "retry", task.index, task.attempt))
+            return
+        self._change(task, end.state, end.reason, runtime_s)
+        if end.state is TaskState.COMPLETED:
+            if self.outcome is None:
+                self._satisfy_by_completion(task)
+        elif self.outcome is None:
+            cause = FirstCause(
+                text=attempts.cause_text(task, end),
+                task=task.plan.name,
+                attempt=task.attempt,
+                node=task.node,
+                reason=end.reason,
+            )
+            self._begin_stop(Outcome.FAILED, cause, now)
+
+    # ------------------------------------------------------------------ dependencies
+
+    def _satisfy_by_readiness(self, task: Task) -> None:
+        task.counts_as_ready = True
+        for edge in task.edges:
+            if not edge.needs_completion:
+                self._meet(self.tasks[edge.target])
+
+    def _satisfy_by_completion(self, task: Task) -> None:
+        for edge in task.edges:
+            if edge.needs_completion or not task.counts_as_ready:
+                self._meet(self.tasks[edge.target])
+
+    def _meet(self, task: Task) -> None:
+        task.unmet -= 1
+        if task.unmet == 0 and task.state is TaskState.WAITING and task.attempt == 0:
+            self._enqueue(task)
+
+    def _unsatisfy(self, task: Task) -> None:
+        """A ready service is being restarted: what has not started yet waits for it again."""
+        if not task.counts_as_ready:
+            return
+        task.counts_as_ready = False
+        for edge in task.edges:
+            if not edge.needs_completion:
+                self.tasks[edge.target].unmet += 1
+
+    # ------------------------------------------------------------------ starting
+
+    def _enqueue(self, task: Task) -> None:
+        self._change(task, TaskState.QUEUED, Reason("dependencies"))
+        self._queue.push(task.index)
+
+    def _start_queued(self, now: float) -> None:
+        limit = self.plan.max_running
+        while limit is None or self._live_count < limit:
+            index = self._queue.pop()
+            if index is None:
+                break
+            task = self.tasks[index]
+            if task.state is not TaskState.QUEUED:
+                continue
+            placement = task.plan.placement
+            if task.unmet > 0:
+                self._change(
+                    task, TaskState.WAITING, Reason("dependencies", "a service it needs is restarting")
+                )
+                self._queue.retry_like(placement)
+                continue
+            taken = self._ledger.take(placement, self._is_up)
+            if taken is None:
+                if not self._can_ever_fit(task):
+                    reason = Reason("node_lost", "the nodes it could run on are lost")
+                    self._change(task, TaskState.LOST, reason)
+                    cause = FirstCause(
+                        text=f"task {task.plan.name} cannot start: {reason.text}", task=task.plan.name
+                    )
+                    self._begin_stop(Outcome.FAILED, cause, now)
+                    return
+                self._queue.block(index, placement)
+                continue
+            self._queue.retry_like(placement)
+            task.begin_attempt(taken, now)
+            self._live_count += 1
+            self._has_started = True
+            self._change(task, TaskState.STARTING, Reason("placed"))
+            for node, spec in task.rank_specs(self.plan):
+                self.nodes[node].live.add(index)
+                self._spawns.setdefault(node, []).append(spec)
+
+    def _is_up(self, node: int) -> bool:
+        return self.nodes[node].is_up
+
+    def _can_ever_fit(self, task: Task) -> bool:
+        placement = task.plan.placement
+        alive = sum(not self.nodes[node].is_gone for node in placement.nodes)
+        return alive >= (placement.node_count if placement.is_flexible else len(placement.nodes))
+
+    def _release(self, task: Task) -> None:
+        """The attempt occupies nothing any more."""
+        if task.taken is None:
+            return
+        for node in task.taken.nodes:
+            self.nodes[node].live.discard(task.index)
+        self._ledger.release(task.taken)
+        task.taken = None
+        self._live_count -= 1
+        self._wave_open.discard(task.index)
+        self._queue.retry_all()
+
+    # ------------------------------------------------------------------ stopping
+
+    def _grace(self) -> float:
+        return 0.0 if self._is_forced else DEFAULT_GRACE_S
+
+    def _stop_task(self, task: Task, end: End, now: float) -> None:
+        """Ends a live attempt; it is judged as `end` when its tree is gone."""
+        task.end = end
+        if task.state in LIVE and task.state is not TaskState.STOPPING:
+            self._change(task, TaskState.STOPPING, end.reason)
+        self._send_stop(task, self._grace())
+        heappush(self._wakeups, (now + self._grace() + STOP_OVERDUE_S, "overdue", task.index, task.attempt))
+
+    def _send_stop(self, task: Task, grace_s: float) -> None:
+        task.is_stop_sent = True
+        assert task.taken is not None
+        for node in task.taken.nodes[:1]:
+            if self.nodes[node].is_up:
+                self._out.append(
+                    SendToAgent(node=node, message=Stop(attempt=task.attempt_id, grace_s=grace_s))
+                )
+
+    def _on_stop_requested(self, signal: str, force: bool, now: float) -> None:
+        if self.outcome is None:
+            outcome = Outcome.TERMINATED if signal == "SIGTERM" else Outcome.INTERRUPTED
+            self._begin_stop(outcome, FirstCause(text=f"stopped by {signal}"), now)
+        if force and not self._is_forced:
+            self._is_forced = True
+            for wave in self._waves:
+                self._wave_open.update(index for index in wave if self.tasks[index].is_live)
+            self._waves = []
+            for index in sorted(self._wave_open):
+                self._stop_in_wave(self.tasks[index], now)
+
+    def _begin_stop(self, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
+        """The run ends: nothing new starts, what lives is stopped in reverse dependency order."""
+        self.outcome, self.cause = outcome, cause
+        reason = Reason(
+            "interrupted" if outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED) else "fail_fast"
+        )
+        for task in self.tasks:
+            if task.state in (TaskState.WAITING, TaskState.QUEUED):
+                self._change(task, TaskState.CANCELLED, reason)
+        self._waves = stop_levels(self.tasks)
+
+    def _next_wave(self, now: float) -> None:
+        while self._waves and not self._wave_open:
+            wave = [index for index in self._waves.pop(0) if self.tasks[index].is_live]
+            self._wave_open.update(wave)
+            for index in wave:
+                self._stop_in_wave(self.tasks[index], now)
+
+    def _stop_in_wave(self, task: Task, now: float) -> None:
+        if task.state is TaskState.STOPPING:
+            self._send_stop(task, self._grace())  # its end is decided already; only the grace may be shorter
+            return
+        self._stop_task(task, self._run_end(), now)
+
+    def _run_end(self) -> End:
+        match self.outcome:
+            case Outcome.COMPLETED:
+                return End(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
+            case Outcome.TIMEOUT:
+                return End(TaskState.TIMEOUT, Reason("time_limit", "the workflow's time is over"))
+            case Outcome.INTERRUPTED | Outcome.TERMINATED:
+                return End(TaskState.CANCELLED, Reason("interrupted", self.cause.text if self.cause else ""))
+            case _:
+                return End(TaskState.CANCELLED, Reason("fail_fast", self.cause.text if self.cause else ""))
+
+    # ------------------------------------------------------------------ time
+
+    def _arm_timeout(self, task: Task, now: float) -> None:
+        if task.plan.timeout_s is not None and task.started_at is not None:
+            heappush(
+                self._wakeups, (task.started_at + task.plan.timeout_s, "timeout", task.index, task.attempt)
+            )
+
+    def _on_wakeup(self, now: float) -> None:
+        while self._wakeups and self._wakeups[0][0] <= now:
+            _, kind, index, attempt = heappop(self._wakeups)
+            if kind == "workflow":
+                if self.outcome is None:
+                    text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over"
+                    self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
+            elif kind == "leave":
+                for node in sorted(self._leaving or ()):
+                    self._on_agent_lost(node, "it did not leave in time", now)
+            elif self.tasks[index].attempt == attempt:
+                self._on_task_time(self.tasks[index], kind, now)
+
+    def _on_task_time(self, task: Task, kind: str, now: float) -> None:
+        match kind:
+            case "retry" if task.state is TaskState.WAITING:
+                self._enqueue(task)
+            case "timeout" if task.state in (TaskState.STARTING, TaskState.RUNNING):
+                what = "was not ready" if task.plan.has_readiness else "did not end"
+                text = f"{what} within its timeout of {task.plan.timeout_s:g} s"
+                self._stop_task(task, End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True), now)
+            case "overdue" if task.is_live and task.taken is not None:
+                for node in task.taken.nodes[:1]:
+                    self._on_agent_lost(node, f"it did not end {task.attempt_id} in time", now)
+            case _:
+                pass  # the attempt has moved on
+
+    # ------------------------------------------------------------------ after every event
+
+    def _settle(self, now: float) -> None:
+        if self.outcome is None:
+            self._start_queued(now)
+            if self._has_started and self.plan.timeout_s is not None and not self._is_time_armed:
+                self._is_time_armed = True
+                heappush(self._wakeups, (now + self.plan.timeout_s, "workflow", -1, 0))
+            if self._unsettled == 0 and self.outcome is None:
+                self._begin_stop(Outcome.COMPLETED, None, now)
+        for node, specs in self._spawns.items():
+            self._out.append(SendToAgent(node=node, message=Spawn(ranks=tuple(specs))))
+        self._spawns.clear()
+        if self.outcome is not None:
+            self._next_wave(now)
+            if self._live_count == 0 and self._leaving is None:
+                self._leave(now)
+            if self._leaving is not None and not self._leaving:
+                self.is_finished = True
+                self._wakeups.clear()
+                self._out.append(
+                    FinishRun(outcome=self.outcome, cause=self.cause, survivors=tuple(self.survivors))
+                )
+
+    def _leave(self, now: float) -> None:
+        self._leaving = {index for index, node in enumerate(self.nodes) if node.is_up}
+        for node in sorted(self._leaving):
+            self._out.append(SendToAgent(node=node, message=Leave(grace_s=self._grace())))
+        heappush(self._wakeups, (now + LEAVE_OVERDUE_S, "leave", -1, 0))
+
+    def _change(self, task: Task, new: TaskState, reason: Reason, runtime_s: float | None = None) -> None:
+        old = task.state
+        if new not in TRANSITIONS[old]:
+            raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
+        was_settled = task.is_settled
+        task.state = new
+        self._unsettled += was_settled - task.is_settled
+        is_end = new in TERMINAL or reason.word == "retry"
+        transition = Transition(
+            task=task.plan.name,
+            attempt=task.attempt,
+            old=old,
+            new=new,
+            reason=reason,
+            node=task.node,
+            gpus=task.gpus,
+            pid=task.pid if new is TaskState.RUNNING else None,
+            exit_code=task.exit_code if is_end else None,
+            signal=task.signal if is_end else None,
+            runtime_s=runtime_s,
+        )
+        self._out.append(RecordTransition(transition=transition))

@@ -1,0 +1,159 @@
+"""The scheduler's own records: one mutable `Task` per concrete task, and the graph between them."""
+
+from dataclasses import dataclass, field
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages import RankSpec
+from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
+from sflow_ctl.planner.plan import Placement, Plan, PlannedTask
+
+DEFAULT_GRACE_S = 5.0
+"""Between SIGTERM and SIGKILL; the reference's value."""
+
+
+@dataclass(slots=True)
+class End:
+    """How a stopping attempt will be judged once its tree is gone."""
+
+    state: TaskState
+    reason: Reason
+    may_retry: bool = False
+
+
+@dataclass(slots=True)
+class Edge:
+    """`target` waits for the task that holds this edge."""
+
+    target: int
+    needs_completion: bool
+
+
+@dataclass(slots=True)
+class Task:
+    """Where a concrete task is, and what is known of its current attempt."""
+
+    index: int
+    plan: PlannedTask
+    edges: list[Edge] = field(default_factory=list)
+    """Who waits for this task."""
+    unmet: int = 0
+    """Dependencies not satisfied now."""
+    state: TaskState = TaskState.WAITING
+    attempt: int = 0
+    taken: Placement | None = None
+    """What the current attempt occupies; kept until its tree is gone."""
+    open_ranks: set[int] = field(default_factory=set)
+    """Ranks whose main process has not been reported ended."""
+    uncleared: set[int] = field(default_factory=set)
+    """Ranks whose process tree may still exist."""
+    end: End | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    launch_error: str | None = None
+    started_at: float | None = None
+    node: int | None = None
+    """Where its first rank runs or last ran."""
+    gpus: tuple[int, ...] = ()
+    pid: int | None = None
+    is_stop_sent: bool = False
+    counts_as_ready: bool = False
+    """Its readiness is what its dependants count as satisfied."""
+
+    @property
+    def attempt_id(self) -> AttemptId:
+        """The current (or last) attempt."""
+        return AttemptId(self.plan.name, self.attempt)
+
+    @property
+    def is_live(self) -> bool:
+        """True while a process of it exists or may exist, left-over children included."""
+        return self.state in LIVE or bool(self.uncleared)
+
+    @property
+    def is_settled(self) -> bool:
+        """True when the run needs nothing more of it: it has ended, or it is a service that is ready."""
+        return self.state is TaskState.READY or self.state in TERMINAL
+
+    def begin_attempt(self, taken: Placement, now: float) -> None:
+        """Counts a new attempt on `taken`."""
+        self.attempt += 1
+        self.taken = taken
+        self.node = taken.nodes[0]
+        self.gpus = taken.gpus
+        self.open_ranks = {0}
+        self.uncleared = {0}
+        self.end = None
+        self.exit_code = self.signal = self.launch_error = self.pid = None
+        self.started_at = now
+        self.is_stop_sent = False
+
+    def rank_specs(self, plan: Plan) -> list[tuple[int, RankSpec]]:
+        """(node, order) for each rank of the current attempt."""
+        assert self.taken is not None
+        name = self.plan.name
+        env = {**self.plan.env, "SFLOW_ATTEMPT": str(self.attempt)}
+        if self.plan.placement.is_flexible:
+            nodes = [plan.nodes[index] for index in self.taken.nodes]
+            env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
+            env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
+            if self.taken.gpus:
+                env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.taken.gpus))
+        spec = RankSpec(
+            rank=RankId(self.attempt_id, 0),
+            argv=self.plan.argv,
+            env=env,
+            cwd=self.plan.cwd,
+            log=log_path(name),
+            earlier_log=earlier_log_path(name, self.attempt - 1) if self.attempt > 1 else None,
+            grace_s=DEFAULT_GRACE_S,
+            probes=self.plan.probes,
+        )
+        return [(self.taken.nodes[0], spec)]
+
+
+def log_path(task: str) -> str:
+    """The newest attempt's log, relative to the run directory."""
+    return f"{task}/{task}.log"
+
+
+def earlier_log_path(task: str, attempt: int) -> str:
+    """Where attempt number `attempt`'s log stays once a newer one exists."""
+    return f"{task}/{task}.attempt-{attempt}.log"
+
+
+def build_graph(plan: Plan) -> list[Task]:
+    """One `Task` per concrete task, in plan order, linked by edges. Linear in tasks and dependencies."""
+    tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
+    index_of = {task.plan.name: task.index for task in tasks}
+    for task in tasks:
+        for dependency in task.plan.depends_on:
+            tasks[index_of[dependency.task]].edges.append(Edge(task.index, dependency.needs_completion))
+        task.unmet = len(task.plan.depends_on)
+    return tasks
+
+
+def stop_levels(tasks: list[Task]) -> list[list[int]]:
+    """Live tasks in waves: all that depends on a task, however far, is in an earlier wave.
+
+    Wave 0 first. Plan order is not topological, so the order is found here; a plan has no cycles.
+    """
+    level = [-1] * len(tasks)
+    waves: dict[int, list[int]] = {}
+    for root in range(len(tasks)):
+        stack = [root]
+        while stack:
+            index = stack[-1]
+            if level[index] >= 0:
+                stack.pop()
+                continue
+            missing = [edge.target for edge in tasks[index].edges if level[edge.target] < 0]
+            if missing:
+                stack.extend(missing)
+                continue
+            stack.pop()
+            level[index] = max(
+                (level[edge.target] + tasks[edge.target].is_live for edge in tasks[index].edges), default=0
+            )
+            if tasks[index].is_live:
+                waves.setdefault(level[index], []).append(index)
+    return [sorted(waves[number]) for number in sorted(waves)]
