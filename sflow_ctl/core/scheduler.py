@@ -82,8 +82,9 @@ class InvalidTransitionError(Exception):
 class Scheduler:
     """The state of one run. Same events at the same times give the same commands."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, stream_logs: bool = False) -> None:
         self.plan = plan
+        self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
         self.nodes = [Node() for _ in plan.nodes]
         self.outcome: Outcome | None = None
@@ -186,7 +187,7 @@ class Scheduler:
             if task.state is TaskState.STARTING and not is_restarted:
                 self._spawns.setdefault(node, []).extend(
                     spec
-                    for where, spec in task.rank_specs(self.plan)
+                    for where, spec in task.rank_specs(self.plan, self._stream_logs)
                     if where == node and spec.rank.rank == rank
                 )
             elif task.state in LIVE:
@@ -444,7 +445,7 @@ class Scheduler:
             self._live_count += 1
             self._has_started = True
             self._change(task, TaskState.STARTING, Reason("placed"))
-            for node, spec in task.rank_specs(self.plan):
+            for node, spec in task.rank_specs(self.plan, self._stream_logs):
                 self.nodes[node].live.add(index)
                 self._spawns.setdefault(node, []).append(spec)
 

@@ -87,7 +87,7 @@ class Task:
         self.started_at = now
         self.is_stop_sent = False
 
-    def rank_specs(self, plan: Plan) -> list[tuple[int, RankSpec]]:
+    def rank_specs(self, plan: Plan, stream: bool) -> list[tuple[int, RankSpec]]:
         """(node, order) for each rank of the current attempt."""
         assert self.taken is not None
         name = self.plan.name
@@ -107,6 +107,7 @@ class Task:
             earlier_log=earlier_log_path(name, self.attempt - 1) if self.attempt > 1 else None,
             grace_s=DEFAULT_GRACE_S,
             probes=self.plan.probes,
+            stream=stream,
         )
         return [(self.taken.nodes[0], spec)]
 

@@ -49,10 +49,14 @@ class Journal:
         self._append(now, "transition", transition=transition)
 
     def flush(self) -> None:
-        """Writes what was noted since the last call. Raises: OSError when the disk will not take it."""
-        if self._pending:
-            lines, self._pending = b"".join(self._pending), []
-            self._file.write(lines)
+        """Writes what was noted since the last call.
+
+        Raises: OSError when the disk will not take it; nothing is lost, the next call goes on where this one stopped.
+        """
+        while self._pending:
+            data = b"".join(self._pending)
+            written = self._file.write(data)
+            self._pending = [data[written:]] if written < len(data) else []
 
     def close(self) -> None:
         """Flushes and closes."""

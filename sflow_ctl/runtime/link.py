@@ -225,7 +225,7 @@ class FleetLink:
             return
         routing_id = frames[0].bytes
         try:
-            packet, unknown = decode_from_agent(frames[1].buffer)
+            packet, unknown = decode_from_agent(frames[1].bytes)
         except MalformedMessageError:
             self.counters["malformed"] += 1
             return
@@ -245,8 +245,7 @@ class FleetLink:
         peer.routing_id = routing_id
         peer.last_heard = now
         if peer.channel.receive(packet.seq, packet.ack, now):
-            for message in packet.messages:
-                events.append(MessageReceived(node=node, message=message))
+            events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
         self._dirty.add(node)
 
     def _take_hello(
@@ -274,7 +273,7 @@ class FleetLink:
         peer.last_heard = now
         if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it
             peer.routing_id = routing_id
-            for numbered in peer.channel.overdue(float("inf")):
+            for numbered in peer.channel.repeat(now):
                 self._put(peer, numbered, now)
             return
         peer.hello_from = (routing_id, hello.session)

@@ -1,0 +1,1 @@
+"""What a person types and sees. Commands call the runtime, print errors, and choose the exit status."""

@@ -1,0 +1,99 @@
+"""The command group: names, lazy loading, and the one place where errors become messages and exit statuses."""
+
+import importlib
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from protocol.errors import ExitStatus, FleetError
+
+_COMMANDS = {
+    "run": ("sflow_ctl.cli.run", "run", "Run a workflow."),
+    "attach": ("sflow_ctl.cli.attach", "attach", "Follow a running job from another terminal."),
+    "status": ("sflow_ctl.cli.status", "status", "Show where a run stands."),
+    "logs": ("sflow_ctl.cli.logs", "logs", "Show or follow the logs of tasks."),
+}
+"""Name: module, attribute, help line. A command's module is imported when it is invoked."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only for that command: the others cost nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All command names, in the order in which a user meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry[0]), entry[1])
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+
+
+def package_version() -> str:
+    """The installed version, or "unknown" when run from a source tree that is not installed."""
+    try:
+        return version("sflow-ctl")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"sflow-ctl {package_version()}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, callback=_print_version, expose_value=False, is_eager=True)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def group(debug: bool) -> None:
+    """Run services and jobs together inside a Slurm allocation, or on this machine."""
+
+
+def print_findings(error: FleetError) -> None:
+    """All of an error's findings on standard error, each with its place and its remedy."""
+    click.echo("\n".join(str(finding) for finding in error.findings), err=True)
+
+
+def main() -> None:
+    """Entry point. Never returns."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        status = group.main(standalone_mode=False)
+    except FleetError as error:
+        print_findings(error)
+        if debug:
+            traceback.print_exc()
+        status = int(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        status = int(ExitStatus.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        status = int(ExitStatus.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = int(ExitStatus.RUN_FAILED)
+    except Exception as error:  # noqa: BLE001 - the edge of the program: our bug, said so
+        if debug:
+            traceback.print_exc()
+        else:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            click.echo(
+                f"error[internal]: {type(error).__name__}: {error}\n"
+                f"  where: {where.filename}:{where.lineno}\n"
+                "  hint:  this is a bug in sflow-ctl; `sflow-ctl --debug ...` shows the traceback",
+                err=True,
+            )
+        status = int(ExitStatus.OUR_BUG)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,322 @@
+"""The controller's loop: events in from sockets, agents, signals and the clock; the scheduler's commands out.
+
+Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one packet to each agent.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+import msgspec
+import zmq
+
+from protocol.ids import RankId
+from protocol.messages import AgentConfig, Inventory, NodeDescribed, Notice, RankExited, Spawn
+from protocol.signal_names import signal_name
+from sflow_ctl.core.commands import (
+    AbandonNode,
+    AcceptAgent,
+    Command,
+    FinishRun,
+    RecordTransition,
+    SendToAgent,
+)
+from sflow_ctl.core.events import (
+    AgentJoined,
+    AgentLost,
+    MessageReceived,
+    SchedulerEvent,
+    StopRequested,
+    WakeUp,
+)
+from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.core.states import TERMINAL, TaskState, Transition
+from sflow_ctl.runtime.journal import Journal
+from sflow_ctl.runtime.launcher import LocalLauncher
+from sflow_ctl.runtime.link import FleetLink
+from sflow_ctl.runtime.output import OutputService
+from sflow_ctl.runtime.outputs import OutputWriter
+from sflow_ctl.runtime.run_directory import RunDirectory
+from sflow_ctl.runtime.run_log import RunLog
+from sflow_ctl.runtime.sweep import sweep
+
+LOG_WAIT_S = 30.0
+"""How long an exit may wait for the rest of a spooled log before it counts without it."""
+AGENTS_END_WITHIN_S = 10.0
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `nodes.json`."""
+
+    node: int
+    name: str
+    agent_pid: int
+    shares_run_directory: bool
+    inventory: Inventory
+    addresses: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class HeldExit:
+    """An exit that waits until the log it belongs to has arrived."""
+
+    event: MessageReceived
+    deadline: float
+
+
+class Controller:
+    """One run's shell. Everything it is given is open and ready; `run` closes nothing of it."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        link: FleetLink,
+        launcher: LocalLauncher,
+        output: OutputService,
+        journal: Journal,
+        log: RunLog,
+        directory: RunDirectory,
+        configs: list[AgentConfig],
+    ) -> None:
+        self._scheduler = scheduler
+        self._link = link
+        self._launcher = launcher
+        self._output = output
+        self._journal = journal
+        self._log = log
+        self._directory = directory
+        self._configs = configs
+        self._outputs = OutputWriter(scheduler.plan, directory.path, log)
+        self._nodes: dict[int, NodeFacts] = {}
+        self._held: dict[RankId, HeldExit] = {}
+        self._signals: list[int] = []
+        self._stops_requested = 0
+        self._finish: FinishRun | None = None
+        self._abandoned: set[int] = set()
+        self._is_journal_failing = False
+
+    def run(self) -> FinishRun:
+        """Runs the workflow to its end. Raises: LaunchError when agents cannot be started."""
+        poller = zmq.Poller()
+        self._link.register(poller)
+        poller.register(self._launcher.fileno, zmq.POLLIN)
+        poller.register(self._output.fileno, zmq.POLLIN)
+        with self._signals_to(poller) as signal_fd:
+            self._launcher.start(self._configs)
+            while self._finish is None:
+                poller.poll(self._timeout_ms())
+                self._drain(signal_fd)
+                now = time.monotonic()
+                for event in self._events(now):
+                    self._handle(event, now)
+                self._flush(now)
+            self._end_agents()
+        return self._finish
+
+    # ------------------------------------------------------------------ events
+
+    def _events(self, now: float) -> list[SchedulerEvent]:
+        events: list[SchedulerEvent] = []
+        while self._signals:
+            events.append(self._stop_event(self._signals.pop(0)))
+        for event in self._link.receive(now):
+            if not self._hold_for_log(event, now):
+                events.append(event)
+        events.extend(self._released(now))
+        events.extend(self._link.look_after(now))
+        for node, how in self._launcher.ended():
+            if self._scheduler.nodes[node].is_up or not self._scheduler.nodes[node].has_joined:
+                events.append(AgentLost(node=node, reason=how))
+                self._abandoned.add(node)
+        wakeup = self._scheduler.next_wakeup()
+        if wakeup is not None and wakeup <= now:
+            events.append(WakeUp())
+        return events
+
+    def _stop_event(self, number: int) -> StopRequested:
+        self._stops_requested += 1
+        name = signal_name(number)
+        self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
+        return StopRequested(signal=name, force=self._stops_requested > 1)
+
+    def _hold_for_log(self, event: SchedulerEvent, now: float) -> bool:
+        """An exit is only true once its log is here: whoever starts next may read it."""
+        if not isinstance(event, MessageReceived) or not isinstance(event.message, RankExited):
+            return False
+        facts = self._nodes.get(event.node)
+        is_spooled = facts is not None and not facts.shares_run_directory
+        self._output.expect(event.message.rank, event.message.log_bytes, is_spooled)
+        if not is_spooled or event.message.log_bytes == 0:
+            return False
+        self._held[event.message.rank] = HeldExit(event, now + LOG_WAIT_S)
+        return True
+
+    def _released(self, now: float) -> list[SchedulerEvent]:
+        events: list[SchedulerEvent] = []
+        for rank in self._output.completed():
+            held = self._held.pop(rank, None)
+            if held is not None:
+                events.append(held.event)
+        for rank in [rank for rank, held in self._held.items() if held.deadline <= now]:
+            self._log.warning(f"{rank}: its log did not arrive completely within {LOG_WAIT_S:g} s")
+            events.append(self._held.pop(rank).event)
+        return events
+
+    def _handle(self, event: SchedulerEvent, now: float) -> None:
+        self._note(event)
+        self._journal.event(event, now)
+        for command in self._scheduler.handle(event, now):
+            self._perform(command, now)
+
+    def _note(self, event: SchedulerEvent) -> None:
+        """What only the shell and people need of an event."""
+        match event:
+            case AgentJoined(hello=hello):
+                name = self._scheduler.plan.nodes[hello.node].name
+                self._nodes[hello.node] = NodeFacts(
+                    node=hello.node,
+                    name=name,
+                    agent_pid=hello.pid,
+                    shares_run_directory=hello.shares_run_directory,
+                    inventory=hello.inventory,
+                )
+                shared = "shared" if hello.shares_run_directory else "not shared, logs are streamed"
+                self._log.info(f"node {name}: agent {hello.pid} joined, run directory {shared}")
+            case MessageReceived(node=node, message=NodeDescribed(addresses=addresses)) if (
+                node in self._nodes
+            ):
+                self._nodes[node] = msgspec.structs.replace(self._nodes[node], addresses=addresses)
+            case MessageReceived(node=node, message=Notice(text=text)):
+                self._log.warning(f"node {self._scheduler.plan.nodes[node].name}: {text}")
+            case AgentLost(node=node, reason=reason):
+                self._log.warning(f"node {self._scheduler.plan.nodes[node].name} lost: {reason}")
+            case _:
+                pass
+
+    # ------------------------------------------------------------------ commands
+
+    def _perform(self, command: Command, now: float) -> None:
+        match command:
+            case SendToAgent(node=node, message=message):
+                if isinstance(message, Spawn):
+                    self._rotate_logs(node, message)
+                self._link.send(node, message)
+            case RecordTransition(transition=transition):
+                self._record(transition, now)
+            case AcceptAgent(node=node, session=session, kill=kill):
+                self._link.accept(node, session, kill)
+            case AbandonNode(node=node, reason=reason):
+                self._link.abandon(node, reason)
+                self._launcher.kill(node)
+                self._abandoned.add(node)
+            case FinishRun():
+                self._finish = command
+
+    def _record(self, transition: Transition, now: float) -> None:
+        self._journal.transition(transition, now)
+        self._log.info(_describe(transition), f"sflow.task.{transition.task}")
+        if transition.new is TaskState.COMPLETED:
+            self._outputs.write(transition.task)
+        self._output.publish(transition)
+
+    def _rotate_logs(self, node: int, spawn: Spawn) -> None:
+        facts = self._nodes.get(node)
+        if facts is None or facts.shares_run_directory:
+            return
+        for spec in spawn.ranks:
+            if spec.earlier_log is not None:
+                attempt = spec.rank.attempt
+                earlier = RankId(attempt._replace(number=attempt.number - 1), spec.rank.rank)
+                self._output.rotate(earlier, spec.log, spec.earlier_log)
+
+    def _flush(self, now: float) -> None:
+        try:
+            self._journal.flush()
+            self._is_journal_failing = False
+        except OSError as error:
+            if not self._is_journal_failing:
+                self._log.warning(f"the journal cannot be written, retrying: {error}")
+            self._is_journal_failing = True
+        self._link.flush(now)
+        self._log.flush()
+
+    def _timeout_ms(self) -> float:
+        due = self._link.next_wakeup()
+        wakeup = self._scheduler.next_wakeup()
+        if wakeup is not None:
+            due = min(due, wakeup)
+        for held in self._held.values():
+            due = min(due, held.deadline)
+        return max(0.0, (due - time.monotonic()) * 1000)
+
+    # ------------------------------------------------------------------ the end
+
+    def _end_agents(self) -> None:
+        """Waits for the agents' processes, then makes sure that nothing of the run is left on this machine."""
+        late = self._launcher.wait_all(AGENTS_END_WITHIN_S)
+        for node in late:
+            self._log.warning(
+                f"node {self._scheduler.plan.nodes[node].name}: its agent did not exit and was killed"
+            )
+        assert self._finish is not None
+        if late or self._abandoned:
+            survivors = sweep(self._configs[0].marker)
+            self._finish = msgspec.structs.replace(
+                self._finish, survivors=(*self._finish.survivors, *survivors)
+            )
+        self._directory.write(
+            "nodes.json", msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
+        )
+        for kind, count in sorted(self._link.report_denied().items()):
+            self._log.warning(f"{count} {kind.replace('_', ' ')}")
+
+    # ------------------------------------------------------------------ signals
+
+    @contextlib.contextmanager
+    def _signals_to(self, poller: zmq.Poller) -> "contextlib._GeneratorContextManager[int]":  # type: ignore[misc]
+        """Signals become a readable descriptor; the handlers only note which came."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        old_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup keeps its meaning
+            numbers.append(signal.SIGHUP)
+        old_handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
+        poller.register(read_end, zmq.POLLIN)
+        try:
+            yield read_end
+        finally:
+            poller.unregister(read_end)
+            for number, handler in old_handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(old_fd)
+            os.close(read_end)
+            os.close(write_end)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    @staticmethod
+    def _drain(descriptor: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(descriptor, 512):
+                pass
+
+
+def _describe(transition: Transition) -> str:
+    attempt = f"{transition.task}#{transition.attempt}" if transition.attempt else transition.task
+    parts = [f"{attempt} {transition.old} -> {transition.new}"]
+    if transition.new in TERMINAL or transition.new in (
+        TaskState.READY,
+        TaskState.STOPPING,
+        TaskState.WAITING,
+    ):
+        parts.append(transition.reason.text or transition.reason.word)
+    if transition.pid is not None:
+        parts.append(f"node={transition.node} pid={transition.pid}")
+    if transition.runtime_s is not None:
+        parts.append(f"after {transition.runtime_s:.3f} s")
+    return ", ".join(parts)
