@@ -71,8 +71,12 @@ class Channel(Generic[M]):
 
     def overdue(self, now: float) -> list[Numbered[M]]:
         """What must be sent again because nothing was acknowledged for `RESEND_AFTER_S`; usually empty."""
-        if not self._unacknowledged or now < self._last_sent_at + RESEND_AFTER_S:
+        if now < self._last_sent_at + RESEND_AFTER_S:
             return []
+        return self.repeat(now)
+
+    def repeat(self, now: float) -> list[Numbered[M]]:
+        """Everything not acknowledged, to be sent again at once: the other side is known to lack it."""
         self._last_sent_at = now
         return [Numbered(seq, self._expected - 1, messages) for seq, messages in self._unacknowledged]
 

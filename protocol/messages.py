@@ -238,6 +238,8 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     install_path: str
     session: str
     """Unique per handshake. Packets of any other session are counted and dropped."""
+    session_number: int = 0
+    """Counted up with each session of this agent process: a hello that comes late must not undo a newer one."""
     node: int
     """The node's index in the run, from Slurm's node id or the local launcher."""
     agent_incarnation: int
@@ -250,6 +252,10 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     live: tuple[LiveRank, ...] = ()
     exited: tuple[RankExited, ...] = ()
     """Ends that no controller has acknowledged yet."""
+    clearing: tuple[RankId, ...] = ()
+    """Ranks that have ended and whose left-over processes are still being ended."""
+    triggered: tuple[ProbeTriggered, ...] = ()
+    """Probes of live attempts that have triggered, told before or not: the telling may have been lost."""
 
 
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):

@@ -97,7 +97,7 @@ class Scheduler:
         self._ledger = GpuLedger(plan.nodes)
         self._queue = ReadyQueue()
         self._wakeups: list[tuple[float, str, int, int]] = []
-        self._unsettled = len(self.tasks)
+        self.unsettled = len(self.tasks)
         self._live_count = 0
         self._waves: list[list[int]] = []
         self._wave_open: set[int] = set()
@@ -139,6 +139,10 @@ class Scheduler:
         """When `handle(WakeUp(), ...)` is due, or None."""
         return self._wakeups[0][0] if self._wakeups else None
 
+    def task_named(self, name: str) -> Task:
+        """The record of a concrete task. Raises: KeyError."""
+        return self.tasks[self._index_of[name]]
+
     def counts(self) -> dict[TaskState, int]:
         """Tasks per state. Linear; for viewers, not for the loop."""
         result: dict[TaskState, int] = {}
@@ -168,32 +172,34 @@ class Scheduler:
             self._on_message(
                 hello.node, RankStarted(rank=live.rank, pid=live.pid, started_at_ns=live.started_at_ns), now
             )
-        for exited in hello.exited:
-            self._on_message(hello.node, exited, now)
+        for told in (*hello.triggered, *hello.exited):
+            self._on_message(hello.node, told, now)
         for index in sorted(node.live):
-            self._reconcile(self.tasks[index], hello.node, known, is_restarted, now)
+            self._reconcile(self.tasks[index], hello, known, is_restarted, now)
         if self._leaving is not None:
             self._leaving.add(hello.node)
             self._out.append(SendToAgent(node=hello.node, message=Leave(grace_s=self._grace())))
         self._queue.retry_all()
 
     def _reconcile(
-        self, task: Task, node: int, known: set[tuple[AttemptId, int]], is_restarted: bool, now: float
+        self, task: Task, hello: Hello, known: set[tuple[AttemptId, int]], is_restarted: bool, now: float
     ) -> None:
         """Orders again what a lost session may have lost, and gives up what the agent does not have."""
         for rank in sorted(task.open_ranks):
             if (task.attempt_id, rank) in known:
                 continue
             if task.state is TaskState.STARTING and not is_restarted:
-                self._spawns.setdefault(node, []).extend(
+                self._spawns.setdefault(hello.node, []).extend(
                     spec
-                    for where, spec in task.rank_specs(self.plan, self._stream_logs)
-                    if where == node and spec.rank.rank == rank
+                    for node, spec in task.rank_specs(self.plan, self._stream_logs)
+                    if node == hello.node and spec.rank.rank == rank
                 )
             elif task.state in LIVE:
                 self._attempt_vanished(task, Reason("node_lost", "the agent on its node was restarted"), now)
                 return
-        if is_restarted and not task.open_ranks and task.uncleared:
+        clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
+        task.uncleared &= task.open_ranks | clearing
+        if not task.uncleared:
             self._all_cleared(task, now)
         elif task.is_stop_sent:
             self._send_stop(task, self._grace())
@@ -581,7 +587,7 @@ class Scheduler:
             if self._has_started and self.plan.timeout_s is not None and not self._is_time_armed:
                 self._is_time_armed = True
                 heappush(self._wakeups, (now + self.plan.timeout_s, "workflow", -1, 0))
-            if self._unsettled == 0 and self.outcome is None:
+            if self.unsettled == 0 and self.outcome is None:
                 self._begin_stop(Outcome.COMPLETED, None, now)
         for node, specs in self._spawns.items():
             self._out.append(SendToAgent(node=node, message=Spawn(ranks=tuple(specs))))
@@ -609,7 +615,7 @@ class Scheduler:
             raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
         was_settled = task.is_settled
         task.state = new
-        self._unsettled += was_settled - task.is_settled
+        self.unsettled += was_settled - task.is_settled
         is_end = new in TERMINAL or reason.word == "retry"
         transition = Transition(
             task=task.plan.name,

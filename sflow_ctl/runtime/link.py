@@ -35,6 +35,8 @@ class Peer:
     session: str = ""
     hello_from: tuple[bytes, str] | None = None
     """(routing id, session) of a hello the scheduler has not answered yet."""
+    newest: tuple[int, int] = (0, 0)
+    """(agent incarnation, session number) of the newest hello."""
     channel: Channel[ToAgent] = field(default_factory=Channel)
     outbox: list[ToAgent] = field(default_factory=list)
     last_heard: float = 0.0
@@ -276,6 +278,11 @@ class FleetLink:
             for numbered in peer.channel.repeat(now):
                 self._put(peer, numbered, now)
             return
+        order = (hello.agent_incarnation, hello.session_number)
+        if order < peer.newest:
+            self.counters["stale_hellos"] += 1
+            return
+        peer.newest = order
         peer.hello_from = (routing_id, hello.session)
         events.append(AgentJoined(hello=hello))
 

@@ -21,7 +21,7 @@ from sflow_ctl.core.states import Outcome
 from sflow_ctl.core.tasks import log_path
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.plan import Plan
-from sflow_ctl.runtime.console import Console
+from sflow_ctl.runtime.output import Console
 from sflow_ctl.runtime.controller import Controller
 from sflow_ctl.runtime.journal import Journal
 from sflow_ctl.runtime.keys import RunKeys

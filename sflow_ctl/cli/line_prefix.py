@@ -1,0 +1,115 @@
+"""Output of many tasks on one stream: whole lines, each with its task's prefix. Pure: bytes in, bytes out.
+
+Lines of different tasks never mix: what has no newline yet waits for it, up to a limit. For a terminal, whatever could wreck the
+screen (cursor movements, bells, the drawing of progress bars) is taken out; a pipe or file gets the bytes as they are.
+"""
+
+import re
+from zlib import crc32
+
+MAX_HELD_BYTES = 16 * 1024
+"""Of an unfinished line. Beyond it the line is shown in parts."""
+_COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)
+"""SGR numbers readable on dark and light: no red (failures), no white, no black."""
+_OVERDRAWN = re.compile(rb"[^\n]*\r(?=[^\n\r])")
+_TRAILING_RETURNS = re.compile(rb"\r+(?=\n)")
+_ESCAPES = re.compile(
+    rb"\x1b(?:\[[0-9;:]*m|(?P<drop>\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[PX^_][^\x1b\n]*(?:\x1b\\)?|[ -/]*[0-~]?))"
+)
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\x1b")) + b"\x7f"
+
+
+def colour_of(task: str) -> int:
+    """The task's colour as an SGR number: the same in every run."""
+    return _COLOURS[crc32(task.encode()) % len(_COLOURS)]
+
+
+def tame(data: bytes) -> bytes:
+    """`data` without what moves the cursor; colours stay. Of an overdrawn line the last state is kept."""
+    if b"\r" in data:
+        data = _TRAILING_RETURNS.sub(b"", _OVERDRAWN.sub(b"", data))
+    if b"\x1b" in data:
+        data = _ESCAPES.sub(lambda match: b"" if match["drop"] is not None else match[0], data)
+    return data.translate(None, _CONTROLS)
+
+
+class LinePrefixer:
+    """The state of one output stream: unfinished lines per label, and whether the last line written is unfinished."""
+
+    def __init__(self, *, is_terminal: bool, colours: bool) -> None:
+        self._is_terminal = is_terminal
+        self._colours = colours
+        self._held: dict[str, bytes] = {}
+        self._prefixes: dict[str, bytes] = {}
+        self._unfinished: str | None = None
+        """Whose overlong line the stream ends in; never on a terminal, where a status line follows."""
+
+    def add(self, label: str, data: bytes | memoryview) -> bytes:
+        """What to write now that `label` has put out `data`; may be nothing."""
+        held = self._held.pop(label, b"")
+        whole = b"".join((held, data)) if held else bytes(data)
+        cut = whole.rfind(b"\n") + 1
+        rest = whole[cut:]
+        out = self._lines(label, whole[:cut]) if cut else b""
+        if len(rest) > MAX_HELD_BYTES:
+            out += self._part(label, rest)
+        elif rest:
+            self._held[label] = rest
+        return out
+
+    def end(self, label: str) -> bytes:
+        """What to write because `label` puts out nothing more: its unfinished line, finished."""
+        held = self._held.pop(label, b"")
+        if held:
+            return self._lines(label, held + b"\n")
+        if self._unfinished == label:
+            return self.line_break()
+        return b""
+
+    def end_all(self) -> bytes:
+        """Finishes every unfinished line."""
+        return b"".join([self.end(label) for label in [*self._held, self._unfinished] if label is not None])
+
+    def line_break(self) -> bytes:
+        """What must be written before anything that is not of the task whose line is unfinished."""
+        if self._unfinished is None:
+            return b""
+        self._unfinished = None
+        return b"\n"
+
+    def _lines(self, label: str, lines: bytes) -> bytes:
+        """`lines` ends with a newline."""
+        if self._is_terminal:
+            lines = tame(lines)
+        prefix = self._prefix(label)
+        if self._unfinished == label:
+            self._unfinished, start = None, b""
+        else:
+            start = self.line_break() + prefix
+        return start + lines[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
+
+    def _part(self, label: str, part: bytes) -> bytes:
+        """The beginning, or the next part, of a line too long to wait for."""
+        if self._is_terminal:
+            shown = tame(part + b"\n")
+            # A progress bar that never ends its line has shrunk to its last state and can wait on.
+            if len(shown) <= MAX_HELD_BYTES // 4:
+                self._held[label] = shown[:-1]
+                return b""
+            return self._prefix(label) + shown
+        if self._unfinished == label:
+            return part
+        start = self.line_break() + self._prefix(label)
+        self._unfinished = label
+        return start + part
+
+    def _prefix(self, label: str) -> bytes:
+        prefix = self._prefixes.get(label)
+        if prefix is None:
+            text = f"[{label}] "
+            if self._colours:
+                text = f"\x1b[0;{colour_of(label)}m[{label}]\x1b[0m "
+            prefix = self._prefixes[label] = text.encode(errors="surrogateescape")
+            if len(self._prefixes) > 10_000:  # bounded, and cheap to make again
+                self._prefixes.clear()
+        return prefix

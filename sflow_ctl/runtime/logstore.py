@@ -1,0 +1,144 @@
+"""The logs of ranks as the controller has them: what has arrived, and the files it writes itself.
+
+A `RankLog` says how many bytes of a log are known to exist, without a hole. `SpoolFiles` writes what an agent that does
+not share the run directory sends, each byte once, at its offset. Readers are in `log_cursor.py`; the thread that uses
+all of this is in `output.py`.
+"""
+
+import os
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.ids import RankId
+from sflow_ctl.core.tasks import earlier_log_path
+
+MAX_OPEN_FILES = 128
+"""Spool files kept open at once; the usual soft limit of a process is 1,024. The rest are opened again when needed."""
+
+
+@dataclass(slots=True, eq=False)
+class RankLog:
+    """One rank's log. `position` only grows."""
+
+    rank: RankId
+    path: Path
+    position: int = 0
+    """Bytes before this are in the file (spooled), or have been seen or reported (shared)."""
+    received: int = 0
+    """End of the furthest chunk that was taken: the most that may be acknowledged."""
+    is_spooled: bool = False
+    final_bytes: int | None = None
+    """Size when the rank ended; None while it runs."""
+    is_over: bool = False
+    """Its last chunk has arrived; nothing more can come."""
+    retry_at: float | None = None
+    """When to ask for bytes again that the disk refused; None when it accepts them."""
+    refused_at: float = float("-inf")
+    """When a chunk beyond a hole was last answered with where the hole begins."""
+
+    @property
+    def is_complete(self) -> bool:
+        """True when all the rank itself wrote is known here."""
+        return self.final_bytes is not None and self.position >= self.final_bytes
+
+    @property
+    def acknowledged(self) -> int:
+        """The offset to put in a `LogAck`: never beyond what the agent is known to have sent."""
+        return min(self.position, self.received)
+
+    @property
+    def label(self) -> str:
+        """What a person calls it: the task, with the rank when there are several."""
+        rank = self.rank
+        return rank.attempt.task if rank.rank == 0 else f"{rank.attempt.task}.{rank.rank}"
+
+
+def new_part(position: int, offset: int, size: int) -> int | None:
+    """How many of a chunk's first bytes are known already; `size` for all of them, None when a hole is before it.
+
+    This is all there is to exactly-once: repeated, overlapping and late chunks are cut, and one that would leave a hole is
+    refused, so any order of arrival gives the same file.
+    """
+    if offset > position:
+        return None
+    return min(position - offset, size)
+
+
+def log_file(run_directory: Path, relative: str) -> Path | None:
+    """The path of a log within the run directory, or None when it would lead out of it."""
+    parts = relative.split("/")
+    if relative.startswith("/") or "" in parts or ".." in parts or "\0" in relative:
+        return None
+    return run_directory / relative
+
+
+def current_path(relative: str, rank: RankId, newest_attempt: int) -> str:
+    """Where the rank's log is now: an earlier attempt's has been moved aside."""
+    if rank.attempt.number >= newest_attempt or rank.rank != 0:
+        return relative
+    return earlier_log_path(rank.attempt.task, rank.attempt.number)
+
+
+class SpoolFiles:
+    """The files this controller writes. Raises OSError where the disk does not take something; nothing is lost then."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[RankId, int] = OrderedDict()
+
+    def existing_bytes(self, log: RankLog) -> int:
+        """What an earlier controller of this run has already written; 0 when there is no file."""
+        try:
+            return log.path.stat().st_size
+        except OSError:
+            return 0
+
+    def append(self, log: RankLog, body: memoryview) -> None:
+        """Writes `body` at the log's position, which grows by what was written, also when the rest fails."""
+        descriptor = self._descriptor(log)
+        while len(body):
+            written = os.pwrite(descriptor, body, log.position)
+            log.position += written
+            body = body[written:]
+
+    def touch(self, log: RankLog) -> None:
+        """Makes sure that the file exists: the log of a silent rank is an empty file."""
+        self._descriptor(log)
+
+    def rotate(self, rank: RankId, path: Path, earlier_path: Path) -> bool:
+        """Moves an earlier attempt's file aside; bytes of it that come later still go to it. False without a file."""
+        with suppress(FileNotFoundError):
+            path.rename(earlier_path)
+            return True
+        self.close_one(rank)
+        return False
+
+    def close_one(self, rank: RankId) -> None:
+        """Closes the rank's file if it is open."""
+        descriptor = self._open.pop(rank, None)
+        if descriptor is not None:
+            # Delayed write errors (NFS) show here; the bytes were acknowledged when the system took them.
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def close(self) -> None:
+        """Closes every file."""
+        for rank in list(self._open):
+            self.close_one(rank)
+
+    def _descriptor(self, log: RankLog) -> int:
+        descriptor = self._open.get(log.rank)
+        if descriptor is not None:
+            self._open.move_to_end(log.rank)
+            return descriptor
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(log.path, flags, 0o644)
+        except FileNotFoundError:
+            log.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(log.path, flags, 0o644)
+        self._open[log.rank] = descriptor
+        if len(self._open) > MAX_OPEN_FILES:
+            self.close_one(next(iter(self._open)))
+        return descriptor

@@ -1,0 +1,136 @@
+"""Small plans and facts for tests of the scheduler."""
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages import (
+    Goodbye,
+    Hello,
+    Inventory,
+    LiveRank,
+    Probe,
+    ProbeTriggered,
+    RankCleared,
+    RankExited,
+    RankStarted,
+)
+from sflow_ctl.core.events import AgentJoined, MessageReceived
+from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask, Retries
+
+READINESS = Probe(kind="readiness", tcp_port=1000)
+
+
+def a_task(
+    name: str,
+    *depends_on: str,
+    service: bool = False,
+    retries: int = 0,
+    interval_s: float = 1.0,
+    backoff: float = 2.0,
+    timeout_s: float | None = None,
+    placement: Placement | None = None,
+    after_completion: tuple[str, ...] = (),
+) -> PlannedTask:
+    """A task of one rank on node 0 unless placed elsewhere."""
+    dependencies = [Dependency(task=other) for other in depends_on]
+    dependencies += [Dependency(task=other, needs_completion=True) for other in after_completion]
+    return PlannedTask(
+        name=name,
+        base=name,
+        backend="local",
+        operator="default_local",
+        operator_kind="bash",
+        argv=("bash", "-c", "true"),
+        script="true",
+        env={},
+        depends_on=tuple(dependencies),
+        placement=placement or Placement(nodes=(0,)),
+        retries=Retries(count=retries, interval_s=interval_s, backoff=backoff),
+        timeout_s=timeout_s,
+        probes=(READINESS,) if service else (),
+    )
+
+
+def a_plan(
+    *tasks: PlannedTask,
+    nodes: int = 1,
+    gpus: int | None = None,
+    timeout_s: float | None = None,
+    max_running: int | None = None,
+) -> Plan:
+    """A plan over `nodes` local nodes of `gpus` GPUs each."""
+    return Plan(
+        workflow="test",
+        nodes=tuple(
+            PlannedNode(
+                index=i, backend="local", backend_index=i, name=f"localhost-{i}", address="127.0.0.1", gpus=gpus
+            )
+            for i in range(nodes)
+        ),
+        tasks=tasks,
+        timeout_s=timeout_s,
+        max_running=max_running,
+    )
+
+
+def rank(name: str, attempt: int = 1) -> RankId:
+    """Rank 0 of an attempt."""
+    return RankId(AttemptId(name, attempt), 0)
+
+
+def hello(
+    node: int = 0,
+    session: str = "s1",
+    incarnation: int = 1,
+    live: tuple[LiveRank, ...] = (),
+    exited: tuple[RankExited, ...] = (),
+    clearing: tuple[RankId, ...] = (),
+    triggered: tuple[ProbeTriggered, ...] = (),
+    session_number: int = 0,
+) -> AgentJoined:
+    """An agent reports."""
+    return AgentJoined(
+        hello=Hello(
+            version=(1, 0),
+            install_path="",
+            session=session,
+            node=node,
+            agent_incarnation=incarnation,
+            controller_incarnation=0,
+            pid=100 + node,
+            inventory=Inventory(host="h", cpus=2, cpus_online=2, memory_bytes=1 << 30),
+            shares_run_directory=True,
+            live=live,
+            exited=exited,
+            clearing=clearing,
+            triggered=triggered,
+            session_number=session_number,
+        )
+    )
+
+
+def started(name: str, attempt: int = 1, node: int = 0) -> MessageReceived:
+    """A rank has a process."""
+    return MessageReceived(node=node, message=RankStarted(rank=rank(name, attempt), pid=1, started_at_ns=0))
+
+
+def exited(
+    name: str, code: int | None = 0, attempt: int = 1, node: int = 0, signal: int | None = None, cleared: bool = True
+) -> MessageReceived:
+    """A rank's process has been reaped."""
+    code = None if signal is not None else code
+    message = RankExited(rank=rank(name, attempt), exit_code=code, signal=signal, cleared=cleared)
+    return MessageReceived(node=node, message=message)
+
+
+def cleared(name: str, attempt: int = 1, node: int = 0, survivors: tuple[str, ...] = ()) -> MessageReceived:
+    """A rank's tree is gone."""
+    return MessageReceived(node=node, message=RankCleared(rank=rank(name, attempt), survivors=survivors))
+
+
+def ready(name: str, attempt: int = 1, node: int = 0, kind: str = "readiness") -> MessageReceived:
+    """A probe of a task triggered."""
+    return MessageReceived(node=node, message=ProbeTriggered(attempt=AttemptId(name, attempt), kind=kind, detail="seen"))
+
+
+def goodbye(node: int = 0) -> MessageReceived:
+    """An agent has nothing left."""
+    return MessageReceived(node=node, message=Goodbye())

@@ -1,0 +1,99 @@
+"""Properties of whole runs: any small plan, any seed, a bad link, one disaster at most."""
+
+import pytest
+
+from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
+from sflow_ctl.planner.plan import Placement, Plan, PlannedTask
+from tests.unit.core.fleet import Behaviour, Fleet, replay
+from tests.unit.core.plans import a_plan, a_task
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+NODES = 3
+GPUS = 4
+
+
+@st.composite
+def plans(draw: "st.DrawFn") -> Plan:
+    """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible placements."""
+    tasks: list[PlannedTask] = []
+    for index in range(draw(st.integers(1, 12))):
+        names = [task.name for task in tasks]
+        depends_on = draw(st.lists(st.sampled_from(names), unique=True, max_size=3)) if names else []
+        split = draw(st.integers(0, len(depends_on)))
+        tasks.append(
+            a_task(
+                f"t{index}",
+                *depends_on[:split],
+                after_completion=tuple(
+                    name for name in depends_on[split:] if not next(t for t in tasks if t.name == name).has_readiness
+                ),
+                service=draw(st.integers(0, 3)) == 0,
+                retries=draw(st.integers(0, 2)),
+                timeout_s=draw(st.sampled_from([None, None, None, 4.0])),
+                placement=draw(placements()),
+            )
+        )
+    return a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
+
+
+@st.composite
+def placements(draw: "st.DrawFn") -> Placement:
+    """Where a task may go. Services never ask for GPUs here: they hold them, and a run could starve by design."""
+    if draw(st.booleans()):
+        return Placement(nodes=(draw(st.integers(0, NODES - 1)),))
+    return Placement(
+        nodes=tuple(range(NODES)), is_flexible=True, gpus_per_node=draw(st.integers(0, 1)), node_count=1
+    )
+
+
+behaviours = st.builds(
+    Behaviour,
+    drop=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
+    repeat=st.sampled_from([0.0, 0.2]),
+    max_delay_s=st.sampled_from([0.001, 0.5]),
+    fail=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
+    leftovers=st.sampled_from([0.0, 0.3]),
+    disconnects=st.sampled_from([0, 0, 1, 3]),
+    agent_crashes=st.sampled_from([0, 0, 0, 1]),
+    stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
+)
+
+
+def fits(plan: Plan) -> bool:
+    """Services hold their GPU and their place to the end: a plan with too many of them can never finish."""
+    services = [task for task in plan.tasks if task.has_readiness]
+    return len(services) < (plan.max_running or 1000) and len(services) < GPUS
+
+
+@hypothesis.settings(deadline=None, max_examples=300, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=plans(), seed=st.integers(0, 2**32), behaviour=behaviours)
+def test_every_run_ends_and_keeps_its_promises(plan: Plan, seed: int, behaviour: Behaviour) -> None:
+    hypothesis.assume(fits(plan))
+    fleet = Fleet(plan, seed, behaviour)
+    fleet.run()
+    assert fleet.finish is not None
+    assert all(task.state in TERMINAL for task in fleet.scheduler.tasks)
+    if fleet.finish.outcome is Outcome.COMPLETED:
+        assert all(task.state is TaskState.COMPLETED for task in fleet.scheduler.tasks)
+    else:
+        assert fleet.finish.cause is not None
+
+
+@hypothesis.settings(deadline=None, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=plans(), seed=st.integers(0, 2**32), behaviour=behaviours)
+def test_a_journal_replays_to_the_same_commands(plan: Plan, seed: int, behaviour: Behaviour) -> None:
+    hypothesis.assume(fits(plan))
+    fleet = Fleet(plan, seed, behaviour)
+    fleet.run()
+    assert replay(plan, fleet.journal) == fleet.commands
+
+
+@hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=plans(), seed=st.integers(0, 2**32))
+def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
+    hypothesis.assume(fits(plan) and not any(task.timeout_s for task in plan.tasks))
+    fleet = Fleet(plan, seed, Behaviour(drop=0.3, repeat=0.3, max_delay_s=0.5, disconnects=3, leftovers=0.2))
+    fleet.run()
+    assert fleet.finish is not None and fleet.finish.outcome is Outcome.COMPLETED
