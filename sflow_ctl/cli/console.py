@@ -1,8 +1,9 @@
-"""What `run` and `attach` show while a run goes on: prefixed output, a line per important change, a progress line.
+"""What `run` and `attach` show while a run goes on: prefixed output, a line per important change, a progress
+line.
 
-Any thread may call it; nothing here waits for the terminal but `flush`. A thread of its own writes, from a bounded
-buffer. On a pipe or file nothing is ever left out; a terminal that cannot keep up is told how much it missed. A closed
-pipe ends the output, never the run.
+Any thread may call it; nothing here waits for the terminal but `flush`. A thread of its own writes, from a
+bounded buffer. On a pipe or file nothing is ever left out; a terminal that cannot keep up is told how much it
+missed. A closed pipe ends the output, never the run.
 """
 
 import errno
@@ -14,9 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from sflow_ctl.cli.line_prefix import LinePrefixer
 from sflow_ctl.cli.state_lines import StateLines
+from sflow_ctl.core.states import Transition
+from sflow_ctl.planner.plan import Plan
 
 BUFFER_BYTES = 2 * 1024 * 1024
 """Formatted bytes waiting to be written; enough to keep a pipe busy, little enough to be current."""
@@ -41,32 +45,37 @@ def wants_unicode(environ: Mapping[str, str]) -> bool:
 
 
 class Console:
-    """One output stream of one run. `total_tasks` is for the progress line."""
+    """One output stream of one run. Quiet shows no output of tasks, only changes of state."""
 
     def __init__(
         self,
+        plan: Plan,
+        run_directory: Path,
         *,
+        is_quiet: bool = False,
         descriptor: int = 1,
-        total_tasks: int,
-        quiet: bool = False,
         environ: Mapping[str, str] = os.environ,
         is_terminal: bool | None = None,
     ) -> None:
         self.is_terminal = os.isatty(descriptor) if is_terminal is None else is_terminal
-        self.shows_output = not quiet
+        self.shows_output = not is_quiet
         self.on_room: Callable[[], None] | None = None
         """Called from the writing thread when `room` has become positive again."""
         self.is_unicode = wants_unicode(environ)
         self._descriptor = descriptor
+        self._run_directory = run_directory
         colours = wants_colours(self.is_terminal, environ)
         self._can_redraw = self.is_terminal and environ.get("TERM", "") not in ("", "dumb")
         self._prefixer = LinePrefixer(is_terminal=self.is_terminal, colours=colours)
         self._states = StateLines(
-            total_tasks,
-            is_brief=not self.is_terminal or quiet,
+            len(plan.tasks),
+            is_brief=not self.is_terminal or is_quiet,
             colours=colours,
             is_unicode=self.is_unicode,
         )
+        self._format_lock = threading.Lock()
+        """Around formatting and queueing together, so that lines are queued in the order they were formatted.
+        """
         self._condition = threading.Condition()
         self._queue: deque[bytes] = deque()
         self._queued = 0
@@ -100,32 +109,35 @@ class Console:
     def output(self, label: str, data: bytes | memoryview) -> None:
         """Shows what a task put out."""
         if self.shows_output and not self._is_broken:
-            self._put(self._prefixer.add(label, data))
+            with self._format_lock:
+                self._put(self._prefixer.add(label, data))
 
     def output_ended(self, label: str) -> None:
         """The task puts out nothing more: an unfinished last line is finished."""
         if self.shows_output:
-            self._put(self._prefixer.end(label))
+            with self._format_lock:
+                self._put(self._prefixer.end(label))
 
     def skipped(self, label: str, lines: int, path: str) -> None:
         """Says what a slow terminal has not been shown."""
         dots = "\u2026" if self.is_unicode else "..."
         self.say(f"[{label}] {dots} {lines} lines skipped, all of them are in {path}")
 
-    def transition(self, transition: object) -> None:
-        """Counts a change of state and says the important ones. Takes a `core.states.Transition`."""
-        line = self._states.add(transition)  # type: ignore[arg-type]  # kept loose for the protocol in runtime
+    def transition(self, transition: Transition) -> None:
+        """Counts a change of state and says the important ones."""
+        line = self._states.add(transition)
         if line is not None:
             self.say(line)
         elif self._can_redraw and not self._is_changed:
             with self._condition:
                 self._is_changed = True
-                self._condition.notify()
+                self._condition.notify_all()
 
     def say(self, text: str) -> None:
         """Shows a line, or several, that no task put out."""
         encoded = text.encode(errors="surrogateescape" if self.is_unicode else "replace") + b"\n"
-        self._put(self._prefixer.line_break() + encoded)
+        with self._format_lock:
+            self._put(self._prefixer.line_break() + encoded)
 
     # ------------------------------------------------------------------ lifetime
 
@@ -150,8 +162,10 @@ class Console:
         return True
 
     def close(self, deadline_s: float = 5.0) -> bool:
-        """Finishes unfinished lines, takes the progress line away and stops writing. False when it did not get out."""
-        self._put(self._prefixer.end_all())
+        """Finishes unfinished lines, takes the progress line away and stops writing. False when it did not
+        get out."""
+        with self._format_lock:
+            self._put(self._prefixer.end_all())
         with self._condition:
             self._is_closing = True
             self._condition.notify_all()
@@ -168,8 +182,7 @@ class Console:
         with self._condition:
             self._queue.append(data)
             self._queued += len(data)
-            if len(self._queue) == 1:
-                self._condition.notify()
+            self._condition.notify_all()
 
     def _write_all(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
@@ -191,7 +204,7 @@ class Console:
                     return
 
     def _pace(self) -> None:
-        """A terminal is drawn at most every `REDRAW_S`, unless much is waiting: text in between is gathered."""
+        """Gathers text: a terminal is drawn at most every `REDRAW_S`, unless much is waiting."""
         wait_s = self._last_write + REDRAW_S - time.monotonic()
         if wait_s > 0 and self._queued < BUFFER_BYTES // 4:
             with self._condition:

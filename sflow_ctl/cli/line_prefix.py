@@ -1,7 +1,8 @@
 """Output of many tasks on one stream: whole lines, each with its task's prefix. Pure: bytes in, bytes out.
 
-Lines of different tasks never mix: what has no newline yet waits for it, up to a limit. For a terminal, whatever could wreck the
-screen (cursor movements, bells, the drawing of progress bars) is taken out; a pipe or file gets the bytes as they are.
+Lines of different tasks never mix: what has no newline yet waits for it, up to a limit. For a terminal,
+whatever could wreck the screen (cursor movements, bells, the drawing of progress bars) is taken out; a pipe
+or file gets the bytes as they are.
 """
 
 import re
@@ -14,7 +15,11 @@ _COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)
 _OVERDRAWN = re.compile(rb"[^\n]*\r(?=[^\n\r])")
 _TRAILING_RETURNS = re.compile(rb"\r+(?=\n)")
 _ESCAPES = re.compile(
-    rb"\x1b(?:\[[0-9;:]*m|(?P<drop>\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[PX^_][^\x1b\n]*(?:\x1b\\)?|[ -/]*[0-~]?))"
+    rb"\x1b(?:\[[0-9;:]*m"  # colours stay
+    rb"|(?P<drop>\[[0-?]*[ -/]*[@-~]"  # other control sequences
+    rb"|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # titles, links
+    rb"|[PX^_][^\x1b\n]*(?:\x1b\\)?"  # device strings
+    rb"|[ -/]*[0-~]?))"
 )
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\x1b")) + b"\x7f"
 
@@ -34,7 +39,8 @@ def tame(data: bytes) -> bytes:
 
 
 class LinePrefixer:
-    """The state of one output stream: unfinished lines per label, and whether the last line written is unfinished."""
+    """The state of one output stream: unfinished lines per label, and whether the last line written is
+    unfinished."""
 
     def __init__(self, *, is_terminal: bool, colours: bool) -> None:
         self._is_terminal = is_terminal

@@ -1,4 +1,5 @@
-"""What is worth a line of a person's attention, in words, and the progress line. Pure but for the clock it is given."""
+"""What is worth a line of a person's attention, in words, and the progress line. Pure but for the clock it is
+given."""
 
 import time
 from collections.abc import Callable
@@ -45,10 +46,12 @@ class StateLines:
 
     def add(self, transition: Transition) -> str | None:
         """Counts one change; the line to show for it, or None."""
-        old = self._states.get(transition.task, transition.old)
+        old = self._states.get(transition.task)
         new = transition.new
+        if new is old:
+            return None
         self._states[transition.task] = new
-        self._live += (new in LIVE) - (old in LIVE and transition.task in self._states)
+        self._live += (new in LIVE) - (old in LIVE)
         self._ready += (new is TaskState.READY) - (old is TaskState.READY)
         if new in TERMINAL:
             self._ended[new] += 1

@@ -1,7 +1,8 @@
 """Reading a log at one's own pace. Each consumer (the console, a viewer) has a cursor per log it shows.
 
-A cursor that keeps up is handed the chunks as they arrive. One that has fallen behind reads from the file instead, so
-nothing is kept in memory for anybody slow. One that may skip jumps ahead when it is too far behind, and counts the lines.
+A cursor that keeps up is handed the chunks as they arrive. One that has fallen behind reads from the file
+instead, so nothing is kept in memory for anybody slow. One that may skip jumps ahead when it is too far
+behind, and counts the lines.
 """
 
 import os
@@ -46,7 +47,7 @@ class Cursor:
         return self.offset >= self.log.position
 
     def take(self, offset: int, body: memoryview) -> memoryview | None:
-        """The new part of a chunk when the cursor is right before it; None when it must read from the file."""
+        """The new part of a chunk when the cursor is right before it; None: it must read from the file."""
         cut = self.offset - offset
         if cut < 0 or cut > len(body) or self._is_skipping:
             return None
@@ -56,9 +57,9 @@ class Cursor:
     def read(self, limit: int) -> Piece | None:
         """The next bytes from the file, at most about `limit`.
 
-        A piece without data means: call again, soon. None means that there is nothing now, either because the cursor is
-        at the end, or because another node's bytes are not visible here yet (NFS); then `is_at_end` is false.
-        Raises: OSError when the file cannot be read.
+        A piece without data means: call again, soon. None means that there is nothing now, either because the
+        cursor is at the end, or because another node's bytes are not visible here yet (NFS); then `is_at_end`
+        is false. Raises: OSError when the file cannot be read.
         """
         behind = self.log.position - self.offset
         if behind <= 0:
@@ -126,8 +127,8 @@ class Cursor:
             self._descriptor = os.open(self.log.path, os.O_RDONLY | os.O_CLOEXEC)
         data = os.pread(self._descriptor, size, offset)
         if not data and size:
-            # Network file systems look at a file's size again when it is opened (close-to-open, nfs(5)). Through /proc it
-            # is the same file even when it has been renamed.
+            # Network file systems look at a file's size again when it is opened (close-to-open, nfs(5)).
+            # Through /proc it is the same file even when it has been renamed.
             fresh = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             self.close()
             self._descriptor = fresh

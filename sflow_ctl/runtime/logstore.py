@@ -1,8 +1,8 @@
 """The logs of ranks as the controller has them: what has arrived, and the files it writes itself.
 
-A `RankLog` says how many bytes of a log are known to exist, without a hole. `SpoolFiles` writes what an agent that does
-not share the run directory sends, each byte once, at its offset. Readers are in `log_cursor.py`; the thread that uses
-all of this is in `output.py`.
+A `RankLog` says how many bytes of a log are known to exist, without a hole. `SpoolFiles` writes what an agent
+that does not share the run directory sends, each byte once, at its offset. Readers are in `log_cursor.py`;
+the thread that uses all of this is in `output.py`.
 """
 
 import os
@@ -15,7 +15,8 @@ from protocol.ids import RankId
 from sflow_ctl.core.tasks import earlier_log_path
 
 MAX_OPEN_FILES = 128
-"""Spool files kept open at once; the usual soft limit of a process is 1,024. The rest are opened again when needed."""
+"""Spool files kept open at once; the usual soft limit of a process is 1,024. The rest are opened again when
+needed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +36,8 @@ class RankLog:
     """Its last chunk has arrived; nothing more can come."""
     retry_at: float | None = None
     """When to ask for bytes again that the disk refused; None when it accepts them."""
+    is_held: bool = False
+    """The disk has just refused: what arrives before `retry_at` is dropped, and sent again later."""
     refused_at: float = float("-inf")
     """When a chunk beyond a hole was last answered with where the hole begins."""
 
@@ -56,10 +59,11 @@ class RankLog:
 
 
 def new_part(position: int, offset: int, size: int) -> int | None:
-    """How many of a chunk's first bytes are known already; `size` for all of them, None when a hole is before it.
+    """How many of a chunk's first bytes are known already; `size` for all of them, None when a hole is before
+    it.
 
-    This is all there is to exactly-once: repeated, overlapping and late chunks are cut, and one that would leave a hole is
-    refused, so any order of arrival gives the same file.
+    This is all there is to exactly-once: repeated, overlapping and late chunks are cut, and one that would
+    leave a hole is refused, so any order of arrival gives the same file.
     """
     if offset > position:
         return None
@@ -82,7 +86,8 @@ def current_path(relative: str, rank: RankId, newest_attempt: int) -> str:
 
 
 class SpoolFiles:
-    """The files this controller writes. Raises OSError where the disk does not take something; nothing is lost then."""
+    """The files this controller writes. Raises OSError where the disk does not take something; nothing is
+    lost then."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[RankId, int] = OrderedDict()
@@ -107,7 +112,8 @@ class SpoolFiles:
         self._descriptor(log)
 
     def rotate(self, rank: RankId, path: Path, earlier_path: Path) -> bool:
-        """Moves an earlier attempt's file aside; bytes of it that come later still go to it. False without a file."""
+        """Moves an earlier attempt's file aside; bytes of it that come later still go to it. False without a
+        file."""
         with suppress(FileNotFoundError):
             path.rename(earlier_path)
             return True

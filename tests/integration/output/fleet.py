@@ -1,0 +1,113 @@
+"""An output service with real sockets, and agents that are only their log socket."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import zmq
+
+from protocol.codec import decode_log_ack, encode
+from protocol.ids import AttemptId, RankId
+from protocol.messages import LogAck, LogChunk
+from sflow_ctl.core.states import Reason, TaskState, Transition
+from sflow_ctl.core.tasks import log_path
+from sflow_ctl.runtime.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.output import Console, OutputService
+
+DEADLINE_S = 10.0
+
+
+def rank_of(task: str, attempt: int = 1, rank: int = 0) -> RankId:
+    return RankId(AttemptId(task, attempt), rank)
+
+
+def change(task: str, new: TaskState, attempt: int = 1, old: TaskState = TaskState.QUEUED) -> Transition:
+    return Transition(task=task, attempt=attempt, old=old, new=new, reason=Reason("started"), node=0)
+
+
+class Controller:
+    """The main thread's part: answers the authenticator, and hears what is complete."""
+
+    def __init__(self, directory: Path, *, agents: int = 1, console: Console | None = None) -> None:
+        self.keys = RunKeys.make(agents)
+        self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
+        self.directory = directory
+        self.output = OutputService(
+            log_socket=self.link.logs,
+            client_socket=self.link.clients,
+            run_directory=directory,
+            node_of_key=self.link.node_of_key,
+            log_path_of=lambda rank: log_path(rank.attempt.task),
+            console=console,
+        )
+        self.completed: list[RankId] = []
+        self.is_closed = False
+        self.output.start()
+
+    def __enter__(self) -> "Controller":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self, deadline_s: float = DEADLINE_S) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            assert self.output.close(deadline_s)
+            self.link.close()
+
+    def turn(self) -> None:
+        """One pass of the main thread's loop."""
+        self.link.receive(time.monotonic())
+        self.completed.extend(self.output.completed())
+
+    def until(
+        self, condition: Callable[[], object], what: str = "condition", within_s: float = DEADLINE_S
+    ) -> None:
+        """Goes on until the condition holds; fails after `within_s`."""
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} did not come true; counters {self.output.counters}"
+            self.turn()
+            time.sleep(0.001)
+
+
+class Agent:
+    """One agent's log socket. Keeps what it has sent, so that it can go back to what was acknowledged."""
+
+    def __init__(self, controller: Controller, node: int = 0, keys: KeyPair | None = None) -> None:
+        pair = keys or controller.keys.agents[node]
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.linger = 0
+        self.socket.curve_serverkey = controller.keys.controller.public.encode()
+        self.socket.curve_publickey = pair.public.encode()
+        self.socket.curve_secretkey = pair.secret.encode()
+        self.socket.connect(controller.link.log_endpoints[0])
+        self.acks: dict[RankId, list[int]] = {}
+
+    def close(self) -> None:
+        self.socket.close()
+        self.context.term()
+
+    def send(
+        self, rank: RankId, offset: int, body: bytes, *, is_spool: bool = True, is_end: bool = False
+    ) -> None:
+        header = encode(LogChunk(rank=rank, offset=offset, is_spool=is_spool, is_end=is_end))
+        self.socket.send_multipart((header, body))
+
+    def acknowledged(self, rank: RankId) -> int:
+        """The last offset acknowledged for this rank; -1 for none."""
+        for ack in self.receive():
+            self.acks.setdefault(ack.rank, []).append(ack.offset)
+        return self.acks.get(rank, [-1])[-1]
+
+    def receive(self) -> list[LogAck]:
+        result = []
+        while self.socket.poll(0):
+            result.append(decode_log_ack(self.socket.recv()))
+        return result
