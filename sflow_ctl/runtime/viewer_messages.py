@@ -28,6 +28,8 @@ class Attach(FromViewer, frozen=True, kw_only=True, tag="attach"):
     """Wants the last change of every task, then every change as it happens."""
 
     version: int = VIEWER_VERSION
+    session: int = 0
+    """Chosen by the viewer, another one each time it attaches: what it is sent carries it."""
 
 
 class Follow(FromViewer, frozen=True, kw_only=True, tag="follow"):
@@ -56,9 +58,10 @@ class Taken(FromViewer, frozen=True, kw_only=True, tag="taken"):
 
 
 class ToViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """Base of what a viewer is sent."""
+    """Base of what a viewer is sent. `seq` counts from 1 within a session."""
 
-    seq: int
+    session: int = 0
+    seq: int = 0
 
 
 class Changes(ToViewer, frozen=True, kw_only=True, tag="changes"):

@@ -52,6 +52,7 @@ class Viewer:
     """One attached viewer."""
 
     routing_id: bytes
+    session: int
     heard_at: float
     queue: deque[Change]
     follows: dict[RankId, Cursor] = field(default_factory=dict)
@@ -147,7 +148,7 @@ class ViewerHub:
         """The last message to everybody, after all that their windows allow."""
         for viewer in list(self._viewers.values()):
             self._serve(viewer)
-            self._send(viewer, RunEnded(seq=viewer.next_seq))
+            self._send(viewer, RunEnded(session=viewer.session, seq=viewer.next_seq))
             viewer.drop()
         self._viewers.clear()
         self._followers.clear()
@@ -195,7 +196,7 @@ class ViewerHub:
         elif len(self._viewers) >= MAX_VIEWERS:
             self._refuse(routing_id, "too-many-viewers", f"{MAX_VIEWERS} viewers are attached already")
         else:
-            self._viewers[routing_id] = Viewer(routing_id, now, deque(self._last.values()))
+            self._viewers[routing_id] = Viewer(routing_id, message.session, now, deque(self._last.values()))
 
     def _follow(self, viewer: Viewer, message: Follow) -> None:
         rank = RankId(AttemptId(message.task, message.attempt), message.rank)
@@ -253,12 +254,15 @@ class ViewerHub:
             count = min(len(viewer.queue), CHANGES_PER_MESSAGE)
             changes = tuple(viewer.queue.popleft() for _ in range(count))
             viewer.is_current = viewer.is_current or not viewer.queue
-            message = Changes(seq=viewer.next_seq, changes=changes, is_current=viewer.is_current)
+            message = Changes(
+                session=viewer.session, seq=viewer.next_seq, changes=changes, is_current=viewer.is_current
+            )
             if not self._send(viewer, message):
                 return
         if not viewer.is_current and viewer.has_room:
             viewer.is_current = True  # nothing has happened in this run yet
-            self._send(viewer, Changes(seq=viewer.next_seq, changes=(), is_current=True))
+            nothing = Changes(session=viewer.session, seq=viewer.next_seq, changes=(), is_current=True)
+            self._send(viewer, nothing)
         for rank in list(viewer.ready):
             if not viewer.has_room:
                 return
@@ -291,6 +295,7 @@ class ViewerHub:
 
     def _send_piece(self, viewer: Viewer, log: RankLog, offset: int, data: bytes, skipped: int = 0) -> None:
         header = LogPiece(
+            session=viewer.session,
             seq=viewer.next_seq,
             task=log.rank.attempt.task,
             attempt=log.rank.attempt.number,
@@ -322,15 +327,14 @@ class ViewerHub:
 
     def _refuse(self, routing_id: bytes, code: str, reason: str) -> None:
         try:
-            self.socket.send_multipart(
-                (routing_id, encode(Refused(seq=0, code=code, reason=reason))), zmq.NOBLOCK
-            )
+            self.socket.send_multipart((routing_id, encode(Refused(code=code, reason=reason))), zmq.NOBLOCK)
         except zmq.ZMQError:
             self._counters["viewer_unsent"] += 1
 
 
 def _ended(viewer: Viewer, rank: RankId, offset: int) -> LogEnded:
     return LogEnded(
+        session=viewer.session,
         seq=viewer.next_seq,
         task=rank.attempt.task,
         attempt=rank.attempt.number,
