@@ -80,6 +80,10 @@ class Channel(Generic[M]):
         self._last_sent_at = now
         return [Numbered(seq, self._expected - 1, messages) for seq, messages in self._unacknowledged]
 
+    def unacknowledged(self) -> list[M]:
+        """Messages that may have been lost, in order: a new session says them again."""
+        return [message for _, messages in self._unacknowledged for message in messages]
+
     @property
     def owes_ack(self) -> bool:
         """True when the other side has sent something that no packet of ours has acknowledged."""

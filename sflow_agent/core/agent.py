@@ -1,0 +1,349 @@
+"""The agent's core: which processes to start, how their trees are ended, what to report. `handle(event, now) -> commands`.
+
+Every order is idempotent: a rank is started at most once, whatever is repeated. A rank's life: starting, running, then
+exited, and gone once nothing that it started is left.
+"""
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from protocol.ids import RankId
+from protocol.messages import (
+    Goodbye,
+    LaunchFailed,
+    Leave,
+    LiveRank,
+    ProbeTriggered,
+    RankCleared,
+    RankExited,
+    RankSpec,
+    RankStarted,
+    Refused,
+    Spawn,
+    Stop,
+    ToAgent,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+from sflow_agent.core.commands import (
+    AgentCommand,
+    EndTree,
+    Exit,
+    FinishLogs,
+    GiveUpTree,
+    Report,
+    StartProcess,
+    UnwatchConditions,
+    UnwatchLog,
+    WatchCondition,
+    WatchLog,
+)
+from sflow_agent.core.events import (
+    AgentEvent,
+    ConditionSeen,
+    EndRequested,
+    LogsDelivered,
+    Ordered,
+    ProcessExited,
+    ProcessFailed,
+    ProcessStarted,
+    TreeGone,
+    TreeSurvived,
+    WakeUp,
+)
+from sflow_agent.core.probes import ProbeState
+
+SIGKILL, SIGTERM = 9, 15
+VERIFY_S = 5.0
+"""After SIGKILL: what is left by then cannot be ended (uninterruptible sleep) and is named."""
+ORPHAN_GRACE_S = 2.0
+"""An agent without a controller or guardian does not wait longer than this for its tasks."""
+LOGS_WITHIN_S = 30.0
+"""How long a leaving agent tries to hand over its logs."""
+EXIT_OK, EXIT_ORPHANED = 0, 3
+
+
+@dataclass(slots=True)
+class Rank:
+    """One process this agent was ordered to start, and its tree."""
+
+    spec: RankSpec
+    pid: int | None = None
+    started_at_ns: int = 0
+    started_at: float = 0.0
+    exit: RankExited | None = None
+    kill_at: float | None = None
+    """When the tree gets SIGKILL; set while it is being ended politely."""
+    give_up_at: float | None = None
+    is_gone: bool = False
+    probes: dict[str, ProbeState] = field(default_factory=dict)
+
+    @property
+    def is_ending(self) -> bool:
+        """True once its tree is being ended."""
+        return self.kill_at is not None or self.give_up_at is not None
+
+
+class AgentCore:
+    """All ranks of one node, and the agent's own end."""
+
+    def __init__(self) -> None:
+        self.ranks: dict[RankId, Rank] = {}
+        """Ranks whose end the controller has not acknowledged."""
+        self._known: set[RankId] = set()
+        """Every rank ever ordered: a repeated order is recognised."""
+        self._told: set[RankId] = set()
+        """Ranks whose exit was reported and not yet acknowledged."""
+        self._open: set[RankId] = set()
+        """Ranks that are not gone."""
+        self._timed: set[RankId] = set()
+        """Ranks with something to do at a time."""
+        self._ending: str | None = None
+        self._exit_status = EXIT_OK
+        self._logs_by: float | None = None
+        self._survivors: list[str] = []
+        self._out: list[AgentCommand] = []
+
+    def handle(self, event: AgentEvent, now: float) -> list[AgentCommand]:
+        """Takes in one event; returns what to do, in order."""
+        match event:
+            case Ordered(message=message):
+                self._on_order(message, now)
+            case ProcessStarted():
+                self._on_started(event, now)
+            case ProcessFailed():
+                self._on_failed(event)
+            case ProcessExited():
+                self._on_exited(event, now)
+            case TreeGone(rank=rank, ended=ended):
+                self._on_tree_gone(rank, ended, ())
+            case TreeSurvived(rank=rank, survivors=survivors):
+                self._on_tree_gone(rank, 0, survivors)
+            case ConditionSeen():
+                self._on_condition(event, now)
+            case EndRequested(reason=reason):
+                self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case LogsDelivered():
+                self._say_goodbye()
+            case WakeUp():
+                self._on_wakeup(now)
+            case _:
+                assert_never(event)
+        self._go_on_ending(now)
+        out, self._out = self._out, []
+        return out
+
+    def next_wakeup(self) -> float | None:
+        """When `handle(WakeUp(), ...)` is due, or None."""
+        times = [time for rank in self._timed for time in self._times(self.ranks[rank])]
+        if self._logs_by is not None:
+            times.append(self._logs_by)
+        return min(times, default=None)
+
+    # ------------------------------------------------------------------ the whole truth, for a hello
+
+    def live(self) -> tuple[LiveRank, ...]:
+        """Ranks with a main process."""
+        return tuple(
+            LiveRank(rank, record.pid, record.started_at_ns)
+            for rank, record in self._open_records()
+            if record.pid is not None and record.exit is None
+        )
+
+    def exited(self) -> tuple[RankExited, ...]:
+        """Ends that were never acknowledged."""
+        exits = (self.ranks[rank].exit for rank in sorted(self._told))
+        return tuple(exit for exit in exits if exit is not None)
+
+    def clearing(self) -> tuple[RankId, ...]:
+        """Ranks that have ended and whose trees are being ended."""
+        return tuple(rank for rank, record in self._open_records() if record.exit is not None)
+
+    def triggered(self) -> tuple[ProbeTriggered, ...]:
+        """Probes of live ranks that have triggered."""
+        return tuple(
+            ProbeTriggered(attempt=rank.attempt, kind=kind, detail=state.detail)
+            for rank, record in self._open_records()
+            if record.exit is None
+            for kind, state in record.probes.items()
+            if state.has_triggered
+        )
+
+    def forget_told(self) -> None:
+        """The controller has acknowledged everything that was reported."""
+        for rank in [rank for rank in self._told if self.ranks[rank].is_gone]:
+            del self.ranks[rank]
+            self._told.discard(rank)
+
+    # ------------------------------------------------------------------ orders
+
+    def _on_order(self, message: ToAgent, now: float) -> None:
+        match message:
+            case Spawn(ranks=specs):
+                for spec in specs:
+                    if spec.rank not in self._known and self._ending is None:
+                        self._known.add(spec.rank)
+                        self.ranks[spec.rank] = Rank(spec)
+                        self._open.add(spec.rank)
+                        self._out.append(StartProcess(spec))
+            case Stop(attempt=attempt, grace_s=grace_s):
+                for rank, record in self._open_records():
+                    if rank.attempt == attempt:
+                        self._end_tree(rank, record, grace_s, now)
+            case Welcome(kill=kill):
+                for rank in kill:
+                    if rank in self._open:
+                        self._end_tree(rank, self.ranks[rank], 0.0, now)
+            case Watch(rank=rank, offset=offset):
+                if rank in self.ranks:
+                    self._out.append(WatchLog(rank, offset))
+            case Unwatch(rank=rank):
+                self._out.append(UnwatchLog(rank))
+            case Leave(grace_s=grace_s):
+                self._begin_end("the run is over", grace_s, EXIT_OK, now)
+            case Refused(reason=reason):
+                self._begin_end(f"refused by the controller: {reason}", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case _:
+                assert_never(message)
+
+    # ------------------------------------------------------------------ processes
+
+    def _on_started(self, event: ProcessStarted, now: float) -> None:
+        record = self.ranks[event.rank]
+        record.pid, record.started_at_ns, record.started_at = event.pid, event.started_at_ns, now
+        self._out.append(
+            Report(RankStarted(rank=event.rank, pid=event.pid, started_at_ns=event.started_at_ns))
+        )
+        for probe in record.spec.probes:
+            record.probes[probe.kind] = ProbeState.begin(probe, now)
+            self._out.append(WatchCondition(event.rank, probe.kind))
+
+    def _on_failed(self, event: ProcessFailed) -> None:
+        self._open.discard(event.rank)
+        self._timed.discard(event.rank)
+        del self.ranks[event.rank]
+        self._out.append(Report(LaunchFailed(rank=event.rank, errno=event.errno, reason=event.reason)))
+
+    def _on_exited(self, event: ProcessExited, now: float) -> None:
+        record = self.ranks[event.rank]
+        record.exit = RankExited(
+            rank=event.rank,
+            exit_code=event.exit_code,
+            signal=event.signal,
+            runtime_s=now - record.started_at,
+            log_bytes=event.log_bytes,
+            cleared=not event.has_leftovers,
+        )
+        self._told.add(event.rank)
+        self._out.append(Report(record.exit))
+        if record.probes:
+            self._out.append(UnwatchConditions(event.rank))
+            record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
+        if not event.has_leftovers:
+            self._close(event.rank, record)
+        elif not record.is_ending:
+            self._end_tree(event.rank, record, record.spec.grace_s, now)
+
+    def _end_tree(self, rank: RankId, record: Rank, grace_s: float, now: float) -> None:
+        """SIGTERM now and SIGKILL after the grace; repeated with a shorter grace, it only gets shorter."""
+        kill_at = now + grace_s
+        if record.give_up_at is not None or (record.kill_at is not None and record.kill_at <= kill_at):
+            return
+        is_first = record.kill_at is None
+        record.kill_at = kill_at
+        self._timed.add(rank)
+        if grace_s <= 0:
+            self._kill_tree(rank, record, now)
+        elif is_first:
+            self._out.append(EndTree(rank, SIGTERM))
+
+    def _kill_tree(self, rank: RankId, record: Rank, now: float) -> None:
+        record.kill_at = None
+        record.give_up_at = now + VERIFY_S
+        self._out.append(EndTree(rank, SIGKILL))
+
+    def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:
+        record = self.ranks.get(rank)
+        if record is None or record.is_gone or (record.exit is None and not survivors):
+            return  # the main process's exit is still to be reaped: it will say whether anything is left
+        self._survivors.extend(survivors)
+        self._out.append(Report(RankCleared(rank=rank, ended=ended, survivors=survivors)))
+        self._close(rank, record)
+
+    def _close(self, rank: RankId, record: Rank) -> None:
+        record.is_gone = True
+        record.kill_at = record.give_up_at = None
+        self._open.discard(rank)
+        self._timed.discard(rank)
+
+    # ------------------------------------------------------------------ probes
+
+    def _on_condition(self, event: ConditionSeen, now: float) -> None:
+        record = self.ranks.get(event.rank)
+        if record is None:
+            return
+        state = record.probes.get(event.kind)
+        if state is None or record.exit is not None:
+            return
+        if state.observe(event.is_true, event.detail, now):
+            self._trigger(event.rank, state)
+        if state.next_check is not None:
+            self._timed.add(event.rank)
+
+    def _trigger(self, rank: RankId, state: ProbeState) -> None:
+        self._out.append(
+            Report(ProbeTriggered(attempt=rank.attempt, kind=state.probe.kind, detail=state.detail))
+        )
+
+    # ------------------------------------------------------------------ time and the end
+
+    def _on_wakeup(self, now: float) -> None:
+        for rank in sorted(self._timed):
+            record = self.ranks[rank]
+            if record.give_up_at is not None and record.give_up_at <= now:
+                record.give_up_at = None
+                self._timed.discard(rank)
+                self._out.append(GiveUpTree(rank))
+            elif record.kill_at is not None and record.kill_at <= now:
+                self._kill_tree(rank, record, now)
+            for state in record.probes.values():
+                if record.exit is None and state.wake(now):
+                    self._trigger(rank, state)
+            if not self._times(record):
+                self._timed.discard(rank)
+        if self._logs_by is not None and self._logs_by <= now:
+            self._say_goodbye()
+
+    def _times(self, record: Rank) -> list[float]:
+        times = [time for time in (record.kill_at, record.give_up_at) if time is not None]
+        if record.exit is None:
+            times += [state.next_check for state in record.probes.values() if state.next_check is not None]
+        return times
+
+    def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
+        if self._ending is None:
+            self._ending = reason
+        self._exit_status = max(self._exit_status, status)
+        for rank, record in self._open_records():
+            self._end_tree(rank, record, grace_s, now)
+
+    def _go_on_ending(self, now: float) -> None:
+        if self._ending is None or self._open or self._logs_by is not None:
+            return
+        self._logs_by = now + (LOGS_WITHIN_S if self._exit_status == EXIT_OK else 0.0)
+        self._out.append(FinishLogs())
+
+    def _say_goodbye(self) -> None:
+        if self._logs_by is None:
+            return
+        self._out.append(Report(Goodbye(survivors=tuple(self._survivors))))
+        self._out.append(Exit(self._exit_status))
+
+    @property
+    def ending_because(self) -> str | None:
+        """Why the agent is ending, or None while it is not."""
+        return self._ending
+
+    def _open_records(self) -> list[tuple[RankId, Rank]]:
+        return [(rank, self.ranks[rank]) for rank in sorted(self._open)]

@@ -1,0 +1,94 @@
+"""What the agent's core can ask of its shell. None blocks; outcomes come back as events."""
+
+from dataclasses import dataclass
+
+from protocol.ids import RankId
+from protocol.messages import FromAgent, RankSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StartProcess:
+    """Make the rank's process; answer with ProcessStarted or ProcessFailed."""
+
+    spec: RankSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EndTree:
+    """Send this signal to everything the rank started, until nothing is left: then TreeGone.
+
+    Whatever appears in the tree later gets the same signal. A second EndTree replaces the first.
+    """
+
+    rank: RankId
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpTree:
+    """Stop waiting for the rank's tree; answer with TreeSurvived, or TreeGone after all."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCondition:
+    """Begin to observe what this rank's probe of that kind looks for."""
+
+    rank: RankId
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnwatchConditions:
+    """The rank's probes need nothing any more."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLog:
+    """Send the rank's log from `offset` on."""
+
+    rank: RankId
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnwatchLog:
+    """Nobody looks at the rank's log any more."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
+class FinishLogs:
+    """Hand over what is left of all logs; answer with LogsDelivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the controller this fact."""
+
+    message: FromAgent
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Leave the loop and end with this status."""
+
+    status: int
+
+
+AgentCommand = (
+    StartProcess
+    | EndTree
+    | GiveUpTree
+    | WatchCondition
+    | UnwatchConditions
+    | WatchLog
+    | UnwatchLog
+    | FinishLogs
+    | Report
+    | Exit
+)

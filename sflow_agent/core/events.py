@@ -1,0 +1,99 @@
+"""What the agent's core can be told. The shell turns orders, child exits and observations into these."""
+
+from dataclasses import dataclass
+
+from protocol.ids import RankId
+from protocol.messages import ToAgent
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The controller wants something; delivered once and in order."""
+
+    message: ToAgent
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted:
+    """A rank has a process now."""
+
+    rank: RankId
+    pid: int
+    started_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFailed:
+    """A rank's process could not be made."""
+
+    rank: RankId
+    errno: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExited:
+    """A rank's main process was reaped. Exactly one of `exit_code` and `signal` is set."""
+
+    rank: RankId
+    exit_code: int | None
+    signal: int | None
+    log_bytes: int
+    has_leftovers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TreeGone:
+    """Nothing that the rank started is left. `ended` counts processes other than the main one."""
+
+    rank: RankId
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSurvived:
+    """These processes of the rank could not be ended: "pid name"."""
+
+    rank: RankId
+    survivors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionSeen:
+    """What a probe looks for is so, or is so no longer."""
+
+    rank: RankId
+    kind: str
+    is_true: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndRequested:
+    """The agent must end by itself: its guardian or its controller is gone, or somebody signalled it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogsDelivered:
+    """Nothing is left to hand over on the log socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """The time that `next_wakeup` named has come."""
+
+
+AgentEvent = (
+    Ordered
+    | ProcessStarted
+    | ProcessFailed
+    | ProcessExited
+    | TreeGone
+    | TreeSurvived
+    | ConditionSeen
+    | EndRequested
+    | LogsDelivered
+    | WakeUp
+)

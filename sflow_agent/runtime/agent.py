@@ -1,0 +1,334 @@
+"""The agent's loop: orders, child exits, log growth, open ports and the clock in; the core's commands out. Decides nothing."""
+
+import contextlib
+import gc
+import math
+import os
+import select
+import signal
+import sys
+import time
+from types import FrameType
+
+import zmq
+
+from protocol.codec import decode_config
+from protocol.ids import AttemptId, RankId
+from protocol.messages import AgentConfig, Hello, NodeDescribed, Notice, RankCleared, RankExited, RankSpec
+from protocol.version import PROTOCOL_VERSION
+from sflow_agent.core.agent import AgentCore
+from sflow_agent.core.commands import (
+    AgentCommand,
+    EndTree,
+    Exit,
+    FinishLogs,
+    GiveUpTree,
+    Report,
+    StartProcess,
+    UnwatchConditions,
+    UnwatchLog,
+    WatchCondition,
+    WatchLog,
+)
+from sflow_agent.core.events import AgentEvent, ConditionSeen, EndRequested, LogsDelivered, Ordered, WakeUp
+from sflow_agent.runtime.inventory import take_inventory
+from sflow_agent.runtime.link import ControllerLink
+from sflow_agent.runtime.logs import LogFollower
+from sflow_agent.runtime.ports import LOOK_EVERY_S, PortWatch
+from sflow_agent.runtime.processes import RESCAN_S, Processes
+from sflow_agent.runtime.spawn import Spawner, task_environment
+from sflow_agent.runtime.spool import make_spool, remove_spool, shares_run_directory
+from sflow_agent.runtime.syscalls import become_subreaper
+
+CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
+GOODBYE_WITHIN_S = 2.0
+DESCRIBE_AFTER_S = 0.2
+"""Slow facts wait until the first tasks are on their way."""
+
+
+def run_agent(guardian: int) -> int:
+    """The agent's life: configuration, loop, exit status. `guardian` is its parent's pid."""
+    become_subreaper()
+    frame = _read_config()
+    if not frame:
+        return 0  # prestarted and not needed
+    config = decode_config(frame)
+    return Agent(config, guardian).run()
+
+
+def _read_config() -> bytes:
+    """The configuration from stdin, or from the variable that a job step was started with; never left in either."""
+    encoded = os.environ.pop(CONFIG_VARIABLE, None)
+    if encoded is not None:
+        import base64
+
+        return base64.b64decode(encoded)
+    with open(0, "rb", closefd=False) as stdin:  # noqa: PTH123
+        frame = stdin.read()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return frame
+
+
+class Agent:
+    """The shell around one `AgentCore`."""
+
+    def __init__(self, config: AgentConfig, guardian: int) -> None:
+        self._config = config
+        self._shares = shares_run_directory(config)
+        self._base = config.run_directory if self._shares else make_spool(config)
+        self._inventory = take_inventory(config.simulated_gpus)
+        self._started_ns = time.time_ns()
+        self._core = AgentCore()
+        self._epoll = select.epoll()
+        environment = task_environment(dict(os.environ), config.marker)
+        spawner = Spawner(self._base, environment, gpus_are_simulated=config.simulated_gpus > 0)
+        self._spawner = spawner
+        self._processes = Processes(spawner, self._epoll)
+        self._ports = PortWatch()
+        self._link = ControllerLink(config, self._hello, time.monotonic())
+        self._logs = LogFollower(self._link.send_log)
+        self._link.on_new_session = self._logs.rewind
+        self._specs: dict[RankId, RankSpec] = {}
+        self._queue: list[AgentEvent] = []
+        self._exit_status: int | None = None
+        self._is_finishing_logs = False
+        self._describe_at: float | None = time.monotonic() + DESCRIBE_AFTER_S
+        self._has_child_ended = True
+        self._is_terminated = False
+        self._guardian_fd = self._watch_guardian(guardian)
+        self._epoll.register(self._logs.inotify.fileno, select.EPOLLIN)
+
+    def run(self) -> int:
+        """Until the core says exit; returns the status."""
+        signal_fd = self._install_signals()
+        poller = self._link.poller
+        poller.register(self._epoll.fileno(), zmq.POLLIN)
+        poller.register(signal_fd, zmq.POLLIN)
+        gc.collect()
+        gc.freeze()
+        now = time.monotonic()
+        while self._exit_status is None:
+            reason = self._link.look_after(now)
+            if reason is not None:
+                self._handle(EndRequested(reason), now)
+            self._link.flush(now)
+            poller.poll(self._timeout_ms())
+            _drain(signal_fd)
+            now = time.monotonic()
+            self._take_in(now)
+        return self._leave()
+
+    # ------------------------------------------------------------------ events
+
+    def _take_in(self, now: float) -> None:
+        """Everything that has happened, inputs before the clock: a process that stood still must first listen."""
+        for order in self._link.receive(now):
+            self._handle(Ordered(order), now)
+        if self._is_terminated:
+            self._is_terminated = False
+            self._handle(EndRequested("SIGTERM received"), now)
+        if self._has_child_ended:
+            self._has_child_ended = False
+            self._handle_all(self._processes.reap(), now)
+        self._take_in_descriptors(now)
+        for ack in self._link.log_acks():
+            self._logs.acknowledge(ack.rank, ack.offset)
+        if self._processes.needs_look:
+            self._handle_all(self._processes.look_again(), now)
+        if self._ports.is_waiting:
+            for rank, kind, is_open, detail in self._ports.look():
+                self._handle(ConditionSeen(rank, kind, is_open, detail), now)
+        self._logs.arm_due(now)
+        for owner, kind, is_true, line in self._logs.pump():
+            self._handle(ConditionSeen(owner, kind, is_true, line), now)
+        if self._link.is_idle:
+            self._core.forget_told()
+        if self._describe_at is not None and self._describe_at <= now:
+            self._describe_at = None
+            self._describe()
+        wakeup = self._core.next_wakeup()
+        if wakeup is not None and wakeup <= now:
+            self._handle(WakeUp(), now)
+        if self._is_finishing_logs and self._logs.is_delivered:
+            self._is_finishing_logs = False
+            self._handle(LogsDelivered(), now)
+
+    def _take_in_descriptors(self, now: float) -> None:
+        ended = []
+        for descriptor, _ in self._epoll.poll(0):
+            if descriptor == self._logs.inotify.fileno:
+                self._logs.note_changes()
+            elif descriptor == self._guardian_fd:
+                self._epoll.unregister(descriptor)
+                self._handle(EndRequested("the agent's guardian is gone"), now)
+            else:
+                ended.append(descriptor)
+        if ended:
+            self._handle_all(self._processes.members_ended(ended), now)
+
+    def _handle_all(self, events: list[AgentEvent], now: float) -> None:
+        for event in events:
+            self._handle(event, now)
+
+    def _handle(self, event: AgentEvent, now: float) -> None:
+        """Handles an event and, in order, whatever comes of performing its commands."""
+        self._queue.append(event)
+        if len(self._queue) > 1:
+            return  # an outer call is performing commands; it goes on with this one
+        while self._queue:
+            for command in self._core.handle(self._queue[0], now):
+                self._perform(command, now)
+            del self._queue[0]
+
+    def _timeout_ms(self) -> int:
+        due = self._link.next_wakeup()
+        now = time.monotonic()
+        for time_due in (self._core.next_wakeup(), self._logs.next_wakeup(), self._describe_at):
+            if time_due is not None:
+                due = min(due, time_due)
+        if self._ports.is_waiting:
+            due = min(due, now + LOOK_EVERY_S)
+        if self._processes.needs_look:
+            due = min(due, now + RESCAN_S)
+        if self._logs.has_work and self._logs.can_progress:
+            due = now
+        return max(0, math.ceil((due - now) * 1000))
+
+    # ------------------------------------------------------------------ commands
+
+    def _perform(self, command: AgentCommand, now: float) -> None:
+        match command:
+            case Report(message=message):
+                self._link.report(message)
+                if isinstance(message, RankCleared) or (isinstance(message, RankExited) and message.cleared):
+                    self._logs.finish(message.rank)
+                    self._specs.pop(message.rank, None)
+            case StartProcess(spec=spec):
+                self._start(spec, now)
+            case EndTree(rank=rank, signal=number):
+                self._queue.extend(self._processes.end_tree(rank, number))
+            case GiveUpTree(rank=rank):
+                self._queue.extend(self._processes.give_up(rank))
+            case WatchCondition(rank=rank, kind=kind):
+                self._watch_condition(rank, kind)
+            case UnwatchConditions(rank=rank):
+                self._ports.remove(rank)
+                self._logs.unsearch(rank)
+            case WatchLog(rank=rank, offset=offset):
+                spec_of_rank = self._specs.get(rank)
+                if spec_of_rank is not None:
+                    self._logs.watch(rank, self._spawner.log_path(spec_of_rank.log), offset)
+            case UnwatchLog(rank=rank):
+                self._logs.unwatch(rank)
+            case FinishLogs():
+                self._is_finishing_logs = True
+            case Exit(status=status):
+                self._exit_status = status
+
+    def _start(self, spec: RankSpec, now: float) -> None:
+        path = self._spawner.log_path(spec.log)
+        if spec.earlier_log is not None:
+            self._logs.renamed(path, self._spawner.log_path(spec.earlier_log))
+        self._queue.append(self._processes.start(spec))
+        self._specs[spec.rank] = spec
+        if spec.stream or not self._shares:
+            self._logs.stream(spec.rank, path, not self._shares, now)
+
+    def _watch_condition(self, rank: RankId, kind: str) -> None:
+        spec = self._specs[rank]
+        probe = next(probe for probe in spec.probes if probe.kind == kind)
+        if probe.tcp_port is not None:
+            main = self._processes.pid_of(rank)
+            if main is not None:
+                self._ports.add(rank, kind, probe.tcp_port, main)
+        elif probe.log is not None:
+            watched, path = rank, self._spawner.log_path(spec.log)
+            if probe.log_task is not None:
+                watched = RankId(AttemptId(probe.log_task, 0), 0)
+                path = self._spawner.log_path(f"{probe.log_task}/{probe.log_task}.log")
+            self._logs.search(rank, kind, watched, path, probe.log)
+
+    # ------------------------------------------------------------------ the whole truth
+
+    def _hello(self, session: str, number: int, controller_incarnation: int) -> Hello:
+        return Hello(
+            version=PROTOCOL_VERSION,
+            install_path=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),  # noqa: PTH120
+            session=session,
+            session_number=number,
+            node=self._config.node,
+            agent_incarnation=self._started_ns,
+            controller_incarnation=controller_incarnation,
+            pid=os.getpid(),
+            inventory=self._inventory,
+            shares_run_directory=self._shares,
+            live=self._core.live(),
+            exited=self._core.exited(),
+            clearing=self._core.clearing(),
+            triggered=self._core.triggered(),
+        )
+
+    def _describe(self) -> None:
+        from sflow_agent.runtime.telemetry import addresses
+
+        try:
+            self._link.report(NodeDescribed(addresses=addresses()))
+        except OSError as error:
+            self._link.report(Notice(level="warning", text=f"its addresses cannot be read: {error}"))
+
+    # ------------------------------------------------------------------ the end
+
+    def _leave(self) -> int:
+        assert self._exit_status is not None
+        survivors = self._processes.end_everything()
+        if survivors:
+            _say(f"could not end: {', '.join(survivors)}")
+        deadline = time.monotonic() + GOODBYE_WITHIN_S
+        while not self._link.is_idle and (now := time.monotonic()) < deadline:
+            self._link.look_after(now)
+            self._link.flush(now)
+            self._link.poller.poll(20)
+            self._link.receive(now)
+        self._link.close(linger_ms=200)
+        if not self._shares and self._logs.is_delivered:
+            remove_spool(self._base)
+        if self._exit_status and self._core.ending_because is not None:
+            _say(self._core.ending_because)
+        return self._exit_status
+
+    # ------------------------------------------------------------------ signals
+
+    def _install_signals(self) -> int:
+        read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, self._on_child)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return read_end
+
+    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
+        self._has_child_ended = True
+
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_terminated = True
+
+    def _watch_guardian(self, guardian: int) -> int:
+        if os.getppid() != guardian:
+            raise SystemExit(3)  # it died before we looked
+        descriptor = os.pidfd_open(guardian)
+        self._epoll.register(descriptor, select.EPOLLIN)
+        return descriptor
+
+
+def _drain(descriptor: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while len(os.read(descriptor, 4096)) == 4096:
+            pass
+
+
+def _say(text: str) -> None:
+    """Agents have no log of their own: standard error is kept by whoever started them."""
+    sys.stderr.write(f"sflow-agent: {text}\n")

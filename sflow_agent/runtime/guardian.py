@@ -1,0 +1,85 @@
+"""The guardian: the agent's parent, which ends every task when the agent is killed. Small: imports next to nothing.
+
+Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies. The agent, in turn,
+watches the guardian. Neither is signalled by a terminal: they live in a session of their own.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+
+from sflow_agent.runtime.process_tree import descendants, name_of, session_of
+from sflow_agent.runtime.syscalls import become_subreaper
+
+GRACE_S = 2.0
+VERIFY_S = 5.0
+
+
+def guard() -> int:
+    """Forks the agent and watches over it; returns the process's exit status, in both of them."""
+    become_subreaper()
+    me = os.getpid()
+    agent = os.fork()
+    if agent == 0:
+        from sflow_agent.runtime.agent import run_agent
+
+        return run_agent(me)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(
+        null, 0
+    )  # the agent's configuration is not for us, and an agent nobody needs must see the end of it
+    os.close(null)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
+    status = _wait(agent)
+    left = _end_everything()
+    for survivor in left:
+        sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
+    if status < 0:
+        sys.stderr.write(
+            f"sflow-agent: the agent was killed by {signal.Signals(-status).name}; its tasks were ended\n"
+        )
+        return 128 - status
+    return status
+
+
+def _wait(agent: int) -> int:
+    while True:
+        with contextlib.suppress(InterruptedError):
+            _, status = os.waitpid(agent, 0)
+            return os.waitstatus_to_exitcode(status)
+
+
+def _end_everything() -> list[str]:
+    """SIGTERM, a short grace, SIGKILL, verify. Returns what could not be ended, "pid name"."""
+    started = time.monotonic()
+    signalled: set[int] = set()
+    poller = select.poll()
+    while left := _living():
+        now = time.monotonic()
+        if now > started + GRACE_S + VERIFY_S:
+            return [name_of(pid) for pid in left]
+        number = signal.SIGTERM if now < started + GRACE_S else signal.SIGKILL
+        for pid in left:
+            if number == signal.SIGKILL or pid not in signalled:
+                _signal(pid, number)
+                _signal(pid, signal.SIGCONT)
+                signalled.add(pid)
+        poller.poll(10)
+    return []
+
+
+def _living() -> list[int]:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    return [pid for pid in descendants(os.getpid()) if session_of(pid)[1] not in ("", "Z", "X")]
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)

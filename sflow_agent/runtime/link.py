@@ -1,0 +1,265 @@
+"""The agent's sockets and its session with the controller. zmq lives here only.
+
+Dials every address the controller published and keeps the first that completes the authenticated handshake. After a silence it
+dials anew and says hello with the whole truth; facts that were not acknowledged are said again in the new session.
+"""
+
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+
+from protocol.channel import Channel, Numbered
+from protocol.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
+from protocol.errors import MalformedMessageError
+from protocol.messages import (
+    AgentConfig,
+    FromAgent,
+    FromAgentPacket,
+    Hello,
+    LogAck,
+    LogChunk,
+    Refused,
+    ToAgent,
+    Welcome,
+)
+
+HELLO_EVERY_S = 1.0
+SILENT_HEARTBEATS = 3
+MAX_PACKETS_PER_PASS = 512
+
+
+@dataclass(slots=True)
+class Dialled:
+    """One address of the controller."""
+
+    control: "zmq.Socket[bytes]"
+    log_endpoint: str
+
+
+class ControllerLink:
+    """The way to the controller."""
+
+    def __init__(self, config: AgentConfig, make_hello: Callable[[str, int, int], Hello], now: float) -> None:
+        self.counters: Counter[str] = Counter()
+        self.on_new_session: Callable[[], None] = lambda: None
+        self._config = config
+        self._make_hello = make_hello
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._dialled: list[Dialled] = []
+        self._control: zmq.Socket[bytes] | None = None
+        self._logs: zmq.Socket[bytes] | None = None
+        self._channel: Channel[FromAgent] = Channel()
+        self._outbox: list[FromAgent] = []
+        self._session = ""
+        self._session_number = 0
+        self._incarnation = 0
+        self._is_welcome = False
+        self._heartbeat_s = 2.0
+        self._orphan_grace_s = config.orphan_grace_s
+        self._last_heard = now
+        self._last_sent = now
+        self._last_look = now
+        self._next_hello = now
+        self._dial()
+
+    # ------------------------------------------------------------------ the loop's side
+
+    @property
+    def poller(self) -> zmq.Poller:
+        """What the loop polls; the loop adds its own descriptors."""
+        return self._poller
+
+    def receive(self, now: float) -> list[ToAgent]:
+        """Orders that have arrived, each once and in order."""
+        orders: list[ToAgent] = []
+        for dialled in list(self._dialled):
+            for _ in range(MAX_PACKETS_PER_PASS):
+                try:
+                    frame = dialled.control.recv(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                self._take(frame, dialled, now, orders)
+        return orders
+
+    def log_acks(self) -> list[LogAck]:
+        """What the controller says it has of the logs."""
+        acks = []
+        while self._logs is not None:
+            try:
+                frame = self._logs.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            try:
+                acks.append(decode_log_ack(frame))
+            except MalformedMessageError:
+                self.counters["malformed"] += 1
+        return acks
+
+    def report(self, message: FromAgent) -> None:
+        """Queues a fact; it leaves with the next `flush`."""
+        self._outbox.append(message)
+
+    def send_log(self, header: LogChunk, body: bytes) -> bool:
+        """Sends one chunk; False when the socket takes no more now."""
+        if self._logs is None or not self._is_welcome:
+            return False
+        try:
+            self._logs.send_multipart((encode(header), body), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def flush(self, now: float) -> None:
+        """Sends everything queued in one packet, or the acknowledgement owed."""
+        if not self._is_welcome:
+            return
+        if self._outbox:
+            messages, self._outbox = tuple(self._outbox), []
+            self._put(self._channel.send(messages, now), now)
+        elif self._channel.owes_ack:
+            self._put(self._channel.heartbeat(), now)
+
+    @property
+    def is_idle(self) -> bool:
+        """True when everything reported has been acknowledged."""
+        return not self._outbox and self._channel.is_idle
+
+    def next_wakeup(self) -> float:
+        """When `look_after` is due."""
+        if not self._is_welcome:
+            return min(self._next_hello, self._last_heard + self._orphan_grace_s)
+        due = self._last_sent + self._heartbeat_s
+        overdue = self._channel.next_wakeup()
+        return due if overdue is None else min(due, overdue)
+
+    def look_after(self, now: float) -> str | None:
+        """Hellos, heartbeats, repeats. Returns why the controller is given up, or None."""
+        if now - self._last_look > 2 * self._heartbeat_s:
+            # This process stood still (SIGSTOP, a suspended machine): the silence is its own.
+            self._last_heard = max(self._last_heard, now - self._heartbeat_s)
+        self._last_look = now
+        silence = now - self._last_heard
+        if silence >= self._orphan_grace_s:
+            return f"nothing heard of the controller for {silence:.0f} s"
+        if self._is_welcome and (silence > SILENT_HEARTBEATS * self._heartbeat_s or self._channel.is_broken):
+            self._begin_session(now)
+        if not self._is_welcome:
+            if now >= self._next_hello:
+                self._say_hello(now)
+            return None
+        for numbered in self._channel.overdue(now):
+            self.counters["repeated"] += 1
+            self._put(numbered, now)
+        if now - self._last_sent >= self._heartbeat_s:
+            self._put(self._channel.heartbeat(), now)
+        return None
+
+    def close(self, linger_ms: int) -> None:
+        """Closes all sockets once what was sent is on its way, or after `linger_ms`."""
+        for dialled in self._dialled:
+            dialled.control.close(linger=linger_ms)
+        if self._logs is not None:
+            self._logs.close(linger=linger_ms)
+        self._context.term()
+
+    # ------------------------------------------------------------------ sessions
+
+    def _dial(self) -> None:
+        for endpoint, log_endpoint in zip(
+            self._config.control_endpoints, self._config.log_endpoints, strict=True
+        ):
+            socket = self._socket(endpoint)
+            self._poller.register(socket, zmq.POLLIN)
+            self._dialled.append(Dialled(socket, log_endpoint))
+        self._session = secrets.token_hex(8)
+        self._session_number += 1
+
+    def _socket(self, endpoint: str) -> "zmq.Socket[bytes]":
+        socket = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.ipv6 = "[" in endpoint
+        socket.curve_serverkey = self._config.controller_key.encode()
+        socket.curve_publickey = self._config.public_key.encode()
+        socket.curve_secretkey = self._config.secret_key.encode()
+        socket.maxmsgsize = MAX_FRAME_BYTES
+        socket.sndhwm = socket.rcvhwm = 10_000
+        socket.reconnect_ivl = 50
+        socket.reconnect_ivl_max = 1000
+        socket.connect(endpoint)
+        return socket
+
+    def _begin_session(self, now: float) -> None:
+        self._outbox = [*self._channel.unacknowledged(), *self._outbox]
+        for dialled in self._dialled:
+            self._poller.unregister(dialled.control)
+            dialled.control.close(linger=0)
+        self._dialled.clear()
+        if self._logs is not None:
+            self._poller.unregister(self._logs)
+            self._logs.close(linger=0)
+            self._logs = None
+        self._channel = Channel()
+        self._is_welcome = False
+        self._next_hello = now
+        self._dial()
+
+    def _say_hello(self, now: float) -> None:
+        hello = self._make_hello(self._session, self._session_number, self._incarnation)
+        frame = encode(FromAgentPacket(session=self._session, messages=(hello,)))
+        for dialled in self._dialled:
+            self._send(dialled.control, frame)
+        # Jitter: a thousand agents must not come back in step.
+        self._next_hello = now + HELLO_EVERY_S * (0.75 + random.random() / 2)  # noqa: S311
+
+    def _take(self, frame: bytes, dialled: Dialled, now: float, orders: list[ToAgent]) -> None:
+        try:
+            packet, unknown = decode_to_agent(frame)
+        except MalformedMessageError:
+            self.counters["malformed"] += 1
+            return
+        self.counters["unknown_messages"] += unknown
+        if packet.messages and isinstance(packet.messages[0], Refused):
+            orders.append(packet.messages[0])
+            return
+        if packet.session != self._session or packet.incarnation < self._incarnation:
+            self.counters["stale_packets"] += 1
+            return
+        self._last_heard = now
+        self._incarnation = packet.incarnation
+        if self._channel.receive(packet.seq, packet.ack, now):
+            for message in packet.messages:
+                if isinstance(message, Welcome) and not self._is_welcome:
+                    self._settle_on(dialled, message)
+                orders.append(message)
+
+    def _settle_on(self, dialled: Dialled, welcome: Welcome) -> None:
+        """This address works: the others are closed, and logs go the same way."""
+        self._is_welcome = True
+        self._heartbeat_s = welcome.heartbeat_s
+        self._orphan_grace_s = welcome.orphan_grace_s
+        for other in self._dialled:
+            if other is not dialled:
+                self._poller.unregister(other.control)
+                other.control.close(linger=0)
+        self._dialled = [dialled]
+        self._logs = self._socket(dialled.log_endpoint)
+        self._poller.register(self._logs, zmq.POLLIN)
+        self.on_new_session()
+
+    def _put(self, numbered: Numbered[FromAgent], now: float) -> None:
+        packet = FromAgentPacket(
+            session=self._session, seq=numbered.seq, ack=numbered.ack, messages=numbered.messages
+        )
+        self._last_sent = now
+        self._send(self._dialled[0].control, encode(packet))
+
+    def _send(self, socket: "zmq.Socket[bytes]", frame: bytes) -> None:
+        try:
+            socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self.counters["unsent"] += 1  # the channel repeats it

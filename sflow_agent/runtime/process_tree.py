@@ -1,0 +1,72 @@
+"""Which processes belong to whom, read from /proc. Nothing here signals anything."""
+
+RUN_MARKER = "SFLOW_RUN_MARKER"
+ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
+
+
+def children(pid: int) -> list[int]:
+    """Direct children of a process's main thread, zombies included. Source: proc(5), needs CONFIG_PROC_CHILDREN."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:  # noqa: PTH123 - hot path
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    """Everything below a process, by parentage."""
+    found: list[int] = []
+    stack = [pid]
+    while stack:
+        for child in children(stack.pop()):
+            found.append(child)
+            stack.append(child)
+    return found
+
+
+def environment(pid: int) -> list[bytes]:
+    """A process's initial environment; empty for one that is gone or not ours to read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def session_of(pid: int) -> tuple[int, str, str]:
+    """(session id, state letter, command name); session 0 for a process that is gone. Source: proc(5), stat."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            head, _, tail = file.read().rpartition(b")")
+    except OSError:
+        return 0, "", ""
+    fields = tail.split()
+    return int(fields[3]), fields[0].decode(), head.partition(b"(")[2].decode(errors="replace")
+
+
+def tree_members(mains: dict[int, str], below: int) -> dict[int, set[int]]:
+    """For each main process (pid to attempt id), the living processes it started: one scan for all.
+
+    Looks only at what is below `below`, the agent: as subreaper it keeps everything its ranks start, and a number that
+    the system has given to somebody else's process is never mistaken for ours. A member is below its main process,
+    in its session, or carries its attempt's marker, or descends from such a one. Zombies do not count.
+    """
+    members: dict[int, set[int]] = {pid: set() for pid in mains}
+    by_attempt = {f"{ATTEMPT_MARKER}={attempt}".encode(): pid for pid, attempt in mains.items()}
+    stack: list[tuple[int, int | None]] = [(pid, None) for pid in children(below)]
+    while stack:
+        pid, owner = stack.pop()
+        session, state, _ = session_of(pid)
+        if owner is None:
+            owner = session if session in members else pid if pid in members else None
+        if owner is None:
+            owner = next((by_attempt[v] for v in environment(pid) if v in by_attempt), None)
+        if owner is not None and state not in ("", "Z", "X"):
+            members[owner].add(pid)
+        stack.extend((child, owner) for child in children(pid))
+    return members
+
+
+def name_of(pid: int) -> str:
+    """ "pid command" for a person."""
+    return f"{pid} {session_of(pid)[2] or '?'}"

@@ -1,0 +1,168 @@
+"""Making one rank's process, as cheaply as the system can: posix_spawn, the log file opened for it, its own session."""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+
+from protocol.messages import RankSpec
+from sflow_agent.core.gpu_slice import visible_devices
+from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, RUN_MARKER
+
+_ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_SCRUBBED_PREFIXES = (
+    "PMI_",
+    "PMIX_",
+    "OMPI_",
+    "PRTE_",
+    "MPI_LOCAL",
+    "SLURM_STEP",
+    "SLURM_CPU_BIND",
+    "SRUN_",
+    "SFLOW_AGENT_",
+)
+_SCRUBBED = frozenset(
+    "SLURM_PROCID SLURM_LOCALID SLURM_NODEID SLURM_NTASKS SLURM_NPROCS SLURM_TASK_PID SLURM_GTIDS SLURM_LAUNCH_NODE_IPADDR "
+    "SLURM_SRUN_COMM_HOST SLURM_SRUN_COMM_PORT SLURM_UMASK SLURM_DISTRIBUTION SLURM_TRES_PER_TASK SLURM_PTY_PORT "
+    "SLURM_NTASKS_PER_NODE SLURM_CPUS_PER_TASK".split()
+)
+
+
+class SpawnError(Exception):
+    """A rank's process could not be made: the system's number and a sentence for a person."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(reason)
+        self.errno = number
+        self.reason = reason
+
+
+def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
+    """What every rank inherits: the agent's environment without what belongs to the agent or to its job step."""
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if name not in _SCRUBBED and not name.startswith(_SCRUBBED_PREFIXES)
+    }
+    environment[RUN_MARKER] = marker
+    return environment
+
+
+class Spawner:
+    """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
+
+    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool) -> None:
+        self._base = base
+        self._gpus_are_simulated = gpus_are_simulated
+        self._environment = environment
+        self._home = os.getcwd()
+        self._programs: dict[tuple[str, str | None], str] = {}
+        self._directories: set[str] = set()
+
+    def spawn(self, spec: RankSpec) -> tuple[int, int]:
+        """(pid, wall time in ns) of the new process. Raises: SpawnError."""
+        environment = {**self._environment, **spec.env}
+        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
+        if not self._gpus_are_simulated and "CUDA_VISIBLE_DEVICES" in spec.env:
+            environment["CUDA_VISIBLE_DEVICES"] = visible_devices(
+                spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
+            )
+        environment[RUN_MARKER] = self._environment[RUN_MARKER]
+        program = self._find(spec.argv[0], environment.get("PATH"))
+        log = self.log_path(spec.log)
+        self._prepare_log(log, spec.earlier_log)
+        try:
+            with self._in_directory(spec.cwd):
+                pid = os.posix_spawn(
+                    program,
+                    spec.argv,
+                    environment,
+                    file_actions=(
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600),
+                        (os.POSIX_SPAWN_DUP2, 1, 2),
+                    ),
+                    setsid=True,
+                    setsigdef=_ALL_SIGNALS,
+                    setsigmask=(),
+                )
+        except OSError as error:
+            raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
+        except ValueError as error:  # a NUL in an argument or variable
+            raise SpawnError(errno.EINVAL, f"its arguments or environment are not valid: {error}") from error
+        return pid, time.time_ns()
+
+    def log_path(self, relative: str) -> str:
+        """Where a log of the run is on this node."""
+        return f"{self._base}/{relative}"
+
+    def _find(self, program: str, path: str | None) -> str:
+        if "/" in program:
+            return program
+        key = (program, path)
+        found = self._programs.get(key)
+        if found is None:
+            found = next(
+                (
+                    candidate
+                    for directory in (path or os.defpath).split(os.pathsep)
+                    if os.access(candidate := f"{directory or '.'}/{program}", os.X_OK)
+                    and not os.path.isdir(candidate)  # noqa: PTH112
+                ),
+                None,
+            )
+            if found is None:
+                raise SpawnError(errno.ENOENT, f'program "{program}" is not on PATH ({path or os.defpath})')
+            self._programs[key] = found
+        return found
+
+    def _prepare_log(self, log: str, earlier: str | None) -> None:
+        directory = log.rpartition("/")[0]
+        try:
+            if directory not in self._directories:
+                os.makedirs(directory, 0o700, exist_ok=True)  # noqa: PTH103
+                self._directories.add(directory)
+            if earlier is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(log, self.log_path(earlier))  # noqa: PTH104
+        except OSError as error:
+            raise SpawnError(error.errno or 0, f"its log {log} cannot be made: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def _in_directory(self, directory: str | None):  # type: ignore[no-untyped-def]
+        if directory is None or directory == self._home:
+            yield
+            return
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            number = error.errno or 0
+            raise SpawnError(number, f"working directory {directory}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            os.chdir(self._home)
+
+
+def _explain(error: OSError, program: str, spec: RankSpec) -> str:
+    """Why a start failed, and the fix. Source: execve(2)."""
+    match error.errno:
+        case errno.ENOENT if not os.path.exists(program):  # noqa: PTH110
+            return f'program "{program}" does not exist on this node'
+        case errno.ENOENT:
+            return f'"{program}" names an interpreter that does not exist (its first line), or its log cannot be made'
+        case errno.EACCES:
+            return f'"{program}" may not be executed: check its mode, and that its file system allows it'
+        case errno.ENOEXEC:
+            return (
+                f'"{program}" is no program for this machine; a script needs a first line such as #!/bin/sh'
+            )
+        case errno.E2BIG:
+            size = sum(len(value) for value in (*spec.argv, *spec.env.values()))
+            return f"its script and environment are too large ({size} bytes; one argument may have 128 KiB)"
+        case errno.EAGAIN:
+            return "no more processes are allowed here: raise `ulimit -u`"
+        case _:
+            return f'"{program}" could not be started: {error.strerror}'

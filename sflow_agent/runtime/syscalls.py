@@ -1,0 +1,50 @@
+"""Two Linux interfaces that the standard library lacks: prctl(2) and inotify(7)."""
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_CHILD_SUBREAPER = 36
+IN_MODIFY = 0x2
+_EVENT = struct.Struct("iIII")
+
+
+def become_subreaper() -> None:
+    """Orphans below this process become its children, not init's. Source: prctl(2). Raises: OSError."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+class Inotify:
+    """Tells which of some files were written to. Source: inotify(7)."""
+
+    def __init__(self) -> None:
+        self.fileno: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.fileno < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1: raise fs.inotify.max_user_instances")
+
+    def add(self, path: str) -> int:
+        """Begins to watch a file; returns the watch's number. Raises: OSError."""
+        number: int = _libc.inotify_add_watch(self.fileno, os.fsencode(path), IN_MODIFY)
+        if number < 0:
+            raise OSError(ctypes.get_errno(), f"inotify_add_watch {path}")
+        return number
+
+    def remove(self, number: int) -> None:
+        """Ends a watch; one that is gone already is no error."""
+        _libc.inotify_rm_watch(self.fileno, number)
+
+    def changed(self) -> set[int]:
+        """The watches whose files were written to since the last call; never blocks."""
+        numbers: set[int] = set()
+        while True:
+            try:
+                data = os.read(self.fileno, 65536)
+            except BlockingIOError:
+                return numbers
+            position = 0
+            while position < len(data):
+                number, _, _, name_length = _EVENT.unpack_from(data, position)
+                numbers.add(number)
+                position += _EVENT.size + name_length
