@@ -107,6 +107,14 @@ class RunState:
             result[record.state] = result.get(record.state, 0) + 1
         return result
 
+    def has_ended(self, task: str, attempt: int) -> bool:
+        """True when this attempt runs no more."""
+        record = self.tasks.get(task)
+        if record is None or record.attempts != attempt:
+            return record is not None and record.attempts > attempt
+        is_between = record.reason is not None and record.reason.word == "retry"
+        return record.state in TERMINAL or is_between
+
     @property
     def is_ended(self) -> bool:
         """True when every task has ended."""

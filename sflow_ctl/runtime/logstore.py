@@ -38,8 +38,9 @@ class RankLog:
     """When to ask for bytes again that the disk refused; None when it accepts them."""
     is_held: bool = False
     """The disk has just refused: what arrives before `retry_at` is dropped, and sent again later."""
-    refused_at: float = float("-inf")
-    """When a chunk beyond a hole was last answered with where the hole begins."""
+    told: tuple[bytes, int] = (b"", -1)
+    """The last acknowledgement: to whom, and the offset."""
+    told_at: float = float("-inf")
 
     @property
     def is_complete(self) -> bool:

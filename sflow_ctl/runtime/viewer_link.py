@@ -3,6 +3,7 @@
 A viewer that was stopped, or whose connection broke, attaches again by itself and goes on where it was.
 """
 
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,8 +33,10 @@ from sflow_ctl.runtime.viewer_messages import (
 ATTACH_WITHIN_S = 2.0
 """For a handshake and an answer; afterwards the files are read instead."""
 ALIVE_EVERY_S = 2.0
-SILENT_AFTER_S = 10.0
-"""Without an answer to `Taken` for so long, the link attaches again."""
+LOST_AFTER_S = 10.0
+"""Without a connection for so long the controller is taken for gone."""
+HEARTBEAT_MS = 5_000
+_MONITORED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 MESSAGES_PER_READ = 64
 
 
@@ -81,21 +84,18 @@ class ViewerLink:
 
     _context: "zmq.Context[zmq.Socket[bytes]]"
     _socket: "zmq.Socket[bytes]"
+    _monitor: "zmq.Socket[bytes]"
+    """Hears from the library when the connection breaks and comes back."""
     _session: int = 1
     _next_seq: int = 1
     _followed: dict[RankId, _Followed] = field(default_factory=dict)
     _last_alive: float = 0.0
-    _last_heard: float = 0.0
+    _lost_at: float | None = None
     _is_current: bool = False
 
-    @property
-    def descriptor(self) -> int:
-        """Readable when `receive` may have something; edge-triggered, so call `receive` until it is empty."""
-        return int(self._socket.get(zmq.FD))
-
-    def follow(self, rank: RankId, lines: int) -> None:
-        """Wants a rank's log from its last `lines` lines on."""
-        self._followed[rank] = _Followed(lines, None)
+    def follow(self, rank: RankId, lines: int, offset: int | None = None) -> None:
+        """Wants a rank's log from `offset` on, or from its last `lines` lines on."""
+        self._followed[rank] = _Followed(lines, offset)
         self._send_follow(rank)
 
     def unfollow(self, rank: RankId) -> None:
@@ -105,10 +105,10 @@ class ViewerLink:
 
     def receive(self, timeout_s: float) -> list[ViewEvent]:
         """What has arrived, after waiting at most so long for the first of it."""
-        now = time.monotonic()
         events: list[ViewEvent] = []
-        if self._socket.poll(int(timeout_s * 1000)):
-            now = self._last_heard = time.monotonic()
+        is_readable = bool(self._socket.poll(int(timeout_s * 1000)))
+        now = time.monotonic()
+        if is_readable:
             for _ in range(MESSAGES_PER_READ):
                 try:
                     frames = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -118,15 +118,22 @@ class ViewerLink:
             self._alive(now)
         elif now - self._last_alive >= ALIVE_EVERY_S:
             self._alive(now)
-        if now - self._last_heard > SILENT_AFTER_S and self._followed:
-            self._last_heard = now
-            self._attach_again()
+        self._look_at_connection(now)
+        if self._lost_at is not None and now - self._lost_at > LOST_AFTER_S:
+            events.append(Ended(is_orderly=False))
         return events
 
     def close(self) -> None:
         """Detaches; the run notices nothing."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)
         self._context.term()
+
+    def _look_at_connection(self, now: float) -> None:
+        while self._monitor.poll(0):
+            event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
+            self._lost_at = now if event == zmq.EVENT_DISCONNECTED else None
 
     def _alive(self, now: float) -> None:
         self._last_alive = now
@@ -210,6 +217,8 @@ def connect(facts: ConnectionFacts, within_s: float = ATTACH_WITHIN_S) -> Viewer
         socket.curve_secretkey = facts.viewer_secret.encode()
         socket.maxmsgsize = MAX_FRAME_BYTES
         socket.rcvhwm = 64
+        socket.heartbeat_ivl = HEARTBEAT_MS
+        socket.heartbeat_timeout = 2 * HEARTBEAT_MS
         socket.connect(endpoint)
         socket.send(encode(Attach(session=1)), zmq.NOBLOCK)
         sockets.append(socket)
@@ -223,4 +232,5 @@ def connect(facts: ConnectionFacts, within_s: float = ATTACH_WITHIN_S) -> Viewer
         context.term()
         return None
     now = time.monotonic()
-    return ViewerLink(context, chosen, _last_alive=now, _last_heard=now)
+    monitor = chosen.get_monitor_socket(_MONITORED)
+    return ViewerLink(context, chosen, monitor, _last_alive=now)

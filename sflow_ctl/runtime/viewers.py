@@ -101,10 +101,6 @@ class ViewerHub:
         self._look_at: float | None = None
         self._has_work = False
 
-    def register(self, poller: zmq.Poller) -> None:
-        """Adds what the loop must watch."""
-        poller.register(self.socket, zmq.POLLIN)
-
     def wake_at(self, now: float) -> float | None:
         """When `work` is due without anything arriving; None when nobody looks."""
         if self._has_work:
