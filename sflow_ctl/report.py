@@ -366,8 +366,13 @@ def summary(
         cause=cause,
         survivors=tuple(survivors),
         refused=refused or {},
-        tasks=tuple(_task_summary(record, state.plan) for record in state.tasks.values()),
+        tasks=task_summaries(state),
     )
+
+
+def task_summaries(state: RunState) -> tuple[TaskSummary, ...]:
+    """Every task as it is now, for programs."""
+    return tuple(_task_summary(record, state.plan) for record in state.tasks.values())
 
 
 def _task_summary(record: TaskRecord, plan: Plan) -> TaskSummary:

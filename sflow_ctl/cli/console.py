@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sflow_ctl.cli.line_prefix import LinePrefixer
 from sflow_ctl.cli.state_lines import StateLines
-from sflow_ctl.core.states import Transition
+from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.planner.plan import Plan
 
 BUFFER_BYTES = 2 * 1024 * 1024
@@ -132,6 +132,10 @@ class Console:
             with self._condition:
                 self._is_changed = True
                 self._condition.notify_all()
+
+    def begin_with(self, task: str, state: TaskState) -> None:
+        """Counts a task that is in this state already, without a line for it."""
+        self._states.begin_with(task, state)
 
     def say(self, text: str) -> None:
         """Shows a line, or several, that no task put out."""

@@ -46,16 +46,19 @@ class StateLines:
 
     def add(self, transition: Transition) -> str | None:
         """Counts one change; the line to show for it, or None."""
-        old = self._states.get(transition.task)
-        new = transition.new
-        if new is old:
+        if self._states.get(transition.task) is transition.new:
             return None
-        self._states[transition.task] = new
+        self.begin_with(transition.task, transition.new)
+        return self._line(transition)
+
+    def begin_with(self, task: str, new: TaskState) -> None:
+        """Counts a task as being in this state, whatever it was in before."""
+        old = self._states.get(task)
+        self._states[task] = new
         self._live += (new in LIVE) - (old in LIVE)
         self._ready += (new is TaskState.READY) - (old is TaskState.READY)
         if new in TERMINAL:
             self._ended[new] += 1
-        return self._line(transition)
 
     def progress(self, width: int) -> str:
         """`12/40 done · 8 running · 1 failed · 00:12`, cut to `width` columns."""

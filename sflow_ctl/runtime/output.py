@@ -118,14 +118,13 @@ class OutputService:
             self._wake()
 
     def expect(self, rank: RankId, log_bytes: int, is_spooled: bool) -> None:
-        """The rank has ended with a log of this size; a spooled one will be `completed` when all of it is
-        here."""
+        """The rank has ended with this many bytes; a spooled one is `completed` when all are here."""
         self._commands.append(_Expect(rank, log_bytes, is_spooled))
         if is_spooled or not self._is_woken:
             self._wake()
 
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
-        """Our copy of an earlier attempt's log is moved aside. Must come before the new attempt is ordered."""
+        """Moves our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
         self._commands.append(_Rotate(earlier, path, earlier_path))
         self._wake()
 

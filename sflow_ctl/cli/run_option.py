@@ -1,0 +1,88 @@
+"""What `attach`, `status` and `logs` share: naming a run, and words about it."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from protocol.errors import UsageError
+from sflow_ctl.report import Summary, duration_text, outcome_text
+from sflow_ctl.runtime.file_watch import FileWatch
+from sflow_ctl.runtime.run_files import Liveness, RunReader, nearest
+from sflow_ctl.runtime.viewer_link import ViewerLink, connect
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def output_dir_option(command: F) -> F:
+    """Adds `--output-dir`."""
+    option = click.option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        default=Path("sflow_output"),
+        show_default=True,
+        help="Where run directories are.",
+    )
+    return option(command)
+
+
+def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:
+    """The best way to watch this run, and the words for it."""
+    facts = reader.connection()
+    link = connect(facts) if facts is not None else None
+    if link is not None:
+        return link, "through its controller"
+    return FileWatch(reader), "through its files, because its controller does not answer"
+
+
+def ended_text(reader: RunReader, summary: Summary) -> str:
+    """How the run ended, with what its exit status means."""
+    how = outcome_text(summary.outcome)
+    took = duration_text(summary.duration_s)
+    return f"run {reader.facts.run_id} {how} after {took} (exit status {summary.exit_status})"
+
+
+def state_text(reader: RunReader, summary: Summary | None) -> str:
+    """Whether the run goes on, in a line."""
+    if summary is not None:
+        return ended_text(reader, summary)
+    status = reader.status()
+    word = {
+        Liveness.RUNNING: "is running",
+        Liveness.DEAD: "died",
+        Liveness.ENDED: "has ended",
+        Liveness.UNKNOWN: "may be running",
+    }[status.liveness]
+    return f"run {reader.facts.run_id} {word}: {status.text}"
+
+
+def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
+    """The concrete tasks that `names` mean: a replicated task's name means all of its replicas. Raises:
+    UsageError."""
+    chosen: dict[str, None] = {}
+    known = [task.name for task in reader.plan.tasks]
+    for name in names:
+        found = [task.name for task in reader.plan.tasks if name in (task.name, task.base)]
+        if not found:
+            meant = nearest(name, [*known, *{task.base for task in reader.plan.tasks}])
+            hint = f'did you mean "{meant}"?' if meant else "its tasks are: " + ", ".join(known[:20])
+            raise UsageError.of("unknown-task", f'run {reader.facts.run_id} has no task "{name}"', hint=hint)
+        chosen.update(dict.fromkeys(found))
+    return list(chosen)
+
+
+def shown_path(path: Path) -> str:
+    """The path as it is shortest to type from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("../..") else relative
+
+
+def columns() -> int:
+    """Width for a table; wide enough for anything when nobody looks at it directly."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return 200
