@@ -79,6 +79,9 @@ class Cursor:
     def seek_to_last_lines(self, lines: int) -> None:
         """Moves to before the last `lines` lines that are known now, or as far back as is looked."""
         end = self.log.position
+        if lines == 0:
+            self.offset = end
+            return
         lowest = max(0, end - MAX_TAIL_BYTES)
         start, needed = end, lines + 1  # the newline before the first line wanted
         while start > lowest:
@@ -87,11 +90,11 @@ class Cursor:
             if start == end and not block.endswith(b"\n"):
                 needed -= 1  # an unfinished last line counts as one
             at = len(block)
-            while needed > 0 and at >= 0:
+            while needed and at >= 0:
                 at = block.rfind(b"\n", 0, at)
                 if at >= 0:
                     needed -= 1
-            if needed <= 0 and at >= 0:
+            if not needed:
                 self.offset = begin + at + 1
                 return
             start = begin

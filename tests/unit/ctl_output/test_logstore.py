@@ -1,0 +1,109 @@
+"""Exactly once, whatever arrives in which order; cursors that lose nothing or say what they skipped."""
+
+from pathlib import Path
+
+import pytest
+
+from protocol.ids import AttemptId, RankId
+from sflow_ctl.runtime.log_cursor import KEEP_BYTES, SKIP_BEYOND_BYTES, Cursor
+from sflow_ctl.runtime.logstore import RankLog, SpoolFiles, current_path, log_file, new_part
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+RANK = RankId(AttemptId("t", 1), 0)
+
+
+@hypothesis.given(
+    data=st.binary(min_size=1, max_size=200),
+    pieces=st.lists(st.tuples(st.integers(0, 199), st.integers(0, 80)), max_size=30),
+)
+def test_any_order_of_chunks_gives_a_prefix_and_the_rest_completes_it(
+    data: bytes, pieces: list[tuple[int, int]]
+) -> None:
+    file = bytearray()
+    for offset, size in [*pieces, *((at, 7) for at in range(0, len(data), 5))]:
+        body = data[offset : offset + size]
+        cut = new_part(len(file), offset, len(body))
+        if cut is not None:
+            file += body[cut:]
+        assert data.startswith(bytes(file))
+    assert bytes(file) == data
+
+
+def test_a_hole_is_refused_and_a_repetition_is_nothing_new() -> None:
+    assert new_part(10, 11, 5) is None
+    assert new_part(10, 10, 5) == 0
+    assert new_part(10, 8, 5) == 2
+    assert new_part(10, 2, 5) == 5
+
+
+def test_spooled_bytes_follow_a_file_that_is_moved_aside(tmp_path: Path) -> None:
+    spool = SpoolFiles()
+    log = RankLog(RANK, tmp_path / "t" / "t.log")
+    spool.append(log, memoryview(b"first "))
+    earlier = tmp_path / "t" / "t.attempt-1.log"
+    assert spool.rotate(RANK, log.path, earlier)
+    log.path = earlier
+    spool.append(log, memoryview(b"and late"))
+    spool.close()
+    assert earlier.read_bytes() == b"first and late"
+    assert not (tmp_path / "t" / "t.log").exists()
+
+
+def test_a_log_outside_the_run_directory_is_none(tmp_path: Path) -> None:
+    for relative in ("/etc/passwd", "../x", "t/../../x", "t//x", "t/\0"):
+        assert log_file(tmp_path, relative) is None
+    assert log_file(tmp_path, "t/t.log") == tmp_path / "t/t.log"
+
+
+def test_an_earlier_attempt_is_where_it_was_moved() -> None:
+    assert current_path("t/t.log", RANK, 1) == "t/t.log"
+    assert current_path("t/t.log", RANK, 2) == "t/t.attempt-1.log"
+
+
+@hypothesis.given(text=st.binary(max_size=60), count=st.integers(0, 8))
+def test_the_last_lines_are_the_last_lines(
+    text: bytes, count: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    text = text.replace(b"\x00", b"\n")
+    path = tmp_path_factory.mktemp("tail") / "log"
+    path.write_bytes(text)
+    cursor = Cursor(RankLog(RANK, path, position=len(text)))
+    cursor.seek_to_last_lines(count)
+    lines = text.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    expected = len(lines) - count
+    start = sum(len(line) + 1 for line in lines[: max(expected, 0)])
+    assert cursor.offset == min(start, len(text))
+    cursor.close()
+
+
+def test_a_cursor_may_take_a_chunk_or_read_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"0123456789")
+    cursor = Cursor(RankLog(RANK, path, position=10))
+    first = cursor.take(0, memoryview(b"012"))
+    assert first == b"012"
+    assert cursor.take(5, memoryview(b"56")) is None, "it has not seen 3 and 4"
+    piece = cursor.read(4)
+    assert piece is not None
+    assert (piece.offset, piece.data) == (3, b"3456")
+    overlap = cursor.take(5, memoryview(b"56789"))
+    assert overlap == b"789"
+    assert cursor.is_at_end
+
+
+def test_a_slow_reader_is_told_how_many_lines_it_missed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    lines = [b"%07d" % number + b"x" * 91 + b"\n" for number in range(2 * SKIP_BEYOND_BYTES // 99)]
+    path.write_bytes(b"".join(lines))
+    cursor = Cursor(RankLog(RANK, path, position=path.stat().st_size), may_skip=True)
+    shown, skipped = b"", 0
+    while (piece := cursor.read(64 * 1024)) is not None:
+        shown += piece.data
+        skipped += piece.skipped_lines
+    assert skipped > 0
+    assert shown == b"".join(lines[skipped:])
+    assert len(shown) <= 2 * KEEP_BYTES

@@ -1,0 +1,200 @@
+"""A run in words."""
+
+import msgspec
+import pytest
+
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, ReasonWord, TaskState, Transition
+from sflow_ctl.planner.plan import Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.report import (
+    MANY_TASKS,
+    RunState,
+    closing_table,
+    duration_text,
+    first_cause,
+    gpus_text,
+    read_summary,
+    status_table,
+    summary,
+    summary_json,
+    totals,
+)
+
+S = TaskState
+
+
+def plan_of(*names: str, retries: int = 0) -> Plan:
+    node = PlannedNode(index=0, backend="local", backend_index=0, name="n07", address="127.0.0.1", gpus=8)
+    tasks = tuple(
+        PlannedTask(
+            name=name,
+            base=name,
+            backend="local",
+            operator="bash",
+            operator_kind="bash",
+            argv=("bash",),
+            script="",
+            env={},
+            placement=Placement(nodes=(0,)),
+            retries=Retries(count=retries),
+        )
+        for name in names
+    )
+    return Plan(workflow="wf", nodes=(node,), tasks=tasks)
+
+
+def change(
+    task: str,
+    new: TaskState,
+    word: ReasonWord = "exit",
+    *,
+    attempt: int = 1,
+    gpus: tuple[int, ...] = (),
+    exit_code: int | None = None,
+    signal: int | None = None,
+    runtime_s: float | None = None,
+) -> Transition:
+    return Transition(
+        task=task,
+        attempt=attempt,
+        old=S.QUEUED,
+        new=new,
+        reason=Reason(word, "because"),
+        node=0,
+        gpus=gpus,
+        exit_code=exit_code,
+        signal=signal,
+        runtime_s=runtime_s,
+    )
+
+
+def failed_run() -> RunState:
+    state = RunState(plan_of("load", "train", "after", retries=1))
+    state.apply_all(
+        [
+            change("load", S.STARTING),
+            change("load", S.COMPLETED, exit_code=0, runtime_s=0.5),
+            change("train", S.STARTING, gpus=(0, 1, 2, 3)),
+            change("train", S.WAITING, "retry", exit_code=3, runtime_s=2.0, gpus=(0, 1, 2, 3)),
+            change("train", S.STARTING, attempt=2, gpus=(0, 1, 2, 3)),
+            change("train", S.FAILED, "signal", attempt=2, signal=9, runtime_s=75.0, gpus=(0, 1, 2, 3)),
+        ]
+    )
+    state.apply(
+        Transition(task="after", attempt=0, old=S.WAITING, new=S.CANCELLED, reason=Reason("fail_fast"))
+    )
+    return state
+
+
+def test_the_closing_table_is_aligned_and_complete() -> None:
+    assert closing_table(failed_run(), 100).split("\n") == [
+        "TASK   STATE      ATTEMPTS  EXIT     DURATION  NODE  GPUS",
+        "load   completed         1  0          0.50 s  n07   -",
+        "train  failed            2  SIGKILL      1:15  n07   0-3",
+        "after  cancelled         -  -               -  -     -",
+    ]
+
+
+def test_a_narrow_table_fits_and_keeps_what_matters() -> None:
+    state = RunState(plan_of("a_task_with_a_very_long_name_indeed_it_goes_on"))
+    table = closing_table(state, 60)
+    assert all(len(line) <= 60 for line in table.split("\n"))
+    assert ".." in table
+    assert "waiting" in table
+
+
+def test_colours_change_no_column() -> None:
+    import re
+
+    plain = closing_table(failed_run(), 100)
+    assert re.sub("\x1b\\[[0-9;]*m", "", closing_table(failed_run(), 100, colours=True)) == plain
+
+
+def test_a_large_run_shows_totals_and_what_did_not_complete() -> None:
+    names = [f"t{number}" for number in range(1_000)]
+    state = RunState(plan_of(*names))
+    for number, name in enumerate(names):
+        state.apply(change(name, S.FAILED if number % 10 == 0 else S.COMPLETED, exit_code=0))
+    lines = closing_table(state, 100).split("\n")
+    assert len(lines) == 1 + MANY_TASKS + 2
+    assert lines[-2] == "... and 60 more that have not completed"
+    assert lines[-1] == "1000 tasks: 900 completed, 100 failed"
+
+
+def test_a_running_task_shows_for_how_long() -> None:
+    state = RunState(plan_of("serve"))
+    state.apply(change("serve", S.RUNNING), wall_ns=1_000_000_000)
+    assert "3.50 s" in status_table(state, 100, 4_500_000_000)
+    assert totals(state) == "1 running"
+
+
+def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
+    cause = FirstCause(
+        text="process exited with error: train: killed by SIGKILL",
+        task="train",
+        attempt=2,
+        node=0,
+        reason=Reason("signal", "killed by SIGKILL"),
+    )
+    text = first_cause(
+        failed_run(), Outcome.FAILED, cause, run="R", log="out/train.log", log_tail=["step 1", "step 2"]
+    )
+    assert text.split("\n") == [
+        "the run failed: process exited with error: train: killed by SIGKILL",
+        "  task:  train, attempt 2 of 2",
+        "  node:  n07",
+        "  exit:  SIGKILL",
+        "  log:   out/train.log",
+        "    | step 1",
+        "    | step 2",
+        "  next:  sflow-ctl logs --run R train",
+    ]
+
+
+def test_a_cause_without_a_task_is_said_too() -> None:
+    text = first_cause(failed_run(), Outcome.TIMEOUT, FirstCause(text="the time limit is over"), run="R")
+    assert text.split("\n") == [
+        "the run was stopped at its time limit: the time limit is over",
+        "  next:  sflow-ctl status R",
+    ]
+
+
+def test_the_summary_reads_back_as_it_was_written() -> None:
+    whole = summary(
+        failed_run(),
+        Outcome.FAILED,
+        FirstCause(text="x", task="train"),
+        run_id="R",
+        exit_status=1,
+        started_wall_ns=0,
+        ended_wall_ns=2_500_000_000,
+        refused={"malformed": 2},
+    )
+    assert read_summary(summary_json(whole)) == whole
+    assert whole.duration_s == 2.5
+    assert whole.counts == {"completed": 1, "failed": 1, "cancelled": 1}
+    assert whole.tasks[1].signal == "SIGKILL"
+    with pytest.raises(msgspec.DecodeError):
+        read_summary(b"{}")
+
+
+def test_an_attempt_has_ended_when_a_newer_one_began_or_the_task_ended() -> None:
+    state = failed_run()
+    assert state.has_ended("train", 1)
+    assert state.has_ended("train", 2)
+    assert not state.has_ended("train", 3)
+    assert state.is_ended
+
+
+@pytest.mark.parametrize(
+    ("gpus", "text"), [((), "-"), ((3,), "3"), ((0, 1, 2, 6), "0-2,6"), ((5, 1, 0), "0-1,5")]
+)
+def test_gpu_lists_are_short(gpus: tuple[int, ...], text: str) -> None:
+    assert gpus_text(gpus) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.004, "0.00 s"), (9.994, "9.99 s"), (59.9, "59.9 s"), (59.99, "1:00"), (3661, "1:01:01")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
