@@ -7,8 +7,9 @@ import pytest
 
 from sflow_ctl.cli.line_prefix import MAX_HELD_BYTES, LinePrefixer, colour_of, tame
 
-hypothesis = pytest.importorskip("hypothesis")
-st = hypothesis.strategies
+pytest.importorskip("hypothesis")
+from hypothesis import given
+from hypothesis import strategies as st
 
 LABELS = ("a", "decode_3", "b.1")
 piece = st.binary(max_size=40) | st.sampled_from(
@@ -32,7 +33,7 @@ def lines_put(label: str, puts: list[tuple[str, bytes]]) -> list[bytes]:
     return (whole if whole.endswith(b"\n") or not whole else whole + b"\n").split(b"\n")[:-1]
 
 
-@hypothesis.given(chunks)
+@given(chunks)
 def test_each_label_shows_exactly_its_own_lines_in_order(puts: list[tuple[str, bytes]]) -> None:
     shown = show(puts)
     for label in LABELS:
@@ -40,7 +41,7 @@ def test_each_label_shows_exactly_its_own_lines_in_order(puts: list[tuple[str, b
     assert shown.count(b"\n") == sum(len(lines_put(label, puts)) for label in LABELS)
 
 
-@hypothesis.given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
 def test_how_output_is_cut_into_chunks_does_not_show(data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [("t", data[start:end]) for start, end in pairwise(places)]
@@ -48,7 +49,7 @@ def test_how_output_is_cut_into_chunks_does_not_show(data: bytes, cuts: list[int
     assert show(pieces, is_terminal=True) == show([("t", data)], is_terminal=True)
 
 
-@hypothesis.given(chunks)
+@given(chunks)
 def test_nothing_that_moves_a_cursor_reaches_a_terminal(puts: list[tuple[str, bytes]]) -> None:
     shown = show(puts, is_terminal=True)
     assert not re.search(rb"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]", shown)

@@ -1,0 +1,277 @@
+"""Viewers over real sockets: they see everything that fits, are told what did not, and slow nobody."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from protocol.ids import RankId
+from sflow_ctl.core.states import TaskState
+from sflow_ctl.runtime.keys import KeyPair
+from sflow_ctl.runtime.run_directory import ConnectionFacts
+from sflow_ctl.runtime.viewer_link import (
+    Current,
+    Ended,
+    Output,
+    OutputEnded,
+    ViewerLink,
+    ViewEvent,
+    connect,
+)
+from sflow_ctl.runtime.viewer_messages import Attach, Change, Follow, Refused, decode_to_viewer, encode
+from sflow_ctl.runtime.viewers import MAX_VIEWERS
+from tests.integration.output.fleet import DEADLINE_S, Agent, Controller, change, rank_of
+
+S = TaskState
+
+
+def facts_of(controller: Controller, keys: KeyPair | None = None) -> ConnectionFacts:
+    pair = keys or controller.keys.viewer
+    return ConnectionFacts(
+        run_id="R",
+        pid=os.getpid(),
+        host="here",
+        client_endpoints=controller.link.client_endpoints,
+        controller_key=controller.keys.controller.public,
+        viewer_public=pair.public,
+        viewer_secret=pair.secret,
+    )
+
+
+@contextmanager
+def attached(controller: Controller) -> Iterator[ViewerLink]:
+    """A viewer, while the main thread answers the authenticator."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(connect, facts_of(controller), DEADLINE_S)
+        controller.until(future.done, "a viewer attaches")
+    link = future.result()
+    assert link is not None
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+def hear(
+    controller: Controller, link: ViewerLink, enough: Callable[[list[ViewEvent]], object]
+) -> list[ViewEvent]:
+    events: list[ViewEvent] = []
+
+    def turn() -> bool:
+        events.extend(link.receive(0.01))
+        return bool(enough(events))
+
+    controller.until(turn, f"enough events; the last ones {events[-3:]}")
+    return events
+
+
+def bytes_of(events: list[ViewEvent], rank: RankId) -> bytes:
+    return b"".join(event.data for event in events if isinstance(event, Output) and event.rank == rank)
+
+
+def states_of(events: list[ViewEvent]) -> list[tuple[str, TaskState]]:
+    return [(event.transition.task, event.transition.new) for event in events if isinstance(event, Change)]
+
+
+def write_log(directory: Path, task: str, data: bytes) -> None:
+    (directory / task).mkdir(exist_ok=True)
+    with (directory / f"{task}/{task}.log").open("ab") as file:
+        file.write(data)
+
+
+def test_a_viewer_gets_what_was_and_what_comes(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller:
+        controller.output.publish(change("a", S.STARTING))
+        controller.output.publish(change("a", S.RUNNING))
+        with attached(controller) as link:
+            first = hear(controller, link, lambda events: Current() in events)
+            assert states_of(first) == [("a", S.RUNNING)]
+            controller.output.publish(change("a", S.COMPLETED))
+            assert hear(controller, link, states_of)[-1:] != []
+
+
+def test_a_large_run_arrives_whole(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller:
+        for number in range(20_000):
+            controller.output.publish(change(f"t{number}", S.RUNNING))
+        with attached(controller) as link:
+            events = hear(controller, link, lambda events: Current() in events)
+            assert len(set(states_of(events))) == 20_000
+
+
+def test_a_followed_log_comes_from_its_file_and_then_as_it_grows(tmp_path: Path) -> None:
+    rank = rank_of("a")
+    write_log(tmp_path, "a", b"one\ntwo\nthree\n")
+    with Controller(tmp_path) as controller, attached(controller) as link:
+        agent = Agent(controller)
+        controller.output.publish(change("a", S.RUNNING))
+        hear(controller, link, states_of)
+        link.follow(rank, lines=2)
+        hear(controller, link, lambda events: bytes_of(events, rank) == b"two\nthree\n")
+        write_log(tmp_path, "a", b"four\n")  # shared: the agent tells, and the file has it
+        agent.send(rank, 14, b"four\n", is_spool=False)
+        hear(controller, link, lambda events: bytes_of(events, rank) == b"four\n")
+        write_log(tmp_path, "a", b"five\n")  # nobody tells
+        hear(controller, link, lambda events: bytes_of(events, rank) == b"five\n")
+        controller.output.publish(change("a", S.COMPLETED))
+        hear(controller, link, lambda events: OutputEnded(rank) in events)
+        agent.close()
+
+
+def test_a_spooled_log_is_followed_as_it_arrives(tmp_path: Path) -> None:
+    rank = rank_of("a")
+    with Controller(tmp_path) as controller, attached(controller) as link:
+        agent = Agent(controller)
+        controller.output.publish(change("a", S.RUNNING))
+        hear(controller, link, states_of)
+        link.follow(rank, lines=0, offset=0)
+        lines = [b"line %d\n" % number for number in range(1_000)]
+        offset = 0
+        for line in lines:
+            agent.send(rank, offset, line, is_end=line is lines[-1])
+            offset += len(line)
+        events = hear(controller, link, lambda events: OutputEnded(rank) in events)
+        assert bytes_of(events, rank) == b"".join(lines)
+        agent.close()
+
+
+def test_following_what_does_not_exist_ends_at_once(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller, attached(controller) as link:
+        hear(controller, link, lambda events: Current() in events)
+        for task in ("nothing", "../../etc/passwd"):
+            link.follow(rank_of(task), lines=10)
+            hear(controller, link, lambda events, task=task: OutputEnded(rank_of(task)) in events)
+
+
+def test_the_end_of_the_run_is_the_last_thing_a_viewer_hears(tmp_path: Path) -> None:
+    controller = Controller(tmp_path)
+    with attached(controller) as link:
+        hear(controller, link, lambda events: Current() in events)
+        assert controller.output.close(DEADLINE_S)
+        hear(controller, link, lambda events: Ended(is_orderly=True) in events)
+    controller.is_closed = True
+    controller.link.close()
+
+
+def test_a_viewers_key_opens_nothing_else(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        socket = context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.curve_serverkey = controller.keys.controller.public.encode()
+        socket.curve_publickey = controller.keys.viewer.public.encode()
+        socket.curve_secretkey = controller.keys.viewer.secret.encode()
+        socket.connect(controller.link.control_endpoints[0])
+        socket.send(b"stop everything")
+        controller.until(lambda: controller.link.report_denied().get("unauthenticated_connections"), "denial")
+        socket.close()
+        context.term()
+
+
+def test_nobody_attaches_without_the_key(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(connect, facts_of(controller, KeyPair.make()), 0.5)
+        controller.until(future.done, "an answer")
+        assert future.result() is None
+
+
+def test_garbage_from_a_viewer_is_counted(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller, attached(controller) as link:
+        for frame in (b"", os.urandom(1_000), encode(Follow(task="x", attempt=1))[:-1]):
+            link._socket.send(frame)
+        controller.until(lambda: controller.output.counters["malformed"] == 3, "counting")
+        controller.output.publish(change("a", S.RUNNING))
+        hear(controller, link, states_of)
+
+
+def test_a_viewer_of_another_version_is_told_so(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller, attached(controller) as link:
+        hear(controller, link, lambda events: Current() in events)
+        link._socket.send(encode(msgspec.structs.replace(Attach(), version=99)))
+        controller.until(lambda: link._socket.poll(10), "an answer")
+        answer = decode_to_viewer(link._socket.recv_multipart()[0])
+        assert isinstance(answer, Refused)
+        assert answer.code == "version-mismatch"
+
+
+_SLOW_VIEWER = """
+import sys
+from pathlib import Path
+import msgspec
+from protocol.ids import AttemptId, RankId
+from sflow_ctl.runtime.run_directory import ConnectionFacts
+from sflow_ctl.runtime.viewer_link import Output, OutputEnded, connect
+
+link = connect(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=ConnectionFacts), 10.0)
+link.follow(RankId(AttemptId("a", 1), 0), lines=0, offset=0)
+shown = skipped = 0
+print("attached", flush=True)
+while True:
+    for event in link.receive(0.2):
+        if isinstance(event, Output):
+            shown += event.data.count(b"\\n")
+            skipped += event.skipped_lines
+        if isinstance(event, OutputEnded):
+            print(shown, skipped, flush=True)
+            sys.exit()
+"""
+
+
+def test_a_stopped_viewer_slows_nobody_and_is_told_what_it_missed(tmp_path: Path) -> None:
+    lines, size = 400_000, 100
+    chunk = (b"x" * (size - 1) + b"\n") * 1_000
+    rank = rank_of("a")
+    with Controller(tmp_path) as controller:
+        controller.output.publish(change("a", S.RUNNING))
+        connection = tmp_path / "connection.json"
+        connection.write_bytes(msgspec.json.encode(facts_of(controller)))
+        with subprocess.Popen(
+            [sys.executable, "-c", _SLOW_VIEWER, str(connection)], stdout=subprocess.PIPE, text=True
+        ) as viewer:
+            assert viewer.stdout is not None
+            os.set_blocking(viewer.stdout.fileno(), False)
+            controller.until(viewer.stdout.readline, "the viewer attaches")
+            viewer.send_signal(signal.SIGSTOP)
+            agent = Agent(controller)
+            began = time.monotonic()
+            for number in range(lines // 1_000):
+                agent.send(rank, number * len(chunk), chunk, is_end=number == lines // 1_000 - 1)
+            controller.until(lambda: agent.acknowledged(rank) == lines * size, "the log is here", 20)
+            assert time.monotonic() - began < 10
+            viewer.send_signal(signal.SIGCONT)
+            os.set_blocking(viewer.stdout.fileno(), True)
+            shown, skipped = (int(word) for word in viewer.stdout.readline().split())
+            agent.close()
+    assert skipped > 0
+    assert shown + skipped == lines
+
+
+def test_there_is_a_limit_to_viewers(tmp_path: Path) -> None:
+    count = MAX_VIEWERS + 8
+    with Controller(tmp_path) as controller:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        facts = facts_of(controller)
+        sockets = []
+        for _ in range(count):
+            socket = context.socket(zmq.DEALER)
+            socket.linger = 0
+            socket.curve_serverkey = facts.controller_key.encode()
+            socket.curve_publickey = facts.viewer_public.encode()
+            socket.curve_secretkey = facts.viewer_secret.encode()
+            socket.connect(facts.client_endpoints[0])
+            socket.send(encode(Attach()))
+            sockets.append(socket)
+        controller.until(lambda: all(socket.poll(0) for socket in sockets), "everybody is answered")
+        refused = sum(b"too-many-viewers" in socket.recv_multipart()[0] for socket in sockets)
+        assert refused == count - MAX_VIEWERS
+        for socket in sockets:
+            socket.close()
+        context.term()
