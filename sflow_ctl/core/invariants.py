@@ -16,10 +16,14 @@ def check_invariants(scheduler: Scheduler) -> None:
     unsettled = sum(not task.is_settled for task in scheduler.tasks)
     assert scheduler.unsettled == unsettled, f"{scheduler.unsettled} counted as unsettled, {unsettled} are"
     if scheduler.outcome is not None:
-        waiting = [task.plan.name for task in scheduler.tasks if task.state in (TaskState.WAITING, TaskState.QUEUED)]
+        waiting = [
+            task.plan.name for task in scheduler.tasks if task.state in (TaskState.WAITING, TaskState.QUEUED)
+        ]
         assert not waiting, f"still waiting after the run began to stop: {waiting}"
     if scheduler.is_finished:
-        live = [str(task.attempt_id) for task in scheduler.tasks if task.state not in TERMINAL or task.is_live]
+        live = [
+            str(task.attempt_id) for task in scheduler.tasks if task.state not in TERMINAL or task.is_live
+        ]
         assert not live, f"finished with live tasks: {live}"
 
 

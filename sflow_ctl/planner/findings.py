@@ -1,0 +1,69 @@
+"""Collecting what is wrong while planning: one bad field does not hide the next."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.errors import Finding
+from sflow_ctl.planner.numbers import NumberError
+from sflow_ctl.spec.expressions import ExpressionError
+from sflow_ctl.spec.loader import LoadedDocument
+from sflow_ctl.spec.yaml_source import PathKey
+
+
+class Unplannable(Exception):
+    """Something that the plan cannot go on with; becomes a finding where it is caught."""
+
+    def __init__(self, code: str, what: str, hint: str | None = None, path: tuple[PathKey, ...] = ()) -> None:
+        super().__init__(what)
+        self.code, self.what, self.hint, self.path = code, what, hint, path
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong so far, and where things stand in the files."""
+
+    loaded: LoadedDocument
+    found: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
+        """Notes a finding, once."""
+        finding = Finding(code, what, where, hint)
+        if finding not in self.found[-50:]:
+            self.found.append(finding)
+
+    def warn(self, text: str) -> None:
+        """Notes a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    @contextmanager
+    def collecting(self, section: str, name: str, *path: PathKey, subject: str = "") -> Iterator[None]:
+        """Turns problems of this part of the file into findings; what comes after the problem is skipped."""
+        prefix = f"{subject}: " if subject else ""
+        try:
+            yield
+        except Unplannable as problem:
+            self.add(
+                problem.code,
+                problem.what,
+                self.loaded.where(section, name, *(problem.path or path)),
+                problem.hint,
+            )
+        except NumberError as problem:
+            self.add(
+                "wrong-value", f"{prefix}{_field(path)} {problem}", self.loaded.where(section, name, *path)
+            )
+        except ExpressionError as problem:
+            code = "undefined-name" if problem.is_undefined else "expression-failed"
+            self.add(code, f"{prefix}{problem.text}", self.loaded.where(section, name, *path), problem.hint)
+
+
+def _field(path: tuple[PathKey, ...]) -> str:
+    names = [str(key) for key in path if isinstance(key, str)]
+    return ".".join(names[-2:])
+
+
+Evaluate = Callable[[Any], Any]

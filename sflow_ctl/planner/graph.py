@@ -1,0 +1,38 @@
+"""The dependency graph: cycles named, orders found. Linear in tasks and dependencies."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+
+def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """A cycle as names, the first again at its end, or None. `edges` maps a task to what it depends on."""
+    left = {name for name in edges} - set(topological_order(edges))
+    if not left:
+        return None
+    name = min(left)
+    seen: dict[str, int] = {}
+    path: list[str] = []
+    while name not in seen:
+        seen[name] = len(path)
+        path.append(name)
+        name = min(other for other in edges[name] if other in left)
+    return [*path[seen[name] :], name]
+
+
+def topological_order(edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names so that each comes after all it depends on, ties in the given order; what is in a cycle is left out."""
+    waiting = {name: len(set(dependencies)) for name, dependencies in edges.items()}
+    dependants: dict[str, list[str]] = {name: [] for name in edges}
+    for name, others in edges.items():
+        for other in dict.fromkeys(others):
+            dependants[other].append(name)
+    ready = deque(name for name, count in waiting.items() if count == 0)
+    order = []
+    while ready:
+        name = ready.popleft()
+        order.append(name)
+        for dependant in dependants[name]:
+            waiting[dependant] -= 1
+            if waiting[dependant] == 0:
+                ready.append(dependant)
+    return order

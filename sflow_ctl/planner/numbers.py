@@ -1,0 +1,75 @@
+"""Integers, seconds and flags as a file may write them: numbers, text, durations."""
+
+import re
+from typing import Any
+
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}(?:\.\d+)?))?$")
+_PARTS = re.compile(
+    r"(?:(\d+(?:\.\d+)?)\s*d)?\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?$"
+)
+_MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*ms$")
+
+
+class NumberError(ValueError):
+    """A value that is not what its field takes; the text says what was expected."""
+
+
+def as_int(value: Any, least: int | None = None) -> int:
+    """An integer from an integer, an integral float or decimal text. Raises: NumberError."""
+    result: int | None = None
+    if isinstance(value, bool):
+        result = int(value)
+    elif isinstance(value, int):
+        result = value
+    elif isinstance(value, float) and value.is_integer():
+        result = int(value)
+    elif isinstance(value, str):
+        try:
+            result = int(value.strip())
+        except ValueError:
+            result = None
+    if result is None:
+        raise NumberError(f"must resolve to int, is {value!r}")
+    if least is not None and result < least:
+        raise NumberError(f"must be at least {least}, is {result}")
+    return result
+
+
+def as_seconds(value: Any) -> float:
+    """Seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, `HH:MM:SS` or `D-HH:MM:SS`. Raises: NumberError."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _not_negative(float(value), value)
+    text = str(value).strip()
+    try:
+        return _not_negative(float(text), value)
+    except ValueError:
+        pass
+    if match := _MILLISECONDS.match(text):
+        return float(match[1]) / 1000
+    if match := _CLOCK.match(text):
+        days, hours, minutes, seconds = match[1], int(match[2]), int(match[3]), float(match[4] or 0)
+        if match[4] is None:  # MM:SS
+            return hours * 60.0 + minutes
+        return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
+    if (match := _PARTS.match(text)) and any(match.groups()):
+        units = (86400, 3600, 60, 1)
+        return sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part)
+    raise NumberError(f"must be seconds or a duration such as 90s, 10m, 2h or 01:30:00, is {value!r}")
+
+
+def _not_negative(seconds: float, value: Any) -> float:
+    if not 0 <= seconds < float("inf"):
+        raise NumberError(f"must be 0 or more seconds, is {value!r}")
+    return seconds
+
+
+def as_flag(value: Any) -> bool:
+    """True or false from a boolean or its text. Raises: NumberError."""
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("true", "1", "yes", "y", "on"):
+        return True
+    if text in ("false", "0", "no", "n", "off", ""):
+        return False
+    raise NumberError(f"must be true or false, is {value!r}")

@@ -1,0 +1,209 @@
+"""`${{ ... }}` expressions: found, compiled once each, evaluated in a sandbox. jinja2 lives here, imported when first needed.
+
+Only `${{ }}` is special, so shell text such as `${#array[@]}` passes through; artifact content is a whole template, as existing
+files use it. Mapping keys come before a mapping's methods, and nothing that begins with `_` can be reached.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+MARK = "${{"
+_RAW, _END_RAW = "{% raw %}", "{% endraw %}"
+
+
+class ExpressionError(Exception):
+    """An expression that cannot be compiled or evaluated; `text` is a sentence, `hint` what to do."""
+
+    def __init__(self, text: str, hint: str | None = None, is_undefined: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+        self.is_undefined = is_undefined
+
+
+class Piece(NamedTuple):
+    """Plain text, or an expression's source."""
+
+    text: str
+    is_expression: bool
+
+
+def has_expression(value: object) -> bool:
+    """True for a text with an expression in it."""
+    return isinstance(value, str) and MARK in value
+
+
+@lru_cache(maxsize=1)
+def _environment() -> "SandboxedEnvironment":
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    class KeysFirst(SandboxedEnvironment):
+        def getattr(self, obj: Any, attribute: str) -> Any:
+            """A mapping's key before its method; then the sandbox's rules."""
+            if isinstance(obj, Mapping) and attribute in obj:
+                return obj[attribute]
+            return super().getattr(obj, attribute)
+
+    return KeysFirst(
+        variable_start_string=MARK,
+        variable_end_string="}}",
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+@lru_cache(maxsize=65536)
+def pieces(text: str) -> tuple[Piece, ...]:
+    """Cuts a text at its expressions. Raises: ExpressionError for one that does not end or does not parse."""
+    result: list[Piece] = []
+    position = 0
+    while True:
+        start = text.find(MARK, position)
+        raw = text.find(_RAW, position)
+        if 0 <= raw < start or (raw >= 0 and start < 0):
+            end = text.find(_END_RAW, raw)
+            if end >= 0:
+                result.append(Piece(text[position:raw] + text[raw + len(_RAW) : end], False))
+                position = end + len(_END_RAW)
+                continue
+        if start < 0:
+            result.append(Piece(text[position:], False))
+            return tuple(piece for piece in result if piece.text or piece.is_expression)
+        end = _expression_end(text, start)
+        result.append(Piece(text[position:start], False))
+        result.append(Piece(text[start + len(MARK) : end].strip(), True))
+        position = end + 2
+
+
+def _expression_end(text: str, start: int) -> int:
+    """Where the expression that begins at `start` ends: the first `}}` before which it parses."""
+    first_error: ExpressionError | None = None
+    end = text.find("}}", start)
+    while end >= 0:
+        try:
+            _compiled(text[start + len(MARK) : end].strip())
+        except ExpressionError as error:
+            first_error = first_error or error
+            end = text.find("}}", end + 1)
+            continue
+        return end
+    raise first_error or ExpressionError(
+        f"an expression has no end: {_cut(text[start:])}", "close it with }}"
+    )
+
+
+@lru_cache(maxsize=65536)
+def _compiled(source: str) -> Any:
+    from jinja2 import TemplateSyntaxError
+
+    if not source:
+        raise ExpressionError("an expression is empty", "write a name or a value between ${{ and }}")
+    try:
+        return _environment().compile_expression(source, undefined_to_none=False)
+    except TemplateSyntaxError as error:
+        raise ExpressionError(
+            f"expression syntax validation failed: {error.message}: {_cut(source)}"
+        ) from error
+    except (RecursionError, MemoryError, ValueError, OverflowError, SyntaxError) as error:
+        raise ExpressionError(f"expression syntax validation failed: {error}: {_cut(source)}") from error
+
+
+def check_syntax(text: str) -> None:
+    """Compiles all expressions of a text without evaluating any. Raises: ExpressionError."""
+    pieces(text)
+
+
+def check_template(text: str) -> None:
+    """Compiles a whole template. Raises: ExpressionError."""
+    _template(text)
+
+
+def names_used(text: str) -> frozenset[str]:
+    """Names that the expressions of a text need from outside. Raises: ExpressionError."""
+    from jinja2 import meta
+
+    environment = _environment()
+    used: set[str] = set()
+    for piece in pieces(text):
+        if piece.is_expression:
+            used |= meta.find_undeclared_variables(environment.parse(f"{MARK} {piece.text} }}}}"))
+    return frozenset(used)
+
+
+def evaluate(text: str, names: Mapping[str, Any]) -> Any:
+    """The text with its expressions replaced; the native value when the whole text is one expression.
+
+    Raises: ExpressionError with the real cause.
+    """
+    parts = pieces(text)
+    if len(parts) == 1 and parts[0].is_expression:
+        return _evaluate_one(parts[0].text, names)
+    return "".join(
+        as_text(_evaluate_one(part.text, names)) if part.is_expression else part.text for part in parts
+    )
+
+
+def render_template(text: str, names: Mapping[str, Any]) -> str:
+    """A whole template with statements, for artifact content. Keeps the last newline. Raises: ExpressionError."""
+    template = _template(text)
+    try:
+        rendered: str = template.render(names)
+    except Exception as error:  # noqa: BLE001 - a template may raise anything
+        raise _explain(error, text) from error
+    return rendered
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str) -> Any:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        return _environment().from_string(text)
+    except TemplateSyntaxError as error:
+        raise ExpressionError(
+            f"expression syntax validation failed: {error.message} (line {error.lineno} of the content)"
+        ) from error
+
+
+def as_text(value: Any) -> str:
+    """A value inside a text: Python's spelling, which is what the format promises."""
+    return value if isinstance(value, str) else str(value)
+
+
+def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
+    from jinja2 import Undefined
+
+    compiled = _compiled(source)
+    try:
+        value = compiled(**names)
+    except Exception as error:  # noqa: BLE001 - an expression may raise anything
+        raise _explain(error, source) from error
+    if isinstance(value, Undefined):
+        try:
+            value._fail_with_undefined_error()
+        except Exception as error:  # noqa: BLE001
+            raise _explain(error, source) from error
+    return value
+
+
+def _explain(error: Exception, source: str) -> ExpressionError:
+    from jinja2.exceptions import SecurityError, UndefinedError
+
+    if isinstance(error, UndefinedError):
+        return ExpressionError(
+            f"Undefined variable in expression: {error.message}: ${{{{ {_cut(source)} }}}}", is_undefined=True
+        )
+    if isinstance(error, SecurityError):
+        return ExpressionError(f"not allowed in an expression: {error}: ${{{{ {_cut(source)} }}}}")
+    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return ExpressionError(f"an expression failed: {cause}: ${{{{ {_cut(source)} }}}}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 120 else text[:117] + "..."

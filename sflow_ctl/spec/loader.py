@@ -1,0 +1,198 @@
+"""Workflow files to a checked document. Everything that is wrong is found and reported at once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from protocol.errors import Finding, SpecError
+from sflow_ctl.spec import schema
+from sflow_ctl.spec.checking import MAX_FINDINGS, check
+from sflow_ctl.spec.expressions import ExpressionError, check_syntax, check_template, has_expression
+from sflow_ctl.spec.merging import Item, Merged, merge, named_items
+from sflow_ctl.spec.overrides import apply_artifacts, apply_set, strip_missable
+from sflow_ctl.spec.rules import check_rules
+from sflow_ctl.spec.yaml_source import PathKey, dump, read_source
+
+P = TypeVar("P", bound=schema.Part)
+
+
+@dataclass(slots=True)
+class LoadedDocument:
+    """A checked document, and where everything in it stands."""
+
+    document: schema.Document
+    warnings: tuple[str, ...]
+    _items: dict[tuple[str, str], Item] = field(default_factory=dict)
+    _text: str | None = None
+    _merged: Merged | None = None
+
+    def where(self, section: str, name: str, *path: PathKey) -> str:
+        """`file:line:column  section.name.field` of an entry; section is "tasks", "variables", ..."""
+        item = self._items.get((section, name))
+        return f"{section}.{name}" if item is None else item.where(*path)
+
+    def composed_yaml(self) -> str:
+        """The document as one file: the original text where there was only one and nothing was overridden."""
+        if self._text is not None:
+            return self._text
+        assert self._merged is not None
+        return dump(_composed(self._merged))
+
+
+def load_documents(
+    paths: Sequence[Path],
+    overrides: Sequence[str] = (),
+    artifact_overrides: Sequence[str] = (),
+    missable: Sequence[str] = (),
+) -> LoadedDocument:
+    """Reads, merges, overrides and checks. Raises: SpecError with all findings."""
+    sources, findings = [], []
+    for path in paths:
+        source, problems = read_source(path)
+        findings += problems
+        if source is not None:
+            sources.append(source)
+    if findings:
+        raise SpecError(findings)
+    merged = merge(sources)
+    _check_expressions(merged)
+    if not merged.findings:
+        apply_set(merged, overrides)
+        apply_artifacts(merged, artifact_overrides)
+        strip_missable(merged, missable)
+    document, items = _checked(merged)
+    if document is not None:
+        merged.findings += check_rules(
+            document, lambda section, name, *path: items[section, name].where(*path)
+        )
+    if merged.findings:
+        raise SpecError(merged.findings[:MAX_FINDINGS])
+    assert document is not None
+    is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable)
+    text = paths[0].read_text(encoding="utf-8-sig") if is_as_written else None
+    return LoadedDocument(document, tuple(merged.warnings), items, text, merged)
+
+
+def _checked(merged: Merged) -> tuple[schema.Document | None, dict[tuple[str, str], Item]]:
+    items: dict[tuple[str, str], Item] = {}
+    variables = _convert(merged, "variables", merged.sections["variables"], schema.Variable, items)
+    artifacts = _convert(merged, "artifacts", merged.sections["artifacts"], schema.Artifact, items)
+    backends = _convert(merged, "backends", merged.sections["backends"], schema.Backend, items)
+    operators = _convert(merged, "operators", merged.sections["operators"], schema.Operator, items)
+    own = _convert(merged, "workflow.variables", merged.workflow_variables, schema.Variable, items)
+    for item in merged.tasks:
+        listed = item.body.get("variables")
+        if isinstance(listed, dict):
+            inner = named_items(item.source, (*item.path, "variables"), listed, merged.findings)
+            item.body["variables"] = [variable.body for variable in inner]
+    tasks = _convert(merged, "tasks", merged.tasks, schema.Task, items)
+    if merged.version is not None and merged.version != schema.VersionText:
+        assert merged.version_source is not None
+        where = f"{merged.version_source.where(('version',))}  version"
+        if isinstance(merged.version, str):
+            finding = Finding(
+                "unsupported-version", f"Version {merged.version} is not supported", where, 'use "0.1"'
+            )
+        else:
+            finding = Finding(
+                "wrong-type", "expected text, found a number", where, 'quote it: version: "0.1"'
+            )
+        merged.findings.append(finding)
+    _check_workflow_scalars(merged)
+    if merged.findings:
+        return None, items
+    workflow = schema.Workflow(
+        name=merged.workflow_name, tasks=tasks, variables=own, timeout=merged.timeout
+    )  # fmt: skip
+    document = schema.Document(
+        version=merged.version,
+        workflow=workflow,
+        variables=variables,
+        artifacts=artifacts,
+        backends=backends,
+        operators=operators,
+    )
+    return document, items
+
+
+def _check_workflow_scalars(merged: Merged) -> None:
+    name, timeout = merged.workflow_name, merged.timeout
+    if name is not None and not isinstance(name, str) and merged.workflow_source is not None:
+        where = f"{merged.workflow_source.where(('workflow', 'name'))}  workflow.name"
+        merged.findings.append(
+            Finding("wrong-type", "expected text as workflow.name", where, "put it in quotes")
+        )
+    is_time = isinstance(timeout, int | float | str) and not isinstance(timeout, bool)
+    if timeout is not None and not is_time and merged.timeout_source is not None:
+        where = f"{merged.timeout_source.where(('workflow', 'timeout'))}  workflow.timeout"
+        merged.findings.append(Finding("wrong-type", "expected seconds or a duration such as 90m", where))
+
+
+def _convert(
+    merged: Merged, section: str, items: list[Item], kind: type[P], index: dict[tuple[str, str], Item]
+) -> list[P]:
+    result = []
+    for item in items:
+        index.setdefault((section, item.name), item)
+        where = item.source.where
+        if item.is_shorthand and kind is not schema.Variable:
+            text = f"{item.where()}"
+            merged.findings.append(Finding("wrong-type", f'"{item.name}" must be a mapping', text))
+            continue
+        checked = check(kind, item.body, item.path, where, merged.findings)
+        if checked is not None:
+            result.append(checked)
+    return result
+
+
+def _check_expressions(merged: Merged) -> None:
+    for source in merged.sources:
+        for path, text in _texts(source.data, ()):
+            is_content = len(path) >= 2 and path[0] == "artifacts" and path[-1] == "content"
+            try:
+                if is_content:
+                    check_template(text)
+                else:
+                    check_syntax(text)
+            except ExpressionError as error:
+                place = f"{source.where(path)}  {'.'.join(map(str, path))}"
+                merged.findings.append(
+                    Finding("expression-syntax", _with_phrase(error.text), place, error.hint)
+                )
+
+
+def _with_phrase(text: str) -> str:
+    phrase = "expression syntax validation failed"
+    return text if phrase in text else f"{phrase}: {text}"
+
+
+def _texts(data: Any, path: tuple[PathKey, ...]) -> Iterator[tuple[tuple[PathKey, ...], str]]:
+    if isinstance(data, str):
+        if has_expression(data):
+            yield path, data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            if not isinstance(value, int | float):
+                yield from _texts(value, (*path, key))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _texts(value, (*path, index))
+
+
+def _composed(merged: Merged) -> dict[str, Any]:
+    composed: dict[str, Any] = {"version": merged.version}
+    for section, items in merged.sections.items():
+        if items:
+            composed[section] = [_named_first(item) for item in items]
+    workflow: dict[str, Any] = {"name": merged.workflow_name}
+    if merged.timeout is not None:
+        workflow["timeout"] = merged.timeout
+    if merged.workflow_variables:
+        workflow["variables"] = [_named_first(item) for item in merged.workflow_variables]
+    workflow["tasks"] = [_named_first(item) for item in merged.tasks]
+    return {**composed, "workflow": workflow}
+
+
+def _named_first(item: Item) -> dict[str, Any]:
+    return {"name": item.name, **{key: value for key, value in item.body.items() if key != "name"}}

@@ -1,0 +1,254 @@
+"""Rules of the format that types cannot say: references, exclusive fields, names. Each finding has the format's own phrase."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from protocol.errors import Finding
+from sflow_ctl.spec import schema
+from sflow_ctl.spec.checking import nearest
+from sflow_ctl.spec.expressions import has_expression
+
+Where = Callable[..., str]
+
+
+def check_rules(document: schema.Document, where: Where) -> list[Finding]:
+    """Everything that is wrong with a document whose types are right."""
+    findings: list[Finding] = []
+    findings += _names(document, where)
+    findings += _variables(document, where)
+    findings += _artifacts(document, where)
+    findings += _backends(document, where)
+    findings += _operators(document, where)
+    findings += _tasks(document, where)
+    return findings
+
+
+def _names(document: schema.Document, where: Where) -> Iterator[Finding]:
+    problem = unsafe_name(document.workflow.name)
+    if problem:
+        what = f'the workflow\'s name "{document.workflow.name}" {problem}'
+        yield Finding("unsafe-name", what, "workflow.name", _NAME_HINT)
+    for task in document.workflow.tasks:
+        problem = unsafe_name(task.name)
+        if problem:
+            yield Finding(
+                "unsafe-name",
+                f'task name "{task.name}" {problem}',
+                where("tasks", task.name, "name"),
+                _NAME_HINT,
+            )
+
+
+_NAME_HINT = "names become directories: use letters, digits, `_`, `-` and inner dots"
+
+
+def unsafe_name(name: str) -> str | None:
+    """Why a name cannot be part of a path, or None."""
+    if not name:
+        return "is empty"
+    if "/" in name or "\0" in name:
+        return "contains a slash" if "/" in name else "contains a NUL character"
+    if name.startswith("."):
+        return "begins with a dot"
+    if any(ord(character) < 32 for character in name):
+        return "contains a control character"
+    if len(name.encode()) > 200:
+        return "is longer than 200 bytes"
+    return "contains `#`, which separates attempts" if "#" in name else None
+
+
+def _variables(document: schema.Document, where: Where) -> Iterator[Finding]:
+    for section, variables in (
+        ("variables", document.variables),
+        ("workflow.variables", document.workflow.variables),
+    ):
+        for variable in variables:
+            place = where(section, variable.name, "value")
+            if variable.domain is not None and variable.value not in variable.domain:
+                what = f'value {variable.value!r} of variable "{variable.name}" is not in the allowed domain {variable.domain!r}'
+                yield Finding(
+                    "value-outside-domain", what, place, "choose a value of the domain, or extend it"
+                )
+            if variable.type is not None and variable.type not in VARIABLE_TYPES:
+                what = f'"{variable.type}" is not a valid VariableType'
+                hint = f"one of {', '.join(sorted(set(VARIABLE_TYPES)))}"
+                yield Finding("unknown-type", what, where(section, variable.name, "type"), hint)
+
+
+VARIABLE_TYPES = {
+    "string": "string",
+    "str": "string",
+    "integer": "integer",
+    "int": "integer",
+    "float": "float",
+    "boolean": "boolean",
+    "bool": "boolean",
+    "list": "list",
+    "dict": "dict",
+}
+"""Accepted spellings to the format's own."""
+
+
+def _artifacts(document: schema.Document, where: Where) -> Iterator[Finding]:
+    for artifact in document.artifacts:
+        if artifact.content is not None and not artifact.uri.startswith("file://"):
+            what = f'artifact "{artifact.name}" has content, which needs a file:// URI'
+            yield Finding(
+                "artifact-content", what, where("artifacts", artifact.name, "uri"), "use file://PATH"
+            )
+        if has_expression(artifact.uri):
+            continue
+        scheme, separator, rest = artifact.uri.partition("://")
+        if not separator or not scheme or not rest:
+            what = f'"{artifact.uri}" of artifact "{artifact.name}" is no URI with a scheme and a path'
+            yield Finding(
+                "artifact-uri", what, where("artifacts", artifact.name, "uri"), "e.g. fs:///data/model"
+            )
+
+
+def _backends(document: schema.Document, where: Where) -> Iterator[Finding]:
+    defaults = [backend.name for backend in document.backends if backend.default]
+    if len(defaults) > 1:
+        what = f"Multiple default backends found: {', '.join(defaults)}"
+        yield Finding(
+            "several-defaults", what, where("backends", defaults[1], "default"), "keep one default: true"
+        )
+    for backend in document.backends:
+        if backend.type == "slurm":
+            for name in ("account", "partition", "time", "nodes", "gpus_per_node"):
+                if getattr(backend, name) is None:
+                    what = f'"{name}" is missing: a slurm backend needs it'
+                    yield Finding("missing-key", what, where("backends", backend.name), f'add "{name}:"')
+            continue
+        for name in ("account", "partition", "time", "job_name", "extra_args"):
+            if getattr(backend, name):
+                what = f'unknown key "{name}" of a local backend: Extra inputs are not permitted'
+                yield Finding(
+                    "unknown-key", what, where("backends", backend.name, name), "only slurm backends have it"
+                )
+
+
+def _operators(document: schema.Document, where: Where) -> Iterator[Finding]:
+    for operator in document.operators:
+        yield from operator_findings(
+            operator, lambda *path, name=operator.name: where("operators", name, *path)
+        )
+    known = {operator.name for operator in document.operators}
+    for task in document.workflow.tasks:
+        name = task.operator if isinstance(task.operator, str) else (task.operator or {}).get("name")
+        if task.operator is None:
+            continue
+        if not isinstance(name, str):
+            what = f'the operator of task "{task.name}" needs the name of an entry of operators:'
+            yield Finding("missing-key", what, where("tasks", task.name, "operator"), "add name: NAME")
+        elif name not in known:
+            what = f'task "{task.name}" references unknown operator "{name}"'
+            guess = nearest(name, sorted(known))
+            hint = f'did you mean "{guess}"?' if guess else "define it under operators:"
+            yield Finding("unknown-operator", what, where("tasks", task.name, "operator"), hint)
+
+
+def operator_findings(operator: schema.Operator, where: Where) -> Iterator[Finding]:
+    """What is wrong with one operator, also after a task has overridden parts of it."""
+    allowed = schema.OPERATOR_FIELDS[operator.type]
+    defaults = schema.Operator(name="", type="bash")
+    for name in operator.__struct_fields__:
+        if name in ("name", "type") or getattr(operator, name) == getattr(defaults, name) or name in allowed:
+            continue
+        what = f'unknown key "{name}" of a {operator.type} operator: Extra inputs are not permitted'
+        guess = nearest(name, sorted(allowed))
+        hint = (
+            f'did you mean "{guess}"?'
+            if guess
+            else f"allowed: {', '.join(sorted(allowed)) or 'nothing more'}"
+        )
+        yield Finding("unknown-key", what, where(name), hint)
+    for kind, name in (("docker", "image"), ("ssh", "host")):
+        if operator.type == kind and getattr(operator, name) is None:
+            yield Finding(
+                "missing-key", f'"{name}" is missing: a {kind} operator needs it', where(), f'add "{name}:"'
+            )
+
+
+def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
+    names = [task.name for task in document.workflow.tasks]
+    known = set(names)
+    if len(known) < len(names):
+        twice = (
+            sorted({name for name in names if names.count(name) > 1})
+            if len(names) < 1000
+            else _duplicates(names)
+        )
+        what = f"Duplicate task names found: {', '.join(twice)}"
+        yield Finding("duplicate-task", what, where("tasks", twice[0]), "give every task a name of its own")
+    backends = {backend.name for backend in document.backends} or {"local"}
+    for task in document.workflow.tasks:
+        if not task.script:
+            yield Finding(
+                "empty-script", f'task "{task.name}" has an empty script', where("tasks", task.name, "script")
+            )
+        for index, other in enumerate(task.depends_on):
+            if other not in known:
+                guess = nearest(other, names)
+                hint = f'did you mean "{guess}"?' if guess else f"tasks here: {', '.join(names[:10])}"
+                what = f'task "{task.name}" depends on unknown task "{other}"'
+                yield Finding(
+                    "unknown-dependency", what, where("tasks", task.name, "depends_on", index), hint
+                )
+        if task.backend is not None and task.backend not in backends:
+            guess = nearest(task.backend, sorted(backends))
+            hint = f'did you mean "{guess}"?' if guess else "define it under backends:"
+            what = f'task "{task.name}" references unknown backend "{task.backend}"'
+            yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
+        yield from _probes(task, known, where)
+
+
+def _duplicates(names: list[str]) -> list[str]:
+    seen: set[str] = set()
+    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+
+
+def _probes(task: schema.Task, known: set[str], where: Where) -> Iterator[Finding]:
+    for kind in ("readiness", "failure"):
+        probe: schema.Probe | None = getattr(task.probes, kind) if task.probes is not None else None
+        if probe is None:
+            continue
+        place = where("tasks", task.name, "probes", kind)
+        chosen = [
+            name
+            for name in ("tcp_port", "http_get", "http_post", "log_watch")
+            if getattr(probe, name) is not None
+        ]
+        if len(chosen) != 1:
+            what = f"Exactly one probe type must be specified, found {', '.join(chosen) or 'none'}"
+            yield Finding("probe-kinds", what, place, "one of tcp_port, http_get, http_post, log_watch")
+        watch = probe.log_watch
+        if watch is None:
+            continue
+        if (watch.regex_pattern is None) == (watch.match_pattern is None):
+            both = watch.regex_pattern is not None
+            what = (
+                "Only one of regex_pattern and match_pattern may be given"
+                if both
+                else "Either regex_pattern or match_pattern must be given"
+            )
+            yield Finding("probe-pattern", what, place, "they mean the same; write match_pattern")
+        if watch.logger is not None and base_of_logger(watch.logger) not in known:
+            what = f'{kind} probe refers to unknown task "{watch.logger}"'
+            guess = nearest(watch.logger, sorted(known))
+            hint = f'did you mean "{guess}"?' if guess else None
+            yield Finding("unknown-logger", what, place, hint)
+
+
+def base_of_logger(logger: str) -> str:
+    """The task's name in `name` or `name[3]`."""
+    return logger.partition("[")[0] if logger.endswith("]") else logger
+
+
+def changed_fields(operator: schema.Operator) -> dict[str, Any]:
+    """What an operator says beyond the defaults."""
+    defaults = schema.Operator(name="", type="bash")
+    body: dict[str, Any] = msgspec.structs.asdict(operator)
+    return {name: value for name, value in body.items() if value != getattr(defaults, name)}

@@ -1,0 +1,254 @@
+"""The file format, version "0.1", as types: every section and field, nothing about their meaning.
+
+Named sections are lists here; the loader brings the mapping forms into this shape. `IntExpr` fields hold an integer or a text that is
+converted when planned; `Time` fields also take fractions and durations such as `90s`, `10m`, `01:30:00`.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+IntExpr: TypeAlias = int | float | str
+Time: TypeAlias = int | float | str
+Flag: TypeAlias = bool | str
+VersionText = "0.1"
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything a file can contain."""
+
+
+class Variable(Part, frozen=True, kw_only=True):
+    """A named value; its domain limits it and feeds sweeps."""
+
+    name: str
+    value: Any
+    type: str | None = None
+    domain: list[Any] | None = None
+    description: str | None = None
+
+
+class Artifact(Part, frozen=True, kw_only=True):
+    """A named file, directory or remote thing."""
+
+    name: str
+    uri: str
+    content: str | None = None
+    description: str | None = None
+
+
+class Backend(Part, frozen=True, kw_only=True):
+    """Where tasks run. `local` takes the first three fields, `slurm` all."""
+
+    name: str
+    type: Literal["local", "slurm"]
+    default: bool = False
+    nodes: IntExpr | None = None
+    gpus_per_node: IntExpr | None = None
+    account: str | None = None
+    partition: str | None = None
+    time: Time | None = None
+    job_name: str | None = None
+    extra_args: list[str] = []
+
+
+class Operator(Part, frozen=True, kw_only=True):
+    """How a script becomes a command; which fields count depends on `type`."""
+
+    name: str
+    type: Literal["bash", "srun", "docker", "ssh", "python"]
+    extra_args: list[str] = []
+    # python
+    python_exec: str | None = None
+    # docker
+    image: str | None = None
+    workdir: str | None = None
+    mounts: list[str] = []
+    pass_envs: Flag | None = None
+    # ssh
+    host: str | None = None
+    user: str | None = None
+    port: IntExpr | None = None
+    identity_file: str | None = None
+    # srun
+    job_id: str | None = None
+    nodes: IntExpr | None = None
+    nodelist: list[str] | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    reservation: str | None = None
+    time: Time | None = None
+    constraint: str | None = None
+    exclusive: Flag | None = None
+    chdir: str | None = None
+    cpus_per_task: IntExpr | None = None
+    gpus: IntExpr | None = None
+    gpus_per_task: IntExpr | None = None
+    gres: IntExpr | None = None
+    mem: IntExpr | None = None
+    mem_per_cpu: IntExpr | None = None
+    ntasks: IntExpr | None = None
+    ntasks_per_node: IntExpr | None = None
+    export: str | None = None
+    label: Flag | None = None
+    unbuffered: Flag | None = None
+    kill_on_bad_exit: Flag | None = None
+    overlap: Flag | None = None
+    wait: IntExpr | None = None
+    mpi: str | None = None
+    container_image: str | None = None
+    container_name: str | None = None
+    container_workdir: str | None = None
+    container_mount_home: Flag | None = None
+    container_writable: Flag | None = None
+    container_mounts: list[str] = []
+    container_remap_root: Flag | None = None
+
+
+OPERATOR_FIELDS: dict[str, frozenset[str]] = {
+    "bash": frozenset(),
+    "python": frozenset({"python_exec", "extra_args"}),
+    "docker": frozenset({"image", "workdir", "mounts", "gpus", "extra_args", "pass_envs"}),
+    "ssh": frozenset({"host", "user", "port", "identity_file", "extra_args"}),
+    "srun": frozenset(Operator.__struct_fields__)
+    - {"name", "type", "python_exec", "image", "workdir", "mounts", "pass_envs", "host", "user", "port"}
+    - {"identity_file"},
+}
+"""Fields each kind of operator takes, beside `name` and `type`."""
+
+
+class Nodes(Part, frozen=True, kw_only=True):
+    """Which nodes of the backend."""
+
+    indices: list[IntExpr] | None = None
+    count: IntExpr | None = None
+    exclude: IntExpr | list[IntExpr] | None = None
+
+
+class Gpus(Part, frozen=True, kw_only=True):
+    """How many GPUs, over all of the task's nodes."""
+
+    count: IntExpr
+
+
+class Resources(Part, frozen=True, kw_only=True):
+    """What a task needs."""
+
+    nodes: Nodes | None = None
+    gpus: Gpus | None = None
+
+
+class Replicas(Part, frozen=True, kw_only=True):
+    """Copies of a task, by count or over the domains of variables."""
+
+    count: IntExpr | None = None
+    policy: str = "parallel"
+    variables: list[str] | None = None
+
+
+class Retries(Part, frozen=True, kw_only=True):
+    """What happens after a failure."""
+
+    count: IntExpr
+    interval: Time
+    backoff: IntExpr = 1
+
+
+class TcpPort(Part, frozen=True, kw_only=True):
+    """True while a TCP port accepts."""
+
+    port: IntExpr
+    host: str | None = None
+    on_node: Literal["first", "each"] = "first"
+
+
+class Http(Part, frozen=True, kw_only=True):
+    """True while a URL answers well."""
+
+    url: str
+    headers: dict[str, str] = {}
+    body: str | None = None
+
+
+class LogWatch(Part, frozen=True, kw_only=True):
+    """True once a pattern has been seen often enough in a log."""
+
+    regex_pattern: str | None = None
+    match_pattern: str | None = None
+    logger: str | None = None
+    match_count: IntExpr = 1
+
+
+class Probe(Part, frozen=True, kw_only=True):
+    """Exactly one check, and when it is made."""
+
+    tcp_port: TcpPort | None = None
+    http_get: Http | None = None
+    http_post: Http | None = None
+    log_watch: LogWatch | None = None
+    delay: Time = 0
+    timeout: Time = 60
+    interval: Time = 5
+    success_threshold: IntExpr = 1
+    failure_threshold: IntExpr = 3
+
+
+class Probes(Part, frozen=True, kw_only=True):
+    """What makes a task ready, and what makes it fail."""
+
+    readiness: Probe | None = None
+    failure: Probe | None = None
+
+
+class Metric(Part, frozen=True, kw_only=True):
+    """What a parsed value means."""
+
+    description: str | None = None
+    type: str | None = None
+    aggregate: str | None = None
+
+
+class Output(Part, frozen=True, kw_only=True):
+    """A pattern that picks values out of a completed task's log."""
+
+    pattern: str
+    source: str = "stdout"
+    metrics: dict[str, Metric] = {}
+
+
+class Task(Part, frozen=True, kw_only=True):
+    """A named unit of the workflow."""
+
+    name: str
+    script: list[str]
+    operator: str | dict[str, Any] | None = None
+    backend: str | None = None
+    depends_on: list[str] = []
+    resources: Resources | None = None
+    replicas: Replicas | None = None
+    retries: Retries | None = None
+    probes: Probes | None = None
+    outputs: list[Output] = []
+    timeout: Time | None = None
+    variables: list[Variable] = []
+
+
+class Workflow(Part, frozen=True, kw_only=True):
+    """The tasks and what is common to them."""
+
+    name: str
+    tasks: list[Task]
+    variables: list[Variable] = []
+    timeout: Time | None = None
+
+
+class Document(Part, frozen=True, kw_only=True):
+    """A whole file, or several merged."""
+
+    version: str
+    workflow: Workflow
+    variables: list[Variable] = []
+    artifacts: list[Artifact] = []
+    backends: list[Backend] = []
+    operators: list[Operator] = []
