@@ -45,9 +45,10 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
         return _say_end(reader)
     watch, how = watch_run(reader)
     colours = wants_colours(sys.stdout.isatty(), os.environ)
-    click.echo(f"{state_text(reader, None)}; attached {how}")
+    click.echo(f"attached to {reader.facts.run_id} {how}; Ctrl-C leaves, the run goes on")
     click.echo(status_table(reader.state, columns(), time.time_ns(), colours=colours))
-    console = Console(reader.plan, reader.directory, is_quiet=quiet)
+    elapsed_s = max(0.0, (time.time_ns() - reader.facts.started_wall_ns) / 1e9)
+    console = Console(reader.plan, reader.directory, is_quiet=quiet, elapsed_s=elapsed_s)
     console.start()
     try:
         _Follower(reader, watch, console, quiet).follow_to_end()

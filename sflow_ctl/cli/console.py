@@ -45,7 +45,7 @@ def wants_unicode(environ: Mapping[str, str]) -> bool:
 
 
 class Console:
-    """One output stream of one run. Quiet shows no output of tasks, only changes of state."""
+    """One output stream of one run, which began `elapsed_s` ago. Quiet shows changes of state only."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Console:
         run_directory: Path,
         *,
         is_quiet: bool = False,
+        elapsed_s: float = 0.0,
         descriptor: int = 1,
         environ: Mapping[str, str] = os.environ,
         is_terminal: bool | None = None,
@@ -72,6 +73,7 @@ class Console:
             is_brief=not self.is_terminal or is_quiet,
             colours=colours,
             is_unicode=self.is_unicode,
+            elapsed_s=elapsed_s,
         )
         self._format_lock = threading.Lock()
         """Around formatting and queueing together, so that lines are queued in the order they were formatted.

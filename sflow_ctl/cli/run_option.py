@@ -35,7 +35,7 @@ def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:
     link = connect(facts) if facts is not None else None
     if link is not None:
         return link, "through its controller"
-    return FileWatch(reader), "through its files, because its controller does not answer"
+    return FileWatch(reader), "through its files (its controller does not answer)"
 
 
 def ended_text(reader: RunReader, summary: Summary) -> str:

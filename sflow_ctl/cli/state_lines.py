@@ -30,6 +30,7 @@ class StateLines:
         is_brief: bool,
         colours: bool = False,
         is_unicode: bool = True,
+        elapsed_s: float = 0.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total_tasks
@@ -38,7 +39,7 @@ class StateLines:
         self._dot = " \u00b7 " if is_unicode else " | "
         self._dash = "\u2500\u2500" if is_unicode else "--"
         self._now = now
-        self._started_at = now()
+        self._started_at = now() - elapsed_s
         self._states: dict[str, TaskState] = {}
         self._ended = dict.fromkeys(TERMINAL, 0)
         self._live = 0
