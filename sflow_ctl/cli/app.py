@@ -3,7 +3,6 @@
 import importlib
 import sys
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -40,16 +39,10 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
 
 
-def package_version() -> str:
-    """The installed version, or "unknown" when run from a source tree that is not installed."""
-    try:
-        return version("sflow-ctl")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value:
+        from sflow_ctl.runtime.session import package_version
+
         click.echo(f"sflow-ctl {package_version()}")
         ctx.exit()
 

@@ -172,7 +172,7 @@ class Scheduler:
             self._on_message(
                 hello.node, RankStarted(rank=live.rank, pid=live.pid, started_at_ns=live.started_at_ns), now
             )
-        for told in (*hello.triggered, *hello.exited):
+        for told in hello.triggered + hello.exited:
             self._on_message(hello.node, told, now)
         for index in sorted(node.live):
             self._reconcile(self.tasks[index], hello, known, is_restarted, now)

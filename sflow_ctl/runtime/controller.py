@@ -4,9 +4,11 @@ Decides nothing. One pass takes in everything that has arrived, journals and han
 """
 
 import contextlib
+import math
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
@@ -34,6 +36,7 @@ from sflow_ctl.core.events import (
 )
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
+from sflow_ctl.report import RunState
 from sflow_ctl.runtime.journal import Journal
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.link import FleetLink
@@ -90,6 +93,8 @@ class Controller:
         self._log = log
         self._directory = directory
         self._configs = configs
+        self.state = RunState(scheduler.plan)
+        """Folded from the transitions, as every viewer does it."""
         self._outputs = OutputWriter(scheduler.plan, directory.path, log)
         self._nodes: dict[int, NodeFacts] = {}
         self._held: dict[RankId, HeldExit] = {}
@@ -218,6 +223,7 @@ class Controller:
 
     def _record(self, transition: Transition, now: float) -> None:
         self._journal.transition(transition, now)
+        self.state.apply(transition)
         self._log.info(_describe(transition), f"sflow.task.{transition.task}")
         if transition.new is TaskState.COMPLETED:
             self._outputs.write(transition.task)
@@ -244,14 +250,14 @@ class Controller:
         self._link.flush(now)
         self._log.flush()
 
-    def _timeout_ms(self) -> float:
+    def _timeout_ms(self) -> int:
         due = self._link.next_wakeup()
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None:
             due = min(due, wakeup)
         for held in self._held.values():
             due = min(due, held.deadline)
-        return max(0.0, (due - time.monotonic()) * 1000)
+        return max(0, math.ceil((due - time.monotonic()) * 1000))
 
     # ------------------------------------------------------------------ the end
 
@@ -271,13 +277,13 @@ class Controller:
         self._directory.write(
             "nodes.json", msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
         )
-        for kind, count in sorted(self._link.report_denied().items()):
+        for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
 
     # ------------------------------------------------------------------ signals
 
     @contextlib.contextmanager
-    def _signals_to(self, poller: zmq.Poller) -> "contextlib._GeneratorContextManager[int]":  # type: ignore[misc]
+    def _signals_to(self, poller: zmq.Poller) -> Iterator[int]:
         """Signals become a readable descriptor; the handlers only note which came."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         old_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)

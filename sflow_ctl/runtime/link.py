@@ -204,7 +204,7 @@ class FleetLink:
                 self._put(peer, peer.channel.heartbeat(), now)
         return events
 
-    def report_denied(self) -> dict[str, int]:
+    def refused(self) -> dict[str, int]:
         """What was refused or dropped, by kind; for `summary.json` and the log."""
         result = dict(self.counters)
         if self._auth.denied:

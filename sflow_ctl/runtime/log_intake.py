@@ -185,7 +185,7 @@ class LogIntake:
         end = chunk.offset + len(body)
         known = self._retired.get(chunk.rank)
         if known is not None and end <= known:
-            self._counters["repeated"] += 1
+            self._counters["repeated"] += bool(body)  # an end without bytes is no repetition
             self._send_ack(sender, chunk.rank, end)
             return
         if chunk.rank not in self._logs:

@@ -156,7 +156,7 @@ class RunReader:
         if facts.host != socket.gethostname():
             text = f"its controller is pid {facts.pid} on {facts.host}, which cannot be seen from here"
             return RunStatus(Liveness.UNKNOWN, text)
-        if process_start_ticks(facts.pid) == facts.pid_started:
+        if _is_alive(facts.pid, facts.pid_started):
             return RunStatus(Liveness.RUNNING, f"controller pid {facts.pid} on {facts.host}")
         since = _clock_text(self._last_sign_ns())
         return RunStatus(
@@ -265,6 +265,16 @@ def nearest(name: str, names: Sequence[str]) -> str | None:
 
     found = difflib.get_close_matches(name, names, 1)
     return found[0] if found else None
+
+
+def _is_alive(pid: int, started: int) -> bool:
+    """True when the process is that one and has not ended; one that nobody has waited for has. Source: proc(5)."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    is_over = content.rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    return not is_over and process_start_ticks(pid) == started
 
 
 def _clock_text(wall_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""One `sflow-ctl run` from options to the exit status: plan, run directory, keys, sockets, controller, summary.
+"""One `sflow-ctl run` from options to its end: plan, run directory, keys, sockets, controller, summary.
 
 Puts the parts together and takes them apart again on every path; decides nothing about tasks.
 """
@@ -7,21 +7,21 @@ import gc
 import os
 import secrets
 import shutil
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
 from protocol.messages import AgentConfig
-from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.core.tasks import log_path
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.plan import Plan
-from sflow_ctl.runtime.output import Console
+from sflow_ctl.report import RunState, Summary, summary, summary_json
+from sflow_ctl.runtime.console_feed import Console
 from sflow_ctl.runtime.controller import Controller
 from sflow_ctl.runtime.journal import Journal
 from sflow_ctl.runtime.keys import RunKeys
@@ -65,6 +65,16 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended, for whoever shows it."""
+
+    status: ExitStatus
+    state: RunState
+    summary: Summary
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """A plan and the names that are part of it already."""
 
@@ -92,19 +102,25 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         gpus_per_node_override=options.gpus_per_node,
         max_running=options.max_running,
         path_exists=os.path.exists,
+        allow_placeholder_nodes=is_dry,
     )
     plan = build_plan(loaded, context)
     return PlannedRun(plan, run_id, loaded.composed_yaml())
 
 
-def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher) -> ExitStatus:
-    """Runs a plan on local agents. Raises: RunDirectoryError, LaunchError; nothing runs then."""
+def run_plan(
+    planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, open_console: Callable[[Path], Console]
+) -> RunEnd:
+    """Runs a plan on local agents. Raises: RunDirectoryError, LaunchError; nothing runs then.
+
+    `open_console` makes the console once the run directory exists.
+    """
     plan = planned.plan
     _check_programs(plan)
     directory = RunDirectory(options.output_dir, planned.run_id)
     keys = RunKeys.make(len(plan.nodes))
     nonce = secrets.token_hex(16)
-    facts = run_facts(planned.run_id, plan.workflow, options.argv)
+    facts = run_facts(planned.run_id, plan.workflow, package_version(), options.argv)
     directory.create(plan, planned.workflow_yaml, facts, nonce)
     times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=options.orphan_grace_s)
     link = FleetLink(keys, ("127.0.0.1",), facts.incarnation, times, time.monotonic())
@@ -119,7 +135,7 @@ def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher) 
             viewer_secret=keys.viewer.secret,
         )
     )
-    console = Console(plan, directory.path, is_quiet=options.quiet)
+    console = open_console(directory.path)
     output = OutputService(
         log_socket=link.logs,
         client_socket=link.clients,
@@ -154,10 +170,34 @@ def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher) 
         journal.close()
         link.close()
     status = _EXIT[finish.outcome]
-    _conclude(finish, status, scheduler, console, directory)
+    whole = summary(
+        controller.state,
+        finish.outcome,
+        finish.cause,
+        run_id=planned.run_id,
+        exit_status=int(status),
+        started_wall_ns=facts.started_wall_ns,
+        ended_wall_ns=time.time_ns(),
+        survivors=finish.survivors,
+        refused={**link.refused(), **{kind: count for kind, count in output.counters.items() if count}},
+    )
+    directory.write("summary.json", summary_json(whole))
     log.info(f"run {finish.outcome}: exit status {int(status)}")
     log.close()
-    return status
+    return RunEnd(status, controller.state, whole, directory.path)
+
+
+def package_version() -> str:
+    """The installed version, or "unknown" when run from a source tree that is not installed."""
+    from importlib.metadata import (
+        PackageNotFoundError,
+        version,
+    )  # a tenth of a first task's time: only when asked
+
+    try:
+        return version("sflow-ctl")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _agent_configs(

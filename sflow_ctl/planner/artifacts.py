@@ -1,0 +1,77 @@
+"""Artifacts: URIs to paths, inline content to files, and what must exist already."""
+
+import os.path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from sflow_ctl.planner.findings import Findings, Unplannable
+from sflow_ctl.spec import schema
+from sflow_ctl.spec.expressions import MARK, evaluate, render_template
+
+_FETCHED = frozenset(("http", "https", "hf", "huggingface", "docker"))
+
+
+@dataclass(frozen=True, slots=True)
+class Materialised:
+    """One artifact as tasks see it. `file` is (path, content) to be written before the first task."""
+
+    uri: str
+    path: str
+    file: tuple[str, str] | None = None
+
+
+def plan_artifacts(
+    artifacts: list[schema.Artifact],
+    names: Mapping[str, Any],
+    workspace: str,
+    run_directory: str,
+    path_exists: Callable[[str], bool],
+    findings: Findings,
+) -> dict[str, Materialised]:
+    """Name to what it is, in file order; problems are findings."""
+    result = {}
+    for artifact in artifacts:
+        with findings.collecting("artifacts", artifact.name, "uri", subject=f'artifact "{artifact.name}"'):
+            uri = str(evaluate(artifact.uri, names)) if MARK in artifact.uri else artifact.uri
+            result[artifact.name] = _plan_one(
+                artifact, uri, names, workspace, run_directory, path_exists, findings
+            )
+    return result
+
+
+def _plan_one(
+    artifact: schema.Artifact,
+    uri: str,
+    names: Mapping[str, Any],
+    workspace: str,
+    run_directory: str,
+    path_exists: Callable[[str], bool],
+    findings: Findings,
+) -> Materialised:
+    scheme, _, rest = uri.partition("://")
+    scheme = scheme.lower()
+    if scheme in _FETCHED:
+        what = f'artifact "{artifact.name}": {scheme}:// artifacts are not fetched yet'
+        raise Unplannable("artifact-not-supported", what, "fetch it before, and use fs://PATH")
+    if scheme not in ("fs", "file"):
+        return Materialised(uri, uri)
+    path = unquote(rest)
+    if scheme == "file" and path.startswith("localhost/"):
+        path = path[len("localhost") :]
+    path = os.path.expanduser(os.path.expandvars(path))
+    if artifact.content is not None:
+        content = artifact.content
+        if MARK in content:
+            content = render_template(content, names)
+        return Materialised(uri, os.path.normpath(os.path.join(run_directory, path)), (path, content))
+    absolute = os.path.normpath(os.path.join(workspace, path))
+    if not path_exists(absolute):
+        if scheme == "fs":
+            what = f'artifact "{artifact.name}": {absolute} does not exist'
+            raise Unplannable(
+                "artifact-missing", what, "make it, or point elsewhere with --artifact NAME=URI"
+            )
+        findings.warn(f'artifact "{artifact.name}": {absolute} does not exist')
+    return Materialised(uri, absolute)

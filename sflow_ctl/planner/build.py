@@ -1,0 +1,474 @@
+"""The plan: every phase of planning in its order, from a checked document to concrete tasks. Pure and deterministic."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from protocol.errors import PlanError
+from sflow_ctl.planner.artifacts import Materialised, plan_artifacts
+from sflow_ctl.planner.environment import shared_environment, task_environment
+from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
+from sflow_ctl.planner.findings import Findings, Unplannable
+from sflow_ctl.planner.graph import find_cycle
+from sflow_ctl.planner.numbers import NumberError, as_int, as_seconds
+from sflow_ctl.planner.operators import command, merged_operator
+from sflow_ctl.planner.place import Pool, Request, place_all
+from sflow_ctl.planner.plan import OutputPattern, Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.planner.probes import plan_probes
+from sflow_ctl.planner.variables import cast, namespace, resolve
+from sflow_ctl.spec import schema
+from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, names_used
+from sflow_ctl.spec.loader import LoadedDocument
+
+DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanContext:
+    """What a plan needs from outside the file. Paths are absolute."""
+
+    workspace_dir: str
+    output_dir: str
+    run_directory: str
+    run_id: str
+    nodes_override: int | None
+    gpus_per_node_override: int | None
+    max_running: int | None
+    path_exists: Callable[[str], bool]
+    allocation: Mapping[str, tuple[tuple[str, str], ...]] | None = None
+    """Backend to its nodes' names and addresses, where there is an allocation."""
+    allow_placeholder_nodes: bool = False
+    """Plan Slurm backends without an allocation: for looking at a plan."""
+
+
+def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
+    """The plan of a document. Raises: PlanError with every finding."""
+    return _Planner(loaded, context).build()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A concrete task while it is being planned."""
+
+    expanded: Expanded
+    replica: Replica
+    backend: schema.Backend
+    names: dict[str, Any] | None = None
+    placement: Placement | None = None
+
+
+class _Planner:
+    def __init__(self, loaded: LoadedDocument, context: PlanContext) -> None:
+        self._document = loaded.document
+        self._context = context
+        self._findings = Findings(loaded, warnings=list(loaded.warnings))
+        self._operators = {operator.name: operator for operator in self._document.operators}
+        self._variables: dict[str, Any] = {}
+        self._others: dict[str, Any] = {}
+        self._nodes: dict[str, list[PlannedNode]] = {}
+        self._replicas_of: dict[str, tuple[str, ...]] = {}
+        self._task_namespace: dict[str, Any] = {}
+
+    def build(self) -> Plan:
+        document, context, findings = self._document, self._context, self._findings
+        global_values = resolve(document.variables, {}, {}, "variables", findings)
+        self._stop_if_wrong()
+        self._plan_backends(global_values)
+        self._stop_if_wrong()
+        artifacts = self._plan_artifacts(global_values)
+        own = resolve(
+            document.workflow.variables, global_values, self._others, "workflow.variables", findings
+        )
+        self._variables = {**global_values, **own}
+        self._stop_if_wrong()
+        expanded = self._expand_all()
+        self._stop_if_wrong()
+        waits_for = dependencies(expanded)
+        self._check_names_and_cycles(
+            expanded, {name: [d.task for d in deps] for name, deps in waits_for.items()}
+        )
+        drafts = [
+            _Draft(one, replica, self._backend_of(one.task)) for one in expanded for replica in one.replicas
+        ]
+        self._place(drafts)
+        self._stop_if_wrong()
+        self._task_namespace = self._describe_tasks(expanded, drafts)
+        shared, warnings = shared_environment(
+            self._variables, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
+        )
+        findings.warnings += warnings
+        tasks = [self._plan_task(draft, waits_for, shared) for draft in drafts]
+        timeout_s = None
+        if document.workflow.timeout is not None:
+            try:
+                timeout_s = as_seconds(document.workflow.timeout)
+            except NumberError as error:
+                findings.add("wrong-value", f"timeout {error}", "workflow.timeout")
+        self._stop_if_wrong()
+        return Plan(
+            workflow=document.workflow.name,
+            nodes=tuple(node for nodes in self._nodes.values() for node in nodes),
+            tasks=tuple(task for task in tasks if task is not None),
+            timeout_s=timeout_s,
+            max_running=context.max_running,
+            variables=dict(self._variables),
+            artifacts={name: one.path for name, one in artifacts.items()},
+            files=tuple(one.file for one in artifacts.values() if one.file is not None),
+            warnings=tuple(findings.warnings),
+        )
+
+    def _stop_if_wrong(self) -> None:
+        if self._findings.found:
+            raise PlanError(self._findings.found)
+
+    # ------------------------------------------------------------------ what tasks stand on
+
+    def _plan_backends(self, values: Mapping[str, Any]) -> None:
+        """Nodes of the backends that tasks use, in file order; `backends` for expressions."""
+        declared = self._document.backends or [DEFAULT_BACKEND]
+        used = {self._backend_of(task).name for task in self._document.workflow.tasks}
+        names = namespace(values, {})
+        first = 0
+        described: dict[str, Any] = {}
+        for backend in declared:
+            with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
+                nodes = self._backend_nodes(backend, names, first, is_used=backend.name in used)
+                described[backend.name] = {
+                    "name": backend.name,
+                    "nodes": [_node_view(node, node.backend_index) for node in nodes],
+                }
+                if backend.name in used:
+                    self._nodes[backend.name] = nodes
+                    first += len(nodes)
+        self._others = {
+            "backends": described,
+            "workflow": {"name": self._document.workflow.name},
+            "artifacts": {},
+        }
+
+    def _backend_nodes(
+        self, backend: schema.Backend, names: Mapping[str, Any], first: int, is_used: bool
+    ) -> list[PlannedNode]:
+        context = self._context
+        gpus = context.gpus_per_node_override
+        if gpus is None and backend.gpus_per_node is not None:
+            gpus = as_int(evaluate_any(backend.gpus_per_node, names), 1)
+        given = (context.allocation or {}).get(backend.name)
+        if given is None:
+            declared = 1 if backend.nodes is None else as_int(evaluate_any(backend.nodes, names))
+            count = context.nodes_override if context.nodes_override is not None else max(1, declared)
+            given = self._placeholder_nodes(backend, count, is_used)
+        return [
+            PlannedNode(
+                index=first + index,
+                backend=backend.name,
+                backend_index=index,
+                name=name,
+                address=address,
+                gpus=gpus,
+            )
+            for index, (name, address) in enumerate(given)
+        ]
+
+    def _placeholder_nodes(
+        self, backend: schema.Backend, count: int, is_used: bool
+    ) -> tuple[tuple[str, str], ...]:
+        if backend.type == "local" or self._context.nodes_override is not None:
+            return tuple(("localhost" if i == 0 else f"localhost-{i}", "127.0.0.1") for i in range(count))
+        if is_used and not self._context.allow_placeholder_nodes:
+            what = f'backend "{backend.name}" needs a Slurm allocation, and this process is not in one'
+            raise Unplannable(
+                "slurm-not-available", what, "run it on local agents: --nodes N --gpus-per-node G"
+            )
+        return tuple((f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
+
+    def _backend_of(self, task: schema.Task) -> schema.Backend:
+        declared = self._document.backends or [DEFAULT_BACKEND]
+        if task.backend is not None:
+            return next(backend for backend in declared if backend.name == task.backend)
+        return next((backend for backend in declared if backend.default), declared[0])
+
+    def _plan_artifacts(self, values: Mapping[str, Any]) -> dict[str, Materialised]:
+        artifacts = plan_artifacts(
+            self._document.artifacts,
+            namespace(values, self._others),
+            self._context.workspace_dir,
+            self._context.run_directory,
+            self._context.path_exists,
+            self._findings,
+        )
+        view = {name: {"uri": one.uri, "path": one.path} for name, one in artifacts.items()}
+        self._others = {**self._others, "artifacts": view}
+        return artifacts
+
+    def _fixed_environment(self) -> dict[str, str]:
+        return {
+            "SFLOW_WORKSPACE_DIR": self._context.workspace_dir,
+            "SFLOW_OUTPUT_DIR": self._context.output_dir,
+            "SFLOW_WORKFLOW_OUTPUT_DIR": self._context.run_directory,
+            "SFLOW_WORKFLOW_NAME": self._document.workflow.name,
+            "SFLOW_RUN_ID": self._context.run_id,
+        }
+
+    # ------------------------------------------------------------------ concrete tasks
+
+    def _expand_all(self) -> list[Expanded]:
+        variables = (*self._document.variables, *self._document.workflow.variables)
+        domains = {variable.name: variable.domain for variable in variables}
+        names = namespace(self._variables, self._others)
+        expanded = []
+        for task in self._document.workflow.tasks:
+            with self._findings.collecting("tasks", task.name, "replicas", subject=f'task "{task.name}"'):
+                replicas = task.replicas
+                count, policy = None, "parallel"
+                if replicas is not None:
+                    policy = str(evaluate_any(replicas.policy, names))
+                    if replicas.count is not None:
+                        count = as_int(evaluate_any(replicas.count, names))
+                one = expand(task, count, policy, domains)
+                expanded.append(one)
+                self._replicas_of[task.name] = tuple(replica.name for replica in one.replicas)
+        return expanded
+
+    def _check_names_and_cycles(self, expanded: list[Expanded], edges: dict[str, list[str]]) -> None:
+        owner: dict[str, str] = {}
+        for one in expanded:
+            for replica in one.replicas:
+                other = owner.setdefault(replica.name, one.task.name)
+                if other != one.task.name:
+                    what = f'a replica of task "{one.task.name}" and task "{other}" are both called "{replica.name}"'
+                    where = self._findings.loaded.where("tasks", one.task.name)
+                    self._findings.add("name-collision", what, where, "rename one of the tasks")
+        self._stop_if_wrong()
+        cycle = find_cycle(edges)
+        if cycle is not None:
+            base = next(one.task.name for one in expanded if any(r.name == cycle[0] for r in one.replicas))
+            where = self._findings.loaded.where("tasks", base, "depends_on")
+            what = f"Graph contains a cycle: {' -> '.join(cycle)}"
+            self._findings.add("cycle", what, where, "remove one of these dependencies")
+            self._stop_if_wrong()
+
+    def _place(self, drafts: list[_Draft]) -> None:
+        by_backend: dict[str, list[_Draft]] = {}
+        for draft in drafts:
+            by_backend.setdefault(draft.backend.name, []).append(draft)
+        for name, members in by_backend.items():
+            nodes = self._nodes[name]
+            pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes))
+            requests = []
+            for draft in members:
+                task = draft.expanded.task
+                with self._findings.collecting(
+                    "tasks", task.name, "resources", subject=f'task "{task.name}"'
+                ):
+                    requests.append(self._request(draft))
+            if len(requests) < len(members):
+                continue
+            for draft, placed in zip(members, place_all(pool, requests), strict=True):
+                if isinstance(placed, Unplannable):
+                    where = self._findings.loaded.where("tasks", draft.expanded.task.name, *placed.path)
+                    self._findings.add(placed.code, placed.what, where, placed.hint)
+                else:
+                    draft.placement = placed
+
+    def _request(self, draft: _Draft) -> Request:
+        task, replica = draft.expanded.task, draft.replica
+        resources = task.resources
+        if resources is None:
+            return Request(
+                task=replica.name, replica_index=replica.index, is_sequential=draft.expanded.is_sequential
+            )
+        value = partial(self._value, draft)
+        nodes = resources.nodes or schema.Nodes()
+        exclude = value(nodes.exclude)
+        excluded = [] if exclude is None else exclude if isinstance(exclude, list) else [exclude]
+        return Request(
+            task=replica.name,
+            replica_index=replica.index,
+            is_sequential=draft.expanded.is_sequential,
+            indices=None if nodes.indices is None else tuple(as_int(value(index)) for index in nodes.indices),
+            node_count=None if nodes.count is None else as_int(value(nodes.count), 1),
+            exclude=tuple(as_int(value(index)) for index in excluded),
+            gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
+        )
+
+    def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:
+        """The `task` namespace: every concrete name, and lists of replicas under replicated base names."""
+        if not any(MARK in item for one in expanded for item in one.task.script) and not any(
+            one.task.probes or one.task.operator for one in expanded
+        ):
+            return {}  # nothing can ask
+        views = {}
+        for draft in drafts:
+            placement = draft.placement
+            assert placement is not None
+            nodes = [] if placement.is_flexible else [self._node(index) for index in placement.nodes]
+            operator = draft.expanded.task.operator
+            name = operator if isinstance(operator, str) else (operator or {}).get("name")
+            views[draft.replica.name] = {
+                "nodes": [_node_view(node, position) for position, node in enumerate(nodes)],
+                "gpus": list(placement.gpus),
+                "backend": draft.backend.name,
+                "operator": name or f"default_{draft.backend.name}",
+            }
+        for one in expanded:
+            if one.is_replicated:
+                views[one.task.name] = [views[replica.name] for replica in one.replicas]  # type: ignore[assignment]
+        return views
+
+    def _node(self, index: int) -> PlannedNode:
+        return next(
+            nodes[index - nodes[0].index]
+            for nodes in self._nodes.values()
+            if 0 <= index - nodes[0].index < len(nodes)
+        )
+
+    # ------------------------------------------------------------------ one task
+
+    def _names(self, draft: _Draft) -> dict[str, Any]:
+        """What the expressions of one replica see: sweep values and the task's own variables in their places."""
+        if draft.names is None:
+            values = {**self._variables, **self._task_variables(draft)}
+            replica = {"index": draft.replica.index, "name": draft.replica.name}
+            draft.names = namespace(
+                values, {**self._others, "task": self._task_namespace, "replica": replica}
+            )
+        elif draft.names["task"] is not self._task_namespace:
+            draft.names["task"] = self._task_namespace
+        return draft.names
+
+    def _value(self, draft: _Draft, field: Any) -> Any:
+        return evaluate_any(field, self._names(draft)) if _is_text(field) else field
+
+    def _task_variables(self, draft: _Draft) -> dict[str, Any]:
+        task = draft.expanded.task
+        types = {v.name: v.type for v in (*self._document.variables, *self._document.workflow.variables)}
+        swept = {name: cast(value, types.get(name)) for name, value in draft.replica.sweep}
+        own: dict[str, Any] = {}
+        if swept and any(
+            _is_text(variable.value)
+            for variable in (*self._document.variables, *self._document.workflow.variables)
+        ):
+            own.update(self._recomputed(swept))
+        for variable in task.variables:
+            if variable.name not in swept:
+                names = namespace({**self._variables, **own, **swept}, self._others)
+                own[variable.name] = cast(evaluate_any(variable.value, names), variable.type)
+        return {**own, **swept}
+
+    def _recomputed(self, swept: Mapping[str, Any]) -> dict[str, Any]:
+        """Variables computed from swept ones, for one replica."""
+        variables = [
+            variable
+            if variable.name not in swept
+            else msgspec.structs.replace(variable, value=swept[variable.name])
+            for variable in (*self._document.variables, *self._document.workflow.variables)
+        ]
+        return resolve(variables, {}, self._others, "variables", self._findings)
+
+    def _plan_task(
+        self, draft: _Draft, waits_for: Mapping[str, Any], shared: Mapping[str, str]
+    ) -> PlannedTask | None:
+        task, replica, placement = draft.expanded.task, draft.replica, draft.placement
+        assert placement is not None
+        with self._findings.collecting("tasks", task.name, subject=f'task "{replica.name}"'):
+            value = partial(self._value, draft)
+            nodes = [] if placement.is_flexible else [self._node(index) for index in placement.nodes]
+            own = self._task_variables(draft) if task.variables or replica.sweep else {}
+            env = task_environment(
+                shared=shared,
+                nodes=nodes,
+                own=own,
+                replica=replica,
+                gpus=placement.gpus,
+                run_directory=self._context.run_directory,
+            )
+            script = self._script(draft)
+            operator = merged_operator(task, self._operators, value)
+            container = f"{self._context.run_id}-{replica.name}"
+            how = command(task, operator, draft.backend, script, env, container)
+            return PlannedTask(
+                name=replica.name,
+                base=task.name,
+                replica_index=replica.index,
+                is_replicated=draft.expanded.is_replicated,
+                sweep=tuple((name, env[name]) for name, _ in replica.sweep),
+                backend=draft.backend.name,
+                operator=how.name,
+                operator_kind=how.kind,
+                argv=how.argv,
+                script=script,
+                env={**env, **how.env},
+                cwd=how.cwd,
+                depends_on=waits_for[replica.name],
+                placement=placement,
+                retries=self._retries(task, value),
+                timeout_s=None if task.timeout is None else as_seconds(value(task.timeout)),
+                probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
+                outputs=tuple(
+                    OutputPattern(pattern=str(value(o.pattern)), source=o.source) for o in task.outputs
+                ),
+            )
+        return None
+
+    def _script(self, draft: _Draft) -> str:
+        items = []
+        for index, item in enumerate(draft.expanded.task.script):
+            if MARK not in item:
+                items.append(item)
+                continue
+            try:
+                items.append(str(evaluate(item, self._names(draft))))
+            except ExpressionError as error:
+                raise self._script_problem(draft, item, index, error) from error
+        return "\n".join(items)
+
+    def _script_problem(self, draft: _Draft, item: str, index: int, error: ExpressionError) -> Unplannable:
+        code = "undefined-name" if error.is_undefined else "expression-failed"
+        what, hint = f'task "{draft.replica.name}": {error.text}', error.hint
+        if "task" in names_used(item):
+            what = f'Failed to resolve task expression: task "{draft.replica.name}": {error.text}'
+            hint = hint or self._task_hint(item)
+        return Unplannable(code, what, hint, ("script", index))
+
+    def _task_hint(self, item: str) -> str:
+        for base, names in self._replicas_of.items():
+            if f"task.{base}." in item and len(names) > 1:
+                return (
+                    f'"{base}" is a replicated task: write task.{base}[0], or one of {", ".join(names[:5])}'
+                )
+        known = ", ".join(list(self._replicas_of)[:10])
+        return f"task.NAME has nodes, gpus, backend and operator; NAME is one of {known}"
+
+    @staticmethod
+    def _retries(task: schema.Task, value: Callable[[Any], Any]) -> Retries:
+        if task.retries is None:
+            return Retries()
+        return Retries(
+            count=as_int(value(task.retries.count), 0),
+            interval_s=as_seconds(value(task.retries.interval)),
+            backoff=float(as_int(value(task.retries.backoff), 1)),
+        )
+
+
+def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
+    """A value with the expressions in all of its texts evaluated. Raises: ExpressionError."""
+    if isinstance(value, str):
+        return evaluate(value, names) if MARK in value else value
+    if isinstance(value, list):
+        return [evaluate_any(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: evaluate_any(item, names) for key, item in value.items()}
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    """True for what may hold an expression: the others need no names, which cost something to make."""
+    return isinstance(value, list | dict) or (isinstance(value, str) and MARK in value)
+
+
+def _node_view(node: PlannedNode, index: int) -> dict[str, Any]:
+    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}
