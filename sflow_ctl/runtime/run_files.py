@@ -268,7 +268,7 @@ def nearest(name: str, names: Sequence[str]) -> str | None:
 
 
 def _is_alive(pid: int, started: int) -> bool:
-    """True when the process is that one and has not ended; one that nobody has waited for has. Source: proc(5)."""
+    """True when the process is that one and has not ended, waited for or not. Source: proc(5)."""
     try:
         content = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
