@@ -1,6 +1,7 @@
 """Viewers over real sockets: they see everything that fits, are told what did not, and slow nobody."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -237,8 +238,9 @@ def test_a_stopped_viewer_slows_nobody_and_is_told_what_it_missed(tmp_path: Path
             [sys.executable, "-c", _SLOW_VIEWER, str(connection)], stdout=subprocess.PIPE, text=True
         ) as viewer:
             assert viewer.stdout is not None
-            os.set_blocking(viewer.stdout.fileno(), False)
-            controller.until(viewer.stdout.readline, "the viewer attaches")
+            stdout = viewer.stdout
+            controller.until(lambda: select.select([stdout], [], [], 0)[0], "the viewer attaches")
+            assert stdout.readline() == "attached\n"
             viewer.send_signal(signal.SIGSTOP)
             agent = Agent(controller)
             began = time.monotonic()
@@ -247,8 +249,7 @@ def test_a_stopped_viewer_slows_nobody_and_is_told_what_it_missed(tmp_path: Path
             controller.until(lambda: agent.acknowledged(rank) == lines * size, "the log is here", 20)
             assert time.monotonic() - began < 10
             viewer.send_signal(signal.SIGCONT)
-            os.set_blocking(viewer.stdout.fileno(), True)
-            shown, skipped = (int(word) for word in viewer.stdout.readline().split())
+            shown, skipped = (int(word) for word in stdout.readline().split())
             agent.close()
     assert skipped > 0
     assert shown + skipped == lines
