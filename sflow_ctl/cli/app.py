@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-import traceback
 
 import click
 
@@ -67,6 +66,8 @@ def main() -> None:
     except FleetError as error:
         print_findings(error)
         if debug:
+            import traceback
+
             traceback.print_exc()
         status = int(error.exit_status)
     except click.ClickException as error:
@@ -78,6 +79,8 @@ def main() -> None:
         sys.stderr.close()
         status = int(ExitStatus.RUN_FAILED)
     except Exception as error:  # noqa: BLE001 - the edge of the program: our bug, said so
+        import traceback
+
         if debug:
             traceback.print_exc()
         else:

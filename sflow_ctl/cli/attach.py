@@ -11,7 +11,8 @@ import click
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.console import Console, wants_colours
-from sflow_ctl.cli.run_option import columns, ended_text, output_dir_option, state_text, watch_run
+from sflow_ctl.cli.run_option import ended_text, output_dir_option, state_text, watch_run
+from sflow_ctl.cli.shown import columns
 from sflow_ctl.cli.status import cause_block
 from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.report import closing_table, status_table

@@ -1,4 +1,7 @@
-"""`sflow-ctl run`: from options to a run, and from its end to an exit status."""
+"""`sflow-ctl run`: its options.
+
+Imports as little as it can before it starts the first agent: an interpreter that warms up while this one imports the rest.
+"""
 
 import os
 import sys
@@ -6,16 +9,9 @@ from pathlib import Path
 
 import click
 
-from protocol.errors import ExitStatus
-from sflow_ctl.cli.console import Console, wants_colours
-from sflow_ctl.cli.run_option import columns, shown_path
-from sflow_ctl.core.tasks import log_path
-from sflow_ctl.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.launcher import LocalLauncher
-from sflow_ctl.runtime.run_files import last_lines
-from sflow_ctl.runtime.session import RunEnd, RunOptions, plan_run, run_plan
+from sflow_ctl.runtime.options import RunOptions
 
-CAUSE_LINES = 20
 _DIRECTORY = click.Path(file_okay=True, path_type=Path)
 _POSITIVE = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
@@ -92,53 +88,14 @@ def run(
         argv=tuple(sys.argv),
     )
     if dry_run:
-        from sflow_ctl.planner.show import plan_text
+        from sflow_ctl.cli.execution import show_plan
 
-        click.echo(plan_text(plan_run(options, is_dry=True).plan))
-        return 0
+        return show_plan(options)
     launcher = LocalLauncher()
-    launcher.prestart()  # its interpreter starts up while this one reads the file
+    launcher.prestart()
     try:
-        planned = plan_run(options, is_dry=False)
-        console: Console | None = None
+        from sflow_ctl.cli.execution import execute
 
-        def open_console(directory: Path) -> Console:
-            nonlocal console
-            console = Console(planned.plan, directory, is_quiet=quiet)
-            console.start()
-            return console
-
-        end = run_plan(planned, options, launcher, open_console)
-        assert console is not None
-        console.close()
-        show_end(end)
-        return int(end.status)
+        return execute(options, launcher)
     finally:
         launcher.discard_spares()
-
-
-def show_end(end: RunEnd) -> None:
-    """The closing table, the first cause of a run that did not complete, and where everything is."""
-    colours = wants_colours(sys.stdout.isatty(), os.environ)
-    click.echo(closing_table(end.state, columns(), colours=colours))
-    whole = end.summary
-    if whole.cause is not None:
-        log = end.directory / log_path(whole.cause.task) if whole.cause.task is not None else None
-        block = first_cause(
-            end.state,
-            whole.outcome,
-            whole.cause,
-            run=shown_path(end.directory),
-            log=shown_path(log) if log is not None else None,
-            log_tail=last_lines(log, CAUSE_LINES) if log is not None else (),
-            colours=colours,
-        )
-        click.echo(block)
-    for survivor in whole.survivors:
-        click.echo(f"  could not be ended: process {survivor}")
-    duration = duration_text(whole.duration_s)
-    if end.status is ExitStatus.OK:
-        click.echo(f"✓ Workflow completed in {duration}")
-    else:
-        click.echo(f"✗ Workflow failed after {duration} (exit status {int(end.status)})", err=True)
-    click.echo(f"  Output folder: {shown_path(end.directory)}")

@@ -1,7 +1,5 @@
 """What `attach`, `status` and `logs` share: naming a run, and words about it."""
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -72,17 +70,3 @@ def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
             raise UsageError.of("unknown-task", f'run {reader.facts.run_id} has no task "{name}"', hint=hint)
         chosen.update(dict.fromkeys(found))
     return list(chosen)
-
-
-def shown_path(path: Path) -> str:
-    """The path as it is shortest to type from here."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("../..") else relative
-
-
-def columns() -> int:
-    """Width for a table; wide enough for anything when nobody looks at it directly."""
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns
-    except (OSError, ValueError):
-        return 200

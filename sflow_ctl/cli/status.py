@@ -10,7 +10,8 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.console import wants_colours
-from sflow_ctl.cli.run_option import columns, output_dir_option, shown_path, state_text
+from sflow_ctl.cli.run_option import output_dir_option, state_text
+from sflow_ctl.cli.shown import columns, shown_path
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report import (
     RunState,

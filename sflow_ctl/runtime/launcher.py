@@ -12,11 +12,12 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-
-from protocol.codec import encode
 from protocol.errors import LaunchError
-from protocol.messages import AgentConfig
+
+if TYPE_CHECKING:
+    from protocol.messages import AgentConfig
 
 _CLOSE_WAIT_S = 5.0
 _QUOTED_BYTES = 2000
@@ -63,8 +64,10 @@ class LocalLauncher:
             os.close(agent.stderr)
         self._spare.clear()
 
-    def start(self, configs: list[AgentConfig]) -> None:
+    def start(self, configs: "list[AgentConfig]") -> None:
         """Gives each configuration to an agent of its own. Raises: LaunchError."""
+        from protocol.codec import encode  # not needed to prestart
+
         for config in configs:
             agent = self._spare.pop() if self._spare else _spawn()
             agent.node = config.node

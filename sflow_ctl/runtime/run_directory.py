@@ -4,7 +4,6 @@ Layout: `docs/architecture.md`. Mode 0700; this module writes everything in it b
 """
 
 import os
-import secrets
 import shutil
 import socket
 import time
@@ -49,7 +48,7 @@ def make_run_id(workflow: str) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
     prefix = f"{job}-" if job else ""
-    return f"{prefix}{workflow}-{stamp}-{secrets.token_hex(3)}"
+    return f"{prefix}{workflow}-{stamp}-{os.urandom(3).hex()}"
 
 
 def process_start_ticks(pid: int) -> int:
@@ -125,7 +124,7 @@ class RunDirectory:
     def write(self, name: str, content: bytes) -> None:
         """Writes a file by rename: readers see the old one or the new one, never a part."""
         target = self.path / name
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(3)}")
+        temporary = target.with_name(f".{target.name}.{os.urandom(3).hex()}")
         temporary.write_bytes(content)
         temporary.rename(target)
 

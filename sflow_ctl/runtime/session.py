@@ -5,7 +5,6 @@ Puts the parts together and takes them apart again on every path; decides nothin
 
 import gc
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from sflow_ctl.runtime.journal import Journal
 from sflow_ctl.runtime.keys import RunKeys
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.options import RunOptions
 from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
 from sflow_ctl.runtime.run_log import RunLog
@@ -41,27 +41,6 @@ _EXIT = {
     Outcome.TERMINATED: ExitStatus.TERMINATED,
     Outcome.INFRASTRUCTURE: ExitStatus.INFRASTRUCTURE,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What the command line says about a run. Directories are absolute, durations seconds."""
-
-    files: tuple[Path, ...]
-    overrides: tuple[str, ...]
-    artifacts: tuple[str, ...]
-    missable: tuple[str, ...]
-    workspace_dir: Path
-    output_dir: Path
-    nodes: int | None
-    gpus_per_node: int | None
-    max_running: int | None
-    log_spool: Path | None
-    run_id: str | None
-    lost_after_s: float
-    orphan_grace_s: float
-    quiet: bool
-    argv: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +98,7 @@ def run_plan(
     _check_programs(plan)
     directory = RunDirectory(options.output_dir, planned.run_id)
     keys = RunKeys.make(len(plan.nodes))
-    nonce = secrets.token_hex(16)
+    nonce = os.urandom(16).hex()
     facts = run_facts(planned.run_id, plan.workflow, package_version(), options.argv)
     directory.create(plan, planned.workflow_yaml, facts, nonce)
     times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=options.orphan_grace_s)
@@ -204,7 +183,7 @@ def _agent_configs(
     planned: PlannedRun, options: RunOptions, keys: RunKeys, link: FleetLink, directory: Path, nonce: str
 ) -> list[AgentConfig]:
     plan = planned.plan
-    marker = f"{planned.run_id}-{secrets.token_hex(4)}"
+    marker = f"{planned.run_id}-{os.urandom(4).hex()}"
     has_gpus = Path("/dev/nvidiactl").exists() and len(plan.nodes) == 1
     return [
         AgentConfig(

@@ -1,0 +1,73 @@
+"""A run as its user sees it: the console while it goes on, the table and the cause at its end."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from protocol.errors import ExitStatus
+from sflow_ctl.cli.console import Console, wants_colours
+from sflow_ctl.cli.shown import columns, shown_path
+from sflow_ctl.core.tasks import log_path
+from sflow_ctl.report import closing_table, duration_text, first_cause
+from sflow_ctl.runtime.launcher import LocalLauncher
+from sflow_ctl.runtime.options import RunOptions
+from sflow_ctl.runtime.session import RunEnd, plan_run, run_plan
+
+CAUSE_LINES = 20
+
+
+def show_plan(options: RunOptions) -> int:
+    """Plans and says what would be done. Raises: SpecError, PlanError."""
+    from sflow_ctl.planner.show import plan_text
+
+    click.echo(plan_text(plan_run(options, is_dry=True).plan))
+    return int(ExitStatus.OK)
+
+
+def execute(options: RunOptions, launcher: LocalLauncher) -> int:
+    """Plans, runs, and shows how it ended; returns the exit status. Raises: FleetError before anything runs."""
+    planned = plan_run(options, is_dry=False)
+    consoles: list[Console] = []
+
+    def open_console(directory: Path) -> Console:
+        console = Console(planned.plan, directory, is_quiet=options.quiet)
+        console.start()
+        consoles.append(console)
+        return console
+
+    end = run_plan(planned, options, launcher, open_console)
+    for console in consoles:
+        console.close()
+    show_end(end)
+    return int(end.status)
+
+
+def show_end(end: RunEnd) -> None:
+    """The closing table, the first cause of a run that did not complete, and where everything is."""
+    colours = wants_colours(sys.stdout.isatty(), os.environ)
+    click.echo(closing_table(end.state, columns(), colours=colours))
+    whole = end.summary
+    if whole.cause is not None:
+        from sflow_ctl.runtime.run_files import last_lines  # a run that completes does not need it
+
+        log = end.directory / log_path(whole.cause.task) if whole.cause.task is not None else None
+        block = first_cause(
+            end.state,
+            whole.outcome,
+            whole.cause,
+            run=shown_path(end.directory),
+            log=shown_path(log) if log is not None else None,
+            log_tail=last_lines(log, CAUSE_LINES) if log is not None else (),
+            colours=colours,
+        )
+        click.echo(block)
+    for survivor in whole.survivors:
+        click.echo(f"  could not be ended: process {survivor}")
+    duration = duration_text(whole.duration_s)
+    if end.status is ExitStatus.OK:
+        click.echo(f"✓ Workflow completed in {duration}")
+    else:
+        click.echo(f"✗ Workflow failed after {duration} (exit status {int(end.status)})", err=True)
+    click.echo(f"  Output folder: {shown_path(end.directory)}")

@@ -1,0 +1,25 @@
+"""What the command line says about a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the command line says about a run. Directories are absolute, durations seconds."""
+
+    files: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    artifacts: tuple[str, ...]
+    missable: tuple[str, ...]
+    workspace_dir: Path
+    output_dir: Path
+    nodes: int | None
+    gpus_per_node: int | None
+    max_running: int | None
+    log_spool: Path | None
+    run_id: str | None
+    lost_after_s: float
+    orphan_grace_s: float
+    quiet: bool
+    argv: tuple[str, ...]
