@@ -172,7 +172,7 @@ def test_a_viewers_key_opens_nothing_else(tmp_path: Path) -> None:
         socket.curve_secretkey = controller.keys.viewer.secret.encode()
         socket.connect(controller.link.control_endpoints[0])
         socket.send(b"stop everything")
-        controller.until(lambda: controller.link.report_denied().get("unauthenticated_connections"), "denial")
+        controller.until(lambda: controller.link.refused().get("unauthenticated_connections"), "denial")
         socket.close()
         context.term()
 
