@@ -78,7 +78,9 @@ class LaunchError(FleetError):
 
 
 class RunDirectoryError(FleetError):
-    """The run directory cannot be made, read or written."""
+    """The run directory cannot be made, read or written: another place must be named."""
+
+    exit_status = ExitStatus.USAGE
 
 
 class VersionMismatchError(FleetError):

@@ -1,0 +1,99 @@
+"""Every example is run by the real command line, and does what its comment says."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support import EXAMPLES, read_json, sflow_ctl
+
+
+def run_example(name: str, cwd: Path, *arguments: str) -> tuple[str, Path]:
+    """(what was printed, the run directory) of an example that must succeed."""
+    done = sflow_ctl("run", EXAMPLES / f"{name}.yaml", "--run-id", "r", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, cwd / "sflow_output" / "r"
+
+
+def outputs(directory: Path, task: str) -> dict[str, object]:
+    """What a task's outputs.json holds."""
+    document = read_json(directory / task / "outputs.json")
+    assert isinstance(document, dict)
+    return dict(document["outputs"])
+
+
+def test_every_example_has_a_test() -> None:
+    source = Path(__file__).read_text()
+    assert [path.stem for path in EXAMPLES.glob("*.yaml") if f'"{path.stem}"' not in source] == []
+
+
+def test_hello(tmp_path: Path) -> None:
+    printed, directory = run_example("hello", tmp_path, "--set", "WHO=fleet")
+    assert "[hello] hello, fleet, from" in printed
+    assert (directory / "hello" / "hello.log").read_text().startswith("hello, fleet, from")
+
+
+def test_diamond(tmp_path: Path) -> None:
+    printed, directory = run_example("diamond", tmp_path)
+    assert outputs(directory, "report") == {"total": 133}
+    assert "✓ Workflow completed" in printed
+    expected = {
+        "workflow.yaml",
+        "plan.json",
+        "run.json",
+        "events.jsonl",
+        "summary.json",
+        "nodes.json",
+        "sflow.log",
+    }
+    assert expected <= {path.name for path in directory.iterdir()}
+    assert not (directory / "connection.json").exists()
+
+
+def test_sweep(tmp_path: Path) -> None:
+    printed, directory = run_example("sweep", tmp_path)
+    areas = {task.name: outputs(directory, task.name)["area"] for task in directory.glob("measure_*")}
+    assert areas == {
+        "measure_1_0_5": 0.5,
+        "measure_1_1_5": 1.5,
+        "measure_2_0_5": 1.0,
+        "measure_2_1_5": 3.0,
+        "measure_4_0_5": 2.0,
+        "measure_4_1_5": 6.0,
+    }
+    assert "[summary] measure_4_1_5 6.0" in printed
+
+
+def test_gpu_workers(tmp_path: Path) -> None:
+    printed, _ = run_example("gpu_workers", tmp_path)
+    for line in (
+        "localhost has GPU 0",
+        "localhost has GPU 1",
+        "localhost-1 has GPU 0",
+        "localhost-1 has GPU 1",
+    ):
+        assert f"[check] {line}" in printed
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+@pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="redis-benchmark is not installed")
+def test_redis(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    printed, directory = run_example("redis", tmp_path, "--set", f"PORT={port}", "--set", "REQUESTS=2000")
+    measured = outputs(directory, "load")
+    assert measured["command"] == ["SET", "GET"]
+    rates = measured["requests_per_second"]
+    assert isinstance(rates, list) and all(rate > 0 for rate in rates)
+    assert "bye bye" in (directory / "redis" / "redis.log").read_text()
+    assert "redis ready" in printed
+
+
+@pytest.mark.parametrize("name", ["hello", "diamond", "sweep", "gpu_workers", "redis"])
+def test_a_dry_run_shows_the_plan_and_creates_nothing(name: str, tmp_path: Path) -> None:
+    done = sflow_ctl("run", EXAMPLES / f"{name}.yaml", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("✓ Configuration is valid\n")
+    assert "Allocation map" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,194 @@
+"""What integration and fault tests share: the real command line as a process, waiting with a deadline, leftovers by marker."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from sflow_ctl.report import Summary, read_summary
+from sflow_ctl.runtime.journal import Entry, read_journal
+from sflow_ctl.runtime.sweep import MARKER
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+PATIENCE_S = 60.0
+"""A deadline, not an expectation: machines here are slow and shared."""
+
+
+def wait_until(condition: Callable[[], T | None], what: str, within_s: float = PATIENCE_S) -> T:
+    """The condition's value once it is true. Fails with what was waited for, and the last thing seen."""
+    deadline = time.monotonic() + within_s
+    while True:
+        seen = condition()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:g} s: {what}; last seen: {seen!r}")
+        time.sleep(0.01)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """`sflow-ctl` of the interpreter that runs the tests."""
+    return [sys.executable, "-m", "sflow_ctl", *map(str, arguments)]
+
+
+def sflow_ctl(
+    *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, within_s: float = PATIENCE_S
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command line to its end."""
+    return subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+
+
+@dataclass
+class Run:
+    """One run that is going on, or has ended."""
+
+    process: subprocess.Popen[str]
+    directory: Path
+
+    @classmethod
+    def start(cls, workflow: str, cwd: Path, *arguments: str, run_id: str = "r") -> "Run":
+        """Starts a workflow given as text; returns once its run directory exists."""
+        file = cwd / f"{run_id}.yaml"
+        file.write_text(workflow)
+        process = subprocess.Popen(
+            command("run", file, "--run-id", run_id, *arguments),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        run = cls(process, cwd / "sflow_output" / run_id)
+        wait_until(lambda: run.directory.exists() or process.poll() is not None, "the run directory")
+        return run
+
+    def entries(self) -> list[Entry]:
+        """The journal so far."""
+        try:
+            return list(read_journal((self.directory / "events.jsonl").read_bytes().splitlines()))
+        except FileNotFoundError:
+            return []
+
+    def states(self) -> dict[str, str]:
+        """Task to its newest state."""
+        transitions = (entry.transition for entry in self.entries())
+        return {transition.task: transition.new.value for transition in transitions if transition is not None}
+
+    def wait_for(self, task: str, state: str, within_s: float = PATIENCE_S) -> None:
+        """Until the journal says that the task is in that state."""
+        wait_until(lambda: self.states().get(task) == state, f"{task} {state}; {self.states()}", within_s)
+
+    def pid_of(self, task: str) -> int:
+        """The main process of the task's newest attempt."""
+
+        def started() -> int | None:
+            pids = [
+                e.transition.pid
+                for e in self.entries()
+                if e.transition and e.transition.task == task and e.transition.pid
+            ]
+            return pids[-1] if pids else None
+
+        return wait_until(started, f"{task} has a process")
+
+    def agents(self) -> list[int]:
+        """The pids of the agents, in node order."""
+
+        def joined() -> list[int] | None:
+            pids = {
+                entry.event.hello.node: entry.event.hello.pid
+                for entry in self.entries()
+                if entry.event is not None and hasattr(entry.event, "hello")
+            }
+            return [pids[node] for node in sorted(pids)] or None
+
+        return wait_until(joined, "an agent has joined")
+
+    def finish(self, within_s: float = PATIENCE_S) -> tuple[int, str]:
+        """(exit status, all output) once it has ended."""
+        output, _ = self.process.communicate(timeout=within_s)
+        return self.process.returncode, output
+
+    def summary(self) -> Summary:
+        """How it ended."""
+        return read_summary((self.directory / "summary.json").read_bytes())
+
+    @property
+    def run_id(self) -> str:
+        """Every marker of this run begins with it."""
+        return self.directory.name
+
+    def kill(self) -> None:
+        """For the end of a test: whatever still lives of the run."""
+        for pid in [self.process.pid, *marked(self.run_id, self.directory)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def marked(run_id: str, directory: Path | None = None) -> list[int]:
+    """Processes that carry a run's marker; with a directory, only those of that very run directory."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal():
+            continue
+        try:
+            variables = Path(entry.path, "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        is_ours = any(variable.startswith(f"{MARKER}={run_id}-".encode()) for variable in variables)
+        if is_ours and directory is not None:
+            is_ours = f"SFLOW_WORKFLOW_OUTPUT_DIR={directory}".encode() in variables
+        if is_ours:
+            found.append(int(entry.name))
+    return found
+
+
+def nothing_left(run: Run, within_s: float = 15.0) -> None:
+    """No process with the run's marker is left, at the latest after 15 s."""
+    wait_until(lambda: not marked(run.run_id, run.directory), f"{marked(run.run_id)} gone", within_s)
+
+
+def parent_of(pid: int) -> int:
+    """A process's parent."""
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    return int(stat.rpartition(b")")[2].split()[1])
+
+
+def is_alive(pid: int) -> bool:
+    """True while the process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
+def read_json(path: Path) -> object:
+    """What a JSON file holds."""
+    return msgspec.json.decode(path.read_bytes())
+
+
+def lines_with(output: str, *parts: str) -> Sequence[str]:
+    """The lines of an output that hold all of these."""
+    return [line for line in output.splitlines() if all(part in line for part in parts)]
