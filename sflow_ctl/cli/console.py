@@ -148,7 +148,9 @@ class Console:
     # ------------------------------------------------------------------ lifetime
 
     def start(self) -> None:
-        """Starts writing."""
+        """Starts writing; there is one writer, however often this is called."""
+        if self._thread is not None:
+            return
         if not self.is_terminal:
             import fcntl
 

@@ -63,6 +63,7 @@ def test_piped_output_is_complete_and_plain(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     console = Console(PLAN, tmp_path, descriptor=write_end, environ={})
     console.start()
+    console.start()  # the run's start and its output service's: still one writer, or lines would mix
     reader = Reader(read_end)
     lines = [b"%06d %s\xff\r" % (number, b"x" * 80) for number in range(50_000)]
     for line in lines:
