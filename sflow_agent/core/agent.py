@@ -1,7 +1,7 @@
-"""The agent's core: which processes to start, how their trees are ended, what to report. `handle(event, now) -> commands`.
+"""The agent's core: which processes to start, how their trees are ended, what to report.
 
-Every order is idempotent: a rank is started at most once, whatever is repeated. A rank's life: starting, running, then
-exited, and gone once nothing that it started is left.
+`handle(event, now) -> commands`. Every order is idempotent: a rank is started at most once, whatever is repeated.
+A rank's life: starting, running, then exited, and gone once nothing that it started is left.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from sflow_agent.core.commands import (
     GiveUpTree,
     Report,
     StartProcess,
-    UnwatchConditions,
+    UnwatchCondition,
     UnwatchLog,
     WatchCondition,
     WatchLog,
@@ -237,9 +237,10 @@ class AgentCore:
         )
         self._told.add(event.rank)
         self._out.append(Report(record.exit))
-        if record.probes:
-            self._out.append(UnwatchConditions(event.rank))
-            record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
+        for kind, state in record.probes.items():
+            if not state.has_triggered:
+                self._out.append(UnwatchCondition(event.rank, kind))
+        record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
         if not event.has_leftovers:
             self._close(event.rank, record)
         elif not record.is_ending:
@@ -295,6 +296,7 @@ class AgentCore:
         self._out.append(
             Report(ProbeTriggered(attempt=rank.attempt, kind=state.probe.kind, detail=state.detail))
         )
+        self._out.append(UnwatchCondition(rank, state.probe.kind))
 
     # ------------------------------------------------------------------ time and the end
 

@@ -40,10 +40,11 @@ class WatchCondition:
 
 
 @dataclass(frozen=True, slots=True)
-class UnwatchConditions:
-    """The rank's probes need nothing any more."""
+class UnwatchCondition:
+    """This rank's probe of that kind needs nothing any more."""
 
     rank: RankId
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ AgentCommand = (
     | EndTree
     | GiveUpTree
     | WatchCondition
-    | UnwatchConditions
+    | UnwatchCondition
     | WatchLog
     | UnwatchLog
     | FinishLogs

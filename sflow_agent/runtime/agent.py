@@ -1,4 +1,7 @@
-"""The agent's loop: orders, child exits, log growth, open ports and the clock in; the core's commands out. Decides nothing."""
+"""The agent's loop: orders, child exits, log growth, open ports and the clock in; the core's commands out.
+
+Decides nothing.
+"""
 
 import contextlib
 import gc
@@ -13,6 +16,7 @@ from types import FrameType
 import zmq
 
 from protocol.codec import decode_config
+from protocol.errors import FleetError
 from protocol.ids import AttemptId, RankId
 from protocol.messages import AgentConfig, Hello, NodeDescribed, Notice, RankCleared, RankExited, RankSpec
 from protocol.version import PROTOCOL_VERSION
@@ -25,45 +29,51 @@ from sflow_agent.core.commands import (
     GiveUpTree,
     Report,
     StartProcess,
-    UnwatchConditions,
+    UnwatchCondition,
     UnwatchLog,
     WatchCondition,
     WatchLog,
 )
 from sflow_agent.core.events import AgentEvent, ConditionSeen, EndRequested, LogsDelivered, Ordered, WakeUp
+from sflow_agent.runtime.connects import ConnectWatch, is_this_node
+from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
 from sflow_agent.runtime.link import ControllerLink
 from sflow_agent.runtime.logs import LogFollower
-from sflow_agent.runtime.ports import LOOK_EVERY_S, PortWatch
-from sflow_agent.runtime.processes import RESCAN_S, Processes
+from sflow_agent.runtime.ports import PortWatch
+from sflow_agent.runtime.processes import Processes
 from sflow_agent.runtime.spawn import Spawner, task_environment
 from sflow_agent.runtime.spool import make_spool, remove_spool, shares_run_directory
-from sflow_agent.runtime.syscalls import become_subreaper
+from sflow_agent.runtime.syscalls import become_subreaper, hide_memory
 
-CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
+EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
 DESCRIBE_AFTER_S = 0.2
 """Slow facts wait until the first tasks are on their way."""
 
 
-def run_agent(guardian: int) -> int:
+def run_agent(guardian: int, encoded_config: str | None) -> int:
     """The agent's life: configuration, loop, exit status. `guardian` is its parent's pid."""
     become_subreaper()
-    frame = _read_config()
+    hide_memory()
+    frame = _read_config(encoded_config)
     if not frame:
         return 0  # prestarted and not needed
-    config = decode_config(frame)
-    return Agent(config, guardian).run()
+    try:
+        agent = Agent(decode_config(frame), guardian)
+    except (FleetError, OSError, ValueError) as error:
+        _say(f"cannot start: {error}")
+        return EXIT_INFRASTRUCTURE
+    return agent.run()
 
 
-def _read_config() -> bytes:
-    """The configuration from stdin, or from the variable that a job step was started with; never left in either."""
-    encoded = os.environ.pop(CONFIG_VARIABLE, None)
+def _read_config(encoded: str | None) -> bytes:
+    """The configuration, from the variable that a job step was started with or from stdin; never left there."""
     if encoded is not None:
         import base64
 
         return base64.b64decode(encoded)
-    with open(0, "rb", closefd=False) as stdin:  # noqa: PTH123
+    with open(0, "rb", closefd=False) as stdin:
         frame = stdin.read()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -87,6 +97,7 @@ class Agent:
         self._spawner = spawner
         self._processes = Processes(spawner, self._epoll)
         self._ports = PortWatch()
+        self._connects = ConnectWatch(self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)
         self._link.on_new_session = self._logs.rewind
@@ -95,6 +106,8 @@ class Agent:
         self._exit_status: int | None = None
         self._is_finishing_logs = False
         self._describe_at: float | None = time.monotonic() + DESCRIBE_AFTER_S
+        self._next_rescan = 0.0
+        self._warned: set[str] = set()
         self._has_child_ended = True
         self._is_terminated = False
         self._guardian_fd = self._watch_guardian(guardian)
@@ -123,7 +136,7 @@ class Agent:
     # ------------------------------------------------------------------ events
 
     def _take_in(self, now: float) -> None:
-        """Everything that has happened, inputs before the clock: a process that stood still must first listen."""
+        """Everything that has happened, inputs before the clock: who stood still must first listen."""
         for order in self._link.receive(now):
             self._handle(Ordered(order), now)
         if self._is_terminated:
@@ -135,14 +148,9 @@ class Agent:
         self._take_in_descriptors(now)
         for ack in self._link.log_acks():
             self._logs.acknowledge(ack.rank, ack.offset)
-        if self._processes.needs_look:
-            self._handle_all(self._processes.look_again(), now)
-        if self._ports.is_waiting:
-            for rank, kind, is_open, detail in self._ports.look():
-                self._handle(ConditionSeen(rank, kind, is_open, detail), now)
-        self._logs.arm_due(now)
-        for owner, kind, is_true, line in self._logs.pump():
-            self._handle(ConditionSeen(owner, kind, is_true, line), now)
+        self._logs.work_due(now)
+        for seen in (*self._look_at_ports(now), *self._connects.work(now), *self._logs.pump()):
+            self._handle(ConditionSeen(*seen), now)
         if self._link.is_idle:
             self._core.forget_told()
         if self._describe_at is not None and self._describe_at <= now:
@@ -154,6 +162,26 @@ class Agent:
         if self._is_finishing_logs and self._logs.is_delivered:
             self._is_finishing_logs = False
             self._handle(LogsDelivered(), now)
+        self._press_endings(now)
+
+    def _look_at_ports(self, now: float) -> list[tuple[RankId, str, bool, str]]:
+        try:
+            return self._ports.look(now, self._processes.mains)
+        except OSError as error:  # no descriptors or memory left: the next look may have them
+            self._warn_once(f"listening sockets cannot be read: {error.strerror}")
+            return []
+
+    def _press_endings(self, now: float) -> None:
+        endings = self._processes.endings
+        if endings.needs_look and now >= self._next_rescan:
+            self._next_rescan = now + RESCAN_S
+            endings.look_again()
+        self._handle_all(endings.press(), now)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._link.report(Notice(level="warning", text=text))
 
     def _take_in_descriptors(self, now: float) -> None:
         ended = []
@@ -163,10 +191,11 @@ class Agent:
             elif descriptor == self._guardian_fd:
                 self._epoll.unregister(descriptor)
                 self._handle(EndRequested("the agent's guardian is gone"), now)
+            elif self._connects.owns(descriptor):
+                self._connects.finished(descriptor, now)
             else:
                 ended.append(descriptor)
-        if ended:
-            self._handle_all(self._processes.members_ended(ended), now)
+        self._processes.endings.members_ended(ended)
 
     def _handle_all(self, events: list[AgentEvent], now: float) -> None:
         for event in events:
@@ -185,14 +214,18 @@ class Agent:
     def _timeout_ms(self) -> int:
         due = self._link.next_wakeup()
         now = time.monotonic()
-        for time_due in (self._core.next_wakeup(), self._logs.next_wakeup(), self._describe_at):
+        for time_due in (
+            self._core.next_wakeup(),
+            self._logs.next_wakeup(),
+            self._ports.next_wakeup(),
+            self._connects.next_wakeup(),
+            self._describe_at,
+        ):
             if time_due is not None:
                 due = min(due, time_due)
-        if self._ports.is_waiting:
-            due = min(due, now + LOOK_EVERY_S)
-        if self._processes.needs_look:
-            due = min(due, now + RESCAN_S)
-        if self._logs.has_work and self._logs.can_progress:
+        if self._processes.endings.needs_look:
+            due = min(due, self._next_rescan)
+        if self._logs.has_work or self._processes.endings.needs_press or self._has_child_ended:
             due = now
         return max(0, math.ceil((due - now) * 1000))
 
@@ -208,14 +241,15 @@ class Agent:
             case StartProcess(spec=spec):
                 self._start(spec, now)
             case EndTree(rank=rank, signal=number):
-                self._queue.extend(self._processes.end_tree(rank, number))
+                self._processes.endings.order(rank, number)
             case GiveUpTree(rank=rank):
-                self._queue.extend(self._processes.give_up(rank))
+                self._queue.extend(self._processes.endings.give_up(rank))
             case WatchCondition(rank=rank, kind=kind):
-                self._watch_condition(rank, kind)
-            case UnwatchConditions(rank=rank):
-                self._ports.remove(rank)
-                self._logs.unsearch(rank)
+                self._watch_condition(rank, kind, now)
+            case UnwatchCondition(rank=rank, kind=kind):
+                self._ports.remove(rank, kind)
+                self._connects.remove(rank, kind)
+                self._logs.unsearch(rank, kind)
             case WatchLog(rank=rank, offset=offset):
                 spec_of_rank = self._specs.get(rank)
                 if spec_of_rank is not None:
@@ -236,19 +270,21 @@ class Agent:
         if spec.stream or not self._shares:
             self._logs.stream(spec.rank, path, not self._shares, now)
 
-    def _watch_condition(self, rank: RankId, kind: str) -> None:
+    def _watch_condition(self, rank: RankId, kind: str, now: float) -> None:
         spec = self._specs[rank]
         probe = next(probe for probe in spec.probes if probe.kind == kind)
-        if probe.tcp_port is not None:
+        if probe.tcp_port is not None and probe.tcp_host is not None and not is_this_node(probe.tcp_host):
+            self._connects.add(rank, probe, now)
+        elif probe.tcp_port is not None:
             main = self._processes.pid_of(rank)
             if main is not None:
-                self._ports.add(rank, kind, probe.tcp_port, main)
+                self._ports.add(rank, kind, probe.tcp_port, main, now)
+        elif probe.log is not None and probe.log_task is not None:
+            watched = RankId(AttemptId(probe.log_task, 0), 0)  # no attempt has this number: any of them
+            path = self._spawner.log_path(f"{probe.log_task}/{probe.log_task}.log")
+            self._logs.search_foreign(rank, kind, watched, path, probe.log, now)
         elif probe.log is not None:
-            watched, path = rank, self._spawner.log_path(spec.log)
-            if probe.log_task is not None:
-                watched = RankId(AttemptId(probe.log_task, 0), 0)
-                path = self._spawner.log_path(f"{probe.log_task}/{probe.log_task}.log")
-            self._logs.search(rank, kind, watched, path, probe.log)
+            self._logs.search(rank, kind, rank, self._spawner.log_path(spec.log), probe.log)
 
     # ------------------------------------------------------------------ the whole truth
 
@@ -286,14 +322,17 @@ class Agent:
         if survivors:
             _say(f"could not end: {', '.join(survivors)}")
         deadline = time.monotonic() + GOODBYE_WITHIN_S
-        while not self._link.is_idle and (now := time.monotonic()) < deadline:
+        while self._link.can_deliver and (now := time.monotonic()) < deadline:
             self._link.look_after(now)
             self._link.flush(now)
             self._link.poller.poll(20)
             self._link.receive(now)
         self._link.close(linger_ms=200)
-        if not self._shares and self._logs.is_delivered:
-            remove_spool(self._base)
+        if not self._shares:
+            if self._logs.is_delivered:
+                remove_spool(self._base)
+            else:
+                _say(f"logs that could not be handed over are kept in {self._base}")
         if self._exit_status and self._core.ending_because is not None:
             _say(self._core.ending_because)
         return self._exit_status
@@ -317,7 +356,7 @@ class Agent:
 
     def _watch_guardian(self, guardian: int) -> int:
         if os.getppid() != guardian:
-            raise SystemExit(3)  # it died before we looked
+            raise ProcessLookupError("the guardian has died")
         descriptor = os.pidfd_open(guardian)
         self._epoll.register(descriptor, select.EPOLLIN)
         return descriptor

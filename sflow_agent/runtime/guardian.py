@@ -1,7 +1,7 @@
-"""The guardian: the agent's parent, which ends every task when the agent is killed. Small: imports next to nothing.
+"""The guardian: the agent's parent, which ends every task when the agent is killed. Imports next to nothing.
 
-Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies. The agent, in turn,
-watches the guardian. Neither is signalled by a terminal: they live in a session of their own.
+Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies. The agent,
+in turn, watches the guardian. Neither is signalled by a terminal: they live in a session of their own.
 """
 
 import contextlib
@@ -11,8 +11,11 @@ import signal
 import sys
 import time
 
-from sflow_agent.runtime.process_tree import descendants, name_of, session_of
-from sflow_agent.runtime.syscalls import become_subreaper
+from sflow_agent.runtime.process_tree import descendants, is_living, name_of
+from sflow_agent.runtime.syscalls import become_subreaper, hide_memory, wipe_variable
+
+CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
+"""How a job step's agents get their configuration: every one of them has the same standard input."""
 
 GRACE_S = 2.0
 VERIFY_S = 5.0
@@ -20,22 +23,31 @@ VERIFY_S = 5.0
 
 def guard() -> int:
     """Forks the agent and watches over it; returns the process's exit status, in both of them."""
+    with contextlib.suppress(PermissionError):  # it leads a session already
+        os.setsid()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _keep_descriptors_from_tasks()
+    hide_memory()
+    encoded_config = os.environ.get(CONFIG_VARIABLE)
+    if encoded_config is not None:
+        wipe_variable(CONFIG_VARIABLE)
+        del os.environ[CONFIG_VARIABLE]
     become_subreaper()
     me = os.getpid()
     agent = os.fork()
     if agent == 0:
         from sflow_agent.runtime.agent import run_agent
 
-        return run_agent(me)
+        return run_agent(me, encoded_config)
+    del encoded_config
+    # The configuration is not for us, and an agent that nobody needs must see the end of it.
     null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(
-        null, 0
-    )  # the agent's configuration is not for us, and an agent nobody needs must see the end of it
+    os.dup2(null, 0)
     os.close(null)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
     status = _wait(agent)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number is free for somebody else now
     left = _end_everything()
     for survivor in left:
         sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
@@ -45,6 +57,14 @@ def guard() -> int:
         )
         return 128 - status
     return status
+
+
+def _keep_descriptors_from_tasks() -> None:
+    """Whatever a launcher left open (Slurm's PMI socket, a pipe) is not for the tasks."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
 
 
 def _wait(agent: int) -> int:
@@ -77,7 +97,7 @@ def _living() -> list[int]:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return [pid for pid in descendants(os.getpid()) if session_of(pid)[1] not in ("", "Z", "X")]
+    return [pid for pid in descendants(os.getpid()) if is_living(pid)]
 
 
 def _signal(pid: int, number: int) -> None:

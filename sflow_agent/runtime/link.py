@@ -1,7 +1,8 @@
 """The agent's sockets and its session with the controller. zmq lives here only.
 
-Dials every address the controller published and keeps the first that completes the authenticated handshake. After a silence it
-dials anew and says hello with the whole truth; facts that were not acknowledged are said again in the new session.
+Dials every address the controller published and keeps the first that completes the authenticated handshake. After a
+silence it dials anew and says hello with the whole truth; facts that were not acknowledged are said again in the new
+session.
 """
 
 import random
@@ -30,6 +31,8 @@ from protocol.messages import (
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
 MAX_PACKETS_PER_PASS = 512
+CONNECT_MS = 5000
+"""A black hole among the controller's addresses, or a half-open connection, must not last longer."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,7 @@ class ControllerLink:
         self._session_number = 0
         self._incarnation = 0
         self._is_welcome = False
+        self._is_given_up = False
         self._heartbeat_s = 2.0
         self._orphan_grace_s = config.orphan_grace_s
         self._last_heard = now
@@ -79,6 +83,8 @@ class ControllerLink:
         orders: list[ToAgent] = []
         for dialled in list(self._dialled):
             for _ in range(MAX_PACKETS_PER_PASS):
+                if dialled not in self._dialled:
+                    break  # another address has just won
                 try:
                     frame = dialled.control.recv(zmq.NOBLOCK)
                 except zmq.Again:
@@ -129,8 +135,15 @@ class ControllerLink:
         """True when everything reported has been acknowledged."""
         return not self._outbox and self._channel.is_idle
 
+    @property
+    def can_deliver(self) -> bool:
+        """True while something reported is not acknowledged and somebody may still acknowledge it."""
+        return not self.is_idle and not self._is_given_up
+
     def next_wakeup(self) -> float:
         """When `look_after` is due."""
+        if self._is_given_up:
+            return self._last_look + self._heartbeat_s
         if not self._is_welcome:
             return min(self._next_hello, self._last_heard + self._orphan_grace_s)
         due = self._last_sent + self._heartbeat_s
@@ -138,13 +151,14 @@ class ControllerLink:
         return due if overdue is None else min(due, overdue)
 
     def look_after(self, now: float) -> str | None:
-        """Hellos, heartbeats, repeats. Returns why the controller is given up, or None."""
+        """Hellos, heartbeats, repeats. Returns, once, why the controller is given up."""
         if now - self._last_look > 2 * self._heartbeat_s:
             # This process stood still (SIGSTOP, a suspended machine): the silence is its own.
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
         self._last_look = now
         silence = now - self._last_heard
-        if silence >= self._orphan_grace_s:
+        if silence >= self._orphan_grace_s and not self._is_given_up:
+            self._is_given_up = True
             return f"nothing heard of the controller for {silence:.0f} s"
         if self._is_welcome and (silence > SILENT_HEARTBEATS * self._heartbeat_s or self._channel.is_broken):
             self._begin_session(now)
@@ -188,6 +202,7 @@ class ControllerLink:
         socket.curve_secretkey = self._config.secret_key.encode()
         socket.maxmsgsize = MAX_FRAME_BYTES
         socket.sndhwm = socket.rcvhwm = 10_000
+        socket.connect_timeout = socket.handshake_ivl = CONNECT_MS
         socket.reconnect_ivl = 50
         socket.reconnect_ivl_max = 1000
         socket.connect(endpoint)
@@ -214,7 +229,7 @@ class ControllerLink:
         for dialled in self._dialled:
             self._send(dialled.control, frame)
         # Jitter: a thousand agents must not come back in step.
-        self._next_hello = now + HELLO_EVERY_S * (0.75 + random.random() / 2)  # noqa: S311
+        self._next_hello = now + HELLO_EVERY_S * (0.75 + random.random() / 2)
 
     def _take(self, frame: bytes, dialled: Dialled, now: float, orders: list[ToAgent]) -> None:
         try:
@@ -223,10 +238,13 @@ class ControllerLink:
             self.counters["malformed"] += 1
             return
         self.counters["unknown_messages"] += unknown
+        if packet.incarnation < self._incarnation:
+            self.counters["stale_packets"] += 1
+            return
         if packet.messages and isinstance(packet.messages[0], Refused):
             orders.append(packet.messages[0])
             return
-        if packet.session != self._session or packet.incarnation < self._incarnation:
+        if packet.session != self._session:
             self.counters["stale_packets"] += 1
             return
         self._last_heard = now

@@ -1,7 +1,8 @@
 """The logs of ranks as they grow: searched for patterns, and sent to the controller while the window allows.
 
-The file is the only buffer. inotify says what grew; nothing polls. A log that is only streamed is watched a little late, so
-that thousands of short tasks cost no watch at all: what they wrote is read once, at their end.
+The file is the only buffer. inotify says what grew. A log that is only streamed is watched a little late, so that
+thousands of short tasks cost no watch at all: what they wrote is read once, at their end. Only another task's log is
+polled: it may not exist yet, be replaced by a retry's, or be written on another node, which inotify does not see.
 """
 
 import os
@@ -13,11 +14,12 @@ from protocol.codec import MAX_LOG_BODY_BYTES
 from protocol.ids import RankId
 from protocol.messages import LogChunk, LogPattern
 from sflow_agent.core.follow import LineMatcher, LogStream
-from sflow_agent.runtime.syscalls import Inotify
+from sflow_agent.runtime.syscalls import OVERFLOWED, Inotify
 
 ARM_AFTER_S = 0.03
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """Sent and not acknowledged over all logs: bounds the agent's memory."""
+FOREIGN_EVERY_S = 0.1
 READ_PER_PASS = 4 * 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
 
@@ -26,9 +28,19 @@ READ_PER_PASS = 4 * 1024 * 1024
 class Search:
     """One probe's pattern in one log."""
 
+    pattern: LogPattern
     matcher: LineMatcher
     offset: int = 0
     is_done: bool = False
+
+    @classmethod
+    def begin(cls, pattern: LogPattern) -> "Search":
+        """A search from the beginning of a log."""
+        return cls(pattern, LineMatcher(pattern))
+
+    def restart(self) -> None:
+        """The log is another file now."""
+        self.matcher, self.offset = LineMatcher(self.pattern), 0
 
 
 @dataclass(slots=True)
@@ -39,6 +51,8 @@ class Log:
     stream: LogStream | None = None
     searches: dict[tuple[RankId, str], Search] = field(default_factory=dict)
     watch: int | None = None
+    foreign_inode: int | None = None
+    """Of another task's log: the file that has been searched so far, 0 before there was one."""
 
 
 class LogFollower:
@@ -53,6 +67,12 @@ class LogFollower:
         self._grown: dict[RankId, None] = {}
         """Logs to look at, in order; a dictionary as an ordered set."""
         self._in_flight = 0
+        self._is_blocked = False
+        """The socket takes nothing until the next acknowledgement or session."""
+        self._parked: dict[RankId, None] = {}
+        """Logs with something to send and no room for it, in order."""
+        self._foreign: dict[RankId, Log] = {}
+        self._next_foreign_look = 0.0
 
     # ------------------------------------------------------------------ who is interested
 
@@ -82,15 +102,24 @@ class LogFollower:
     def search(self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern) -> None:
         """Looks for a probe's pattern in the log of `rank`, from its beginning."""
         log = self._logs.setdefault(rank, Log(path))
-        log.searches[owner, kind] = Search(LineMatcher(pattern))
+        log.searches[owner, kind] = Search.begin(pattern)
         self._arm(rank, log)
 
-    def unsearch(self, owner: RankId) -> None:
-        """The owner's probes need nothing any more."""
+    def search_foreign(
+        self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern, now: float
+    ) -> None:
+        """Looks for a probe's pattern in another task's log; `rank` stands for whatever attempt is at `path`."""
+        log = self._logs.setdefault(rank, Log(path, foreign_inode=0))
+        log.searches[owner, kind] = Search.begin(pattern)
+        self._foreign[rank] = log
+        self._grown[rank] = None
+        self._next_foreign_look = min(self._next_foreign_look, now)
+
+    def unsearch(self, owner: RankId, kind: str) -> None:
+        """This probe needs nothing any more."""
         for rank, log in list(self._logs.items()):
-            for key in [key for key in log.searches if key[0] == owner]:
-                del log.searches[key]
-            self._forget_unused(rank, log)
+            if log.searches.pop((owner, kind), None) is not None:
+                self._forget_unused(rank, log)
 
     def renamed(self, old: str, new: str) -> None:
         """A log was moved away for the next attempt's; what follows it follows it there."""
@@ -111,11 +140,18 @@ class LogFollower:
     # ------------------------------------------------------------------ the loop's side
 
     def next_wakeup(self) -> float | None:
-        """When `arm_due` has something to do."""
-        return self._to_arm[0][0] if self._to_arm else None
+        """When `work_due` has something to do."""
+        arm = self._to_arm[0][0] if self._to_arm else None
+        if not self._foreign:
+            return arm
+        return self._next_foreign_look if arm is None else min(arm, self._next_foreign_look)
 
-    def arm_due(self, now: float) -> None:
-        """Begins to watch the logs of tasks that live longer than a moment."""
+    def work_due(self, now: float) -> None:
+        """Begins to watch the logs of tasks that live longer than a moment; looks at other tasks' logs."""
+        if self._foreign and now >= self._next_foreign_look:
+            self._next_foreign_look = now + FOREIGN_EVERY_S
+            for rank, log in self._foreign.items():
+                self._look_at_foreign(rank, log)
         while self._to_arm and self._to_arm[0][0] <= now:
             _, rank = self._to_arm.popleft()
             log = self._logs.get(rank)
@@ -124,7 +160,10 @@ class LogFollower:
 
     def note_changes(self) -> None:
         """Takes in what inotify has to say."""
-        for number in self.inotify.changed():
+        numbers = self.inotify.changed()
+        if OVERFLOWED in numbers:
+            self._grown.update(dict.fromkeys(self._rank_of_watch.values()))
+        for number in numbers:
             rank = self._rank_of_watch.get(number)
             if rank is not None:
                 self._grown[rank] = None
@@ -134,13 +173,8 @@ class LogFollower:
         """True when `pump` can do something now."""
         return bool(self._grown)
 
-    @property
-    def can_progress(self) -> bool:
-        """True while room is left for what is in flight."""
-        return self._in_flight < IN_FLIGHT_BYTES
-
     def pump(self) -> list[tuple[RankId, str, bool, str]]:
-        """Reads what grew: sends what the window allows, and returns (owner, kind, True, line) for patterns seen."""
+        """Reads what grew: sends what the window allows; returns (owner, kind, True, line) for patterns seen."""
         seen: list[tuple[RankId, str, bool, str]] = []
         budget = READ_PER_PASS
         for rank in list(self._grown):
@@ -163,9 +197,11 @@ class LogFollower:
         log = self._logs.get(rank)
         if log is None or log.stream is None:
             return
-        before = log.stream.acked
-        log.stream.acknowledge(offset)
-        self._in_flight -= log.stream.acked - before
+        stream = log.stream
+        before = stream.sent - stream.acked
+        stream.acknowledge(offset)
+        self._in_flight += stream.sent - stream.acked - before
+        self._unblock()
         self._grown[rank] = None
 
     def rewind(self) -> None:
@@ -175,6 +211,7 @@ class LogFollower:
                 log.stream.rewind()
                 self._grown[rank] = None
         self._in_flight = 0
+        self._unblock()
 
     @property
     def is_delivered(self) -> bool:
@@ -206,9 +243,12 @@ class LogFollower:
             return budget
         try:
             size = os.fstat(descriptor).st_size
-            while budget > 0 and self._in_flight < IN_FLIGHT_BYTES:
+            while budget > 0:
                 chunk = stream.next_chunk(size)
                 if chunk is None:
+                    break
+                if self._is_blocked or self._in_flight >= IN_FLIGHT_BYTES:
+                    self._parked[rank] = None
                     break
                 offset, length = chunk
                 data = os.pread(descriptor, length, offset) if length else b""
@@ -217,8 +257,9 @@ class LogFollower:
                 is_end = stream.end is not None and offset + len(data) >= stream.end
                 header = LogChunk(rank=rank, offset=offset, is_spool=stream.is_spool, is_end=is_end)
                 if not self._send(header, data):
-                    self._grown[rank] = None
-                    return 0
+                    self._is_blocked = True
+                    self._parked[rank] = None
+                    break
                 stream.note_sent(len(data))
                 self._in_flight += len(data)
                 budget -= len(data)
@@ -243,6 +284,22 @@ class LogFollower:
             self._rank_of_watch.pop(log.watch, None)
             log.watch = None
 
+    def _look_at_foreign(self, rank: RankId, log: Log) -> None:
+        try:
+            found = os.stat(log.path)  # noqa: PTH116
+        except OSError:
+            return
+        if found.st_ino != log.foreign_inode:
+            log.foreign_inode = found.st_ino
+            for search in log.searches.values():
+                search.restart()
+        self._grown[rank] = None
+
+    def _unblock(self) -> None:
+        self._is_blocked = False
+        self._grown.update(self._parked)
+        self._parked.clear()
+
     def _drop_stream(self, rank: RankId, log: Log) -> None:
         assert log.stream is not None
         self._in_flight -= log.stream.sent - log.stream.acked
@@ -254,8 +311,10 @@ class LogFollower:
             log.stream = None
         if log.stream is None and not log.searches:
             self._unarm(log)
-            self._logs.pop(rank, None)
-            self._grown.pop(rank, None)
+            for logs in (self._logs, self._foreign):
+                logs.pop(rank, None)
+            for waiting in (self._grown, self._parked):
+                waiting.pop(rank, None)
 
 
 def _blocks(path: str, offset: int, budget: int) -> Iterator[bytes]:

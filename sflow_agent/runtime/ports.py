@@ -1,18 +1,24 @@
 """Seeing a task's TCP port open: one dump of the node's listening sockets serves every waiting probe.
 
-A port counts only when a process of the rank's own tree listens on it: an old server of somebody else must not make a task ready.
+A port counts only when a process of the rank's own tree listens on it: an old server of somebody else must not make
+a task ready.
 """
 
 import contextlib
 import os
 import socket
 import struct
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from protocol.ids import RankId
 from sflow_agent.runtime.process_tree import tree_members
 
-LOOK_EVERY_S = 0.005
-"""The kernel tells nobody of a bind. A dump costs 0.05 ms, and is only made while a port is waited for."""
+LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
+"""The kernel tells nobody of a bind. A dump costs 0.05 ms, and is only made while a port is waited for: often at
+first, where most servers come up, and then still often enough for 20 ms."""
+STRANGER_EVERY_S = 0.25
+"""How often a port is looked at again that somebody else listens on: finding the owner reads a whole tree."""
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST_DUMP = 0x301
@@ -55,48 +61,74 @@ def _read_dump(data: bytes, found: dict[int, set[int]]) -> bool:
     return False
 
 
+@dataclass(slots=True)
+class Awaited:
+    """A port some probe looks at."""
+
+    port: int
+    main: int
+    """The rank's main process."""
+    is_open: bool = False
+    strangers: Collection[int] = frozenset()
+    """Sockets that listen on it and were not found in the rank's tree."""
+    strangers_until: float = 0.0
+
+
 class PortWatch:
     """The ports that probes wait for, and which of them are open by the right process."""
 
     def __init__(self) -> None:
-        self._wanted: dict[tuple[RankId, str], tuple[int, int]] = {}
-        """(rank, probe kind) to (port, main process)."""
-        self._open: set[tuple[RankId, str]] = set()
+        self._wanted: dict[tuple[RankId, str], Awaited] = {}
+        self._early_until = 0.0
+        self._next_look = 0.0
 
-    @property
-    def is_waiting(self) -> bool:
-        """True while some probe needs `look`."""
-        return bool(self._wanted)
+    def next_wakeup(self) -> float | None:
+        """When `look` is due, or None."""
+        return self._next_look if self._wanted else None
 
-    def add(self, rank: RankId, kind: str, port: int, main: int) -> None:
+    def add(self, rank: RankId, kind: str, port: int, main: int, now: float) -> None:
         """Begins to watch for a port of the tree of process `main`."""
-        self._wanted[rank, kind] = (port, main)
+        self._wanted[rank, kind] = Awaited(port, main)
+        self._early_until = now + EARLY_S
+        self._next_look = min(self._next_look, now + LOOK_EVERY_S)
 
-    def remove(self, rank: RankId) -> None:
-        """The rank's probes need nothing any more."""
-        for key in [key for key in self._wanted if key[0] == rank]:
-            del self._wanted[key]
-            self._open.discard(key)
+    def remove(self, rank: RankId, kind: str) -> None:
+        """This probe needs nothing any more."""
+        self._wanted.pop((rank, kind), None)
 
-    def look(self) -> list[tuple[RankId, str, bool, str]]:
-        """(rank, kind, is open, detail) of what has changed since the last look."""
+    def look(self, now: float, others: Collection[int]) -> list[tuple[RankId, str, bool, str]]:
+        """(rank, kind, is open, detail) of what has changed since the last look, when one is due.
+
+        `others` are the main processes of all ranks.
+        """
+        if not self._wanted or now < self._next_look:
+            return []
+        self._next_look = now + (LOOK_EVERY_S if now < self._early_until else LOOK_LATER_EVERY_S)
         sockets = listening_sockets()
         changes = []
-        for key, (port, main) in self._wanted.items():
-            rank, kind = key
-            inodes = sockets.get(port)
-            is_open = bool(inodes) and (key in self._open or _owns(rank, main, inodes or set()))
-            if is_open != (key in self._open):
-                (self._open.add if is_open else self._open.discard)(key)
-                changes.append(
-                    (rank, kind, is_open, f"port {port} {'is' if is_open else 'is not'} listening")
-                )
+        for (rank, kind), awaited in self._wanted.items():
+            is_open = _is_open(rank, awaited, sockets.get(awaited.port, set()), now, others)
+            if is_open != awaited.is_open:
+                awaited.is_open = is_open
+                detail = f"port {awaited.port} {'is' if is_open else 'is not'} listening"
+                changes.append((rank, kind, is_open, detail))
         return changes
 
 
-def _owns(rank: RankId, main: int, inodes: set[int]) -> bool:
+def _is_open(rank: RankId, awaited: Awaited, inodes: set[int], now: float, others: Collection[int]) -> bool:
+    if not inodes or awaited.is_open:
+        return bool(inodes)
+    if inodes == awaited.strangers and now < awaited.strangers_until:
+        return False
+    if _owns(rank, awaited.main, inodes, others):
+        return True
+    awaited.strangers, awaited.strangers_until = inodes, now + STRANGER_EVERY_S
+    return False
+
+
+def _owns(rank: RankId, main: int, inodes: set[int], others: Collection[int]) -> bool:
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    for pid in tree_members({main: str(rank.attempt)}, os.getpid())[main]:
+    for pid in tree_members({main: str(rank)}, os.getpid(), set(others) - {main})[main]:
         with contextlib.suppress(OSError):
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):

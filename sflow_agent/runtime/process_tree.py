@@ -1,13 +1,34 @@
 """Which processes belong to whom, read from /proc. Nothing here signals anything."""
 
+import os
+from collections.abc import Container
+
 RUN_MARKER = "SFLOW_RUN_MARKER"
 ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
+RANK_MARKER = "SFLOW_RANK_MARKER"
+"""Says whose a stray process is: ranks of one attempt on one node share the attempt's id."""
+
+
+def own_children(pid: int) -> list[int]:
+    """Children of a process's main thread, zombies included; for a process whose other threads start none.
+
+    Source: proc(5), `children`, which needs CONFIG_PROC_CHILDREN.
+    """
+    return _children_of_thread(pid, str(pid))
 
 
 def children(pid: int) -> list[int]:
-    """Direct children of a process's main thread, zombies included. Source: proc(5), needs CONFIG_PROC_CHILDREN."""
+    """Direct children of a process, whichever of its threads started them."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:  # noqa: PTH123 - hot path
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - hot path
+    except OSError:
+        return []
+    return [child for thread in threads for child in _children_of_thread(pid, thread)]
+
+
+def _children_of_thread(pid: int, thread: str) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 - hot path
             return [int(child) for child in file.read().split()]
     except OSError:
         return []
@@ -34,7 +55,10 @@ def environment(pid: int) -> list[bytes]:
 
 
 def session_of(pid: int) -> tuple[int, str, str]:
-    """(session id, state letter, command name); session 0 for a process that is gone. Source: proc(5), stat."""
+    """(session id, state letter, command name); session 0 for a process that is gone.
+
+    Source: proc(5), stat.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             head, _, tail = file.read().rpartition(b")")
@@ -44,23 +68,29 @@ def session_of(pid: int) -> tuple[int, str, str]:
     return int(fields[3]), fields[0].decode(), head.partition(b"(")[2].decode(errors="replace")
 
 
-def tree_members(mains: dict[int, str], below: int) -> dict[int, set[int]]:
-    """For each main process (pid to attempt id), the living processes it started: one scan for all.
+def is_living(pid: int) -> bool:
+    """True for a process that exists and is no zombie."""
+    return session_of(pid)[1] not in ("", "Z", "X")
 
-    Looks only at what is below `below`, the agent: as subreaper it keeps everything its ranks start, and a number that
-    the system has given to somebody else's process is never mistaken for ours. A member is below its main process,
-    in its session, or carries its attempt's marker, or descends from such a one. Zombies do not count.
+
+def tree_members(mains: dict[int, str], below: int, others: Container[int]) -> dict[int, set[int]]:
+    """For each main process (pid to rank marker), the living processes it started: one scan for all.
+
+    Looks only at what is below `below`, the agent: as subreaper it keeps everything its ranks start, and a
+    number that the system has given to somebody else's process is never mistaken for ours. A member is below its
+    main process, in its session, or carries its marker, or descends from such a one. Zombies do not count.
+    `others` are main processes whose trees are not asked for; they are not walked.
     """
     members: dict[int, set[int]] = {pid: set() for pid in mains}
-    by_attempt = {f"{ATTEMPT_MARKER}={attempt}".encode(): pid for pid, attempt in mains.items()}
-    stack: list[tuple[int, int | None]] = [(pid, None) for pid in children(below)]
+    by_marker = {f"{RANK_MARKER}={marker}".encode(): pid for pid, marker in mains.items()}
+    stack: list[tuple[int, int | None]] = [(pid, None) for pid in own_children(below) if pid not in others]
     while stack:
         pid, owner = stack.pop()
         session, state, _ = session_of(pid)
         if owner is None:
             owner = session if session in members else pid if pid in members else None
         if owner is None:
-            owner = next((by_attempt[v] for v in environment(pid) if v in by_attempt), None)
+            owner = next((by_marker[v] for v in environment(pid) if v in by_marker), None)
         if owner is not None and state not in ("", "Z", "X"):
             members[owner].add(pid)
         stack.extend((child, owner) for child in children(pid))

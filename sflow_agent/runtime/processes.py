@@ -1,7 +1,7 @@
-"""The processes of all ranks: made, reaped, and their trees ended. Turns the core's commands into system calls and back.
+"""The processes of all ranks: made and reaped; their trees are ended in `endings.py`.
 
-Every child of this agent is a rank's main process or an orphan that came to it as subreaper, so one wait loop on SIGCHLD
-reaps everything, and what is left of a rank that ended is found among the agent's own children.
+Every child of this agent is a rank's main process or an orphan that came to it as subreaper, so one wait loop on
+SIGCHLD reaps everything, and what is left of a rank that ended is found among the agent's own children.
 """
 
 import contextlib
@@ -9,42 +9,25 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass, field
+from collections.abc import Collection
 
 from protocol.ids import RankId
 from protocol.messages import RankSpec
-from sflow_agent.core.events import (
-    AgentEvent,
-    ProcessExited,
-    ProcessFailed,
-    ProcessStarted,
-    TreeGone,
-    TreeSurvived,
-)
+from sflow_agent.core.events import AgentEvent, ProcessExited, ProcessFailed, ProcessStarted
+from sflow_agent.runtime.endings import Endings
 from sflow_agent.runtime.process_tree import (
-    ATTEMPT_MARKER,
-    children,
+    RANK_MARKER,
     descendants,
     environment,
+    is_living,
     name_of,
+    own_children,
     session_of,
-    tree_members,
 )
 from sflow_agent.runtime.spawn import Spawner, SpawnError
 
 LAST_ACT_S = 5.0
-RESCAN_S = 0.05
-"""Only where a member of a tree cannot be watched (no descriptors left)."""
-
-
-@dataclass(slots=True)
-class Ending:
-    """A tree that is being ended."""
-
-    signal: int
-    watched: set[int] = field(default_factory=set)
-    """Descriptors of members that must end before the tree is looked at again."""
-    signalled: set[int] = field(default_factory=set)
+_MARKER_PREFIX = f"{RANK_MARKER}=".encode()
 
 
 class Processes:
@@ -52,19 +35,17 @@ class Processes:
 
     def __init__(self, spawner: Spawner, epoll: select.epoll) -> None:
         self._spawner = spawner
-        self._epoll = epoll
         self._me = os.getpid()
-        self._rank_of: dict[int, RankId] = {}
+        self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
         self._main_of: dict[RankId, int] = {}
         """Main process of every rank that is not gone; the number may be free again once reaped."""
+        self._rank_of_session: dict[int, RankId] = {}
+        self._rank_of_marker: dict[str, RankId] = {}
         self._logs: dict[RankId, str] = {}
-        self._endings: dict[RankId, Ending] = {}
-        self._rank_of_pidfd: dict[int, RankId] = {}
-        self._orphans: dict[int, str] = {}
-        """Orphans to the attempt that started them, so each environment is read once."""
-
-    # ------------------------------------------------------------------ starting and reaping
+        self._owner_of_orphan: dict[int, RankId] = {}
+        """So that the environment of a daemon is read once, not at every exit."""
+        self.endings = Endings(epoll, self._main_of, self._running, self._forget)
 
     def start(self, spec: RankSpec) -> AgentEvent:
         """Makes the rank's process."""
@@ -72,10 +53,15 @@ class Processes:
             pid, started_at_ns = self._spawner.spawn(spec)
         except SpawnError as error:
             return ProcessFailed(spec.rank, error.errno, error.reason)
-        self._rank_of[pid] = spec.rank
+        self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
         return ProcessStarted(spec.rank, pid, started_at_ns)
+
+    @property
+    def mains(self) -> Collection[int]:
+        """Main processes that run."""
+        return self._running.keys()
 
     def pid_of(self, rank: RankId) -> int | None:
         """The rank's main process while it is not gone."""
@@ -91,8 +77,8 @@ class Processes:
                 break
             if result is None:
                 break
-            self._orphans.pop(result.si_pid, None)
-            rank = self._rank_of.pop(result.si_pid, None)
+            self._owner_of_orphan.pop(result.si_pid, None)
+            rank = self._running.pop(result.si_pid, None)
             if rank is not None:
                 if result.si_code == os.CLD_EXITED:
                     ended.append((rank, result.si_status, None))
@@ -100,46 +86,15 @@ class Processes:
                     ended.append((rank, None, result.si_status))
         if not ended:
             return []
-        with_orphans = self._attempts_with_orphans()
-        return [self._exited(*end, with_orphans) for end in ended]
-
-    def _exited(
-        self, rank: RankId, exit_code: int | None, number: int | None, with_orphans: set[str]
-    ) -> ProcessExited:
-        try:
-            size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
-        except OSError:
-            size = 0
-        has_leftovers = str(rank.attempt) in with_orphans or _group_exists(self._main_of[rank])
-        if not has_leftovers:
-            self._drop_watches(self._endings.pop(rank, None))
-            self._forget(rank)
-        return ProcessExited(rank, exit_code, number, size, has_leftovers)
-
-    def _attempts_with_orphans(self) -> set[str]:
-        """Attempts that left a process which is now a child of this agent."""
-        for pid in children(self._me):
-            if pid not in self._rank_of and pid not in self._orphans:
-                self._orphans[pid] = _attempt_of(pid)
-        return set(self._orphans.values())
-
-    # ------------------------------------------------------------------ ending trees
-
-    def end_tree(self, rank: RankId, number: int) -> list[AgentEvent]:
-        """Signals everything the rank started; TreeGone comes when nothing is left, perhaps at once."""
-        if rank not in self._main_of:
-            return []
-        earlier = self._endings.pop(rank, None)
-        self._drop_watches(earlier)
-        self._endings[rank] = Ending(number, signalled=earlier.signalled if earlier is not None else set())
-        return self._press((rank,))
+        owners = self._owners_of_orphans()
+        return [self._exited(*end, owners) for end in ended]
 
     def end_everything(self) -> list[str]:
         """The last act: kills all that is below this agent, whoever started it; names what would not die."""
         deadline = time.monotonic() + LAST_ACT_S
         while True:
             self.reap()
-            left = [pid for pid in descendants(self._me) if session_of(pid)[1] not in ("", "Z", "X")]
+            left = [pid for pid in descendants(self._me) if is_living(pid)]
             if not left or time.monotonic() > deadline:
                 return [name_of(pid) for pid in left]
             for pid in left:
@@ -147,90 +102,51 @@ class Processes:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
 
-    def members_ended(self, descriptors: list[int]) -> list[AgentEvent]:
-        """Watched members have ended: looks at those trees again whose watched members are all gone."""
-        again: list[RankId] = []
-        for descriptor in descriptors:
-            rank = self._rank_of_pidfd.pop(descriptor, None)
-            if rank is None:
-                continue
-            self._epoll.unregister(descriptor)
-            os.close(descriptor)
-            ending = self._endings[rank]
-            ending.watched.discard(descriptor)
-            if not ending.watched:
-                again.append(rank)
-        return self._press(tuple(again)) if again else []
+    # ------------------------------------------------------------------ after the main process
 
-    def look_again(self) -> list[AgentEvent]:
-        """Looks at trees without any watch left: their members could not be watched, or only zombies held them."""
-        stale = tuple(rank for rank, ending in self._endings.items() if not ending.watched)
-        return self._press(stale) if stale else []
-
-    @property
-    def needs_look(self) -> bool:
-        """True when `look_again` must be called within `RESCAN_S`."""
-        return any(not ending.watched for ending in self._endings.values())
-
-    def give_up(self, rank: RankId) -> list[AgentEvent]:
-        """Names what could not be ended."""
-        if rank not in self._endings:
-            return []
-        main = self._main_of[rank]
-        left = tree_members({main: str(rank.attempt)}, self._me)[main]
-        self._drop_watches(self._endings.pop(rank))
-        if rank not in self._rank_of.values():
-            self._forget(rank)
-        if not left:
-            return [TreeGone(rank, 0)]
-        return [TreeSurvived(rank, tuple(name_of(pid) for pid in sorted(left)))]
-
-    def _press(self, ranks: tuple[RankId, ...]) -> list[AgentEvent]:
-        """Signals and watches the members of these trees, all by one scan."""
-        events: list[AgentEvent] = []
-        mains = {self._main_of[rank]: rank for rank in ranks}
-        trees = tree_members({pid: str(rank.attempt) for pid, rank in mains.items()}, self._me)
-        below = set(descendants(self._me))
-        for main, members in trees.items():
-            rank = mains[main]
-            ending = self._endings[rank]
-            # One that was in the tree once and has since cut every tie is still the rank's.
-            members |= {pid for pid in ending.signalled & below if session_of(pid)[1] not in ("", "Z", "X")}
-            is_reaped = main not in self._rank_of
-            if is_reaped:
-                members.discard(main)
-            if not members and is_reaped:
-                del self._endings[rank]
-                self._forget(rank)
-                events.append(TreeGone(rank, len(ending.signalled - {main})))
-                continue
-            for pid in members:
-                if pid not in ending.signalled or ending.signal == signal.SIGKILL:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, ending.signal)
-                        os.kill(pid, signal.SIGCONT)
-                ending.signalled.add(pid)
-                self._watch(rank, ending, pid)
-        return events
-
-    def _watch(self, rank: RankId, ending: Ending, pid: int) -> None:
+    def _exited(
+        self, rank: RankId, exit_code: int | None, number: int | None, owners: set[RankId]
+    ) -> ProcessExited:
         try:
-            descriptor = os.pidfd_open(pid)
+            size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
         except OSError:
-            return  # gone already, or no descriptors left: `look_again` serves both
-        ending.watched.add(descriptor)
-        self._rank_of_pidfd[descriptor] = rank
-        self._epoll.register(descriptor, select.EPOLLIN)
+            size = 0
+        main = self._main_of[rank]
+        has_leftovers = rank in owners or _group_exists(main) or self.endings.has_living_members(rank, main)
+        if not has_leftovers:
+            self.endings.drop(rank)
+            self._forget(rank)
+        return ProcessExited(rank, exit_code, number, size, has_leftovers)
 
-    def _drop_watches(self, ending: Ending | None) -> None:
-        for descriptor in ending.watched if ending is not None else ():
-            del self._rank_of_pidfd[descriptor]
-            self._epoll.unregister(descriptor)
-            os.close(descriptor)
+    def _owners_of_orphans(self) -> set[RankId]:
+        """Ranks that left a process which is now a child of this agent."""
+        owners = set()
+        for pid in own_children(self._me):
+            if pid in self._running:
+                continue
+            owner = self._owner_of_orphan.get(pid)
+            if owner is None and (owner := self._find_owner(pid)) is not None:
+                self._owner_of_orphan[pid] = owner
+            if owner is not None:
+                owners.add(owner)
+        return owners
+
+    def _find_owner(self, pid: int) -> RankId | None:
+        by_session = self._rank_of_session.get(session_of(pid)[0])
+        if by_session is not None:
+            return by_session
+        for variable in environment(pid):
+            if variable.startswith(_MARKER_PREFIX):
+                marker = variable[len(_MARKER_PREFIX) :].decode(errors="replace")
+                return self._rank_of_marker.get(marker)
+        return None
 
     def _forget(self, rank: RankId) -> None:
-        self._main_of.pop(rank, None)
+        main = self._main_of.pop(rank, None)
         self._logs.pop(rank, None)
+        self._rank_of_marker.pop(str(rank), None)
+        if main is not None and self._rank_of_session.get(main) == rank:
+            del self._rank_of_session[main]
 
 
 def _group_exists(group: int) -> bool:
@@ -241,11 +157,3 @@ def _group_exists(group: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _attempt_of(pid: int) -> str:
-    prefix = f"{ATTEMPT_MARKER}=".encode()
-    for variable in environment(pid):
-        if variable.startswith(prefix):
-            return variable[len(prefix) :].decode(errors="replace")
-    return ""

@@ -1,14 +1,15 @@
-"""Making one rank's process, as cheaply as the system can: posix_spawn, the log file opened for it, its own session."""
+"""Making one rank's process as cheaply as the system can: posix_spawn, its log opened for it, its own session."""
 
 import contextlib
 import errno
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 from protocol.messages import RankSpec
 from sflow_agent.core.gpu_slice import visible_devices
-from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, RUN_MARKER
+from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -24,9 +25,24 @@ _SCRUBBED_PREFIXES = (
     "SFLOW_AGENT_",
 )
 _SCRUBBED = frozenset(
-    "SLURM_PROCID SLURM_LOCALID SLURM_NODEID SLURM_NTASKS SLURM_NPROCS SLURM_TASK_PID SLURM_GTIDS SLURM_LAUNCH_NODE_IPADDR "
-    "SLURM_SRUN_COMM_HOST SLURM_SRUN_COMM_PORT SLURM_UMASK SLURM_DISTRIBUTION SLURM_TRES_PER_TASK SLURM_PTY_PORT "
-    "SLURM_NTASKS_PER_NODE SLURM_CPUS_PER_TASK".split()
+    (
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+        "SLURM_NODEID",
+        "SLURM_NTASKS",
+        "SLURM_NTASKS_PER_NODE",
+        "SLURM_NPROCS",
+        "SLURM_TASK_PID",
+        "SLURM_GTIDS",
+        "SLURM_LAUNCH_NODE_IPADDR",
+        "SLURM_SRUN_COMM_HOST",
+        "SLURM_SRUN_COMM_PORT",
+        "SLURM_UMASK",
+        "SLURM_DISTRIBUTION",
+        "SLURM_TRES_PER_TASK",
+        "SLURM_PTY_PORT",
+        "SLURM_CPUS_PER_TASK",
+    )
 )
 
 
@@ -40,7 +56,7 @@ class SpawnError(Exception):
 
 
 def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
-    """What every rank inherits: the agent's environment without what belongs to the agent or to its job step."""
+    """What every rank inherits: the agent's environment without what is the agent's or its job step's."""
     environment = {
         name: value
         for name, value in inherited.items()
@@ -57,7 +73,7 @@ class Spawner:
         self._base = base
         self._gpus_are_simulated = gpus_are_simulated
         self._environment = environment
-        self._home = os.getcwd()
+        self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
         self._directories: set[str] = set()
 
@@ -65,6 +81,7 @@ class Spawner:
         """(pid, wall time in ns) of the new process. Raises: SpawnError."""
         environment = {**self._environment, **spec.env}
         environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
+        environment[RANK_MARKER] = str(spec.rank)
         if not self._gpus_are_simulated and "CUDA_VISIBLE_DEVICES" in spec.env:
             environment["CUDA_VISIBLE_DEVICES"] = visible_devices(
                 spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
@@ -131,7 +148,7 @@ class Spawner:
             raise SpawnError(error.errno or 0, f"its log {log} cannot be made: {error.strerror}") from error
 
     @contextlib.contextmanager
-    def _in_directory(self, directory: str | None):  # type: ignore[no-untyped-def]
+    def _in_directory(self, directory: str | None) -> Iterator[None]:
         if directory is None or directory == self._home:
             yield
             return
@@ -152,7 +169,7 @@ def _explain(error: OSError, program: str, spec: RankSpec) -> str:
         case errno.ENOENT if not os.path.exists(program):  # noqa: PTH110
             return f'program "{program}" does not exist on this node'
         case errno.ENOENT:
-            return f'"{program}" names an interpreter that does not exist (its first line), or its log cannot be made'
+            return f'"{program}" names an interpreter (its first line) that does not exist'
         case errno.EACCES:
             return f'"{program}" may not be executed: check its mode, and that its file system allows it'
         case errno.ENOEXEC:

@@ -1,4 +1,4 @@
-"""Where this node's logs go: into the run directory when that is the controller's own, else below a private spool."""
+"""Where this node's logs go: into the run directory when that is the controller's own, else into a private spool."""
 
 import contextlib
 import os
@@ -21,13 +21,13 @@ def shares_run_directory(config: AgentConfig) -> bool:
 
 
 def make_spool(config: AgentConfig) -> str:
-    """A private directory on this node for the logs of this run. Raises: OSError, PermissionError when it is not ours."""
+    """A private directory on this node for the logs of this run. Raises: OSError, also when it is not ours."""
     parent = config.spool_directory or tempfile.gettempdir()
     spool = f"{parent}/sflow-{os.getuid()}-{config.run_id}-{config.node}"
     os.makedirs(parent, exist_ok=True)  # noqa: PTH103
     with contextlib.suppress(FileExistsError):
         os.mkdir(spool, 0o700)  # noqa: PTH102
-    found = os.lstat(spool)  # noqa: PTH116 - must not follow a link
+    found = os.lstat(spool)  # must not follow a link
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(f"{spool} exists and is not a private directory of this user")
     return spool

@@ -6,7 +6,10 @@ import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_DUMPABLE = 4
 IN_MODIFY = 0x2
+OVERFLOWED = -1
+"""Stands for a watch when the kernel's queue was full: any file may have changed."""
 _EVENT = struct.Struct("iIII")
 
 
@@ -14,6 +17,30 @@ def become_subreaper() -> None:
     """Orphans below this process become its children, not init's. Source: prctl(2). Raises: OSError."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def hide_memory() -> None:
+    """Keeps this process's memory, environment and descriptors from others of the same user. Source: prctl(2).
+
+    Programs it starts are not affected. Raises: OSError.
+    """
+    if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+
+
+def wipe_variable(name: str) -> None:
+    """Overwrites an environment variable's value where `/proc/PID/environ` shows it; it stays set, to nothing.
+
+    Must run before anything changes the environment: a copy made by setenv(3) is not found.
+    """
+    prefix = name.encode() + b"="
+    entries = ctypes.POINTER(ctypes.c_void_p).in_dll(_libc, "environ")
+    index = 0
+    while entries and (address := entries[index]):
+        if ctypes.string_at(address, len(prefix)) == prefix:
+            length = len(ctypes.string_at(address)) - len(prefix)
+            ctypes.memset(address + len(prefix), 0, length)
+        index += 1
 
 
 class Inotify:
@@ -36,7 +63,7 @@ class Inotify:
         _libc.inotify_rm_watch(self.fileno, number)
 
     def changed(self) -> set[int]:
-        """The watches whose files were written to since the last call; never blocks."""
+        """The watches whose files were written to since the last call, or `OVERFLOWED`; never blocks."""
         numbers: set[int] = set()
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Facts that need psutil or NVML. Imported after the agent has started working, or where a GPU driver exists."""
+"""Facts that need psutil or NVML. Imported once the agent has started working, or where a GPU driver exists."""
 
 import contextlib
 import socket
@@ -21,8 +21,8 @@ def addresses() -> tuple[tuple[str, str], ...]:
 def visible_gpus(cuda_visible_devices: str | None) -> tuple[Gpu, ...]:
     """The GPUs NVML shows, in PCI order, cut to what this process was given. None means all of them.
 
-    `cuda_visible_devices` may hold indices or (unique beginnings of) UUIDs, MIG ones included. Source: CUDA programming
-    guide, environment variables: the list ends at the first entry that names no device.
+    `cuda_visible_devices` may hold indices or (unique beginnings of) UUIDs, MIG ones included. Source: CUDA
+    programming guide, environment variables: the list ends at the first entry that names no device.
     """
     try:
         import pynvml

@@ -1,0 +1,174 @@
+"""Ending the trees of ranks: signal every member, wait for all of them by descriptor, look again, until nothing is left.
+
+Orders of one pass are gathered and served by a single scan, so that stopping a thousand ranks at once costs one.
+"""
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from protocol.ids import RankId
+from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
+from sflow_agent.runtime.process_tree import is_living, name_of, tree_members
+
+RESCAN_S = 0.05
+"""Only where a member of a tree cannot be watched (no descriptors left), or the main one is about to be reaped."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """A tree that is being ended."""
+
+    signal: int
+    watched: dict[int, int] = field(default_factory=dict)
+    """Descriptor to pid of the members that must end before the tree is looked at again."""
+    signalled: set[int] = field(default_factory=set)
+
+
+class Endings:
+    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes."""
+
+    def __init__(
+        self,
+        epoll: select.epoll,
+        main_of: Mapping[RankId, int],
+        running: Mapping[int, RankId],
+        forget: Callable[[RankId], None],
+    ) -> None:
+        self._epoll = epoll
+        self._main_of = main_of
+        self._running = running
+        self._forget = forget
+        self._me = os.getpid()
+        self._endings: dict[RankId, Ending] = {}
+        self._rank_of_pidfd: dict[int, RankId] = {}
+        self._pending: dict[RankId, None] = {}
+        """Trees to look at in this pass, in order."""
+
+    def order(self, rank: RankId, number: int) -> None:
+        """Signals everything the rank started with the next `press`; a second order escalates."""
+        if rank not in self._main_of:
+            return
+        ending = self._endings.setdefault(rank, Ending(number))
+        ending.signal = number
+        for descriptor in ending.watched:
+            # Known members first, by descriptor: one that has cut every tie since is still the rank's.
+            _signal_descriptor(descriptor, number)
+        self._pending[rank] = None
+
+    def press(self) -> list[AgentEvent]:
+        """Looks at the trees whose turn it is: signals and watches what is in them; TreeGone where nothing is."""
+        ranks = [rank for rank in self._pending if rank in self._endings]
+        self._pending.clear()
+        if not ranks:
+            return []
+        mains = {self._main_of[rank]: rank for rank in ranks}
+        others = self._running.keys() - mains.keys()
+        trees = tree_members({pid: str(rank) for pid, rank in mains.items()}, self._me, others)
+        events: list[AgentEvent] = []
+        for main, members in trees.items():
+            rank = mains[main]
+            ending = self._endings[rank]
+            is_reaped = main not in self._running
+            if is_reaped:
+                members.discard(main)
+                if not members and not ending.watched:
+                    self.drop(rank)
+                    self._forget(rank)
+                    events.append(TreeGone(rank, len(ending.signalled - {main})))
+                    continue
+            for pid in members - set(ending.watched.values()):
+                self._signal_and_watch(rank, ending, pid)
+        return events
+
+    def members_ended(self, descriptors: list[int]) -> None:
+        """Watched members have ended; trees without any watched member left are looked at with the next `press`."""
+        for descriptor in descriptors:
+            rank = self._rank_of_pidfd.pop(descriptor, None)
+            if rank is None:
+                continue  # its tree was given up in this very pass
+            self._epoll.unregister(descriptor)
+            os.close(descriptor)
+            ending = self._endings[rank]
+            del ending.watched[descriptor]
+            if not ending.watched:
+                self._pending[rank] = None
+
+    def look_again(self) -> None:
+        """Trees without a watch are looked at with the next `press`."""
+        self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
+
+    @property
+    def needs_press(self) -> bool:
+        """True when `press` has something to do now."""
+        return bool(self._pending)
+
+    @property
+    def needs_look(self) -> bool:
+        """True when `look_again` must be called within `RESCAN_S`."""
+        return any(not ending.watched for ending in self._endings.values())
+
+    def has_living_members(self, rank: RankId, main: int) -> bool:
+        """True while a member that was signalled still lives, other than the main process."""
+        ending = self._endings.get(rank)
+        return ending is not None and any(
+            pid != main and not _has_ended(descriptor) for descriptor, pid in ending.watched.items()
+        )
+
+    def give_up(self, rank: RankId) -> list[AgentEvent]:
+        """Names what could not be ended."""
+        ending = self._endings.get(rank)
+        if ending is None:
+            return []
+        main = self._main_of[rank]
+        left = tree_members({main: str(rank)}, self._me, self._running.keys() - {main})[main]
+        left |= {pid for descriptor, pid in ending.watched.items() if not _has_ended(descriptor)}
+        self.drop(rank)
+        if main not in self._running:
+            self._forget(rank)
+        if not left:
+            return [TreeGone(rank, len(ending.signalled - {main}))]
+        return [TreeSurvived(rank, tuple(name_of(pid) for pid in sorted(left)))]
+
+    def drop(self, rank: RankId) -> None:
+        """The rank's tree needs no ending any more."""
+        ending = self._endings.pop(rank, None)
+        for descriptor in ending.watched if ending is not None else ():
+            del self._rank_of_pidfd[descriptor]
+            self._epoll.unregister(descriptor)
+            os.close(descriptor)
+
+    def _signal_and_watch(self, rank: RankId, ending: Ending, pid: int) -> None:
+        is_new = pid not in ending.signalled or ending.signal == signal.SIGKILL
+        ending.signalled.add(pid)
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except OSError:  # no descriptors left: signalled by number, looked at again soon
+            if is_new and is_living(pid):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, ending.signal)
+                    os.kill(pid, signal.SIGCONT)
+            return
+        ending.watched[descriptor] = pid
+        self._rank_of_pidfd[descriptor] = rank
+        self._epoll.register(descriptor, select.EPOLLIN)
+        if is_new:
+            _signal_descriptor(descriptor, ending.signal)
+
+
+def _signal_descriptor(descriptor: int, number: int) -> None:
+    """A stopped process must run to be able to obey, hence SIGCONT."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(descriptor, number)
+        signal.pidfd_send_signal(descriptor, signal.SIGCONT)
+
+
+def _has_ended(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
