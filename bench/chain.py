@@ -1,0 +1,52 @@
+"""50 no-op tasks in a chain: milliseconds from one task's end to the next one's, beside `make` doing the same."""
+
+from pathlib import Path
+
+from bench.measure import interleaved, median, report, run_workflow, scratch, seconds
+from sflow_ctl.core.states import TaskState
+from sflow_ctl.runtime.journal import read_journal
+
+LENGTH = 50
+
+
+def workflow() -> str:
+    """A chain."""
+    tasks = [
+        f'    - {{name: t{i}, script: ["true"]{f", depends_on: [t{i - 1}]" if i else ""}}}'
+        for i in range(LENGTH)
+    ]
+    return 'version: "0.1"\nworkflow:\n  name: chain\n  tasks:\n' + "\n".join(tasks) + "\n"
+
+
+def hop_ms(directory: Path) -> float:
+    """Median time between the ends of neighbours, by the controller's clock."""
+    ends = [
+        entry.at
+        for entry in read_journal((directory / "events.jsonl").read_bytes().splitlines())
+        if entry.transition is not None and entry.transition.new is TaskState.COMPLETED
+    ]
+    return median([(after - before) * 1000 for before, after in zip(ends, ends[1:], strict=False)])
+
+
+def makefile(cwd: Path) -> None:
+    """The same chain for make."""
+    rules = ["t0:\n\t@bash -c true\n"] + [f"t{i}: t{i - 1}\n\t@bash -c true\n" for i in range(1, LENGTH)]
+    (cwd / "Makefile").write_text(f"all: t{LENGTH - 1}\n" + "\n".join(rules))
+
+
+def main() -> None:
+    """Milliseconds per hop."""
+    with scratch() as cwd:
+        makefile(cwd)
+        results = interleaved(
+            {
+                "sflow-ctl run": lambda: hop_ms(run_workflow(workflow(), cwd)[1]),
+                "make -j1": lambda: seconds(["make", "-s", "-j1", "all"], cwd) * 1000 / LENGTH,
+            },
+            9,
+        )
+    report("chain", "ms per hop", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""`sflow-ctl run --dry-run` of thousands of tasks, whole process, with and without expressions."""
+
+from pathlib import Path
+
+from bench.measure import SFLOW_CTL, interleaved, report, scratch, seconds
+
+
+def plain(count: int) -> str:
+    """Tasks written out one by one, in layers of ten."""
+    lines = ['version: "0.1"', "workflow:", "  name: many", "  tasks:"]
+    for index in range(count):
+        lines += [f"    - name: task_{index}", f'      script: ["echo task {index}"]']
+        if index >= 10:
+            lines.append(f"      depends_on: [task_{index - 10}]")
+    return "\n".join(lines) + "\n"
+
+
+def expressions(count: int) -> str:
+    """Tasks whose scripts and timeouts are computed."""
+    lines = [
+        'version: "0.1"',
+        "variables: {BASE: {type: integer, value: 7}}",
+        "workflow:",
+        "  name: many",
+        "  tasks:",
+    ]
+    for index in range(count):
+        lines += [
+            f"    - name: task_{index}",
+            f'      script: ["echo ${{{{ variables.BASE * {index} }}}} on ${{{{ task.task_{index}.nodes[0].name }}}}"]',
+            '      timeout: "${{ BASE * 10 }}"',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Seconds of a whole process."""
+    with scratch() as cwd:
+
+        def dry_run(text: str, name: str) -> float:
+            file = Path(cwd / f"{name}.yaml")
+            if not file.exists():
+                file.write_text(text)
+            return seconds([*SFLOW_CTL, "run", "--dry-run", file], cwd)
+
+        results = interleaved(
+            {
+                "10 tasks": lambda: dry_run(plain(10), "a"),
+                "1,000 tasks": lambda: dry_run(plain(1000), "b"),
+                "5,000 tasks": lambda: dry_run(plain(5000), "c"),
+                "10,000 tasks with expressions": lambda: dry_run(expressions(10_000), "d"),
+            },
+            5,
+        )
+    report("plan_speed", "s", results)
+
+
+if __name__ == "__main__":
+    main()
