@@ -1,0 +1,97 @@
+"""The wire format: golden samples, what is ignored, what is refused."""
+
+import os
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+from protocol import codec
+from protocol.errors import MalformedMessageError
+from protocol.messages import FromAgent, FromAgentPacket, LogAck, LogChunk, Message, ToAgent, ToAgentPacket
+from protocol.version import PROTOCOL_VERSION, is_compatible
+from tests.unit.protocol.samples import FROM_AGENT, LOGS, RANK, TO_AGENT
+
+GOLDEN = Path(__file__).parent / "golden" / ".".join(map(str, PROTOCOL_VERSION))
+SAMPLES = {type(message).__name__: message for message in (*TO_AGENT, *FROM_AGENT, *LOGS)}
+
+
+def test_every_message_has_a_sample() -> None:
+    kinds = {*get_args(ToAgent), *get_args(FromAgent), LogChunk, LogAck}
+    assert {kind.__name__ for kind in kinds} == set(SAMPLES)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_a_message_is_packed_as_the_golden_sample_says(name: str) -> None:
+    """A difference is a change of protocol: a new optional field raises the minor, anything else the major.
+
+    `SFLOW_REWRITE=1` writes the samples anew; read the diff.
+    """
+    packed = msgspec.json.format(msgspec.json.encode(SAMPLES[name]), indent=1) + b"\n"
+    path = GOLDEN / f"{name}.json"
+    if os.environ.get("SFLOW_REWRITE"):
+        GOLDEN.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(packed)
+    assert path.read_bytes() == packed
+
+
+@pytest.mark.parametrize("message", TO_AGENT, ids=lambda message: type(message).__name__)
+def test_orders_survive_the_wire(message: ToAgent) -> None:
+    packet = ToAgentPacket(session="s", incarnation=1, seq=4, ack=3, messages=(message,))
+    assert codec.decode_to_agent(codec.encode(packet)) == (packet, 0)
+
+
+@pytest.mark.parametrize("message", FROM_AGENT, ids=lambda message: type(message).__name__)
+def test_facts_survive_the_wire(message: FromAgent) -> None:
+    packet = FromAgentPacket(session="s", seq=4, ack=3, messages=(message,))
+    assert codec.decode_from_agent(codec.encode(packet)) == (packet, 0)
+
+
+def test_log_headers_survive_the_wire() -> None:
+    chunk, ack = LOGS
+    assert codec.decode_log_chunk(codec.encode(chunk)) == chunk
+    assert codec.decode_log_ack(codec.encode(ack)) == ack
+
+
+def test_an_unknown_field_is_ignored() -> None:
+    raw = msgspec.msgpack.encode({"session": "s", "colour": 7, "messages": [{"type": "unwatch", "rank": RANK, "new": 1}]})
+    packet, unknown = codec.decode_to_agent(_with_incarnation(raw))
+    assert unknown == 0 and type(packet.messages[0]).__name__ == "Unwatch"
+
+
+def _with_incarnation(raw: bytes) -> bytes:
+    return msgspec.msgpack.encode({**msgspec.msgpack.decode(raw), "incarnation": 1})
+
+
+def test_an_unknown_message_is_dropped_alone() -> None:
+    known = msgspec.to_builtins(FROM_AGENT[0])
+    raw = msgspec.msgpack.encode({"session": "s", "seq": 1, "messages": [{"type": "from_the_future"}, known]})
+    packet, unknown = codec.decode_from_agent(raw)
+    assert unknown == 1
+    assert packet.seq == 1 and packet.messages == (FROM_AGENT[0],)
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"\x00", b"\xc1", b"\x81\xa1", b"hello", bytes(1000), msgspec.msgpack.encode([1, 2]), b"\xff" * 50]
+)
+def test_garbage_is_malformed(frame: bytes) -> None:
+    for decode in (codec.decode_to_agent, codec.decode_from_agent, codec.decode_log_chunk, codec.decode_log_ack):
+        with pytest.raises(MalformedMessageError):
+            decode(frame)
+
+
+def test_a_wrong_type_in_a_field_is_malformed() -> None:
+    with pytest.raises(MalformedMessageError):
+        codec.decode_from_agent(msgspec.msgpack.encode({"session": 7}))
+
+
+def test_only_majors_must_be_equal() -> None:
+    assert is_compatible((1, 0), (1, 9))
+    assert not is_compatible((1, 0), (2, 0))
+
+
+def test_messages_cannot_be_changed() -> None:
+    message: Message = FROM_AGENT[0]
+    with pytest.raises(AttributeError):
+        message.pid = 5  # type: ignore[attr-defined]
