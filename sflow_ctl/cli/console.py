@@ -62,6 +62,8 @@ class Console:
         self.shows_output = not is_quiet
         self.on_room: Callable[[], None] | None = None
         """Called from the writing thread when `room` has become positive again."""
+        self.failure: str | None = None
+        """Why output stopped before its end, unless its reader has just gone away."""
         self.is_unicode = wants_unicode(environ)
         self._descriptor = descriptor
         self._run_directory = run_directory
@@ -276,8 +278,6 @@ class Console:
             self._queued = 0
             self._wants_room = False
         if error.errno not in (errno.EPIPE, errno.EIO):
-            import logging
-
-            logging.getLogger(__name__).warning("output is no longer shown: %s", error)
+            self.failure = f"output is no longer shown: {error.strerror}"
         if self.on_room is not None:
             self.on_room()

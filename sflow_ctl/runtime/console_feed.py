@@ -22,6 +22,9 @@ class Console(Protocol):
     on_room: Callable[[], None] | None
     """Called from any thread when there is room again."""
 
+    failure: str | None
+    """Why output stopped before its end; None while it has not, or when its reader has gone away."""
+
     @property
     def is_lossless(self) -> bool:
         """True when nothing may be left out."""

@@ -4,7 +4,6 @@ Owned by the output thread. Keeps nothing in memory: what the disk refuses is dr
 since the agent's file has it.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +28,6 @@ most this often."""
 MAX_RETIRED = 20_000
 """Ended logs whose last position is remembered, so that late repetitions are recognised."""
 
-_log = logging.getLogger(__name__)
-
 
 class LogIntake:
     """All logs that are not complete and shown yet.
@@ -50,7 +47,7 @@ class LogIntake:
         newest_attempt: Callable[[str], int | None],
         before_new_rank: Callable[[], object],
         on_complete: Callable[[RankId], object],
-        say: Callable[[str], object],
+        note: Callable[[str], object],
         feed: ConsoleFeed | None,
         counters: Counter[str],
     ) -> None:
@@ -64,7 +61,7 @@ class LogIntake:
         self._newest_attempt = newest_attempt
         self._before_new_rank = before_new_rank
         self._on_complete = on_complete
-        self._say_to_user = say
+        self._note = note
         self._feed = feed
         self._counters = counters
         self._spool = SpoolFiles()
@@ -130,7 +127,7 @@ class LogIntake:
         try:
             self._spool.rotate(earlier, source, target)
         except OSError as error:
-            _log.warning("cannot keep the log of %s: %s", earlier, error)
+            self._note(f"cannot keep the log of {earlier}: {error.strerror}")
         log = self._logs.get(earlier)
         if log is not None:
             log.path = target
@@ -295,9 +292,7 @@ class LogIntake:
 
     def _stall(self, log: RankLog, error: OSError, now: float) -> None:
         if not self._stalled:
-            text = f"cannot write {log.path}: {error.strerror}; nothing is lost, trying again"
-            _log.error("%s", text)
-            self._say_to_user(f"warning: {text}")
+            self._note(f"cannot write {log.path}: {error.strerror}; nothing is lost, trying again")
         self._counters["disk_errors"] += 1
         log.is_held, log.retry_at = True, now + DISK_RETRY_S
         self._stalled.add(log)
@@ -306,8 +301,7 @@ class LogIntake:
         log.is_held, log.retry_at = False, None
         self._stalled.discard(log)
         if not self._stalled:
-            _log.warning("%s can be written again", log.path)
-            self._say_to_user(f"{log.path} can be written again")
+            self._note(f"{log.path} can be written again")
 
     def _retry_stalled(self, now: float) -> None:
         """Asks the agents to send again what was refused."""

@@ -5,17 +5,18 @@ gives it commands, and hears of completed logs through a descriptor. The parts: 
 in, `console_feed.py` and `viewers.py` hand them on.
 """
 
-import logging
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import zmq
 
@@ -27,6 +28,7 @@ from sflow_ctl.runtime.log_intake import LogIntake
 from sflow_ctl.runtime.viewer_messages import Change
 from sflow_ctl.runtime.viewers import ViewerHub
 
+T = TypeVar("T")
 PUMP_BYTES = 512 * 1024
 GATHER_S = 0.02
 """After a first command at once, further ones are gathered for so long: thousands of changes a second must
@@ -38,9 +40,8 @@ TERMINAL_WAIT_S = 1.0
 UNREADABLE_WAIT_S = 5.0
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter when another wants it (Python's default is 5 ms)."""
-MAX_LOGGED_BUGS = 10
-
-_log = logging.getLogger(__name__)
+MAX_NOTES = 100
+"""Kept until the main thread takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class OutputService:
             newest_attempt=self._newest_attempt,
             before_new_rank=self._take_commands,
             on_complete=self._report_complete,
-            say=self._say,
+            note=self._note,
             feed=self._feed,
             counters=self.counters,
         )
@@ -91,6 +92,7 @@ class OutputService:
         self._intake.viewers = self._viewers
         self._commands: deque[Change | _Expect | _Rotate] = deque()
         self._completed: deque[RankId] = deque()
+        self._notes: deque[str] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._done_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_woken = False
@@ -137,10 +139,11 @@ class OutputService:
         """Spooled ranks whose file has become complete here since the last call."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._done_fd)
-        result = []
-        while self._completed:
-            result.append(self._completed.popleft())
-        return result
+        return _drained(self._completed)
+
+    def notices(self) -> list[str]:
+        """What has happened since the last call and belongs into `sflow.log`. Signalled like `completed`."""
+        return _drained(self._notes)
 
     def close(self, deadline_s: float) -> bool:
         """Waits for what is expected and for a piped console, at most that long; stops the thread.
@@ -157,10 +160,12 @@ class OutputService:
         if self._console is not None and self._console.is_lossless:
             left = max(until - time.monotonic(), 0.05)
             if not self._console.flush(left):
-                _log.warning(
-                    "standard output was not read for %.0f s: it is cut, the files are not", deadline_s
+                self._keep_note(
+                    f"standard output was not read for {deadline_s:.0f} s: it is cut, the logs are not"
                 )
                 self.counters["console_incomplete"] += 1
+        if self._console is not None and self._console.failure is not None:
+            self._keep_note(self._console.failure)
         return not self._thread.is_alive()
 
     # ------------------------------------------------------------------ the thread
@@ -182,8 +187,7 @@ class OutputService:
                 self._pass(ready, time.monotonic())
             except Exception:  # noqa: BLE001  # the edge of the thread: a bug must not end everybody's output
                 self.counters["bugs"] += 1
-                if self.counters["bugs"] <= MAX_LOGGED_BUGS:
-                    _log.exception("in the output service")
+                self._keep_note(f"bug in the output service:\n{traceback.format_exc()}")
                 time.sleep(0.01)  # a bug that repeats must not take the processor
         self._viewers.say_goodbye()
         self._intake.close()
@@ -250,9 +254,17 @@ class OutputService:
         with suppress(BlockingIOError):
             os.eventfd_write(self._done_fd, 1)
 
-    def _say(self, text: str) -> None:
+    def _note(self, text: str) -> None:
+        """Something a person should read: on the console now, and in `sflow.log` by `notices`."""
         if self._console is not None:
-            self._console.say(text)
+            self._console.say(f"warning: {text}")
+        self._keep_note(text)
+
+    def _keep_note(self, text: str) -> None:
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(text)
+        with suppress(BlockingIOError):
+            os.eventfd_write(self._done_fd, 1)
 
     # ------------------------------------------------------------------ the end
 
@@ -262,7 +274,7 @@ class OutputService:
         now = time.monotonic()
         if now >= self._close_by:
             if self._intake.awaited:
-                _log.warning("%d logs did not arrive completely in time", len(self._intake.awaited))
+                self._note(f"{len(self._intake.awaited)} logs did not arrive completely in time")
                 self.counters["logs_incomplete"] += len(self._intake.awaited)
             return True
         if self._commands or self._intake.awaited:
@@ -275,6 +287,14 @@ class OutputService:
             return now >= self._closing_since + TERMINAL_WAIT_S
         if feed.unreadable_since is None or now < feed.unreadable_since + UNREADABLE_WAIT_S:
             return False
-        _log.warning("%d bytes of output could not be read to be shown", feed.behind_bytes())
+        self._note(f"{feed.behind_bytes()} bytes of output could not be read to be shown")
         self.counters["console_incomplete"] += 1
         return True
+
+
+def _drained(queue: "deque[T]") -> list[T]:
+    """Everything that is in it now; the other thread may add more meanwhile."""
+    result = []
+    while queue:
+        result.append(queue.popleft())
+    return result

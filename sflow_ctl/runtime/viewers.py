@@ -35,6 +35,8 @@ from sflow_ctl.runtime.viewer_messages import (
 
 WINDOW_BYTES = 1024 * 1024
 """Sent and not taken, per viewer."""
+WINDOW_MESSAGES = 40
+"""The same in messages: below the socket's own limit of 64, where it would refuse them."""
 PIECE_BYTES = 128 * 1024
 CHANGES_PER_MESSAGE = 1_000
 MAX_VIEWERS = 32
@@ -62,11 +64,13 @@ class Viewer:
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     in_flight_bytes: int = 0
     is_current: bool = False
+    unsent: deque[list[bytes]] = field(default_factory=deque)
+    """Messages that the socket had no room for; few, since the window is smaller."""
 
     @property
     def has_room(self) -> bool:
         """True when it may be sent more."""
-        return self.in_flight_bytes < WINDOW_BYTES
+        return self.in_flight_bytes < WINDOW_BYTES and len(self.in_flight) < WINDOW_MESSAGES
 
     def taken(self, seq: int) -> None:
         """Everything up to `seq` has been handled."""
@@ -246,6 +250,8 @@ class ViewerHub:
                 viewer.ready.setdefault(rank, cursor)
 
     def _serve(self, viewer: Viewer) -> None:
+        if not self._flush(viewer):
+            return
         while viewer.queue and viewer.has_room:
             count = min(len(viewer.queue), CHANGES_PER_MESSAGE)
             changes = tuple(viewer.queue.popleft() for _ in range(count))
@@ -303,7 +309,7 @@ class ViewerHub:
         self._send(viewer, header, data)
 
     def _send(self, viewer: Viewer, message: ToViewerMessage, body: bytes = b"") -> bool:
-        """False when it did not go out: the viewer sees the hole in the numbers and attaches again."""
+        """False when the viewer has gone. What the socket has no room for goes out later, in order."""
         frames = [viewer.routing_id, encode(message)]
         if body:
             frames.append(body)
@@ -311,14 +317,19 @@ class ViewerHub:
         viewer.in_flight.append((viewer.next_seq, size))
         viewer.in_flight_bytes += size
         viewer.next_seq += 1
-        try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
-            self._counters["viewer_unsent"] += 1
-            return False
-        except zmq.ZMQError:  # EHOSTUNREACH: it has gone
-            self._forget(viewer)
-            return False
+        viewer.unsent.append(frames)
+        return self._flush(viewer)
+
+    def _flush(self, viewer: Viewer) -> bool:
+        while viewer.unsent:
+            try:
+                self.socket.send_multipart(viewer.unsent[0], zmq.NOBLOCK)
+            except zmq.Again:
+                return True
+            except zmq.ZMQError:  # EHOSTUNREACH: it has gone
+                self._forget(viewer)
+                return False
+            viewer.unsent.popleft()
         return True
 
     def _refuse(self, routing_id: bytes, code: str, reason: str) -> None:

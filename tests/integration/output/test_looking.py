@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.errors import RunDirectoryError
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.planner.plan import Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.report import RunState, summary, summary_json
@@ -344,7 +345,7 @@ def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
     run.open()
     (run.path / "connection.json").chmod(0o644)
     answer = ask(tmp_path, "attach")
-    assert answer.returncode == 3
+    assert answer.returncode == RunDirectoryError.exit_status
     assert "error[connection-not-private]" in answer.stderr
     run.end(Outcome.COMPLETED, 0)
 
