@@ -1,7 +1,7 @@
 """The agent's core: which processes to start, how their trees are ended, what to report.
 
-`handle(event, now) -> commands`. Every order is idempotent: a rank is started at most once, whatever is repeated.
-A rank's life: starting, running, then exited, and gone once nothing that it started is left.
+`handle(event, now) -> commands`. Every order is idempotent: a rank is started at most once, whatever is
+repeated. A rank's life: starting, running, then exited, and gone once nothing that it started is left.
 """
 
 from dataclasses import dataclass, field

@@ -29,7 +29,7 @@ class LogStream:
     is_end_sent: bool = False
 
     def next_chunk(self, size: int) -> tuple[int, int] | None:
-        """(offset, length) to read and send now of a file of `size` bytes; None: nothing to send, or no room."""
+        """(offset, length) to send now of a file of `size` bytes; None when there is nothing or no room."""
         limit = size if self.end is None else self.end
         length = min(limit - self.sent, MAX_LOG_BODY_BYTES, WINDOW_BYTES - (self.sent - self.acked))
         if length > 0:
@@ -45,9 +45,9 @@ class LogStream:
         return self.is_end_sent
 
     def acknowledge(self, offset: int) -> None:
-        """The controller has everything before `offset`. Said twice with more in flight, it asks for the rest again:
+        """The controller has everything before `offset`.
 
-        a chunk was lost, or its disk refused it.
+        Said twice with more in flight, it asks for the rest again: a chunk was lost, or its disk refused it.
         """
         if offset == self.acked < self.sent:
             self.rewind()
@@ -72,9 +72,9 @@ class LogStream:
 class LineMatcher:
     """Counts a pattern's matches in a growing log; how the bytes come in chunks makes no difference.
 
-    What is searched is text as a person reads it: lines end at newline or carriage return, escape sequences are gone,
-    bad UTF-8 is replaced. A literal is seen in a line without its end too (a prompt); an expression needs the whole
-    line, as `$` or a lookahead may judge half of one differently.
+    What is searched is text as a person reads it: lines end at newline or carriage return, escape sequences
+    are gone, bad UTF-8 is replaced. A literal is seen in a line without its end too (a prompt); an expression
+    needs the whole line, as `$` or a lookahead may judge half of one differently.
     """
 
     def __init__(self, pattern: LogPattern) -> None:

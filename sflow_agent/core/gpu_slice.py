@@ -5,8 +5,8 @@ def visible_devices(slice_indices: str, inherited: str | None) -> str:
     """The slice in terms of the devices this agent itself was given.
 
     The controller counts GPUs within the agent's view. CUDA does not nest the variable: where the agent
-    inherited "2,3", slice "0" is device "2"; UUIDs and MIG names pass through the same way. Without an inherited
-    list, or for an index it does not have, the slice stands as it is.
+    inherited "2,3", slice "0" is device "2"; UUIDs and MIG names pass through the same way. Without an
+    inherited list, or for an index it does not have, the slice stands as it is.
     """
     if not inherited:
         return slice_indices

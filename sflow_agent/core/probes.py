@@ -1,7 +1,7 @@
 """When a probe has seen its condition often enough in a row. Pure: the shell observes, this counts.
 
-Conditions are levels, told when they change, so a threshold of 1 triggers the moment the condition becomes true; a
-higher one looks again every `interval_s`, as the format says.
+Conditions are levels, told when they change, so a threshold of 1 triggers the moment the condition becomes
+true; a higher one looks again every `interval_s`, as the format says.
 """
 
 from dataclasses import dataclass

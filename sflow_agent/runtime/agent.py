@@ -68,7 +68,7 @@ def run_agent(guardian: int, encoded_config: str | None) -> int:
 
 
 def _read_config(encoded: str | None) -> bytes:
-    """The configuration, from the variable that a job step was started with or from stdin; never left there."""
+    """The configuration, from the variable that a job step was started with, or from stdin."""
     if encoded is not None:
         import base64
 

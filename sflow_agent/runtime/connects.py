@@ -1,4 +1,4 @@
-"""Readiness of a TCP port on another host: a connection tried every so often, none of which ever blocks the loop."""
+"""Readiness of a TCP port on another host: a connection tried every so often, which never blocks the loop."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ MAX_TIMEOUT_S = 5.0
 
 
 def is_this_node(host: str) -> bool:
-    """True when `host` is an address or name of this node: its listening sockets tell more than a connection."""
+    """True when `host` is this node: its listening sockets tell more than a connection."""
     if host in ("localhost", socket.gethostname()):
         return True
     for family in (socket.AF_INET, socket.AF_INET6):

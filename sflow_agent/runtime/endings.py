@@ -1,6 +1,7 @@
-"""Ending the trees of ranks: signal every member, wait for all of them by descriptor, look again, until nothing is left.
+"""Ending the trees of ranks: signal every member, wait for all by descriptor, look again, until none is left.
 
-Orders of one pass are gathered and served by a single scan, so that stopping a thousand ranks at once costs one.
+Orders of one pass are gathered and served by a single scan, so that stopping a thousand ranks at once costs
+one.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
 from sflow_agent.runtime.process_tree import is_living, name_of, tree_members
 
 RESCAN_S = 0.05
-"""Only where a member of a tree cannot be watched (no descriptors left), or the main one is about to be reaped."""
+"""Only where a member cannot be watched (no descriptors left), or the main process is about to be reaped."""
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class Endings:
         self._pending[rank] = None
 
     def press(self) -> list[AgentEvent]:
-        """Looks at the trees whose turn it is: signals and watches what is in them; TreeGone where nothing is."""
+        """Signals and watches what is in the trees whose turn it is; TreeGone where nothing is."""
         ranks = [rank for rank in self._pending if rank in self._endings]
         self._pending.clear()
         if not ranks:
@@ -85,7 +86,7 @@ class Endings:
         return events
 
     def members_ended(self, descriptors: list[int]) -> None:
-        """Watched members have ended; trees without any watched member left are looked at with the next `press`."""
+        """Watched members have ended; trees whose last one it was are looked at with the next `press`."""
         for descriptor in descriptors:
             rank = self._rank_of_pidfd.pop(descriptor, None)
             if rank is None:

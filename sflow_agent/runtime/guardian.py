@@ -1,7 +1,8 @@
 """The guardian: the agent's parent, which ends every task when the agent is killed. Imports next to nothing.
 
-Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies. The agent,
-in turn, watches the guardian. Neither is signalled by a terminal: they live in a session of their own.
+Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies.
+The agent, in turn, watches the guardian. Neither is signalled by a terminal: they live in a session of their
+own.
 """
 
 import contextlib

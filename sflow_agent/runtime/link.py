@@ -1,12 +1,11 @@
 """The agent's sockets and its session with the controller. zmq lives here only.
 
-Dials every address the controller published and keeps the first that completes the authenticated handshake. After a
-silence it dials anew and says hello with the whole truth; facts that were not acknowledged are said again in the new
-session.
+Dials every address the controller published and keeps the first that completes the authenticated handshake.
+After a silence it dials anew and says hello with the whole truth; facts that were not acknowledged are said
+again in the new session.
 """
 
-import random
-import secrets
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -190,7 +189,7 @@ class ControllerLink:
             socket = self._socket(endpoint)
             self._poller.register(socket, zmq.POLLIN)
             self._dialled.append(Dialled(socket, log_endpoint))
-        self._session = secrets.token_hex(8)
+        self._session = os.urandom(8).hex()
         self._session_number += 1
 
     def _socket(self, endpoint: str) -> "zmq.Socket[bytes]":
@@ -229,7 +228,7 @@ class ControllerLink:
         for dialled in self._dialled:
             self._send(dialled.control, frame)
         # Jitter: a thousand agents must not come back in step.
-        self._next_hello = now + HELLO_EVERY_S * (0.75 + random.random() / 2)
+        self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)
 
     def _take(self, frame: bytes, dialled: Dialled, now: float, orders: list[ToAgent]) -> None:
         try:

@@ -1,8 +1,9 @@
 """The logs of ranks as they grow: searched for patterns, and sent to the controller while the window allows.
 
-The file is the only buffer. inotify says what grew. A log that is only streamed is watched a little late, so that
-thousands of short tasks cost no watch at all: what they wrote is read once, at their end. Only another task's log is
-polled: it may not exist yet, be replaced by a retry's, or be written on another node, which inotify does not see.
+The file is the only buffer. inotify says what grew. A log that is only streamed is watched a little late, so
+that thousands of short tasks cost no watch at all: what they wrote is read once, at their end. Only another
+task's log is polled: it may not exist yet, be replaced by a retry's, or be written on another node, which
+inotify does not see.
 """
 
 import os
@@ -108,7 +109,7 @@ class LogFollower:
     def search_foreign(
         self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern, now: float
     ) -> None:
-        """Looks for a probe's pattern in another task's log; `rank` stands for whatever attempt is at `path`."""
+        """Looks for a pattern in another task's log; `rank` stands for whatever attempt is at `path`."""
         log = self._logs.setdefault(rank, Log(path, foreign_inode=0))
         log.searches[owner, kind] = Search.begin(pattern)
         self._foreign[rank] = log
@@ -150,8 +151,8 @@ class LogFollower:
         """Begins to watch the logs of tasks that live longer than a moment; looks at other tasks' logs."""
         if self._foreign and now >= self._next_foreign_look:
             self._next_foreign_look = now + FOREIGN_EVERY_S
-            for rank, log in self._foreign.items():
-                self._look_at_foreign(rank, log)
+            for foreign, foreign_log in self._foreign.items():
+                self._look_at_foreign(foreign, foreign_log)
         while self._to_arm and self._to_arm[0][0] <= now:
             _, rank = self._to_arm.popleft()
             log = self._logs.get(rank)
@@ -174,7 +175,7 @@ class LogFollower:
         return bool(self._grown)
 
     def pump(self) -> list[tuple[RankId, str, bool, str]]:
-        """Reads what grew: sends what the window allows; returns (owner, kind, True, line) for patterns seen."""
+        """Reads what grew and sends what it may; returns (owner, kind, True, line) for patterns seen."""
         seen: list[tuple[RankId, str, bool, str]] = []
         budget = READ_PER_PASS
         for rank in list(self._grown):

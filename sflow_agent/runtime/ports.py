@@ -1,7 +1,7 @@
 """Seeing a task's TCP port open: one dump of the node's listening sockets serves every waiting probe.
 
-A port counts only when a process of the rank's own tree listens on it: an old server of somebody else must not make
-a task ready.
+A port counts only when a process of the rank's own tree listens on it: an old server of somebody else must
+not make a task ready.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from protocol.ids import RankId
 from sflow_agent.runtime.process_tree import tree_members
 
 LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
-"""The kernel tells nobody of a bind. A dump costs 0.05 ms, and is only made while a port is waited for: often at
-first, where most servers come up, and then still often enough for 20 ms."""
+"""The kernel tells nobody of a bind. A dump costs 0.05 ms, and is made only while some port is awaited: often
+at first, where most servers come up, and then still often enough for 20 ms."""
 STRANGER_EVERY_S = 0.25
 """How often a port is looked at again that somebody else listens on: finding the owner reads a whole tree."""
 _NETLINK_SOCK_DIAG = 4

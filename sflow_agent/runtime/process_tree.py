@@ -77,9 +77,9 @@ def tree_members(mains: dict[int, str], below: int, others: Container[int]) -> d
     """For each main process (pid to rank marker), the living processes it started: one scan for all.
 
     Looks only at what is below `below`, the agent: as subreaper it keeps everything its ranks start, and a
-    number that the system has given to somebody else's process is never mistaken for ours. A member is below its
-    main process, in its session, or carries its marker, or descends from such a one. Zombies do not count.
-    `others` are main processes whose trees are not asked for; they are not walked.
+    number that the system has given to somebody else's process is never mistaken for ours. A member is below
+    its main process, in its session, or carries its marker, or descends from such a one. Zombies do not
+    count. `others` are main processes whose trees are not asked for; they are not walked.
     """
     members: dict[int, set[int]] = {pid: set() for pid in mains}
     by_marker = {f"{RANK_MARKER}={marker}".encode(): pid for pid, marker in mains.items()}

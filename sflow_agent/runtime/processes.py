@@ -1,7 +1,7 @@
 """The processes of all ranks: made and reaped; their trees are ended in `endings.py`.
 
-Every child of this agent is a rank's main process or an orphan that came to it as subreaper, so one wait loop on
-SIGCHLD reaps everything, and what is left of a rank that ended is found among the agent's own children.
+Every child of this agent is a rank's main process or an orphan that came to it as subreaper, so one wait loop
+on SIGCHLD reaps everything, and what is left of a rank that ended is found among the agent's own children.
 """
 
 import contextlib

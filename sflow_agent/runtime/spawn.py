@@ -1,4 +1,4 @@
-"""Making one rank's process as cheaply as the system can: posix_spawn, its log opened for it, its own session."""
+"""Making one rank's process as cheaply as the system can: posix_spawn, an opened log, its own session."""
 
 import contextlib
 import errno

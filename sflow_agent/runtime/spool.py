@@ -1,10 +1,8 @@
-"""Where this node's logs go: into the run directory when that is the controller's own, else into a private spool."""
+"""Where this node's logs go: the run directory when that is the controller's own, else a private spool."""
 
 import contextlib
 import os
-import shutil
 import stat
-import tempfile
 
 from protocol.messages import AgentConfig
 
@@ -21,8 +19,8 @@ def shares_run_directory(config: AgentConfig) -> bool:
 
 
 def make_spool(config: AgentConfig) -> str:
-    """A private directory on this node for the logs of this run. Raises: OSError, also when it is not ours."""
-    parent = config.spool_directory or tempfile.gettempdir()
+    """A private directory on this node for the run's logs. Raises: OSError, also when it is not ours."""
+    parent = config.spool_directory or os.environ.get("TMPDIR") or "/tmp"
     spool = f"{parent}/sflow-{os.getuid()}-{config.run_id}-{config.node}"
     os.makedirs(parent, exist_ok=True)  # noqa: PTH103
     with contextlib.suppress(FileExistsError):
@@ -35,4 +33,6 @@ def make_spool(config: AgentConfig) -> str:
 
 def remove_spool(path: str) -> None:
     """Everything in it has reached the controller."""
+    import shutil  # brings every compression library along: not at the start
+
     shutil.rmtree(path, ignore_errors=True)

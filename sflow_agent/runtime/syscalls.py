@@ -20,16 +20,16 @@ def become_subreaper() -> None:
 
 
 def hide_memory() -> None:
-    """Keeps this process's memory, environment and descriptors from others of the same user. Source: prctl(2).
+    """Keeps this process's memory, environment and descriptors from others of the same user.
 
-    Programs it starts are not affected. Raises: OSError.
+    Programs it starts are not affected. Source: prctl(2). Raises: OSError.
     """
     if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 def wipe_variable(name: str) -> None:
-    """Overwrites an environment variable's value where `/proc/PID/environ` shows it; it stays set, to nothing.
+    """Overwrites an environment variable's value where `/proc/PID/environ` shows it; it stays set, empty.
 
     Must run before anything changes the environment: a copy made by setenv(3) is not found.
     """

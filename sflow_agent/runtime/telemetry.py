@@ -1,4 +1,4 @@
-"""Facts that need psutil or NVML. Imported once the agent has started working, or where a GPU driver exists."""
+"""Facts that need psutil or NVML. Imported once the agent works, or at once where a GPU driver exists."""
 
 import contextlib
 import socket

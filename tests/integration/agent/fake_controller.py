@@ -1,4 +1,4 @@
-"""A small controller for tests of real agents: two CURVE routers, the channel, and what the agent has said."""
+"""A small controller for tests of real agents: two CURVE routers, the channel, what the agent has said."""
 
 import os
 import secrets
@@ -187,7 +187,8 @@ class FakeController:
         self.control.poll(timeout_ms if not self.logs.poll(0) else 0)
         now = time.monotonic()
         while self.control.poll(0):
-            self._take(*self.control.recv_multipart(), now=now)
+            identity, frame = self.control.recv_multipart()
+            self._take(identity, frame, now)
         self._take_logs()
         if self.channel.owes_ack and self.identity:
             self._put(self.channel.heartbeat())
@@ -302,11 +303,12 @@ class FakeController:
 
 def marked(marker: str) -> list[int]:
     """Living processes that carry a run's marker."""
-    return [pid for pid in _pids() if f"SFLOW_RUN_MARKER={marker}".encode() in _environ(pid) and is_alive(pid)]
+    wanted = f"SFLOW_RUN_MARKER={marker}".encode()
+    return [pid for pid in _pids() if wanted in _environ(pid) and is_alive(pid)]
 
 
 def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
 
 
 def _environ(pid: int) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Agents, guardians and controllers that die, fall silent or come back: nothing survives, nothing is told wrong."""
+"""Agents, guardians and controllers that die, fall silent or come back: nothing survives."""
 
 import os
 import signal
@@ -33,7 +33,11 @@ def test_an_agent_that_nobody_needs_ends_silently() -> None:
 
 def test_a_configuration_that_is_none_is_one_sentence() -> None:
     ended = subprocess.run(
-        (sys.executable, "-I", "-m", "sflow_agent"), input=b"junk", capture_output=True, timeout=10, check=False
+        (sys.executable, "-I", "-m", "sflow_agent"),
+        input=b"junk",
+        capture_output=True,
+        timeout=10,
+        check=False,
     )
     assert ended.returncode == 3
     assert b"Traceback" not in ended.stderr
@@ -109,19 +113,17 @@ def test_a_refused_agent_ends_its_tasks_and_says_why(controller: FakeController)
 
 def test_a_new_session_gets_the_whole_truth(make_controller: Make) -> None:
     controller = make_controller(heartbeat_s=0.2).start().welcome()
-    controller.spawn(spec("a", "sleep", "600"), spec("b", "sh", "-c", "while ! test -e go; do sleep 0.02; done"))
+    go = controller.directory / "go"
+    waiting = spec("b", "sh", "-c", f"while ! test -e {go}; do sleep 0.02; done")
+    controller.spawn(spec("a", "sleep", "600"), waiting)
     live = controller.started("a")
     controller.started("b")
     hellos = len(controller.hellos)
     controller.is_mute = True
-    go = open("go", "w")  # noqa: SIM115, PTH123 - in the agent's working directory, removed below
-    go.close()
-    try:
-        controller.until(lambda: not is_alive(controller.started("b").pid), "its exit")
-        since = time.monotonic()
-        controller.until(lambda: time.monotonic() > since + 1.0, "a silence of five heartbeats")
-    finally:
-        os.unlink("go")
+    go.touch()
+    controller.until(lambda: not is_alive(controller.started("b").pid), "its exit")
+    since = time.monotonic()
+    controller.until(lambda: time.monotonic() > since + 1.0, "a silence of five heartbeats")
     controller.is_mute = False
     controller.until(lambda: len(controller.hellos) > hellos, "a new hello")
     hello = controller.hellos[-1]

@@ -52,7 +52,7 @@ def test_a_start_that_fails_says_why(
     assert reason in controller.said(LaunchFailed)[0].reason
     controller.spawn(spec("b", "pwd"))
     assert controller.exited("b").exit_code == 0
-    assert controller.log("b").strip() == os.getcwd()
+    assert controller.log("b").strip() == str(Path.cwd())
 
 
 def test_a_script_without_an_interpreter_says_why(controller: FakeController, tmp_path: Path) -> None:

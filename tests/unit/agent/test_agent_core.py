@@ -1,0 +1,295 @@
+"""The agent's core by events: what is started once, how trees are ended, what is told, how it all ends."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages import (
+    Goodbye,
+    LaunchFailed,
+    Leave,
+    LiveRank,
+    LogPattern,
+    Probe,
+    ProbeTriggered,
+    RankCleared,
+    RankExited,
+    RankSpec,
+    RankStarted,
+    Refused,
+    Spawn,
+    Stop,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+from sflow_agent.core.agent import (
+    EXIT_OK,
+    EXIT_ORPHANED,
+    LOGS_WITHIN_S,
+    ORPHAN_GRACE_S,
+    SIGKILL,
+    SIGTERM,
+    VERIFY_S,
+    AgentCore,
+)
+from sflow_agent.core.commands import (
+    AgentCommand,
+    EndTree,
+    Exit,
+    FinishLogs,
+    GiveUpTree,
+    Report,
+    StartProcess,
+    UnwatchCondition,
+    UnwatchLog,
+    WatchCondition,
+    WatchLog,
+)
+from sflow_agent.core.events import (
+    ConditionSeen,
+    EndRequested,
+    LogsDelivered,
+    Ordered,
+    ProcessExited,
+    ProcessFailed,
+    ProcessStarted,
+    TreeGone,
+    TreeSurvived,
+    WakeUp,
+)
+
+A = RankId(AttemptId("a", 1), 0)
+B = RankId(AttemptId("b", 1), 0)
+READINESS = Probe(kind="readiness", tcp_port=80)
+
+
+def spec(rank: RankId = A, *probes: Probe, grace_s: float = 5.0) -> RankSpec:
+    return RankSpec(rank=rank, argv=("true",), env={}, log="a/a.log", probes=probes, grace_s=grace_s)
+
+
+def running(core: AgentCore, *probes: Probe, rank: RankId = A, now: float = 0.0) -> AgentCore:
+    core.handle(Ordered(Spawn(ranks=(spec(rank, *probes),))), now)
+    core.handle(ProcessStarted(rank, 100, 7), now)
+    return core
+
+
+def exited(rank: RankId = A, *, has_leftovers: bool = False) -> ProcessExited:
+    return ProcessExited(rank, 0, None, 10, has_leftovers)
+
+
+def reports(commands: Sequence[AgentCommand]) -> list[object]:
+    return [command.message for command in commands if isinstance(command, Report)]
+
+
+def stop(grace_s: float, rank: RankId = A) -> Ordered:
+    return Ordered(Stop(attempt=rank.attempt, grace_s=grace_s))
+
+
+# ---------------------------------------------------------------------- starting
+
+
+def test_a_rank_is_started_once_whatever_is_repeated() -> None:
+    core = AgentCore()
+    order = Ordered(Spawn(ranks=(spec(),)))
+    assert core.handle(order, 0.0) == [StartProcess(spec())]
+    assert core.handle(order, 0.0) == []
+    assert core.handle(ProcessStarted(A, 100, 7), 1.0) == [
+        Report(RankStarted(rank=A, pid=100, started_at_ns=7))
+    ]
+    assert core.live() == (LiveRank(A, 100, 7),)
+    core.handle(exited(), 2.0)
+    core.forget_told()
+    assert core.handle(order, 3.0) == []
+    assert core.next_wakeup() is None
+
+
+def test_a_failed_start_is_told_and_forgotten() -> None:
+    core = AgentCore()
+    core.handle(Ordered(Spawn(ranks=(spec(),))), 0.0)
+    assert reports(core.handle(ProcessFailed(A, 2, "no"), 0.0)) == [
+        LaunchFailed(rank=A, errno=2, reason="no")
+    ]
+    assert core.live() == core.exited() == core.clearing() == ()
+
+
+# ---------------------------------------------------------------------- ending
+
+
+def test_an_exit_without_leftovers_is_one_fact() -> None:
+    core = running(AgentCore())
+    fact = RankExited(rank=A, exit_code=0, runtime_s=3.0, log_bytes=10, cleared=True)
+    assert core.handle(exited(), 3.0) == [Report(fact)]
+    assert core.exited() == (fact,)
+    assert core.live() == core.clearing() == ()
+    core.forget_told()
+    assert core.exited() == ()
+
+
+def test_leftovers_are_ended_and_then_cleared() -> None:
+    core = running(AgentCore())
+    commands = core.handle(exited(has_leftovers=True), 1.0)
+    assert [fact.cleared for fact in reports(commands) if isinstance(fact, RankExited)] == [False]
+    assert commands[-1] == EndTree(A, SIGTERM)
+    assert core.clearing() == (A,)
+    core.forget_told()
+    assert len(core.exited()) == 1
+    assert core.next_wakeup() == 6.0
+    assert core.handle(WakeUp(), 6.0) == [EndTree(A, SIGKILL)]
+    assert core.handle(TreeGone(A, 2), 6.1) == [Report(RankCleared(rank=A, ended=2))]
+    assert core.handle(TreeGone(A, 2), 6.2) == []
+    assert core.next_wakeup() is None
+
+
+def test_a_stop_escalates_and_names_survivors() -> None:
+    core = running(AgentCore())
+    assert core.handle(stop(2.0), 10.0) == [EndTree(A, SIGTERM)]
+    assert core.handle(WakeUp(), 11.0) == []
+    assert core.handle(WakeUp(), 12.0) == [EndTree(A, SIGKILL)]
+    assert core.next_wakeup() == 12.0 + VERIFY_S
+    assert core.handle(stop(0.0), 13.0) == []
+    assert core.handle(WakeUp(), 12.0 + VERIFY_S) == [GiveUpTree(A)]
+    assert core.next_wakeup() is None
+    survivors = ("7 stuck",)
+    assert core.handle(TreeSurvived(A, survivors), 20.0) == [Report(RankCleared(rank=A, survivors=survivors))]
+
+
+def test_a_repeated_stop_only_shortens_the_grace() -> None:
+    core = running(AgentCore())
+    core.handle(stop(10.0), 0.0)
+    assert core.handle(stop(20.0), 1.0) == []
+    assert core.next_wakeup() == 10.0
+    assert core.handle(stop(1.0), 1.0) == []
+    assert core.next_wakeup() == 2.0
+    assert core.handle(stop(0.0), 1.5) == [EndTree(A, SIGKILL)]
+
+
+def test_a_tree_that_is_gone_before_its_main_process_is_reaped_waits_for_that() -> None:
+    core = running(AgentCore())
+    core.handle(stop(1.0), 0.0)
+    assert core.handle(TreeGone(A, 0), 0.1) == []
+    assert len(reports(core.handle(exited(), 0.2))) == 1
+    assert core.clearing() == ()
+
+
+def test_leftovers_of_a_stopped_rank_are_already_being_ended() -> None:
+    core = running(AgentCore())
+    core.handle(stop(1.0), 0.0)
+    assert len(core.handle(exited(has_leftovers=True), 0.1)) == 1
+
+
+@pytest.mark.parametrize("event", [stop(1.0, B), TreeGone(B, 0), ConditionSeen(B, "readiness", True, "")])
+def test_what_is_said_of_an_unknown_rank_is_ignored(event: Ordered | TreeGone | ConditionSeen) -> None:
+    assert running(AgentCore()).handle(event, 1.0) == []
+
+
+def test_a_welcome_kills_what_must_not_live() -> None:
+    core = running(AgentCore())
+    welcome = Ordered(Welcome(session="s", incarnation=1, kill=(A, B)))
+    assert core.handle(welcome, 1.0) == [EndTree(A, SIGKILL)]
+
+
+# ---------------------------------------------------------------------- logs
+
+
+def test_watching_needs_a_known_rank() -> None:
+    core = running(AgentCore())
+    assert core.handle(Ordered(Watch(rank=A, offset=5)), 0.0) == [WatchLog(A, 5)]
+    assert core.handle(Ordered(Watch(rank=B, offset=5)), 0.0) == []
+    assert core.handle(Ordered(Unwatch(rank=A)), 0.0) == [UnwatchLog(A)]
+
+
+# ---------------------------------------------------------------------- probes
+
+
+def test_a_probe_triggers_once_and_is_watched_no_longer() -> None:
+    core = AgentCore()
+    core.handle(Ordered(Spawn(ranks=(spec(A, READINESS),))), 0.0)
+    commands = core.handle(ProcessStarted(A, 100, 7), 0.0)
+    assert commands[-1] == WatchCondition(A, "readiness")
+    fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="d")
+    seen = ConditionSeen(A, "readiness", True, "d")
+    assert core.handle(seen, 1.0) == [Report(fact), UnwatchCondition(A, "readiness")]
+    assert core.handle(seen, 2.0) == []
+    assert core.triggered() == (fact,)
+    assert core.handle(exited(), 3.0)[1:] == []
+    assert core.triggered() == ()
+    assert core.handle(seen, 4.0) == []
+
+
+def test_delay_and_threshold_are_kept() -> None:
+    probe = Probe(kind="failure", log=LogPattern(pattern="x"), delay_s=2.0, interval_s=5.0, threshold=3)
+    core = running(AgentCore(), probe)
+    seen = ConditionSeen(A, "failure", True, "x")
+    assert core.handle(seen, 1.0) == []
+    assert core.next_wakeup() == 2.0
+    assert core.handle(WakeUp(), 1.5) == []
+    assert core.handle(WakeUp(), 2.0) == []
+    assert core.next_wakeup() == 7.0
+    assert core.handle(ConditionSeen(A, "failure", False, ""), 8.0) == []
+    assert core.next_wakeup() is None
+    assert core.handle(seen, 9.0) == []
+    assert core.handle(WakeUp(), 14.0) == []
+    assert len(reports(core.handle(WakeUp(), 19.0))) == 1
+    assert core.next_wakeup() is None
+
+
+def test_probes_end_with_their_rank() -> None:
+    core = running(AgentCore(), Probe(kind="readiness", tcp_port=1, delay_s=5.0))
+    core.handle(ConditionSeen(A, "readiness", True, ""), 1.0)
+    commands = core.handle(exited(has_leftovers=True), 2.0)
+    assert UnwatchCondition(A, "readiness") in commands
+    assert core.next_wakeup() == 7.0
+    assert core.handle(WakeUp(), 5.0) == []
+    assert core.handle(ConditionSeen(A, "readiness", True, ""), 5.5) == []
+
+
+def test_a_ready_rank_that_has_ended_with_leftovers_sees_nothing_more() -> None:
+    core = running(AgentCore(), READINESS)
+    seen = ConditionSeen(A, "readiness", True, "")
+    core.handle(seen, 1.0)
+    core.handle(exited(has_leftovers=True), 2.0)
+    assert core.handle(seen, 3.0) == []
+
+
+# ---------------------------------------------------------------------- the end
+
+
+def test_leaving_ends_ranks_then_logs_then_itself() -> None:
+    core = running(AgentCore())
+    assert core.handle(Ordered(Leave(grace_s=1.0)), 0.0) == [EndTree(A, SIGTERM)]
+    assert core.handle(Ordered(Spawn(ranks=(spec(B),))), 0.1) == []
+    commands = core.handle(exited(), 0.5)
+    assert commands[-1] == FinishLogs()
+    assert core.handle(LogsDelivered(), 0.6) == [Report(Goodbye()), Exit(EXIT_OK)]
+    assert core.ending_because == "the run is over"
+
+
+def test_logs_that_cannot_be_handed_over_do_not_hold_the_agent_for_ever() -> None:
+    core = AgentCore()
+    assert core.handle(Ordered(Leave()), 0.0) == [FinishLogs()]
+    assert core.next_wakeup() == LOGS_WITHIN_S
+    assert core.handle(WakeUp(), 1.0) == []
+    assert core.handle(WakeUp(), LOGS_WITHIN_S) == [Report(Goodbye()), Exit(EXIT_OK)]
+
+
+def test_logs_delivered_while_nothing_ends_mean_nothing() -> None:
+    assert AgentCore().handle(LogsDelivered(), 0.0) == []
+
+
+def test_an_orphaned_agent_does_not_wait_for_logs() -> None:
+    core = running(AgentCore())
+    assert core.handle(EndRequested("nobody"), 0.0) == [EndTree(A, SIGTERM)]
+    assert core.next_wakeup() == ORPHAN_GRACE_S
+    core.handle(WakeUp(), ORPHAN_GRACE_S)
+    core.handle(WakeUp(), ORPHAN_GRACE_S + VERIFY_S)
+    core.handle(TreeSurvived(A, ("7 stuck",)), 8.0)
+    assert core.handle(WakeUp(), 8.0) == [Report(Goodbye(survivors=("7 stuck",))), Exit(EXIT_ORPHANED)]
+
+
+def test_a_refused_agent_ends_with_the_reason_it_was_given_first() -> None:
+    core = AgentCore()
+    core.handle(Ordered(Refused(code="c", reason="other version")), 0.0)
+    core.handle(EndRequested("SIGTERM received"), 0.1)
+    assert core.ending_because == "refused by the controller: other version"
