@@ -1,0 +1,123 @@
+"""YAML as data: the format's rules without YAML 1.1's traps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sflow_ctl.spec.yaml_source import dump, plain_scalar, read_source
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12:30:00", "12:30:00"),
+        ("1:30", "1:30"),
+        ("2001-01-01", "2001-01-01"),
+        ("1e-4", 1e-4),
+        ("1.5e3", 1500.0),
+        ("010", 8),
+        ("0x1F", 31),
+        ("0b101", 5),
+        ("1_000", 1000),
+        ("-7", -7),
+        (".5", 0.5),
+        ("yes", True),
+        ("Off", False),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("nope", "nope"),
+        ("00:30", "00:30"),
+        ("1.2.3", "1.2.3"),
+        ("089", "089"),
+    ],
+)
+def test_an_unquoted_scalar_means_what_it_looks_like(text: str, value: object) -> None:
+    found = plain_scalar(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+def read(tmp_path: Path, text: str) -> Any:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    return read_source(path)
+
+
+def test_quoted_scalars_stay_text(tmp_path: Path) -> None:
+    source, _ = read(tmp_path, "a: \"yes\"\nb: '7'\nc: |\n  1\n")
+    assert source.data == {"a": "yes", "b": "7", "c": "1\n"}
+
+
+def test_merge_keys_and_aliases_work(tmp_path: Path) -> None:
+    source, _ = read(tmp_path, "base: &b {x: 1, y: 2}\nnew: {<<: *b, y: 3}\nlist: {<<: [*b, {z: 9}]}\n")
+    assert source.data["new"] == {"x": 1, "y": 3}
+    assert source.data["list"] == {"x": 1, "y": 2, "z": 9}
+
+
+def test_a_duplicate_key_is_an_error_with_both_lines(tmp_path: Path) -> None:
+    _, (finding,) = read(tmp_path, "a: 1\nb: 2\na: 3\n")
+    assert finding.code == "duplicate-key"
+    assert "line 1" in finding.what and "line 3" in finding.what
+    assert finding.where.endswith("a.yaml:3:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a: [1", "yaml-syntax"),
+        ("a: 1\n--- \nb: 2\n", "yaml-syntax"),
+        ("a: !!python/object:os.system x", "yaml-tag"),
+        ("a: !custom {b: 1}", "yaml-tag"),
+        ("? [1, 2]\n: x\n", "yaml-key"),
+        ("a: {<<: 7}", "yaml-key"),
+        ("", "file-empty"),
+        ("a: &x [*x]", "yaml-syntax"),
+        ("[" * 3000, "yaml-syntax"),
+    ],
+)
+def test_bad_yaml_is_a_finding(text: str, code: str, tmp_path: Path) -> None:
+    source, findings = read(tmp_path, text)
+    assert source is None
+    assert [finding.code for finding in findings] == [code]
+
+
+def test_a_place_is_found_by_path(tmp_path: Path) -> None:
+    source, _ = read(tmp_path, "a:\n  - b: 1\n  - c:\n      d: 2\n")
+    assert source.where(("a", 1, "c", "d")).endswith(":4:10")
+    assert source.where(("a", 1, "nope")).endswith(":3:5")
+    assert source.key_where(("a", 1, "c")).endswith(":3:5")
+    assert source.has(("a", 0, "b")) and not source.has(("a", 5))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(value=st.dictionaries(st.text("abc", min_size=1), values, min_size=1, max_size=4))
+def test_what_is_dumped_reads_back_the_same(
+    value: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("dump") / "a.yaml"
+    text = dump(value)
+    hypothesis.assume("\x85" not in text and "\u2028" not in text and "\u2029" not in text)
+    path.write_text(text)
+    source, findings = read_source(path)
+    assert not findings
+    assert source is not None and source.data == value
+
+
+@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_data_or_findings(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "a.yaml"
+    path.write_bytes(data)
+    source, findings = read_source(path)
+    assert (source is None) == bool(findings)
