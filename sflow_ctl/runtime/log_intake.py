@@ -132,6 +132,15 @@ class LogIntake:
         if log is not None:
             log.path = target
 
+    def give_up(self, ranks: list[RankId]) -> None:
+        """Nothing more comes of these: their agent is gone. What has arrived stays."""
+        given_up = [rank for rank in ranks if rank in self.awaited]
+        self.awaited.difference_update(given_up)
+        if given_up:
+            self._counters["logs_incomplete"] += len(given_up)
+            names = ", ".join(str(rank) for rank in given_up[:10])
+            self._note(f"{len(given_up)} logs are incomplete, their node was lost: {names}")
+
     def settle(self, log: RankLog) -> None:
         """Reports a log that is complete, and forgets it once it is shown and nothing more can come."""
         if not log.is_complete or log in self._stalled:

@@ -58,6 +58,11 @@ class _Rotate:
     earlier_path: str
 
 
+@dataclass(frozen=True, slots=True)
+class _NodeLost:
+    node: int
+
+
 class OutputService:
     """See the module. All public methods are the main thread's; none of them waits but `close`."""
 
@@ -90,7 +95,7 @@ class OutputService:
         )
         self._viewers = ViewerHub(client_socket, self._last, self._intake.log_to_view, self.counters)
         self._intake.viewers = self._viewers
-        self._commands: deque[Change | _Expect | _Rotate] = deque()
+        self._commands: deque[Change | _Expect | _Rotate | _NodeLost] = deque()
         self._completed: deque[RankId] = deque()
         self._notes: deque[str] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -128,6 +133,11 @@ class OutputService:
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
         """Moves our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
         self._commands.append(_Rotate(earlier, path, earlier_path))
+        self._wake()
+
+    def node_lost(self, node: int) -> None:
+        """No agent of this node will send anything any more: its logs are not waited for."""
+        self._commands.append(_NodeLost(node))
         self._wake()
 
     @property
@@ -241,9 +251,17 @@ class OutputService:
                 now = time.monotonic()
                 self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now)
                 self._pump(now)  # its last lines, before the line that says how it ended
+            elif isinstance(command, _NodeLost):
+                self._intake.give_up(
+                    [rank for rank in self._intake.awaited if self._was_on(rank, command.node)]
+                )
             else:
                 self._intake.rotate(command.earlier, command.path, command.earlier_path)
         return had_any
+
+    def _was_on(self, rank: RankId, node: int) -> bool:
+        last = self._last.get(rank.attempt.task)
+        return last is not None and last.transition.node == node
 
     def _newest_attempt(self, task: str) -> int | None:
         last = self._last.get(task)

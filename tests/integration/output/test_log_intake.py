@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,17 @@ def test_what_never_arrives_does_not_hold_up_the_end_for_long(tmp_path: Path) ->
     controller.output.expect(rank_of("t"), 1_000, True)
     controller.close(deadline_s=0.3)
     assert controller.output.counters["logs_incomplete"] == 1
+
+
+def test_logs_of_a_lost_node_are_not_waited_for(tmp_path: Path) -> None:
+    controller = Controller(tmp_path)
+    controller.output.publish(change("t", TaskState.STARTING))
+    controller.output.expect(rank_of("t"), 1_000, True)
+    controller.output.node_lost(0)
+    began = time.monotonic()
+    controller.close(deadline_s=30)
+    assert time.monotonic() - began < 5
+    assert ["t#1" in note for note in controller.output.notices()] == [True]
 
 
 def test_a_thousand_logs_leave_no_descriptor_open(tmp_path: Path) -> None:
