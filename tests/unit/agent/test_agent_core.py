@@ -111,7 +111,7 @@ def test_a_failed_start_is_told_and_forgotten() -> None:
     assert reports(core.handle(ProcessFailed(A, 2, "no"), 0.0)) == [
         LaunchFailed(rank=A, errno=2, reason="no")
     ]
-    assert core.live() == core.exited() == core.clearing() == ()
+    assert (core.live(), core.exited(), core.clearing()) == ((), (), ())
 
 
 # ---------------------------------------------------------------------- ending
@@ -122,7 +122,7 @@ def test_an_exit_without_leftovers_is_one_fact() -> None:
     fact = RankExited(rank=A, exit_code=0, runtime_s=3.0, log_bytes=10, cleared=True)
     assert core.handle(exited(), 3.0) == [Report(fact)]
     assert core.exited() == (fact,)
-    assert core.live() == core.clearing() == ()
+    assert (core.live(), core.clearing()) == ((), ())
     core.forget_told()
     assert core.exited() == ()
 
