@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Sets this checkout up and uses it: `python3 dev.py run` runs an example, `python3 dev.py test` passes the tests.
+"""Sets this checkout up and uses it: `python3 dev.py run` runs an example, `python3 dev.py test` passes
+the tests.
 
-Needs Python 3.11 or newer and nothing else; everything goes into `.venv` here. A second call only does what has changed.
+Needs Python 3.11 or newer and nothing else; everything goes into `.venv` here. A second call only does
+what has changed.
 """
 
 import hashlib
@@ -75,7 +77,9 @@ def make_environment() -> None:
 
 def install_programs() -> None:
     """Programs the tests start; a test whose program is missing says so and is skipped."""
-    missing = sorted({package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None})
+    missing = sorted(
+        {package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None}
+    )
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         apt_install(missing, "")
     elif missing:
@@ -89,11 +93,15 @@ def apt_install(packages: list[str], why: str) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment, stdin=subprocess.DEVNULL)
     install_them = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
-    subprocess.run(install_them, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        install_them, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
 
 
 def test(arguments: list[str]) -> int:
-    """Runs all checks, the tests last; returns 1 if any failed. Arguments go to pytest, which then runs alone."""
+    """Runs all checks, the tests last; returns 1 if any failed. Arguments go to pytest, which then runs
+    alone.
+    """
     environment = {**os.environ, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     if arguments:
         return subprocess.run([PYTHON, "-m", "pytest", *arguments], check=False, env=environment).returncode
@@ -101,7 +109,11 @@ def test(arguments: list[str]) -> int:
     for check in CHECKS:
         sys.stdout.write(f"\n== {' '.join(check)}\n")
         sys.stdout.flush()
-        command = [PYTHON, "-m", *check] if check[0] in ("pytest", "mypy") else [VENV / "bin" / check[0], *check[1:]]
+        command = (
+            [PYTHON, "-m", *check]
+            if check[0] in ("pytest", "mypy")
+            else [VENV / "bin" / check[0], *check[1:]]
+        )
         if subprocess.run(command, check=False, env=environment, stdin=subprocess.DEVNULL).returncode != 0:
             failed.append(check[0])
     sys.stdout.write(f"\nfailed: {', '.join(failed)}\n" if failed else "\nall checks passed\n")

@@ -1,4 +1,6 @@
-"""An agent from exec to its hello, and its resident memory then: a controller's socket, and nothing else, answers it."""
+"""An agent from exec to its hello, and its resident memory then: a controller's socket, and nothing
+else, answers it.
+"""
 
 import os
 import select
@@ -8,7 +10,7 @@ import time
 import zmq
 
 from bench.measure import interleaved, report
-from protocol.codec import decode_from_agent, encode
+from protocol.codec import decode_from_agent
 from protocol.messages import AgentConfig
 from sflow_ctl.runtime.keys import KeyPair
 from sflow_ctl.runtime.launcher import LocalLauncher

@@ -1,5 +1,8 @@
-"""50 no-op tasks in a chain: milliseconds from one task's end to the next one's, beside `make` doing the same."""
+"""50 no-op tasks in a chain: milliseconds from one task's end to the next one's, beside `make` doing the
+same.
+"""
 
+import itertools
 from pathlib import Path
 
 from bench.measure import interleaved, median, report, run_workflow, scratch, seconds
@@ -25,7 +28,7 @@ def hop_ms(directory: Path) -> float:
         for entry in read_journal((directory / "events.jsonl").read_bytes().splitlines())
         if entry.transition is not None and entry.transition.new is TaskState.COMPLETED
     ]
-    return median([(after - before) * 1000 for before, after in zip(ends, ends[1:], strict=False)])
+    return median([(after - before) * 1000 for before, after in itertools.pairwise(ends)])
 
 
 def makefile(cwd: Path) -> None:

@@ -1,6 +1,7 @@
 """5,000 independent no-op tasks, 64 at a time, each with its log file and journal records, beside the floors.
 
-Floors: `xargs -P64`, and a bare Python loop of posix_spawn, a session and a log file per process, pidfd and epoll.
+Floors: `xargs -P64`, and a bare Python loop of posix_spawn, a session and a log file per process, pidfd
+and epoll.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""One `true` through the whole program, beside an interpreter that only imports what nobody can do without."""
+"""One `true` through the whole program, beside an interpreter that only imports what nobody can do
+without.
+"""
 
 import sys
 

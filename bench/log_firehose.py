@@ -1,7 +1,8 @@
-"""One task that prints 200 MB in 100-byte lines: alone, with a console that watches, and with logs streamed from a spool.
+"""One task that prints 200 MB in 100-byte lines: alone, with a console that watches, and with logs
+streamed from a spool.
 
-The floor is the same program writing to a file by itself. Every byte is compared. Beside it: the memory of controller and
-agent, sampled while it runs.
+The floor is the same program writing to a file by itself. Every byte is compared. Beside it: the memory
+of controller and agent, sampled while it runs.
 """
 
 import filecmp

@@ -1,7 +1,7 @@
 """Frames to messages and back. The only place that knows the wire format (MessagePack).
 
-A message that is too large, not MessagePack, or not of the expected type is `MalformedMessageError`; the caller
-counts and drops it. A message type of a newer minor version is dropped alone, its packet survives.
+A message that is too large, not MessagePack, or not of the expected type is `MalformedMessageError`; the
+caller counts and drops it. A message type of a newer minor version is dropped alone, its packet survives.
 """
 
 from typing import Generic, NamedTuple, TypeVar

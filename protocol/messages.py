@@ -239,7 +239,9 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     session: str
     """Unique per handshake. Packets of any other session are counted and dropped."""
     session_number: int = 0
-    """Counted up with each session of this agent process: a hello that comes late must not undo a newer one."""
+    """Counted up with each session of this agent process: a hello that comes late must not undo a newer
+    one.
+    """
     node: int
     """The node's index in the run, from Slurm's node id or the local launcher."""
     agent_incarnation: int

@@ -1,4 +1,6 @@
-"""The command group: names, lazy loading, and the one place where errors become messages and exit statuses."""
+"""The command group: names, lazy loading, and the one place where errors become messages and exit
+statuses.
+"""
 
 import importlib
 import sys

@@ -27,7 +27,9 @@ def show_plan(options: RunOptions) -> int:
 
 
 def execute(options: RunOptions, launcher: LocalLauncher) -> int:
-    """Plans, runs, and shows how it ended; returns the exit status. Raises: FleetError before anything runs."""
+    """Plans, runs, and shows how it ended; returns the exit status. Raises: FleetError before anything
+    runs.
+    """
     planned = plan_run(options, is_dry=False)
     consoles: list[Console] = []
 

@@ -1,6 +1,7 @@
 """`sflow-ctl run`: its options.
 
-Imports as little as it can before it starts the first agent: an interpreter that warms up while this one imports the rest.
+Imports as little as it can before it starts the first agent: an interpreter that warms up while this one
+imports the rest.
 """
 
 import os

@@ -7,7 +7,9 @@ from sflow_ctl.core.tasks import End, Task
 
 
 def note_exit(task: Task, message: RankExited) -> None:
-    """Keeps the worst of the attempt's exits: a signal before a status, the higher status before the lower."""
+    """Keeps the worst of the attempt's exits: a signal before a status, the higher status before the
+    lower.
+    """
     if message.signal is not None:
         task.signal, task.exit_code = message.signal, None
     elif task.signal is None:

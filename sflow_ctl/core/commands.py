@@ -1,4 +1,6 @@
-"""Everything the scheduler can ask of its shell. Performing one never blocks; the outcome comes back as an event."""
+"""Everything the scheduler can ask of its shell. Performing one never blocks; the outcome comes back as
+an event.
+"""
 
 import msgspec
 
@@ -23,7 +25,9 @@ class SendToAgent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AbandonNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The node's agent is not part of the run any more: end it by all means and refuse it if it comes back."""
+    """The node's agent is not part of the run any more: end it by all means and refuse it if it comes
+    back.
+    """
 
     node: int
     reason: str

@@ -1,4 +1,6 @@
-"""What is always true of a scheduler between two events. Tests and simulations call this; runs do not pay for it."""
+"""What is always true of a scheduler between two events. Tests and simulations call this; runs do not
+pay for it.
+"""
 
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState

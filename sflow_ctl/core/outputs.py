@@ -1,7 +1,8 @@
-"""Values out of a log: the format's `outputs` patterns, with the `parse` library (imported by who has outputs).
+"""Values out of a log: the format's `outputs` patterns, with the `parse` library (imported by who has
+outputs).
 
-The first pattern that matches a line wins. A pattern must match the whole line; one that does not is looked for within it, so that
-launcher labels and indentation do no harm.
+The first pattern that matches a line wins. A pattern must match the whole line; one that does not is
+looked for within it, so that launcher labels and indentation do no harm.
 """
 
 import re
@@ -17,7 +18,9 @@ class PatternError(ValueError):
 
 
 def parse_outputs(patterns: tuple[str, ...], lines: Iterable[str]) -> dict[str, Any]:
-    """Name to value, or to the list of values in order when a name was found several times. Raises: PatternError."""
+    """Name to value, or to the list of values in order when a name was found several times. Raises:
+    PatternError.
+    """
     import parse
 
     def words(text: str) -> str:
@@ -47,7 +50,9 @@ def parse_outputs(patterns: tuple[str, ...], lines: Iterable[str]) -> dict[str, 
 
 
 def clean_lines(line: str) -> list[str]:
-    """A line of a log as a person reads it: returns end lines too, no escape sequences, no trailing blanks."""
+    """A line of a log as a person reads it: returns end lines too, no escape sequences, no trailing
+    blanks.
+    """
     text = _ANSI.sub("", line) if "\x1b" in line else line
     parts = text.split("\r") if "\r" in text else [text]
     return [part.rstrip() for part in parts if part.strip()]

@@ -1,6 +1,8 @@
-"""The scheduler: decides what starts, what an end means, and how a run stops. `handle(event, now) -> commands`.
+"""The scheduler: decides what starts, what an end means, and how a run stops. `handle(event, now) ->
+commands`.
 
-Work per event is proportional to what the event changes; nothing rescans the tasks. The rules about single attempts
+Work per event is proportional to what the event changes; nothing rescans the tasks. The rules about
+single attempts
 (retries, reasons) are in `attempts.py`, what is free in `resources.py`, who waits in `ready_queue.py`.
 """
 
@@ -58,7 +60,9 @@ from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph, stop_l
 from sflow_ctl.planner.plan import Plan
 
 STOP_OVERDUE_S = 15.0
-"""After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit is 5 s."""
+"""After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
+is 5 s.
+"""
 LEAVE_OVERDUE_S = 40.0
 """An agent may need 30 s to hand over the rest of its logs."""
 

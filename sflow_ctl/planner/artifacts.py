@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from sflow_ctl.planner.findings import Findings, Unplannable
+from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.expressions import MARK, evaluate, render_template
 
@@ -54,24 +54,28 @@ def _plan_one(
     scheme = scheme.lower()
     if scheme in _FETCHED:
         what = f'artifact "{artifact.name}": {scheme}:// artifacts are not fetched yet'
-        raise Unplannable("artifact-not-supported", what, "fetch it before, and use fs://PATH")
+        raise UnplannableError("artifact-not-supported", what, "fetch it before, and use fs://PATH")
     if scheme not in ("fs", "file"):
         return Materialised(uri, uri)
     path = unquote(rest)
     if scheme == "file" and path.startswith("localhost/"):
         path = path[len("localhost") :]
-    path = os.path.expanduser(os.path.expandvars(path))
+    path = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - text, not yet a path
     if artifact.content is not None:
         content = artifact.content
         if MARK in content:
             content = render_template(content, names)
-        return Materialised(uri, os.path.normpath(os.path.join(run_directory, path)), (path, content))
-    absolute = os.path.normpath(os.path.join(workspace, path))
+        return Materialised(uri, _below(run_directory, path), (path, content))
+    absolute = _below(workspace, path)
     if not path_exists(absolute):
         if scheme == "fs":
             what = f'artifact "{artifact.name}": {absolute} does not exist'
-            raise Unplannable(
+            raise UnplannableError(
                 "artifact-missing", what, "make it, or point elsewhere with --artifact NAME=URI"
             )
         findings.warn(f'artifact "{artifact.name}": {absolute} does not exist')
     return Materialised(uri, absolute)
+
+
+def _below(directory: str, path: str) -> str:
+    return os.path.normpath(os.path.join(directory, path))  # noqa: PTH118 - Path keeps `..`

@@ -1,4 +1,6 @@
-"""The plan: every phase of planning in its order, from a checked document to concrete tasks. Pure and deterministic."""
+"""The plan: every phase of planning in its order, from a checked document to concrete tasks. Pure and
+deterministic.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from protocol.errors import PlanError
 from sflow_ctl.planner.artifacts import Materialised, plan_artifacts
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
-from sflow_ctl.planner.findings import Findings, Unplannable
+from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.graph import find_cycle
 from sflow_ctl.planner.numbers import NumberError, as_int, as_seconds
 from sflow_ctl.planner.operators import command, merged_operator
@@ -180,7 +182,7 @@ class _Planner:
             return tuple(("localhost" if i == 0 else f"localhost-{i}", "127.0.0.1") for i in range(count))
         if is_used and not self._context.allow_placeholder_nodes:
             what = f'backend "{backend.name}" needs a Slurm allocation, and this process is not in one'
-            raise Unplannable(
+            raise UnplannableError(
                 "slurm-not-available", what, "run it on local agents: --nodes N --gpus-per-node G"
             )
         return tuple((f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
@@ -268,7 +270,7 @@ class _Planner:
             if len(requests) < len(members):
                 continue
             for draft, placed in zip(members, place_all(pool, requests), strict=True):
-                if isinstance(placed, Unplannable):
+                if isinstance(placed, UnplannableError):
                     where = self._findings.loaded.where("tasks", draft.expanded.task.name, *placed.path)
                     self._findings.add(placed.code, placed.what, where, placed.hint)
                 else:
@@ -329,7 +331,9 @@ class _Planner:
     # ------------------------------------------------------------------ one task
 
     def _names(self, draft: _Draft) -> dict[str, Any]:
-        """What the expressions of one replica see: sweep values and the task's own variables in their places."""
+        """What the expressions of one replica see: sweep values and the task's own variables in their
+        places.
+        """
         if draft.names is None:
             values = {**self._variables, **self._task_variables(draft)}
             replica = {"index": draft.replica.index, "name": draft.replica.name}
@@ -426,13 +430,15 @@ class _Planner:
                 raise self._script_problem(draft, item, index, error) from error
         return "\n".join(items)
 
-    def _script_problem(self, draft: _Draft, item: str, index: int, error: ExpressionError) -> Unplannable:
+    def _script_problem(
+        self, draft: _Draft, item: str, index: int, error: ExpressionError
+    ) -> UnplannableError:
         code = "undefined-name" if error.is_undefined else "expression-failed"
         what, hint = f'task "{draft.replica.name}": {error.text}', error.hint
         if "task" in names_used(item):
             what = f'Failed to resolve task expression: task "{draft.replica.name}": {error.text}'
             hint = hint or self._task_hint(item)
-        return Unplannable(code, what, hint, ("script", index))
+        return UnplannableError(code, what, hint, ("script", index))
 
     def _task_hint(self, item: str) -> str:
         for base, names in self._replicas_of.items():

@@ -19,7 +19,9 @@ def task_environment(
     gpus: Sequence[int] | None,
     run_directory: str,
 ) -> dict[str, str]:
-    """All variables of one concrete task. `shared` is what all tasks of the run have, `own` the task's variables."""
+    """All variables of one concrete task. `shared` is what all tasks of the run have, `own` the task's
+    variables.
+    """
     env = dict(shared)
     env.update(
         (name, environment_text(value)) for name, value in own.items() if not name.startswith(RESERVED_PREFIX)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sflow_ctl.planner.findings import Unplannable
+from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.plan import Dependency
 from sflow_ctl.planner.variables import environment_text
 from sflow_ctl.spec import schema
@@ -38,11 +38,13 @@ class Expanded:
 def expand(
     task: schema.Task, count: int | None, policy: str, domains: Mapping[str, Sequence[Any] | None]
 ) -> Expanded:
-    """The copies of a task. `domains` holds every variable, None for one without a domain. Raises: Unplannable."""
+    """The copies of a task. `domains` holds every variable, None for one without a domain. Raises:
+    UnplannableError.
+    """
     if task.replicas is None:
         return Expanded(task, (Replica(task.name, 0),), is_replicated=False, is_sequential=False)
     if policy not in ("parallel", "sequential"):
-        raise Unplannable(
+        raise UnplannableError(
             "wrong-value", f'task "{task.name}": policy "{policy}" is neither parallel nor sequential',
             path=("replicas", "policy"),
         )  # fmt: skip
@@ -50,14 +52,14 @@ def expand(
     sweep = _sweep(task, names, domains)
     size = len(sweep) if names else count if count is not None else 1
     if names and count is not None and count != size:
-        raise Unplannable(
+        raise UnplannableError(
             "sweep-size",
             f'task "{task.name}": replicas.count {count} does not match sweep size {size}',
             "leave count out: the sweep decides",
             ("replicas", "count"),
         )
     if size < 1:
-        raise Unplannable(
+        raise UnplannableError(
             "wrong-value",
             f'task "{task.name}": replicas.count must be at least 1, is {size}',
             path=("replicas", "count"),
@@ -78,14 +80,14 @@ def _sweep(
 ) -> list[tuple[Any, ...]]:
     for name in names:
         if name not in domains:
-            raise Unplannable(
+            raise UnplannableError(
                 "unknown-variable",
                 f'task "{task.name}": replicas.variables references unknown variable "{name}"',
                 "define it under variables:, with a domain",
                 ("replicas", "variables"),
             )
         if not domains[name]:
-            raise Unplannable(
+            raise UnplannableError(
                 "no-domain",
                 f'task "{task.name}": variable "{name}" needs to define a non-empty domain to be swept',
                 f"give it one: {name}: {{value: 1, domain: [1, 2]}}, or --set {name}=[1,2]",
@@ -93,7 +95,7 @@ def _sweep(
             )
     lists = [domains[name] or () for name in names]
     if math.prod(len(values) for values in lists) > MAX_REPLICAS:
-        raise Unplannable(
+        raise UnplannableError(
             "sweep-size", f'task "{task.name}": more than {MAX_REPLICAS} replicas', path=("replicas",)
         )
     return list(itertools.product(*lists))
@@ -121,8 +123,8 @@ def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
 def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ...]]:
     """Concrete name to what it waits for, with sequential chains.
 
-    Everything of a parallel task, the last of a sequential one; only the first of a sequential task waits for others. Within a
-    chain the one before must have completed, being ready is not enough.
+    Everything of a parallel task, the last of a sequential one; only the first of a sequential task
+    waits for others. Within a chain the one before must have completed, being ready is not enough.
     """
     by_base = {one.task.name: one for one in expanded}
     result: dict[str, tuple[Dependency, ...]] = {}

@@ -12,7 +12,7 @@ from sflow_ctl.spec.loader import LoadedDocument
 from sflow_ctl.spec.yaml_source import PathKey
 
 
-class Unplannable(Exception):
+class UnplannableError(Exception):
     """Something that the plan cannot go on with; becomes a finding where it is caught."""
 
     def __init__(self, code: str, what: str, hint: str | None = None, path: tuple[PathKey, ...] = ()) -> None:
@@ -45,7 +45,7 @@ class Findings:
         prefix = f"{subject}: " if subject else ""
         try:
             yield
-        except Unplannable as problem:
+        except UnplannableError as problem:
             self.add(
                 problem.code,
                 problem.what,

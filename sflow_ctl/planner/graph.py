@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
     """A cycle as names, the first again at its end, or None. `edges` maps a task to what it depends on."""
-    left = {name for name in edges} - set(topological_order(edges))
+    left = set(edges) - set(topological_order(edges))
     if not left:
         return None
     name = min(left)
@@ -20,7 +20,9 @@ def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
 
 
 def topological_order(edges: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names so that each comes after all it depends on, ties in the given order; what is in a cycle is left out."""
+    """Names so that each comes after all it depends on, ties in the given order; what is in a cycle is
+    left out.
+    """
     waiting = {name: len(set(dependencies)) for name, dependencies in edges.items()}
     dependants: dict[str, list[str]] = {name: [] for name in edges}
     for name, others in edges.items():

@@ -36,7 +36,9 @@ def as_int(value: Any, least: int | None = None) -> int:
 
 
 def as_seconds(value: Any) -> float:
-    """Seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, `HH:MM:SS` or `D-HH:MM:SS`. Raises: NumberError."""
+    """Seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, `HH:MM:SS` or `D-HH:MM:SS`.
+    Raises: NumberError.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _not_negative(float(value), value)
     text = str(value).strip()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sflow_ctl.planner.findings import Unplannable
+from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.rules import operator_findings
@@ -34,7 +34,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 def merged_operator(
     task: schema.Task, operators: dict[str, schema.Operator], evaluate: Callable[[Any], Any]
 ) -> schema.Operator | None:
-    """The task's operator with its overrides, expressions evaluated; None for the backend's own. Raises: Unplannable."""
+    """The task's operator with its overrides, expressions evaluated; None for the backend's own. Raises:
+    UnplannableError.
+    """
     if task.operator is None:
         return None
     overrides = {"name": task.operator} if isinstance(task.operator, str) else task.operator
@@ -55,9 +57,11 @@ def merged_operator(
         operator = msgspec.convert(body, schema.Operator, strict=True)
     except msgspec.ValidationError as error:
         what = f'task "{task.name}": its operator is not valid: {error}'
-        raise Unplannable("wrong-operator", what, path=("operator",)) from error
+        raise UnplannableError("wrong-operator", what, path=("operator",)) from error
     for finding in operator_findings(operator, lambda *_: ""):
-        raise Unplannable(finding.code, f'task "{task.name}": {finding.what}', finding.hint, ("operator",))
+        raise UnplannableError(
+            finding.code, f'task "{task.name}": {finding.what}', finding.hint, ("operator",)
+        )
     return operator
 
 
@@ -76,7 +80,7 @@ def command(
     env: dict[str, str],
     container: str,
 ) -> Command:
-    """The command line of one concrete task on an agent. Raises: Unplannable, NumberError."""
+    """The command line of one concrete task on an agent. Raises: UnplannableError, NumberError."""
     if operator is None:
         kind = "bash" if backend.type == "local" else "srun"
         return Command(name=f"default_{backend.name}", kind=kind, argv=("bash", "-c", script))
@@ -93,7 +97,7 @@ def command(
             wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
             if wanting:
                 what = f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step'
-                raise Unplannable("needs-slurm", what, "run inside a Slurm allocation", ("operator",))
+                raise UnplannableError("needs-slurm", what, "run inside a Slurm allocation", ("operator",))
             return Command(name=operator.name, kind="srun", argv=("bash", "-c", script), cwd=operator.chdir)
     return Command(name=operator.name, kind=operator.type, argv=argv)
 
@@ -114,7 +118,9 @@ def _docker(operator: schema.Operator, script: str, env: dict[str, str], contain
 
 
 def _ssh(task: schema.Task, operator: schema.Operator, script: str, env: dict[str, str]) -> Command:
-    """The remote shell reads its script, with the task's environment, from stdin: nothing of it is on a command line."""
+    """The remote shell reads its script, with the task's environment, from stdin: nothing of it is on a
+    command line.
+    """
     assert operator.host is not None
     argv = ["ssh"]
     if operator.port is not None:
@@ -126,7 +132,7 @@ def _ssh(task: schema.Task, operator: schema.Operator, script: str, env: dict[st
     for key in env:
         if not _IDENTIFIER.match(key):
             what = f'task "{task.name}": "{key}" is no name that a remote shell can export'
-            raise Unplannable("wrong-variable-name", what, "rename the variable", ("operator",))
+            raise UnplannableError("wrong-variable-name", what, "rename the variable", ("operator",))
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
     wrapper = f'exec {shlex.join(argv)} <<< "${SSH_SCRIPT}"'
     return Command(

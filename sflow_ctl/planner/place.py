@@ -1,13 +1,15 @@
-"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and its better half.
+"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and its
+better half.
 
-The static plan is the reference's, node for node and index for index. Where it has no room, tasks become flexible: the scheduler picks
+The static plan is the reference's, node for node and index for index. Where it has no room, tasks become
+flexible: the scheduler picks
 when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sflow_ctl.planner.findings import Unplannable
+from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.plan import Placement
 
 
@@ -30,7 +32,9 @@ class NoRoomError(Exception):
 
 @dataclass(slots=True)
 class Pool:
-    """One backend's nodes. `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index."""
+    """One backend's nodes. `capacities` are GPUs per node, None where unknown; `first` is its first
+    run-wide index.
+    """
 
     first: int
     capacities: tuple[int | None, ...]
@@ -40,14 +44,14 @@ class Pool:
         self.cursors = [0] * len(self.capacities)
 
 
-def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unplannable]:
+def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
     """A placement for each request of one backend, in order; or why it can never have one."""
-    results: list[Placement | Unplannable] = []
+    results: list[Placement | UnplannableError] = []
     is_static = True
     for request in requests:
         try:
             results.append(_place_static(pool, request))
-        except Unplannable as problem:
+        except UnplannableError as problem:
             results.append(problem)
         except NoRoomError:
             is_static = False
@@ -58,40 +62,40 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
 
 
 def candidates(pool: Pool, request: Request) -> list[int]:
-    """The backend's nodes without excluded ones. Raises: Unplannable."""
+    """The backend's nodes without excluded ones. Raises: UnplannableError."""
     total = len(pool.capacities)
     for index in request.exclude:
         if not 0 <= index < total:
             what = (
                 f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {total} nodes'
             )
-            raise Unplannable(
+            raise UnplannableError(
                 "node-out-of-range", what, f"0 to {total - 1}", ("resources", "nodes", "exclude")
             )
     left = [index for index in range(total) if index not in request.exclude]
     if not left:
         what = f'task "{request.task}": nodes.exclude removed all nodes'
-        raise Unplannable("no-nodes-left", what, path=("resources", "nodes", "exclude"))
+        raise UnplannableError("no-nodes-left", what, path=("resources", "nodes", "exclude"))
     return left
 
 
 def _chosen(pool: Pool, request: Request) -> list[int] | None:
-    """Nodes that the request names itself, or None. Raises: Unplannable."""
+    """Nodes that the request names itself, or None. Raises: UnplannableError."""
     left = candidates(pool, request)
     if request.indices is not None and request.node_count is not None:
         what = f'task "{request.task}": cannot set both nodes.indices and nodes.count'
-        raise Unplannable("nodes-twice", what, path=("resources", "nodes"))
+        raise UnplannableError("nodes-twice", what, path=("resources", "nodes"))
     if request.indices is None:
         return None
     for index in request.indices:
         if not 0 <= index < len(left):
             what = f'task "{request.task}": nodes.indices {index} is out of range, there are {len(left)} nodes to choose from'
-            raise Unplannable(
+            raise UnplannableError(
                 "node-out-of-range", what, f"0 to {len(left) - 1}", ("resources", "nodes", "indices")
             )
     if len(set(request.indices)) < len(request.indices):
         what = f'task "{request.task}": nodes.indices {list(request.indices)} names a node twice'
-        raise Unplannable("node-twice", what, "name each node once", ("resources", "nodes", "indices"))
+        raise UnplannableError("node-twice", what, "name each node once", ("resources", "nodes", "indices"))
     return [left[index] for index in request.indices]
 
 
@@ -120,7 +124,9 @@ def _assign_nodes(pool: Pool, request: Request) -> list[int]:
 def _check_node_count(request: Request, count: int, left: list[int]) -> None:
     if count > len(left):
         what = f'task "{request.task}" needs {count} nodes, there are {len(left)}'
-        raise Unplannable("nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count"))
+        raise UnplannableError(
+            "nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count")
+        )
 
 
 def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -> list[int]:
@@ -144,14 +150,14 @@ def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -
 
 
 def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int:
-    """How many whole nodes of `cap` GPUs a count above `cap` takes. Raises: Unplannable."""
+    """How many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
     path = ("resources", "gpus", "count")
     if count % cap:
         what = (
             f'task "{request.task}" asks for {count} GPUs; more than one node\'s {cap} must be a multiple of per-node '
             f"GPU capacity"
         )
-        raise Unplannable(
+        raise UnplannableError(
             "gpus-do-not-fit", what, f"use {count // cap * cap} or {(count // cap + 1) * cap}", path
         )
     if count // cap > len(left):
@@ -159,7 +165,7 @@ def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int
             f'task "{request.task}" asks for {count} GPUs, which requires {count // cap} nodes of {cap}; '
             f"there are {len(left)}"
         )
-        raise Unplannable("gpus-do-not-fit", what, f"use at most {len(left) * cap}", path)
+        raise UnplannableError("gpus-do-not-fit", what, f"use at most {len(left) * cap}", path)
     return count // cap
 
 
@@ -183,7 +189,7 @@ def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, .
 
 
 def _share(request: Request, count: int, capacities: list[int]) -> int:
-    """GPUs on each of the chosen nodes. Raises: Unplannable when these nodes can never give as many."""
+    """GPUs on each of the chosen nodes. Raises: UnplannableError when these nodes can never give as many."""
     total = sum(capacities)
     if count > total:
         where = "one node" if len(capacities) == 1 else f"{len(capacities)} nodes"
@@ -193,19 +199,23 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
             else f"they have only {total} GPUs total"
         )
         what = f'task "{request.task}" asks for {count} GPUs on {where}; {phrase}'
-        raise Unplannable("gpus-do-not-fit", what, f"use at most {total}", ("resources", "gpus", "count"))
+        raise UnplannableError(
+            "gpus-do-not-fit", what, f"use at most {total}", ("resources", "gpus", "count")
+        )
     return min(min(capacities), -(-count // len(capacities)))
 
 
-def _flexible_or_problem(pool: Pool, request: Request) -> Placement | Unplannable:
+def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
     try:
         return _flexible(pool, request)
-    except Unplannable as problem:
+    except UnplannableError as problem:
         return problem
 
 
 def _flexible(pool: Pool, request: Request) -> Placement:
-    """What the scheduler needs to place the request when it is ready. Raises: Unplannable for what can never fit."""
+    """What the scheduler needs to place the request when it is ready. Raises: UnplannableError for what can
+    never fit.
+    """
     chosen = _chosen(pool, request)
     left = chosen if chosen is not None else candidates(pool, request)
     wanted = len(left) if chosen is not None else request.node_count
@@ -228,5 +238,5 @@ def _flexible(pool: Pool, request: Request) -> Placement:
     able = tuple(pool.first + node for node in left if (pool.capacities[node] or per_node) >= per_node)
     if len(able) < wanted:
         what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes; {len(able)} nodes have as many'
-        raise Unplannable("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
+        raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)

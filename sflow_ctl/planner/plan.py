@@ -1,6 +1,7 @@
 """What a plan is: the types between planner, scheduler and everything that shows a run.
 
-All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted controller reads
+All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted
+controller reads
 it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
@@ -38,8 +39,10 @@ class Dependency(_Part, frozen=True, kw_only=True):
 class Placement(_Part, frozen=True, kw_only=True):
     """Where a task runs.
 
-    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible: `nodes` are the
-    candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the task is ready.
+    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible:
+    `nodes` are the
+    candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the
+    task is ready.
     """
 
     nodes: tuple[int, ...]
@@ -108,5 +111,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     artifacts: dict[str, str] = {}
     """Name to path."""
     files: tuple[tuple[str, str], ...] = ()
-    """Inline artifacts to write before the first task: (path, content); relative paths are in the run directory."""
+    """Inline artifacts to write before the first task: (path, content); relative paths are in the run
+    directory.
+    """
     warnings: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from typing import Any
 
 from protocol.messages import LogPattern
 from protocol.messages import Probe as AgentProbe
-from sflow_ctl.planner.findings import Unplannable
+from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.spec import schema
 
@@ -18,7 +18,9 @@ def plan_probes(
     addresses: frozenset[str],
     replicas_of: Mapping[str, tuple[str, ...]],
 ) -> tuple[AgentProbe, ...]:
-    """The checks of one concrete task. `addresses` are those of its nodes. Raises: Unplannable, NumberError."""
+    """The checks of one concrete task. `addresses` are those of its nodes. Raises: UnplannableError,
+    NumberError.
+    """
     if task.probes is None:
         return ()
     probes = []
@@ -50,12 +52,12 @@ def _plan_probe(
         host = evaluate(probe.tcp_port.host)
         if host is not None and host not in _LOCAL and host not in addresses:
             what = f'task "{task.name}": a tcp_port probe of another host ({host}) is not supported'
-            raise Unplannable(
+            raise UnplannableError(
                 "probe-not-supported", what, "leave host out: the task's own node is watched", path
             )
         port = as_int(evaluate(probe.tcp_port.port), 1)
         if port > 65535:
-            raise Unplannable(
+            raise UnplannableError(
                 "wrong-value",
                 f'task "{task.name}": port {port} is above 65535',
                 path=(*path, "tcp_port", "port"),
@@ -64,7 +66,7 @@ def _plan_probe(
     if probe.log_watch is not None:
         return _log_watch(task, probe.log_watch, evaluate, replicas_of, common, path)
     what = f'task "{task.name}": http probes are not supported yet'
-    raise Unplannable("probe-not-supported", what, "use tcp_port or log_watch", path)
+    raise UnplannableError("probe-not-supported", what, "use tcp_port or log_watch", path)
 
 
 def _log_watch(
@@ -84,7 +86,7 @@ def _log_watch(
             pattern, is_regex = text[len(prefix) :], True
             break
     if not pattern:
-        raise Unplannable(
+        raise UnplannableError(
             "empty-pattern", f'task "{task.name}": the pattern is empty', path=(*path, "log_watch")
         )
     if is_regex:
@@ -92,7 +94,7 @@ def _log_watch(
             re.compile(pattern)
         except re.error as error:
             what = f'task "{task.name}": "{pattern}" is no regular expression: {error}'
-            raise Unplannable("wrong-pattern", what, path=(*path, "log_watch")) from error
+            raise UnplannableError("wrong-pattern", what, path=(*path, "log_watch")) from error
     log = LogPattern(pattern=pattern, is_regex=is_regex, count=as_int(evaluate(watch.match_count), 1))
     return AgentProbe(log=log, log_task=_logger(task, watch.logger, replicas_of, path), **common)
 
@@ -100,7 +102,7 @@ def _log_watch(
 def _logger(
     task: schema.Task, logger: str | None, replicas_of: Mapping[str, tuple[str, ...]], path: tuple[str, ...]
 ) -> str | None:
-    if logger is None or logger == task.name and len(replicas_of[logger]) == 1:
+    if logger is None or (logger == task.name and len(replicas_of[logger]) == 1):
         return None
     base, bracket, rest = logger.partition("[")
     names = replicas_of[base]
@@ -108,9 +110,9 @@ def _logger(
         index = as_int(rest.rstrip("]"), 0)
         if index >= len(names):
             what = f'task "{task.name}": "{base}" has {len(names)} replicas, {logger} is none of them'
-            raise Unplannable("unknown-logger", what, path=path)
+            raise UnplannableError("unknown-logger", what, path=path)
         return names[index]
     if len(names) > 1:
         what = f'task "{task.name}": "{logger}" is a replicated task; a probe watches one of its logs'
-        raise Unplannable("unknown-logger", what, f"write {logger}[0]", path)
+        raise UnplannableError("unknown-logger", what, f"write {logger}[0]", path)
     return names[0]

@@ -28,8 +28,8 @@ def resolve(
 ) -> dict[str, Any]:
     """Name to value of all variables of a level; `outer` are those of the level around it.
 
-    A value is evaluated again as long as it contains an expression. What cannot be resolved is a finding: the real cause
-    where there is one, else the cycle.
+    A value is evaluated again as long as it contains an expression. What cannot be resolved is a
+    finding: the real cause where there is one, else the cycle.
     """
     pending = {variable.name: variable for variable in variables}
     known: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """The controller's loop: events in from sockets, agents, signals and the clock; the scheduler's commands out.
 
-Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one packet to each agent.
+Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one
+packet to each agent.
 """
 
 import contextlib
@@ -128,9 +129,7 @@ class Controller:
         events: list[SchedulerEvent] = []
         while self._signals:
             events.append(self._stop_event(self._signals.pop(0)))
-        for event in self._link.receive(now):
-            if not self._hold_for_log(event, now):
-                events.append(event)
+        events.extend(event for event in self._link.receive(now) if not self._hold_for_log(event, now))
         events.extend(self._released(now))
         events.extend(self._link.look_after(now))
         for node, how in self._launcher.ended():
@@ -262,7 +261,9 @@ class Controller:
     # ------------------------------------------------------------------ the end
 
     def _end_agents(self) -> None:
-        """Waits for the agents' processes, then makes sure that nothing of the run is left on this machine."""
+        """Waits for the agents' processes, then makes sure that nothing of the run is left on this
+        machine.
+        """
         late = self._launcher.wait_all(AGENTS_END_WITHIN_S)
         for node in late:
             self._log.warning(

@@ -51,7 +51,8 @@ class Journal:
     def flush(self) -> None:
         """Writes what was noted since the last call.
 
-        Raises: OSError when the disk will not take it; nothing is lost, the next call goes on where this one stopped.
+        Raises: OSError when the disk will not take it; nothing is lost, the next call goes on where this
+        one stopped.
         """
         while self._pending:
             data = b"".join(self._pending)

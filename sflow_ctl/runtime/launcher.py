@@ -1,7 +1,7 @@
 """Starts agents on this machine and notices when they end. One guardian-agent pair per node of the plan.
 
-An agent is an interpreter that waits for its configuration on stdin, so one can be started before the workflow file has
-been read: whoever closes stdin without a word ends it without a trace.
+An agent is an interpreter that waits for its configuration on stdin, so one can be started before the
+workflow file has been read: whoever closes stdin without a word ends it without a trace.
 """
 
 import contextlib
@@ -99,7 +99,9 @@ class LocalLauncher:
                     _kill(pid, signal.SIGCONT)
 
     def wait_all(self, timeout_s: float) -> list[int]:
-        """Waits until every agent has ended; those that have not by then are killed, and their nodes returned."""
+        """Waits until every agent has ended; those that have not by then are killed, and their nodes
+        returned.
+        """
         deadline = time.monotonic() + timeout_s
         while self._agents and (left := deadline - time.monotonic()) > 0:
             if self._epoll.poll(left):

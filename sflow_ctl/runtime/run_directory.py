@@ -24,7 +24,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     pid_started: int
-    """Kernel start time of the controller in clock ticks after boot: with `pid`, it names the process for good."""
+    """Kernel start time of the controller in clock ticks after boot: with `pid`, it names the process
+    for good.
+    """
     started_wall_ns: int
     version: str
     argv: tuple[str, ...]
@@ -52,7 +54,9 @@ def make_run_id(workflow: str) -> str:
 
 
 def process_start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks after boot; 0 when there is none. Source: proc(5), stat field 22."""
+    """When a process started, in clock ticks after boot; 0 when there is none. Source: proc(5), stat
+    field 22.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

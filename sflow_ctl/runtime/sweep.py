@@ -1,4 +1,6 @@
-"""The last net: ends whatever carries a run's marker on this machine when an agent and its guardian are both gone."""
+"""The last net: ends whatever carries a run's marker on this machine when an agent and its guardian are
+both gone.
+"""
 
 import os
 import signal

@@ -1,7 +1,7 @@
 """Who may connect: the ZeroMQ authenticator of a run. Denies by default.
 
-ZAP 1.0 (ZeroMQ RFC 27): libzmq asks on an inproc socket for every handshake. pyzmq's authenticator needs an asyncio loop or
-a thread of its own; this one is a callback of the controller's loop.
+ZAP 1.0 (ZeroMQ RFC 27): libzmq asks on an inproc socket for every handshake. pyzmq's authenticator needs
+an asyncio loop or a thread of its own; this one is a callback of the controller's loop.
 """
 
 import zmq

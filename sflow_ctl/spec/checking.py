@@ -1,7 +1,7 @@
 """Data against the schema, with every finding at once.
 
-msgspec checks fast and stops at the first problem. So each problem is noted, what is wrong is taken out, and the rest is
-checked again: a good file is checked once, a bad one as often as it has problems.
+msgspec checks fast and stops at the first problem. So each problem is noted, what is wrong is taken out,
+and the rest is checked again: a good file is checked once, a bad one as often as it has problems.
 """
 
 import copy
@@ -126,7 +126,9 @@ def _type_hint(what: str, path: tuple[PathKey, ...]) -> str | None:
 
 
 def _parse_path(text: str | None, data: Any) -> tuple[PathKey, ...]:
-    """`$.a.b[0]` as keys. `[...]` stands for some key of a mapping: the first whose value is no text is meant."""
+    """`$.a.b[0]` as keys. `[...]` stands for some key of a mapping: the first whose value is no text is
+    meant.
+    """
     keys: list[PathKey] = []
     for name, index, any_key in _STEP.findall((text or "$")[1:]):
         here = _get(data, keys)
@@ -154,7 +156,9 @@ def _get(data: Any, keys: Sequence[PathKey]) -> Any:
 
 
 def _remove(data: Any, path: tuple[PathKey, ...]) -> bool:
-    """Takes the value at `path` out of `data`, so that the rest can be checked; False when that is impossible."""
+    """Takes the value at `path` out of `data`, so that the rest can be checked; False when that is
+    impossible.
+    """
     if not path:
         return False
     parent = _get(data, path[:-1])

@@ -1,6 +1,8 @@
-"""`${{ ... }}` expressions: found, compiled once each, evaluated in a sandbox. jinja2 lives here, imported when first needed.
+"""`${{ ... }}` expressions: found, compiled once each, evaluated in a sandbox. jinja2 lives here,
+imported when first needed.
 
-Only `${{ }}` is special, so shell text such as `${#array[@]}` passes through; artifact content is a whole template, as existing
+Only `${{ }}` is special, so shell text such as `${#array[@]}` passes through; artifact content is a
+whole template, as existing
 files use it. Mapping keys come before a mapping's methods, and nothing that begins with `_` can be reached.
 """
 
@@ -150,11 +152,13 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
 
 
 def render_template(text: str, names: Mapping[str, Any]) -> str:
-    """A whole template with statements, for artifact content. Keeps the last newline. Raises: ExpressionError."""
+    """A whole template with statements, for artifact content. Keeps the last newline. Raises:
+    ExpressionError.
+    """
     template = _template(text)
     try:
         rendered: str = template.render(names)
-    except Exception as error:  # noqa: BLE001 - a template may raise anything
+    except Exception as error:
         raise _explain(error, text) from error
     return rendered
 
@@ -182,12 +186,12 @@ def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
     compiled = _compiled(source)
     try:
         value = compiled(**names)
-    except Exception as error:  # noqa: BLE001 - an expression may raise anything
+    except Exception as error:
         raise _explain(error, source) from error
     if isinstance(value, Undefined):
         try:
             value._fail_with_undefined_error()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise _explain(error, source) from error
     return value
 

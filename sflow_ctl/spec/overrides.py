@@ -61,7 +61,9 @@ def _assign(item: Item, text: str) -> None:
 
 
 def infer(text: str) -> Any:
-    """What a value on the command line means where the file does not say: JSON, integer, float, boolean, text."""
+    """What a value on the command line means where the file does not say: JSON, integer, float, boolean,
+    text.
+    """
     if text.startswith(("[", "{")):
         try:
             return msgspec.json.decode(text)

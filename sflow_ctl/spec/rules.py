@@ -1,4 +1,6 @@
-"""Rules of the format that types cannot say: references, exclusive fields, names. Each finding has the format's own phrase."""
+"""Rules of the format that types cannot say: references, exclusive fields, names. Each finding has the
+format's own phrase.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,6 +1,7 @@
 """The file format, version "0.1", as types: every section and field, nothing about their meaning.
 
-Named sections are lists here; the loader brings the mapping forms into this shape. `IntExpr` fields hold an integer or a text that is
+Named sections are lists here; the loader brings the mapping forms into this shape. `IntExpr` fields hold
+an integer or a text that is
 converted when planned; `Time` fields also take fractions and durations such as `90s`, `10m`, `01:30:00`.
 """
 

@@ -1,7 +1,9 @@
 """YAML files as plain data with places: the only module that knows the YAML library.
 
-YAML 1.1 as the format uses it, without its traps: base-60 numbers and dates stay text, `1e-4` is a number, and a duplicate key is
-an error. Places are looked up in the parsed nodes when something is wrong, so a good file pays nothing for them.
+YAML 1.1 as the format uses it, without its traps: base-60 numbers and dates stay text, `1e-4` is a
+number, and a duplicate key is
+an error. Places are looked up in the parsed nodes when something is wrong, so a good file pays nothing
+for them.
 """
 
 import re
@@ -36,7 +38,9 @@ _STR_TAG = "tag:yaml.org,2002:str"
 
 
 class _PlainResolver(Resolver):
-    """Leaves untagged scalars alone: this module gives them their meaning itself, faster and without traps."""
+    """Leaves untagged scalars alone: this module gives them their meaning itself, faster and without
+    traps.
+    """
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """The plain tag of a kind; "" marks an unquoted scalar."""
@@ -61,7 +65,7 @@ class _Loader(*_PARSERS, _PlainResolver):  # type: ignore[misc]
             base.__init__(self)  # type: ignore[misc]
 
 
-class _Problem(Exception):
+class _ProblemError(Exception):
     """Something in a file that is no valid data."""
 
     def __init__(self, code: str, what: str, node: yaml.Node, hint: str | None = None) -> None:
@@ -141,7 +145,7 @@ def read_source(path: Path) -> tuple[Source | None, list[Finding]]:
         return None, [Finding("yaml-syntax", f"not valid YAML: {error}", str(path))]
     except RecursionError:
         return None, [Finding("yaml-syntax", "not valid YAML: nested too deeply", str(path))]
-    except _Problem as problem:
+    except _ProblemError as problem:
         where = f"{path}:{_place(problem.node)}"
         return None, [Finding(problem.code, problem.what, where, problem.hint)]
 
@@ -202,7 +206,9 @@ def _integer(text: str) -> int | str:
 
 def _value(node: yaml.Node, depth: int = 0) -> Any:
     if depth > 200:
-        raise _Problem("yaml-syntax", "not valid YAML: nested too deeply, or an alias contains itself", node)
+        raise _ProblemError(
+            "yaml-syntax", "not valid YAML: nested too deeply, or an alias contains itself", node
+        )
     if isinstance(node, yaml.ScalarNode):
         if node.tag == "":
             return plain_scalar(node.value)
@@ -227,12 +233,12 @@ def _tagged(node: yaml.ScalarNode) -> Any:
         ):
             return plain_scalar(node.value)
         case _:
-            raise _Problem("yaml-tag", f"the tag {node.tag} is not allowed", node, "write plain values")
+            raise _ProblemError("yaml-tag", f"the tag {node.tag} is not allowed", node, "write plain values")
 
 
 def _check_tag(node: yaml.Node, allowed: tuple[str, ...]) -> None:
     if node.tag not in allowed:
-        raise _Problem("yaml-tag", f"the tag {node.tag} is not allowed", node, "write plain values")
+        raise _ProblemError("yaml-tag", f"the tag {node.tag} is not allowed", node, "write plain values")
 
 
 def _mapping(node: yaml.MappingNode, depth: int) -> dict[Any, Any]:
@@ -241,7 +247,7 @@ def _mapping(node: yaml.MappingNode, depth: int) -> dict[Any, Any]:
     merged: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
-            raise _Problem("yaml-key", "a mapping's key must be plain text", key_node)
+            raise _ProblemError("yaml-key", "a mapping's key must be plain text", key_node)
         if key_node.value == "<<" and key_node.tag == "":
             for source in _merge_sources(value_node, depth):
                 merged = {**source, **merged}
@@ -249,7 +255,7 @@ def _mapping(node: yaml.MappingNode, depth: int) -> dict[Any, Any]:
         key = _value(key_node)
         if key in lines:
             first = lines[key].start_mark.line + 1
-            raise _Problem(
+            raise _ProblemError(
                 "duplicate-key",
                 f'the key "{key}" stands twice in one mapping: first in line {first}, again in line '
                 f"{key_node.start_mark.line + 1}",
@@ -265,7 +271,7 @@ def _merge_sources(node: yaml.Node, depth: int) -> list[dict[Any, Any]]:
     values = _value(node, depth + 1)
     sources = values if isinstance(values, list) else [values]
     if not all(isinstance(source, dict) for source in sources):
-        raise _Problem("yaml-key", "a merge key `<<` needs a mapping or a list of mappings", node)
+        raise _ProblemError("yaml-key", "a merge key `<<` needs a mapping or a list of mappings", node)
     return sources
 
 

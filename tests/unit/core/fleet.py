@@ -1,6 +1,8 @@
-"""A whole fleet in one process: the scheduler, simulated agents, a link that drops, delays and repeats, a virtual clock.
+"""A whole fleet in one process: the scheduler, simulated agents, a link that drops, delays and repeats,
+a virtual clock.
 
-Agents here are the protocol's promises and nothing else: orders are idempotent, exits are kept until acknowledged, a new
+Agents here are the protocol's promises and nothing else: orders are idempotent, exits are kept until
+acknowledged, a new
 session starts with the whole truth. Every choice comes from one `random.Random`, so a seed is a run.
 """
 
@@ -27,8 +29,22 @@ from protocol.messages import (
     ToAgent,
     Welcome,
 )
-from sflow_ctl.core.commands import AbandonNode, AcceptAgent, Command, FinishRun, RecordTransition, SendToAgent
-from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent, StopRequested, WakeUp
+from sflow_ctl.core.commands import (
+    AbandonNode,
+    AcceptAgent,
+    Command,
+    FinishRun,
+    RecordTransition,
+    SendToAgent,
+)
+from sflow_ctl.core.events import (
+    AgentJoined,
+    AgentLost,
+    MessageReceived,
+    SchedulerEvent,
+    StopRequested,
+    WakeUp,
+)
 from sflow_ctl.core.invariants import check_invariants, is_satisfied
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState
@@ -108,7 +124,9 @@ class Fleet:
         while self.finish is None:
             wakeup = self.scheduler.next_wakeup()
             due = self._agenda[0][0] if self._agenda else None
-            assert wakeup is not None or due is not None, "nothing will ever happen again and the run has not ended"
+            assert wakeup is not None or due is not None, (
+                "nothing will ever happen again and the run has not ended"
+            )
             if wakeup is not None and (due is None or wakeup <= due):
                 self._now = max(self._now, wakeup)
                 self._tell(WakeUp())
@@ -167,11 +185,15 @@ class Fleet:
             assert spec.rank.attempt.number == task.attempt, "an order to start an old attempt"
             is_new = self._ever_started.get(task.plan.name, 0) < task.attempt
             if is_new:
-                assert task.state in LIVE and self.scheduler.outcome is None, "started after the run began to stop"
+                assert task.state in LIVE and self.scheduler.outcome is None, (
+                    "started after the run began to stop"
+                )
                 self._ever_started[task.plan.name] = task.attempt
                 for dependency in task.plan.depends_on:
                     other = self.scheduler.task_named(dependency.task)
-                    assert is_satisfied(other, dependency.needs_completion), f"{task.plan.name} before {other.plan.name}"
+                    assert is_satisfied(other, dependency.needs_completion), (
+                        f"{task.plan.name} before {other.plan.name}"
+                    )
 
     def _order_agent(self, node: int, message: ToAgent) -> None:
         if node in self._abandoned:
@@ -293,9 +315,13 @@ class Fleet:
     def _become_ready(self, agent: SimulatedAgent, rank: RankId) -> None:
         if rank in agent.live and agent.is_alive:
             agent.ready.add(rank)
-            self._report(agent, ProbeTriggered(attempt=AttemptId(*rank.attempt), kind="readiness", detail="up"))
+            self._report(
+                agent, ProbeTriggered(attempt=AttemptId(*rank.attempt), kind="readiness", detail="up")
+            )
 
-    def _end(self, agent: SimulatedAgent, rank: RankId, code: int | None = None, signal: int | None = None) -> None:
+    def _end(
+        self, agent: SimulatedAgent, rank: RankId, code: int | None = None, signal: int | None = None
+    ) -> None:
         if not agent.is_alive or agent.live.pop(rank, None) is None:
             return
         cleared = self._random.random() >= self._behaviour.leftovers

@@ -61,7 +61,12 @@ def a_plan(
         workflow="test",
         nodes=tuple(
             PlannedNode(
-                index=i, backend="local", backend_index=i, name=f"localhost-{i}", address="127.0.0.1", gpus=gpus
+                index=i,
+                backend="local",
+                backend_index=i,
+                name=f"localhost-{i}",
+                address="127.0.0.1",
+                gpus=gpus,
             )
             for i in range(nodes)
         ),
@@ -113,7 +118,12 @@ def started(name: str, attempt: int = 1, node: int = 0) -> MessageReceived:
 
 
 def exited(
-    name: str, code: int | None = 0, attempt: int = 1, node: int = 0, signal: int | None = None, cleared: bool = True
+    name: str,
+    code: int | None = 0,
+    attempt: int = 1,
+    node: int = 0,
+    signal: int | None = None,
+    cleared: bool = True,
 ) -> MessageReceived:
     """A rank's process has been reaped."""
     code = None if signal is not None else code
@@ -128,7 +138,9 @@ def cleared(name: str, attempt: int = 1, node: int = 0, survivors: tuple[str, ..
 
 def ready(name: str, attempt: int = 1, node: int = 0, kind: str = "readiness") -> MessageReceived:
     """A probe of a task triggered."""
-    return MessageReceived(node=node, message=ProbeTriggered(attempt=AttemptId(name, attempt), kind=kind, detail="seen"))
+    return MessageReceived(
+        node=node, message=ProbeTriggered(attempt=AttemptId(name, attempt), kind=kind, detail="seen")
+    )
 
 
 def goodbye(node: int = 0) -> MessageReceived:

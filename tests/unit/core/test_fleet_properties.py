@@ -1,22 +1,22 @@
 """Properties of whole runs: any small plan, any seed, a bad link, one disaster at most."""
 
-import pytest
+import hypothesis
+from hypothesis import strategies as st
 
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
 from sflow_ctl.planner.plan import Placement, Plan, PlannedTask
 from tests.unit.core.fleet import Behaviour, Fleet, replay
 from tests.unit.core.plans import a_plan, a_task
 
-hypothesis = pytest.importorskip("hypothesis")
-st = hypothesis.strategies
-
 NODES = 3
 GPUS = 4
 
 
 @st.composite
-def plans(draw: "st.DrawFn") -> Plan:
-    """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible placements."""
+def plans(draw: st.DrawFn) -> Plan:
+    """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible
+    placements.
+    """
     tasks: list[PlannedTask] = []
     for index in range(draw(st.integers(1, 12))):
         names = [task.name for task in tasks]
@@ -27,7 +27,9 @@ def plans(draw: "st.DrawFn") -> Plan:
                 f"t{index}",
                 *depends_on[:split],
                 after_completion=tuple(
-                    name for name in depends_on[split:] if not next(t for t in tasks if t.name == name).has_readiness
+                    name
+                    for name in depends_on[split:]
+                    if not next(t for t in tasks if t.name == name).has_readiness
                 ),
                 service=draw(st.integers(0, 3)) == 0,
                 retries=draw(st.integers(0, 2)),
@@ -39,8 +41,10 @@ def plans(draw: "st.DrawFn") -> Plan:
 
 
 @st.composite
-def placements(draw: "st.DrawFn") -> Placement:
-    """Where a task may go. Services never ask for GPUs here: they hold them, and a run could starve by design."""
+def placements(draw: st.DrawFn) -> Placement:
+    """Where a task may go. Services never ask for GPUs here: they hold them, and a run could starve by
+    design.
+    """
     if draw(st.booleans()):
         return Placement(nodes=(draw(st.integers(0, NODES - 1)),))
     return Placement(

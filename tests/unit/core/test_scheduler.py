@@ -1,9 +1,18 @@
-"""The scheduler by events: each test names one fact. Every command counts; invariants hold after every event."""
+"""The scheduler by events: each test names one fact. Every command counts; invariants hold after every
+event.
+"""
 
 import pytest
 
 from protocol.messages import Leave, LiveRank, Spawn, Stop
-from sflow_ctl.core.commands import AbandonNode, AcceptAgent, Command, FinishRun, RecordTransition, SendToAgent
+from sflow_ctl.core.commands import (
+    AbandonNode,
+    AcceptAgent,
+    Command,
+    FinishRun,
+    RecordTransition,
+    SendToAgent,
+)
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import LEAVE_OVERDUE_S, STOP_OVERDUE_S, Scheduler
@@ -145,7 +154,10 @@ def test_the_first_failure_stops_the_run_and_is_its_cause() -> None:
     assert drive(exited("b", signal=15)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
     assert drive(goodbye()) == ["finish failed"]
     cause = drive.scheduler.cause
-    assert cause is not None and (cause.task, cause.text) == ("a", "process exited with error: a: exit status 3")
+    assert cause is not None and (cause.task, cause.text) == (
+        "a",
+        "process exited with error: a: exit status 3",
+    )
 
 
 def test_a_second_failure_while_stopping_is_no_cause() -> None:
@@ -224,7 +236,9 @@ def test_a_failure_probe_ends_the_run_in_spite_of_retries() -> None:
 
 def test_dependants_start_at_the_exit_and_gpus_come_free_when_the_tree_is_gone() -> None:
     one_gpu = Placement(nodes=(0,), is_flexible=True, gpus_per_node=1)
-    drive = Drive(a_plan(a_task("a", placement=one_gpu), a_task("b", "a"), a_task("c", "a", placement=one_gpu), gpus=1))
+    drive = Drive(
+        a_plan(a_task("a", placement=one_gpu), a_task("b", "a"), a_task("c", "a", placement=one_gpu), gpus=1)
+    )
     drive(hello())
     drive(started("a"))
     lines = drive(exited("a", cleared=False))
@@ -282,7 +296,9 @@ def test_the_workflow_timeout_counts_from_the_first_start_and_ends_everything() 
 
 @pytest.mark.parametrize(("signal", "outcome"), [("SIGINT", "interrupted"), ("SIGTERM", "terminated")])
 def test_a_signal_stops_in_reverse_dependency_order(signal: str, outcome: str) -> None:
-    drive = Drive(a_plan(a_task("db", service=True), a_task("web", "db", service=True), a_task("load", "web")))
+    drive = Drive(
+        a_plan(a_task("db", service=True), a_task("web", "db", service=True), a_task("load", "web"))
+    )
     drive(hello())
     for name in ("db", "web"):
         drive(started(name))
@@ -472,7 +488,14 @@ def test_tasks_queue_for_gpus_and_smaller_ones_pass() -> None:
 
 def test_a_flexible_gang_gets_the_same_indices_on_every_node() -> None:
     gang = Placement(nodes=(0, 1, 2), is_flexible=True, node_count=2, gpus_per_node=2)
-    drive = Drive(a_plan(a_task("x", placement=Placement(nodes=(0,), gpus=(0,))), a_task("g", placement=gang), nodes=3, gpus=2))
+    drive = Drive(
+        a_plan(
+            a_task("x", placement=Placement(nodes=(0,), gpus=(0,))),
+            a_task("g", placement=gang),
+            nodes=3,
+            gpus=2,
+        )
+    )
     for node in range(3):
         drive(hello(node, f"s{node}"))
     taken = drive.scheduler.task_named("g").taken

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The reference refuses the workflow."""
 
 
@@ -33,17 +33,17 @@ class Model:
         if len(nodes) == 1:
             node = nodes[0]
             if self.cursor[node] + gpus > self.capacity[node]:
-                raise Refused
+                raise RefusedError
             ids = list(range(self.cursor[node], self.cursor[node] + gpus))
             self.cursor[node] += gpus
             return nodes, ids
         if gpus > sum(self.capacity[n] for n in nodes):
-            raise Refused
+            raise RefusedError
         per = min(min(self.capacity[n] for n in nodes), -(-gpus // len(nodes)))
         if len({self.cursor[n] for n in nodes}) != 1:
-            raise Refused
+            raise RefusedError
         if any(self.cursor[n] + per > self.capacity[n] for n in nodes):
-            raise Refused
+            raise RefusedError
         start = self.cursor[nodes[0]]
         for n in nodes:
             self.cursor[n] += per
@@ -59,18 +59,18 @@ class Model:
         gpus: int | None,
     ) -> list[int]:
         if any(not 0 <= i < len(self.capacity) for i in exclude):
-            raise Refused
+            raise RefusedError
         pool = [n for n in range(len(self.capacity)) if n not in exclude]
         if not pool or (indices is not None and count is not None):
-            raise Refused
+            raise RefusedError
         if indices is not None:
             if any(not 0 <= i < len(pool) for i in indices):
-                raise Refused
+                raise RefusedError
             return [pool[i] for i in indices]
         if count is not None:
             start = 0 if sequential else replica_index * count
             if start + count > len(pool):
-                raise Refused
+                raise RefusedError
             return pool[start : start + count]
         if gpus is None:
             return pool
@@ -80,7 +80,7 @@ class Model:
         cap = min(self.capacity)
         if gpus > cap:
             if gpus % cap:
-                raise Refused
+                raise RefusedError
             k = gpus // cap
             free = [n for n in pool if self.cursor[n] + cap <= self.capacity[n]]
             for c in sorted({self.cursor[n] for n in free}):
@@ -89,6 +89,6 @@ class Model:
                     return same[:k]
             start = 0 if sequential else replica_index * k
             if start + k > len(pool):
-                raise Refused
+                raise RefusedError
             return pool[start : start + k]
         return pool

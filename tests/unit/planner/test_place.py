@@ -1,22 +1,21 @@
 """Placement: the reference's nodes and indices wherever it plans, and better where it does not."""
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from sflow_ctl.planner.findings import Unplannable
+from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import Placement
-from tests.unit.planner.model import Model, Refused
-
-hypothesis = pytest.importorskip("hypothesis")
-st = hypothesis.strategies
+from tests.unit.planner.model import Model, RefusedError
 
 
-def place(*requests: Request, nodes: int = 2, gpus: int | None = 4) -> list[Placement | Unplannable]:
+def place(*requests: Request, nodes: int = 2, gpus: int | None = 4) -> list[Placement | UnplannableError]:
     """Placements on that many equal nodes."""
     return place_all(Pool(0, (gpus,) * nodes), requests)
 
 
-def fixed(placement: Placement | Unplannable) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def fixed(placement: Placement | UnplannableError) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(nodes, GPUs) of one that is fixed."""
     assert isinstance(placement, Placement) and not placement.is_flexible, placement
     return placement.nodes, placement.gpus
@@ -85,12 +84,12 @@ def test_sequential_replicas_share() -> None:
 )
 def test_what_can_never_fit_is_refused_with_the_arithmetic(request_: Request, code: str, phrase: str) -> None:
     (problem,) = place(request_)
-    assert isinstance(problem, Unplannable)
+    assert isinstance(problem, UnplannableError)
     assert problem.code == code and phrase in problem.what
 
 
 @st.composite
-def request_lists(draw: "st.DrawFn") -> list[Request]:
+def request_lists(draw: st.DrawFn) -> list[Request]:
     """A few tasks with a few replicas each, mostly sensible."""
     requests = []
     for number in range(draw(st.integers(1, 5))):
@@ -104,13 +103,18 @@ def request_lists(draw: "st.DrawFn") -> list[Request]:
         count = draw(st.integers(1, 2)) if kind in ("count", "both") else None
         gpus = draw(st.integers(1, 9)) if kind in ("gpus", "both") or draw(st.booleans()) else None
         exclude = tuple(draw(st.lists(st.integers(0, 2), max_size=1)))
-        for replica in range(draw(st.integers(1, 3))):
-            requests.append(
-                Request(
-                    task=f"t{number}", replica_index=replica, is_sequential=sequential,
-                    indices=indices, node_count=count, exclude=exclude, gpus=gpus,
-                )
-            )  # fmt: skip
+        requests += [
+            Request(
+                task=f"t{number}",
+                replica_index=replica,
+                is_sequential=sequential,
+                indices=indices,
+                node_count=count,
+                exclude=exclude,
+                gpus=gpus,
+            )
+            for replica in range(draw(st.integers(1, 3)))
+        ]
     return requests
 
 
@@ -124,9 +128,10 @@ def test_the_same_as_the_reference_wherever_it_plans(requests: list[Request], no
             got = model.place(
                 one.replica_index, one.is_sequential, one.exclude, one.indices, one.node_count, one.gpus
             )
-        except Refused:
+        except RefusedError:
             break
-        # What the reference splits over all nodes without being asked is the one thing not reproduced (8.5, rule 3).
+        # What the reference splits over all nodes without being asked is the one thing not reproduced
+        # (8.5, rule 3).
         is_free = one.indices is None and one.node_count is None
         if one.gpus is not None and is_free and one.gpus <= gpus and len(got[0]) > 1:
             break

@@ -42,7 +42,15 @@ SPEC = RankSpec(
     earlier_log="decode_3/decode_3.attempt-1.log",
     grace_s=2.5,
     probes=(
-        Probe(kind="readiness", tcp_port=80, tcp_host="127.0.0.1", delay_s=1.0, interval_s=2.0, timeout_s=3.0, threshold=4),
+        Probe(
+            kind="readiness",
+            tcp_port=80,
+            tcp_host="127.0.0.1",
+            delay_s=1.0,
+            interval_s=2.0,
+            timeout_s=3.0,
+            threshold=4,
+        ),
         Probe(kind="failure", log=LogPattern(pattern="x.*", is_regex=True, count=2), log_task="other"),
     ),
     stream=True,

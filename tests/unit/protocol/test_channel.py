@@ -1,11 +1,9 @@
 """The channel: whatever the link does, each message is handled once and in order."""
 
-import pytest
+import hypothesis
+from hypothesis import strategies as st
 
 from protocol.channel import MAX_UNACKNOWLEDGED, RESEND_AFTER_S, Channel, Numbered
-
-hypothesis = pytest.importorskip("hypothesis")
-st = hypothesis.strategies
 
 
 def test_in_order_packets_are_new_and_repetitions_are_not() -> None:
@@ -60,7 +58,9 @@ def test_a_peer_that_never_acknowledges_breaks_the_session() -> None:
     messages=st.lists(st.integers(), min_size=1, max_size=30),
     fates=st.lists(st.sampled_from(["deliver", "drop", "repeat", "swap"]), min_size=1, max_size=80),
 )
-def test_all_messages_arrive_once_and_in_order_whatever_the_link_does(messages: list[int], fates: list[str]) -> None:
+def test_all_messages_arrive_once_and_in_order_whatever_the_link_does(
+    messages: list[int], fates: list[str]
+) -> None:
     sender, receiver = Channel[int](), Channel[str]()
     got: list[int] = []
     fate_of = iter(fates)

@@ -55,7 +55,9 @@ def test_log_headers_survive_the_wire() -> None:
 
 
 def test_an_unknown_field_is_ignored() -> None:
-    raw = msgspec.msgpack.encode({"session": "s", "colour": 7, "messages": [{"type": "unwatch", "rank": RANK, "new": 1}]})
+    raw = msgspec.msgpack.encode(
+        {"session": "s", "colour": 7, "messages": [{"type": "unwatch", "rank": RANK, "new": 1}]}
+    )
     packet, unknown = codec.decode_to_agent(_with_incarnation(raw))
     assert unknown == 0 and type(packet.messages[0]).__name__ == "Unwatch"
 
@@ -73,10 +75,16 @@ def test_an_unknown_message_is_dropped_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [b"", b"\x00", b"\xc1", b"\x81\xa1", b"hello", bytes(1000), msgspec.msgpack.encode([1, 2]), b"\xff" * 50]
+    "frame",
+    [b"", b"\x00", b"\xc1", b"\x81\xa1", b"hello", bytes(1000), msgspec.msgpack.encode([1, 2]), b"\xff" * 50],
 )
 def test_garbage_is_malformed(frame: bytes) -> None:
-    for decode in (codec.decode_to_agent, codec.decode_from_agent, codec.decode_log_chunk, codec.decode_log_ack):
+    for decode in (
+        codec.decode_to_agent,
+        codec.decode_from_agent,
+        codec.decode_log_chunk,
+        codec.decode_log_ack,
+    ):
         with pytest.raises(MalformedMessageError):
             decode(frame)
 

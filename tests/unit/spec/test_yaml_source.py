@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from sflow_ctl.spec.yaml_source import dump, plain_scalar, read_source
-
-hypothesis = pytest.importorskip("hypothesis")
-st = hypothesis.strategies
 
 
 @pytest.mark.parametrize(
