@@ -522,6 +522,13 @@ class Scheduler:
         for task in self.tasks:
             if task.state in (TaskState.WAITING, TaskState.QUEUED):
                 self._change(task, TaskState.CANCELLED, reason)
+        unsent = [spec.rank.attempt.task for specs in self._spawns.values() for spec in specs]
+        self._spawns.clear()
+        for name in unsent:  # decided in this very step, and never told to an agent
+            task = self.task_named(name)
+            task.open_ranks.clear()
+            task.uncleared.clear()
+            self._conclude(task, self._run_end(), will_retry=False, now=now)
         self._waves = stop_levels(self.tasks)
 
     def _next_wave(self, now: float) -> None:

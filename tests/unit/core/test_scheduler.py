@@ -529,3 +529,19 @@ def test_a_finished_run_does_nothing_more() -> None:
     drive(goodbye())
     assert drive(StopRequested(signal="SIGINT")) == []
     assert drive.scheduler.next_wakeup() is None
+
+
+def test_what_was_decided_in_the_step_that_stops_the_run_is_never_ordered() -> None:
+    either = Placement(nodes=(0,), is_flexible=True)
+    gone = Placement(nodes=(1,), is_flexible=True)
+    drive = Drive(
+        a_plan(a_task("a"), a_task("b", "a", placement=either), a_task("c", "a", placement=gone), nodes=2)
+    )
+    drive(hello(0))
+    drive(hello(1, "s2"))
+    drive(started("a"))
+    drive(AgentLost(node=1, reason="killed"))
+    lines = drive(exited("a"))
+    assert "c#0 queued->lost node_lost" in lines
+    assert "b#1 starting->cancelled fail_fast" in lines
+    assert not [line for line in lines if "spawn" in line]
