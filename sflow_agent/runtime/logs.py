@@ -21,7 +21,7 @@ ARM_AFTER_S = 0.03
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """Sent and not acknowledged over all logs: bounds the agent's memory."""
 FOREIGN_EVERY_S = 0.1
-READ_PER_PASS = 4 * 1024 * 1024
+READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
 
 
