@@ -15,11 +15,11 @@ _FETCHED = frozenset(("http", "https", "hf", "huggingface", "docker"))
 
 @dataclass(frozen=True, slots=True)
 class Materialised:
-    """One artifact as tasks see it. `file` is (path, content) to be written before the first task."""
+    """One artifact as tasks see it. `file` is where inline content goes, as the URI says it."""
 
     uri: str
     path: str
-    file: tuple[str, str] | None = None
+    file: str | None = None
 
 
 def plan_artifacts(
@@ -35,16 +35,38 @@ def plan_artifacts(
     for artifact in artifacts:
         with findings.collecting("artifacts", artifact.name, "uri", subject=f'artifact "{artifact.name}"'):
             uri = str(evaluate(artifact.uri, names)) if MARK in artifact.uri else artifact.uri
-            result[artifact.name] = _plan_one(
-                artifact, uri, names, workspace, run_directory, path_exists, findings
-            )
+            result[artifact.name] = _plan_one(artifact, uri, workspace, run_directory, path_exists, findings)
     return result
+
+
+def inline_files(
+    artifacts: list[schema.Artifact],
+    planned: Mapping[str, Materialised],
+    names: Mapping[str, Any],
+    findings: Findings,
+) -> tuple[tuple[str, str], ...]:
+    """(path, content) of what is to be written before the first task.
+
+    Later than the paths: content may use workflow variables, which may use the artifacts' paths.
+    """
+    files = []
+    for artifact in artifacts:
+        one = planned.get(artifact.name)
+        if one is None or one.file is None or artifact.content is None:
+            continue
+        with findings.collecting(
+            "artifacts", artifact.name, "content", subject=f'artifact "{artifact.name}"'
+        ):
+            has_expression = MARK in artifact.content
+            files.append(
+                (one.file, render_template(artifact.content, names) if has_expression else artifact.content)
+            )
+    return tuple(files)
 
 
 def _plan_one(
     artifact: schema.Artifact,
     uri: str,
-    names: Mapping[str, Any],
     workspace: str,
     run_directory: str,
     path_exists: Callable[[str], bool],
@@ -62,10 +84,7 @@ def _plan_one(
         path = path[len("localhost") :]
     path = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - text, not yet a path
     if artifact.content is not None:
-        content = artifact.content
-        if MARK in content:
-            content = render_template(content, names)
-        return Materialised(uri, _below(run_directory, path), (path, content))
+        return Materialised(uri, _below(run_directory, path), path)
     absolute = _below(workspace, path)
     if not path_exists(absolute):
         if scheme == "fs":

@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 
 from protocol.errors import PlanError
-from sflow_ctl.planner.artifacts import Materialised, plan_artifacts
+from sflow_ctl.planner.artifacts import Materialised, inline_files, plan_artifacts
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.graph import find_cycle
-from sflow_ctl.planner.numbers import NumberError, as_int, as_seconds
+from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.planner.operators import command, merged_operator
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import OutputPattern, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes
-from sflow_ctl.planner.variables import cast, namespace, resolve
+from sflow_ctl.planner.variables import NAMESPACES, cast, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, names_used
 from sflow_ctl.spec.loader import LoadedDocument
@@ -85,6 +85,10 @@ class _Planner:
             document.workflow.variables, global_values, self._others, "workflow.variables", findings
         )
         self._variables = {**global_values, **own}
+        files = inline_files(
+            document.artifacts, artifacts, namespace(self._variables, self._others), findings
+        )
+        self._warn_of_hidden_names()
         self._stop_if_wrong()
         expanded = self._expand_all()
         self._stop_if_wrong()
@@ -105,10 +109,9 @@ class _Planner:
         tasks = [self._plan_task(draft, waits_for, shared) for draft in drafts]
         timeout_s = None
         if document.workflow.timeout is not None:
-            try:
-                timeout_s = as_seconds(document.workflow.timeout)
-            except NumberError as error:
-                findings.add("wrong-value", f"timeout {error}", "workflow.timeout")
+            with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
+                names = namespace(self._variables, self._others)
+                timeout_s = as_seconds(evaluate_any(document.workflow.timeout, names))
         self._stop_if_wrong()
         return Plan(
             workflow=document.workflow.name,
@@ -118,9 +121,17 @@ class _Planner:
             max_running=context.max_running,
             variables=dict(self._variables),
             artifacts={name: one.path for name, one in artifacts.items()},
-            files=tuple(one.file for one in artifacts.values() if one.file is not None),
+            files=files,
             warnings=tuple(findings.warnings),
         )
+
+    def _warn_of_hidden_names(self) -> None:
+        for name in self._variables:
+            if name in NAMESPACES:
+                self._findings.warn(
+                    f'variable "{name}" has the name of a namespace: ${{{{ {name} }}}} is the namespace, '
+                    f"write variables.{name}"
+                )
 
     def _stop_if_wrong(self) -> None:
         if self._findings.found:
@@ -337,9 +348,10 @@ class _Planner:
         if draft.names is None:
             values = {**self._variables, **self._task_variables(draft)}
             replica = {"index": draft.replica.index, "name": draft.replica.name}
-            draft.names = namespace(
-                values, {**self._others, "task": self._task_namespace, "replica": replica}
-            )
+            others = {**self._others, "task": self._task_namespace}
+            # Not a namespace of the format: a variable of that name is what an existing file means.
+            draft.names = namespace(values, others)
+            draft.names.setdefault("replica", replica)
         elif draft.names["task"] is not self._task_namespace:
             draft.names["task"] = self._task_namespace
         return draft.names

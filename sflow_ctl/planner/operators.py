@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from protocol.errors import Finding
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.spec import schema
+from sflow_ctl.spec.checking import check
 from sflow_ctl.spec.rules import operator_findings
 
 SSH_SCRIPT = "SFLOW_SSH_SCRIPT"
@@ -53,11 +55,13 @@ def merged_operator(
     for key in _TEXT_FIELDS:
         if isinstance(body.get(key), int | float) and not isinstance(body.get(key), bool):
             body[key] = str(body[key])
-    try:
-        operator = msgspec.convert(body, schema.Operator, strict=True)
-    except msgspec.ValidationError as error:
-        what = f'task "{task.name}": its operator is not valid: {error}'
-        raise UnplannableError("wrong-operator", what, path=("operator",)) from error
+    findings: list[Finding] = []
+    operator = check(schema.Operator, body, (), lambda _: None, findings)
+    for finding in findings:
+        key = finding.where or ""
+        path = ("operator", key) if key in overrides else ("operator",)
+        raise UnplannableError(finding.code, f'task "{task.name}": {finding.what}', finding.hint, path)
+    assert operator is not None
     for finding in operator_findings(operator, lambda *_: ""):
         raise UnplannableError(
             finding.code, f'task "{task.name}": {finding.what}', finding.hint, ("operator",)

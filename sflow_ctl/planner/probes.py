@@ -50,11 +50,6 @@ def _plan_probe(
     path = ("probes", kind)
     if probe.tcp_port is not None:
         host = evaluate(probe.tcp_port.host)
-        if host is not None and host not in _LOCAL and host not in addresses:
-            what = f'task "{task.name}": a tcp_port probe of another host ({host}) is not supported'
-            raise UnplannableError(
-                "probe-not-supported", what, "leave host out: the task's own node is watched", path
-            )
         port = as_int(evaluate(probe.tcp_port.port), 1)
         if port > 65535:
             raise UnplannableError(
@@ -62,7 +57,8 @@ def _plan_probe(
                 f'task "{task.name}": port {port} is above 65535',
                 path=(*path, "tcp_port", "port"),
             )
-        return AgentProbe(tcp_port=port, **common)
+        is_elsewhere = host is not None and host not in _LOCAL and host not in addresses
+        return AgentProbe(tcp_port=port, tcp_host=str(host) if is_elsewhere else None, **common)
     if probe.log_watch is not None:
         return _log_watch(task, probe.log_watch, evaluate, replicas_of, common, path)
     what = f'task "{task.name}": http probes are not supported yet'

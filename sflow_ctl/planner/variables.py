@@ -10,7 +10,7 @@ from sflow_ctl.spec import schema
 from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, names_used
 from sflow_ctl.spec.rules import VARIABLE_TYPES
 
-NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task", "replica")
+NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task")
 _TRUE, _FALSE = frozenset(("true", "1", "yes", "y", "on")), frozenset(("false", "0", "no", "n", "off"))
 
 
@@ -53,7 +53,7 @@ def resolve(
                 code = "undefined-name" if error.is_undefined else "expression-failed"
                 phrase = f"Unresolved variable expressions (missing refs or cycle): {name}"
                 what = f"{phrase}: {error.text}" if error.is_undefined else f'variable "{name}": {error.text}'
-                findings.add(code, what, where, error.hint)
+                findings.add(code, what, where, error.hint or _phase_hint(values[name], others))
                 del pending[name]
                 progress = True
                 continue
@@ -70,6 +70,25 @@ def resolve(
             findings.add("variable-cycle", what, where, "these variables need each other")
             break
     return known
+
+
+def _phase_hint(value: Any, others: Mapping[str, Any]) -> str | None:
+    """What to do about a namespace that is not there yet, if that is what the value needs."""
+    early = sorted(_namespaces_in(value) - others.keys() - {"variables"})
+    if not early:
+        return None
+    if early == ["task"]:
+        return "task is known once tasks are placed: use it in a script or a probe"
+    return (
+        f"{', '.join(early)} is not known yet here: make it a variable of the workflow (workflow.variables)"
+    )
+
+
+def _namespaces_in(value: Any) -> set[str]:
+    if isinstance(value, str):
+        return set(names_used(value)) & set(NAMESPACES) if MARK in value else set()
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_namespaces_in, members))
 
 
 def _names_of(value: Any) -> set[str]:

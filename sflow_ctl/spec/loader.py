@@ -70,7 +70,7 @@ def load_documents(
         raise SpecError(merged.findings[:MAX_FINDINGS])
     assert document is not None
     is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable)
-    text = paths[0].read_text(encoding="utf-8-sig") if is_as_written else None
+    text = merged.sources[0].text if is_as_written else None
     return LoadedDocument(document, tuple(merged.warnings), items, text, merged)
 
 
@@ -102,6 +102,9 @@ def _checked(merged: Merged) -> tuple[schema.Document | None, dict[tuple[str, st
     _check_workflow_scalars(merged)
     if merged.findings:
         return None, items
+    for key, source in (("name", merged.workflow_source), ("timeout", merged.timeout_source)):
+        if source is not None:
+            items["workflow", key] = Item(key, {}, source, ("workflow", key), is_shorthand=True)
     workflow = schema.Workflow(
         name=merged.workflow_name, tasks=tasks, variables=own, timeout=merged.timeout
     )  # fmt: skip

@@ -156,6 +156,7 @@ def _take_scalar(merged: Merged, source: Source, key: str) -> None:
         merged.findings.append(
             Finding("merge-conflict", what, source.where((key,)), 'use version "0.1" everywhere')
         )
+        return
     merged.version, merged.version_source = value, source
 
 

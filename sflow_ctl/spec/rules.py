@@ -31,7 +31,7 @@ def _names(document: schema.Document, where: Where) -> Iterator[Finding]:
     problem = unsafe_name(document.workflow.name)
     if problem:
         what = f'the workflow\'s name "{document.workflow.name}" {problem}'
-        yield Finding("unsafe-name", what, "workflow.name", _NAME_HINT)
+        yield Finding("unsafe-name", what, where("workflow", "name"), _NAME_HINT)
     for task in document.workflow.tasks:
         problem = unsafe_name(task.name)
         if problem:

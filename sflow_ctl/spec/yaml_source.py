@@ -79,6 +79,7 @@ class Source:
     path: Path
     data: Any
     root: yaml.Node
+    text: str
 
     def where(self, path: Sequence[PathKey]) -> str | None:
         """`file:line:column` of the value at `path`, or None when this file has nothing there.
@@ -134,7 +135,7 @@ def read_source(path: Path) -> tuple[Source | None, list[Finding]]:
         root = loader.get_single_node()
         if root is None:
             return None, [Finding("file-empty", f"the workflow file {path} is empty", str(path))]
-        return Source(path, _value(root), root), []
+        return Source(path, _value(root), root, text), []
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else str(path)
