@@ -161,6 +161,7 @@ class Controller:
 
     def _released(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
+        self.note_output()
         for rank in self._output.completed():
             held = self._held.pop(rank, None)
             if held is not None:
@@ -215,6 +216,7 @@ class Controller:
                 self._link.accept(node, session, kill)
             case AbandonNode(node=node, reason=reason):
                 self._link.abandon(node, reason)
+                self._output.node_lost(node)
                 self._launcher.kill(node)
                 self._abandoned.add(node)
             case FinishRun():
@@ -257,6 +259,11 @@ class Controller:
         for held in self._held.values():
             due = min(due, held.deadline)
         return max(0, math.ceil((due - time.monotonic()) * 1000))
+
+    def note_output(self) -> None:
+        """Takes what the output service has to say into the log."""
+        for notice in self._output.notices():
+            self._log.warning(notice)
 
     # ------------------------------------------------------------------ the end
 

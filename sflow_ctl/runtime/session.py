@@ -145,9 +145,11 @@ def run_plan(
         finish = controller.run()
     finally:
         directory.remove_connection()
-        output.close(OUTPUT_DRAIN_S)
+        is_closed = output.close(OUTPUT_DRAIN_S)
+        controller.note_output()
         journal.close()
-        link.close()
+        if is_closed:  # otherwise its thread still uses the sockets; the process ends soon enough
+            link.close()
     status = _EXIT[finish.outcome]
     whole = summary(
         controller.state,
