@@ -2,7 +2,7 @@
 
 from protocol.messages import RankExited
 from protocol.signal_names import signal_name
-from sflow_ctl.core.states import Reason, TaskState
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.core.tasks import End, Task
 
 
@@ -49,3 +49,27 @@ def cause_text(task: Task, end: End) -> str:
             return f"task {name} {end.reason.text}"
         case _:
             return f"process exited with error: {name}: {end.reason.text}"
+
+
+def end_while_stopping(outcome: Outcome, task: Task, end: End) -> End:
+    """What an attempt's own end means once the run is stopping."""
+    if task.end is not None or end.state is TaskState.COMPLETED:
+        return End(end.state, end.reason)
+    if outcome is Outcome.COMPLETED:
+        reason = Reason("run_complete", f"{end.reason.text}, while the run was ending")
+        return End(TaskState.COMPLETED, reason)
+    return End(TaskState.CANCELLED, end.reason)
+
+
+def run_end(outcome: Outcome | None, cause: FirstCause | None) -> End:
+    """How a task ends that is stopped because the run ends."""
+    text = cause.text if cause is not None else ""
+    match outcome:
+        case Outcome.COMPLETED:
+            return End(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
+        case Outcome.TIMEOUT:
+            return End(TaskState.TIMEOUT, Reason("time_limit", "the workflow's time is over"))
+        case Outcome.INTERRUPTED | Outcome.TERMINATED:
+            return End(TaskState.CANCELLED, Reason("interrupted", text))
+        case _:
+            return End(TaskState.CANCELLED, Reason("fail_fast", text))

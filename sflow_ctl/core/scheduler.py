@@ -7,7 +7,6 @@ single attempts
 """
 
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from typing import assert_never
 
 from protocol.ids import AttemptId
@@ -27,7 +26,7 @@ from protocol.messages import (
     Spawn,
     Stop,
 )
-from sflow_ctl.core import attempts
+from sflow_ctl.core import attempts, dependencies
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -56,7 +55,9 @@ from sflow_ctl.core.states import (
     TaskState,
     Transition,
 )
-from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph, stop_levels
+from sflow_ctl.core.stop_order import StopOrder
+from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph
+from sflow_ctl.core.timers import TimerKind, Timers
 from sflow_ctl.planner.plan import Plan
 
 STOP_OVERDUE_S = 15.0
@@ -100,11 +101,10 @@ class Scheduler:
         self._index_of = {task.plan.name: task.index for task in self.tasks}
         self._ledger = GpuLedger(plan.nodes)
         self._queue = ReadyQueue()
-        self._wakeups: list[tuple[float, str, int, int]] = []
+        self._timers = Timers()
         self.unsettled = len(self.tasks)
         self._live_count = 0
-        self._waves: list[list[int]] = []
-        self._wave_open: set[int] = set()
+        self._stop_order = StopOrder()
         self._is_forced = False
         self._leaving: set[int] | None = None
         self._has_started = False
@@ -141,7 +141,7 @@ class Scheduler:
 
     def next_wakeup(self) -> float | None:
         """When `handle(WakeUp(), ...)` is due, or None."""
-        return self._wakeups[0][0] if self._wakeups else None
+        return self._timers.next_at()
 
     def task_named(self, name: str) -> Task:
         """The record of a concrete task. Raises: KeyError."""
@@ -307,7 +307,7 @@ class Scheduler:
         if message.kind == "readiness":
             if task.state is TaskState.RUNNING:
                 self._change(task, TaskState.READY, Reason("ready", message.detail))
-                self._satisfy_by_readiness(task)
+                self._enqueue_all(dependencies.satisfy_by_readiness(self.tasks, task))
         elif task.state in (TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
@@ -318,7 +318,7 @@ class Scheduler:
         """All main processes have ended: judge the attempt, now or when its tree is gone."""
         end = task.end or attempts.judge(task)
         if self.outcome is not None:
-            end = self._end_while_stopping(task, end)
+            end = attempts.end_while_stopping(self.outcome, task, end)
         will_retry = self._may_retry(task, end)
         if task.uncleared and (will_retry or task.state is TaskState.STOPPING):
             task.end = end
@@ -335,7 +335,7 @@ class Scheduler:
         if task.state in LIVE and (was_open or task.state is TaskState.STOPPING):
             end = task.end or End(TaskState.LOST, reason, may_retry=True)
             if self.outcome is not None:
-                end = self._end_while_stopping(task, end)
+                end = attempts.end_while_stopping(self.outcome, task, end)
             self._conclude(task, end, self._may_retry(task, end), now)
         else:
             self._release(task)
@@ -347,16 +347,6 @@ class Scheduler:
             self._conclude(task, task.end, self._may_retry(task, task.end), now)
         else:
             self._release(task)
-
-    def _end_while_stopping(self, task: Task, end: End) -> End:
-        """What an attempt's end means once the run is stopping."""
-        if task.end is not None or end.state is TaskState.COMPLETED:
-            return End(end.state, end.reason)
-        if self.outcome is Outcome.COMPLETED:
-            return End(
-                TaskState.COMPLETED, Reason("run_complete", f"{end.reason.text}, while the run was ending")
-            )
-        return End(TaskState.CANCELLED, end.reason)
 
     def _may_retry(self, task: Task, end: End) -> bool:
         return end.may_retry and self.outcome is None and task.attempt <= task.plan.retries.count
@@ -372,13 +362,13 @@ class Scheduler:
             text = f"{end.reason.text}; {following} in {delay_s:g} s"
             self._change(task, TaskState.WAITING, Reason("retry", text), runtime_s)
             task.end = None
-            self._unsatisfy(task)
-            heappush(self._wakeups, (now + delay_s, "retry", task.index, task.attempt))
+            dependencies.unsatisfy(self.tasks, task)
+            self._timers.set(now + delay_s, "retry", task.index, task.attempt)
             return
         self._change(task, end.state, end.reason, runtime_s)
         if end.state is TaskState.COMPLETED:
             if self.outcome is None:
-                self._satisfy_by_completion(task)
+                self._enqueue_all(dependencies.satisfy_by_completion(self.tasks, task))
         elif self.outcome is None:
             cause = FirstCause(
                 text=attempts.cause_text(task, end),
@@ -389,34 +379,11 @@ class Scheduler:
             )
             self._begin_stop(Outcome.FAILED, cause, now)
 
-    # ------------------------------------------------------------------ dependencies
-
-    def _satisfy_by_readiness(self, task: Task) -> None:
-        task.counts_as_ready = True
-        for edge in task.edges:
-            if not edge.needs_completion:
-                self._meet(self.tasks[edge.target])
-
-    def _satisfy_by_completion(self, task: Task) -> None:
-        for edge in task.edges:
-            if edge.needs_completion or not task.counts_as_ready:
-                self._meet(self.tasks[edge.target])
-
-    def _meet(self, task: Task) -> None:
-        task.unmet -= 1
-        if task.unmet == 0 and task.state is TaskState.WAITING and task.attempt == 0:
-            self._enqueue(task)
-
-    def _unsatisfy(self, task: Task) -> None:
-        """A ready service is being restarted: what has not started yet waits for it again."""
-        if not task.counts_as_ready:
-            return
-        task.counts_as_ready = False
-        for edge in task.edges:
-            if not edge.needs_completion:
-                self.tasks[edge.target].unmet += 1
-
     # ------------------------------------------------------------------ starting
+
+    def _enqueue_all(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            self._enqueue(task)
 
     def _enqueue(self, task: Task) -> None:
         self._change(task, TaskState.QUEUED, Reason("dependencies"))
@@ -476,7 +443,7 @@ class Scheduler:
         self._ledger.release(task.taken)
         task.taken = None
         self._live_count -= 1
-        self._wave_open.discard(task.index)
+        self._stop_order.gone(task.index)
         self._queue.retry_all()
 
     # ------------------------------------------------------------------ stopping
@@ -490,7 +457,7 @@ class Scheduler:
         if task.state in LIVE and task.state is not TaskState.STOPPING:
             self._change(task, TaskState.STOPPING, end.reason)
         self._send_stop(task, self._grace())
-        heappush(self._wakeups, (now + self._grace() + STOP_OVERDUE_S, "overdue", task.index, task.attempt))
+        self._timers.set(now + self._grace() + STOP_OVERDUE_S, "overdue", task.index, task.attempt)
 
     def _send_stop(self, task: Task, grace_s: float) -> None:
         task.is_stop_sent = True
@@ -507,10 +474,7 @@ class Scheduler:
             self._begin_stop(outcome, FirstCause(text=f"stopped by {signal}"), now)
         if force and not self._is_forced:
             self._is_forced = True
-            for wave in self._waves:
-                self._wave_open.update(index for index in wave if self.tasks[index].is_live)
-            self._waves = []
-            for index in sorted(self._wave_open):
+            for index in self._stop_order.force(self.tasks):
                 self._stop_in_wave(self.tasks[index], now)
 
     def _begin_stop(self, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
@@ -528,55 +492,34 @@ class Scheduler:
             task = self.task_named(name)
             task.open_ranks.clear()
             task.uncleared.clear()
-            self._conclude(task, self._run_end(), will_retry=False, now=now)
-        self._waves = stop_levels(self.tasks)
-
-    def _next_wave(self, now: float) -> None:
-        while self._waves and not self._wave_open:
-            wave = [index for index in self._waves.pop(0) if self.tasks[index].is_live]
-            self._wave_open.update(wave)
-            for index in wave:
-                self._stop_in_wave(self.tasks[index], now)
+            self._conclude(task, attempts.run_end(self.outcome, self.cause), will_retry=False, now=now)
+        self._stop_order.begin(self.tasks)
 
     def _stop_in_wave(self, task: Task, now: float) -> None:
         if task.state is TaskState.STOPPING:
             self._send_stop(task, self._grace())  # its end is decided already; only the grace may be shorter
             return
-        self._stop_task(task, self._run_end(), now)
-
-    def _run_end(self) -> End:
-        match self.outcome:
-            case Outcome.COMPLETED:
-                return End(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
-            case Outcome.TIMEOUT:
-                return End(TaskState.TIMEOUT, Reason("time_limit", "the workflow's time is over"))
-            case Outcome.INTERRUPTED | Outcome.TERMINATED:
-                return End(TaskState.CANCELLED, Reason("interrupted", self.cause.text if self.cause else ""))
-            case _:
-                return End(TaskState.CANCELLED, Reason("fail_fast", self.cause.text if self.cause else ""))
+        self._stop_task(task, attempts.run_end(self.outcome, self.cause), now)
 
     # ------------------------------------------------------------------ time
 
     def _arm_timeout(self, task: Task, now: float) -> None:
         if task.plan.timeout_s is not None and task.started_at is not None:
-            heappush(
-                self._wakeups, (task.started_at + task.plan.timeout_s, "timeout", task.index, task.attempt)
-            )
+            self._timers.set(task.started_at + task.plan.timeout_s, "timeout", task.index, task.attempt)
 
     def _on_wakeup(self, now: float) -> None:
-        while self._wakeups and self._wakeups[0][0] <= now:
-            _, kind, index, attempt = heappop(self._wakeups)
-            if kind == "workflow":
+        while (timer := self._timers.pop_due(now)) is not None:
+            if timer.kind == "workflow":
                 if self.outcome is None:
                     text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over"
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
-            elif kind == "leave":
+            elif timer.kind == "leave":
                 for node in sorted(self._leaving or ()):
                     self._on_agent_lost(node, "it did not leave in time", now)
-            elif self.tasks[index].attempt == attempt:
-                self._on_task_time(self.tasks[index], kind, now)
+            elif self.tasks[timer.task].attempt == timer.attempt:
+                self._on_task_time(self.tasks[timer.task], timer.kind, now)
 
-    def _on_task_time(self, task: Task, kind: str, now: float) -> None:
+    def _on_task_time(self, task: Task, kind: TimerKind, now: float) -> None:
         match kind:
             case "retry" if task.state is TaskState.WAITING:
                 self._enqueue(task)
@@ -597,19 +540,20 @@ class Scheduler:
             self._start_queued(now)
             if self._has_started and self.plan.timeout_s is not None and not self._is_time_armed:
                 self._is_time_armed = True
-                heappush(self._wakeups, (now + self.plan.timeout_s, "workflow", -1, 0))
+                self._timers.set(now + self.plan.timeout_s, "workflow", -1, 0)
             if self.unsettled == 0 and self.outcome is None:
                 self._begin_stop(Outcome.COMPLETED, None, now)
         for node, specs in self._spawns.items():
             self._out.append(SendToAgent(node=node, message=Spawn(ranks=tuple(specs))))
         self._spawns.clear()
         if self.outcome is not None:
-            self._next_wave(now)
+            for index in self._stop_order.next_wave(self.tasks):
+                self._stop_in_wave(self.tasks[index], now)
             if self._live_count == 0 and self._leaving is None:
                 self._leave(now)
             if self._leaving is not None and not self._leaving:
                 self.is_finished = True
-                self._wakeups.clear()
+                self._timers.clear()
                 self._out.append(
                     FinishRun(outcome=self.outcome, cause=self.cause, survivors=tuple(self.survivors))
                 )
@@ -618,7 +562,7 @@ class Scheduler:
         self._leaving = {index for index, node in enumerate(self.nodes) if node.is_up}
         for node in sorted(self._leaving):
             self._out.append(SendToAgent(node=node, message=Leave(grace_s=self._grace())))
-        heappush(self._wakeups, (now + LEAVE_OVERDUE_S, "leave", -1, 0))
+        self._timers.set(now + LEAVE_OVERDUE_S, "leave", -1, 0)
 
     def _change(self, task: Task, new: TaskState, reason: Reason, runtime_s: float | None = None) -> None:
         old = task.state

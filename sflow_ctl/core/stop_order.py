@@ -1,0 +1,34 @@
+"""The order in which a run's live tasks are stopped: waves, from what nothing depends on to what everything needs."""
+
+from sflow_ctl.core.tasks import Task, stop_levels
+
+
+class StopOrder:
+    """Empty until `begin`. A wave is over when nothing of it is live."""
+
+    def __init__(self) -> None:
+        self._waves: list[list[int]] = []
+        self._open: set[int] = set()
+
+    def begin(self, tasks: list[Task]) -> None:
+        """Puts all live tasks into waves."""
+        self._waves = stop_levels(tasks)
+
+    def next_wave(self, tasks: list[Task]) -> list[int]:
+        """Whom to stop now; empty while a wave is open, and when all is over."""
+        while self._waves and not self._open:
+            self._open.update(index for index in self._waves.pop(0) if tasks[index].is_live)
+            if self._open:
+                return sorted(self._open)
+        return []
+
+    def force(self, tasks: list[Task]) -> list[int]:
+        """Everybody at once: all that is left of all waves."""
+        for wave in self._waves:
+            self._open.update(index for index in wave if tasks[index].is_live)
+        self._waves = []
+        return sorted(self._open)
+
+    def gone(self, index: int) -> None:
+        """Nothing of this task is live any more."""
+        self._open.discard(index)
