@@ -1,0 +1,227 @@
+"""The controller's link against bad peers: real sockets, real keys. Everything wrong is refused and counted; good ones go on."""
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+import zmq
+
+from protocol.codec import MAX_FRAME_BYTES, decode_to_agent, encode
+from protocol.messages import (
+    FromAgentPacket,
+    Hello,
+    Inventory,
+    NodeDescribed,
+    Refused,
+    ToAgentPacket,
+    Welcome,
+)
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.runtime.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.link import FleetLink, LinkTimes
+from tests.support import wait_until
+
+
+class Fixture:
+    """A link with two agents' keys, and clients of any kind to try it with."""
+
+    def __init__(self) -> None:
+        self.keys = RunKeys.make(2)
+        self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.events: list[SchedulerEvent] = []
+        self.sockets: list[zmq.Socket[bytes]] = []
+
+    def client(
+        self, pair: KeyPair | None, server_key: str | None = None, endpoint: str | None = None
+    ) -> "zmq.Socket[bytes]":
+        """A DEALER with these keys, or in plain text without any."""
+        dealer = self.context.socket(zmq.DEALER)
+        dealer.linger = 0
+        if pair is not None:
+            dealer.curve_publickey = pair.public.encode()
+            dealer.curve_secretkey = pair.secret.encode()
+            dealer.curve_serverkey = (server_key or self.keys.controller.public).encode()
+        dealer.connect(endpoint or self.link.control_endpoints[0])
+        self.sockets.append(dealer)
+        return dealer
+
+    def pump(self, done: Callable[[], object], what: str) -> None:
+        """Lets the link work until something is so."""
+
+        def step() -> object:
+            now = time.monotonic()
+            self.events += self.link.receive(now)
+            self.link.flush(now)
+            return done()
+
+        wait_until(step, what)
+
+    def join(self, node: int, session: str = "s", number: int = 1) -> "zmq.Socket[bytes]":
+        """An agent that has said hello and been accepted."""
+        agent = self.client(self.keys.agents[node])
+        agent.send(encode(FromAgentPacket(session=session, messages=(a_hello(node, session, number),))))
+        self.pump(
+            lambda: any(isinstance(e, AgentJoined) and e.hello.session == session for e in self.events),
+            "a hello",
+        )
+        self.link.accept(node, session, ())
+        self.pump(lambda: agent.poll(0), "a welcome")
+        return agent
+
+    def close(self) -> None:
+        """All sockets."""
+        for each in self.sockets:
+            each.close()
+        self.context.term()
+        self.link.close()
+
+
+@pytest.fixture
+def fixture() -> Iterator[Fixture]:
+    """A link for one test."""
+    made = Fixture()
+    yield made
+    made.close()
+
+
+def a_hello(node: int, session: str, number: int = 1, version: tuple[int, int] = (1, 0)) -> Hello:
+    """What an agent says first."""
+    return Hello(
+        version=version, install_path="/opt/old", session=session, session_number=number, node=node, agent_incarnation=1,
+        controller_incarnation=0, pid=1, inventory=Inventory(host="h", cpus=1, cpus_online=1, memory_bytes=1),
+        shares_run_directory=True,
+    )  # fmt: skip
+
+
+def received(agent: "zmq.Socket[bytes]") -> ToAgentPacket:
+    """The next packet for an agent."""
+    assert agent.poll(10_000), "nothing came"
+    return decode_to_agent(agent.recv()).packet
+
+
+def test_an_agent_is_welcomed_and_its_facts_arrive_once(fixture: Fixture) -> None:
+    agent = fixture.join(0)
+    assert isinstance(received(agent).messages[0], Welcome)
+    fact = encode(FromAgentPacket(session="s", seq=1, ack=1, messages=(NodeDescribed(),)))
+    agent.send(fact)
+    agent.send(fact)
+    agent.send(encode(FromAgentPacket(session="s", seq=2, messages=(NodeDescribed(),))))
+    facts = lambda: [e for e in fixture.events if isinstance(e, MessageReceived)]  # noqa: E731
+    fixture.pump(lambda: len(facts()) == 2, "two facts")
+    fixture.pump(lambda: agent.poll(0), "the acknowledgement")
+    assert received(agent).ack == 2
+
+
+def test_a_key_nobody_knows_is_denied(fixture: Fixture) -> None:
+    stranger = fixture.client(KeyPair.make())
+    stranger.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
+    fixture.pump(lambda: fixture.link.refused().get("unauthenticated_connections"), "a denial")
+    assert fixture.events == []
+    fixture.join(0, "good")
+
+
+def test_the_viewers_key_opens_no_agents_socket(fixture: Fixture) -> None:
+    viewer = fixture.client(fixture.keys.viewer)
+    viewer.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
+    fixture.pump(lambda: fixture.link.refused().get("unauthenticated_connections"), "a denial")
+    assert fixture.events == []
+
+
+def test_a_plaintext_client_and_raw_bytes_get_nowhere(fixture: Fixture) -> None:
+    plain = fixture.client(None)
+    plain.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
+    port = int(fixture.link.control_endpoints[0].rpartition(":")[2])
+    for payload in (b"GET / HTTP/1.0\r\n\r\n", b"\xff" * 4096, struct.pack("!Q", 1 << 62)):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
+            raw.sendall(payload)
+    fixture.join(0, "good")
+    assert [type(event) for event in fixture.events] == [AgentJoined]
+
+
+def test_an_agent_that_trusts_another_controller_never_connects(fixture: Fixture) -> None:
+    misled = fixture.client(fixture.keys.agents[1], server_key=KeyPair.make().public)
+    misled.send(encode(FromAgentPacket(session="bad", messages=(a_hello(1, "bad"),))))
+    fixture.join(0, "good")
+    assert [event.hello.node for event in fixture.events if isinstance(event, AgentJoined)] == [0]
+
+
+@pytest.mark.parametrize(
+    "frames", [[b"garbage"], [b""], [b"a", b"b"], [msgspec.msgpack.encode({"session": 5})]]
+)
+def test_garbage_from_a_known_key_is_counted_and_the_session_goes_on(
+    fixture: Fixture, frames: list[bytes]
+) -> None:
+    agent = fixture.join(0)
+    agent.send_multipart(frames)
+    fixture.pump(lambda: fixture.link.refused().get("malformed") == 1, "the count")
+    agent.send(encode(FromAgentPacket(session="s", seq=1, messages=(NodeDescribed(),))))
+    fixture.pump(lambda: isinstance(fixture.events[-1], MessageReceived), "a fact")
+
+
+def test_an_oversized_frame_costs_its_sender_the_connection_and_nobody_else(fixture: Fixture) -> None:
+    big, good = fixture.join(0, "a"), fixture.join(1, "b")
+    big.send(b"x" * (MAX_FRAME_BYTES + 1))
+    good.send(encode(FromAgentPacket(session="b", seq=1, messages=(NodeDescribed(),))))
+    fixture.pump(
+        lambda: any(isinstance(e, MessageReceived) and e.node == 1 for e in fixture.events),
+        "the other's fact",
+    )
+    assert not any(isinstance(event, MessageReceived) and event.node == 0 for event in fixture.events)
+
+
+def test_a_key_may_speak_for_its_own_node_only(fixture: Fixture) -> None:
+    agent = fixture.client(fixture.keys.agents[1])
+    agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
+    fixture.pump(lambda: agent.poll(0), "a refusal")
+    refusal = received(agent).messages[0]
+    assert isinstance(refusal, Refused) and refusal.code == "wrong-identity"
+    assert fixture.events == []
+
+
+def test_another_major_version_is_refused_by_name(fixture: Fixture) -> None:
+    agent = fixture.client(fixture.keys.agents[0])
+    agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s", version=(2, 0)),))))
+    fixture.pump(lambda: agent.poll(0), "a refusal")
+    refusal = received(agent).messages[0]
+    assert isinstance(refusal, Refused) and refusal.code == "version-mismatch"
+    assert "1.0" in refusal.reason and "2.0" in refusal.reason and "/opt/old" in refusal.reason
+    assert [type(event) for event in fixture.events] == [AgentLost]
+
+
+def test_a_late_hello_of_an_older_session_changes_nothing(fixture: Fixture) -> None:
+    fixture.join(0, "new", number=2)
+    late = fixture.client(fixture.keys.agents[0])
+    late.send(encode(FromAgentPacket(session="old", messages=(a_hello(0, "old", number=1),))))
+    fixture.pump(lambda: fixture.link.refused().get("stale_hellos") == 1, "the count")
+    assert len(fixture.events) == 1
+
+
+def test_packets_of_another_session_are_dropped(fixture: Fixture) -> None:
+    agent = fixture.join(0)
+    agent.send(encode(FromAgentPacket(session="other", seq=1, messages=(NodeDescribed(),))))
+    fixture.pump(lambda: fixture.link.refused().get("stale_packets") == 1, "the count")
+    assert len(fixture.events) == 1
+
+
+def test_an_abandoned_node_is_refused_from_then_on(fixture: Fixture) -> None:
+    agent = fixture.join(0)
+    received(agent)
+    fixture.link.abandon(0, "silent")
+    first = received(agent).messages[0]
+    assert isinstance(first, Refused) and first.reason == "silent"
+    agent.send(encode(FromAgentPacket(session="s", seq=1, messages=(NodeDescribed(),))))
+    fixture.pump(lambda: agent.poll(0), "another refusal")
+    assert isinstance(received(agent).messages[0], Refused)
+
+
+def test_silence_loses_a_node_and_an_agent_that_never_reports_is_named(fixture: Fixture) -> None:
+    fixture.join(0)
+    later = time.monotonic() + 1000.0
+    reasons = {
+        event.node: event.reason for event in fixture.link.look_after(later) if isinstance(event, AgentLost)
+    }
+    assert "silent" in reasons[0] and "nothing heard" in reasons[1]
