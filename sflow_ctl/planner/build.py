@@ -92,10 +92,8 @@ class _Planner:
         self._stop_if_wrong()
         expanded = self._expand_all()
         self._stop_if_wrong()
+        self._check_names_and_cycles(expanded)
         waits_for = dependencies(expanded)
-        self._check_names_and_cycles(
-            expanded, {name: [d.task for d in deps] for name, deps in waits_for.items()}
-        )
         drafts = [
             _Draft(one, replica, self._backend_of(one.task)) for one in expanded for replica in one.replicas
         ]
@@ -246,7 +244,7 @@ class _Planner:
                 self._replicas_of[task.name] = tuple(replica.name for replica in one.replicas)
         return expanded
 
-    def _check_names_and_cycles(self, expanded: list[Expanded], edges: dict[str, list[str]]) -> None:
+    def _check_names_and_cycles(self, expanded: list[Expanded]) -> None:
         owner: dict[str, str] = {}
         for one in expanded:
             for replica in one.replicas:
@@ -256,10 +254,10 @@ class _Planner:
                     where = self._findings.loaded.where("tasks", one.task.name)
                     self._findings.add("name-collision", what, where, "rename one of the tasks")
         self._stop_if_wrong()
-        cycle = find_cycle(edges)
+        # Replicas of a task wait for the same tasks, and chains are no cycles: tasks as written are enough.
+        cycle = find_cycle({one.task.name: one.task.depends_on for one in expanded})
         if cycle is not None:
-            base = next(one.task.name for one in expanded if any(r.name == cycle[0] for r in one.replicas))
-            where = self._findings.loaded.where("tasks", base, "depends_on")
+            where = self._findings.loaded.where("tasks", cycle[0], "depends_on")
             what = f"Graph contains a cycle: {' -> '.join(cycle)}"
             self._findings.add("cycle", what, where, "remove one of these dependencies")
             self._stop_if_wrong()

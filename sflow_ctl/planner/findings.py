@@ -12,6 +12,10 @@ from sflow_ctl.spec.loader import LoadedDocument
 from sflow_ctl.spec.yaml_source import PathKey
 
 
+_HINTS = {"undefined-name": 'define it under "variables", or correct its name'}
+"""What to do where nothing better is known."""
+
+
 class UnplannableError(Exception):
     """Something that the plan cannot go on with; becomes a finding where it is caught."""
 
@@ -30,7 +34,7 @@ class Findings:
 
     def add(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
         """Notes a finding, once."""
-        finding = Finding(code, what, where, hint)
+        finding = Finding(code, what, where, hint or _HINTS.get(code))
         if finding not in self.found[-50:]:
             self.found.append(finding)
 

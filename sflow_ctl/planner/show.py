@@ -20,9 +20,25 @@ def plan_text(plan: Plan) -> str:
     return "\n".join([*lines, "", "✓ Configuration is valid"])
 
 
+def start_order(plan: Plan) -> list[str]:
+    """Names so that each comes after all it waits for. Linear: replicas share what they wait for."""
+    members: dict[str, list[str]] = {}
+    base_of = {task.name: task.base for task in plan.tasks}
+    edges: dict[str, dict[str, None]] = {}
+    seen: set[int] = set()
+    for task in plan.tasks:
+        members.setdefault(task.base, []).append(task.name)
+        known = edges.setdefault(task.base, {})
+        if id(task.depends_on) not in seen:
+            seen.add(id(task.depends_on))
+            known.update((base_of[d.task], None) for d in task.depends_on if base_of[d.task] != task.base)
+    order = topological_order({base: list(others) for base, others in edges.items()})
+    return [name for base in order for name in members[base]]
+
+
 def _graph(plan: Plan) -> list[str]:
     by_name = {task.name: task for task in plan.tasks}
-    order = topological_order({task.name: [d.task for d in task.depends_on] for task in plan.tasks})
+    order = start_order(plan)
     lines = []
     for name in order[:MAX_TASKS_IN_FULL]:
         task = by_name[name]

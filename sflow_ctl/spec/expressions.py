@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sflow_ctl.spec.simple_expressions import UNKNOWN, evaluate_simple, simple
+
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -88,8 +90,11 @@ def _expression_end(text: str, start: int) -> int:
     first_error: ExpressionError | None = None
     end = text.find("}}", start)
     while end >= 0:
+        source = text[start + len(MARK) : end].strip()
+        if simple(source) is not None:
+            return end
         try:
-            _compiled(text[start + len(MARK) : end].strip())
+            _compiled(source)
         except ExpressionError as error:
             first_error = first_error or error
             end = text.find("}}", end + 1)
@@ -128,12 +133,17 @@ def check_template(text: str) -> None:
 
 def names_used(text: str) -> frozenset[str]:
     """Names that the expressions of a text need from outside. Raises: ExpressionError."""
-    from jinja2 import meta
-
-    environment = _environment()
     used: set[str] = set()
     for piece in pieces(text):
-        if piece.is_expression:
+        if not piece.is_expression:
+            continue
+        parts = simple(piece.text)
+        if parts is not None:
+            used |= {atom.name for atom in (parts.left, parts.right) if atom is not None and atom.name}
+        else:
+            from jinja2 import meta
+
+            environment = _environment()
             used |= meta.find_undeclared_variables(environment.parse(f"{MARK} {piece.text} }}}}"))
     return frozenset(used)
 
@@ -181,6 +191,11 @@ def as_text(value: Any) -> str:
 
 
 def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
+    parts = simple(source)
+    if parts is not None:
+        quick = evaluate_simple(parts, names)
+        if quick is not UNKNOWN:
+            return quick
     from jinja2 import Undefined
 
     compiled = _compiled(source)

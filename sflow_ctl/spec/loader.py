@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from protocol.errors import Finding, SpecError
 from sflow_ctl.spec import schema
-from sflow_ctl.spec.checking import MAX_FINDINGS, check
+from sflow_ctl.spec.checking import MAX_FINDINGS, check, describe
 from sflow_ctl.spec.expressions import ExpressionError, check_syntax, check_template, has_expression
 from sflow_ctl.spec.merging import Item, Merged, merge, named_items
 from sflow_ctl.spec.overrides import apply_artifacts, apply_set, strip_missable
@@ -159,10 +159,9 @@ def _check_expressions(merged: Merged) -> None:
                 else:
                     check_syntax(text)
             except ExpressionError as error:
-                place = f"{source.where(path)}  {'.'.join(map(str, path))}"
-                merged.findings.append(
-                    Finding("expression-syntax", _with_phrase(error.text), place, error.hint)
-                )
+                place = f"{source.where(path)}  {describe(path)}"
+                hint = error.hint or "correct what stands between ${{ and }}"
+                merged.findings.append(Finding("expression-syntax", _with_phrase(error.text), place, hint))
 
 
 def _with_phrase(text: str) -> str:

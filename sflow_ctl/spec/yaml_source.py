@@ -120,9 +120,8 @@ def read_source(path: Path) -> tuple[Source | None, list[Finding]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        hint = (
-            "name a workflow file, or run this where a sflow.yaml is" if str(path) == "sflow.yaml" else None
-        )
+        is_default = str(path) == "sflow.yaml"
+        hint = "name a workflow file, or run this where a sflow.yaml is" if is_default else "correct the path"
         return None, [Finding("file-not-found", f"the workflow file {path} does not exist", str(path), hint)]
     except IsADirectoryError:
         return None, [Finding("file-not-found", f"{path} is a directory, not a workflow file", str(path))]

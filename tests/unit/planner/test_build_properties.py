@@ -1,0 +1,160 @@
+"""Whole plans of random files: planned or refused with a code, always the same, and no GPU given twice."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from protocol.errors import FleetError
+from sflow_ctl.planner.build import PlanContext, build_plan
+from sflow_ctl.planner.plan import Plan
+from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.spec.yaml_source import dump
+
+pytest.importorskip("hypothesis")
+
+import hypothesis
+from hypothesis import strategies as st
+
+CONTEXT = PlanContext(
+    workspace_dir="/ws",
+    output_dir="/out",
+    run_directory="/out/run",
+    run_id="run",
+    nodes_override=None,
+    gpus_per_node_override=None,
+    max_running=None,
+    path_exists=lambda path: True,
+)
+NAMES = [f"t{index}" for index in range(6)]
+EXPRESSIONS = [
+    "plain",
+    "${{ A }}",
+    "${{ variables.B * 2 }}",
+    "${{ task.t0.nodes[0].name }}",
+    "${{ replica.index }}",
+    "${{ NOPE }}",
+    "${{ ''.__class__ }}",
+]
+
+
+@st.composite
+def tasks(draw: Any, name: str, mistakes: bool) -> dict[str, Any]:
+    """A task that may be replicated, placed, dependent, and wrong."""
+    scripts = EXPRESSIONS if mistakes else EXPRESSIONS[:3]
+    others = NAMES if mistakes else NAMES[: NAMES.index(name)]
+    task: dict[str, Any] = {"name": name, "script": draw(st.lists(st.sampled_from(scripts), min_size=1))}
+    if others and draw(st.booleans()):
+        task["depends_on"] = draw(st.lists(st.sampled_from(others), max_size=2, unique=True))
+    if draw(st.booleans()):
+        task["replicas"] = draw(
+            st.sampled_from(
+                [
+                    {},
+                    {"count": 3},
+                    {"count": "${{ A }}", "policy": "sequential"},
+                    {"variables": ["A"]},
+                    *([{"variables": ["A", "B"]}] * mistakes),
+                ]
+            )
+        )
+    if draw(st.booleans()):
+        task["resources"] = draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "gpus": st.fixed_dictionaries(
+                        {"count": st.integers(0 if mistakes else 1, 9 if mistakes else 3)}
+                    ),
+                    "nodes": st.sampled_from(
+                        [
+                            {"count": 1},
+                            {"count": 2},
+                            {"indices": [1]},
+                            {"exclude": [0]},
+                            *([{"indices": [7]}] * mistakes),
+                        ]
+                    ),
+                },
+            )
+        )
+    return task
+
+
+@st.composite
+def documents(draw: Any, mistakes: bool = True) -> dict[str, Any]:
+    """A file with two nodes, two variables and up to six tasks."""
+    names = NAMES[: draw(st.integers(1, 6))]
+    return {
+        "version": "0.1",
+        "variables": {"A": {"value": 2, "domain": [1, 2]}, "B": {"value": "${{ A + 1 }}"}},
+        "backends": {
+            "pool": {"type": "local", "nodes": 2, "gpus_per_node": draw(st.integers(1 if mistakes else 4, 4))}
+        },
+        "workflow": {"name": "w", "tasks": [draw(tasks(name, mistakes)) for name in names]},
+    }
+
+
+def outcome(document: dict[str, Any], folder: Path) -> Plan | str:
+    """The plan, or what is wrong."""
+    path = folder / "w.yaml"
+    path.write_text(dump(document))
+    try:
+        return build_plan(load_documents([path]), CONTEXT)
+    except FleetError as error:
+        assert all(finding.code and finding.where for finding in error.findings), str(error)
+        return str(error)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples."""
+    return tmp_path_factory.mktemp("plans")
+
+
+@hypothesis.settings(deadline=None, max_examples=200)
+@hypothesis.given(document=documents())
+def test_a_random_file_plans_the_same_twice_or_is_refused_with_codes(
+    document: dict[str, Any], folder: Path
+) -> None:
+    first, second = outcome(document, folder), outcome(document, folder)
+    assert first == second
+    if isinstance(first, Plan):
+        encoded = msgspec.json.encode(first)
+        assert encoded == msgspec.json.encode(second)
+        assert msgspec.json.decode(encoded, type=Plan) == first
+
+
+@hypothesis.settings(deadline=None, max_examples=200)
+@hypothesis.given(document=documents(mistakes=False))
+def test_no_gpu_is_given_twice_and_every_dependency_exists(document: dict[str, Any], folder: Path) -> None:
+    plan = outcome(document, folder)
+    assert isinstance(plan, Plan), plan
+    names = {task.name for task in plan.tasks}
+    given: set[tuple[int, int]] = set()
+    for task in plan.tasks:
+        assert {dependency.task for dependency in task.depends_on} <= names - {task.name}
+        placement = task.placement
+        assert all(0 <= node < len(plan.nodes) for node in placement.nodes)
+        if placement.is_flexible:
+            assert len(placement.nodes) >= placement.node_count
+            continue
+        for node in placement.nodes:
+            capacity = plan.nodes[node].gpus
+            assert capacity is not None
+            for gpu in placement.gpus:
+                assert gpu < capacity
+                assert (node, gpu) not in given
+                given.add((node, gpu))
+
+
+def test_a_sequential_chain_and_fan_out_of_ten_thousand_is_linear(tmp_path: Path) -> None:
+    rows = [{"name": "a", "script": ["x"], "replicas": {"count": 10_000}}]
+    rows.append({"name": "b", "script": ["x"], "depends_on": ["a"], "replicas": {"count": 2_000}})
+    document = {"version": "0.1", "workflow": {"name": "w", "tasks": rows}}
+    plan = outcome(document, tmp_path)
+    assert isinstance(plan, Plan)
+    assert len(plan.tasks) == 12_000
+    # What a task waits for is one object for all that wait for the same: 20 million entries would not do.
+    assert plan.tasks[-1].depends_on is plan.tasks[-2].depends_on
