@@ -11,7 +11,6 @@ from sflow_ctl.spec.expressions import ExpressionError
 from sflow_ctl.spec.loader import LoadedDocument
 from sflow_ctl.spec.yaml_source import PathKey
 
-
 _HINTS = {"undefined-name": 'define it under "variables", or correct its name'}
 """What to do where nothing better is known."""
 

@@ -60,6 +60,7 @@ def test_a_bad_file_is_one_message_with_a_place(code: str, tmp_path: Path) -> No
     assert f"error[{code}]: " in done.stderr
     assert done.stderr.count("error[") == 1, done.stderr
     assert place in done.stderr
+    assert "hint:" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["w.yaml"]
 
@@ -72,6 +73,8 @@ def test_a_name_that_is_no_directory_name_is_refused(name: str, tmp_path: Path) 
     done = sflow_ctl("run", "w.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "error[unsafe-name]" in done.stderr
+    assert "w.yaml:2:" in done.stderr and "workflow.tasks[0].name" in done.stderr, done.stderr
+    assert "hint:" in done.stderr, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["w.yaml"]
 
 
@@ -79,6 +82,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     done = sflow_ctl("run", "nowhere.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "error[file-not-found]" in done.stderr and "nowhere.yaml" in done.stderr
+    assert "hint:" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_file_sflow_yaml_is_meant(tmp_path: Path) -> None:
@@ -103,6 +108,7 @@ def test_an_existing_run_directory_is_not_touched(tmp_path: Path) -> None:
     done = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "error[run-directory-exists]" in done.stderr
+    assert "hint:" in done.stderr, done.stderr
     assert (tmp_path / "sflow_output" / "r" / "events.jsonl").read_bytes() == before
 
 
@@ -112,6 +118,8 @@ def test_an_output_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> N
     done = sflow_ctl("run", "w.yaml", "--output-dir", "file/out", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "error[run-directory-not-writable]" in done.stderr and "--output-dir" in done.stderr
+    assert (tmp_path / "file").read_text() == "in the way"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "w.yaml"]
 
 
 def test_a_missing_bash_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -119,6 +127,7 @@ def test_a_missing_bash_is_said_before_anything_starts(tmp_path: Path) -> None:
     done = sflow_ctl("run", "w.yaml", cwd=tmp_path, env={"PATH": str(tmp_path)})
     assert done.returncode == 2, done.stderr
     assert "error[program-not-found]" in done.stderr and '"bash"' in done.stderr
+    assert "hint:" in done.stderr, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["w.yaml"]
 
 
