@@ -5,11 +5,12 @@ else, answers it.
 import os
 import select
 import signal
+import sys
 import time
 
 import zmq
 
-from bench.measure import interleaved, report
+from bench.measure import interleaved, report, seconds
 from protocol.codec import decode_from_agent
 from protocol.messages import AgentConfig
 from sflow_ctl.runtime.keys import KeyPair
@@ -58,7 +59,10 @@ def start_once() -> float:
 
 def main() -> None:
     """Seconds to the hello; megabytes resident."""
-    results = interleaved({"exec to hello": start_once}, 15)
+    imports = [sys.executable, "-I", "-c", "import zmq, msgspec"]
+    results = interleaved(
+        {"exec to hello": start_once, "python + zmq + msgspec": lambda: seconds(imports)}, 15
+    )
     report(
         "agent_start", "s", results, {"resident at hello": f"{sorted(RESIDENT)[len(RESIDENT) // 2]:.1f} MB"}
     )

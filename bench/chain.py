@@ -12,13 +12,23 @@ from sflow_ctl.runtime.journal import read_journal
 LENGTH = 50
 
 
-def workflow() -> str:
-    """A chain."""
-    tasks = [
-        f'    - {{name: t{i}, script: ["true"]{f", depends_on: [t{i - 1}]" if i else ""}}}'
-        for i in range(LENGTH)
-    ]
-    return 'version: "0.1"\nworkflow:\n  name: chain\n  tasks:\n' + "\n".join(tasks) + "\n"
+def tasks(length: int = LENGTH) -> str:
+    """A chain, as lines of a workflow file."""
+    return "".join(
+        f'    - {{name: t{i}, script: ["true"]{f", depends_on: [t{i - 1}]" if i else ""}}}\n'
+        for i in range(length)
+    )
+
+
+def workflow(length: int = LENGTH) -> str:
+    """Nothing but a chain."""
+    return f'version: "0.1"\nworkflow:\n  name: chain\n  tasks:\n{tasks(length)}'
+
+
+def difference_ms(cwd: Path) -> float:
+    """What each further task adds to the whole process."""
+    one, many = (run_workflow(workflow(length), cwd)[0] for length in (1, LENGTH))
+    return (many - one) * 1000 / (LENGTH - 1)
 
 
 def hop_ms(directory: Path) -> float:
@@ -43,7 +53,8 @@ def main() -> None:
         makefile(cwd)
         results = interleaved(
             {
-                "sflow-ctl run": lambda: hop_ms(run_workflow(workflow(), cwd)[1]),
+                "sflow-ctl run, by its journal": lambda: hop_ms(run_workflow(workflow(), cwd)[1]),
+                "sflow-ctl run, whole process less that of one task": lambda: difference_ms(cwd),
                 "make -j1": lambda: seconds(["make", "-s", "-j1", "all"], cwd) * 1000 / LENGTH,
             },
             9,

@@ -48,6 +48,7 @@ def main() -> None:
                 "10 tasks": lambda: dry_run(plain(10), "a"),
                 "1,000 tasks": lambda: dry_run(plain(1000), "b"),
                 "5,000 tasks": lambda: dry_run(plain(5000), "c"),
+                "5,000 tasks with expressions": lambda: dry_run(expressions(5000), "e"),
                 "10,000 tasks with expressions": lambda: dry_run(expressions(10_000), "d"),
             },
             5,
