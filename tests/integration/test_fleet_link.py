@@ -110,8 +110,11 @@ def test_an_agent_is_welcomed_and_its_facts_arrive_once(fixture: Fixture) -> Non
     agent.send(fact)
     agent.send(fact)
     agent.send(encode(FromAgentPacket(session="s", seq=2, messages=(NodeDescribed(),))))
-    facts = lambda: [e for e in fixture.events if isinstance(e, MessageReceived)]  # noqa: E731
-    fixture.pump(lambda: len(facts()) == 2, "two facts")
+
+    def facts() -> int:
+        return sum(isinstance(event, MessageReceived) for event in fixture.events)
+
+    fixture.pump(lambda: facts() == 2, "two facts")
     fixture.pump(lambda: agent.poll(0), "the acknowledgement")
     assert received(agent).ack == 2
 
