@@ -3,6 +3,8 @@ same.
 """
 
 import itertools
+import shutil
+import sys
 from pathlib import Path
 
 from bench.measure import interleaved, median, report, run_workflow, scratch, seconds
@@ -50,6 +52,8 @@ def makefile(cwd: Path) -> None:
 def main() -> None:
     """Milliseconds per hop."""
     with scratch() as cwd:
+        if shutil.which("make") is None:
+            sys.exit("make is the floor of this benchmark, and is not installed")
         makefile(cwd)
         results = interleaved(
             {
