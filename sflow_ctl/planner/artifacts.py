@@ -3,6 +3,7 @@
 import os.path
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -62,6 +63,19 @@ def inline_files(
                 (one.file, render_template(artifact.content, names) if has_expression else artifact.content)
             )
     return tuple(files)
+
+
+def mounted_directories(artifacts: Mapping[str, Materialised]) -> list[str]:
+    """Directories that a container needs for the artifacts, in file order, each once.
+
+    A path with a suffix counts as a file, whose directory is needed; images (`.sqsh`) are not mounted.
+    """
+    paths = [
+        PurePosixPath(one.path)
+        for one in artifacts.values()
+        if one.uri.partition("://")[0].lower() in ("fs", "file") and not one.path.endswith(".sqsh")
+    ]
+    return list(dict.fromkeys(str(path.parent if path.suffix else path) for path in paths))
 
 
 def _plan_one(

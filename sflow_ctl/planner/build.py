@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from protocol.errors import PlanError
-from sflow_ctl.planner.artifacts import Materialised, inline_files, plan_artifacts
+from sflow_ctl.planner.artifacts import Materialised, inline_files, mounted_directories, plan_artifacts
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.graph import find_cycle
 from sflow_ctl.planner.numbers import as_int, as_seconds
-from sflow_ctl.planner.operators import command, merged_operator
+from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import OutputPattern, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes
@@ -42,6 +42,8 @@ class PlanContext:
     path_exists: Callable[[str], bool]
     allocation: Mapping[str, tuple[tuple[str, str], ...]] | None = None
     """Backend to its nodes' names and addresses, where there is an allocation."""
+    job_id: str = "0"
+    """The Slurm job that steps belong to; "0" while there is none."""
     allow_placeholder_nodes: bool = False
     """Plan Slurm backends without an allocation: for looking at a plan."""
 
@@ -73,6 +75,7 @@ class _Planner:
         self._nodes: dict[str, list[PlannedNode]] = {}
         self._replicas_of: dict[str, tuple[str, ...]] = {}
         self._task_namespace: dict[str, Any] = {}
+        self._artifact_mounts: list[str] = []
 
     def build(self) -> Plan:
         document, context, findings = self._document, self._context, self._findings
@@ -85,6 +88,7 @@ class _Planner:
             document.workflow.variables, global_values, self._others, "workflow.variables", findings
         )
         self._variables = {**global_values, **own}
+        self._artifact_mounts = mounted_directories(artifacts)
         files = inline_files(
             document.artifacts, artifacts, namespace(self._variables, self._others), findings
         )
@@ -403,7 +407,8 @@ class _Planner:
             script = self._script(draft)
             operator = merged_operator(task, self._operators, value)
             container = f"{self._context.run_id}-{replica.name}"
-            how = command(task, operator, draft.backend, script, env, container)
+            step = self._step(draft, nodes, env)
+            how = command(task, operator, draft.backend, script, env, container, step)
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
@@ -427,6 +432,18 @@ class _Planner:
                 ),
             )
         return None
+
+    def _step(self, draft: _Draft, nodes: list[PlannedNode], env: Mapping[str, str]) -> Step | None:
+        if draft.backend.type != "slurm" or self._context.nodes_override is not None:
+            return None
+        directories = ("SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR")
+        own = [*self._artifact_mounts, *(env[name] for name in (*directories, "SFLOW_TASK_OUTPUT_DIR"))]
+        return Step(
+            task=draft.replica.name,
+            job_id=self._context.job_id,
+            nodes=tuple(node.name for node in nodes),
+            mounts=tuple(f"{path}:{path}:rw" for path in own),
+        )
 
     def _script(self, draft: _Draft) -> str:
         items = []

@@ -10,6 +10,7 @@ import msgspec
 from protocol.errors import Finding
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.srun import srun_argv
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.checking import check
 from sflow_ctl.spec.rules import operator_findings
@@ -21,6 +22,15 @@ _NEEDS_STEP = (
     "exclusive", "constraint", "extra_args",
 )  # fmt: skip
 """Fields of an srun operator that only a real job step can honour."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """The Slurm side of a task: what a real job step of it needs."""
+
+    task: str
+    job_id: str
+    nodes: tuple[str, ...]
+    mounts: tuple[str, ...]
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +93,12 @@ def command(
     script: str,
     env: dict[str, str],
     container: str,
+    step: Step | None,
 ) -> Command:
-    """The command line of one concrete task on an agent. Raises: UnplannableError, NumberError."""
+    """The command line of one concrete task on an agent; `step` is None away from Slurm.
+
+    Raises: UnplannableError, NumberError.
+    """
     if operator is None:
         kind = "bash" if backend.type == "local" else "srun"
         return Command(name=f"default_{backend.name}", kind=kind, argv=("bash", "-c", script))
@@ -99,6 +113,16 @@ def command(
             return _ssh(task, operator, script, env)
         case "srun":
             wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
+            if wanting and step is not None:
+                argv = srun_argv(
+                    operator,
+                    task=step.task,
+                    script=script,
+                    job_id=step.job_id,
+                    nodes=step.nodes,
+                    mounts=step.mounts,
+                )
+                return Command(name=operator.name, kind="srun", argv=argv)
             if wanting:
                 what = f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step'
                 raise UnplannableError("needs-slurm", what, "run inside a Slurm allocation", ("operator",))

@@ -1,0 +1,45 @@
+"""A plan as JSON for tools: `sflow-ctl plan --json`."""
+
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.planner.plan import Plan, PlannedTask
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """Plain data: workflow, variables, artifacts and tasks, with nodes by name. `plan.json` has the whole plan."""
+    return {
+        "workflow": plan.workflow,
+        "timeout_s": plan.timeout_s,
+        "variables": dict(plan.variables),
+        "artifacts": dict(plan.artifacts),
+        "nodes": [{"name": n.name, "backend": n.backend, "gpus": n.gpus} for n in plan.nodes],
+        "tasks": [_task(plan, task) for task in plan.tasks],
+        "warnings": list(plan.warnings),
+    }
+
+
+def _task(plan: Plan, task: PlannedTask) -> dict[str, Any]:
+    placement = task.placement
+    return {
+        "name": task.name,
+        "base": task.base,
+        "backend": task.backend,
+        "operator": task.operator,
+        "nodes": [plan.nodes[index].name for index in placement.nodes],
+        "placed_when_ready": placement.is_flexible,
+        "node_count": placement.node_count if placement.is_flexible else len(placement.nodes),
+        "gpus_per_node": placement.gpus_per_node,
+        "cuda_visible_devices": ",".join(map(str, placement.gpus)) if placement.gpus else None,
+        "depends_on": [dependency.task for dependency in task.depends_on],
+        "waits_for_completion_of": [d.task for d in task.depends_on if d.needs_completion],
+        "env": dict(task.env),
+        "script": task.script,
+        "probes": msgspec.to_builtins(task.probes),
+        "retries": msgspec.to_builtins(task.retries),
+        "timeout_s": task.timeout_s,
+        "sweep": dict(task.sweep),
+        "outputs": msgspec.to_builtins(task.outputs),
+        "argv": list(task.argv),
+    }

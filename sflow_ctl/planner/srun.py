@@ -1,0 +1,111 @@
+"""The `srun` operator as a real job step: its command line, options in the format's own order.
+
+For what only Slurm can do (`mpi`, containers, constraints); a plain task is started by an agent instead.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.numbers import as_flag
+from sflow_ctl.spec import schema
+
+_MOUNTS = "--container-mounts"
+
+
+def srun_argv(
+    operator: schema.Operator,
+    *,
+    task: str,
+    script: str,
+    job_id: str,
+    nodes: Sequence[str],
+    mounts: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """The step's command line. `nodes` are the task's, `mounts` the automatic ones of a container.
+
+    `extra_args` follow the generated options as they are, in order, except that container mounts among them join the
+    others. Raises: UnplannableError, NumberError.
+    """
+    extra, more_mounts = _without_mounts(task, operator.extra_args)
+    argv = ["srun"]
+
+    def option(name: str, value: Any) -> None:
+        if value is not None and value != "":
+            argv.extend((name, str(value)))
+
+    def flag(name: str, value: Any, default: bool = False) -> None:
+        if as_flag(default if value is None else value):
+            argv.append(name)
+
+    option("--jobid", operator.job_id if operator.job_id not in (None, "", "0") else job_id)
+    for name in ("partition", "account", "qos", "reservation", "time", "constraint"):
+        option(f"--{name}", getattr(operator, name))
+    flag("--exclusive", operator.exclusive)
+    option("--chdir", operator.chdir)
+    chosen = operator.nodelist or list(nodes)
+    option("--nodes", operator.nodes if operator.nodes not in (None, 0, "0") else len(chosen))
+    option("--nodelist", ",".join(chosen))
+    option("--ntasks", operator.ntasks)
+    option("--ntasks-per-node", operator.ntasks_per_node)
+    option("--cpus-per-task", operator.cpus_per_task)
+    for name in ("gpus", "gpus_per_task", "gres", "mem", "mem_per_cpu"):
+        option(f"--{name.replace('_', '-')}", getattr(operator, name))
+    option("--job-name", task)
+    flag("--unbuffered", operator.unbuffered, default=True)
+    option("--export", operator.export if operator.export is not None else "ALL")
+    flag("--label", operator.label, default=True)
+    flag("--kill-on-bad-exit", operator.kill_on_bad_exit)
+    flag("--overlap", operator.overlap, default=True)
+    option("--wait", operator.wait)
+    option("--mpi", operator.mpi)
+    if uses_container(operator):
+        _container_options(operator, argv, [*operator.container_mounts, *more_mounts, *mounts])
+    elif more_mounts:
+        argv += [_MOUNTS, ",".join(more_mounts)]
+    return (*argv, *extra, "bash", "-c", script)
+
+
+def uses_container(operator: schema.Operator) -> bool:
+    """True for a step in a container, also when only `extra_args` name its image."""
+    return bool(
+        operator.container_image
+        or operator.container_name
+        or any(argument.split("=", 1)[0] == "--container-image" for argument in operator.extra_args)
+    )
+
+
+def _container_options(operator: schema.Operator, argv: list[str], mounts: list[str]) -> None:
+    if operator.container_image:
+        argv += ["--container-image", operator.container_image]
+    home = as_flag(False if operator.container_mount_home is None else operator.container_mount_home)
+    argv.append("--container-mount-home" if home else "--no-container-mount-home")
+    if operator.container_name:
+        argv += ["--container-name", operator.container_name]
+    if as_flag(True if operator.container_writable is None else operator.container_writable):
+        argv.append("--container-writable")
+    if mounts:
+        argv += [_MOUNTS, ",".join(dict.fromkeys(mounts))]
+    if operator.container_workdir:
+        argv += ["--container-workdir", operator.container_workdir]
+    if operator.container_remap_root is not None and as_flag(operator.container_remap_root):
+        argv.append("--container-remap-root")
+
+
+def _without_mounts(task: str, extra_args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`extra_args` without their container mounts, and those. Raises: UnplannableError for an option without a value."""
+    rest: list[str] = []
+    mounts: list[str] = []
+    arguments = iter(extra_args)
+    for argument in arguments:
+        if argument == _MOUNTS:
+            value = next(arguments, None)
+            if value is None:
+                what = f'task "{task}": {_MOUNTS} in extra_args has no value'
+                raise UnplannableError("wrong-operator", what, "SOURCE:TARGET", ("operator",))
+            mounts += value.split(",")
+        elif argument.startswith(f"{_MOUNTS}="):
+            mounts += argument.removeprefix(f"{_MOUNTS}=").split(",")
+        else:
+            rest.append(argument)
+    return rest, mounts

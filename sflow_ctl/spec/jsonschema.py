@@ -1,0 +1,85 @@
+"""A JSON Schema of the format, from the types, so that editors complete and check workflow files.
+
+The shipped `sflow.schema.json` is exactly this. References between parts of a file, and everything about expressions, are
+beyond a schema: `sflow-ctl plan` checks those.
+"""
+
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.spec import schema
+
+SCHEMA_FILE = "sflow.schema.json"
+_NAMED = {
+    "variables": "Variable",
+    "artifacts": "Artifact",
+    "backends": "Backend",
+    "operators": "Operator",
+    "tasks": "Task",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema as plain data, keys in a fixed order."""
+    generated = msgspec.json.schema(schema.Document)
+    parts: dict[str, Any] = generated["$defs"]
+    parts["Document"]["properties"]["version"] = {"const": schema.VersionText}
+    for part in ("Document", "Workflow", "Task"):
+        properties = parts[part]["properties"]
+        for section, name in _NAMED.items():
+            if section in properties:
+                properties[section] = _either_form(name, is_optional=section != "tasks")
+    for name in ("Artifact", "Backend", "Operator", "Task", "Variable"):
+        parts[f"{name}Body"] = _without_name(parts[name])
+    parts["Variable"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
+    parts["VariableBody"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
+    parts["Backend"] = _by_type(parts["Backend"], _backend_rules())
+    parts["BackendBody"] = _by_type(parts["BackendBody"], _backend_rules())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": 'sflow.yaml, version "0.1"',
+        "$ref": generated["$ref"],
+        "$defs": {name: parts[name] for name in sorted(parts)},
+    }
+
+
+def schema_text() -> str:
+    """The shipped file's text."""
+    return msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode() + "\n"
+
+
+def _either_form(name: str, is_optional: bool) -> dict[str, Any]:
+    """A list of entries with names, or a mapping from names to bodies; a variable's body may be just its value."""
+    body: dict[str, Any] = {"$ref": f"#/$defs/{name}Body"}
+    if name == "Variable":
+        body = {"anyOf": [body, {"not": {"type": "object"}}]}
+    forms: list[dict[str, Any]] = [
+        {"type": "array", "items": {"$ref": f"#/$defs/{name}"}},
+        {"type": "object", "additionalProperties": body},
+    ]
+    return {"anyOf": [*forms, {"type": "null"}] if is_optional else forms}
+
+
+def _without_name(part: dict[str, Any]) -> dict[str, Any]:
+    """An entry of a mapping: the key is its name, and wins over one inside."""
+    return {**part, "required": [field for field in part["required"] if field != "name"]}
+
+
+def _variable_types() -> list[str]:
+    from sflow_ctl.spec.rules import VARIABLE_TYPES
+
+    return sorted(VARIABLE_TYPES)
+
+
+def _backend_rules() -> dict[str, list[str]]:
+    return {"slurm": ["account", "partition", "time", "nodes", "gpus_per_node"]}
+
+
+def _by_type(part: dict[str, Any], required: dict[str, list[str]]) -> dict[str, Any]:
+    """Fields that only one kind needs."""
+    rules = [
+        {"if": {"properties": {"type": {"const": kind}}, "required": ["type"]}, "then": {"required": fields}}
+        for kind, fields in required.items()
+    ]
+    return {**part, "allOf": rules}

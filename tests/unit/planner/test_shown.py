@@ -1,0 +1,62 @@
+"""How a plan is shown: text, graphs, JSON."""
+
+import json
+from pathlib import Path
+
+from sflow_ctl.planner.plan_json import to_json
+from sflow_ctl.planner.show import plan_text, start_order
+from sflow_ctl.planner.visualize import dot, mermaid
+from tests.unit.planner.shown import demo
+
+
+def test_mermaid_has_a_box_per_task_as_written(tmp_path: Path) -> None:
+    assert mermaid(demo(tmp_path)) == (
+        "flowchart TD\n"
+        "    start([start])\n"
+        "    stop([stop])\n"
+        '    task0["start<br>2 GPUs"]\n'
+        '    task1["load<br>5 × (load_0, load_1, load_2, ... load_4)"]\n'
+        '    task2["check"]\n'
+        "    start --> task0\n"
+        "    task0 -->|Ready| task1\n"
+        "    task1 -->|Completed| task2\n"
+        "    task2 -->|Completed| stop\n"
+    )
+
+
+def test_dot_quotes_what_people_write(tmp_path: Path) -> None:
+    text = dot(demo(tmp_path), show_variables=True)
+    assert text.startswith('digraph "demo" {\n')
+    assert '    task0 [label="start\\n2 GPUs"];\n' in text
+    assert '    task0 -> task1 [label="Ready"];\n' in text
+    assert '    variables [shape=note, label="PORT = 9000"];\n' in text
+    assert text.endswith("}\n")
+
+
+def test_the_order_shown_puts_everything_after_what_it_waits_for(tmp_path: Path) -> None:
+    assert start_order(demo(tmp_path)) == ["start", *(f"load_{i}" for i in range(5)), "check"]
+
+
+def test_the_text_ends_as_the_format_says(tmp_path: Path) -> None:
+    text = plan_text(demo(tmp_path))
+    assert "    │  GPU 0: start\n" in text
+    assert "    │  GPU 2: .\n" in text
+    assert "  load_1  <- load_0 (Completed)\n" in text
+    assert "  load_0  <- start (Ready)\n" in text
+    assert 'echo "<3>"' in text
+    assert text.endswith("✓ Configuration is valid")
+
+
+def test_json_has_what_a_tool_needs(tmp_path: Path) -> None:
+    plan = json.loads(json.dumps(to_json(demo(tmp_path))))
+    assert list(plan) == ["workflow", "timeout_s", "variables", "artifacts", "nodes", "tasks", "warnings"]
+    server, load = plan["tasks"][0], plan["tasks"][2]
+    assert server["cuda_visible_devices"] == "0,1"
+    assert server["nodes"] == ["localhost"]
+    assert server["probes"][0]["tcp_port"] == 9000
+    assert server["argv"] == ["bash", "-c", "serve"]
+    assert load["depends_on"] == load["waits_for_completion_of"] == ["load_0"]
+    assert load["script"] == 'echo "<1>"'
+    assert load["retries"] == {"count": 1, "interval_s": 2.0, "backoff": 1.0}
+    assert load["env"]["SFLOW_REPLICA_INDEX"] == "1"
+    assert plan["timeout_s"] == 600

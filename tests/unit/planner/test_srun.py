@@ -1,0 +1,65 @@
+"""The command line of a real job step."""
+
+import pytest
+
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.srun import srun_argv
+from sflow_ctl.spec.schema import Operator
+
+
+def argv(**fields: object) -> list[str]:
+    """The command of a step on two nodes, without the parts that never change."""
+    operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
+    whole = srun_argv(operator, task="t_1", script="x", job_id="7", nodes=["n0", "n1"], mounts=["/ws:/ws:rw"])
+    assert whole[0] == "srun" and whole[-3:] == ("bash", "-c", "x")
+    return list(whole[1:-3])
+
+
+DEFAULTS_TAIL = "--job-name t_1 --unbuffered --export ALL --label --overlap"
+
+
+def test_defaults() -> None:
+    assert argv() == f"--jobid 7 --nodes 2 --nodelist n0,n1 {DEFAULTS_TAIL}".split()
+
+
+def test_every_option_in_the_order_of_the_format() -> None:
+    given = argv(
+        job_id="9", partition="p", account="a", qos="q", reservation="r", time=5, constraint="c", exclusive=True,
+        chdir="/d", nodes=1, nodelist=["n1"], ntasks=4, ntasks_per_node=2, cpus_per_task=3, gpus=1, gpus_per_task=1,
+        gres="g", mem=0, mem_per_cpu=1, unbuffered=False, export="A", label=False, kill_on_bad_exit=True,
+        overlap="false", wait=0, mpi="pmix",
+    )  # fmt: skip
+    assert " ".join(given) == (
+        "--jobid 9 --partition p --account a --qos q --reservation r --time 5 --constraint c --exclusive --chdir /d "
+        "--nodes 1 --nodelist n1 --ntasks 4 --ntasks-per-node 2 --cpus-per-task 3 --gpus 1 --gpus-per-task 1 --gres g "
+        "--mem 0 --mem-per-cpu 1 --job-name t_1 --export A --kill-on-bad-exit --wait 0 --mpi pmix"
+    )
+
+
+def test_container_options_only_with_a_container() -> None:
+    given = " ".join(argv(container_image="i.sqsh", container_mounts=["/a:/b"], container_remap_root=True))
+    assert given.endswith(
+        "--container-image i.sqsh --no-container-mount-home --container-writable "
+        "--container-mounts /a:/b,/ws:/ws:rw --container-remap-root"
+    )
+    assert "container" not in " ".join(argv(container_mount_home=True))
+
+
+def test_an_image_and_a_name_may_both_be_given() -> None:
+    given = argv(container_image="i", container_name="n", container_mount_home=True, container_writable=False)
+    assert given[-7:-2] == ["--container-image", "i", "--container-mount-home", "--container-name", "n"]
+
+
+def test_extra_args_are_verbatim_and_their_mounts_join_the_others() -> None:
+    given = argv(
+        extra_args=["-x", "1", "-y", "1", "--container-image=i", "--container-mounts", "/c:/c,/d:/d"]
+    )
+    assert given[-5:] == ["-x", "1", "-y", "1", "--container-image=i"]
+    assert given[given.index("--container-mounts") + 1] == "/c:/c,/d:/d,/ws:/ws:rw"
+    assert given.count("--container-mounts") == 1
+
+
+def test_mounts_without_a_value_are_refused() -> None:
+    with pytest.raises(UnplannableError) as raised:
+        argv(extra_args=["--container-mounts"])
+    assert raised.value.code == "wrong-operator"
