@@ -9,6 +9,7 @@ what has changed.
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,8 @@ def test(arguments: list[str]) -> int:
     alone.
     """
     environment = {**os.environ, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    # A shell without job control starts background commands with SIGINT ignored; tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments:
         return subprocess.run([PYTHON, "-m", "pytest", *arguments], check=False, env=environment).returncode
     failed = []
