@@ -20,8 +20,9 @@ from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import OutputPattern, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes
-from sflow_ctl.planner.variables import NAMESPACES, cast, namespace, resolve
+from sflow_ctl.planner.variables import NAMESPACES, namespace, resolve
 from sflow_ctl.spec import schema
+from sflow_ctl.spec.casting import cast
 from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, names_used
 from sflow_ctl.spec.loader import LoadedDocument
 

@@ -7,11 +7,10 @@ import msgspec
 
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.spec import schema
+from sflow_ctl.spec.casting import cast
 from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, names_used
-from sflow_ctl.spec.rules import VARIABLE_TYPES
 
 NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task")
-_TRUE, _FALSE = frozenset(("true", "1", "yes", "y", "on")), frozenset(("false", "0", "no", "n", "off"))
 
 
 def namespace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,44 +138,6 @@ def _settle(
             "wrong-value", f'variable "{variable.name}": {error}', where, "change the value or its type"
         )
         known[variable.name] = value
-
-
-def cast(value: Any, type_name: str | None) -> Any:
-    """A value as its declared type; without one it stays what the file says. Raises: ValueError."""
-    if type_name is None or value is None:
-        return value
-    match VARIABLE_TYPES.get(type_name, type_name):
-        case "string":
-            return value if isinstance(value, str) else str(value)
-        case "integer":
-            if isinstance(value, int):
-                return int(value)
-            try:
-                if isinstance(value, str):
-                    return int(value.strip())
-            except ValueError:
-                pass
-            raise ValueError(f"expected integer, is {value!r}")
-        case "float":
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                raise ValueError(f"expected float, is {value!r}") from None
-        case "boolean":
-            return _boolean(value)
-        case _:
-            return value
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool | int | float):
-        return bool(value)
-    text = str(value).strip().lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError(f"expected boolean, is {value!r}")
 
 
 def environment_text(value: Any) -> str:

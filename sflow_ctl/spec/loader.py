@@ -36,8 +36,12 @@ class LoadedDocument:
         """The document as one file: the original text where there was only one and nothing was overridden."""
         if self._text is not None:
             return self._text
+        return dump(self.composed_data())
+
+    def composed_data(self) -> dict[str, Any]:
+        """The merged document as plain data in list form, overrides applied, expressions as written."""
         assert self._merged is not None
-        return dump(_composed(self._merged))
+        return _composed(self._merged)
 
 
 def load_documents(

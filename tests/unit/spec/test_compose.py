@@ -1,0 +1,78 @@
+"""Composed and resolved files mean what their sources mean."""
+
+from pathlib import Path
+
+from sflow_ctl.planner.build import PlanContext, build_plan
+from sflow_ctl.planner.plan import Plan
+from sflow_ctl.spec.compose import compose
+from sflow_ctl.spec.loader import LoadedDocument, load_documents
+
+TEXT = """
+version: "0.1"
+variables:
+  A: {value: "7", type: integer}
+  B: "${{ A * 2 }}"
+  S: {value: 1, domain: [1, 2]}
+  D: "${{ S + A }}"
+  N:
+    value:
+artifacts:
+backends: {pool: {type: local, nodes: "${{ A - 5 }}", gpus_per_node: 4}}
+workflow:
+  name: w
+  variables: {HEAD: "${{ backends.pool.nodes[0].name }}:${{ A }}"}
+  tasks:
+    - name: a
+      script: ["echo ${{ B }} ${{ S }} ${{ D }} ${{ HEAD }}", "{% raw %}${{ A }}{% endraw %}"]
+      replicas: {variables: [S]}
+      timeout: "${{ A }}"
+    - name: b
+      script: ["${{ A }} ${{ task.a[0].nodes[0].name }}"]
+      variables: {A: 3}
+"""
+CONTEXT = PlanContext(
+    workspace_dir="/ws", output_dir="/out", run_directory="/out/run", run_id="run", nodes_override=None,
+    gpus_per_node_override=None, max_running=None, path_exists=lambda _: True,
+)  # fmt: skip
+
+
+def load(folder: Path, text: str, *overrides: str) -> LoadedDocument:
+    """A document of that text."""
+    path = folder / "w.yaml"
+    path.write_text(text)
+    return load_documents([path], overrides)
+
+
+def plan(folder: Path, text: str) -> Plan:
+    """Its plan."""
+    return build_plan(load(folder, text), CONTEXT)
+
+
+def test_a_composed_file_has_the_same_plan(tmp_path: Path) -> None:
+    assert plan(tmp_path, compose(load(tmp_path, TEXT))) == plan(tmp_path, TEXT)
+
+
+def test_a_resolved_file_has_the_same_plan(tmp_path: Path) -> None:
+    assert plan(tmp_path, compose(load(tmp_path, TEXT), is_resolved=True)) == plan(tmp_path, TEXT)
+
+
+def test_what_is_certain_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
+    text = compose(load(tmp_path, TEXT), is_resolved=True)
+    assert "echo 14 ${{ S }} ${{ D }}" in text
+    assert "${{ backends.pool.nodes[0].name }}:7" in text
+    assert "timeout: 7" in text and "nodes: 2" in text
+    assert "${{ A }} ${{ task.a[0].nodes[0].name }}" in text  # the task has an A of its own
+    assert "artifacts" not in text
+
+
+def test_overrides_are_part_of_it(tmp_path: Path) -> None:
+    composed = compose(load(tmp_path, TEXT, "A=9"))
+    assert plan(tmp_path, composed).variables["B"] == 18
+
+
+def test_texts_that_yaml_elsewhere_reads_as_numbers_stay_texts(tmp_path: Path) -> None:
+    text = TEXT.replace("N:\n    value:", 'T: "12:00:00"\n  N:\n    value: |\n      two\n      lines\n')
+    composed = compose(load(tmp_path, text))
+    assert '"12:00:00"' in composed
+    assert "value: |" in composed
+    assert plan(tmp_path, composed) == plan(tmp_path, text)
