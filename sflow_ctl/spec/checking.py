@@ -46,10 +46,12 @@ def check(
     removed: set[tuple[PathKey, ...]] = set()
     while len(findings) < MAX_FINDINGS:
         path, finding = _finding(error, rest, base, where, kind)
-        if path in removed:
-            return None  # a required value that was taken out: noted already
-        if finding not in findings:
-            findings.append(finding)
+        if path not in removed:
+            if finding not in findings:
+                findings.append(finding)
+        else:  # a required value that was taken out, and is noted: what it was part of goes as well
+            while path in removed:
+                path = path[:-1]
         if not _remove(rest, path):
             return None
         removed.add(path)

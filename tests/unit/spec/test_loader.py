@@ -1,0 +1,180 @@
+"""Reading files: every finding at once, each with its place; nothing but findings whatever the bytes are."""
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from protocol.errors import SpecError
+from sflow_ctl.spec.loader import load_documents
+
+GOOD = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: [x]}]}\n'
+
+
+def findings(path: Path, *overrides: str) -> list[str]:
+    """Codes and places of everything that is wrong."""
+    with pytest.raises(SpecError) as raised:
+        load_documents([path], overrides)
+    return [f"{f.code} {(f.where or '').removeprefix(str(path.parent) + '/')}" for f in raised.value.findings]
+
+
+def test_all_findings_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        'version: "0.1"\n'
+        "variabels: {}\n"
+        "backends:\n"
+        "  b: {type: lokal}\n"
+        "workflow:\n"
+        "  name: w\n"
+        "  tasks:\n"
+        "    - name: a\n"
+        "      script: echo\n"
+        "      retries: {count: 1}\n"
+        "    - name: b\n"
+        "      script: [1, x, {k: v}]\n"
+        "      resources: {gpus: {count: [1]}, cpus: 4}\n"
+    )
+    assert findings(path) == [
+        "unknown-key w.yaml:2:1  variabels",
+        "wrong-type w.yaml:4:13  backends.b.type",
+        "wrong-type w.yaml:9:15  workflow.tasks[0].script",
+        "missing-key w.yaml:10:16  workflow.tasks[0].retries.interval",
+        "wrong-type w.yaml:12:16  workflow.tasks[1].script[0]",
+        "wrong-type w.yaml:12:22  workflow.tasks[1].script[2]",
+        "wrong-type w.yaml:13:33  workflow.tasks[1].resources.gpus.count",
+        "unknown-key w.yaml:13:45  workflow.tasks[1].resources.cpus",
+    ]
+
+
+def test_rules_are_checked_together_too(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        'version: "0.1"\n'
+        "workflow:\n"
+        "  name: a/b\n"
+        "  tasks:\n"
+        "    - {name: a, script: [x], depends_on: [b, c]}\n"
+        "    - {name: d, script: [x], operator: o, backend: p}\n"
+    )
+    assert findings(path) == [
+        "unsafe-name w.yaml:3:9  workflow.name",
+        "unknown-operator w.yaml:6:40  workflow.tasks[1].operator",
+        "unknown-dependency w.yaml:5:43  workflow.tasks[0].depends_on[0]",
+        "unknown-dependency w.yaml:5:46  workflow.tasks[0].depends_on[1]",
+        "unknown-backend w.yaml:6:52  workflow.tasks[1].backend",
+    ]
+
+
+def test_findings_of_a_second_file_name_that_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text("operators:\n  o: {type: nope}\n")
+    with pytest.raises(SpecError) as raised:
+        load_documents([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert [f.where for f in raised.value.findings] == [f"{tmp_path}/b.yaml:2:13  operators.o.type"]
+
+
+def test_every_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as raised:
+        load_documents([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert [f.code for f in raised.value.findings] == ["file-not-found", "file-not-found"]
+    assert raised.value.exit_status == 2
+
+
+def test_one_unchanged_file_is_kept_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(GOOD + "# a comment\n")
+    assert load_documents([tmp_path / "w.yaml"]).composed_yaml() == GOOD + "# a comment\n"
+
+
+def test_merging_three_files_is_the_same_however_they_are_grouped(tmp_path: Path) -> None:
+    parts = {
+        "a.yaml": GOOD + "variables: {A: 1, B: 1}\n",
+        "b.yaml": "variables: {B: 2, C: 2}\nworkflow: {tasks: {b: {script: [y]}}}\n",
+        "c.yaml": "variables: {C: 3}\nworkflow: {timeout: 5, tasks: {c: {script: [z]}}}\n",
+    }
+    for name, text in parts.items():
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / name for name in parts]
+    (tmp_path / "ab.yaml").write_text(load_documents(paths[:2]).composed_yaml())
+    whole = load_documents(paths).document
+    assert load_documents([tmp_path / "ab.yaml", paths[2]]).document == whole
+    assert [(v.name, v.value) for v in whole.variables] == [("A", 1), ("B", 2), ("C", 3)]
+
+
+PIECES = st.sampled_from(
+    [
+        'version: "0.1"', "workflow:", "  name: w", "  tasks:", "    - name: a", "      script: [x]", "- ", ": ", "? ",
+        "{", "}", "[", "]", "&a ", "*a", "!!python/object:os.system ", "!x ", "<<: *a", "|", ">", "\t", "${{ ", " }}",
+        "{% raw %}", "~", "1e999", "0x", "'", '"', "\\x", "# ", "---", "...", "%YAML 1.1", "\x00", "é", "\ufeff", "\n  ",
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file for all examples."""
+    return tmp_path_factory.mktemp("fuzz") / "w.yaml"
+
+
+def survives(file: Path, data: bytes) -> None:
+    """Loading ends in a document or in findings with codes."""
+    file.write_bytes(data)
+    try:
+        load_documents([file])
+    except SpecError as error:
+        assert error.findings and all(finding.code and finding.what for finding in error.findings)
+
+
+@hypothesis.settings(deadline=1000, max_examples=400)
+@hypothesis.given(data=st.binary(max_size=120))
+def test_any_bytes_are_a_document_or_findings(file: Path, data: bytes) -> None:
+    survives(file, data)
+
+
+@hypothesis.settings(deadline=1000, max_examples=600)
+@hypothesis.given(parts=st.lists(st.one_of(PIECES, st.just("\n")), max_size=25))
+def test_any_pieces_of_yaml_are_a_document_or_findings(file: Path, parts: list[str]) -> None:
+    survives(file, "".join(parts).encode())
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("${{ A }}")),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["name", "value", "type", "count", "gpus", "nodes", "tcp_port", "port", "x"]), inner, max_size=3
+        ),
+    ),
+    max_leaves=8,
+)  # fmt: skip
+FIELDS = st.sampled_from(
+    [
+        "script",
+        "operator",
+        "backend",
+        "depends_on",
+        "resources",
+        "replicas",
+        "retries",
+        "probes",
+        "outputs",
+        "timeout",
+        "variables",
+        "name",
+    ]
+)
+
+
+@hypothesis.settings(deadline=1000, max_examples=400)
+@hypothesis.given(body=st.dictionaries(FIELDS, VALUES, max_size=4), top=VALUES)
+def test_any_values_are_a_document_or_findings(file: Path, body: dict[str, object], top: object) -> None:
+    from sflow_ctl.spec.yaml_source import dump
+
+    document = {
+        "version": "0.1",
+        "variables": top,
+        "backends": top,
+        "workflow": {"name": "w", "tasks": [{"name": "a", "script": ["x"]}, body]},
+    }
+    survives(file, dump(document).encode("utf-8", "surrogatepass"))
