@@ -75,7 +75,6 @@ class Spawner:
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
-        self._directories: set[str] = set()
 
     def spawn(self, spec: RankSpec) -> tuple[int, int]:
         """(pid, wall time in ns) of the new process. Raises: SpawnError."""
@@ -89,22 +88,17 @@ class Spawner:
         environment[RUN_MARKER] = self._environment[RUN_MARKER]
         program = self._find(spec.argv[0], environment.get("PATH"))
         log = self.log_path(spec.log)
-        self._prepare_log(log, spec.earlier_log)
+        if spec.earlier_log is not None:
+            self._keep_earlier_log(log, spec.earlier_log)
         try:
             with self._in_directory(spec.cwd):
-                pid = os.posix_spawn(
-                    program,
-                    spec.argv,
-                    environment,
-                    file_actions=(
-                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                        (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600),
-                        (os.POSIX_SPAWN_DUP2, 1, 2),
-                    ),
-                    setsid=True,
-                    setsigdef=_ALL_SIGNALS,
-                    setsigmask=(),
-                )
+                try:
+                    pid = _spawn(program, spec.argv, environment, log)
+                except FileNotFoundError:
+                    # Nearly always there already: asking first would cost each start a locked look at its parent.
+                    if not _make_directory_of(log):
+                        raise
+                    pid = _spawn(program, spec.argv, environment, log)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
         except ValueError as error:  # a NUL in an argument or variable
@@ -135,17 +129,14 @@ class Spawner:
             self._programs[key] = found
         return found
 
-    def _prepare_log(self, log: str, earlier: str | None) -> None:
-        directory = log.rpartition("/")[0]
+    def _keep_earlier_log(self, log: str, earlier: str) -> None:
         try:
-            if directory not in self._directories:
-                os.makedirs(directory, 0o700, exist_ok=True)  # noqa: PTH103
-                self._directories.add(directory)
-            if earlier is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(log, self.log_path(earlier))  # noqa: PTH104
+            os.rename(log, self.log_path(earlier))  # noqa: PTH104
+        except FileNotFoundError:
+            pass  # that attempt ran on another node
         except OSError as error:
-            raise SpawnError(error.errno or 0, f"its log {log} cannot be made: {error.strerror}") from error
+            what = f"its earlier log {log} cannot be kept: {error.strerror}"
+            raise SpawnError(error.errno or 0, what) from error
 
     @contextlib.contextmanager
     def _in_directory(self, directory: str | None) -> Iterator[None]:
@@ -161,6 +152,31 @@ class Spawner:
             yield
         finally:
             os.chdir(self._home)
+
+
+def _spawn(program: str, argv: tuple[str, ...], environment: dict[str, str], log: str) -> int:
+    return os.posix_spawn(
+        program,
+        argv,
+        environment,
+        file_actions=(
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ),
+        setsid=True,
+        setsigdef=_ALL_SIGNALS,
+        setsigmask=(),
+    )
+
+
+def _make_directory_of(log: str) -> bool:
+    """Makes the log's directory; False when it was there, so that something else is missing. Raises: OSError."""
+    directory = log.rpartition("/")[0]
+    if os.path.isdir(directory):  # noqa: PTH112
+        return False
+    os.makedirs(directory, 0o700, exist_ok=True)  # noqa: PTH103
+    return True
 
 
 def _explain(error: OSError, program: str, spec: RankSpec) -> str:

@@ -141,9 +141,11 @@ def run_plan(
     )
     gc.freeze()  # what the plan is made of lives as long as the run: no collection need look at it
     output.start()
+    wait_for_directories = directory.make_the_rest(plan)
     try:
         finish = controller.run()
     finally:
+        wait_for_directories()
         directory.remove_connection()
         is_closed = output.close(OUTPUT_DRAIN_S)
         controller.note_output()
