@@ -11,10 +11,12 @@ import msgspec
 
 from protocol.errors import PlanError
 from sflow_ctl.planner.artifacts import Materialised, inline_files, mounted_directories, plan_artifacts
+from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.graph import find_cycle
+from sflow_ctl.planner.nodes import backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.place import Pool, Request, place_all
@@ -23,30 +25,12 @@ from sflow_ctl.planner.probes import plan_probes
 from sflow_ctl.planner.variables import NAMESPACES, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
-from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, names_used
+from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, evaluate_any, names_used
 from sflow_ctl.spec.loader import LoadedDocument
 
+__all__ = ["PlanContext", "build_plan"]
+
 DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanContext:
-    """What a plan needs from outside the file. Paths are absolute."""
-
-    workspace_dir: str
-    output_dir: str
-    run_directory: str
-    run_id: str
-    nodes_override: int | None
-    gpus_per_node_override: int | None
-    max_running: int | None
-    path_exists: Callable[[str], bool]
-    allocation: Mapping[str, tuple[tuple[str, str], ...]] | None = None
-    """Backend to its nodes' names and addresses, where there is an allocation."""
-    job_id: str = "0"
-    """The Slurm job that steps belong to; "0" while there is none."""
-    allow_placeholder_nodes: bool = False
-    """Plan Slurm backends without an allocation: for looking at a plan."""
 
 
 def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
@@ -151,10 +135,12 @@ class _Planner:
         described: dict[str, Any] = {}
         for backend in declared:
             with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
-                nodes = self._backend_nodes(backend, names, first, is_used=backend.name in used)
+                nodes = backend_nodes(
+                    backend, names, first, is_used=backend.name in used, context=self._context
+                )
                 described[backend.name] = {
                     "name": backend.name,
-                    "nodes": [_node_view(node, node.backend_index) for node in nodes],
+                    "nodes": [node_view(node, node.backend_index) for node in nodes],
                 }
                 if backend.name in used:
                     self._nodes[backend.name] = nodes
@@ -164,42 +150,6 @@ class _Planner:
             "workflow": {"name": self._document.workflow.name},
             "artifacts": {},
         }
-
-    def _backend_nodes(
-        self, backend: schema.Backend, names: Mapping[str, Any], first: int, is_used: bool
-    ) -> list[PlannedNode]:
-        context = self._context
-        gpus = context.gpus_per_node_override
-        if gpus is None and backend.gpus_per_node is not None:
-            gpus = as_int(evaluate_any(backend.gpus_per_node, names), 1)
-        given = (context.allocation or {}).get(backend.name)
-        if given is None:
-            declared = 1 if backend.nodes is None else as_int(evaluate_any(backend.nodes, names))
-            count = context.nodes_override if context.nodes_override is not None else max(1, declared)
-            given = self._placeholder_nodes(backend, count, is_used)
-        return [
-            PlannedNode(
-                index=first + index,
-                backend=backend.name,
-                backend_index=index,
-                name=name,
-                address=address,
-                gpus=gpus,
-            )
-            for index, (name, address) in enumerate(given)
-        ]
-
-    def _placeholder_nodes(
-        self, backend: schema.Backend, count: int, is_used: bool
-    ) -> tuple[tuple[str, str], ...]:
-        if backend.type == "local" or self._context.nodes_override is not None:
-            return tuple(("localhost" if i == 0 else f"localhost-{i}", "127.0.0.1") for i in range(count))
-        if is_used and not self._context.allow_placeholder_nodes:
-            what = f'backend "{backend.name}" needs a Slurm allocation, and this process is not in one'
-            raise UnplannableError(
-                "slurm-not-available", what, "run it on local agents: --nodes N --gpus-per-node G"
-            )
-        return tuple((f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
 
     def _backend_of(self, task: schema.Task) -> schema.Backend:
         declared = self._document.backends or [DEFAULT_BACKEND]
@@ -325,7 +275,7 @@ class _Planner:
             operator = draft.expanded.task.operator
             name = operator if isinstance(operator, str) else (operator or {}).get("name")
             views[draft.replica.name] = {
-                "nodes": [_node_view(node, position) for position, node in enumerate(nodes)],
+                "nodes": [node_view(node, position) for position, node in enumerate(nodes)],
                 "gpus": list(placement.gpus),
                 "backend": draft.backend.name,
                 "operator": name or f"default_{draft.backend.name}",
@@ -488,21 +438,6 @@ class _Planner:
         )
 
 
-def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
-    """A value with the expressions in all of its texts evaluated. Raises: ExpressionError."""
-    if isinstance(value, str):
-        return evaluate(value, names) if MARK in value else value
-    if isinstance(value, list):
-        return [evaluate_any(item, names) for item in value]
-    if isinstance(value, dict):
-        return {key: evaluate_any(item, names) for key, item in value.items()}
-    return value
-
-
 def _is_text(value: Any) -> bool:
     """True for what may hold an expression: the others need no names, which cost something to make."""
     return isinstance(value, list | dict) or (isinstance(value, str) and MARK in value)
-
-
-def _node_view(node: PlannedNode, index: int) -> dict[str, Any]:
-    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}

@@ -8,7 +8,7 @@ import msgspec
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
-from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, names_used
+from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate_any, names_used
 
 NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task")
 
@@ -44,7 +44,7 @@ def resolve(
             try:
                 if _names_of(values[name]) & (pending.keys() - visible.keys()):
                     continue
-                value = _evaluate(values[name], namespace(visible, others))
+                value = evaluate_any(values[name], namespace(visible, others))
             except ExpressionError as error:
                 if error.is_undefined and _may_still_come(values[name], pending, name):
                     continue
@@ -115,16 +115,6 @@ def _needs_evaluation(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_needs_evaluation(item) for item in value.values())
     return False
-
-
-def _evaluate(value: Any, names: Mapping[str, Any]) -> Any:
-    if isinstance(value, str):
-        return evaluate(value, names) if MARK in value else value
-    if isinstance(value, list):
-        return [_evaluate(item, names) for item in value]
-    if isinstance(value, dict):
-        return {key: _evaluate(item, names) for key, item in value.items()}
-    return value
 
 
 def _settle(

@@ -161,6 +161,17 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
     )
 
 
+def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
+    """A value with the expressions in all of its texts evaluated. Raises: ExpressionError."""
+    if isinstance(value, str):
+        return evaluate(value, names) if MARK in value else value
+    if isinstance(value, list):
+        return [evaluate_any(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: evaluate_any(item, names) for key, item in value.items()}
+    return value
+
+
 def render_template(text: str, names: Mapping[str, Any]) -> str:
     """A whole template with statements, for artifact content. Keeps the last newline. Raises:
     ExpressionError.

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import SpecError
 from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.spec.schema import Task
 
 GOOD = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: [x]}]}\n'
 
@@ -148,22 +149,7 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )  # fmt: skip
-FIELDS = st.sampled_from(
-    [
-        "script",
-        "operator",
-        "backend",
-        "depends_on",
-        "resources",
-        "replicas",
-        "retries",
-        "probes",
-        "outputs",
-        "timeout",
-        "variables",
-        "name",
-    ]
-)
+FIELDS = st.sampled_from([field for field in Task.__struct_fields__ if field != "name"])
 
 
 @hypothesis.settings(deadline=1000, max_examples=400)
@@ -175,6 +161,6 @@ def test_any_values_are_a_document_or_findings(file: Path, body: dict[str, objec
         "version": "0.1",
         "variables": top,
         "backends": top,
-        "workflow": {"name": "w", "tasks": [{"name": "a", "script": ["x"]}, body]},
+        "workflow": {"name": "w", "tasks": [{"name": "a", "script": ["x"]}, {"name": "b", **body}]},
     }
     survives(file, dump(document).encode("utf-8", "surrogatepass"))

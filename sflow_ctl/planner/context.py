@@ -1,0 +1,24 @@
+"""What planning is told from outside the files."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanContext:
+    """What a plan needs from outside the file. Paths are absolute."""
+
+    workspace_dir: str
+    output_dir: str
+    run_directory: str
+    run_id: str
+    nodes_override: int | None
+    gpus_per_node_override: int | None
+    max_running: int | None
+    path_exists: Callable[[str], bool]
+    allocation: Mapping[str, tuple[tuple[str, str], ...]] | None = None
+    """Backend to its nodes' names and addresses, where there is an allocation."""
+    job_id: str = "0"
+    """The Slurm job that steps belong to; "0" while there is none."""
+    allow_placeholder_nodes: bool = False
+    """Plan Slurm backends without an allocation: for looking at a plan."""

@@ -1,0 +1,54 @@
+"""The nodes of a backend: those of an allocation, local ones, or placeholders where there is none yet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.plan import PlannedNode
+from sflow_ctl.spec import schema
+from sflow_ctl.spec.expressions import evaluate_any
+
+
+def backend_nodes(
+    backend: schema.Backend, names: Mapping[str, Any], first: int, is_used: bool, context: PlanContext
+) -> list[PlannedNode]:
+    """A backend's nodes, the first with the run-wide index `first`. Raises: UnplannableError, NumberError, ExpressionError."""
+    gpus = context.gpus_per_node_override
+    if gpus is None and backend.gpus_per_node is not None:
+        gpus = as_int(evaluate_any(backend.gpus_per_node, names), 1)
+    given = (context.allocation or {}).get(backend.name)
+    if given is None:
+        declared = 1 if backend.nodes is None else as_int(evaluate_any(backend.nodes, names))
+        count = context.nodes_override if context.nodes_override is not None else max(1, declared)
+        given = _placeholder_nodes(backend, count, is_used, context)
+    return [
+        PlannedNode(
+            index=first + index,
+            backend=backend.name,
+            backend_index=index,
+            name=name,
+            address=address,
+            gpus=gpus,
+        )
+        for index, (name, address) in enumerate(given)
+    ]
+
+
+def _placeholder_nodes(
+    backend: schema.Backend, count: int, is_used: bool, context: PlanContext
+) -> tuple[tuple[str, str], ...]:
+    if backend.type == "local" or context.nodes_override is not None:
+        return tuple(("localhost" if i == 0 else f"localhost-{i}", "127.0.0.1") for i in range(count))
+    if is_used and not context.allow_placeholder_nodes:
+        what = f'backend "{backend.name}" needs a Slurm allocation, and this process is not in one'
+        raise UnplannableError(
+            "slurm-not-available", what, "run it on local agents: --nodes N --gpus-per-node G"
+        )
+    return tuple((f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
+
+
+def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
+    """A node as expressions see it, with its index among those of a backend or a task."""
+    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}
