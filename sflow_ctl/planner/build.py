@@ -61,6 +61,7 @@ class _Planner:
         self._replicas_of: dict[str, tuple[str, ...]] = {}
         self._task_namespace: dict[str, Any] = {}
         self._artifact_mounts: list[str] = []
+        self._flexible: set[str] = set()
 
     def build(self) -> Plan:
         document, context, findings = self._document, self._context, self._findings
@@ -267,22 +268,26 @@ class _Planner:
             one.task.probes or one.task.operator for one in expanded
         ):
             return {}  # nothing can ask
-        views = {}
+        views: dict[str, Any] = {}
         for draft in drafts:
             placement = draft.placement
             assert placement is not None
-            nodes = [] if placement.is_flexible else [self._node(index) for index in placement.nodes]
             operator = draft.expanded.task.operator
             name = operator if isinstance(operator, str) else (operator or {}).get("name")
-            views[draft.replica.name] = {
-                "nodes": [node_view(node, position) for position, node in enumerate(nodes)],
-                "gpus": list(placement.gpus),
+            view: dict[str, Any] = {
                 "backend": draft.backend.name,
                 "operator": name or f"default_{draft.backend.name}",
             }
+            if not placement.is_flexible:  # else nobody knows before it starts, and nothing must be made up
+                nodes = map(self._node, placement.nodes)
+                view["nodes"] = [node_view(node, position) for position, node in enumerate(nodes)]
+                view["gpus"] = list(placement.gpus)
+            views[draft.replica.name] = view
+            if placement.is_flexible:
+                self._flexible.add(draft.expanded.task.name)
         for one in expanded:
             if one.is_replicated:
-                views[one.task.name] = [views[replica.name] for replica in one.replicas]  # type: ignore[assignment]
+                views[one.task.name] = [views[replica.name] for replica in one.replicas]
         return views
 
     def _node(self, index: int) -> PlannedNode:
@@ -420,10 +425,16 @@ class _Planner:
 
     def _task_hint(self, item: str) -> str:
         for base, names in self._replicas_of.items():
-            if f"task.{base}." in item and len(names) > 1:
+            if f"task.{base}." in item and names != (base,):
                 return (
                     f'"{base}" is a replicated task: write task.{base}[0], or one of {", ".join(names[:5])}'
                 )
+        named = [base for base in sorted(self._flexible) if base in item]
+        if named and (".nodes" in item or ".gpus" in item):
+            return (
+                f"there is not room for all tasks at once: {', '.join(named)} is placed when it is ready, so its nodes "
+                "and GPUs are not known before; its own script has $SFLOW_TASK_ASSIGNED_NODE_NAMES"
+            )
         known = ", ".join(list(self._replicas_of)[:10])
         return f"task.NAME has nodes, gpus, backend and operator; NAME is one of {known}"
 
