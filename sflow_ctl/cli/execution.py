@@ -9,6 +9,7 @@ import click
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.console import Console, wants_colours
 from sflow_ctl.cli.shown import columns, shown_path
+from sflow_ctl.core.states import Outcome
 from sflow_ctl.core.tasks import log_path
 from sflow_ctl.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.launcher import LocalLauncher
@@ -70,6 +71,8 @@ def show_end(end: RunEnd) -> None:
     duration = duration_text(whole.duration_s)
     if end.status is ExitStatus.OK:
         click.echo(f"✓ Workflow completed in {duration}")
+    elif whole.outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED):
+        click.echo(f"✗ Workflow cancelled after {duration} (exit status {int(end.status)})", err=True)
     else:
         click.echo(f"✗ Workflow failed after {duration} (exit status {int(end.status)})", err=True)
     click.echo(f"  Output folder: {shown_path(end.directory)}")
