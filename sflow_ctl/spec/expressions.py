@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
 MARK = "${{"
+MAX_BITS = 100_000
+"""Of a number that an expression computes: far above any use, far below what takes a noticeable time."""
+MAX_LENGTH = 10_000_000
+"""Of a text or list that an expression repeats."""
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 
 
@@ -44,14 +48,23 @@ def has_expression(value: object) -> bool:
 @lru_cache(maxsize=1)
 def _environment() -> "SandboxedEnvironment":
     from jinja2 import StrictUndefined
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import SandboxedEnvironment
 
     class KeysFirst(SandboxedEnvironment):
+        intercepted_binops = frozenset(("*", "**"))
+
         def getattr(self, obj: Any, attribute: str) -> Any:
             """A mapping's key before its method; then the sandbox's rules."""
             if isinstance(obj, Mapping) and attribute in obj:
                 return obj[attribute]
             return super().getattr(obj, attribute)
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            """`*` and `**` unless the result would be too large to be meant."""
+            if _is_too_large(operator, left, right):
+                raise SecurityError(f"the result of {operator} would be too large")
+            return super().call_binop(context, operator, left, right)
 
     return KeysFirst(
         variable_start_string=MARK,
@@ -59,6 +72,17 @@ def _environment() -> "SandboxedEnvironment":
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
+    )
+
+
+def _is_too_large(operator: str, left: Any, right: Any) -> bool:
+    if operator == "**":
+        return isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > MAX_BITS
+    for text, times in ((left, right), (right, left)):
+        if isinstance(text, str | list | tuple) and isinstance(times, int):
+            return len(text) * times > MAX_LENGTH
+    return (
+        isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS
     )
 
 
