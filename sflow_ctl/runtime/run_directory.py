@@ -18,7 +18,6 @@ from protocol.errors import RunDirectoryError
 from sflow_ctl.core.tasks import log_path
 from sflow_ctl.planner.plan import Plan
 
-
 MADE_AT_ONCE = 256
 """Task directories that exist before the first task starts; the others come while it runs."""
 

@@ -1,9 +1,7 @@
-"""A whole fleet in one process: the scheduler, simulated agents, a link that drops, delays and repeats,
-a virtual clock.
+"""A whole fleet in one process: both cores, simulated processes, a link that drops, delays and repeats, a virtual clock.
 
-Agents here are the protocol's promises and nothing else: orders are idempotent, exits are kept until
-acknowledged, a new
-session starts with the whole truth. Every choice comes from one `random.Random`, so a seed is a run.
+Scheduler and agents are the real cores; what is simulated is what their shells do. Every choice comes from one
+`random.Random`, so a seed is a run.
 """
 
 import heapq
@@ -13,22 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol.channel import Channel, Numbered
-from protocol.ids import AttemptId, RankId
-from protocol.messages import (
-    FromAgent,
-    Goodbye,
-    Hello,
-    Leave,
-    LiveRank,
-    ProbeTriggered,
-    RankCleared,
-    RankExited,
-    RankStarted,
-    Spawn,
-    Stop,
-    ToAgent,
-    Welcome,
-)
+from protocol.ids import RankId
+from protocol.messages import FromAgent, Spawn, ToAgent, Welcome
+from sflow_agent.core import commands as agent_commands
+from sflow_agent.core import events as agent_events
+from sflow_agent.core.agent import SIGKILL, AgentCore
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -53,22 +40,31 @@ from tests.unit.core.plans import hello as hello_event
 
 
 @dataclass(slots=True)
+class Process:
+    """A rank's processes: its main one, and whether it has others."""
+
+    is_running: bool = True
+    has_children: bool = False
+    is_deaf: bool = False
+    """Ends by SIGKILL only."""
+
+
+@dataclass(slots=True)
 class SimulatedAgent:
-    """One node's agent: what it runs, what it has told, and its side of the session."""
+    """One node's agent: its core, its processes, and its side of the session."""
 
     node: int
+    core: AgentCore = field(default_factory=AgentCore)
+    processes: dict[RankId, Process] = field(default_factory=dict)
+    started: list[RankId] = field(default_factory=list)
     incarnation: int = 1
     session: str = ""
     session_number: int = 0
     is_welcome: bool = False
     is_alive: bool = True
+    has_left: bool = False
+    """Its core is done; its link still repeats what was not acknowledged."""
     channel: Channel[FromAgent] = field(default_factory=Channel)
-    live: dict[RankId, bool] = field(default_factory=dict)
-    """Rank to whether it is a service."""
-    exited: dict[RankId, RankExited] = field(default_factory=dict)
-    known: set[RankId] = field(default_factory=set)
-    clearing: set[RankId] = field(default_factory=set)
-    ready: set[RankId] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -230,10 +226,13 @@ class Fleet:
     # ---------------------------------------------------------------- an agent's side
 
     def _say_hello(self, agent: SimulatedAgent) -> None:
+        unacknowledged = agent.channel.unacknowledged()
         agent.session_number = next(self._session_number)
         agent.session = f"session-{agent.session_number}"
         agent.is_welcome = False
         agent.channel = Channel()
+        for message in unacknowledged:  # as the agent's link does: it may have been lost
+            self._report(agent, message)
         self._repeat_hello(agent, agent.session)
 
     def _repeat_hello(self, agent: SimulatedAgent, session: str) -> None:
@@ -243,14 +242,10 @@ class Fleet:
             agent.node,
             session,
             agent.incarnation,
-            tuple(LiveRank(rank, 1, 0) for rank in agent.live),
-            tuple(agent.exited.values()),
-            tuple(agent.clearing),
-            tuple(
-                ProbeTriggered(attempt=rank.attempt, kind="readiness", detail="up")
-                for rank in agent.live
-                if rank in agent.ready
-            ),
+            agent.core.live(),
+            agent.core.exited(),
+            agent.core.clearing(),
+            agent.core.triggered(),
             agent.session_number,
         )
         self._transmit(lambda: self._hello_arrives(agent.node, event))
@@ -274,68 +269,83 @@ class Fleet:
             return
         if agent.channel.receive(numbered.seq, numbered.ack, self._now):
             for message in numbered.messages:
-                self._obey(agent, message)
+                agent.is_welcome = agent.is_welcome or isinstance(message, Welcome)
+                self._feed(agent, agent_events.Ordered(message))
+        if agent.channel.is_idle:
+            agent.core.forget_told()
         if agent.is_welcome and agent.channel.owes_ack:
             self._put_to_controller(agent, agent.channel.heartbeat())
 
-    def _obey(self, agent: SimulatedAgent, message: ToAgent) -> None:
-        match message:
-            case Welcome(kill=kill):
-                agent.is_welcome = True
-                for rank in kill:
-                    agent.live.pop(rank, None)
-            case Spawn(ranks=ranks):
-                for spec in ranks:
-                    if spec.rank not in agent.known:
-                        agent.known.add(spec.rank)
-                        self._begin(agent, spec.rank)
-            case Stop(attempt=attempt):
-                delay = self._random.random() * 3
-                self._at(delay, lambda: self._end(agent, RankId(attempt, 0), signal=15))
-            case Leave():
-                for rank in list(agent.live):
-                    self._end(agent, rank, signal=9)
-                self._report(agent, Goodbye())
-            case _:
-                raise AssertionError(message)
+    # ---------------------------------------------------------------- an agent's shell
 
-    def _begin(self, agent: SimulatedAgent, rank: RankId) -> None:
-        is_service = rank.attempt.task in self._services
-        agent.live[rank] = is_service
-        self._report(agent, RankStarted(rank=rank, pid=1, started_at_ns=0))
-        if is_service:
-            self._at(self._random.random() * 3, lambda: self._become_ready(agent, rank))
-        does_fail = self._random.random() < self._behaviour.fail
-        if does_fail or not is_service:
-            self._at(
-                self._random.random() * 5,
-                lambda: self._end(agent, rank, code=self._random.randint(1, 3) if does_fail else 0),
-            )
-
-    def _become_ready(self, agent: SimulatedAgent, rank: RankId) -> None:
-        if rank in agent.live and agent.is_alive:
-            agent.ready.add(rank)
-            self._report(
-                agent, ProbeTriggered(attempt=AttemptId(*rank.attempt), kind="readiness", detail="up")
-            )
-
-    def _end(
-        self, agent: SimulatedAgent, rank: RankId, code: int | None = None, signal: int | None = None
-    ) -> None:
-        if not agent.is_alive or agent.live.pop(rank, None) is None:
+    def _feed(self, agent: SimulatedAgent, event: agent_events.AgentEvent) -> None:
+        if not agent.is_alive or agent.has_left:
             return
-        cleared = self._random.random() >= self._behaviour.leftovers
-        message = RankExited(rank=rank, exit_code=code, signal=signal, cleared=cleared)
-        agent.exited[rank] = message
-        self._report(agent, message)
-        if not cleared:
-            agent.clearing.add(rank)
-            self._at(self._random.random(), lambda: self._clear(agent, rank))
+        for command in agent.core.handle(event, self._now):
+            self._do(agent, command)
+        wakeup = agent.core.next_wakeup()
+        if wakeup is not None:
+            self._at(max(0.0, wakeup - self._now), lambda: self._wake(agent))
 
-    def _clear(self, agent: SimulatedAgent, rank: RankId) -> None:
-        if agent.is_alive:
-            agent.clearing.discard(rank)
-            self._report(agent, RankCleared(rank=rank))
+    def _wake(self, agent: SimulatedAgent) -> None:
+        wakeup = agent.core.next_wakeup()
+        if wakeup is not None and wakeup <= self._now and not agent.has_left:
+            self._feed(agent, agent_events.WakeUp())
+
+    def _do(self, agent: SimulatedAgent, command: agent_commands.AgentCommand) -> None:
+        match command:
+            case agent_commands.StartProcess(spec=spec):
+                self._at(0.0, lambda: self._start(agent, spec.rank))
+            case agent_commands.EndTree(rank=rank, signal=number):
+                self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
+            case agent_commands.GiveUpTree(rank=rank):
+                self._at(0.0, lambda: self._feed(agent, agent_events.TreeSurvived(rank, ("7 stuck",))))
+            case agent_commands.WatchCondition(rank=rank, kind=kind):
+                seen = agent_events.ConditionSeen(rank, kind, True, "up")
+                self._at(self._random.random() * 3, lambda: self._feed(agent, seen))
+            case agent_commands.FinishLogs():
+                self._at(0.0, lambda: self._feed(agent, agent_events.LogsDelivered()))
+            case agent_commands.Report(message=message):
+                self._report(agent, message)
+            case agent_commands.Exit():
+                agent.has_left = True
+            case _:
+                pass  # there are no logs here, and nothing to stop observing
+
+    def _start(self, agent: SimulatedAgent, rank: RankId) -> None:
+        assert rank not in agent.started, f"{rank} was started twice"
+        agent.started.append(rank)
+        fails = self._random.random() < self._behaviour.fail
+        if fails and self._random.random() < 0.2:
+            self._feed(agent, agent_events.ProcessFailed(rank, 2, "no such program"))
+            return
+        agent.processes[rank] = Process(
+            has_children=self._random.random() < self._behaviour.leftovers,
+            is_deaf=self._random.random() < self._behaviour.leftovers,
+        )
+        self._feed(agent, agent_events.ProcessStarted(rank, 1, 0))
+        if fails or rank.attempt.task not in self._services:
+            code = self._random.randint(1, 3) if fails else 0
+            self._at(self._random.random() * 5, lambda: self._exit(agent, rank, code, None))
+
+    def _exit(self, agent: SimulatedAgent, rank: RankId, code: int | None, number: int | None) -> None:
+        process = agent.processes.get(rank)
+        if process is not None and process.is_running:
+            process.is_running = False
+            self._feed(agent, agent_events.ProcessExited(rank, code, number, 0, process.has_children))
+
+    def _signal_tree(self, agent: SimulatedAgent, rank: RankId, number: int) -> None:
+        process = agent.processes.get(rank)
+        if process is None or (process.is_deaf and number != SIGKILL):
+            return
+        if process.has_children:
+            process.has_children = False
+            if process.is_running:
+                self._exit(agent, rank, None, number)
+            else:
+                self._feed(agent, agent_events.TreeGone(rank, 1))
+        else:
+            self._exit(agent, rank, None, number)
 
     def _report(self, agent: SimulatedAgent, message: FromAgent) -> None:
         if not agent.session:
@@ -372,6 +382,3 @@ def replay(plan: Plan, journal: list[tuple[float, SchedulerEvent]]) -> list[Comm
     """All commands of a scheduler that is told the same things at the same times."""
     scheduler = Scheduler(plan)
     return [command for now, event in journal for command in scheduler.handle(event, now)]
-
-
-__all__ = ["Behaviour", "Fleet", "Hello", "replay"]
