@@ -18,7 +18,13 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 EXAMPLE = ("run", "examples/diamond.yaml")
-DEBIAN_PACKAGES = {"redis-server": "redis-server", "redis-benchmark": "redis-tools", "ps": "procps"}
+DEBIAN_PACKAGES = {
+    "dot": "graphviz",
+    "make": "make",
+    "redis-server": "redis-server",
+    "redis-benchmark": "redis-tools",
+    "ps": "procps",
+}
 """Programs that examples and tests use, and the Debian packages they are in."""
 CHECKS = (
     ("ruff", "format", "--check", "."),

@@ -11,9 +11,13 @@ from protocol.errors import ExitStatus, FleetError
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.run", "run", "Run a workflow."),
+    "plan": ("sflow_ctl.cli.plan", "plan", "Show who would run where; start nothing."),
     "attach": ("sflow_ctl.cli.attach", "attach", "Follow a running job from another terminal."),
     "status": ("sflow_ctl.cli.status", "status", "Show where a run stands."),
     "logs": ("sflow_ctl.cli.logs", "logs", "Show or follow the logs of tasks."),
+    "compose": ("sflow_ctl.cli.compose", "compose", "Merge workflow files into one."),
+    "visualize": ("sflow_ctl.cli.visualize", "visualize", "Draw the graph."),
+    "schema": ("sflow_ctl.cli.schema", "schema", "Print the JSON Schema of workflow files."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.console import Console, wants_colours
@@ -19,11 +20,17 @@ from sflow_ctl.runtime.session import RunEnd, plan_run, run_plan
 CAUSE_LINES = 20
 
 
-def show_plan(options: RunOptions) -> int:
+def show_plan(options: RunOptions, as_json: bool = False) -> int:
     """Plans and says what would be done. Raises: SpecError, PlanError."""
-    from sflow_ctl.planner.show import plan_text
+    plan = plan_run(options, is_dry=True).plan
+    if as_json:
+        from sflow_ctl.planner.plan_json import to_json
 
-    click.echo(plan_text(plan_run(options, is_dry=True).plan))
+        click.echo(msgspec.json.format(msgspec.json.encode(to_json(plan)), indent=2))
+    else:
+        from sflow_ctl.planner.show import plan_text
+
+        click.echo(plan_text(plan))
     return int(ExitStatus.OK)
 
 

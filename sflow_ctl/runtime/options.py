@@ -16,10 +16,10 @@ class RunOptions:
     output_dir: Path
     nodes: int | None
     gpus_per_node: int | None
-    max_running: int | None
-    log_spool: Path | None
-    run_id: str | None
-    lost_after_s: float
-    orphan_grace_s: float
-    quiet: bool
-    argv: tuple[str, ...]
+    max_running: int | None = None
+    log_spool: Path | None = None
+    run_id: str | None = None
+    lost_after_s: float = 30.0
+    orphan_grace_s: float = 10.0
+    quiet: bool = False
+    argv: tuple[str, ...] = ()

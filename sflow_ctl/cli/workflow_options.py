@@ -1,0 +1,73 @@
+"""The options that every command has which reads workflow files."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sflow_ctl.runtime.options import RunOptions
+
+F = TypeVar("F", bound=Callable[..., object])
+_PATH = click.Path(path_type=Path)
+_POSITIVE = click.IntRange(min=1)
+_OPTIONS = (
+    click.argument("workflow", nargs=-1, type=_PATH),
+    click.option("-f", "--file", "files", multiple=True, type=_PATH, help="Another workflow file."),
+    click.option("-s", "--set", "overrides", multiple=True, metavar="K=V", help="Set a variable."),
+    click.option(
+        "-a",
+        "--artifact",
+        "artifacts",
+        multiple=True,
+        metavar="NAME=URI",
+        help="Point an artifact elsewhere.",
+    ),
+    click.option(
+        "-M",
+        "--missable-tasks",
+        "missable",
+        multiple=True,
+        metavar="PATTERN",
+        help="Tasks that may be absent.",
+    ),
+    click.option(
+        "--workspace-dir", type=_PATH, default=Path(), help="Where relative paths start. Default: here."
+    ),
+    click.option(
+        "--output-dir", type=_PATH, help="Where run directories go. Default: WORKSPACE/sflow_output."
+    ),
+    click.option("--nodes", type=_POSITIVE, help="Run on this many local agents."),
+    click.option(
+        "--gpus-per-node", type=_POSITIVE, help="GPUs that each local agent has, or pretends to have."
+    ),
+)
+
+
+def workflow_options(command: F) -> F:
+    """Adds them, in this order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def run_options(
+    *,
+    workflow: tuple[Path, ...],
+    files: tuple[Path, ...],
+    workspace_dir: Path,
+    output_dir: Path | None,
+    **others: Any,
+) -> RunOptions:
+    """The options as the runtime takes them: files in order, directories absolute. `others` go through as they are."""
+    return RunOptions(
+        files=(*workflow, *files) or (Path("sflow.yaml"),),
+        workspace_dir=_absolute(workspace_dir),
+        output_dir=_absolute(output_dir or workspace_dir / "sflow_output"),
+        **others,
+    )
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
