@@ -34,7 +34,15 @@ from sflow_agent.core.commands import (
     WatchCondition,
     WatchLog,
 )
-from sflow_agent.core.events import AgentEvent, ConditionSeen, EndRequested, LogsDelivered, Ordered, WakeUp
+from sflow_agent.core.events import (
+    AgentEvent,
+    ConditionSeen,
+    EndRequested,
+    LogsDelivered,
+    Ordered,
+    ProcessFailed,
+    WakeUp,
+)
 from sflow_agent.runtime.connects import ConnectWatch, is_this_node
 from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
@@ -265,7 +273,10 @@ class Agent:
         path = self._spawner.log_path(spec.log)
         if spec.earlier_log is not None:
             self._logs.renamed(path, self._spawner.log_path(spec.earlier_log))
-        self._queue.append(self._processes.start(spec))
+        outcome = self._processes.start(spec)
+        self._queue.append(outcome)
+        if isinstance(outcome, ProcessFailed):
+            return  # it has no log that would ever end
         self._specs[spec.rank] = spec
         if spec.stream or not self._shares:
             self._logs.stream(spec.rank, path, not self._shares, now)

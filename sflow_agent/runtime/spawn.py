@@ -95,9 +95,9 @@ class Spawner:
                 try:
                     pid = _spawn(program, spec.argv, environment, log)
                 except FileNotFoundError:
-                    # Nearly always there already: asking first would cost each start a locked look at its parent.
-                    if not _make_directory_of(log):
-                        raise
+                    # The log's directory is nearly always there: asking first would cost each start a locked look at
+                    # its parent. The controller may be making it just now, so what is missing shows the second time.
+                    os.makedirs(log.rpartition("/")[0], 0o700, exist_ok=True)  # noqa: PTH103
                     pid = _spawn(program, spec.argv, environment, log)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
@@ -168,15 +168,6 @@ def _spawn(program: str, argv: tuple[str, ...], environment: dict[str, str], log
         setsigdef=_ALL_SIGNALS,
         setsigmask=(),
     )
-
-
-def _make_directory_of(log: str) -> bool:
-    """Makes the log's directory; False when it was there, so that something else is missing. Raises: OSError."""
-    directory = log.rpartition("/")[0]
-    if os.path.isdir(directory):  # noqa: PTH112
-        return False
-    os.makedirs(directory, 0o700, exist_ok=True)  # noqa: PTH103
-    return True
 
 
 def _explain(error: OSError, program: str, spec: RankSpec) -> str:

@@ -1,0 +1,61 @@
+"""Programs that cannot be started: a failure of their task, with the reason, and no waiting for logs that never were."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages import RankSpec
+from sflow_agent.runtime import spawn
+from sflow_agent.runtime.process_tree import RUN_MARKER
+from tests.support import Run, nothing_left
+
+WORKFLOW = """version: "0.1"
+operators:
+  elsewhere: {type: srun, chdir: /nonexistent}
+workflow:
+  name: launch
+  tasks:
+    - {name: lost, operator: elsewhere, retries: {count: 1, interval: 0}, script: ["true"]}
+    - {name: other, script: ["sleep 1000"]}
+"""
+
+
+def test_a_task_that_cannot_be_started_fails_the_run_at_once(tmp_path: Path) -> None:
+    run = Run.start(WORKFLOW, tmp_path)
+    try:
+        # An agent gives its logs 30 s to arrive: it must not wait for the log of a process that never was.
+        status, output = run.finish(within_s=20.0)
+    finally:
+        run.kill()
+    assert status == 1
+    assert "lost could not be started" in output and "/nonexistent" in output
+    assert run.states() == {"lost": "failed", "other": "cancelled"}
+    attempts = [
+        e.transition.attempt for e in run.entries() if e.transition and e.transition.new.value == "starting"
+    ]
+    assert sorted(attempts) == [1, 1, 2]
+    nothing_left(run)
+
+
+def test_a_directory_that_is_made_while_we_look_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = spawn._spawn, []
+
+    def racing(program: str, argv: tuple[str, ...], environment: dict[str, str], log: str) -> int:
+        calls.append(log)
+        if len(calls) == 1:
+            (tmp_path / "a").mkdir()
+            raise FileNotFoundError(2, "the log's directory is missing", log)
+        return real(program, argv, environment, log)
+
+    monkeypatch.setattr(spawn, "_spawn", racing)
+    spawner = spawn.Spawner(
+        str(tmp_path), {"PATH": "/usr/bin:/bin", RUN_MARKER: "m"}, gpus_are_simulated=False
+    )
+    rank = RankId(AttemptId("a", 1), 0)
+    pid, _ = spawner.spawn(RankSpec(rank=rank, argv=("bash", "-c", "echo hi"), env={}, log="a/a.log"))
+    _, status = os.waitpid(pid, 0)
+    assert status == 0 and (tmp_path / "a" / "a.log").read_text() == "hi\n"
