@@ -9,8 +9,9 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.report import Summary, duration_text, outcome_text
 from sflow_ctl.runtime.file_watch import FileWatch
-from sflow_ctl.runtime.run_files import Liveness, RunReader, nearest
+from sflow_ctl.runtime.run_files import Liveness, RunReader
 from sflow_ctl.runtime.viewer_link import ViewerLink, connect
+from sflow_ctl.spec.checking import nearest
 
 F = TypeVar("F", bound=Callable[..., object])
 

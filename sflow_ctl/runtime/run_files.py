@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -257,14 +257,6 @@ def last_lines(path: Path, count: int) -> list[str]:
 def shown_line(line: str) -> str:
     """A line without what moves a cursor; of an overdrawn one its last state."""
     return _UNSHOWABLE.sub("", line.rstrip("\r").rpartition("\r")[2])
-
-
-def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The name that was probably meant."""
-    import difflib  # only on the way to an error message
-
-    found = difflib.get_close_matches(name, names, 1)
-    return found[0] if found else None
 
 
 def _is_alive(pid: int, started: int) -> bool:
