@@ -240,6 +240,33 @@ class _Planner:
                     self._findings.add(placed.code, placed.what, where, placed.hint)
                 else:
                     draft.placement = placed
+            self._check_services(name, members)
+
+    def _check_services(self, backend: str, members: list[_Draft]) -> None:
+        """Services hold their GPUs to the end of the run: together they must fit, or some would wait for ever."""
+        wanted = {
+            draft.replica.name: len(placement.nodes) * len(placement.gpus)
+            if not placement.is_flexible
+            else placement.node_count * placement.gpus_per_node
+            for draft in members
+            if (placement := draft.placement) is not None
+            and draft.expanded.task.probes is not None
+            and draft.expanded.task.probes.readiness is not None
+        }
+        capacities = [node.gpus for node in self._nodes[backend]]
+        known = [capacity for capacity in capacities if capacity is not None]
+        if len(known) == len(capacities) and sum(wanted.values()) > sum(known):
+            parts = " + ".join(f"{count} ({name})" for name, count in list(wanted.items())[:8] if count)
+            more = " + ..." if len(wanted) > 8 else ""
+            what = (
+                f'the services on backend "{backend}" hold {sum(wanted.values())} GPUs to the end of the run: '
+                f"{parts}{more}; its {len(known)} nodes have only {sum(known)} GPUs total"
+            )
+            last = members[
+                [draft.replica.name for draft in members].index(list(wanted)[-1])
+            ].expanded.task.name
+            where = self._findings.loaded.where("tasks", last, "resources", "gpus", "count")
+            self._findings.add("gpus-do-not-fit", what, where, "use fewer services, or fewer GPUs for each")
 
     def _request(self, draft: _Draft) -> Request:
         task, replica = draft.expanded.task, draft.replica
