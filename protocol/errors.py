@@ -83,9 +83,5 @@ class RunDirectoryError(FleetError):
     exit_status = ExitStatus.USAGE
 
 
-class VersionMismatchError(FleetError):
-    """The two sides speak protocols of different major versions."""
-
-
 class MalformedMessageError(FleetError):
     """Bytes from a peer are not a message of this protocol. Counted and dropped, never fatal."""

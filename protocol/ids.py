@@ -21,11 +21,3 @@ class RankId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.attempt}" if self.rank == 0 else f"{self.attempt}.{self.rank}"
-
-
-def parse_attempt(text: str) -> AttemptId | None:
-    """The attempt written as `task#number`, or None when `text` is not one."""
-    task, separator, number = text.rpartition("#")
-    if not separator or not task or not number.isdecimal():
-        return None
-    return AttemptId(task, int(number))

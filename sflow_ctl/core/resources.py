@@ -45,11 +45,6 @@ class GpuLedger:
             if free is not None:
                 self._free[node] = free | mask
 
-    def free_count(self, node: int) -> int | None:
-        """Free GPUs of a node, None when unknown."""
-        free = self._free[node]
-        return None if free is None else free.bit_count()
-
     def _has(self, node: int, mask: int) -> bool:
         free = self._free[node]
         return free is None or free & mask == mask

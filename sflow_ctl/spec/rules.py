@@ -3,9 +3,6 @@ format's own phrase.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import msgspec
 
 from protocol.errors import Finding
 from sflow_ctl.spec import schema
@@ -247,10 +244,3 @@ def _probes(task: schema.Task, known: set[str], where: Where) -> Iterator[Findin
 def base_of_logger(logger: str) -> str:
     """The task's name in `name` or `name[3]`."""
     return logger.partition("[")[0] if logger.endswith("]") else logger
-
-
-def changed_fields(operator: schema.Operator) -> dict[str, Any]:
-    """What an operator says beyond the defaults."""
-    defaults = schema.Operator(name="", type="bash")
-    body: dict[str, Any] = msgspec.structs.asdict(operator)
-    return {name: value for name, value in body.items() if value != getattr(defaults, name)}
