@@ -307,7 +307,6 @@ class Scheduler:
         if message.kind == "readiness":
             if task.state is TaskState.RUNNING:
                 self._change(task, TaskState.READY, Reason("ready", message.detail))
-                self._enqueue_all(dependencies.satisfy_by_readiness(self.tasks, task))
         elif task.state in (TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
@@ -362,14 +361,11 @@ class Scheduler:
             text = f"{end.reason.text}; {following} in {delay_s:g} s"
             self._change(task, TaskState.WAITING, Reason("retry", text), runtime_s)
             task.end = None
-            dependencies.unsatisfy(self.tasks, task)
+            task.is_delayed = True
             self._timers.set(now + delay_s, "retry", task.index, task.attempt)
             return
         self._change(task, end.state, end.reason, runtime_s)
-        if end.state is TaskState.COMPLETED:
-            if self.outcome is None:
-                self._enqueue_all(dependencies.satisfy_by_completion(self.tasks, task))
-        elif self.outcome is None:
+        if end.state is not TaskState.COMPLETED and self.outcome is None:
             cause = FirstCause(
                 text=attempts.cause_text(task, end),
                 task=task.plan.name,
@@ -380,10 +376,6 @@ class Scheduler:
             self._begin_stop(Outcome.FAILED, cause, now)
 
     # ------------------------------------------------------------------ starting
-
-    def _enqueue_all(self, tasks: list[Task]) -> None:
-        for task in tasks:
-            self._enqueue(task)
 
     def _enqueue(self, task: Task) -> None:
         self._change(task, TaskState.QUEUED, Reason("dependencies"))
@@ -522,7 +514,9 @@ class Scheduler:
     def _on_task_time(self, task: Task, kind: TimerKind, now: float) -> None:
         match kind:
             case "retry" if task.state is TaskState.WAITING:
-                self._enqueue(task)
+                task.is_delayed = False
+                if task.unmet == 0:
+                    self._enqueue(task)
             case "timeout" if task.state in (TaskState.STARTING, TaskState.RUNNING):
                 what = "was not ready" if task.plan.has_readiness else "did not end"
                 text = f"{what} within its timeout of {task.plan.timeout_s:g} s"
@@ -586,3 +580,6 @@ class Scheduler:
             runtime_s=runtime_s,
         )
         self._out.append(RecordTransition(transition=transition))
+        for startable in dependencies.update(self.tasks, task):
+            if self.outcome is None:
+                self._enqueue(startable)

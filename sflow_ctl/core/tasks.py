@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from protocol.ids import AttemptId, RankId
 from protocol.messages import RankSpec
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
-from sflow_ctl.planner.plan import Placement, Plan, PlannedTask
+from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
 
 DEFAULT_GRACE_S = 5.0
 """Between SIGTERM and SIGKILL; the reference's value."""
@@ -21,11 +21,13 @@ class End:
 
 
 @dataclass(slots=True)
-class Edge:
-    """`target` waits for the task that holds this edge."""
+class Condition:
+    """`until` holds for every member: what its dependants wait for. A group of replicas has one for all of them."""
 
-    target: int
-    needs_completion: bool
+    until: Until
+    missing: int
+    """Members for which it does not hold now."""
+    dependants: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -34,10 +36,14 @@ class Task:
 
     index: int
     plan: PlannedTask
-    edges: list[Edge] = field(default_factory=list)
-    """Who waits for this task."""
+    conditions: list[Condition] = field(default_factory=list)
+    """Those it is a member of: through them others wait for this task."""
+    met: frozenset[Until] = frozenset()
+    """How far it has come, as dependants see it."""
     unmet: int = 0
-    """Dependencies not satisfied now."""
+    """Conditions it waits for that do not hold now."""
+    is_delayed: bool = False
+    """Waits for its next attempt's time."""
     state: TaskState = TaskState.WAITING
     attempt: int = 0
     taken: Placement | None = None
@@ -56,8 +62,6 @@ class Task:
     gpus: tuple[int, ...] = ()
     pid: int | None = None
     is_stop_sent: bool = False
-    counts_as_ready: bool = False
-    """Its readiness is what its dependants count as satisfied."""
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -123,12 +127,22 @@ def earlier_log_path(task: str, attempt: int) -> str:
 
 
 def build_graph(plan: Plan) -> list[Task]:
-    """One `Task` per concrete task, in plan order, linked by edges. Linear in tasks and dependencies."""
+    """One `Task` per concrete task, in plan order, linked by conditions. Linear in tasks and dependencies."""
     tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
-    index_of = {task.plan.name: task.index for task in tasks}
+    by_name = {task.plan.name: [task] for task in tasks}
+    by_base: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_base.setdefault(task.plan.base, []).append(task)
+    conditions: dict[Dependency, Condition] = {}
     for task in tasks:
         for dependency in task.plan.depends_on:
-            tasks[index_of[dependency.task]].edges.append(Edge(task.index, dependency.needs_completion))
+            condition = conditions.get(dependency)
+            if condition is None:
+                members = (by_base if dependency.is_group else by_name)[dependency.task]
+                condition = conditions[dependency] = Condition(dependency.until, len(members))
+                for member in members:
+                    member.conditions.append(condition)
+            condition.dependants.append(task.index)
         task.unmet = len(task.plan.depends_on)
     return tasks
 
@@ -139,6 +153,7 @@ def stop_levels(tasks: list[Task]) -> list[list[int]]:
     Wave 0 first. Plan order is not topological, so the order is found here; a plan has no cycles.
     """
     level = [-1] * len(tasks)
+    above: dict[int, int] = {}  # of a condition, by identity: the first wave that may stop its members
     waves: dict[int, list[int]] = {}
     for root in range(len(tasks)):
         stack = [root]
@@ -147,14 +162,15 @@ def stop_levels(tasks: list[Task]) -> list[list[int]]:
             if level[index] >= 0:
                 stack.pop()
                 continue
-            missing = [edge.target for edge in tasks[index].edges if level[edge.target] < 0]
+            unknown = [one for one in tasks[index].conditions if id(one) not in above]
+            missing = [target for one in unknown for target in one.dependants if level[target] < 0]
             if missing:
                 stack.extend(missing)
                 continue
+            for one in unknown:
+                above[id(one)] = max(level[target] + tasks[target].is_live for target in one.dependants)
             stack.pop()
-            level[index] = max(
-                (level[edge.target] + tasks[edge.target].is_live for edge in tasks[index].edges), default=0
-            )
+            level[index] = max((above[id(one)] for one in tasks[index].conditions), default=0)
             if tasks[index].is_live:
                 waves.setdefault(level[index], []).append(index)
     return [sorted(waves[number]) for number in sorted(waves)]

@@ -132,13 +132,15 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
         outside: list[Dependency] = []
         for base in dict.fromkeys(one.task.depends_on):
             other = by_base[base]
-            wanted = other.replicas[-1:] if other.is_sequential else other.replicas
-            outside += [Dependency(task=replica.name) for replica in wanted]
+            if other.is_sequential:
+                outside.append(Dependency(task=other.replicas[-1].name))
+            else:
+                outside.append(Dependency(task=base, is_group=other.is_replicated))
         shared = tuple(outside)
         for position, replica in enumerate(one.replicas):
             if one.is_sequential and position > 0:
                 before = one.replicas[position - 1].name
-                result[replica.name] = (Dependency(task=before, needs_completion=True),)
+                result[replica.name] = (Dependency(task=before, until="completed"),)
             else:
                 result[replica.name] = shared
     return result

@@ -5,6 +5,9 @@ controller reads
 it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
 import msgspec
 
 from protocol.messages import Probe
@@ -29,11 +32,19 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """GPUs that tasks may be given here; None when nobody declared or counted them."""
 
 
+Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
+"""What a dependant waits for. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
+
+
 class Dependency(_Part, frozen=True, kw_only=True):
-    """`task` must be completed, or, unless `needs_completion`, may just be ready."""
+    """`task` must have come as far as `until`; with `is_group`, every replica of the base task `task`.
+
+    A group is one entry however many replicas it has: a thousand tasks after a thousand others are no million edges.
+    """
 
     task: str
-    needs_completion: bool = False
+    until: Until = "available"
+    is_group: bool = False
 
 
 class Placement(_Part, frozen=True, kw_only=True):
@@ -115,3 +126,19 @@ class Plan(_Part, frozen=True, kw_only=True):
     directory.
     """
     warnings: tuple[str, ...] = ()
+
+    def members(self) -> dict[str, list[PlannedTask]]:
+        """Base names to their concrete tasks, in plan order."""
+        result: dict[str, list[PlannedTask]] = {}
+        for task in self.tasks:
+            result.setdefault(task.base, []).append(task)
+        return result
+
+
+def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
+    """The concrete tasks that a task waits for. `members` is `Plan.members()`."""
+    for dependency in task.depends_on:
+        if dependency.is_group:
+            yield from (member.name for member in members[dependency.task])
+        else:
+            yield dependency.task

@@ -1,7 +1,7 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
 from sflow_ctl.planner.graph import topological_order
-from sflow_ctl.planner.plan import Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
@@ -31,18 +31,20 @@ def start_order(plan: Plan) -> list[str]:
         known = edges.setdefault(task.base, {})
         if id(task.depends_on) not in seen:
             seen.add(id(task.depends_on))
-            known.update((base_of[d.task], None) for d in task.depends_on if base_of[d.task] != task.base)
+            bases = (d.task if d.is_group else base_of[d.task] for d in task.depends_on)
+            known.update((base, None) for base in bases if base != task.base)
     order = topological_order({base: list(others) for base, others in edges.items()})
     return [name for base in order for name in members[base]]
 
 
 def _graph(plan: Plan) -> list[str]:
     by_name = {task.name: task for task in plan.tasks}
+    members = plan.members()
     order = start_order(plan)
     lines = []
     for name in order[:MAX_TASKS_IN_FULL]:
         task = by_name[name]
-        arrows = [_edge(by_name[d.task], d.needs_completion) for d in task.depends_on[:6]]
+        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on[:6]]
         more = f" and {len(task.depends_on) - 6} more" if len(task.depends_on) > 6 else ""
         lines.append(f"  {name}" + (f"  <- {', '.join(arrows)}{more}" if arrows else ""))
     if len(order) > MAX_TASKS_IN_FULL:
@@ -50,8 +52,13 @@ def _graph(plan: Plan) -> list[str]:
     return lines
 
 
-def _edge(task: PlannedTask, needs_completion: bool) -> str:
-    return f"{task.name} ({'Ready' if task.has_readiness and not needs_completion else 'Completed'})"
+def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
+    """ "load × 3 (Completed)": who is waited for, and how far it must have come."""
+    until = dependency.until.capitalize()
+    if dependency.until == "available":
+        until = "Ready" if members[0].has_readiness else "Completed"
+    many = f" × {len(members)}" if dependency.is_group else ""
+    return f"{dependency.task}{many} ({until})"
 
 
 def _map(plan: Plan) -> list[str]:

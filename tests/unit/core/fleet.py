@@ -186,10 +186,7 @@ class Fleet:
                 )
                 self._ever_started[task.plan.name] = task.attempt
                 for dependency in task.plan.depends_on:
-                    other = self.scheduler.task_named(dependency.task)
-                    assert is_satisfied(other, dependency.needs_completion), (
-                        f"{task.plan.name} before {other.plan.name}"
-                    )
+                    assert is_satisfied(self.scheduler, dependency), f"{task.plan.name} before {dependency}"
 
     def _order_agent(self, node: int, message: ToAgent) -> None:
         if node in self._abandoned:

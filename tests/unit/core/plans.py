@@ -28,13 +28,16 @@ def a_task(
     timeout_s: float | None = None,
     placement: Placement | None = None,
     after_completion: tuple[str, ...] = (),
+    base: str | None = None,
+    groups: tuple[str, ...] = (),
 ) -> PlannedTask:
     """A task of one rank on node 0 unless placed elsewhere."""
     dependencies = [Dependency(task=other) for other in depends_on]
-    dependencies += [Dependency(task=other, needs_completion=True) for other in after_completion]
+    dependencies += [Dependency(task=other, until="completed") for other in after_completion]
+    dependencies += [Dependency(task=other, is_group=True) for other in groups]
     return PlannedTask(
         name=name,
-        base=name,
+        base=base or name,
         backend="local",
         operator="default_local",
         operator_kind="bash",

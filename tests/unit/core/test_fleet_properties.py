@@ -12,6 +12,10 @@ NODES = 3
 GPUS = 4
 
 
+REPLICAS = 3
+"""Of each base task; dependencies on all of them are one condition."""
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible
@@ -22,6 +26,7 @@ def plans(draw: st.DrawFn) -> Plan:
         names = [task.name for task in tasks]
         depends_on = draw(st.lists(st.sampled_from(names), unique=True, max_size=3)) if names else []
         split = draw(st.integers(0, len(depends_on)))
+        whole_groups = [f"g{number}" for number in range(index // REPLICAS)]
         tasks.append(
             a_task(
                 f"t{index}",
@@ -31,6 +36,10 @@ def plans(draw: st.DrawFn) -> Plan:
                     for name in depends_on[split:]
                     if not next(t for t in tasks if t.name == name).has_readiness
                 ),
+                base=f"g{index // REPLICAS}",
+                groups=tuple(draw(st.lists(st.sampled_from(whole_groups), unique=True, max_size=2)))
+                if whole_groups
+                else (),
                 service=draw(st.integers(0, 3)) == 0,
                 retries=draw(st.integers(0, 2)),
                 timeout_s=draw(st.sampled_from([None, None, None, 4.0])),
