@@ -1,10 +1,9 @@
 """A plan as JSON for tools: `sflow-ctl plan --json`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-
-from collections.abc import Mapping, Sequence
 
 from sflow_ctl.planner.plan import Plan, PlannedTask, dependency_names
 
