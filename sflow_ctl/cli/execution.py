@@ -59,6 +59,11 @@ def show_end(end: RunEnd) -> None:
     colours = wants_colours(sys.stdout.isatty(), os.environ)
     click.echo(closing_table(end.state, columns(), colours=colours))
     whole = end.summary
+    if any(task.outputs for task in end.state.plan.tasks):
+        from sflow_ctl.results import results, results_table
+
+        header, rows = results(end.state.plan, end.state, end.outputs)
+        click.echo("\n" + results_table(header, rows, shown_path(end.directory / "results.csv")))
     if whole.cause is not None:
         from sflow_ctl.runtime.run_files import last_lines  # a run that completes does not need it
 

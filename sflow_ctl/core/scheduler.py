@@ -7,7 +7,7 @@ single attempts
 """
 
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
 from protocol.ids import AttemptId
 from protocol.messages import (
@@ -39,10 +39,12 @@ from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
     MessageReceived,
+    OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
 )
+from sflow_ctl.core.late import filled_in
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
 from sflow_ctl.core.states import (
@@ -59,6 +61,7 @@ from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph
 from sflow_ctl.core.timers import TimerKind, Timers
 from sflow_ctl.planner.plan import Plan
+from sflow_ctl.spec.expressions import ExpressionError
 
 STOP_OVERDUE_S = 15.0
 """After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
@@ -101,6 +104,7 @@ class Scheduler:
         self._index_of = {task.plan.name: task.index for task in self.tasks}
         self._ledger = GpuLedger(plan.nodes)
         self._queue = ReadyQueue()
+        self._outputs: dict[str, dict[str, Any]] = {}
         self._timers = Timers()
         self.unsettled = len(self.tasks)
         self._live_count = 0
@@ -131,6 +135,9 @@ class Scheduler:
                 self._on_agent_lost(node, reason, now)
             case StopRequested(signal=signal, force=force):
                 self._on_stop_requested(signal, force, now)
+            case OutputsCollected(task=name, attempt=attempt, values=values):
+                if self._is_current(name, attempt):
+                    self._outputs[name] = values
             case WakeUp():
                 self._on_wakeup(now)
             case _:
@@ -397,15 +404,13 @@ class Scheduler:
                 )
                 self._queue.retry_like(placement)
                 continue
+            if task.plan.late and not self._fill_in(task, now):
+                return
             taken = self._ledger.take(placement, self._is_up)
             if taken is None:
                 if not self._can_ever_fit(task):
                     reason = Reason("node_lost", "the nodes it could run on are lost")
-                    self._change(task, TaskState.LOST, reason)
-                    cause = FirstCause(
-                        text=f"task {task.plan.name} cannot start: {reason.text}", task=task.plan.name
-                    )
-                    self._begin_stop(Outcome.FAILED, cause, now)
+                    self._cannot_start(task, TaskState.LOST, reason, now)
                     return
                 self._queue.block(index, placement)
                 continue
@@ -417,6 +422,22 @@ class Scheduler:
             for node, spec in task.rank_specs(self.plan, self._stream_logs):
                 self.nodes[node].live.add(index)
                 self._spawns.setdefault(node, []).append(spec)
+
+    def _fill_in(self, task: Task, now: float) -> bool:
+        """Evaluates what waited for the outputs of others; False when that failed the task."""
+        try:
+            task.plan = filled_in(task.plan, self.plan, self._outputs)
+        except ExpressionError as error:
+            self._cannot_start(task, TaskState.FAILED, Reason("expression", error.text), now)
+            return False
+        return True
+
+    def _cannot_start(self, task: Task, state: TaskState, reason: Reason, now: float) -> None:
+        self._change(task, state, reason)
+        cause = FirstCause(
+            text=f"task {task.plan.name} cannot start: {reason.text}", task=task.plan.name, reason=reason
+        )
+        self._begin_stop(Outcome.FAILED, cause, now)
 
     def _is_up(self, node: int) -> bool:
         return self.nodes[node].is_up

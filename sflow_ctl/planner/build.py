@@ -3,7 +3,7 @@ deterministic.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,13 @@ from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.graph import find_cycle
+from sflow_ctl.planner.late import check_sources, is_late, rendered_early
 from sflow_ctl.planner.nodes import backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
+from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
-from sflow_ctl.planner.plan import OutputPattern, Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.planner.plan import LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes
 from sflow_ctl.planner.variables import NAMESPACES, namespace, resolve
 from sflow_ctl.spec import schema
@@ -47,6 +49,8 @@ class _Draft:
     backend: schema.Backend
     names: dict[str, Any] | None = None
     placement: Placement | None = None
+    late: list[LateExpression] = field(default_factory=list)
+    """Of its own variables."""
 
 
 class _Planner:
@@ -62,6 +66,8 @@ class _Planner:
         self._task_namespace: dict[str, Any] = {}
         self._artifact_mounts: list[str] = []
         self._flexible: set[str] = set()
+        self._base_of: dict[str, str] = {}
+        self._has_late = False
 
     def build(self) -> Plan:
         document, context, findings = self._document, self._context, self._findings
@@ -110,6 +116,7 @@ class _Planner:
             variables=dict(self._variables),
             artifacts={name: one.path for name, one in artifacts.items()},
             files=files,
+            task_views=self._late_views(),
             warnings=tuple(findings.warnings),
         )
 
@@ -292,7 +299,7 @@ class _Planner:
     def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:
         """The `task` namespace: every concrete name, and lists of replicas under replicated base names."""
         if not any(MARK in item for one in expanded for item in one.task.script) and not any(
-            one.task.probes or one.task.operator for one in expanded
+            one.task.probes or one.task.operator or one.task.variables for one in expanded
         ):
             return {}  # nothing can ask
         views: dict[str, Any] = {}
@@ -357,8 +364,16 @@ class _Planner:
         for variable in task.variables:
             if variable.name not in swept:
                 names = namespace({**self._variables, **own, **swept}, self._others)
-                own[variable.name] = cast(evaluate_any(variable.value, names), variable.type)
+                own[variable.name] = self._task_variable(draft, variable, names)
         return {**own, **swept}
+
+    def _task_variable(self, draft: _Draft, variable: schema.Variable, names: dict[str, Any]) -> Any:
+        if not (isinstance(variable.value, str) and is_late(variable.value)):
+            return cast(evaluate_any(variable.value, names), variable.type)
+        text, late = rendered_early(variable.value, names)
+        self._check_late(draft, late, ("variables", variable.name))
+        draft.late += late
+        return text
 
     def _recomputed(self, swept: Mapping[str, Any]) -> dict[str, Any]:
         """Variables computed from swept ones, for one replica."""
@@ -387,7 +402,7 @@ class _Planner:
                 gpus=placement.gpus,
                 run_directory=self._context.run_directory,
             )
-            script = self._script(draft)
+            script, late = self._script(draft)
             operator = merged_operator(task, self._operators, value)
             container = f"{self._context.run_id}-{replica.name}"
             step = self._step(draft, nodes, env)
@@ -410,9 +425,8 @@ class _Planner:
                 retries=self._retries(task, value),
                 timeout_s=None if task.timeout is None else as_seconds(value(task.timeout)),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
-                outputs=tuple(
-                    OutputPattern(pattern=str(value(o.pattern)), source=o.source) for o in task.outputs
-                ),
+                outputs=plan_outputs(task, value, self._findings),
+                late=tuple({late.mark: late for late in (*draft.late, *late)}.values()),
             )
         return None
 
@@ -428,17 +442,52 @@ class _Planner:
             mounts=tuple(f"{path}:{path}:rw" for path in own),
         )
 
-    def _script(self, draft: _Draft) -> str:
-        items = []
+    def _script(self, draft: _Draft) -> tuple[str, list[LateExpression]]:
+        """The script, and which expressions in it wait for the outputs of others."""
+        items, all_late = [], []
         for index, item in enumerate(draft.expanded.task.script):
             if MARK not in item:
                 items.append(item)
                 continue
             try:
-                items.append(str(evaluate(item, self._names(draft))))
+                if not is_late(item):
+                    items.append(str(evaluate(item, self._names(draft))))
+                    continue
+                text, late = rendered_early(item, self._names(draft))
+                self._check_late(draft, late, ("script", index))
+                items.append(text)
+                all_late += late
             except ExpressionError as error:
                 raise self._script_problem(draft, item, index, error) from error
-        return "\n".join(items)
+        return "\n".join(items), all_late
+
+    def _check_late(self, draft: _Draft, late: list[LateExpression], path: tuple[str | int, ...]) -> None:
+        if not self._base_of:
+            self._base_of = {base: base for base in self._replicas_of}
+            self._base_of |= {name: base for base, names in self._replicas_of.items() for name in names}
+        tasks = {task.name: task for task in self._document.workflow.tasks}
+        check_sources(draft.expanded.task, late, tasks, self._base_of, self._ancestors, path)
+        self._has_late = self._has_late or bool(late)
+
+    def _ancestors(self, base: str) -> frozenset[str]:
+        """All that a task waits for, however far."""
+        direct = {task.name: task.depends_on for task in self._document.workflow.tasks}
+        found: set[str] = set()
+        stack = [base]
+        while stack:
+            new = set(direct[stack.pop()]) - found
+            found |= new
+            stack += new
+        return frozenset(found)
+
+    def _late_views(self) -> dict[str, Any]:
+        """What late expressions need of the `task` namespace: replicated bases as names, not copies."""
+        if not self._has_late:
+            return {}
+        return {
+            name: list(self._replicas_of[name]) if isinstance(view, list) else view
+            for name, view in self._task_namespace.items()
+        }
 
     def _script_problem(
         self, draft: _Draft, item: str, index: int, error: ExpressionError

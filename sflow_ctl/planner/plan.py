@@ -71,11 +71,39 @@ class Retries(_Part, frozen=True, kw_only=True):
     backoff: float = 1.0
 
 
-class OutputPattern(_Part, frozen=True, kw_only=True):
-    """A `parse` pattern applied to each line of a completed task's log."""
+STDOUT = "stdout"
 
-    pattern: str
-    source: str = "stdout"
+
+class PlannedMetric(_Part, frozen=True, kw_only=True):
+    """What becomes of the values called `name`: their type, and how many become one."""
+
+    name: str
+    type: str | None = None
+    aggregate: str | None = None
+
+
+class PlannedOutput(_Part, frozen=True, kw_only=True):
+    """Where values of a completed task come from. Exactly one of `pattern`, `json` and `csv` is set."""
+
+    pattern: str | None = None
+    """A `parse` pattern, applied to each line of the source."""
+    json: str | None = None
+    """A path into the source, a JSON document; in a log, into each line that is one."""
+    csv: str | None = None
+    """A column of the source."""
+    name: str | None = None
+    """Of the value, unless a pattern names its own."""
+    source: str = STDOUT
+    """`stdout`, the log; or a file, relative to the task's directory."""
+    metrics: tuple[PlannedMetric, ...] = ()
+
+
+class LateExpression(_Part, frozen=True, kw_only=True):
+    """An expression on outputs of earlier tasks. `mark` stands for it in argv, script and environment."""
+
+    mark: str
+    names: dict[str, object]
+    """What it uses beside `task`."""
 
 
 class PlannedTask(_Part, frozen=True, kw_only=True):
@@ -100,7 +128,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     retries: Retries = Retries()
     timeout_s: float | None = None
     probes: tuple[Probe, ...] = ()
-    outputs: tuple[OutputPattern, ...] = ()
+    outputs: tuple[PlannedOutput, ...] = ()
+    late: tuple[LateExpression, ...] = ()
+    """Evaluated when the task starts."""
 
     @property
     def has_readiness(self) -> bool:
@@ -125,6 +155,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Inline artifacts to write before the first task: (path, content); relative paths are in the run
     directory.
     """
+    task_views: dict[str, object] = {}
+    """The `task` namespace for late expressions, if there are any: a task's facts, or its replicas' names."""
     warnings: tuple[str, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:

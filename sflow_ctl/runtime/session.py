@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
@@ -51,6 +52,8 @@ class RunEnd:
     state: RunState
     summary: Summary
     directory: Path
+    outputs: dict[str, dict[str, Any]]
+    """What the outputs of tasks say, by task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +168,14 @@ def run_plan(
         refused={**link.refused(), **{kind: count for kind, count in output.counters.items() if count}},
     )
     directory.write("summary.json", summary_json(whole))
+    if any(task.outputs for task in plan.tasks):
+        from sflow_ctl.results import results, results_csv
+
+        table = results_csv(*results(plan, controller.state, controller.outputs.values))
+        directory.write("results.csv", table.encode())
     log.info(f"run {finish.outcome}: exit status {int(status)}")
     log.close()
-    return RunEnd(status, controller.state, whole, directory.path)
+    return RunEnd(status, controller.state, whole, directory.path, controller.outputs.values)
 
 
 def package_version() -> str:

@@ -201,7 +201,26 @@ def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
             hint = f'did you mean "{guess}"?' if guess else "define it under backends:"
             what = f'task "{task.name}" references unknown backend "{task.backend}"'
             yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
+        yield from _outputs(task, where)
         yield from _probes(task, known, where)
+
+
+def _outputs(task: schema.Task, where: Where) -> Iterator[Finding]:
+    for index, output in enumerate(task.outputs):
+        place = where("tasks", task.name, "outputs", index)
+        chosen = [name for name in ("pattern", "json", "csv") if getattr(output, name) is not None]
+        if len(chosen) != 1:
+            what = f'an output of task "{task.name}" needs exactly one of pattern, json and csv'
+            found = ", ".join(chosen) or "none"
+            yield Finding("missing-key", f"{what}, found {found}", place, 'e.g. pattern: "rate = {rate:f}"')
+        elif output.csv is not None and output.source == "stdout":
+            what = f'an output of task "{task.name}" takes a CSV column, which needs a file'
+            yield Finding("missing-key", what, place, "add source: FILE, relative to the task's directory")
+        elif output.pattern is not None and output.name is not None:
+            what = f'an output of task "{task.name}" has a pattern, whose fields name the values'
+            yield Finding(
+                "unknown-key", what, where("tasks", task.name, "outputs", index, "name"), "drop name"
+            )
 
 
 def _duplicates(names: list[str]) -> list[str]:

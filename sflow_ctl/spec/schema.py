@@ -211,9 +211,12 @@ class Metric(Part, frozen=True, kw_only=True):
 
 
 class Output(Part, frozen=True, kw_only=True):
-    """A pattern that picks values out of a completed task's log."""
+    """Values of a completed task: by a pattern, from a JSON document, or from a CSV column."""
 
-    pattern: str
+    pattern: str | None = None
+    json: str | None = None
+    csv: str | None = None
+    name: str | None = None
     source: str = "stdout"
     metrics: dict[str, Metric] = {}
 
