@@ -39,6 +39,12 @@ class RecordTransition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     transition: Transition
 
 
+class Warn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Say this to whoever watches the run; it changes nothing."""
+
+    text: str
+
+
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """All is said and done; the last command of a run."""
 
@@ -47,4 +53,4 @@ class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     survivors: tuple[str, ...] = ()
 
 
-Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | FinishRun
+Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | Warn | FinishRun

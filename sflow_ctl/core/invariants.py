@@ -34,6 +34,8 @@ def _check_gpus(scheduler: Scheduler, holders: list[Task]) -> None:
     owner: dict[tuple[int, int], str] = {}
     for task in holders:
         assert task.taken is not None
+        if task.taken.is_shared:
+            continue
         for node in task.taken.nodes:
             capacity = scheduler.plan.nodes[node].gpus
             if capacity is None:

@@ -15,6 +15,8 @@ class GpuLedger:
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
         """The fixed placement now taken for `placement`, or None when there is no room at present."""
+        if placement.is_shared:
+            return placement if all(map(is_up, placement.nodes)) else None
         if not placement.is_flexible:
             mask = _mask(placement.gpus)
             if all(is_up(node) and self._has(node, mask) for node in placement.nodes):
@@ -39,6 +41,8 @@ class GpuLedger:
 
     def release(self, taken: Placement) -> None:
         """Gives back what `take` returned."""
+        if taken.is_shared:
+            return
         mask = _mask(taken.gpus)
         for node in taken.nodes:
             free = self._free[node]

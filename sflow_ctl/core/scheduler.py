@@ -34,6 +34,7 @@ from sflow_ctl.core.commands import (
     FinishRun,
     RecordTransition,
     SendToAgent,
+    Warn,
 )
 from sflow_ctl.core.events import (
     AgentJoined,
@@ -60,7 +61,7 @@ from sflow_ctl.core.states import (
 from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph
 from sflow_ctl.core.timers import TimerKind, Timers
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.planner.plan import Plan, needs_text
 from sflow_ctl.spec.expressions import ExpressionError
 
 STOP_OVERDUE_S = 15.0
@@ -81,6 +82,10 @@ class Node:
     agent_incarnation: int = 0
     live: set[int] = field(default_factory=set)
     """Tasks whose current attempt has ranks, or leftovers, here."""
+
+
+def _is_working(state: TaskState, is_delayed: bool) -> bool:
+    return is_delayed or (state in LIVE and state is not TaskState.READY)
 
 
 class InvalidTransitionError(Exception):
@@ -108,6 +113,9 @@ class Scheduler:
         self._timers = Timers()
         self.unsettled = len(self.tasks)
         self._live_count = 0
+        self._working_count = 0
+        """Live tasks that are not ready, and tasks whose next attempt has its time: they will end, or go on."""
+        self._stuck_at: tuple[int, int] | None = None
         self._stop_order = StopOrder()
         self._is_forced = False
         self._leaving: set[int] | None = None
@@ -368,7 +376,6 @@ class Scheduler:
             text = f"{end.reason.text}; {following} in {delay_s:g} s"
             self._change(task, TaskState.WAITING, Reason("retry", text), runtime_s)
             task.end = None
-            task.is_delayed = True
             self._timers.set(now + delay_s, "retry", task.index, task.attempt)
             return
         self._change(task, end.state, end.reason, runtime_s)
@@ -422,6 +429,25 @@ class Scheduler:
             for node, spec in task.rank_specs(self.plan, self._stream_logs):
                 self.nodes[node].live.add(index)
                 self._spawns.setdefault(node, []).append(spec)
+
+    def _warn_if_stuck(self) -> None:
+        """Only ready services run, and somebody waits for what they hold: people should know, once."""
+        first = self._queue.first_blocked()
+        if first is None or self._stuck_at == (first, self._live_count):
+            return
+        self._stuck_at = (first, self._live_count)
+        task = self.tasks[first]
+        nodes = set(task.plan.placement.nodes)
+        holders = [
+            f"{other.plan.name} ({len(other.gpus) * len(other.taken.nodes)})"
+            for other in self.tasks
+            if other.taken is not None and other.gpus and nodes & set(other.taken.nodes)
+        ]
+        text = (
+            f"task {task.plan.name} waits for {needs_text(task.plan.placement)}, and only ready services run: "
+            f"{', '.join(holders[:8])}{' ...' if len(holders) > 8 else ''}; it starts when one of them ends"
+        )
+        self._out.append(Warn(text=text))
 
     def _fill_in(self, task: Task, now: float) -> bool:
         """Evaluates what waited for the outputs of others; False when that failed the task."""
@@ -536,6 +562,7 @@ class Scheduler:
         match kind:
             case "retry" if task.state is TaskState.WAITING:
                 task.is_delayed = False
+                self._working_count -= 1
                 if task.unmet == 0:
                     self._enqueue(task)
             case "timeout" if task.state in (TaskState.STARTING, TaskState.RUNNING):
@@ -553,6 +580,8 @@ class Scheduler:
     def _settle(self, now: float) -> None:
         if self.outcome is None:
             self._start_queued(now)
+            if self._working_count == 0 and self._live_count:
+                self._warn_if_stuck()
             if self._has_started and self.plan.timeout_s is not None and not self._is_time_armed:
                 self._is_time_armed = True
                 self._timers.set(now + self.plan.timeout_s, "workflow", -1, 0)
@@ -584,6 +613,9 @@ class Scheduler:
         if new not in TRANSITIONS[old]:
             raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
         was_settled = task.is_settled
+        self._working_count -= _is_working(old, task.is_delayed)
+        task.is_delayed = reason.word == "retry"
+        self._working_count += _is_working(new, task.is_delayed)
         task.state = new
         self.unsettled += was_settled - task.is_settled
         is_end = new in TERMINAL or reason.word == "retry"

@@ -11,6 +11,8 @@ import msgspec
 
 from protocol.errors import PlanError
 from sflow_ctl.planner.artifacts import Materialised, inline_files, mounted_directories, plan_artifacts
+from sflow_ctl.planner.backends import Backends
+from sflow_ctl.planner.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
@@ -18,7 +20,7 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.graph import find_cycle
 from sflow_ctl.planner.late import check_sources, is_late, rendered_early
 from sflow_ctl.planner.nodes import backend_nodes, node_view
-from sflow_ctl.planner.numbers import as_int, as_seconds
+from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
@@ -31,8 +33,6 @@ from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, evaluate
 from sflow_ctl.spec.loader import LoadedDocument
 
 __all__ = ["PlanContext", "build_plan"]
-
-DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
 
 
 def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
@@ -58,6 +58,7 @@ class _Planner:
         self._document = loaded.document
         self._context = context
         self._findings = Findings(loaded, warnings=list(loaded.warnings))
+        self._backends = Backends(self._document)
         self._operators = {operator.name: operator for operator in self._document.operators}
         self._variables: dict[str, Any] = {}
         self._others: dict[str, Any] = {}
@@ -91,7 +92,7 @@ class _Planner:
         self._check_names_and_cycles(expanded)
         waits_for = dependencies(expanded)
         drafts = [
-            _Draft(one, replica, self._backend_of(one.task)) for one in expanded for replica in one.replicas
+            _Draft(one, replica, self._backends.of(one.task)) for one in expanded for replica in one.replicas
         ]
         self._place(drafts)
         self._stop_if_wrong()
@@ -136,12 +137,15 @@ class _Planner:
 
     def _plan_backends(self, values: Mapping[str, Any]) -> None:
         """Nodes of the backends that tasks use, in file order; `backends` for expressions."""
-        declared = self._document.backends or [DEFAULT_BACKEND]
-        used = {self._backend_of(task).name for task in self._document.workflow.tasks}
+        for task in self._document.workflow.tasks:
+            with self._findings.collecting("tasks", task.name, "backend", subject=f'task "{task.name}"'):
+                self._backends.add_own(task)
+        self._stop_if_wrong()
+        used = {self._backends.of(task).name for task in self._document.workflow.tasks}
         names = namespace(values, {})
         first = 0
         described: dict[str, Any] = {}
-        for backend in declared:
+        for backend in self._backends.all:
             with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
                 nodes = backend_nodes(
                     backend, names, first, is_used=backend.name in used, context=self._context
@@ -158,12 +162,6 @@ class _Planner:
             "workflow": {"name": self._document.workflow.name},
             "artifacts": {},
         }
-
-    def _backend_of(self, task: schema.Task) -> schema.Backend:
-        declared = self._document.backends or [DEFAULT_BACKEND]
-        if task.backend is not None:
-            return next(backend for backend in declared if backend.name == task.backend)
-        return next((backend for backend in declared if backend.default), declared[0])
 
     def _plan_artifacts(self, values: Mapping[str, Any]) -> dict[str, Materialised]:
         artifacts = plan_artifacts(
@@ -247,33 +245,32 @@ class _Planner:
                     self._findings.add(placed.code, placed.what, where, placed.hint)
                 else:
                     draft.placement = placed
-            self._check_services(name, members)
+        if not self._findings.found:
+            self._check_capacity(drafts)
 
-    def _check_services(self, backend: str, members: list[_Draft]) -> None:
-        """Services hold their GPUs to the end of the run: together they must fit, or some would wait for ever."""
-        wanted = {
-            draft.replica.name: len(placement.nodes) * len(placement.gpus)
-            if not placement.is_flexible
-            else placement.node_count * placement.gpus_per_node
-            for draft in members
-            if (placement := draft.placement) is not None
-            and draft.expanded.task.probes is not None
-            and draft.expanded.task.probes.readiness is not None
-        }
-        capacities = [node.gpus for node in self._nodes[backend]]
-        known = [capacity for capacity in capacities if capacity is not None]
-        if len(known) == len(capacities) and sum(wanted.values()) > sum(known):
-            parts = " + ".join(f"{count} ({name})" for name, count in list(wanted.items())[:8] if count)
-            more = " + ..." if len(wanted) > 8 else ""
-            what = (
-                f'the services on backend "{backend}" hold {sum(wanted.values())} GPUs to the end of the run: '
-                f"{parts}{more}; its {len(known)} nodes have only {sum(known)} GPUs total"
+    def _check_capacity(self, drafts: list[_Draft]) -> None:
+        by_base: dict[str, list[_Draft]] = {}
+        for draft in drafts:
+            by_base.setdefault(draft.expanded.task.name, []).append(draft)
+        demands = [
+            Demand(
+                task=base,
+                backend=members[0].backend.name,
+                is_service=(probes := members[0].expanded.task.probes) is not None
+                and probes.readiness is not None,
+                replicas=len(members),
+                gpus=max(gpus_taken(one.placement) for one in members if one.placement is not None),
             )
-            last = members[
-                [draft.replica.name for draft in members].index(list(wanted)[-1])
-            ].expanded.task.name
-            where = self._findings.loaded.where("tasks", last, "resources", "gpus", "count")
-            self._findings.add("gpus-do-not-fit", what, where, "use fewer services, or fewer GPUs for each")
+            for base, members in by_base.items()
+        ]
+        depends_on = {task.name: task.depends_on for task in self._document.workflow.tasks}
+        for task, problem in check_capacity(demands, depends_on, self._nodes, self._context.max_running):
+            self._findings.add(
+                problem.code,
+                problem.what,
+                self._findings.loaded.where("tasks", task, *problem.path),
+                problem.hint,
+            )
 
     def _request(self, draft: _Draft) -> Request:
         task, replica = draft.expanded.task, draft.replica
@@ -294,6 +291,7 @@ class _Planner:
             node_count=None if nodes.count is None else as_int(value(nodes.count), 1),
             exclude=tuple(as_int(value(index)) for index in excluded),
             gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
+            is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
         )
 
     def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:

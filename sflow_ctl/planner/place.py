@@ -24,6 +24,7 @@ class Request:
     node_count: int | None = None
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
+    is_shared: bool = False
 
 
 class NoRoomError(Exception):
@@ -39,9 +40,12 @@ class Pool:
     first: int
     capacities: tuple[int | None, ...]
     cursors: list[int] = field(init=False)
+    loads: list[dict[int, int]] = field(init=False)
+    """Per node, how many sharing tasks were given each GPU."""
 
     def __post_init__(self) -> None:
         self.cursors = [0] * len(self.capacities)
+        self.loads = [{} for _ in self.capacities]
 
 
 def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
@@ -58,6 +62,7 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
             break
     if is_static:
         return results
+    pool.loads = [{} for _ in pool.capacities]
     return [_flexible_or_problem(pool, request) for request in requests]
 
 
@@ -99,7 +104,32 @@ def _chosen(pool: Pool, request: Request) -> list[int] | None:
     return [left[index] for index in request.indices]
 
 
+def _place_shared(pool: Pool, request: Request) -> Placement:
+    """GPUs that others may have as well: those that the fewest sharing tasks have. Raises: UnplannableError."""
+    assert request.gpus is not None
+    chosen = _chosen(pool, request)
+    left = chosen if chosen is not None else candidates(pool, request)
+    wanted = len(left) if chosen is not None else request.node_count
+    if wanted is None:
+        cap = min((capacity for capacity in pool.capacities if capacity), default=request.gpus)
+        wanted = 1 if request.gpus <= cap else _whole_nodes(request, request.gpus, cap, left)
+    _check_node_count(request, wanted, left)
+    nodes = sorted(left, key=lambda node: (sum(pool.loads[node].values()), node))[:wanted]
+    known = [capacity for node in nodes if (capacity := pool.capacities[node]) is not None]
+    per_node = _share(request, request.gpus, known) if len(known) == wanted else -(-request.gpus // wanted)
+    indices = range(min(known, default=per_node))
+    least = sorted(indices, key=lambda gpu: (sum(pool.loads[node].get(gpu, 0) for node in nodes), gpu))
+    gpus = tuple(sorted(least[:per_node]))
+    for node in nodes:
+        for gpu in gpus:
+            pool.loads[node][gpu] = pool.loads[node].get(gpu, 0) + 1
+    placed = tuple(sorted(pool.first + node for node in nodes))
+    return Placement(nodes=placed, gpus=gpus, gpus_per_node=per_node, is_shared=True)
+
+
 def _place_static(pool: Pool, request: Request) -> Placement:
+    if request.is_shared:
+        return _place_shared(pool, request)
     nodes = _assign_nodes(pool, request)
     gpus = _assign_gpus(pool, request, nodes) if request.gpus is not None else ()
     return Placement(nodes=tuple(pool.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus))
@@ -207,7 +237,7 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
 
 def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
     try:
-        return _flexible(pool, request)
+        return _place_shared(pool, request) if request.is_shared else _flexible(pool, request)
     except UnplannableError as problem:
         return problem
 

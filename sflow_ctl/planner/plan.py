@@ -61,6 +61,16 @@ class Placement(_Part, frozen=True, kw_only=True):
     is_flexible: bool = False
     node_count: int = 1
     gpus_per_node: int = 0
+    is_shared: bool = False
+    """Uses GPUs without taking them: others may have them at the same time, on purpose."""
+
+
+def needs_text(placement: Placement) -> str:
+    """ "4 GPUs on each of 2 nodes": what a placement takes, for people."""
+    per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
+    count = placement.node_count if placement.is_flexible else len(placement.nodes)
+    where = "one node" if count == 1 else f"each of {count} nodes"
+    return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
 
 
 class Retries(_Part, frozen=True, kw_only=True):

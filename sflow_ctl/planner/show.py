@@ -1,7 +1,8 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
+from sflow_ctl.planner.capacity import gpus_taken
 from sflow_ctl.planner.graph import topological_order
-from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
@@ -22,19 +23,22 @@ def plan_text(plan: Plan) -> str:
 
 def start_order(plan: Plan) -> list[str]:
     """Names so that each comes after all it waits for. Linear: replicas share what they wait for."""
-    members: dict[str, list[str]] = {}
+    members = plan.members()
+    return [task.name for base in topological_order(_base_edges(plan)) for task in members[base]]
+
+
+def _base_edges(plan: Plan) -> dict[str, list[str]]:
+    """What each task as written waits for, other than itself."""
     base_of = {task.name: task.base for task in plan.tasks}
     edges: dict[str, dict[str, None]] = {}
     seen: set[int] = set()
     for task in plan.tasks:
-        members.setdefault(task.base, []).append(task.name)
         known = edges.setdefault(task.base, {})
         if id(task.depends_on) not in seen:
             seen.add(id(task.depends_on))
             bases = (d.task if d.is_group else base_of[d.task] for d in task.depends_on)
             known.update((base, None) for base in bases if base != task.base)
-    order = topological_order({base: list(others) for base, others in edges.items()})
-    return [name for base in order for name in members[base]]
+    return {base: list(others) for base, others in edges.items()}
 
 
 def _graph(plan: Plan) -> list[str]:
@@ -94,8 +98,11 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
 
 def _tasks(plan: Plan) -> list[str]:
     lines = []
+    beside = rivals(plan)
     for task in plan.tasks[:MAX_TASKS_IN_FULL]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
+        if task.placement.is_flexible:
+            lines.append(f"    waits:     {_why_it_waits(task, beside.get(task.base, []))}")
         if task.sweep:
             lines.append(f"    sweep:     {', '.join(f'{name}={value}' for name, value in task.sweep)}")
         if task.retries.count:
@@ -122,16 +129,53 @@ def _tasks(plan: Plan) -> list[str]:
     return lines
 
 
+def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
+    what = "GPUs" if task.placement.gpus_per_node else "nodes"
+    first = "for what it depends on, then " if task.depends_on else ""
+    if not others:
+        return f"{first}for no other task: the {what} it may use are free by then"
+    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
+    return f"{first}until {needs_text(task.placement)} are free; {shown} may have them at the same time"
+
+
+def rivals(plan: Plan) -> dict[str, list[str]]:
+    """Flexible tasks, as written, to those that may hold what they need while they are ready.
+
+    That is everybody with GPUs on the same backend who is neither before nor after them in the graph; a service
+    that they depend on holds what it has beside them.
+    """
+    members = plan.members()
+    flexible = [base for base, tasks in members.items() if tasks[0].placement.is_flexible]
+    if not flexible:
+        return {}
+    edges = _base_edges(plan)
+    before = _closure(edges)
+    result = {}
+    for base in flexible:
+        others = []
+        for other, tasks in members.items():
+            is_alike = tasks[0].backend == members[base][0].backend and gpus_taken(tasks[0].placement)
+            is_ordered = base in before[other] or (other in before[base] and not tasks[0].has_readiness)
+            if is_alike and not is_ordered and (other != base or len(tasks) > 1):
+                others.append("its other replicas" if other == base else other)
+        result[base] = others
+    return result
+
+
+def _closure(edges: dict[str, list[str]]) -> dict[str, set[str]]:
+    """All that each task as written waits for, however far."""
+    result: dict[str, set[str]] = {}
+    for base in topological_order(edges):
+        result[base] = set(edges[base]).union(*(result[other] for other in edges[base]))
+    return result
+
+
 def _where(plan: Plan, placement: Placement) -> str:
     if placement.is_flexible:
-        nodes = "1 node" if placement.node_count == 1 else f"{placement.node_count} nodes"
-        return (
-            f"any {nodes} with {placement.gpus_per_node} free GPUs"
-            if placement.gpus_per_node
-            else f"any {nodes}"
-        )
+        return f"placed when ready: {needs_text(placement)}"
     names = ", ".join(plan.nodes[index].name for index in placement.nodes)
-    gpus = f", GPUs {','.join(map(str, placement.gpus))}" if placement.gpus else ""
+    shared = " (shared)" if placement.is_shared else ""
+    gpus = f", GPUs {','.join(map(str, placement.gpus))}{shared}" if placement.gpus else ""
     return f"{_short(names, 80)}{gpus}"
 
 

@@ -26,6 +26,7 @@ from sflow_ctl.core.commands import (
     FinishRun,
     RecordTransition,
     SendToAgent,
+    Warn,
 )
 from sflow_ctl.core.events import (
     AgentJoined,
@@ -249,6 +250,9 @@ class Controller:
                 self._output.node_lost(node)
                 self._launcher.kill(node)
                 self._abandoned.add(node)
+            case Warn(text=text):
+                self._log.warning(text)
+                self._output.say(f"warning: {text}")
             case FinishRun():
                 self._finish = command
 

@@ -59,6 +59,11 @@ class _Rotate:
 
 
 @dataclass(frozen=True, slots=True)
+class _Say:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class _NodeLost:
     node: int
 
@@ -95,7 +100,7 @@ class OutputService:
         )
         self._viewers = ViewerHub(client_socket, self._last, self._intake.log_to_view, self.counters)
         self._intake.viewers = self._viewers
-        self._commands: deque[Change | _Expect | _Rotate | _NodeLost] = deque()
+        self._commands: deque[Change | _Expect | _Rotate | _Say | _NodeLost] = deque()
         self._completed: deque[RankId] = deque()
         self._notes: deque[str] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -133,6 +138,11 @@ class OutputService:
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
         """Moves our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
         self._commands.append(_Rotate(earlier, path, earlier_path))
+        self._wake()
+
+    def say(self, text: str) -> None:
+        """Shows a line on the console, after what has been ordered before."""
+        self._commands.append(_Say(text))
         self._wake()
 
     def node_lost(self, node: int) -> None:
@@ -251,6 +261,9 @@ class OutputService:
                 now = time.monotonic()
                 self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now)
                 self._pump(now)  # its last lines, before the line that says how it ended
+            elif isinstance(command, _Say):
+                if self._console is not None:
+                    self._console.say(command.text)
             elif isinstance(command, _NodeLost):
                 self._intake.give_up(
                     [rank for rank in self._intake.awaited if self._was_on(rank, command.node)]

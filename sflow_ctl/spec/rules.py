@@ -196,10 +196,12 @@ def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
                 yield Finding(
                     "unknown-dependency", what, where("tasks", task.name, "depends_on", index), hint
                 )
-        if task.backend is not None and task.backend not in backends:
-            guess = nearest(task.backend, sorted(backends))
+        own = task.backend if isinstance(task.backend, dict) else {}
+        name = own.get("name") if own else task.backend
+        if isinstance(name, str) and name not in backends and "type" not in own:
+            guess = nearest(name, sorted(backends))
             hint = f'did you mean "{guess}"?' if guess else "define it under backends:"
-            what = f'task "{task.name}" references unknown backend "{task.backend}"'
+            what = f'task "{task.name}" references unknown backend "{name}"'
             yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
         yield from _outputs(task, where)
         yield from _probes(task, known, where)

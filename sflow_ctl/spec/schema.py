@@ -131,6 +131,7 @@ class Gpus(Part, frozen=True, kw_only=True):
     """How many GPUs, over all of the task's nodes."""
 
     count: IntExpr
+    shared: Flag = False
 
 
 class Resources(Part, frozen=True, kw_only=True):
@@ -227,7 +228,7 @@ class Task(Part, frozen=True, kw_only=True):
     name: str
     script: list[str]
     operator: str | dict[str, Any] | None = None
-    backend: str | None = None
+    backend: str | dict[str, Any] | None = None
     depends_on: list[str] = []
     resources: Resources | None = None
     replicas: Replicas | None = None

@@ -14,6 +14,7 @@ import pytest
 from protocol.errors import FleetError
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.plan import Plan, PlannedTask
+from sflow_ctl.planner.show import plan_text
 from sflow_ctl.spec.loader import load_documents
 
 HERE = Path(__file__).parent
@@ -76,6 +77,7 @@ def names_for(plan: Plan) -> dict[str, Any]:
         "script": script,
         "where": where,
         "warnings": warnings,
+        "shown": plan_text(plan),
     }
 
 

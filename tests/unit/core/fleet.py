@@ -23,6 +23,7 @@ from sflow_ctl.core.commands import (
     FinishRun,
     RecordTransition,
     SendToAgent,
+    Warn,
 )
 from sflow_ctl.core.events import (
     AgentJoined,
@@ -169,6 +170,8 @@ class Fleet:
                 assert transition.task not in self._terminal, f"{transition.task} had ended"
                 if transition.new in TERMINAL:
                     self._terminal[transition.task] = transition.new
+            case Warn():
+                pass
             case FinishRun():
                 self.finish = command
 

@@ -26,9 +26,7 @@ def read(source: str) -> Iterable[str]:
 def test_values_of_patterns_documents_and_columns_are_together() -> None:
     found = collect(
         [
-            PlannedOutput(
-                pattern="rate = {rate:f}", metrics=(PlannedMetric(name="rate", aggregate="max"),)
-            ),
+            PlannedOutput(pattern="rate = {rate:f}", metrics=(PlannedMetric(name="rate", aggregate="max"),)),
             PlannedOutput(json="lat.p99", name="p99"),
             PlannedOutput(csv="loss", name="loss", source="t.csv"),
             PlannedOutput(json="$.runs[*].rate", name="each", source="r.json"),
