@@ -20,7 +20,9 @@ def compose(output: Path | None, resolve: bool, **options: Any) -> int:
     from sflow_ctl.spec.loader import load_documents
 
     chosen = run_options(**options)
-    loaded = load_documents(chosen.files, chosen.overrides, chosen.artifacts, chosen.missable)
+    loaded = load_documents(
+        chosen.files, chosen.overrides, chosen.artifacts, chosen.missable, is_strict=chosen.is_strict
+    )
     text = composed(loaded, resolve)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -40,6 +40,11 @@ _OPTIONS = (
     ),
     click.option("--nodes", type=_POSITIVE, help="Run on this many local agents."),
     click.option(
+        "--compat",
+        type=click.Choice(["strict"]),
+        help="What the reference does, also where that is a trap: to find out which difference matters.",
+    ),
+    click.option(
         "--gpus-per-node", type=_POSITIVE, help="GPUs that each local agent has, or pretends to have."
     ),
 )
@@ -58,6 +63,7 @@ def run_options(
     files: tuple[Path, ...],
     workspace_dir: Path,
     output_dir: Path | None,
+    compat: str | None,
     **others: Any,
 ) -> RunOptions:
     """The options as the runtime takes them: files in order, directories absolute. `others` go through as they are."""
@@ -65,6 +71,7 @@ def run_options(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
         workspace_dir=_absolute(workspace_dir),
         output_dir=_absolute(output_dir or workspace_dir / "sflow_output"),
+        is_strict=compat == "strict",
         **others,
     )
 

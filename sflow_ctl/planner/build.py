@@ -26,7 +26,7 @@ from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes
-from sflow_ctl.planner.variables import NAMESPACES, namespace, resolve
+from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
 from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, evaluate_any, names_used
@@ -74,12 +74,16 @@ class _Planner:
         document, context, findings = self._document, self._context, self._findings
         global_values = resolve(document.variables, {}, {}, "variables", findings)
         self._stop_if_wrong()
+        if context.is_strict:
+            global_values = as_the_reference(document.variables, global_values)
         self._plan_backends(global_values)
         self._stop_if_wrong()
         artifacts = self._plan_artifacts(global_values)
         own = resolve(
             document.workflow.variables, global_values, self._others, "workflow.variables", findings
         )
+        if context.is_strict:
+            own = as_the_reference(document.workflow.variables, own)
         self._variables = {**global_values, **own}
         self._artifact_mounts = mounted_directories(artifacts)
         files = inline_files(
@@ -90,20 +94,21 @@ class _Planner:
         expanded = self._expand_all()
         self._stop_if_wrong()
         self._check_names_and_cycles(expanded)
-        waits_for = dependencies(expanded)
+        waits_for = dependencies(expanded, "available" if context.is_strict else "completed")
         drafts = [
             _Draft(one, replica, self._backends.of(one.task)) for one in expanded for replica in one.replicas
         ]
         self._place(drafts)
         self._stop_if_wrong()
         self._task_namespace = self._describe_tasks(expanded, drafts)
+        exported = {k: str(v) for k, v in self._variables.items()} if context.is_strict else self._variables
         shared, warnings = shared_environment(
-            self._variables, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
+            exported, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
         )
         findings.warnings += warnings
         tasks = [self._plan_task(draft, waits_for, shared) for draft in drafts]
         timeout_s = None
-        if document.workflow.timeout is not None:
+        if document.workflow.timeout is not None and not context.is_strict:
             with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
                 names = namespace(self._variables, self._others)
                 timeout_s = as_seconds(evaluate_any(document.workflow.timeout, names))
@@ -229,7 +234,7 @@ class _Planner:
             by_backend.setdefault(draft.backend.name, []).append(draft)
         for name, members in by_backend.items():
             nodes = self._nodes[name]
-            pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes))
+            pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes), self._context.is_strict)
             requests = []
             for draft in members:
                 task = draft.expanded.task
@@ -245,7 +250,7 @@ class _Planner:
                     self._findings.add(placed.code, placed.what, where, placed.hint)
                 else:
                     draft.placement = placed
-        if not self._findings.found:
+        if not self._findings.found and not self._context.is_strict:
             self._check_capacity(drafts)
 
     def _check_capacity(self, drafts: list[_Draft]) -> None:
@@ -350,6 +355,8 @@ class _Planner:
         return evaluate_any(field, self._names(draft)) if _is_text(field) else field
 
     def _task_variables(self, draft: _Draft) -> dict[str, Any]:
+        if self._context.is_strict:  # only the environment varies, and task variables count for nothing
+            return {}
         task = draft.expanded.task
         types = {v.name: v.type for v in (*self._document.variables, *self._document.workflow.variables)}
         swept = {name: cast(value, types.get(name)) for name, value in draft.replica.sweep}
@@ -421,12 +428,17 @@ class _Planner:
                 depends_on=waits_for[replica.name],
                 placement=placement,
                 retries=self._retries(task, value),
-                timeout_s=None if task.timeout is None else as_seconds(value(task.timeout)),
+                timeout_s=self._timeout_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
                 outputs=plan_outputs(task, value, self._findings),
                 late=tuple({late.mark: late for late in (*draft.late, *late)}.values()),
             )
         return None
+
+    def _timeout_s(self, task: schema.Task, value: Callable[[Any], Any]) -> float | None:
+        if task.timeout is None or self._context.is_strict:
+            return None
+        return as_seconds(value(task.timeout))
 
     def _step(self, draft: _Draft, nodes: list[PlannedNode], env: Mapping[str, str]) -> Step | None:
         if draft.backend.type != "slurm" or self._context.nodes_override is not None:

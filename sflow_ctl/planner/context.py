@@ -20,5 +20,7 @@ class PlanContext:
     """Backend to its nodes' names and addresses, where there is an allocation."""
     job_id: str = "0"
     """The Slurm job that steps belong to; "0" while there is none."""
+    is_strict: bool = False
+    """`--compat strict`: what the reference does, also where it is a trap. docs/format.md lists it."""
     allow_placeholder_nodes: bool = False
     """Plan Slurm backends without an allocation: for looking at a plan."""

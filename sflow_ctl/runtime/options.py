@@ -22,4 +22,5 @@ class RunOptions:
     lost_after_s: float = 30.0
     orphan_grace_s: float = 10.0
     quiet: bool = False
+    is_strict: bool = False
     argv: tuple[str, ...] = ()

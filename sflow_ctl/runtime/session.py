@@ -67,7 +67,9 @@ class PlannedRun:
 
 def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
     """Reads and plans; touches nothing. Raises: SpecError, PlanError, UsageError with every finding."""
-    loaded = load_documents(options.files, options.overrides, options.artifacts, options.missable)
+    loaded = load_documents(
+        options.files, options.overrides, options.artifacts, options.missable, is_strict=options.is_strict
+    )
     name = loaded.document.workflow.name
     run_id = options.run_id or make_run_id(name)
     if Path(run_id).name != run_id or run_id in (".", ".."):
@@ -84,6 +86,7 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         gpus_per_node_override=options.gpus_per_node,
         max_running=options.max_running,
         path_exists=os.path.exists,
+        is_strict=options.is_strict,
         allow_placeholder_nodes=is_dry,
     )
     plan = build_plan(loaded, context)

@@ -49,8 +49,10 @@ def load_documents(
     overrides: Sequence[str] = (),
     artifact_overrides: Sequence[str] = (),
     missable: Sequence[str] = (),
+    *,
+    is_strict: bool = False,
 ) -> LoadedDocument:
-    """Reads, merges, overrides and checks. Raises: SpecError with all findings."""
+    """Reads, merges, overrides and checks; `is_strict` is `--compat strict`. Raises: SpecError with all findings."""
     sources, findings = [], []
     for path in paths:
         source, problems = read_source(path)
@@ -62,7 +64,7 @@ def load_documents(
     merged = merge(sources)
     _check_expressions(merged)
     if not merged.findings:
-        apply_set(merged, overrides)
+        apply_set(merged, overrides, is_strict)
         apply_artifacts(merged, artifact_overrides)
         strip_missable(merged, missable)
     document, items = _checked(merged)
