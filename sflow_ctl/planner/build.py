@@ -17,6 +17,7 @@ from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
 from sflow_ctl.planner.late import check_sources, is_late, rendered_early
 from sflow_ctl.planner.nodes import backend_nodes, node_view
@@ -119,6 +120,7 @@ class _Planner:
             tasks=tuple(task for task in tasks if task is not None),
             timeout_s=timeout_s,
             max_running=context.max_running,
+            job_id=context.job_id if context.job_id != "0" else None,
             variables=dict(self._variables),
             artifacts={name: one.path for name, one in artifacts.items()},
             files=files,
@@ -412,6 +414,8 @@ class _Planner:
             container = f"{self._context.run_id}-{replica.name}"
             step = self._step(draft, nodes, env)
             how = command(task, operator, draft.backend, script, env, container, step)
+            is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
+            count = placement.node_count if placement.is_flexible else len(placement.nodes)
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
@@ -427,6 +431,13 @@ class _Planner:
                 cwd=how.cwd,
                 depends_on=waits_for[replica.name],
                 placement=placement,
+                ranks_per_node=ranks_per_node(operator, count) if is_gang else (1,),
+                kill_on_bad_exit=is_gang
+                and operator is not None
+                and as_flag(operator.kill_on_bad_exit or False),
+                wait_s=as_seconds(operator.wait)
+                if is_gang and operator is not None and operator.wait
+                else None,
                 retries=self._retries(task, value),
                 timeout_s=self._timeout_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
