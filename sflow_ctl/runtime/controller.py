@@ -173,7 +173,8 @@ class Controller:
         facts = self._nodes.get(event.node)
         is_spooled = facts is not None and not facts.shares_run_directory
         self._output.expect(exited.rank, exited.log_bytes, is_spooled)
-        if not is_spooled or exited.log_bytes == 0:
+        is_gang = self._scheduler.task_named(exited.rank.attempt.task).plan.world_size > 1
+        if not (is_spooled or is_gang) or exited.log_bytes == 0:
             return False
         self._held[exited.rank] = HeldExit(event, now + LOG_WAIT_S)
         return True

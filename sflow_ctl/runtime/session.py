@@ -17,7 +17,7 @@ from protocol.ids import RankId
 from protocol.messages import AgentConfig
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.plan import Plan
 from sflow_ctl.report import RunState, Summary, summary, summary_json
@@ -121,12 +121,14 @@ def run_plan(
         )
     )
     console = open_console(directory.path)
+    gang_sizes = {task.name: task.world_size for task in plan.tasks if task.world_size > 1}
     output = OutputService(
         log_socket=link.logs,
         client_socket=link.clients,
         run_directory=directory.path,
         node_of_key=link.node_of_key,
-        log_path_of=_log_path_of,
+        log_path_of=lambda rank: _log_path_of(rank, gang_sizes),
+        gang_sizes=gang_sizes,
         console=console,
     )
     log = RunLog(directory.path / "sflow.log")
@@ -221,8 +223,12 @@ def _agent_configs(
     ]
 
 
-def _log_path_of(rank: RankId) -> str:
-    return log_path(rank.attempt.task)
+def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
+    """Raises: IndexError for a rank that its task does not have."""
+    task = rank.attempt.task
+    if rank.rank >= gang_sizes.get(task, 1):
+        raise IndexError(rank.rank)
+    return rank_log_path(task, rank.rank) if task in gang_sizes else log_path(task)
 
 
 def _check_programs(plan: Plan) -> None:
