@@ -37,6 +37,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     cpus_online: int
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
+    counts_gpus: bool = False
+    """False when nothing here knows how many GPUs there are: no driver, and none given by Slurm."""
     python: str = ""
 
 
@@ -249,6 +251,10 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
     pid: int
+    node_name: str = ""
+    """What Slurm calls the node."""
+    address: str = ""
+    """This node's address on the way to the controller; empty when it could not be found out."""
     inventory: Inventory
     shares_run_directory: bool
     live: tuple[LiveRank, ...] = ()
@@ -342,8 +348,21 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Absolute, as the controller sees it."""
     nonce: str
     """Content of `.nonce` in the run directory: equal on this node means the directory is shared."""
+    nonce_path: str | None = None
+    """Where the nonce is, if not in the run directory: that may be made after the agents."""
     spool_directory: str | None = None
     """Write logs below this directory and send them, although the run directory may be shared."""
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
     log_level: str = "warning"
+
+
+class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What one job step gives to all of its agents alike, in an environment variable that they wipe.
+
+    Each completes `common` by itself: its node is `first_node` plus Slurm's node id, its keys come from `key_seed`.
+    """
+
+    common: AgentConfig
+    first_node: int
+    key_seed: bytes

@@ -52,7 +52,6 @@ def _step_environment(
         "SLURM_NTASKS": str(world),
         "SLURM_NPROCS": str(world),
         "SLURM_NNODES": str(len(nodes)),
-        "SLURM_JOB_NUM_NODES": str(len(nodes)),
         "SLURM_STEP_NUM_NODES": str(len(nodes)),
         "SLURM_STEP_NODELIST": names,
         "SLURM_STEP_NUM_TASKS": str(world),

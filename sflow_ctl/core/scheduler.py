@@ -95,7 +95,7 @@ class InvalidTransitionError(Exception):
 class Scheduler:
     """The state of one run. Same events at the same times give the same commands."""
 
-    def __init__(self, plan: Plan, stream_logs: bool = False) -> None:
+    def __init__(self, plan: Plan, stream_logs: bool = False, ends_at: float | None = None) -> None:
         self.plan = plan
         self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
@@ -123,6 +123,8 @@ class Scheduler:
         self._is_time_armed = False
         self._out: list[Command] = []
         self._spawns: dict[int, list[RankSpec]] = {}
+        if ends_at is not None:
+            self._timers.set(ends_at, "allocation", -1, 0)
         for task in self.tasks:
             if task.unmet == 0:
                 self._enqueue(task)
@@ -286,6 +288,8 @@ class Scheduler:
             task.pid = message.pid
         if task.state is TaskState.STARTING and not task.unstarted:
             self._change(task, TaskState.RUNNING, Reason("started"))
+            if task.early_readiness is not None:
+                self._change(task, TaskState.READY, Reason("ready", task.early_readiness))
 
     def _on_exited(self, message: RankExited, now: float) -> None:
         task = self._current(*message.rank.attempt)
@@ -342,7 +346,9 @@ class Scheduler:
         if message.kind == "readiness":
             if task.state is TaskState.RUNNING:
                 self._change(task, TaskState.READY, Reason("ready", message.detail))
-        elif task.state in (TaskState.RUNNING, TaskState.READY):
+            elif task.state is TaskState.STARTING:  # of several ranks, one is quicker than the others' start
+                task.early_readiness = message.detail
+        elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
 
@@ -586,6 +592,10 @@ class Scheduler:
                 if self.outcome is None:
                     text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over"
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
+            elif timer.kind == "allocation":
+                if self.outcome is None:
+                    text = "the Slurm job's time is nearly over"
+                    self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text, reason=Reason("time_limit")), now)
             elif timer.kind == "leave":
                 for node in sorted(self._leaving or ()):
                     self._on_agent_lost(node, "it did not leave in time", now)

@@ -66,6 +66,8 @@ class Task:
     """Where its first rank runs or last ran."""
     gpus: tuple[int, ...] = ()
     pid: int | None = None
+    early_readiness: str | None = None
+    """It was ready before all of its ranks were known to have started: what was seen."""
     is_stop_sent: bool = False
 
     @property
@@ -96,6 +98,7 @@ class Task:
         self.end = None
         self.exit_code = self.signal = self.launch_error = self.pid = None
         self.started_at = now
+        self.early_readiness = None
         self.is_stop_sent = False
 
     def ranks_on(self, node: int) -> set[int]:

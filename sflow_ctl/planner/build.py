@@ -20,7 +20,7 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
 from sflow_ctl.planner.late import check_sources, is_late, rendered_early
-from sflow_ctl.planner.nodes import backend_nodes, node_view
+from sflow_ctl.planner.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
@@ -151,11 +151,16 @@ class _Planner:
         used = {self._backends.of(task).name for task in self._document.workflow.tasks}
         names = namespace(values, {})
         first = 0
+        slurm = {one.name for one in self._backends.all if one.type == "slurm" and one.name in used}
+        job = JobNodes(self._context.job_nodes, len(slurm))
+        if self._context.job_nodes is not None and len(slurm) < len(used) and slurm:
+            what = f"backends {', '.join(sorted(used))} are local and of Slurm: a run in a job uses its nodes only"
+            self._findings.add("mixed-backends", what, None, "move those tasks to the slurm backend")
         described: dict[str, Any] = {}
         for backend in self._backends.all:
             with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
                 nodes = backend_nodes(
-                    backend, names, first, is_used=backend.name in used, context=self._context
+                    backend, names, first, is_used=backend.name in used, context=self._context, job=job
                 )
                 described[backend.name] = {
                     "name": backend.name,
@@ -164,6 +169,7 @@ class _Planner:
                 if backend.name in used:
                     self._nodes[backend.name] = nodes
                     first += len(nodes)
+        self._findings.warnings += job.warnings
         self._others = {
             "backends": described,
             "workflow": {"name": self._document.workflow.name},

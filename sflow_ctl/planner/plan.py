@@ -24,6 +24,7 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
 
     index: int
     backend: str
+    backend_type: Literal["local", "slurm"] = "local"
     backend_index: int
     """Its position within the backend's allocation."""
     name: str
