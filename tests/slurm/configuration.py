@@ -51,6 +51,9 @@ def slurm_conf(settings: Settings, directory: Path) -> str:
         "PreemptType": "preempt/partition_prio",
         "PreemptMode": "REQUEUE",
         "SlurmdTimeout": str(settings.slurmd_timeout_s),
+        # With Slurm's 10 and 2 s a silent node would be DOWN after half a minute.
+        "MessageTimeout": "5",
+        "TCPTimeout": "1",
         "KillWait": str(settings.kill_wait_s),
         "MinJobAge": "3600",
         # Without the first two a job waits up to 3 s for company, or 30 s for its turn.

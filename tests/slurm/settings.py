@@ -16,8 +16,8 @@ class Settings(msgspec.Struct, frozen=True):
     memory_mb: int = 64_000
     time_limit: str = "00:10:00"
     """Of a job that asks for none."""
-    slurmd_timeout_s: int = 5
-    """A silent node is DOWN after about three times that."""
+    slurmd_timeout_s: int = 4
+    """A silent node is DOWN after about four times that."""
     kill_wait_s: int = 2
     """Between SIGTERM and SIGKILL at a job's end."""
     grace_s: int = 3
