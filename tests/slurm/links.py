@@ -52,8 +52,12 @@ class Network:
     def add_black_hole_address(self, machine: Machine) -> str:
         """Returns a second address of the machine, on an interface of its own, that only itself can reach."""
         hole = black_hole_address(machine.name)
+        cable = f"{machine.name}-hole"
+        self._ip(
+            f"link add {cable} type veth peer name hole netns {machine.first.pid}",
+            f"link set {cable} up",
+        )
         machine.shell(
-            "ip link add hole type dummy",
             f"ip addr add {hole}/32 dev hole",
             "ip link set hole up",
             f"iptables -A INPUT -i eth0 -d {hole} -j DROP",

@@ -34,6 +34,7 @@ class Cluster(Jobs):
         self.settings = known.settings
         self._record = known
         self._lifeline = lifeline
+        self._started: list[subprocess.Popen[str]] = []
         self._keeper = known.keeper
         self._network = Network(known.keeper)
 
@@ -67,6 +68,7 @@ class Cluster(Jobs):
     def end(self) -> None:
         """Every process, namespace and file of it."""
         record.end(self.directory)
+        self._reap_started()
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
@@ -110,14 +112,16 @@ class Cluster(Jobs):
     def start_in_node(
         self, node: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Starts a command there, with standard output and error in one pipe. It ends with the node."""
-        return subprocess.Popen(
+        """Starts a command there, with standard output and error in one pipe. `restore` ends it."""
+        process = subprocess.Popen(
             self.argv(node, argv, env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._started.append(process)
+        return process
 
     def argv(self, node: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> list[str]:
         """What to execute outside to run a command in a node."""
@@ -215,6 +219,9 @@ class Cluster(Jobs):
         for node in self.nodes:
             self.start_slurmd(node)
         self.scancel("--user=root")
+        for machine in self.settings.machine_names:
+            self._end_processes(machine)
+        self._reap_started()
         if any(state.endswith("*") for state in self.node_states().values()):
             self.scontrol("reconfigure")  # asks all nodes at once
         for node, state in self.node_states().items():
@@ -252,6 +259,17 @@ class Cluster(Jobs):
         daemon = self._machine(machine).daemon(name)
         if daemon is not None:
             daemon.kill()
+
+    def _end_processes(self, machine: str) -> None:
+        """Of tests and of jobs. A slurmstepd is left to end by itself: Slurm drains a node that loses one."""
+        for process in self.processes_in_node(machine):
+            if process.name != "slurmstepd":
+                process.kill()
+
+    def _reap_started(self) -> None:
+        for process in self._started:
+            process.communicate()
+        self._started.clear()
 
     def _wait_states(self, arrived: Callable[[dict[str, str]], bool], what: str, within_s: float) -> None:
         seen: dict[str, str] = {}
