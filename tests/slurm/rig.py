@@ -203,6 +203,10 @@ class Cluster(Jobs):
         del self._record.machines[node]
         self._record.write(self.directory)
 
+    def mark_down(self, node: str) -> None:
+        """Slurm's verdict on a broken node, without the wait for it."""
+        self.scontrol("update", f"nodename={node}", "state=down", "reason=test")
+
     def power_on(self, node: str) -> None:
         """Does nothing to a node that has power."""
         if self._find(node) is None:
