@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from tests.slurm import first_process, record
@@ -183,8 +184,15 @@ class Cluster(Jobs):
             self._machine(node).shell("slurmd")
 
     def kill_slurmctld(self) -> None:
-        """SIGKILL; jobs run on."""
+        """SIGKILL; jobs run on. What it has not saved yet, every 5 s, it will not know again: see `is_saved`."""
         self._kill_daemon(HEAD, "slurmctld")
+
+    def is_saved(self, job: int) -> bool:
+        """Whether a slurmctld that is started anew would know that the job runs."""
+        saved = self.directory / "state" / "job_state"
+        starts = self.slurm("squeue", "--noheader", f"--jobs={job}", "--format=%S").strip()
+        since = datetime.fromisoformat(starts).timestamp()
+        return saved.exists() and saved.stat().st_mtime > since + 1  # squeue's times are whole seconds
 
     def start_slurmctld(self) -> None:
         """Returns when it listens; does nothing while one runs."""
@@ -226,12 +234,12 @@ class Cluster(Jobs):
         for machine in self.settings.machine_names:
             self._end_processes(machine)
         self._reap_started()
+        wait_until(
+            lambda: not any(self.processes_in_node(node) for node in self.nodes), "Slurm's steps have ended"
+        )
         if any(state.endswith("*") for state in self.node_states().values()):
             self.scontrol("reconfigure")  # asks all nodes at once
-        for node, state in self.node_states().items():
-            if state.startswith(("down", "drain")):
-                self.run_in_node(HEAD, ["scontrol", "update", f"nodename={node}", "state=resume"])
-        self.wait_idle()
+        self._wait_states(lambda seen: not self._resume(seen), "all nodes idle", PATIENCE_S)
 
     def _start(self) -> None:
         self._network.make()
@@ -263,6 +271,13 @@ class Cluster(Jobs):
         daemon = self._machine(machine).daemon(name)
         if daemon is not None:
             daemon.kill()
+
+    def _resume(self, seen: dict[str, str]) -> bool:
+        """False if all are idle. Nodes that are not for a reason that lasts are asked to forget it."""
+        for node, state in seen.items():
+            if state.startswith(("down", "drain")):
+                self.run_in_node(HEAD, ["scontrol", "update", f"nodename={node}", "state=resume"])
+        return set(seen.values()) != {"idle"}
 
     def _end_processes(self, machine: str) -> None:
         """Of tests and of jobs. A slurmstepd is left to end by itself: Slurm drains a node that loses one."""
