@@ -104,7 +104,10 @@ def _docker(container: Container, inside: Inside) -> EngineCommand:
     if container.gpus is not None:
         gpus = ["--gpus", container.gpus]
     elif inside.gpus:
-        gpus = ["--gpus", f'"device={",".join(inside.gpus)}"']  # the quotes are Docker's: commas separate options
+        gpus = [
+            "--gpus",
+            f'"device={",".join(inside.gpus)}"',
+        ]  # the quotes are Docker's: commas separate options
     user: tuple[str, ...] = ()
     if container.remaps_root is not None:
         user = ("--user", "0:0" if container.remaps_root else f"{inside.user[0]}:{inside.user[1]}")

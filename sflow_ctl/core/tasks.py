@@ -108,6 +108,7 @@ class Task:
             grace_s=DEFAULT_GRACE_S,
             probes=self.plan.probes,
             stream=stream,
+            container=self.plan.container,
         )
         return [(self.taken.nodes[0], spec)]
 

@@ -389,9 +389,9 @@ class _Planner:
             )
             script = self._script(draft)
             operator = merged_operator(task, self._operators, value)
-            container = f"{self._context.run_id}-{replica.name}"
-            step = self._step(draft, nodes, env)
-            how = command(task, operator, draft.backend, script, env, container, step)
+            directories = self._directories(env)
+            step = self._step(draft, nodes, directories)
+            how = command(task, operator, draft.backend, script, env, directories, step)
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
@@ -405,6 +405,7 @@ class _Planner:
                 script=script,
                 env={**env, **how.env},
                 cwd=how.cwd,
+                container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
                 retries=self._retries(task, value),
@@ -416,16 +417,24 @@ class _Planner:
             )
         return None
 
-    def _step(self, draft: _Draft, nodes: list[PlannedNode], env: Mapping[str, str]) -> Step | None:
+    def _directories(self, env: Mapping[str, str]) -> list[str]:
+        """What a container must see at the same path as outside."""
+        names = (
+            "SFLOW_WORKSPACE_DIR",
+            "SFLOW_OUTPUT_DIR",
+            "SFLOW_WORKFLOW_OUTPUT_DIR",
+            "SFLOW_TASK_OUTPUT_DIR",
+        )
+        return [*self._artifact_mounts, *(env[name] for name in names)]
+
+    def _step(self, draft: _Draft, nodes: list[PlannedNode], directories: list[str]) -> Step | None:
         if draft.backend.type != "slurm" or self._context.nodes_override is not None:
             return None
-        directories = ("SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR")
-        own = [*self._artifact_mounts, *(env[name] for name in (*directories, "SFLOW_TASK_OUTPUT_DIR"))]
         return Step(
             task=draft.replica.name,
             job_id=self._context.job_id,
             nodes=tuple(node.name for node in nodes),
-            mounts=tuple(f"{path}:{path}:rw" for path in own),
+            mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
 
     def _script(self, draft: _Draft) -> str:

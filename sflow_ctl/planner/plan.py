@@ -7,7 +7,7 @@ it back. Task names here are concrete ones (`decode_3`); `base` is the name writ
 
 import msgspec
 
-from protocol.messages import Probe
+from protocol.messages import Container, Probe
 
 PLAN_VERSION = 1
 
@@ -84,6 +84,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     env: dict[str, str]
     """All of the environment table except what is known per attempt, run directory, or flexible placement."""
     cwd: str | None = None
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     retries: Retries = Retries()
