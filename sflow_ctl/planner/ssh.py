@@ -30,7 +30,7 @@ SFLOW_SSH_MARKER=$marker bash -lc '
     IFS= read -r -d "" SFLOW_SSH_SCRIPT <&4
     exec 4<&-
     eval "unset SFLOW_SSH_SCRIPT; $SFLOW_SSH_SCRIPT"
-' 3<&- 4< <(printf "%s\\0" "$script") &
+' 2>&1 3<&- 4< <(printf "%s\\0" "$script") &
 child=$!
 exec 2>/dev/null
 is_stopping=
@@ -63,7 +63,7 @@ kill -KILL $watcher
 exit $status
 }}
 """
-"""Runs over there as `bash -s`. The script is a process group of its own; what leaves that is known by its marker."""
+"""Runs over there as `bash -s`. Both streams of the script are one, as ssh does not keep the order of two. The script is a process group of its own; what leaves that is known by its marker."""
 
 _CONTROL = f"""script=$SFLOW_SSH_SCRIPT names=$SFLOW_SSH_NAMES target=$SFLOW_SSH_TARGET
 unset SFLOW_SSH_SCRIPT SFLOW_SSH_NAMES SFLOW_SSH_TARGET
@@ -72,13 +72,13 @@ marker=$SFLOW_RUN_MARKER/$SFLOW_RANK_MARKER/$$
 exports=
 for name in $names ${{!SFLOW_@}}; do
     case $name in (SFLOW_*_MARKER|SFLOW_ATTEMPT_ID) continue ;; esac
-    [ "${{!name+x}}" ] && printf -v line 'export %s=%q\\n' "$name" "${{!name}}" && exports+=$line
+    [ "${{!name+x}}" ] && printf -v line 'export %s=%q; ' "$name" "${{!name}}" && exports+=$line
 done
 exec {{log}}>&1 {{answer}}<> <(:)
 exec {{to}}> >(trap '' TERM; ssh "$@" >&$log; echo $? >&$answer)
 ssh=$!
 trap 'echo stop >&$to' TERM
-{{ printf '%s' "$SUPERVISOR"; printf '%s\0' "$marker" "$exports$script"; }} >&$to
+{{ printf '%s' "$SUPERVISOR"; printf '%s\\0' "$marker" "$exports$script"; }} >&$to
 until read -r -t {BEAT_S} -u $answer status; do
     kill -0 $ssh || break
     echo beat >&$to
