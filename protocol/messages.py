@@ -77,6 +77,29 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive true checks needed."""
 
 
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rank's command runs instead of on the node itself. The agent finds the engine and makes its command line."""
+
+    engine: str
+    """"docker", "podman", "apptainer", "enroot", or "auto" for the first of them that the node has."""
+    image: str
+    workdir: str | None = None
+    mounts: tuple[str, ...] = ()
+    """SOURCE:TARGET[:OPTIONS], as the file says."""
+    directories: tuple[str, ...] = ()
+    """Seen inside at the same path and writable; one that the node does not have is left out."""
+    gpus: str | None = None
+    """What to ask the engine for; None is the rank's own GPUs."""
+    pass_envs: bool = True
+    is_writable: bool | None = None
+    """None here and in what follows is the engine's own way."""
+    mounts_home: bool | None = None
+    remaps_root: bool | None = None
+    network: str | None = None
+    extra_args: tuple[str, ...] = ()
+    """Engine options, after all others."""
+
+
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One process to start. The environment is added to the agent's own, without our secrets."""
 
@@ -97,6 +120,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
 
 
 # ---------------------------------------------------------------- to the agent

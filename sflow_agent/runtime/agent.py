@@ -55,7 +55,10 @@ from sflow_agent.core.events import (
     ProcessFailed,
     WakeUp,
 )
+from sflow_agent.runtime.cleanup_list import CleanupList
+from sflow_agent.runtime.cleanups import Cleanups
 from sflow_agent.runtime.connects import ConnectWatch, is_this_node
+from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
 from sflow_agent.runtime.link import ControllerLink, own_keys
@@ -72,7 +75,7 @@ DESCRIBE_AFTER_S = 0.2
 """Slow facts wait until the first tasks are on their way."""
 
 
-def run_agent(guardian: int, encoded_config: str | None) -> int:
+def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) -> int:
     """The agent's life: configuration, loop, exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
@@ -80,7 +83,7 @@ def run_agent(guardian: int, encoded_config: str | None) -> int:
         config = _read_config(encoded_config)
         if config is None:
             return 0  # prestarted and not needed
-        agent = Agent(config, guardian)
+        agent = Agent(config, guardian, cleanups)
     except (FleetError, OSError, ValueError) as error:
         _say(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
@@ -123,7 +126,7 @@ def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
 class Agent:
     """The shell around one `AgentCore`."""
 
-    def __init__(self, config: AgentConfig, guardian: int) -> None:
+    def __init__(self, config: AgentConfig, guardian: int, cleanups: CleanupList) -> None:
         self._config = config
         self._shares = shares_run_directory(config)
         self._base = config.run_directory if self._shares else make_spool(config)
@@ -132,9 +135,11 @@ class Agent:
         self._core = AgentCore()
         self._epoll = select.epoll()
         environment = task_environment(dict(os.environ), config.marker)
-        spawner = Spawner(self._base, environment, gpus_are_simulated=config.simulated_gpus > 0)
+        are_simulated = config.simulated_gpus > 0
+        spawner = Spawner(self._base, environment, gpus_are_simulated=are_simulated)
         self._spawner = spawner
-        self._processes = Processes(spawner, self._epoll)
+        containers = Containers(environment, are_simulated, spawner.find, spawner.log_path)
+        self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)
         self._ports = PortWatch()
         self._connects = ConnectWatch(self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())

@@ -136,6 +136,7 @@ class Task:
                     grace_s=DEFAULT_GRACE_S,
                     probes=self.plan.probes if rank == 0 else self._probes_of_others(),
                     stream=stream or is_gang,
+                    container=self.plan.container,
                 ),
             )
             for rank, extra in enumerate(own)

@@ -417,9 +417,9 @@ class _Planner:
             )
             script, late = self._script(draft)
             operator = merged_operator(task, self._operators, value)
-            container = f"{self._context.run_id}-{replica.name}"
-            step = self._step(draft, nodes, env)
-            how = command(task, operator, draft.backend, script, env, container, step)
+            directories = self._directories(env)
+            step = self._step(draft, nodes, directories)
+            how = command(task, operator, draft.backend, script, env, directories, step)
             is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
             count = placement.node_count if placement.is_flexible else len(placement.nodes)
             return PlannedTask(
@@ -435,6 +435,7 @@ class _Planner:
                 script=script,
                 env={**env, **how.env},
                 cwd=how.cwd,
+                container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
                 ranks_per_node=ranks_per_node(operator, count) if is_gang else (1,),
@@ -457,16 +458,24 @@ class _Planner:
             return None
         return as_seconds(value(task.timeout))
 
-    def _step(self, draft: _Draft, nodes: list[PlannedNode], env: Mapping[str, str]) -> Step | None:
+    def _directories(self, env: Mapping[str, str]) -> list[str]:
+        """What a container must see at the same path as outside."""
+        names = (
+            "SFLOW_WORKSPACE_DIR",
+            "SFLOW_OUTPUT_DIR",
+            "SFLOW_WORKFLOW_OUTPUT_DIR",
+            "SFLOW_TASK_OUTPUT_DIR",
+        )
+        return [*self._artifact_mounts, *(env[name] for name in names)]
+
+    def _step(self, draft: _Draft, nodes: list[PlannedNode], directories: list[str]) -> Step | None:
         if draft.backend.type != "slurm" or self._context.nodes_override is not None:
             return None
-        directories = ("SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR")
-        own = [*self._artifact_mounts, *(env[name] for name in (*directories, "SFLOW_TASK_OUTPUT_DIR"))]
         return Step(
             task=draft.replica.name,
             job_id=self._context.job_id,
             nodes=tuple(node.name for node in nodes),
-            mounts=tuple(f"{path}:{path}:rw" for path in own),
+            mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
 
     def _script(self, draft: _Draft) -> tuple[str, list[LateExpression]]:

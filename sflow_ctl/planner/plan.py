@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from protocol.messages import Probe
+from protocol.messages import Container, Probe
 
 PLAN_VERSION = 1
 
@@ -134,6 +134,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     env: dict[str, str]
     """All of the environment table except what is known per attempt, run directory, or flexible placement."""
     cwd: str | None = None
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     ranks_per_node: tuple[int, ...] = (1,)
