@@ -124,7 +124,11 @@ def test_what_is_no_expression(source: str) -> None:
         JsonExpression(source)
 
 
-BIG: dict[str, Any] = {"items": list(range(100_000)), "text": "a" * 1_000_000, "deep": [[["x"] * 100] * 100] * 10}
+BIG: dict[str, Any] = {
+    "items": list(range(100_000)),
+    "text": "a" * 1_000_000,
+    "deep": [[["x"] * 100] * 100] * 10,
+}
 
 
 @pytest.mark.parametrize(
@@ -151,8 +155,41 @@ def test_a_large_document_costs_little(source: str) -> None:
 
 
 WORDS = st.sampled_from(
-    ["body", "items", "text", "x", "_", "len(", "sum(", "any(", "[", "]", "(", ")", "1", "0", "-", "+", "*", "/", "%"]
-    + ["'a'", ".", ",", " for x in ", " if ", " else ", " in ", " and ", " not ", "<", "==", "is", "__class__", "**"]
+    [
+        "body",
+        "items",
+        "text",
+        "x",
+        "_",
+        "len(",
+        "sum(",
+        "any(",
+        "[",
+        "]",
+        "(",
+        ")",
+        "1",
+        "0",
+        "-",
+        "+",
+        "*",
+        "/",
+        "%",
+        "'a'",
+        ".",
+        ",",
+        " for x in ",
+        " if ",
+        " else ",
+        " in ",
+        " and ",
+        " not ",
+        "<",
+        "==",
+        "is",
+        "__class__",
+        "**",
+    ]
 )
 
 
