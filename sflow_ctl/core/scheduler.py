@@ -19,6 +19,7 @@ from protocol.messages import (
     NodeDescribed,
     Notice,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankSpec,
@@ -33,6 +34,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
 )
 from sflow_ctl.core.events import (
@@ -43,6 +45,7 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
+from sflow_ctl.core.readiness import Readiness
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
 from sflow_ctl.core.states import (
@@ -64,6 +67,7 @@ STOP_OVERDUE_S = 15.0
 """After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
 is 5 s.
 """
+SHOWN_WAITS = 3
 LEAVE_OVERDUE_S = 40.0
 """An agent may need 30 s to hand over the rest of its logs."""
 
@@ -238,7 +242,9 @@ class Scheduler:
             case LaunchFailed():
                 self._on_launch_failed(message, now)
             case ProbeTriggered():
-                self._on_probe(message, now)
+                self._on_probe(node, message, now)
+            case ProbeWaiting():
+                self._on_waiting(node, message)
             case Goodbye(survivors=survivors):
                 self.survivors.extend(survivors)
                 if self._leaving is not None:
@@ -300,17 +306,28 @@ class Scheduler:
         if not task.open_ranks:
             self._attempt_exited(task, now)
 
-    def _on_probe(self, message: ProbeTriggered, now: float) -> None:
+    def _on_probe(self, node: int, message: ProbeTriggered, now: float) -> None:
         task = self._current(*message.attempt)
         if task is None:
             return
         if message.kind == "readiness":
-            if task.state is TaskState.RUNNING:
+            if task.readiness.seen(node) and task.state is TaskState.RUNNING:
                 self._change(task, TaskState.READY, Reason("ready", message.detail))
                 self._enqueue_all(dependencies.satisfy_by_readiness(self.tasks, task))
         elif task.state in (TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
+
+    def _on_waiting(self, node: int, message: ProbeWaiting) -> None:
+        task = self._current(*message.attempt)
+        if task is None or task.state is not TaskState.RUNNING:
+            return
+        if task.readiness.waits(node, message.detail):
+            waiting = RecordWaiting(task=task.plan.name, attempt=task.attempt, text=self._waits_for(task))
+            self._out.append(waiting)
+
+    def _waits_for(self, task: Task) -> str:
+        return task.readiness.text([node.name for node in self.plan.nodes])
 
     # ------------------------------------------------------------------ ends of attempts
 
@@ -422,7 +439,9 @@ class Scheduler:
             self._live_count += 1
             self._has_started = True
             self._change(task, TaskState.STARTING, Reason("placed"))
-            for node, spec in task.rank_specs(self.plan, self._stream_logs):
+            specs = task.rank_specs(self.plan, self._stream_logs)
+            task.readiness = Readiness.of(specs)
+            for node, spec in specs:
                 self.nodes[node].live.add(index)
                 self._spawns.setdefault(node, []).append(spec)
 
@@ -504,14 +523,20 @@ class Scheduler:
     # ------------------------------------------------------------------ time
 
     def _arm_timeout(self, task: Task, now: float) -> None:
-        if task.plan.timeout_s is not None and task.started_at is not None:
+        if task.started_at is None:
+            return
+        if task.plan.timeout_s is not None:
             self._timers.set(task.started_at + task.plan.timeout_s, "timeout", task.index, task.attempt)
+        if task.plan.deadline_s is not None:
+            self._timers.set(task.started_at + task.plan.deadline_s, "deadline", task.index, task.attempt)
 
     def _on_wakeup(self, now: float) -> None:
         while (timer := self._timers.pop_due(now)) is not None:
             if timer.kind == "workflow":
                 if self.outcome is None:
-                    text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over"
+                    text = (
+                        f"the workflow's time limit of {self.plan.timeout_s:g} s is over{self._all_waits()}"
+                    )
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
             elif timer.kind == "leave":
                 for node in sorted(self._leaving or ()):
@@ -525,13 +550,31 @@ class Scheduler:
                 self._enqueue(task)
             case "timeout" if task.state in (TaskState.STARTING, TaskState.RUNNING):
                 what = "was not ready" if task.plan.has_readiness else "did not end"
-                text = f"{what} within its timeout of {task.plan.timeout_s:g} s"
+                text = f"{what} within its timeout of {task.plan.timeout_s:g} s{self._because(task)}"
                 self._stop_task(task, End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True), now)
+            case "deadline" if task.state in (TaskState.STARTING, TaskState.RUNNING):
+                text = f"was not ready within its deadline of {task.plan.deadline_s:g} s{self._because(task)}"
+                self._stop_task(task, End(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True), now)
             case "overdue" if task.is_live and task.taken is not None:
                 for node in task.taken.nodes[:1]:
                     self._on_agent_lost(node, f"it did not end {task.attempt_id} in time", now)
             case _:
                 pass  # the attempt has moved on
+
+    def _because(self, task: Task) -> str:
+        """ ": HTTP 503", or nothing."""
+        waits_for = self._waits_for(task) if task.plan.has_readiness else ""
+        return f": {waits_for}" if waits_for else ""
+
+    def _all_waits(self) -> str:
+        """The services that a run at its time limit still waits for."""
+        waits = [
+            f"{task.plan.name}{self._because(task)}"
+            for task in self.tasks
+            if task.state is TaskState.RUNNING and task.plan.has_readiness
+        ]
+        more = f" and {len(waits) - SHOWN_WAITS} more" if len(waits) > SHOWN_WAITS else ""
+        return f", and not ready are {'; '.join(waits[:SHOWN_WAITS])}{more}" if waits else ""
 
     # ------------------------------------------------------------------ after every event
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages import RankSpec
+from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.planner.plan import Placement, Plan, PlannedTask
 
@@ -46,6 +47,8 @@ class Task:
     """Ranks whose main process has not been reported ended."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
+    readiness: Readiness = field(default_factory=Readiness)
+    """Of the current attempt."""
     end: End | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -106,7 +109,7 @@ class Task:
             log=log_path(name),
             earlier_log=earlier_log_path(name, self.attempt - 1) if self.attempt > 1 else None,
             grace_s=DEFAULT_GRACE_S,
-            probes=self.plan.probes,
+            probes=probes_of_rank(self.plan.probes, is_first=True, is_first_on_node=True),
             stream=stream,
         )
         return [(self.taken.nodes[0], spec)]

@@ -88,6 +88,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     placement: Placement
     retries: Retries = Retries()
     timeout_s: float | None = None
+    deadline_s: float | None = None
+    """Seconds from an attempt's start within which it must be ready."""
     probes: tuple[Probe, ...] = ()
     outputs: tuple[OutputPattern, ...] = ()
 

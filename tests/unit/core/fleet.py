@@ -22,6 +22,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
 )
 from sflow_ctl.core.events import (
@@ -169,6 +170,8 @@ class Fleet:
                 assert transition.task not in self._terminal, f"{transition.task} had ended"
                 if transition.new in TERMINAL:
                     self._terminal[transition.task] = transition.new
+            case RecordWaiting(task=task, text=text):
+                assert self.scheduler.task_named(task).state is TaskState.RUNNING and text
             case FinishRun():
                 self.finish = command
 
