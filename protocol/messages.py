@@ -75,7 +75,7 @@ class HttpCheck(msgspec.Struct, frozen=True, kw_only=True):
     verify: bool = True
     """Whether the certificate of an https server must be good."""
     ca_file: str | None = None
-    """Absolute path, on the node, of the authorities to trust instead of the system's."""
+    """A file on the node with the authorities to trust instead of the system's."""
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):

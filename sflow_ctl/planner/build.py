@@ -21,7 +21,7 @@ from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import OutputPattern, Placement, Plan, PlannedNode, PlannedTask, Retries
-from sflow_ctl.planner.probes import plan_probes
+from sflow_ctl.planner.probes import plan_probes, readiness_deadline_s
 from sflow_ctl.planner.variables import NAMESPACES, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
@@ -409,6 +409,7 @@ class _Planner:
                 placement=placement,
                 retries=self._retries(task, value),
                 timeout_s=None if task.timeout is None else as_seconds(value(task.timeout)),
+                deadline_s=readiness_deadline_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
                 outputs=tuple(
                     OutputPattern(pattern=str(value(o.pattern)), source=o.source) for o in task.outputs
