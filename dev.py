@@ -24,6 +24,7 @@ DEBIAN_PACKAGES = {
     "redis-server": "redis-server",
     "redis-benchmark": "redis-tools",
     "ps": "procps",
+    "openssl": "openssl",
 }
 """Programs that examples and tests use, and the Debian packages they are in."""
 CHECKS = (
