@@ -24,21 +24,22 @@ def rank_environments(
     counts = task.ranks_per_node
     world = sum(counts)
     used = nodes[: len(counts)]
+    is_step = task.operator_kind == "srun" and task.argv[0] != "srun"  # a real one sets all of this itself
     common = {
         "SFLOW_WORLD_SIZE": str(world),
         "SFLOW_MASTER_ADDR": used[0].address,
         "SFLOW_MASTER_PORT": str(PORTS_FROM + crc32(f"{task.name}#{attempt}".encode()) % PORTS),
     }
-    if task.operator_kind == "srun":
+    if is_step:
         common |= _step_environment(counts, used, world, job_id)
     result = []
     for rank, position in enumerate(node_positions(counts)):
         local = rank - sum(counts[:position])
         own = {"SFLOW_RANK": rank, "SFLOW_LOCAL_RANK": local, "SFLOW_NODE_RANK": position}
-        if task.operator_kind == "srun":
+        if is_step:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
-        if task.operator_kind == "srun":
+        if is_step:
             env["SLURMD_NODENAME"] = used[position].name
         result.append(env)
     return result

@@ -42,7 +42,7 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
         job_id=job_id,
         nodes=nodes,
         gpus_on_node=environ.get("SLURM_GPUS_ON_NODE") or None,
-        version=slurm_version(_ask("srun", "--version")),
+        version=slurm_version(_ask("scontrol", "--version")),
         ends_at=_end_of(job_id, environ),
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
     )
