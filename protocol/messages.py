@@ -95,6 +95,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+    required_paths: tuple[tuple[str, str], ...] = ()
+    """(artifact, absolute path) of what must exist on the node, else it is a `LaunchFailed`."""
 
 
 # ---------------------------------------------------------------- to the agent

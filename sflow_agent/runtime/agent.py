@@ -101,7 +101,9 @@ class Agent:
         self._core = AgentCore()
         self._epoll = select.epoll()
         environment = task_environment(dict(os.environ), config.marker)
-        spawner = Spawner(self._base, environment, gpus_are_simulated=config.simulated_gpus > 0)
+        spawner = Spawner(
+            self._base, environment, gpus_are_simulated=config.simulated_gpus > 0, node=config.node_name
+        )
         self._spawner = spawner
         self._processes = Processes(spawner, self._epoll)
         self._ports = PortWatch()

@@ -69,8 +69,9 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 class Spawner:
     """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
 
-    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool) -> None:
+    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool, node: str) -> None:
         self._base = base
+        self._node = node
         self._gpus_are_simulated = gpus_are_simulated
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
@@ -78,6 +79,8 @@ class Spawner:
 
     def spawn(self, spec: RankSpec) -> tuple[int, int]:
         """(pid, wall time in ns) of the new process. Raises: SpawnError."""
+        for artifact, path in spec.required_paths:
+            self._require(artifact, path)
         environment = {**self._environment, **spec.env}
         environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
         environment[RANK_MARKER] = str(spec.rank)
@@ -108,6 +111,16 @@ class Spawner:
     def log_path(self, relative: str) -> str:
         """Where a log of the run is on this node."""
         return f"{self._base}/{relative}"
+
+    def _require(self, artifact: str, path: str) -> None:
+        try:
+            os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+            what = "does not exist" if is_missing else f"cannot be used ({error.strerror})"
+            raise SpawnError(
+                error.errno or 0, f'artifact "{artifact}": {path} {what} on node {self._node}'
+            ) from error
 
     def _find(self, program: str, path: str | None) -> str:
         if "/" in program:

@@ -112,6 +112,7 @@ class Task:
             grace_s=DEFAULT_GRACE_S,
             probes=self.plan.probes,
             stream=stream,
+            required_paths=self.plan.required_paths,
         )
         return [(self.taken.nodes[0], spec)]
 

@@ -1,0 +1,181 @@
+"""Everything that a plan needs from elsewhere, fetched in parallel before its first task starts."""
+
+import contextlib
+import errno
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Protocol, assert_never
+
+from protocol.errors import ArtifactError, ExitStatus, Finding
+from sflow_ctl.planner.plan import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
+from sflow_ctl.runtime.artifacts.hub import HubTransfer
+from sflow_ctl.runtime.artifacts.images import ImageTransfer
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress, Transfer
+from sflow_ctl.runtime.artifacts.web import Patience, WebTransfer
+
+AT_ONCE = 4
+SHOWN_EVERY_S = 0.2
+CUT_WITHIN_S = 3.0
+"""After that a transfer is left to end with the process."""
+
+
+class FetchDisplay(Protocol):
+    """Whoever shows how far it is. Called by the thread that waits."""
+
+    def show(self, items: Sequence[Progress]) -> None:
+        """The newest of all that is fetched; called several times a second."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+def fetch_artifacts(plan: Plan, display: FetchDisplay, patience: Patience | None = None) -> list[Progress]:
+    """Returns when all is there, with how each came. Raises: ArtifactError with every failure.
+
+    An interrupt ends all transfers; what has arrived is kept for the next run, under names that nobody takes for whole.
+    """
+    _make_directories(plan.directories)
+    missing = [fetch for fetch in plan.fetches if not _is_cached(fetch)]
+    transfers = [_transfer(fetch, patience or Patience()) for fetch in missing]
+    if not transfers:
+        return []
+    batch = _Batch(transfers)
+    with _sigterm_as_exception():
+        try:
+            batch.run(display)
+        finally:
+            batch.cut()
+            display.close()
+    if batch.failed:
+        raise ArtifactError(
+            [
+                _finding(transfer.progress, fetch, error)
+                for fetch, transfer in zip(missing, transfers, strict=True)
+                if (error := batch.failed.get(transfer.progress.artifact)) is not None
+            ]
+        )
+    return [transfer.progress for transfer in transfers]
+
+
+class _Batch:
+    """Transfers and the threads that run them. The first failure ends the others."""
+
+    def __init__(self, transfers: Sequence[Transfer]) -> None:
+        self.failed: dict[str, Exception] = {}
+        """Artifact to why."""
+        self._transfers = transfers
+        self._waiting = list(reversed(transfers))
+        self._stop = threading.Event()
+        # Daemons: a transfer that cannot be cut off must not keep the process from ending.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
+            for number in range(min(AT_ONCE, len(transfers)))
+        ]
+
+    def run(self, display: FetchDisplay) -> None:
+        """Shows how far it is until all has ended."""
+        items = [transfer.progress for transfer in self._transfers]
+        for thread in self._threads:
+            thread.start()
+        for thread in self._threads:
+            while thread.is_alive():
+                display.show(items)
+                thread.join(SHOWN_EVERY_S)
+        display.show(items)
+
+    def cut(self) -> None:
+        """Ends what still goes on."""
+        self._stop.set()
+        deadline = time.monotonic() + CUT_WITHIN_S
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < deadline:
+                for transfer in self._transfers:
+                    transfer.cut()
+                thread.join(SHOWN_EVERY_S)
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                transfer = self._waiting.pop()
+            except IndexError:
+                return
+            try:
+                transfer.run(self._stop)
+                transfer.progress.is_done = True
+            except Cut:
+                return
+            except Exception as error:  # noqa: BLE001 - the edge of a thread: raised again by the one that waits
+                self.failed[transfer.progress.artifact] = error
+                self._stop.set()
+                for other in self._transfers:
+                    if other is not transfer:
+                        other.cut()
+
+
+def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
+    match fetch:
+        case WebFile():
+            return WebTransfer(fetch, patience)
+        case HubSnapshot():
+            return HubTransfer(fetch)
+        case ContainerImage():
+            return ImageTransfer(fetch)
+        case _:
+            assert_never(fetch)
+
+
+def _is_cached(fetch: Fetch) -> bool:
+    """True when there is nothing to get and nothing to check."""
+    match fetch:
+        case WebFile():
+            return fetch.sha256 is None and os.path.exists(fetch.path)  # noqa: PTH110
+        case HubSnapshot():
+            return os.path.exists(f"{fetch.link}/{fetch.inside}")  # noqa: PTH110 - the link is made last
+        case ContainerImage():
+            return False
+        case _:
+            assert_never(fetch)
+
+
+def _finding(progress: Progress, fetch: Fetch, error: Exception) -> Finding:
+    """Raises the error again when it is no answer to anything: our bug."""
+    match error:
+        case FetchError(cause=cause, hint=hint):
+            pass
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            cause, hint = f"no room: {error}", "make room, or choose another place with --workspace-dir"
+        case OSError():
+            cause, hint = str(error), "look at that place, or choose another one with --workspace-dir"
+        case _:
+            raise error
+    what = f'Failed to download artifact "{progress.artifact}": {progress.uri}: {cause}'
+    return Finding("artifact-not-fetched", what, fetch.where, hint)
+
+
+def _make_directories(paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"an artifact's directory cannot be made: {path}: {error.strerror}"
+            hint = "make it, or point elsewhere with --artifact NAME=URI"
+            raise ArtifactError.of("artifact-not-made", what, hint=hint) from error
+
+
+@contextlib.contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """SIGTERM unwinds as an interrupt does, so that what has arrived is kept and no process is left."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(int(ExitStatus.TERMINATED))
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
