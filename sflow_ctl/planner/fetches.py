@@ -38,6 +38,14 @@ def plan_fetch(
     return None
 
 
+def shown_uri(uri: str) -> str:
+    """The URI without a password in it."""
+    scheme, separator, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    user, at, host_only = host.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host_only}{slash}{path}"
+
+
 def _hub_snapshot(artifact: str, uri: str, workspace: str, where: str) -> HubSnapshot:
     match = _HUB.match(uri.partition("://")[2])
     inside = unquote((match and match["inside"]) or "").strip("/")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
@@ -32,6 +32,10 @@ from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
 from sflow_ctl.runtime.run_log import RunLog
 from sflow_ctl.spec.loader import load_documents
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
+    from sflow_ctl.runtime.artifacts.transfer import Progress
 
 OUTPUT_DRAIN_S = 30.0
 _EXIT = {
@@ -94,14 +98,20 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
 
 
 def run_plan(
-    planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, open_console: Callable[[Path], Console]
+    planned: PlannedRun,
+    options: RunOptions,
+    launcher: LocalLauncher,
+    open_console: Callable[[Path], Console],
+    open_fetch_display: Callable[[], "FetchDisplay"],
 ) -> RunEnd:
-    """Runs a plan on local agents. Raises: RunDirectoryError, LaunchError; nothing runs then.
+    """Runs a plan on local agents. Raises: ArtifactError, RunDirectoryError, LaunchError; nothing runs then.
 
-    `open_console` makes the console once the run directory exists.
+    `open_console` makes the console once the run directory exists; `open_fetch_display` what shows how far
+    artifacts are, if some must be fetched.
     """
     plan = planned.plan
     _check_programs(plan)
+    fetched = _fetch(plan, open_fetch_display)
     directory = RunDirectory(options.output_dir, planned.run_id)
     keys = RunKeys.make(len(plan.nodes))
     nonce = os.urandom(16).hex()
@@ -134,6 +144,8 @@ def run_plan(
     log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
     for warning in plan.warnings:
         log.warning(warning)
+    for item in fetched:
+        (log.warning if item.is_warning else log.info)(item.sentence())
     scheduler = Scheduler(plan, stream_logs=not options.quiet)
     controller = Controller(
         scheduler=scheduler,
@@ -219,6 +231,15 @@ def _agent_configs(
         )
         for node, pair in zip(plan.nodes, keys.agents, strict=True)
     ]
+
+
+def _fetch(plan: Plan, open_display: Callable[[], "FetchDisplay"]) -> "list[Progress]":
+    """How each artifact came that was not here. Raises: ArtifactError."""
+    if not plan.fetches and not plan.directories:
+        return []
+    from sflow_ctl.runtime.artifacts.fetching import fetch_artifacts  # most runs fetch nothing
+
+    return fetch_artifacts(plan, open_display)
 
 
 def _log_path_of(rank: RankId) -> str:

@@ -6,17 +6,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Protocol, assert_never
 
 from protocol.errors import ArtifactError, ExitStatus, Finding
 from sflow_ctl.planner.plan import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
-from sflow_ctl.runtime.artifacts.hub import HubTransfer
-from sflow_ctl.runtime.artifacts.images import ImageTransfer
-from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress, Transfer
-from sflow_ctl.runtime.artifacts.web import Patience, WebTransfer
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer
 
 AT_ONCE = 4
 SHOWN_EVERY_S = 0.2
@@ -34,7 +31,9 @@ class FetchDisplay(Protocol):
         """No more will come."""
 
 
-def fetch_artifacts(plan: Plan, display: FetchDisplay, patience: Patience | None = None) -> list[Progress]:
+def fetch_artifacts(
+    plan: Plan, open_display: Callable[[], FetchDisplay], patience: Patience | None = None
+) -> list[Progress]:
     """Returns when all is there, with how each came. Raises: ArtifactError with every failure.
 
     An interrupt ends all transfers; what has arrived is kept for the next run, under names that nobody takes for whole.
@@ -44,6 +43,7 @@ def fetch_artifacts(plan: Plan, display: FetchDisplay, patience: Patience | None
     transfers = [_transfer(fetch, patience or Patience()) for fetch in missing]
     if not transfers:
         return []
+    display = open_display()
     batch = _Batch(transfers)
     with _sigterm_as_exception():
         try:
@@ -118,12 +118,19 @@ class _Batch:
 
 
 def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
+    """Imported when one is needed: what is cached already must not cost the first task 40 ms."""
     match fetch:
         case WebFile():
+            from sflow_ctl.runtime.artifacts.web import WebTransfer
+
             return WebTransfer(fetch, patience)
         case HubSnapshot():
+            from sflow_ctl.runtime.artifacts.hub import HubTransfer
+
             return HubTransfer(fetch)
         case ContainerImage():
+            from sflow_ctl.runtime.artifacts.images import ImageTransfer
+
             return ImageTransfer(fetch)
         case _:
             assert_never(fetch)

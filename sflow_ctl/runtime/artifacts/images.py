@@ -61,7 +61,7 @@ class ImageTransfer:
             hint = f"try `{runtime} pull {self._image}`; a registry may want `{runtime} login`"
             raise FetchError(f"{runtime} pull: {last}", hint)
         self.progress.elapsed_s = time.monotonic() - started
-        self.progress.outcome = f"was pulled by {runtime} in {self.progress.elapsed_s:.1f} s"
+        self.progress.outcome = f"was pulled by {runtime} in {self.progress.elapsed_s:.1f} s, {self._image}"
 
 
 def _usable_runtime() -> str | None:

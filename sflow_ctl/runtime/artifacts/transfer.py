@@ -5,6 +5,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a server may take."""
+
+    stall_s: float = 30.0
+    """For a connection, an answer, and then for each next byte."""
+    tries: int = 5
+    """In a row without a new byte."""
+    first_wait_s: float = 1.0
+    """Between tries; doubled each time."""
+
+
 @dataclass(slots=True)
 class Progress:
     """How far one artifact is. Written by the thread that fetches it, read by whoever shows it."""
@@ -21,8 +33,27 @@ class Progress:
     elapsed_s: float = 0.0
     is_done: bool = False
     outcome: str = ""
-    """How it ended, as a sentence without its subject."""
+    """How it ended, as a sentence without its subject, when it was no plain transfer."""
     is_warning: bool = False
+
+    def sentence(self) -> str:
+        """How it came, once it is done."""
+        if self.outcome:
+            return f"artifact {self.artifact} {self.outcome}"
+        new = self.received_bytes - self.resumed_bytes
+        rate = f" ({bytes_text(new / self.elapsed_s)}/s)" if self.elapsed_s > 0 else ""
+        size, kept = bytes_text(self.received_bytes), bytes_text(self.resumed_bytes)
+        whole = f"{size}, {kept} of it kept from before" if self.resumed_bytes else size
+        return f"artifact {self.artifact}: {whole} from {self.uri} in {self.elapsed_s:.1f} s{rate}"
+
+
+def bytes_text(count: float) -> str:
+    """`512 B`, `1.5 kB`, `2.3 GB`: decimal, as networks and disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 class FetchError(Exception):
@@ -30,7 +61,8 @@ class FetchError(Exception):
 
     def __init__(self, cause: str, hint: str) -> None:
         super().__init__(cause)
-        self.cause = cause
+        # Some of it was said by a server: nothing of that may move a cursor.
+        self.cause = "".join(letter if letter.isprintable() else " " for letter in cause)
         self.hint = hint
 
 

@@ -8,17 +8,17 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from sflow_ctl.planner.fetches import shown_uri
 from sflow_ctl.planner.plan import WebFile
 from sflow_ctl.runtime.artifacts.checksum import has_sum, note_sum, sha256_of
 from sflow_ctl.runtime.artifacts.partial_file import PartialFile
-from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress, TransientError
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, TransientError
 
 CHUNK_BYTES = 1024 * 1024
 LONGEST_WAIT_S = 60.0
@@ -26,18 +26,6 @@ _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _ELSEWHERE = "correct the URI, or point elsewhere with --artifact NAME=URI"
 _NETWORK = "look at the network and the server; what has arrived is kept for the next run"
 _RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a server may take."""
-
-    stall_s: float = 30.0
-    """For a connection, an answer, and then for each next byte."""
-    tries: int = 5
-    """In a row without a new byte."""
-    first_wait_s: float = 1.0
-    """Between tries; doubled each time."""
 
 
 class WebTransfer:
@@ -101,7 +89,7 @@ class WebTransfer:
                     raise FetchError(cause, error.hint) from error
                 wait = max(self._patience.first_wait_s * 2 ** (failures - 1), error.wait_s)
                 wait = min(wait, LONGEST_WAIT_S)
-                self.progress.note = f"again in {wait:g} s: {error.cause}"
+                self.progress.note = f"again in {wait:g} s, {error.cause}"
                 if stop.wait(wait):
                     raise Cut from error
 
@@ -219,14 +207,6 @@ def explain(error: Exception, stall_s: float, host: str) -> FetchError:
             return TransientError(f"no connection with {host}: {reason.strerror or reason}", _NETWORK)
         case _:
             return TransientError(f"{host} does not speak HTTP: {type(reason).__name__} {reason}", _NETWORK)
-
-
-def shown_uri(uri: str) -> str:
-    """The URI without a password in it."""
-    scheme, separator, rest = uri.partition("://")
-    host, slash, path = rest.partition("/")
-    user, at, host_only = host.rpartition("@")
-    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host_only}{slash}{path}"
 
 
 def _quoted(uri: str) -> str:
