@@ -71,50 +71,51 @@ class _Batch:
         self._transfers = transfers
         self._waiting = list(reversed(transfers))
         self._stop = threading.Event()
-        # Daemons: a transfer that cannot be cut off must not keep the process from ending.
-        self._threads = [
-            threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
-            for number in range(min(AT_ONCE, len(transfers)))
-        ]
+        # Not `Thread.join`: until Python 3.13, one that a signal interrupts takes the thread for ended.
+        self._all_ended = threading.Event()
+        self._working = min(AT_ONCE, len(transfers))
+        self._counting = threading.Lock()
 
     def run(self, display: FetchDisplay) -> None:
         """Shows how far it is until all has ended."""
         items = [transfer.progress for transfer in self._transfers]
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            while thread.is_alive():
-                display.show(items)
-                thread.join(SHOWN_EVERY_S)
+        for number in range(self._working):
+            # Daemons: a transfer that cannot be cut off must not keep the process from ending.
+            threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True).start()
+        while not self._all_ended.wait(SHOWN_EVERY_S):
+            display.show(items)
         display.show(items)
 
     def cut(self) -> None:
         """Ends what still goes on."""
         self._stop.set()
         deadline = time.monotonic() + CUT_WITHIN_S
-        for thread in self._threads:
-            while thread.is_alive() and time.monotonic() < deadline:
-                for transfer in self._transfers:
-                    transfer.cut()
-                thread.join(SHOWN_EVERY_S)
+        while not self._all_ended.is_set() and time.monotonic() < deadline:
+            for transfer in self._transfers:
+                transfer.cut()
+            self._all_ended.wait(SHOWN_EVERY_S)
 
     def _work(self) -> None:
-        while not self._stop.is_set():
-            try:
-                transfer = self._waiting.pop()
-            except IndexError:
-                return
-            try:
-                transfer.run(self._stop)
-                transfer.progress.is_done = True
-            except Cut:
-                return
-            except Exception as error:  # noqa: BLE001 - the edge of a thread: raised again by the one that waits
-                self.failed[transfer.progress.artifact] = error
-                self._stop.set()
-                for other in self._transfers:
-                    if other is not transfer:
-                        other.cut()
+        while self._waiting and not self._stop.is_set():
+            with contextlib.suppress(IndexError, Cut):
+                self._run(self._waiting.pop())
+        with self._counting:
+            self._working -= 1
+            if self._working == 0:
+                self._all_ended.set()
+
+    def _run(self, transfer: Transfer) -> None:
+        try:
+            transfer.run(self._stop)
+            transfer.progress.is_done = True
+        except Cut:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of a thread: the one that waits raises it again
+            self.failed[transfer.progress.artifact] = error
+            self._stop.set()
+            for other in self._transfers:
+                if other is not transfer:
+                    other.cut()
 
 
 def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
