@@ -15,6 +15,9 @@ import msgspec
 _LOGIN = "set HF_TOKEN to a token that may read it, or log in with `hf auth login`"
 _NETWORK = "look at the network, HF_ENDPOINT and HF_HUB_OFFLINE; whole files that have arrived are kept"
 
+_QUOTED = 400
+"""Letters of what the library says, whose sentences are long."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """What to get. `inside` is a file or directory of the repository, or empty."""
@@ -86,7 +89,7 @@ def _bar() -> Any:
 
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
-            if changed and self.unit == "B":
+            if self.unit == "B":
                 _say(Report(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
             return changed
 
@@ -104,25 +107,23 @@ class _Nowhere:
 def _explain(error: Exception, request: Request) -> Report:
     from huggingface_hub import errors
 
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = " ".join(str(error).split())[:_QUOTED] or type(error).__name__
     name = f"{request.repo_type} {request.repo}"
     match error:
         case errors.GatedRepoError():
-            return Report(
-                cause=f"{name} is gated: {first_line}", hint=f"ask for access on its page, then {_LOGIN}"
-            )
+            return Report(cause=f"{name} is gated: {said}", hint=f"ask for access on its page, then {_LOGIN}")
         case errors.RepositoryNotFoundError():
-            return Report(cause=f"{name} does not exist, or is private: {first_line}", hint=_LOGIN)
+            return Report(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
         case errors.RevisionNotFoundError():
             return Report(
                 cause=f"{name} has no revision {request.revision}", hint="correct what follows the @"
             )
         case errors.LocalEntryNotFoundError():
-            return Report(cause=first_line, hint=_NETWORK)
+            return Report(cause=said, hint=_NETWORK)
         case errors.HFValidationError():
-            return Report(cause=first_line, hint="write hf://ORG/NAME[@REVISION][/PATH]")
+            return Report(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
         case _:
-            return Report(cause=f"{type(error).__name__}: {first_line}", hint=_NETWORK)
+            return Report(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
 
 
 _saying = threading.Lock()
