@@ -40,6 +40,8 @@ class Progress:
         """How it came, once it is done."""
         if self.outcome:
             return f"artifact {self.artifact} {self.outcome}"
+        if self.total_bytes is None and self.received_bytes == 0:  # it was nearby, or nobody counted
+            return f"artifact {self.artifact} from {self.uri} in {self.elapsed_s:.1f} s"
         new = self.received_bytes - self.resumed_bytes
         rate = f" ({bytes_text(new / self.elapsed_s)}/s)" if self.elapsed_s > 0 else ""
         size, kept = bytes_text(self.received_bytes), bytes_text(self.resumed_bytes)
