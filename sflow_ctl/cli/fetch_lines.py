@@ -54,12 +54,14 @@ class FetchLines:
         rate = (after - before) / (last - first) if last > first else 0.0
         line = f"⇣ {bytes_text(rate)}/s  " + "  ".join(map(_how_far, going_on))
         width = columns() - 1
-        click.echo(f"\r\x1b[K{line if len(line) <= width else line[: width - 3] + '...'}", nl=False)
+        click.echo(
+            f"\r\x1b[K{line if len(line) <= width else line[: width - 3] + '...'}", nl=False, color=True
+        )
         self._is_line_open = True
 
     def _clear(self) -> None:
         if self._is_line_open:
-            click.echo("\r\x1b[K", nl=False)
+            click.echo("\r\x1b[K", nl=False, color=True)
             self._is_line_open = False
 
 

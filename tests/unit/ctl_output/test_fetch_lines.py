@@ -15,8 +15,10 @@ from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
         (99_450, "99.5 kB"),
         (999_499, "999 kB"),
         (999_500, "1.0 MB"),
-    ]
-    + [(2_345_000_000, "2.3 GB"), (7.5e12, "7.5 TB"), (2e15, "2000.0 TB")],
+        (2_345_000_000, "2.3 GB"),
+        (7.5e12, "7.5 TB"),
+        (2e15, "2000.0 TB"),
+    ],
 )
 def test_sizes(count: float, text: str) -> None:
     assert bytes_text(count) == text
