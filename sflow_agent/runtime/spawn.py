@@ -79,8 +79,6 @@ class Spawner:
 
     def spawn(self, spec: RankSpec) -> tuple[int, int]:
         """(pid, wall time in ns) of the new process. Raises: SpawnError."""
-        for artifact, path in spec.required_paths:
-            self._require(artifact, path)
         environment = {**self._environment, **spec.env}
         environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
         environment[RANK_MARKER] = str(spec.rank)
@@ -89,7 +87,7 @@ class Spawner:
                 spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
             )
         environment[RUN_MARKER] = self._environment[RUN_MARKER]
-        program = self._find(spec.argv[0], environment.get("PATH"))
+        program = self.find(spec.argv[0], environment.get("PATH"))
         log = self.log_path(spec.log)
         if spec.earlier_log is not None:
             self._keep_earlier_log(log, spec.earlier_log)
@@ -108,21 +106,23 @@ class Spawner:
             raise SpawnError(errno.EINVAL, f"its arguments or environment are not valid: {error}") from error
         return pid, time.time_ns()
 
+    def require(self, spec: RankSpec) -> None:
+        """Raises: SpawnError when the node has not what the rank needs."""
+        for artifact, path in spec.required_paths:
+            try:
+                os.stat(path)  # noqa: PTH116
+            except OSError as error:
+                is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+                what = "does not exist" if is_missing else f"cannot be used ({error.strerror})"
+                reason = f'artifact "{artifact}": {path} {what} on node {self._node}'
+                raise SpawnError(error.errno or 0, reason) from error
+
     def log_path(self, relative: str) -> str:
         """Where a log of the run is on this node."""
         return f"{self._base}/{relative}"
 
-    def _require(self, artifact: str, path: str) -> None:
-        try:
-            os.stat(path)  # noqa: PTH116
-        except OSError as error:
-            is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
-            what = "does not exist" if is_missing else f"cannot be used ({error.strerror})"
-            raise SpawnError(
-                error.errno or 0, f'artifact "{artifact}": {path} {what} on node {self._node}'
-            ) from error
-
-    def _find(self, program: str, path: str | None) -> str:
+    def find(self, program: str, path: str | None) -> str:
+        """Where a program is. Raises: SpawnError."""
         if "/" in program:
             return program
         key = (program, path)

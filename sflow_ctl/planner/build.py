@@ -25,9 +25,10 @@ from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
 from sflow_ctl.planner.late import check_sources, is_late, rendered_early
-from sflow_ctl.planner.nodes import backend_nodes, node_view
+from sflow_ctl.planner.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
@@ -129,6 +130,7 @@ class _Planner:
             tasks=tuple(task for task in tasks if task is not None),
             timeout_s=timeout_s,
             max_running=context.max_running,
+            job_id=context.job_id if context.job_id != "0" else None,
             variables=dict(self._variables),
             artifacts={name: one.path for name, one in artifacts.items()},
             files=files,
@@ -161,11 +163,16 @@ class _Planner:
         used = {self._backends.of(task).name for task in self._document.workflow.tasks}
         names = namespace(values, {})
         first = 0
+        slurm = {one.name for one in self._backends.all if one.type == "slurm" and one.name in used}
+        job = JobNodes(self._context.job_nodes, len(slurm))
+        if self._context.job_nodes is not None and len(slurm) < len(used) and slurm:
+            what = f"backends {', '.join(sorted(used))} are local and of Slurm: a run in a job uses its nodes only"
+            self._findings.add("mixed-backends", what, None, "move those tasks to the slurm backend")
         described: dict[str, Any] = {}
         for backend in self._backends.all:
             with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
                 nodes = backend_nodes(
-                    backend, names, first, is_used=backend.name in used, context=self._context
+                    backend, names, first, is_used=backend.name in used, context=self._context, job=job
                 )
                 described[backend.name] = {
                     "name": backend.name,
@@ -174,6 +181,7 @@ class _Planner:
                 if backend.name in used:
                     self._nodes[backend.name] = nodes
                     first += len(nodes)
+        self._findings.warnings += job.warnings
         self._others = {
             "backends": described,
             "workflow": {"name": self._document.workflow.name},
@@ -428,9 +436,11 @@ class _Planner:
             )
             script, late = self._script(draft)
             operator = merged_operator(task, self._operators, value)
-            container = f"{self._context.run_id}-{replica.name}"
-            step = self._step(draft, nodes, env)
-            how = command(task, operator, draft.backend, script, env, container, step)
+            directories = self._directories(env)
+            step = self._step(draft, nodes, directories)
+            how = command(task, operator, draft.backend, script, env, directories, step)
+            is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
+            count = placement.node_count if placement.is_flexible else len(placement.nodes)
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
@@ -444,8 +454,16 @@ class _Planner:
                 script=script,
                 env={**env, **how.env},
                 cwd=how.cwd,
+                container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
+                ranks_per_node=ranks_per_node(operator, count) if is_gang else (1,),
+                kill_on_bad_exit=is_gang
+                and operator is not None
+                and as_flag(operator.kill_on_bad_exit or False),
+                wait_s=as_seconds(operator.wait)
+                if is_gang and operator is not None and operator.wait
+                else None,
                 retries=self._retries(task, value),
                 timeout_s=self._timeout_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
@@ -460,16 +478,24 @@ class _Planner:
             return None
         return as_seconds(value(task.timeout))
 
-    def _step(self, draft: _Draft, nodes: list[PlannedNode], env: Mapping[str, str]) -> Step | None:
+    def _directories(self, env: Mapping[str, str]) -> list[str]:
+        """What a container must see at the same path as outside."""
+        names = (
+            "SFLOW_WORKSPACE_DIR",
+            "SFLOW_OUTPUT_DIR",
+            "SFLOW_WORKFLOW_OUTPUT_DIR",
+            "SFLOW_TASK_OUTPUT_DIR",
+        )
+        return [*self._artifact_mounts, *(env[name] for name in names)]
+
+    def _step(self, draft: _Draft, nodes: list[PlannedNode], directories: list[str]) -> Step | None:
         if draft.backend.type != "slurm" or self._context.nodes_override is not None:
             return None
-        directories = ("SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR")
-        own = [*self._artifact_mounts, *(env[name] for name in (*directories, "SFLOW_TASK_OUTPUT_DIR"))]
         return Step(
             task=draft.replica.name,
             job_id=self._context.job_id,
             nodes=tuple(node.name for node in nodes),
-            mounts=tuple(f"{path}:{path}:rw" for path in own),
+            mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
 
     def _script(self, draft: _Draft) -> tuple[str, list[LateExpression]]:

@@ -9,6 +9,7 @@ from protocol.errors import Finding, SpecError
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.checking import MAX_FINDINGS, check, describe
 from sflow_ctl.spec.expressions import ExpressionError, check_syntax, check_template, has_expression
+from sflow_ctl.spec.extends import extended
 from sflow_ctl.spec.merging import Item, Merged, merge, named_items
 from sflow_ctl.spec.overrides import apply_artifacts, apply_set, strip_missable
 from sflow_ctl.spec.rules import check_rules
@@ -85,7 +86,8 @@ def _checked(merged: Merged) -> tuple[schema.Document | None, dict[tuple[str, st
     variables = _convert(merged, "variables", merged.sections["variables"], schema.Variable, items)
     artifacts = _convert(merged, "artifacts", merged.sections["artifacts"], schema.Artifact, items)
     backends = _convert(merged, "backends", merged.sections["backends"], schema.Backend, items)
-    operators = _convert(merged, "operators", merged.sections["operators"], schema.Operator, items)
+    listed_operators = extended(merged.sections["operators"], merged.findings)
+    operators = _convert(merged, "operators", listed_operators, schema.Operator, items)
     own = _convert(merged, "workflow.variables", merged.workflow_variables, schema.Variable, items)
     for item in merged.tasks:
         listed = item.body.get("variables")

@@ -7,9 +7,10 @@ import pytest
 
 from protocol.errors import PlanError
 from sflow_ctl.core.tasks import build_graph
+from sflow_ctl.planner.artifact_use import artifact_use
 from sflow_ctl.planner.build import build_plan
 from sflow_ctl.planner.context import PlanContext
-from sflow_ctl.planner.plan import Placement, Plan
+from sflow_ctl.planner.plan import Plan
 from sflow_ctl.spec.loader import load_documents
 
 CONTEXT = PlanContext(
@@ -21,7 +22,7 @@ CONTEXT = PlanContext(
     gpus_per_node_override=None,
     max_running=None,
     path_exists=lambda path: False,
-    allocation={"pool": (("n1", "10.0.0.1"), ("n2", "10.0.0.2")), "here": (("localhost", "127.0.0.1"),)},
+    job_nodes=(("n1", "10.0.0.1"), ("n2", "10.0.0.2")),
     job_id="7",
 )
 HEAD = """version: "0.1"
@@ -73,9 +74,9 @@ def test_what_a_task_names_is_required_on_its_node(task: str, tmp_path: Path) ->
 def test_an_order_carries_what_its_task_requires(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}")
     (task,) = build_graph(planned)
-    task.begin_attempt(Placement(nodes=(0,)), 0.0)
-    ((_, order),) = task.rank_specs(planned, stream=False)
-    assert order.required_paths == (("M", "/m"),)
+    task.begin_attempt(task.plan.placement, 0.0)
+    orders = task.rank_specs(planned, stream=False)
+    assert [(node, order.required_paths) for node, order in orders] == [(n, (("M", "/m"),)) for n in (0, 1)]
 
 
 def test_what_is_fetched_or_made_must_reach_the_nodes(tmp_path: Path) -> None:
@@ -97,12 +98,16 @@ def test_a_variable_hides_an_artifact_of_its_name_in_a_shell(tmp_path: Path) -> 
 
 
 def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="/m does not exist"):
-        plan(
-            tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}, {name: b, script: [$M], backend: here}"
-        )
-    with pytest.raises(PlanError, match="/m does not exist"):  # any task may read its environment
-        plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}, {name: b, script: [x], backend: here}")
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        f"{HEAD}artifacts: {{BOTH: {{uri: 'fs:///b'}}, FAR: {{uri: 'fs:///f'}}, NOBODY: {{uri: 'fs:///n'}}}}\n"
+        "workflow: {name: w, tasks: [{name: a, script: [$BOTH $FAR]}, {name: b, script: [$BOTH], backend: here}]}\n"
+    )
+    use = artifact_use(load_documents([file]).document, lambda task: task.backend is None)
+    assert use.is_any_here and use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
+    assert use.elsewhere == {
+        "FAR": True
+    }  # what nobody names may be read from the environment, by the task here
 
 
 def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
@@ -112,9 +117,7 @@ def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "how", [{"nodes_override": 1, "allocation": None}, {"allow_placeholder_nodes": True}]
-)
+@pytest.mark.parametrize("how", [{"nodes_override": 1, "job_nodes": None}, {"allow_placeholder_nodes": True}])
 def test_local_agents_and_dry_runs_look_here(how: dict[str, object], tmp_path: Path) -> None:
     context = replace(CONTEXT, **how)  # type: ignore[arg-type]
     with pytest.raises(PlanError, match="/m does not exist"):
