@@ -81,6 +81,10 @@ class LaunchError(FleetError):
     """The agents could not be started, or did not report in time."""
 
 
+class ArtifactError(FleetError):
+    """Something that tasks need could not be fetched or made; no task has started."""
+
+
 class RunDirectoryError(FleetError):
     """The run directory cannot be made, read or written: another place must be named."""
 

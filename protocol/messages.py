@@ -157,6 +157,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
     container: Container | None = None
     """Where `argv` runs; None is the node itself."""
+    required_paths: tuple[tuple[str, str], ...] = ()
+    """(artifact, absolute path) of what must exist on the node, else it is a `LaunchFailed`."""
 
 
 # ---------------------------------------------------------------- to the agent

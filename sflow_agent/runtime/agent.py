@@ -135,7 +135,7 @@ class Agent:
         self._epoll = select.epoll()
         environment = task_environment(dict(os.environ), config.marker)
         are_simulated = config.simulated_gpus > 0
-        spawner = Spawner(self._base, environment, gpus_are_simulated=are_simulated)
+        spawner = Spawner(self._base, environment, gpus_are_simulated=are_simulated, node=config.node_name)
         self._spawner = spawner
         containers = Containers(environment, are_simulated, spawner.find, spawner.log_path)
         self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)

@@ -59,6 +59,7 @@ class Processes:
     def start(self, spec: RankSpec) -> AgentEvent:
         """Makes the rank's process."""
         try:
+            self._spawner.require(spec)
             if spec.container is not None:
                 spec, cleanup = self._containers.prepare(spec, spec.container)
                 if cleanup is not None:

@@ -69,8 +69,9 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 class Spawner:
     """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
 
-    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool) -> None:
+    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool, node: str) -> None:
         self._base = base
+        self._node = node
         self._gpus_are_simulated = gpus_are_simulated
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
@@ -97,6 +98,17 @@ class Spawner:
         except ValueError as error:  # a NUL in an argument or variable
             raise SpawnError(errno.EINVAL, f"its arguments or environment are not valid: {error}") from error
         return pid, time.time_ns()
+
+    def require(self, spec: RankSpec) -> None:
+        """Raises: SpawnError when the node has not what the rank needs."""
+        for artifact, path in spec.required_paths:
+            try:
+                os.stat(path)  # noqa: PTH116
+            except OSError as error:
+                is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+                what = "does not exist" if is_missing else f"cannot be used ({error.strerror})"
+                reason = f'artifact "{artifact}": {path} {what} on node {self._node}'
+                raise SpawnError(error.errno or 0, reason) from error
 
     def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int) -> int:
         """The pid of a program beside a rank: with its environment, directory and markers, in a session of its own.

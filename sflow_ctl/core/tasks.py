@@ -145,6 +145,7 @@ class Task:
                     ),
                     stream=stream or is_gang,
                     container=self.plan.container,
+                    required_paths=self.plan.required_paths,
                 ),
             )
             for rank, extra in enumerate(own)

@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from protocol.errors import PlanError
-from sflow_ctl.planner.artifacts import Materialised, inline_files, mounted_directories, plan_artifacts
+from sflow_ctl.planner.artifact_use import artifact_use
+from sflow_ctl.planner.artifacts import (
+    Materialised,
+    Places,
+    inline_files,
+    mounted_directories,
+    plan_artifacts,
+    planned_fetches,
+)
 from sflow_ctl.planner.backends import Backends
 from sflow_ctl.planner.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.context import PlanContext
@@ -25,7 +33,7 @@ from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
-from sflow_ctl.planner.plan import LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.planner.plan import Fetch, LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes, readiness_deadline_s
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
@@ -67,6 +75,8 @@ class _Planner:
         self._replicas_of: dict[str, tuple[str, ...]] = {}
         self._task_namespace: dict[str, Any] = {}
         self._artifact_mounts: list[str] = []
+        self._fetches: tuple[Fetch, ...] = ()
+        self._required_paths: dict[str, tuple[tuple[str, str], ...]] = {}
         self._flexible: set[str] = set()
         self._base_of: dict[str, str] = {}
         self._has_late = False
@@ -124,6 +134,8 @@ class _Planner:
             variables=dict(self._variables),
             artifacts={name: one.path for name, one in artifacts.items()},
             files=files,
+            fetches=self._fetches,
+            directories=tuple(one.directory for one in artifacts.values() if one.directory is not None),
             task_views=self._late_views(),
             warnings=tuple(findings.warnings),
         )
@@ -177,17 +189,24 @@ class _Planner:
         }
 
     def _plan_artifacts(self, values: Mapping[str, Any]) -> dict[str, Materialised]:
-        artifacts = plan_artifacts(
-            self._document.artifacts,
-            namespace(values, self._others),
-            self._context.workspace_dir,
-            self._context.run_directory,
-            self._context.path_exists,
-            self._findings,
-        )
+        document, context = self._document, self._context
+        use = artifact_use(document, self._is_elsewhere)
+        places = Places(context.workspace_dir, context.run_directory, context.path_exists, use.elsewhere)
+        names = namespace(values, self._others)
+        artifacts = plan_artifacts(document.artifacts, names, places, self._findings)
+        self._fetches = planned_fetches(artifacts, with_images=use.is_any_here, findings=self._findings)
+        self._required_paths = {
+            task: tuple((n, artifacts[n].path) for n in used if n in artifacts and artifacts[n].is_on_nodes)
+            for task, used in use.of_tasks_elsewhere.items()
+        }
         view = {name: {"uri": one.uri, "path": one.path} for name, one in artifacts.items()}
         self._others = {**self._others, "artifacts": view}
         return artifacts
+
+    def _is_elsewhere(self, task: schema.Task) -> bool:
+        """True for a task that runs where this process cannot look: a dry run looks here all the same."""
+        is_slurm = self._backends.of(task).type == "slurm" and self._context.nodes_override is None
+        return is_slurm and not self._context.allow_placeholder_nodes
 
     def _fixed_environment(self) -> dict[str, str]:
         return {
@@ -450,6 +469,7 @@ class _Planner:
                 deadline_s=readiness_deadline_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
                 outputs=plan_outputs(task, value, self._findings),
+                required_paths=self._required_paths.get(task.name, ()) if how.kind != "ssh" else (),
                 late=tuple({late.mark: late for late in (*draft.late, *late)}.values()),
             )
         return None

@@ -117,6 +117,47 @@ class LateExpression(_Part, frozen=True, kw_only=True):
     """What it uses beside `task`."""
 
 
+class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
+    """A file to download to `path`, unless it is there."""
+
+    artifact: str
+    uri: str
+    path: str
+    sha256: str | None = None
+    """64 hexadecimal digits, lower case."""
+    where: str
+    """Its place in the workflow file."""
+
+
+class HubSnapshot(_Part, frozen=True, kw_only=True, tag="hub_snapshot"):
+    """A model, dataset or space of a Hugging Face hub, or a part of one, to be found at `link`."""
+
+    artifact: str
+    uri: str
+    link: str
+    """A link to the snapshot in the hub's own cache."""
+    repo_type: str
+    repo: str
+    """`ORG/NAME`"""
+    revision: str | None = None
+    inside: str = ""
+    """The file or directory within; empty is all."""
+    where: str
+
+
+class ContainerImage(_Part, frozen=True, kw_only=True, tag="container_image"):
+    """An image that a container runtime on this machine should have."""
+
+    artifact: str
+    uri: str
+    image: str
+    where: str
+
+
+Fetch = WebFile | HubSnapshot | ContainerImage
+"""What must be here before the first task starts."""
+
+
 class PlannedTask(_Part, frozen=True, kw_only=True):
     """One node of the executed graph, completely decided except for the GPUs of a flexible placement."""
 
@@ -152,6 +193,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     outputs: tuple[PlannedOutput, ...] = ()
     late: tuple[LateExpression, ...] = ()
     """Evaluated when the task starts."""
+    required_paths: tuple[tuple[str, str], ...] = ()
+    """(artifact, path) of what the nodes must have, where only they can tell."""
 
     @property
     def world_size(self) -> int:
@@ -183,6 +226,9 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Inline artifacts to write before the first task: (path, content); relative paths are in the run
     directory.
     """
+    fetches: tuple[Fetch, ...] = ()
+    directories: tuple[str, ...] = ()
+    """Of artifacts that are made if they are missing."""
     task_views: dict[str, object] = {}
     """The `task` namespace for late expressions, if there are any: a task's facts, or its replicas' names."""
     warnings: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from protocol.messages import Condition, Probe
 from sflow_ctl.planner.capacity import gpus_taken
+from sflow_ctl.planner.fetches import shown_uri
 from sflow_ctl.planner.graph import topological_order
 from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text
 
@@ -17,6 +18,9 @@ def plan_text(plan: Plan) -> str:
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Tasks:", *_tasks(plan)]
+    if plan.fetches:
+        lines += ["", "Fetched before the first task, unless it is here:"]
+        lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
     if plan.warnings:
         lines += ["", "Warnings:", *(f"  - {warning}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])

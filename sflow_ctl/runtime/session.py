@@ -33,6 +33,8 @@ from sflow_ctl.spec.loader import load_documents
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
+    from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
+    from sflow_ctl.runtime.artifacts.transfer import Progress
 
 OUTPUT_DRAIN_S = 30.0
 _EXIT = {
@@ -118,29 +120,38 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
 
 
 def run_plan(
-    planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, open_console: Callable[[Path], Console]
+    planned: PlannedRun,
+    options: RunOptions,
+    launcher: LocalLauncher,
+    open_console: Callable[[Path], Console],
+    open_fetch_display: Callable[[], "FetchDisplay"],
 ) -> RunEnd:
     """Runs a plan, on local agents or in the Slurm job it was planned for.
 
-    `open_console` makes the console once the run directory exists. Raises: RunDirectoryError, LaunchError;
-    nothing runs then.
+    `open_console` makes the console once the run directory exists; `open_fetch_display` what shows how far
+    artifacts are, if some must be fetched. Raises: ArtifactError, RunDirectoryError, LaunchError; nothing runs
+    then.
     """
     _check_programs(planned.plan)
+    fetched = _fetch(planned.plan, open_fetch_display)  # before there are agents that would wait
     if planned.allocation is None:
-        return _run(
-            planned, options, local_fleet(planned.plan, planned.run_id, options, launcher), open_console
-        )
+        fleet = local_fleet(planned.plan, planned.run_id, options, launcher)
+        return _run(planned, options, fleet, open_console, fetched)
     launcher.discard_spares()
     fleet = job_fleet(planned.plan, planned.run_id, options, planned.allocation)
     try:
         placed = replace(planned, plan=planned.replan(fleet.node_names))
-        return _run(placed, options, fleet, open_console)
+        return _run(placed, options, fleet, open_console, fetched)
     finally:
         fleet.close()
 
 
 def _run(
-    planned: PlannedRun, options: RunOptions, fleet: Fleet, open_console: Callable[[Path], Console]
+    planned: PlannedRun,
+    options: RunOptions,
+    fleet: Fleet,
+    open_console: Callable[[Path], Console],
+    fetched: "list[Progress]",
 ) -> RunEnd:
     plan, link = planned.plan, fleet.link
     directory = RunDirectory(options.output_dir, planned.run_id)
@@ -173,6 +184,8 @@ def _run(
     log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
     for warning in plan.warnings:
         log.warning(warning)
+    for item in fetched:
+        (log.warning if item.is_warning else log.info)(item.sentence())
     ends_at = None
     if planned.allocation is not None and planned.allocation.ends_at is not None:
         ends_at = planned.allocation.ends_at - options.headroom_s
@@ -234,6 +247,15 @@ def package_version() -> str:
         return version("sflow-ctl")
     except PackageNotFoundError:
         return "unknown"
+
+
+def _fetch(plan: Plan, open_display: Callable[[], "FetchDisplay"]) -> "list[Progress]":
+    """How each artifact came that was not here. Raises: ArtifactError."""
+    if not plan.fetches and not plan.directories:
+        return []
+    from sflow_ctl.runtime.artifacts.fetching import fetch_artifacts  # most runs fetch nothing
+
+    return fetch_artifacts(plan, open_display)
 
 
 def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:

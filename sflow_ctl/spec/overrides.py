@@ -8,7 +8,9 @@ import msgspec
 
 from protocol.errors import Finding
 from sflow_ctl.spec.checking import nearest
+from sflow_ctl.spec.expressions import MARK
 from sflow_ctl.spec.merging import Item, Merged, named_items
+from sflow_ctl.spec.schema import ARTIFACT_FIELDS
 
 _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off"))
 
@@ -80,7 +82,7 @@ def infer(text: str) -> Any:
 
 
 def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
-    """Points artifacts elsewhere; content goes when the new place is no file."""
+    """Points artifacts elsewhere; content goes when the new place is no file, and so do fields it cannot have."""
     for text in overrides:
         name, separator, uri = text.partition("=")
         item = next((item for item in merged.sections["artifacts"] if item.name == name), None)
@@ -98,6 +100,9 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
             item.body["uri"] = uri
             if not uri.startswith("file://"):
                 item.body.pop("content", None)
+            for field, schemes in ARTIFACT_FIELDS.items():
+                if MARK not in uri and uri.partition("://")[0].lower() not in schemes:
+                    item.body.pop(field, None)
 
 
 def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:

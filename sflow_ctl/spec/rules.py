@@ -2,6 +2,7 @@
 format's own phrase.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
@@ -97,14 +98,37 @@ def _artifacts(document: schema.Document, where: Where) -> Iterator[Finding]:
             yield Finding(
                 "artifact-content", what, where("artifacts", artifact.name, "uri"), "use file://PATH"
             )
+        if artifact.sha256 is not None and not has_expression(artifact.sha256):
+            yield from artifact_sum_findings(artifact, artifact.sha256, where)
         if has_expression(artifact.uri):
             continue
         scheme, separator, rest = artifact.uri.partition("://")
+        yield from artifact_field_findings(artifact, scheme, where)
         if not separator or not scheme or not rest:
             what = f'"{artifact.uri}" of artifact "{artifact.name}" is no URI with a scheme and a path'
             yield Finding(
                 "artifact-uri", what, where("artifacts", artifact.name, "uri"), "e.g. fs:///data/model"
             )
+
+
+_SUM = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def artifact_field_findings(artifact: schema.Artifact, scheme: str, where: Where) -> Iterator[Finding]:
+    """Fields that an artifact of this scheme does not have."""
+    for field, schemes in schema.ARTIFACT_FIELDS.items():
+        if getattr(artifact, field) and scheme.lower() not in schemes:
+            what = f'"{field}" of artifact "{artifact.name}" has no meaning for {scheme}://'
+            hint = f"only {' and '.join(f'{one}://' for one in schemes)} artifacts have it"
+            yield Finding("artifact-field", what, where("artifacts", artifact.name, field), hint)
+
+
+def artifact_sum_findings(artifact: schema.Artifact, text: str, where: Where) -> Iterator[Finding]:
+    """What is wrong with an artifact's checksum, also once its expressions are evaluated."""
+    if not _SUM.fullmatch(text):
+        what = f'sha256 of artifact "{artifact.name}" is "{text}": it has 64 hexadecimal digits'
+        place = where("artifacts", artifact.name, "sha256")
+        yield Finding("artifact-sha256", what, place, "`sha256sum FILE` prints it")
 
 
 def _backends(document: schema.Document, where: Where) -> Iterator[Finding]:

@@ -35,7 +35,13 @@ class Artifact(Part, frozen=True, kw_only=True):
     name: str
     uri: str
     content: str | None = None
+    sha256: str | None = None
+    create: bool = False
     description: str | None = None
+
+
+ARTIFACT_FIELDS: dict[str, tuple[str, ...]] = {"sha256": ("http", "https"), "create": ("fs",)}
+"""Fields that only artifacts of some schemes have."""
 
 
 class Backend(Part, frozen=True, kw_only=True):

@@ -79,6 +79,7 @@ SPEC = RankSpec(
         Probe(kind="failure", log=LogPattern(pattern="x.*", is_regex=True, count=2), log_task="other"),
     ),
     stream=True,
+    required_paths=(("MODEL", "/models/a"),),
 )
 INVENTORY = Inventory(
     host="n07",
