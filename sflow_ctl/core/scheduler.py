@@ -104,6 +104,8 @@ class Scheduler:
         self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
         self.nodes = [Node() for _ in plan.nodes]
+        self._awaited = set(range(len(plan.nodes)))
+        """Nodes that have neither joined nor been given up: what may go anywhere waits for them, to be spread."""
         self.outcome: Outcome | None = None
         """Set when the run begins to stop."""
         self.cause: FirstCause | None = None
@@ -182,6 +184,7 @@ class Scheduler:
         if node.is_gone:
             self._out.append(AbandonNode(node=hello.node, reason="the run goes on without this node"))
             return
+        self._awaited.discard(hello.node)
         is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
         node.is_up = node.has_joined = True
         node.agent_incarnation = hello.agent_incarnation
@@ -236,6 +239,7 @@ class Scheduler:
         if node.is_gone:
             return
         node.is_up, node.is_gone = False, True
+        self._awaited.discard(index)
         name = self.plan.nodes[index].name
         self._out.append(AbandonNode(node=index, reason=reason))
         if self._leaving is not None:
@@ -473,7 +477,8 @@ class Scheduler:
                 continue
             if task.plan.late and not self._fill_in(task, now):
                 return
-            taken = self._ledger.take(placement, self._is_up)
+            is_early = self._awaited and placement.is_flexible and not placement.gpus_per_node
+            taken = None if is_early else self._ledger.take(placement, self._is_up)
             if taken is None:
                 if not self._can_ever_fit(task):
                     reason = Reason("node_lost", "the nodes it could run on are lost")

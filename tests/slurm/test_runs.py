@@ -206,7 +206,7 @@ def test_settings_of_the_job_do_not_change_the_one_step(cluster: Cluster) -> Non
 def test_a_real_step_starts_what_only_srun_can(cluster: Cluster) -> None:
     path = cluster.shared / "hello_mpi"
     source = Path(__file__).with_name("hello_mpi.c")
-    done = cluster.run_in_node("head", ["mpicc", str(source), "-o", str(path)], within_s=60)
+    done = cluster.run_in_node("head", ["mpicc.mpich", str(source), "-o", str(path)], within_s=60)
     assert done.returncode == 0, done.stderr
     workflow_path = cluster.shared / "mpi.yaml"
     workflow_path.write_text(
@@ -216,7 +216,7 @@ def test_a_real_step_starts_what_only_srun_can(cluster: Cluster) -> None:
     number = cluster.sbatch(
         f"exec {SFLOW_CTL} run {workflow_path} --output-dir {cluster.shared}/out --run-id run",
         nodes=2,
-        gres="gpu:4",
+        ntasks_per_node=2,
     )
     job = cluster.wait_job(number, within_s=90)
     assert job.state == "COMPLETED", cluster.output(number)
