@@ -10,6 +10,7 @@ import click
 
 from protocol.errors import UsageError
 from sflow_ctl.cli.workflow_options import absolute
+from sflow_ctl.runtime.run_log import LEVELS
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
@@ -63,7 +64,9 @@ _OPTIONS = (
         type=_PATH,
         help="Run DIR/.sflow_venv/bin/sflow-ctl. Default: this installation.",
     ),
-    click.option("--log-level", help="Passed on to the run."),
+    click.option(
+        "--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="Passed on to the run."
+    ),
     click.option("-r", "--resolve", is_flag=True, help="Resolve the composed file beside the script."),
     click.option("--submit", is_flag=True, help="Run sbatch on what was written."),
 )

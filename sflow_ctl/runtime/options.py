@@ -22,4 +22,8 @@ class RunOptions:
     lost_after_s: float = 30.0
     orphan_grace_s: float = 10.0
     quiet: bool = False
+    tasks: tuple[str, ...] = ()
+    """Only these, and what they need unless `skip_dependencies`; all when empty."""
+    skip_dependencies: bool = False
+    log_level: str = "info"
     argv: tuple[str, ...] = ()

@@ -87,6 +87,10 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         allow_placeholder_nodes=is_dry,
     )
     plan = build_plan(loaded, context)
+    if options.tasks:
+        from sflow_ctl.planner.prune import pruned  # most runs are of everything
+
+        plan = pruned(plan, options.tasks, options.skip_dependencies)
     return PlannedRun(plan, run_id, loaded.composed_yaml())
 
 
@@ -126,7 +130,7 @@ def run_plan(
         log_path_of=_log_path_of,
         console=console,
     )
-    log = RunLog(directory.path / "sflow.log")
+    log = RunLog(directory.path / "sflow.log", options.log_level)
     journal = Journal(directory.path / "events.jsonl", facts.incarnation)
     log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
     for warning in plan.warnings:
