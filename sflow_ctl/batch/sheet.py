@@ -44,7 +44,7 @@ class Sheet:
 
 def read_sheet(name: str, text: str) -> Sheet:
     """The sheet in a CSV text. Raises: UsageError with every finding."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     records: list[tuple[int, list[str]]] = []
     try:
         begin = 1
