@@ -24,6 +24,13 @@ DEBIAN_PACKAGES = {
     "redis-server": "redis-server",
     "redis-benchmark": "redis-tools",
     "ps": "procps",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "srun": "slurm-client",
+    "munged": "munge",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "mpicc": "libmpich-dev",
 }
 """Programs that examples and tests use, and the Debian packages they are in."""
 CHECKS = (

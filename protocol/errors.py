@@ -73,6 +73,10 @@ class UsageError(FleetError):
     exit_status = ExitStatus.USAGE
 
 
+class AllocationError(FleetError):
+    """Slurm's job is not what a run needs, or cannot be had."""
+
+
 class LaunchError(FleetError):
     """The agents could not be started, or did not report in time."""
 

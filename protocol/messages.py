@@ -37,6 +37,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     cpus_online: int
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
+    counts_gpus: bool = False
+    """False when nothing here knows how many GPUs there are: no driver, and none given by Slurm."""
     python: str = ""
 
 
@@ -75,6 +77,29 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive true checks needed."""
 
 
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rank's command runs instead of on the node itself. The agent finds the engine and makes its command line."""
+
+    engine: str
+    """"docker", "podman", "apptainer", "enroot", or "auto" for the first of them that the node has."""
+    image: str
+    workdir: str | None = None
+    mounts: tuple[str, ...] = ()
+    """SOURCE:TARGET[:OPTIONS], as the file says."""
+    directories: tuple[str, ...] = ()
+    """Seen inside at the same path and writable; one that the node does not have is left out."""
+    gpus: str | None = None
+    """What to ask the engine for; None is the rank's own GPUs."""
+    pass_envs: bool = True
+    is_writable: bool | None = None
+    """None here and in what follows is the engine's own way."""
+    mounts_home: bool | None = None
+    remaps_root: bool | None = None
+    network: str | None = None
+    extra_args: tuple[str, ...] = ()
+    """Engine options, after all others."""
+
+
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One process to start. The environment is added to the agent's own, without our secrets."""
 
@@ -95,6 +120,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
 
 
 # ---------------------------------------------------------------- to the agent
@@ -249,6 +276,10 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
     pid: int
+    node_name: str = ""
+    """What Slurm calls the node."""
+    address: str = ""
+    """This node's address on the way to the controller; empty when it could not be found out."""
     inventory: Inventory
     shares_run_directory: bool
     live: tuple[LiveRank, ...] = ()
@@ -342,8 +373,21 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Absolute, as the controller sees it."""
     nonce: str
     """Content of `.nonce` in the run directory: equal on this node means the directory is shared."""
+    nonce_path: str | None = None
+    """Where the nonce is, if not in the run directory: that may be made after the agents."""
     spool_directory: str | None = None
     """Write logs below this directory and send them, although the run directory may be shared."""
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
     log_level: str = "warning"
+
+
+class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What one job step gives to all of its agents alike, in an environment variable that they wipe.
+
+    Each completes `common` by itself: its node is `first_node` plus Slurm's node id, its keys come from `key_seed`.
+    """
+
+    common: AgentConfig
+    first_node: int
+    key_seed: bytes

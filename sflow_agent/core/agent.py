@@ -57,6 +57,8 @@ from sflow_agent.core.probes import ProbeState
 SIGKILL, SIGTERM = 9, 15
 VERIFY_S = 5.0
 """After SIGKILL: what is left by then cannot be ended (uninterruptible sleep) and is named."""
+CONTAINER_VERIFY_S = 12.0
+"""The same for a container, which an engine has to remove; less than what a controller allows an agent."""
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian does not wait longer than this for its tasks."""
 LOGS_WITHIN_S = 30.0
@@ -261,7 +263,7 @@ class AgentCore:
 
     def _kill_tree(self, rank: RankId, record: Rank, now: float) -> None:
         record.kill_at = None
-        record.give_up_at = now + VERIFY_S
+        record.give_up_at = now + (VERIFY_S if record.spec.container is None else CONTAINER_VERIFY_S)
         self._out.append(EndTree(rank, SIGKILL))
 
     def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:

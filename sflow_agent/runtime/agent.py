@@ -9,16 +9,28 @@ import math
 import os
 import select
 import signal
+import socket
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType
 
+import msgspec
 import zmq
 
-from protocol.codec import decode_config
+from protocol.codec import decode_config, decode_step_config
 from protocol.errors import FleetError
 from protocol.ids import AttemptId, RankId
-from protocol.messages import AgentConfig, Hello, NodeDescribed, Notice, RankCleared, RankExited, RankSpec
+from protocol.messages import (
+    AgentConfig,
+    Hello,
+    NodeDescribed,
+    Notice,
+    RankCleared,
+    RankExited,
+    RankSpec,
+    StepConfig,
+)
 from protocol.version import PROTOCOL_VERSION
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
@@ -43,10 +55,13 @@ from sflow_agent.core.events import (
     ProcessFailed,
     WakeUp,
 )
+from sflow_agent.runtime.cleanup_list import CleanupList
+from sflow_agent.runtime.cleanups import Cleanups
 from sflow_agent.runtime.connects import ConnectWatch, is_this_node
+from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
-from sflow_agent.runtime.link import ControllerLink
+from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
 from sflow_agent.runtime.ports import PortWatch
 from sflow_agent.runtime.processes import Processes
@@ -60,39 +75,58 @@ DESCRIBE_AFTER_S = 0.2
 """Slow facts wait until the first tasks are on their way."""
 
 
-def run_agent(guardian: int, encoded_config: str | None) -> int:
+def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) -> int:
     """The agent's life: configuration, loop, exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
-    frame = _read_config(encoded_config)
-    if not frame:
-        return 0  # prestarted and not needed
     try:
-        agent = Agent(decode_config(frame), guardian)
+        config = _read_config(encoded_config)
+        if config is None:
+            return 0  # prestarted and not needed
+        agent = Agent(config, guardian, cleanups)
     except (FleetError, OSError, ValueError) as error:
         _say(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
     return agent.run()
 
 
-def _read_config(encoded: str | None) -> bytes:
-    """The configuration, from the variable that a job step was started with, or from stdin."""
+def _read_config(encoded: str | None) -> AgentConfig | None:
+    """From the variable that a job step was started with, or from stdin; None when stdin ends without one.
+
+    Raises: MalformedMessageError, ValueError.
+    """
     if encoded is not None:
         import base64
 
-        return base64.b64decode(encoded)
+        return for_this_node(decode_step_config(base64.b64decode(encoded)), os.environ)
     with open(0, "rb", closefd=False) as stdin:
         frame = stdin.read()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    return frame
+    return decode_config(frame) if frame else None
+
+
+def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
+    """What a job step gives to all of its agents, completed by who this one is. Raises: ValueError."""
+    try:
+        node = step.first_node + int(environ["SLURM_NODEID"])
+    except KeyError:
+        raise ValueError("SLURM_NODEID is missing: this is no job step") from None
+    public_key, secret_key = own_keys(step.key_seed, node)
+    return msgspec.structs.replace(
+        step.common,
+        node=node,
+        node_name=environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        public_key=public_key,
+        secret_key=secret_key,
+    )
 
 
 class Agent:
     """The shell around one `AgentCore`."""
 
-    def __init__(self, config: AgentConfig, guardian: int) -> None:
+    def __init__(self, config: AgentConfig, guardian: int, cleanups: CleanupList) -> None:
         self._config = config
         self._shares = shares_run_directory(config)
         self._base = config.run_directory if self._shares else make_spool(config)
@@ -101,9 +135,11 @@ class Agent:
         self._core = AgentCore()
         self._epoll = select.epoll()
         environment = task_environment(dict(os.environ), config.marker)
-        spawner = Spawner(self._base, environment, gpus_are_simulated=config.simulated_gpus > 0)
+        are_simulated = config.simulated_gpus > 0
+        spawner = Spawner(self._base, environment, gpus_are_simulated=are_simulated)
         self._spawner = spawner
-        self._processes = Processes(spawner, self._epoll)
+        containers = Containers(environment, are_simulated, spawner.find, spawner.log_path)
+        self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)
         self._ports = PortWatch()
         self._connects = ConnectWatch(self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())
@@ -309,6 +345,7 @@ class Agent:
             agent_incarnation=self._started_ns,
             controller_incarnation=controller_incarnation,
             pid=os.getpid(),
+            node_name=self._config.node_name,
             inventory=self._inventory,
             shares_run_directory=self._shares,
             live=self._core.live(),

@@ -14,6 +14,8 @@ from collections.abc import Collection
 from protocol.ids import RankId
 from protocol.messages import RankSpec
 from sflow_agent.core.events import AgentEvent, ProcessExited, ProcessFailed, ProcessStarted
+from sflow_agent.runtime.cleanups import Cleanups
+from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import Endings
 from sflow_agent.runtime.process_tree import (
     RANK_MARKER,
@@ -33,8 +35,12 @@ _MARKER_PREFIX = f"{RANK_MARKER}=".encode()
 class Processes:
     """Ranks as processes."""
 
-    def __init__(self, spawner: Spawner, epoll: select.epoll) -> None:
+    def __init__(
+        self, spawner: Spawner, containers: Containers, cleanups: Cleanups, epoll: select.epoll
+    ) -> None:
         self._spawner = spawner
+        self._containers = containers
+        self._cleanups = cleanups
         self._me = os.getpid()
         self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
@@ -45,13 +51,18 @@ class Processes:
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
         """So that the environment of a daemon is read once, not at every exit."""
-        self.endings = Endings(epoll, self._main_of, self._running, self._forget)
+        self.endings = Endings(epoll, self._main_of, self._running, cleanups, self._forget)
 
     def start(self, spec: RankSpec) -> AgentEvent:
         """Makes the rank's process."""
         try:
+            if spec.container is not None:
+                spec, cleanup = self._containers.prepare(spec, spec.container)
+                if cleanup is not None:
+                    self._cleanups.expect(spec.rank, cleanup)
             pid, started_at_ns = self._spawner.spawn(spec)
         except SpawnError as error:
+            self._cleanups.forget(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
@@ -79,7 +90,11 @@ class Processes:
                 break
             self._owner_of_orphan.pop(result.si_pid, None)
             rank = self._running.pop(result.si_pid, None)
-            if rank is not None:
+            if rank is None:
+                cleaned = self._cleanups.reaped(result.si_pid, result.si_status)
+                if cleaned is not None:
+                    self.endings.look_at(cleaned)
+            else:
                 if result.si_code == os.CLD_EXITED:
                     ended.append((rank, result.si_status, None))
                 else:
@@ -112,7 +127,12 @@ class Processes:
         except OSError:
             size = 0
         main = self._main_of[rank]
-        has_leftovers = rank in owners or _group_exists(main) or self.endings.has_living_members(rank, main)
+        has_leftovers = (
+            rank in owners
+            or _group_exists(main)
+            or self.endings.has_living_members(rank, main)
+            or self._cleanups.is_unfinished(rank)
+        )
         if not has_leftovers:
             self.endings.drop(rank)
             self._forget(rank)
@@ -144,6 +164,7 @@ class Processes:
     def _forget(self, rank: RankId) -> None:
         main = self._main_of.pop(rank, None)
         self._logs.pop(rank, None)
+        self._cleanups.forget(rank)
         self._rank_of_marker.pop(str(rank), None)
         if main is not None and self._rank_of_session.get(main) == rank:
             del self._rank_of_session[main]

@@ -86,7 +86,7 @@ class Spawner:
                 spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
             )
         environment[RUN_MARKER] = self._environment[RUN_MARKER]
-        program = self._find(spec.argv[0], environment.get("PATH"))
+        program = self.find(spec.argv[0], environment.get("PATH"))
         log = self.log_path(spec.log)
         if spec.earlier_log is not None:
             self._keep_earlier_log(log, spec.earlier_log)
@@ -109,7 +109,8 @@ class Spawner:
         """Where a log of the run is on this node."""
         return f"{self._base}/{relative}"
 
-    def _find(self, program: str, path: str | None) -> str:
+    def find(self, program: str, path: str | None) -> str:
+        """Where a program is. Raises: SpawnError."""
         if "/" in program:
             return program
         key = (program, path)

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from sflow_ctl.batch.directives import argument, checked, directive, verbatim
 
-STOPPING_SIGNAL = "TERM"
-"""What the controller takes as "stop in order"."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchJob:
@@ -27,8 +24,6 @@ class BatchJob:
     gpus_per_node: int | None = None
     after_ok: tuple[str, ...] = ()
     """Jobs that must have completed."""
-    headroom_s: int | None = None
-    """How long before the time limit the run is told to stop."""
     allocation_args: tuple[str, ...] = ()
     """Options the file's backend has for its allocation, each a word."""
     extra_args: tuple[str, ...] = ()
@@ -64,9 +59,6 @@ def _directives(job: BatchJob) -> list[str]:
         lines.append(directive("gpus-per-node", job.gpus_per_node))
     if job.after_ok:
         lines.append(directive("dependency", f"afterok:{':'.join(job.after_ok)}"))
-    if job.headroom_s is not None:
-        # B: the batch shell alone, which the run has replaced; steps are the run's to stop.
-        lines.append(directive("signal", f"B:{STOPPING_SIGNAL}@{job.headroom_s}"))
     if job.allocation_args:
         first, *others = (argument(text) for text in job.allocation_args)
         lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))

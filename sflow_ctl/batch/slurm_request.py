@@ -22,8 +22,9 @@ class SlurmRequest:
     backend: str | None = None
     """Where this comes from: the first Slurm backend that tasks use, else the first declared."""
     others: tuple[str, ...] = ()
-    """Further Slurm backends that tasks use."""
+    """Further Slurm backends that tasks use: they share the job."""
     nodes: int | None = None
+    """Of all of them together."""
     gpus_per_node: int | None = None
     partition: str | None = None
     account: str | None = None
@@ -49,6 +50,10 @@ def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
     if not chosen:
         return SlurmRequest()
     request = _request(chosen[0], values, findings)
+    for other in chosen[1:]:
+        nodes = _request(other, values, findings).get("nodes")
+        if nodes is not None:
+            request["nodes"] = request.get("nodes", 0) + nodes
     if findings.found:
         raise PlanError(findings.found)
     return SlurmRequest(

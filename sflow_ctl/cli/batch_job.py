@@ -57,15 +57,19 @@ class PreparedJob:
 
 def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     """Checks that the job's run can be planned, then writes its script. Raises: SpecError, PlanError, UsageError."""
-    loaded = load_documents(choice.files, choice.overrides, choice.artifacts, choice.missable)
+    loaded = load_documents(
+        choice.files, choice.overrides, choice.artifacts, choice.missable, is_strict=options.is_strict
+    )
     request = slurm_request(loaded)
     warnings: list[str] = []
     if request.others:
         others = ", ".join(request.others)
-        warnings.append(f"the job is sized for backend {request.backend}; {others} must share it")
+        warnings.append(
+            f"one job for backends {request.backend} and {others}: all but the nodes is as {request.backend} says"
+        )
     gpus = _gpus(options, choice, request, warnings)
     nodes = choice.nodes or request.nodes
-    plan = _plan(options, loaded, request, choice.nodes, gpus)
+    plan = _plan(options, loaded, request, nodes, gpus)
     if nodes is None:
         nodes = _nodes_of_variable(plan) if choice.may_leave_nodes else _nodes_missing(choice)
     job = BatchJob(
@@ -80,7 +84,6 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         time=request.time if options.time is None else _time(options.time),
         gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
         after_ok=options.after_ok,
-        headroom_s=options.headroom_s,
         allocation_args=request.extra_args,
         extra_args=options.extra_args,
     )
@@ -141,10 +144,9 @@ def _plan(
     gpus: int | None,
 ) -> Plan:
     name = loaded.document.workflow.name
-    allocation = None
+    job_nodes = None
     if nodes is not None and request.backend is not None:
-        hosts = tuple((f"{request.backend}-node{i}", f"0.0.0.{i + 1}") for i in range(nodes))
-        allocation = {request.backend: hosts}
+        job_nodes = tuple((f"{request.backend}-node{i}", f"0.0.0.{i + 1}") for i in range(nodes))
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
         output_dir=str(options.output_dir),
@@ -154,7 +156,8 @@ def _plan(
         gpus_per_node_override=gpus,
         max_running=None,
         path_exists=os.path.exists,
-        allocation=allocation,
+        job_nodes=job_nodes,
+        is_strict=options.is_strict,
         allow_placeholder_nodes=True,
     )
     return build_plan(loaded, context)
@@ -227,6 +230,10 @@ def _argv(options: BatchOptions, choice: JobChoice, gpus: int | None, warnings: 
             argv += [option, value]
     if gpus is not None:
         argv += ["--gpus-per-node", str(gpus)]
+    if options.headroom_s is not None:
+        argv += ["--headroom", f"{options.headroom_s:g}"]
+    if options.is_strict:
+        argv += ["--compat", "strict"]
     if options.log_level is not None:
         argv += ["--log-level", options.log_level]
     argv += ["--workspace-dir", str(options.workspace_dir), "--output-dir", str(options.output_dir)]

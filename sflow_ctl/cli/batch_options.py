@@ -16,8 +16,6 @@ F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
 _JOB_ID = re.compile(r"\d+(?:[_+]\d+)?", re.ASCII)
-MAX_HEADROOM_S = 65535
-"""sbatch(1), --signal."""
 _OPTIONS = (
     click.option("-J", "--job-name", help="Default: the backend's, else sflow."),
     click.option(
@@ -50,9 +48,9 @@ _OPTIONS = (
     click.option(
         "--headroom",
         "headroom_s",
-        type=click.IntRange(1, MAX_HEADROOM_S),
+        type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="Stop the run in order this long before the time limit.",
+        help="Passed on to the run: stop in order so long before the job's time is over.",
     ),
     click.option(
         "--after-ok", multiple=True, metavar="JOBID", help="Start when this job has completed; repeatable."
@@ -90,7 +88,8 @@ class BatchOptions:
     nodes: int | None
     gpus_per_node: int | None
     extra_args: tuple[str, ...]
-    headroom_s: int | None
+    headroom_s: float | None
+    is_strict: bool
     after_ok: tuple[str, ...]
     venv_dir: Path | None
     log_level: str | None
@@ -113,6 +112,7 @@ def batch_options(
     sbatch_error: str | None,
     venv_dir: Path | None,
     after_ok: tuple[str, ...],
+    compat: str | None,
     **others: Any,
 ) -> BatchOptions:
     """The options as the other modules take them. `others` go through as they are. Raises: UsageError."""
@@ -132,6 +132,7 @@ def batch_options(
         stderr=_pattern(sbatch_error) or f"{log}.err",
         venv_dir=None if venv_dir is None else absolute(venv_dir),
         after_ok=jobs,
+        is_strict=compat == "strict",
         **others,
     )
 

@@ -54,7 +54,9 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
     from sflow_ctl.spec.compose import compose as composed
     from sflow_ctl.spec.loader import load_documents
 
-    loaded = load_documents(chosen.files, chosen.overrides, chosen.artifacts, chosen.missable)
+    loaded = load_documents(
+        chosen.files, chosen.overrides, chosen.artifacts, chosen.missable, is_strict=chosen.is_strict
+    )
     text = composed(loaded, resolve)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)

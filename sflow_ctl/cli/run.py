@@ -42,9 +42,32 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     "--orphan-grace",
     "orphan_grace_s",
     type=_SECONDS,
-    default=10.0,
+    help="Silence after which an agent gives up its controller, seconds. Default: 10, in a Slurm job 60.",
+)
+@click.option(
+    "--interface", help="In a Slurm job: the network interface that agents call. Default: all of them."
+)
+@click.option(
+    "--min-nodes", type=_POSITIVE, help="In a Slurm job: go on with so many nodes when others do not report."
+)
+@click.option(
+    "--join-within",
+    "join_within_s",
+    type=_SECONDS,
+    default=60.0,
     show_default=True,
-    help="Silence after which an agent gives up its controller, seconds.",
+    help="In a Slurm job: how long agents may take to report, seconds.",
+)
+@click.option(
+    "--headroom",
+    "headroom_s",
+    type=_SECONDS,
+    default=60.0,
+    show_default=True,
+    help="In a Slurm job: stop so many seconds before the job's time is over.",
+)
+@click.option(
+    "--no-kill", is_flag=True, help="In a Slurm job: go on when a node is lost, where the workflow allows it."
 )
 @click.option(
     "-t",

@@ -38,6 +38,11 @@ _FILE_OPTIONS = (
     click.option(
         "--output-dir", type=_PATH, help="Where run directories go. Default: WORKSPACE/sflow_output."
     ),
+    click.option(
+        "--compat",
+        type=click.Choice(["strict"]),
+        help="What the reference does, also where that is a trap: to find out which difference matters.",
+    ),
 )
 _FLEET_OPTIONS = (
     click.option("--nodes", type=_POSITIVE, help="Run on this many local agents."),
@@ -67,6 +72,7 @@ def run_options(
     files: tuple[Path, ...],
     workspace_dir: Path,
     output_dir: Path | None,
+    compat: str | None,
     **others: Any,
 ) -> RunOptions:
     """The options as the runtime takes them: files in order, directories absolute. `others` go through as they are."""
@@ -74,6 +80,7 @@ def run_options(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
         workspace_dir=absolute(workspace_dir),
         output_dir=absolute(output_dir or workspace_dir / "sflow_output"),
+        is_strict=compat == "strict",
         **others,
     )
 

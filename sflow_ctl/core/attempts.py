@@ -10,6 +10,8 @@ def note_exit(task: Task, message: RankExited) -> None:
     """Keeps the worst of the attempt's exits: a signal before a status, the higher status before the
     lower.
     """
+    if task.end is not None and (task.signal is not None or task.exit_code):
+        return  # of several ranks: this one was ended because of the one that failed
     if message.signal is not None:
         task.signal, task.exit_code = message.signal, None
     elif task.signal is None:

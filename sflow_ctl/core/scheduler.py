@@ -95,7 +95,7 @@ class InvalidTransitionError(Exception):
 class Scheduler:
     """The state of one run. Same events at the same times give the same commands."""
 
-    def __init__(self, plan: Plan, stream_logs: bool = False) -> None:
+    def __init__(self, plan: Plan, stream_logs: bool = False, ends_at: float | None = None) -> None:
         self.plan = plan
         self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
@@ -123,6 +123,8 @@ class Scheduler:
         self._is_time_armed = False
         self._out: list[Command] = []
         self._spawns: dict[int, list[RankSpec]] = {}
+        if ends_at is not None:
+            self._timers.set(ends_at, "allocation", -1, 0)
         for task in self.tasks:
             if task.unmet == 0:
                 self._enqueue(task)
@@ -204,20 +206,22 @@ class Scheduler:
         self, task: Task, hello: Hello, known: set[tuple[AttemptId, int]], is_restarted: bool, now: float
     ) -> None:
         """Orders again what a lost session may have lost, and gives up what the agent does not have."""
-        for rank in sorted(task.open_ranks):
+        here = task.ranks_on(hello.node)
+        for rank in sorted(task.open_ranks & here):
             if (task.attempt_id, rank) in known:
                 continue
-            if task.state is TaskState.STARTING and not is_restarted:
+            if rank in task.unstarted and not is_restarted:
                 self._spawns.setdefault(hello.node, []).extend(
                     spec
                     for node, spec in task.rank_specs(self.plan, self._stream_logs)
                     if node == hello.node and spec.rank.rank == rank
                 )
             elif task.state in LIVE:
-                self._attempt_vanished(task, Reason("node_lost", "the agent on its node was restarted"), now)
+                reason = Reason("node_lost", "the agent on its node was restarted")
+                self._ranks_vanished(task, hello.node, reason, now)
                 return
         clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
-        task.uncleared &= task.open_ranks | clearing
+        task.uncleared -= here - task.open_ranks - clearing
         if not task.uncleared:
             self._all_cleared(task, now)
         elif task.is_stop_sent:
@@ -234,7 +238,7 @@ class Scheduler:
             self._leaving.discard(index)
         sentence = f"node {name} was lost: {reason}"
         for task_index in sorted(node.live):
-            self._attempt_vanished(self.tasks[task_index], Reason("node_lost", sentence), now)
+            self._ranks_vanished(self.tasks[task_index], index, Reason("node_lost", sentence), now)
         if not node.has_joined and self.outcome is None:
             cause = FirstCause(text=f"the agent of node {name} did not report: {reason}", node=index)
             self._begin_stop(Outcome.INFRASTRUCTURE, cause, now)
@@ -245,7 +249,7 @@ class Scheduler:
     def _on_message(self, node: int, message: FromAgent, now: float) -> None:
         match message:
             case RankStarted():
-                self._on_started(message, now)
+                self._on_started(message)
             case RankExited():
                 self._on_exited(message, now)
             case RankCleared():
@@ -275,13 +279,17 @@ class Scheduler:
         index = self._index_of.get(task_name)
         return index is not None and self.tasks[index].attempt == attempt and self.tasks[index].is_live
 
-    def _on_started(self, message: RankStarted, now: float) -> None:
+    def _on_started(self, message: RankStarted) -> None:
         task = self._current(*message.rank.attempt)
-        if task is None or task.state is not TaskState.STARTING or message.rank.rank not in task.open_ranks:
+        if task is None or message.rank.rank not in task.unstarted:
             return
-        task.pid = message.pid
-        self._change(task, TaskState.RUNNING, Reason("started"))
-        self._arm_timeout(task, now)
+        task.unstarted.discard(message.rank.rank)
+        if message.rank.rank == 0:
+            task.pid = message.pid
+        if task.state is TaskState.STARTING and not task.unstarted:
+            self._change(task, TaskState.RUNNING, Reason("started"))
+            if task.early_readiness is not None:
+                self._change(task, TaskState.READY, Reason("ready", task.early_readiness))
 
     def _on_exited(self, message: RankExited, now: float) -> None:
         task = self._current(*message.rank.attempt)
@@ -290,11 +298,25 @@ class Scheduler:
         if task.state is TaskState.STARTING:
             self._change(task, TaskState.RUNNING, Reason("started"))
         task.open_ranks.discard(message.rank.rank)
+        task.unstarted.discard(message.rank.rank)
         attempts.note_exit(task, message)
         if message.cleared:
             task.uncleared.discard(message.rank.rank)
         if not task.open_ranks:
             self._attempt_exited(task, now)
+        else:
+            self._one_of_several_exited(task, message, now)
+
+    def _one_of_several_exited(self, task: Task, message: RankExited, now: float) -> None:
+        """The others run on, unless the task says otherwise."""
+        if task.state is TaskState.STOPPING:
+            return
+        if task.plan.kill_on_bad_exit and message.exit_code != 0:
+            end = attempts.judge(task)
+            text = f"rank {message.rank.rank}: {end.reason.text}"
+            self._stop_task(task, End(end.state, Reason(end.reason.word, text), end.may_retry), now)
+        elif task.plan.wait_s is not None and len(task.open_ranks) == task.plan.world_size - 1:
+            self._timers.set(now + task.plan.wait_s, "ranks", task.index, task.attempt)
 
     def _on_cleared(self, message: RankCleared, now: float) -> None:
         task = self._current(*message.rank.attempt)
@@ -311,9 +333,11 @@ class Scheduler:
             return
         task.open_ranks.discard(message.rank.rank)
         task.uncleared.discard(message.rank.rank)
-        task.launch_error = message.reason
+        task.launch_error = task.launch_error or message.reason
         if not task.open_ranks:
             self._attempt_exited(task, now)
+        elif task.state is not TaskState.STOPPING:
+            self._stop_task(task, attempts.judge(task), now)
 
     def _on_probe(self, message: ProbeTriggered, now: float) -> None:
         task = self._current(*message.attempt)
@@ -322,7 +346,9 @@ class Scheduler:
         if message.kind == "readiness":
             if task.state is TaskState.RUNNING:
                 self._change(task, TaskState.READY, Reason("ready", message.detail))
-        elif task.state in (TaskState.RUNNING, TaskState.READY):
+            elif task.state is TaskState.STARTING:  # of several ranks, one is quicker than the others' start
+                task.early_readiness = message.detail
+        elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
 
@@ -340,6 +366,21 @@ class Scheduler:
                 self._change(task, TaskState.STOPPING, end.reason)
             return
         self._conclude(task, end, will_retry, now)
+
+    def _ranks_vanished(self, task: Task, node: int, reason: Reason, now: float) -> None:
+        """What the attempt had on this node is gone; what it has elsewhere is ended."""
+        here = task.ranks_on(node)
+        elsewhere = (task.open_ranks | task.uncleared) - here
+        if not elsewhere:
+            self._attempt_vanished(task, reason, now)
+            return
+        was_open = bool(task.open_ranks & here)
+        task.open_ranks -= here
+        task.uncleared -= here
+        if was_open and task.state in LIVE and task.state is not TaskState.STOPPING:
+            self._stop_task(task, End(TaskState.LOST, reason, may_retry=True), now)
+        elif not task.open_ranks and task.state in LIVE and task.end is None:
+            self._attempt_exited(task, now)
 
     def _attempt_vanished(self, task: Task, reason: Reason, now: float) -> None:
         """The attempt's processes are gone or out of reach, without a word about how they ended."""
@@ -426,6 +467,8 @@ class Scheduler:
             self._live_count += 1
             self._has_started = True
             self._change(task, TaskState.STARTING, Reason("placed"))
+            if task.plan.timeout_s is not None:
+                self._timers.set(now + task.plan.timeout_s, "timeout", task.index, task.attempt)
             for node, spec in task.rank_specs(self.plan, self._stream_logs):
                 self.nodes[node].live.add(index)
                 self._spawns.setdefault(node, []).append(spec)
@@ -501,7 +544,7 @@ class Scheduler:
     def _send_stop(self, task: Task, grace_s: float) -> None:
         task.is_stop_sent = True
         assert task.taken is not None
-        for node in task.taken.nodes[:1]:
+        for node in task.nodes_left:
             if self.nodes[node].is_up:
                 self._out.append(
                     SendToAgent(node=node, message=Stop(attempt=task.attempt_id, grace_s=grace_s))
@@ -525,13 +568,14 @@ class Scheduler:
         for task in self.tasks:
             if task.state in (TaskState.WAITING, TaskState.QUEUED):
                 self._change(task, TaskState.CANCELLED, reason)
-        unsent = [spec.rank.attempt.task for specs in self._spawns.values() for spec in specs]
+        unsent = [spec.rank for specs in self._spawns.values() for spec in specs]
         self._spawns.clear()
-        for name in unsent:  # decided in this very step, and never told to an agent
-            task = self.task_named(name)
-            task.open_ranks.clear()
-            task.uncleared.clear()
-            self._conclude(task, attempts.run_end(self.outcome, self.cause), will_retry=False, now=now)
+        for rank in unsent:  # decided in this very step, and never told to an agent
+            task = self.task_named(rank.attempt.task)
+            task.open_ranks.discard(rank.rank)
+            task.uncleared.discard(rank.rank)
+            if not task.uncleared:
+                self._conclude(task, attempts.run_end(self.outcome, self.cause), will_retry=False, now=now)
         self._stop_order.begin(self.tasks)
 
     def _stop_in_wave(self, task: Task, now: float) -> None:
@@ -542,16 +586,16 @@ class Scheduler:
 
     # ------------------------------------------------------------------ time
 
-    def _arm_timeout(self, task: Task, now: float) -> None:
-        if task.plan.timeout_s is not None and task.started_at is not None:
-            self._timers.set(task.started_at + task.plan.timeout_s, "timeout", task.index, task.attempt)
-
     def _on_wakeup(self, now: float) -> None:
         while (timer := self._timers.pop_due(now)) is not None:
             if timer.kind == "workflow":
                 if self.outcome is None:
                     text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over"
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
+            elif timer.kind == "allocation":
+                if self.outcome is None:
+                    text = "the Slurm job's time is nearly over"
+                    self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text, reason=Reason("time_limit")), now)
             elif timer.kind == "leave":
                 for node in sorted(self._leaving or ()):
                     self._on_agent_lost(node, "it did not leave in time", now)
@@ -569,8 +613,11 @@ class Scheduler:
                 what = "was not ready" if task.plan.has_readiness else "did not end"
                 text = f"{what} within its timeout of {task.plan.timeout_s:g} s"
                 self._stop_task(task, End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True), now)
+            case "ranks" if task.open_ranks and task.state is not TaskState.STOPPING:
+                text = f"{len(task.open_ranks)} ranks ran on for more than {task.plan.wait_s:g} s after the first had ended"
+                self._stop_task(task, End(TaskState.FAILED, Reason("timeout", text), may_retry=True), now)
             case "overdue" if task.is_live and task.taken is not None:
-                for node in task.taken.nodes[:1]:
+                for node in task.nodes_left:
                     self._on_agent_lost(node, f"it did not end {task.attempt_id} in time", now)
             case _:
                 pass  # the attempt has moved on

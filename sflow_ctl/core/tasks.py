@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import RankSpec
+from protocol.messages import Probe, RankSpec
+from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
 
@@ -50,6 +51,10 @@ class Task:
     """What the current attempt occupies; kept until its tree is gone."""
     open_ranks: set[int] = field(default_factory=set)
     """Ranks whose main process has not been reported ended."""
+    unstarted: set[int] = field(default_factory=set)
+    """Ranks whose process has not been reported started."""
+    node_of_rank: list[int] = field(default_factory=list)
+    """Of the current attempt."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
     end: End | None = None
@@ -61,6 +66,8 @@ class Task:
     """Where its first rank runs or last ran."""
     gpus: tuple[int, ...] = ()
     pid: int | None = None
+    early_readiness: str | None = None
+    """It was ready before all of its ranks were known to have started: what was seen."""
     is_stop_sent: bool = False
 
     @property
@@ -84,36 +91,63 @@ class Task:
         self.taken = taken
         self.node = taken.nodes[0]
         self.gpus = taken.gpus
-        self.open_ranks = {0}
-        self.uncleared = {0}
+        self.node_of_rank = [taken.nodes[position] for position in node_positions(self.plan.ranks_per_node)]
+        self.open_ranks = set(range(len(self.node_of_rank)))
+        self.uncleared = set(self.open_ranks)
+        self.unstarted = set(self.open_ranks)
         self.end = None
         self.exit_code = self.signal = self.launch_error = self.pid = None
         self.started_at = now
+        self.early_readiness = None
         self.is_stop_sent = False
+
+    def ranks_on(self, node: int) -> set[int]:
+        """Ranks of the current attempt that are on this node."""
+        return {rank for rank, where in enumerate(self.node_of_rank) if where == node}
+
+    @property
+    def nodes_left(self) -> list[int]:
+        """Nodes where something of the current attempt may still be."""
+        return sorted({self.node_of_rank[rank] for rank in self.open_ranks | self.uncleared})
 
     def rank_specs(self, plan: Plan, stream: bool) -> list[tuple[int, RankSpec]]:
         """(node, order) for each rank of the current attempt."""
         assert self.taken is not None
         name = self.plan.name
         env = {**self.plan.env, "SFLOW_ATTEMPT": str(self.attempt)}
+        nodes = [plan.nodes[index] for index in self.taken.nodes]
         if self.plan.placement.is_flexible:
-            nodes = [plan.nodes[index] for index in self.taken.nodes]
             env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
             if self.taken.gpus:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.taken.gpus))
-        spec = RankSpec(
-            rank=RankId(self.attempt_id, 0),
-            argv=self.plan.argv,
-            env=env,
-            cwd=self.plan.cwd,
-            log=log_path(name),
-            earlier_log=earlier_log_path(name, self.attempt - 1) if self.attempt > 1 else None,
-            grace_s=DEFAULT_GRACE_S,
-            probes=self.plan.probes,
-            stream=stream,
-        )
-        return [(self.taken.nodes[0], spec)]
+        own = rank_environments(self.plan, self.attempt, nodes, plan.job_id)
+        is_gang = len(own) > 1
+        return [
+            (
+                self.node_of_rank[rank],
+                RankSpec(
+                    rank=RankId(self.attempt_id, rank),
+                    argv=self.plan.argv,
+                    env={**env, **extra},
+                    cwd=self.plan.cwd,
+                    log=rank_log_path(name, rank) if is_gang else log_path(name),
+                    earlier_log=self._earlier_log(name, rank if is_gang else None),
+                    grace_s=DEFAULT_GRACE_S,
+                    probes=self.plan.probes if rank == 0 else self._probes_of_others(),
+                    stream=stream or is_gang,
+                    container=self.plan.container,
+                ),
+            )
+            for rank, extra in enumerate(own)
+        ]
+
+    def _earlier_log(self, name: str, rank: int | None) -> str | None:
+        return earlier_log_path(name, self.attempt - 1, rank) if self.attempt > 1 else None
+
+    def _probes_of_others(self) -> tuple[Probe, ...]:
+        """Of ranks but the first: what any of them may put out; an address is the first one's business."""
+        return tuple(probe for probe in self.plan.probes if probe.log is not None and probe.log_task is None)
 
 
 def log_path(task: str) -> str:
@@ -121,9 +155,15 @@ def log_path(task: str) -> str:
     return f"{task}/{task}.log"
 
 
-def earlier_log_path(task: str, attempt: int) -> str:
+def rank_log_path(task: str, rank: int) -> str:
+    """The log of one of several ranks; all of them together are in `log_path`."""
+    return f"{task}/{task}.rank-{rank}.log"
+
+
+def earlier_log_path(task: str, attempt: int, rank: int | None = None) -> str:
     """Where attempt number `attempt`'s log stays once a newer one exists."""
-    return f"{task}/{task}.attempt-{attempt}.log"
+    of_rank = "" if rank is None else f".rank-{rank}"
+    return f"{task}/{task}.attempt-{attempt}{of_rank}.log"
 
 
 def build_graph(plan: Plan) -> list[Task]:

@@ -17,16 +17,17 @@ from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
 from sflow_ctl.planner.late import check_sources, is_late, rendered_early
-from sflow_ctl.planner.nodes import backend_nodes, node_view
+from sflow_ctl.planner.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes
-from sflow_ctl.planner.variables import NAMESPACES, namespace, resolve
+from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
 from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, evaluate_any, names_used
@@ -74,12 +75,16 @@ class _Planner:
         document, context, findings = self._document, self._context, self._findings
         global_values = resolve(document.variables, {}, {}, "variables", findings)
         self._stop_if_wrong()
+        if context.is_strict:
+            global_values = as_the_reference(document.variables, global_values)
         self._plan_backends(global_values)
         self._stop_if_wrong()
         artifacts = self._plan_artifacts(global_values)
         own = resolve(
             document.workflow.variables, global_values, self._others, "workflow.variables", findings
         )
+        if context.is_strict:
+            own = as_the_reference(document.workflow.variables, own)
         self._variables = {**global_values, **own}
         self._artifact_mounts = mounted_directories(artifacts)
         files = inline_files(
@@ -90,20 +95,21 @@ class _Planner:
         expanded = self._expand_all()
         self._stop_if_wrong()
         self._check_names_and_cycles(expanded)
-        waits_for = dependencies(expanded)
+        waits_for = dependencies(expanded, "available" if context.is_strict else "completed")
         drafts = [
             _Draft(one, replica, self._backends.of(one.task)) for one in expanded for replica in one.replicas
         ]
         self._place(drafts)
         self._stop_if_wrong()
         self._task_namespace = self._describe_tasks(expanded, drafts)
+        exported = {k: str(v) for k, v in self._variables.items()} if context.is_strict else self._variables
         shared, warnings = shared_environment(
-            self._variables, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
+            exported, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
         )
         findings.warnings += warnings
         tasks = [self._plan_task(draft, waits_for, shared) for draft in drafts]
         timeout_s = None
-        if document.workflow.timeout is not None:
+        if document.workflow.timeout is not None and not context.is_strict:
             with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
                 names = namespace(self._variables, self._others)
                 timeout_s = as_seconds(evaluate_any(document.workflow.timeout, names))
@@ -114,6 +120,7 @@ class _Planner:
             tasks=tuple(task for task in tasks if task is not None),
             timeout_s=timeout_s,
             max_running=context.max_running,
+            job_id=context.job_id if context.job_id != "0" else None,
             variables=dict(self._variables),
             artifacts={name: one.path for name, one in artifacts.items()},
             files=files,
@@ -144,11 +151,16 @@ class _Planner:
         used = {self._backends.of(task).name for task in self._document.workflow.tasks}
         names = namespace(values, {})
         first = 0
+        slurm = {one.name for one in self._backends.all if one.type == "slurm" and one.name in used}
+        job = JobNodes(self._context.job_nodes, len(slurm))
+        if self._context.job_nodes is not None and len(slurm) < len(used) and slurm:
+            what = f"backends {', '.join(sorted(used))} are local and of Slurm: a run in a job uses its nodes only"
+            self._findings.add("mixed-backends", what, None, "move those tasks to the slurm backend")
         described: dict[str, Any] = {}
         for backend in self._backends.all:
             with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
                 nodes = backend_nodes(
-                    backend, names, first, is_used=backend.name in used, context=self._context
+                    backend, names, first, is_used=backend.name in used, context=self._context, job=job
                 )
                 described[backend.name] = {
                     "name": backend.name,
@@ -157,6 +169,7 @@ class _Planner:
                 if backend.name in used:
                     self._nodes[backend.name] = nodes
                     first += len(nodes)
+        self._findings.warnings += job.warnings
         self._others = {
             "backends": described,
             "workflow": {"name": self._document.workflow.name},
@@ -229,7 +242,7 @@ class _Planner:
             by_backend.setdefault(draft.backend.name, []).append(draft)
         for name, members in by_backend.items():
             nodes = self._nodes[name]
-            pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes))
+            pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes), self._context.is_strict)
             requests = []
             for draft in members:
                 task = draft.expanded.task
@@ -245,7 +258,7 @@ class _Planner:
                     self._findings.add(placed.code, placed.what, where, placed.hint)
                 else:
                     draft.placement = placed
-        if not self._findings.found:
+        if not self._findings.found and not self._context.is_strict:
             self._check_capacity(drafts)
 
     def _check_capacity(self, drafts: list[_Draft]) -> None:
@@ -350,6 +363,8 @@ class _Planner:
         return evaluate_any(field, self._names(draft)) if _is_text(field) else field
 
     def _task_variables(self, draft: _Draft) -> dict[str, Any]:
+        if self._context.is_strict:  # only the environment varies, and task variables count for nothing
+            return {}
         task = draft.expanded.task
         types = {v.name: v.type for v in (*self._document.variables, *self._document.workflow.variables)}
         swept = {name: cast(value, types.get(name)) for name, value in draft.replica.sweep}
@@ -402,9 +417,11 @@ class _Planner:
             )
             script, late = self._script(draft)
             operator = merged_operator(task, self._operators, value)
-            container = f"{self._context.run_id}-{replica.name}"
-            step = self._step(draft, nodes, env)
-            how = command(task, operator, draft.backend, script, env, container, step)
+            directories = self._directories(env)
+            step = self._step(draft, nodes, directories)
+            how = command(task, operator, draft.backend, script, env, directories, step)
+            is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
+            count = placement.node_count if placement.is_flexible else len(placement.nodes)
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
@@ -418,26 +435,47 @@ class _Planner:
                 script=script,
                 env={**env, **how.env},
                 cwd=how.cwd,
+                container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
+                ranks_per_node=ranks_per_node(operator, count) if is_gang else (1,),
+                kill_on_bad_exit=is_gang
+                and operator is not None
+                and as_flag(operator.kill_on_bad_exit or False),
+                wait_s=as_seconds(operator.wait)
+                if is_gang and operator is not None and operator.wait
+                else None,
                 retries=self._retries(task, value),
-                timeout_s=None if task.timeout is None else as_seconds(value(task.timeout)),
+                timeout_s=self._timeout_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
                 outputs=plan_outputs(task, value, self._findings),
                 late=tuple({late.mark: late for late in (*draft.late, *late)}.values()),
             )
         return None
 
-    def _step(self, draft: _Draft, nodes: list[PlannedNode], env: Mapping[str, str]) -> Step | None:
+    def _timeout_s(self, task: schema.Task, value: Callable[[Any], Any]) -> float | None:
+        if task.timeout is None or self._context.is_strict:
+            return None
+        return as_seconds(value(task.timeout))
+
+    def _directories(self, env: Mapping[str, str]) -> list[str]:
+        """What a container must see at the same path as outside."""
+        names = (
+            "SFLOW_WORKSPACE_DIR",
+            "SFLOW_OUTPUT_DIR",
+            "SFLOW_WORKFLOW_OUTPUT_DIR",
+            "SFLOW_TASK_OUTPUT_DIR",
+        )
+        return [*self._artifact_mounts, *(env[name] for name in names)]
+
+    def _step(self, draft: _Draft, nodes: list[PlannedNode], directories: list[str]) -> Step | None:
         if draft.backend.type != "slurm" or self._context.nodes_override is not None:
             return None
-        directories = ("SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR")
-        own = [*self._artifact_mounts, *(env[name] for name in (*directories, "SFLOW_TASK_OUTPUT_DIR"))]
         return Step(
             task=draft.replica.name,
             job_id=self._context.job_id,
             nodes=tuple(node.name for node in nodes),
-            mounts=tuple(f"{path}:{path}:rw" for path in own),
+            mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
 
     def _script(self, draft: _Draft) -> tuple[str, list[LateExpression]]:

@@ -39,6 +39,8 @@ class Pool:
 
     first: int
     capacities: tuple[int | None, ...]
+    is_strict: bool = False
+    """Only the reference's static plan: what it has no room for is refused, not queued."""
     cursors: list[int] = field(init=False)
     loads: list[dict[int, int]] = field(init=False)
     """Per node, how many sharing tasks were given each GPU."""
@@ -58,12 +60,28 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
         except UnplannableError as problem:
             results.append(problem)
         except NoRoomError:
+            if pool.is_strict:
+                results.append(_no_room(pool, request))
+                continue
             is_static = False
             break
     if is_static:
         return results
     pool.loads = [{} for _ in pool.capacities]
     return [_flexible_or_problem(pool, request) for request in requests]
+
+
+def _no_room(pool: Pool, request: Request) -> UnplannableError:
+    free = sum(
+        capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
+    )
+    what = (
+        f'task "{request.task}": only {free} GPUs remain available in the static plan of the reference, '
+        "and not where it needs them"
+    )
+    return UnplannableError(
+        "gpus-do-not-fit", what, "leave out --compat strict: tasks then queue", ("resources",)
+    )
 
 
 def candidates(pool: Pool, request: Request) -> list[int]:
@@ -168,6 +186,8 @@ def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -
     cap = min(known, default=None)
     if cap is None:
         return left
+    if count <= cap and pool.is_strict:
+        return left  # the reference splits it over all nodes
     if count <= cap:
         raise NoRoomError  # it fits on one node in principle: it must not be split
     wanted = _whole_nodes(request, count, cap, left)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from protocol.messages import Probe
+from protocol.messages import Container, Probe
 
 PLAN_VERSION = 1
 
@@ -24,6 +24,7 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
 
     index: int
     backend: str
+    backend_type: Literal["local", "slurm"] = "local"
     backend_index: int
     """Its position within the backend's allocation."""
     name: str
@@ -133,14 +134,27 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     env: dict[str, str]
     """All of the environment table except what is known per attempt, run directory, or flexible placement."""
     cwd: str | None = None
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
+    ranks_per_node: tuple[int, ...] = (1,)
+    """Processes on each of its nodes, in order; nodes beyond these have none."""
+    kill_on_bad_exit: bool = False
+    """One rank that fails ends the others."""
+    wait_s: float | None = None
+    """How long the other ranks may run on once one has ended; None is for ever."""
     retries: Retries = Retries()
     timeout_s: float | None = None
     probes: tuple[Probe, ...] = ()
     outputs: tuple[PlannedOutput, ...] = ()
     late: tuple[LateExpression, ...] = ()
     """Evaluated when the task starts."""
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of one attempt."""
+        return sum(self.ranks_per_node)
 
     @property
     def has_readiness(self) -> bool:
@@ -159,6 +173,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None is no limit."""
     variables: dict[str, object] = {}
+    job_id: str | None = None
+    """The Slurm job it is planned for."""
     artifacts: dict[str, str] = {}
     """Name to path."""
     files: tuple[tuple[str, str], ...] = ()

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -40,8 +40,8 @@ from sflow_ctl.core.events import (
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
 from sflow_ctl.report import RunState
+from sflow_ctl.runtime.fleet import Launcher
 from sflow_ctl.runtime.journal import Journal
-from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.link import FleetLink
 from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.outputs import OutputCollector
@@ -81,7 +81,7 @@ class Controller:
         *,
         scheduler: Scheduler,
         link: FleetLink,
-        launcher: LocalLauncher,
+        launcher: Launcher,
         output: OutputService,
         journal: Journal,
         log: RunLog,
@@ -109,8 +109,8 @@ class Controller:
         self._abandoned: set[int] = set()
         self._is_journal_failing = False
 
-    def run(self) -> FinishRun:
-        """Runs the workflow to its end. Raises: LaunchError when agents cannot be started."""
+    def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
+        """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
         poller = zmq.Poller()
         self._link.register(poller)
         poller.register(self._launcher.fileno, zmq.POLLIN)
@@ -118,6 +118,10 @@ class Controller:
         poller.register(self.outputs.fileno, zmq.POLLIN)
         with self._signals_to(poller) as signal_fd:
             self._launcher.start(self._configs)
+            now = time.monotonic()
+            for event in early:
+                self._handle(event, now)
+            self._flush(now)
             while self._finish is None:
                 poller.poll(self._timeout_ms())
                 self._drain(signal_fd)
@@ -173,7 +177,8 @@ class Controller:
         facts = self._nodes.get(event.node)
         is_spooled = facts is not None and not facts.shares_run_directory
         self._output.expect(exited.rank, exited.log_bytes, is_spooled)
-        if not is_spooled or exited.log_bytes == 0:
+        is_gang = self._scheduler.task_named(exited.rank.attempt.task).plan.world_size > 1
+        if not (is_spooled or is_gang) or exited.log_bytes == 0:
             return False
         self._held[exited.rank] = HeldExit(event, now + LOG_WAIT_S)
         return True

@@ -24,6 +24,7 @@ from protocol.ids import RankId
 from sflow_ctl.core.states import Transition
 from sflow_ctl.runtime.console_feed import Console as Console
 from sflow_ctl.runtime.console_feed import ConsoleFeed
+from sflow_ctl.runtime.gang_logs import GangLogs
 from sflow_ctl.runtime.log_intake import LogIntake
 from sflow_ctl.runtime.viewer_messages import Change
 from sflow_ctl.runtime.viewers import ViewerHub
@@ -79,6 +80,7 @@ class OutputService:
         run_directory: Path,
         node_of_key: Callable[[str], int | None],
         log_path_of: Callable[[RankId], str],
+        gang_sizes: dict[str, int],
         console: Console | None,
     ) -> None:
         self.counters: Counter[str] = Counter()
@@ -86,6 +88,7 @@ class OutputService:
         self._console = console
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last: dict[str, Change] = {}
+        self._gangs = GangLogs(run_directory, gang_sizes, self._note)
         self._intake = LogIntake(
             socket=log_socket,
             run_directory=run_directory,
@@ -96,6 +99,7 @@ class OutputService:
             on_complete=self._report_complete,
             note=self._note,
             feed=self._feed,
+            gangs=self._gangs,
             counters=self.counters,
         )
         self._viewers = ViewerHub(client_socket, self._last, self._intake.log_to_view, self.counters)
@@ -217,6 +221,7 @@ class OutputService:
             self._gather_until,
             self._intake.wake_at(now),
             self._viewers.wake_at(now),
+            self._gangs.wake_at(now),
             self._feed.wake_at(now) if self._feed is not None else None,
             min(self._close_by, now + CLOSING_LOOK_S) if self._is_closing else None,
         ]
@@ -243,6 +248,8 @@ class OutputService:
         self._intake.work(now)
 
     def _pump(self, now: float) -> None:
+        for log in self._gangs.work(now, PUMP_BYTES):
+            self._intake.settle(log)
         if self._feed is not None:
             for log in self._feed.pump(now, PUMP_BYTES):
                 self._intake.settle(log)

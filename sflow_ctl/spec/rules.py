@@ -164,7 +164,15 @@ def operator_findings(operator: schema.Operator, where: Where) -> Iterator[Findi
             else f"allowed: {', '.join(sorted(allowed)) or 'nothing more'}"
         )
         yield Finding("unknown-key", what, where(name), hint)
-    for kind, name in (("docker", "image"), ("ssh", "host")):
+    for name, choices in schema.CHOICES.items():
+        value = getattr(operator, name)
+        if value is not None and name in allowed and value not in choices and not has_expression(value):
+            guess = nearest(value, choices)
+            hint = f'did you mean "{guess}"?' if guess else f"one of {', '.join(choices)}"
+            yield Finding(
+                "wrong-value", f'"{value}" is no {name} of a {operator.type} operator', where(name), hint
+            )
+    for kind, name in (("docker", "image"), ("container", "image"), ("ssh", "host")):
         if operator.type == kind and getattr(operator, name) is None:
             yield Finding(
                 "missing-key", f'"{name}" is missing: a {kind} operator needs it', where(), f'add "{name}:"'

@@ -57,11 +57,22 @@ class Operator(Part, frozen=True, kw_only=True):
     """How a script becomes a command; which fields count depends on `type`."""
 
     name: str
-    type: Literal["bash", "srun", "docker", "ssh", "python"]
+    type: Literal["bash", "srun", "docker", "container", "ssh", "python"]
+    extends: str | None = None
     extra_args: list[str] = []
+    # bash, and all that give their script to bash
+    strict: Flag | None = None
     # python
     python_exec: str | None = None
     # docker
+    runtime: str | None = None
+    # container
+    engine: str | None = None
+    writable: Flag | None = None
+    mount_home: Flag | None = None
+    remap_root: Flag | None = None
+    network: str | None = None
+    # docker and container
     image: str | None = None
     workdir: str | None = None
     mounts: list[str] = []
@@ -107,16 +118,26 @@ class Operator(Part, frozen=True, kw_only=True):
     container_remap_root: Flag | None = None
 
 
-OPERATOR_FIELDS: dict[str, frozenset[str]] = {
-    "bash": frozenset(),
+_IN_CONTAINERS = frozenset({"image", "workdir", "mounts", "gpus", "extra_args", "pass_envs", "strict"})
+_HERE: dict[str, frozenset[str]] = {
+    "bash": frozenset({"strict"}),
     "python": frozenset({"python_exec", "extra_args"}),
-    "docker": frozenset({"image", "workdir", "mounts", "gpus", "extra_args", "pass_envs"}),
-    "ssh": frozenset({"host", "user", "port", "identity_file", "extra_args"}),
-    "srun": frozenset(Operator.__struct_fields__)
-    - {"name", "type", "python_exec", "image", "workdir", "mounts", "pass_envs", "host", "user", "port"}
-    - {"identity_file"},
+    "docker": _IN_CONTAINERS | {"runtime"},
+    "container": _IN_CONTAINERS | {"engine", "writable", "mount_home", "remap_root", "network"},
+    "ssh": frozenset({"host", "user", "port", "identity_file", "extra_args", "strict"}),
+}
+OPERATOR_FIELDS: dict[str, frozenset[str]] = {
+    **_HERE,
+    "srun": (
+        frozenset(Operator.__struct_fields__)
+        - {"name", "type", "extends"}
+        - frozenset().union(*_HERE.values())
+        | {"gpus", "extra_args"}
+    ),
 }
 """Fields each kind of operator takes, beside `name` and `type`."""
+CHOICES = {"runtime": ("docker", "podman"), "engine": ("auto", "apptainer", "enroot", "podman", "docker")}
+"""Values of operator fields that may also be computed."""
 
 
 class Nodes(Part, frozen=True, kw_only=True):

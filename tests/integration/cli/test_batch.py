@@ -79,7 +79,7 @@ def test_the_script_runs_the_workflow_and_returns_its_status(tmp_path: Path) -> 
 
 def test_a_signal_to_the_script_stops_the_run_in_order(tmp_path: Path) -> None:
     (tmp_path / "wf.yaml").write_text(LOCAL.replace("exit $STATUS", "exec sleep 600"))
-    sflow_ctl("batch", "wf.yaml", *OPTIONS, "--headroom", "60", "-o", "x.sh", cwd=tmp_path)
+    sflow_ctl("batch", "wf.yaml", *OPTIONS, "-o", "x.sh", cwd=tmp_path)
     script = subprocess.Popen(
         ["bash", tmp_path / "x.sh"],
         cwd="/",
@@ -93,7 +93,7 @@ def test_a_signal_to_the_script_stops_the_run_in_order(tmp_path: Path) -> None:
             lambda: any("said" in log.read_text() for log in tmp_path.glob("sflow_output/*/a/a.log")),
             "the task runs",
         )
-        script.terminate()  # only this process, as `--signal=B:` does
+        script.terminate()  # only this process, as `scancel --batch` does
         output, _ = script.communicate(timeout=60)
     finally:
         if script.poll() is None:
@@ -174,10 +174,10 @@ def test_options_win_over_the_backend(tmp_path: Path) -> None:
         "--time=0-01:30:00",
         "--gpus-per-node=8",
         "--dependency=afterok:7:8",
-        "--signal=B:TERM@60",
         "--qos=high",
         "--exclusive",
     ]
+    assert "--headroom 60 \\\n" in made.stdout
     assert "--gpus-per-node 8" in made.stdout  # the job plans with what was validated
     assert "make the directory of" in made.stderr  # a directory that Slurm would have to name
 

@@ -46,7 +46,6 @@ def test_the_whole_script() -> None:
         time="0-01:30:00",
         gpus_per_node=4,
         after_ok=("12", "13"),
-        headroom_s=90,
         allocation_args=("--qos", "high prio"),
         extra_args=("--comment=x",),
     )
@@ -63,7 +62,6 @@ def test_the_whole_script() -> None:
         "#SBATCH --time=0-01:30:00\n"
         "#SBATCH --gpus-per-node=4\n"
         "#SBATCH --dependency=afterok:12:13\n"
-        "#SBATCH --signal=B:TERM@90\n"
         '#SBATCH --qos "high prio"\n'
         "#SBATCH --comment=x\n"
         "\n"

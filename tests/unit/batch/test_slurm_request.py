@@ -54,12 +54,12 @@ def test_the_backend_that_tasks_use_counts(tmp_path: Path) -> None:
     assert requested(tmp_path, both).backend == "first"
 
 
-def test_several_used_ones_are_named(tmp_path: Path) -> None:
+def test_several_used_ones_share_a_job_of_all_their_nodes(tmp_path: Path) -> None:
     file = tmp_path / "w.yaml"
     tasks = "workflow: {name: w, tasks: [{name: a, script: [x], backend: b}, {name: c, script: [x]}]}\n"
     file.write_text(f"{HEAD}backends: {{a: {BODY}, b: {BODY}}}\n{tasks}")
     request = slurm_request(load_documents([file]))
-    assert (request.backend, request.others) == ("a", ("b",))
+    assert (request.backend, request.others, request.nodes) == ("a", ("b",), 6)
 
 
 def test_a_bad_value_names_its_place(tmp_path: Path) -> None:

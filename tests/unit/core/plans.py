@@ -29,6 +29,9 @@ def a_task(
     placement: Placement | None = None,
     after_completion: tuple[str, ...] = (),
     base: str | None = None,
+    ranks_per_node: tuple[int, ...] = (1,),
+    kill_on_bad_exit: bool = False,
+    wait_s: float | None = None,
     groups: tuple[str, ...] = (),
 ) -> PlannedTask:
     """A task of one rank on node 0 unless placed elsewhere."""
@@ -46,6 +49,9 @@ def a_task(
         env={},
         depends_on=tuple(dependencies),
         placement=placement or Placement(nodes=(0,)),
+        ranks_per_node=ranks_per_node,
+        kill_on_bad_exit=kill_on_bad_exit,
+        wait_s=wait_s,
         retries=Retries(count=retries, interval_s=interval_s, backoff=backoff),
         timeout_s=timeout_s,
         probes=(READINESS,) if service else (),
