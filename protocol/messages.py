@@ -59,22 +59,57 @@ class LogPattern(msgspec.Struct, frozen=True, kw_only=True):
     """Matches needed, at least 1. A literal or expression may match several times in a line."""
 
 
-class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """A check an agent runs beside a rank. Exactly one of `tcp_port` and `log` is set."""
+class HttpCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A request, and what its answer must be like after redirects. All that is given must hold."""
 
-    kind: str
-    """"readiness" or "failure"."""
+    method: str
+    """"GET" or "POST"."""
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str | None = None
+    status: tuple[int, ...] = ()
+    """Expected ones; empty is 200 to 399. A redirect that is expected is not followed."""
+    header: tuple[tuple[str, str], ...] = ()
+    """(name, text): the answer has a header of this name with the text in its value."""
+    body_contains: str | None = None
+    json: str | None = None
+    """A `protocol.json_expression` over the answer's body that must be true."""
+    verify: bool = True
+    """Whether the certificate of an https server must be good."""
+    ca_file: str | None = None
+    """A file on the node with the authorities to trust instead of the system's."""
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """Something an agent can see. Exactly one of `tcp_port`, `log`, `http` and `exec` is set."""
+
     tcp_port: int | None = None
     tcp_host: str | None = None
     """Where to connect; None watches this node's listening sockets for one of the task's own."""
     log: LogPattern | None = None
     log_task: str | None = None
     """The concrete task whose log is watched, when it is not the task's own."""
+    http: HttpCheck | None = None
+    exec: tuple[str, ...] = ()
+    """A program that is started beside the task, with its environment: true when it exits with 0."""
+
+
+class Probe(Condition, frozen=True, kw_only=True):
+    """A condition an agent watches beside a rank, or several in `parts`."""
+
+    kind: str
+    """"readiness" or "failure"."""
+    parts: tuple[Condition, ...] = ()
+    needs_all: bool = True
+    """Whether all parts must hold, or any one of them."""
+    on_node: str = "first"
+    """"first", or "each": every node of the task must say so."""
     delay_s: float = 0.0
     interval_s: float = 5.0
     timeout_s: float = 60.0
+    """Limit of a single check."""
     threshold: int = 1
-    """Consecutive true checks needed."""
+    """Consecutive true checks needed of each condition."""
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,12 +271,22 @@ class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class ProbeTriggered(FromAgentMessage, frozen=True, kw_only=True):
-    """A probe saw its condition as often in a row as its threshold asks. Sent once per attempt and kind."""
+    """A probe saw its condition as often in a row as its threshold asks. Sent once per rank and kind."""
+
+    attempt: AttemptId
+    rank: int = 0
+    kind: str
+    detail: str
+    """What was seen: "port 6379 listening", or the matched line, cut to 500 characters."""
+
+
+class ProbeWaiting(FromAgentMessage, frozen=True, kw_only=True):
+    """What a readiness probe still misses; said after a second, and then when it changes, once a second at most."""
 
     attempt: AttemptId
     kind: str
     detail: str
-    """What was seen: "port 6379 listening", or the matched line, cut to 500 characters."""
+    """"port 8000 is not listening", "HTTP 503"; cut to 500 characters."""
 
 
 class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
@@ -303,6 +348,7 @@ FromAgent = (
     | RankExited
     | RankCleared
     | ProbeTriggered
+    | ProbeWaiting
     | NodeDescribed
     | Notice
     | Hello

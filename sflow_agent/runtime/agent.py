@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import msgspec
@@ -20,7 +20,7 @@ import zmq
 
 from protocol.codec import decode_config, decode_step_config
 from protocol.errors import FleetError
-from protocol.ids import AttemptId, RankId
+from protocol.ids import RankId
 from protocol.messages import (
     AgentConfig,
     Hello,
@@ -57,13 +57,12 @@ from sflow_agent.core.events import (
 )
 from sflow_agent.runtime.cleanup_list import CleanupList
 from sflow_agent.runtime.cleanups import Cleanups
-from sflow_agent.runtime.connects import ConnectWatch, is_this_node
+from sflow_agent.runtime.conditions import Conditions
 from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
 from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
-from sflow_agent.runtime.ports import PortWatch
 from sflow_agent.runtime.processes import Processes
 from sflow_agent.runtime.spawn import Spawner, task_environment
 from sflow_agent.runtime.spool import make_spool, remove_spool, shares_run_directory
@@ -140,10 +139,11 @@ class Agent:
         self._spawner = spawner
         containers = Containers(environment, are_simulated, spawner.find, spawner.log_path)
         self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)
-        self._ports = PortWatch()
-        self._connects = ConnectWatch(self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)
+        self._conditions = Conditions(
+            self._epoll, self._processes, self._logs, spawner.log_path, self._warn_once
+        )
         self._link.on_new_session = self._logs.rewind
         self._specs: dict[RankId, RankSpec] = {}
         self._queue: list[AgentEvent] = []
@@ -193,8 +193,8 @@ class Agent:
         for ack in self._link.log_acks():
             self._logs.acknowledge(ack.rank, ack.offset)
         self._logs.work_due(now)
-        for seen in (*self._look_at_ports(now), *self._connects.work(now), *self._logs.pump()):
-            self._handle(ConditionSeen(*seen), now)
+        self._handle_all(self._conditions.seen(now), now)
+        self._handle_all([ConditionSeen(*seen) for seen in self._logs.pump()], now)
         if self._link.is_idle:
             self._core.forget_told()
         if self._describe_at is not None and self._describe_at <= now:
@@ -207,13 +207,6 @@ class Agent:
             self._is_finishing_logs = False
             self._handle(LogsDelivered(), now)
         self._press_endings(now)
-
-    def _look_at_ports(self, now: float) -> list[tuple[RankId, str, bool, str]]:
-        try:
-            return self._ports.look(now, self._processes.mains)
-        except OSError as error:  # no descriptors or memory left: the next look may have them
-            self._warn_once(f"listening sockets cannot be read: {error.strerror}")
-            return []
 
     def _press_endings(self, now: float) -> None:
         endings = self._processes.endings
@@ -235,13 +228,13 @@ class Agent:
             elif descriptor == self._guardian_fd:
                 self._epoll.unregister(descriptor)
                 self._handle(EndRequested("the agent's guardian is gone"), now)
-            elif self._connects.owns(descriptor):
-                self._connects.finished(descriptor, now)
+            elif self._conditions.descriptors.owns(descriptor):
+                self._conditions.descriptors.ready(descriptor)
             else:
                 ended.append(descriptor)
         self._processes.endings.members_ended(ended)
 
-    def _handle_all(self, events: list[AgentEvent], now: float) -> None:
+    def _handle_all(self, events: Sequence[AgentEvent], now: float) -> None:
         for event in events:
             self._handle(event, now)
 
@@ -261,8 +254,7 @@ class Agent:
         for time_due in (
             self._core.next_wakeup(),
             self._logs.next_wakeup(),
-            self._ports.next_wakeup(),
-            self._connects.next_wakeup(),
+            self._conditions.next_wakeup(),
             self._describe_at,
         ):
             if time_due is not None:
@@ -289,11 +281,9 @@ class Agent:
             case GiveUpTree(rank=rank):
                 self._queue.extend(self._processes.endings.give_up(rank))
             case WatchCondition(rank=rank, kind=kind):
-                self._watch_condition(rank, kind, now)
+                self._conditions.watch(self._specs[rank], kind, now)
             case UnwatchCondition(rank=rank, kind=kind):
-                self._ports.remove(rank, kind)
-                self._connects.remove(rank, kind)
-                self._logs.unsearch(rank, kind)
+                self._conditions.unwatch(rank, kind)
             case WatchLog(rank=rank, offset=offset):
                 spec_of_rank = self._specs.get(rank)
                 if spec_of_rank is not None:
@@ -316,22 +306,6 @@ class Agent:
         self._specs[spec.rank] = spec
         if spec.stream or not self._shares:
             self._logs.stream(spec.rank, path, not self._shares, now)
-
-    def _watch_condition(self, rank: RankId, kind: str, now: float) -> None:
-        spec = self._specs[rank]
-        probe = next(probe for probe in spec.probes if probe.kind == kind)
-        if probe.tcp_port is not None and probe.tcp_host is not None and not is_this_node(probe.tcp_host):
-            self._connects.add(rank, probe, now)
-        elif probe.tcp_port is not None:
-            main = self._processes.pid_of(rank)
-            if main is not None:
-                self._ports.add(rank, kind, probe.tcp_port, main, now)
-        elif probe.log is not None and probe.log_task is not None:
-            watched = RankId(AttemptId(probe.log_task, 0), 0)  # no attempt has this number: any of them
-            path = self._spawner.log_path(f"{probe.log_task}/{probe.log_task}.log")
-            self._logs.search_foreign(rank, kind, watched, path, probe.log, now)
-        elif probe.log is not None:
-            self._logs.search(rank, kind, rank, self._spawner.log_path(spec.log), probe.log)
 
     # ------------------------------------------------------------------ the whole truth
 

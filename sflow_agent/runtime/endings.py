@@ -8,7 +8,7 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from protocol.ids import RankId
@@ -31,7 +31,9 @@ class Ending:
 
 
 class Endings:
-    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes."""
+    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes, and
+    `checks_of` of the unreaped programs of probes: what one of those leaves behind shows when it is reaped.
+    """
 
     def __init__(
         self,
@@ -39,12 +41,14 @@ class Endings:
         main_of: Mapping[RankId, int],
         running: Mapping[int, RankId],
         cleanups: Cleanups,
+        checks_of: Mapping[RankId, Collection[int]],
         forget: Callable[[RankId], None],
     ) -> None:
         self._epoll = epoll
         self._main_of = main_of
         self._running = running
         self._cleanups = cleanups
+        self._checks_of = checks_of
         self._forget = forget
         self._me = os.getpid()
         self._endings: dict[RankId, Ending] = {}
@@ -79,7 +83,7 @@ class Endings:
             is_reaped = main not in self._running
             if is_reaped:
                 members.discard(main)
-                if not members and not ending.watched:
+                if not members and not ending.watched and rank not in self._checks_of:
                     if self._cleanups.is_unfinished(rank):
                         self._cleanups.begin(rank)
                     if not self._cleanups.is_unfinished(rank):
@@ -102,13 +106,14 @@ class Endings:
             if not ending.watched:
                 self._pending[rank] = None
 
-    def look_at(self, rank: RankId) -> None:
-        """The rank's clean-up has run: its tree is looked at with the next `press`."""
-        self._pending[rank] = None
-
     def look_again(self) -> None:
         """Trees without a watch are looked at with the next `press`."""
         self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
+
+    def look_at(self, rank: RankId) -> None:
+        """The rank's tree, if it is being ended, is looked at with the next `press`."""
+        if rank in self._endings:
+            self._pending[rank] = None
 
     @property
     def needs_press(self) -> bool:

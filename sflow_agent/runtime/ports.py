@@ -66,8 +66,8 @@ class Awaited:
     """A port some probe looks at."""
 
     port: int
-    main: int
-    """The rank's main process."""
+    main: int | None
+    """The rank's main process; None when anybody may listen."""
     is_open: bool = False
     strangers: Collection[int] = frozenset()
     """Sockets that listen on it and were not found in the rank's tree."""
@@ -86,8 +86,8 @@ class PortWatch:
         """When `look` is due, or None."""
         return self._next_look if self._wanted else None
 
-    def add(self, rank: RankId, kind: str, port: int, main: int, now: float) -> None:
-        """Begins to watch for a port of the tree of process `main`."""
+    def add(self, rank: RankId, kind: str, port: int, main: int | None, now: float) -> None:
+        """Begins to watch for a port of the tree of process `main`, or of anybody."""
         self._wanted[rank, kind] = Awaited(port, main)
         self._early_until = now + EARLY_S
         self._next_look = min(self._next_look, now + LOOK_EVERY_S)
@@ -116,7 +116,7 @@ class PortWatch:
 
 
 def _is_open(rank: RankId, awaited: Awaited, inodes: set[int], now: float, others: Collection[int]) -> bool:
-    if not inodes or awaited.is_open:
+    if not inodes or awaited.is_open or awaited.main is None:
         return bool(inodes)
     if inodes == awaited.strangers and now < awaited.strangers_until:
         return False

@@ -78,14 +78,7 @@ class Spawner:
 
     def spawn(self, spec: RankSpec) -> tuple[int, int]:
         """(pid, wall time in ns) of the new process. Raises: SpawnError."""
-        environment = {**self._environment, **spec.env}
-        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
-        environment[RANK_MARKER] = str(spec.rank)
-        if not self._gpus_are_simulated and "CUDA_VISIBLE_DEVICES" in spec.env:
-            environment["CUDA_VISIBLE_DEVICES"] = visible_devices(
-                spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
-            )
-        environment[RUN_MARKER] = self._environment[RUN_MARKER]
+        environment = self._environment_of(spec)
         program = self.find(spec.argv[0], environment.get("PATH"))
         log = self.log_path(spec.log)
         if spec.earlier_log is not None:
@@ -104,6 +97,44 @@ class Spawner:
         except ValueError as error:  # a NUL in an argument or variable
             raise SpawnError(errno.EINVAL, f"its arguments or environment are not valid: {error}") from error
         return pid, time.time_ns()
+
+    def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int) -> int:
+        """The pid of a program beside a rank: with its environment, directory and markers, in a session of its own.
+
+        What it prints goes to the descriptor `output`. Raises: SpawnError.
+        """
+        environment = self._environment_of(spec)
+        program = self.find(argv[0], environment.get("PATH"))
+        try:
+            with self._in_directory(spec.cwd):
+                return os.posix_spawn(
+                    program,
+                    argv,
+                    environment,
+                    file_actions=(
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, output, 1),
+                        (os.POSIX_SPAWN_DUP2, output, 2),
+                    ),
+                    setsid=True,
+                    setsigdef=_ALL_SIGNALS,
+                    setsigmask=(),
+                )
+        except OSError as error:
+            raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
+        except ValueError as error:
+            raise SpawnError(errno.EINVAL, f"its arguments are not valid: {error}") from error
+
+    def _environment_of(self, spec: RankSpec) -> dict[str, str]:
+        environment = {**self._environment, **spec.env}
+        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
+        environment[RANK_MARKER] = str(spec.rank)
+        if not self._gpus_are_simulated and "CUDA_VISIBLE_DEVICES" in spec.env:
+            environment["CUDA_VISIBLE_DEVICES"] = visible_devices(
+                spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
+            )
+        environment[RUN_MARKER] = self._environment[RUN_MARKER]
+        return environment
 
     def log_path(self, relative: str) -> str:
         """Where a log of the run is on this node."""

@@ -47,7 +47,7 @@ def cause_text(task: Task, end: End) -> str:
             return f"task {name} could not be started: {end.reason.text}"
         case "node_lost":
             return f"task {name}: {end.reason.text}"
-        case "timeout":
+        case "timeout" | "not_ready":
             return f"task {name} {end.reason.text}"
         case _:
             return f"process exited with error: {name}: {end.reason.text}"

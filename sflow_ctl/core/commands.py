@@ -45,6 +45,14 @@ class Warn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     text: str
 
 
+class RecordWaiting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What a running service still waits for has changed: for people."""
+
+    task: str
+    attempt: int
+    text: str
+
+
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """All is said and done; the last command of a run."""
 
@@ -53,4 +61,4 @@ class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     survivors: tuple[str, ...] = ()
 
 
-Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | Warn | FinishRun
+Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | RecordWaiting | Warn | FinishRun

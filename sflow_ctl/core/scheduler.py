@@ -19,6 +19,7 @@ from protocol.messages import (
     NodeDescribed,
     Notice,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankSpec,
@@ -33,6 +34,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
     Warn,
 )
@@ -46,6 +48,7 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.late import filled_in
+from sflow_ctl.core.readiness import Readiness, ranks_needed
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
 from sflow_ctl.core.states import (
@@ -68,6 +71,7 @@ STOP_OVERDUE_S = 15.0
 """After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
 is 5 s.
 """
+SHOWN_WAITS = 3
 LEAVE_OVERDUE_S = 40.0
 """An agent may need 30 s to hand over the rest of its logs."""
 
@@ -257,7 +261,9 @@ class Scheduler:
             case LaunchFailed():
                 self._on_launch_failed(message, now)
             case ProbeTriggered():
-                self._on_probe(message, now)
+                self._on_probe(node, message, now)
+            case ProbeWaiting():
+                self._on_waiting(node, message)
             case Goodbye(survivors=survivors):
                 self.survivors.extend(survivors)
                 if self._leaving is not None:
@@ -339,11 +345,13 @@ class Scheduler:
         elif task.state is not TaskState.STOPPING:
             self._stop_task(task, attempts.judge(task), now)
 
-    def _on_probe(self, message: ProbeTriggered, now: float) -> None:
+    def _on_probe(self, node: int, message: ProbeTriggered, now: float) -> None:
         task = self._current(*message.attempt)
         if task is None:
             return
         if message.kind == "readiness":
+            if not task.readiness.seen(node, message.rank):
+                return
             if task.state is TaskState.RUNNING:
                 self._change(task, TaskState.READY, Reason("ready", message.detail))
             elif task.state is TaskState.STARTING:  # of several ranks, one is quicker than the others' start
@@ -351,6 +359,17 @@ class Scheduler:
         elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
+
+    def _on_waiting(self, node: int, message: ProbeWaiting) -> None:
+        task = self._current(*message.attempt)
+        if task is None or task.state is not TaskState.RUNNING:
+            return
+        if task.readiness.waits(node, message.detail):
+            waiting = RecordWaiting(task=task.plan.name, attempt=task.attempt, text=self._waits_for(task))
+            self._out.append(waiting)
+
+    def _waits_for(self, task: Task) -> str:
+        return task.readiness.text([node.name for node in self.plan.nodes])
 
     # ------------------------------------------------------------------ ends of attempts
 
@@ -469,7 +488,11 @@ class Scheduler:
             self._change(task, TaskState.STARTING, Reason("placed"))
             if task.plan.timeout_s is not None:
                 self._timers.set(now + task.plan.timeout_s, "timeout", task.index, task.attempt)
-            for node, spec in task.rank_specs(self.plan, self._stream_logs):
+            if task.plan.deadline_s is not None:
+                self._timers.set(now + task.plan.deadline_s, "deadline", task.index, task.attempt)
+            specs = task.rank_specs(self.plan, self._stream_logs)
+            task.readiness = Readiness.of(specs, ranks_needed(task.plan.probes, task.plan.world_size))
+            for node, spec in specs:
                 self.nodes[node].live.add(index)
                 self._spawns.setdefault(node, []).append(spec)
 
@@ -590,7 +613,9 @@ class Scheduler:
         while (timer := self._timers.pop_due(now)) is not None:
             if timer.kind == "workflow":
                 if self.outcome is None:
-                    text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over"
+                    text = (
+                        f"the workflow's time limit of {self.plan.timeout_s:g} s is over{self._all_waits()}"
+                    )
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
             elif timer.kind == "allocation":
                 if self.outcome is None:
@@ -611,16 +636,34 @@ class Scheduler:
                     self._enqueue(task)
             case "timeout" if task.state in (TaskState.STARTING, TaskState.RUNNING):
                 what = "was not ready" if task.plan.has_readiness else "did not end"
-                text = f"{what} within its timeout of {task.plan.timeout_s:g} s"
+                text = f"{what} within its timeout of {task.plan.timeout_s:g} s{self._because(task)}"
                 self._stop_task(task, End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True), now)
             case "ranks" if task.open_ranks and task.state is not TaskState.STOPPING:
                 text = f"{len(task.open_ranks)} ranks ran on for more than {task.plan.wait_s:g} s after the first had ended"
                 self._stop_task(task, End(TaskState.FAILED, Reason("timeout", text), may_retry=True), now)
+            case "deadline" if task.state in (TaskState.STARTING, TaskState.RUNNING):
+                text = f"was not ready within its deadline of {task.plan.deadline_s:g} s{self._because(task)}"
+                self._stop_task(task, End(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True), now)
             case "overdue" if task.is_live and task.taken is not None:
                 for node in task.nodes_left:
                     self._on_agent_lost(node, f"it did not end {task.attempt_id} in time", now)
             case _:
                 pass  # the attempt has moved on
+
+    def _because(self, task: Task) -> str:
+        """ ": HTTP 503", or nothing."""
+        waits_for = self._waits_for(task) if task.plan.has_readiness else ""
+        return f": {waits_for}" if waits_for else ""
+
+    def _all_waits(self) -> str:
+        """The services that a run at its time limit still waits for."""
+        waits = [
+            f"{task.plan.name}{self._because(task)}"
+            for task in self.tasks
+            if task.state is TaskState.RUNNING and task.plan.has_readiness
+        ]
+        more = f" and {len(waits) - SHOWN_WAITS} more" if len(waits) > SHOWN_WAITS else ""
+        return f", and not ready are {'; '.join(waits[:SHOWN_WAITS])}{more}" if waits else ""
 
     # ------------------------------------------------------------------ after every event
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import Probe, RankSpec
+from protocol.messages import RankSpec
 from sflow_ctl.core.ranks import node_positions, rank_environments
+from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
 
@@ -57,6 +58,8 @@ class Task:
     """Of the current attempt."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
+    readiness: Readiness = field(default_factory=Readiness)
+    """Of the current attempt."""
     end: End | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -134,7 +137,12 @@ class Task:
                     log=rank_log_path(name, rank) if is_gang else log_path(name),
                     earlier_log=self._earlier_log(name, rank if is_gang else None),
                     grace_s=DEFAULT_GRACE_S,
-                    probes=self.plan.probes if rank == 0 else self._probes_of_others(),
+                    probes=probes_of_rank(
+                        self.plan.probes,
+                        is_first=rank == 0,
+                        is_first_on_node=rank == min(self.ranks_on(self.node_of_rank[rank])),
+                        world_size=len(own),
+                    ),
                     stream=stream or is_gang,
                     container=self.plan.container,
                 ),
@@ -144,10 +152,6 @@ class Task:
 
     def _earlier_log(self, name: str, rank: int | None) -> str | None:
         return earlier_log_path(name, self.attempt - 1, rank) if self.attempt > 1 else None
-
-    def _probes_of_others(self) -> tuple[Probe, ...]:
-        """Of ranks but the first: what any of them may put out; an address is the first one's business."""
-        return tuple(probe for probe in self.plan.probes if probe.log is not None and probe.log_task is None)
 
 
 def log_path(task: str) -> str:

@@ -26,7 +26,7 @@ from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
-from sflow_ctl.planner.probes import plan_probes
+from sflow_ctl.planner.probes import plan_probes, readiness_deadline_s
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
@@ -447,6 +447,7 @@ class _Planner:
                 else None,
                 retries=self._retries(task, value),
                 timeout_s=self._timeout_s(task, value),
+                deadline_s=readiness_deadline_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
                 outputs=plan_outputs(task, value, self._findings),
                 late=tuple({late.mark: late for late in (*draft.late, *late)}.values()),

@@ -146,6 +146,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """How long the other ranks may run on once one has ended; None is for ever."""
     retries: Retries = Retries()
     timeout_s: float | None = None
+    deadline_s: float | None = None
+    """Seconds from an attempt's start within which it must be ready."""
     probes: tuple[Probe, ...] = ()
     outputs: tuple[PlannedOutput, ...] = ()
     late: tuple[LateExpression, ...] = ()

@@ -1,5 +1,6 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
+from protocol.messages import Condition, Probe
 from sflow_ctl.planner.capacity import gpus_taken
 from sflow_ctl.planner.graph import topological_order
 from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text
@@ -112,13 +113,9 @@ def _tasks(plan: Plan) -> list[str]:
             )
         if task.timeout_s is not None:
             lines.append(f"    timeout:   {task.timeout_s:g} s")
-        for probe in task.probes:
-            what = (
-                f"port {probe.tcp_port}"
-                if probe.tcp_port is not None
-                else f"log {probe.log and probe.log.pattern!r}"
-            )
-            lines.append(f"    {probe.kind + ':':<10} {what}")
+        lines += [f"    {probe.kind + ':':<10} {_probe(probe)}" for probe in task.probes]
+        if task.deadline_s is not None:
+            lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
         lines.append("    script:")
         script = task.script.splitlines()
         lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
@@ -168,6 +165,22 @@ def _closure(edges: dict[str, list[str]]) -> dict[str, set[str]]:
     for base in topological_order(edges):
         result[base] = set(edges[base]).union(*(result[other] for other in edges[base]))
     return result
+
+
+def _probe(probe: Probe) -> str:
+    parts = (" and " if probe.needs_all else " or ").join(_condition(part) for part in probe.parts)
+    return (parts or _condition(probe)) + (" on each node" if probe.on_node == "each" else "")
+
+
+def _condition(condition: Condition) -> str:
+    if condition.tcp_port is not None:
+        host = f"{condition.tcp_host}:" if condition.tcp_host is not None else ""
+        return f"port {host}{condition.tcp_port}"
+    if condition.http is not None:
+        return f"{condition.http.method} {_short(condition.http.url, 60)}"
+    if condition.exec:
+        return f"command {_short(' '.join(condition.exec), 60)!r}"
+    return f"log {condition.log and condition.log.pattern!r}"
 
 
 def _where(plan: Plan, placement: Placement) -> str:

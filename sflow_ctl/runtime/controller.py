@@ -25,6 +25,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
     Warn,
 )
@@ -248,6 +249,10 @@ class Controller:
                 self._link.send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
+            case RecordWaiting(task=task, attempt=attempt, text=text):
+                self._journal.waiting(command, now)
+                self.state.note_waiting(task, attempt, text)
+                self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
             case AbandonNode(node=node, reason=reason):

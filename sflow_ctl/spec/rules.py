@@ -238,36 +238,60 @@ def _duplicates(names: list[str]) -> list[str]:
     return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
 
 
+PROBE_KINDS = schema.Condition.__struct_fields__
+
+
 def _probes(task: schema.Task, known: set[str], where: Where) -> Iterator[Finding]:
     for kind in ("readiness", "failure"):
         probe: schema.Probe | None = getattr(task.probes, kind) if task.probes is not None else None
         if probe is None:
             continue
-        place = where("tasks", task.name, "probes", kind)
-        chosen = [
-            name
-            for name in ("tcp_port", "http_get", "http_post", "log_watch")
-            if getattr(probe, name) is not None
-        ]
+        path = ("tasks", task.name, "probes", kind)
+        chosen = [name for name in (*PROBE_KINDS, "all", "any") if getattr(probe, name) is not None]
         if len(chosen) != 1:
-            what = f"Exactly one probe type must be specified, found {', '.join(chosen) or 'none'}"
-            yield Finding("probe-kinds", what, place, "one of tcp_port, http_get, http_post, log_watch")
-        watch = probe.log_watch
-        if watch is None:
-            continue
-        if (watch.regex_pattern is None) == (watch.match_pattern is None):
-            both = watch.regex_pattern is not None
-            what = (
-                "Only one of regex_pattern and match_pattern may be given"
-                if both
-                else "Either regex_pattern or match_pattern must be given"
-            )
-            yield Finding("probe-pattern", what, place, "they mean the same; write match_pattern")
-        if watch.logger is not None and base_of_logger(watch.logger) not in known:
-            what = f'{kind} probe refers to unknown task "{watch.logger}"'
-            guess = nearest(watch.logger, sorted(known))
-            hint = f'did you mean "{guess}"?' if guess else None
-            yield Finding("unknown-logger", what, place, hint)
+            yield _probe_kinds(chosen, (*PROBE_KINDS, "all", "any"), where(*path))
+        if kind == "failure" and probe.deadline is not None:
+            what = f'the failure probe of task "{task.name}" has a deadline, which is for readiness'
+            hint = "use the task's timeout for a limit"
+            yield Finding("probe-deadline", what, where(*path, "deadline"), hint)
+        yield from _condition(probe, kind, known, where, path)
+        for several in ("all", "any"):
+            parts: list[schema.Condition] | None = getattr(probe, several)
+            if parts is not None and not parts:
+                what = f'"{several}" of the {kind} probe of task "{task.name}" is empty'
+                yield Finding("probe-kinds", what, where(*path, several), "list at least one check")
+            for index, part in enumerate(parts or ()):
+                place = (*path, several, index)
+                chosen = [name for name in PROBE_KINDS if getattr(part, name) is not None]
+                if len(chosen) != 1:
+                    yield _probe_kinds(chosen, PROBE_KINDS, where(*place))
+                yield from _condition(part, kind, known, where, place)
+
+
+def _probe_kinds(chosen: list[str], possible: tuple[str, ...], place: str) -> Finding:
+    what = f"Exactly one probe type must be specified, found {', '.join(chosen) or 'none'}"
+    return Finding("probe-kinds", what, place, f"one of {', '.join(possible)}")
+
+
+def _condition(
+    condition: schema.Condition, kind: str, known: set[str], where: Where, path: tuple[str | int, ...]
+) -> Iterator[Finding]:
+    watch = condition.log_watch
+    if watch is None:
+        return
+    if (watch.regex_pattern is None) == (watch.match_pattern is None):
+        both = watch.regex_pattern is not None
+        what = (
+            "Only one of regex_pattern and match_pattern may be given"
+            if both
+            else "Either regex_pattern or match_pattern must be given"
+        )
+        yield Finding("probe-pattern", what, where(*path), "they mean the same; write match_pattern")
+    if watch.logger is not None and base_of_logger(watch.logger) not in known:
+        what = f'{kind} probe refers to unknown task "{watch.logger}"'
+        guess = nearest(watch.logger, sorted(known))
+        hint = f'did you mean "{guess}"?' if guess else None
+        yield Finding("unknown-logger", what, where(*path), hint)
 
 
 def base_of_logger(logger: str) -> str:

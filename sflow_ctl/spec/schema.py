@@ -187,11 +187,17 @@ class TcpPort(Part, frozen=True, kw_only=True):
 
 
 class Http(Part, frozen=True, kw_only=True):
-    """True while a URL answers well."""
+    """True while a URL answers well, after redirects: 200 to 399, and with everything else that is given."""
 
     url: str
     headers: dict[str, str] = {}
     body: str | None = None
+    status: list[IntExpr] = []
+    header: dict[str, str] = {}
+    body_contains: str | None = None
+    json: str | None = None
+    verify: Flag = True
+    ca_file: str | None = None
 
 
 class LogWatch(Part, frozen=True, kw_only=True):
@@ -203,16 +209,31 @@ class LogWatch(Part, frozen=True, kw_only=True):
     match_count: IntExpr = 1
 
 
-class Probe(Part, frozen=True, kw_only=True):
-    """Exactly one check, and when it is made."""
+class Exec(Part, frozen=True, kw_only=True):
+    """True while a command exits with 0: a program with its arguments, or a line for bash."""
+
+    command: str | list[str]
+
+
+class Condition(Part, frozen=True, kw_only=True):
+    """Exactly one check."""
 
     tcp_port: TcpPort | None = None
     http_get: Http | None = None
     http_post: Http | None = None
     log_watch: LogWatch | None = None
+    exec: Exec | None = None
+
+
+class Probe(Condition, frozen=True, kw_only=True):
+    """Exactly one check, or several in `all` or `any`, and when it is made."""
+
+    all: list[Condition] | None = None
+    any: list[Condition] | None = None
     delay: Time = 0
     timeout: Time = 60
     interval: Time = 5
+    deadline: Time | None = None
     success_threshold: IntExpr = 1
     failure_threshold: IntExpr = 3
 

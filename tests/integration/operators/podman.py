@@ -64,7 +64,7 @@ def make_podman(directory: Path) -> Podman:
             problems.append(f"{runtime} is not installed")
             continue
         _write_settings(podman, runtime)
-        if not podman("image", "exists", IMAGE).returncode == 0:
+        if podman("image", "exists", IMAGE).returncode != 0:
             _import_image(podman)
         tried = podman("run", "--rm", "--network=host", IMAGE, "bash", "-c", "echo up")
         if tried.stdout == "up\n":

@@ -22,6 +22,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
     Warn,
 )
@@ -172,6 +173,8 @@ class Fleet:
                     self._terminal[transition.task] = transition.new
             case Warn():
                 pass
+            case RecordWaiting(task=task, text=text):
+                assert self.scheduler.task_named(task).state is TaskState.RUNNING and text
             case FinishRun():
                 self.finish = command
 
