@@ -12,6 +12,7 @@ import click
 
 from sflow_ctl.cli.workflow_options import run_options, workflow_options
 from sflow_ctl.runtime.launcher import LocalLauncher
+from sflow_ctl.runtime.run_log import LEVELS
 
 _POSITIVE = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
@@ -69,10 +70,30 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     "--no-kill", is_flag=True, help="In a Slurm job: go on when a node is lost, where the workflow allows it."
 )
 @click.option(
+    "-t",
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    help="Only this task and what it needs; repeatable.",
+)
+@click.option("--skip-dependencies", is_flag=True, help="With --task: nothing else, whatever it waits for.")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="What sflow.log notes.",
+)
+@click.option(
     "-q", "--quiet", is_flag=True, help="No output of tasks on the console, only what becomes of them."
 )
 def run(dry_run: bool, log_spool: Path | None, **others: Any) -> int:
     """Run a workflow. Without a file: sflow.yaml in this directory."""
+    if others["skip_dependencies"] and not others["tasks"]:
+        from protocol.errors import UsageError
+
+        raise UsageError.of("options", "--skip-dependencies is about --task", hint="name tasks with --task")
     options = run_options(
         log_spool=log_spool.absolute() if log_spool else None, argv=tuple(sys.argv), **others
     )

@@ -41,6 +41,11 @@ def rendered_early(text: str, names: Mapping[str, Any]) -> tuple[str, list[LateE
     return "".join(parts), late
 
 
+def tasks_named(mark: str) -> list[str]:
+    """The tasks that an expression names, concrete or as written."""
+    return [match[1] or match[2] for match in _NAMED.finditer(mark)]
+
+
 def check_sources(
     task: schema.Task,
     late: Sequence[LateExpression],
@@ -51,8 +56,7 @@ def check_sources(
 ) -> None:
     """Tasks that late expressions name must have outputs, and have completed before. Raises: UnplannableError."""
     for one in late:
-        for match in _NAMED.finditer(one.mark):
-            name = match[1] or match[2]
+        for name in tasks_named(one.mark):
             base = base_of.get(name)
             if base is None:
                 known = ", ".join(list(tasks)[:10])

@@ -28,5 +28,9 @@ class RunOptions:
     headroom_s: float = 60.0
     no_kill: bool = False
     quiet: bool = False
+    tasks: tuple[str, ...] = ()
+    """Only these, and what they need unless `skip_dependencies`; all when empty."""
+    skip_dependencies: bool = False
+    log_level: str = "info"
     is_strict: bool = False
     argv: tuple[str, ...] = ()

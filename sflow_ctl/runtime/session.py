@@ -111,12 +111,21 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
     )
 
     def replan(nodes: tuple[tuple[str, str], ...]) -> Plan:
-        return build_plan(loaded, replace(context, job_nodes=nodes))
+        return _chosen(build_plan(loaded, replace(context, job_nodes=nodes)), options)
 
-    plan = build_plan(loaded, context)
+    plan = _chosen(build_plan(loaded, context), options)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         allocation = None
     return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, replan)
+
+
+def _chosen(plan: Plan, options: RunOptions) -> Plan:
+    """The part of the plan that was asked for. Raises: PlanError."""
+    if not options.tasks:
+        return plan
+    from sflow_ctl.planner.prune import pruned  # most runs are of everything
+
+    return pruned(plan, options.tasks, options.skip_dependencies)
 
 
 def run_plan(
@@ -179,7 +188,7 @@ def _run(
         gang_sizes=gang_sizes,
         console=console,
     )
-    log = RunLog(directory.path / "sflow.log")
+    log = RunLog(directory.path / "sflow.log", options.log_level)
     journal = Journal(directory.path / "events.jsonl", facts.incarnation)
     log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
     for warning in plan.warnings:
