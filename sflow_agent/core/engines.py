@@ -146,7 +146,8 @@ def _docker_like(
         argv.append("--read-only")
     for name, renamed in _variables(container, inside, is_renumbered=container.gpus is None).items():
         argv += ["-e", name if renamed is None else f"{name}={renamed}"]
-    argv += [*container.extra_args, container.image, "bash", "-c", INIT, "sflow-init", *inside.argv]
+    image = container.image.removeprefix("docker://")  # as artifacts have it, and the other engines want it
+    argv += [*container.extra_args, image, "bash", "-c", INIT, "sflow-init", *inside.argv]
     return EngineCommand(tuple(argv), {}, ("bash", "-c", _REMOVE, "sflow", program, inside.name))
 
 

@@ -53,7 +53,7 @@ class FetchLines:
         (first, before), (last, after) = self._samples[0], self._samples[-1]
         rate = (after - before) / (last - first) if last > first else 0.0
         line = f"⇣ {bytes_text(rate)}/s  " + "  ".join(map(_how_far, going_on))
-        width = columns() - 1
+        width = (columns() or 80) - 1  # a terminal may not know its size
         click.echo(
             f"\r\x1b[K{line if len(line) <= width else line[: width - 3] + '...'}", nl=False, color=True
         )

@@ -10,9 +10,9 @@ import msgspec
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.expressions import MARK, ExpressionError, pieces
 
-_IN_EXPRESSION = re.compile(r"\bartifacts(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
-_IN_SHELL = re.compile(r"\$\{?([A-Za-z_]\w*)")
-_WORD = re.compile(r"[A-Za-z_]\w*")
+_IN_EXPRESSION = r"\bartifacts(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])"
+_IN_SHELL = r"\$\{?([A-Za-z_]\w*)"
+_WORD = r"[A-Za-z_]\w*"
 Mentions = dict[str, frozenset[str]]
 """Words to the artifacts they stand for."""
 
@@ -76,14 +76,14 @@ def _mentioned(
 ) -> frozenset[str]:
     found: set[str] = set()
     for text in _texts(value):
-        for match in _IN_SHELL.finditer(text):
+        for match in re.finditer(_IN_SHELL, text):
             found |= in_shell.get(match[1], frozenset())
         if MARK not in text:
             continue
         for source in _expressions(text):
-            for match in _IN_EXPRESSION.finditer(source):
+            for match in re.finditer(_IN_EXPRESSION, source):
                 found |= artifacts.get(match[1] or match[2], frozenset())
-            for word in _WORD.findall(source):
+            for word in re.findall(_WORD, source):
                 found |= in_expressions.get(word, frozenset())
     return frozenset(found)
 

@@ -10,14 +10,12 @@ from sflow_ctl.planner.plan import ContainerImage, Fetch, HubSnapshot, WebFile
 
 CACHE = ".sflow_cache/artifacts"
 """Below the workspace."""
-_SUFFIX = re.compile(r"(\.tar)?\.[A-Za-z0-9_]{1,16}$")
-_HUB = re.compile(
-    r"""(?:(?P<kind>models|datasets|spaces)/)?
+# Patterns as text, here and in artifact_use.py: compiling them would cost every run a millisecond.
+_SUFFIX = r"(\.tar)?\.[A-Za-z0-9_]{1,16}$"
+_HUB = r"""(?x)(?:(?P<kind>models|datasets|spaces)/)?
         (?P<repo>(?!(?:models|datasets|spaces)/)[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)
         (?:@(?P<revision>refs/(?:pr/\d+|convert/[A-Za-z0-9_.-]+)|[^/@]+))?
-        (?:/(?P<inside>.*))?$""",
-    re.VERBOSE,
-)
+        (?:/(?P<inside>.*))?$"""
 _REPO_TYPES = {None: "model", "models": "model", "datasets": "dataset", "spaces": "space"}
 
 
@@ -47,7 +45,7 @@ def shown_uri(uri: str) -> str:
 
 
 def _hub_snapshot(artifact: str, uri: str, workspace: str, where: str) -> HubSnapshot:
-    match = _HUB.match(uri.partition("://")[2])
+    match = re.match(_HUB, uri.partition("://")[2])
     inside = unquote((match and match["inside"]) or "").strip("/")
     if match is None or ".." in inside.split("/"):
         what = f'artifact "{artifact}": "{uri}" names no repository of a hub'
@@ -87,5 +85,5 @@ def _suffix(uri: str) -> str:
         name = PurePosixPath(unquote(urlsplit(uri).path)).name
     except ValueError:  # a host that is none; whoever fetches it says so
         return ""
-    match = _SUFFIX.search(name)
+    match = re.search(_SUFFIX, name)
     return match[0] if match else ""
