@@ -1,5 +1,6 @@
 """Fixtures: a Podman and an SSH server of our own."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,15 +10,16 @@ from tests.integration.operators.podman import CannotRunError, Podman, make_podm
 
 
 @pytest.fixture(scope="session")
-def session_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def session_podman() -> Iterator[Podman]:
     """One for all tests of a worker; skips where containers do not run."""
-    directory: Path = tmp_path_factory.mktemp("podman")
-    try:
-        podman = make_podman(directory)
-    except CannotRunError as problem:
-        pytest.skip(f"podman cannot run containers here: {problem}")
-    yield podman
-    podman("rm", "--all", "--force", "--time", "0")
+    # Podman's sockets must fit into 108 characters, which pytest's own directories do not leave.
+    with tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as directory:
+        try:
+            podman = make_podman(Path(directory))
+        except CannotRunError as problem:
+            pytest.skip(f"podman cannot run containers here: {problem}")
+        yield podman
+        podman("rm", "--all", "--force", "--time", "0")
 
 
 @pytest.fixture
