@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.operators.podman import CannotRunError, Podman, make_podman
+from tests.integration.operators.sshd import NoServerError, Sshd, start_sshd
+from tests.support import Run
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,25 @@ def podman(session_podman: Podman, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     left = session_podman.containers()
     session_podman("rm", "--all", "--force", "--time", "0")
     assert not left
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """A server on a free port; skips where there is none."""
+    directory = tmp_path / "sshd"
+    directory.mkdir()
+    try:
+        server = start_sshd(directory)
+    except NoServerError as problem:
+        pytest.skip(f"no SSH server: {problem}")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def started() -> Iterator[list[Run]]:
+    """Runs that are killed when the test ends."""
+    runs: list[Run] = []
+    yield runs
+    for run in runs:
+        run.kill()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,15 +31,6 @@ workflow:
       - |
 {lines}
 {more}"""
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[list[Run]]:
-    """Runs that are killed when the test ends."""
-    runs: list[Run] = []
-    yield runs
-    for run in runs:
-        run.kill()
 
 
 def start(started: list[Run], tmp_path: Path, text: str, *arguments: str) -> Run:
@@ -92,7 +82,9 @@ def test_the_directories_of_the_run_are_inside(podman: Podman, started: list[Run
 
 def test_each_attempt_has_a_container_of_its_own(podman: Podman, started: list[Run], tmp_path: Path) -> None:
     more = "      retries: {count: 2, interval: 0}"
-    run = start(started, tmp_path, workflow(DOCKER, "echo attempt $SFLOW_ATTEMPT; test $SFLOW_ATTEMPT = 3", more))
+    run = start(
+        started, tmp_path, workflow(DOCKER, "echo attempt $SFLOW_ATTEMPT; test $SFLOW_ATTEMPT = 3", more)
+    )
     code, output = run.finish()
     assert code == 0, output
     assert log_of(run) == "attempt 3\n"
