@@ -24,6 +24,10 @@ DEBIAN_PACKAGES = {
     "redis-server": "redis-server",
     "redis-benchmark": "redis-tools",
     "ps": "procps",
+    "sshd": "openssh-server",
+    "podman": "podman",
+    "runc": "runc",
+    "conmon": "conmon",
 }
 """Programs that examples and tests use, and the Debian packages they are in."""
 CHECKS = (

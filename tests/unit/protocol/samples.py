@@ -2,6 +2,7 @@
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages import (
+    Container,
     Goodbye,
     Gpu,
     Hello,
@@ -54,6 +55,20 @@ SPEC = RankSpec(
         Probe(kind="failure", log=LogPattern(pattern="x.*", is_regex=True, count=2), log_task="other"),
     ),
     stream=True,
+    container=Container(
+        engine="podman",
+        image="i:1",
+        workdir="/w",
+        mounts=("/a:/b:ro",),
+        directories=("/ws",),
+        gpus="all",
+        pass_envs=False,
+        is_writable=True,
+        mounts_home=False,
+        remaps_root=True,
+        network="host",
+        extra_args=("--x",),
+    ),
 )
 INVENTORY = Inventory(
     host="n07",
