@@ -32,6 +32,10 @@ DEBIAN_PACKAGES = {
     "iptables": "iptables",
     "mpicc.mpich": "libmpich-dev",
     "openssl": "openssl",
+    "sshd": "openssh-server",
+    "podman": "podman",
+    "runc": "runc",
+    "conmon": "conmon",
 }
 """Programs that examples and tests use, and the Debian packages they are in."""
 CHECKS = (

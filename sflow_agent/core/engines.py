@@ -16,7 +16,7 @@ RUN_LABEL = "sflow.run"
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m
-"$@" &
+"$@" 2>&1 &
 child=$!
 exec 2>/dev/null
 trap 'is_stopping=1; trap "" TERM INT; kill -TERM -- -$child' TERM INT
@@ -24,10 +24,13 @@ wait $child; status=$?
 while [ "$is_stopping" ]; do is_stopping=; wait $child; status=$?; done
 exit $status"""
 """The container's first process. Without it that would be the script's, and the kernel keeps every signal that it does
-not handle from a first process: `sleep` could not be stopped. Its own standard error is for the task alone.
+not handle from a first process: `sleep` could not be stopped. Both streams are one, as engines do not keep the order of
+two, and the shell's own remarks about the end of a job go nowhere.
 """
-_REMOVE = """"$1" rm -f "$2" >/dev/null 2>&1
+_REMOVE = """"$1" kill "$2" >/dev/null 2>&1
+"$1" rm -f "$2" >/dev/null 2>&1
 left=$("$1" ps -aq --filter "name=^$2$") && [ -z "$left" ]"""
+"""Killed first: Podman's `rm -f` waits 10 s for a container that ignores SIGTERM."""
 _ENROOT = """name=$1 image=$2 import=$3; shift 3
 if [ "$import" ]; then
     enroot import --output "$import" "$image" || exit 125

@@ -63,8 +63,8 @@ kill -KILL $watcher
 exit $status
 }}
 """
-"""Runs over there as `bash -s`. Both streams of the script are one, as ssh does not keep the order of two. The
-script is a process group of its own; what leaves that is known by its marker.
+"""Runs over there as `bash -s`. Both streams of the script are one, as ssh does not keep the order of two. The script is
+a process group of its own; what leaves that is known by its marker.
 """
 
 _CONTROL = f"""script=$SFLOW_SSH_SCRIPT names=$SFLOW_SSH_NAMES target=$SFLOW_SSH_TARGET

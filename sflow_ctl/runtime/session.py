@@ -18,7 +18,7 @@ from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.planner.build import PlanContext, build_plan
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.planner.plan import Plan, PlannedTask
 from sflow_ctl.report import RunState, Summary, summary, summary_json
 from sflow_ctl.runtime.console_feed import Console
 from sflow_ctl.runtime.controller import Controller
@@ -30,6 +30,7 @@ from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
 from sflow_ctl.runtime.run_log import RunLog
 from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.spec.schema import CONTAINER_ENGINES
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
@@ -277,21 +278,29 @@ def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
 
 def _check_programs(plan: Plan) -> None:
     """Every program a task starts exists here: better said now than by each task. Raises: PlanError."""
-    checked: set[tuple[str, str | None]] = set()
+    checked: set[tuple[tuple[str, ...], str | None]] = set()
     findings = []
     for task in plan.tasks:
-        key = (task.argv[0], task.env.get("PATH"))
-        if key in checked:
+        programs, path = _programs(task), task.env.get("PATH")
+        if (programs, path) in checked:
             continue
-        checked.add(key)
-        if shutil.which(key[0], path=key[1]) is None:
+        checked.add((programs, path))
+        if not any(shutil.which(program, path=path) for program in programs):
+            names = '" or "'.join(programs)
             findings.append(
                 Finding(
                     "program-not-found",
-                    f'task "{task.name}" needs the program "{key[0]}", which is not on PATH',
+                    f'task "{task.name}" needs the program "{names}", which is not on PATH',
                     where=f"tasks.{task.base}.operator",
-                    hint=f"install {key[0]}, or choose another operator",
+                    hint=f"install {programs[0]}, or choose another operator",
                 )
             )
     if findings:
         raise PlanError(findings)
+
+
+def _programs(task: PlannedTask) -> tuple[str, ...]:
+    """Any of these starts the task."""
+    if task.container is None:
+        return task.argv[:1]
+    return CONTAINER_ENGINES if task.container.engine == "auto" else (task.container.engine,)

@@ -24,7 +24,8 @@ def _extended(item: Item, by_name: dict[str, Item], findings: list[Finding]) -> 
     while (base := chain[-1].body.get(EXTENDS)) is not None:
         problem = _problem(base, chain, by_name)
         if problem is not None:
-            if len(chain) == 1 or problem.code == "cycle":
+            # Said once: by the operator that names what is missing, or by the first one of a circle.
+            if len(chain) == 1 or (base == item.name and item.name == min(link.name for link in chain)):
                 findings.append(problem)
             break
         chain.append(by_name[base])

@@ -34,6 +34,8 @@ def json_schema() -> dict[str, Any]:
         parts[f"{name}Body"] = _without_name(parts[name])
     parts["Variable"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
     parts["VariableBody"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
+    for name in ("Operator", "OperatorBody"):
+        parts[name] = _type_or_extends(parts[name])
     parts["Backend"] = _by_type(parts["Backend"], _backend_rules())
     parts["BackendBody"] = _by_type(parts["BackendBody"], _backend_rules())
     return {
@@ -74,6 +76,12 @@ def _variable_types() -> list[str]:
 
 def _backend_rules() -> dict[str, list[str]]:
     return {"slurm": ["account", "partition", "time", "nodes", "gpus_per_node"]}
+
+
+def _type_or_extends(part: dict[str, Any]) -> dict[str, Any]:
+    """An operator that extends another one has that one's type."""
+    required = [field for field in part["required"] if field != "type"]
+    return {**part, "required": required, "anyOf": [{"required": ["type"]}, {"required": ["extends"]}]}
 
 
 def _by_type(part: dict[str, Any], required: dict[str, list[str]]) -> dict[str, Any]:

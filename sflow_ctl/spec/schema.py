@@ -142,7 +142,8 @@ OPERATOR_FIELDS: dict[str, frozenset[str]] = {
     ),
 }
 """Fields each kind of operator takes, beside `name` and `type`."""
-CHOICES = {"runtime": ("docker", "podman"), "engine": ("auto", "apptainer", "enroot", "podman", "docker")}
+CONTAINER_ENGINES = ("apptainer", "enroot", "podman", "docker")
+CHOICES = {"runtime": ("docker", "podman"), "engine": ("auto", *CONTAINER_ENGINES)}
 """Values of operator fields that may also be computed."""
 
 

@@ -74,7 +74,9 @@ def make_podman(directory: Path) -> Podman:
 
 
 def _write_settings(podman: Podman, runtime: str) -> None:
-    """Limits as they are here: raising them, as Podman does by itself, may not be allowed."""
+    """Locks and state of our own: two that shared them would wait for each other.
+
+    Limits as they are here: raising them, as Podman does by itself, may not be allowed."""
     podman.runtime = runtime
     limits = []
     for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
@@ -84,6 +86,7 @@ def _write_settings(podman: Podman, runtime: str) -> None:
     (podman.directory / "containers.conf").write_text(
         f"[containers]\ndefault_ulimits = [{', '.join(limits)}]\n"
         f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "{runtime}"\n'
+        f'lock_type = "file"\ntmp_dir = "{podman.directory}/tmp"\n'
     )
     (podman.directory / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{podman.directory}/store"\nrunroot = "{podman.directory}/run"\n'

@@ -3,6 +3,7 @@
 from protocol.ids import AttemptId, RankId
 from protocol.messages import (
     Condition,
+    Container,
     Goodbye,
     Gpu,
     Hello,
@@ -80,6 +81,20 @@ SPEC = RankSpec(
     ),
     stream=True,
     required_paths=(("MODEL", "/models/a"),),
+    container=Container(
+        engine="podman",
+        image="i:1",
+        workdir="/w",
+        mounts=("/a:/b:ro",),
+        directories=("/ws",),
+        gpus="all",
+        pass_envs=False,
+        is_writable=True,
+        mounts_home=False,
+        remaps_root=True,
+        network="host",
+        extra_args=("--x",),
+    ),
 )
 INVENTORY = Inventory(
     host="n07",

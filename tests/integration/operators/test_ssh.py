@@ -1,0 +1,184 @@
+"""Tasks over SSH, with a real server: what arrives there, how it ends, and that nothing is left of it."""
+
+import os
+import secrets
+import signal
+from pathlib import Path
+
+from tests.integration.operators.sshd import Sshd
+from tests.support import Run, is_alive, nothing_left, wait_until
+
+VALUE = "a 'b' \"c\"\nd $x `e` ü \\ é"
+
+
+def workflow(sshd: Sshd, script: str, more: str = "") -> str:
+    """One task, which runs over SSH."""
+    lines = "\n".join(f"        {line}" for line in script.splitlines())
+    return f"""
+version: "0.1"
+variables:
+  TEXT: "a 'b' \\"c\\"\\nd $x `e` ü \\\\ é"
+operators: {{far: {{{sshd.operator}}}}}
+workflow:
+  name: w
+  tasks:
+    - name: a
+      operator: far
+      script:
+      - |
+{lines}
+{more}"""
+
+
+def start(started: list[Run], tmp_path: Path, text: str) -> Run:
+    run = Run.start(text, tmp_path)
+    started.append(run)
+    return run
+
+
+def log_of(run: Run) -> str:
+    log = run.directory / "a" / "a.log"
+    return log.read_text() if log.exists() else ""
+
+
+def up(run: Run) -> None:
+    """Until the task's script has said that it runs."""
+    wait_until(lambda: "up\n" in log_of(run), "the task runs")
+
+
+def with_variable(name: str, value: str) -> list[int]:
+    """Processes that were started with this variable, here or "over there"."""
+    wanted = f"{name}={value}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return [pid for pid in found if is_alive(pid)]
+
+
+def arguments_with(text: str) -> list[int]:
+    """Processes with this text in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and text.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_environment_output_and_status_arrive(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    script = """
+printf '%s|' "$TEXT"; echo; echo $SFLOW_TASK_NAME $SFLOW_ATTEMPT
+[ -t 0 ] || read nothing || echo no input
+shopt -q login_shell && echo login
+echo one; echo two >&2; echo three
+set -- none; trap 'echo at the end' EXIT
+exit 7"""
+    run = start(started, tmp_path, workflow(sshd, script))
+    assert run.finish()[0] == 1
+    assert log_of(run) == f"{VALUE}|\na 1\nno input\nlogin\none\ntwo\nthree\nat the end\n"
+    assert run.summary().tasks[0].exit_code == 7
+
+
+def test_no_command_line_shows_the_environment(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    secret = secrets.token_hex(16)
+    text = workflow(sshd, "echo up; sleep 600").replace("variables:\n", f"variables:\n  SECRET: {secret}\n")
+    run = start(started, tmp_path, text)
+    up(run)
+    assert with_variable("SECRET", secret), "it is in the environment of the remote script"
+    assert arguments_with(secret) == []
+    run.process.send_signal(signal.SIGINT)
+    run.finish()
+
+
+def test_a_large_script_arrives(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    """Larger than a pipe holds."""
+    filling = "\n".join(f": {'x' * 90}" for _ in range(1000))
+    run = start(started, tmp_path, workflow(sshd, f"{filling}\necho the end"))
+    assert run.finish()[0] == 0
+    assert log_of(run) == "the end\n"
+
+
+def test_cancel_lets_the_remote_script_end_itself(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    run = start(
+        started, tmp_path, workflow(sshd, "trap 'echo got it; exit 3' TERM; echo up; sleep 600 & wait")
+    )
+    up(run)
+    run.process.send_signal(signal.SIGINT)
+    run.finish()
+    assert run.summary().tasks[0].exit_code == 3
+    assert "got it\n" in log_of(run)
+
+
+def test_cancel_ends_the_remote_tree_that_ignores_sigterm(
+    sshd: Sshd, started: list[Run], tmp_path: Path
+) -> None:
+    mark = secrets.token_hex(8)
+    script = f"""
+export MARK={mark}
+trap '' TERM
+(setsid bash -c 'while :; do sleep 600; done' &)
+bash -c 'echo up; while :; do sleep 600; done'"""
+    run = start(started, tmp_path, workflow(sshd, script))
+    up(run)
+    assert len(with_variable("MARK", mark)) >= 2
+    run.process.send_signal(signal.SIGINT)
+    run.finish()
+    assert with_variable("MARK", mark) == []
+    nothing_left(run)
+
+
+def test_what_a_script_leaves_behind_is_ended(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    mark = secrets.token_hex(8)
+    run = start(
+        started, tmp_path, workflow(sshd, f"export MARK={mark}; setsid sleep 600 & echo done; exit 0")
+    )
+    assert run.finish()[0] == 0
+    assert log_of(run) == "done\n"
+    assert with_variable("MARK", mark) == []
+
+
+def test_a_killed_client_ends_the_remote_tree(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    """As at the end of every grace: there is nobody left to say that it must stop."""
+    mark = secrets.token_hex(8)
+    run = start(started, tmp_path, workflow(sshd, f"export MARK={mark}; trap '' TERM; echo up; sleep 600; :"))
+    up(run)
+    (agent,) = run.agents()
+    os.kill(agent, signal.SIGKILL)
+    run.finish()
+    wait_until(lambda: not with_variable("MARK", mark), "the remote script has ended", within_s=15)
+
+
+def test_a_lost_connection_is_a_failure_that_says_so(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    mark = secrets.token_hex(8)
+    run = start(started, tmp_path, workflow(sshd, f"export MARK={mark}; echo up; sleep 600; :"))
+    up(run)
+    (connection,) = sshd.connections()
+    os.kill(connection, signal.SIGKILL)
+    assert run.finish()[0] == 1
+    assert run.summary().tasks[0].exit_code == 255
+    assert "no connection to" in log_of(run) and "or it was lost" in log_of(run)
+    wait_until(lambda: not with_variable("MARK", mark), "the remote script has ended", within_s=15)
+
+
+def test_a_host_that_does_not_answer_is_a_failure_that_says_so(
+    sshd: Sshd, started: list[Run], tmp_path: Path
+) -> None:
+    text = workflow(sshd, "echo up").replace(f"port: {sshd.port}", "port: 1")
+    run = start(started, tmp_path, text)
+    assert run.finish()[0] == 1
+    assert "Connection refused" in log_of(run) and "no connection to" in log_of(run)
+
+
+def test_strict_ends_at_the_first_failure(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    text = workflow(sshd, "echo one\nfalse | true\necho two").replace(
+        "{type: ssh", "{strict: true, type: ssh"
+    )
+    run = start(started, tmp_path, text)
+    assert run.finish()[0] == 1
+    assert log_of(run) == "one\n"

@@ -1,0 +1,193 @@
+"""The command lines of container engines."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from protocol.messages import Container
+from sflow_agent.core.engines import ENGINES, INIT, Inside, candidates, container_name, engine_command
+
+TAIL = ("bash", "-c", INIT, "sflow-init", "bash", "-lc", "x")
+
+
+def inside(gpus: str = "", **variables: str) -> Inside:
+    return Inside(
+        argv=("bash", "-lc", "x"),
+        name="sflow-m-a.23.1",
+        run_id="r1",
+        variables={"K": "1", **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}), "M": "m", **variables},
+        always=("M",),
+        gpus=tuple(gpus.split(",")) if gpus else (),
+        home="/home/u",
+        user=(1000, 100),
+        scratch="/tmp",
+    )
+
+
+def argv(engine: str, given: Inside | None = None, **fields: object) -> list[str]:
+    container = Container(engine=engine, image="img:2", **fields)  # type: ignore[arg-type]
+    return list(engine_command(engine, container, given or inside()).argv)
+
+
+BEGIN = "run --rm --name sflow-m-a.23.1 --label sflow.run=r1 --log-driver none"
+
+
+def test_docker_as_the_format_intends_it() -> None:
+    made = argv("docker", gpus="all", workdir="/w", mounts=("/a:/b",), extra_args=("-p", "1"))
+    expected = f"docker {BEGIN} --gpus all -w /w -v /a:/b -e M -e K -p 1 img:2".split()
+    assert made == [*expected, *TAIL]
+
+
+def test_docker_gets_the_slice_and_the_task_counts_it_from_zero() -> None:
+    made = argv("docker", inside(gpus="2,5"))
+    assert made[9:11] == ["--gpus", '"device=2,5"']
+    assert "CUDA_VISIBLE_DEVICES=0,1" in made and "CUDA_VISIBLE_DEVICES" not in made
+
+
+def test_all_gpus_keep_their_numbers() -> None:
+    made = argv("docker", inside(gpus="2,5"), gpus="all")
+    assert made[9:11] == ["--gpus", "all"]
+    assert "CUDA_VISIBLE_DEVICES" in made
+
+
+def test_podman_names_each_device() -> None:
+    made = argv("podman", inside(gpus="2,GPU-5"))
+    assert made[:1] == ["podman"]
+    assert made[9:13] == ["--device", "nvidia.com/gpu=2", "--device", "nvidia.com/gpu=GPU-5"]
+    assert argv("podman", gpus="all")[9:11] == ["--device", "nvidia.com/gpu=all"]
+
+
+def test_without_pass_envs_only_ours_go_in() -> None:
+    made = argv("docker", inside(gpus="2"), pass_envs=False)
+    assert [made[index + 1] for index, part in enumerate(made) if part == "-e"] == ["M"]
+
+
+def test_users_and_roots() -> None:
+    def user(engine: str, remaps: bool | None) -> list[str]:
+        made = argv(engine, remaps_root=remaps)
+        return made[9 : made.index("-e")]
+
+    assert [user("docker", flag) for flag in (None, True, False)] == [
+        [],
+        ["--user", "0:0"],
+        ["--user", "1000:100"],
+    ]
+    assert user("podman", False) == ["--user", "1000:100", "--userns", "keep-id"]
+
+
+def test_a_container_of_the_run() -> None:
+    made = argv(
+        "podman", directories=("/ws", "/out"), network="host", is_writable=False, mounts_home=True
+    )  # fmt: skip
+    expected = (
+        f"podman {BEGIN} -v /ws:/ws:rw -v /out:/out:rw -v /home/u:/home/u:rw -e HOME=/home/u --network host"
+    )
+    assert made == [*expected.split(), *["--read-only", "-e", "M", "-e", "K", "img:2"], *TAIL]
+
+
+def test_apptainer_leaves_the_process_in_the_tree() -> None:
+    container = Container(
+        engine="apptainer", image="nvcr.io#nvidia/x:1", workdir="/w", mounts=("/a:/b",), directories=("/ws",),
+        is_writable=True, mounts_home=False, remaps_root=True, network="host", extra_args=("--pid",),
+    )  # fmt: skip
+    made = engine_command("apptainer", container, inside(gpus="2,5"))
+    expected = "apptainer exec --cleanenv --nv --no-home --writable-tmpfs --fakeroot --pwd /w --bind /a:/b --bind /ws:/ws:rw"
+    assert made.argv == (*expected.split(), "--pid", "docker://nvcr.io/nvidia/x:1", "bash", "-lc", "x")
+    assert made.env == {
+        "APPTAINERENV_K": "1",
+        "APPTAINERENV_CUDA_VISIBLE_DEVICES": "2,5",
+        "APPTAINERENV_M": "m",
+    }
+    assert made.cleanup is None
+
+
+def test_apptainer_takes_an_image_file_as_it_is() -> None:
+    made = engine_command("apptainer", Container(engine="apptainer", image="/i/x.sif"), inside())
+    assert made.argv == ("apptainer", "exec", "--cleanenv", "/i/x.sif", "bash", "-lc", "x")
+
+
+def test_enroot_unpacks_starts_and_removes() -> None:
+    container = Container(
+        engine="enroot", image="nvcr.io/nvidia/x:1", workdir="/w", mounts=("/a:/b:ro",), directories=("/ws",),
+        is_writable=True,
+    )  # fmt: skip
+    made = engine_command("enroot", container, inside(gpus="2,5"))
+    name, image, unpacked, *start = made.argv[4:]
+    assert (name, image) == ("sflow-m-a.23.1", "docker://nvcr.io#nvidia/x:1")
+    assert unpacked == "/tmp/sflow-m-a.23.1.sqsh"
+    expected = "--rw --mount /a:/b:none:x-create=auto,bind,ro --mount /ws:/ws:none:x-create=auto,bind,rw"
+    expected += (
+        " --env NVIDIA_VISIBLE_DEVICES=2,5 --env M --env K --env CUDA_VISIBLE_DEVICES=0,1 sflow-m-a.23.1"
+    )
+    assert start[: len(expected.split())] == expected.split()
+    assert start[-4:] == ["/w", "bash", "-lc", "x"]
+    assert made.cleanup is not None and made.cleanup[-2:] == (name, unpacked)
+
+
+def test_enroot_takes_an_image_file_as_it_is() -> None:
+    made = engine_command("enroot", Container(engine="enroot", image="/i/x.sqsh"), inside())
+    assert made.argv[5:7] == ("/i/x.sqsh", "")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_auto_tries_every_engine(engine: str) -> None:
+    assert engine in candidates("auto")
+    assert candidates(engine) == (engine,)
+    assert argv(engine)[-3:] == ["bash", "-lc", "x"]
+
+
+def test_names_differ_where_tasks_differ() -> None:
+    names = {container_name("r-1", rank) for rank in ("a b#1", "a_b#1", "a-b#1", "a_b#2", "a_b#2.1", "ä#1")}
+    assert len(names) == 6
+    assert all(name.startswith("sflow-r-1-") and name.replace(".", "").isascii() for name in names)
+    assert container_name("r", "a b#1") == "sflow-r-a.20.b.23.1"
+
+
+def engine_program(directory: Path, ids: str, status: int = 0) -> Path:
+    """A stand-in that lists these containers."""
+    program = directory / "docker"
+    program.write_text(
+        f"#!/bin/sh\necho \"$*\" >> {directory}/calls\n[ $1 != ps ] || {{ echo '{ids}'; exit {status}; }}\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(("ids", "ps_status", "expected"), [("", 0, 0), ("f00", 0, 1), ("", 1, 1)])
+def test_a_cleanup_succeeds_only_if_nothing_is_left(
+    tmp_path: Path, ids: str, ps_status: int, expected: int
+) -> None:
+    engine_program(tmp_path, ids, ps_status)
+    cleanup = engine_command("docker", Container(engine="docker", image="i"), inside()).cleanup
+    assert cleanup is not None
+    ended = subprocess.run(cleanup, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False)
+    assert ended.returncode == expected
+    calls = ["kill sflow-m-a.23.1", "rm -f sflow-m-a.23.1", "ps -aq --filter name=^sflow-m-a.23.1$"]
+    assert (tmp_path / "calls").read_text().splitlines() == calls
+
+
+@pytest.mark.parametrize(("script", "expected"), [("exit 7", 7), ("kill -9 $$", 137), ("true", 0)])
+def test_the_first_process_gives_the_scripts_status_and_adds_nothing(script: str, expected: int) -> None:
+    ended = subprocess.run(
+        ("bash", "-c", INIT, "init", "bash", "-c", script), capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (expected, b"", b"")
+
+
+def test_enroots_script_with_a_stand_in(tmp_path: Path) -> None:
+    program = tmp_path / "enroot"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n')
+    program.chmod(0o755)
+    made = engine_command("enroot", Container(engine="enroot", image="ubuntu"), inside())
+    assert made.cleanup is not None
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    assert subprocess.run(made.argv, env=env, check=False).returncode == 0
+    assert subprocess.run(made.cleanup, env=env, check=False).returncode == 0
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "import --output /tmp/sflow-m-a.23.1.sqsh docker://ubuntu",
+        "create --name sflow-m-a.23.1 /tmp/sflow-m-a.23.1.sqsh",
+        "start --env M --env K sflow-m-a.23.1 bash -lc x",
+        "remove -f sflow-m-a.23.1",
+        "list",
+    ]
