@@ -30,7 +30,7 @@ DEBIAN_PACKAGES = {
     "munged": "munge",
     "ip": "iproute2",
     "iptables": "iptables",
-    "mpicc": "libmpich-dev",
+    "mpicc.mpich": "libmpich-dev",
 }
 """Programs that examples and tests use, and the Debian packages they are in."""
 CHECKS = (

@@ -266,10 +266,10 @@ def test_work_of_low_priority_is_cancelled_after_its_grace(cluster: Cluster) -> 
     assert last - warned > cluster.settings.grace_s - 1
 
 
-@pytest.mark.skipif(shutil.which("mpicc") is None, reason="mpicc is not installed")
+@pytest.mark.skipif(shutil.which("mpicc.mpich") is None, reason="mpicc.mpich is not installed")
 def test_mpi_works_across_nodes(cluster: Cluster, tmp_path: Path) -> None:
     program = tmp_path / "hello_mpi"
-    subprocess.run(["mpicc", "-o", program, Path(__file__).with_name("hello_mpi.c")], check=True)
+    subprocess.run(["mpicc.mpich", "-o", program, Path(__file__).with_name("hello_mpi.c")], check=True)
     done = cluster.srun([str(program)], nodes=2, ntasks_per_node=2, mpi="pmi2")
     assert sorted(done.stdout.splitlines()) == [
         f"rank {rank} of 4 on node{rank // 2}, sum 10" for rank in range(4)
