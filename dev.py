@@ -31,6 +31,7 @@ DEBIAN_PACKAGES = {
     "ip": "iproute2",
     "iptables": "iptables",
     "mpicc.mpich": "libmpich-dev",
+    "openssl": "openssl",
 }
 """Programs that examples and tests use, and the Debian packages they are in."""
 CHECKS = (

@@ -33,6 +33,23 @@ def expressions(count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def a_megabyte() -> str:
+    """One megabyte of YAML: tasks with long scripts."""
+    lines = ['version: "0.1"', "workflow:", "  name: long", "  tasks:"]
+    size = 0
+    index = 0
+    while size < 1_000_000:
+        more = [
+            f"    - name: task_{index}",
+            "      script:",
+            *(f'        - "echo line {n} of a script"' for n in range(20)),
+        ]
+        size += sum(len(line) + 1 for line in more)
+        lines += more
+        index += 1
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Seconds of a whole process."""
     with scratch() as cwd:
@@ -50,6 +67,7 @@ def main() -> None:
                 "5,000 tasks": lambda: dry_run(plain(5000), "c"),
                 "5,000 tasks with expressions": lambda: dry_run(expressions(5000), "e"),
                 "10,000 tasks with expressions": lambda: dry_run(expressions(10_000), "d"),
+                "1 MB file": lambda: dry_run(a_megabyte(), "f"),
             },
             5,
         )

@@ -15,6 +15,7 @@ from protocol.messages import (
     FromAgentPacket,
     LogAck,
     LogChunk,
+    StepConfig,
     ToAgent,
     ToAgentPacket,
 )
@@ -29,6 +30,7 @@ _from_agent = msgspec.msgpack.Decoder(FromAgentPacket)
 _log_chunk = msgspec.msgpack.Decoder(LogChunk)
 _log_ack = msgspec.msgpack.Decoder(LogAck)
 _config = msgspec.msgpack.Decoder(AgentConfig)
+_step_config = msgspec.msgpack.Decoder(StepConfig)
 
 encode = _encoder.encode
 
@@ -110,6 +112,11 @@ def decode_log_chunk(frame: bytes) -> LogChunk:
 def decode_log_ack(frame: bytes) -> LogAck:
     """The acknowledgement in `frame`. Raises: MalformedMessageError."""
     return _decode(_log_ack, frame, "log acknowledgement")
+
+
+def decode_step_config(frame: bytes) -> StepConfig:
+    """What a job step's agents are started with. Raises: MalformedMessageError."""
+    return _decode(_step_config, frame, "step configuration")
 
 
 def decode_config(frame: bytes) -> AgentConfig:

@@ -73,8 +73,16 @@ class UsageError(FleetError):
     exit_status = ExitStatus.USAGE
 
 
+class AllocationError(FleetError):
+    """Slurm's job is not what a run needs, or cannot be had."""
+
+
 class LaunchError(FleetError):
     """The agents could not be started, or did not report in time."""
+
+
+class ArtifactError(FleetError):
+    """Something that tasks need could not be fetched or made; no task has started."""
 
 
 class RunDirectoryError(FleetError):

@@ -37,6 +37,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     cpus_online: int
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
+    counts_gpus: bool = False
+    """False when nothing here knows how many GPUs there are: no driver, and none given by Slurm."""
     python: str = ""
 
 
@@ -57,22 +59,80 @@ class LogPattern(msgspec.Struct, frozen=True, kw_only=True):
     """Matches needed, at least 1. A literal or expression may match several times in a line."""
 
 
-class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """A check an agent runs beside a rank. Exactly one of `tcp_port` and `log` is set."""
+class HttpCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A request, and what its answer must be like after redirects. All that is given must hold."""
 
-    kind: str
-    """"readiness" or "failure"."""
+    method: str
+    """"GET" or "POST"."""
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str | None = None
+    status: tuple[int, ...] = ()
+    """Expected ones; empty is 200 to 399. A redirect that is expected is not followed."""
+    header: tuple[tuple[str, str], ...] = ()
+    """(name, text): the answer has a header of this name with the text in its value."""
+    body_contains: str | None = None
+    json: str | None = None
+    """A `protocol.json_expression` over the answer's body that must be true."""
+    verify: bool = True
+    """Whether the certificate of an https server must be good."""
+    ca_file: str | None = None
+    """A file on the node with the authorities to trust instead of the system's."""
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """Something an agent can see. Exactly one of `tcp_port`, `log`, `http` and `exec` is set."""
+
     tcp_port: int | None = None
     tcp_host: str | None = None
     """Where to connect; None watches this node's listening sockets for one of the task's own."""
     log: LogPattern | None = None
     log_task: str | None = None
     """The concrete task whose log is watched, when it is not the task's own."""
+    http: HttpCheck | None = None
+    exec: tuple[str, ...] = ()
+    """A program that is started beside the task, with its environment: true when it exits with 0."""
+
+
+class Probe(Condition, frozen=True, kw_only=True):
+    """A condition an agent watches beside a rank, or several in `parts`."""
+
+    kind: str
+    """"readiness" or "failure"."""
+    parts: tuple[Condition, ...] = ()
+    needs_all: bool = True
+    """Whether all parts must hold, or any one of them."""
+    on_node: str = "first"
+    """"first", or "each": every node of the task must say so."""
     delay_s: float = 0.0
     interval_s: float = 5.0
     timeout_s: float = 60.0
+    """Limit of a single check."""
     threshold: int = 1
-    """Consecutive true checks needed."""
+    """Consecutive true checks needed of each condition."""
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rank's command runs instead of on the node itself. The agent finds the engine and makes its command line."""
+
+    engine: str
+    """"docker", "podman", "apptainer", "enroot", or "auto" for the first of them that the node has."""
+    image: str
+    workdir: str | None = None
+    mounts: tuple[str, ...] = ()
+    """SOURCE:TARGET[:OPTIONS], as the file says."""
+    directories: tuple[str, ...] = ()
+    """Seen inside at the same path and writable; one that the node does not have is left out."""
+    gpus: str | None = None
+    """What to ask the engine for; None is the rank's own GPUs."""
+    pass_envs: bool = True
+    is_writable: bool | None = None
+    """None here and in what follows is the engine's own way."""
+    mounts_home: bool | None = None
+    remaps_root: bool | None = None
+    network: str | None = None
+    extra_args: tuple[str, ...] = ()
+    """Engine options, after all others."""
 
 
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +155,10 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
+    required_paths: tuple[tuple[str, str], ...] = ()
+    """(artifact, absolute path) of what must exist on the node, else it is a `LaunchFailed`."""
 
 
 # ---------------------------------------------------------------- to the agent
@@ -209,12 +273,22 @@ class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class ProbeTriggered(FromAgentMessage, frozen=True, kw_only=True):
-    """A probe saw its condition as often in a row as its threshold asks. Sent once per attempt and kind."""
+    """A probe saw its condition as often in a row as its threshold asks. Sent once per rank and kind."""
+
+    attempt: AttemptId
+    rank: int = 0
+    kind: str
+    detail: str
+    """What was seen: "port 6379 listening", or the matched line, cut to 500 characters."""
+
+
+class ProbeWaiting(FromAgentMessage, frozen=True, kw_only=True):
+    """What a readiness probe still misses; said after a second, and then when it changes, once a second at most."""
 
     attempt: AttemptId
     kind: str
     detail: str
-    """What was seen: "port 6379 listening", or the matched line, cut to 500 characters."""
+    """"port 8000 is not listening", "HTTP 503"; cut to 500 characters."""
 
 
 class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
@@ -249,6 +323,10 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
     pid: int
+    node_name: str = ""
+    """What Slurm calls the node."""
+    address: str = ""
+    """This node's address on the way to the controller; empty when it could not be found out."""
     inventory: Inventory
     shares_run_directory: bool
     live: tuple[LiveRank, ...] = ()
@@ -272,6 +350,7 @@ FromAgent = (
     | RankExited
     | RankCleared
     | ProbeTriggered
+    | ProbeWaiting
     | NodeDescribed
     | Notice
     | Hello
@@ -342,8 +421,21 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Absolute, as the controller sees it."""
     nonce: str
     """Content of `.nonce` in the run directory: equal on this node means the directory is shared."""
+    nonce_path: str | None = None
+    """Where the nonce is, if not in the run directory: that may be made after the agents."""
     spool_directory: str | None = None
     """Write logs below this directory and send them, although the run directory may be shared."""
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
     log_level: str = "warning"
+
+
+class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What one job step gives to all of its agents alike, in an environment variable that they wipe.
+
+    Each completes `common` by itself: its node is `first_node` plus Slurm's node id, its keys come from `key_seed`.
+    """
+
+    common: AgentConfig
+    first_node: int
+    key_seed: bytes

@@ -16,6 +16,7 @@ from sflow_ctl.planner.plan import Plan
 
 MANY_TASKS = 40
 """A table of more tasks than this shows totals, and as many of the tasks that did not complete."""
+MAX_WAITS = 10
 MIN_NAME_WIDTH = 12
 LINE_CHARACTERS = 500
 """Of a log line that is quoted."""
@@ -63,6 +64,8 @@ class TaskRecord:
     reason: Reason | None = None
     started_wall_ns: int | None = None
     """When the current attempt began to run."""
+    waits_for: str = ""
+    """What a running service is not ready for, as far as its agent has said."""
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class RunState:
         """Takes in one change of state, made at `wall_ns`."""
         record = self.tasks.setdefault(transition.task, TaskRecord(transition.task))
         record.state = transition.new
+        record.waits_for = ""
         record.attempts = transition.attempt
         record.reason = transition.reason
         if transition.node is not None:
@@ -94,6 +98,12 @@ class RunState:
         if transition.new in TERMINAL or transition.reason.word == "retry":
             record.exit_code, record.signal = transition.exit_code, transition.signal
             record.runtime_s = transition.runtime_s
+
+    def note_waiting(self, task: str, attempt: int, text: str) -> None:
+        """Takes in what a service waits for; what is said of an earlier attempt or state is not kept."""
+        record = self.tasks.get(task)
+        if record is not None and record.attempts == attempt and record.state is TaskState.RUNNING:
+            record.waits_for = text
 
     def apply_all(self, transitions: Iterable[Transition]) -> None:
         """Takes in many changes, in order."""
@@ -130,8 +140,12 @@ def closing_table(state: RunState, width: int, *, colours: bool = False) -> str:
 
 
 def status_table(state: RunState, width: int, now_wall_ns: int, *, colours: bool = False) -> str:
-    """The same of a run that goes on: tasks that run show for how long."""
-    return _table(state, width, now_wall_ns, colours)
+    """The same of a run that goes on: tasks that run show for how long, services what they wait for."""
+    waiting = [record for record in state.tasks.values() if record.waits_for]
+    lines = [f"{record.name} is not ready: {record.waits_for}" for record in waiting[:MAX_WAITS]]
+    if len(waiting) > MAX_WAITS:
+        lines.append(f"... and {len(waiting) - MAX_WAITS} more are not ready")
+    return "\n".join([_table(state, width, now_wall_ns, colours), *lines])
 
 
 def totals(state: RunState) -> str:
@@ -318,6 +332,8 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None
     gpus: tuple[int, ...]
     reason: str
+    waits_for: str = ""
+    """What a service that runs is not ready for."""
     log: str
 
 
@@ -386,6 +402,7 @@ def _task_summary(record: TaskRecord, plan: Plan) -> TaskSummary:
         node=None if record.node is None else node_name(plan, record.node),
         gpus=record.gpus,
         reason=record.reason.text if record.reason is not None else "",
+        waits_for=record.waits_for,
         log=log_path(record.name),
     )
 

@@ -5,6 +5,7 @@ repeated. A rank's life: starting, running, then exited, and gone once nothing t
 """
 
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import assert_never
 
 from protocol.ids import RankId
@@ -14,6 +15,7 @@ from protocol.messages import (
     Leave,
     LiveRank,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankSpec,
@@ -52,13 +54,17 @@ from sflow_agent.core.events import (
     TreeSurvived,
     WakeUp,
 )
-from sflow_agent.core.probes import ProbeState
+from sflow_agent.core.probes import ProbeState, kind_of
 
 SIGKILL, SIGTERM = 9, 15
 VERIFY_S = 5.0
 """After SIGKILL: what is left by then cannot be ended (uninterruptible sleep) and is named."""
+CONTAINER_VERIFY_S = 12.0
+"""The same for a container, which an engine has to remove; less than what a controller allows an agent."""
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian does not wait longer than this for its tasks."""
+SAY_EVERY_S = 1.0
+"""How often what a probe waits for is told at most, and when for the first time: most services are up before."""
 LOGS_WITHIN_S = 30.0
 """How long a leaving agent tries to hand over its logs."""
 EXIT_OK, EXIT_ORPHANED = 0, 3
@@ -99,6 +105,8 @@ class AgentCore:
         """Ranks that are not gone."""
         self._timed: set[RankId] = set()
         """Ranks with something to do at a time."""
+        self._news: list[tuple[float, RankId, str]] = []
+        """A heap of when to tell what a rank's probe of a kind waits for."""
         self._ending: str | None = None
         self._exit_status = EXIT_OK
         self._logs_by: float | None = None
@@ -139,6 +147,10 @@ class AgentCore:
         times = [time for rank in self._timed for time in self._times(self.ranks[rank])]
         if self._logs_by is not None:
             times.append(self._logs_by)
+        while self._news and self._waiting(*self._news[0][1:]) is None:
+            heappop(self._news)
+        if self._news:
+            times.append(self._news[0][0])
         return min(times, default=None)
 
     # ------------------------------------------------------------------ the whole truth, for a hello
@@ -163,7 +175,7 @@ class AgentCore:
     def triggered(self) -> tuple[ProbeTriggered, ...]:
         """Probes of live ranks that have triggered."""
         return tuple(
-            ProbeTriggered(attempt=rank.attempt, kind=kind, detail=state.detail)
+            ProbeTriggered(attempt=rank.attempt, rank=rank.rank, kind=kind, detail=state.detail)
             for rank, record in self._open_records()
             if record.exit is None
             for kind, state in record.probes.items()
@@ -216,8 +228,10 @@ class AgentCore:
             Report(RankStarted(rank=event.rank, pid=event.pid, started_at_ns=event.started_at_ns))
         )
         for probe in record.spec.probes:
-            record.probes[probe.kind] = ProbeState.begin(probe, now)
-            self._out.append(WatchCondition(event.rank, probe.kind))
+            state = record.probes[probe.kind] = ProbeState.begin(probe, now)
+            self._out.extend(WatchCondition(event.rank, key) for key in state.streaks)
+            state.say_at = now + SAY_EVERY_S
+            self._note_news(event.rank, state, now)
 
     def _on_failed(self, event: ProcessFailed) -> None:
         self._open.discard(event.rank)
@@ -237,10 +251,7 @@ class AgentCore:
         )
         self._told.add(event.rank)
         self._out.append(Report(record.exit))
-        for kind, state in record.probes.items():
-            if not state.has_triggered:
-                self._out.append(UnwatchCondition(event.rank, kind))
-        record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
+        self._drop_probes(event.rank, record)
         if not event.has_leftovers:
             self._close(event.rank, record)
         elif not record.is_ending:
@@ -254,6 +265,7 @@ class AgentCore:
         is_first = record.kill_at is None
         record.kill_at = kill_at
         self._timed.add(rank)
+        self._drop_probes(rank, record)
         if grace_s <= 0:
             self._kill_tree(rank, record, now)
         elif is_first:
@@ -261,7 +273,7 @@ class AgentCore:
 
     def _kill_tree(self, rank: RankId, record: Rank, now: float) -> None:
         record.kill_at = None
-        record.give_up_at = now + VERIFY_S
+        record.give_up_at = now + (VERIFY_S if record.spec.container is None else CONTAINER_VERIFY_S)
         self._out.append(EndTree(rank, SIGKILL))
 
     def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:
@@ -284,19 +296,56 @@ class AgentCore:
         record = self.ranks.get(event.rank)
         if record is None:
             return
-        state = record.probes.get(event.kind)
-        if state is None or record.exit is not None:
+        state = record.probes.get(kind_of(event.kind))
+        if state is None or state.has_triggered or record.exit is not None:
             return
-        if state.observe(event.is_true, event.detail, now):
+        if state.observe(event.kind, event.is_true, event.detail, now, event.is_check):
             self._trigger(event.rank, state)
+        else:
+            self._note_news(event.rank, state, now)
         if state.next_check is not None:
             self._timed.add(event.rank)
 
     def _trigger(self, rank: RankId, state: ProbeState) -> None:
         self._out.append(
-            Report(ProbeTriggered(attempt=rank.attempt, kind=state.probe.kind, detail=state.detail))
+            Report(
+                ProbeTriggered(
+                    attempt=rank.attempt, rank=rank.rank, kind=state.probe.kind, detail=state.detail
+                )
+            )
         )
-        self._out.append(UnwatchCondition(rank, state.probe.kind))
+        self._out.extend(UnwatchCondition(rank, key) for key in state.streaks)
+
+    def _drop_probes(self, rank: RankId, record: Rank) -> None:
+        """Nobody asks any more what a rank that ends may become; what it has become stays true."""
+        for state in record.probes.values():
+            if not state.has_triggered:
+                self._out.extend(UnwatchCondition(rank, key) for key in state.streaks)
+        record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
+
+    def _note_news(self, rank: RankId, state: ProbeState, now: float) -> None:
+        """What the probe waits for has changed: told soon, and not more often than anybody can read."""
+        if state.probe.kind == "readiness" and not state.is_news_due and state.missing() != state.said:
+            state.is_news_due = True
+            heappush(self._news, (max(now, state.say_at), rank, state.probe.kind))
+
+    def _waiting(self, rank: RankId, kind: str) -> ProbeState | None:
+        """The state of a probe that is still waited for."""
+        record = self.ranks.get(rank)
+        state = record.probes.get(kind) if record is not None else None
+        return state if state is not None and not state.has_triggered else None
+
+    def _tell_news(self, now: float) -> None:
+        while self._news and self._news[0][0] <= now:
+            _, rank, kind = heappop(self._news)
+            state = self._waiting(rank, kind)
+            if state is None:
+                continue
+            state.is_news_due = False
+            missing = state.missing()
+            if missing != state.said:
+                state.said, state.say_at = missing, now + SAY_EVERY_S
+                self._out.append(Report(ProbeWaiting(attempt=rank.attempt, kind=kind, detail=missing)))
 
     # ------------------------------------------------------------------ time and the end
 
@@ -314,6 +363,7 @@ class AgentCore:
                     self._trigger(rank, state)
             if not self._times(record):
                 self._timed.discard(rank)
+        self._tell_news(now)
         if self._logs_by is not None and self._logs_by <= now:
             self._say_goodbye()
 

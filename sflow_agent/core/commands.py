@@ -33,7 +33,7 @@ class GiveUpTree:
 
 @dataclass(frozen=True, slots=True)
 class WatchCondition:
-    """Begin to observe what this rank's probe of that kind looks for."""
+    """Begin to observe this condition of a rank's probe. `kind` is its key, see `probes.conditions`."""
 
     rank: RankId
     kind: str
@@ -41,7 +41,7 @@ class WatchCondition:
 
 @dataclass(frozen=True, slots=True)
 class UnwatchCondition:
-    """This rank's probe of that kind needs nothing any more."""
+    """Nobody waits for this condition any more."""
 
     rank: RankId
     kind: str

@@ -60,12 +60,16 @@ class TreeSurvived:
 
 @dataclass(frozen=True, slots=True)
 class ConditionSeen:
-    """What a probe looks for is so, or is so no longer."""
+    """What a condition of a probe looks for is so, or is so no longer."""
 
     rank: RankId
     kind: str
+    """The condition's key, see `probes.conditions`."""
     is_true: bool
     detail: str
+    """What was seen, or what is missing instead; empty to leave what was said before."""
+    is_check: bool = False
+    """The result of a single check, not a change: two that are true are two in a row."""
 
 
 @dataclass(frozen=True, slots=True)

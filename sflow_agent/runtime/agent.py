@@ -9,16 +9,28 @@ import math
 import os
 import select
 import signal
+import socket
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
+import msgspec
 import zmq
 
-from protocol.codec import decode_config
+from protocol.codec import decode_config, decode_step_config
 from protocol.errors import FleetError
-from protocol.ids import AttemptId, RankId
-from protocol.messages import AgentConfig, Hello, NodeDescribed, Notice, RankCleared, RankExited, RankSpec
+from protocol.ids import RankId
+from protocol.messages import (
+    AgentConfig,
+    Hello,
+    NodeDescribed,
+    Notice,
+    RankCleared,
+    RankExited,
+    RankSpec,
+    StepConfig,
+)
 from protocol.version import PROTOCOL_VERSION
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
@@ -43,12 +55,14 @@ from sflow_agent.core.events import (
     ProcessFailed,
     WakeUp,
 )
-from sflow_agent.runtime.connects import ConnectWatch, is_this_node
+from sflow_agent.runtime.cleanup_list import CleanupList
+from sflow_agent.runtime.cleanups import Cleanups
+from sflow_agent.runtime.conditions import Conditions
+from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
-from sflow_agent.runtime.link import ControllerLink
+from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
-from sflow_agent.runtime.ports import PortWatch
 from sflow_agent.runtime.processes import Processes
 from sflow_agent.runtime.spawn import Spawner, task_environment
 from sflow_agent.runtime.spool import make_spool, remove_spool, shares_run_directory
@@ -60,39 +74,58 @@ DESCRIBE_AFTER_S = 0.2
 """Slow facts wait until the first tasks are on their way."""
 
 
-def run_agent(guardian: int, encoded_config: str | None) -> int:
+def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) -> int:
     """The agent's life: configuration, loop, exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
-    frame = _read_config(encoded_config)
-    if not frame:
-        return 0  # prestarted and not needed
     try:
-        agent = Agent(decode_config(frame), guardian)
+        config = _read_config(encoded_config)
+        if config is None:
+            return 0  # prestarted and not needed
+        agent = Agent(config, guardian, cleanups)
     except (FleetError, OSError, ValueError) as error:
         _say(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
     return agent.run()
 
 
-def _read_config(encoded: str | None) -> bytes:
-    """The configuration, from the variable that a job step was started with, or from stdin."""
+def _read_config(encoded: str | None) -> AgentConfig | None:
+    """From the variable that a job step was started with, or from stdin; None when stdin ends without one.
+
+    Raises: MalformedMessageError, ValueError.
+    """
     if encoded is not None:
         import base64
 
-        return base64.b64decode(encoded)
+        return for_this_node(decode_step_config(base64.b64decode(encoded)), os.environ)
     with open(0, "rb", closefd=False) as stdin:
         frame = stdin.read()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    return frame
+    return decode_config(frame) if frame else None
+
+
+def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
+    """What a job step gives to all of its agents, completed by who this one is. Raises: ValueError."""
+    try:
+        node = step.first_node + int(environ["SLURM_NODEID"])
+    except KeyError:
+        raise ValueError("SLURM_NODEID is missing: this is no job step") from None
+    public_key, secret_key = own_keys(step.key_seed, node)
+    return msgspec.structs.replace(
+        step.common,
+        node=node,
+        node_name=environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        public_key=public_key,
+        secret_key=secret_key,
+    )
 
 
 class Agent:
     """The shell around one `AgentCore`."""
 
-    def __init__(self, config: AgentConfig, guardian: int) -> None:
+    def __init__(self, config: AgentConfig, guardian: int, cleanups: CleanupList) -> None:
         self._config = config
         self._shares = shares_run_directory(config)
         self._base = config.run_directory if self._shares else make_spool(config)
@@ -101,13 +134,16 @@ class Agent:
         self._core = AgentCore()
         self._epoll = select.epoll()
         environment = task_environment(dict(os.environ), config.marker)
-        spawner = Spawner(self._base, environment, gpus_are_simulated=config.simulated_gpus > 0)
+        are_simulated = config.simulated_gpus > 0
+        spawner = Spawner(self._base, environment, gpus_are_simulated=are_simulated, node=config.node_name)
         self._spawner = spawner
-        self._processes = Processes(spawner, self._epoll)
-        self._ports = PortWatch()
-        self._connects = ConnectWatch(self._epoll)
+        containers = Containers(environment, are_simulated, spawner.find, spawner.log_path)
+        self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)
+        self._conditions = Conditions(
+            self._epoll, self._processes, self._logs, spawner.log_path, self._warn_once
+        )
         self._link.on_new_session = self._logs.rewind
         self._specs: dict[RankId, RankSpec] = {}
         self._queue: list[AgentEvent] = []
@@ -157,8 +193,8 @@ class Agent:
         for ack in self._link.log_acks():
             self._logs.acknowledge(ack.rank, ack.offset)
         self._logs.work_due(now)
-        for seen in (*self._look_at_ports(now), *self._connects.work(now), *self._logs.pump()):
-            self._handle(ConditionSeen(*seen), now)
+        self._handle_all(self._conditions.seen(now), now)
+        self._handle_all([ConditionSeen(*seen) for seen in self._logs.pump()], now)
         if self._link.is_idle:
             self._core.forget_told()
         if self._describe_at is not None and self._describe_at <= now:
@@ -171,13 +207,6 @@ class Agent:
             self._is_finishing_logs = False
             self._handle(LogsDelivered(), now)
         self._press_endings(now)
-
-    def _look_at_ports(self, now: float) -> list[tuple[RankId, str, bool, str]]:
-        try:
-            return self._ports.look(now, self._processes.mains)
-        except OSError as error:  # no descriptors or memory left: the next look may have them
-            self._warn_once(f"listening sockets cannot be read: {error.strerror}")
-            return []
 
     def _press_endings(self, now: float) -> None:
         endings = self._processes.endings
@@ -199,13 +228,13 @@ class Agent:
             elif descriptor == self._guardian_fd:
                 self._epoll.unregister(descriptor)
                 self._handle(EndRequested("the agent's guardian is gone"), now)
-            elif self._connects.owns(descriptor):
-                self._connects.finished(descriptor, now)
+            elif self._conditions.descriptors.owns(descriptor):
+                self._conditions.descriptors.ready(descriptor)
             else:
                 ended.append(descriptor)
         self._processes.endings.members_ended(ended)
 
-    def _handle_all(self, events: list[AgentEvent], now: float) -> None:
+    def _handle_all(self, events: Sequence[AgentEvent], now: float) -> None:
         for event in events:
             self._handle(event, now)
 
@@ -225,8 +254,7 @@ class Agent:
         for time_due in (
             self._core.next_wakeup(),
             self._logs.next_wakeup(),
-            self._ports.next_wakeup(),
-            self._connects.next_wakeup(),
+            self._conditions.next_wakeup(),
             self._describe_at,
         ):
             if time_due is not None:
@@ -253,11 +281,9 @@ class Agent:
             case GiveUpTree(rank=rank):
                 self._queue.extend(self._processes.endings.give_up(rank))
             case WatchCondition(rank=rank, kind=kind):
-                self._watch_condition(rank, kind, now)
+                self._conditions.watch(self._specs[rank], kind, now)
             case UnwatchCondition(rank=rank, kind=kind):
-                self._ports.remove(rank, kind)
-                self._connects.remove(rank, kind)
-                self._logs.unsearch(rank, kind)
+                self._conditions.unwatch(rank, kind)
             case WatchLog(rank=rank, offset=offset):
                 spec_of_rank = self._specs.get(rank)
                 if spec_of_rank is not None:
@@ -281,22 +307,6 @@ class Agent:
         if spec.stream or not self._shares:
             self._logs.stream(spec.rank, path, not self._shares, now)
 
-    def _watch_condition(self, rank: RankId, kind: str, now: float) -> None:
-        spec = self._specs[rank]
-        probe = next(probe for probe in spec.probes if probe.kind == kind)
-        if probe.tcp_port is not None and probe.tcp_host is not None and not is_this_node(probe.tcp_host):
-            self._connects.add(rank, probe, now)
-        elif probe.tcp_port is not None:
-            main = self._processes.pid_of(rank)
-            if main is not None:
-                self._ports.add(rank, kind, probe.tcp_port, main, now)
-        elif probe.log is not None and probe.log_task is not None:
-            watched = RankId(AttemptId(probe.log_task, 0), 0)  # no attempt has this number: any of them
-            path = self._spawner.log_path(f"{probe.log_task}/{probe.log_task}.log")
-            self._logs.search_foreign(rank, kind, watched, path, probe.log, now)
-        elif probe.log is not None:
-            self._logs.search(rank, kind, rank, self._spawner.log_path(spec.log), probe.log)
-
     # ------------------------------------------------------------------ the whole truth
 
     def _hello(self, session: str, number: int, controller_incarnation: int) -> Hello:
@@ -309,6 +319,7 @@ class Agent:
             agent_incarnation=self._started_ns,
             controller_incarnation=controller_incarnation,
             pid=os.getpid(),
+            node_name=self._config.node_name,
             inventory=self._inventory,
             shares_run_directory=self._shares,
             live=self._core.live(),

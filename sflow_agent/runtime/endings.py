@@ -8,11 +8,12 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from protocol.ids import RankId
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
+from sflow_agent.runtime.cleanups import Cleanups
 from sflow_agent.runtime.process_tree import is_living, name_of, tree_members
 
 RESCAN_S = 0.05
@@ -30,18 +31,24 @@ class Ending:
 
 
 class Endings:
-    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes."""
+    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes, and
+    `checks_of` of the unreaped programs of probes: what one of those leaves behind shows when it is reaped.
+    """
 
     def __init__(
         self,
         epoll: select.epoll,
         main_of: Mapping[RankId, int],
         running: Mapping[int, RankId],
+        cleanups: Cleanups,
+        checks_of: Mapping[RankId, Collection[int]],
         forget: Callable[[RankId], None],
     ) -> None:
         self._epoll = epoll
         self._main_of = main_of
         self._running = running
+        self._cleanups = cleanups
+        self._checks_of = checks_of
         self._forget = forget
         self._me = os.getpid()
         self._endings: dict[RankId, Ending] = {}
@@ -76,10 +83,11 @@ class Endings:
             is_reaped = main not in self._running
             if is_reaped:
                 members.discard(main)
-                if not members and not ending.watched:
-                    self.drop(rank)
-                    self._forget(rank)
-                    events.append(TreeGone(rank, len(ending.signalled - {main})))
+                if not members and not ending.watched and rank not in self._checks_of:
+                    if self._cleanups.is_unfinished(rank):
+                        self._cleanups.begin(rank)
+                    if not self._cleanups.is_unfinished(rank):
+                        events += self._close(rank, ending, main)
                     continue
             for pid in members - set(ending.watched.values()):
                 self._signal_and_watch(rank, ending, pid)
@@ -101,6 +109,11 @@ class Endings:
     def look_again(self) -> None:
         """Trees without a watch are looked at with the next `press`."""
         self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
+
+    def look_at(self, rank: RankId) -> None:
+        """The rank's tree, if it is being ended, is looked at with the next `press`."""
+        if rank in self._endings:
+            self._pending[rank] = None
 
     @property
     def needs_press(self) -> bool:
@@ -127,12 +140,22 @@ class Endings:
         main = self._main_of[rank]
         left = tree_members({main: str(rank)}, self._me, self._running.keys() - {main})[main]
         left |= {pid for descriptor, pid in ending.watched.items() if not _has_ended(descriptor)}
+        if not left:
+            return self._close(rank, ending, main)
         self.drop(rank)
         if main not in self._running:
             self._forget(rank)
-        if not left:
-            return [TreeGone(rank, len(ending.signalled - {main}))]
         return [TreeSurvived(rank, tuple(name_of(pid) for pid in sorted(left)))]
+
+    def _close(self, rank: RankId, ending: Ending, main: int) -> list[AgentEvent]:
+        """The end of a tree without processes: all of it is gone, or what its clean-up removes is not."""
+        survivor = self._cleanups.survivor(rank)
+        self.drop(rank)
+        if main not in self._running:
+            self._forget(rank)
+        if survivor is not None:
+            return [TreeSurvived(rank, (survivor,))]
+        return [TreeGone(rank, len(ending.signalled - {main}))]
 
     def drop(self, rank: RankId) -> None:
         """The rank's tree needs no ending any more."""

@@ -12,12 +12,14 @@ import signal
 import sys
 import time
 
+from sflow_agent.runtime.cleanup_list import CleanupList
 from sflow_agent.runtime.process_tree import descendants, is_living, name_of
 from sflow_agent.runtime.syscalls import become_subreaper, hide_memory, wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
 """How a job step's agents get their configuration: every one of them has the same standard input."""
 
+CLEANUPS_WITHIN_S = 20.0
 GRACE_S = 2.0
 VERIFY_S = 5.0
 
@@ -36,11 +38,12 @@ def guard() -> int:
         del os.environ[CONFIG_VARIABLE]
     become_subreaper()
     me = os.getpid()
+    cleanups = CleanupList()
     agent = os.fork()
     if agent == 0:
         from sflow_agent.runtime.agent import run_agent
 
-        return run_agent(me, encoded_config)
+        return run_agent(me, encoded_config, cleanups)
     del encoded_config
     # The configuration is not for us, and an agent that nobody needs must see the end of it.
     null = os.open(os.devnull, os.O_RDWR)
@@ -49,7 +52,7 @@ def guard() -> int:
     signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
     status = _wait(agent)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number is free for somebody else now
-    left = _end_everything()
+    left = _end_everything() + _clean_up(cleanups)
     for survivor in left:
         sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
     if status < 0:
@@ -92,6 +95,29 @@ def _end_everything() -> list[str]:
                 signalled.add(pid)
         poller.poll(10)
     return []
+
+
+def _clean_up(cleanups: CleanupList) -> list[str]:
+    """Runs the clean-ups that the agent did not come to, all at once. Returns the keys of those that failed."""
+    running: dict[int, str] = {}
+    failed: list[str] = []
+    null = os.open(os.devnull, os.O_RDWR)
+    files = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
+    for key, (argv, environment) in cleanups.pending().items():
+        try:
+            running[os.posix_spawnp(argv[0], argv, environment, file_actions=files)] = key
+        except OSError:
+            failed.append(key)
+    deadline = time.monotonic() + CLEANUPS_WITHIN_S
+    poller = select.poll()
+    while running and time.monotonic() < deadline:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            poller.poll(10)
+        elif (key := running.pop(pid, "")) and status != 0:
+            failed.append(key)
+    _end_everything()
+    return [f"the container of {key}" for key in (*failed, *running.values())]
 
 
 def _living() -> list[int]:

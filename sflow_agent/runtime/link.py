@@ -6,15 +6,19 @@ again in the new session.
 """
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import zmq
+from zmq.utils import z85
 
 from protocol.channel import Channel, Numbered
 from protocol.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
 from protocol.errors import MalformedMessageError
+from protocol.keys import agent_secret
 from protocol.messages import (
     AgentConfig,
     FromAgent,
@@ -40,6 +44,26 @@ class Dialled:
 
     control: "zmq.Socket[bytes]"
     log_endpoint: str
+    own_address: str
+    """This node's address on the way there."""
+
+
+def own_keys(seed: bytes, node: int) -> tuple[str, str]:
+    """(public, secret) of a node's agent, Z85."""
+    secret = z85.encode(agent_secret(seed, node))
+    return zmq.curve_public(secret).decode(), secret.decode()
+
+
+def own_address(endpoint: str) -> str:
+    """The address that packets to `endpoint` leave from; empty when there is no way there."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as trial:
+            trial.connect((host.strip("[]"), int(port)))  # sends nothing: it only asks the routing table
+            return str(trial.getsockname()[0])
+    except OSError:
+        return ""
 
 
 class ControllerLink:
@@ -186,26 +210,26 @@ class ControllerLink:
         for endpoint, log_endpoint in zip(
             self._config.control_endpoints, self._config.log_endpoints, strict=True
         ):
-            socket = self._socket(endpoint)
-            self._poller.register(socket, zmq.POLLIN)
-            self._dialled.append(Dialled(socket, log_endpoint))
+            control = self._socket(endpoint)
+            self._poller.register(control, zmq.POLLIN)
+            self._dialled.append(Dialled(control, log_endpoint, own_address(endpoint)))
         self._session = os.urandom(8).hex()
         self._session_number += 1
 
     def _socket(self, endpoint: str) -> "zmq.Socket[bytes]":
-        socket = self._context.socket(zmq.DEALER)
-        socket.linger = 0
-        socket.ipv6 = "[" in endpoint
-        socket.curve_serverkey = self._config.controller_key.encode()
-        socket.curve_publickey = self._config.public_key.encode()
-        socket.curve_secretkey = self._config.secret_key.encode()
-        socket.maxmsgsize = MAX_FRAME_BYTES
-        socket.sndhwm = socket.rcvhwm = 10_000
-        socket.connect_timeout = socket.handshake_ivl = CONNECT_MS
-        socket.reconnect_ivl = 50
-        socket.reconnect_ivl_max = 1000
-        socket.connect(endpoint)
-        return socket
+        made = self._context.socket(zmq.DEALER)
+        made.linger = 0
+        made.ipv6 = "[" in endpoint
+        made.curve_serverkey = self._config.controller_key.encode()
+        made.curve_publickey = self._config.public_key.encode()
+        made.curve_secretkey = self._config.secret_key.encode()
+        made.maxmsgsize = MAX_FRAME_BYTES
+        made.sndhwm = made.rcvhwm = 10_000
+        made.connect_timeout = made.handshake_ivl = CONNECT_MS
+        made.reconnect_ivl = 50
+        made.reconnect_ivl_max = 1000
+        made.connect(endpoint)
+        return made
 
     def _begin_session(self, now: float) -> None:
         self._outbox = [*self._channel.unacknowledged(), *self._outbox]
@@ -224,9 +248,10 @@ class ControllerLink:
 
     def _say_hello(self, now: float) -> None:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
-        frame = encode(FromAgentPacket(session=self._session, messages=(hello,)))
         for dialled in self._dialled:
-            self._send(dialled.control, frame)
+            # The first to arrive came over an address that works: what it says of ours is right, too.
+            ours = msgspec.structs.replace(hello, address=dialled.own_address)
+            self._send(dialled.control, encode(FromAgentPacket(session=self._session, messages=(ours,))))
         # Jitter: a thousand agents must not come back in step.
         self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)
 
@@ -275,8 +300,8 @@ class ControllerLink:
         self._last_sent = now
         self._send(self._dialled[0].control, encode(packet))
 
-    def _send(self, socket: "zmq.Socket[bytes]", frame: bytes) -> None:
+    def _send(self, target: "zmq.Socket[bytes]", frame: bytes) -> None:
         try:
-            socket.send(frame, zmq.NOBLOCK)
+            target.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             self.counters["unsent"] += 1  # the channel repeats it

@@ -8,17 +8,20 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from sflow_agent.runtime.process_tree import tree_members
+from sflow_agent.runtime.process_tree import name_of, tree_members
 
 LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
 """The kernel tells nobody of a bind. A dump costs 0.05 ms, and is made only while some port is awaited: often
 at first, where most servers come up, and then still often enough for 20 ms."""
 STRANGER_EVERY_S = 0.25
 """How often a port is looked at again that somebody else listens on: finding the owner reads a whole tree."""
+OWNER_WITHIN_S = 0.02
+"""How long the loop may look for the name of a stranger."""
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST_DUMP = 0x301
@@ -66,12 +69,13 @@ class Awaited:
     """A port some probe looks at."""
 
     port: int
-    main: int
-    """The rank's main process."""
+    main: int | None
+    """The rank's main process; None when anybody may listen."""
     is_open: bool = False
     strangers: Collection[int] = frozenset()
     """Sockets that listen on it and were not found in the rank's tree."""
     strangers_until: float = 0.0
+    is_stranger_told: bool = False
 
 
 class PortWatch:
@@ -86,8 +90,8 @@ class PortWatch:
         """When `look` is due, or None."""
         return self._next_look if self._wanted else None
 
-    def add(self, rank: RankId, kind: str, port: int, main: int, now: float) -> None:
-        """Begins to watch for a port of the tree of process `main`."""
+    def add(self, rank: RankId, kind: str, port: int, main: int | None, now: float) -> None:
+        """Begins to watch for a port of the tree of process `main`, or of anybody."""
         self._wanted[rank, kind] = Awaited(port, main)
         self._early_until = now + EARLY_S
         self._next_look = min(self._next_look, now + LOOK_EVERY_S)
@@ -107,8 +111,13 @@ class PortWatch:
         sockets = listening_sockets()
         changes = []
         for (rank, kind), awaited in self._wanted.items():
-            is_open = _is_open(rank, awaited, sockets.get(awaited.port, set()), now, others)
-            if is_open != awaited.is_open:
+            inodes = sockets.get(awaited.port, set())
+            is_open = _is_open(rank, awaited, inodes, now, others)
+            if not is_open and inodes and not awaited.is_stranger_told:
+                awaited.is_stranger_told = True
+                changes.append((rank, kind, False, f"port {awaited.port} is taken by {_owner_of(inodes)}"))
+            elif is_open != awaited.is_open or (not inodes and awaited.is_stranger_told):
+                awaited.is_stranger_told = False
                 awaited.is_open = is_open
                 detail = f"port {awaited.port} {'is' if is_open else 'is not'} listening"
                 changes.append((rank, kind, is_open, detail))
@@ -116,7 +125,7 @@ class PortWatch:
 
 
 def _is_open(rank: RankId, awaited: Awaited, inodes: set[int], now: float, others: Collection[int]) -> bool:
-    if not inodes or awaited.is_open:
+    if not inodes or awaited.is_open or awaited.main is None:
         return bool(inodes)
     if inodes == awaited.strangers and now < awaited.strangers_until:
         return False
@@ -127,11 +136,26 @@ def _is_open(rank: RankId, awaited: Awaited, inodes: set[int], now: float, other
 
 
 def _owns(rank: RankId, main: int, inodes: set[int], others: Collection[int]) -> bool:
+    members = tree_members({main: str(rank)}, os.getpid(), set(others) - {main})[main]
+    return any(_holds(pid, inodes) for pid in members)
+
+
+def _owner_of(inodes: set[int]) -> str:
+    """Who has one of these sockets, as far as that is to be seen: for a person, once."""
+    until = time.monotonic() + OWNER_WITHIN_S
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if time.monotonic() > until:
+            break
+        if name.isdecimal() and _holds(int(name), inodes):
+            return f"process {name_of(int(name))}, which is not of this task"
+    return "another process, which is not of this task"
+
+
+def _holds(pid: int, inodes: set[int]) -> bool:
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    for pid in tree_members({main: str(rank)}, os.getpid(), set(others) - {main})[main]:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    if os.readlink(entry.path) in wanted:  # noqa: PTH115
-                        return True
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(entry.path) in wanted:  # noqa: PTH115
+                    return True
     return False

@@ -9,11 +9,13 @@ import os
 import select
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from protocol.ids import RankId
 from protocol.messages import RankSpec
 from sflow_agent.core.events import AgentEvent, ProcessExited, ProcessFailed, ProcessStarted
+from sflow_agent.runtime.cleanups import Cleanups
+from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import Endings
 from sflow_agent.runtime.process_tree import (
     RANK_MARKER,
@@ -33,8 +35,12 @@ _MARKER_PREFIX = f"{RANK_MARKER}=".encode()
 class Processes:
     """Ranks as processes."""
 
-    def __init__(self, spawner: Spawner, epoll: select.epoll) -> None:
+    def __init__(
+        self, spawner: Spawner, containers: Containers, cleanups: Cleanups, epoll: select.epoll
+    ) -> None:
         self._spawner = spawner
+        self._containers = containers
+        self._cleanups = cleanups
         self._me = os.getpid()
         self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
@@ -45,18 +51,43 @@ class Processes:
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
         """So that the environment of a daemon is read once, not at every exit."""
-        self.endings = Endings(epoll, self._main_of, self._running, self._forget)
+        self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
+        """Programs that probes have started and that are not reaped, and who is told (exit status, signal)."""
+        self._checks_of: dict[RankId, set[int]] = {}
+        self.endings = Endings(epoll, self._main_of, self._running, cleanups, self._checks_of, self._forget)
 
     def start(self, spec: RankSpec) -> AgentEvent:
         """Makes the rank's process."""
         try:
+            self._spawner.require(spec)
+            if spec.container is not None:
+                spec, cleanup = self._containers.prepare(spec, spec.container)
+                if cleanup is not None:
+                    self._cleanups.expect(spec.rank, cleanup)
             pid, started_at_ns = self._spawner.spawn(spec)
         except SpawnError as error:
+            self._cleanups.forget(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
         return ProcessStarted(spec.rank, pid, started_at_ns)
+
+    def start_check(
+        self,
+        spec: RankSpec,
+        argv: tuple[str, ...],
+        output: int,
+        ended: Callable[[int | None, int | None], None],
+    ) -> int:
+        """Starts a program for a probe; its pid is its own group's. Raises: SpawnError.
+
+        It belongs to the rank's tree, so whatever becomes of its probe, it does not outlive the rank.
+        """
+        pid = self._spawner.spawn_check(spec, argv, output)
+        self._checks[pid] = spec.rank, ended
+        self._checks_of.setdefault(spec.rank, set()).add(pid)
+        return pid
 
     @property
     def mains(self) -> Collection[int]:
@@ -78,12 +109,17 @@ class Processes:
             if result is None:
                 break
             self._owner_of_orphan.pop(result.si_pid, None)
+            has_exited = result.si_code == os.CLD_EXITED
+            how = (result.si_status, None) if has_exited else (None, result.si_status)
             rank = self._running.pop(result.si_pid, None)
             if rank is not None:
-                if result.si_code == os.CLD_EXITED:
-                    ended.append((rank, result.si_status, None))
-                else:
-                    ended.append((rank, None, result.si_status))
+                ended.append((rank, *how))
+            elif result.si_pid in self._checks:
+                self._check_ended(result.si_pid, *how)
+            else:
+                cleaned = self._cleanups.reaped(result.si_pid, result.si_status)
+                if cleaned is not None:
+                    self.endings.look_at(cleaned)
         if not ended:
             return []
         owners = self._owners_of_orphans()
@@ -112,11 +148,26 @@ class Processes:
         except OSError:
             size = 0
         main = self._main_of[rank]
-        has_leftovers = rank in owners or _group_exists(main) or self.endings.has_living_members(rank, main)
+        has_leftovers = (
+            rank in owners
+            or rank in self._checks_of
+            or _group_exists(main)
+            or self.endings.has_living_members(rank, main)
+            or self._cleanups.is_unfinished(rank)
+        )
         if not has_leftovers:
             self.endings.drop(rank)
             self._forget(rank)
         return ProcessExited(rank, exit_code, number, size, has_leftovers)
+
+    def _check_ended(self, pid: int, exit_status: int | None, number: int | None) -> None:
+        rank, ended = self._checks.pop(pid)
+        self._checks_of[rank].discard(pid)
+        if not self._checks_of[rank]:
+            del self._checks_of[rank]
+        # What it had started has come to this agent by now.
+        self.endings.look_at(rank)
+        ended(exit_status, number)
 
     def _owners_of_orphans(self) -> set[RankId]:
         """Ranks that left a process which is now a child of this agent."""
@@ -144,6 +195,7 @@ class Processes:
     def _forget(self, rank: RankId) -> None:
         main = self._main_of.pop(rank, None)
         self._logs.pop(rank, None)
+        self._cleanups.forget(rank)
         self._rank_of_marker.pop(str(rank), None)
         if main is not None and self._rank_of_session.get(main) == rank:
             del self._rank_of_session[main]

@@ -69,8 +69,9 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 class Spawner:
     """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
 
-    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool) -> None:
+    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool, node: str) -> None:
         self._base = base
+        self._node = node
         self._gpus_are_simulated = gpus_are_simulated
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
@@ -78,15 +79,8 @@ class Spawner:
 
     def spawn(self, spec: RankSpec) -> tuple[int, int]:
         """(pid, wall time in ns) of the new process. Raises: SpawnError."""
-        environment = {**self._environment, **spec.env}
-        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
-        environment[RANK_MARKER] = str(spec.rank)
-        if not self._gpus_are_simulated and "CUDA_VISIBLE_DEVICES" in spec.env:
-            environment["CUDA_VISIBLE_DEVICES"] = visible_devices(
-                spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
-            )
-        environment[RUN_MARKER] = self._environment[RUN_MARKER]
-        program = self._find(spec.argv[0], environment.get("PATH"))
+        environment = self._environment_of(spec)
+        program = self.find(spec.argv[0], environment.get("PATH"))
         log = self.log_path(spec.log)
         if spec.earlier_log is not None:
             self._keep_earlier_log(log, spec.earlier_log)
@@ -105,11 +99,61 @@ class Spawner:
             raise SpawnError(errno.EINVAL, f"its arguments or environment are not valid: {error}") from error
         return pid, time.time_ns()
 
+    def require(self, spec: RankSpec) -> None:
+        """Raises: SpawnError when the node has not what the rank needs."""
+        for artifact, path in spec.required_paths:
+            try:
+                os.stat(path)  # noqa: PTH116
+            except OSError as error:
+                is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+                what = "does not exist" if is_missing else f"cannot be used ({error.strerror})"
+                reason = f'artifact "{artifact}": {path} {what} on node {self._node}'
+                raise SpawnError(error.errno or 0, reason) from error
+
+    def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int) -> int:
+        """The pid of a program beside a rank: with its environment, directory and markers, in a session of its own.
+
+        What it prints goes to the descriptor `output`. Raises: SpawnError.
+        """
+        environment = self._environment_of(spec)
+        program = self.find(argv[0], environment.get("PATH"))
+        try:
+            with self._in_directory(spec.cwd):
+                return os.posix_spawn(
+                    program,
+                    argv,
+                    environment,
+                    file_actions=(
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, output, 1),
+                        (os.POSIX_SPAWN_DUP2, output, 2),
+                    ),
+                    setsid=True,
+                    setsigdef=_ALL_SIGNALS,
+                    setsigmask=(),
+                )
+        except OSError as error:
+            raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
+        except ValueError as error:
+            raise SpawnError(errno.EINVAL, f"its arguments are not valid: {error}") from error
+
+    def _environment_of(self, spec: RankSpec) -> dict[str, str]:
+        environment = {**self._environment, **spec.env}
+        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
+        environment[RANK_MARKER] = str(spec.rank)
+        if not self._gpus_are_simulated and "CUDA_VISIBLE_DEVICES" in spec.env:
+            environment["CUDA_VISIBLE_DEVICES"] = visible_devices(
+                spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
+            )
+        environment[RUN_MARKER] = self._environment[RUN_MARKER]
+        return environment
+
     def log_path(self, relative: str) -> str:
         """Where a log of the run is on this node."""
         return f"{self._base}/{relative}"
 
-    def _find(self, program: str, path: str | None) -> str:
+    def find(self, program: str, path: str | None) -> str:
+        """Where a program is. Raises: SpawnError."""
         if "/" in program:
             return program
         key = (program, path)

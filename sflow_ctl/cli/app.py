@@ -17,6 +17,8 @@ _COMMANDS = {
     "logs": ("sflow_ctl.cli.logs", "logs", "Show or follow the logs of tasks."),
     "compose": ("sflow_ctl.cli.compose", "compose", "Merge workflow files into one."),
     "visualize": ("sflow_ctl.cli.visualize", "visualize", "Draw the graph."),
+    "sample": ("sflow_ctl.cli.sample", "sample", "List, show or copy example workflows."),
+    "batch": ("sflow_ctl.cli.batch", "batch", "Write Slurm batch scripts, and submit them."),
     "schema": ("sflow_ctl.cli.schema", "schema", "Print the JSON Schema of workflow files."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -16,6 +17,9 @@ from sflow_ctl.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.options import RunOptions
 from sflow_ctl.runtime.session import RunEnd, plan_run, run_plan
+
+if TYPE_CHECKING:
+    from sflow_ctl.cli.fetch_lines import FetchLines
 
 CAUSE_LINES = 20
 
@@ -47,7 +51,12 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
         consoles.append(console)
         return console
 
-    end = run_plan(planned, options, launcher, open_console)
+    def open_fetch_display() -> "FetchLines":
+        from sflow_ctl.cli.fetch_lines import FetchLines  # most runs fetch nothing
+
+        return FetchLines()
+
+    end = run_plan(planned, options, launcher, open_console, open_fetch_display)
     for console in consoles:
         console.close()
     show_end(end)
@@ -59,6 +68,11 @@ def show_end(end: RunEnd) -> None:
     colours = wants_colours(sys.stdout.isatty(), os.environ)
     click.echo(closing_table(end.state, columns(), colours=colours))
     whole = end.summary
+    if any(task.outputs for task in end.state.plan.tasks):
+        from sflow_ctl.results import results, results_table
+
+        header, rows = results(end.state.plan, end.state, end.outputs)
+        click.echo("\n" + results_table(header, rows, shown_path(end.directory / "results.csv")))
     if whole.cause is not None:
         from sflow_ctl.runtime.run_files import last_lines  # a run that completes does not need it
 

@@ -12,6 +12,7 @@ import click
 
 from sflow_ctl.cli.workflow_options import run_options, workflow_options
 from sflow_ctl.runtime.launcher import LocalLauncher
+from sflow_ctl.runtime.run_log import LEVELS
 
 _POSITIVE = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
@@ -41,15 +42,58 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     "--orphan-grace",
     "orphan_grace_s",
     type=_SECONDS,
-    default=10.0,
+    help="Silence after which an agent gives up its controller, seconds. Default: 10, in a Slurm job 60.",
+)
+@click.option(
+    "--interface", help="In a Slurm job: the network interface that agents call. Default: all of them."
+)
+@click.option(
+    "--min-nodes", type=_POSITIVE, help="In a Slurm job: go on with so many nodes when others do not report."
+)
+@click.option(
+    "--join-within",
+    "join_within_s",
+    type=_SECONDS,
+    default=60.0,
     show_default=True,
-    help="Silence after which an agent gives up its controller, seconds.",
+    help="In a Slurm job: how long agents may take to report, seconds.",
+)
+@click.option(
+    "--headroom",
+    "headroom_s",
+    type=_SECONDS,
+    default=60.0,
+    show_default=True,
+    help="In a Slurm job: stop so many seconds before the job's time is over.",
+)
+@click.option(
+    "--no-kill", is_flag=True, help="In a Slurm job: go on when a node is lost, where the workflow allows it."
+)
+@click.option(
+    "-t",
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    help="Only this task and what it needs; repeatable.",
+)
+@click.option("--skip-dependencies", is_flag=True, help="With --task: nothing else, whatever it waits for.")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="What sflow.log notes.",
 )
 @click.option(
     "-q", "--quiet", is_flag=True, help="No output of tasks on the console, only what becomes of them."
 )
 def run(dry_run: bool, log_spool: Path | None, **others: Any) -> int:
     """Run a workflow. Without a file: sflow.yaml in this directory."""
+    if others["skip_dependencies"] and not others["tasks"]:
+        from protocol.errors import UsageError
+
+        raise UsageError.of("options", "--skip-dependencies is about --task", hint="name tasks with --task")
     options = run_options(
         log_spool=log_spool.absolute() if log_spool else None, argv=tuple(sys.argv), **others
     )

@@ -103,6 +103,8 @@ def _ask_controller(reader: RunReader) -> bool:
                 if isinstance(event, Change):
                     state.apply(event.transition, event.wall_ns)
                 elif isinstance(event, Current):
+                    for record in reader.state.tasks.values():  # the socket tells changes of state only
+                        state.note_waiting(record.name, record.attempts, record.waits_for)
                     reader.state = state
                     return True
                 elif isinstance(event, Ended):

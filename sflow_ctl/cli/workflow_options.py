@@ -12,7 +12,7 @@ from sflow_ctl.runtime.options import RunOptions
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
-_OPTIONS = (
+_FILE_OPTIONS = (
     click.argument("workflow", nargs=-1, type=_PATH),
     click.option("-f", "--file", "files", multiple=True, type=_PATH, help="Another workflow file."),
     click.option("-s", "--set", "overrides", multiple=True, metavar="K=V", help="Set a variable."),
@@ -38,6 +38,13 @@ _OPTIONS = (
     click.option(
         "--output-dir", type=_PATH, help="Where run directories go. Default: WORKSPACE/sflow_output."
     ),
+    click.option(
+        "--compat",
+        type=click.Choice(["strict"]),
+        help="What the reference does, also where that is a trap: to find out which difference matters.",
+    ),
+)
+_FLEET_OPTIONS = (
     click.option("--nodes", type=_POSITIVE, help="Run on this many local agents."),
     click.option(
         "--gpus-per-node", type=_POSITIVE, help="GPUs that each local agent has, or pretends to have."
@@ -47,7 +54,14 @@ _OPTIONS = (
 
 def workflow_options(command: F) -> F:
     """Adds them, in this order."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_FILE_OPTIONS, *_FLEET_OPTIONS)):
+        command = option(command)
+    return command
+
+
+def file_options(command: F) -> F:
+    """Adds those about files and directories, for commands that have no fleet."""
+    for option in reversed(_FILE_OPTIONS):
         command = option(command)
     return command
 
@@ -58,16 +72,19 @@ def run_options(
     files: tuple[Path, ...],
     workspace_dir: Path,
     output_dir: Path | None,
+    compat: str | None,
     **others: Any,
 ) -> RunOptions:
     """The options as the runtime takes them: files in order, directories absolute. `others` go through as they are."""
     return RunOptions(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
-        workspace_dir=_absolute(workspace_dir),
-        output_dir=_absolute(output_dir or workspace_dir / "sflow_output"),
+        workspace_dir=absolute(workspace_dir),
+        output_dir=absolute(output_dir or workspace_dir / "sflow_output"),
+        is_strict=compat == "strict",
         **others,
     )
 
 
-def _absolute(path: Path) -> Path:
+def absolute(path: Path) -> Path:
+    """The path from the root, links as they are."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links

@@ -10,6 +10,8 @@ def note_exit(task: Task, message: RankExited) -> None:
     """Keeps the worst of the attempt's exits: a signal before a status, the higher status before the
     lower.
     """
+    if task.end is not None and (task.signal is not None or task.exit_code):
+        return  # of several ranks: this one was ended because of the one that failed
     if message.signal is not None:
         task.signal, task.exit_code = message.signal, None
     elif task.signal is None:
@@ -45,7 +47,7 @@ def cause_text(task: Task, end: End) -> str:
             return f"task {name} could not be started: {end.reason.text}"
         case "node_lost":
             return f"task {name}: {end.reason.text}"
-        case "timeout":
+        case "timeout" | "not_ready":
             return f"task {name} {end.reason.text}"
         case _:
             return f"process exited with error: {name}: {end.reason.text}"

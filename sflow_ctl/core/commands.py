@@ -39,6 +39,20 @@ class RecordTransition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     transition: Transition
 
 
+class Warn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Say this to whoever watches the run; it changes nothing."""
+
+    text: str
+
+
+class RecordWaiting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What a running service still waits for has changed: for people."""
+
+    task: str
+    attempt: int
+    text: str
+
+
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """All is said and done; the last command of a run."""
 
@@ -47,4 +61,4 @@ class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     survivors: tuple[str, ...] = ()
 
 
-Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | FinishRun
+Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | RecordWaiting | Warn | FinishRun

@@ -1,5 +1,7 @@
 """Everything the scheduler can be told. The journal of these, with their times, replays to the same state."""
 
+from typing import Any
+
 import msgspec
 
 from protocol.messages import FromAgent, Hello
@@ -37,8 +39,16 @@ class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
     force: bool = False
 
 
+class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"):
+    """What a task's outputs say. Comes before the exit of the attempt that wrote them."""
+
+    task: str
+    attempt: int
+    values: dict[str, Any]
+
+
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
     """The time that `next_wakeup` named has come."""
 
 
-SchedulerEvent = AgentJoined | MessageReceived | AgentLost | StopRequested | WakeUp
+SchedulerEvent = AgentJoined | MessageReceived | AgentLost | StopRequested | OutputsCollected | WakeUp

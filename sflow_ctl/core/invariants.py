@@ -5,6 +5,7 @@ pay for it.
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.core.tasks import Task
+from sflow_ctl.planner.plan import Dependency
 
 
 def check_invariants(scheduler: Scheduler) -> None:
@@ -33,6 +34,8 @@ def _check_gpus(scheduler: Scheduler, holders: list[Task]) -> None:
     owner: dict[tuple[int, int], str] = {}
     for task in holders:
         assert task.taken is not None
+        if task.taken.is_shared:
+            continue
         for node in task.taken.nodes:
             capacity = scheduler.plan.nodes[node].gpus
             if capacity is None:
@@ -50,17 +53,17 @@ def _check_task(scheduler: Scheduler, task: Task) -> None:
     assert task.open_ranks <= task.uncleared or not task.is_live, f"{name} has a rank without a tree"
     if task.state is TaskState.STOPPING:
         assert task.end is not None, f"{name} is stopping towards no end"
-    by_name = {dependency.task: dependency for dependency in task.plan.depends_on}
-    unmet = 0
-    for other in (scheduler.task_named(dependency) for dependency in by_name):
-        needs_completion = by_name[other.plan.name].needs_completion
-        unmet += not is_satisfied(other, needs_completion)
+    unmet = sum(not is_satisfied(scheduler, dependency) for dependency in task.plan.depends_on)
     if scheduler.outcome is None:
         assert task.unmet == unmet, f"{name} counts {task.unmet} unmet dependencies, has {unmet}"
     if task.state is TaskState.STARTING and task.attempt == 1 and task.state in LIVE:
         assert task.open_ranks, f"{name} is starting without ranks"
 
 
-def is_satisfied(task: Task, needs_completion: bool) -> bool:
-    """True when a dependency on `task` holds now."""
-    return task.state is TaskState.COMPLETED or (task.counts_as_ready and not needs_completion)
+def is_satisfied(scheduler: Scheduler, dependency: Dependency) -> bool:
+    """True when a dependency holds now."""
+    if dependency.is_group:
+        members = [task for task in scheduler.tasks if task.plan.base == dependency.task]
+    else:
+        members = [scheduler.task_named(dependency.task)]
+    return all(dependency.until in member.met for member in members)

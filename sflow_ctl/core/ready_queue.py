@@ -28,6 +28,10 @@ class ReadyQueue:
         """Puts back a task for which there was no room."""
         heappush(self._blocked.setdefault(placement, []), index)
 
+    def first_blocked(self) -> int | None:
+        """The first task in plan order that found no room, or None."""
+        return min((group[0] for group in self._blocked.values()), default=None)
+
     def retry_like(self, placement: Placement) -> None:
         """One of this kind was started: the next of its kind may fit as well."""
         self._unblock_first(placement)

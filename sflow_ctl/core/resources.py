@@ -9,12 +9,15 @@ class GpuLedger:
     """Free GPU indices per node, as bit sets. A node whose GPUs nobody counted gives without limit."""
 
     def __init__(self, nodes: tuple[PlannedNode, ...]) -> None:
+        self._turn = 0
         self._free: dict[int, int | None] = {
             node.index: None if node.gpus is None else (1 << node.gpus) - 1 for node in nodes
         }
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
         """The fixed placement now taken for `placement`, or None when there is no room at present."""
+        if placement.is_shared:
+            return placement if all(map(is_up, placement.nodes)) else None
         if not placement.is_flexible:
             mask = _mask(placement.gpus)
             if all(is_up(node) and self._has(node, mask) for node in placement.nodes):
@@ -22,6 +25,8 @@ class GpuLedger:
                 return placement
             return None
         wanted = placement.gpus_per_node
+        if wanted == 0:
+            return self._next_nodes(placement, is_up)
         common: dict[int, list[int]] = {}
         for node in placement.nodes:
             if not is_up(node):
@@ -37,8 +42,24 @@ class GpuLedger:
                 return Placement(nodes=tuple(group), gpus=_indices(lowest), gpus_per_node=wanted)
         return None
 
+    def _next_nodes(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
+        """Nodes for a task without GPUs: in turn, so that many of them do not all go to the first node."""
+        nodes = placement.nodes
+        start = self._turn % len(nodes)
+        chosen: list[int] = []
+        for step in range(len(nodes)):
+            node = nodes[(start + step) % len(nodes)]
+            if is_up(node):
+                chosen.append(node)
+                if len(chosen) == placement.node_count:
+                    self._turn = start + step + 1
+                    return Placement(nodes=tuple(sorted(chosen)))
+        return None
+
     def release(self, taken: Placement) -> None:
         """Gives back what `take` returned."""
+        if taken.is_shared:
+            return
         mask = _mask(taken.gpus)
         for node in taken.nodes:
             free = self._free[node]

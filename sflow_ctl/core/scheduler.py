@@ -7,7 +7,7 @@ single attempts
 """
 
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
 from protocol.ids import AttemptId
 from protocol.messages import (
@@ -19,6 +19,7 @@ from protocol.messages import (
     NodeDescribed,
     Notice,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankSpec,
@@ -33,16 +34,21 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
+    Warn,
 )
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
     MessageReceived,
+    OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
 )
+from sflow_ctl.core.late import filled_in
+from sflow_ctl.core.readiness import Readiness, ranks_needed
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
 from sflow_ctl.core.states import (
@@ -58,12 +64,14 @@ from sflow_ctl.core.states import (
 from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph
 from sflow_ctl.core.timers import TimerKind, Timers
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.planner.plan import Plan, needs_text
+from sflow_ctl.spec.expressions import ExpressionError
 
 STOP_OVERDUE_S = 15.0
 """After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
 is 5 s.
 """
+SHOWN_WAITS = 3
 LEAVE_OVERDUE_S = 40.0
 """An agent may need 30 s to hand over the rest of its logs."""
 
@@ -80,6 +88,10 @@ class Node:
     """Tasks whose current attempt has ranks, or leftovers, here."""
 
 
+def _is_working(state: TaskState, is_delayed: bool) -> bool:
+    return is_delayed or (state in LIVE and state is not TaskState.READY)
+
+
 class InvalidTransitionError(Exception):
     """A change of state that does not exist: our bug."""
 
@@ -87,11 +99,13 @@ class InvalidTransitionError(Exception):
 class Scheduler:
     """The state of one run. Same events at the same times give the same commands."""
 
-    def __init__(self, plan: Plan, stream_logs: bool = False) -> None:
+    def __init__(self, plan: Plan, stream_logs: bool = False, ends_at: float | None = None) -> None:
         self.plan = plan
         self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
         self.nodes = [Node() for _ in plan.nodes]
+        self._awaited = set(range(len(plan.nodes)))
+        """Nodes that have neither joined nor been given up: what may go anywhere waits for them, to be spread."""
         self.outcome: Outcome | None = None
         """Set when the run begins to stop."""
         self.cause: FirstCause | None = None
@@ -101,9 +115,13 @@ class Scheduler:
         self._index_of = {task.plan.name: task.index for task in self.tasks}
         self._ledger = GpuLedger(plan.nodes)
         self._queue = ReadyQueue()
+        self._outputs: dict[str, dict[str, Any]] = {}
         self._timers = Timers()
         self.unsettled = len(self.tasks)
         self._live_count = 0
+        self._working_count = 0
+        """Live tasks that are not ready, and tasks whose next attempt has its time: they will end, or go on."""
+        self._stuck_at: tuple[int, int] | None = None
         self._stop_order = StopOrder()
         self._is_forced = False
         self._leaving: set[int] | None = None
@@ -111,6 +129,8 @@ class Scheduler:
         self._is_time_armed = False
         self._out: list[Command] = []
         self._spawns: dict[int, list[RankSpec]] = {}
+        if ends_at is not None:
+            self._timers.set(ends_at, "allocation", -1, 0)
         for task in self.tasks:
             if task.unmet == 0:
                 self._enqueue(task)
@@ -131,6 +151,9 @@ class Scheduler:
                 self._on_agent_lost(node, reason, now)
             case StopRequested(signal=signal, force=force):
                 self._on_stop_requested(signal, force, now)
+            case OutputsCollected(task=name, attempt=attempt, values=values):
+                if self._is_current(name, attempt):
+                    self._outputs[name] = values
             case WakeUp():
                 self._on_wakeup(now)
             case _:
@@ -161,6 +184,7 @@ class Scheduler:
         if node.is_gone:
             self._out.append(AbandonNode(node=hello.node, reason="the run goes on without this node"))
             return
+        self._awaited.discard(hello.node)
         is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
         node.is_up = node.has_joined = True
         node.agent_incarnation = hello.agent_incarnation
@@ -189,20 +213,22 @@ class Scheduler:
         self, task: Task, hello: Hello, known: set[tuple[AttemptId, int]], is_restarted: bool, now: float
     ) -> None:
         """Orders again what a lost session may have lost, and gives up what the agent does not have."""
-        for rank in sorted(task.open_ranks):
+        here = task.ranks_on(hello.node)
+        for rank in sorted(task.open_ranks & here):
             if (task.attempt_id, rank) in known:
                 continue
-            if task.state is TaskState.STARTING and not is_restarted:
+            if rank in task.unstarted and not is_restarted:
                 self._spawns.setdefault(hello.node, []).extend(
                     spec
                     for node, spec in task.rank_specs(self.plan, self._stream_logs)
                     if node == hello.node and spec.rank.rank == rank
                 )
             elif task.state in LIVE:
-                self._attempt_vanished(task, Reason("node_lost", "the agent on its node was restarted"), now)
+                reason = Reason("node_lost", "the agent on its node was restarted")
+                self._ranks_vanished(task, hello.node, reason, now)
                 return
         clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
-        task.uncleared &= task.open_ranks | clearing
+        task.uncleared -= here - task.open_ranks - clearing
         if not task.uncleared:
             self._all_cleared(task, now)
         elif task.is_stop_sent:
@@ -213,13 +239,14 @@ class Scheduler:
         if node.is_gone:
             return
         node.is_up, node.is_gone = False, True
+        self._awaited.discard(index)
         name = self.plan.nodes[index].name
         self._out.append(AbandonNode(node=index, reason=reason))
         if self._leaving is not None:
             self._leaving.discard(index)
         sentence = f"node {name} was lost: {reason}"
         for task_index in sorted(node.live):
-            self._attempt_vanished(self.tasks[task_index], Reason("node_lost", sentence), now)
+            self._ranks_vanished(self.tasks[task_index], index, Reason("node_lost", sentence), now)
         if not node.has_joined and self.outcome is None:
             cause = FirstCause(text=f"the agent of node {name} did not report: {reason}", node=index)
             self._begin_stop(Outcome.INFRASTRUCTURE, cause, now)
@@ -230,7 +257,7 @@ class Scheduler:
     def _on_message(self, node: int, message: FromAgent, now: float) -> None:
         match message:
             case RankStarted():
-                self._on_started(message, now)
+                self._on_started(message)
             case RankExited():
                 self._on_exited(message, now)
             case RankCleared():
@@ -238,7 +265,9 @@ class Scheduler:
             case LaunchFailed():
                 self._on_launch_failed(message, now)
             case ProbeTriggered():
-                self._on_probe(message, now)
+                self._on_probe(node, message, now)
+            case ProbeWaiting():
+                self._on_waiting(node, message)
             case Goodbye(survivors=survivors):
                 self.survivors.extend(survivors)
                 if self._leaving is not None:
@@ -260,13 +289,17 @@ class Scheduler:
         index = self._index_of.get(task_name)
         return index is not None and self.tasks[index].attempt == attempt and self.tasks[index].is_live
 
-    def _on_started(self, message: RankStarted, now: float) -> None:
+    def _on_started(self, message: RankStarted) -> None:
         task = self._current(*message.rank.attempt)
-        if task is None or task.state is not TaskState.STARTING or message.rank.rank not in task.open_ranks:
+        if task is None or message.rank.rank not in task.unstarted:
             return
-        task.pid = message.pid
-        self._change(task, TaskState.RUNNING, Reason("started"))
-        self._arm_timeout(task, now)
+        task.unstarted.discard(message.rank.rank)
+        if message.rank.rank == 0:
+            task.pid = message.pid
+        if task.state is TaskState.STARTING and not task.unstarted:
+            self._change(task, TaskState.RUNNING, Reason("started"))
+            if task.early_readiness is not None:
+                self._change(task, TaskState.READY, Reason("ready", task.early_readiness))
 
     def _on_exited(self, message: RankExited, now: float) -> None:
         task = self._current(*message.rank.attempt)
@@ -275,11 +308,25 @@ class Scheduler:
         if task.state is TaskState.STARTING:
             self._change(task, TaskState.RUNNING, Reason("started"))
         task.open_ranks.discard(message.rank.rank)
+        task.unstarted.discard(message.rank.rank)
         attempts.note_exit(task, message)
         if message.cleared:
             task.uncleared.discard(message.rank.rank)
         if not task.open_ranks:
             self._attempt_exited(task, now)
+        else:
+            self._one_of_several_exited(task, message, now)
+
+    def _one_of_several_exited(self, task: Task, message: RankExited, now: float) -> None:
+        """The others run on, unless the task says otherwise."""
+        if task.state is TaskState.STOPPING:
+            return
+        if task.plan.kill_on_bad_exit and message.exit_code != 0:
+            end = attempts.judge(task)
+            text = f"rank {message.rank.rank}: {end.reason.text}"
+            self._stop_task(task, End(end.state, Reason(end.reason.word, text), end.may_retry), now)
+        elif task.plan.wait_s is not None and len(task.open_ranks) == task.plan.world_size - 1:
+            self._timers.set(now + task.plan.wait_s, "ranks", task.index, task.attempt)
 
     def _on_cleared(self, message: RankCleared, now: float) -> None:
         task = self._current(*message.rank.attempt)
@@ -296,21 +343,37 @@ class Scheduler:
             return
         task.open_ranks.discard(message.rank.rank)
         task.uncleared.discard(message.rank.rank)
-        task.launch_error = message.reason
+        task.launch_error = task.launch_error or message.reason
         if not task.open_ranks:
             self._attempt_exited(task, now)
+        elif task.state is not TaskState.STOPPING:
+            self._stop_task(task, attempts.judge(task), now)
 
-    def _on_probe(self, message: ProbeTriggered, now: float) -> None:
+    def _on_probe(self, node: int, message: ProbeTriggered, now: float) -> None:
         task = self._current(*message.attempt)
         if task is None:
             return
         if message.kind == "readiness":
+            if not task.readiness.seen(node, message.rank):
+                return
             if task.state is TaskState.RUNNING:
                 self._change(task, TaskState.READY, Reason("ready", message.detail))
-                self._enqueue_all(dependencies.satisfy_by_readiness(self.tasks, task))
-        elif task.state in (TaskState.RUNNING, TaskState.READY):
+            elif task.state is TaskState.STARTING:  # of several ranks, one is quicker than the others' start
+                task.early_readiness = message.detail
+        elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
+
+    def _on_waiting(self, node: int, message: ProbeWaiting) -> None:
+        task = self._current(*message.attempt)
+        if task is None or task.state is not TaskState.RUNNING:
+            return
+        if task.readiness.waits(node, message.detail):
+            waiting = RecordWaiting(task=task.plan.name, attempt=task.attempt, text=self._waits_for(task))
+            self._out.append(waiting)
+
+    def _waits_for(self, task: Task) -> str:
+        return task.readiness.text([node.name for node in self.plan.nodes])
 
     # ------------------------------------------------------------------ ends of attempts
 
@@ -326,6 +389,21 @@ class Scheduler:
                 self._change(task, TaskState.STOPPING, end.reason)
             return
         self._conclude(task, end, will_retry, now)
+
+    def _ranks_vanished(self, task: Task, node: int, reason: Reason, now: float) -> None:
+        """What the attempt had on this node is gone; what it has elsewhere is ended."""
+        here = task.ranks_on(node)
+        elsewhere = (task.open_ranks | task.uncleared) - here
+        if not elsewhere:
+            self._attempt_vanished(task, reason, now)
+            return
+        was_open = bool(task.open_ranks & here)
+        task.open_ranks -= here
+        task.uncleared -= here
+        if was_open and task.state in LIVE and task.state is not TaskState.STOPPING:
+            self._stop_task(task, End(TaskState.LOST, reason, may_retry=True), now)
+        elif not task.open_ranks and task.state in LIVE and task.end is None:
+            self._attempt_exited(task, now)
 
     def _attempt_vanished(self, task: Task, reason: Reason, now: float) -> None:
         """The attempt's processes are gone or out of reach, without a word about how they ended."""
@@ -362,14 +440,10 @@ class Scheduler:
             text = f"{end.reason.text}; {following} in {delay_s:g} s"
             self._change(task, TaskState.WAITING, Reason("retry", text), runtime_s)
             task.end = None
-            dependencies.unsatisfy(self.tasks, task)
             self._timers.set(now + delay_s, "retry", task.index, task.attempt)
             return
         self._change(task, end.state, end.reason, runtime_s)
-        if end.state is TaskState.COMPLETED:
-            if self.outcome is None:
-                self._enqueue_all(dependencies.satisfy_by_completion(self.tasks, task))
-        elif self.outcome is None:
+        if end.state is not TaskState.COMPLETED and self.outcome is None:
             cause = FirstCause(
                 text=attempts.cause_text(task, end),
                 task=task.plan.name,
@@ -380,10 +454,6 @@ class Scheduler:
             self._begin_stop(Outcome.FAILED, cause, now)
 
     # ------------------------------------------------------------------ starting
-
-    def _enqueue_all(self, tasks: list[Task]) -> None:
-        for task in tasks:
-            self._enqueue(task)
 
     def _enqueue(self, task: Task) -> None:
         self._change(task, TaskState.QUEUED, Reason("dependencies"))
@@ -405,15 +475,14 @@ class Scheduler:
                 )
                 self._queue.retry_like(placement)
                 continue
-            taken = self._ledger.take(placement, self._is_up)
+            if task.plan.late and not self._fill_in(task, now):
+                return
+            is_early = self._awaited and placement.is_flexible and not placement.gpus_per_node
+            taken = None if is_early else self._ledger.take(placement, self._is_up)
             if taken is None:
                 if not self._can_ever_fit(task):
                     reason = Reason("node_lost", "the nodes it could run on are lost")
-                    self._change(task, TaskState.LOST, reason)
-                    cause = FirstCause(
-                        text=f"task {task.plan.name} cannot start: {reason.text}", task=task.plan.name
-                    )
-                    self._begin_stop(Outcome.FAILED, cause, now)
+                    self._cannot_start(task, TaskState.LOST, reason, now)
                     return
                 self._queue.block(index, placement)
                 continue
@@ -422,9 +491,50 @@ class Scheduler:
             self._live_count += 1
             self._has_started = True
             self._change(task, TaskState.STARTING, Reason("placed"))
-            for node, spec in task.rank_specs(self.plan, self._stream_logs):
+            if task.plan.timeout_s is not None:
+                self._timers.set(now + task.plan.timeout_s, "timeout", task.index, task.attempt)
+            if task.plan.deadline_s is not None:
+                self._timers.set(now + task.plan.deadline_s, "deadline", task.index, task.attempt)
+            specs = task.rank_specs(self.plan, self._stream_logs)
+            task.readiness = Readiness.of(specs, ranks_needed(task.plan.probes, task.plan.world_size))
+            for node, spec in specs:
                 self.nodes[node].live.add(index)
                 self._spawns.setdefault(node, []).append(spec)
+
+    def _warn_if_stuck(self) -> None:
+        """Only ready services run, and somebody waits for what they hold: people should know, once."""
+        first = self._queue.first_blocked()
+        if first is None or self._stuck_at == (first, self._live_count):
+            return
+        self._stuck_at = (first, self._live_count)
+        task = self.tasks[first]
+        nodes = set(task.plan.placement.nodes)
+        holders = [
+            f"{other.plan.name} ({len(other.gpus) * len(other.taken.nodes)})"
+            for other in self.tasks
+            if other.taken is not None and other.gpus and nodes & set(other.taken.nodes)
+        ]
+        text = (
+            f"task {task.plan.name} waits for {needs_text(task.plan.placement)}, and only ready services run: "
+            f"{', '.join(holders[:8])}{' ...' if len(holders) > 8 else ''}; it starts when one of them ends"
+        )
+        self._out.append(Warn(text=text))
+
+    def _fill_in(self, task: Task, now: float) -> bool:
+        """Evaluates what waited for the outputs of others; False when that failed the task."""
+        try:
+            task.plan = filled_in(task.plan, self.plan, self._outputs)
+        except ExpressionError as error:
+            self._cannot_start(task, TaskState.FAILED, Reason("expression", error.text), now)
+            return False
+        return True
+
+    def _cannot_start(self, task: Task, state: TaskState, reason: Reason, now: float) -> None:
+        self._change(task, state, reason)
+        cause = FirstCause(
+            text=f"task {task.plan.name} cannot start: {reason.text}", task=task.plan.name, reason=reason
+        )
+        self._begin_stop(Outcome.FAILED, cause, now)
 
     def _is_up(self, node: int) -> bool:
         return self.nodes[node].is_up
@@ -462,7 +572,7 @@ class Scheduler:
     def _send_stop(self, task: Task, grace_s: float) -> None:
         task.is_stop_sent = True
         assert task.taken is not None
-        for node in task.taken.nodes[:1]:
+        for node in task.nodes_left:
             if self.nodes[node].is_up:
                 self._out.append(
                     SendToAgent(node=node, message=Stop(attempt=task.attempt_id, grace_s=grace_s))
@@ -486,13 +596,14 @@ class Scheduler:
         for task in self.tasks:
             if task.state in (TaskState.WAITING, TaskState.QUEUED):
                 self._change(task, TaskState.CANCELLED, reason)
-        unsent = [spec.rank.attempt.task for specs in self._spawns.values() for spec in specs]
+        unsent = [spec.rank for specs in self._spawns.values() for spec in specs]
         self._spawns.clear()
-        for name in unsent:  # decided in this very step, and never told to an agent
-            task = self.task_named(name)
-            task.open_ranks.clear()
-            task.uncleared.clear()
-            self._conclude(task, attempts.run_end(self.outcome, self.cause), will_retry=False, now=now)
+        for rank in unsent:  # decided in this very step, and never told to an agent
+            task = self.task_named(rank.attempt.task)
+            task.open_ranks.discard(rank.rank)
+            task.uncleared.discard(rank.rank)
+            if not task.uncleared:
+                self._conclude(task, attempts.run_end(self.outcome, self.cause), will_retry=False, now=now)
         self._stop_order.begin(self.tasks)
 
     def _stop_in_wave(self, task: Task, now: float) -> None:
@@ -503,16 +614,18 @@ class Scheduler:
 
     # ------------------------------------------------------------------ time
 
-    def _arm_timeout(self, task: Task, now: float) -> None:
-        if task.plan.timeout_s is not None and task.started_at is not None:
-            self._timers.set(task.started_at + task.plan.timeout_s, "timeout", task.index, task.attempt)
-
     def _on_wakeup(self, now: float) -> None:
         while (timer := self._timers.pop_due(now)) is not None:
             if timer.kind == "workflow":
                 if self.outcome is None:
-                    text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over"
+                    text = (
+                        f"the workflow's time limit of {self.plan.timeout_s:g} s is over{self._all_waits()}"
+                    )
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
+            elif timer.kind == "allocation":
+                if self.outcome is None:
+                    text = "the Slurm job's time is nearly over"
+                    self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text, reason=Reason("time_limit")), now)
             elif timer.kind == "leave":
                 for node in sorted(self._leaving or ()):
                     self._on_agent_lost(node, "it did not leave in time", now)
@@ -522,22 +635,48 @@ class Scheduler:
     def _on_task_time(self, task: Task, kind: TimerKind, now: float) -> None:
         match kind:
             case "retry" if task.state is TaskState.WAITING:
-                self._enqueue(task)
+                task.is_delayed = False
+                self._working_count -= 1
+                if task.unmet == 0:
+                    self._enqueue(task)
             case "timeout" if task.state in (TaskState.STARTING, TaskState.RUNNING):
                 what = "was not ready" if task.plan.has_readiness else "did not end"
-                text = f"{what} within its timeout of {task.plan.timeout_s:g} s"
+                text = f"{what} within its timeout of {task.plan.timeout_s:g} s{self._because(task)}"
                 self._stop_task(task, End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True), now)
+            case "ranks" if task.open_ranks and task.state is not TaskState.STOPPING:
+                text = f"{len(task.open_ranks)} ranks ran on for more than {task.plan.wait_s:g} s after the first had ended"
+                self._stop_task(task, End(TaskState.FAILED, Reason("timeout", text), may_retry=True), now)
+            case "deadline" if task.state in (TaskState.STARTING, TaskState.RUNNING):
+                text = f"was not ready within its deadline of {task.plan.deadline_s:g} s{self._because(task)}"
+                self._stop_task(task, End(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True), now)
             case "overdue" if task.is_live and task.taken is not None:
-                for node in task.taken.nodes[:1]:
+                for node in task.nodes_left:
                     self._on_agent_lost(node, f"it did not end {task.attempt_id} in time", now)
             case _:
                 pass  # the attempt has moved on
+
+    def _because(self, task: Task) -> str:
+        """ ": HTTP 503", or nothing."""
+        waits_for = self._waits_for(task) if task.plan.has_readiness else ""
+        return f": {waits_for}" if waits_for else ""
+
+    def _all_waits(self) -> str:
+        """The services that a run at its time limit still waits for."""
+        waits = [
+            f"{task.plan.name}{self._because(task)}"
+            for task in self.tasks
+            if task.state is TaskState.RUNNING and task.plan.has_readiness
+        ]
+        more = f" and {len(waits) - SHOWN_WAITS} more" if len(waits) > SHOWN_WAITS else ""
+        return f", and not ready are {'; '.join(waits[:SHOWN_WAITS])}{more}" if waits else ""
 
     # ------------------------------------------------------------------ after every event
 
     def _settle(self, now: float) -> None:
         if self.outcome is None:
             self._start_queued(now)
+            if self._working_count == 0 and self._live_count:
+                self._warn_if_stuck()
             if self._has_started and self.plan.timeout_s is not None and not self._is_time_armed:
                 self._is_time_armed = True
                 self._timers.set(now + self.plan.timeout_s, "workflow", -1, 0)
@@ -569,6 +708,9 @@ class Scheduler:
         if new not in TRANSITIONS[old]:
             raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
         was_settled = task.is_settled
+        self._working_count -= _is_working(old, task.is_delayed)
+        task.is_delayed = reason.word == "retry"
+        self._working_count += _is_working(new, task.is_delayed)
         task.state = new
         self.unsettled += was_settled - task.is_settled
         is_end = new in TERMINAL or reason.word == "retry"
@@ -586,3 +728,6 @@ class Scheduler:
             runtime_s=runtime_s,
         )
         self._out.append(RecordTransition(transition=transition))
+        for startable in dependencies.update(self.tasks, task):
+            if self.outcome is None:
+                self._enqueue(startable)

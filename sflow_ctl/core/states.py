@@ -33,7 +33,7 @@ LIVE = frozenset({S.STARTING, S.RUNNING, S.READY, S.STOPPING})
 _ENDS = TERMINAL - {S.SKIPPED}
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.SKIPPED, S.LOST}),
-    S.QUEUED: frozenset({S.STARTING, S.WAITING, S.CANCELLED, S.LOST}),
+    S.QUEUED: frozenset({S.STARTING, S.WAITING, S.CANCELLED, S.LOST, S.FAILED}),
     S.STARTING: frozenset({S.RUNNING, S.STOPPING, S.WAITING}) | _ENDS,
     S.RUNNING: frozenset({S.READY, S.STOPPING, S.WAITING}) | _ENDS,
     S.READY: frozenset({S.STOPPING, S.WAITING}) | _ENDS,
@@ -46,6 +46,7 @@ ReasonWord = Literal[
     "exit",
     "signal",
     "launch",
+    "expression",
     "timeout",
     "probe",
     "not_ready",

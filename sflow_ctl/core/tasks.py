@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages import RankSpec
+from sflow_ctl.core.ranks import node_positions, rank_environments
+from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
-from sflow_ctl.planner.plan import Placement, Plan, PlannedTask
+from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
 
 DEFAULT_GRACE_S = 5.0
 """Between SIGTERM and SIGKILL; the reference's value."""
@@ -21,11 +23,13 @@ class End:
 
 
 @dataclass(slots=True)
-class Edge:
-    """`target` waits for the task that holds this edge."""
+class Condition:
+    """`until` holds for every member: what its dependants wait for. A group of replicas has one for all of them."""
 
-    target: int
-    needs_completion: bool
+    until: Until
+    missing: int
+    """Members for which it does not hold now."""
+    dependants: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -34,18 +38,28 @@ class Task:
 
     index: int
     plan: PlannedTask
-    edges: list[Edge] = field(default_factory=list)
-    """Who waits for this task."""
+    conditions: list[Condition] = field(default_factory=list)
+    """Those it is a member of: through them others wait for this task."""
+    met: frozenset[Until] = frozenset()
+    """How far it has come, as dependants see it."""
     unmet: int = 0
-    """Dependencies not satisfied now."""
+    """Conditions it waits for that do not hold now."""
+    is_delayed: bool = False
+    """Waits for its next attempt's time."""
     state: TaskState = TaskState.WAITING
     attempt: int = 0
     taken: Placement | None = None
     """What the current attempt occupies; kept until its tree is gone."""
     open_ranks: set[int] = field(default_factory=set)
     """Ranks whose main process has not been reported ended."""
+    unstarted: set[int] = field(default_factory=set)
+    """Ranks whose process has not been reported started."""
+    node_of_rank: list[int] = field(default_factory=list)
+    """Of the current attempt."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
+    readiness: Readiness = field(default_factory=Readiness)
+    """Of the current attempt."""
     end: End | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -55,9 +69,9 @@ class Task:
     """Where its first rank runs or last ran."""
     gpus: tuple[int, ...] = ()
     pid: int | None = None
+    early_readiness: str | None = None
+    """It was ready before all of its ranks were known to have started: what was seen."""
     is_stop_sent: bool = False
-    counts_as_ready: bool = False
-    """Its readiness is what its dependants count as satisfied."""
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -80,36 +94,65 @@ class Task:
         self.taken = taken
         self.node = taken.nodes[0]
         self.gpus = taken.gpus
-        self.open_ranks = {0}
-        self.uncleared = {0}
+        self.node_of_rank = [taken.nodes[position] for position in node_positions(self.plan.ranks_per_node)]
+        self.open_ranks = set(range(len(self.node_of_rank)))
+        self.uncleared = set(self.open_ranks)
+        self.unstarted = set(self.open_ranks)
         self.end = None
         self.exit_code = self.signal = self.launch_error = self.pid = None
         self.started_at = now
+        self.early_readiness = None
         self.is_stop_sent = False
+
+    def ranks_on(self, node: int) -> set[int]:
+        """Ranks of the current attempt that are on this node."""
+        return {rank for rank, where in enumerate(self.node_of_rank) if where == node}
+
+    @property
+    def nodes_left(self) -> list[int]:
+        """Nodes where something of the current attempt may still be."""
+        return sorted({self.node_of_rank[rank] for rank in self.open_ranks | self.uncleared})
 
     def rank_specs(self, plan: Plan, stream: bool) -> list[tuple[int, RankSpec]]:
         """(node, order) for each rank of the current attempt."""
         assert self.taken is not None
         name = self.plan.name
         env = {**self.plan.env, "SFLOW_ATTEMPT": str(self.attempt)}
+        nodes = [plan.nodes[index] for index in self.taken.nodes]
         if self.plan.placement.is_flexible:
-            nodes = [plan.nodes[index] for index in self.taken.nodes]
             env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
             if self.taken.gpus:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.taken.gpus))
-        spec = RankSpec(
-            rank=RankId(self.attempt_id, 0),
-            argv=self.plan.argv,
-            env=env,
-            cwd=self.plan.cwd,
-            log=log_path(name),
-            earlier_log=earlier_log_path(name, self.attempt - 1) if self.attempt > 1 else None,
-            grace_s=DEFAULT_GRACE_S,
-            probes=self.plan.probes,
-            stream=stream,
-        )
-        return [(self.taken.nodes[0], spec)]
+        own = rank_environments(self.plan, self.attempt, nodes, plan.job_id)
+        is_gang = len(own) > 1
+        return [
+            (
+                self.node_of_rank[rank],
+                RankSpec(
+                    rank=RankId(self.attempt_id, rank),
+                    argv=self.plan.argv,
+                    env={**env, **extra},
+                    cwd=self.plan.cwd,
+                    log=rank_log_path(name, rank) if is_gang else log_path(name),
+                    earlier_log=self._earlier_log(name, rank if is_gang else None),
+                    grace_s=DEFAULT_GRACE_S,
+                    probes=probes_of_rank(
+                        self.plan.probes,
+                        is_first=rank == 0,
+                        is_first_on_node=rank == min(self.ranks_on(self.node_of_rank[rank])),
+                        world_size=len(own),
+                    ),
+                    stream=stream or is_gang,
+                    container=self.plan.container,
+                    required_paths=self.plan.required_paths,
+                ),
+            )
+            for rank, extra in enumerate(own)
+        ]
+
+    def _earlier_log(self, name: str, rank: int | None) -> str | None:
+        return earlier_log_path(name, self.attempt - 1, rank) if self.attempt > 1 else None
 
 
 def log_path(task: str) -> str:
@@ -117,18 +160,34 @@ def log_path(task: str) -> str:
     return f"{task}/{task}.log"
 
 
-def earlier_log_path(task: str, attempt: int) -> str:
+def rank_log_path(task: str, rank: int) -> str:
+    """The log of one of several ranks; all of them together are in `log_path`."""
+    return f"{task}/{task}.rank-{rank}.log"
+
+
+def earlier_log_path(task: str, attempt: int, rank: int | None = None) -> str:
     """Where attempt number `attempt`'s log stays once a newer one exists."""
-    return f"{task}/{task}.attempt-{attempt}.log"
+    of_rank = "" if rank is None else f".rank-{rank}"
+    return f"{task}/{task}.attempt-{attempt}{of_rank}.log"
 
 
 def build_graph(plan: Plan) -> list[Task]:
-    """One `Task` per concrete task, in plan order, linked by edges. Linear in tasks and dependencies."""
+    """One `Task` per concrete task, in plan order, linked by conditions. Linear in tasks and dependencies."""
     tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
-    index_of = {task.plan.name: task.index for task in tasks}
+    by_name = {task.plan.name: [task] for task in tasks}
+    by_base: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_base.setdefault(task.plan.base, []).append(task)
+    conditions: dict[Dependency, Condition] = {}
     for task in tasks:
         for dependency in task.plan.depends_on:
-            tasks[index_of[dependency.task]].edges.append(Edge(task.index, dependency.needs_completion))
+            condition = conditions.get(dependency)
+            if condition is None:
+                members = (by_base if dependency.is_group else by_name)[dependency.task]
+                condition = conditions[dependency] = Condition(dependency.until, len(members))
+                for member in members:
+                    member.conditions.append(condition)
+            condition.dependants.append(task.index)
         task.unmet = len(task.plan.depends_on)
     return tasks
 
@@ -139,6 +198,7 @@ def stop_levels(tasks: list[Task]) -> list[list[int]]:
     Wave 0 first. Plan order is not topological, so the order is found here; a plan has no cycles.
     """
     level = [-1] * len(tasks)
+    above: dict[int, int] = {}  # of a condition, by identity: the first wave that may stop its members
     waves: dict[int, list[int]] = {}
     for root in range(len(tasks)):
         stack = [root]
@@ -147,14 +207,15 @@ def stop_levels(tasks: list[Task]) -> list[list[int]]:
             if level[index] >= 0:
                 stack.pop()
                 continue
-            missing = [edge.target for edge in tasks[index].edges if level[edge.target] < 0]
+            unknown = [one for one in tasks[index].conditions if id(one) not in above]
+            missing = [target for one in unknown for target in one.dependants if level[target] < 0]
             if missing:
                 stack.extend(missing)
                 continue
+            for one in unknown:
+                above[id(one)] = max(level[target] + tasks[target].is_live for target in one.dependants)
             stack.pop()
-            level[index] = max(
-                (level[edge.target] + tasks[edge.target].is_live for edge in tasks[index].edges), default=0
-            )
+            level[index] = max((above[id(one)] for one in tasks[index].conditions), default=0)
             if tasks[index].is_live:
                 waves.setdefault(level[index], []).append(index)
     return [sorted(waves[number]) for number in sorted(waves)]

@@ -3,7 +3,7 @@
 from heapq import heappop, heappush
 from typing import Literal, NamedTuple
 
-TimerKind = Literal["retry", "timeout", "overdue", "workflow", "leave"]
+TimerKind = Literal["retry", "timeout", "deadline", "overdue", "workflow", "leave", "ranks", "allocation"]
 
 
 class Timer(NamedTuple):

@@ -1,4 +1,4 @@
-"""Artifacts: URIs to paths, inline content to files, and what must exist already."""
+"""Artifacts: URIs to paths, inline content to files, what must be fetched or made, and what must exist already."""
 
 import os.path
 from collections.abc import Callable, Mapping
@@ -7,37 +7,69 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from sflow_ctl.planner.fetches import hub_cache, plan_fetch
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.plan import ContainerImage, Fetch, HubSnapshot, WebFile
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.expressions import MARK, evaluate, render_template
-
-_FETCHED = frozenset(("http", "https", "hf", "huggingface", "docker"))
+from sflow_ctl.spec.rules import artifact_field_findings, artifact_sum_findings
 
 
 @dataclass(frozen=True, slots=True)
 class Materialised:
-    """One artifact as tasks see it. `file` is where inline content goes, as the URI says it."""
+    """One artifact as tasks see it."""
 
     uri: str
     path: str
     file: str | None = None
+    """Where inline content goes, as the URI says it."""
+    fetch: Fetch | None = None
+    directory: str | None = None
+    """Made if it is missing."""
+    is_on_nodes: bool = False
+    """Its path is one that the nodes of its users must have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where artifacts may be. Paths are absolute."""
+
+    workspace: str
+    run_directory: str
+    path_exists: Callable[[str], bool]
+    elsewhere: Mapping[str, bool]
+    """Artifacts that no task on this machine uses; true when a task on another does, whose node is asked."""
 
 
 def plan_artifacts(
-    artifacts: list[schema.Artifact],
-    names: Mapping[str, Any],
-    workspace: str,
-    run_directory: str,
-    path_exists: Callable[[str], bool],
-    findings: Findings,
+    artifacts: list[schema.Artifact], names: Mapping[str, Any], places: Places, findings: Findings
 ) -> dict[str, Materialised]:
     """Name to what it is, in file order; problems are findings."""
     result = {}
     for artifact in artifacts:
         with findings.collecting("artifacts", artifact.name, "uri", subject=f'artifact "{artifact.name}"'):
             uri = str(evaluate(artifact.uri, names)) if MARK in artifact.uri else artifact.uri
-            result[artifact.name] = _plan_one(artifact, uri, workspace, run_directory, path_exists, findings)
+            sha256 = _sha256(artifact, uri, names, findings)
+            result[artifact.name] = _plan_one(artifact, uri, sha256, places, findings)
     return result
+
+
+def planned_fetches(
+    artifacts: Mapping[str, Materialised], *, with_images: bool, findings: Findings
+) -> tuple[Fetch, ...]:
+    """What must be fetched, in file order, the same thing once.
+
+    Images only where a task runs on this machine: elsewhere the nodes' own runtime gets them.
+    """
+    result: dict[str, Fetch] = {}
+    for one in artifacts.values():
+        if one.fetch is None or (isinstance(one.fetch, ContainerImage) and not with_images):
+            continue
+        other = result.setdefault(one.path, one.fetch)
+        if isinstance(other, WebFile) and isinstance(one.fetch, WebFile) and other.sha256 != one.fetch.sha256:
+            what = f'artifacts "{other.artifact}" and "{one.fetch.artifact}" have one URI and not one sha256'
+            findings.add("artifact-sha256", what, one.fetch.where, "write the same sha256 for both")
+    return tuple(result.values())
 
 
 def inline_files(
@@ -68,29 +100,39 @@ def inline_files(
 def mounted_directories(artifacts: Mapping[str, Materialised]) -> list[str]:
     """Directories that a container needs for the artifacts, in file order, each once.
 
-    A path with a suffix counts as a file, whose directory is needed; images (`.sqsh`) are not mounted.
+    A path with a suffix counts as a file, whose directory is needed; images (`.sqsh`) are not mounted. What is
+    downloaded lies in the workspace, which every container has; snapshots of a hub are links out of it.
     """
+    linked = [hub_cache() for one in artifacts.values() if isinstance(one.fetch, HubSnapshot)]
     paths = [
         PurePosixPath(one.path)
         for one in artifacts.values()
         if one.uri.partition("://")[0].lower() in ("fs", "file") and not one.path.endswith(".sqsh")
     ]
-    return list(dict.fromkeys(str(path.parent if path.suffix else path) for path in paths))
+    return list(dict.fromkeys((*(str(path.parent if path.suffix else path) for path in paths), *linked)))
+
+
+def _sha256(artifact: schema.Artifact, uri: str, names: Mapping[str, Any], findings: Findings) -> str | None:
+    """The checksum in lower case. What is wrong is found when the file is read, unless expressions hide it."""
+    where = findings.loaded.where
+    findings.found += artifact_field_findings(artifact, uri.partition("://")[0], where)
+    if artifact.sha256 is None:
+        return None
+    text = str(evaluate(artifact.sha256, names))
+    findings.found += artifact_sum_findings(artifact, text, where)
+    return text.lower()
 
 
 def _plan_one(
-    artifact: schema.Artifact,
-    uri: str,
-    workspace: str,
-    run_directory: str,
-    path_exists: Callable[[str], bool],
-    findings: Findings,
+    artifact: schema.Artifact, uri: str, sha256: str | None, places: Places, findings: Findings
 ) -> Materialised:
     scheme, _, rest = uri.partition("://")
     scheme = scheme.lower()
-    if scheme in _FETCHED:
-        what = f'artifact "{artifact.name}": {scheme}:// artifacts are not fetched yet'
-        raise UnplannableError("artifact-not-supported", what, "fetch it before, and use fs://PATH")
+    where = findings.loaded.where("artifacts", artifact.name, "uri")
+    fetched = plan_fetch(artifact.name, uri, sha256, places.workspace, where)
+    if fetched is not None:
+        path, fetch = fetched
+        return Materialised(uri, path, fetch=fetch, is_on_nodes=not isinstance(fetch, ContainerImage))
     if scheme not in ("fs", "file"):
         return Materialised(uri, uri)
     path = unquote(rest)
@@ -98,16 +140,37 @@ def _plan_one(
         path = path[len("localhost") :]
     path = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - text, not yet a path
     if artifact.content is not None:
-        return Materialised(uri, _below(run_directory, path), path)
-    absolute = _below(workspace, path)
-    if not path_exists(absolute):
-        if scheme == "fs":
-            what = f'artifact "{artifact.name}": {absolute} does not exist'
-            raise UnplannableError(
-                "artifact-missing", what, "make it, or point elsewhere with --artifact NAME=URI"
-            )
-        findings.warn(f'artifact "{artifact.name}": {absolute} does not exist')
-    return Materialised(uri, absolute)
+        return _inline(artifact, uri, path, places, findings)
+    absolute = _below(places.workspace, path)
+    if artifact.create:
+        return Materialised(uri, absolute, directory=absolute, is_on_nodes=True)
+    if not places.path_exists(absolute):
+        _note_missing(artifact.name, scheme, absolute, places, findings)
+    return Materialised(uri, absolute, is_on_nodes=scheme == "fs")
+
+
+def _inline(
+    artifact: schema.Artifact, uri: str, path: str, places: Places, findings: Findings
+) -> Materialised:
+    absolute = _below(places.run_directory, path)
+    if not absolute.startswith(f"{places.run_directory}/"):
+        findings.warn(
+            f'artifact "{artifact.name}": its content is written to {absolute}, outside the run directory, '
+            "over what may be there"
+        )
+    return Materialised(uri, absolute, path, is_on_nodes=True)
+
+
+def _note_missing(name: str, scheme: str, path: str, places: Places, findings: Findings) -> None:
+    """Raises: UnplannableError where it must exist on this machine."""
+    what = f'artifact "{name}": {path} does not exist'
+    if scheme != "fs":
+        findings.warn(what)
+    elif name not in places.elsewhere:
+        hint = "make it, let runs make it with `create: true`, or point elsewhere with --artifact NAME=URI"
+        raise UnplannableError("artifact-missing", what, hint)
+    elif not places.elsewhere[name]:
+        findings.warn(f"{what} here, and no task names it, so no node is asked")
 
 
 def _below(directory: str, path: str) -> str:

@@ -3,34 +3,45 @@ deterministic.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from protocol.errors import PlanError
-from sflow_ctl.planner.artifacts import Materialised, inline_files, mounted_directories, plan_artifacts
+from sflow_ctl.planner.artifact_use import artifact_use
+from sflow_ctl.planner.artifacts import (
+    Materialised,
+    Places,
+    inline_files,
+    mounted_directories,
+    plan_artifacts,
+    planned_fetches,
+)
+from sflow_ctl.planner.backends import Backends
+from sflow_ctl.planner.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
-from sflow_ctl.planner.nodes import backend_nodes, node_view
-from sflow_ctl.planner.numbers import as_int, as_seconds
+from sflow_ctl.planner.late import check_sources, is_late, rendered_early
+from sflow_ctl.planner.nodes import JobNodes, backend_nodes, node_view
+from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
+from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
-from sflow_ctl.planner.plan import OutputPattern, Placement, Plan, PlannedNode, PlannedTask, Retries
-from sflow_ctl.planner.probes import plan_probes
-from sflow_ctl.planner.variables import NAMESPACES, namespace, resolve
+from sflow_ctl.planner.plan import Fetch, LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.planner.probes import plan_probes, readiness_deadline_s
+from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
 from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, evaluate_any, names_used
 from sflow_ctl.spec.loader import LoadedDocument
 
 __all__ = ["PlanContext", "build_plan"]
-
-DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
 
 
 def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
@@ -47,6 +58,8 @@ class _Draft:
     backend: schema.Backend
     names: dict[str, Any] | None = None
     placement: Placement | None = None
+    late: list[LateExpression] = field(default_factory=list)
+    """Of its own variables."""
 
 
 class _Planner:
@@ -54,6 +67,7 @@ class _Planner:
         self._document = loaded.document
         self._context = context
         self._findings = Findings(loaded, warnings=list(loaded.warnings))
+        self._backends = Backends(self._document)
         self._operators = {operator.name: operator for operator in self._document.operators}
         self._variables: dict[str, Any] = {}
         self._others: dict[str, Any] = {}
@@ -61,18 +75,26 @@ class _Planner:
         self._replicas_of: dict[str, tuple[str, ...]] = {}
         self._task_namespace: dict[str, Any] = {}
         self._artifact_mounts: list[str] = []
+        self._fetches: tuple[Fetch, ...] = ()
+        self._required_paths: dict[str, tuple[tuple[str, str], ...]] = {}
         self._flexible: set[str] = set()
+        self._base_of: dict[str, str] = {}
+        self._has_late = False
 
     def build(self) -> Plan:
         document, context, findings = self._document, self._context, self._findings
         global_values = resolve(document.variables, {}, {}, "variables", findings)
         self._stop_if_wrong()
+        if context.is_strict:
+            global_values = as_the_reference(document.variables, global_values)
         self._plan_backends(global_values)
         self._stop_if_wrong()
         artifacts = self._plan_artifacts(global_values)
         own = resolve(
             document.workflow.variables, global_values, self._others, "workflow.variables", findings
         )
+        if context.is_strict:
+            own = as_the_reference(document.workflow.variables, own)
         self._variables = {**global_values, **own}
         self._artifact_mounts = mounted_directories(artifacts)
         files = inline_files(
@@ -83,20 +105,21 @@ class _Planner:
         expanded = self._expand_all()
         self._stop_if_wrong()
         self._check_names_and_cycles(expanded)
-        waits_for = dependencies(expanded)
+        waits_for = dependencies(expanded, "available" if context.is_strict else "completed")
         drafts = [
-            _Draft(one, replica, self._backend_of(one.task)) for one in expanded for replica in one.replicas
+            _Draft(one, replica, self._backends.of(one.task)) for one in expanded for replica in one.replicas
         ]
         self._place(drafts)
         self._stop_if_wrong()
         self._task_namespace = self._describe_tasks(expanded, drafts)
+        exported = {k: str(v) for k, v in self._variables.items()} if context.is_strict else self._variables
         shared, warnings = shared_environment(
-            self._variables, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
+            exported, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
         )
         findings.warnings += warnings
         tasks = [self._plan_task(draft, waits_for, shared) for draft in drafts]
         timeout_s = None
-        if document.workflow.timeout is not None:
+        if document.workflow.timeout is not None and not context.is_strict:
             with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
                 names = namespace(self._variables, self._others)
                 timeout_s = as_seconds(evaluate_any(document.workflow.timeout, names))
@@ -107,9 +130,13 @@ class _Planner:
             tasks=tuple(task for task in tasks if task is not None),
             timeout_s=timeout_s,
             max_running=context.max_running,
+            job_id=context.job_id if context.job_id != "0" else None,
             variables=dict(self._variables),
             artifacts={name: one.path for name, one in artifacts.items()},
             files=files,
+            fetches=self._fetches,
+            directories=tuple(one.directory for one in artifacts.values() if one.directory is not None),
+            task_views=self._late_views(),
             warnings=tuple(findings.warnings),
         )
 
@@ -129,15 +156,23 @@ class _Planner:
 
     def _plan_backends(self, values: Mapping[str, Any]) -> None:
         """Nodes of the backends that tasks use, in file order; `backends` for expressions."""
-        declared = self._document.backends or [DEFAULT_BACKEND]
-        used = {self._backend_of(task).name for task in self._document.workflow.tasks}
+        for task in self._document.workflow.tasks:
+            with self._findings.collecting("tasks", task.name, "backend", subject=f'task "{task.name}"'):
+                self._backends.add_own(task)
+        self._stop_if_wrong()
+        used = {self._backends.of(task).name for task in self._document.workflow.tasks}
         names = namespace(values, {})
         first = 0
+        slurm = {one.name for one in self._backends.all if one.type == "slurm" and one.name in used}
+        job = JobNodes(self._context.job_nodes, len(slurm))
+        if self._context.job_nodes is not None and len(slurm) < len(used) and slurm:
+            what = f"backends {', '.join(sorted(used))} are local and of Slurm: a run in a job uses its nodes only"
+            self._findings.add("mixed-backends", what, None, "move those tasks to the slurm backend")
         described: dict[str, Any] = {}
-        for backend in declared:
+        for backend in self._backends.all:
             with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
                 nodes = backend_nodes(
-                    backend, names, first, is_used=backend.name in used, context=self._context
+                    backend, names, first, is_used=backend.name in used, context=self._context, job=job
                 )
                 described[backend.name] = {
                     "name": backend.name,
@@ -146,30 +181,32 @@ class _Planner:
                 if backend.name in used:
                     self._nodes[backend.name] = nodes
                     first += len(nodes)
+        self._findings.warnings += job.warnings
         self._others = {
             "backends": described,
             "workflow": {"name": self._document.workflow.name},
             "artifacts": {},
         }
 
-    def _backend_of(self, task: schema.Task) -> schema.Backend:
-        declared = self._document.backends or [DEFAULT_BACKEND]
-        if task.backend is not None:
-            return next(backend for backend in declared if backend.name == task.backend)
-        return next((backend for backend in declared if backend.default), declared[0])
-
     def _plan_artifacts(self, values: Mapping[str, Any]) -> dict[str, Materialised]:
-        artifacts = plan_artifacts(
-            self._document.artifacts,
-            namespace(values, self._others),
-            self._context.workspace_dir,
-            self._context.run_directory,
-            self._context.path_exists,
-            self._findings,
-        )
+        document, context = self._document, self._context
+        use = artifact_use(document, self._is_elsewhere)
+        places = Places(context.workspace_dir, context.run_directory, context.path_exists, use.elsewhere)
+        names = namespace(values, self._others)
+        artifacts = plan_artifacts(document.artifacts, names, places, self._findings)
+        self._fetches = planned_fetches(artifacts, with_images=use.is_any_here, findings=self._findings)
+        self._required_paths = {
+            task: tuple((n, artifacts[n].path) for n in used if n in artifacts and artifacts[n].is_on_nodes)
+            for task, used in use.of_tasks_elsewhere.items()
+        }
         view = {name: {"uri": one.uri, "path": one.path} for name, one in artifacts.items()}
         self._others = {**self._others, "artifacts": view}
         return artifacts
+
+    def _is_elsewhere(self, task: schema.Task) -> bool:
+        """True for a task that runs where this process cannot look: a dry run looks here all the same."""
+        is_slurm = self._backends.of(task).type == "slurm" and self._context.nodes_override is None
+        return is_slurm and not self._context.allow_placeholder_nodes
 
     def _fixed_environment(self) -> dict[str, str]:
         return {
@@ -224,7 +261,7 @@ class _Planner:
             by_backend.setdefault(draft.backend.name, []).append(draft)
         for name, members in by_backend.items():
             nodes = self._nodes[name]
-            pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes))
+            pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes), self._context.is_strict)
             requests = []
             for draft in members:
                 task = draft.expanded.task
@@ -240,33 +277,32 @@ class _Planner:
                     self._findings.add(placed.code, placed.what, where, placed.hint)
                 else:
                     draft.placement = placed
-            self._check_services(name, members)
+        if not self._findings.found and not self._context.is_strict:
+            self._check_capacity(drafts)
 
-    def _check_services(self, backend: str, members: list[_Draft]) -> None:
-        """Services hold their GPUs to the end of the run: together they must fit, or some would wait for ever."""
-        wanted = {
-            draft.replica.name: len(placement.nodes) * len(placement.gpus)
-            if not placement.is_flexible
-            else placement.node_count * placement.gpus_per_node
-            for draft in members
-            if (placement := draft.placement) is not None
-            and draft.expanded.task.probes is not None
-            and draft.expanded.task.probes.readiness is not None
-        }
-        capacities = [node.gpus for node in self._nodes[backend]]
-        known = [capacity for capacity in capacities if capacity is not None]
-        if len(known) == len(capacities) and sum(wanted.values()) > sum(known):
-            parts = " + ".join(f"{count} ({name})" for name, count in list(wanted.items())[:8] if count)
-            more = " + ..." if len(wanted) > 8 else ""
-            what = (
-                f'the services on backend "{backend}" hold {sum(wanted.values())} GPUs to the end of the run: '
-                f"{parts}{more}; its {len(known)} nodes have only {sum(known)} GPUs total"
+    def _check_capacity(self, drafts: list[_Draft]) -> None:
+        by_base: dict[str, list[_Draft]] = {}
+        for draft in drafts:
+            by_base.setdefault(draft.expanded.task.name, []).append(draft)
+        demands = [
+            Demand(
+                task=base,
+                backend=members[0].backend.name,
+                is_service=(probes := members[0].expanded.task.probes) is not None
+                and probes.readiness is not None,
+                replicas=len(members),
+                gpus=max(gpus_taken(one.placement) for one in members if one.placement is not None),
             )
-            last = members[
-                [draft.replica.name for draft in members].index(list(wanted)[-1])
-            ].expanded.task.name
-            where = self._findings.loaded.where("tasks", last, "resources", "gpus", "count")
-            self._findings.add("gpus-do-not-fit", what, where, "use fewer services, or fewer GPUs for each")
+            for base, members in by_base.items()
+        ]
+        depends_on = {task.name: task.depends_on for task in self._document.workflow.tasks}
+        for task, problem in check_capacity(demands, depends_on, self._nodes, self._context.max_running):
+            self._findings.add(
+                problem.code,
+                problem.what,
+                self._findings.loaded.where("tasks", task, *problem.path),
+                problem.hint,
+            )
 
     def _request(self, draft: _Draft) -> Request:
         task, replica = draft.expanded.task, draft.replica
@@ -287,12 +323,13 @@ class _Planner:
             node_count=None if nodes.count is None else as_int(value(nodes.count), 1),
             exclude=tuple(as_int(value(index)) for index in excluded),
             gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
+            is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
         )
 
     def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:
         """The `task` namespace: every concrete name, and lists of replicas under replicated base names."""
         if not any(MARK in item for one in expanded for item in one.task.script) and not any(
-            one.task.probes or one.task.operator for one in expanded
+            one.task.probes or one.task.operator or one.task.variables for one in expanded
         ):
             return {}  # nothing can ask
         views: dict[str, Any] = {}
@@ -345,6 +382,8 @@ class _Planner:
         return evaluate_any(field, self._names(draft)) if _is_text(field) else field
 
     def _task_variables(self, draft: _Draft) -> dict[str, Any]:
+        if self._context.is_strict:  # only the environment varies, and task variables count for nothing
+            return {}
         task = draft.expanded.task
         types = {v.name: v.type for v in (*self._document.variables, *self._document.workflow.variables)}
         swept = {name: cast(value, types.get(name)) for name, value in draft.replica.sweep}
@@ -357,8 +396,16 @@ class _Planner:
         for variable in task.variables:
             if variable.name not in swept:
                 names = namespace({**self._variables, **own, **swept}, self._others)
-                own[variable.name] = cast(evaluate_any(variable.value, names), variable.type)
+                own[variable.name] = self._task_variable(draft, variable, names)
         return {**own, **swept}
+
+    def _task_variable(self, draft: _Draft, variable: schema.Variable, names: dict[str, Any]) -> Any:
+        if not (isinstance(variable.value, str) and is_late(variable.value)):
+            return cast(evaluate_any(variable.value, names), variable.type)
+        text, late = rendered_early(variable.value, names)
+        self._check_late(draft, late, ("variables", variable.name))
+        draft.late += late
+        return text
 
     def _recomputed(self, swept: Mapping[str, Any]) -> dict[str, Any]:
         """Variables computed from swept ones, for one replica."""
@@ -387,11 +434,13 @@ class _Planner:
                 gpus=placement.gpus,
                 run_directory=self._context.run_directory,
             )
-            script = self._script(draft)
+            script, late = self._script(draft)
             operator = merged_operator(task, self._operators, value)
-            container = f"{self._context.run_id}-{replica.name}"
-            step = self._step(draft, nodes, env)
-            how = command(task, operator, draft.backend, script, env, container, step)
+            directories = self._directories(env)
+            step = self._step(draft, nodes, directories)
+            how = command(task, operator, draft.backend, script, env, directories, step)
+            is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
+            count = placement.node_count if placement.is_flexible else len(placement.nodes)
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
@@ -405,40 +454,97 @@ class _Planner:
                 script=script,
                 env={**env, **how.env},
                 cwd=how.cwd,
+                container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
+                ranks_per_node=ranks_per_node(operator, count) if is_gang else (1,),
+                kill_on_bad_exit=is_gang
+                and operator is not None
+                and as_flag(operator.kill_on_bad_exit or False),
+                wait_s=as_seconds(operator.wait)
+                if is_gang and operator is not None and operator.wait
+                else None,
                 retries=self._retries(task, value),
-                timeout_s=None if task.timeout is None else as_seconds(value(task.timeout)),
+                timeout_s=self._timeout_s(task, value),
+                deadline_s=readiness_deadline_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
-                outputs=tuple(
-                    OutputPattern(pattern=str(value(o.pattern)), source=o.source) for o in task.outputs
-                ),
+                outputs=plan_outputs(task, value, self._findings),
+                required_paths=self._required_paths.get(task.name, ()) if how.kind != "ssh" else (),
+                late=tuple({late.mark: late for late in (*draft.late, *late)}.values()),
             )
         return None
 
-    def _step(self, draft: _Draft, nodes: list[PlannedNode], env: Mapping[str, str]) -> Step | None:
+    def _timeout_s(self, task: schema.Task, value: Callable[[Any], Any]) -> float | None:
+        if task.timeout is None or self._context.is_strict:
+            return None
+        return as_seconds(value(task.timeout))
+
+    def _directories(self, env: Mapping[str, str]) -> list[str]:
+        """What a container must see at the same path as outside."""
+        names = (
+            "SFLOW_WORKSPACE_DIR",
+            "SFLOW_OUTPUT_DIR",
+            "SFLOW_WORKFLOW_OUTPUT_DIR",
+            "SFLOW_TASK_OUTPUT_DIR",
+        )
+        return [*self._artifact_mounts, *(env[name] for name in names)]
+
+    def _step(self, draft: _Draft, nodes: list[PlannedNode], directories: list[str]) -> Step | None:
         if draft.backend.type != "slurm" or self._context.nodes_override is not None:
             return None
-        directories = ("SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR")
-        own = [*self._artifact_mounts, *(env[name] for name in (*directories, "SFLOW_TASK_OUTPUT_DIR"))]
         return Step(
             task=draft.replica.name,
             job_id=self._context.job_id,
             nodes=tuple(node.name for node in nodes),
-            mounts=tuple(f"{path}:{path}:rw" for path in own),
+            mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
 
-    def _script(self, draft: _Draft) -> str:
-        items = []
+    def _script(self, draft: _Draft) -> tuple[str, list[LateExpression]]:
+        """The script, and which expressions in it wait for the outputs of others."""
+        items, all_late = [], []
         for index, item in enumerate(draft.expanded.task.script):
             if MARK not in item:
                 items.append(item)
                 continue
             try:
-                items.append(str(evaluate(item, self._names(draft))))
+                if not is_late(item):
+                    items.append(str(evaluate(item, self._names(draft))))
+                    continue
+                text, late = rendered_early(item, self._names(draft))
+                self._check_late(draft, late, ("script", index))
+                items.append(text)
+                all_late += late
             except ExpressionError as error:
                 raise self._script_problem(draft, item, index, error) from error
-        return "\n".join(items)
+        return "\n".join(items), all_late
+
+    def _check_late(self, draft: _Draft, late: list[LateExpression], path: tuple[str | int, ...]) -> None:
+        if not self._base_of:
+            self._base_of = {base: base for base in self._replicas_of}
+            self._base_of |= {name: base for base, names in self._replicas_of.items() for name in names}
+        tasks = {task.name: task for task in self._document.workflow.tasks}
+        check_sources(draft.expanded.task, late, tasks, self._base_of, self._ancestors, path)
+        self._has_late = self._has_late or bool(late)
+
+    def _ancestors(self, base: str) -> frozenset[str]:
+        """All that a task waits for, however far."""
+        direct = {task.name: task.depends_on for task in self._document.workflow.tasks}
+        found: set[str] = set()
+        stack = [base]
+        while stack:
+            new = set(direct[stack.pop()]) - found
+            found |= new
+            stack += new
+        return frozenset(found)
+
+    def _late_views(self) -> dict[str, Any]:
+        """What late expressions need of the `task` namespace: replicated bases as names, not copies."""
+        if not self._has_late:
+            return {}
+        return {
+            name: list(self._replicas_of[name]) if isinstance(view, list) else view
+            for name, view in self._task_namespace.items()
+        }
 
     def _script_problem(
         self, draft: _Draft, item: str, index: int, error: ExpressionError

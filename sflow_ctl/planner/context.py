@@ -1,6 +1,6 @@
 """What planning is told from outside the files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -16,9 +16,11 @@ class PlanContext:
     gpus_per_node_override: int | None
     max_running: int | None
     path_exists: Callable[[str], bool]
-    allocation: Mapping[str, tuple[tuple[str, str], ...]] | None = None
-    """Backend to its nodes' names and addresses, where there is an allocation."""
+    job_nodes: tuple[tuple[str, str], ...] | None = None
+    """Names and addresses of the Slurm job's nodes, in its order; None outside a job."""
     job_id: str = "0"
     """The Slurm job that steps belong to; "0" while there is none."""
+    is_strict: bool = False
+    """`--compat strict`: what the reference does, also where it is a trap. docs/format.md lists it."""
     allow_placeholder_nodes: bool = False
     """Plan Slurm backends without an allocation: for looking at a plan."""

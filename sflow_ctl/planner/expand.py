@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.plan import Dependency
+from sflow_ctl.planner.plan import Dependency, Until
 from sflow_ctl.planner.variables import environment_text
 from sflow_ctl.spec import schema
 
@@ -120,7 +120,9 @@ def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
     )
 
 
-def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ...]]:
+def dependencies(
+    expanded: Sequence[Expanded], chain_until: Until = "completed"
+) -> dict[str, tuple[Dependency, ...]]:
     """Concrete name to what it waits for, with sequential chains.
 
     Everything of a parallel task, the last of a sequential one; only the first of a sequential task
@@ -132,13 +134,15 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
         outside: list[Dependency] = []
         for base in dict.fromkeys(one.task.depends_on):
             other = by_base[base]
-            wanted = other.replicas[-1:] if other.is_sequential else other.replicas
-            outside += [Dependency(task=replica.name) for replica in wanted]
+            if other.is_sequential:
+                outside.append(Dependency(task=other.replicas[-1].name))
+            else:
+                outside.append(Dependency(task=base, is_group=other.is_replicated))
         shared = tuple(outside)
         for position, replica in enumerate(one.replicas):
             if one.is_sequential and position > 0:
                 before = one.replicas[position - 1].name
-                result[replica.name] = (Dependency(task=before, needs_completion=True),)
+                result[replica.name] = (Dependency(task=before, until=chain_until),)
             else:
                 result[replica.name] = shared
     return result

@@ -12,21 +12,31 @@ from sflow_ctl.spec.expressions import evaluate_any
 
 
 def backend_nodes(
-    backend: schema.Backend, names: Mapping[str, Any], first: int, is_used: bool, context: PlanContext
+    backend: schema.Backend,
+    names: Mapping[str, Any],
+    first: int,
+    is_used: bool,
+    context: PlanContext,
+    job: "JobNodes",
 ) -> list[PlannedNode]:
     """A backend's nodes, the first with the run-wide index `first`. Raises: UnplannableError, NumberError, ExpressionError."""
     gpus = context.gpus_per_node_override
     if gpus is None and backend.gpus_per_node is not None:
         gpus = as_int(evaluate_any(backend.gpus_per_node, names), 1)
-    given = (context.allocation or {}).get(backend.name)
-    if given is None:
-        declared = 1 if backend.nodes is None else as_int(evaluate_any(backend.nodes, names))
+    declared = 1 if backend.nodes is None else as_int(evaluate_any(backend.nodes, names))
+    is_in_job = backend.type == "slurm" and context.nodes_override is None and job.left
+    if is_in_job and is_used:
+        given = job.take(backend.name, declared)
+    elif is_in_job:
+        given = ()
+    else:
         count = context.nodes_override if context.nodes_override is not None else max(1, declared)
         given = _placeholder_nodes(backend, count, is_used, context)
     return [
         PlannedNode(
             index=first + index,
             backend=backend.name,
+            backend_type="local" if context.nodes_override is not None else backend.type,
             backend_index=index,
             name=name,
             address=address,
@@ -34,6 +44,31 @@ def backend_nodes(
         )
         for index, (name, address) in enumerate(given)
     ]
+
+
+class JobNodes:
+    """The nodes of the job that this run is in, handed out to its slurm backends in file order."""
+
+    def __init__(self, nodes: tuple[tuple[str, str], ...] | None, backends: int) -> None:
+        self.left = nodes or ()
+        self.warnings: list[str] = []
+        self._has_one_backend = backends == 1
+
+    def take(self, backend: str, declared: int) -> tuple[tuple[str, str], ...]:
+        """A backend's part: all of them for the only one, else as many as it declares. Raises: UnplannableError."""
+        if self._has_one_backend:
+            if declared != len(self.left):
+                self.warnings.append(
+                    f'backend "{backend}" declares {declared} nodes, the job has {len(self.left)}: those are used'
+                )
+            return self.left
+        if declared > len(self.left):
+            what = f'backend "{backend}" needs {declared} nodes, only {len(self.left)} of the job are left'
+            raise UnplannableError(
+                "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
+            )
+        taken, self.left = self.left[:declared], self.left[declared:]
+        return taken
 
 
 def _placeholder_nodes(

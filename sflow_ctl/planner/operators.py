@@ -1,22 +1,24 @@
 """From a script and its operator to a command line."""
 
-import re
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from protocol.errors import Finding
+from protocol.messages import Container
+from sflow_ctl.planner.containers import any_container, docker_container
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.numbers import as_flag
 from sflow_ctl.planner.srun import srun_argv
+from sflow_ctl.planner.ssh import ssh_command
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.checking import check
+from sflow_ctl.spec.extends import overridden
 from sflow_ctl.spec.rules import operator_findings
 
-SSH_SCRIPT = "SFLOW_SSH_SCRIPT"
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*$")
+_STRICT = "set -euo pipefail; "
+"""On the script's first line, so that bash counts lines as the file does."""
 _NEEDS_STEP = (
     "mpi", "container_image", "container_name", "gres", "gpus", "gpus_per_task", "mem", "mem_per_cpu",
     "exclusive", "constraint", "extra_args",
@@ -41,6 +43,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     cwd: str | None = None
     env: dict[str, str] = {}
+    container: Container | None = None
 
 
 def merged_operator(
@@ -55,12 +58,7 @@ def merged_operator(
     base = operators[overrides["name"]]
     if len(overrides) == 1 and not _has_text(base):
         return base
-    body: dict[str, Any] = msgspec.structs.asdict(base)
-    for key, value in overrides.items():
-        if value is not None:
-            body[key] = (
-                [*body["extra_args"], *value] if key == "extra_args" and isinstance(value, list) else value
-            )
+    body = overridden(msgspec.structs.asdict(base), overrides)
     body = {key: value for key, value in evaluate(body).items() if value is not None}
     for key in _TEXT_FIELDS:
         if isinstance(body.get(key), int | float) and not isinstance(body.get(key), bool):
@@ -91,26 +89,34 @@ def command(
     operator: schema.Operator | None,
     backend: schema.Backend,
     script: str,
-    env: dict[str, str],
-    container: str,
+    env: Mapping[str, str],
+    directories: Sequence[str],
     step: Step | None,
 ) -> Command:
     """The command line of one concrete task on an agent; `step` is None away from Slurm.
+
+    `directories` are what a container sees at the same path as outside.
 
     Raises: UnplannableError, NumberError.
     """
     if operator is None:
         kind = "bash" if backend.type == "local" else "srun"
         return Command(name=f"default_{backend.name}", kind=kind, argv=("bash", "-c", script))
+    if operator.strict is not None and as_flag(operator.strict):
+        script = f"{_STRICT}{script}"
+    container: Container | None = None
+    own_env: dict[str, str] = {}
     match operator.type:
         case "bash":
             argv: tuple[str, ...] = ("bash", "-c", script)
         case "python":
             argv = (operator.python_exec or "python", *operator.extra_args, "-c", script)
         case "docker":
-            argv = _docker(operator, script, env, container)
+            argv, container = ("bash", "-lc", script), docker_container(operator)
+        case "container":
+            argv, container = ("bash", "-lc", script), any_container(operator, directories)
         case "ssh":
-            return _ssh(task, operator, script, env)
+            argv, own_env = ssh_command(task.name, operator, script, env)
         case "srun":
             wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
             if wanting and step is not None:
@@ -127,42 +133,4 @@ def command(
                 what = f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step'
                 raise UnplannableError("needs-slurm", what, "run inside a Slurm allocation", ("operator",))
             return Command(name=operator.name, kind="srun", argv=("bash", "-c", script), cwd=operator.chdir)
-    return Command(name=operator.name, kind=operator.type, argv=argv)
-
-
-def _docker(operator: schema.Operator, script: str, env: dict[str, str], container: str) -> tuple[str, ...]:
-    assert operator.image is not None
-    argv = ["docker", "run", "--rm", "--name", container]
-    if operator.gpus is not None:
-        argv += ["--gpus", str(operator.gpus)]
-    if operator.workdir is not None:
-        argv += ["-w", operator.workdir]
-    for mount in operator.mounts:
-        argv += ["-v", mount]
-    if operator.pass_envs is not False:
-        for key in env:
-            argv += ["-e", key]
-    return (*argv, *operator.extra_args, operator.image, "bash", "-lc", script)
-
-
-def _ssh(task: schema.Task, operator: schema.Operator, script: str, env: dict[str, str]) -> Command:
-    """The remote shell reads its script, with the task's environment, from stdin: nothing of it is on a
-    command line.
-    """
-    assert operator.host is not None
-    argv = ["ssh"]
-    if operator.port is not None:
-        argv += ["-p", str(as_int(operator.port, 1))]
-    if operator.identity_file is not None:
-        argv += ["-i", operator.identity_file]
-    target = f"{operator.user}@{operator.host}" if operator.user else operator.host
-    argv += [*operator.extra_args, target, "bash", "-ls"]
-    for key in env:
-        if not _IDENTIFIER.match(key):
-            what = f'task "{task.name}": "{key}" is no name that a remote shell can export'
-            raise UnplannableError("wrong-variable-name", what, "rename the variable", ("operator",))
-    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
-    wrapper = f'exec {shlex.join(argv)} <<< "${SSH_SCRIPT}"'
-    return Command(
-        name=operator.name, kind="ssh", argv=("bash", "-c", wrapper), env={SSH_SCRIPT: f"{exports}{script}\n"}
-    )
+    return Command(name=operator.name, kind=operator.type, argv=argv, env=own_env, container=container)

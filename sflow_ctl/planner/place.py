@@ -24,6 +24,7 @@ class Request:
     node_count: int | None = None
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
+    is_shared: bool = False
 
 
 class NoRoomError(Exception):
@@ -38,10 +39,15 @@ class Pool:
 
     first: int
     capacities: tuple[int | None, ...]
+    is_strict: bool = False
+    """Only the reference's static plan: what it has no room for is refused, not queued."""
     cursors: list[int] = field(init=False)
+    loads: list[dict[int, int]] = field(init=False)
+    """Per node, how many sharing tasks were given each GPU."""
 
     def __post_init__(self) -> None:
         self.cursors = [0] * len(self.capacities)
+        self.loads = [{} for _ in self.capacities]
 
 
 def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
@@ -54,11 +60,28 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
         except UnplannableError as problem:
             results.append(problem)
         except NoRoomError:
+            if pool.is_strict:
+                results.append(_no_room(pool, request))
+                continue
             is_static = False
             break
     if is_static:
         return results
+    pool.loads = [{} for _ in pool.capacities]
     return [_flexible_or_problem(pool, request) for request in requests]
+
+
+def _no_room(pool: Pool, request: Request) -> UnplannableError:
+    free = sum(
+        capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
+    )
+    what = (
+        f'task "{request.task}": only {free} GPUs remain available in the static plan of the reference, '
+        "and not where it needs them"
+    )
+    return UnplannableError(
+        "gpus-do-not-fit", what, "leave out --compat strict: tasks then queue", ("resources",)
+    )
 
 
 def candidates(pool: Pool, request: Request) -> list[int]:
@@ -99,7 +122,32 @@ def _chosen(pool: Pool, request: Request) -> list[int] | None:
     return [left[index] for index in request.indices]
 
 
+def _place_shared(pool: Pool, request: Request) -> Placement:
+    """GPUs that others may have as well: those that the fewest sharing tasks have. Raises: UnplannableError."""
+    assert request.gpus is not None
+    chosen = _chosen(pool, request)
+    left = chosen if chosen is not None else candidates(pool, request)
+    wanted = len(left) if chosen is not None else request.node_count
+    if wanted is None:
+        cap = min((capacity for capacity in pool.capacities if capacity), default=request.gpus)
+        wanted = 1 if request.gpus <= cap else _whole_nodes(request, request.gpus, cap, left)
+    _check_node_count(request, wanted, left)
+    nodes = sorted(left, key=lambda node: (sum(pool.loads[node].values()), node))[:wanted]
+    known = [capacity for node in nodes if (capacity := pool.capacities[node]) is not None]
+    per_node = _share(request, request.gpus, known) if len(known) == wanted else -(-request.gpus // wanted)
+    indices = range(min(known, default=per_node))
+    least = sorted(indices, key=lambda gpu: (sum(pool.loads[node].get(gpu, 0) for node in nodes), gpu))
+    gpus = tuple(sorted(least[:per_node]))
+    for node in nodes:
+        for gpu in gpus:
+            pool.loads[node][gpu] = pool.loads[node].get(gpu, 0) + 1
+    placed = tuple(sorted(pool.first + node for node in nodes))
+    return Placement(nodes=placed, gpus=gpus, gpus_per_node=per_node, is_shared=True)
+
+
 def _place_static(pool: Pool, request: Request) -> Placement:
+    if request.is_shared:
+        return _place_shared(pool, request)
     nodes = _assign_nodes(pool, request)
     gpus = _assign_gpus(pool, request, nodes) if request.gpus is not None else ()
     return Placement(nodes=tuple(pool.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus))
@@ -138,6 +186,8 @@ def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -
     cap = min(known, default=None)
     if cap is None:
         return left
+    if count <= cap and pool.is_strict:
+        return left  # the reference splits it over all nodes
     if count <= cap:
         raise NoRoomError  # it fits on one node in principle: it must not be split
     wanted = _whole_nodes(request, count, cap, left)
@@ -207,7 +257,7 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
 
 def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
     try:
-        return _flexible(pool, request)
+        return _place_shared(pool, request) if request.is_shared else _flexible(pool, request)
     except UnplannableError as problem:
         return problem
 

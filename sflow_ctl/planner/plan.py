@@ -5,9 +5,12 @@ controller reads
 it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
 import msgspec
 
-from protocol.messages import Probe
+from protocol.messages import Container, Probe
 
 PLAN_VERSION = 1
 
@@ -21,6 +24,7 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
 
     index: int
     backend: str
+    backend_type: Literal["local", "slurm"] = "local"
     backend_index: int
     """Its position within the backend's allocation."""
     name: str
@@ -29,11 +33,19 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """GPUs that tasks may be given here; None when nobody declared or counted them."""
 
 
+Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
+"""What a dependant waits for. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
+
+
 class Dependency(_Part, frozen=True, kw_only=True):
-    """`task` must be completed, or, unless `needs_completion`, may just be ready."""
+    """`task` must have come as far as `until`; with `is_group`, every replica of the base task `task`.
+
+    A group is one entry however many replicas it has: a thousand tasks after a thousand others are no million edges.
+    """
 
     task: str
-    needs_completion: bool = False
+    until: Until = "available"
+    is_group: bool = False
 
 
 class Placement(_Part, frozen=True, kw_only=True):
@@ -50,6 +62,16 @@ class Placement(_Part, frozen=True, kw_only=True):
     is_flexible: bool = False
     node_count: int = 1
     gpus_per_node: int = 0
+    is_shared: bool = False
+    """Uses GPUs without taking them: others may have them at the same time, on purpose."""
+
+
+def needs_text(placement: Placement) -> str:
+    """ "4 GPUs on each of 2 nodes": what a placement takes, for people."""
+    per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
+    count = placement.node_count if placement.is_flexible else len(placement.nodes)
+    where = "one node" if count == 1 else f"each of {count} nodes"
+    return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
 
 
 class Retries(_Part, frozen=True, kw_only=True):
@@ -60,11 +82,80 @@ class Retries(_Part, frozen=True, kw_only=True):
     backoff: float = 1.0
 
 
-class OutputPattern(_Part, frozen=True, kw_only=True):
-    """A `parse` pattern applied to each line of a completed task's log."""
+STDOUT = "stdout"
 
-    pattern: str
-    source: str = "stdout"
+
+class PlannedMetric(_Part, frozen=True, kw_only=True):
+    """What becomes of the values called `name`: their type, and how many become one."""
+
+    name: str
+    type: str | None = None
+    aggregate: str | None = None
+
+
+class PlannedOutput(_Part, frozen=True, kw_only=True):
+    """Where values of a completed task come from. Exactly one of `pattern`, `json` and `csv` is set."""
+
+    pattern: str | None = None
+    """A `parse` pattern, applied to each line of the source."""
+    json: str | None = None
+    """A path into the source, a JSON document; in a log, into each line that is one."""
+    csv: str | None = None
+    """A column of the source."""
+    name: str | None = None
+    """Of the value, unless a pattern names its own."""
+    source: str = STDOUT
+    """`stdout`, the log; or a file, relative to the task's directory."""
+    metrics: tuple[PlannedMetric, ...] = ()
+
+
+class LateExpression(_Part, frozen=True, kw_only=True):
+    """An expression on outputs of earlier tasks. `mark` stands for it in argv, script and environment."""
+
+    mark: str
+    names: dict[str, object]
+    """What it uses beside `task`."""
+
+
+class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
+    """A file to download to `path`, unless it is there."""
+
+    artifact: str
+    uri: str
+    path: str
+    sha256: str | None = None
+    """64 hexadecimal digits, lower case."""
+    where: str
+    """Its place in the workflow file."""
+
+
+class HubSnapshot(_Part, frozen=True, kw_only=True, tag="hub_snapshot"):
+    """A model, dataset or space of a Hugging Face hub, or a part of one, to be found at `link`."""
+
+    artifact: str
+    uri: str
+    link: str
+    """A link to the snapshot in the hub's own cache."""
+    repo_type: str
+    repo: str
+    """`ORG/NAME`"""
+    revision: str | None = None
+    inside: str = ""
+    """The file or directory within; empty is all."""
+    where: str
+
+
+class ContainerImage(_Part, frozen=True, kw_only=True, tag="container_image"):
+    """An image that a container runtime on this machine should have."""
+
+    artifact: str
+    uri: str
+    image: str
+    where: str
+
+
+Fetch = WebFile | HubSnapshot | ContainerImage
+"""What must be here before the first task starts."""
 
 
 class PlannedTask(_Part, frozen=True, kw_only=True):
@@ -84,12 +175,31 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     env: dict[str, str]
     """All of the environment table except what is known per attempt, run directory, or flexible placement."""
     cwd: str | None = None
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
+    ranks_per_node: tuple[int, ...] = (1,)
+    """Processes on each of its nodes, in order; nodes beyond these have none."""
+    kill_on_bad_exit: bool = False
+    """One rank that fails ends the others."""
+    wait_s: float | None = None
+    """How long the other ranks may run on once one has ended; None is for ever."""
     retries: Retries = Retries()
     timeout_s: float | None = None
+    deadline_s: float | None = None
+    """Seconds from an attempt's start within which it must be ready."""
     probes: tuple[Probe, ...] = ()
-    outputs: tuple[OutputPattern, ...] = ()
+    outputs: tuple[PlannedOutput, ...] = ()
+    late: tuple[LateExpression, ...] = ()
+    """Evaluated when the task starts."""
+    required_paths: tuple[tuple[str, str], ...] = ()
+    """(artifact, path) of what the nodes must have, where only they can tell."""
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of one attempt."""
+        return sum(self.ranks_per_node)
 
     @property
     def has_readiness(self) -> bool:
@@ -108,10 +218,33 @@ class Plan(_Part, frozen=True, kw_only=True):
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None is no limit."""
     variables: dict[str, object] = {}
+    job_id: str | None = None
+    """The Slurm job it is planned for."""
     artifacts: dict[str, str] = {}
     """Name to path."""
     files: tuple[tuple[str, str], ...] = ()
     """Inline artifacts to write before the first task: (path, content); relative paths are in the run
     directory.
     """
+    fetches: tuple[Fetch, ...] = ()
+    directories: tuple[str, ...] = ()
+    """Of artifacts that are made if they are missing."""
+    task_views: dict[str, object] = {}
+    """The `task` namespace for late expressions, if there are any: a task's facts, or its replicas' names."""
     warnings: tuple[str, ...] = ()
+
+    def members(self) -> dict[str, list[PlannedTask]]:
+        """Base names to their concrete tasks, in plan order."""
+        result: dict[str, list[PlannedTask]] = {}
+        for task in self.tasks:
+            result.setdefault(task.base, []).append(task)
+        return result
+
+
+def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
+    """The concrete tasks that a task waits for. `members` is `Plan.members()`."""
+    for dependency in task.depends_on:
+        if dependency.is_group:
+            yield from (member.name for member in members[dependency.task])
+        else:
+            yield dependency.task

@@ -1,15 +1,27 @@
 """Probes of the format as the agents' checks, numbers and patterns resolved."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from protocol.messages import LogPattern
+from protocol.messages import Condition, LogPattern
 from protocol.messages import Probe as AgentProbe
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.http_probes import plan_http
 from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.spec import schema
 
 _LOCAL = frozenset(("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What the conditions of one concrete task are planned with."""
+
+    task: schema.Task
+    evaluate: Callable[[Any], Any]
+    addresses: frozenset[str]
+    replicas_of: Mapping[str, tuple[str, ...]]
 
 
 def plan_probes(
@@ -23,57 +35,91 @@ def plan_probes(
     """
     if task.probes is None:
         return ()
+    scope = _Scope(task, evaluate, addresses, replicas_of)
     probes = []
     for kind in ("readiness", "failure"):
         probe: schema.Probe | None = getattr(task.probes, kind)
         if probe is not None:
-            probes.append(_plan_probe(task, kind, probe, evaluate, addresses, replicas_of))
+            probes.append(_plan_probe(scope, kind, probe))
     return tuple(probes)
 
 
-def _plan_probe(
-    task: schema.Task,
-    kind: str,
-    probe: schema.Probe,
-    evaluate: Callable[[Any], Any],
-    addresses: frozenset[str],
-    replicas_of: Mapping[str, tuple[str, ...]],
-) -> AgentProbe:
+def readiness_deadline_s(task: schema.Task, evaluate: Callable[[Any], Any]) -> float | None:
+    """Seconds within which an attempt must be ready, or None. Raises: NumberError."""
+    readiness = task.probes.readiness if task.probes is not None else None
+    if readiness is None or readiness.deadline is None:
+        return None
+    return as_seconds(evaluate(readiness.deadline))
+
+
+def _plan_probe(scope: _Scope, kind: str, probe: schema.Probe) -> AgentProbe:
+    evaluate = scope.evaluate
     threshold = probe.success_threshold if kind == "readiness" else probe.failure_threshold
     common: dict[str, Any] = {
         "kind": kind,
+        "on_node": "each" if any(_is_of_each_node(part) for part in _parts(probe)) else "first",
         "delay_s": as_seconds(evaluate(probe.delay)),
         "interval_s": as_seconds(evaluate(probe.interval)),
         "timeout_s": as_seconds(evaluate(probe.timeout)),
         "threshold": as_int(evaluate(threshold), 1),
     }
     path = ("probes", kind)
-    if probe.tcp_port is not None:
-        host = evaluate(probe.tcp_port.host)
-        port = as_int(evaluate(probe.tcp_port.port), 1)
-        if port > 65535:
-            raise UnplannableError(
-                "wrong-value",
-                f'task "{task.name}": port {port} is above 65535',
-                path=(*path, "tcp_port", "port"),
+    for several, needs_all in (("all", True), ("any", False)):
+        parts: list[schema.Condition] | None = getattr(probe, several)
+        if parts is not None:
+            planned = tuple(
+                Condition(**_condition(scope, part, (*path, several, index)))
+                for index, part in enumerate(parts)
             )
-        is_elsewhere = host is not None and host not in _LOCAL and host not in addresses
-        return AgentProbe(tcp_port=port, tcp_host=str(host) if is_elsewhere else None, **common)
-    if probe.log_watch is not None:
-        return _log_watch(task, probe.log_watch, evaluate, replicas_of, common, path)
-    what = f'task "{task.name}": http probes are not supported yet'
-    raise UnplannableError("probe-not-supported", what, "use tcp_port or log_watch", path)
+            return AgentProbe(parts=planned, needs_all=needs_all, **common)
+    return AgentProbe(**_condition(scope, probe, path), **common)
 
 
-def _log_watch(
-    task: schema.Task,
-    watch: schema.LogWatch,
-    evaluate: Callable[[Any], Any],
-    replicas_of: Mapping[str, tuple[str, ...]],
-    common: dict[str, Any],
-    path: tuple[str, ...],
-) -> AgentProbe:
+def _parts(probe: schema.Probe) -> list[schema.Condition]:
+    return [probe, *(probe.all or ()), *(probe.any or ())]
+
+
+def _is_of_each_node(condition: schema.Condition) -> bool:
+    return condition.tcp_port is not None and condition.tcp_port.on_node == "each"
+
+
+def _condition(scope: _Scope, condition: schema.Condition, path: tuple[str | int, ...]) -> dict[str, Any]:
+    """The fields of the agent's condition."""
+    if condition.tcp_port is not None:
+        return _tcp_port(scope, condition.tcp_port, (*path, "tcp_port"))
+    if condition.log_watch is not None:
+        return _log_watch(scope, condition.log_watch, (*path, "log_watch"))
+    if condition.http_get is not None:
+        return {"http": plan_http("GET", condition.http_get, scope.evaluate, (*path, "http_get"))}
+    if condition.http_post is not None:
+        return {"http": plan_http("POST", condition.http_post, scope.evaluate, (*path, "http_post"))}
+    assert condition.exec is not None
+    return {"exec": _exec(scope, condition.exec, (*path, "exec"))}
+
+
+def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: tuple[str | int, ...]) -> dict[str, Any]:
+    port = as_int(scope.evaluate(tcp.port), 1)
+    if port > 65535:
+        what = f'task "{scope.task.name}": port {port} is above 65535'
+        raise UnplannableError("wrong-value", what, path=(*path, "port"))
+    host = scope.evaluate(tcp.host) if tcp.on_node == "first" else None
+    is_elsewhere = host is not None and host not in _LOCAL and host not in scope.addresses
+    return {"tcp_port": port, "tcp_host": str(host) if is_elsewhere else None}
+
+
+def _exec(scope: _Scope, exec_: schema.Exec, path: tuple[str | int, ...]) -> tuple[str, ...]:
+    command = scope.evaluate(exec_.command)
+    argv = tuple(map(str, command)) if isinstance(command, list) else ("bash", "-c", str(command))
+    if not argv or not argv[-1 if isinstance(command, str) else 0]:
+        what = f'task "{scope.task.name}": the command of its probe is empty'
+        raise UnplannableError("empty-command", what, path=(*path, "command"))
+    return argv
+
+
+def _log_watch(scope: _Scope, watch: schema.LogWatch, path: tuple[str | int, ...]) -> dict[str, Any]:
     import re
+
+    task, evaluate = scope.task, scope.evaluate
 
     text = str(evaluate(watch.match_pattern if watch.match_pattern is not None else watch.regex_pattern))
     pattern, is_regex = text, False
@@ -82,21 +128,22 @@ def _log_watch(
             pattern, is_regex = text[len(prefix) :], True
             break
     if not pattern:
-        raise UnplannableError(
-            "empty-pattern", f'task "{task.name}": the pattern is empty', path=(*path, "log_watch")
-        )
+        raise UnplannableError("empty-pattern", f'task "{task.name}": the pattern is empty', path=path)
     if is_regex:
         try:
             re.compile(pattern)
         except re.error as error:
             what = f'task "{task.name}": "{pattern}" is no regular expression: {error}'
-            raise UnplannableError("wrong-pattern", what, path=(*path, "log_watch")) from error
+            raise UnplannableError("wrong-pattern", what, path=path) from error
     log = LogPattern(pattern=pattern, is_regex=is_regex, count=as_int(evaluate(watch.match_count), 1))
-    return AgentProbe(log=log, log_task=_logger(task, watch.logger, replicas_of, path), **common)
+    return {"log": log, "log_task": _logger(task, watch.logger, scope.replicas_of, path)}
 
 
 def _logger(
-    task: schema.Task, logger: str | None, replicas_of: Mapping[str, tuple[str, ...]], path: tuple[str, ...]
+    task: schema.Task,
+    logger: str | None,
+    replicas_of: Mapping[str, tuple[str, ...]],
+    path: tuple[str | int, ...],
 ) -> str | None:
     if logger is None or (logger == task.name and len(replicas_of[logger]) == 1):
         return None

@@ -1,7 +1,10 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
+from protocol.messages import Condition, Probe
+from sflow_ctl.planner.capacity import gpus_taken
+from sflow_ctl.planner.fetches import shown_uri
 from sflow_ctl.planner.graph import topological_order
-from sflow_ctl.planner.plan import Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
@@ -15,6 +18,9 @@ def plan_text(plan: Plan) -> str:
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Tasks:", *_tasks(plan)]
+    if plan.fetches:
+        lines += ["", "Fetched before the first task, unless it is here:"]
+        lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
     if plan.warnings:
         lines += ["", "Warnings:", *(f"  - {warning}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])
@@ -22,27 +28,32 @@ def plan_text(plan: Plan) -> str:
 
 def start_order(plan: Plan) -> list[str]:
     """Names so that each comes after all it waits for. Linear: replicas share what they wait for."""
-    members: dict[str, list[str]] = {}
+    members = plan.members()
+    return [task.name for base in topological_order(_base_edges(plan)) for task in members[base]]
+
+
+def _base_edges(plan: Plan) -> dict[str, list[str]]:
+    """What each task as written waits for, other than itself."""
     base_of = {task.name: task.base for task in plan.tasks}
     edges: dict[str, dict[str, None]] = {}
     seen: set[int] = set()
     for task in plan.tasks:
-        members.setdefault(task.base, []).append(task.name)
         known = edges.setdefault(task.base, {})
         if id(task.depends_on) not in seen:
             seen.add(id(task.depends_on))
-            known.update((base_of[d.task], None) for d in task.depends_on if base_of[d.task] != task.base)
-    order = topological_order({base: list(others) for base, others in edges.items()})
-    return [name for base in order for name in members[base]]
+            bases = (d.task if d.is_group else base_of[d.task] for d in task.depends_on)
+            known.update((base, None) for base in bases if base != task.base)
+    return {base: list(others) for base, others in edges.items()}
 
 
 def _graph(plan: Plan) -> list[str]:
     by_name = {task.name: task for task in plan.tasks}
+    members = plan.members()
     order = start_order(plan)
     lines = []
     for name in order[:MAX_TASKS_IN_FULL]:
         task = by_name[name]
-        arrows = [_edge(by_name[d.task], d.needs_completion) for d in task.depends_on[:6]]
+        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on[:6]]
         more = f" and {len(task.depends_on) - 6} more" if len(task.depends_on) > 6 else ""
         lines.append(f"  {name}" + (f"  <- {', '.join(arrows)}{more}" if arrows else ""))
     if len(order) > MAX_TASKS_IN_FULL:
@@ -50,8 +61,13 @@ def _graph(plan: Plan) -> list[str]:
     return lines
 
 
-def _edge(task: PlannedTask, needs_completion: bool) -> str:
-    return f"{task.name} ({'Ready' if task.has_readiness and not needs_completion else 'Completed'})"
+def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
+    """ "load × 3 (Completed)": who is waited for, and how far it must have come."""
+    until = dependency.until.capitalize()
+    if dependency.until == "available":
+        until = "Ready" if members[0].has_readiness else "Completed"
+    many = f" × {len(members)}" if dependency.is_group else ""
+    return f"{dependency.task}{many} ({until})"
 
 
 def _map(plan: Plan) -> list[str]:
@@ -87,8 +103,11 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
 
 def _tasks(plan: Plan) -> list[str]:
     lines = []
+    beside = rivals(plan)
     for task in plan.tasks[:MAX_TASKS_IN_FULL]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
+        if task.placement.is_flexible:
+            lines.append(f"    waits:     {_why_it_waits(task, beside.get(task.base, []))}")
         if task.sweep:
             lines.append(f"    sweep:     {', '.join(f'{name}={value}' for name, value in task.sweep)}")
         if task.retries.count:
@@ -98,13 +117,9 @@ def _tasks(plan: Plan) -> list[str]:
             )
         if task.timeout_s is not None:
             lines.append(f"    timeout:   {task.timeout_s:g} s")
-        for probe in task.probes:
-            what = (
-                f"port {probe.tcp_port}"
-                if probe.tcp_port is not None
-                else f"log {probe.log and probe.log.pattern!r}"
-            )
-            lines.append(f"    {probe.kind + ':':<10} {what}")
+        lines += [f"    {probe.kind + ':':<10} {_probe(probe)}" for probe in task.probes]
+        if task.deadline_s is not None:
+            lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
         lines.append("    script:")
         script = task.script.splitlines()
         lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
@@ -115,16 +130,69 @@ def _tasks(plan: Plan) -> list[str]:
     return lines
 
 
+def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
+    what = "GPUs" if task.placement.gpus_per_node else "nodes"
+    first = "for what it depends on, then " if task.depends_on else ""
+    if not others:
+        return f"{first}for no other task: the {what} it may use are free by then"
+    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
+    return f"{first}until {needs_text(task.placement)} are free; {shown} may have them at the same time"
+
+
+def rivals(plan: Plan) -> dict[str, list[str]]:
+    """Flexible tasks, as written, to those that may hold what they need while they are ready.
+
+    That is everybody with GPUs on the same backend who is neither before nor after them in the graph; a service
+    that they depend on holds what it has beside them.
+    """
+    members = plan.members()
+    flexible = [base for base, tasks in members.items() if tasks[0].placement.is_flexible]
+    if not flexible:
+        return {}
+    edges = _base_edges(plan)
+    before = _closure(edges)
+    result = {}
+    for base in flexible:
+        others = []
+        for other, tasks in members.items():
+            is_alike = tasks[0].backend == members[base][0].backend and gpus_taken(tasks[0].placement)
+            is_ordered = base in before[other] or (other in before[base] and not tasks[0].has_readiness)
+            if is_alike and not is_ordered and (other != base or len(tasks) > 1):
+                others.append("its other replicas" if other == base else other)
+        result[base] = others
+    return result
+
+
+def _closure(edges: dict[str, list[str]]) -> dict[str, set[str]]:
+    """All that each task as written waits for, however far."""
+    result: dict[str, set[str]] = {}
+    for base in topological_order(edges):
+        result[base] = set(edges[base]).union(*(result[other] for other in edges[base]))
+    return result
+
+
+def _probe(probe: Probe) -> str:
+    parts = (" and " if probe.needs_all else " or ").join(_condition(part) for part in probe.parts)
+    return (parts or _condition(probe)) + (" on each node" if probe.on_node == "each" else "")
+
+
+def _condition(condition: Condition) -> str:
+    if condition.tcp_port is not None:
+        host = f"{condition.tcp_host}:" if condition.tcp_host is not None else ""
+        return f"port {host}{condition.tcp_port}"
+    if condition.http is not None:
+        return f"{condition.http.method} {_short(condition.http.url, 60)}"
+    if condition.exec:
+        return f"command {_short(' '.join(condition.exec), 60)!r}"
+    return f"log {condition.log and condition.log.pattern!r}"
+
+
 def _where(plan: Plan, placement: Placement) -> str:
     if placement.is_flexible:
-        nodes = "1 node" if placement.node_count == 1 else f"{placement.node_count} nodes"
-        return (
-            f"any {nodes} with {placement.gpus_per_node} free GPUs"
-            if placement.gpus_per_node
-            else f"any {nodes}"
-        )
+        return f"placed when ready: {needs_text(placement)}"
     names = ", ".join(plan.nodes[index].name for index in placement.nodes)
-    gpus = f", GPUs {','.join(map(str, placement.gpus))}" if placement.gpus else ""
+    shared = " (shared)" if placement.is_shared else ""
+    gpus = f", GPUs {','.join(map(str, placement.gpus))}{shared}" if placement.gpus else ""
     return f"{_short(names, 80)}{gpus}"
 
 

@@ -130,6 +130,12 @@ def _settle(
         known[variable.name] = value
 
 
+def as_the_reference(variables: Sequence[schema.Variable], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`--compat strict`: once all are resolved, a variable without a type is text in Python's spelling."""
+    types = {variable.name: variable.type or "string" for variable in variables}
+    return {name: cast(value, types.get(name, "string")) for name, value in values.items()}
+
+
 def environment_text(value: Any) -> str:
     """A value as an environment variable: Python's spelling of scalars, JSON for lists and mappings."""
     if isinstance(value, list | dict | tuple):

@@ -40,16 +40,9 @@ def dot(plan: Plan, show_variables: bool = False) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _groups(plan: Plan) -> dict[str, list[PlannedTask]]:
-    groups: dict[str, list[PlannedTask]] = {}
-    for task in plan.tasks:
-        groups.setdefault(task.base, []).append(task)
-    return groups
-
-
 def _boxes(plan: Plan) -> Iterator[tuple[str, str]]:
     """(base name, label) of every task as written."""
-    for base, members in _groups(plan).items():
+    for base, members in plan.members().items():
         lines = [base]
         if members[0].is_replicated:
             names = ", ".join(task.name for task in members[:MAX_MEMBERS])
@@ -70,12 +63,12 @@ def _gpus(task: PlannedTask) -> int:
 
 def _edges(plan: Plan, ids: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     """(from, to, label) of boxes. What others wait for needs no edge to `stop` of its own."""
-    groups = _groups(plan)
+    groups = plan.members()
     by_name = {task.name: task for task in plan.tasks}
     waited_for: set[str] = set()
     for base, members in groups.items():
         first = members[0]
-        others = dict.fromkeys(by_name[d.task].base for d in first.depends_on)
+        others = dict.fromkeys(d.task if d.is_group else by_name[d.task].base for d in first.depends_on)
         if not others:
             yield "start", ids[base], ""
         for other in others:
@@ -87,7 +80,7 @@ def _edges(plan: Plan, ids: dict[str, str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _ids(plan: Plan) -> dict[str, str]:
-    return {base: f"task{index}" for index, base in enumerate(_groups(plan))}
+    return {base: f"task{index}" for index, base in enumerate(plan.members())}
 
 
 def _mermaid_text(text: str) -> str:

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -25,12 +25,15 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
+    Warn,
 )
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
     MessageReceived,
+    OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
@@ -38,11 +41,11 @@ from sflow_ctl.core.events import (
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
 from sflow_ctl.report import RunState
+from sflow_ctl.runtime.fleet import Launcher
 from sflow_ctl.runtime.journal import Journal
-from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.link import FleetLink
 from sflow_ctl.runtime.output import OutputService
-from sflow_ctl.runtime.outputs import OutputWriter
+from sflow_ctl.runtime.outputs import OutputCollector
 from sflow_ctl.runtime.run_directory import RunDirectory
 from sflow_ctl.runtime.run_log import RunLog
 from sflow_ctl.runtime.sweep import sweep
@@ -79,7 +82,7 @@ class Controller:
         *,
         scheduler: Scheduler,
         link: FleetLink,
-        launcher: LocalLauncher,
+        launcher: Launcher,
         output: OutputService,
         journal: Journal,
         log: RunLog,
@@ -96,23 +99,30 @@ class Controller:
         self._configs = configs
         self.state = RunState(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
-        self._outputs = OutputWriter(scheduler.plan, directory.path, log)
+        self.outputs = OutputCollector(directory.path)
         self._nodes: dict[int, NodeFacts] = {}
         self._held: dict[RankId, HeldExit] = {}
+        self._arrived: set[RankId] = set()
+        """Ranks whose exit need not wait for their log any more."""
         self._signals: list[int] = []
         self._stops_requested = 0
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._is_journal_failing = False
 
-    def run(self) -> FinishRun:
-        """Runs the workflow to its end. Raises: LaunchError when agents cannot be started."""
+    def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
+        """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
         poller = zmq.Poller()
         self._link.register(poller)
         poller.register(self._launcher.fileno, zmq.POLLIN)
         poller.register(self._output.fileno, zmq.POLLIN)
+        poller.register(self.outputs.fileno, zmq.POLLIN)
         with self._signals_to(poller) as signal_fd:
             self._launcher.start(self._configs)
+            now = time.monotonic()
+            for event in early:
+                self._handle(event, now)
+            self._flush(now)
             while self._finish is None:
                 poller.poll(self._timeout_ms())
                 self._drain(signal_fd)
@@ -121,6 +131,7 @@ class Controller:
                     self._handle(event, now)
                 self._flush(now)
             self._end_agents()
+        self.outputs.close()
         return self._finish
 
     # ------------------------------------------------------------------ events
@@ -129,8 +140,9 @@ class Controller:
         events: list[SchedulerEvent] = []
         while self._signals:
             events.append(self._stop_event(self._signals.pop(0)))
-        events.extend(event for event in self._link.receive(now) if not self._hold_for_log(event, now))
-        events.extend(self._released(now))
+        arrived = [*self._link.receive(now), *self._released(now)]
+        events.extend(event for event in arrived if not self._hold(event, now))
+        events.extend(self._collected())
         events.extend(self._link.look_after(now))
         for node, how in self._launcher.ended():
             if self._scheduler.nodes[node].is_up or not self._scheduler.nodes[node].has_joined:
@@ -147,17 +159,40 @@ class Controller:
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
-    def _hold_for_log(self, event: SchedulerEvent, now: float) -> bool:
-        """An exit is only true once its log is here: whoever starts next may read it."""
+    def _hold(self, event: SchedulerEvent, now: float) -> bool:
+        """An exit is only true once its log is here and its outputs are known: whoever starts next may use them."""
         if not isinstance(event, MessageReceived) or not isinstance(event.message, RankExited):
             return False
+        exited = event.message
+        if exited.rank not in self._arrived and self._hold_for_log(event, exited, now):
+            return True
+        self._arrived.discard(exited.rank)
+        task = self._scheduler.task_named(exited.rank.attempt.task)
+        is_wanted = exited.exit_code == 0 and task.plan.outputs and task.state is not TaskState.STOPPING
+        if not is_wanted or exited.rank.attempt != task.attempt_id:
+            return False
+        self.outputs.collect(task.plan, event)
+        return True
+
+    def _hold_for_log(self, event: MessageReceived, exited: RankExited, now: float) -> bool:
         facts = self._nodes.get(event.node)
         is_spooled = facts is not None and not facts.shares_run_directory
-        self._output.expect(event.message.rank, event.message.log_bytes, is_spooled)
-        if not is_spooled or event.message.log_bytes == 0:
+        self._output.expect(exited.rank, exited.log_bytes, is_spooled)
+        is_gang = self._scheduler.task_named(exited.rank.attempt.task).plan.world_size > 1
+        if not (is_spooled or is_gang) or exited.log_bytes == 0:
             return False
-        self._held[event.message.rank] = HeldExit(event, now + LOG_WAIT_S)
+        self._held[exited.rank] = HeldExit(event, now + LOG_WAIT_S)
         return True
+
+    def _collected(self) -> list[SchedulerEvent]:
+        events: list[SchedulerEvent] = []
+        for event, values, problems in self.outputs.collected():
+            assert isinstance(event.message, RankExited)
+            name, number = event.message.rank.attempt
+            for problem in problems:
+                self._log.warning(f"outputs of {name}: {problem}")
+            events += [OutputsCollected(task=name, attempt=number, values=values), event]
+        return events
 
     def _released(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
@@ -165,9 +200,11 @@ class Controller:
         for rank in self._output.completed():
             held = self._held.pop(rank, None)
             if held is not None:
+                self._arrived.add(rank)
                 events.append(held.event)
         for rank in [rank for rank, held in self._held.items() if held.deadline <= now]:
             self._log.warning(f"{rank}: its log did not arrive completely within {LOG_WAIT_S:g} s")
+            self._arrived.add(rank)
             events.append(self._held.pop(rank).event)
         return events
 
@@ -212,6 +249,10 @@ class Controller:
                 self._link.send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
+            case RecordWaiting(task=task, attempt=attempt, text=text):
+                self._journal.waiting(command, now)
+                self.state.note_waiting(task, attempt, text)
+                self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
             case AbandonNode(node=node, reason=reason):
@@ -219,6 +260,9 @@ class Controller:
                 self._output.node_lost(node)
                 self._launcher.kill(node)
                 self._abandoned.add(node)
+            case Warn(text=text):
+                self._log.warning(text)
+                self._output.say(f"warning: {text}")
             case FinishRun():
                 self._finish = command
 
@@ -226,8 +270,6 @@ class Controller:
         self._journal.transition(transition, now)
         self.state.apply(transition)
         self._log.info(_describe(transition), f"sflow.task.{transition.task}")
-        if transition.new is TaskState.COMPLETED:
-            self._outputs.write(transition.task)
         self._output.publish(transition)
 
     def _rotate_logs(self, node: int, spawn: Spawn) -> None:

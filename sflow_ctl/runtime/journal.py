@@ -1,7 +1,7 @@
 """`events.jsonl`: every event and every transition of a run, in order, one JSON object a line.
 
 Append-only, one writer. Written once per pass of the loop; readers skip a torn last line. Event lines
-(`kind: event`) replay the scheduler, transition lines are what viewers need.
+(`kind: event`) replay the scheduler, lines of the other kinds are what viewers need.
 """
 
 import time
@@ -11,6 +11,7 @@ from typing import IO, Literal
 
 import msgspec
 
+from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import Transition
 
@@ -22,9 +23,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     incarnation: int
     wall_ns: int
     at: float
-    kind: Literal["event", "transition"]
+    kind: Literal["event", "transition", "waiting"]
     event: SchedulerEvent | None = None
     transition: Transition | None = None
+    waiting: RecordWaiting | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -48,6 +50,10 @@ class Journal:
         """Notes a change of state."""
         self._append(now, "transition", transition=transition)
 
+    def waiting(self, waiting: RecordWaiting, now: float) -> None:
+        """Notes what a service waits for."""
+        self._append(now, "waiting", waiting=waiting)
+
     def flush(self) -> None:
         """Writes what was noted since the last call.
 
@@ -67,9 +73,10 @@ class Journal:
     def _append(
         self,
         now: float,
-        kind: Literal["event", "transition"],
+        kind: Literal["event", "transition", "waiting"],
         event: SchedulerEvent | None = None,
         transition: Transition | None = None,
+        waiting: RecordWaiting | None = None,
     ) -> None:
         entry = Entry(
             seq=self._next_seq,
@@ -79,6 +86,7 @@ class Journal:
             kind=kind,
             event=event,
             transition=transition,
+            waiting=waiting,
         )
         self._next_seq += 1
         self._pending.append(_encoder.encode(entry) + b"\n")

@@ -1,8 +1,12 @@
 """The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's."""
 
+import os
 from dataclasses import dataclass
 
 import zmq
+from zmq.utils import z85
+
+from protocol.keys import SEED_BYTES, agent_secret
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -18,6 +22,12 @@ class KeyPair:
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
 
+    @classmethod
+    def of(cls, secret: bytes) -> "KeyPair":
+        """The pair of a secret key of 32 bytes."""
+        text = z85.encode(secret)
+        return cls(zmq.curve_public(text).decode(), text.decode())
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunKeys:
@@ -27,7 +37,12 @@ class RunKeys:
     agents: tuple[KeyPair, ...]
     viewer: KeyPair
 
+    seed: bytes
+    """What the agents' keys are derived from: a job step hands it to all of them."""
+
     @classmethod
     def make(cls, agent_count: int) -> "RunKeys":
         """All keys of a run with that many agents."""
-        return cls(KeyPair.make(), tuple(KeyPair.make() for _ in range(agent_count)), KeyPair.make())
+        seed = os.urandom(SEED_BYTES)
+        agents = tuple(KeyPair.of(agent_secret(seed, node)) for node in range(agent_count))
+        return cls(KeyPair.make(), agents, KeyPair.make(), seed)

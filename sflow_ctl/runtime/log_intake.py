@@ -15,6 +15,7 @@ from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages import LogAck, LogChunk
 from sflow_ctl.runtime.console_feed import ConsoleFeed
+from sflow_ctl.runtime.gang_logs import GangLogs
 from sflow_ctl.runtime.logstore import RankLog, SpoolFiles, current_path, log_file, new_part
 from sflow_ctl.runtime.viewers import ViewerHub
 
@@ -49,6 +50,7 @@ class LogIntake:
         on_complete: Callable[[RankId], object],
         note: Callable[[str], object],
         feed: ConsoleFeed | None,
+        gangs: GangLogs,
         counters: Counter[str],
     ) -> None:
         self.socket = socket
@@ -63,6 +65,7 @@ class LogIntake:
         self._on_complete = on_complete
         self._note = note
         self._feed = feed
+        self._gangs = gangs
         self._counters = counters
         self._spool = SpoolFiles()
         self._logs: dict[RankId, RankLog] = {}
@@ -98,17 +101,19 @@ class LogIntake:
 
     def ended(self, rank: RankId, log_bytes: int, is_spooled: bool, now: float) -> None:
         """The rank has ended with a log of this size."""
-        if not is_spooled and self._feed is None and rank not in self._logs:
+        is_awaited = is_spooled or self._gangs.is_part(rank)
+        if not is_awaited and self._feed is None and rank not in self._logs:
             return
         log = self._log(rank)
         if log is None:
-            if is_spooled:
+            if is_awaited:
                 self._on_complete(rank)
             return
         log.final_bytes = max(log_bytes, log.final_bytes or 0)
+        if is_awaited:
+            self.awaited.add(rank)
         if is_spooled:
             self._mark_spooled(log)
-            self.awaited.add(rank)
             if log.final_bytes == 0:
                 self._touch(log, now)
         else:
@@ -116,6 +121,7 @@ class LogIntake:
             log.position = max(log.position, log.final_bytes)
         if self._feed is not None:
             self._feed.grown(log)
+        self._gangs.grown(log)
         self.settle(log)
 
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
@@ -143,7 +149,7 @@ class LogIntake:
 
     def settle(self, log: RankLog) -> None:
         """Reports a log that is complete, and forgets it once it is shown and nothing more can come."""
-        if not log.is_complete or log in self._stalled:
+        if not log.is_complete or log in self._stalled or not self._gangs.is_merged(log):
             return
         if log.rank in self.awaited:
             self.awaited.discard(log.rank)
@@ -166,6 +172,7 @@ class LogIntake:
     def close(self) -> None:
         """Closes the files."""
         self._spool.close()
+        self._gangs.close()
 
     # ------------------------------------------------------------------ chunks
 
@@ -217,6 +224,7 @@ class LogIntake:
         if len(body):
             if self._feed is not None:
                 self._feed.offer(log, chunk.offset, body)
+            self._gangs.offer(log, chunk.offset, body, now)
             if self.viewers is not None:
                 self.viewers.offer(log, chunk.offset, body)
         self.settle(log)
@@ -260,6 +268,7 @@ class LogIntake:
             log = self._logs[rank] = RankLog(rank, path, position=self._retired.pop(rank, 0))
             if self._feed is not None:
                 self._feed.open(log, log.position)
+            self._gangs.open(log, log.position)
         return log
 
     def _path_of(self, rank: RankId) -> Path | None:
@@ -287,6 +296,7 @@ class LogIntake:
         self._spool.close_one(log.rank)
         if self._feed is not None:
             self._feed.forget(log)
+        self._gangs.forget(log)
         self._retired[log.rank] = log.position
         if len(self._retired) > MAX_RETIRED:
             del self._retired[next(iter(self._retired))]

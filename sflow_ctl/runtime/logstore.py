@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.ids import RankId
-from sflow_ctl.core.tasks import earlier_log_path
+from sflow_ctl.core.tasks import earlier_log_path, rank_log_path
 
 MAX_OPEN_FILES = 128
 """Spool files kept open at once; the usual soft limit of a process is 1,024. The rest are opened again when
@@ -55,8 +55,9 @@ class RankLog:
     @property
     def label(self) -> str:
         """What a person calls it: the task, with the rank when there are several."""
-        rank = self.rank
-        return rank.attempt.task if rank.rank == 0 else f"{rank.attempt.task}.{rank.rank}"
+        task = self.rank.attempt.task
+        is_one_of_several = self.path.name.endswith(f".rank-{self.rank.rank}.log")
+        return f"{task}.{self.rank.rank}" if is_one_of_several else task
 
 
 def new_part(position: int, offset: int, size: int) -> int | None:
@@ -81,9 +82,11 @@ def log_file(run_directory: Path, relative: str) -> Path | None:
 
 def current_path(relative: str, rank: RankId, newest_attempt: int) -> str:
     """Where the rank's log is now: an earlier attempt's has been moved aside."""
-    if rank.attempt.number >= newest_attempt or rank.rank != 0:
+    task, number = rank.attempt
+    if number >= newest_attempt:
         return relative
-    return earlier_log_path(rank.attempt.task, rank.attempt.number)
+    is_one_of_several = relative == rank_log_path(task, rank.rank)
+    return earlier_log_path(task, number, rank.rank if is_one_of_several else None)
 
 
 class SpoolFiles:

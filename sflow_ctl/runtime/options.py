@@ -20,6 +20,17 @@ class RunOptions:
     log_spool: Path | None = None
     run_id: str | None = None
     lost_after_s: float = 30.0
-    orphan_grace_s: float = 10.0
+    orphan_grace_s: float | None = None
+    """None: 10 with local agents, 60 in a Slurm job."""
+    interface: str | None = None
+    min_nodes: int | None = None
+    join_within_s: float = 60.0
+    headroom_s: float = 60.0
+    no_kill: bool = False
     quiet: bool = False
+    tasks: tuple[str, ...] = ()
+    """Only these, and what they need unless `skip_dependencies`; all when empty."""
+    skip_dependencies: bool = False
+    log_level: str = "info"
+    is_strict: bool = False
     argv: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from protocol.ids import RankId
 from sflow_ctl.core.states import Transition
 from sflow_ctl.runtime.console_feed import Console as Console
 from sflow_ctl.runtime.console_feed import ConsoleFeed
+from sflow_ctl.runtime.gang_logs import GangLogs
 from sflow_ctl.runtime.log_intake import LogIntake
 from sflow_ctl.runtime.viewer_messages import Change
 from sflow_ctl.runtime.viewers import ViewerHub
@@ -59,6 +60,11 @@ class _Rotate:
 
 
 @dataclass(frozen=True, slots=True)
+class _Say:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class _NodeLost:
     node: int
 
@@ -74,6 +80,7 @@ class OutputService:
         run_directory: Path,
         node_of_key: Callable[[str], int | None],
         log_path_of: Callable[[RankId], str],
+        gang_sizes: dict[str, int],
         console: Console | None,
     ) -> None:
         self.counters: Counter[str] = Counter()
@@ -81,6 +88,7 @@ class OutputService:
         self._console = console
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last: dict[str, Change] = {}
+        self._gangs = GangLogs(run_directory, gang_sizes, self._note)
         self._intake = LogIntake(
             socket=log_socket,
             run_directory=run_directory,
@@ -91,11 +99,12 @@ class OutputService:
             on_complete=self._report_complete,
             note=self._note,
             feed=self._feed,
+            gangs=self._gangs,
             counters=self.counters,
         )
         self._viewers = ViewerHub(client_socket, self._last, self._intake.log_to_view, self.counters)
         self._intake.viewers = self._viewers
-        self._commands: deque[Change | _Expect | _Rotate | _NodeLost] = deque()
+        self._commands: deque[Change | _Expect | _Rotate | _Say | _NodeLost] = deque()
         self._completed: deque[RankId] = deque()
         self._notes: deque[str] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -133,6 +142,11 @@ class OutputService:
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
         """Moves our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
         self._commands.append(_Rotate(earlier, path, earlier_path))
+        self._wake()
+
+    def say(self, text: str) -> None:
+        """Shows a line on the console, after what has been ordered before."""
+        self._commands.append(_Say(text))
         self._wake()
 
     def node_lost(self, node: int) -> None:
@@ -207,6 +221,7 @@ class OutputService:
             self._gather_until,
             self._intake.wake_at(now),
             self._viewers.wake_at(now),
+            self._gangs.wake_at(now),
             self._feed.wake_at(now) if self._feed is not None else None,
             min(self._close_by, now + CLOSING_LOOK_S) if self._is_closing else None,
         ]
@@ -233,6 +248,8 @@ class OutputService:
         self._intake.work(now)
 
     def _pump(self, now: float) -> None:
+        for log in self._gangs.work(now, PUMP_BYTES):
+            self._intake.settle(log)
         if self._feed is not None:
             for log in self._feed.pump(now, PUMP_BYTES):
                 self._intake.settle(log)
@@ -251,6 +268,9 @@ class OutputService:
                 now = time.monotonic()
                 self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now)
                 self._pump(now)  # its last lines, before the line that says how it ended
+            elif isinstance(command, _Say):
+                if self._console is not None:
+                    self._console.say(command.text)
             elif isinstance(command, _NodeLost):
                 self._intake.give_up(
                     [rank for rank in self._intake.awaited if self._was_on(rank, command.node)]

@@ -30,6 +30,7 @@ READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _STAMP = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
+_WAITING = b'"kind":"waiting"'
 _UNSHOWABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -195,7 +196,9 @@ class RunReader:
             lines = (self._torn + block).split(b"\n")
             self._torn = lines.pop()
             # Decoding only what is shown: the events of a large run are most of the file.
-            for entry in read_journal(line for line in lines if _TRANSITION in line):
+            for entry in read_journal(line for line in lines if _TRANSITION in line or _WAITING in line):
+                if entry.waiting is not None:
+                    self.state.note_waiting(entry.waiting.task, entry.waiting.attempt, entry.waiting.text)
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)

@@ -7,21 +7,29 @@ import time
 from pathlib import Path
 from typing import IO
 
+LEVELS = ("debug", "info", "warning", "error", "critical")
+"""Of the format's `--log-level`. Errors end a run and are said by its end, so nothing here is above a warning."""
+
 
 class RunLog:
     """The one writer of a run's `sflow.log`. Lines are kept until `flush`, once per pass of the loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: str = "info") -> None:
+        """Notes what is at least of this level, one of `LEVELS`."""
         self._file: IO[bytes] = path.open("ab", buffering=0)
+        self._has_info = LEVELS.index(level) <= LEVELS.index("info")
+        self._has_warnings = LEVELS.index(level) <= LEVELS.index("warning")
         self._pending: list[str] = []
 
     def info(self, text: str, logger: str = "sflow.controller") -> None:
         """Notes a fact."""
-        self._append(logger, "INFO", text)
+        if self._has_info:
+            self._append(logger, "INFO", text)
 
     def warning(self, text: str, logger: str = "sflow.controller") -> None:
         """Notes something that a person should look at."""
-        self._append(logger, "WARNING", text)
+        if self._has_warnings:
+            self._append(logger, "WARNING", text)
 
     def flush(self) -> None:
         """Writes what was noted. A full disk must not end a run over its own log: the lines are kept."""

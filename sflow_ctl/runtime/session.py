@@ -8,29 +8,33 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
-from protocol.messages import AgentConfig
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.plan import Plan
 from sflow_ctl.report import RunState, Summary, summary, summary_json
 from sflow_ctl.runtime.console_feed import Console
 from sflow_ctl.runtime.controller import Controller
+from sflow_ctl.runtime.fleet import Fleet, job_fleet, local_fleet
 from sflow_ctl.runtime.journal import Journal
-from sflow_ctl.runtime.keys import RunKeys
 from sflow_ctl.runtime.launcher import LocalLauncher
-from sflow_ctl.runtime.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.options import RunOptions
 from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
 from sflow_ctl.runtime.run_log import RunLog
 from sflow_ctl.spec.loader import load_documents
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.allocation import Allocation
+    from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
+    from sflow_ctl.runtime.artifacts.transfer import Progress
 
 OUTPUT_DRAIN_S = 30.0
 _EXIT = {
@@ -51,6 +55,8 @@ class RunEnd:
     state: RunState
     summary: Summary
     directory: Path
+    outputs: dict[str, dict[str, Any]]
+    """What the outputs of tasks say, by task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +66,34 @@ class PlannedRun:
     plan: Plan
     run_id: str
     workflow_yaml: str
+    allocation: "Allocation | None"
+    """The Slurm job whose nodes it uses; None on this machine."""
+    replan: Callable[[tuple[tuple[str, str], ...]], Plan]
+    """The plan with the names and addresses of the job's nodes."""
 
 
 def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
-    """Reads and plans; touches nothing. Raises: SpecError, PlanError, UsageError with every finding."""
-    loaded = load_documents(options.files, options.overrides, options.artifacts, options.missable)
+    """Reads and plans; touches nothing. In a Slurm job this is a rehearsal: no node has been heard of yet.
+
+    Raises: SpecError, PlanError, UsageError with every finding; AllocationError.
+    """
+    loaded = load_documents(
+        options.files, options.overrides, options.artifacts, options.missable, is_strict=options.is_strict
+    )
     name = loaded.document.workflow.name
     run_id = options.run_id or make_run_id(name)
     if Path(run_id).name != run_id or run_id in (".", ".."):
         raise UsageError.of(
             "unsafe-name", f'"{run_id}" cannot be the name of a directory', hint="use --run-id NAME"
         )
+    uses_slurm = options.nodes is None and any(one.type == "slurm" for one in loaded.document.backends)
+    allocation = None
+    if uses_slurm:
+        from sflow_ctl.runtime.allocation import (
+            current_allocation,  # needs subprocess: not for a laptop's run
+        )
+
+        allocation = current_allocation(os.environ)
     directory = options.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
@@ -81,69 +104,116 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         gpus_per_node_override=options.gpus_per_node,
         max_running=options.max_running,
         path_exists=os.path.exists,
+        job_nodes=None if allocation is None else tuple((node, "0.0.0.0") for node in allocation.nodes),
+        job_id="0" if allocation is None else allocation.job_id,
+        is_strict=options.is_strict,
         allow_placeholder_nodes=is_dry,
     )
-    plan = build_plan(loaded, context)
-    return PlannedRun(plan, run_id, loaded.composed_yaml())
+
+    def replan(nodes: tuple[tuple[str, str], ...]) -> Plan:
+        return _chosen(build_plan(loaded, replace(context, job_nodes=nodes)), options)
+
+    plan = _chosen(build_plan(loaded, context), options)
+    if not any(node.backend_type == "slurm" for node in plan.nodes):
+        allocation = None
+    return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, replan)
+
+
+def _chosen(plan: Plan, options: RunOptions) -> Plan:
+    """The part of the plan that was asked for. Raises: PlanError."""
+    if not options.tasks:
+        return plan
+    from sflow_ctl.planner.prune import pruned  # most runs are of everything
+
+    return pruned(plan, options.tasks, options.skip_dependencies)
 
 
 def run_plan(
-    planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, open_console: Callable[[Path], Console]
+    planned: PlannedRun,
+    options: RunOptions,
+    launcher: LocalLauncher,
+    open_console: Callable[[Path], Console],
+    open_fetch_display: Callable[[], "FetchDisplay"],
 ) -> RunEnd:
-    """Runs a plan on local agents. Raises: RunDirectoryError, LaunchError; nothing runs then.
+    """Runs a plan, on local agents or in the Slurm job it was planned for.
 
-    `open_console` makes the console once the run directory exists.
+    `open_console` makes the console once the run directory exists; `open_fetch_display` what shows how far
+    artifacts are, if some must be fetched. Raises: ArtifactError, RunDirectoryError, LaunchError; nothing runs
+    then.
     """
-    plan = planned.plan
-    _check_programs(plan)
+    _check_programs(planned.plan)
+    fetched = _fetch(planned.plan, open_fetch_display)  # before there are agents that would wait
+    if planned.allocation is None:
+        fleet = local_fleet(planned.plan, planned.run_id, options, launcher)
+        return _run(planned, options, fleet, open_console, fetched)
+    launcher.discard_spares()
+    fleet = job_fleet(planned.plan, planned.run_id, options, planned.allocation)
+    try:
+        placed = replace(planned, plan=planned.replan(fleet.node_names))
+        return _run(placed, options, fleet, open_console, fetched)
+    finally:
+        fleet.close()
+
+
+def _run(
+    planned: PlannedRun,
+    options: RunOptions,
+    fleet: Fleet,
+    open_console: Callable[[Path], Console],
+    fetched: "list[Progress]",
+) -> RunEnd:
+    plan, link = planned.plan, fleet.link
     directory = RunDirectory(options.output_dir, planned.run_id)
-    keys = RunKeys.make(len(plan.nodes))
-    nonce = os.urandom(16).hex()
     facts = run_facts(planned.run_id, plan.workflow, package_version(), options.argv)
-    directory.create(plan, planned.workflow_yaml, facts, nonce)
-    times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=options.orphan_grace_s)
-    link = FleetLink(keys, ("127.0.0.1",), facts.incarnation, times, time.monotonic())
+    directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
     directory.write_connection(
         ConnectionFacts(
             run_id=planned.run_id,
             pid=facts.pid,
             host=facts.host,
             client_endpoints=link.client_endpoints,
-            controller_key=keys.controller.public,
-            viewer_public=keys.viewer.public,
-            viewer_secret=keys.viewer.secret,
+            controller_key=fleet.keys.controller.public,
+            viewer_public=fleet.keys.viewer.public,
+            viewer_secret=fleet.keys.viewer.secret,
         )
     )
     console = open_console(directory.path)
+    gang_sizes = {task.name: task.world_size for task in plan.tasks if task.world_size > 1}
     output = OutputService(
         log_socket=link.logs,
         client_socket=link.clients,
         run_directory=directory.path,
         node_of_key=link.node_of_key,
-        log_path_of=_log_path_of,
+        log_path_of=lambda rank: _log_path_of(rank, gang_sizes),
+        gang_sizes=gang_sizes,
         console=console,
     )
-    log = RunLog(directory.path / "sflow.log")
+    log = RunLog(directory.path / "sflow.log", options.log_level)
     journal = Journal(directory.path / "events.jsonl", facts.incarnation)
     log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
     for warning in plan.warnings:
         log.warning(warning)
-    scheduler = Scheduler(plan, stream_logs=not options.quiet)
+    for item in fetched:
+        (log.warning if item.is_warning else log.info)(item.sentence())
+    ends_at = None
+    if planned.allocation is not None and planned.allocation.ends_at is not None:
+        ends_at = planned.allocation.ends_at - options.headroom_s
+    scheduler = Scheduler(plan, stream_logs=not options.quiet, ends_at=ends_at)
     controller = Controller(
         scheduler=scheduler,
         link=link,
-        launcher=launcher,
+        launcher=fleet.launcher,
         output=output,
         journal=journal,
         log=log,
         directory=directory,
-        configs=_agent_configs(planned, options, keys, link, directory.path, nonce),
+        configs=fleet.configs,
     )
     gc.freeze()  # what the plan is made of lives as long as the run: no collection need look at it
     output.start()
     wait_for_directories = directory.make_the_rest(plan)
     try:
-        finish = controller.run()
+        finish = controller.run(fleet.early)
     finally:
         wait_for_directories()
         directory.remove_connection()
@@ -165,9 +235,14 @@ def run_plan(
         refused={**link.refused(), **{kind: count for kind, count in output.counters.items() if count}},
     )
     directory.write("summary.json", summary_json(whole))
+    if any(task.outputs for task in plan.tasks):
+        from sflow_ctl.results import results, results_csv
+
+        table = results_csv(*results(plan, controller.state, controller.outputs.values))
+        directory.write("results.csv", table.encode())
     log.info(f"run {finish.outcome}: exit status {int(status)}")
     log.close()
-    return RunEnd(status, controller.state, whole, directory.path)
+    return RunEnd(status, controller.state, whole, directory.path, controller.outputs.values)
 
 
 def package_version() -> str:
@@ -183,35 +258,21 @@ def package_version() -> str:
         return "unknown"
 
 
-def _agent_configs(
-    planned: PlannedRun, options: RunOptions, keys: RunKeys, link: FleetLink, directory: Path, nonce: str
-) -> list[AgentConfig]:
-    plan = planned.plan
-    marker = f"{planned.run_id}-{os.urandom(4).hex()}"
-    has_gpus = Path("/dev/nvidiactl").exists() and len(plan.nodes) == 1
-    return [
-        AgentConfig(
-            run_id=planned.run_id,
-            node=node.index,
-            node_name=node.name,
-            control_endpoints=link.control_endpoints,
-            log_endpoints=link.log_endpoints,
-            controller_key=keys.controller.public,
-            public_key=pair.public,
-            secret_key=pair.secret,
-            marker=marker,
-            run_directory=str(directory),
-            nonce=nonce,
-            spool_directory=str(options.log_spool) if options.log_spool else None,
-            simulated_gpus=0 if has_gpus else node.gpus or 0,
-            orphan_grace_s=options.orphan_grace_s,
-        )
-        for node, pair in zip(plan.nodes, keys.agents, strict=True)
-    ]
+def _fetch(plan: Plan, open_display: Callable[[], "FetchDisplay"]) -> "list[Progress]":
+    """How each artifact came that was not here. Raises: ArtifactError."""
+    if not plan.fetches and not plan.directories:
+        return []
+    from sflow_ctl.runtime.artifacts.fetching import fetch_artifacts  # most runs fetch nothing
+
+    return fetch_artifacts(plan, open_display)
 
 
-def _log_path_of(rank: RankId) -> str:
-    return log_path(rank.attempt.task)
+def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
+    """Raises: IndexError for a rank that its task does not have."""
+    task = rank.attempt.task
+    if rank.rank >= gang_sizes.get(task, 1):
+        raise IndexError(rank.rank)
+    return rank_log_path(task, rank.rank) if task in gang_sizes else log_path(task)
 
 
 def _check_programs(plan: Plan) -> None:

@@ -9,6 +9,7 @@ from protocol.errors import Finding, SpecError
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.checking import MAX_FINDINGS, check, describe
 from sflow_ctl.spec.expressions import ExpressionError, check_syntax, check_template, has_expression
+from sflow_ctl.spec.extends import extended
 from sflow_ctl.spec.merging import Item, Merged, merge, named_items
 from sflow_ctl.spec.overrides import apply_artifacts, apply_set, strip_missable
 from sflow_ctl.spec.rules import check_rules
@@ -49,8 +50,10 @@ def load_documents(
     overrides: Sequence[str] = (),
     artifact_overrides: Sequence[str] = (),
     missable: Sequence[str] = (),
+    *,
+    is_strict: bool = False,
 ) -> LoadedDocument:
-    """Reads, merges, overrides and checks. Raises: SpecError with all findings."""
+    """Reads, merges, overrides and checks; `is_strict` is `--compat strict`. Raises: SpecError with all findings."""
     sources, findings = [], []
     for path in paths:
         source, problems = read_source(path)
@@ -62,7 +65,7 @@ def load_documents(
     merged = merge(sources)
     _check_expressions(merged)
     if not merged.findings:
-        apply_set(merged, overrides)
+        apply_set(merged, overrides, is_strict)
         apply_artifacts(merged, artifact_overrides)
         strip_missable(merged, missable)
     document, items = _checked(merged)
@@ -83,7 +86,8 @@ def _checked(merged: Merged) -> tuple[schema.Document | None, dict[tuple[str, st
     variables = _convert(merged, "variables", merged.sections["variables"], schema.Variable, items)
     artifacts = _convert(merged, "artifacts", merged.sections["artifacts"], schema.Artifact, items)
     backends = _convert(merged, "backends", merged.sections["backends"], schema.Backend, items)
-    operators = _convert(merged, "operators", merged.sections["operators"], schema.Operator, items)
+    listed_operators = extended(merged.sections["operators"], merged.findings)
+    operators = _convert(merged, "operators", listed_operators, schema.Operator, items)
     own = _convert(merged, "workflow.variables", merged.workflow_variables, schema.Variable, items)
     for item in merged.tasks:
         listed = item.body.get("variables")

@@ -8,13 +8,15 @@ import msgspec
 
 from protocol.errors import Finding
 from sflow_ctl.spec.checking import nearest
+from sflow_ctl.spec.expressions import MARK
 from sflow_ctl.spec.merging import Item, Merged, named_items
+from sflow_ctl.spec.schema import ARTIFACT_FIELDS
 
 _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off"))
 
 
-def apply_set(merged: Merged, overrides: Sequence[str]) -> None:
-    """Sets variables: a workflow one before a global one of that name, `TASK.KEY` those of a task."""
+def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False) -> None:
+    """Sets variables: at both levels, and `TASK.KEY` those of a task. Strictly, text is never left as it is."""
     for text in overrides:
         key, separator, value = text.partition("=")
         key = key.strip()
@@ -31,7 +33,7 @@ def apply_set(merged: Merged, overrides: Sequence[str]) -> None:
             hint = f'did you mean "{guess}"?' if guess else "define it under variables: first"
             merged.findings.append(Finding("override-unknown", what, f"--set {text}", hint))
         for item in items:
-            _assign(item, value)
+            _assign(item, value, is_strict)
 
 
 def _targets(merged: Merged, key: str) -> list[Item]:
@@ -48,10 +50,11 @@ def _targets(merged: Merged, key: str) -> list[Item]:
     return []
 
 
-def _assign(item: Item, text: str) -> None:
+def _assign(item: Item, text: str, is_strict: bool) -> None:
     declared = item.body.get("type")
     current = item.body.get("value")
     is_text = declared == "string" or (declared is None and isinstance(current, str) and "${{" not in current)
+    is_text = is_text and not is_strict
     value = text if is_text and not text.startswith(("[", "{")) else infer(text)
     if isinstance(value, list):
         item.body["domain"] = [str(member) if is_text else member for member in value]
@@ -79,7 +82,7 @@ def infer(text: str) -> Any:
 
 
 def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
-    """Points artifacts elsewhere; content goes when the new place is no file."""
+    """Points artifacts elsewhere; content goes when the new place is no file, and so do fields it cannot have."""
     for text in overrides:
         name, separator, uri = text.partition("=")
         item = next((item for item in merged.sections["artifacts"] if item.name == name), None)
@@ -97,6 +100,9 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
             item.body["uri"] = uri
             if not uri.startswith("file://"):
                 item.body.pop("content", None)
+            for field, schemes in ARTIFACT_FIELDS.items():
+                if MARK not in uri and uri.partition("://")[0].lower() not in schemes:
+                    item.body.pop(field, None)
 
 
 def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 format's own phrase.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
@@ -97,14 +98,37 @@ def _artifacts(document: schema.Document, where: Where) -> Iterator[Finding]:
             yield Finding(
                 "artifact-content", what, where("artifacts", artifact.name, "uri"), "use file://PATH"
             )
+        if artifact.sha256 is not None and not has_expression(artifact.sha256):
+            yield from artifact_sum_findings(artifact, artifact.sha256, where)
         if has_expression(artifact.uri):
             continue
         scheme, separator, rest = artifact.uri.partition("://")
+        yield from artifact_field_findings(artifact, scheme, where)
         if not separator or not scheme or not rest:
             what = f'"{artifact.uri}" of artifact "{artifact.name}" is no URI with a scheme and a path'
             yield Finding(
                 "artifact-uri", what, where("artifacts", artifact.name, "uri"), "e.g. fs:///data/model"
             )
+
+
+_SUM = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def artifact_field_findings(artifact: schema.Artifact, scheme: str, where: Where) -> Iterator[Finding]:
+    """Fields that an artifact of this scheme does not have."""
+    for field, schemes in schema.ARTIFACT_FIELDS.items():
+        if getattr(artifact, field) and scheme.lower() not in schemes:
+            what = f'"{field}" of artifact "{artifact.name}" has no meaning for {scheme}://'
+            hint = f"only {' and '.join(f'{one}://' for one in schemes)} artifacts have it"
+            yield Finding("artifact-field", what, where("artifacts", artifact.name, field), hint)
+
+
+def artifact_sum_findings(artifact: schema.Artifact, text: str, where: Where) -> Iterator[Finding]:
+    """What is wrong with an artifact's checksum, also once its expressions are evaluated."""
+    if not _SUM.fullmatch(text):
+        what = f'sha256 of artifact "{artifact.name}" is "{text}": it has 64 hexadecimal digits'
+        place = where("artifacts", artifact.name, "sha256")
+        yield Finding("artifact-sha256", what, place, "`sha256sum FILE` prints it")
 
 
 def _backends(document: schema.Document, where: Where) -> Iterator[Finding]:
@@ -164,7 +188,15 @@ def operator_findings(operator: schema.Operator, where: Where) -> Iterator[Findi
             else f"allowed: {', '.join(sorted(allowed)) or 'nothing more'}"
         )
         yield Finding("unknown-key", what, where(name), hint)
-    for kind, name in (("docker", "image"), ("ssh", "host")):
+    for name, choices in schema.CHOICES.items():
+        value = getattr(operator, name)
+        if value is not None and name in allowed and value not in choices and not has_expression(value):
+            guess = nearest(value, choices)
+            hint = f'did you mean "{guess}"?' if guess else f"one of {', '.join(choices)}"
+            yield Finding(
+                "wrong-value", f'"{value}" is no {name} of a {operator.type} operator', where(name), hint
+            )
+    for kind, name in (("docker", "image"), ("container", "image"), ("ssh", "host")):
         if operator.type == kind and getattr(operator, name) is None:
             yield Finding(
                 "missing-key", f'"{name}" is missing: a {kind} operator needs it', where(), f'add "{name}:"'
@@ -196,12 +228,33 @@ def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
                 yield Finding(
                     "unknown-dependency", what, where("tasks", task.name, "depends_on", index), hint
                 )
-        if task.backend is not None and task.backend not in backends:
-            guess = nearest(task.backend, sorted(backends))
+        own = task.backend if isinstance(task.backend, dict) else {}
+        name = own.get("name") if own else task.backend
+        if isinstance(name, str) and name not in backends and "type" not in own:
+            guess = nearest(name, sorted(backends))
             hint = f'did you mean "{guess}"?' if guess else "define it under backends:"
-            what = f'task "{task.name}" references unknown backend "{task.backend}"'
+            what = f'task "{task.name}" references unknown backend "{name}"'
             yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
+        yield from _outputs(task, where)
         yield from _probes(task, known, where)
+
+
+def _outputs(task: schema.Task, where: Where) -> Iterator[Finding]:
+    for index, output in enumerate(task.outputs):
+        place = where("tasks", task.name, "outputs", index)
+        chosen = [name for name in ("pattern", "json", "csv") if getattr(output, name) is not None]
+        if len(chosen) != 1:
+            what = f'an output of task "{task.name}" needs exactly one of pattern, json and csv'
+            found = ", ".join(chosen) or "none"
+            yield Finding("missing-key", f"{what}, found {found}", place, 'e.g. pattern: "rate = {rate:f}"')
+        elif output.csv is not None and output.source == "stdout":
+            what = f'an output of task "{task.name}" takes a CSV column, which needs a file'
+            yield Finding("missing-key", what, place, "add source: FILE, relative to the task's directory")
+        elif output.pattern is not None and output.name is not None:
+            what = f'an output of task "{task.name}" has a pattern, whose fields name the values'
+            yield Finding(
+                "unknown-key", what, where("tasks", task.name, "outputs", index, "name"), "drop name"
+            )
 
 
 def _duplicates(names: list[str]) -> list[str]:
@@ -209,36 +262,60 @@ def _duplicates(names: list[str]) -> list[str]:
     return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
 
 
+PROBE_KINDS = schema.Condition.__struct_fields__
+
+
 def _probes(task: schema.Task, known: set[str], where: Where) -> Iterator[Finding]:
     for kind in ("readiness", "failure"):
         probe: schema.Probe | None = getattr(task.probes, kind) if task.probes is not None else None
         if probe is None:
             continue
-        place = where("tasks", task.name, "probes", kind)
-        chosen = [
-            name
-            for name in ("tcp_port", "http_get", "http_post", "log_watch")
-            if getattr(probe, name) is not None
-        ]
+        path = ("tasks", task.name, "probes", kind)
+        chosen = [name for name in (*PROBE_KINDS, "all", "any") if getattr(probe, name) is not None]
         if len(chosen) != 1:
-            what = f"Exactly one probe type must be specified, found {', '.join(chosen) or 'none'}"
-            yield Finding("probe-kinds", what, place, "one of tcp_port, http_get, http_post, log_watch")
-        watch = probe.log_watch
-        if watch is None:
-            continue
-        if (watch.regex_pattern is None) == (watch.match_pattern is None):
-            both = watch.regex_pattern is not None
-            what = (
-                "Only one of regex_pattern and match_pattern may be given"
-                if both
-                else "Either regex_pattern or match_pattern must be given"
-            )
-            yield Finding("probe-pattern", what, place, "they mean the same; write match_pattern")
-        if watch.logger is not None and base_of_logger(watch.logger) not in known:
-            what = f'{kind} probe refers to unknown task "{watch.logger}"'
-            guess = nearest(watch.logger, sorted(known))
-            hint = f'did you mean "{guess}"?' if guess else None
-            yield Finding("unknown-logger", what, place, hint)
+            yield _probe_kinds(chosen, (*PROBE_KINDS, "all", "any"), where(*path))
+        if kind == "failure" and probe.deadline is not None:
+            what = f'the failure probe of task "{task.name}" has a deadline, which is for readiness'
+            hint = "use the task's timeout for a limit"
+            yield Finding("probe-deadline", what, where(*path, "deadline"), hint)
+        yield from _condition(probe, kind, known, where, path)
+        for several in ("all", "any"):
+            parts: list[schema.Condition] | None = getattr(probe, several)
+            if parts is not None and not parts:
+                what = f'"{several}" of the {kind} probe of task "{task.name}" is empty'
+                yield Finding("probe-kinds", what, where(*path, several), "list at least one check")
+            for index, part in enumerate(parts or ()):
+                place = (*path, several, index)
+                chosen = [name for name in PROBE_KINDS if getattr(part, name) is not None]
+                if len(chosen) != 1:
+                    yield _probe_kinds(chosen, PROBE_KINDS, where(*place))
+                yield from _condition(part, kind, known, where, place)
+
+
+def _probe_kinds(chosen: list[str], possible: tuple[str, ...], place: str) -> Finding:
+    what = f"Exactly one probe type must be specified, found {', '.join(chosen) or 'none'}"
+    return Finding("probe-kinds", what, place, f"one of {', '.join(possible)}")
+
+
+def _condition(
+    condition: schema.Condition, kind: str, known: set[str], where: Where, path: tuple[str | int, ...]
+) -> Iterator[Finding]:
+    watch = condition.log_watch
+    if watch is None:
+        return
+    if (watch.regex_pattern is None) == (watch.match_pattern is None):
+        both = watch.regex_pattern is not None
+        what = (
+            "Only one of regex_pattern and match_pattern may be given"
+            if both
+            else "Either regex_pattern or match_pattern must be given"
+        )
+        yield Finding("probe-pattern", what, where(*path), "they mean the same; write match_pattern")
+    if watch.logger is not None and base_of_logger(watch.logger) not in known:
+        what = f'{kind} probe refers to unknown task "{watch.logger}"'
+        guess = nearest(watch.logger, sorted(known))
+        hint = f'did you mean "{guess}"?' if guess else None
+        yield Finding("unknown-logger", what, where(*path), hint)
 
 
 def base_of_logger(logger: str) -> str:

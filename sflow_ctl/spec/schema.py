@@ -35,7 +35,13 @@ class Artifact(Part, frozen=True, kw_only=True):
     name: str
     uri: str
     content: str | None = None
+    sha256: str | None = None
+    create: bool = False
     description: str | None = None
+
+
+ARTIFACT_FIELDS: dict[str, tuple[str, ...]] = {"sha256": ("http", "https"), "create": ("fs",)}
+"""Fields that only artifacts of some schemes have."""
 
 
 class Backend(Part, frozen=True, kw_only=True):
@@ -57,11 +63,22 @@ class Operator(Part, frozen=True, kw_only=True):
     """How a script becomes a command; which fields count depends on `type`."""
 
     name: str
-    type: Literal["bash", "srun", "docker", "ssh", "python"]
+    type: Literal["bash", "srun", "docker", "container", "ssh", "python"]
+    extends: str | None = None
     extra_args: list[str] = []
+    # bash, and all that give their script to bash
+    strict: Flag | None = None
     # python
     python_exec: str | None = None
     # docker
+    runtime: str | None = None
+    # container
+    engine: str | None = None
+    writable: Flag | None = None
+    mount_home: Flag | None = None
+    remap_root: Flag | None = None
+    network: str | None = None
+    # docker and container
     image: str | None = None
     workdir: str | None = None
     mounts: list[str] = []
@@ -107,16 +124,26 @@ class Operator(Part, frozen=True, kw_only=True):
     container_remap_root: Flag | None = None
 
 
-OPERATOR_FIELDS: dict[str, frozenset[str]] = {
-    "bash": frozenset(),
+_IN_CONTAINERS = frozenset({"image", "workdir", "mounts", "gpus", "extra_args", "pass_envs", "strict"})
+_HERE: dict[str, frozenset[str]] = {
+    "bash": frozenset({"strict"}),
     "python": frozenset({"python_exec", "extra_args"}),
-    "docker": frozenset({"image", "workdir", "mounts", "gpus", "extra_args", "pass_envs"}),
-    "ssh": frozenset({"host", "user", "port", "identity_file", "extra_args"}),
-    "srun": frozenset(Operator.__struct_fields__)
-    - {"name", "type", "python_exec", "image", "workdir", "mounts", "pass_envs", "host", "user", "port"}
-    - {"identity_file"},
+    "docker": _IN_CONTAINERS | {"runtime"},
+    "container": _IN_CONTAINERS | {"engine", "writable", "mount_home", "remap_root", "network"},
+    "ssh": frozenset({"host", "user", "port", "identity_file", "extra_args", "strict"}),
+}
+OPERATOR_FIELDS: dict[str, frozenset[str]] = {
+    **_HERE,
+    "srun": (
+        frozenset(Operator.__struct_fields__)
+        - {"name", "type", "extends"}
+        - frozenset().union(*_HERE.values())
+        | {"gpus", "extra_args"}
+    ),
 }
 """Fields each kind of operator takes, beside `name` and `type`."""
+CHOICES = {"runtime": ("docker", "podman"), "engine": ("auto", "apptainer", "enroot", "podman", "docker")}
+"""Values of operator fields that may also be computed."""
 
 
 class Nodes(Part, frozen=True, kw_only=True):
@@ -131,6 +158,7 @@ class Gpus(Part, frozen=True, kw_only=True):
     """How many GPUs, over all of the task's nodes."""
 
     count: IntExpr
+    shared: Flag = False
 
 
 class Resources(Part, frozen=True, kw_only=True):
@@ -165,11 +193,17 @@ class TcpPort(Part, frozen=True, kw_only=True):
 
 
 class Http(Part, frozen=True, kw_only=True):
-    """True while a URL answers well."""
+    """True while a URL answers well, after redirects: 200 to 399, and with everything else that is given."""
 
     url: str
     headers: dict[str, str] = {}
     body: str | None = None
+    status: list[IntExpr] = []
+    header: dict[str, str] = {}
+    body_contains: str | None = None
+    json: str | None = None
+    verify: Flag = True
+    ca_file: str | None = None
 
 
 class LogWatch(Part, frozen=True, kw_only=True):
@@ -181,16 +215,31 @@ class LogWatch(Part, frozen=True, kw_only=True):
     match_count: IntExpr = 1
 
 
-class Probe(Part, frozen=True, kw_only=True):
-    """Exactly one check, and when it is made."""
+class Exec(Part, frozen=True, kw_only=True):
+    """True while a command exits with 0: a program with its arguments, or a line for bash."""
+
+    command: str | list[str]
+
+
+class Condition(Part, frozen=True, kw_only=True):
+    """Exactly one check."""
 
     tcp_port: TcpPort | None = None
     http_get: Http | None = None
     http_post: Http | None = None
     log_watch: LogWatch | None = None
+    exec: Exec | None = None
+
+
+class Probe(Condition, frozen=True, kw_only=True):
+    """Exactly one check, or several in `all` or `any`, and when it is made."""
+
+    all: list[Condition] | None = None
+    any: list[Condition] | None = None
     delay: Time = 0
     timeout: Time = 60
     interval: Time = 5
+    deadline: Time | None = None
     success_threshold: IntExpr = 1
     failure_threshold: IntExpr = 3
 
@@ -211,9 +260,12 @@ class Metric(Part, frozen=True, kw_only=True):
 
 
 class Output(Part, frozen=True, kw_only=True):
-    """A pattern that picks values out of a completed task's log."""
+    """Values of a completed task: by a pattern, from a JSON document, or from a CSV column."""
 
-    pattern: str
+    pattern: str | None = None
+    json: str | None = None
+    csv: str | None = None
+    name: str | None = None
     source: str = "stdout"
     metrics: dict[str, Metric] = {}
 
@@ -224,7 +276,7 @@ class Task(Part, frozen=True, kw_only=True):
     name: str
     script: list[str]
     operator: str | dict[str, Any] | None = None
-    backend: str | None = None
+    backend: str | dict[str, Any] | None = None
     depends_on: list[str] = []
     resources: Resources | None = None
     replicas: Replicas | None = None

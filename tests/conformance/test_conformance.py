@@ -6,6 +6,7 @@ code of its only finding (`#! code`) and phrases of its message. `#@ set A=1`, `
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from protocol.errors import FleetError
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.plan import Plan, PlannedTask
+from sflow_ctl.planner.show import plan_text
 from sflow_ctl.spec.loader import load_documents
 
 HERE = Path(__file__).parent
@@ -43,14 +45,16 @@ def lines(path: Path, mark: str) -> list[str]:
 
 def planned(path: Path) -> Plan:
     """The plan of a file with its options. Raises: SpecError, PlanError."""
-    options: dict[str, list[str]] = {"set": [], "artifact": [], "missable": [], "with": []}
+    options: dict[str, list[str]] = {"set": [], "artifact": [], "missable": [], "with": [], "compat": []}
     for line in lines(path, "#@ "):
         kind, _, value = line.partition(" ")
         options[kind].append(value)
     paths = [path, *(path.parent / name for name in options["with"])]
-    return build_plan(
-        load_documents(paths, options["set"], options["artifact"], options["missable"]), CONTEXT
+    is_strict = options["compat"] == ["strict"]
+    loaded = load_documents(
+        paths, options["set"], options["artifact"], options["missable"], is_strict=is_strict
     )
+    return build_plan(loaded, replace(CONTEXT, is_strict=is_strict))
 
 
 def names_for(plan: Plan) -> dict[str, Any]:
@@ -76,6 +80,7 @@ def names_for(plan: Plan) -> dict[str, Any]:
         "script": script,
         "where": where,
         "warnings": warnings,
+        "shown": plan_text(plan),
     }
 
 

@@ -53,7 +53,7 @@ def test_a_directory_that_is_made_while_we_look_is_used(
 
     monkeypatch.setattr(spawn, "_spawn", racing)
     spawner = spawn.Spawner(
-        str(tmp_path), {"PATH": "/usr/bin:/bin", RUN_MARKER: "m"}, gpus_are_simulated=False
+        str(tmp_path), {"PATH": "/usr/bin:/bin", RUN_MARKER: "m"}, gpus_are_simulated=False, node="n0"
     )
     rank = RankId(AttemptId("a", 1), 0)
     pid, _ = spawner.spawn(RankSpec(rank=rank, argv=("bash", "-c", "echo hi"), env={}, log="a/a.log"))

@@ -1,13 +1,14 @@
 """Logs on their way to a controller, and probes of real ports and files."""
 
 import hashlib
+import os
 import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol.messages import LogPattern, Probe, ProbeTriggered, RankSpec, Watch
+from protocol.messages import LogPattern, Probe, ProbeTriggered, ProbeWaiting, RankSpec, Watch
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 
 Make = Callable[..., FakeController]
@@ -163,6 +164,9 @@ def test_somebody_elses_port_makes_nobody_ready(controller: FakeController) -> N
         controller.spawn(python("c", listener(own), Probe(kind="readiness", tcp_port=own)))
         triggered(controller, "c")
         assert not [fact for fact in controller.said(ProbeTriggered) if fact.attempt.task == "a"]
+        controller.until(lambda: controller.said(ProbeWaiting), "what it waits for")
+        said = controller.said(ProbeWaiting)[0].detail
+        assert said.startswith(f"port {port} is taken by process {os.getpid()} ")
 
 
 def test_a_port_of_a_grandchild_counts(controller: FakeController) -> None:

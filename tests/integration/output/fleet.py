@@ -35,6 +35,7 @@ class Controller:
         self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
         self.directory = directory
         self.output = OutputService(
+            gang_sizes={},
             log_socket=self.link.logs,
             client_socket=self.link.clients,
             run_directory=directory,

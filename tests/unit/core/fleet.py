@@ -22,7 +22,9 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordWaiting,
     SendToAgent,
+    Warn,
 )
 from sflow_ctl.core.events import (
     AgentJoined,
@@ -169,6 +171,10 @@ class Fleet:
                 assert transition.task not in self._terminal, f"{transition.task} had ended"
                 if transition.new in TERMINAL:
                     self._terminal[transition.task] = transition.new
+            case Warn():
+                pass
+            case RecordWaiting(task=task, text=text):
+                assert self.scheduler.task_named(task).state is TaskState.RUNNING and text
             case FinishRun():
                 self.finish = command
 
@@ -186,10 +192,7 @@ class Fleet:
                 )
                 self._ever_started[task.plan.name] = task.attempt
                 for dependency in task.plan.depends_on:
-                    other = self.scheduler.task_named(dependency.task)
-                    assert is_satisfied(other, dependency.needs_completion), (
-                        f"{task.plan.name} before {other.plan.name}"
-                    )
+                    assert is_satisfied(self.scheduler, dependency), f"{task.plan.name} before {dependency}"
 
     def _order_agent(self, node: int, message: ToAgent) -> None:
         if node in self._abandoned:

@@ -28,13 +28,19 @@ def a_task(
     timeout_s: float | None = None,
     placement: Placement | None = None,
     after_completion: tuple[str, ...] = (),
+    base: str | None = None,
+    ranks_per_node: tuple[int, ...] = (1,),
+    kill_on_bad_exit: bool = False,
+    wait_s: float | None = None,
+    groups: tuple[str, ...] = (),
 ) -> PlannedTask:
     """A task of one rank on node 0 unless placed elsewhere."""
     dependencies = [Dependency(task=other) for other in depends_on]
-    dependencies += [Dependency(task=other, needs_completion=True) for other in after_completion]
+    dependencies += [Dependency(task=other, until="completed") for other in after_completion]
+    dependencies += [Dependency(task=other, is_group=True) for other in groups]
     return PlannedTask(
         name=name,
-        base=name,
+        base=base or name,
         backend="local",
         operator="default_local",
         operator_kind="bash",
@@ -43,6 +49,9 @@ def a_task(
         env={},
         depends_on=tuple(dependencies),
         placement=placement or Placement(nodes=(0,)),
+        ranks_per_node=ranks_per_node,
+        kill_on_bad_exit=kill_on_bad_exit,
+        wait_s=wait_s,
         retries=Retries(count=retries, interval_s=interval_s, backoff=backoff),
         timeout_s=timeout_s,
         probes=(READINESS,) if service else (),

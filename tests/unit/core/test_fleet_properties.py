@@ -12,6 +12,10 @@ NODES = 3
 GPUS = 4
 
 
+REPLICAS = 3
+"""Of each base task; dependencies on all of them are one condition."""
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible
@@ -19,9 +23,11 @@ def plans(draw: st.DrawFn) -> Plan:
     """
     tasks: list[PlannedTask] = []
     for index in range(draw(st.integers(1, 12))):
+        placement, ranks = draw(placements())
         names = [task.name for task in tasks]
         depends_on = draw(st.lists(st.sampled_from(names), unique=True, max_size=3)) if names else []
         split = draw(st.integers(0, len(depends_on)))
+        whole_groups = [f"g{number}" for number in range(index // REPLICAS)]
         tasks.append(
             a_task(
                 f"t{index}",
@@ -31,25 +37,37 @@ def plans(draw: st.DrawFn) -> Plan:
                     for name in depends_on[split:]
                     if not next(t for t in tasks if t.name == name).has_readiness
                 ),
+                base=f"g{index // REPLICAS}",
+                groups=tuple(draw(st.lists(st.sampled_from(whole_groups), unique=True, max_size=2)))
+                if whole_groups
+                else (),
                 service=draw(st.integers(0, 3)) == 0,
                 retries=draw(st.integers(0, 2)),
                 timeout_s=draw(st.sampled_from([None, None, None, 4.0])),
-                placement=draw(placements()),
+                placement=placement,
+                ranks_per_node=ranks,
+                kill_on_bad_exit=draw(st.booleans()),
+                wait_s=draw(st.sampled_from([None, None, 1.0])),
             )
         )
     return a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
 
 
 @st.composite
-def placements(draw: st.DrawFn) -> Placement:
+def placements(draw: st.DrawFn) -> tuple[Placement, tuple[int, ...]]:
     """Where a task may go. Services never ask for GPUs here: they hold them, and a run could starve by
     design.
     """
+    if draw(st.integers(0, 3)) == 0:  # a gang; several nodes with GPUs could starve, each having others free
+        ranks = draw(st.sampled_from([(3,), (1, 1), (2, 1)]))
+        everywhere = tuple(range(NODES))
+        if draw(st.booleans()):
+            return Placement(nodes=everywhere[: len(ranks)]), ranks
+        return Placement(nodes=everywhere, is_flexible=True, node_count=len(ranks)), ranks
     if draw(st.booleans()):
-        return Placement(nodes=(draw(st.integers(0, NODES - 1)),))
-    return Placement(
-        nodes=tuple(range(NODES)), is_flexible=True, gpus_per_node=draw(st.integers(0, 1)), node_count=1
-    )
+        return Placement(nodes=(draw(st.integers(0, NODES - 1)),)), (1,)
+    gpus = draw(st.integers(0, 1))
+    return Placement(nodes=tuple(range(NODES)), is_flexible=True, gpus_per_node=gpus, node_count=1), (1,)
 
 
 behaviours = st.builds(
@@ -97,7 +115,7 @@ def test_a_journal_replays_to_the_same_commands(plan: Plan, seed: int, behaviour
 @hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(plan=plans(), seed=st.integers(0, 2**32))
 def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
-    hypothesis.assume(fits(plan) and not any(task.timeout_s for task in plan.tasks))
+    hypothesis.assume(fits(plan) and not any(task.timeout_s or task.wait_s for task in plan.tasks))
     fleet = Fleet(plan, seed, Behaviour(drop=0.3, repeat=0.3, max_delay_s=0.5, disconnects=3, leftovers=0.2))
     fleet.run()
     assert fleet.finish is not None and fleet.finish.outcome is Outcome.COMPLETED

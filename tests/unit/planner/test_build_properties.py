@@ -8,7 +8,7 @@ import pytest
 
 from protocol.errors import FleetError
 from sflow_ctl.planner.build import PlanContext, build_plan
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.planner.plan import Plan, dependency_names
 from sflow_ctl.spec.loader import load_documents
 from sflow_ctl.spec.yaml_source import dump
 
@@ -131,10 +131,10 @@ def test_a_random_file_plans_the_same_twice_or_is_refused_with_codes(
 def test_no_gpu_is_given_twice_and_every_dependency_exists(document: dict[str, Any], folder: Path) -> None:
     plan = outcome(document, folder)
     assert isinstance(plan, Plan), plan
-    names = {task.name for task in plan.tasks}
+    members = plan.members()
     given: set[tuple[int, int]] = set()
     for task in plan.tasks:
-        assert {dependency.task for dependency in task.depends_on} <= names - {task.name}
+        assert set(dependency_names(task, members)) <= {one.name for one in plan.tasks} - {task.name}
         placement = task.placement
         assert all(0 <= node < len(plan.nodes) for node in placement.nodes)
         if placement.is_flexible:

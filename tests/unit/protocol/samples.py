@@ -2,9 +2,11 @@
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages import (
+    Condition,
     Goodbye,
     Gpu,
     Hello,
+    HttpCheck,
     Inventory,
     LaunchFailed,
     Leave,
@@ -17,6 +19,7 @@ from protocol.messages import (
     Notice,
     Probe,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankSpec,
@@ -51,9 +54,32 @@ SPEC = RankSpec(
             timeout_s=3.0,
             threshold=4,
         ),
+        Probe(
+            kind="readiness",
+            parts=(
+                Condition(
+                    http=HttpCheck(
+                        method="POST",
+                        url="https://n0:8000/health",
+                        headers=(("A", "b"),),
+                        body="{}",
+                        status=(200, 204),
+                        header=(("Content-Type", "json"),),
+                        body_contains="ok",
+                        json="len(instances) >= 6",
+                        verify=False,
+                        ca_file="/etc/ca.pem",
+                    )
+                ),
+                Condition(exec=("nvidia-smi", "-L")),
+            ),
+            needs_all=False,
+            on_node="each",
+        ),
         Probe(kind="failure", log=LogPattern(pattern="x.*", is_regex=True, count=2), log_task="other"),
     ),
     stream=True,
+    required_paths=(("MODEL", "/models/a"),),
 )
 INVENTORY = Inventory(
     host="n07",
@@ -78,6 +104,7 @@ FROM_AGENT: tuple[Message, ...] = (
     EXITED,
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
     TRIGGERED,
+    ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     NodeDescribed(addresses=(("eth0", "10.0.0.7"), ("lo", "::1"))),
     Notice(level="warning", text="watch out"),
     Hello(

@@ -79,7 +79,7 @@ def test_names_are_found_whatever_their_form() -> None:
     assert names_used("${{ task['a'].nodes }} ${{ B + variables.C }}") == {"task", "B", "variables"}
 
 
-@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.settings(deadline=1000, max_examples=300)
 @hypothesis.given(source=st.text(alphabet="abA_.()[]{}'\"|+-*/ 019,:%#$~<>=!", max_size=40))
 def test_any_text_is_a_value_or_an_expression_error(source: str) -> None:
     with contextlib.suppress(ExpressionError):

@@ -113,7 +113,7 @@ def test_what_is_dumped_reads_back_the_same(
     assert source is not None and source.data == value
 
 
-@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.settings(deadline=1000, max_examples=300)
 @hypothesis.given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_data_or_findings(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "a.yaml"

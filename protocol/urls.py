@@ -1,0 +1,48 @@
+"""The parts of a URL that a request needs. Shared: the planner refuses what the agent could not ask for."""
+
+from typing import NamedTuple
+
+PORTS = {"http": 80, "https": 443}
+
+
+class UrlParts(NamedTuple):
+    """Where to connect, and what to ask for."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    """Path and query, as the request line has them."""
+
+    @property
+    def host_header(self) -> str:
+        """The Host of a request: the port only when it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def split_url(url: str) -> UrlParts:
+    """Raises: ValueError with what is wrong, for a person."""
+    from urllib.parse import quote, urlsplit  # 5 ms, which only tasks with such a probe should cost
+
+    if any(ord(character) <= 32 or ord(character) == 127 for character in url):
+        raise ValueError("contains a space or control character")
+    parts = urlsplit(url)
+    if parts.scheme not in PORTS:
+        raise ValueError("is no http:// or https:// URL")
+    if not parts.hostname:
+        raise ValueError("names no host")
+    if "@" in parts.netloc:
+        raise ValueError("contains a user: write an Authorization header")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("has no valid port") from error
+    if port == 0:
+        raise ValueError("has no valid port")
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    query = quote(parts.query, safe="/?%:@!$&'()*+,;=~-._[]")
+    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    return UrlParts(
+        parts.scheme, host, port or PORTS[parts.scheme], f"{path}?{query}" if parts.query else path
+    )

@@ -1,0 +1,78 @@
+"""A rank that runs in a container, as an ordinary rank whose command is an engine that this node has."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+
+import msgspec
+
+from protocol.messages import Container, RankSpec
+from sflow_agent.core.engines import Inside, candidates, container_name, engine_command
+from sflow_agent.core.gpu_slice import visible_devices
+from sflow_agent.runtime.cleanups import Cleanup
+from sflow_agent.runtime.process_tree import RUN_MARKER
+from sflow_agent.runtime.spawn import SpawnError
+
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+class Containers:
+    """What this node knows and a controller does not: engines, GPUs as they are, which directories exist."""
+
+    def __init__(
+        self,
+        environment: dict[str, str],
+        gpus_are_simulated: bool,
+        find: Callable[[str, str | None], str],
+        log_path: Callable[[str], str],
+    ) -> None:
+        self._environment = environment
+        self._gpus_are_simulated = gpus_are_simulated
+        self._find = find
+        self._log_path = log_path
+
+    def prepare(self, spec: RankSpec, container: Container) -> tuple[RankSpec, Cleanup | None]:
+        """The rank as it can be started here, and what is to be done after it. Raises: SpawnError."""
+        environment = {**self._environment, **spec.env, RUN_MARKER: self._environment[RUN_MARKER]}
+        engine = self._engine(container, environment.get("PATH"))
+        # Engines refuse to mount what is not there yet, and this directory the controller may be making just now.
+        os.makedirs(self._log_path(spec.log).rpartition("/")[0], 0o700, exist_ok=True)  # noqa: PTH103
+        present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
+        variables = {**spec.env, RUN_MARKER: environment[RUN_MARKER]}
+        gpus: tuple[str, ...] = ()
+        if spec.env.get(_GPUS) and not self._gpus_are_simulated:
+            variables[_GPUS] = visible_devices(spec.env[_GPUS], self._environment.get(_GPUS))
+            gpus = tuple(variables[_GPUS].split(","))
+        name = container_name(environment[RUN_MARKER], str(spec.rank))
+        made = engine_command(
+            engine,
+            msgspec.structs.replace(container, directories=present),
+            Inside(
+                argv=spec.argv,
+                name=name,
+                run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
+                variables=variables,
+                always=(RUN_MARKER,),
+                gpus=gpus,
+                home=environment.get("HOME"),
+                user=(os.getuid(), os.getgid()),
+                scratch=tempfile.gettempdir(),
+            ),
+        )
+        started = msgspec.structs.replace(spec, argv=made.argv, env={**spec.env, **made.env}, container=None)
+        if made.cleanup is None:
+            return started, None
+        return started, Cleanup(f"container {name}", made.cleanup, environment)
+
+    def _engine(self, container: Container, path: str | None) -> str:
+        wanted = candidates(container.engine)
+        for engine in wanted:
+            try:
+                self._find(engine, path)
+            except SpawnError:
+                continue
+            return engine
+        names = " or ".join(wanted)
+        reason = f"it runs in a container, and this node has no {names} on PATH ({path or os.defpath})"
+        raise SpawnError(errno.ENOENT, reason)

@@ -1,0 +1,46 @@
+"""`#SBATCH` lines that hold any value.
+
+Source: sbatch(1), and how sbatch reads a line: white space separates, `"` and `'` quote, a backslash escapes, also within
+quotes, and `#` begins a comment.
+"""
+
+import re
+
+from protocol.errors import UsageError
+
+_PLAIN = re.compile(r"[\w./:,=@%+^~\[\]-]+", re.ASCII)
+
+
+def directive(option: str, value: str | int) -> str:
+    """`#SBATCH --option=value`. Raises: UsageError."""
+    return f"#SBATCH --{option}={_quoted(checked(str(value), f'--{option}'))}"
+
+
+def verbatim(arguments: str) -> str:
+    """`#SBATCH` and what the user wrote, as it is: it may be several words. Raises: UsageError."""
+    return f"#SBATCH {checked(arguments, arguments)}"
+
+
+def argument(text: str) -> str:
+    """`#SBATCH` and one word. Raises: UsageError."""
+    return f"#SBATCH {_quoted(checked(text, text))}"
+
+
+def checked(value: str, where: str) -> str:
+    """The value, if it fits into one line of a script. Raises: UsageError."""
+    if value.isprintable():
+        return value
+    what = f"{value!r} has characters that a line of a batch script cannot hold"
+    raise UsageError.of("unsafe-value", what, repr(where), "leave out line breaks and control characters")
+
+
+def literal_path(path: str) -> str:
+    """A path in which sbatch's `%j` and the like mean themselves."""
+    return path.replace("%", "%%")
+
+
+def _quoted(value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,82 @@
+"""What a row says, as the options of a command: its files, overrides, artifacts, missable tasks, nodes."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.errors import UsageError
+from sflow_ctl.batch.sheet import FILES, MISSABLE, NODE_COLUMNS, RESERVED, Row, Sheet
+from sflow_ctl.planner.numbers import NumberError, as_int
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """A row, combined with the command line. `notes` are what the one has overruled in the other."""
+
+    files: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    artifacts: tuple[str, ...]
+    missable: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def row_files(row: Row, directory: Path, first: Sequence[Path]) -> tuple[Path, ...]:
+    """The files of the command line, then the row's, which start at the sheet's directory; each once."""
+    return tuple(dict.fromkeys([*first, *(directory / file for file in row.files)]))
+
+
+def row_options(
+    sheet: Sheet,
+    row: Row,
+    *,
+    files: tuple[Path, ...],
+    variables: Collection[str],
+    artifacts: Collection[str],
+    overrides: Sequence[str],
+    artifact_overrides: Sequence[str],
+    missable: Sequence[str],
+) -> RowOptions:
+    """A row's cells as overrides. A cell wins over `--set`, `--artifact` over a cell; an empty cell says nothing.
+
+    `variables` and `artifacts` are the names in the row's files. Raises: UsageError for a cell that sets neither.
+    """
+    notes: list[str] = []
+    pointed = {text.partition("=")[0] for text in artifact_overrides}
+    set_here: dict[str, str] = {}
+    uris: list[str] = []
+    for column, cell in row.cells.items():
+        if not cell or column in RESERVED:
+            continue
+        if column in variables:
+            set_here[column] = f"{column}={cell}"
+        elif column in artifacts:
+            if column in pointed:
+                notes.append(f"{sheet.where(row, column)}: --artifact {column} wins over the cell")
+            else:
+                uris.append(f"{column}={cell}")
+        elif column not in NODE_COLUMNS:
+            what = f'"{column}" is no variable or artifact of this row\'s files'
+            hint = f"leave the cell empty, or add a file with it to {FILES}"
+            raise UsageError.of("csv-column", what, sheet.where(row, column), hint)
+    kept = []
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        if key in set_here:
+            notes.append(f"{sheet.where(row, key)}: the cell wins over --set {text}")
+        else:
+            kept.append(text)
+    absent = (*missable, *row.cells.get(MISSABLE, "").split())
+    return RowOptions(files, (*kept, *set_here.values()), (*artifact_overrides, *uris), absent, tuple(notes))
+
+
+def row_nodes(sheet: Sheet, row: Row) -> int | None:
+    """The number of nodes that a node column says, if one does. Raises: UsageError."""
+    for column in NODE_COLUMNS:
+        cell = row.cells.get(column)
+        if cell:
+            try:
+                return as_int(cell, 1)
+            except NumberError as error:
+                where = sheet.where(row, column)
+                raise UsageError.of("wrong-value", f"{column} {error}", where, "write a number") from error
+    return None

@@ -1,0 +1,82 @@
+"""The batch script of one job: what Slurm is asked for, and the one command that runs in it."""
+
+import shlex
+from dataclasses import dataclass
+
+from sflow_ctl.batch.directives import argument, checked, directive, verbatim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchJob:
+    """One job. Paths are absolute; `stdout` and `stderr` may hold sbatch's `%j`."""
+
+    name: str
+    argv: tuple[str, ...]
+    workspace_dir: str
+    stdout: str
+    stderr: str
+    partition: str
+    account: str
+    nodes: int | None
+    """None leaves it to Slurm's default, one node."""
+    time: str | None = None
+    """As Slurm reads it; None is the partition's limit."""
+    gpus_per_node: int | None = None
+    after_ok: tuple[str, ...] = ()
+    """Jobs that must have completed."""
+    allocation_args: tuple[str, ...] = ()
+    """Options the file's backend has for its allocation, each a word."""
+    extra_args: tuple[str, ...] = ()
+    """What the user adds, each a line, as it is."""
+
+
+def batch_script(job: BatchJob, made_by: str) -> str:
+    """The script. Its exit status is that of `argv`. Raises: UsageError for values a script cannot hold."""
+    lines = ["#!/bin/bash", f"# Made by {made_by}.", *_directives(job)]
+    lines += [
+        "",
+        f"cd {_word(job.workspace_dir)} || exit 3",
+        "# Nothing comes after the run: its exit status is the job's, and Slurm's signals reach it.",
+        f"exec {_command(job.argv)}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _directives(job: BatchJob) -> list[str]:
+    lines = [
+        directive("job-name", job.name),
+        directive("output", job.stdout),
+        directive("error", job.stderr),
+        directive("mem", 0),  # all of each node's: tasks share it
+        directive("partition", job.partition),
+        directive("account", job.account),
+    ]
+    if job.nodes is not None:
+        lines.append(directive("nodes", job.nodes))
+    if job.time is not None:
+        lines.append(directive("time", job.time))
+    if job.gpus_per_node is not None:
+        lines.append(directive("gpus-per-node", job.gpus_per_node))
+    if job.after_ok:
+        lines.append(directive("dependency", f"afterok:{':'.join(job.after_ok)}"))
+    if job.allocation_args:
+        first, *others = (argument(text) for text in job.allocation_args)
+        lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))
+    return lines + [verbatim(text) for text in job.extra_args]
+
+
+def _command(argv: tuple[str, ...]) -> str:
+    """One option a line, for people who read it."""
+    lines: list[str] = []
+    for word in argv:
+        quoted = _word(word)
+        if not lines or (word.startswith("--") and len(word) > 2):
+            lines.append(quoted)
+        else:
+            lines[-1] += f" {quoted}"
+    return " \\\n    ".join(lines)
+
+
+def _word(text: str) -> str:
+    """A word for the shell, line breaks and all; sbatch refuses only NUL, as the system does."""
+    return shlex.quote(text if "\0" not in text else checked(text, text))

@@ -1,0 +1,81 @@
+"""What a file's Slurm backend asks for, its expressions evaluated: what a job of it needs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.errors import PlanError
+from sflow_ctl.batch.slurm_time import slurm_time
+from sflow_ctl.planner.backends import Backends
+from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.variables import namespace, resolve
+from sflow_ctl.spec import schema
+from sflow_ctl.spec.expressions import evaluate_any
+from sflow_ctl.spec.loader import LoadedDocument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmRequest:
+    """What a job is asked for; None is not said."""
+
+    backend: str | None = None
+    """Where this comes from: the first Slurm backend that tasks use, else the first declared."""
+    others: tuple[str, ...] = ()
+    """Further Slurm backends that tasks use: they share the job."""
+    nodes: int | None = None
+    """Of all of them together."""
+    gpus_per_node: int | None = None
+    partition: str | None = None
+    account: str | None = None
+    time: str | None = None
+    job_name: str | None = None
+    extra_args: tuple[str, ...] = ()
+
+
+def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
+    """What the file asks Slurm for; nothing at all if it has no Slurm backend. Raises: PlanError."""
+    document = loaded.document
+    findings = Findings(loaded)
+    backends = Backends(document)
+    for task in document.workflow.tasks:
+        with findings.collecting("tasks", task.name, "backend", subject=f'task "{task.name}"'):
+            backends.add_own(task)
+    values = resolve(document.variables, {}, {}, "variables", findings)
+    if findings.found:
+        raise PlanError(findings.found)
+    used = dict.fromkeys(backends.of(task).name for task in document.workflow.tasks)
+    slurm = [backend for backend in backends.all if backend.type == "slurm"]
+    chosen = [backend for backend in slurm if backend.name in used] or slurm[:1]
+    if not chosen:
+        return SlurmRequest()
+    request = _request(chosen[0], values, findings)
+    for other in chosen[1:]:
+        nodes = _request(other, values, findings).get("nodes")
+        if nodes is not None:
+            request["nodes"] = request.get("nodes", 0) + nodes
+    if findings.found:
+        raise PlanError(findings.found)
+    return SlurmRequest(
+        backend=chosen[0].name, others=tuple(backend.name for backend in chosen[1:]), **request
+    )
+
+
+def _request(backend: schema.Backend, values: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+    names = namespace(values, {})
+    converters: dict[str, Callable[[Any], Any]] = {
+        "nodes": lambda value: as_int(value, 1),
+        "gpus_per_node": lambda value: as_int(value, 1),
+        "partition": str,
+        "account": str,
+        "time": slurm_time,
+        "job_name": str,
+        "extra_args": lambda value: tuple(map(str, value)),
+    }
+    result: dict[str, Any] = {}
+    for field, convert in converters.items():
+        value = getattr(backend, field)
+        if value is not None:
+            with findings.collecting("backends", backend.name, field, subject=f'backend "{backend.name}"'):
+                result[field] = convert(evaluate_any(value, names))
+    return result

@@ -1,0 +1,75 @@
+"""The ranks of an attempt: which node each is on, and what it finds in its environment."""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+from sflow_ctl.planner.plan import PlannedNode, PlannedTask
+
+PORTS_FROM, PORTS = 15_000, 10_000
+"""Rendezvous ports, below what Linux gives to outgoing connections (32768 and up)."""
+
+
+def node_positions(ranks_per_node: Sequence[int]) -> list[int]:
+    """For each rank, which of the task's nodes it is on: blocks, in order."""
+    return [position for position, count in enumerate(ranks_per_node) for _ in range(count)]
+
+
+def rank_environments(
+    task: PlannedTask, attempt: int, nodes: Sequence[PlannedNode], job_id: str | None
+) -> list[dict[str, str]]:
+    """What each rank has beside the environment of its task. `nodes` are the task's, in order.
+
+    `SLURM_...` as srun sets it, relative to the task (the format, 17.2), for tasks of an srun operator.
+    """
+    counts = task.ranks_per_node
+    world = sum(counts)
+    used = nodes[: len(counts)]
+    is_step = task.operator_kind == "srun" and task.argv[0] != "srun"  # a real one sets all of this itself
+    common = {
+        "SFLOW_WORLD_SIZE": str(world),
+        "SFLOW_MASTER_ADDR": used[0].address,
+        "SFLOW_MASTER_PORT": str(PORTS_FROM + crc32(f"{task.name}#{attempt}".encode()) % PORTS),
+    }
+    if is_step:
+        common |= _step_environment(counts, used, world, job_id)
+    result = []
+    for rank, position in enumerate(node_positions(counts)):
+        local = rank - sum(counts[:position])
+        own = {"SFLOW_RANK": rank, "SFLOW_LOCAL_RANK": local, "SFLOW_NODE_RANK": position}
+        if is_step:
+            own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
+        env = {**common, **{name: str(value) for name, value in own.items()}}
+        if is_step:
+            env["SLURMD_NODENAME"] = used[position].name
+        result.append(env)
+    return result
+
+
+def _step_environment(
+    counts: Sequence[int], nodes: Sequence[PlannedNode], world: int, job_id: str | None
+) -> dict[str, str]:
+    names = ",".join(node.name for node in nodes)
+    env = {
+        "SLURM_NTASKS": str(world),
+        "SLURM_NPROCS": str(world),
+        "SLURM_NNODES": str(len(nodes)),
+        "SLURM_STEP_NUM_NODES": str(len(nodes)),
+        "SLURM_STEP_NODELIST": names,
+        "SLURM_STEP_NUM_TASKS": str(world),
+        "SLURM_STEP_TASKS_PER_NODE": tasks_per_node(counts),
+        "SLURM_TASKS_PER_NODE": tasks_per_node(counts),
+    }
+    if job_id is not None:
+        env |= {"SLURM_JOB_ID": job_id, "SLURM_JOBID": job_id}
+    return env
+
+
+def tasks_per_node(counts: Sequence[int]) -> str:
+    """Slurm's spelling: `2(x3),1`."""
+    groups: list[tuple[int, int]] = []
+    for count in counts:
+        if groups and groups[-1][0] == count:
+            groups[-1] = (count, groups[-1][1] + 1)
+        else:
+            groups.append((count, 1))
+    return ",".join(str(count) if times == 1 else f"{count}(x{times})" for count, times in groups)

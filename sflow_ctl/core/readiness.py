@@ -1,0 +1,98 @@
+"""When an attempt is ready: which nodes' agents must say so, and what each of them still waits for. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from protocol.messages import Probe, RankSpec
+
+SHOWN_NODES = 3
+
+
+def probes_of_rank(
+    probes: tuple[Probe, ...], *, is_first: bool, is_first_on_node: bool, world_size: int = 1
+) -> tuple[Probe, ...]:
+    """The probes that go with one rank of an attempt: all with the first one, those of every node with the
+    first rank of each, and what any rank may put out with all of them.
+    """
+    result = []
+    for probe in probes:
+        if _is_of_all_ranks(probe, world_size):
+            result.append(_share_of(probe, world_size))
+        elif is_first or (is_first_on_node and probe.on_node == "each"):
+            result.append(probe)
+    return tuple(result)
+
+
+def ranks_needed(probes: tuple[Probe, ...], world_size: int) -> int | None:
+    """How many ranks must have seen their share of a readiness pattern; None where nodes count."""
+    for probe in probes:
+        if probe.kind == "readiness" and _is_of_all_ranks(probe, world_size):
+            assert probe.log is not None
+            return min(world_size, -(-probe.log.count // _matches_each(probe.log.count, world_size)))
+    return None
+
+
+def _is_of_all_ranks(probe: Probe, world_size: int) -> bool:
+    return world_size > 1 and probe.log is not None and probe.log_task is None and probe.on_node == "first"
+
+
+def _matches_each(count: int, world_size: int) -> int:
+    return -(-count // world_size)
+
+
+def _share_of(probe: Probe, world_size: int) -> Probe:
+    """The format counts matches over all processes. Each rank's agent counts its own, so a rank counts for as
+    many as an even share: exact where ranks say it equally often, which is why one asks for a number.
+    """
+    assert probe.log is not None
+    log = msgspec.structs.replace(probe.log, count=_matches_each(probe.log.count, world_size))
+    return msgspec.structs.replace(probe, log=log)
+
+
+@dataclass(slots=True)
+class Readiness:
+    """One attempt on its way to being ready."""
+
+    total: int = 0
+    """Nodes that were told to watch for it."""
+    missing: dict[int, str] = field(default_factory=dict)
+    """Nodes that have not seen it, and what they said last that they wait for."""
+
+    needed: int | None = None
+    """Ranks that must have seen it, whichever; None where every node in `missing` must."""
+    ranks: set[int] = field(default_factory=set)
+    """Those that have."""
+
+    @classmethod
+    def of(cls, specs: Iterable[tuple[int, RankSpec]], needed: int | None = None) -> "Readiness":
+        """Whoever was sent a readiness probe must say that it has triggered, or `needed` of the ranks."""
+        nodes = {node: "" for node, spec in specs if any(probe.kind == "readiness" for probe in spec.probes)}
+        return cls(len(nodes), nodes, needed)
+
+    def seen(self, node: int, rank: int = 0) -> bool:
+        """A rank's probe has triggered; True when nobody is missing any more."""
+        self.ranks.add(rank)
+        if self.needed is not None:
+            return len(self.ranks) >= self.needed
+        self.missing.pop(node, None)
+        return not self.missing
+
+    def waits(self, node: int, detail: str) -> bool:
+        """A node says what it waits for; False when that is not news."""
+        if node not in self.missing or self.missing[node] == detail:
+            return False
+        self.missing[node] = detail
+        return True
+
+    def text(self, names: Sequence[str]) -> str:
+        """What is waited for; `names` are those of all nodes. Empty while nobody has said anything."""
+        said = {node: detail for node, detail in self.missing.items() if detail}
+        if self.total <= 1:
+            return "".join(said.values())
+        parts = [f"{names[node]}: {detail}" for node, detail in sorted(said.items())[:SHOWN_NODES]]
+        if len(said) > SHOWN_NODES:
+            parts.append("...")
+        count = f"ready on {self.total - len(self.missing)} of {self.total} nodes"
+        return f"{count} ({'; '.join(parts)})" if parts else count

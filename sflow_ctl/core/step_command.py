@@ -1,0 +1,69 @@
+"""The one `srun` of a run: its arguments and its environment, so that no setting of the job changes what it means. Pure."""
+
+import re
+from collections.abc import Mapping
+
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+_INPUT_VARIABLES = re.compile(
+    r"SRUN_|SLURM_(?:NTASKS|NPROCS|NNODES|TASKS_PER_NODE|GPU|GRES|TRES|MEM_|CPUS?_|CPUS_PER|CORE|THREADS|HINT|DIST"
+    r"|EXCLUSIVE|EXPORT_ENV|KILL_BAD_EXIT|NO_KILL|OVER|STEP|STD|TIMELIMIT|UNBUF|WAIT|MPI|NETWORK|OPEN_MODE|PROCID"
+    r"|LOCALID|NODEID|TASK_PID|ACCEL|NTASKS_PER|DEPENDENCY|RESERVATION|EXPORT|LABELIO|DEBUG|SRUN_|WCKEY|DELAY_BOOT"
+    r"|BCAST|COMPRESS|CONSTRAINT|DISABLE_STATUS|EPILOG|PROLOG|POWER|PROFILE|QOS|REMOTE|REQ_SWITCH|SIGNAL|TASK_EPILOG"
+    r"|TASK_PROLOG|THREAD_SPEC|CPU_BIND|MPI_TYPE|USE_MIN|WHOLE|PACK|HET_GROUP|UMASK|PTY)"
+)
+_KEPT = frozenset(("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_JOB_CPUS_PER_NODE"))
+
+
+def slurm_version(text: str) -> tuple[int, int] | None:
+    """(23, 11) from "slurm 23.11.4"; None for a text without a version."""
+    match = _VERSION.search(text)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def step_argv(
+    agent: tuple[str, ...],
+    *,
+    job_id: str,
+    nodes: int,
+    gpus_on_node: str | None,
+    version: tuple[int, int] | None,
+    no_kill: bool = False,
+    extra: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """One agent per node of the job, beside whatever else runs there. Always `--key=value`.
+
+    `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs. Source: srun(1), and why each is
+    there: docs/architecture.md, "The one srun".
+    """
+    flags = [
+        "srun",
+        f"--jobid={job_id}",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        "--overlap",
+        "--mem=0",
+        "--cpu-bind=none",
+        "--mpi=none",
+        "--distribution=block",
+        "--export=ALL",
+        "--kill-on-bad-exit=0",
+        "--wait=0",
+        "--input=none",
+        "--unbuffered",
+        "--job-name=sflow-agent",
+    ]
+    if gpus_on_node:
+        flags.append(f"--gres=gpu:{gpus_on_node}")
+    if version is not None and version >= (23, 11):
+        flags.append("--external-launcher")
+    if no_kill:
+        flags.append("--no-kill")
+    return (*flags, *extra, *agent)
+
+
+def step_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what srun would take as options."""
+    return {
+        name: value for name, value in environ.items() if name in _KEPT or not _INPUT_VARIABLES.match(name)
+    }

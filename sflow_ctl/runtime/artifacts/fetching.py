@@ -1,0 +1,189 @@
+"""Everything that a plan needs from elsewhere, fetched in parallel before its first task starts."""
+
+import contextlib
+import errno
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Protocol, assert_never
+
+from protocol.errors import ArtifactError, ExitStatus, Finding
+from sflow_ctl.planner.plan import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer
+
+AT_ONCE = 4
+SHOWN_EVERY_S = 0.2
+CUT_WITHIN_S = 3.0
+"""After that a transfer is left to end with the process."""
+
+
+class FetchDisplay(Protocol):
+    """Whoever shows how far it is. Called by the thread that waits."""
+
+    def show(self, items: Sequence[Progress]) -> None:
+        """The newest of all that is fetched; called several times a second."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+def fetch_artifacts(
+    plan: Plan, open_display: Callable[[], FetchDisplay], patience: Patience | None = None
+) -> list[Progress]:
+    """Returns when all is there, with how each came. Raises: ArtifactError with every failure.
+
+    An interrupt ends all transfers; what has arrived is kept for the next run, under names that nobody takes for whole.
+    """
+    _make_directories(plan.directories)
+    missing = [fetch for fetch in plan.fetches if not _is_cached(fetch)]
+    transfers = [_transfer(fetch, patience or Patience()) for fetch in missing]
+    if not transfers:
+        return []
+    display = open_display()
+    batch = _Batch(transfers)
+    with _sigterm_as_exception():
+        try:
+            batch.run(display)
+        finally:
+            batch.cut()
+            display.close()
+    if batch.failed:
+        raise ArtifactError(
+            [
+                _finding(transfer.progress, fetch, error)
+                for fetch, transfer in zip(missing, transfers, strict=True)
+                if (error := batch.failed.get(transfer.progress.artifact)) is not None
+            ]
+        )
+    return [transfer.progress for transfer in transfers]
+
+
+class _Batch:
+    """Transfers and the threads that run them. The first failure ends the others."""
+
+    def __init__(self, transfers: Sequence[Transfer]) -> None:
+        self.failed: dict[str, Exception] = {}
+        """Artifact to why."""
+        self._transfers = transfers
+        self._waiting = list(reversed(transfers))
+        self._stop = threading.Event()
+        # Not `Thread.join`: until Python 3.13, one that a signal interrupts takes the thread for ended.
+        self._all_ended = threading.Event()
+        self._working = min(AT_ONCE, len(transfers))
+        self._counting = threading.Lock()
+
+    def run(self, display: FetchDisplay) -> None:
+        """Shows how far it is until all has ended."""
+        items = [transfer.progress for transfer in self._transfers]
+        for number in range(self._working):
+            # Daemons: a transfer that cannot be cut off must not keep the process from ending.
+            threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True).start()
+        while not self._all_ended.wait(SHOWN_EVERY_S):
+            display.show(items)
+        display.show(items)
+
+    def cut(self) -> None:
+        """Ends what still goes on."""
+        self._stop.set()
+        deadline = time.monotonic() + CUT_WITHIN_S
+        while not self._all_ended.is_set() and time.monotonic() < deadline:
+            for transfer in self._transfers:
+                transfer.cut()
+            self._all_ended.wait(SHOWN_EVERY_S)
+
+    def _work(self) -> None:
+        while self._waiting and not self._stop.is_set():
+            with contextlib.suppress(IndexError, Cut):
+                self._run(self._waiting.pop())
+        with self._counting:
+            self._working -= 1
+            if self._working == 0:
+                self._all_ended.set()
+
+    def _run(self, transfer: Transfer) -> None:
+        try:
+            transfer.run(self._stop)
+            transfer.progress.is_done = True
+        except Cut:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of a thread: the one that waits raises it again
+            self.failed[transfer.progress.artifact] = error
+            self._stop.set()
+            for other in self._transfers:
+                if other is not transfer:
+                    other.cut()
+
+
+def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
+    """Imported when one is needed: what is cached already must not cost the first task 40 ms."""
+    match fetch:
+        case WebFile():
+            from sflow_ctl.runtime.artifacts.web import WebTransfer
+
+            return WebTransfer(fetch, patience)
+        case HubSnapshot():
+            from sflow_ctl.runtime.artifacts.hub import HubTransfer
+
+            return HubTransfer(fetch)
+        case ContainerImage():
+            from sflow_ctl.runtime.artifacts.images import ImageTransfer
+
+            return ImageTransfer(fetch)
+        case _:
+            assert_never(fetch)
+
+
+def _is_cached(fetch: Fetch) -> bool:
+    """True when there is nothing to get and nothing to check."""
+    match fetch:
+        case WebFile():
+            return fetch.sha256 is None and os.path.exists(fetch.path)  # noqa: PTH110
+        case HubSnapshot():
+            return os.path.exists(f"{fetch.link}/{fetch.inside}")  # noqa: PTH110 - the link is made last
+        case ContainerImage():
+            return False
+        case _:
+            assert_never(fetch)
+
+
+def _finding(progress: Progress, fetch: Fetch, error: Exception) -> Finding:
+    """Raises the error again when it is no answer to anything: our bug."""
+    match error:
+        case FetchError(cause=cause, hint=hint):
+            pass
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            cause, hint = f"no room: {error}", "make room, or choose another place with --workspace-dir"
+        case OSError():
+            cause, hint = str(error), "look at that place, or choose another one with --workspace-dir"
+        case _:
+            raise error
+    what = f'Failed to download artifact "{progress.artifact}": {progress.uri}: {cause}'
+    return Finding("artifact-not-fetched", what, fetch.where, hint)
+
+
+def _make_directories(paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"an artifact's directory cannot be made: {path}: {error.strerror}"
+            hint = "make it, or point elsewhere with --artifact NAME=URI"
+            raise ArtifactError.of("artifact-not-made", what, hint=hint) from error
+
+
+@contextlib.contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """SIGTERM unwinds as an interrupt does, so that what has arrived is kept and no process is left."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(int(ExitStatus.TERMINATED))
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,86 @@
+"""A snapshot of a model or dataset hub: its own library gets it into its own cache, and a link here says where."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from sflow_ctl.planner.plan import HubSnapshot
+from sflow_ctl.runtime.artifacts.hub_process import Report, Request
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
+
+_MODULE = "sflow_ctl.runtime.artifacts.hub_process"
+_QUOTED_BYTES = 500
+
+
+class HubTransfer:
+    """One snapshot on its way."""
+
+    def __init__(self, snapshot: HubSnapshot) -> None:
+        self.progress = Progress(snapshot.artifact, snapshot.uri)
+        self._snapshot = snapshot
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Returns when the link leads to the snapshot. Raises: FetchError, Cut, OSError."""
+        started = time.monotonic()
+        directory = self._download(stop)
+        _link(Path(self._snapshot.link), directory)
+        self.progress.elapsed_s = time.monotonic() - started
+
+    def cut(self) -> None:
+        """Kills the library's process."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _download(self, stop: threading.Event) -> str:
+        wanted = self._snapshot
+        request = Request(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
+        command = [sys.executable, "-I", "-m", _MODULE, msgspec.json.encode(request).decode()]
+        last = Report()
+        # In a session of its own: a terminal's Ctrl-C is for us, and its stdin's end is what it dies of.
+        with (
+            os.fdopen(os.memfd_create("hub-stderr", os.MFD_CLOEXEC), "w+b") as stderr,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            ) as process,
+        ):
+            self._process = process
+            if stop.is_set():
+                self.cut()
+            assert process.stdout is not None
+            for line in process.stdout:
+                last = msgspec.json.decode(line, type=Report)
+                self._note(last)
+            process.wait()
+            if stop.is_set():
+                raise Cut
+            if last.snapshot is not None:
+                return last.snapshot
+            if last.cause is not None:
+                raise FetchError(last.cause, last.hint)
+            said = os.pread(
+                stderr.fileno(), _QUOTED_BYTES, max(0, os.fstat(stderr.fileno()).st_size - _QUOTED_BYTES)
+            )
+        cause = f"the hub's library ended with {process.returncode}: {said.decode(errors='replace').strip()}"
+        raise FetchError(cause, "try `hf download` with the same repository")
+
+    def _note(self, report: Report) -> None:
+        if report.total_bytes:
+            self.progress.received_bytes = max(self.progress.received_bytes, report.received_bytes)
+            self.progress.total_bytes = report.total_bytes
+
+
+def _link(link: Path, directory: str) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link.with_name(f".{link.name}.{os.urandom(4).hex()}")
+    temporary.symlink_to(directory)
+    temporary.rename(link)

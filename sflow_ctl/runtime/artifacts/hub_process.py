@@ -1,0 +1,144 @@
+"""A process of its own that gets one snapshot with the hub's own library: `python -I -m ... REQUEST`.
+
+The library has threads that nobody can stop, prints as it likes, and takes half a second to import: a process can be
+killed, and is what it costs only to those who need it. Lines of JSON on stdout say how far it is and how it ended.
+"""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_LOGIN = "set HF_TOKEN to a token that may read it, or log in with `hf auth login`"
+_NETWORK = "look at the network, HF_ENDPOINT and HF_HUB_OFFLINE; whole files that have arrived are kept"
+
+_QUOTED = 400
+"""Letters of what the library says, whose sentences are long."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to get. `inside` is a file or directory of the repository, or empty."""
+
+    repo: str
+    repo_type: str
+    revision: str | None
+    inside: str
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far it is; in the last line either `snapshot`, the directory, or `cause`, why there is none."""
+
+    received_bytes: int = 0
+    total_bytes: int = 0
+    snapshot: str | None = None
+    cause: str | None = None
+    hint: str = ""
+
+
+def main() -> None:
+    """Ends with the process that started it, which holds the other end of stdin."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    request = msgspec.json.decode(sys.argv[1], type=Request)
+    _say(_get(request))
+    os._exit(0)  # the library's threads would be waited for
+
+
+def _get(request: Request) -> Report:
+    try:
+        import huggingface_hub
+    except ImportError:
+        cause = "the package huggingface_hub is not installed"
+        return Report(cause=cause, hint="pip install 'sflow-ctl[hf]', or fetch it before and use fs://PATH")
+    patterns = [request.inside, f"{request.inside}/*"] if request.inside else None
+    try:
+        snapshot = huggingface_hub.snapshot_download(
+            request.repo,
+            repo_type=request.repo_type,
+            revision=request.revision,
+            allow_patterns=patterns and [_literal(pattern) for pattern in patterns],
+            tqdm_class=_bar(),
+            library_name="sflow-ctl",
+        )
+    except Exception as error:  # noqa: BLE001 - the edge of this process: whatever a library raises is the answer
+        return _explain(error, request)
+    if not (Path(snapshot) / request.inside).exists():
+        what = f"{request.repo} has no {request.inside}"
+        return Report(
+            cause=what, hint="correct the path in the URI; HF_HUB_OFFLINE=1 sees only what is cached"
+        )
+    return Report(snapshot=snapshot)
+
+
+def _literal(pattern: str) -> str:
+    """A path as a pattern that matches only it, but for the star at its end."""
+    rest = pattern.removesuffix("/*")
+    return "".join(f"[{c}]" if c in "*?[" else c for c in rest) + pattern[len(rest) :]
+
+
+def _bar() -> Any:
+    """The library's way to hear of progress is a kind of progress bar."""
+    from tqdm.std import tqdm
+
+    class Reporting(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            options.pop("name", None)
+            super().__init__(*arguments, **{**options, "file": _Nowhere(), "disable": False})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            changed: bool | None = super().update(n)
+            if self.unit == "B":
+                _say(Report(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
+            return changed
+
+    return Reporting
+
+
+class _Nowhere:
+    def write(self, _text: str) -> None:
+        """Nobody looks at the bar itself."""
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+
+def _explain(error: Exception, request: Request) -> Report:
+    from huggingface_hub import errors
+
+    said = " ".join(str(error).split())[:_QUOTED] or type(error).__name__
+    name = f"{request.repo_type} {request.repo}"
+    match error:
+        case errors.GatedRepoError():
+            return Report(cause=f"{name} is gated: {said}", hint=f"ask for access on its page, then {_LOGIN}")
+        case errors.RepositoryNotFoundError():
+            return Report(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
+        case errors.RevisionNotFoundError():
+            return Report(
+                cause=f"{name} has no revision {request.revision}", hint="correct what follows the @"
+            )
+        case errors.LocalEntryNotFoundError():
+            return Report(cause=said, hint=_NETWORK)
+        case errors.HFValidationError():
+            return Report(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
+        case _:
+            return Report(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
+
+
+_saying = threading.Lock()
+
+
+def _say(report: Report) -> None:
+    with _saying:
+        sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""A container image: looked for where containers are run on this machine, and pulled if it is missing."""
+
+import shutil
+import subprocess
+import threading
+import time
+
+from sflow_ctl.planner.plan import ContainerImage
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
+
+_RUNTIMES = ("docker", "podman")
+_ANSWER_WITHIN_S = 10.0
+
+
+class ImageTransfer:
+    """One image, present or on its way."""
+
+    def __init__(self, image: ContainerImage) -> None:
+        self.progress = Progress(image.artifact, image.uri)
+        self._image = image.image
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Returns when the image is here, or nobody here can tell. Raises: FetchError, Cut, OSError."""
+        runtime = _usable_runtime()
+        if runtime is None:
+            self.progress.is_warning = True
+            self.progress.outcome = (
+                f"is not looked for: neither {' nor '.join(_RUNTIMES)} answers on this machine, "
+                "so a task may find out that the image is missing"
+            )
+        elif _answers(runtime, "image", "inspect", self._image):
+            self.progress.outcome = f"is here already, says {runtime}"
+        else:
+            self._pull(runtime, stop)
+
+    def cut(self) -> None:
+        """Ends the pull."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def _pull(self, runtime: str, stop: threading.Event) -> None:
+        started = time.monotonic()
+        self.progress.note = f"{runtime} pulls it"
+        with subprocess.Popen(
+            [runtime, "pull", self._image],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            self._process = process
+            if stop.is_set():
+                self.cut()
+            _, said = process.communicate()
+        if stop.is_set():
+            raise Cut
+        if process.returncode != 0:
+            last = said.strip().splitlines()[-1] if said.strip() else f"exit status {process.returncode}"
+            hint = f"try `{runtime} pull {self._image}`; a registry may want `{runtime} login`"
+            raise FetchError(f"{runtime} pull: {last}", hint)
+        self.progress.elapsed_s = time.monotonic() - started
+        self.progress.outcome = f"was pulled by {runtime} in {self.progress.elapsed_s:.1f} s, {self._image}"
+
+
+def _usable_runtime() -> str | None:
+    """The first that is installed and answers: a client without its daemon is of no use."""
+    return next((name for name in _RUNTIMES if shutil.which(name) and _answers(name, "info")), None)
+
+
+def _answers(*command: str) -> bool:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_ANSWER_WITHIN_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -1,0 +1,170 @@
+"""A run's agents and the way to talk to them: on this machine, or on the nodes of a Slurm job."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from protocol.errors import LaunchError
+from protocol.messages import AgentConfig, StepConfig
+from sflow_ctl.core.events import SchedulerEvent
+from sflow_ctl.planner.plan import Plan
+from sflow_ctl.runtime.keys import RunKeys
+from sflow_ctl.runtime.launcher import LocalLauncher
+from sflow_ctl.runtime.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.options import RunOptions
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.allocation import Allocation
+
+INCARNATION = 1
+LOCAL_ORPHAN_GRACE_S, JOB_ORPHAN_GRACE_S = 10.0, 60.0
+
+
+class Launcher(Protocol):
+    """What the controller asks of whoever started the agents."""
+
+    @property
+    def fileno(self) -> int:
+        """Readable when an agent has ended."""
+        ...
+
+    def start(self, configs: list[AgentConfig]) -> None:
+        """Starts what does not run yet."""
+        ...
+
+    def ended(self) -> list[tuple[int, str]]:
+        """(node, how) of agents that have ended since the last call."""
+        ...
+
+    def kill(self, node: int) -> None:
+        """Ends an agent that the run goes on without."""
+        ...
+
+    def wait_all(self, timeout_s: float) -> list[int]:
+        """Waits for the end of all; ends who is late, and returns their nodes."""
+        ...
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Agents that run or are about to."""
+
+    launcher: Launcher
+    link: FleetLink
+    keys: RunKeys
+    nonce: str
+    configs: list[AgentConfig]
+    early: list[SchedulerEvent] = field(default_factory=list)
+    """What has been heard of them before the run began."""
+    node_names: tuple[tuple[str, str], ...] = ()
+    """(name, address) of a job's nodes as their agents say; empty on this machine."""
+    close: Callable[[], None] = lambda: None
+    """Ends what the launcher would leave behind when the run cannot begin."""
+
+
+def local_fleet(plan: Plan, run_id: str, options: RunOptions, launcher: LocalLauncher) -> Fleet:
+    """Agents as processes of this machine, reached over its loopback. They start with the run."""
+    keys = RunKeys.make(len(plan.nodes))
+    grace_s = options.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
+    times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
+    link = FleetLink(keys, ("127.0.0.1",), INCARNATION, times, time.monotonic())
+    nonce = os.urandom(16).hex()
+    common = _common(run_id, options, keys, link, nonce, grace_s)
+    has_gpus = Path("/dev/nvidiactl").exists() and len(plan.nodes) == 1
+    configs = [
+        _with(
+            common,
+            node=node.index,
+            node_name=node.name,
+            public_key=pair.public,
+            secret_key=pair.secret,
+            simulated_gpus=0 if has_gpus else node.gpus or 0,
+        )
+        for node, pair in zip(plan.nodes, keys.agents, strict=True)
+    ]
+    return Fleet(launcher, link, keys, nonce, configs)
+
+
+def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocation") -> Fleet:
+    """An agent on each node of the job, started by one srun; returns when they have called.
+
+    Raises: LaunchError; nothing of it is left then.
+    """
+    from sflow_ctl.runtime.addresses import own_addresses
+    from sflow_ctl.runtime.muster import muster  # a run on this machine needs none of these
+    from sflow_ctl.runtime.step_launcher import StepLauncher
+
+    count = len(allocation.nodes)
+    keys = RunKeys.make(count)
+    grace_s = options.orphan_grace_s or JOB_ORPHAN_GRACE_S
+    times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
+    link = FleetLink(keys, own_addresses(options.interface), INCARNATION, times, time.monotonic())
+    nonce = os.urandom(16).hex()
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    nonce_path = options.output_dir / f".{run_id}.nonce"
+    nonce_path.write_text(nonce)
+    common = _with(_common(run_id, options, keys, link, nonce, grace_s), nonce_path=str(nonce_path))
+    launcher = StepLauncher(allocation, first_node=0, no_kill=options.no_kill)
+    try:
+        launcher.launch(StepConfig(common=common, first_node=0, key_seed=keys.seed), os.environ)
+        called = muster(
+            link, launcher, allocation.nodes, options.join_within_s, min(options.min_nodes or count, count)
+        )
+        _check_gpus(plan, called.gpus(), allocation)
+    except BaseException:
+        launcher.end()
+        link.close()
+        raise
+    finally:
+        nonce_path.unlink(missing_ok=True)
+    return Fleet(
+        launcher,
+        link,
+        keys,
+        nonce,
+        [common],
+        early=list(called.joined.values()),
+        node_names=called.nodes(allocation.nodes),
+        close=launcher.end,
+    )
+
+
+def _common(
+    run_id: str, options: RunOptions, keys: RunKeys, link: FleetLink, nonce: str, grace_s: float
+) -> AgentConfig:
+    """What all agents are told."""
+    return AgentConfig(
+        run_id=run_id,
+        node=-1,
+        node_name="",
+        control_endpoints=link.control_endpoints,
+        log_endpoints=link.log_endpoints,
+        controller_key=keys.controller.public,
+        public_key="",
+        secret_key="",
+        marker=f"{run_id}-{os.urandom(4).hex()}",
+        run_directory=str(options.output_dir / run_id),
+        nonce=nonce,
+        spool_directory=str(options.log_spool) if options.log_spool else None,
+        orphan_grace_s=grace_s,
+    )
+
+
+def _with(config: AgentConfig, **changes: object) -> AgentConfig:
+    import msgspec
+
+    return msgspec.structs.replace(config, **changes)
+
+
+def _check_gpus(plan: Plan, found: dict[int, int | None], allocation: "Allocation") -> None:
+    """Fewer GPUs on a node than tasks may be given there end the run before it begins. Raises: LaunchError."""
+    for node in plan.nodes:
+        has = found.get(node.index)
+        if node.gpus is not None and has is not None and has < node.gpus:
+            name = allocation.nodes[node.index]
+            what = f"node {name} has {has} GPUs for this job, gpus_per_node says {node.gpus}"
+            hint = "ask Slurm for them (--gres=gpu:N or --gpus-per-node=N), or correct gpus_per_node"
+            raise LaunchError.of("gpus-missing", what, where=name, hint=hint)

@@ -1,0 +1,79 @@
+"""Waits until the agents of a job have called: who they are decides the order of nodes and their addresses."""
+
+import time
+from dataclasses import dataclass
+
+import zmq
+
+from protocol.errors import LaunchError
+from sflow_ctl.core.events import AgentJoined, AgentLost
+from sflow_ctl.runtime.link import FleetLink
+from sflow_ctl.runtime.step_launcher import StepLauncher
+
+
+@dataclass(frozen=True, slots=True)
+class Muster:
+    """Who has called, by node; their hellos are answered when the run begins."""
+
+    joined: dict[int, AgentJoined]
+
+    def nodes(self, expected: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """(name, address) in node order; what is missing has Slurm's name and no address."""
+        result = []
+        for node, name in enumerate(expected):
+            event = self.joined.get(node)
+            result.append(
+                (name, "") if event is None else (event.hello.node_name or name, event.hello.address)
+            )
+        return tuple(result)
+
+    def gpus(self) -> dict[int, int | None]:
+        """GPUs that each agent may use; None where nothing counts them (no driver, nothing given by Slurm)."""
+        return {
+            node: len(event.hello.inventory.gpus) if event.hello.inventory.counts_gpus else None
+            for node, event in self.joined.items()
+        }
+
+
+def muster(
+    link: FleetLink, launcher: StepLauncher, expected: tuple[str, ...], within_s: float, min_nodes: int
+) -> Muster:
+    """Returns when all agents have called, or, after `within_s`, at least `min_nodes` of them.
+
+    Raises: LaunchError naming who is missing, with what srun said.
+    """
+    poller = zmq.Poller()
+    link.register(poller)
+    poller.register(launcher.fileno, zmq.POLLIN)
+    joined: dict[int, AgentJoined] = {}
+    deadline = time.monotonic() + within_s
+    while len(joined) < len(expected):
+        left = deadline - time.monotonic()
+        if left <= 0 and len(joined) >= min_nodes:
+            break
+        ended = launcher.ended()
+        if left <= 0 or ended:
+            raise _incomplete(expected, joined, ended[0][1] if ended else launcher.said(), within_s)
+        poller.poll(max(1, int(left * 1000)))
+        for event in link.receive(time.monotonic()):
+            if isinstance(event, AgentJoined):
+                joined[event.hello.node] = event
+            elif isinstance(event, AgentLost):
+                raise LaunchError.of(
+                    "agent-refused",
+                    f"node {expected[event.node]}: {event.reason}",
+                    hint="install one version everywhere",
+                )
+    return Muster(joined)
+
+
+def _incomplete(
+    expected: tuple[str, ...], joined: dict[int, AgentJoined], said: str, within_s: float
+) -> LaunchError:
+    missing = [name for node, name in enumerate(expected) if node not in joined]
+    shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+    what = f"{len(missing)} of {len(expected)} agents have not reported within {within_s:g} s: {shown}"
+    if said:
+        what += f"\n  srun: {said}"
+    hint = "can the compute nodes reach this host? choose --interface, or go on without them with --min-nodes"
+    return LaunchError.of("agents-missing", what, where=missing[0], hint=hint)

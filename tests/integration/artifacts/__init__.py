@@ -1,0 +1,1 @@
+"""Artifacts fetched from servers on loopback."""

@@ -1,0 +1,91 @@
+"""Container images: looked for, pulled when missing, and a warning where nobody can tell.
+
+The runtimes are small programs of the test, because pulling needs a registry; one test asks a real podman.
+"""
+
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import ArtifactError
+from tests.integration.artifacts.fetching import fetch
+
+URI = {"I": "docker://host:5000/a/b:1"}
+
+
+def stand_in(folder: Path, name: str, body: str) -> Path:
+    """A program that notes how it was called; returns where."""
+    calls = folder / f"{name}.calls"
+    program = folder / name
+    program.write_text(f'#!/bin/sh\necho "$*" >> {calls}\n{body}\n')
+    program.chmod(0o755)
+    return calls
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory where programs are looked for."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def test_without_a_runtime_it_is_a_warning(programs: Path, tmp_path: Path) -> None:
+    _, (came,) = fetch(tmp_path, URI)
+    assert came.is_warning and "neither docker nor podman answers on this machine" in came.sentence()
+
+
+def test_an_image_that_is_here_is_not_pulled(programs: Path, tmp_path: Path) -> None:
+    calls = stand_in(programs, "docker", "exit 0")
+    _, (came,) = fetch(tmp_path, URI)
+    assert calls.read_text().splitlines() == ["info", "image inspect host:5000/a/b:1"]
+    assert came.sentence() == "artifact I is here already, says docker"
+
+
+def test_a_missing_image_is_pulled_by_the_runtime_that_answers(programs: Path, tmp_path: Path) -> None:
+    stand_in(programs, "docker", "exit 1")  # a client without its daemon
+    calls = stand_in(programs, "podman", '[ "$1" != image ]')
+    _, (came,) = fetch(tmp_path, URI)
+    assert calls.read_text().splitlines()[-1] == "pull host:5000/a/b:1"
+    assert "was pulled by podman" in came.sentence()
+
+
+def test_an_image_that_cannot_be_pulled(programs: Path, tmp_path: Path) -> None:
+    stand_in(programs, "docker", 'if [ "$1" = info ]; then exit 0; fi; echo "no such manifest" >&2; exit 1')
+    with pytest.raises(ArtifactError) as raised:
+        fetch(tmp_path, URI)
+    (finding,) = raised.value.findings
+    assert finding.what == f'Failed to download artifact "I": {URI["I"]}: docker pull: no such manifest'
+    assert "docker login" in str(finding.hint)
+
+
+def podman_works() -> bool:
+    """True where rootless or root podman can be used at all."""
+    return shutil.which("podman") is not None and (
+        subprocess.run(["podman", "info"], capture_output=True, check=False, timeout=60).returncode == 0
+    )
+
+
+@pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
+def test_a_real_runtime_knows_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not podman_works():
+        pytest.skip("podman cannot be used here")
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("empty"), io.BytesIO())
+    image = f"localhost/sflow-test-{tmp_path.name.replace('_', '-')}:1"
+    subprocess.run(["podman", "import", tmp_path / "image.tar", image], check=True, capture_output=True)
+    try:
+        (tmp_path / "bin").mkdir()
+        podman = shutil.which("podman")
+        assert podman is not None
+        (tmp_path / "bin" / "podman").symlink_to(podman)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/sbin:/sbin")
+        _, (came,) = fetch(tmp_path, {"I": f"docker://{image}"})
+        assert came.sentence() == "artifact I is here already, says podman"
+    finally:
+        subprocess.run([podman or "podman", "rmi", image], check=False, capture_output=True)

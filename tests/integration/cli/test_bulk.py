@@ -1,0 +1,169 @@
+"""`batch -b`, `batch -B` and `compose -b`: many at once, and what becomes of those that fail."""
+
+import csv
+from pathlib import Path
+
+from tests.integration.cli.test_batch import LOCAL, SLURM, directives, stand_in
+from tests.support import sflow_ctl
+
+SHEET = """sflow_config_file,NODES,job_name
+base.yaml tasks/a.yaml,2,
+base.yaml tasks/a.yaml,1,too small
+base.yaml tasks/b.yaml,4,
+"""
+TASKS = 'version: "0.1"\nworkflow: {tasks: [{name: t, script: [x], resources: {gpus: {count: 8}}}]}\n'
+
+
+def sheet(tmp_path: Path, text: str = SHEET) -> None:
+    """A sheet and its files, in a directory of their own."""
+    folder = tmp_path / "in"
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "base.yaml").write_text(
+        SLURM.replace("  tasks: [{name: a, script: [x], resources: {gpus: {count: 8}}}]\n", "")
+    )
+    (folder / "tasks" / "a.yaml").write_text(TASKS)
+    (folder / "tasks" / "b.yaml").write_text(TASKS)
+    (folder / "s.csv").write_text(text, encoding="utf-8-sig")
+
+
+def results(directory: Path) -> list[dict[str, str]]:
+    """What results.csv says."""
+    with (directory / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_row_is_a_job_and_a_bad_one_does_not_stop_the_others(tmp_path: Path) -> None:
+    sheet(tmp_path)
+    env = stand_in(tmp_path / "bin", "sbatch", 'echo "$2" >> "$0.log"; wc -l < "$0.log"')
+    done = sflow_ctl("batch", "-b", "in/s.csv", "--submit", cwd=tmp_path, env=env)
+    assert done.returncode == 1
+    assert "✗ too_small_002: in/s.csv:3  row 2\nerror[gpus-do-not-fit]" in done.stderr
+    (directory,) = (tmp_path / "sflow_output").glob("bulk_input_*")
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "results.csv",
+        "tasks_a_2_001.sh",
+        "tasks_a_2_001.yaml",
+        "tasks_b_4_003.sh",
+        "tasks_b_4_003.yaml",
+    ]
+    output = f"{tmp_path}/sflow_output"
+    assert [(row["slurm_job_id"], row["sflow_output_dir"], row["status"]) for row in results(directory)] == [
+        ("1", f"{output}/1-*", "submitted"),
+        ("FAILED", "", "failed"),
+        ("2", f"{output}/2-*", "submitted"),
+    ]
+    script = (directory / "tasks_b_4_003.sh").read_text()
+    assert {"--job-name=tasks_b_4_003", "--nodes=4"} <= set(directives(script))
+    assert f"--file {tmp_path}/in/tasks/b.yaml \\\n    --set NODES=4" in script
+
+
+def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
+    sheet(tmp_path)
+    (tmp_path / "more.yaml").write_text('version: "0.1"\nvariables: {EXTRA: 1}\n')
+    done = sflow_ctl(
+        "batch", "more.yaml", "-b", "in/s.csv", "--row", "3", "-r", "-s", "NODES=9", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "row 3, column NODES: the cell wins over --set NODES=9" in done.stderr
+    (directory,) = (tmp_path / "sflow_output").glob("bulk_input_*")
+    assert [row["status"] for row in results(directory)] == ["not submitted"]
+    script = (directory / "tasks_b_4_003.sh").read_text()
+    assert script.index("more.yaml") < script.index("base.yaml")
+    assert "nodes: 4" in (directory / "tasks_b_4_003.yaml").read_text()
+
+
+def test_the_file_decides_its_gpus_in_a_sheet(tmp_path: Path) -> None:
+    sheet(tmp_path)
+    done = sflow_ctl("batch", "-b", "in/s.csv", "--row", "1", "-G", "8", cwd=tmp_path)
+    assert "the file's 4 GPUs per node win over -G 8" in done.stderr
+    (script,) = (tmp_path / "sflow_output").glob("bulk_input_*/*.sh")
+    assert "--gpus-per-node=4" in directives(script.read_text())
+
+
+def test_a_column_of_nodes_that_is_no_variable(tmp_path: Path) -> None:
+    sheet(tmp_path, SHEET.replace("NODES", "NUM_NODES"))
+    done = sflow_ctl("batch", "-b", "in/s.csv", cwd=tmp_path)
+    assert done.returncode == 1 and "row 2" in done.stderr
+    scripts = sorted((tmp_path / "sflow_output").glob("bulk_input_*/*.sh"))
+    assert [script.name for script in scripts] == ["tasks_a_2n_001.sh", "tasks_b_4n_003.sh"]
+    assert "--nodes=4" in directives(scripts[1].read_text())
+
+
+def test_a_sheet_that_is_wrong_makes_nothing(tmp_path: Path) -> None:
+    sheet(tmp_path, SHEET.replace("NODES", "NODE"))
+    for words in (("batch", "-b", "in/s.csv"), ("compose", "-b", "in/s.csv")):
+        done = sflow_ctl(*words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "where: in/s.csv:1  column NODE\n  hint:  did you mean" in done.stderr
+    assert not (tmp_path / "sflow_output").exists()
+
+
+def test_a_folder_is_a_job_for_each_workflow_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    long = "a" * 35
+    for name, text in {
+        f"{long}1.yaml": LOCAL,
+        f"{long}2.yml": LOCAL,
+        "sized.yaml": SLURM,
+        "named.yaml": LOCAL.replace("SAY: hello", "SAY: hello, NUM_NODES: 3"),
+        "values.yaml": "just: values\n",
+        "notes.txt": 'version: "0.1"\n',
+        "broken.yaml": "a: [\n",
+    }.items():
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    done = sflow_ctl("batch", "-B", "in", "-B", "in/s*.yaml", "-p", "p", "-A", "a", cwd=tmp_path)
+    assert done.returncode == 1 and "✗ broken: in/broken.yaml\nerror[yaml-syntax]" in done.stderr
+    (directory,) = (tmp_path / "sflow_output").glob("bulk_submit_*")
+    lines = {row["job_name"]: row["status"] for row in results(directory)}
+    assert lines == {
+        "a" * 30: "not submitted",
+        f"{'a' * 30}_2": "not submitted",
+        "broken": "failed",
+        "named": "not submitted",
+        "sized": "not submitted",
+    }
+    nodes = {
+        name: [
+            line for line in directives((directory / f"{name}.sh").read_text()) if line.startswith("--nodes")
+        ]
+        for name in ("a" * 30, "named", "sized")
+    }
+    assert nodes == {"a" * 30: [], "named": ["--nodes=3"], "sized": ["--nodes=2"]}
+
+
+def test_a_folder_without_workflows(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    done = sflow_ctl("batch", "-B", "in", cwd=tmp_path)
+    assert done.returncode == 1 and "no workflow file in in" in done.stderr
+    assert sflow_ctl("batch", "-B", "nowhere", cwd=tmp_path).returncode == 2
+
+
+def test_compose_writes_a_file_for_each_row_into_an_existing_directory(tmp_path: Path) -> None:
+    sheet(tmp_path, SHEET + "base.yaml tasks/gone.yaml,1,\n")
+    (tmp_path / "out").mkdir()
+    done = sflow_ctl("compose", "-b", "in/s.csv", "-o", "out", "-r", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "✗ in/s.csv:5  row 4\nerror[file-not-found]" in done.stderr
+    (directory,) = (tmp_path / "out").glob("compose_*")
+    files = sorted(path.name for path in directory.iterdir())
+    assert files == ["tasks_a_2_001.yaml", "tasks_b_4_003.yaml", "too_small_002.yaml"]
+    planned = sflow_ctl("plan", directory / "tasks_b_4_003.yaml", cwd=tmp_path)
+    assert planned.returncode == 0 and "pool-node3" in planned.stdout
+
+
+def test_compose_needs_a_directory_for_rows(tmp_path: Path) -> None:
+    sheet(tmp_path)
+    (tmp_path / "file").write_text("")
+    done = sflow_ctl("compose", "-b", "in/s.csv", "-o", "file", cwd=tmp_path)
+    assert done.returncode == 2 and "file is a file" in done.stderr
+
+
+def test_compose_validates_and_writes_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(SLURM)
+    (tmp_path / "bad.yaml").write_text(SLURM.replace("count: 8", "count: 80"))
+    good = sflow_ctl("compose", "-vl", "good.yaml", cwd=tmp_path)
+    assert good.returncode == 0 and good.stderr == "✓ Configuration is valid\n"
+    bad = sflow_ctl("compose", "--validate", "bad.yaml", "-o", "out.yaml", cwd=tmp_path)
+    assert bad.returncode == 2 and "error[gpus-do-not-fit]" in bad.stderr
+    assert (tmp_path / "out.yaml").exists()

@@ -1,0 +1,52 @@
+"""Outputs of a real run: files, values for later tasks, and one table over a sweep."""
+
+import json
+from pathlib import Path
+
+from tests.support import sflow_ctl
+
+SWEEP = r"""
+version: "0.1"
+variables:
+  N: {value: 1, domain: [1, 2, 4]}
+workflow:
+  name: sweep
+  tasks:
+    - name: bench
+      replicas: {variables: [N]}
+      script:
+        - 'echo "rate = $(( N * 10 )).5"; echo "rate = $(( N * 10 )).7"'
+        - 'printf "step,loss\n1,0.5\n2,0.25\n" > $SFLOW_TASK_OUTPUT_DIR/t.csv'
+      outputs:
+        - {pattern: "rate = {rate:f}", metrics: {rate: {type: float, aggregate: max}}}
+        - {csv: loss, source: t.csv}
+    - name: best
+      depends_on: [bench]
+      script: ['echo "best ${{ task.bench | map(attribute="outputs.rate") | max }} of $FIRST"']
+      variables: {FIRST: "${{ task.bench_1.outputs.rate }}"}
+"""
+
+
+def test_a_sweep_has_one_table_and_later_tasks_see_its_values(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(SWEEP)
+    run = sflow_ctl("run", "w.yaml", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "[best] best 40.7 of 10.7" in run.stdout
+    (directory,) = (tmp_path / "sflow_output").iterdir()
+    rows = [line.split(",") for line in (directory / "results.csv").read_text().splitlines()]
+    assert rows[0] == ["task", "N", "state", "attempts", "runtime_s", "rate", "loss"]
+    facts = [[*row[:4], row[5]] for row in rows[1:]]
+    assert facts == [[f"bench_{n}", str(n), "completed", "1", f"{n}0.7"] for n in (1, 2, 4)]
+    assert "Results: " in run.stdout
+    outputs = json.loads((directory / "bench_2" / "outputs.json").read_text())
+    assert outputs["outputs"] == {"rate": [20.5, 20.7], "loss": [0.5, 0.25]}
+    assert outputs["metrics"] == {"rate": 20.7}
+
+
+def test_a_value_that_was_not_found_fails_who_needs_it_with_the_names_there_are(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(SWEEP.replace("task.bench_1.outputs.rate", "task.bench_1.outputs.speed"))
+    run = sflow_ctl("run", "w.yaml", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "task best cannot start: " in run.stdout + run.stderr
+    assert "speed" in run.stdout
+    assert "bench_1: rate, loss" in run.stdout

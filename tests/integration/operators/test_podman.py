@@ -1,0 +1,175 @@
+"""Tasks in real containers: what they see, how they end, and that nothing is left of them."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sflow_ctl.report import Summary
+from tests.integration.operators.podman import IMAGE, Podman
+from tests.support import Run, nothing_left, parent_of, wait_until
+
+DOCKER = f"{{type: docker, runtime: podman, image: '{IMAGE}', extra_args: ['--network=host']}}"
+CONTAINER = f"{{type: container, engine: podman, image: '{IMAGE}'}}"
+STUBBORN = "trap '' TERM; (setsid bash -c 'while :; do sleep 1; done' &) ; echo up; while :; do sleep 1; done"
+
+
+def workflow(operator: str, script: str, more: str = "") -> str:
+    """One task, which runs in a container."""
+    lines = "\n".join(f"        {line}" for line in script.splitlines())
+    return f"""
+version: "0.1"
+variables: {{TEXT: "a 'b' \\"c\\"\\nd $x"}}
+operators: {{box: {operator}}}
+workflow:
+  name: w
+  tasks:
+    - name: a
+      operator: box
+      script:
+      - |
+{lines}
+{more}"""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[Run]]:
+    """Runs that are killed when the test ends."""
+    runs: list[Run] = []
+    yield runs
+    for run in runs:
+        run.kill()
+
+
+def start(started: list[Run], tmp_path: Path, text: str, *arguments: str) -> Run:
+    run = Run.start(text, tmp_path, *arguments)
+    started.append(run)
+    return run
+
+
+def log_of(run: Run) -> str:
+    return (run.directory / "a" / "a.log").read_text()
+
+
+def up(run: Run) -> None:
+    """Until the task's script has said that it runs."""
+    log = run.directory / "a" / "a.log"
+    wait_until(lambda: log.exists() and "up\n" in log.read_text(), "the task runs")
+
+
+def summary_after(run: Run) -> Summary:
+    _, output = run.finish()
+    assert "Traceback" not in output
+    nothing_left(run)
+    return run.summary()
+
+
+@pytest.mark.parametrize("operator", [DOCKER, CONTAINER])
+def test_a_container_has_the_environment_and_gives_its_status(
+    podman: Podman, started: list[Run], tmp_path: Path, operator: str
+) -> None:
+    script = """
+printf '%s|' "$TEXT"; echo; echo $SFLOW_TASK_NAME $SFLOW_ATTEMPT "${PODMAN_NOT_HERE-unset}"
+test -e /etc/debian_version || echo inside
+echo one; echo two >&2; echo three
+exit 7"""
+    run = start(started, tmp_path, workflow(operator, script))
+    assert run.finish()[0] == 1
+    assert run.summary().tasks[0].exit_code == 7
+    expected = "a 'b' \"c\"\nd $x|\na 1 unset\ninside\none\n"
+    assert log_of(run).startswith(expected)
+    assert sorted(log_of(run).removeprefix(expected).splitlines()) == ["three", "two"]
+
+
+def test_the_directories_of_the_run_are_inside(podman: Podman, started: list[Run], tmp_path: Path) -> None:
+    (tmp_path / "input").write_text("from the workspace\n")
+    script = 'cat "$SFLOW_WORKSPACE_DIR/input"; echo written > "$SFLOW_TASK_OUTPUT_DIR/out"'
+    run = start(started, tmp_path, workflow(CONTAINER, script))
+    assert run.finish()[0] == 0, log_of(run)
+    assert log_of(run) == "from the workspace\n"
+    assert (run.directory / "a" / "out").read_text() == "written\n"
+
+
+def test_each_attempt_has_a_container_of_its_own(podman: Podman, started: list[Run], tmp_path: Path) -> None:
+    more = "      retries: {count: 2, interval: 0}"
+    run = start(
+        started, tmp_path, workflow(DOCKER, "echo attempt $SFLOW_ATTEMPT; test $SFLOW_ATTEMPT = 3", more)
+    )
+    code, output = run.finish()
+    assert code == 0, output
+    assert log_of(run) == "attempt 3\n"
+
+
+def test_a_cancelled_container_gets_sigterm(podman: Podman, started: list[Run], tmp_path: Path) -> None:
+    script = "trap 'echo got it; exit 3' TERM; echo up; sleep 600 & wait"
+    run = start(started, tmp_path, workflow(DOCKER, script))
+    up(run)
+    assert [name.startswith("sflow-r-") for name in podman.containers()] == [True]
+    run.process.send_signal(signal.SIGINT)
+    assert summary_after(run).tasks[0].exit_code == 3
+    assert "got it\n" in log_of(run)
+    assert podman.containers() == []
+
+
+def test_a_script_without_a_handler_ends_at_once(podman: Podman, started: list[Run], tmp_path: Path) -> None:
+    """As a container's first process it would get no SIGTERM at all."""
+    run = start(started, tmp_path, workflow(DOCKER, "echo up; sleep 600"))
+    up(run)
+    run.process.send_signal(signal.SIGINT)
+    (task,) = summary_after(run).tasks
+    assert task.exit_code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("operator", [DOCKER, CONTAINER])
+def test_what_ignores_sigterm_is_removed_after_the_grace(
+    podman: Podman, started: list[Run], tmp_path: Path, operator: str
+) -> None:
+    run = start(started, tmp_path, workflow(operator, STUBBORN, "      timeout: 2"))
+    up(run)
+    assert summary_after(run).tasks[0].state.value == "timeout"
+    assert podman.containers() == []
+
+
+def test_a_container_whose_client_is_killed_is_removed(
+    podman: Podman, started: list[Run], tmp_path: Path
+) -> None:
+    run = start(started, tmp_path, workflow(DOCKER, STUBBORN))
+    up(run)
+    os.kill(run.pid_of("a"), signal.SIGKILL)
+    assert summary_after(run).tasks[0].state.value == "failed"
+    assert podman.containers() == []
+
+
+def test_the_guardian_removes_containers_when_the_agent_is_killed(
+    podman: Podman, started: list[Run], tmp_path: Path
+) -> None:
+    run = start(started, tmp_path, workflow(DOCKER, STUBBORN))
+    up(run)
+    (agent,) = run.agents()
+    os.kill(agent, signal.SIGKILL)
+    summary_after(run)
+    wait_until(lambda: not podman.containers(), "the container is gone")
+
+
+def test_containers_end_when_agent_and_guardian_are_killed(
+    podman: Podman, started: list[Run], tmp_path: Path
+) -> None:
+    run = start(started, tmp_path, workflow(CONTAINER, STUBBORN))
+    up(run)
+    (agent,) = run.agents()
+    guardian = parent_of(agent)
+    os.kill(guardian, signal.SIGKILL)
+    os.kill(agent, signal.SIGKILL)
+    summary_after(run)
+
+
+def test_a_second_interrupt_removes_it_at_once(podman: Podman, started: list[Run], tmp_path: Path) -> None:
+    run = start(started, tmp_path, workflow(DOCKER, STUBBORN))
+    up(run)
+    run.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "stopping" in str(run.states().get("a")), "the stop")
+    run.process.send_signal(signal.SIGINT)
+    summary_after(run)
+    assert podman.containers() == []

@@ -1,0 +1,99 @@
+"""Scripts of `batch` in a real Slurm: submitted, run on the job's nodes, and ended with the run's status."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.rig import Cluster
+from tests.slurm.settings import HEAD
+
+pytestmark = pytest.mark.slurm
+
+WORKFLOW = """
+version: "0.1"
+variables: {NODES: 2, STATUS: 0, SAY: hello}
+backends:
+  pool: {type: slurm, account: lab, partition: main, nodes: "${{ NODES }}", gpus_per_node: 2, time: 5m}
+workflow:
+  name: demo
+  tasks:
+    - {name: each, replicas: {count: 2}, resources: {gpus: {count: 2}}, script: ['echo "on $SLURMD_NODENAME"']}
+    - {name: last, depends_on: [each], resources: {nodes: {count: 1}}, script: ['printf "said <%s>" "$SAY"', "exit $STATUS"]}
+"""
+NASTY = """a "b" \\c #d'e %j"""
+
+
+def batch(cluster: Cluster, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """`sflow-ctl batch` on the head, in the shared directory."""
+    (cluster.shared / "wf.yaml").write_text(WORKFLOW)
+    places = ("--workspace-dir", cluster.shared, "--output-dir", cluster.shared / "out")
+    command = [sys.executable, "-m", "sflow_ctl", "batch", *words, *places]
+    return cluster.run_in_node(HEAD, list(map(str, command)))
+
+
+def submitted(done: subprocess.CompletedProcess[str]) -> int:
+    """The job's id."""
+    match = re.search(r"Submitted job (\d+)", done.stdout)
+    assert match is not None, done.stdout + done.stderr
+    return int(match[1])
+
+
+def test_a_job_completes_as_its_run_does(cluster: Cluster) -> None:
+    words = (
+        cluster.shared / "wf.yaml",
+        "-o",
+        cluster.shared / "job.sh",
+        "--submit",
+        "-G",
+        "2",
+        "-s",
+        f"SAY={NASTY}",
+    )
+    number = submitted(batch(cluster, *words))
+    job = cluster.wait_job(number)
+    log = cluster.shared / "out" / f"{number}-sflow-submit.out"
+    assert job.state == "COMPLETED", log.read_text()
+    assert "✓ Workflow completed" in log.read_text()
+    (run,) = (cluster.shared / "out").glob(f"{number}-demo-*")
+    where = {(run / f"each_{i}" / f"each_{i}.log").read_text().strip() for i in range(2)}
+    assert len(where) == 2  # one on each node: both GPUs are taken
+    assert (run / "last" / "last.log").read_text() == f"said <{NASTY}>"
+
+
+def test_a_job_fails_as_its_run_does_and_what_waits_for_it_does_not_start(cluster: Cluster) -> None:
+    words = (
+        cluster.shared / "wf.yaml",
+        "-o",
+        cluster.shared / "job.sh",
+        "--submit",
+        "-G",
+        "2",
+        "-s",
+        "STATUS=7",
+    )
+    first = submitted(batch(cluster, *words))
+    after = submitted(batch(cluster, *words, "--after-ok", str(first)))
+    job = cluster.wait_job(first)
+    assert (job.state, job.exit_code) == ("FAILED", "1:0")
+    cluster.wait_job(after, ("PENDING", "CANCELLED"))
+    assert cluster.job(after).reason in ("DependencyNeverSatisfied", "Dependency")
+    cluster.scancel(after)
+
+
+def test_slurm_reads_any_name_as_it_was_meant(cluster: Cluster) -> None:
+    words = (
+        cluster.shared / "wf.yaml",
+        "-o",
+        cluster.shared / "job.sh",
+        "--submit",
+        "-J",
+        NASTY,
+        "-e",
+        "--hold",
+    )
+    number = submitted(batch(cluster, *words))
+    assert cluster.slurm("squeue", "--noheader", f"--jobs={number}", "--format=%j").strip() == NASTY
+    cluster.scancel(number)

@@ -1,0 +1,224 @@
+"""Whole runs inside real Slurm jobs: one srun, whatever the number of tasks; nothing is left when they end."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.counted_srun import CountedSrun
+from tests.slurm.rig import Cluster
+from tests.support import wait_until
+
+pytestmark = pytest.mark.slurm
+
+SFLOW_CTL = f"{sys.executable} -m sflow_ctl"
+HEAD = """version: "0.1"
+backends: {pool: {type: slurm, account: lab, partition: main, time: "00:10:00", nodes: NODES, gpus_per_node: 4}}
+operators: {one: {type: srun, ntasks: 1}}
+workflow:
+  name: w
+  tasks:
+"""
+
+
+def workflow(cluster: Cluster, tasks: str, nodes: int = 4) -> Path:
+    """A file that every node sees."""
+    path = cluster.shared / "w.yaml"
+    path.write_text(HEAD.replace("NODES", str(nodes)) + tasks)
+    return path
+
+
+def submit(cluster: Cluster, tasks: str, nodes: int = 4, run: str = "", **options: str | int | bool) -> int:
+    """A job that runs these tasks; its run directory is `out/run` below the shared directory."""
+    path = workflow(cluster, tasks, nodes)
+    script = f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run {run}"
+    return cluster.sbatch(script, nodes=nodes, gres="gpu:4", **options)
+
+
+def summary(cluster: Cluster) -> dict[str, object]:
+    """Of the run that has ended."""
+    loaded: dict[str, object] = json.loads((cluster.shared / "out" / "run" / "summary.json").read_text())
+    return loaded
+
+
+@pytest.fixture(autouse=True)
+def fresh(cluster: Cluster) -> None:
+    """No run of a test before."""
+    import shutil
+
+    shutil.rmtree(cluster.shared / "out", ignore_errors=True)
+
+
+def ours_left(cluster: Cluster) -> list[str]:
+    """Processes of agents or tasks on any node."""
+    return [
+        f"{node} {process.pid} {process.command}"
+        for node in cluster.nodes
+        for process in cluster.processes_in_node(node)
+        if any(word in process.command for word in ("sflow_agent", "sflow_ctl", "sleep 7777"))
+    ]
+
+
+def test_two_hundred_tasks_on_four_nodes_take_one_srun(cluster: Cluster) -> None:
+    counted = CountedSrun(cluster.shared / "counted")
+    path = workflow(
+        cluster,
+        "    - {name: t, operator: one, replicas: {count: 200}, resources: {nodes: {count: 1}}, script: ['hostname']}\n",
+    )
+    run = f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run -q"
+    script = f"export PATH={counted.directory}:$PATH\n{run}"
+    job = cluster.wait_job(cluster.sbatch(script, nodes=4, gres="gpu:4"), within_s=60)
+    assert job.state == "COMPLETED", cluster.output(job.number)
+    assert len(counted.calls()) == 1
+    hosts = [
+        (cluster.shared / "out" / "run" / f"t_{n}" / f"t_{n}.log").read_text().strip() for n in range(200)
+    ]
+    assert set(hosts) == set(cluster.nodes)
+
+
+def test_a_task_without_resources_runs_once_on_every_node_in_slurms_order(cluster: Cluster) -> None:
+    script = "echo $SLURM_PROCID $SLURM_NODEID $SLURMD_NODENAME $(hostname) $SLURM_NNODES $SLURM_JOB_ID ${SLURM_STEP_ID-none}"
+    number = submit(
+        cluster,
+        f"    - {{name: all, script: ['{script}']}}\n"
+        "    - {name: two, resources: {nodes: {indices: [3, 1]}}, depends_on: [all],\n"
+        "       script: ['echo $SLURM_PROCID $SLURMD_NODENAME ${{ task.two.nodes[0].name }} "
+        "${{ task.two.nodes[0].ip_address }}']}\n",
+    )
+    job = cluster.wait_job(number, within_s=60)
+    assert job.state == "COMPLETED", cluster.output(number)
+    logs = cluster.shared / "out" / "run"
+    lines = sorted((logs / "all" / "all.log").read_text().splitlines())
+    assert lines == [f"{n}: {n} {n} node{n} node{n} 4 {number} none" for n in range(4)]
+    two = sorted((logs / "two" / "two.log").read_text().splitlines())
+    address = two[0].split()[-1]
+    assert two == [f"0: 0 node3 node3 {address}", f"1: 1 node1 node3 {address}"]
+    assert address.startswith("10.")
+
+
+def test_gpus_are_slices_of_what_the_job_was_given(cluster: Cluster) -> None:
+    number = submit(
+        cluster,
+        "    - {name: g, operator: one, replicas: {count: 4}, resources: {gpus: {count: 2}},\n"
+        "       script: ['echo $(hostname) $CUDA_VISIBLE_DEVICES']}\n",
+        nodes=2,
+    )
+    job = cluster.wait_job(number, within_s=60)
+    assert job.state == "COMPLETED", cluster.output(number)
+    seen = [(cluster.shared / "out" / "run" / f"g_{n}" / f"g_{n}.log").read_text().split() for n in range(4)]
+    first, second = seen[0][0], seen[2][0]
+    assert seen == [[first, "0,1"], [first, "2,3"], [second, "0,1"], [second, "2,3"]]
+
+
+def test_fewer_gpus_than_expected_end_the_run_before_it_begins_and_name_the_node(cluster: Cluster) -> None:
+    path = workflow(cluster, "    - {name: g, script: ['true']}\n", nodes=1)
+    number = cluster.sbatch(
+        f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out", nodes=1, gres="gpu:2"
+    )
+    job = cluster.wait_job(number, within_s=60)
+    assert job.state == "FAILED" and job.exit_code.startswith("3:")
+    assert "has 2 GPUs for this job, gpus_per_node says 4" in cluster.output(number)
+    assert not list((cluster.shared / "out").iterdir())
+
+
+def test_a_failed_run_is_a_failed_job(cluster: Cluster) -> None:
+    number = submit(cluster, "    - {name: bad, operator: one, script: ['exit 3']}\n", nodes=2)
+    job = cluster.wait_job(number, within_s=60)
+    assert (job.state, job.exit_code) == ("FAILED", "1:0")
+    assert "process exited with error: bad: exit status 3" in cluster.output(number)
+
+
+def test_scancel_ends_everything_within_the_grace(cluster: Cluster) -> None:
+    number = submit(cluster, "    - {name: long, script: ['setsid sleep 7777 & exec sleep 7777']}\n")
+    wait_until(lambda: len([one for one in ours_left(cluster) if "7777" in one]) >= 8, "the tasks run", 30)
+    cluster.scancel(number)
+    cluster.wait_job(number, within_s=60)
+    wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 30)
+
+
+def test_a_node_that_is_cut_off_is_lost_by_name_and_the_run_ends(cluster: Cluster) -> None:
+    number = submit(
+        cluster,
+        "    - {name: long, script: ['exec sleep 7777']}\n",
+        run="--lost-after 3 --orphan-grace 5",
+        no_kill=True,
+    )
+    wait_until(lambda: len([one for one in ours_left(cluster) if "7777" in one]) >= 4, "the tasks run", 30)
+    cluster.cut("node2")
+    wait_until(lambda: (cluster.shared / "out" / "run" / "summary.json").exists(), "the run ends", 60)
+    assert "node2 was lost" in str(summary(cluster)["cause"])
+    cluster.heal("node2")
+    cluster.wait_job(number, within_s=90)
+    wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 60)
+
+
+def test_the_controllers_death_ends_the_tasks_on_all_nodes(cluster: Cluster) -> None:
+    path = workflow(cluster, "    - {name: long, script: ['setsid sleep 7777 & exec sleep 7777']}\n")
+    script = (
+        f"{SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run --orphan-grace 3 &\n"
+        f"echo $! > {cluster.shared}/pid\nwait\nsleep 60"
+    )
+    number = cluster.sbatch(script, nodes=4, gres="gpu:4")
+    wait_until(lambda: len([one for one in ours_left(cluster) if "7777" in one]) >= 8, "the tasks run", 30)
+    batch_host = cluster.job(number).batch_host
+    cluster.run_in_node(batch_host, ["bash", "-c", f"kill -9 $(cat {cluster.shared}/pid)"])
+    wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 20)
+    assert cluster.job(number).state == "RUNNING"
+    cluster.scancel(number)
+
+
+def test_the_run_ends_before_the_jobs_time_is_over(cluster: Cluster) -> None:
+    number = submit(
+        cluster,
+        "    - {name: long, operator: one, script: ['trap \"echo bye; exit\" TERM; sleep 7777 & wait']}\n",
+        nodes=1,
+        run="--headroom 50",
+        time="1",
+    )
+    job = cluster.wait_job(number, within_s=60)
+    assert job.exit_code.startswith("124:"), cluster.output(number)
+    assert "the Slurm job's time is nearly over" in cluster.output(number)
+    assert "bye" in (cluster.shared / "out" / "run" / "long" / "long.log").read_text()
+
+
+def test_agents_race_a_black_hole_among_the_addresses(cluster: Cluster) -> None:
+    cluster.add_black_hole_address("node0")
+    number = submit(cluster, "    - {name: t, script: ['hostname']}\n", nodes=2)
+    job = cluster.wait_job(number, within_s=60)
+    assert job.state == "COMPLETED", cluster.output(number)
+
+
+def test_settings_of_the_job_do_not_change_the_one_step(cluster: Cluster) -> None:
+    number = submit(
+        cluster,
+        "    - {name: t, script: ['echo $(nproc) $PATH']}\n",
+        nodes=2,
+        ntasks=4,
+        ntasks_per_node=2,
+        cpus_per_task=1,
+    )
+    job = cluster.wait_job(number, within_s=60)
+    assert job.state == "COMPLETED", cluster.output(number)
+    assert len((cluster.shared / "out" / "run" / "t" / "t.log").read_text().splitlines()) == 2
+
+
+def test_a_real_step_starts_what_only_srun_can(cluster: Cluster) -> None:
+    path = cluster.shared / "hello_mpi"
+    source = Path(__file__).with_name("hello_mpi.c")
+    done = cluster.run_in_node("head", ["mpicc.mpich", str(source), "-o", str(path)], within_s=60)
+    assert done.returncode == 0, done.stderr
+    workflow_path = cluster.shared / "mpi.yaml"
+    workflow_path.write_text(
+        HEAD.replace("NODES", "2").replace("{one:", "{mpi: {type: srun, mpi: pmi2, ntasks_per_node: 2}, one:")
+        + f"    - {{name: hello, operator: mpi, script: ['exec {path}']}}\n"
+    )
+    number = cluster.sbatch(
+        f"exec {SFLOW_CTL} run {workflow_path} --output-dir {cluster.shared}/out --run-id run",
+        nodes=2,
+        ntasks_per_node=2,
+    )
+    job = cluster.wait_job(number, within_s=90)
+    assert job.state == "COMPLETED", cluster.output(number)
+    log = (cluster.shared / "out" / "run" / "hello" / "hello.log").read_text()
+    assert "4" in log and log.count("\n") >= 4, log

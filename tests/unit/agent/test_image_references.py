@@ -1,0 +1,32 @@
+"""How engines are told of an image that a `docker://` artifact names."""
+
+import pytest
+
+from protocol.messages import Container
+from sflow_agent.core.engines import Inside, engine_command
+
+INSIDE = Inside(
+    argv=("true",),
+    name="c",
+    run_id="r",
+    variables={},
+    always=(),
+    gpus=(),
+    home=None,
+    user=(1, 1),
+    scratch="/tmp",
+)
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        ("docker", "host/a:1"),
+        ("podman", "host/a:1"),
+        ("apptainer", "docker://host/a:1"),
+        ("enroot", "docker://host/a:1"),
+    ],
+)
+def test_every_engine_is_told_in_its_own_way(engine: str, told: str) -> None:
+    made = engine_command(engine, Container(engine=engine, image="docker://host/a:1"), INSIDE)
+    assert told in made.argv

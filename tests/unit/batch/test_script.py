@@ -1,0 +1,100 @@
+"""Batch scripts hold any value: read back as sbatch reads it, each comes out as it went in."""
+
+import shlex
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from protocol.errors import UsageError
+from sflow_ctl.batch.script import BatchJob, batch_script
+
+LINE = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp", "Cn", "Co", "Cf")), min_size=1)
+
+
+def job(**changes: object) -> BatchJob:
+    """A job like any other, but for `changes`."""
+    fields: dict[str, object] = {
+        "name": "demo",
+        "argv": ("/opt/python", "-I", "-m", "sflow_ctl", "run", "--file", "/w/demo.yaml"),
+        "workspace_dir": "/w",
+        "stdout": "/w/sflow_output/%j.out",
+        "stderr": "/w/sflow_output/%j.err",
+        "partition": "gpu",
+        "account": "lab",
+        "nodes": 2,
+    }
+    return BatchJob(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def sbatch_words(script: str) -> list[str]:
+    """The options in a script, as sbatch finds them. Source: Slurm's src/sbatch/opt.c, get_argument."""
+    words = []
+    for line in script.splitlines():
+        if not line.startswith("#"):
+            break
+        if line.startswith("#SBATCH"):
+            reader = shlex.shlex(line.removeprefix("#SBATCH"), posix=True)
+            reader.whitespace_split = True
+            reader.escapedquotes = "\"'"
+            words += list(reader)
+    return words
+
+
+def test_the_whole_script() -> None:
+    whole = job(
+        time="0-01:30:00",
+        gpus_per_node=4,
+        after_ok=("12", "13"),
+        allocation_args=("--qos", "high prio"),
+        extra_args=("--comment=x",),
+    )
+    assert batch_script(whole, "sflow-ctl 1.0") == (
+        "#!/bin/bash\n"
+        "# Made by sflow-ctl 1.0.\n"
+        "#SBATCH --job-name=demo\n"
+        "#SBATCH --output=/w/sflow_output/%j.out\n"
+        "#SBATCH --error=/w/sflow_output/%j.err\n"
+        "#SBATCH --mem=0\n"
+        "#SBATCH --partition=gpu\n"
+        "#SBATCH --account=lab\n"
+        "#SBATCH --nodes=2\n"
+        "#SBATCH --time=0-01:30:00\n"
+        "#SBATCH --gpus-per-node=4\n"
+        "#SBATCH --dependency=afterok:12:13\n"
+        '#SBATCH --qos "high prio"\n'
+        "#SBATCH --comment=x\n"
+        "\n"
+        "cd /w || exit 3\n"
+        "# Nothing comes after the run: its exit status is the job's, and Slurm's signals reach it.\n"
+        "exec /opt/python -I -m sflow_ctl run \\\n"
+        "    --file /w/demo.yaml\n"
+    )
+
+
+def test_what_nobody_said_is_left_to_slurm() -> None:
+    words = sbatch_words(batch_script(job(nodes=None), "x"))
+    assert [word.partition("=")[0] for word in words] == [
+        "--job-name", "--output", "--error", "--mem", "--partition", "--account",
+    ]  # fmt: skip
+
+
+@given(name=LINE, account=LINE, arguments=st.lists(LINE, max_size=3))
+def test_directives_hold_any_line(name: str, account: str, arguments: list[str]) -> None:
+    assume(all(map(str.isprintable, [name, account, *arguments])))
+    script = batch_script(job(name=name, account=account, allocation_args=tuple(arguments)), "x")
+    words = sbatch_words(script)
+    assert f"--job-name={name}" in words and f"--account={account}" in words
+    assert words[len(words) - len(arguments) :] == arguments
+
+
+@pytest.mark.parametrize("field", ["name", "partition", "account", "stdout", "time"])
+@pytest.mark.parametrize("bad", ["a\nb", "a\x1b[0m", "a\rb"])
+def test_a_directive_is_one_line(field: str, bad: str) -> None:
+    with pytest.raises(UsageError, match="cannot hold"):
+        batch_script(job(**{field: bad}), "x")
+
+
+def test_an_extra_argument_cannot_become_a_command() -> None:
+    with pytest.raises(UsageError):
+        batch_script(job(extra_args=("--comment=x\nrm -r /",)), "x")

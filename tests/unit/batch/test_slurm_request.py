@@ -1,0 +1,98 @@
+"""What a job asks Slurm for comes from the file, whichever way it is written."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocol.errors import PlanError
+from sflow_ctl.batch.slurm_request import SlurmRequest, slurm_request
+from sflow_ctl.batch.slurm_time import slurm_time
+from sflow_ctl.planner.numbers import NumberError
+from sflow_ctl.spec.loader import load_documents
+
+HEAD = 'version: "0.1"\nvariables: {N: 3, P: long, HALF: "${{ N * 2 }}"}\n'
+TASKS = "workflow: {name: w, tasks: [{name: t, script: [x]%s}]}\n"
+BODY = (
+    '{type: slurm, account: lab, partition: "${{ P }}", nodes: "${{ variables.N }}", '
+    'gpus_per_node: "${{ HALF }}", time: 1:30:00, job_name: j, extra_args: [--qos=x]}'
+)
+
+
+def requested(tmp_path: Path, backends: str, task: str = "") -> SlurmRequest:
+    """What a file with these backends asks for."""
+    file = tmp_path / "w.yaml"
+    file.write_text(HEAD + backends + TASKS % task)
+    return slurm_request(load_documents([file]))
+
+
+def test_both_forms_and_expressions(tmp_path: Path) -> None:
+    expected = SlurmRequest(
+        backend="pool",
+        nodes=3,
+        gpus_per_node=6,
+        partition="long",
+        account="lab",
+        time="1:30:00",
+        job_name="j",
+        extra_args=("--qos=x",),
+    )
+    assert requested(tmp_path, f"backends: {{pool: {BODY}}}\n") == expected
+    listed = "{name: pool, " + BODY[1:]
+    assert requested(tmp_path, f"backends: [{listed}]\n") == expected
+
+
+def test_without_a_slurm_backend_the_file_asks_for_nothing(tmp_path: Path) -> None:
+    assert requested(tmp_path, "") == SlurmRequest()
+    assert requested(tmp_path, "backends: {here: {type: local}}\n") == SlurmRequest()
+
+
+def test_the_backend_that_tasks_use_counts(tmp_path: Path) -> None:
+    other = BODY.replace("variables.N", "variables.N + 1")
+    both = f"backends: {{first: {BODY}, second: {other}}}\n"
+    assert requested(tmp_path, both, ", backend: second").nodes == 4
+    assert requested(tmp_path, both).backend == "first"
+
+
+def test_several_used_ones_share_a_job_of_all_their_nodes(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    tasks = "workflow: {name: w, tasks: [{name: a, script: [x], backend: b}, {name: c, script: [x]}]}\n"
+    file.write_text(f"{HEAD}backends: {{a: {BODY}, b: {BODY}}}\n{tasks}")
+    request = slurm_request(load_documents([file]))
+    assert (request.backend, request.others, request.nodes) == ("a", ("b",), 6)
+
+
+def test_a_bad_value_names_its_place(tmp_path: Path) -> None:
+    with pytest.raises(PlanError) as caught:
+        requested(tmp_path, f"backends: {{pool: {BODY.replace('variables.N', 'variables.P')}}}\n")
+    (finding,) = caught.value.findings
+    assert finding.where is not None and finding.where.startswith(f"{tmp_path}/w.yaml:3:")
+    with pytest.raises(PlanError, match="NOPE"):
+        requested(tmp_path, f"backends: {{pool: {BODY.replace('variables.N', 'variables.NOPE')}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (30, "30"),
+        (30.0, "30"),
+        ("90", "90"),
+        ("1:30", "1:30"),
+        ("12:00:00", "12:00:00"),
+        ("1-12", "1-12"),
+        ("1-12:00:30", "1-12:00:30"),
+        ("UNLIMITED", "UNLIMITED"),
+        ("90m", "0-01:30:00"),
+        ("36h", "1-12:00:00"),
+        ("1h30m", "0-01:30:00"),
+        ("1.5s", "0-00:00:02"),
+    ],
+)
+def test_time_limits(value: Any, text: str) -> None:
+    assert slurm_time(value) == text
+
+
+@pytest.mark.parametrize("value", ["", "soon", "1.5", 1.5, True, "-5", "1:2:3:4", "5 parsecs"])
+def test_what_is_no_time_limit_is_refused(value: Any) -> None:
+    with pytest.raises(NumberError):
+        slurm_time(value)

@@ -1,0 +1,140 @@
+"""Which tasks use which artifacts, and what becomes of paths that only nodes can check."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import PlanError
+from sflow_ctl.core.tasks import build_graph
+from sflow_ctl.planner.artifact_use import artifact_use
+from sflow_ctl.planner.build import build_plan
+from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.planner.plan import Plan
+from sflow_ctl.spec.loader import load_documents
+
+CONTEXT = PlanContext(
+    workspace_dir="/ws",
+    output_dir="/out",
+    run_directory="/out/run",
+    run_id="run",
+    nodes_override=None,
+    gpus_per_node_override=None,
+    max_running=None,
+    path_exists=lambda path: False,
+    job_nodes=(("n1", "10.0.0.1"), ("n2", "10.0.0.2")),
+    job_id="7",
+)
+HEAD = """version: "0.1"
+backends:
+  pool: {type: slurm, default: true, account: a, partition: p, time: 10, nodes: 2, gpus_per_node: 1}
+  here: {type: local}
+"""
+
+
+def plan(
+    tmp_path: Path, artifacts: str, tasks: str, *, more: str = "", context: PlanContext = CONTEXT
+) -> Plan:
+    """A plan with an allocation of two nodes, and a backend here."""
+    file = tmp_path / "w.yaml"
+    file.write_text(f"{HEAD}{more}artifacts: {{{artifacts}}}\nworkflow:\n  name: w\n  tasks: [{tasks}]\n")
+    return build_plan(load_documents([file]), context)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "script: ['cat ${{ artifacts.M.path }}']",
+        "script: ['cat ${{ artifacts[\"M\"].path }}']",
+        "script: ['cat $M']",
+        "script: ['cat ${M}/x']",
+        "script: ['cat ${M:-none}']",
+        "script: [x], operator: {name: box, container_image: '${{ artifacts.M.path }}'}",
+        "script: [x], operator: mounting",
+        "script: [x], probes: {failure: {log_watch: {match_pattern: '${{ artifacts.M.path }}'}}}",
+        "script: ['cat $OWN'], variables: {OWN: '${{ artifacts.M.path }}/own'}",
+        "script: ['cat $DEEP']",
+        "script: ['cat ${{ variables.DEEP }}']",
+    ],
+)
+def test_what_a_task_names_is_required_on_its_node(task: str, tmp_path: Path) -> None:
+    more = "operators:\n  box: {type: srun}\n  mounting: {type: srun, container_image: i, container_mounts: ['$M:/m']}\n"
+    artifacts = "M: {uri: 'fs:///models/m'}, OTHER: {uri: 's3://b'}"
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        f"{HEAD}{more}artifacts: {{{artifacts}}}\nworkflow:\n  name: w\n"
+        "  variables: {MIDDLE: '${{ artifacts.M.path }}/x', DEEP: '${{ MIDDLE }}/y'}\n"
+        f"  tasks: [{{name: a, {task}}}, {{name: b, script: ['echo MM $MM $$ ${{#M}} $OTHER']}}]\n"
+    )
+    a, b = build_plan(load_documents([file]), CONTEXT).tasks
+    assert a.required_paths == (("M", "/models/m"),)
+    assert b.required_paths == ()
+
+
+def test_an_order_carries_what_its_task_requires(tmp_path: Path) -> None:
+    planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}")
+    (task,) = build_graph(planned)
+    task.begin_attempt(task.plan.placement, 0.0)
+    orders = task.rank_specs(planned, stream=False)
+    assert [(node, order.required_paths) for node, order in orders] == [(n, (("M", "/m"),)) for n in (0, 1)]
+
+
+def test_what_is_fetched_or_made_must_reach_the_nodes(tmp_path: Path) -> None:
+    artifacts = (
+        "W: {uri: 'http://h/w'}, H: {uri: 'hf://o/m/x'}, C: {uri: 'file://c', content: x}, "
+        "D: {uri: 'fs://d', create: true}, F: {uri: 'file:///f'}, I: {uri: 'docker://i'}"
+    )
+    planned = plan(tmp_path, artifacts, "{name: a, script: [$W $H $C $D $F $I]}")
+    (task,) = planned.tasks
+    assert task.required_paths == tuple((name, planned.artifacts[name]) for name in "WHCD")
+    assert [fetch.artifact for fetch in planned.fetches] == ["W", "H"]  # images are the nodes' own affair
+
+
+def test_a_variable_hides_an_artifact_of_its_name_in_a_shell(tmp_path: Path) -> None:
+    more = "variables: {M: 1}\n"
+    tasks = "{name: a, script: [$M]}, {name: b, script: ['${{ artifacts.M.path }}']}"
+    a, b = plan(tmp_path, "M: {uri: 'fs:///m'}", tasks, more=more).tasks
+    assert (a.required_paths, b.required_paths) == ((), (("M", "/m"),))
+
+
+def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        f"{HEAD}artifacts: {{BOTH: {{uri: 'fs:///b'}}, FAR: {{uri: 'fs:///f'}}, NOBODY: {{uri: 'fs:///n'}}}}\n"
+        "workflow: {name: w, tasks: [{name: a, script: [$BOTH $FAR]}, {name: b, script: [$BOTH], backend: here}]}\n"
+    )
+    use = artifact_use(load_documents([file]).document, lambda task: task.backend is None)
+    assert use.is_any_here and use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
+    assert use.elsewhere == {
+        "FAR": True
+    }  # what nobody names may be read from the environment, by the task here
+
+
+def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
+    planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}")
+    assert planned.warnings == (
+        'artifact "M": /m does not exist here, and no task names it, so no node is asked',
+    )
+
+
+@pytest.mark.parametrize("how", [{"nodes_override": 1, "job_nodes": None}, {"allow_placeholder_nodes": True}])
+def test_local_agents_and_dry_runs_look_here(how: dict[str, object], tmp_path: Path) -> None:
+    context = replace(CONTEXT, **how)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="/m does not exist"):
+        plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}", context=context)
+
+
+def test_a_script_that_runs_elsewhere_still_is_not_checked(tmp_path: Path) -> None:
+    more = "operators: {far: {type: ssh, host: h}}\n"
+    (task,) = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M], operator: far}", more=more).tasks
+    assert task.required_paths == ()
+
+
+def test_containers_get_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", "/big/hf")
+    more = "operators: {box: {type: srun, container_image: i}}\n"
+    (task,) = plan(
+        tmp_path, "H: {uri: 'hf://o/m'}", "{name: a, script: [$H], operator: box}", more=more
+    ).tasks
+    assert any("/big/hf/hub:/big/hf/hub" in word for word in task.argv), task.argv

@@ -1,0 +1,59 @@
+"""What of a probe reaches the agents, and what is shown of it."""
+
+from pathlib import Path
+
+from protocol.messages import Condition, HttpCheck, LogPattern, Probe
+from sflow_ctl.planner.show import plan_text
+from tests.conformance.test_conformance import HERE, planned
+
+
+def test_all_kinds_reach_the_agents() -> None:
+    plan = planned(HERE / "accepted" / "9.1-every-kind-of-probe.yaml")
+    tasks = {task.name: task for task in plan.tasks}
+    assert tasks["http"].probes == (
+        Probe(
+            kind="readiness",
+            http=HttpCheck(
+                method="GET",
+                url="https://127.0.0.1:8000/health?full=1",
+                headers=(("Authorization", "Bearer 8000"),),
+                status=(200, 204),
+                header=(("Content-Type", "json"),),
+                body_contains="8000",
+                json="len(instances) >= 6",
+                verify=False,
+                ca_file="/etc/ca.pem",
+            ),
+        ),
+        Probe(kind="failure", http=HttpCheck(method="POST", url="http://n0/", body=""), threshold=3),
+    )
+    assert tasks["program"].probes == (
+        Probe(kind="readiness", exec=("curl", "-f", "http://127.0.0.1:8000")),
+        Probe(kind="failure", exec=("bash", "-c", "grep -q 8000 /tmp/state"), threshold=3),
+    )
+    assert tasks["several"].probes == (
+        Probe(
+            kind="readiness",
+            parts=(Condition(tcp_port=8000), Condition(log=LogPattern(pattern="up"), log_task="http")),
+            on_node="each",
+        ),
+        Probe(
+            kind="failure",
+            parts=(Condition(exec=("false",)), Condition(tcp_port=9)),
+            needs_all=False,
+            threshold=3,
+        ),
+    )
+    assert [tasks[name].deadline_s for name in tasks] == [90.0, None, None]
+
+
+def test_probes_are_shown_in_words() -> None:
+    text = plan_text(planned(Path(HERE / "accepted" / "9.1-every-kind-of-probe.yaml")))
+    for line in (
+        "readiness: GET https://127.0.0.1:8000/health?full=1\n",
+        "deadline:  ready within 90 s\n",
+        "failure:   command 'bash -c grep -q 8000 /tmp/state'\n",
+        "readiness: port 8000 and log 'up' on each node\n",
+        "failure:   command 'false' or port 9\n",
+    ):
+        assert line in text
