@@ -35,6 +35,7 @@ def slurm_conf(settings: Settings, directory: Path) -> str:
         "SlurmUser": "root",
         "StateSaveLocation": f"{directory}/state",
         "SlurmdSpoolDir": f"{directory}/spool/%n",
+        "TmpFS": "/run",  # mpi/pmix puts files of the same name there on every node
         "SlurmctldPidFile": "/run/slurmctld.pid",
         "SlurmdPidFile": "/run/slurmd.pid",
         "SlurmctldLogFile": f"{directory}/log/slurmctld.log",

@@ -16,7 +16,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "HOME": "/root",
 }
-DAEMONS = {"munged", "slurmd", "slurmctld"}
+DAEMONS = {"munged", "slurmd", "slurmctld", "slurmscriptd"}
 
 
 def start_first_process(

@@ -348,6 +348,22 @@ def test_an_interrupted_session_ends_its_cluster(tmp_path: Path, cluster: Cluste
     assert not [pid for pid in pids if is_alive(pid)]
 
 
+def test_restoring_what_is_whole_touches_no_daemon(cluster: Cluster) -> None:
+    every = ["ps", "-A", "-o", "pid=,stat=,comm="]
+
+    def daemons() -> list[list[str]]:
+        machines = (HEAD, *cluster.nodes)
+        lines = [
+            line for machine in machines for line in cluster.run_in_node(machine, every).stdout.splitlines()
+        ]
+        return [line.split() for line in lines if line.split()[2] not in ("ps", "sleep")]
+
+    before = [(pid, name) for pid, _, name in daemons()]
+    assert [name for _, name in before].count("slurmd") == len(cluster.nodes)
+    cluster.restore()
+    assert [(pid, name) for pid, state, name in daemons() if not state.startswith("Z")] == before
+
+
 def test_everything_is_whole_again_after_the_worst(cluster: Cluster) -> None:
     for node, fault in zip(cluster.nodes, itertools.cycle((cluster.cut, cluster.power_off)), strict=False):
         fault(node)
