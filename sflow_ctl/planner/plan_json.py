@@ -42,4 +42,5 @@ def _task(plan: Plan, task: PlannedTask) -> dict[str, Any]:
         "sweep": dict(task.sweep),
         "outputs": msgspec.to_builtins(task.outputs),
         "argv": list(task.argv),
+        "container": msgspec.to_builtins(task.container),
     }
