@@ -2,13 +2,11 @@
 
 import errno
 import os
-import tempfile
 from collections.abc import Callable
 
 import msgspec
 
 from protocol.messages import Container, RankSpec
-from sflow_agent.core.engines import Inside, candidates, container_name, engine_command
 from sflow_agent.core.gpu_slice import visible_devices
 from sflow_agent.runtime.cleanups import Cleanup
 from sflow_agent.runtime.process_tree import RUN_MARKER
@@ -34,10 +32,22 @@ class Containers:
 
     def prepare(self, spec: RankSpec, container: Container) -> tuple[RankSpec, Cleanup | None]:
         """The rank as it can be started here, and what is to be done after it. Raises: SpawnError."""
+        from sflow_agent.core.engines import (
+            Inside,
+            container_name,
+            engine_command,
+        )  # not at every agent's start
+
         environment = {**self._environment, **spec.env, RUN_MARKER: self._environment[RUN_MARKER]}
         engine = self._engine(container, environment.get("PATH"))
         # Engines refuse to mount what is not there yet, and this directory the controller may be making just now.
-        os.makedirs(self._log_path(spec.log).rpartition("/")[0], 0o700, exist_ok=True)  # noqa: PTH103
+        task_directory = self._log_path(spec.log).rpartition("/")[0]
+        try:
+            os.makedirs(task_directory, 0o700, exist_ok=True)  # noqa: PTH103
+        except OSError as error:
+            raise SpawnError(
+                error.errno or 0, f"{task_directory} cannot be made: {error.strerror}"
+            ) from error
         present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
         variables = {**spec.env, RUN_MARKER: environment[RUN_MARKER]}
         gpus: tuple[str, ...] = ()
@@ -57,7 +67,7 @@ class Containers:
                 gpus=gpus,
                 home=environment.get("HOME"),
                 user=(os.getuid(), os.getgid()),
-                scratch=tempfile.gettempdir(),
+                scratch=environment.get("TMPDIR", "/tmp"),
             ),
         )
         started = msgspec.structs.replace(spec, argv=made.argv, env={**spec.env, **made.env}, container=None)
@@ -66,6 +76,8 @@ class Containers:
         return started, Cleanup(f"container {name}", made.cleanup, environment)
 
     def _engine(self, container: Container, path: str | None) -> str:
+        from sflow_agent.core.engines import candidates
+
         wanted = candidates(container.engine)
         for engine in wanted:
             try:

@@ -44,4 +44,5 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "sweep": dict(task.sweep),
         "outputs": msgspec.to_builtins(task.outputs),
         "argv": list(task.argv),
+        "container": msgspec.to_builtins(task.container),
     }
