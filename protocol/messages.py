@@ -433,9 +433,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What one job step gives to all of its agents alike, in an environment variable that they wipe.
 
-    Each completes `common` by itself: its node is `first_node` plus Slurm's node id, its keys come from `key_seed`.
+    Each completes `common` by itself: its node is its place in `nodes`, by Slurm's name for it, its keys come from
+    `key_seed`.
     """
 
     common: AgentConfig
-    first_node: int
+    nodes: tuple[str, ...]
     key_seed: bytes

@@ -9,7 +9,6 @@ import math
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -108,15 +107,15 @@ def _read_config(encoded: str | None) -> AgentConfig | None:
 
 def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
     """What a job step gives to all of its agents, completed by who this one is. Raises: ValueError."""
-    try:
-        node = step.first_node + int(environ["SLURM_NODEID"])
-    except KeyError:
-        raise ValueError("SLURM_NODEID is missing: this is no job step") from None
+    name = environ.get("SLURMD_NODENAME", "")
+    if name not in step.nodes:
+        raise ValueError(f'SLURMD_NODENAME is "{name}", which is none of the nodes of the job')
+    node = step.nodes.index(name)
     public_key, secret_key = own_keys(step.key_seed, node)
     return msgspec.structs.replace(
         step.common,
         node=node,
-        node_name=environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        node_name=name,
         public_key=public_key,
         secret_key=secret_key,
     )

@@ -56,7 +56,10 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
 
         return FetchLines()
 
-    end = run_plan(planned, options, launcher, open_console, open_fetch_display)
+    def say(text: str) -> None:
+        click.echo(f"sflow-ctl: {text}", err=True)
+
+    end = run_plan(planned, options, launcher, open_console, open_fetch_display, say)
     for console in consoles:
         console.close()
     show_end(end)

@@ -47,6 +47,11 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--interface", help="In a Slurm job: the network interface that agents call. Default: all of them."
 )
+@click.option("--jobid", "job_id", metavar="ID", help="Use the nodes of this running Slurm job.")
+@click.option(
+    "-e", "--extra-args", multiple=True, metavar="ARG", help="For salloc, when nodes must be asked for."
+)
+@click.option("-v", "--verbose", is_flag=True, expose_value=False, hidden=True)
 @click.option(
     "--min-nodes", type=_POSITIVE, help="In a Slurm job: go on with so many nodes when others do not report."
 )

@@ -99,12 +99,18 @@ class InvalidTransitionError(Exception):
 class Scheduler:
     """The state of one run. Same events at the same times give the same commands."""
 
-    def __init__(self, plan: Plan, stream_logs: bool = False, ends_at: float | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        stream_logs: bool = False,
+        ends_at: float | None = None,
+        missing: frozenset[int] = frozenset(),
+    ) -> None:
         self.plan = plan
         self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
         self.nodes = [Node() for _ in plan.nodes]
-        self._awaited = set(range(len(plan.nodes)))
+        self._awaited = set(range(len(plan.nodes))) - missing
         """Nodes that have neither joined nor been given up: what may go anywhere waits for them, to be spread."""
         self.outcome: Outcome | None = None
         """Set when the run begins to stop."""
@@ -129,6 +135,8 @@ class Scheduler:
         self._is_time_armed = False
         self._out: list[Command] = []
         self._spawns: dict[int, list[RankSpec]] = {}
+        for index in missing:  # the run was begun without them, on purpose
+            self.nodes[index].is_gone = True
         if ends_at is not None:
             self._timers.set(ends_at, "allocation", -1, 0)
         for task in self.tasks:

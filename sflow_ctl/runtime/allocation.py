@@ -32,20 +32,40 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
     nodelist = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
     if not job_id or not nodelist:
         return None
-    try:
-        nodes = tuple(expand_nodelist(nodelist))
-    except NodeListError as error:
-        raise AllocationError.of(
-            "wrong-node-list", f"{error}", where="SLURM_JOB_NODELIST", hint="is this shell really in a job?"
-        ) from error
     return Allocation(
         job_id=job_id,
-        nodes=nodes,
+        nodes=_expanded(nodelist, "SLURM_JOB_NODELIST"),
         gpus_on_node=environ.get("SLURM_GPUS_ON_NODE") or None,
         version=slurm_version(_ask("scontrol", "--version")),
         ends_at=_end_of(job_id, environ),
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
     )
+
+
+def allocation_of(job_id: str) -> Allocation:
+    """A job that runs already, this process in it or not. Raises: AllocationError."""
+    answer = _ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%T|%N|%L")
+    state, _, rest = answer.strip().partition("|")
+    nodelist, _, _ = rest.partition("|")
+    if state != "RUNNING":
+        what = f"job {job_id} is {state.lower() or 'unknown to Slurm, or Slurm did not answer'}"
+        raise AllocationError.of("job-not-running", what, where="--jobid", hint="look with squeue --me")
+    return Allocation(
+        job_id=job_id,
+        nodes=_expanded(nodelist, "squeue"),
+        gpus_on_node=None,  # a step without the option sees what the job has
+        version=slurm_version(_ask("scontrol", "--version")),
+        ends_at=_end_of(job_id, {}),
+    )
+
+
+def _expanded(nodelist: str, where: str) -> tuple[str, ...]:
+    try:
+        return tuple(expand_nodelist(nodelist))
+    except NodeListError as error:
+        raise AllocationError.of(
+            "wrong-node-list", f"{error}", where=where, hint="is this shell really in a job?"
+        ) from error
 
 
 def _end_of(job_id: str, environ: Mapping[str, str]) -> float | None:

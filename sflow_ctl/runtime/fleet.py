@@ -61,6 +61,8 @@ class Fleet:
     """What has been heard of them before the run began."""
     node_names: tuple[tuple[str, str], ...] = ()
     """(name, address) of a job's nodes as their agents say; empty on this machine."""
+    missing: frozenset[int] = frozenset()
+    """Nodes that the run begins without."""
     close: Callable[[], None] = lambda: None
     """Ends what the launcher would leave behind when the run cannot begin."""
 
@@ -107,12 +109,17 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
     nonce_path = options.output_dir / f".{run_id}.nonce"
     nonce_path.write_text(nonce)
     common = _with(_common(run_id, options, keys, link, nonce, grace_s), nonce_path=str(nonce_path))
-    launcher = StepLauncher(allocation, first_node=0, no_kill=options.no_kill)
+    step = StepConfig(common=common, nodes=allocation.nodes, key_seed=keys.seed)
+    launcher = StepLauncher(allocation, no_kill=options.no_kill)
+    least = min(options.min_nodes or count, count)
+    expected = dict(enumerate(allocation.nodes))
     try:
-        launcher.launch(StepConfig(common=common, first_node=0, key_seed=keys.seed), os.environ)
-        called = muster(
-            link, launcher, allocation.nodes, options.join_within_s, min(options.min_nodes or count, count)
-        )
+        launcher.launch(step, os.environ, list(expected))
+        called = muster(link, launcher, expected, options.join_within_s, least)
+        while called.step_end is not None:  # a lost node took the others' agents with it: again, without it
+            expected = {node: expected[node] for node in sorted(called.joined)}
+            launcher.launch(step, os.environ, list(expected))
+            called = muster(link, launcher, expected, options.join_within_s, least)
         _check_gpus(plan, called.gpus(), allocation)
     except BaseException:
         launcher.end()
@@ -120,6 +127,9 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
         raise
     finally:
         nonce_path.unlink(missing_ok=True)
+    missing = frozenset(range(count)) - called.joined.keys()
+    for node in missing:
+        link.abandon(node, "the run began without it")
     return Fleet(
         launcher,
         link,
@@ -128,6 +138,7 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
         [common],
         early=list(called.joined.values()),
         node_names=called.nodes(allocation.nodes),
+        missing=missing,
         close=launcher.end,
     )
 

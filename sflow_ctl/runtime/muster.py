@@ -16,11 +16,13 @@ class Muster:
     """Who has called, by node; their hellos are answered when the run begins."""
 
     joined: dict[int, AgentJoined]
+    step_end: str | None = None
+    """How the job step ended meanwhile: a node that srun cannot reach takes all the others with it."""
 
-    def nodes(self, expected: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    def nodes(self, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         """(name, address) in node order; what is missing has Slurm's name and no address."""
         result = []
-        for node, name in enumerate(expected):
+        for node, name in enumerate(names):
             event = self.joined.get(node)
             result.append(
                 (name, "") if event is None else (event.hello.node_name or name, event.hello.address)
@@ -36,9 +38,10 @@ class Muster:
 
 
 def muster(
-    link: FleetLink, launcher: StepLauncher, expected: tuple[str, ...], within_s: float, min_nodes: int
+    link: FleetLink, launcher: StepLauncher, expected: dict[int, str], within_s: float, min_nodes: int
 ) -> Muster:
-    """Returns when all agents have called, or, after `within_s`, at least `min_nodes` of them.
+    """Returns when the agents of `expected` (node to name) have called; or, after `within_s` or with the end of the
+    step, if at least `min_nodes` of them have.
 
     Raises: LaunchError naming who is missing, with what srun said.
     """
@@ -49,14 +52,15 @@ def muster(
     deadline = time.monotonic() + within_s
     while len(joined) < len(expected):
         left = deadline - time.monotonic()
-        if left <= 0 and len(joined) >= min_nodes:
-            break
         ended = launcher.ended()
         if left <= 0 or ended:
-            raise _incomplete(expected, joined, ended[0][1] if ended else launcher.said(), within_s)
+            step_end = ended[0][1] if ended else None
+            if len(joined) >= min_nodes:
+                return Muster(joined, step_end)
+            raise _incomplete(expected, joined, step_end or launcher.said(), within_s)
         poller.poll(max(1, int(left * 1000)))
         for event in link.receive(time.monotonic()):
-            if isinstance(event, AgentJoined):
+            if isinstance(event, AgentJoined) and event.hello.node in expected:
                 joined[event.hello.node] = event
             elif isinstance(event, AgentLost):
                 raise LaunchError.of(
@@ -68,9 +72,9 @@ def muster(
 
 
 def _incomplete(
-    expected: tuple[str, ...], joined: dict[int, AgentJoined], said: str, within_s: float
+    expected: dict[int, str], joined: dict[int, AgentJoined], said: str, within_s: float
 ) -> LaunchError:
-    missing = [name for node, name in enumerate(expected) if node not in joined]
+    missing = [name for node, name in expected.items() if node not in joined]
     shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     what = f"{len(missing)} of {len(expected)} agents have not reported within {within_s:g} s: {shown}"
     if said:

@@ -27,6 +27,10 @@ class RunOptions:
     join_within_s: float = 60.0
     headroom_s: float = 60.0
     no_kill: bool = False
+    job_id: str | None = None
+    """A running Slurm job to use."""
+    extra_args: tuple[str, ...] = ()
+    """For salloc, after the backend's own."""
     quiet: bool = False
     tasks: tuple[str, ...] = ()
     """Only these, and what they need unless `skip_dependencies`; all when empty."""

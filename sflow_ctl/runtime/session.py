@@ -69,8 +69,10 @@ class PlannedRun:
     workflow_yaml: str
     allocation: "Allocation | None"
     """The Slurm job whose nodes it uses; None on this machine."""
-    replan: Callable[[tuple[tuple[str, str], ...]], Plan]
-    """The plan with the names and addresses of the job's nodes."""
+    salloc: tuple[str, ...]
+    """How nodes are asked for when it is in no job; empty where none are needed."""
+    replan: Callable[[tuple[tuple[str, str], ...], str], Plan]
+    """The plan with the names and addresses of a job's nodes, and the job's id."""
 
 
 def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
@@ -88,13 +90,17 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
             "unsafe-name", f'"{run_id}" cannot be the name of a directory', hint="use --run-id NAME"
         )
     uses_slurm = options.nodes is None and any(one.type == "slurm" for one in loaded.document.backends)
-    allocation = None
+    allocation, is_asking = None, False
     if uses_slurm:
         from sflow_ctl.runtime.allocation import (
+            allocation_of,
             current_allocation,  # needs subprocess: not for a laptop's run
         )
 
-        allocation = current_allocation(os.environ)
+        allocation = (
+            current_allocation(os.environ) if options.job_id is None else allocation_of(options.job_id)
+        )
+        is_asking = allocation is None and not is_dry and shutil.which("salloc") is not None
     directory = options.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
@@ -108,16 +114,22 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         job_nodes=None if allocation is None else tuple((node, "0.0.0.0") for node in allocation.nodes),
         job_id="0" if allocation is None else allocation.job_id,
         is_strict=options.is_strict,
-        allow_placeholder_nodes=is_dry,
+        allow_placeholder_nodes=is_dry or is_asking,
     )
 
-    def replan(nodes: tuple[tuple[str, str], ...]) -> Plan:
-        return _chosen(build_plan(loaded, replace(context, job_nodes=nodes)), options)
+    def replan(nodes: tuple[tuple[str, str], ...], job_id: str) -> Plan:
+        return _chosen(build_plan(loaded, replace(context, job_nodes=nodes, job_id=job_id)), options)
 
     plan = _chosen(build_plan(loaded, context), options)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
-        allocation = None
-    return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, replan)
+        allocation, is_asking = None, False
+    salloc: tuple[str, ...] = ()
+    if is_asking:
+        from sflow_ctl.batch.slurm_request import slurm_request
+        from sflow_ctl.runtime.own_allocation import salloc_argv
+
+        salloc = salloc_argv(slurm_request(loaded), name, options.extra_args)
+    return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, salloc, replan)
 
 
 def _chosen(plan: Plan, options: RunOptions) -> Plan:
@@ -135,23 +147,40 @@ def run_plan(
     launcher: LocalLauncher,
     open_console: Callable[[Path], Console],
     open_fetch_display: Callable[[], "FetchDisplay"],
+    say: Callable[[str], object],
 ) -> RunEnd:
     """Runs a plan, on local agents or in the Slurm job it was planned for.
 
     `open_console` makes the console once the run directory exists; `open_fetch_display` what shows how far
-    artifacts are, if some must be fetched. Raises: ArtifactError, RunDirectoryError, LaunchError; nothing runs
-    then.
+    artifacts are, if some must be fetched; `say` tells a person what is waited for. Raises: ArtifactError,
+    RunDirectoryError, AllocationError, LaunchError; nothing runs then.
     """
     _check_programs(planned.plan)
     fetched = _fetch(planned.plan, open_fetch_display)  # before there are agents that would wait
-    if planned.allocation is None:
-        fleet = local_fleet(planned.plan, planned.run_id, options, launcher)
-        return _run(planned, options, fleet, open_console, fetched)
-    launcher.discard_spares()
-    fleet = job_fleet(planned.plan, planned.run_id, options, planned.allocation)
+    if planned.allocation is not None:
+        launcher.discard_spares()
+        return _run_in_job(planned, planned.allocation, options, open_console, fetched)
+    if planned.salloc:
+        from sflow_ctl.runtime.own_allocation import own_allocation
+
+        launcher.discard_spares()
+        with own_allocation(planned.salloc, say) as allocation:
+            return _run_in_job(planned, allocation, options, open_console, fetched)
+    fleet = local_fleet(planned.plan, planned.run_id, options, launcher)
+    return _run(planned, options, fleet, open_console, fetched)
+
+
+def _run_in_job(
+    planned: PlannedRun,
+    allocation: "Allocation",
+    options: RunOptions,
+    open_console: Callable[[Path], Console],
+    fetched: "list[Progress]",
+) -> RunEnd:
+    fleet = job_fleet(planned.plan, planned.run_id, options, allocation)
     try:
-        placed = replace(planned, plan=planned.replan(fleet.node_names))
-        return _run(placed, options, fleet, open_console, fetched)
+        plan = planned.replan(fleet.node_names, allocation.job_id)
+        return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, open_console, fetched)
     finally:
         fleet.close()
 
@@ -199,7 +228,7 @@ def _run(
     ends_at = None
     if planned.allocation is not None and planned.allocation.ends_at is not None:
         ends_at = planned.allocation.ends_at - options.headroom_s
-    scheduler = Scheduler(plan, stream_logs=not options.quiet, ends_at=ends_at)
+    scheduler = Scheduler(plan, stream_logs=not options.quiet, ends_at=ends_at, missing=fleet.missing)
     controller = Controller(
         scheduler=scheduler,
         link=link,

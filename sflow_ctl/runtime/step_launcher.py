@@ -23,11 +23,9 @@ _END_WAIT_S = 10.0
 class StepLauncher:
     """One job step with an agent on each node. The same interface as `LocalLauncher`."""
 
-    def __init__(
-        self, allocation: Allocation, first_node: int, extra: tuple[str, ...] = (), no_kill: bool = False
-    ) -> None:
+    def __init__(self, allocation: Allocation, extra: tuple[str, ...] = (), no_kill: bool = False) -> None:
         self._allocation = allocation
-        self._nodes = range(first_node, first_node + len(allocation.nodes))
+        self._nodes: list[int] = []
         self._extra = extra
         self._no_kill = no_kill
         self._said = os.memfd_create("srun-output", os.MFD_CLOEXEC)
@@ -41,16 +39,19 @@ class StepLauncher:
         """Readable when the step has ended."""
         return self._epoll.fileno()
 
-    def launch(self, config: StepConfig, environ: Mapping[str, str]) -> None:
-        """Starts the step; its agents call home by themselves. Raises: LaunchError."""
+    def launch(self, config: StepConfig, environ: Mapping[str, str], nodes: list[int]) -> None:
+        """Starts the step on these nodes of the job; its agents call home by themselves. Raises: LaunchError."""
+        self._nodes = nodes
+        is_all = len(nodes) == len(self._allocation.nodes)
+        names = ",".join(self._allocation.nodes[node] for node in nodes)
         argv = step_argv(
             (sys.executable, "-I", "-m", "sflow_agent"),
             job_id=self._allocation.job_id,
-            nodes=len(self._allocation.nodes),
+            nodes=len(nodes),
             gpus_on_node=self._allocation.gpus_on_node,
             version=self._allocation.version,
             no_kill=self._no_kill,
-            extra=self._extra,
+            extra=self._extra if is_all else (*self._extra, f"--nodelist={names}"),
         )
         environment = step_environment(environ)
         environment[CONFIG_VARIABLE] = base64.b64encode(encode(config)).decode()
@@ -76,6 +77,7 @@ class StepLauncher:
             ) from error
         finally:
             os.close(null)
+        self._end = None
         self._pidfd = os.pidfd_open(self._pid)
         self._epoll.register(self._pidfd, select.EPOLLIN)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sflow_ctl.core.nodelist import expand_nodelist
 from tests.slurm.counted_srun import CountedSrun
 from tests.slurm.rig import Cluster
 from tests.support import wait_until
@@ -222,3 +223,76 @@ def test_a_real_step_starts_what_only_srun_can(cluster: Cluster) -> None:
     assert job.state == "COMPLETED", cluster.output(number)
     log = (cluster.shared / "out" / "run" / "hello" / "hello.log").read_text()
     assert "4" in log and log.count("\n") >= 4, log
+
+
+def test_outside_a_job_nodes_are_asked_for_used_and_given_back(cluster: Cluster) -> None:
+    path = workflow(cluster, "    - {name: t, script: ['echo $SLURM_JOB_ID $(hostname)']}\n", nodes=2)
+    argv = [*SFLOW_CTL.split(), "run", str(path), "--output-dir", f"{cluster.shared}/out", "--run-id", "run"]
+    done = cluster.run_in_node("head", [*argv, "--extra-args=--gres=gpu:4"], within_s=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = sorted((cluster.shared / "out" / "run" / "t" / "t.log").read_text().splitlines())
+    number = int(lines[0].split()[1])
+    assert lines == [f"{n}: {number} node{n}" for n in range(2)]
+    assert f"job {number}: waiting for its nodes" in done.stderr
+    assert cluster.wait_job(number, within_s=30).state in ("CANCELLED", "COMPLETED")
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
+@pytest.mark.parametrize("when", ["queued", "granted", "running"])
+def test_an_own_allocation_is_cancelled_also_when_the_controller_is_killed(
+    when: str, cluster: Cluster
+) -> None:
+    blocker = cluster.sbatch("sleep 300", nodes=4, exclusive=True) if when == "queued" else None
+    if blocker is not None:
+        cluster.wait_job(blocker, "RUNNING", within_s=30)
+    path = workflow(cluster, "    - {name: t, script: ['exec sleep 7777']}\n", nodes=2)
+    command = f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run --orphan-grace 3"
+    running = cluster.start_in_node(
+        "head", ["bash", "-c", f"echo $$ > {cluster.shared}/own; {command} -e --gres=gpu:4"]
+    )
+
+    def jobs() -> list[list[str]]:
+        lines = cluster.slurm("squeue", "--noheader", "--name=w", "--format=%i %T").splitlines()
+        return [line.split() for line in lines]
+
+    wanted = "PENDING" if when == "queued" else "RUNNING"
+    wait_until(lambda: any(state == wanted for _, state in jobs()), f"the job is {wanted}", 30)
+    if when == "running":
+        wait_until(lambda: any("7777" in one for one in ours_left(cluster)), "the tasks run", 30)
+    cluster.run_in_node("head", ["bash", "-c", f"kill -9 $(cat {cluster.shared}/own)"])
+    running.wait(10)
+    wait_until(lambda: not jobs(), "the job is cancelled", 30)
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+    if blocker is not None:
+        cluster.scancel(blocker)
+
+
+def test_a_running_job_can_be_used_by_its_number(cluster: Cluster) -> None:
+    number = cluster.sbatch("sleep 300", nodes=2, gres="gpu:4")
+    cluster.wait_job(number, "RUNNING", within_s=30)
+    path = workflow(cluster, "    - {name: t, script: ['echo $SLURM_JOB_ID $(hostname)']}\n", nodes=2)
+    argv = [*SFLOW_CTL.split(), "run", str(path), "--output-dir", f"{cluster.shared}/out", "--run-id", "run"]
+    done = cluster.run_in_node("head", [*argv, f"--jobid={number}"], within_s=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = sorted((cluster.shared / "out" / "run" / "t" / "t.log").read_text().splitlines())
+    assert [line.split()[1] for line in lines] == [str(number)] * 2
+    assert cluster.job(number).state == "RUNNING"
+    done = cluster.run_in_node("head", [*argv, "--jobid=999999"], within_s=60)
+    assert done.returncode == 3 and "job 999999 is unknown to Slurm" in done.stderr
+    cluster.scancel(number)
+
+
+def test_a_run_may_begin_without_a_node_that_does_not_report(cluster: Cluster) -> None:
+    number = submit(
+        cluster,
+        "    - {name: t, operator: one, replicas: {count: 6}, resources: {nodes: {count: 1}}, script: ['hostname']}\n",
+        nodes=2,
+        run="--min-nodes 1 --join-within 4",
+        no_kill=True,
+    )
+    job = cluster.wait_job(number, "RUNNING", within_s=30)
+    other = next(name for name in expand_nodelist(job.node_list) if name != job.batch_host)
+    cluster.cut(other)
+    job = cluster.wait_job(number, within_s=90)
+    cluster.heal(other)
+    assert "Workflow completed" in cluster.output(number)

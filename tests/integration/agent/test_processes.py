@@ -233,9 +233,9 @@ def test_a_configuration_in_the_environment_is_wiped(make_controller: Make) -> N
     from protocol.messages import StepConfig
 
     controller = make_controller()
-    step = StepConfig(common=controller.config(), first_node=0, key_seed=bytes(range(32)))
+    step = StepConfig(common=controller.config(), nodes=("n0",), key_seed=bytes(range(32)))
     encoded = base64.b64encode(encode(step)).decode()
-    controller.start(env={"SFLOW_AGENT_CONFIG": encoded, "SLURM_NODEID": "0"}).welcome()
+    controller.start(env={"SFLOW_AGENT_CONFIG": encoded, "SLURMD_NODENAME": "n0"}).welcome()
     controller.spawn(spec("a", "env"))
     controller.exited("a")
     assert "SFLOW_AGENT_CONFIG" not in controller.log("a")
