@@ -1,5 +1,7 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
+from collections.abc import Mapping
+
 from protocol.messages import Condition, Probe
 from sflow_ctl.planner.capacity import gpus_taken
 from sflow_ctl.planner.fetches import shown_uri
@@ -17,6 +19,7 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"Time limit: {plan.timeout_s:g} s")
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
     lines += ["", "Allocation map:", *_map(plan)]
+    lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
     lines += ["", "Tasks:", *_tasks(plan)]
     if plan.fetches:
         lines += ["", "Fetched before the first task, unless it is here:"]
@@ -103,7 +106,7 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
 
 def _tasks(plan: Plan) -> list[str]:
     lines = []
-    beside = rivals(plan)
+    beside, common = rivals(plan), _common(plan)
     for task in plan.tasks[:MAX_TASKS_IN_FULL]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
         if task.placement.is_flexible:
@@ -120,6 +123,9 @@ def _tasks(plan: Plan) -> list[str]:
         lines += [f"    {probe.kind + ':':<10} {_probe(probe)}" for probe in task.probes]
         if task.deadline_s is not None:
             lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
+        own = {name: value for name, value in task.env.items() if common.get(name) != value}
+        if own:
+            lines.append(f"    env:       {', '.join(_variables(own))}")
         lines.append("    script:")
         script = task.script.splitlines()
         lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
@@ -128,6 +134,20 @@ def _tasks(plan: Plan) -> list[str]:
     if len(plan.tasks) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(plan.tasks) - MAX_TASKS_IN_FULL} more tasks")
     return lines
+
+
+def _common(plan: Plan) -> dict[str, str]:
+    """What every task has in its environment, beside what it inherits."""
+    common = dict(plan.tasks[0].env) if plan.tasks else {}
+    for task in plan.tasks:
+        common = {name: value for name, value in common.items() if task.env.get(name) == value}
+    return common
+
+
+def _variables(env: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name}={_short(value.splitlines()[0] if value else '', 100)}" for name, value in sorted(env.items())
+    ]
 
 
 def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
