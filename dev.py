@@ -124,6 +124,7 @@ def test(arguments: list[str]) -> int:
     environment = {**os.environ, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     # A shell without job control starts background commands with SIGINT ignored; tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what it starts would, too
     if arguments:
         return subprocess.run([PYTHON, "-m", "pytest", *arguments], check=False, env=environment).returncode
     failed = []

@@ -32,7 +32,9 @@ def _extended(item: Item, by_name: dict[str, Item], findings: list[Finding]) -> 
     body: dict[str, Any] = {}
     for link in reversed(chain):
         body = overridden(body, {key: value for key, value in link.body.items() if key != EXTENDS})
-    return Item(item.name, body, item.source, item.path, item.is_shorthand) if len(chain) > 1 else item
+    if EXTENDS not in item.body:
+        return item
+    return Item(item.name, body, item.source, item.path, item.is_shorthand)
 
 
 def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -68,11 +68,11 @@ def load_documents(
         apply_set(merged, overrides, is_strict)
         apply_artifacts(merged, artifact_overrides)
         strip_missable(merged, missable)
-    document, items = _checked(merged)
+    document, items, broken = _checked(merged)
     if document is not None:
-        merged.findings += check_rules(
-            document, lambda section, name, *path: items[section, name].where(*path)
-        )
+        found = check_rules(document, lambda section, name, *path: items[section, name].where(*path))
+        # What names an entry that has findings of its own only follows from those.
+        merged.findings += [one for one in found if not any(f'"{name}"' in one.what for name in broken)]
     if merged.findings:
         raise SpecError(merged.findings[:MAX_FINDINGS])
     assert document is not None
@@ -81,7 +81,10 @@ def load_documents(
     return LoadedDocument(document, tuple(merged.warnings), items, text, merged)
 
 
-def _checked(merged: Merged) -> tuple[schema.Document | None, dict[tuple[str, str], Item]]:
+def _checked(
+    merged: Merged,
+) -> tuple[schema.Document | None, dict[tuple[str, str], Item], frozenset[str]]:
+    """The document of all entries that are right by themselves, where entries stand, and which are not right."""
     items: dict[tuple[str, str], Item] = {}
     variables = _convert(merged, "variables", merged.sections["variables"], schema.Variable, items)
     artifacts = _convert(merged, "artifacts", merged.sections["artifacts"], schema.Artifact, items)
@@ -108,8 +111,15 @@ def _checked(merged: Merged) -> tuple[schema.Document | None, dict[tuple[str, st
             )
         merged.findings.append(finding)
     _check_workflow_scalars(merged)
-    if merged.findings:
-        return None, items
+    given = [*merged.tasks, *merged.workflow_variables]
+    given += [item for section in merged.sections.values() for item in section]
+    names = {one.name for one in (*variables, *own)} | {one.name for one in tasks}
+    names |= (
+        {one.name for one in artifacts} | {one.name for one in backends} | {one.name for one in operators}
+    )
+    broken = frozenset(item.name for item in given if item.name not in names)
+    if merged.workflow_name is None or not isinstance(merged.workflow_name, str) or merged.version is None:
+        return None, items, broken
     for key, source in (("name", merged.workflow_source), ("timeout", merged.timeout_source)):
         if source is not None:
             items["workflow", key] = Item(key, {}, source, ("workflow", key), is_shorthand=True)
@@ -124,7 +134,7 @@ def _checked(merged: Merged) -> tuple[schema.Document | None, dict[tuple[str, st
         backends=backends,
         operators=operators,
     )
-    return document, items
+    return document, items, broken
 
 
 def _check_workflow_scalars(merged: Merged) -> None:
