@@ -53,6 +53,8 @@ ReasonWord = Literal[
     "node_lost",
     "fail_fast",
     "interrupted",
+    "preempted",
+    "cancelled",
     "run_complete",
     "time_limit",
     "dependencies",

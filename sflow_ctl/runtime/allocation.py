@@ -1,6 +1,7 @@
 """The Slurm job that this process is in: its nodes, GPUs and end. Asks Slurm once, at the start."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -8,10 +9,13 @@ from dataclasses import dataclass
 
 from protocol.errors import AllocationError
 from sflow_ctl.core.nodelist import NodeListError, expand_nodelist
+from sflow_ctl.core.states import Reason, ReasonWord
 from sflow_ctl.core.step_command import slurm_version
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 
 ASK_WITHIN_S = 15.0
+WHY_WITHIN_S = 3.0
+"""Between SIGTERM and SIGKILL there is little time, and everything else is done by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,44 @@ def _expanded(nodelist: str, where: str) -> tuple[str, ...]:
         ) from error
 
 
+def why_it_ends(job_id: str) -> Reason | None:
+    """What Slurm says it is ending the job for, in the run's words; None when it does not say.
+
+    Source: scontrol(1), JobState and Reason, as seen between SIGTERM and SIGKILL.
+    """
+    said = _ask("scontrol", "show", "job", "--oneliner", job_id, within_s=WHY_WITHIN_S)
+    fields = dict(re.findall(r"(\w+)=(\S*)", said))
+    state = fields.get("JobState", "")
+    if fields.get("PreemptTime", "None") not in ("None", "Unknown", ""):
+        return Reason("preempted", "Slurm: the job was preempted")
+    if state.startswith("COMPLETING"):  # 22.05 shows nothing of what is behind it
+        return _why_completing(fields)
+    for word, known, text in _ENDS:
+        if state.startswith(known) or fields.get("Reason", "").startswith(known):
+            return Reason(word, f"Slurm: {text}")
+    return None
+
+
+def _why_completing(fields: Mapping[str, str]) -> Reason:
+    try:
+        is_over = as_seconds(fields["RunTime"]) >= as_seconds(fields["TimeLimit"])
+    except (KeyError, NumberError):
+        is_over = False
+    if is_over:
+        return Reason("time_limit", "Slurm: the job's time is over")
+    return Reason("cancelled", "Slurm: the job was cancelled or preempted")
+
+
+_ENDS: tuple[tuple[ReasonWord, str, str], ...] = (
+    ("preempted", "PREEMPTED", "the job was preempted"),
+    ("preempted", "REQUEUED", "the job was requeued"),
+    ("preempted", "PENDING", "the job was preempted or requeued, and will start again"),
+    ("time_limit", "TIMEOUT", "the job's time is over"),
+    ("node_lost", "NODE_FAIL", "a node of the job has failed"),
+    ("cancelled", "CANCELLED", "the job was cancelled"),
+)
+
+
 def _end_of(job_id: str, environ: Mapping[str, str]) -> float | None:
     """From the environment where Slurm says it (23.02 and newer), else from squeue."""
     said = environ.get("SLURM_JOB_END_TIME", "")
@@ -81,14 +123,14 @@ def _end_of(job_id: str, environ: Mapping[str, str]) -> float | None:
         return None  # UNLIMITED, or Slurm did not answer: the job's own end is the limit then
 
 
-def _ask(*argv: str) -> str:
+def _ask(*argv: str, within_s: float = ASK_WITHIN_S) -> str:
     """What a Slurm command prints; nothing when it cannot be asked. Never waits longer than its limit."""
     try:
         done = subprocess.run(
             argv,
             capture_output=True,
             text=True,
-            timeout=ASK_WITHIN_S,
+            timeout=within_s,
             check=False,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "LC_ALL": "C"},

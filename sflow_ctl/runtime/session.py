@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
+from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import Outcome
+from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.plan import Plan, PlannedTask
@@ -84,7 +85,7 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         options.files, options.overrides, options.artifacts, options.missable, is_strict=options.is_strict
     )
     name = loaded.document.workflow.name
-    run_id = options.run_id or make_run_id(name)
+    run_id = options.run_id or (name if is_dry else make_run_id(name))  # two looks at a plan are equal
     if Path(run_id).name != run_id or run_id in (".", ".."):
         raise UsageError.of(
             "unsafe-name", f'"{run_id}" cannot be the name of a directory', hint="use --run-id NAME"
@@ -252,6 +253,8 @@ def _run(
         journal.close()
         if is_closed:  # otherwise its thread still uses the sockets; the process ends soon enough
             link.close()
+    if planned.allocation is not None:
+        finish = _with_slurms_reason(finish, planned.allocation.job_id)
     status = _EXIT[finish.outcome]
     whole = summary(
         controller.state,
@@ -273,6 +276,27 @@ def _run(
     log.info(f"run {finish.outcome}: exit status {int(status)}")
     log.close()
     return RunEnd(status, controller.state, whole, directory.path, controller.outputs.values)
+
+
+def _with_slurms_reason(finish: FinishRun, job_id: str) -> FinishRun:
+    """Where Slurm may have ended the run, by signalling this process, the agents or the tasks, in any order: its word.
+
+    It is asked when everything else is done.
+    """
+    cause = finish.cause
+    if cause is None or (
+        finish.outcome is not Outcome.TERMINATED
+        and (cause.reason is None or cause.reason.word not in ("signal", "node_lost"))
+    ):
+        return finish
+    from sflow_ctl.runtime.allocation import why_it_ends
+
+    reason = why_it_ends(job_id)
+    if reason is None:
+        return finish
+    outcome = Outcome.TIMEOUT if reason.word == "time_limit" else Outcome.TERMINATED
+    cause = FirstCause(text=f"stopped by SIGTERM ({reason.text})", reason=reason)
+    return FinishRun(outcome=outcome, cause=cause, survivors=finish.survivors)
 
 
 def package_version() -> str:

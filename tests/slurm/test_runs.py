@@ -138,6 +138,25 @@ def test_scancel_ends_everything_within_the_grace(cluster: Cluster) -> None:
     wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 30)
 
 
+@pytest.mark.parametrize("partition", ["main", "requeued", "cancelled"])
+def test_that_slurm_ends_a_run_is_the_cause(partition: str, cluster: Cluster) -> None:
+    """Not that the tasks died of its signal, which may come to them first."""
+    number = submit(
+        cluster, "    - {name: long, script: ['exec sleep 7777']}\n", exclusive=True, partition=partition
+    )
+    wait_until(lambda: any("7777" in one for one in ours_left(cluster)), "the tasks run", 30)
+    if partition == "main":
+        cluster.scancel(number)
+    else:
+        cluster.sbatch("sleep 20", nodes=4, exclusive=True)
+    ended = cluster.shared / "out" / "run" / "summary.json"
+    wait_until(ended.exists, "the run ends", 30)
+    cause = summary(cluster)["cause"]
+    assert isinstance(cause, dict) and cause["reason"]["word"] in ("cancelled", "preempted"), cause
+    assert cause["text"].startswith("stopped by SIGTERM (Slurm: the job was ")
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
 def test_a_node_that_is_cut_off_is_lost_by_name_and_the_run_ends(cluster: Cluster) -> None:
     number = submit(
         cluster,
