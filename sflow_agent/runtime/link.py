@@ -18,7 +18,6 @@ from zmq.utils import z85
 from protocol.channel import Channel, Numbered
 from protocol.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
 from protocol.errors import MalformedMessageError
-from protocol.keys import agent_secret
 from protocol.messages import (
     AgentConfig,
     FromAgent,
@@ -50,6 +49,8 @@ class Dialled:
 
 def own_keys(seed: bytes, node: int) -> tuple[str, str]:
     """(public, secret) of a node's agent, Z85."""
+    from protocol.keys import agent_secret  # OpenSSL: only in a job step
+
     secret = z85.encode(agent_secret(seed, node))
     return zmq.curve_public(secret).decode(), secret.decode()
 

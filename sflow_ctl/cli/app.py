@@ -48,9 +48,9 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value:
-        from sflow_ctl.runtime.session import package_version
+        from sflow_ctl.version import VERSION
 
-        click.echo(f"sflow-ctl {package_version()}")
+        click.echo(f"sflow-ctl {VERSION}")
         ctx.exit()
 
 

@@ -19,10 +19,10 @@ from sflow_ctl.cli.workflow_options import absolute
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.plan import Plan
-from sflow_ctl.runtime.session import package_version
 from sflow_ctl.runtime.slurm_commands import default_account, default_partition, submit
 from sflow_ctl.spec.compose import compose
 from sflow_ctl.spec.loader import LoadedDocument, load_documents
+from sflow_ctl.version import VERSION
 
 DEFAULT_NAME = "sflow"
 
@@ -87,7 +87,7 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         allocation_args=request.extra_args,
         extra_args=options.extra_args,
     )
-    script = batch_script(job, f"sflow-ctl {package_version()}")
+    script = batch_script(job, f"sflow-ctl {VERSION}")
     composed = compose(loaded, options.resolve)
     return PreparedJob(
         script, composed, options.stdout, options.stderr, (*loaded.warnings, *plan.warnings, *warnings)

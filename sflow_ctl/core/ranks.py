@@ -33,8 +33,10 @@ def rank_environments(
     if is_step:
         common |= _step_environment(counts, used, world, job_id)
     result = []
+    first = dict.fromkeys(range(len(counts)), 0)
     for rank, position in enumerate(node_positions(counts)):
-        local = rank - sum(counts[:position])
+        local = first[position]
+        first[position] += 1
         own = {"SFLOW_RANK": rank, "SFLOW_LOCAL_RANK": local, "SFLOW_NODE_RANK": position}
         if is_step:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}

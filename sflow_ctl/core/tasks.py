@@ -126,6 +126,7 @@ class Task:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.taken.gpus))
         own = rank_environments(self.plan, self.attempt, nodes, plan.job_id)
         is_gang = len(own) > 1
+        first_ranks = {node: rank for rank, node in reversed(list(enumerate(self.node_of_rank)))}
         return [
             (
                 self.node_of_rank[rank],
@@ -140,7 +141,7 @@ class Task:
                     probes=probes_of_rank(
                         self.plan.probes,
                         is_first=rank == 0,
-                        is_first_on_node=rank == min(self.ranks_on(self.node_of_rank[rank])),
+                        is_first_on_node=rank == first_ranks[self.node_of_rank[rank]],
                         world_size=len(own),
                     ),
                     stream=stream or is_gang,

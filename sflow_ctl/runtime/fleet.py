@@ -100,7 +100,7 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
     from sflow_ctl.runtime.step_launcher import StepLauncher
 
     count = len(allocation.nodes)
-    keys = RunKeys.make(count)
+    keys = RunKeys.derived(count)
     grace_s = options.orphan_grace_s or JOB_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
     link = FleetLink(keys, own_addresses(options.interface), INCARNATION, times, time.monotonic())

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import zmq
 from zmq.utils import z85
 
-from protocol.keys import SEED_BYTES, agent_secret
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeyPair:
@@ -37,12 +35,19 @@ class RunKeys:
     agents: tuple[KeyPair, ...]
     viewer: KeyPair
 
-    seed: bytes
-    """What the agents' keys are derived from: a job step hands it to all of them."""
+    seed: bytes = b""
+    """What the agents' keys are derived from, if they are: a job step hands it to all of them."""
 
     @classmethod
     def make(cls, agent_count: int) -> "RunKeys":
         """All keys of a run with that many agents."""
+        return cls(KeyPair.make(), tuple(KeyPair.make() for _ in range(agent_count)), KeyPair.make())
+
+    @classmethod
+    def derived(cls, agent_count: int) -> "RunKeys":
+        """The same for agents that are started alike and make their own keys from the seed."""
+        from protocol.keys import SEED_BYTES, agent_secret  # OpenSSL: not for a laptop's first task
+
         seed = os.urandom(SEED_BYTES)
         agents = tuple(KeyPair.of(agent_secret(seed, node)) for node in range(agent_count))
         return cls(KeyPair.make(), agents, KeyPair.make(), seed)

@@ -32,6 +32,7 @@ from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_
 from sflow_ctl.runtime.run_log import RunLog
 from sflow_ctl.spec.loader import load_documents
 from sflow_ctl.spec.schema import CONTAINER_ENGINES
+from sflow_ctl.version import VERSION
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
@@ -195,7 +196,7 @@ def _run(
 ) -> RunEnd:
     plan, link = planned.plan, fleet.link
     directory = RunDirectory(options.output_dir, planned.run_id)
-    facts = run_facts(planned.run_id, plan.workflow, package_version(), options.argv)
+    facts = run_facts(planned.run_id, plan.workflow, VERSION, options.argv)
     directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
     directory.write_connection(
         ConnectionFacts(
@@ -297,19 +298,6 @@ def _with_slurms_reason(finish: FinishRun, job_id: str) -> FinishRun:
     outcome = Outcome.TIMEOUT if reason.word == "time_limit" else Outcome.TERMINATED
     cause = FirstCause(text=f"stopped by SIGTERM ({reason.text})", reason=reason)
     return FinishRun(outcome=outcome, cause=cause, survivors=finish.survivors)
-
-
-def package_version() -> str:
-    """The installed version, or "unknown" when run from a source tree that is not installed."""
-    from importlib.metadata import (
-        PackageNotFoundError,
-        version,
-    )  # a tenth of a first task's time: only when asked
-
-    try:
-        return version("sflow-ctl")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _fetch(plan: Plan, open_display: Callable[[], "FetchDisplay"]) -> "list[Progress]":
