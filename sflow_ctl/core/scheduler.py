@@ -27,7 +27,7 @@ from protocol.messages import (
     Spawn,
     Stop,
 )
-from sflow_ctl.core import attempts, dependencies
+from sflow_ctl.core import attempts, dependencies, waiting
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -64,14 +64,13 @@ from sflow_ctl.core.states import (
 from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph
 from sflow_ctl.core.timers import TimerKind, Timers
-from sflow_ctl.planner.plan import Plan, needs_text
+from sflow_ctl.planner.plan import Plan
 from sflow_ctl.spec.expressions import ExpressionError
 
 STOP_OVERDUE_S = 15.0
 """After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
 is 5 s.
 """
-SHOWN_WAITS = 3
 LEAVE_OVERDUE_S = 40.0
 """An agent may need 30 s to hand over the rest of its logs."""
 
@@ -119,6 +118,7 @@ class Scheduler:
         self.survivors: list[str] = []
         self.stale_messages = 0
         self._index_of = {task.plan.name: task.index for task in self.tasks}
+        self._node_names = [node.name for node in plan.nodes]
         self._ledger = GpuLedger(plan.nodes)
         self._queue = ReadyQueue()
         self._outputs: dict[str, dict[str, Any]] = {}
@@ -377,11 +377,8 @@ class Scheduler:
         if task is None or task.state is not TaskState.RUNNING:
             return
         if task.readiness.waits(node, message.detail):
-            waiting = RecordWaiting(task=task.plan.name, attempt=task.attempt, text=self._waits_for(task))
-            self._out.append(waiting)
-
-    def _waits_for(self, task: Task) -> str:
-        return task.readiness.text([node.name for node in self.plan.nodes])
+            text = waiting.waits_for(task, self._node_names)
+            self._out.append(RecordWaiting(task=task.plan.name, attempt=task.attempt, text=text))
 
     # ------------------------------------------------------------------ ends of attempts
 
@@ -516,17 +513,7 @@ class Scheduler:
             return
         self._stuck_at = (first, self._live_count)
         task = self.tasks[first]
-        nodes = set(task.plan.placement.nodes)
-        holders = [
-            f"{other.plan.name} ({len(other.gpus) * len(other.taken.nodes)})"
-            for other in self.tasks
-            if other.taken is not None and other.gpus and nodes & set(other.taken.nodes)
-        ]
-        text = (
-            f"task {task.plan.name} waits for {needs_text(task.plan.placement)}, and only ready services run: "
-            f"{', '.join(holders[:8])}{' ...' if len(holders) > 8 else ''}; it starts when one of them ends"
-        )
-        self._out.append(Warn(text=text))
+        self._out.append(Warn(text=waiting.finds_no_room(task, self.tasks)))
 
     def _fill_in(self, task: Task, now: float) -> bool:
         """Evaluates what waited for the outputs of others; False when that failed the task."""
@@ -626,9 +613,8 @@ class Scheduler:
         while (timer := self._timers.pop_due(now)) is not None:
             if timer.kind == "workflow":
                 if self.outcome is None:
-                    text = (
-                        f"the workflow's time limit of {self.plan.timeout_s:g} s is over{self._all_waits()}"
-                    )
+                    still = waiting.not_ready(self.tasks, self._node_names)
+                    text = f"the workflow's time limit of {self.plan.timeout_s:g} s is over{still}"
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text), now)
             elif timer.kind == "allocation":
                 if self.outcome is None:
@@ -647,36 +633,15 @@ class Scheduler:
                 self._working_count -= 1
                 if task.unmet == 0:
                     self._enqueue(task)
-            case "timeout" if task.state in (TaskState.STARTING, TaskState.RUNNING):
-                what = "was not ready" if task.plan.has_readiness else "did not end"
-                text = f"{what} within its timeout of {task.plan.timeout_s:g} s{self._because(task)}"
-                self._stop_task(task, End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True), now)
+            case "timeout" | "deadline" if task.state in (TaskState.STARTING, TaskState.RUNNING):
+                self._stop_task(task, waiting.too_late(task, kind, self._node_names), now)
             case "ranks" if task.open_ranks and task.state is not TaskState.STOPPING:
-                text = f"{len(task.open_ranks)} ranks ran on for more than {task.plan.wait_s:g} s after the first had ended"
-                self._stop_task(task, End(TaskState.FAILED, Reason("timeout", text), may_retry=True), now)
-            case "deadline" if task.state in (TaskState.STARTING, TaskState.RUNNING):
-                text = f"was not ready within its deadline of {task.plan.deadline_s:g} s{self._because(task)}"
-                self._stop_task(task, End(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True), now)
+                self._stop_task(task, waiting.too_late(task, kind, self._node_names), now)
             case "overdue" if task.is_live and task.taken is not None:
                 for node in task.nodes_left:
                     self._on_agent_lost(node, f"it did not end {task.attempt_id} in time", now)
             case _:
                 pass  # the attempt has moved on
-
-    def _because(self, task: Task) -> str:
-        """ ": HTTP 503", or nothing."""
-        waits_for = self._waits_for(task) if task.plan.has_readiness else ""
-        return f": {waits_for}" if waits_for else ""
-
-    def _all_waits(self) -> str:
-        """The services that a run at its time limit still waits for."""
-        waits = [
-            f"{task.plan.name}{self._because(task)}"
-            for task in self.tasks
-            if task.state is TaskState.RUNNING and task.plan.has_readiness
-        ]
-        more = f" and {len(waits) - SHOWN_WAITS} more" if len(waits) > SHOWN_WAITS else ""
-        return f", and not ready are {'; '.join(waits[:SHOWN_WAITS])}{more}" if waits else ""
 
     # ------------------------------------------------------------------ after every event
 

@@ -27,7 +27,6 @@ from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
-from sflow_ctl.planner.late import check_sources, is_late, rendered_early
 from sflow_ctl.planner.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
@@ -35,10 +34,11 @@ from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import Fetch, LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.planner.probes import plan_probes, readiness_deadline_s
+from sflow_ctl.planner.scripts import Scripts
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
-from sflow_ctl.spec.expressions import MARK, ExpressionError, evaluate, evaluate_any, names_used
+from sflow_ctl.spec.expressions import MARK, evaluate_any
 from sflow_ctl.spec.loader import LoadedDocument
 
 __all__ = ["PlanContext", "build_plan"]
@@ -77,9 +77,7 @@ class _Planner:
         self._artifact_mounts: list[str] = []
         self._fetches: tuple[Fetch, ...] = ()
         self._required_paths: dict[str, tuple[tuple[str, str], ...]] = {}
-        self._flexible: set[str] = set()
-        self._base_of: dict[str, str] = {}
-        self._has_late = False
+        self._scripts = Scripts(self._document.workflow.tasks, self._replicas_of)
 
     def build(self) -> Plan:
         document, context, findings = self._document, self._context, self._findings
@@ -136,7 +134,7 @@ class _Planner:
             files=files,
             fetches=self._fetches,
             directories=tuple(one.directory for one in artifacts.values() if one.directory is not None),
-            task_views=self._late_views(),
+            task_views=self._scripts.views(self._task_namespace),
             warnings=tuple(findings.warnings),
         )
 
@@ -348,7 +346,7 @@ class _Planner:
                 view["gpus"] = list(placement.gpus)
             views[draft.replica.name] = view
             if placement.is_flexible:
-                self._flexible.add(draft.expanded.task.name)
+                self._scripts.flexible.add(draft.expanded.task.name)
         for one in expanded:
             if one.is_replicated:
                 views[one.task.name] = [views[replica.name] for replica in one.replicas]
@@ -396,16 +394,9 @@ class _Planner:
         for variable in task.variables:
             if variable.name not in swept:
                 names = namespace({**self._variables, **own, **swept}, self._others)
-                own[variable.name] = self._task_variable(draft, variable, names)
+                own[variable.name], late = self._scripts.variable(task, variable, names)
+                draft.late += late
         return {**own, **swept}
-
-    def _task_variable(self, draft: _Draft, variable: schema.Variable, names: dict[str, Any]) -> Any:
-        if not (isinstance(variable.value, str) and is_late(variable.value)):
-            return cast(evaluate_any(variable.value, names), variable.type)
-        text, late = rendered_early(variable.value, names)
-        self._check_late(draft, late, ("variables", variable.name))
-        draft.late += late
-        return text
 
     def _recomputed(self, swept: Mapping[str, Any]) -> dict[str, Any]:
         """Variables computed from swept ones, for one replica."""
@@ -434,7 +425,7 @@ class _Planner:
                 gpus=placement.gpus,
                 run_directory=self._context.run_directory,
             )
-            script, late = self._script(draft)
+            script, late = self._scripts.script(task, replica.name, self._names(draft))
             operator = merged_operator(task, self._operators, value)
             directories = self._directories(env)
             step = self._step(draft, nodes, directories)
@@ -498,78 +489,6 @@ class _Planner:
             nodes=tuple(node.name for node in nodes),
             mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
-
-    def _script(self, draft: _Draft) -> tuple[str, list[LateExpression]]:
-        """The script, and which expressions in it wait for the outputs of others."""
-        items, all_late = [], []
-        for index, item in enumerate(draft.expanded.task.script):
-            if MARK not in item:
-                items.append(item)
-                continue
-            try:
-                if not is_late(item):
-                    items.append(str(evaluate(item, self._names(draft))))
-                    continue
-                text, late = rendered_early(item, self._names(draft))
-                self._check_late(draft, late, ("script", index))
-                items.append(text)
-                all_late += late
-            except ExpressionError as error:
-                raise self._script_problem(draft, item, index, error) from error
-        return "\n".join(items), all_late
-
-    def _check_late(self, draft: _Draft, late: list[LateExpression], path: tuple[str | int, ...]) -> None:
-        if not self._base_of:
-            self._base_of = {base: base for base in self._replicas_of}
-            self._base_of |= {name: base for base, names in self._replicas_of.items() for name in names}
-        tasks = {task.name: task for task in self._document.workflow.tasks}
-        check_sources(draft.expanded.task, late, tasks, self._base_of, self._ancestors, path)
-        self._has_late = self._has_late or bool(late)
-
-    def _ancestors(self, base: str) -> frozenset[str]:
-        """All that a task waits for, however far."""
-        direct = {task.name: task.depends_on for task in self._document.workflow.tasks}
-        found: set[str] = set()
-        stack = [base]
-        while stack:
-            new = set(direct[stack.pop()]) - found
-            found |= new
-            stack += new
-        return frozenset(found)
-
-    def _late_views(self) -> dict[str, Any]:
-        """What late expressions need of the `task` namespace: replicated bases as names, not copies."""
-        if not self._has_late:
-            return {}
-        return {
-            name: list(self._replicas_of[name]) if isinstance(view, list) else view
-            for name, view in self._task_namespace.items()
-        }
-
-    def _script_problem(
-        self, draft: _Draft, item: str, index: int, error: ExpressionError
-    ) -> UnplannableError:
-        code = "undefined-name" if error.is_undefined else "expression-failed"
-        what, hint = f'task "{draft.replica.name}": {error.text}', error.hint
-        if "task" in names_used(item):
-            what = f'Failed to resolve task expression: task "{draft.replica.name}": {error.text}'
-            hint = hint or self._task_hint(item)
-        return UnplannableError(code, what, hint, ("script", index))
-
-    def _task_hint(self, item: str) -> str:
-        for base, names in self._replicas_of.items():
-            if f"task.{base}." in item and names != (base,):
-                return (
-                    f'"{base}" is a replicated task: write task.{base}[0], or one of {", ".join(names[:5])}'
-                )
-        named = [base for base in sorted(self._flexible) if base in item]
-        if named and (".nodes" in item or ".gpus" in item):
-            return (
-                f"there is not room for all tasks at once: {', '.join(named)} is placed when it is ready, so its nodes "
-                "and GPUs are not known before; its own script has $SFLOW_TASK_ASSIGNED_NODE_NAMES"
-            )
-        known = ", ".join(list(self._replicas_of)[:10])
-        return f"task.NAME has nodes, gpus, backend and operator; NAME is one of {known}"
 
     @staticmethod
     def _retries(task: schema.Task, value: Callable[[Any], Any]) -> Retries:
