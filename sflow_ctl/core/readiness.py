@@ -64,12 +64,19 @@ class Readiness:
     """Ranks that must have seen it, whichever; None where every node in `missing` must."""
     ranks: set[int] = field(default_factory=set)
     """Those that have."""
+    watched: set[int] = field(default_factory=set)
+    """Ranks that were sent a readiness probe and still run: a probe ends with its rank."""
 
     @classmethod
     def of(cls, specs: Iterable[tuple[int, RankSpec]], needed: int | None = None) -> "Readiness":
         """Whoever was sent a readiness probe must say that it has triggered, or `needed` of the ranks."""
-        nodes = {node: "" for node, spec in specs if any(probe.kind == "readiness" for probe in spec.probes)}
-        return cls(len(nodes), nodes, needed)
+        told = [
+            (node, spec.rank.rank)
+            for node, spec in specs
+            if any(probe.kind == "readiness" for probe in spec.probes)
+        ]
+        nodes = {node: "" for node, _ in told}
+        return cls(len(nodes), nodes, needed, watched={rank for _, rank in told})
 
     def seen(self, node: int, rank: int = 0) -> bool:
         """A rank's probe has triggered; True when nobody is missing any more."""
@@ -78,6 +85,15 @@ class Readiness:
             return len(self.ranks) >= self.needed
         self.missing.pop(node, None)
         return not self.missing
+
+    def rank_gone(self, rank: int) -> bool:
+        """A rank has ended; True when the attempt can therefore not become ready any more."""
+        if rank not in self.watched:
+            return False
+        self.watched.discard(rank)
+        if self.needed is None:
+            return rank not in self.ranks
+        return len(self.ranks | self.watched) < self.needed
 
     def waits(self, node: int, detail: str) -> bool:
         """A node says what it waits for; False when that is not news."""

@@ -329,9 +329,11 @@ class Scheduler:
         """The others run on, unless the task says otherwise."""
         if task.state is TaskState.STOPPING:
             return
-        if task.plan.kill_on_bad_exit and message.exit_code != 0:
+        is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
+        if message.exit_code != 0 and (task.plan.kill_on_bad_exit or is_hopeless):
             end = attempts.judge(task)
-            text = f"rank {message.rank.rank}: {end.reason.text}"
+            because = ", and its readiness waits for that rank" if is_hopeless else ""
+            text = f"rank {message.rank.rank}: {end.reason.text}{because}"
             self._stop_task(task, End(end.state, Reason(end.reason.word, text), end.may_retry), now)
         elif task.plan.wait_s is not None and len(task.open_ranks) == task.plan.world_size - 1:
             self._timers.set(now + task.plan.wait_s, "ranks", task.index, task.attempt)

@@ -7,7 +7,8 @@ from sflow_ctl.core.tasks import End, Task
 from sflow_ctl.core.timers import TimerKind
 from sflow_ctl.planner.plan import needs_text
 
-SHOWN = 8
+SHOWN = 3
+"""Tasks named in one sentence."""
 
 
 def waits_for(task: Task, names: Sequence[str]) -> str:

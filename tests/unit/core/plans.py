@@ -85,9 +85,9 @@ def a_plan(
     )
 
 
-def rank(name: str, attempt: int = 1) -> RankId:
-    """Rank 0 of an attempt."""
-    return RankId(AttemptId(name, attempt), 0)
+def rank(name: str, attempt: int = 1, number: int = 0) -> RankId:
+    """A rank of an attempt, the first unless said."""
+    return RankId(AttemptId(name, attempt), number)
 
 
 def hello(
@@ -121,9 +121,10 @@ def hello(
     )
 
 
-def started(name: str, attempt: int = 1, node: int = 0) -> MessageReceived:
+def started(name: str, attempt: int = 1, node: int = 0, rank_number: int = 0) -> MessageReceived:
     """A rank has a process."""
-    return MessageReceived(node=node, message=RankStarted(rank=rank(name, attempt), pid=1, started_at_ns=0))
+    message = RankStarted(rank=rank(name, attempt, rank_number), pid=1, started_at_ns=0)
+    return MessageReceived(node=node, message=message)
 
 
 def exited(
@@ -133,10 +134,13 @@ def exited(
     node: int = 0,
     signal: int | None = None,
     cleared: bool = True,
+    rank_number: int = 0,
 ) -> MessageReceived:
     """A rank's process has been reaped."""
     code = None if signal is not None else code
-    message = RankExited(rank=rank(name, attempt), exit_code=code, signal=signal, cleared=cleared)
+    message = RankExited(
+        rank=rank(name, attempt, rank_number), exit_code=code, signal=signal, cleared=cleared
+    )
     return MessageReceived(node=node, message=message)
 
 

@@ -138,3 +138,25 @@ def test_a_run_at_its_limit_names_who_is_not_ready() -> None:
     assert scheduler.cause.text == (
         "the workflow's time limit of 60 s is over, and not ready are a: HTTP 503; c; d and 1 more"
     )
+
+
+def test_a_gang_whose_watched_rank_fails_cannot_become_ready_and_ends() -> None:
+    gang = a_task("a", service=True, ranks_per_node=(2,))
+    scheduler = Scheduler(a_plan(gang))
+    scheduler.handle(hello(), 0.0)
+    for number in (0, 1):
+        scheduler.handle(started("a", rank_number=number), 0.5)
+    scheduler.handle(exited("a", 3, rank_number=0), 1.0)
+    task = scheduler.task_named("a")
+    assert task.state is TaskState.STOPPING and task.end is not None
+    assert task.end.reason.text == "rank 0: exit status 3, and its readiness waits for that rank"
+
+
+def test_a_gang_whose_other_rank_fails_goes_on_waiting() -> None:
+    gang = a_task("a", service=True, ranks_per_node=(2,))
+    scheduler = Scheduler(a_plan(gang))
+    scheduler.handle(hello(), 0.0)
+    for number in (0, 1):
+        scheduler.handle(started("a", rank_number=number), 0.5)
+    scheduler.handle(exited("a", 3, rank_number=1), 1.0)
+    assert scheduler.task_named("a").state is TaskState.RUNNING
