@@ -1,21 +1,32 @@
 """What the end of an attempt means, in states and in words."""
 
+from collections.abc import Iterable
+
 from protocol.messages import RankExited
 from protocol.signal_names import signal_name
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.core.tasks import End, Task
 
+SHOWN = 3
+"""Tasks named in one sentence."""
+
 
 def note_exit(task: Task, message: RankExited) -> None:
-    """Keeps the worst of the attempt's exits: a signal before a status, the higher status before the
-    lower.
+    """Keeps the worst of the attempt's exits: a signal before a status, a failure before a success, the higher
+    status before the lower.
     """
     if task.end is not None and (task.signal is not None or task.exit_code):
         return  # of several ranks: this one was ended because of the one that failed
     if message.signal is not None:
         task.signal, task.exit_code = message.signal, None
     elif task.signal is None:
-        task.exit_code = max(task.exit_code or 0, message.exit_code or 0)
+        codes = [code for code in (task.exit_code, message.exit_code) if code is not None]
+        task.exit_code = max(codes, key=lambda code: (code not in task.plan.success_exit_codes, code))
+
+
+def is_bad(task: Task, message: RankExited) -> bool:
+    """True for the end of a rank that is no success."""
+    return message.exit_code not in task.plan.success_exit_codes
 
 
 def judge(task: Task) -> End:
@@ -26,15 +37,32 @@ def judge(task: Task) -> End:
         return End(
             TaskState.FAILED, Reason("signal", f"killed by {signal_name(task.signal)}"), may_retry=True
         )
-    if task.exit_code == 0:
-        return End(TaskState.COMPLETED, Reason("exit", "exit status 0"))
-    return End(TaskState.FAILED, Reason("exit", f"exit status {task.exit_code}"), may_retry=True)
+    text = f"exit status {task.exit_code}"
+    if task.exit_code in task.plan.success_exit_codes:
+        return End(TaskState.COMPLETED, Reason("exit", text))
+    return End(TaskState.FAILED, Reason("exit", text), may_retry=True)
 
 
-def retry_delay_s(task: Task) -> float:
-    """Seconds before the next attempt, after failure number `task.attempt`."""
-    retries = task.plan.retries
-    return retries.interval_s * retries.backoff ** (task.attempt - 1)
+def left_too_early(task: Task, others: Iterable[Task]) -> End | None:
+    """The end of a service that ended with success while `others` still need it."""
+    names = sorted({other.plan.name for other in others})
+    if not names:
+        return None
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    verb = "needs" if len(names) == 1 else "need"
+    text = f"exit status {task.exit_code}, while {shown} still {verb} it"
+    return End(TaskState.FAILED, Reason("exit", text), may_retry=True)
+
+
+def cause_of(task: Task, end: End) -> FirstCause:
+    """The failure of a task as the reason of a failed run."""
+    return FirstCause(
+        text=cause_text(task, end),
+        task=task.plan.name,
+        attempt=task.attempt,
+        node=task.node,
+        reason=end.reason,
+    )
 
 
 def cause_text(task: Task, end: End) -> str:
@@ -57,18 +85,42 @@ def end_while_stopping(outcome: Outcome, task: Task, end: End) -> End:
     """What an attempt's own end means once the run is stopping."""
     if task.end is not None or end.state is TaskState.COMPLETED:
         return End(end.state, end.reason)
-    if outcome is Outcome.COMPLETED:
+    if outcome is Outcome.COMPLETED and task.plan.is_service:
         reason = Reason("run_complete", f"{end.reason.text}, while the run was ending")
         return End(TaskState.COMPLETED, reason)
     return End(TaskState.CANCELLED, end.reason)
 
 
-def run_end(outcome: Outcome | None, cause: FirstCause | None) -> End:
-    """How a task ends that is stopped because the run ends."""
+def never_started(outcome: Outcome) -> Reason:
+    """Why a task that had not started when the run began to end never will."""
+    match outcome:
+        case Outcome.INTERRUPTED | Outcome.TERMINATED:
+            return Reason("interrupted")
+        case Outcome.COMPLETED:
+            return Reason("run_complete", "the run's main tasks had ended")
+        case _:
+            return Reason("fail_fast")
+
+
+def run_facts(outcome: Outcome | None, cause: FirstCause | None) -> dict[str, str]:
+    """The environment of tasks that run at the end: how the run ends, and why."""
+    return {
+        "SFLOW_RUN_OUTCOME": str(outcome) if outcome is not None else "",
+        "SFLOW_RUN_CAUSE": cause.text if cause is not None else "",
+        "SFLOW_FAILED_TASK": (cause.task or "") if cause is not None else "",
+    }
+
+
+def run_end(task: Task, outcome: Outcome | None, cause: FirstCause | None, is_done: bool) -> End:
+    """How a task ends that is stopped because the run ends; `is_done` when there was nothing left to do."""
     text = cause.text if cause is not None else ""
+    if is_done and task.plan.is_service:
+        return End(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
     match outcome:
         case Outcome.COMPLETED:
-            return End(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
+            return End(
+                TaskState.CANCELLED, Reason("run_complete", "stopped: the run's main tasks have ended")
+            )
         case Outcome.TIMEOUT:
             return End(TaskState.TIMEOUT, Reason("time_limit", "the workflow's time is over"))
         case Outcome.INTERRUPTED | Outcome.TERMINATED:

@@ -1,7 +1,10 @@
 """When a task's dependencies hold: counters that change with the tasks they point at, never recounted."""
 
-from sflow_ctl.core.states import TaskState
-from sflow_ctl.core.tasks import Task
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.core.tasks import NEEDS_IT_ALIVE, Task
 from sflow_ctl.planner.plan import Until
 
 S = TaskState
@@ -12,6 +15,15 @@ _REACHED: dict[TaskState, frozenset[Until]] = {
 }
 """What holds from a state on. It goes on holding until the attempt is over and another one follows."""
 _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
+_NEVER_RAN: frozenset[Until] = frozenset({"finished"})
+
+
+class Changes(NamedTuple):
+    """Tasks for which a change of another one's state made a difference, in the order of the plan."""
+
+    startable: list[Task]
+    hopeless: list[tuple[Task, str]]
+    """They wait for something that cannot happen any more, and why."""
 
 
 def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
@@ -21,39 +33,56 @@ def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
             return before | _REACHED[state]
         case S.FAILED | S.TIMEOUT | S.LOST:
             return _UNHAPPY | (before & {"started", "ready"})
+        case S.CANCELLED | S.SKIPPED:
+            return _NEVER_RAN | (before & {"started", "ready"})
         case S.STARTING | S.STOPPING:
             return before
         case _:
             return frozenset()
 
 
-def update(tasks: list[Task], task: Task) -> list[Task]:
-    """Takes in that `task` has changed its state; returns who may start now, in the order of the plan.
+def update(tasks: list[Task], task: Task) -> Changes:
+    """Takes in that `task` has changed its state.
 
     A service that is being restarted takes back what it was: what has not started yet waits for it again.
     """
     met = reached(task.state, task.met)
     gained, lost = met - task.met, task.met - met
-    task.met = met
-    startable = []
+    is_end = task.state in TERMINAL
+    is_serving = task.state is TaskState.READY
+    more_serve = is_serving - task.is_serving
+    task.met, task.is_serving = met, is_serving
+    changes = Changes([], [])
     for condition in task.conditions:
-        if condition.until in gained:
-            condition.missing -= 1
-            if condition.missing == 0:
-                startable += _one_less(tasks, condition.dependants)
-        elif condition.until in lost:
-            if condition.missing == 0:
-                for target in condition.dependants:
-                    tasks[target].unmet += 1
-            condition.missing += 1
-    return startable
+        was_met = condition.is_met
+        condition.serving += more_serve
+        condition.holding += (condition.until in gained) - (condition.until in lost)
+        if condition.is_met and not was_met:
+            changes.startable.extend(_one_less(tasks, condition.dependants))
+        elif was_met and not condition.is_met:
+            for target in condition.dependants:
+                tasks[target].unmet += 1
+        if is_end and condition.until not in met:
+            condition.possible -= 1
+            if condition.possible == condition.needed - 1:
+                because = f"needs {task.plan.name}, which is {task.state}"
+                changes.hopeless.extend((tasks[target], because) for target in condition.dependants)
+    return changes
 
 
-def _one_less(tasks: list[Task], targets: list[int]) -> list[Task]:
-    startable = []
+def _one_less(tasks: list[Task], targets: list[int]) -> Iterator[Task]:
     for target in targets:
         task = tasks[target]
         task.unmet -= 1
         if task.unmet == 0 and task.state is TaskState.WAITING and not task.is_delayed:
-            startable.append(task)
-    return startable
+            yield task
+
+
+def needers(tasks: list[Task], task: Task) -> Iterator[Task]:
+    """Who has not ended and cannot do without `task`: without it too few serve."""
+    for condition in task.conditions:
+        others = condition.serving - task.is_serving
+        if condition.until in NEEDS_IT_ALIVE and others < condition.needed:
+            for target in condition.dependants:
+                if tasks[target].state not in TERMINAL:
+                    yield tasks[target]

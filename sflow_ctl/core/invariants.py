@@ -4,7 +4,7 @@ pay for it.
 
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
-from sflow_ctl.core.tasks import Task
+from sflow_ctl.core.tasks import Task, members_needed
 from sflow_ctl.planner.plan import Dependency
 
 
@@ -20,7 +20,9 @@ def check_invariants(scheduler: Scheduler) -> None:
     assert scheduler.unsettled == unsettled, f"{scheduler.unsettled} counted as unsettled, {unsettled} are"
     if scheduler.outcome is not None:
         waiting = [
-            task.plan.name for task in scheduler.tasks if task.state in (TaskState.WAITING, TaskState.QUEUED)
+            task.plan.name
+            for task in scheduler.tasks
+            if task.state in (TaskState.WAITING, TaskState.QUEUED) and task.plan.finally_when is None
         ]
         assert not waiting, f"still waiting after the run began to stop: {waiting}"
     if scheduler.is_finished:
@@ -48,13 +50,16 @@ def _check_gpus(scheduler: Scheduler, holders: list[Task]) -> None:
 
 def _check_task(scheduler: Scheduler, task: Task) -> None:
     name = task.attempt_id
-    assert task.attempt <= 1 + task.plan.retries.count, f"{name} is one attempt too many"
-    assert (task.taken is not None) == task.is_live, f"{name} is {task.state} and holds {task.taken}"
+    assert task.retries_used <= task.plan.retries.count, f"{name} is one attempt too many"
+    is_there = task.is_live or task.is_kept
+    assert (task.taken is not None) == is_there, f"{name} is {task.state} and holds {task.taken}"
+    assert not task.is_kept or task.state in (TaskState.WAITING, TaskState.QUEUED), f"{name} keeps its place"
     assert task.open_ranks <= task.uncleared or not task.is_live, f"{name} has a rank without a tree"
     if task.state is TaskState.STOPPING:
         assert task.end is not None, f"{name} is stopping towards no end"
     unmet = sum(not is_satisfied(scheduler, dependency) for dependency in task.plan.depends_on)
     if scheduler.outcome is None:
+        unmet += task.plan.finally_when is not None
         assert task.unmet == unmet, f"{name} counts {task.unmet} unmet dependencies, has {unmet}"
     if task.state is TaskState.STARTING and task.attempt == 1 and task.state in LIVE:
         assert task.open_ranks, f"{name} is starting without ranks"
@@ -66,4 +71,5 @@ def is_satisfied(scheduler: Scheduler, dependency: Dependency) -> bool:
         members = [task for task in scheduler.tasks if task.plan.base == dependency.task]
     else:
         members = [scheduler.task_named(dependency.task)]
-    return all(dependency.until in member.met for member in members)
+    holding = sum(dependency.until in member.met for member in members)
+    return holding >= members_needed(dependency, members)

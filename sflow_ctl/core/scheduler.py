@@ -1,9 +1,8 @@
-"""The scheduler: decides what starts, what an end means, and how a run stops. `handle(event, now) ->
-commands`.
+"""The scheduler: decides what starts, what an end means, and how a run stops. `handle(event, now) -> commands`.
 
-Work per event is proportional to what the event changes; nothing rescans the tasks. The rules about
-single attempts
-(retries, reasons) are in `attempts.py`, what is free in `resources.py`, who waits in `ready_queue.py`.
+Work per event is proportional to what the event changes; nothing rescans the tasks. What an end means is in
+`attempts.py`, what follows it in `following.py`, the steps at the run's end in `ending.py`, what is free in
+`resources.py`, who waits in `ready_queue.py`.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from protocol.messages import (
     Spawn,
     Stop,
 )
-from sflow_ctl.core import attempts, dependencies, waiting
+from sflow_ctl.core import attempts, dependencies, following, waiting
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -38,6 +37,7 @@ from sflow_ctl.core.commands import (
     SendToAgent,
     Warn,
 )
+from sflow_ctl.core.ending import EVERYBODY, GONE_MARGIN_S, FinalStep, Step, StopStep, ending_steps
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
@@ -47,24 +47,27 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
+from sflow_ctl.core.following import Following
 from sflow_ctl.core.late import filled_in
 from sflow_ctl.core.readiness import Readiness, ranks_needed
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
 from sflow_ctl.core.states import (
+    AGAIN,
     LIVE,
     TERMINAL,
     TRANSITIONS,
     FirstCause,
     Outcome,
     Reason,
+    ReasonWord,
     TaskState,
     Transition,
 )
 from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph
 from sflow_ctl.core.timers import TimerKind, Timers
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.planner.plan import Placement, Plan
 from sflow_ctl.spec.expressions import ExpressionError
 
 STOP_OVERDUE_S = 15.0
@@ -85,10 +88,14 @@ class Node:
     agent_incarnation: int = 0
     live: set[int] = field(default_factory=set)
     """Tasks whose current attempt has ranks, or leftovers, here."""
+    kept: set[int] = field(default_factory=set)
+    """Tasks that have their place here between two attempts."""
 
 
-def _is_working(state: TaskState, is_delayed: bool) -> bool:
-    return is_delayed or (state in LIVE and state is not TaskState.READY)
+def _is_working(task: Task) -> bool:
+    return task.is_delayed or (
+        task.state in LIVE and not (task.state is TaskState.READY and task.plan.is_service)
+    )
 
 
 class InvalidTransitionError(Exception):
@@ -103,8 +110,10 @@ class Scheduler:
         plan: Plan,
         stream_logs: bool = False,
         ends_at: float | None = None,
+        gone_at: float | None = None,
         missing: frozenset[int] = frozenset(),
     ) -> None:
+        """`ends_at` is when the run must begin to end, `gone_at` when its nodes are taken away."""
         self.plan = plan
         self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
@@ -123,12 +132,28 @@ class Scheduler:
         self._queue = ReadyQueue()
         self._outputs: dict[str, dict[str, Any]] = {}
         self._timers = Timers()
-        self.unsettled = len(self.tasks)
+        self._gone_at = gone_at
+        self.unsettled = sum(not task.is_settled for task in self.tasks)
+        self._mains_left = sum(task.plan.is_main for task in self.tasks)
+        self._has_mains = self._mains_left > 0
+        self._failure: FirstCause | None = None
+        """The first failure that counts, of those that did not end the run at once."""
+        self._is_draining = False
+        self._is_done = False
+        """The run ends because there is nothing left to do."""
+        self._hopeless: list[tuple[Task, str]] = []
+        self._kept_ready: list[int] = []
+        """Tasks that may start again in the place they have kept."""
         self._live_count = 0
+        """Tasks that occupy a place."""
+        self._job_count = 0
+        """Those of them that are no services."""
         self._working_count = 0
         """Live tasks that are not ready, and tasks whose next attempt has its time: they will end, or go on."""
         self._stuck_at: tuple[int, int] | None = None
         self._stop_order = StopOrder()
+        self._ending: list[Step] = []
+        """Steps of the end that are not over; the first one has begun."""
         self._is_forced = False
         self._leaving: set[int] | None = None
         self._has_started = False
@@ -253,6 +278,11 @@ class Scheduler:
         if self._leaving is not None:
             self._leaving.discard(index)
         sentence = f"node {name} was lost: {reason}"
+        for task_index in sorted(node.kept):
+            task = self.tasks[task_index]
+            self._release(task)
+            if task.state is TaskState.QUEUED:
+                self._queue.push(task_index)  # elsewhere, if it may; else it is lost when its turn comes
         for task_index in sorted(node.live):
             self._ranks_vanished(self.tasks[task_index], index, Reason("node_lost", sentence), now)
         if not node.has_joined and self.outcome is None:
@@ -308,6 +338,8 @@ class Scheduler:
             self._change(task, TaskState.RUNNING, Reason("started"))
             if task.early_readiness is not None:
                 self._change(task, TaskState.READY, Reason("ready", task.early_readiness))
+            elif task.plan.is_service and not task.plan.has_readiness:
+                self._change(task, TaskState.READY, Reason("ready", "its process runs"))
 
     def _on_exited(self, message: RankExited, now: float) -> None:
         task = self._current(*message.rank.attempt)
@@ -330,7 +362,7 @@ class Scheduler:
         if task.state is TaskState.STOPPING:
             return
         is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
-        if message.exit_code != 0 and (task.plan.kill_on_bad_exit or is_hopeless):
+        if attempts.is_bad(task, message) and (task.plan.kill_on_bad_exit or is_hopeless):
             end = attempts.judge(task)
             because = ", and its readiness waits for that rank" if is_hopeless else ""
             text = f"rank {message.rank.rank}: {end.reason.text}{because}"
@@ -371,7 +403,7 @@ class Scheduler:
             elif task.state is TaskState.STARTING:  # of several ranks, one is quicker than the others' start
                 task.early_readiness = message.detail
         elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
-            # The format: a failure probe ends the task whatever retries it has.
+            # The format: a failure probe ends the task whatever retries it has. A restart policy is asked.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
 
     def _on_waiting(self, node: int, message: ProbeWaiting) -> None:
@@ -387,15 +419,18 @@ class Scheduler:
     def _attempt_exited(self, task: Task, now: float) -> None:
         """All main processes have ended: judge the attempt, now or when its tree is gone."""
         end = task.end or attempts.judge(task)
-        if self.outcome is not None:
+        if self._is_ending_for(task):
+            assert self.outcome is not None
             end = attempts.end_while_stopping(self.outcome, task, end)
-        will_retry = self._may_retry(task, end)
-        if task.uncleared and (will_retry or task.state is TaskState.STOPPING):
+        elif end.state is TaskState.COMPLETED and self._must_stay(task):
+            end = attempts.left_too_early(task, dependencies.needers(self.tasks, task)) or end
+        goes_on = self._following(task, end, now) is not None
+        if task.uncleared and (goes_on or task.state is TaskState.STOPPING):
             task.end = end
             if task.state is not TaskState.STOPPING:
                 self._change(task, TaskState.STOPPING, end.reason)
             return
-        self._conclude(task, end, will_retry, now)
+        self._conclude(task, end, now)
 
     def _ranks_vanished(self, task: Task, node: int, reason: Reason, now: float) -> None:
         """What the attempt had on this node is gone; what it has elsewhere is ended."""
@@ -419,9 +454,10 @@ class Scheduler:
         task.uncleared.clear()
         if task.state in LIVE and (was_open or task.state is TaskState.STOPPING):
             end = task.end or End(TaskState.LOST, reason, may_retry=True)
-            if self.outcome is not None:
+            if self._is_ending_for(task):
+                assert self.outcome is not None
                 end = attempts.end_while_stopping(self.outcome, task, end)
-            self._conclude(task, end, self._may_retry(task, end), now)
+            self._conclude(task, end, now)
         else:
             self._release(task)
 
@@ -429,44 +465,155 @@ class Scheduler:
         task.uncleared.clear()
         if task.state is TaskState.STOPPING:
             assert task.end is not None
-            self._conclude(task, task.end, self._may_retry(task, task.end), now)
+            self._conclude(task, task.end, now)
         else:
             self._release(task)
 
-    def _may_retry(self, task: Task, end: End) -> bool:
-        return end.may_retry and self.outcome is None and task.attempt <= task.plan.retries.count
+    def _must_stay(self, task: Task) -> bool:
+        """A service that others may need to the end of the run."""
+        return task.was_ready and task.plan.is_service and not self.plan.services_may_leave
 
-    def _conclude(self, task: Task, end: End, will_retry: bool, now: float) -> None:
-        """The attempt is over for good: retry, or end the task and what depends on that."""
+    def _is_ending_for(self, task: Task) -> bool:
+        """True once the run ends, but for those tasks that run then."""
+        return self.outcome is not None and (task.plan.finally_when is None or self._is_forced)
+
+    def _following(self, task: Task, end: End, now: float) -> Following | None:
+        if self._is_ending_for(task) or self._is_draining:
+            return None
+        return following.following(task, end, now)
+
+    def _conclude(self, task: Task, end: End, now: float) -> None:
+        """The attempt is over for good: another one follows, or the task has ended, and what depends on that."""
         runtime_s = None if task.started_at is None else now - task.started_at
+        next_one = self._following(task, end, now)
+        if next_one is not None:
+            self._begin_again(task, end, next_one, runtime_s, now)
+            return
         if not task.uncleared:
             self._release(task)
-        if will_retry:
-            delay_s = attempts.retry_delay_s(task)
-            following = f"attempt {task.attempt + 1} of {task.plan.retries.count + 1}"
-            text = f"{end.reason.text}; {following} in {delay_s:g} s"
-            self._change(task, TaskState.WAITING, Reason("retry", text), runtime_s)
-            task.end = None
-            self._timers.set(now + delay_s, "retry", task.index, task.attempt)
-            return
         self._change(task, end.state, end.reason, runtime_s)
-        if end.state is not TaskState.COMPLETED and self.outcome is None:
-            cause = FirstCause(
-                text=attempts.cause_text(task, end),
-                task=task.plan.name,
-                attempt=task.attempt,
-                node=task.node,
-                reason=end.reason,
-            )
-            self._begin_stop(Outcome.FAILED, cause, now)
+        if end.state is not TaskState.COMPLETED:
+            self._task_failed(task, end, attempts.cause_of(task, end), now)
+
+    def _begin_again(
+        self, task: Task, end: End, next_one: Following, runtime_s: float | None, now: float
+    ) -> None:
+        """Another attempt follows; all of this one is gone."""
+        was_ready = task.was_ready
+        following.note(task, end, next_one, now)
+        assert task.taken is not None
+        is_there = not any(self.nodes[node].is_gone for node in task.taken.nodes)
+        if next_one.in_place and is_there:
+            self._keep_place(task)
+        else:
+            self._release(task)
+        word: ReasonWord = "restart" if next_one.in_place else "retry"
+        self._change(task, TaskState.WAITING, Reason(word, f"{end.reason.text}; {next_one.text}"), runtime_s)
+        task.end = None
+        self._timers.set(now + next_one.delay_s, "retry", task.index, task.attempt)
+        restart = task.plan.restart
+        if restart is not None and restart.restarts_dependents and was_ready:
+            for other in dependencies.needers(self.tasks, task):
+                if other.state in LIVE and other.state is not TaskState.STOPPING:
+                    reason = Reason("restart", f"{task.plan.name}, which it needs, is started again")
+                    self._stop_task(other, End(TaskState.CANCELLED, reason, is_repeated=True), now)
+
+    def _keep_place(self, task: Task) -> None:
+        assert task.taken is not None
+        task.is_kept = True
+        for node in task.taken.nodes:
+            self.nodes[node].live.discard(task.index)
+            self.nodes[node].kept.add(task.index)
+
+    # ------------------------------------------------------------------ what a failure means for the run
+
+    def _task_failed(self, task: Task, end: End, cause: FirstCause, now: float) -> None:
+        """The task has ended without success."""
+        if self.outcome is not None:
+            # A task that runs at the end, or one whose failure was decided before everything else was done.
+            is_own = self.outcome is Outcome.COMPLETED and end.state is not TaskState.CANCELLED
+            if is_own and task.plan.on_failure != "continue":
+                self.outcome, self.cause = Outcome.FAILED, cause
+            return
+        if end.reason.word == "upstream":
+            self._stop_needers(task, now)
+            return
+        match task.plan.on_failure:
+            case "cancel":
+                self._begin_stop(Outcome.FAILED, self._failure or cause, now)
+            case "drain":
+                self._failure = self._failure or cause
+                self._is_draining = True
+                self._cancel_what_waits(Reason("fail_fast", cause.text))
+            case "isolate":
+                self._failure = self._failure or cause
+                self._stop_needers(task, now)
+            case "continue":
+                pass  # what has not started and needs it is skipped
+            case _:
+                assert_never(task.plan.on_failure)
+
+    def _stop_needers(self, task: Task, now: float) -> None:
+        for other in dependencies.needers(self.tasks, task):
+            if other.state in LIVE and other.state is not TaskState.STOPPING:
+                reason = Reason("upstream", f"needs {task.plan.name}, which is {task.state}")
+                self._stop_task(other, End(TaskState.CANCELLED, reason), now)
+
+    def _skip_the_hopeless(self) -> None:
+        """Who waits for what cannot happen any more does not run."""
+        while self._hopeless:
+            task, because = self._hopeless.pop()
+            if task.state in (TaskState.WAITING, TaskState.QUEUED):
+                self._give_up_place(task)
+                state = TaskState.CANCELLED if task.attempt else TaskState.SKIPPED
+                self._change(task, state, Reason("upstream", because))
+
+    def _cancel_what_waits(self, reason: Reason) -> None:
+        for task in self.tasks:
+            if task.state in (TaskState.WAITING, TaskState.QUEUED) and task.plan.finally_when is None:
+                self._give_up_place(task)
+                self._change(task, TaskState.CANCELLED, reason)
+
+    def _is_over(self) -> bool:
+        """True when there is nothing left to do."""
+        if self._has_mains and self._mains_left == 0:
+            return True
+        if self._is_draining:
+            return self._job_count == 0
+        return self.unsettled == 0 and (not self.plan.keep_alive or self._live_count == 0)
 
     # ------------------------------------------------------------------ starting
 
     def _enqueue(self, task: Task) -> None:
         self._change(task, TaskState.QUEUED, Reason("dependencies"))
-        self._queue.push(task.index)
+        if task.is_kept:
+            self._kept_ready.append(task.index)
+        else:
+            self._queue.push(task.index)
+
+    def _start_in_their_place(self, now: float) -> None:
+        waiting, self._kept_ready = self._kept_ready, []
+        for index in waiting:
+            task = self.tasks[index]
+            if task.state is not TaskState.QUEUED or not task.is_kept:
+                continue
+            assert task.taken is not None
+            if task.unmet > 0:
+                self._wait_again(task)
+            elif all(map(self._is_up, task.taken.nodes)):
+                for node in task.taken.nodes:
+                    self.nodes[node].kept.discard(index)
+                self._begin_attempt(task, task.taken, now)
+            else:
+                self._kept_ready.append(index)  # an agent is away; it comes back, or is lost
+
+    def _wait_again(self, task: Task) -> None:
+        reason = Reason("dependencies", "a service it needs is restarting")
+        self._change(task, TaskState.WAITING, reason)
 
     def _start_queued(self, now: float) -> None:
+        if self._kept_ready:
+            self._start_in_their_place(now)
         limit = self.plan.max_running
         while limit is None or self._live_count < limit:
             index = self._queue.pop()
@@ -477,14 +624,12 @@ class Scheduler:
                 continue
             placement = task.plan.placement
             if task.unmet > 0:
-                self._change(
-                    task, TaskState.WAITING, Reason("dependencies", "a service it needs is restarting")
-                )
+                self._wait_again(task)
                 self._queue.retry_like(placement)
                 continue
             if task.plan.late and not self._fill_in(task, now):
                 return
-            is_early = self._awaited and placement.is_flexible and not placement.gpus_per_node
+            is_early = self.outcome is None and self._awaited and _may_be_anywhere(placement)
             taken = None if is_early else self._ledger.take(placement, self._is_up)
             if taken is None:
                 if not self._can_ever_fit(task):
@@ -494,19 +639,23 @@ class Scheduler:
                 self._queue.block(index, placement)
                 continue
             self._queue.retry_like(placement)
-            task.begin_attempt(taken, now)
             self._live_count += 1
-            self._has_started = True
-            self._change(task, TaskState.STARTING, Reason("placed"))
-            if task.plan.timeout_s is not None:
-                self._timers.set(now + task.plan.timeout_s, "timeout", task.index, task.attempt)
-            if task.plan.deadline_s is not None:
-                self._timers.set(now + task.plan.deadline_s, "deadline", task.index, task.attempt)
-            specs = task.rank_specs(self.plan, self._stream_logs)
-            task.readiness = Readiness.of(specs, ranks_needed(task.plan.probes, task.plan.world_size))
-            for node, spec in specs:
-                self.nodes[node].live.add(index)
-                self._spawns.setdefault(node, []).append(spec)
+            self._job_count += not task.plan.is_service
+            self._begin_attempt(task, taken, now)
+
+    def _begin_attempt(self, task: Task, taken: Placement, now: float) -> None:
+        task.begin_attempt(taken, now)
+        self._has_started = True
+        self._change(task, TaskState.STARTING, Reason("placed"))
+        if task.plan.timeout_s is not None:
+            self._timers.set(now + task.plan.timeout_s, "timeout", task.index, task.attempt)
+        if task.plan.deadline_s is not None:
+            self._timers.set(now + task.plan.deadline_s, "deadline", task.index, task.attempt)
+        specs = task.rank_specs(self.plan, self._stream_logs)
+        task.readiness = Readiness.of(specs, ranks_needed(task.plan.probes, task.plan.world_size))
+        for node, spec in specs:
+            self.nodes[node].live.add(task.index)
+            self._spawns.setdefault(node, []).append(spec)
 
     def _warn_if_stuck(self) -> None:
         """Only ready services run, and somebody waits for what they hold: people should know, once."""
@@ -531,7 +680,7 @@ class Scheduler:
         cause = FirstCause(
             text=f"task {task.plan.name} cannot start: {reason.text}", task=task.plan.name, reason=reason
         )
-        self._begin_stop(Outcome.FAILED, cause, now)
+        self._task_failed(task, End(state, reason), cause, now)
 
     def _is_up(self, node: int) -> bool:
         return self.nodes[node].is_up
@@ -547,11 +696,18 @@ class Scheduler:
             return
         for node in task.taken.nodes:
             self.nodes[node].live.discard(task.index)
+            self.nodes[node].kept.discard(task.index)
         self._ledger.release(task.taken)
         task.taken = None
+        task.is_kept = False
         self._live_count -= 1
+        self._job_count -= not task.plan.is_service
         self._stop_order.gone(task.index)
         self._queue.retry_all()
+
+    def _give_up_place(self, task: Task) -> None:
+        if task.is_kept:
+            self._release(task)
 
     # ------------------------------------------------------------------ stopping
 
@@ -581,18 +737,15 @@ class Scheduler:
             self._begin_stop(outcome, FirstCause(text=f"stopped by {signal}"), now)
         if force and not self._is_forced:
             self._is_forced = True
+            self._end_finals((EVERYBODY,), Reason("interrupted", f"stopped by {signal}"))
+            self._stop_order.begin(self.tasks, EVERYBODY.includes)
             for index in self._stop_order.force(self.tasks):
                 self._stop_in_wave(self.tasks[index], now)
 
     def _begin_stop(self, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
         """The run ends: nothing new starts, what lives is stopped in reverse dependency order."""
         self.outcome, self.cause = outcome, cause
-        reason = Reason(
-            "interrupted" if outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED) else "fail_fast"
-        )
-        for task in self.tasks:
-            if task.state in (TaskState.WAITING, TaskState.QUEUED):
-                self._change(task, TaskState.CANCELLED, reason)
+        self._cancel_what_waits(attempts.never_started(outcome))
         unsent = [spec.rank for specs in self._spawns.values() for spec in specs]
         self._spawns.clear()
         for rank in unsent:  # decided in this very step, and never told to an agent
@@ -600,14 +753,64 @@ class Scheduler:
             task.open_ranks.discard(rank.rank)
             task.uncleared.discard(rank.rank)
             if not task.uncleared:
-                self._conclude(task, attempts.run_end(self.outcome, self.cause), will_retry=False, now=now)
-        self._stop_order.begin(self.tasks)
+                self._conclude(task, self._run_end(task), now)
+        self._ending = ending_steps(self.tasks)
+        if not self._has_started:
+            self._end_finals(tuple(self._ending), Reason("interrupted", "nothing had started"))
+        self._begin_step(now)
+
+    def _run_end(self, task: Task) -> End:
+        return attempts.run_end(task, self.outcome, self.cause, self._is_done)
+
+    def _end_finals(self, steps: tuple[Step, ...], reason: Reason) -> None:
+        """What was to run at the end, and has not started, does not; `steps` are what is left of the end."""
+        for task in self.tasks:
+            if task.plan.finally_when is not None and task.state in (TaskState.WAITING, TaskState.QUEUED):
+                self._change(task, TaskState.CANCELLED, reason)
+        self._ending = [step for step in steps if isinstance(step, StopStep)]
+
+    def _begin_step(self, now: float) -> None:
+        """The next step of the end begins, if there is one."""
+        if not self._ending:
+            return
+        step = self._ending[0]
+        if isinstance(step, StopStep):
+            self._stop_order.begin(self.tasks, step.includes)
+            return
+        limit = now + step.limit_s(self.tasks)
+        if self._gone_at is not None:
+            limit = min(limit, self._gone_at - GONE_MARGIN_S)
+        self._timers.set(limit, "finals", -1, len(self._ending))
+        facts = attempts.run_facts(self.outcome, self.cause)
+        for index in step.tasks:
+            task = self.tasks[index]
+            task.run_env = facts
+            task.unmet -= 1
+            if task.unmet == 0 and task.state is TaskState.WAITING:
+                self._enqueue(task)
+
+    def _go_on_ending(self, now: float) -> None:
+        """Takes the steps of the end as far as they go now."""
+        while self._ending:
+            step = self._ending[0]
+            if isinstance(step, FinalStep):
+                self._skip_the_hopeless()
+                self._start_queued(now)
+                if not step.is_over(self.tasks):
+                    return
+            else:
+                for index in self._stop_order.next_wave(self.tasks):
+                    self._stop_in_wave(self.tasks[index], now)
+                if not self._stop_order.is_over:
+                    return
+            self._ending.pop(0)
+            self._begin_step(now)
 
     def _stop_in_wave(self, task: Task, now: float) -> None:
         if task.state is TaskState.STOPPING:
             self._send_stop(task, self._grace())  # its end is decided already; only the grace may be shorter
             return
-        self._stop_task(task, attempts.run_end(self.outcome, self.cause), now)
+        self._stop_task(task, self._run_end(task), now)
 
     # ------------------------------------------------------------------ time
 
@@ -622,6 +825,10 @@ class Scheduler:
                 if self.outcome is None:
                     text = "the Slurm job's time is nearly over"
                     self._begin_stop(Outcome.TIMEOUT, FirstCause(text=text, reason=Reason("time_limit")), now)
+            elif timer.kind == "finals":
+                if timer.attempt == len(self._ending):
+                    self._end_finals((EVERYBODY,), Reason("time_limit", "there was no time left for it"))
+                    self._begin_step(now)
             elif timer.kind == "leave":
                 for node in sorted(self._leaving or ()):
                     self._on_agent_lost(node, "it did not leave in time", now)
@@ -637,6 +844,8 @@ class Scheduler:
                     self._enqueue(task)
             case "timeout" | "deadline" if task.state in (TaskState.STARTING, TaskState.RUNNING):
                 self._stop_task(task, waiting.too_late(task, kind, self._node_names), now)
+            case "timeout" if task.state is TaskState.READY and not task.plan.is_service:
+                self._stop_task(task, waiting.too_late(task, kind, self._node_names), now)
             case "ranks" if task.open_ranks and task.state is not TaskState.STOPPING:
                 self._stop_task(task, waiting.too_late(task, kind, self._node_names), now)
             case "overdue" if task.is_live and task.taken is not None:
@@ -649,21 +858,23 @@ class Scheduler:
 
     def _settle(self, now: float) -> None:
         if self.outcome is None:
-            self._start_queued(now)
+            self._skip_the_hopeless()
+            if not self._is_draining:
+                self._start_queued(now)
             if self._working_count == 0 and self._live_count:
                 self._warn_if_stuck()
             if self._has_started and self.plan.timeout_s is not None and not self._is_time_armed:
                 self._is_time_armed = True
                 self._timers.set(now + self.plan.timeout_s, "workflow", -1, 0)
-            if self.unsettled == 0 and self.outcome is None:
-                self._begin_stop(Outcome.COMPLETED, None, now)
-        for node, specs in self._spawns.items():
-            self._out.append(SendToAgent(node=node, message=Spawn(ranks=tuple(specs))))
-        self._spawns.clear()
+            if self.outcome is None and self._is_over():
+                self._is_done = True
+                failure = self._failure or self._main_that_did_not_run()
+                self._begin_stop(Outcome.FAILED if failure else Outcome.COMPLETED, failure, now)
+        self._send_spawns()
         if self.outcome is not None:
-            for index in self._stop_order.next_wave(self.tasks):
-                self._stop_in_wave(self.tasks[index], now)
-            if self._live_count == 0 and self._leaving is None:
+            self._go_on_ending(now)
+            self._send_spawns()
+            if self._live_count == 0 and self._leaving is None and not self._ending:
                 self._leave(now)
             if self._leaving is not None and not self._leaving:
                 self.is_finished = True
@@ -671,6 +882,20 @@ class Scheduler:
                 self._out.append(
                     FinishRun(outcome=self.outcome, cause=self.cause, survivors=tuple(self.survivors))
                 )
+
+    def _main_that_did_not_run(self) -> FirstCause | None:
+        """A run whose purpose was skipped is no success, whatever was tolerated on the way."""
+        for task in self.tasks:
+            if task.plan.is_main and task.state in (TaskState.SKIPPED, TaskState.CANCELLED):
+                assert task.last_reason is not None
+                text = f"main task {task.plan.name} did not run: {task.last_reason.text}"
+                return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)
+        return None
+
+    def _send_spawns(self) -> None:
+        for node, specs in self._spawns.items():
+            self._out.append(SendToAgent(node=node, message=Spawn(ranks=tuple(specs))))
+        self._spawns.clear()
 
     def _leave(self, now: float) -> None:
         self._leaving = {index for index, node in enumerate(self.nodes) if node.is_up}
@@ -683,12 +908,14 @@ class Scheduler:
         if new not in TRANSITIONS[old]:
             raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
         was_settled = task.is_settled
-        self._working_count -= _is_working(old, task.is_delayed)
-        task.is_delayed = reason.word == "retry"
-        self._working_count += _is_working(new, task.is_delayed)
-        task.state = new
+        self._working_count -= _is_working(task)
+        task.is_delayed = reason.word in AGAIN and new is TaskState.WAITING
+        task.state, task.last_reason = new, reason
+        self._working_count += _is_working(task)
         self.unsettled += was_settled - task.is_settled
-        is_end = new in TERMINAL or reason.word == "retry"
+        self._mains_left -= task.plan.is_main and new in TERMINAL
+        task.was_ready = task.was_ready or new is TaskState.READY
+        is_end = new in TERMINAL or task.is_delayed
         transition = Transition(
             task=task.plan.name,
             attempt=task.attempt,
@@ -703,6 +930,12 @@ class Scheduler:
             runtime_s=runtime_s,
         )
         self._out.append(RecordTransition(transition=transition))
-        for startable in dependencies.update(self.tasks, task):
-            if self.outcome is None:
+        changes = dependencies.update(self.tasks, task)
+        if not self._is_ending_for(task) and not self._is_draining:
+            self._hopeless.extend(changes.hopeless)
+            for startable in changes.startable:
                 self._enqueue(startable)
+
+
+def _may_be_anywhere(placement: Placement) -> bool:
+    return placement.is_flexible and not placement.gpus_per_node

@@ -33,7 +33,7 @@ LIVE = frozenset({S.STARTING, S.RUNNING, S.READY, S.STOPPING})
 _ENDS = TERMINAL - {S.SKIPPED}
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.SKIPPED, S.LOST}),
-    S.QUEUED: frozenset({S.STARTING, S.WAITING, S.CANCELLED, S.LOST, S.FAILED}),
+    S.QUEUED: frozenset({S.STARTING, S.WAITING, S.CANCELLED, S.LOST, S.FAILED, S.SKIPPED}),
     S.STARTING: frozenset({S.RUNNING, S.STOPPING, S.WAITING}) | _ENDS,
     S.RUNNING: frozenset({S.READY, S.STOPPING, S.WAITING}) | _ENDS,
     S.READY: frozenset({S.STOPPING, S.WAITING}) | _ENDS,
@@ -62,8 +62,12 @@ ReasonWord = Literal[
     "started",
     "placed",
     "retry",
+    "restart",
+    "upstream",
     "stop",
 ]
+AGAIN = frozenset[ReasonWord]({"retry", "restart"})
+"""Reasons of a task that waits: an attempt has ended, and another one follows."""
 
 
 class Reason(msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """The order in which a run's live tasks are stopped: waves, from what nothing depends on to what everything needs."""
 
+from collections.abc import Callable
+
 from sflow_ctl.core.tasks import Task, stop_levels
 
 
@@ -10,9 +12,14 @@ class StopOrder:
         self._waves: list[list[int]] = []
         self._open: set[int] = set()
 
-    def begin(self, tasks: list[Task]) -> None:
-        """Puts all live tasks into waves."""
-        self._waves = stop_levels(tasks)
+    def begin(self, tasks: list[Task], chosen: Callable[[Task], bool]) -> None:
+        """Puts the chosen ones of the live tasks into waves."""
+        self._waves = stop_levels(tasks, chosen)
+
+    @property
+    def is_over(self) -> bool:
+        """True when nobody is left to be stopped."""
+        return not self._waves and not self._open
 
     def next_wave(self, tasks: list[Task]) -> list[int]:
         """Whom to stop now; empty while a wave is open, and when all is over."""

@@ -1,5 +1,6 @@
 """The scheduler's own records: one mutable `Task` per concrete task, and the graph between them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
@@ -9,6 +10,8 @@ from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
 
+NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
+"""Who waits for one of these goes on needing the task: the others look at what has happened."""
 DEFAULT_GRACE_S = 5.0
 """Between SIGTERM and SIGKILL; the reference's value."""
 
@@ -20,16 +23,29 @@ class End:
     state: TaskState
     reason: Reason
     may_retry: bool = False
+    is_repeated: bool = False
+    """Another attempt follows, whatever the task's retries: this one did nothing wrong."""
 
 
 @dataclass(slots=True)
 class Condition:
-    """`until` holds for every member: what its dependants wait for. A group of replicas has one for all of them."""
+    """`until` holds for enough members: what its dependants wait for. A group of replicas has one for all of them."""
 
     until: Until
-    missing: int
-    """Members for which it does not hold now."""
+    needed: int
+    """How many members are enough."""
+    possible: int
+    """Members for which it holds or may still come to hold."""
+    holding: int = 0
+    """Members for which it holds now."""
+    serving: int = 0
+    """Members that are ready now: a service that has left holds what it was waited for, and serves no more."""
     dependants: list[int] = field(default_factory=list)
+
+    @property
+    def is_met(self) -> bool:
+        """True when it holds for enough members now."""
+        return self.holding >= self.needed
 
 
 @dataclass(slots=True)
@@ -44,8 +60,19 @@ class Task:
     """How far it has come, as dependants see it."""
     unmet: int = 0
     """Conditions it waits for that do not hold now."""
+    is_serving: bool = False
+    """Counted as such in its conditions."""
     is_delayed: bool = False
     """Waits for its next attempt's time."""
+    is_kept: bool = False
+    """Between two attempts in the same place: `taken` stays its own."""
+    retries_used: int = 0
+    restarted_at: list[float] = field(default_factory=list)
+    """When it was started again in its place."""
+    was_ready: bool = False
+    """In its current attempt."""
+    run_env: dict[str, str] = field(default_factory=dict)
+    """What is known of the run when a task starts that begins at its end."""
     state: TaskState = TaskState.WAITING
     attempt: int = 0
     taken: Placement | None = None
@@ -69,6 +96,8 @@ class Task:
     """Where its first rank runs or last ran."""
     gpus: tuple[int, ...] = ()
     pid: int | None = None
+    last_reason: Reason | None = None
+    """Of its last change of state."""
     early_readiness: str | None = None
     """It was ready before all of its ranks were known to have started: what was seen."""
     is_stop_sent: bool = False
@@ -85,8 +114,13 @@ class Task:
 
     @property
     def is_settled(self) -> bool:
-        """True when the run needs nothing more of it: it has ended, or it is a service that is ready."""
-        return self.state is TaskState.READY or self.state in TERMINAL
+        """True when the run needs nothing more of it: it has ended, or it is a service that is ready.
+
+        What runs at the run's end is nothing that the end waits for.
+        """
+        if self.state in TERMINAL or self.plan.finally_when is not None:
+            return True
+        return self.state is TaskState.READY and self.plan.is_service
 
     def begin_attempt(self, taken: Placement, now: float) -> None:
         """Counts a new attempt on `taken`."""
@@ -101,6 +135,7 @@ class Task:
         self.end = None
         self.exit_code = self.signal = self.launch_error = self.pid = None
         self.started_at = now
+        self.is_kept = self.was_ready = False
         self.early_readiness = None
         self.is_stop_sent = False
 
@@ -117,7 +152,7 @@ class Task:
         """(node, order) for each rank of the current attempt."""
         assert self.taken is not None
         name = self.plan.name
-        env = {**self.plan.env, "SFLOW_ATTEMPT": str(self.attempt)}
+        env = {**self.plan.env, "SFLOW_ATTEMPT": str(self.attempt), **self.run_env}
         nodes = [plan.nodes[index] for index in self.taken.nodes]
         if self.plan.placement.is_flexible:
             env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
@@ -185,16 +220,27 @@ def build_graph(plan: Plan) -> list[Task]:
             condition = conditions.get(dependency)
             if condition is None:
                 members = (by_base if dependency.is_group else by_name)[dependency.task]
-                condition = conditions[dependency] = Condition(dependency.until, len(members))
+                needed = members_needed(dependency, members)
+                condition = conditions[dependency] = Condition(dependency.until, needed, len(members))
                 for member in members:
                     member.conditions.append(condition)
             condition.dependants.append(task.index)
-        task.unmet = len(task.plan.depends_on)
+        # What runs at the end waits for the end as well.
+        task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
     return tasks
 
 
-def stop_levels(tasks: list[Task]) -> list[list[int]]:
-    """Live tasks in waves: all that depends on a task, however far, is in an earlier wave.
+def members_needed(dependency: Dependency, members: list[Task]) -> int:
+    """For how many of its members a dependency must hold: a failure of one is one of the group."""
+    if dependency.until == "failed":
+        return 1
+    if dependency.is_group and dependency.until in NEEDS_IT_ALIVE:
+        return members[0].plan.min_ready or len(members)
+    return len(members)
+
+
+def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[int]]:
+    """The chosen tasks in waves: all that depends on a task, however far, is in an earlier wave.
 
     Wave 0 first. Plan order is not topological, so the order is found here; a plan has no cycles.
     """
@@ -214,9 +260,9 @@ def stop_levels(tasks: list[Task]) -> list[list[int]]:
                 stack.extend(missing)
                 continue
             for one in unknown:
-                above[id(one)] = max(level[target] + tasks[target].is_live for target in one.dependants)
+                above[id(one)] = max(level[target] + chosen(tasks[target]) for target in one.dependants)
             stack.pop()
             level[index] = max((above[id(one)] for one in tasks[index].conditions), default=0)
-            if tasks[index].is_live:
+            if chosen(tasks[index]):
                 waves.setdefault(level[index], []).append(index)
     return [sorted(waves[number]) for number in sorted(waves)]

@@ -3,7 +3,9 @@
 from heapq import heappop, heappush
 from typing import Literal, NamedTuple
 
-TimerKind = Literal["retry", "timeout", "deadline", "overdue", "workflow", "leave", "ranks", "allocation"]
+TimerKind = Literal[
+    "retry", "timeout", "deadline", "overdue", "workflow", "leave", "ranks", "allocation", "finals"
+]
 
 
 class Timer(NamedTuple):

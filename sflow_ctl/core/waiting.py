@@ -29,7 +29,7 @@ def too_late(task: Task, kind: TimerKind, names: Sequence[str]) -> End:
             text = f"{many} ranks ran on for more than {task.plan.wait_s:g} s after the first had ended"
             return End(TaskState.FAILED, Reason("timeout", text), may_retry=True)
         case _:
-            what = "was not ready" if task.plan.has_readiness else "did not end"
+            what = "was not ready" if task.plan.is_service else "did not end"
             text = f"{what} within its timeout of {task.plan.timeout_s:g} s{because}"
             return End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True)
 

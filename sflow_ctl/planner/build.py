@@ -33,6 +33,7 @@ from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
 from sflow_ctl.planner.plan import Fetch, LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.planner.policies import FINALLY_TIMEOUT_S, policies
 from sflow_ctl.planner.probes import plan_probes, readiness_deadline_s
 from sflow_ctl.planner.scripts import Scripts
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
@@ -121,12 +122,19 @@ class _Planner:
             with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
                 names = namespace(self._variables, self._others)
                 timeout_s = as_seconds(evaluate_any(document.workflow.timeout, names))
+        keep_alive = False
+        with findings.collecting("workflow", "keep_alive", subject="workflow.keep_alive"):
+            keep_alive = as_flag(
+                evaluate_any(document.workflow.keep_alive, namespace(self._variables, self._others))
+            )
         self._stop_if_wrong()
         return Plan(
             workflow=document.workflow.name,
             nodes=tuple(node for nodes in self._nodes.values() for node in nodes),
             tasks=tuple(task for task in tasks if task is not None),
             timeout_s=timeout_s,
+            keep_alive=keep_alive,
+            services_may_leave=context.is_strict,
             max_running=context.max_running,
             job_id=context.job_id if context.job_id != "0" else None,
             variables=dict(self._variables),
@@ -246,7 +254,7 @@ class _Planner:
                     self._findings.add("name-collision", what, where, "rename one of the tasks")
         self._stop_if_wrong()
         # Replicas of a task wait for the same tasks, and chains are no cycles: tasks as written are enough.
-        cycle = find_cycle({one.task.name: one.task.depends_on for one in expanded})
+        cycle = find_cycle({one.task.name: [d.task for d in one.task.dependencies] for one in expanded})
         if cycle is not None:
             where = self._findings.loaded.where("tasks", cycle[0], "depends_on")
             what = f"Graph contains a cycle: {' -> '.join(cycle)}"
@@ -282,18 +290,24 @@ class _Planner:
         by_base: dict[str, list[_Draft]] = {}
         for draft in drafts:
             by_base.setdefault(draft.expanded.task.name, []).append(draft)
+        # What runs when all has been stopped has room; what runs beside the services needs it like a job.
+        tasks = [task for task in self._document.workflow.tasks if task.finally_ not in (True, "after_stop")]
+        counted = {task.name for task in tasks}
+        services = [task.name for task in tasks if task.is_service]
         demands = [
             Demand(
                 task=base,
                 backend=members[0].backend.name,
-                is_service=(probes := members[0].expanded.task.probes) is not None
-                and probes.readiness is not None,
+                is_service=members[0].expanded.task.is_service,
                 replicas=len(members),
                 gpus=max(gpus_taken(one.placement) for one in members if one.placement is not None),
             )
             for base, members in by_base.items()
+            if base in counted
         ]
-        depends_on = {task.name: task.depends_on for task in self._document.workflow.tasks}
+        depends_on = {
+            task.name: services if task.finally_ else [d.task for d in task.dependencies] for task in tasks
+        }
         for task, problem in check_capacity(demands, depends_on, self._nodes, self._context.max_running):
             self._findings.add(
                 problem.code,
@@ -305,9 +319,13 @@ class _Planner:
     def _request(self, draft: _Draft) -> Request:
         task, replica = draft.expanded.task, draft.replica
         resources = task.resources
+        is_apart = bool(task.finally_)
         if resources is None:
             return Request(
-                task=replica.name, replica_index=replica.index, is_sequential=draft.expanded.is_sequential
+                task=replica.name,
+                replica_index=replica.index,
+                is_sequential=draft.expanded.is_sequential,
+                is_apart=is_apart,
             )
         value = partial(self._value, draft)
         nodes = resources.nodes or schema.Nodes()
@@ -322,6 +340,7 @@ class _Planner:
             exclude=tuple(as_int(value(index)) for index in excluded),
             gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
             is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
+            is_apart=is_apart,
         )
 
     def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:
@@ -457,6 +476,7 @@ class _Planner:
                 else None,
                 retries=self._retries(task, value),
                 timeout_s=self._timeout_s(task, value),
+                **policies(task, self._document.workflow, len(draft.expanded.replicas), value),
                 deadline_s=readiness_deadline_s(task, value),
                 probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
                 outputs=plan_outputs(task, value, self._findings),
@@ -466,6 +486,8 @@ class _Planner:
         return None
 
     def _timeout_s(self, task: schema.Task, value: Callable[[Any], Any]) -> float | None:
+        if task.timeout is None and task.finally_:
+            return FINALLY_TIMEOUT_S
         if task.timeout is None or self._context.is_strict:
             return None
         return as_seconds(value(task.timeout))

@@ -125,19 +125,22 @@ def dependencies(
 ) -> dict[str, tuple[Dependency, ...]]:
     """Concrete name to what it waits for, with sequential chains.
 
-    Everything of a parallel task, the last of a sequential one; only the first of a sequential task
+    Everything of a parallel task (for `failed`, any one), the last of a sequential one; only the first of a sequential task
     waits for others. Within a chain the one before must have completed, being ready is not enough.
     """
     by_base = {one.task.name: one for one in expanded}
     result: dict[str, tuple[Dependency, ...]] = {}
     for one in expanded:
         outside: list[Dependency] = []
-        for base in dict.fromkeys(one.task.depends_on):
-            other = by_base[base]
-            if other.is_sequential:
-                outside.append(Dependency(task=other.replicas[-1].name))
+        for wanted in dict.fromkeys(one.task.dependencies):
+            other = by_base[wanted.task]
+            if other.is_sequential and wanted.until not in ("started", "failed"):
+                outside.append(Dependency(task=other.replicas[-1].name, until=wanted.until))
+            elif other.is_sequential and wanted.until == "started":
+                outside.append(Dependency(task=other.replicas[0].name, until=wanted.until))
             else:
-                outside.append(Dependency(task=base, is_group=other.is_replicated))
+                is_group = other.is_replicated
+                outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
         shared = tuple(outside)
         for position, replica in enumerate(one.replicas):
             if one.is_sequential and position > 0:

@@ -70,7 +70,6 @@ def check_sources(
                     f'task "{task.name}" uses the outputs of "{base}", which need not have completed by then'
                 )
                 raise UnplannableError("outputs-too-late", what, f"add {base} to its depends_on", path)
-            probes = tasks[base].probes
-            if probes is not None and probes.readiness is not None:
+            if tasks[base].is_service:
                 what = f'task "{task.name}" uses the outputs of "{base}", a service: they are known only at its end'
                 raise UnplannableError("outputs-too-late", what, "take them from a task that completes", path)

@@ -25,6 +25,8 @@ class Request:
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
     is_shared: bool = False
+    is_apart: bool = False
+    """It runs when all others have ended: it takes nothing from them."""
 
 
 class NoRoomError(Exception):
@@ -55,6 +57,9 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
     results: list[Placement | UnplannableError] = []
     is_static = True
     for request in requests:
+        if request.is_apart:
+            results.append(_flexible_or_problem(pool, request))
+            continue
         try:
             results.append(_place_static(pool, request))
         except UnplannableError as problem:

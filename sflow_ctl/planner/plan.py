@@ -37,6 +37,30 @@ Until = Literal["available", "started", "ready", "completed", "finished", "faile
 """What a dependant waits for. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
 
 
+OnFailure = Literal["cancel", "drain", "isolate", "continue"]
+"""What becomes of the run when a task has failed for good: it is stopped; nothing new starts; what needs the
+task is stopped; only what has not started and needs it is skipped, and the failure does not count.
+"""
+FinallyWhen = Literal["after_stop", "services_up"]
+
+
+class Restart(_Part, frozen=True, kw_only=True):
+    """How a service is started again in its place: same nodes, same GPUs."""
+
+    policy: Literal["on_failure", "always"] = "on_failure"
+    count: int = 3
+    """Restarts within `window_s`; one more failure is for good."""
+    backoff_s: float = 1.0
+    """Before the first; doubled for each further one within the window, up to `MAX_BACKOFF_S`."""
+    window_s: float | None = None
+    """None is the whole run."""
+    restarts_dependents: bool = False
+    """Whether what runs and needs it is started again as well."""
+
+
+MAX_BACKOFF_S = 60.0
+
+
 class Dependency(_Part, frozen=True, kw_only=True):
     """`task` must have come as far as `until`; with `is_group`, every replica of the base task `task`.
 
@@ -186,6 +210,17 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     wait_s: float | None = None
     """How long the other ranks may run on once one has ended; None is for ever."""
     retries: Retries = Retries()
+    restart: Restart | None = None
+    kind: Literal["task", "service"] | None = None
+    """None is a service if it can become ready, else a task."""
+    is_main: bool = False
+    """The run ends when all tasks that are main have ended."""
+    on_failure: OnFailure = "cancel"
+    success_exit_codes: tuple[int, ...] = (0,)
+    finally_when: FinallyWhen | None = None
+    """Not a part of the graph: it runs when the run ends, however it ends."""
+    min_ready: int | None = None
+    """Of all replicas of `base`: how many are enough for those who wait for them."""
     timeout_s: float | None = None
     deadline_s: float | None = None
     """Seconds from an attempt's start within which it must be ready."""
@@ -203,8 +238,13 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
 
     @property
     def has_readiness(self) -> bool:
-        """True for a service: it counts as available once ready, and is stopped when the run ends."""
+        """True when a probe tells that it is ready."""
         return any(probe.kind == "readiness" for probe in self.probes)
+
+    @property
+    def is_service(self) -> bool:
+        """It is there for others: the run does not wait for its end, and stops it when all else is done."""
+        return self.kind == "service" if self.kind is not None else self.has_readiness
 
 
 class Plan(_Part, frozen=True, kw_only=True):
@@ -215,6 +255,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     nodes: tuple[PlannedNode, ...]
     tasks: tuple[PlannedTask, ...]
     timeout_s: float | None = None
+    keep_alive: bool = False
+    """Services alone keep the run going."""
+    services_may_leave: bool = False
+    """A ready service that ends with success is done, even if others still need it: the reference's rule."""
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None is no limit."""
     variables: dict[str, object] = {}
@@ -239,6 +283,13 @@ class Plan(_Part, frozen=True, kw_only=True):
         for task in self.tasks:
             result.setdefault(task.base, []).append(task)
         return result
+
+
+def until_text(dependency: Dependency, target: PlannedTask) -> str:
+    """ "Ready", "Completed", "Failed": how far the target must come, for people."""
+    if dependency.until == "available":
+        return "Ready" if target.is_service else "Completed"
+    return dependency.until.capitalize()
 
 
 def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:

@@ -73,14 +73,20 @@ class Scripts:
         self._has_late = self._has_late or bool(late)
 
     def _all_before(self, base: str) -> frozenset[str]:
-        """All that a task waits for, however far."""
+        """All that have completed, or are ready, before a task starts."""
         if base not in self._ancestors:
             found: set[str] = set()
+            seen = {base}
             stack = [base]
             while stack:
-                new = set(self._tasks[stack.pop()].depends_on) - found
-                found |= new
-                stack += new
+                for dependency in self._tasks[stack.pop()].dependencies:
+                    if dependency.until in ("available", "completed"):
+                        found.add(dependency.task)
+                    if dependency.task not in seen:
+                        seen.add(dependency.task)
+                        stack.append(dependency.task)
+            if self._tasks[base].finally_:  # after all others, whatever became of them
+                found.update(name for name, task in self._tasks.items() if not task.finally_)
             self._ancestors[base] = frozenset(found)
         return self._ancestors[base]
 

@@ -1,12 +1,20 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from protocol.messages import Condition, Probe
 from sflow_ctl.planner.capacity import gpus_taken
 from sflow_ctl.planner.fetches import shown_uri
 from sflow_ctl.planner.graph import topological_order
-from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text
+from sflow_ctl.planner.plan import (
+    Dependency,
+    Placement,
+    Plan,
+    PlannedNode,
+    PlannedTask,
+    needs_text,
+    until_text,
+)
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
@@ -66,9 +74,7 @@ def _graph(plan: Plan) -> list[str]:
 
 def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
     """ "load × 3 (Completed)": who is waited for, and how far it must have come."""
-    until = dependency.until.capitalize()
-    if dependency.until == "available":
-        until = "Ready" if members[0].has_readiness else "Completed"
+    until = until_text(dependency, members[0])
     many = f" × {len(members)}" if dependency.is_group else ""
     return f"{dependency.task}{many} ({until})"
 
@@ -120,6 +126,7 @@ def _tasks(plan: Plan) -> list[str]:
             )
         if task.timeout_s is not None:
             lines.append(f"    timeout:   {task.timeout_s:g} s")
+        lines += [f"    {what + ':':<10} {text}" for what, text in _policies(task)]
         lines += [f"    {probe.kind + ':':<10} {_probe(probe)}" for probe in task.probes]
         if task.deadline_s is not None:
             lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
@@ -134,6 +141,34 @@ def _tasks(plan: Plan) -> list[str]:
     if len(plan.tasks) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(plan.tasks) - MAX_TASKS_IN_FULL} more tasks")
     return lines
+
+
+def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
+    """What is not as usual about the task's end."""
+    if task.kind is not None:
+        yield "kind", task.kind
+    if task.is_main:
+        yield "main", "the run ends with it"
+    if task.finally_when is not None:
+        beside = task.finally_when == "services_up"
+        yield "finally", "when the run ends, " + ("beside the services" if beside else "after all is stopped")
+    if task.on_failure != "cancel":
+        yield "if it fails", _ON_FAILURE[task.on_failure]
+    if task.restart is not None:
+        window = f" within {task.restart.window_s:g} s" if task.restart.window_s is not None else ""
+        after = "every end" if task.restart.policy == "always" else "a failure"
+        others = ", with what needs it" if task.restart.restarts_dependents else ""
+        backoff = f"after {task.restart.backoff_s:g} s, doubling"
+        yield "restart", f"after {after}, {task.restart.count} times{window}, {backoff}{others}"
+    if task.success_exit_codes != (0,):
+        yield "success", f"exit status {' or '.join(map(str, task.success_exit_codes))}"
+
+
+_ON_FAILURE = {
+    "drain": "what runs goes on to its end, nothing new starts",
+    "isolate": "what needs it is stopped, the rest goes on, the run fails at its end",
+    "continue": "what needs it and has not started is skipped, the run may still succeed",
+}
 
 
 def _common(plan: Plan) -> dict[str, str]:
@@ -176,7 +211,7 @@ def rivals(plan: Plan) -> dict[str, list[str]]:
         others = []
         for other, tasks in members.items():
             is_alike = tasks[0].backend == members[base][0].backend and gpus_taken(tasks[0].placement)
-            is_ordered = base in before[other] or (other in before[base] and not tasks[0].has_readiness)
+            is_ordered = base in before[other] or (other in before[base] and not tasks[0].is_service)
             if is_alike and not is_ordered and (other != base or len(tasks) > 1):
                 others.append("its other replicas" if other == base else other)
         result[base] = others

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sflow_ctl.planner.plan import Plan, PlannedTask
+from sflow_ctl.planner.plan import Plan, PlannedTask, until_text
 
 MAX_MEMBERS = 3
 """Replicas of a task that are drawn one by one; more are one box that says how many."""
@@ -68,15 +68,15 @@ def _edges(plan: Plan, ids: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     waited_for: set[str] = set()
     for base, members in groups.items():
         first = members[0]
-        others = dict.fromkeys(d.task if d.is_group else by_name[d.task].base for d in first.depends_on)
+        others = {d.task if d.is_group else by_name[d.task].base: d for d in first.depends_on}
         if not others:
-            yield "start", ids[base], ""
-        for other in others:
+            yield ("stop" if first.finally_when else "start"), ids[base], ""
+        for other, dependency in others.items():
             waited_for.add(other)
-            yield ids[other], ids[base], "Ready" if groups[other][0].has_readiness else "Completed"
+            yield ids[other], ids[base], until_text(dependency, groups[other][0])
     for base, members in groups.items():
-        if base not in waited_for:
-            yield ids[base], "stop", "Ready" if members[0].has_readiness else "Completed"
+        if base not in waited_for and members[0].finally_when is None:
+            yield ids[base], "stop", "Ready" if members[0].is_service else "Completed"
 
 
 def _ids(plan: Plan) -> dict[str, str]:

@@ -120,9 +120,9 @@ def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:
 
     for item in merged.tasks:
         depends_on = item.body.get("depends_on")
-        if isinstance(depends_on, list) and any(is_missable(name) for name in depends_on):
-            gone = [name for name in depends_on if is_missable(name)]
-            item.body["depends_on"] = [name for name in depends_on if not is_missable(name)]
+        if isinstance(depends_on, list) and any(is_missable(_named(one)) for one in depends_on):
+            gone = [_named(one) for one in depends_on if is_missable(_named(one))]
+            item.body["depends_on"] = [one for one in depends_on if not is_missable(_named(one))]
             merged.warnings.append(f"task {item.name}: dependency on missing {', '.join(gone)} removed")
         probes = item.body.get("probes")
         if isinstance(probes, dict):
@@ -130,6 +130,11 @@ def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:
                 kind: _without_logger(item, kind, probe, is_missable, merged)
                 for kind, probe in probes.items()
             }
+
+
+def _named(dependency: Any) -> Any:
+    """The task that an entry of `depends_on` names, short or long."""
+    return dependency.get("task") if isinstance(dependency, dict) else dependency
 
 
 def _without_logger(

@@ -220,7 +220,8 @@ def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
             yield Finding(
                 "empty-script", f'task "{task.name}" has an empty script', where("tasks", task.name, "script")
             )
-        for index, other in enumerate(task.depends_on):
+        for index, dependency in enumerate(task.dependencies):
+            other = dependency.task
             if other not in known:
                 guess = nearest(other, names)
                 hint = f'did you mean "{guess}"?' if guess else f"tasks here: {', '.join(names[:10])}"
@@ -235,8 +236,47 @@ def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
             hint = f'did you mean "{guess}"?' if guess else "define it under backends:"
             what = f'task "{task.name}" references unknown backend "{name}"'
             yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
+        yield from _ends(document, task, where)
         yield from _outputs(task, where)
         yield from _probes(task, known, where)
+
+
+def _ends(document: schema.Document, task: schema.Task, where: Where) -> Iterator[Finding]:
+    """What goes together of all that says when a task ends and what that means."""
+    name = task.name
+
+    def conflict(what: str, field: str, hint: str) -> Finding:
+        return Finding("conflicting-keys", f'task "{name}" {what}', where("tasks", name, field), hint)
+
+    if task.restart is not None and task.retries is not None:
+        yield conflict(
+            "has both retries and restart", "restart", "restart covers every failure: drop retries"
+        )
+    if task.restart is not None and not task.is_service:
+        hint = "use retries, or make it a service: kind: service, or a readiness probe"
+        yield conflict("has restart, which is for services", "restart", hint)
+    if task.critical in (False, "false") and task.on_failure not in (None, "continue"):
+        hint = "critical: false is on_failure: continue; keep one of the two"
+        yield conflict(f"is not critical, and on_failure is {task.on_failure}", "on_failure", hint)
+    if task.replicas is not None and task.replicas.min_ready is not None and not task.is_service:
+        hint = "it counts ready replicas: add a readiness probe, or kind: service"
+        yield conflict("has min_ready, which is for services", "replicas", hint)
+    finals = {other.name for other in document.workflow.tasks if other.finally_}
+    for index, dependency in enumerate(task.dependencies):
+        if task.finally_ and dependency.task not in finals:
+            what = f'task "{name}" runs at the end, after all others: it cannot depend on "{dependency.task}"'
+            place = where("tasks", name, "depends_on", index)
+            yield Finding("conflicting-keys", what, place, "drop the dependency, or finally")
+        elif not task.finally_ and dependency.task in finals:
+            what = f'task "{name}" depends on "{dependency.task}", which only runs at the end'
+            place = where("tasks", name, "depends_on", index)
+            yield Finding("conflicting-keys", what, place, "make it a finally task as well")
+    if task.finally_:
+        unfit = [field for field in ("main", "restart") if getattr(task, field)]
+        unfit += ["kind"] if task.is_service else []
+        for field in unfit:
+            what = "runs at the end, as a task that must end itself"
+            yield conflict(what, field, f"drop {field}" if field != "kind" else "it cannot be a service")
 
 
 def _outputs(task: schema.Task, where: Where) -> Iterator[Finding]:

@@ -175,6 +175,7 @@ class Replicas(Part, frozen=True, kw_only=True):
     count: IntExpr | None = None
     policy: str = "parallel"
     variables: list[str] | None = None
+    min_ready: IntExpr | None = None
 
 
 class Retries(Part, frozen=True, kw_only=True):
@@ -183,6 +184,16 @@ class Retries(Part, frozen=True, kw_only=True):
     count: IntExpr
     interval: Time
     backoff: IntExpr = 1
+
+
+class Restart(Part, frozen=True, kw_only=True):
+    """How a service is started again in its place: the same nodes and GPUs."""
+
+    policy: Literal["on_failure", "always"] = "on_failure"
+    max: IntExpr = 3
+    backoff: Time = 1
+    window: Time | None = None
+    dependents: Literal["keep", "restart"] = "keep"
 
 
 class TcpPort(Part, frozen=True, kw_only=True):
@@ -271,21 +282,50 @@ class Output(Part, frozen=True, kw_only=True):
     metrics: dict[str, Metric] = {}
 
 
-class Task(Part, frozen=True, kw_only=True):
+class Dependency(Part, frozen=True, kw_only=True):
+    """Another task, and how far it must have come."""
+
+    task: str
+    until: Literal["available", "ready", "started", "completed", "finished", "failed"] = "available"
+
+
+OnFailure: TypeAlias = Literal["cancel", "drain", "isolate", "continue"]
+
+
+class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally"}):
     """A named unit of the workflow."""
 
     name: str
     script: list[str]
     operator: str | dict[str, Any] | None = None
     backend: str | dict[str, Any] | None = None
-    depends_on: list[str] = []
+    depends_on: list[str | Dependency] = []
+    kind: Literal["task", "service"] | None = None
+    main: Flag = False
+    finally_: bool | Literal["after_stop", "services_up"] = False
     resources: Resources | None = None
     replicas: Replicas | None = None
     retries: Retries | None = None
+    restart: Restart | Literal["on_failure", "always"] | None = None
+    on_failure: OnFailure | None = None
+    critical: Flag = True
+    success_exit_codes: list[IntExpr] = []
     probes: Probes | None = None
     outputs: list[Output] = []
     timeout: Time | None = None
     variables: list[Variable] = []
+
+    @property
+    def dependencies(self) -> list[Dependency]:
+        """`depends_on`, every entry in its long form."""
+        return [Dependency(task=one) if isinstance(one, str) else one for one in self.depends_on]
+
+    @property
+    def is_service(self) -> bool:
+        """There for others: it need not end before the run does."""
+        if self.kind is not None:
+            return self.kind == "service"
+        return self.probes is not None and self.probes.readiness is not None
 
 
 class Workflow(Part, frozen=True, kw_only=True):
@@ -295,6 +335,8 @@ class Workflow(Part, frozen=True, kw_only=True):
     tasks: list[Task]
     variables: list[Variable] = []
     timeout: Time | None = None
+    on_failure: OnFailure = "cancel"
+    keep_alive: Flag = False
 
 
 class Document(Part, frozen=True, kw_only=True):

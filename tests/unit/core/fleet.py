@@ -187,9 +187,9 @@ class Fleet:
             assert spec.rank.attempt.number == task.attempt, "an order to start an old attempt"
             is_new = self._ever_started.get(task.plan.name, 0) < task.attempt
             if is_new:
-                assert task.state in LIVE and self.scheduler.outcome is None, (
-                    "started after the run began to stop"
-                )
+                assert task.state in LIVE
+                is_final = task.plan.finally_when is not None
+                assert (self.scheduler.outcome is not None) == is_final, "started at the wrong time"
                 self._ever_started[task.plan.name] = task.attempt
                 for dependency in task.plan.depends_on:
                     assert is_satisfied(self.scheduler, dependency), f"{task.plan.name} before {dependency}"

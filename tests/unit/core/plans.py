@@ -1,5 +1,7 @@
 """Small plans and facts for tests of the scheduler."""
 
+from typing import Literal
+
 from protocol.ids import AttemptId, RankId
 from protocol.messages import (
     Goodbye,
@@ -13,7 +15,17 @@ from protocol.messages import (
     RankStarted,
 )
 from sflow_ctl.core.events import AgentJoined, MessageReceived
-from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.planner.plan import (
+    Dependency,
+    FinallyWhen,
+    OnFailure,
+    Placement,
+    Plan,
+    PlannedNode,
+    PlannedTask,
+    Restart,
+    Retries,
+)
 
 READINESS = Probe(kind="readiness", tcp_port=1000)
 
@@ -33,10 +45,21 @@ def a_task(
     kill_on_bad_exit: bool = False,
     wait_s: float | None = None,
     groups: tuple[str, ...] = (),
+    after_end: tuple[str, ...] = (),
+    after_failure: tuple[str, ...] = (),
+    on_failure: OnFailure = "cancel",
+    restart: Restart | None = None,
+    kind: Literal["task", "service"] | None = None,
+    is_main: bool = False,
+    finally_when: FinallyWhen | None = None,
+    success_exit_codes: tuple[int, ...] = (0,),
+    min_ready: int | None = None,
 ) -> PlannedTask:
     """A task of one rank on node 0 unless placed elsewhere."""
     dependencies = [Dependency(task=other) for other in depends_on]
     dependencies += [Dependency(task=other, until="completed") for other in after_completion]
+    dependencies += [Dependency(task=other, until="finished") for other in after_end]
+    dependencies += [Dependency(task=other, until="failed") for other in after_failure]
     dependencies += [Dependency(task=other, is_group=True) for other in groups]
     return PlannedTask(
         name=name,
@@ -54,6 +77,13 @@ def a_task(
         wait_s=wait_s,
         retries=Retries(count=retries, interval_s=interval_s, backoff=backoff),
         timeout_s=timeout_s,
+        on_failure=on_failure,
+        restart=restart,
+        kind=kind,
+        is_main=is_main,
+        finally_when=finally_when,
+        success_exit_codes=success_exit_codes,
+        min_ready=min_ready,
         probes=(READINESS,) if service else (),
     )
 
@@ -64,6 +94,8 @@ def a_plan(
     gpus: int | None = None,
     timeout_s: float | None = None,
     max_running: int | None = None,
+    keep_alive: bool = False,
+    services_may_leave: bool = False,
 ) -> Plan:
     """A plan over `nodes` local nodes of `gpus` GPUs each."""
     return Plan(
@@ -82,6 +114,8 @@ def a_plan(
         tasks=tasks,
         timeout_s=timeout_s,
         max_running=max_running,
+        keep_alive=keep_alive,
+        services_may_leave=services_may_leave,
     )
 
 

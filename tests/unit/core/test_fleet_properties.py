@@ -4,7 +4,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
-from sflow_ctl.planner.plan import Placement, Plan, PlannedTask
+from sflow_ctl.planner.plan import FinallyWhen, Placement, Plan, PlannedTask, Restart
 from tests.unit.core.fleet import Behaviour, Fleet, replay
 from tests.unit.core.plans import a_plan, a_task
 
@@ -24,26 +24,43 @@ def plans(draw: st.DrawFn) -> Plan:
     tasks: list[PlannedTask] = []
     for index in range(draw(st.integers(1, 12))):
         placement, ranks = draw(placements())
-        names = [task.name for task in tasks]
+        names = [task.name for task in tasks if task.finally_when is None]
         depends_on = draw(st.lists(st.sampled_from(names), unique=True, max_size=3)) if names else []
         split = draw(st.integers(0, len(depends_on)))
-        whole_groups = [f"g{number}" for number in range(index // REPLICAS)]
+        whole_groups = [
+            group
+            for group in (f"g{number}" for number in range(index // REPLICAS))
+            if all(task.finally_when is None for task in tasks if task.base == group)
+        ]
+        final: FinallyWhen | None = draw(st.sampled_from([None] * 8 + ["after_stop", "services_up"]))
+        is_service = final is None and draw(st.integers(0, 3)) == 0
+        restart = None
+        if is_service and draw(st.booleans()):
+            restart = Restart(count=draw(st.integers(0, 2)), restarts_dependents=draw(st.booleans()))
+        unready = [name for name in depends_on if not by_name(tasks, name).has_readiness]
+        if final is not None:
+            depends_on, whole_groups, unready = [], [], []
         tasks.append(
             a_task(
                 f"t{index}",
                 *depends_on[:split],
-                after_completion=tuple(
-                    name
-                    for name in depends_on[split:]
-                    if not next(t for t in tasks if t.name == name).has_readiness
-                ),
+                after_completion=tuple(name for name in unready if name in depends_on[split : split + 1]),
+                after_end=tuple(name for name in unready if name in depends_on[split + 1 : split + 2]),
+                after_failure=tuple(name for name in unready if name in depends_on[split + 2 :]),
                 base=f"g{index // REPLICAS}",
                 groups=tuple(draw(st.lists(st.sampled_from(whole_groups), unique=True, max_size=2)))
                 if whole_groups
                 else (),
-                service=draw(st.integers(0, 3)) == 0,
-                retries=draw(st.integers(0, 2)),
-                timeout_s=draw(st.sampled_from([None, None, None, 4.0])),
+                service=is_service,
+                retries=0 if restart is not None else draw(st.integers(0, 2)),
+                restart=restart,
+                finally_when=final,
+                is_main=final is None and not is_service and draw(st.integers(0, 9)) == 0,
+                on_failure=draw(
+                    st.sampled_from(["cancel", "cancel", "cancel", "drain", "isolate", "continue"])
+                ),
+                min_ready=draw(st.sampled_from([None, None, 1])),
+                timeout_s=30.0 if final is not None else draw(st.sampled_from([None, None, None, 4.0])),
                 placement=placement,
                 ranks_per_node=ranks,
                 kill_on_bad_exit=draw(st.booleans()),
@@ -51,6 +68,11 @@ def plans(draw: st.DrawFn) -> Plan:
             )
         )
     return a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
+
+
+def by_name(tasks: list[PlannedTask], name: str) -> PlannedTask:
+    """The task of that name."""
+    return next(task for task in tasks if task.name == name)
 
 
 @st.composite
@@ -98,7 +120,13 @@ def test_every_run_ends_and_keeps_its_promises(plan: Plan, seed: int, behaviour:
     assert fleet.finish is not None
     assert all(task.state in TERMINAL for task in fleet.scheduler.tasks)
     if fleet.finish.outcome is Outcome.COMPLETED:
-        assert all(task.state is TaskState.COMPLETED for task in fleet.scheduler.tasks)
+        for task in fleet.scheduler.tasks:
+            is_expected = task.plan.on_failure == "continue" or task.state in (
+                TaskState.COMPLETED,
+                TaskState.SKIPPED,
+                TaskState.CANCELLED,
+            )
+            assert is_expected, f"{task.plan.name} is {task.state}, and the run completed"
     else:
         assert fleet.finish.cause is not None
 
@@ -119,3 +147,17 @@ def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
     fleet = Fleet(plan, seed, Behaviour(drop=0.3, repeat=0.3, max_delay_s=0.5, disconnects=3, leftovers=0.2))
     fleet.run()
     assert fleet.finish is not None and fleet.finish.outcome is Outcome.COMPLETED
+    if not any(task.is_main or task.finally_when for task in plan.tasks):
+        ran = [task for task in fleet.scheduler.tasks if not is_after_failure(plan, task.plan)]
+        assert all(task.state is TaskState.COMPLETED for task in ran)
+
+
+def is_after_failure(plan: Plan, task: PlannedTask) -> bool:
+    """True for a task that only runs when another one fails, or needs one that does."""
+    pending = [task]
+    while pending:
+        for dependency in pending.pop().depends_on:
+            if dependency.until == "failed":
+                return True
+            pending += [other for other in plan.tasks if dependency.task in (other.name, other.base)]
+    return False

@@ -55,7 +55,8 @@ def test_json_has_what_a_tool_needs(tmp_path: Path) -> None:
     assert server["nodes"] == ["localhost"]
     assert server["probes"][0]["tcp_port"] == 9000
     assert server["argv"] == ["bash", "-c", "serve"]
-    assert load["depends_on"] == load["waits_for_completion_of"] == ["load_0"]
+    assert load["depends_on"] == ["load_0"]
+    assert load["conditions"] == [{"task": "load_0", "until": "completed"}]
     assert load["script"] == 'echo "<1>"'
     assert load["retries"] == {"count": 1, "interval_s": 2.0, "backoff": 1.0}
     assert load["env"]["SFLOW_REPLICA_INDEX"] == "1"

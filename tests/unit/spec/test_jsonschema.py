@@ -18,7 +18,7 @@ def test_every_field_is_there_and_no_other_is_allowed() -> None:
     parts = json.loads(jsonschema.schema_text())["$defs"]
     for kind in (schema.Task, schema.Probe, schema.Operator, schema.Backend, schema.Resources, schema.Output):
         part = parts[kind.__name__]
-        assert set(part["properties"]) == set(kind.__struct_fields__)
+        assert set(part["properties"]) == set(kind.__struct_encode_fields__)
         assert part["additionalProperties"] is False
 
 
