@@ -323,6 +323,8 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
     pid: int
+    sent_at_ns: int = 0
+    """The node's clock, to compare it with the controller's."""
     node_name: str = ""
     """What Slurm calls the node."""
     address: str = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from protocol.signal_names import signal_name
-from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome, Reason, TaskState, Transition
+from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome, Reason, TaskState, Transition, is_again
 from sflow_ctl.core.tasks import log_path
 from sflow_ctl.planner.plan import Plan
 
@@ -95,7 +95,7 @@ class RunState:
         elif transition.new is TaskState.RUNNING:
             record.pid = transition.pid
             record.started_wall_ns = wall_ns
-        if transition.new in TERMINAL or transition.reason.word == "retry":
+        if transition.new in TERMINAL or transition.is_again:
             record.exit_code, record.signal = transition.exit_code, transition.signal
             record.runtime_s = transition.runtime_s
 
@@ -122,8 +122,7 @@ class RunState:
         record = self.tasks.get(task)
         if record is None or record.attempts != attempt:
             return record is not None and record.attempts > attempt
-        is_between = record.reason is not None and record.reason.word == "retry"
-        return record.state in TERMINAL or is_between
+        return record.state in TERMINAL or is_again(record.state, record.reason)
 
     @property
     def is_ended(self) -> bool:
@@ -350,6 +349,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     counts: dict[str, int]
     cause: FirstCause | None
+    tolerated: tuple[str, ...] = ()
+    """Tasks of a run that completed whose failure did not count."""
     survivors: tuple[str, ...]
     """Processes that could not be ended, as "pid name"."""
     refused: dict[str, int]
@@ -380,10 +381,16 @@ def summary(
         duration_s=round((ended_wall_ns - started_wall_ns) / 1e9, 3),
         counts={word.value: count for word, count in state.counts().items()},
         cause=cause,
+        tolerated=_failed(state) if outcome is Outcome.COMPLETED else (),
         survivors=tuple(survivors),
         refused=refused or {},
         tasks=task_summaries(state),
     )
+
+
+def _failed(state: RunState) -> tuple[str, ...]:
+    bad = (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST)
+    return tuple(record.name for record in state.tasks.values() if record.state in bad)
 
 
 def task_summaries(state: RunState) -> tuple[TaskSummary, ...]:

@@ -314,6 +314,7 @@ class Agent:
             install_path=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),  # noqa: PTH120
             session=session,
             session_number=number,
+            sent_at_ns=time.time_ns(),
             node=self._config.node,
             agent_incarnation=self._started_ns,
             controller_incarnation=controller_incarnation,

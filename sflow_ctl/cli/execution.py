@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from sflow_ctl.runtime.session import RunEnd, plan_run, run_plan
 if TYPE_CHECKING:
     from sflow_ctl.cli.fetch_lines import FetchLines
 
+SHOWN_FAILURES = 5
 CAUSE_LINES = 20
 
 
@@ -66,6 +68,13 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     return int(end.status)
 
 
+def _tolerated(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:SHOWN_FAILURES]) + (", ..." if len(names) > SHOWN_FAILURES else "")
+    return f"; {len(names)} failed, which does not count: {shown}"
+
+
 def show_end(end: RunEnd) -> None:
     """The closing table, the first cause of a run that did not complete, and where everything is."""
     colours = wants_colours(sys.stdout.isatty(), os.environ)
@@ -94,7 +103,7 @@ def show_end(end: RunEnd) -> None:
         click.echo(f"  could not be ended: process {survivor}")
     duration = duration_text(whole.duration_s)
     if end.status is ExitStatus.OK:
-        click.echo(f"✓ Workflow completed in {duration}")
+        click.echo(f"✓ Workflow completed in {duration}{_tolerated(whole.tolerated)}")
     elif whole.outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED):
         click.echo(f"✗ Workflow cancelled after {duration} (exit status {int(end.status)})", err=True)
     else:

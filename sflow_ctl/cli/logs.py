@@ -10,7 +10,7 @@ from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.line_prefix import LinePrefixer
 from sflow_ctl.cli.run_option import chosen_tasks, output_dir_option, watch_run
-from sflow_ctl.core.states import LIVE, TaskState
+from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.runtime.log_cursor import Cursor
 from sflow_ctl.runtime.run_files import RunReader, file_log, find_run
 from sflow_ctl.runtime.viewer_link import Ended, Output, OutputEnded
@@ -138,9 +138,4 @@ def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> Non
 
 def _is_over(reader: RunReader, task: str) -> bool:
     record = reader.state.tasks.get(task)
-    return (
-        record is not None
-        and reader.state.has_ended(task, record.attempts)
-        and record.reason is not None
-        and record.reason.word != "retry"
-    )
+    return record is not None and record.state in TERMINAL

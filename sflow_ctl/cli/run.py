@@ -75,6 +75,9 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     "--no-kill", is_flag=True, help="In a Slurm job: go on when a node is lost, where the workflow allows it."
 )
 @click.option(
+    "--keep-alive", is_flag=True, help="Services that are ready keep the run going until it is stopped."
+)
+@click.option(
     "-t",
     "--task",
     "tasks",

@@ -75,16 +75,16 @@ class StateLines:
         return self._paint(self._dot.join(parts)[:width], _DIM)
 
     def _line(self, transition: Transition) -> str | None:
-        is_retry = transition.reason.word == "retry"
-        new = transition.new
-        if not is_retry and new not in _WORTH_A_LINE:
+        is_again, new = transition.is_again, transition.new
+        if not is_again and new not in _WORTH_A_LINE:
             if self._is_brief or new not in (TaskState.RUNNING, TaskState.COMPLETED):
                 return None
             if new is TaskState.COMPLETED and transition.reason.word == "run_complete":
                 return None
         name = transition.task if transition.attempt <= 1 else f"{transition.task}#{transition.attempt}"
-        if is_retry:
-            return f"{self._dash} {name} {self._paint('retry', _YELLOW)}: {transition.reason.text}"
+        if is_again:
+            word = self._paint(transition.reason.word, _YELLOW)
+            return f"{self._dash} {name} {word}: {transition.reason.text}"
         return f"{self._dash} {name} {self._word(new)}{_detail(transition)}"
 
     def _word(self, state: TaskState) -> str:

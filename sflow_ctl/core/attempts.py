@@ -15,6 +15,10 @@ def note_exit(task: Task, message: RankExited) -> None:
     """Keeps the worst of the attempt's exits: a signal before a status, a failure before a success, the higher
     status before the lower.
     """
+    begun_ns = task.started_at_ns.get(message.rank.rank)
+    if begun_ns is not None and is_bad(task, message):
+        at_ns = begun_ns + round(message.runtime_s * 1e9)
+        task.failed_at_ns = min(at_ns, task.failed_at_ns or at_ns)
     if task.end is not None and (task.signal is not None or task.exit_code):
         return  # of several ranks: this one was ended because of the one that failed
     if message.signal is not None:

@@ -15,6 +15,8 @@ class AgentJoined(Event, frozen=True, kw_only=True, tag="agent_joined"):
     """An authenticated agent said hello: for the first time, again, or after a restart."""
 
     hello: Hello
+    clock_ahead_ns: int = 0
+    """How far the controller's clock is ahead of the node's; includes the time the hello took."""
 
 
 class MessageReceived(Event, frozen=True, kw_only=True, tag="message_received"):

@@ -53,7 +53,6 @@ from sflow_ctl.core.readiness import Readiness, ranks_needed
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
 from sflow_ctl.core.states import (
-    AGAIN,
     LIVE,
     TERMINAL,
     TRANSITIONS,
@@ -63,6 +62,7 @@ from sflow_ctl.core.states import (
     ReasonWord,
     TaskState,
     Transition,
+    is_again,
 )
 from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S, End, Task, build_graph
@@ -74,6 +74,8 @@ STOP_OVERDUE_S = 15.0
 """After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
 is 5 s.
 """
+CLOCKS_AGREE_NS = 1_000_000_000
+"""A difference below this may as well be the time that the hello took."""
 LEAVE_OVERDUE_S = 40.0
 """An agent may need 30 s to hand over the rest of its logs."""
 
@@ -86,6 +88,8 @@ class Node:
     is_gone: bool = False
     has_joined: bool = False
     agent_incarnation: int = 0
+    clock_ahead_ns: int = 0
+    """To be added to the node's times; 0 where its clock agrees with the controller's."""
     live: set[int] = field(default_factory=set)
     """Tasks whose current attempt has ranks, or leftovers, here."""
     kept: set[int] = field(default_factory=set)
@@ -176,7 +180,8 @@ class Scheduler:
         if self.is_finished:
             return []
         match event:
-            case AgentJoined(hello=hello):
+            case AgentJoined(hello=hello, clock_ahead_ns=ahead_ns):
+                self.nodes[hello.node].clock_ahead_ns = ahead_ns if abs(ahead_ns) > CLOCKS_AGREE_NS else 0
                 self._on_hello(hello, now)
             case MessageReceived(node=node, message=message):
                 self._on_message(node, message, now)
@@ -295,7 +300,7 @@ class Scheduler:
     def _on_message(self, node: int, message: FromAgent, now: float) -> None:
         match message:
             case RankStarted():
-                self._on_started(message)
+                self._on_started(node, message)
             case RankExited():
                 self._on_exited(message, now)
             case RankCleared():
@@ -327,10 +332,11 @@ class Scheduler:
         index = self._index_of.get(task_name)
         return index is not None and self.tasks[index].attempt == attempt and self.tasks[index].is_live
 
-    def _on_started(self, message: RankStarted) -> None:
+    def _on_started(self, node: int, message: RankStarted) -> None:
         task = self._current(*message.rank.attempt)
         if task is None or message.rank.rank not in task.unstarted:
             return
+        task.started_at_ns[message.rank.rank] = message.started_at_ns + self.nodes[node].clock_ahead_ns
         task.unstarted.discard(message.rank.rank)
         if message.rank.rank == 0:
             task.pid = message.pid
@@ -421,7 +427,7 @@ class Scheduler:
         end = task.end or attempts.judge(task)
         if self._is_ending_for(task):
             assert self.outcome is not None
-            end = attempts.end_while_stopping(self.outcome, task, end)
+            end = self._if_it_was_first(task) or attempts.end_while_stopping(self.outcome, task, end)
         elif end.state is TaskState.COMPLETED and self._must_stay(task):
             end = attempts.left_too_early(task, dependencies.needers(self.tasks, task)) or end
         goes_on = self._following(task, end, now) is not None
@@ -468,6 +474,20 @@ class Scheduler:
             self._conclude(task, task.end, now)
         else:
             self._release(task)
+
+    def _if_it_was_first(self, task: Task) -> End | None:
+        """The end of a task that failed before the one whose failure ends the run, and was heard of later: a
+        service's crash and what its clients make of it reach us in any order.
+        """
+        first = self.cause.task if self.cause is not None else None
+        if first is None or task.failed_at_ns is None or task.plan.on_failure == "continue":
+            return None
+        known = self.task_named(first).failed_at_ns
+        if self.outcome is not Outcome.FAILED or known is None or task.failed_at_ns >= known:
+            return None
+        end = attempts.judge(task)
+        self.cause = attempts.cause_of(task, end)
+        return End(end.state, end.reason)
 
     def _must_stay(self, task: Task) -> bool:
         """A service that others may need to the end of the run."""
@@ -909,7 +929,7 @@ class Scheduler:
             raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
         was_settled = task.is_settled
         self._working_count -= _is_working(task)
-        task.is_delayed = reason.word in AGAIN and new is TaskState.WAITING
+        task.is_delayed = is_again(new, reason)
         task.state, task.last_reason = new, reason
         self._working_count += _is_working(task)
         self.unsettled += was_settled - task.is_settled

@@ -93,6 +93,16 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     runtime_s: float | None = None
     """Seconds from the start to the end of the attempt; only with an end."""
 
+    @property
+    def is_again(self) -> bool:
+        """An attempt has ended, and another one follows."""
+        return is_again(self.new, self.reason)
+
+
+def is_again(state: TaskState, reason: Reason | None) -> bool:
+    """True for a task that waits for its next attempt."""
+    return state is TaskState.WAITING and reason is not None and reason.word in AGAIN
+
 
 class Outcome(StrEnum):
     """How a run ended."""

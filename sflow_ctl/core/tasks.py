@@ -101,6 +101,10 @@ class Task:
     early_readiness: str | None = None
     """It was ready before all of its ranks were known to have started: what was seen."""
     is_stop_sent: bool = False
+    started_at_ns: dict[int, int] = field(default_factory=dict)
+    """Per rank, when its process began, by the controller's clock."""
+    failed_at_ns: int | None = None
+    """When the first of its ranks failed, by the controller's clock."""
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -138,6 +142,8 @@ class Task:
         self.is_kept = self.was_ready = False
         self.early_readiness = None
         self.is_stop_sent = False
+        self.started_at_ns = {}
+        self.failed_at_ns = None
 
     def ranks_on(self, node: int) -> set[int]:
         """Ranks of the current attempt that are on this node."""

@@ -128,10 +128,17 @@ class _Planner:
                 evaluate_any(document.workflow.keep_alive, namespace(self._variables, self._others))
             )
         self._stop_if_wrong()
+        planned = [task for task in tasks if task is not None]
+        if not (keep_alive or context.is_strict) and all(
+            task.is_service for task in planned if task.finally_when is None
+        ):
+            findings.warn(
+                "every task is a service: the run ends as soon as all are ready, unless it has keep_alive: true"
+            )
         return Plan(
             workflow=document.workflow.name,
             nodes=tuple(node for nodes in self._nodes.values() for node in nodes),
-            tasks=tuple(task for task in tasks if task is not None),
+            tasks=tuple(planned),
             timeout_s=timeout_s,
             keep_alive=keep_alive,
             services_may_leave=context.is_strict,

@@ -6,6 +6,7 @@ sends
 heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is fatal.
 """
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -290,7 +291,8 @@ class FleetLink:
             return
         peer.newest = order
         peer.hello_from = (routing_id, hello.session)
-        events.append(AgentJoined(hello=hello))
+        clock_ahead_ns = time.time_ns() - hello.sent_at_ns if hello.sent_at_ns else 0
+        events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
 
     def _put(self, peer: Peer, numbered: Numbered[ToAgent], now: float) -> None:
         assert peer.routing_id is not None

@@ -32,6 +32,8 @@ class RunOptions:
     extra_args: tuple[str, ...] = ()
     """For salloc, after the backend's own."""
     quiet: bool = False
+    keep_alive: bool = False
+    """Services alone keep the run going, whatever the file says."""
     tasks: tuple[str, ...] = ()
     """Only these, and what they need unless `skip_dependencies`; all when empty."""
     skip_dependencies: bool = False

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
 from sflow_ctl.core.commands import FinishRun
@@ -136,6 +138,8 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
 
 def _chosen(plan: Plan, options: RunOptions) -> Plan:
     """The part of the plan that was asked for. Raises: PlanError."""
+    if options.keep_alive:
+        plan = msgspec.structs.replace(plan, keep_alive=True)
     if not options.tasks:
         return plan
     from sflow_ctl.planner.prune import pruned  # most runs are of everything
@@ -227,10 +231,14 @@ def _run(
         log.warning(warning)
     for item in fetched:
         (log.warning if item.is_warning else log.info)(item.sentence())
-    ends_at = None
-    if planned.allocation is not None and planned.allocation.ends_at is not None:
-        ends_at = planned.allocation.ends_at - options.headroom_s
-    scheduler = Scheduler(plan, stream_logs=not options.quiet, ends_at=ends_at, missing=fleet.missing)
+    gone_at = planned.allocation.ends_at if planned.allocation is not None else None
+    scheduler = Scheduler(
+        plan,
+        stream_logs=not options.quiet,
+        ends_at=None if gone_at is None else gone_at - options.headroom_s,
+        gone_at=gone_at,
+        missing=fleet.missing,
+    )
     controller = Controller(
         scheduler=scheduler,
         link=link,

@@ -293,7 +293,7 @@ class ViewerHub:
             return log.is_complete
         transition = self._last[log.rank.attempt.task].transition
         is_past = transition.attempt > log.rank.attempt.number
-        return is_past or transition.new in TERMINAL or transition.reason.word == "retry"
+        return is_past or transition.new in TERMINAL or transition.is_again
 
     def _send_piece(self, viewer: Viewer, log: RankLog, offset: int, data: bytes, skipped: int = 0) -> None:
         header = LogPiece(

@@ -155,9 +155,11 @@ def hello(
     )
 
 
-def started(name: str, attempt: int = 1, node: int = 0, rank_number: int = 0) -> MessageReceived:
+def started(
+    name: str, attempt: int = 1, node: int = 0, rank_number: int = 0, started_at_ns: int = 0
+) -> MessageReceived:
     """A rank has a process."""
-    message = RankStarted(rank=rank(name, attempt, rank_number), pid=1, started_at_ns=0)
+    message = RankStarted(rank=rank(name, attempt, rank_number), pid=1, started_at_ns=started_at_ns)
     return MessageReceived(node=node, message=message)
 
 
@@ -169,11 +171,16 @@ def exited(
     signal: int | None = None,
     cleared: bool = True,
     rank_number: int = 0,
+    runtime_s: float = 0.0,
 ) -> MessageReceived:
     """A rank's process has been reaped."""
     code = None if signal is not None else code
     message = RankExited(
-        rank=rank(name, attempt, rank_number), exit_code=code, signal=signal, cleared=cleared
+        rank=rank(name, attempt, rank_number),
+        exit_code=code,
+        signal=signal,
+        cleared=cleared,
+        runtime_s=runtime_s,
     )
     return MessageReceived(node=node, message=message)
 

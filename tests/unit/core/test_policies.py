@@ -1,5 +1,7 @@
 """What ends what: failures that count or not, restarts in place, main and final tasks, services that leave."""
 
+import msgspec
+
 from protocol.messages import Spawn, Stop
 from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
@@ -7,7 +9,7 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.core.tasks import Task
-from sflow_ctl.planner.plan import Placement, Plan, Restart
+from sflow_ctl.planner.plan import Dependency, Placement, Plan, Restart
 from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, ready, started
 
 S = TaskState
@@ -156,14 +158,8 @@ def test_an_edge_for_failures_runs_only_then() -> None:
 
 def test_one_failed_replica_is_a_failure_of_the_group() -> None:
     replicas = [a_task(f"a_{n}", base="a", on_failure="continue") for n in range(3)]
-    rescue = a_task("rescue")
-    import msgspec
-
-    from sflow_ctl.planner.plan import Dependency
-
-    rescue = msgspec.structs.replace(
-        rescue, depends_on=(Dependency(task="a", until="failed", is_group=True),)
-    )
+    any_of_them = (Dependency(task="a", until="failed", is_group=True),)
+    rescue = msgspec.structs.replace(a_task("rescue"), depends_on=any_of_them)
     run = Run(a_plan(*replicas, rescue))
     run.start("a_0", "a_1", "a_2")
     run.end("a_0")
@@ -288,6 +284,34 @@ def test_keep_alive_ends_with_the_last_service() -> None:
     run.serve("s")
     run.end("s", 0)
     assert run.leave().outcome is Outcome.COMPLETED
+
+
+def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> None:
+    anywhere = Placement(nodes=(1,))
+    plan = a_plan(a_task("s", service=True), a_task("c", "s", placement=anywhere), a_task("z", "s"), nodes=2)
+    run = Run(plan)
+    run.serve("s")
+    run.start("c", "z")
+    run.tell(exited("c", 1, node=1, runtime_s=5.2))  # what a client makes of its server's end
+    assert run.scheduler.cause is not None and run.scheduler.cause.task == "c"
+    run.tell(exited("s", signal=11, runtime_s=5.0))
+    run.tell(exited("z", 1, runtime_s=5.3))
+    assert run.states("s", "c", "z") == [S.FAILED, S.FAILED, S.CANCELLED]
+    finish = run.leave()
+    assert finish.cause is not None and finish.cause.task == "s"
+    assert finish.cause.text == "process exited with error: s: killed by SIGSEGV"
+
+
+def test_clocks_that_differ_are_compared_all_the_same() -> None:
+    hour_ns = 3600 * 10**9
+    scheduler = Scheduler(a_plan(a_task("s"), a_task("c", placement=Placement(nodes=(1,))), nodes=2))
+    scheduler.handle(hello(0), 0.0)
+    scheduler.handle(msgspec.structs.replace(hello(1), clock_ahead_ns=-hour_ns), 0.0)
+    scheduler.handle(started("s"), 0.0)
+    scheduler.handle(started("c", node=1, started_at_ns=hour_ns), 0.0)
+    scheduler.handle(exited("c", 1, node=1, runtime_s=2.0), 2.0)
+    scheduler.handle(exited("s", 1, runtime_s=1.0), 2.1)
+    assert scheduler.cause is not None and scheduler.cause.task == "s"
 
 
 # ---------------------------------------------------------------------- restarts
