@@ -6,8 +6,8 @@ and the rest is checked again: a good file is checked once, a bad one as often a
 
 import copy
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -102,9 +102,38 @@ def _finding(
     assert match is not None
     path = _parse_path(match["path"], data)
     full = (*base, *path)
+    if match["what"].startswith("Invalid enum value"):
+        return path, _wrong_word(_get(data, path), _words_at(kind, path), _place(where, full))
     return path, Finding(
         "wrong-type", _explain(match["what"]), _place(where, full), _type_hint(match["what"], path)
     )
+
+
+def _wrong_word(value: Any, words: Sequence[str], place: str) -> Finding:
+    """A text that is none of those that a field takes."""
+    guess = nearest(str(value), words)
+    hint = f'did you mean "{guess}"?' if guess else f"one of {', '.join(words)}"
+    return Finding("wrong-value", f'"{value}" is not one of {", ".join(words)}', place, hint)
+
+
+def _words_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
+    """The words that the field at `path` below `kind` takes."""
+    found: Any = kind
+    for key in path[:-1]:
+        if isinstance(key, str):
+            found = _struct_in(msgspec.structs.fields(found), key)
+        if found is None:
+            return ()
+    fields = [field for field in msgspec.structs.fields(found) if field.encode_name == path[-1]]
+    return tuple(_literals(fields[0].type)) if fields else ()
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    else:
+        for argument in get_args(annotation):
+            yield from _literals(argument)
 
 
 def _explain(what: str) -> str:
@@ -188,12 +217,12 @@ def _fields_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
             found = _struct_in(msgspec.structs.fields(found), key)
         if found is None:
             return ()
-    return tuple(found.__struct_fields__)
+    return tuple(found.__struct_encode_fields__)
 
 
 def _struct_in(fields: Sequence[msgspec.structs.FieldInfo], name: str) -> Any:
     for field in fields:
-        if field.name == name:
+        if field.encode_name == name:
             return _first_struct(field.type)
     return None
 

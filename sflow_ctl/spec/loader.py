@@ -110,7 +110,7 @@ def _checked(
                 "wrong-type", "expected text, found a number", where, 'quote it: version: "0.1"'
             )
         merged.findings.append(finding)
-    _check_workflow_scalars(merged)
+    settings = _settings(merged)
     given = [*merged.tasks, *merged.workflow_variables]
     given += [item for section in merged.sections.values() for item in section]
     names = {one.name for one in (*variables, *own)} | {one.name for one in tasks}
@@ -120,12 +120,11 @@ def _checked(
     broken = frozenset(item.name for item in given if item.name not in names)
     if merged.workflow_name is None or not isinstance(merged.workflow_name, str) or merged.version is None:
         return None, items, broken
-    for key, source in (("name", merged.workflow_source), ("timeout", merged.timeout_source)):
+    sources = {key: source for key, (_, source) in merged.settings.items()}
+    for key, source in (("name", merged.workflow_source), *sources.items()):
         if source is not None:
             items["workflow", key] = Item(key, {}, source, ("workflow", key), is_shorthand=True)
-    workflow = schema.Workflow(
-        name=merged.workflow_name, tasks=tasks, variables=own, timeout=merged.timeout
-    )  # fmt: skip
+    workflow = schema.Workflow(name=merged.workflow_name, tasks=tasks, variables=own, **settings)
     document = schema.Document(
         version=merged.version,
         workflow=workflow,
@@ -137,17 +136,21 @@ def _checked(
     return document, items, broken
 
 
-def _check_workflow_scalars(merged: Merged) -> None:
-    name, timeout = merged.workflow_name, merged.timeout
+def _settings(merged: Merged) -> dict[str, Any]:
+    """The workflow's own fields that are right."""
+    name = merged.workflow_name
     if name is not None and not isinstance(name, str) and merged.workflow_source is not None:
         where = f"{merged.workflow_source.where(('workflow', 'name'))}  workflow.name"
         merged.findings.append(
             Finding("wrong-type", "expected text as workflow.name", where, "put it in quotes")
         )
-    is_time = isinstance(timeout, int | float | str) and not isinstance(timeout, bool)
-    if timeout is not None and not is_time and merged.timeout_source is not None:
-        where = f"{merged.timeout_source.where(('workflow', 'timeout'))}  workflow.timeout"
-        merged.findings.append(Finding("wrong-type", "expected seconds or a duration such as 90m", where))
+    settings = {}
+    for key, (value, source) in merged.settings.items():
+        kind = schema.WorkflowSettings
+        checked = check(kind, {key: value}, ("workflow",), source.where, merged.findings)
+        if checked is not None and value is not None:
+            settings[key] = getattr(checked, key)
+    return settings
 
 
 def _convert(
@@ -206,8 +209,7 @@ def _composed(merged: Merged) -> dict[str, Any]:
         if items:
             composed[section] = [_named_first(item) for item in items]
     workflow: dict[str, Any] = {"name": merged.workflow_name}
-    if merged.timeout is not None:
-        workflow["timeout"] = merged.timeout
+    workflow |= {key: value for key, (value, _) in merged.settings.items() if value is not None}
     if merged.workflow_variables:
         workflow["variables"] = [_named_first(item) for item in merged.workflow_variables]
     workflow["tasks"] = [_named_first(item) for item in merged.tasks]

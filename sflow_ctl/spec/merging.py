@@ -6,10 +6,12 @@ from typing import Any
 
 from protocol.errors import Finding
 from sflow_ctl.spec.checking import describe, nearest
+from sflow_ctl.spec.schema import WorkflowSettings
 from sflow_ctl.spec.yaml_source import PathKey, Source
 
 ROOT_KEYS = ("version", "variables", "artifacts", "backends", "operators", "workflow")
-WORKFLOW_KEYS = ("name", "tasks", "variables", "timeout")
+SETTINGS = WorkflowSettings.__struct_encode_fields__
+WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
 TOP_SECTIONS = ("variables", "artifacts", "backends", "operators")
 
 
@@ -38,8 +40,8 @@ class Merged:
     version_source: Source | None = None
     workflow_name: Any = None
     workflow_source: Source | None = None
-    timeout: Any = None
-    timeout_source: Source | None = None
+    settings: dict[str, tuple[Any, Source]] = field(default_factory=dict)
+    """The workflow's other fields, each from the last file that has it."""
     sections: dict[str, list[Item]] = field(default_factory=lambda: {name: [] for name in TOP_SECTIONS})
     workflow_variables: list[Item] = field(default_factory=list)
     tasks: list[Item] = field(default_factory=list)
@@ -123,8 +125,7 @@ def _take_workflow(merged: Merged, source: Source) -> None:
                 Finding("merge-conflict", what, source.where(("workflow", "name")), "use one name")
             )
         merged.workflow_name, merged.workflow_source = name, source
-    if "timeout" in workflow:
-        merged.timeout, merged.timeout_source = workflow["timeout"], source
+    merged.settings.update({key: (workflow[key], source) for key in SETTINGS if key in workflow})
     variables = named_items(source, ("workflow", "variables"), workflow.get("variables"), merged.findings)
     _merge_named(merged, merged.workflow_variables, variables, "workflow.variables")
     merged.tasks += named_items(

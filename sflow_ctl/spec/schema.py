@@ -328,15 +328,20 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally"}):
         return self.probes is not None and self.probes.readiness is not None
 
 
-class Workflow(Part, frozen=True, kw_only=True):
+class WorkflowSettings(Part, frozen=True, kw_only=True):
+    """What is common to all tasks, beside names."""
+
+    timeout: Time | None = None
+    on_failure: OnFailure = "cancel"
+    keep_alive: Flag = False
+
+
+class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """The tasks and what is common to them."""
 
     name: str
     tasks: list[Task]
     variables: list[Variable] = []
-    timeout: Time | None = None
-    on_failure: OnFailure = "cancel"
-    keep_alive: Flag = False
 
 
 class Document(Part, frozen=True, kw_only=True):

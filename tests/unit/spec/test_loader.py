@@ -39,7 +39,7 @@ def test_all_findings_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
     )
     assert findings(path) == [
         "unknown-key w.yaml:2:1  variabels",
-        "wrong-type w.yaml:4:13  backends.b.type",
+        "wrong-value w.yaml:4:13  backends.b.type",
         "wrong-type w.yaml:9:15  workflow.tasks[0].script",
         "missing-key w.yaml:10:16  workflow.tasks[0].retries.interval",
         "wrong-type w.yaml:12:16  workflow.tasks[1].script[0]",

@@ -61,7 +61,7 @@ def as_document(result: Merged) -> dict[str, Any]:
     workflow: dict[str, Any] = {"tasks": [item.body for item in result.tasks]}
     if result.workflow_variables:
         workflow["variables"] = {item.name: item.body for item in result.workflow_variables}
-    scalars = {"name": result.workflow_name, "timeout": result.timeout}
+    scalars = {"name": result.workflow_name, "timeout": result.settings.get("timeout", (None, None))[0]}
     workflow |= {key: value for key, value in scalars.items() if value is not None}
     if result.version is not None:
         document["version"] = result.version
