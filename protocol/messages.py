@@ -419,6 +419,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str
     marker: str
     """Value of `SFLOW_RUN_MARKER` in everything the agent starts."""
+    predecessor: str | None = None
+    """That of the run's earlier agents, if it is resumed: what still carries it is ended first."""
     run_directory: str
     """Absolute, as the controller sees it."""
     nonce: str

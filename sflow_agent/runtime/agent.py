@@ -126,6 +126,7 @@ class Agent:
 
     def __init__(self, config: AgentConfig, guardian: int, cleanups: CleanupList) -> None:
         self._config = config
+        left = self._end_predecessors(config.predecessor) if config.predecessor else []
         self._shares = shares_run_directory(config)
         self._base = config.run_directory if self._shares else make_spool(config)
         self._inventory = take_inventory(config.simulated_gpus)
@@ -151,10 +152,18 @@ class Agent:
         self._describe_at: float | None = time.monotonic() + DESCRIBE_AFTER_S
         self._next_rescan = 0.0
         self._warned: set[str] = set()
+        for pid in left:
+            self._warn_once(f"process {pid} of the run's earlier agents could not be ended")
         self._has_child_ended = True
         self._is_terminated = False
         self._guardian_fd = self._watch_guardian(guardian)
         self._epoll.register(self._logs.inotify.fileno, select.EPOLLIN)
+
+    @staticmethod
+    def _end_predecessors(marker: str) -> list[str]:
+        from sflow_agent.runtime.predecessors import end_predecessors  # few runs are resumed
+
+        return end_predecessors(marker)
 
     def run(self) -> int:
         """Until the core says exit; returns the status."""

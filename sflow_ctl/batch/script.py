@@ -47,6 +47,7 @@ def _directives(job: BatchJob) -> list[str]:
         directive("job-name", job.name),
         directive("output", job.stdout),
         directive("error", job.stderr),
+        directive("open-mode", "append"),  # a job that is requeued keeps what it has said
         directive("mem", 0),  # all of each node's: tasks share it
         directive("partition", job.partition),
         directive("account", job.account),

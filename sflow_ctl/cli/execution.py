@@ -45,6 +45,12 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     runs.
     """
     planned = plan_run(options, is_dry=False)
+    if planned.earlier is not None:
+        before, run = planned.earlier, shown_path(planned.earlier.directory)
+        if before.is_completed:
+            click.echo(f"Run {run} has completed: nothing is left to do")
+            return int(ExitStatus.OK)
+        click.echo(f"Going on with {run}: {before.progress()}")
     consoles: list[Console] = []
 
     def open_console(directory: Path) -> Console:

@@ -4,6 +4,7 @@ Imports as little as it can before it starts the first agent: an interpreter tha
 imports the rest.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 )
 @click.option(
     "--run-id", metavar="NAME", help="Name of the run directory. Default: workflow, date, time, random."
+)
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Go on with a run that did not complete, in its directory: what has completed stays.",
 )
 @click.option(
     "--lost-after",
@@ -96,7 +102,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option(
     "-q", "--quiet", is_flag=True, help="No output of tasks on the console, only what becomes of them."
 )
-def run(dry_run: bool, log_spool: Path | None, **others: Any) -> int:
+def run(dry_run: bool, log_spool: Path | None, resume: str | None, **others: Any) -> int:
     """Run a workflow. Without a file: sflow.yaml in this directory."""
     if others["skip_dependencies"] and not others["tasks"]:
         from protocol.errors import UsageError
@@ -105,6 +111,10 @@ def run(dry_run: bool, log_spool: Path | None, **others: Any) -> int:
     options = run_options(
         log_spool=log_spool.absolute() if log_spool else None, argv=tuple(sys.argv), **others
     )
+    if resume is not None or "SLURM_RESTART_COUNT" in os.environ:
+        from sflow_ctl.cli.resuming import resumed  # few runs are resumed
+
+        options = resumed(options, resume)
     if dry_run:
         from sflow_ctl.cli.execution import show_plan
 

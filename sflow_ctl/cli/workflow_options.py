@@ -78,6 +78,7 @@ def run_options(
     """The options as the runtime takes them: files in order, directories absolute. `others` go through as they are."""
     return RunOptions(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
+        are_files_given=bool(workflow or files),
         workspace_dir=absolute(workspace_dir),
         output_dir=absolute(output_dir or workspace_dir / "sflow_output"),
         is_strict=compat == "strict",

@@ -95,6 +95,18 @@ def end_while_stopping(outcome: Outcome, task: Task, end: End) -> End:
     return End(TaskState.CANCELLED, end.reason)
 
 
+def stopped_by(signal: str) -> tuple[Outcome, FirstCause]:
+    """What a signal to the controller makes of a run."""
+    match signal:
+        case "SIGINT":
+            return Outcome.INTERRUPTED, FirstCause(text="stopped by SIGINT")
+        case "SIGUSR1" | "SIGUSR2":  # what people ask sbatch and salloc for with --signal
+            text = f"{signal} says that the job's time is nearly over"
+            return Outcome.TIMEOUT, FirstCause(text=text, reason=Reason("time_limit", text))
+        case _:
+            return Outcome.TERMINATED, FirstCause(text=f"stopped by {signal}")
+
+
 def never_started(outcome: Outcome) -> Reason:
     """Why a task that had not started when the run began to end never will."""
     match outcome:

@@ -5,6 +5,7 @@ Work per event is proportional to what the event changes; nothing rescans the ta
 `resources.py`, who waits in `ready_queue.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -37,6 +38,7 @@ from sflow_ctl.core.commands import (
     SendToAgent,
     Warn,
 )
+from sflow_ctl.core.earlier import Earlier
 from sflow_ctl.core.ending import EVERYBODY, GONE_MARGIN_S, FinalStep, Step, StopStep, ending_steps
 from sflow_ctl.core.events import (
     AgentJoined,
@@ -116,8 +118,11 @@ class Scheduler:
         ends_at: float | None = None,
         gone_at: float | None = None,
         missing: frozenset[int] = frozenset(),
+        earlier: Mapping[str, Earlier] | None = None,
     ) -> None:
-        """`ends_at` is when the run must begin to end, `gone_at` when its nodes are taken away."""
+        """`ends_at` is when the run must begin to end, `gone_at` when its nodes are taken away; `earlier` is what a
+        resumed run has behind it.
+        """
         self.plan = plan
         self._stream_logs = stream_logs
         self.tasks = build_graph(plan)
@@ -168,10 +173,33 @@ class Scheduler:
             self.nodes[index].is_gone = True
         if ends_at is not None:
             self._timers.set(ends_at, "allocation", -1, 0)
+        again = self._resume(earlier) if earlier else []
         for task in self.tasks:
-            if task.unmet == 0:
+            if task.unmet == 0 and task.state is TaskState.WAITING:
                 self._enqueue(task)
-        self._out.clear()  # what is queued from the start is no change of state
+        self._out = again  # what is queued from the start is no change of state
+
+    def _resume(self, earlier: Mapping[str, Earlier]) -> list[Command]:
+        """Takes over what has completed; returns what is to be said of all else, which begins again."""
+        again: list[Command] = []
+        for task in self.tasks:
+            before = earlier.get(task.plan.name)
+            if before is None:
+                continue
+            task.attempt = before.attempt
+            if before.is_done:
+                self._outputs[task.plan.name] = before.outputs or {}
+                self._change(task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
+            elif before.state is not TaskState.WAITING:
+                transition = Transition(
+                    task=task.plan.name,
+                    attempt=before.attempt,
+                    old=before.state,
+                    new=TaskState.WAITING,
+                    reason=Reason("resumed", f"it was {before.state}; the run goes on"),
+                )
+                again.append(RecordTransition(transition=transition))
+        return again
 
     # ------------------------------------------------------------------ the interface
 
@@ -635,7 +663,8 @@ class Scheduler:
         if self._kept_ready:
             self._start_in_their_place(now)
         limit = self.plan.max_running
-        while limit is None or self._live_count < limit:
+        outcome = self.outcome  # a task that cannot start may end the run
+        while (limit is None or self._live_count < limit) and self.outcome is outcome:
             index = self._queue.pop()
             if index is None:
                 break
@@ -648,14 +677,16 @@ class Scheduler:
                 self._queue.retry_like(placement)
                 continue
             if task.plan.late and not self._fill_in(task, now):
-                return
+                self._queue.retry_like(placement)
+                continue
             is_early = self.outcome is None and self._awaited and _may_be_anywhere(placement)
             taken = None if is_early else self._ledger.take(placement, self._is_up)
             if taken is None:
                 if not self._can_ever_fit(task):
                     reason = Reason("node_lost", "the nodes it could run on are lost")
                     self._cannot_start(task, TaskState.LOST, reason, now)
-                    return
+                    self._queue.retry_like(placement)
+                    continue
                 self._queue.block(index, placement)
                 continue
             self._queue.retry_like(placement)
@@ -753,8 +784,7 @@ class Scheduler:
 
     def _on_stop_requested(self, signal: str, force: bool, now: float) -> None:
         if self.outcome is None:
-            outcome = Outcome.TERMINATED if signal == "SIGTERM" else Outcome.INTERRUPTED
-            self._begin_stop(outcome, FirstCause(text=f"stopped by {signal}"), now)
+            self._begin_stop(*attempts.stopped_by(signal), now)
         if force and not self._is_forced:
             self._is_forced = True
             self._end_finals((EVERYBODY,), Reason("interrupted", f"stopped by {signal}"))

@@ -32,15 +32,17 @@ LIVE = frozenset({S.STARTING, S.RUNNING, S.READY, S.STOPPING})
 
 _ENDS = TERMINAL - {S.SKIPPED}
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
-    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.SKIPPED, S.LOST}),
-    S.QUEUED: frozenset({S.STARTING, S.WAITING, S.CANCELLED, S.LOST, S.FAILED, S.SKIPPED}),
+    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.SKIPPED, S.LOST, S.COMPLETED}),
+    S.QUEUED: frozenset({S.STARTING, S.WAITING, S.CANCELLED, S.LOST, S.FAILED, S.SKIPPED, S.COMPLETED}),
     S.STARTING: frozenset({S.RUNNING, S.STOPPING, S.WAITING}) | _ENDS,
     S.RUNNING: frozenset({S.READY, S.STOPPING, S.WAITING}) | _ENDS,
     S.READY: frozenset({S.STOPPING, S.WAITING}) | _ENDS,
     S.STOPPING: frozenset({S.WAITING}) | _ENDS,
     **{state: frozenset() for state in TERMINAL},
 }
-"""Every legal change of state. Back to WAITING is a retry."""
+"""Every legal change of state. Back to WAITING is a retry; from there or QUEUED to COMPLETED goes what an earlier controller
+of a resumed run has seen completed.
+"""
 
 ReasonWord = Literal[
     "exit",
@@ -64,6 +66,7 @@ ReasonWord = Literal[
     "retry",
     "restart",
     "upstream",
+    "resumed",
     "stop",
 ]
 AGAIN = frozenset[ReasonWord]({"retry", "restart"})

@@ -332,6 +332,7 @@ class _Planner:
                 task=replica.name,
                 replica_index=replica.index,
                 is_sequential=draft.expanded.is_sequential,
+                node_count=1 if is_apart else None,
                 is_apart=is_apart,
             )
         value = partial(self._value, draft)
@@ -343,12 +344,20 @@ class _Planner:
             replica_index=replica.index,
             is_sequential=draft.expanded.is_sequential,
             indices=None if nodes.indices is None else tuple(as_int(value(index)) for index in nodes.indices),
-            node_count=None if nodes.count is None else as_int(value(nodes.count), 1),
+            node_count=self._node_count(resources, is_apart, value),
             exclude=tuple(as_int(value(index)) for index in excluded),
             gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
             is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
             is_apart=is_apart,
         )
+
+    @staticmethod
+    def _node_count(resources: schema.Resources, is_apart: bool, value: Callable[[Any], Any]) -> int | None:
+        """At the end one node is enough, whichever is left."""
+        nodes = resources.nodes or schema.Nodes()
+        if nodes.count is not None:
+            return as_int(value(nodes.count), 1)
+        return 1 if is_apart and nodes.indices is None and resources.gpus is None else None
 
     def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:
         """The `task` namespace: every concrete name, and lists of replicas under replicated base names."""

@@ -88,7 +88,9 @@ class Controller:
         log: RunLog,
         directory: RunDirectory,
         configs: list[AgentConfig],
+        state: RunState | None = None,
     ) -> None:
+        """`state` is that of a resumed run."""
         self._scheduler = scheduler
         self._link = link
         self._launcher = launcher
@@ -97,7 +99,7 @@ class Controller:
         self._log = log
         self._directory = directory
         self._configs = configs
-        self.state = RunState(scheduler.plan)
+        self.state = state or RunState(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
         self._nodes: dict[int, NodeFacts] = {}
@@ -337,7 +339,7 @@ class Controller:
         """Signals become a readable descriptor; the handlers only note which came."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         old_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        numbers = [signal.SIGINT, signal.SIGTERM]
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup keeps its meaning
             numbers.append(signal.SIGHUP)
         old_handlers = {number: signal.signal(number, self._on_signal) for number in numbers}

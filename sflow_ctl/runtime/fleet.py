@@ -19,7 +19,6 @@ from sflow_ctl.runtime.options import RunOptions
 if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
 
-INCARNATION = 1
 LOCAL_ORPHAN_GRACE_S, JOB_ORPHAN_GRACE_S = 10.0, 60.0
 
 
@@ -57,6 +56,8 @@ class Fleet:
     keys: RunKeys
     nonce: str
     configs: list[AgentConfig]
+    marker: str
+    """In the environment of everything that the agents start."""
     early: list[SchedulerEvent] = field(default_factory=list)
     """What has been heard of them before the run began."""
     node_names: tuple[tuple[str, str], ...] = ()
@@ -67,14 +68,21 @@ class Fleet:
     """Ends what the launcher would leave behind when the run cannot begin."""
 
 
-def local_fleet(plan: Plan, run_id: str, options: RunOptions, launcher: LocalLauncher) -> Fleet:
+def local_fleet(
+    plan: Plan,
+    run_id: str,
+    options: RunOptions,
+    launcher: LocalLauncher,
+    incarnation: int = 1,
+    predecessor: str | None = None,
+) -> Fleet:
     """Agents as processes of this machine, reached over its loopback. They start with the run."""
     keys = RunKeys.make(len(plan.nodes))
     grace_s = options.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
-    link = FleetLink(keys, ("127.0.0.1",), INCARNATION, times, time.monotonic())
+    link = FleetLink(keys, ("127.0.0.1",), incarnation, times, time.monotonic())
     nonce = os.urandom(16).hex()
-    common = _common(run_id, options, keys, link, nonce, grace_s)
+    common = _common(run_id, options, keys, link, nonce, grace_s, predecessor)
     has_gpus = Path("/dev/nvidiactl").exists() and len(plan.nodes) == 1
     configs = [
         _with(
@@ -87,10 +95,17 @@ def local_fleet(plan: Plan, run_id: str, options: RunOptions, launcher: LocalLau
         )
         for node, pair in zip(plan.nodes, keys.agents, strict=True)
     ]
-    return Fleet(launcher, link, keys, nonce, configs)
+    return Fleet(launcher, link, keys, nonce, configs, common.marker)
 
 
-def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocation") -> Fleet:
+def job_fleet(
+    plan: Plan,
+    run_id: str,
+    options: RunOptions,
+    allocation: "Allocation",
+    incarnation: int = 1,
+    predecessor: str | None = None,
+) -> Fleet:
     """An agent on each node of the job, started by one srun; returns when they have called.
 
     Raises: LaunchError; nothing of it is left then.
@@ -103,12 +118,14 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
     keys = RunKeys.derived(count)
     grace_s = options.orphan_grace_s or JOB_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
-    link = FleetLink(keys, own_addresses(options.interface), INCARNATION, times, time.monotonic())
+    link = FleetLink(keys, own_addresses(options.interface), incarnation, times, time.monotonic())
     nonce = os.urandom(16).hex()
     options.output_dir.mkdir(parents=True, exist_ok=True)
     nonce_path = options.output_dir / f".{run_id}.nonce"
     nonce_path.write_text(nonce)
-    common = _with(_common(run_id, options, keys, link, nonce, grace_s), nonce_path=str(nonce_path))
+    common = _with(
+        _common(run_id, options, keys, link, nonce, grace_s, predecessor), nonce_path=str(nonce_path)
+    )
     step = StepConfig(common=common, nodes=allocation.nodes, key_seed=keys.seed)
     launcher = StepLauncher(allocation, no_kill=options.no_kill)
     least = min(options.min_nodes or count, count)
@@ -136,6 +153,7 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
         keys,
         nonce,
         [common],
+        common.marker,
         early=list(called.joined.values()),
         node_names=called.nodes(allocation.nodes),
         missing=missing,
@@ -144,7 +162,13 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
 
 
 def _common(
-    run_id: str, options: RunOptions, keys: RunKeys, link: FleetLink, nonce: str, grace_s: float
+    run_id: str,
+    options: RunOptions,
+    keys: RunKeys,
+    link: FleetLink,
+    nonce: str,
+    grace_s: float,
+    predecessor: str | None,
 ) -> AgentConfig:
     """What all agents are told."""
     return AgentConfig(
@@ -157,6 +181,7 @@ def _common(
         public_key="",
         secret_key="",
         marker=f"{run_id}-{os.urandom(4).hex()}",
+        predecessor=predecessor,
         run_directory=str(options.output_dir / run_id),
         nonce=nonce,
         spool_directory=str(options.log_spool) if options.log_spool else None,

@@ -38,6 +38,8 @@ class Journal:
 
     def __init__(self, path: Path, incarnation: int, first_seq: int = 1) -> None:
         self._file: IO[bytes] = path.open("ab", buffering=0)
+        if first_seq > 1:  # an earlier writer may have been cut off within a line
+            self._file.write(b"\n")
         self._incarnation = incarnation
         self._next_seq = first_seq
         self._pending: list[bytes] = []

@@ -9,6 +9,8 @@ class RunOptions:
     """What the command line says about a run. Directories are absolute, durations seconds."""
 
     files: tuple[Path, ...]
+    are_files_given: bool = True
+    """False for the default, `sflow.yaml` in this directory."""
     overrides: tuple[str, ...]
     artifacts: tuple[str, ...]
     missable: tuple[str, ...]
@@ -19,6 +21,8 @@ class RunOptions:
     max_running: int | None = None
     log_spool: Path | None = None
     run_id: str | None = None
+    resume: Path | None = None
+    """The directory of a run that is to go on."""
     lost_after_s: float = 30.0
     orphan_grace_s: float | None = None
     """None: 10 with local agents, 60 in a Slurm job."""

@@ -37,6 +37,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     argv: tuple[str, ...]
     incarnation: int = 1
+    """Counts the controllers of the run."""
+    marker: str = ""
+    """In the environment of everything that its agents start."""
 
 
 class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +95,7 @@ class RunDirectory:
                     hint="start the run again",
                 )
             self._building.mkdir(mode=0o700)
-            self._fill(plan, workflow_yaml, facts, nonce)
+            self._fill(self._building, plan, workflow_yaml, facts, nonce)
             self._building.rename(self.path)
         except OSError as error:
             shutil.rmtree(self._building, ignore_errors=True)
@@ -103,8 +106,24 @@ class RunDirectory:
                 hint="choose another place with --output-dir",
             ) from error
 
-    def _fill(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        root = self._building
+    def reopen(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
+        """Goes on in a directory that exists. What it holds of the run stays; how it ended before is kept beside.
+
+        Raises: RunDirectoryError.
+        """
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / "summary.json").rename(self.path / f"summary.{facts.incarnation - 1}.json")
+            self.remove_connection()
+            self._fill(self.path, plan, workflow_yaml, facts, nonce)
+        except OSError as error:
+            raise RunDirectoryError.of(
+                "run-directory-not-writable",
+                f"cannot go on in the run directory {self.path}: {error.strerror or error}",
+                where=str(error.filename or self.path),
+            ) from error
+
+    def _fill(self, root: Path, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
         (root / "workflow.yaml").write_text(workflow_yaml)
         (root / "plan.json").write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=1))
         (root / "run.json").write_bytes(msgspec.json.encode(facts) + b"\n")
@@ -162,7 +181,9 @@ def _make_task_directory(root: str, name: str) -> None:
     os.close(os.open(f"{root}/{log_path(name)}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def run_facts(run_id: str, workflow: str, version: str, argv: tuple[str, ...]) -> RunFacts:
+def run_facts(
+    run_id: str, workflow: str, version: str, argv: tuple[str, ...], incarnation: int, marker: str
+) -> RunFacts:
     """The facts of a run that this process starts now."""
     return RunFacts(
         run_id=run_id,
@@ -173,4 +194,6 @@ def run_facts(run_id: str, workflow: str, version: str, argv: tuple[str, ...]) -
         started_wall_ns=time.time_ns(),
         version=version,
         argv=argv,
+        incarnation=incarnation,
+        marker=marker,
     )

@@ -17,6 +17,7 @@ import msgspec
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
 from sflow_ctl.core.commands import FinishRun
+from sflow_ctl.core.earlier import Earlier
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.core.tasks import log_path, rank_log_path
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
+    from sflow_ctl.runtime.resume import EarlierRun
 
 OUTPUT_DRAIN_S = 30.0
 _EXIT = {
@@ -77,6 +79,18 @@ class PlannedRun:
     """How nodes are asked for when it is in no job; empty where none are needed."""
     replan: Callable[[tuple[tuple[str, str], ...], str], Plan]
     """The plan with the names and addresses of a job's nodes, and the job's id."""
+    earlier: "EarlierRun | None" = None
+    """The run that goes on."""
+
+    @property
+    def predecessor(self) -> str | None:
+        """The marker of that run's processes."""
+        return (self.earlier.marker or None) if self.earlier is not None else None
+
+    @property
+    def incarnation(self) -> int:
+        """Counts the controllers that the run has had."""
+        return self.earlier.incarnation + 1 if self.earlier is not None else 1
 
 
 def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
@@ -88,6 +102,11 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         options.files, options.overrides, options.artifacts, options.missable, is_strict=options.is_strict
     )
     name = loaded.document.workflow.name
+    earlier = None
+    if options.resume is not None:
+        from sflow_ctl.runtime.resume import earlier_run
+
+        earlier = earlier_run(options.resume)
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # two looks at a plan are equal
     if Path(run_id).name != run_id or run_id in (".", ".."):
         raise UsageError.of(
@@ -133,7 +152,7 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         from sflow_ctl.runtime.own_allocation import salloc_argv
 
         salloc = salloc_argv(slurm_request(loaded), name, options.extra_args)
-    return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, salloc, replan)
+    return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, salloc, replan, earlier)
 
 
 def _chosen(plan: Plan, options: RunOptions) -> Plan:
@@ -172,7 +191,9 @@ def run_plan(
         launcher.discard_spares()
         with own_allocation(planned.salloc, say) as allocation:
             return _run_in_job(planned, allocation, options, open_console, fetched)
-    fleet = local_fleet(planned.plan, planned.run_id, options, launcher)
+    fleet = local_fleet(
+        planned.plan, planned.run_id, options, launcher, planned.incarnation, planned.predecessor
+    )
     return _run(planned, options, fleet, open_console, fetched)
 
 
@@ -183,7 +204,9 @@ def _run_in_job(
     open_console: Callable[[Path], Console],
     fetched: "list[Progress]",
 ) -> RunEnd:
-    fleet = job_fleet(planned.plan, planned.run_id, options, allocation)
+    fleet = job_fleet(
+        planned.plan, planned.run_id, options, allocation, planned.incarnation, planned.predecessor
+    )
     try:
         plan = planned.replan(fleet.node_names, allocation.job_id)
         return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, open_console, fetched)
@@ -200,8 +223,20 @@ def _run(
 ) -> RunEnd:
     plan, link = planned.plan, fleet.link
     directory = RunDirectory(options.output_dir, planned.run_id)
-    facts = run_facts(planned.run_id, plan.workflow, VERSION, options.argv)
-    directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
+    facts = run_facts(planned.run_id, plan.workflow, VERSION, options.argv, planned.incarnation, fleet.marker)
+    behind: dict[str, Earlier] = {}
+    state = RunState(plan)
+    changed: list[str] = []
+    if planned.earlier is None:
+        directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
+    else:
+        from sflow_ctl.runtime.resume import what_is_behind
+
+        behind, changed = what_is_behind(planned.earlier, plan)
+        state.tasks.update(
+            {name: planned.earlier.state.tasks[name] for name in behind}  # what has been, for whoever looks
+        )
+        directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce)
     directory.write_connection(
         ConnectionFacts(
             run_id=planned.run_id,
@@ -225,9 +260,10 @@ def _run(
         console=console,
     )
     log = RunLog(directory.path / "sflow.log", options.log_level)
-    journal = Journal(directory.path / "events.jsonl", facts.incarnation)
+    first_seq = planned.earlier.next_seq if planned.earlier is not None else 1
+    journal = Journal(directory.path / "events.jsonl", facts.incarnation, first_seq)
     log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *changed):
         log.warning(warning)
     for item in fetched:
         (log.warning if item.is_warning else log.info)(item.sentence())
@@ -238,6 +274,7 @@ def _run(
         ends_at=None if gone_at is None else gone_at - options.headroom_s,
         gone_at=gone_at,
         missing=fleet.missing,
+        earlier=behind,
     )
     controller = Controller(
         scheduler=scheduler,
@@ -248,6 +285,10 @@ def _run(
         log=log,
         directory=directory,
         configs=fleet.configs,
+        state=state,
+    )
+    controller.outputs.values.update(
+        {name: before.outputs for name, before in behind.items() if before.outputs is not None}
     )
     gc.freeze()  # what the plan is made of lives as long as the run: no collection need look at it
     output.start()
@@ -293,18 +334,21 @@ def _with_slurms_reason(finish: FinishRun, job_id: str) -> FinishRun:
     It is asked when everything else is done.
     """
     cause = finish.cause
+    may_be_slurms = ("signal", "node_lost", "time_limit")
     if cause is None or (
         finish.outcome is not Outcome.TERMINATED
-        and (cause.reason is None or cause.reason.word not in ("signal", "node_lost"))
+        and (cause.reason is None or cause.reason.word not in may_be_slurms)
     ):
         return finish
     from sflow_ctl.runtime.allocation import why_it_ends
 
     reason = why_it_ends(job_id)
-    if reason is None:
+    is_known = cause.reason is not None and cause.reason.word == "time_limit"
+    if reason is None or (is_known and reason.word == "time_limit"):
         return finish
     outcome = Outcome.TIMEOUT if reason.word == "time_limit" else Outcome.TERMINATED
-    cause = FirstCause(text=f"stopped by SIGTERM ({reason.text})", reason=reason)
+    how = cause.text if is_known else "stopped by SIGTERM"
+    cause = FirstCause(text=f"{how} ({reason.text})", reason=reason)
     return FinishRun(outcome=outcome, cause=cause, survivors=finish.survivors)
 
 

@@ -55,6 +55,7 @@ def test_the_whole_script() -> None:
         "#SBATCH --job-name=demo\n"
         "#SBATCH --output=/w/sflow_output/%j.out\n"
         "#SBATCH --error=/w/sflow_output/%j.err\n"
+        "#SBATCH --open-mode=append\n"
         "#SBATCH --mem=0\n"
         "#SBATCH --partition=gpu\n"
         "#SBATCH --account=lab\n"
@@ -75,7 +76,7 @@ def test_the_whole_script() -> None:
 def test_what_nobody_said_is_left_to_slurm() -> None:
     words = sbatch_words(batch_script(job(nodes=None), "x"))
     assert [word.partition("=")[0] for word in words] == [
-        "--job-name", "--output", "--error", "--mem", "--partition", "--account",
+        "--job-name", "--output", "--error", "--open-mode", "--mem", "--partition", "--account",
     ]  # fmt: skip
 
 

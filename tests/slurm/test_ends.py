@@ -1,0 +1,143 @@
+"""How runs end when Slurm, or a node, ends them: the class of the end, work at the end, and going on after a requeue."""
+
+import json
+
+import pytest
+
+from tests.slurm.rig import Cluster
+from tests.slurm.test_runs import fresh, ours_left, submit, summary  # noqa: F401 - a fixture
+from tests.support import wait_until
+
+pytestmark = pytest.mark.slurm
+
+LONG = "    - {name: long, operator: one, script: ['exec sleep 7777']}\n"
+COLLECT = (
+    "    - {name: collect, finally: true, operator: one, script: "
+    "['echo $SFLOW_RUN_OUTCOME: $SFLOW_RUN_CAUSE']}\n"
+)
+
+
+def log(cluster: Cluster, task: str, name: str = "") -> str:
+    """What a task has printed."""
+    return (cluster.shared / "out" / "run" / task / (name or f"{task}.log")).read_text()
+
+
+def tasks_run(cluster: Cluster, count: int = 1) -> None:
+    """Waits until so many of the long tasks run."""
+    wait_until(lambda: sum("7777" in one for one in ours_left(cluster)) >= count, "the tasks run", 30)
+
+
+def run_ends(cluster: Cluster, within_s: float = 60.0) -> dict[str, object]:
+    """The summary, once it is there."""
+    wait_until((cluster.shared / "out" / "run" / "summary.json").exists, "the run ends", within_s)
+    return summary(cluster)
+
+
+def test_f36_work_at_the_end_is_done_within_the_headroom(cluster: Cluster) -> None:
+    number = submit(cluster, LONG + COLLECT, nodes=2, run="--headroom 50", time="1")
+    job = cluster.wait_job(number, within_s=60)
+    assert job.exit_code.startswith("124:"), cluster.output(number)
+    assert log(cluster, "collect") == "timeout: the Slurm job's time is nearly over\n"
+    assert summary(cluster)["outcome"] == "timeout"
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
+def test_f37_a_warning_signal_is_the_time_limits(cluster: Cluster) -> None:
+    number = submit(cluster, LONG + COLLECT, nodes=2, run="--headroom 1", time="1", signal="B:USR1@55")
+    job = cluster.wait_job(number, within_s=60)
+    assert job.exit_code.startswith("124:"), cluster.output(number)
+    assert log(cluster, "collect") == "timeout: SIGUSR1 says that the job's time is nearly over\n"
+    cause = summary(cluster)["cause"]
+    assert isinstance(cause, dict) and cause["reason"]["word"] == "time_limit"
+
+
+def test_f37_work_at_the_end_is_done_when_the_job_is_cancelled(cluster: Cluster) -> None:
+    number = submit(cluster, LONG + COLLECT, nodes=2)
+    tasks_run(cluster)
+    cluster.slurm("scancel", "--batch", "--signal=TERM", str(number))
+    assert run_ends(cluster)["outcome"] == "terminated"
+    assert log(cluster, "collect") == "terminated: stopped by SIGTERM\n"
+    cluster.wait_job(number, within_s=60)
+
+
+def test_f38_a_requeued_job_goes_on_in_its_run_directory(cluster: Cluster) -> None:
+    tasks = (
+        "    - {name: first, operator: one, script: ['echo attempt $SFLOW_ATTEMPT']}\n"
+        "    - {name: second, operator: one, depends_on: [first], script: "
+        "['echo attempt $SFLOW_ATTEMPT; [ $SFLOW_ATTEMPT = 2 ] || exec sleep 7777']}\n"
+    )
+    number = submit(cluster, tasks, nodes=2, requeue=True, open_mode="append")
+    tasks_run(cluster)
+    cluster.scontrol("requeue", str(number))
+    job = cluster.wait_job(number, within_s=120)
+    printed = cluster.output(number)
+    assert job.state == "COMPLETED", printed
+    assert job.restarts == 1
+    assert "this job was requeued: going on with" in printed
+    assert "1 of 2 tasks had completed" in printed
+    assert log(cluster, "first") == "attempt 1\n"
+    assert log(cluster, "second") == "attempt 2\n"
+    assert log(cluster, "second", "second.attempt-1.log") == "attempt 1\n"
+    facts = json.loads((cluster.shared / "out" / "run" / "run.json").read_text())
+    assert facts["incarnation"] == 2
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
+def test_f35_a_node_without_power_is_lost_by_name(cluster: Cluster) -> None:
+    number = submit(
+        cluster, LONG.replace("long,", "long, replicas: {count: 2}, resources: {nodes: {count: 1}},"),
+        nodes=2, run="--lost-after 3 --orphan-grace 5", no_kill=True,
+    )  # fmt: skip
+    tasks_run(cluster, 2)
+    host = cluster.job(number).batch_host
+    other = next(one.split()[0] for one in ours_left(cluster) if "7777" in one and one.split()[0] != host)
+    cluster.power_off(other)
+    whole = run_ends(cluster)
+    assert whole["outcome"] == "failed"
+    assert f"node {other} was lost" in str(whole["cause"])
+    cluster.wait_job(number, within_s=120)
+    cluster.power_on(other)
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 60)
+
+
+def test_f35_the_rest_of_the_run_goes_on_where_the_workflow_allows_it(cluster: Cluster) -> None:
+    """A node loses power; what ran there failed alone, what may run elsewhere runs there."""
+    tasks = (
+        "    - {name: there, operator: one, on_failure: continue, replicas: {count: 2}, "
+        "resources: {nodes: {count: 1}}, script: ['exec sleep 7777'], timeout: 25}\n"
+        "    - {name: moved, operator: one, replicas: {count: 3}, resources: {nodes: {count: 1}}, "
+        "depends_on: [{task: there, until: finished}], script: ['hostname']}\n"
+        + COLLECT
+    )  # fmt: skip
+    number = submit(cluster, tasks, nodes=2, run="--no-kill --lost-after 3 --orphan-grace 5", no_kill=True)
+    tasks_run(cluster, 2)
+    host = cluster.job(number).batch_host
+    other = next(one.split()[0] for one in ours_left(cluster) if "7777" in one and one.split()[0] != host)
+    cluster.power_off(other)
+    whole = run_ends(cluster, 90)
+    states = {task["name"]: task["state"] for task in whole["tasks"]}  # type: ignore[attr-defined]
+    assert sorted(states[f"there_{n}"] for n in range(2)) == ["lost", "timeout"], states
+    assert [states[f"moved_{n}"] for n in range(3)] == ["completed"] * 3
+    assert {log(cluster, f"moved_{n}") for n in range(3)} == {f"{host}\n"}
+    assert whole["outcome"] == "completed" and len(whole["tolerated"]) == 2  # type: ignore[arg-type]
+    cluster.wait_job(number, within_s=120)
+    cluster.power_on(other)
+
+
+def test_f35_a_dead_slurmd_does_not_end_a_run(cluster: Cluster) -> None:
+    """The step's processes live on without the daemon; Slurm notices later, if at all."""
+    tasks = LONG.replace("long,", "t, replicas: {count: 2}, resources: {nodes: {count: 1}},")
+    tasks = tasks.replace("exec sleep 7777", "sleep 4; hostname")
+    number = submit(cluster, tasks, nodes=2, no_kill=True)
+    wait_until(lambda: sum("sleep 4" in p.command for n in cluster.nodes for p in cluster.processes_in_node(n)) >= 2,
+               "the tasks run", 30)  # fmt: skip
+    host = cluster.job(number).batch_host
+    other = next(
+        n
+        for n in cluster.nodes
+        if n != host and any("sleep 4" in p.command for p in cluster.processes_in_node(n))
+    )
+    cluster.kill_slurmd(other)
+    assert run_ends(cluster)["outcome"] == "completed"
+    cluster.start_slurmd(other)
+    cluster.wait_job(number, within_s=120)

@@ -1,0 +1,100 @@
+"""What a resumed run need not do again."""
+
+import msgspec
+
+from sflow_ctl.core.commands import RecordTransition
+from sflow_ctl.core.earlier import Earlier, done_tasks
+from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.core.states import TaskState
+from sflow_ctl.planner.plan import Plan, PlannedTask
+from tests.unit.core.plans import a_plan, a_task, exited, hello, started
+
+S = TaskState
+
+
+def changed(task: PlannedTask, **fields: object) -> PlannedTask:
+    return msgspec.structs.replace(task, **fields)
+
+
+def done(old: Plan, new: Plan, *completed: str) -> tuple[list[str], list[str]]:
+    states = dict.fromkeys(completed, S.COMPLETED)
+    found, others = done_tasks(old, new, states)
+    return sorted(found), others
+
+
+def test_what_has_completed_is_done() -> None:
+    plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
+    assert done(plan, plan, "a", "b") == (["a", "b"], [])
+
+
+def test_another_script_or_environment_is_other_work_and_so_is_all_that_builds_on_it() -> None:
+    plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c"))
+    for fields in ({"script": "false"}, {"env": {"X": "1"}}):
+        new = a_plan(changed(plan.tasks[0], **fields), *plan.tasks[1:])
+        assert done(plan, new, "a", "b", "c") == (["c"], ["a"])
+
+
+def test_another_place_is_the_same_work() -> None:
+    plan = a_plan(
+        changed(a_task("a"), env={"SFLOW_TASK_ASSIGNED_NODE_NAMES": "n1", "CUDA_VISIBLE_DEVICES": "0"})
+    )
+    new = a_plan(changed(plan.tasks[0], env={"SFLOW_TASK_ASSIGNED_NODE_NAMES": "n7"}))
+    assert done(plan, new, "a") == (["a"], [])
+
+
+def test_a_service_is_started_again_where_somebody_needs_it() -> None:
+    plan = a_plan(
+        a_task("s", service=True), a_task("t", "s", service=True), a_task("a", "t"), a_task("b", "s")
+    )
+    assert done(plan, plan, "s", "a", "b") == (["a", "b", "s", "t"], [])
+    assert done(plan, plan, "s", "b") == (["b"], [])
+    assert done(plan, plan, "s", "a") == (["a", "t"], [])
+
+
+def test_a_service_that_nobody_waits_for_is_started_again() -> None:
+    plan = a_plan(a_task("s", service=True), a_task("a"))
+    assert done(plan, plan, "s", "a") == (["a"], [])
+
+
+def test_what_runs_at_the_end_runs_again() -> None:
+    plan = a_plan(a_task("f", finally_when="after_stop"), a_task("a"))
+    assert done(plan, plan, "f", "a") == (["a"], [])
+
+
+def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
+    plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
+    earlier = {
+        "a": Earlier(S.COMPLETED, 2, is_done=True),
+        "b": Earlier(S.FAILED, 1),
+        "c": Earlier(S.CANCELLED, 0),
+    }
+    scheduler = Scheduler(plan, earlier=earlier)
+    check_invariants(scheduler)
+    commands = scheduler.handle(hello(), 0.0)
+    moves = [
+        (c.transition.task, c.transition.attempt, str(c.transition.old), str(c.transition.new))
+        for c in commands
+        if isinstance(c, RecordTransition)
+    ]
+    assert moves == [
+        ("b", 1, "failed", "waiting"),
+        ("c", 0, "cancelled", "waiting"),
+        ("b", 2, "queued", "starting"),
+    ]
+    check_invariants(scheduler)
+    spec = scheduler.task_named("b").rank_specs(plan, False)[0][1]
+    assert spec.earlier_log == "b/b.attempt-1.log"
+    for name, attempt in (("b", 2), ("c", 1)):
+        scheduler.handle(started(name, attempt), 1.0)
+        scheduler.handle(exited(name, 0, attempt), 1.0)
+    assert str(scheduler.outcome) == "completed"
+
+
+def test_a_run_whose_tasks_are_all_done_ends_at_once() -> None:
+    plan = a_plan(a_task("s", service=True), a_task("a", "s"))
+    earlier = {name: Earlier(S.COMPLETED, 1, is_done=True) for name in ("s", "a")}
+    scheduler = Scheduler(plan, earlier=earlier)
+    scheduler.handle(hello(), 0.0)
+    check_invariants(scheduler)
+    assert str(scheduler.outcome) == "completed"
