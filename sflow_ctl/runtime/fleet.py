@@ -15,6 +15,7 @@ from sflow_ctl.runtime.keys import RunKeys
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.options import RunOptions
+from sflow_ctl.runtime.settings_files import RunSettings
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
@@ -67,14 +68,14 @@ class Fleet:
     """Ends what the launcher would leave behind when the run cannot begin."""
 
 
-def local_fleet(plan: Plan, run_id: str, options: RunOptions, launcher: LocalLauncher) -> Fleet:
+def local_fleet(plan: Plan, run_id: str, settings: RunSettings, launcher: LocalLauncher) -> Fleet:
     """Agents as processes of this machine, reached over its loopback. They start with the run."""
     keys = RunKeys.make(len(plan.nodes))
-    grace_s = options.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
-    times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
+    grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
+    times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
     link = FleetLink(keys, ("127.0.0.1",), INCARNATION, times, time.monotonic())
     nonce = os.urandom(16).hex()
-    common = _common(run_id, options, keys, link, nonce, grace_s)
+    common = _common(run_id, settings, keys, link, nonce, grace_s)
     has_gpus = Path("/dev/nvidiactl").exists() and len(plan.nodes) == 1
     configs = [
         _with(
@@ -90,7 +91,9 @@ def local_fleet(plan: Plan, run_id: str, options: RunOptions, launcher: LocalLau
     return Fleet(launcher, link, keys, nonce, configs)
 
 
-def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocation") -> Fleet:
+def job_fleet(
+    plan: Plan, run_id: str, options: RunOptions, settings: RunSettings, allocation: "Allocation"
+) -> Fleet:
     """An agent on each node of the job, started by one srun; returns when they have called.
 
     Raises: LaunchError; nothing of it is left then.
@@ -101,25 +104,27 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
 
     count = len(allocation.nodes)
     keys = RunKeys.derived(count)
-    grace_s = options.orphan_grace_s or JOB_ORPHAN_GRACE_S
-    times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
-    link = FleetLink(keys, own_addresses(options.interface), INCARNATION, times, time.monotonic())
+    grace_s = settings.orphan_grace_s or JOB_ORPHAN_GRACE_S
+    times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
+    link = FleetLink(keys, own_addresses(settings.interface), INCARNATION, times, time.monotonic())
     nonce = os.urandom(16).hex()
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    nonce_path = options.output_dir / f".{run_id}.nonce"
+    settings.output_dir.mkdir(parents=True, exist_ok=True)
+    nonce_path = settings.output_dir / f".{run_id}.nonce"
     nonce_path.write_text(nonce)
-    common = _with(_common(run_id, options, keys, link, nonce, grace_s), nonce_path=str(nonce_path))
+    common = _with(_common(run_id, settings, keys, link, nonce, grace_s), nonce_path=str(nonce_path))
     step = StepConfig(common=common, nodes=allocation.nodes, key_seed=keys.seed)
-    launcher = StepLauncher(allocation, no_kill=options.no_kill)
+    launcher = StepLauncher(
+        allocation, python=settings.python, extra=settings.launch_flags, no_kill=options.no_kill
+    )
     least = min(options.min_nodes or count, count)
     expected = dict(enumerate(allocation.nodes))
     try:
         launcher.launch(step, os.environ, list(expected))
-        called = muster(link, launcher, expected, options.join_within_s, least)
+        called = muster(link, launcher, expected, settings.join_within_s, least)
         while called.step_end is not None:  # a lost node took the others' agents with it: again, without it
             expected = {node: expected[node] for node in sorted(called.joined)}
             launcher.launch(step, os.environ, list(expected))
-            called = muster(link, launcher, expected, options.join_within_s, least)
+            called = muster(link, launcher, expected, settings.join_within_s, least)
         _check_gpus(plan, called.gpus(), allocation)
     except BaseException:
         launcher.end()
@@ -144,7 +149,7 @@ def job_fleet(plan: Plan, run_id: str, options: RunOptions, allocation: "Allocat
 
 
 def _common(
-    run_id: str, options: RunOptions, keys: RunKeys, link: FleetLink, nonce: str, grace_s: float
+    run_id: str, settings: RunSettings, keys: RunKeys, link: FleetLink, nonce: str, grace_s: float
 ) -> AgentConfig:
     """What all agents are told."""
     return AgentConfig(
@@ -157,9 +162,9 @@ def _common(
         public_key="",
         secret_key="",
         marker=f"{run_id}-{os.urandom(4).hex()}",
-        run_directory=str(options.output_dir / run_id),
+        run_directory=str(settings.output_dir / run_id),
         nonce=nonce,
-        spool_directory=str(options.log_spool) if options.log_spool else None,
+        spool_directory=str(settings.log_spool) if settings.log_spool else None,
         orphan_grace_s=grace_s,
     )
 

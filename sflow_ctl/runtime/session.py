@@ -32,7 +32,9 @@ from sflow_ctl.runtime.options import RunOptions
 from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
 from sflow_ctl.runtime.run_log import RunLog
-from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.runtime.settings_files import RunSettings, job_fields, run_settings, settings_layers
+from sflow_ctl.settings import Effective
+from sflow_ctl.spec.loader import LoadedDocument, load_documents
 from sflow_ctl.spec.schema import CONTAINER_ENGINES
 from sflow_ctl.version import VERSION
 
@@ -65,10 +67,20 @@ class RunEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRun:
+    """The files of a run, and the settings that count for it."""
+
+    loaded: LoadedDocument
+    found: Effective
+    settings: RunSettings
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """A plan and the names that are part of it already."""
 
     plan: Plan
+    settings: RunSettings
     run_id: str
     workflow_yaml: str
     allocation: "Allocation | None"
@@ -79,14 +91,22 @@ class PlannedRun:
     """The plan with the names and addresses of a job's nodes, and the job's id."""
 
 
-def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
-    """Reads and plans; touches nothing. In a Slurm job this is a rehearsal: no node has been heard of yet.
-
-    Raises: SpecError, PlanError, UsageError with every finding; AllocationError.
-    """
+def read_run(options: RunOptions) -> ReadRun:
+    """Reads the workflow, and the settings of site and user. Raises: SpecError."""
+    layers = settings_layers(options.said, os.environ)
     loaded = load_documents(
         options.files, options.overrides, options.artifacts, options.missable, is_strict=options.is_strict
     )
+    found = layers.of(loaded)
+    return ReadRun(loaded, found, run_settings(found, options.workspace_dir))
+
+
+def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
+    """Plans; touches nothing. In a Slurm job this is a rehearsal: no node has been heard of yet.
+
+    Raises: PlanError, UsageError with every finding; AllocationError.
+    """
+    loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # two looks at a plan are equal
     if Path(run_id).name != run_id or run_id in (".", ".."):
@@ -105,10 +125,10 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
             current_allocation(os.environ) if options.job_id is None else allocation_of(options.job_id)
         )
         is_asking = allocation is None and not is_dry and shutil.which("salloc") is not None
-    directory = options.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
+    directory = settings.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
-        output_dir=str(options.output_dir),
+        output_dir=str(settings.output_dir),
         run_directory=str(directory),
         run_id=run_id,
         nodes_override=options.nodes,
@@ -117,6 +137,8 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         path_exists=os.path.exists,
         job_nodes=None if allocation is None else tuple((node, "0.0.0.0") for node in allocation.nodes),
         job_id="0" if allocation is None else allocation.job_id,
+        container_engine=read.found.settings.container_engine,
+        given=job_fields(read.found),
         is_strict=options.is_strict,
         allow_placeholder_nodes=is_dry or is_asking,
     )
@@ -129,11 +151,12 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         allocation, is_asking = None, False
     salloc: tuple[str, ...] = ()
     if is_asking:
-        from sflow_ctl.batch.slurm_request import slurm_request
+        from sflow_ctl.batch.slurm_request import completed, slurm_request
         from sflow_ctl.runtime.own_allocation import salloc_argv
 
-        salloc = salloc_argv(slurm_request(loaded), name, options.extra_args)
-    return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, salloc, replan)
+        request = completed(slurm_request(loaded), options.said, read.found.settings)
+        salloc = salloc_argv(request, name, options.extra_args)
+    return PlannedRun(plan, settings, run_id, loaded.composed_yaml(), allocation, salloc, replan)
 
 
 def _chosen(plan: Plan, options: RunOptions) -> Plan:
@@ -172,7 +195,7 @@ def run_plan(
         launcher.discard_spares()
         with own_allocation(planned.salloc, say) as allocation:
             return _run_in_job(planned, allocation, options, open_console, fetched)
-    fleet = local_fleet(planned.plan, planned.run_id, options, launcher)
+    fleet = local_fleet(planned.plan, planned.run_id, planned.settings, launcher)
     return _run(planned, options, fleet, open_console, fetched)
 
 
@@ -183,7 +206,7 @@ def _run_in_job(
     open_console: Callable[[Path], Console],
     fetched: "list[Progress]",
 ) -> RunEnd:
-    fleet = job_fleet(planned.plan, planned.run_id, options, allocation)
+    fleet = job_fleet(planned.plan, planned.run_id, options, planned.settings, allocation)
     try:
         plan = planned.replan(fleet.node_names, allocation.job_id)
         return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, open_console, fetched)
@@ -199,7 +222,7 @@ def _run(
     fetched: "list[Progress]",
 ) -> RunEnd:
     plan, link = planned.plan, fleet.link
-    directory = RunDirectory(options.output_dir, planned.run_id)
+    directory = RunDirectory(planned.settings.output_dir, planned.run_id)
     facts = run_facts(planned.run_id, plan.workflow, VERSION, options.argv)
     directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
     directory.write_connection(
@@ -235,7 +258,7 @@ def _run(
     scheduler = Scheduler(
         plan,
         stream_logs=not options.quiet,
-        ends_at=None if gone_at is None else gone_at - options.headroom_s,
+        ends_at=None if gone_at is None else gone_at - planned.settings.headroom_s,
         gone_at=gone_at,
         missing=fleet.missing,
     )
