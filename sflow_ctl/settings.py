@@ -3,9 +3,7 @@
 Files are read by `runtime/settings_files.py`; what each setting means is in `spec/schema.py`.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,22 +20,22 @@ COMMAND_LINE = "command line"
 DEFAULT = "default"
 DURATIONS = ("join_within", "headroom", "lost_after", "orphan_grace")
 DIRECTORIES = ("output_dir", "log_spool")
-_FROM_SOMEWHERE = re.compile(r"[/~$]")
-_OPTION_NAMES = {"launch_flags": "launch-flag"}
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """What one source says: `data` as it is written, None for "as if nobody had said it"."""
 
     data: Mapping[str, Any]
     where: Callable[[Sequence[PathKey]], str | None]
     """`file:line:column` of a value."""
+    section: tuple[str, ...] = ()
+    """What stands before a setting's name in its file."""
 
     def place(self, *path: PathKey) -> str:
         """`file:line:column  field`, for a message."""
         found = self.where(path)
-        return f"{found}  {describe(path)}" if found else describe(path)
+        field = describe((*self.section, *path))
+        return f"{found}  {field}" if found else field
 
 
 def checked_layer(
@@ -50,30 +48,33 @@ def checked_layer(
     said = (
         {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
     )
-    settings = check(kind, said, (), where, findings)
-    if settings is None:
+    is_right = check(kind, said, (), where, findings) is not None
+    if not isinstance(said, dict):
         return Layer({}, where)
     layer = Layer(data, where)
-    findings += rule_findings(layer, said)
+    # Each stands for itself: what is wrong with one hides nothing of another.
+    right = {key: value for key, value in said.items() if is_right or _has_right_type(kind, key, value)}
+    findings += rule_findings(layer, right)
     return layer
 
 
 def command_line_layer(said: Mapping[str, Any], findings: list[Finding]) -> Layer:
     """A layer of options, which have checked types already."""
-    layer = Layer(said, lambda path: f"--{_OPTION_NAMES.get(str(path[0]), str(path[0]).replace('_', '-'))}")
+    layer = Layer(said, lambda _: COMMAND_LINE)
     findings += rule_findings(layer, said)
-    return Layer(said, lambda _: COMMAND_LINE)
+    return layer
 
 
 def workflow_layer(loaded: LoadedDocument, findings: list[Finding]) -> Layer:
     """A layer of the `settings:` of a workflow's files, whose types are right."""
-    layer = Layer(loaded.site_settings, lambda path: loaded.site_settings_where(("settings", *path)))
+    layer = Layer(
+        loaded.site_settings, lambda path: loaded.site_settings_where(("settings", *path)), ("settings",)
+    )
     findings += rule_findings(layer, layer.data)
     return layer
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(msgspec.Struct, frozen=True):
     """The settings that count."""
 
     settings: schema.SiteFile
@@ -102,6 +103,14 @@ def effective(layers: Sequence[Layer]) -> Effective:
     return Effective(msgspec.convert(said, schema.SiteFile), origins)
 
 
+def _has_right_type(kind: type[schema.Settings], key: Any, value: Any) -> bool:
+    try:
+        msgspec.convert({key: value}, kind, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
     """What types cannot say."""
     for key, value in said.items():
@@ -113,7 +122,7 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
                 yield from _text_findings(key, text, layer.place(*path))
         if key in DURATIONS:
             yield from _duration_findings(key, value, layer.place(key))
-        elif key in DIRECTORIES and not _FROM_SOMEWHERE.match(value):
+        elif key in DIRECTORIES and not value.startswith(("/", "~", "$")):
             what = f'{key} is "{value}": relative to what is not known where it is said once for many runs'
             yield Finding("wrong-value", what, layer.place(key), "begin it with /, ~ or $VARIABLE")
 

@@ -5,9 +5,10 @@ Where there is no file, this costs two looks at the file system.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from protocol.errors import Finding, SpecError
 from sflow_ctl.planner.numbers import as_seconds
@@ -32,8 +33,7 @@ SITE_FILE = "/etc/sflow/site.yaml"
 OUTPUT_DIRECTORY = "sflow_output"
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsLayers:
+class SettingsLayers(msgspec.Struct, frozen=True):
     """What is said outside of workflow files: by the site, the user, and on top the command line."""
 
     files: tuple[Layer, ...]
@@ -52,8 +52,7 @@ class SettingsLayers:
         return effective([*self.files, self.said])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings:
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one run as it uses them: directories from the root, durations in seconds."""
 
     output_dir: Path
