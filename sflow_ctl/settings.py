@@ -3,18 +3,19 @@
 Files are read by `runtime/settings_files.py`; what each setting means is in `spec/schema.py`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from protocol.errors import Finding
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 from sflow_ctl.spec import schema
-from sflow_ctl.spec.checking import check, describe
+from sflow_ctl.spec.checking import PathKey, Where, check, describe
 from sflow_ctl.spec.expressions import MARK
-from sflow_ctl.spec.loader import LoadedDocument
-from sflow_ctl.spec.yaml_source import PathKey
+
+if TYPE_CHECKING:
+    from sflow_ctl.spec.loader import LoadedDocument
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -26,7 +27,7 @@ class Layer(msgspec.Struct, frozen=True):
     """What one source says: `data` as it is written, None for "as if nobody had said it"."""
 
     data: Mapping[str, Any]
-    where: Callable[[Sequence[PathKey]], str | None]
+    where: Where
     """`file:line:column` of a value."""
     section: tuple[str, ...] = ()
     """What stands before a setting's name in its file."""
@@ -40,7 +41,7 @@ class Layer(msgspec.Struct, frozen=True):
 
 def checked_layer(
     data: Any,
-    where: Callable[[Sequence[PathKey]], str | None],
+    where: Where,
     kind: type[schema.Settings],
     findings: list[Finding],
 ) -> Layer:
@@ -65,7 +66,7 @@ def command_line_layer(said: Mapping[str, Any], findings: list[Finding]) -> Laye
     return layer
 
 
-def workflow_layer(loaded: LoadedDocument, findings: list[Finding]) -> Layer:
+def workflow_layer(loaded: "LoadedDocument", findings: list[Finding]) -> Layer:
     """A layer of the `settings:` of a workflow's files, whose types are right."""
     layer = Layer(
         loaded.site_settings, lambda path: loaded.site_settings_where(("settings", *path)), ("settings",)

@@ -22,11 +22,10 @@ from sflow_ctl.settings import (
     workflow_layer,
 )
 from sflow_ctl.spec import schema
-from sflow_ctl.spec.loader import LoadedDocument
-from sflow_ctl.spec.yaml_source import read_source
 
 if TYPE_CHECKING:
     from sflow_ctl.batch.preamble import Preamble
+    from sflow_ctl.spec.loader import LoadedDocument
 
 SITE_VARIABLE = "SFLOW_SITE_FILE"
 SITE_FILE = "/etc/sflow/site.yaml"
@@ -39,7 +38,7 @@ class SettingsLayers(msgspec.Struct, frozen=True):
     files: tuple[Layer, ...]
     said: Layer
 
-    def of(self, loaded: LoadedDocument) -> Effective:
+    def of(self, loaded: "LoadedDocument") -> Effective:
         """The settings for a workflow. Raises: SpecError."""
         findings: list[Finding] = []
         own = workflow_layer(loaded, findings)
@@ -144,6 +143,8 @@ def _may_exist(path: str) -> bool:
 
 
 def _layer(path: Path, findings: list[Finding]) -> Layer:
+    from sflow_ctl.spec.yaml_source import read_source  # `status` and the like read no other file
+
     source, problems = read_source(path, "settings file")
     if source is None:
         findings += [problem for problem in problems if problem.code != "file-empty"]
