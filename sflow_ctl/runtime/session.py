@@ -32,7 +32,13 @@ from sflow_ctl.runtime.options import RunOptions
 from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
 from sflow_ctl.runtime.run_log import RunLog
-from sflow_ctl.runtime.settings_files import RunSettings, job_fields, run_settings, settings_layers
+from sflow_ctl.runtime.settings_files import (
+    JOB_FIELDS,
+    RunSettings,
+    job_fields,
+    run_settings,
+    settings_layers,
+)
 from sflow_ctl.settings import Effective
 from sflow_ctl.spec.loader import LoadedDocument, load_documents
 from sflow_ctl.spec.schema import CONTAINER_ENGINES
@@ -138,7 +144,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         job_nodes=None if allocation is None else tuple((node, "0.0.0.0") for node in allocation.nodes),
         job_id="0" if allocation is None else allocation.job_id,
         container_engine=read.found.settings.container_engine,
-        given=job_fields(read.found),
+        given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         is_strict=options.is_strict,
         allow_placeholder_nodes=is_dry or is_asking,
     )

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SITE_VARIABLE = "SFLOW_SITE_FILE"
 SITE_FILE = "/etc/sflow/site.yaml"
 OUTPUT_DIRECTORY = "sflow_output"
+JOB_FIELDS = ("account", "partition")
+"""What a slurm backend or a setting must say where a job is asked for; inside a job nothing depends on it."""
 
 
 class SettingsLayers(msgspec.Struct, frozen=True):
@@ -118,8 +120,8 @@ def preamble(found: Effective) -> "Preamble":
 
 
 def job_fields(found: Effective) -> frozenset[str]:
-    """Fields that a slurm backend need not have."""
-    return frozenset(name for name in ("account", "partition") if getattr(found.settings, name) is not None)
+    """Fields of a job to be asked for that a slurm backend need not have."""
+    return frozenset(name for name in JOB_FIELDS if getattr(found.settings, name) is not None)
 
 
 def _directory(found: Effective, key: str, text: str) -> Path:

@@ -108,6 +108,18 @@ def test_the_command_line_wins_over_the_site(cluster: Cluster, counted: CountedS
     cluster.scancel(match[1])
 
 
+def test_a_job_whose_partition_only_the_command_line_says(cluster: Cluster) -> None:
+    out = cluster.shared / "of-a-said-partition"
+    done = sflow_ctl(
+        cluster, "batch", "w.yaml", "-o", "job.sh", "--output-dir", out, "-G", "2", "-p", "main", "-A", "a", "--submit",
+        site="",
+    )  # fmt: skip
+    match = re.search(r"Submitted job (\d+)", done.stdout)
+    assert match is not None, done.stdout + done.stderr
+    log = out / f"{match[1]}-sflow-submit.err"
+    assert cluster.wait_job(int(match[1])).state == "COMPLETED", log.read_text()
+
+
 def test_a_failing_preamble_is_the_clear_end_of_a_job(cluster: Cluster) -> None:
     out = cluster.shared / "of-a-failure"
     done = sflow_ctl(
