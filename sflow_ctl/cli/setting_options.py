@@ -9,6 +9,7 @@ import click
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 ENGINES = ("auto", "apptainer", "enroot", "podman", "docker")
+"""As the schema has them, which is not imported before the first agent is started."""
 _JOB_OPTIONS = (
     click.option("-p", "--partition", help="Of the job, when one is asked for. Default: the backend's."),
     click.option("-A", "--account", help="Of the job, when one is asked for. Default: the backend's."),
@@ -55,10 +56,11 @@ _RUN_OPTIONS = (
         help="Of container operators that name none. Default: auto.",
     ),
 )
-_NAMES = (
+NAMES = (
     *("partition", "account", "qos", "reservation", "launch_flags", "interface", "container_engine"),
     *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace"),
 )
+"""What options are called as settings; `output_dir`, which more commands have, aside."""
 
 
 def job_setting_options(command: F) -> F:
@@ -76,7 +78,7 @@ def take_said(options: dict[str, Any], output_dir: Path | None) -> dict[str, Any
     from sflow_ctl.cli.workflow_options import absolute
 
     said: dict[str, Any] = {}
-    for name in _NAMES:
+    for name in NAMES:
         value = options.pop(name, None)
         if value not in (None, ()):
             said[name] = list(value) if isinstance(value, tuple) else value

@@ -1,5 +1,6 @@
 """Settings in layers: the later wins key by key, lists are replaced, and every value knows where it is from."""
 
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import Finding, FleetError
+from sflow_ctl.cli import setting_options
 from sflow_ctl.runtime.settings_files import job_fields, run_settings, settings_files, settings_layers
 from sflow_ctl.settings import COMMAND_LINE, DEFAULT, Effective
 from sflow_ctl.spec import schema
@@ -187,3 +189,10 @@ def test_fields_of_a_job_that_a_layer_has_need_not_be_in_a_backend(tmp_path: Pat
     assert job_fields(found(tmp_path, {"account": "a"}, {"account": None}, None, {"partition": "p"})) == {
         "partition"
     }
+
+
+def test_options_are_settings_and_offer_what_they_take() -> None:
+    kinds = typing.get_type_hints(schema.SiteFile)
+    assert set(setting_options.NAMES) <= kinds.keys()
+    assert typing.get_args(kinds["container_engine"]) == setting_options.ENGINES
+    assert schema.CHOICES["engine"] == setting_options.ENGINES
