@@ -107,7 +107,7 @@ def test_everything_wrong_with_a_file_is_said_at_once_with_its_place(tmp_path: P
         "4:13  lost_after": "wrong-value",
         "5:16  launch_flags[0]": "launch-flag",
         "6:13  output_dir": "wrong-value",
-        "7:19  container_engine": "wrong-type",
+        "7:19  container_engine": "wrong-value",
         "8:12  interface": "wrong-value",
         "9:6  qos": "wrong-value",
     }

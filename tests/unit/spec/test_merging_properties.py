@@ -71,8 +71,8 @@ def as_document(result: Merged) -> dict[str, Any]:
         workflow["variables"] = {item.name: item.body for item in result.workflow_variables}
     scalars = {"name": result.workflow_name, "timeout": result.settings.get("timeout", (None, None))[0]}
     workflow |= {key: value for key, value in scalars.items() if value is not None}
-    if result.settings:
-        document["settings"] = result.settings
+    if result.site:
+        document["settings"] = {key: value for key, (value, _) in result.site.items()}
     if result.version is not None:
         document["version"] = result.version
     return {**document, "workflow": workflow}
