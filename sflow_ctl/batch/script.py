@@ -28,6 +28,8 @@ class BatchJob:
     """Options the file's backend has for its allocation, each a word."""
     extra_args: tuple[str, ...] = ()
     """What the user adds, each a line, as it is."""
+    preamble: tuple[str, ...] = ()
+    """Shell before the run."""
 
 
 def batch_script(job: BatchJob, made_by: str) -> str:
@@ -35,6 +37,7 @@ def batch_script(job: BatchJob, made_by: str) -> str:
     lines = ["#!/bin/bash", f"# Made by {made_by}.", *_directives(job)]
     lines += [
         "",
+        *job.preamble,
         f"cd {_word(job.workspace_dir)} || exit 3",
         "# Nothing comes after the run: its exit status is the job's, and Slurm's signals reach it.",
         f"exec {_command(job.argv)}",

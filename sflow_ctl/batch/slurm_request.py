@@ -1,7 +1,7 @@
 """What a file's Slurm backend asks for, its expressions evaluated: what a job of it needs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from protocol.errors import PlanError
@@ -31,6 +31,23 @@ class SlurmRequest:
     time: str | None = None
     job_name: str | None = None
     extra_args: tuple[str, ...] = ()
+
+
+def completed(request: SlurmRequest, said: Mapping[str, Any], settings: schema.Settings) -> SlurmRequest:
+    """The request with what the file leaves open as `settings` have it; `said`, the command line, wins over both."""
+
+    def options(names: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(f"--{name}={value}" for name, value in names.items() if value is not None)
+
+    open_ones = {name: getattr(settings, name) for name in ("qos", "reservation") if name not in said}
+    asked = {name: said.get(name) for name in ("qos", "reservation")}
+    return replace(
+        request,
+        partition=said.get("partition") or request.partition or settings.partition,
+        account=said.get("account") or request.account or settings.account,
+        # The last of equal options counts.
+        extra_args=(*options(open_ones), *request.extra_args, *options(asked)),
+    )
 
 
 def slurm_request(loaded: LoadedDocument) -> SlurmRequest:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "visualize": ("sflow_ctl.cli.visualize", "visualize", "Draw the graph."),
     "sample": ("sflow_ctl.cli.sample", "sample", "List, show or copy example workflows."),
     "batch": ("sflow_ctl.cli.batch", "batch", "Write Slurm batch scripts, and submit them."),
+    "config": ("sflow_ctl.cli.config", "config", "Show the settings of site and user."),
     "schema": ("sflow_ctl.cli.schema", "schema", "Print the JSON Schema of workflow files."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""

@@ -12,14 +12,16 @@ import click
 from protocol.errors import Finding, RunDirectoryError, UsageError
 from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
-from sflow_ctl.batch.slurm_request import SlurmRequest, slurm_request
+from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.cli.batch_options import BatchOptions
 from sflow_ctl.cli.workflow_options import absolute
 from sflow_ctl.planner.build import PlanContext, build_plan
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.plan import Plan
+from sflow_ctl.runtime.settings_files import job_fields, preamble
 from sflow_ctl.runtime.slurm_commands import default_account, default_partition, submit
+from sflow_ctl.settings import Effective
 from sflow_ctl.spec.compose import compose
 from sflow_ctl.spec.loader import LoadedDocument, load_documents
 from sflow_ctl.version import VERSION
@@ -60,7 +62,8 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     loaded = load_documents(
         choice.files, choice.overrides, choice.artifacts, choice.missable, is_strict=options.is_strict
     )
-    request = slurm_request(loaded)
+    found = options.layers.of(loaded)
+    request = completed(slurm_request(loaded), options.layers.said.data, found.settings)
     warnings: list[str] = []
     if request.others:
         others = ", ".join(request.others)
@@ -69,17 +72,18 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         )
     gpus = _gpus(options, choice, request, warnings)
     nodes = choice.nodes or request.nodes
-    plan = _plan(options, loaded, request, nodes, gpus)
+    plan = _plan(options, loaded, found, request, nodes, gpus)
     if nodes is None:
         nodes = _nodes_of_variable(plan) if choice.may_leave_nodes else _nodes_missing(choice)
     job = BatchJob(
         name=choice.name or request.job_name or DEFAULT_NAME,
-        argv=_argv(options, choice, gpus, warnings),
+        preamble=tuple(preamble(found).lines()),
+        argv=_argv(options, choice, found.settings.python, gpus, warnings),
         workspace_dir=str(options.workspace_dir),
         stdout=options.stdout,
         stderr=options.stderr,
-        partition=_found("partition", "-p", options.partition, request.partition, warnings),
-        account=_found("account", "-A", options.account, request.account, warnings),
+        partition=_known("partition", "-p", request.partition, warnings),
+        account=_known("account", "-A", request.account, warnings),
         nodes=nodes,
         time=request.time if options.time is None else _time(options.time),
         gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
@@ -139,6 +143,7 @@ def attach_command(output_dir: Path, job_id: str) -> str:
 def _plan(
     options: BatchOptions,
     loaded: LoadedDocument,
+    found: Effective,
     request: SlurmRequest,
     nodes: int | None,
     gpus: int | None,
@@ -157,6 +162,8 @@ def _plan(
         max_running=None,
         path_exists=os.path.exists,
         job_nodes=job_nodes,
+        container_engine=found.settings.container_engine,
+        given=job_fields(found),
         is_strict=options.is_strict,
         allow_placeholder_nodes=True,
     )
@@ -200,21 +207,23 @@ def _time(text: str) -> str:
         raise UsageError.of("wrong-value", f"--time {error}", "--time") from error
 
 
-def _found(what: str, option: str, given: str | None, declared: str | None, warnings: list[str]) -> str:
-    """A partition or account: the user's, the file's, or the cluster's."""
-    if given or declared:
-        return str(given or declared)
+def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> str:
+    """A partition or account: the one that is asked for, else the cluster's."""
+    if asked:
+        return asked
     detected = default_partition() if what == "partition" else default_account()
     if detected is None:
-        hint = f"name one with {option}, or in a slurm backend"
+        hint = f"name one with {option}, in a slurm backend or in a site file"
         raise UsageError.of(f"{what}-unknown", f"nothing says which {what} the job uses", hint=hint)
     warnings.append(f"{what} {detected}: found by asking Slurm; {option} names another")
     return detected
 
 
-def _argv(options: BatchOptions, choice: JobChoice, gpus: int | None, warnings: list[str]) -> tuple[str, ...]:
+def _argv(
+    options: BatchOptions, choice: JobChoice, python: str | None, gpus: int | None, warnings: list[str]
+) -> tuple[str, ...]:
     # -I: what lies in the workspace or on PYTHONPATH must not be imported in place of this program.
-    argv = [sys.executable, "-I", "-m", "sflow_ctl", "run"]
+    argv = [python or sys.executable, "-I", "-m", "sflow_ctl", "run"]
     if options.venv_dir is not None:
         program = options.venv_dir / ".sflow_venv" / "bin" / "sflow-ctl"
         if not program.exists():
@@ -230,8 +239,8 @@ def _argv(options: BatchOptions, choice: JobChoice, gpus: int | None, warnings: 
             argv += [option, value]
     if gpus is not None:
         argv += ["--gpus-per-node", str(gpus)]
-    if options.headroom_s is not None:
-        argv += ["--headroom", f"{options.headroom_s:g}"]
+    if "headroom" in options.layers.said.data:
+        argv += ["--headroom", str(options.layers.said.data["headroom"])]
     if options.is_strict:
         argv += ["--compat", "strict"]
     if options.log_level is not None:

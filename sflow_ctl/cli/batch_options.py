@@ -1,5 +1,6 @@
 """What the command line of `batch` says about jobs, whichever way they come about."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,15 @@ from typing import Any, TypeVar
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.setting_options import job_setting_options, take_said
 from sflow_ctl.cli.workflow_options import absolute
 from sflow_ctl.runtime.run_log import LEVELS
+from sflow_ctl.runtime.settings_files import (
+    OUTPUT_DIRECTORY,
+    SettingsLayers,
+    output_directory,
+    settings_layers,
+)
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
@@ -27,8 +35,6 @@ _OPTIONS = (
     click.option(
         "-E", "--sbatch-error", metavar="FILE", help="Its errors. Default: OUTPUT_DIR/%j-sflow-submit.err."
     ),
-    click.option("-p", "--partition", help="Default: the backend's, else the cluster's default."),
-    click.option("-A", "--account", help="Default: the backend's, else your first one."),
     click.option("--time", help="Time limit: minutes, 01:30:00, 1-12:00:00, 90m. Default: the backend's."),
     click.option("-N", "--nodes", type=_POSITIVE, help="Default: the backend's."),
     click.option(
@@ -47,9 +53,7 @@ _OPTIONS = (
     ),
     click.option(
         "--headroom",
-        "headroom_s",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="SECONDS",
+        metavar="TIME",
         help="Passed on to the run: stop in order so long before the job's time is over.",
     ),
     click.option(
@@ -82,13 +86,12 @@ class BatchOptions:
     job_name: str | None
     stdout: str
     stderr: str
-    partition: str | None
-    account: str | None
+    layers: SettingsLayers
+    """What the site, the user and the options say, for whichever workflow."""
     time: str | None
     nodes: int | None
     gpus_per_node: int | None
     extra_args: tuple[str, ...]
-    headroom_s: float | None
     is_strict: bool
     after_ok: tuple[str, ...]
     venv_dir: Path | None
@@ -98,10 +101,10 @@ class BatchOptions:
 
 
 def job_options(command: F) -> F:
-    """Adds them, in this order."""
+    """Adds them, in this order, and those that say a setting."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return command
+    return job_setting_options(command)
 
 
 def batch_options(
@@ -123,11 +126,13 @@ def batch_options(
         if not _JOB_ID.fullmatch(job):
             hint = "write a number, as sbatch and squeue print it"
             raise UsageError.of("job-id", f'"{job}" is no job id', f"--after-ok {job}", hint)
-    output = absolute(output_dir or workspace_dir / "sflow_output")
+    layers = settings_layers(take_said(others, output_dir), os.environ)
+    output = output_directory(layers.without_workflow(), absolute(workspace_dir / OUTPUT_DIRECTORY))
     log = f"{literal_path(str(output))}/%j-sflow-submit"
     return BatchOptions(
         workspace_dir=absolute(workspace_dir),
         output_dir=output,
+        layers=layers,
         stdout=_pattern(sbatch_output) or f"{log}.out",
         stderr=_pattern(sbatch_error) or f"{log}.err",
         venv_dir=None if venv_dir is None else absolute(venv_dir),

@@ -71,10 +71,10 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
 def _validate(chosen: RunOptions) -> int:
     """Says on standard error, so that the file can go to standard output, whether a run could be planned."""
     from sflow_ctl.cli.app import print_findings
-    from sflow_ctl.runtime.session import plan_run
+    from sflow_ctl.runtime.session import plan_run, read_run
 
     try:
-        plan_run(chosen, is_dry=True)
+        plan_run(read_run(chosen), chosen, is_dry=True)
     except FleetError as error:
         print_findings(error)
         return int(error.exit_status)

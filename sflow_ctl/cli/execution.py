@@ -17,7 +17,8 @@ from sflow_ctl.core.tasks import log_path
 from sflow_ctl.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.options import RunOptions
-from sflow_ctl.runtime.session import RunEnd, plan_run, run_plan
+from sflow_ctl.runtime.session import RunEnd, plan_run, read_run, run_plan
+from sflow_ctl.runtime.settings_files import preamble
 
 if TYPE_CHECKING:
     from sflow_ctl.cli.fetch_lines import FetchLines
@@ -28,7 +29,7 @@ CAUSE_LINES = 20
 
 def show_plan(options: RunOptions, as_json: bool = False) -> int:
     """Plans and says what would be done. Raises: SpecError, PlanError."""
-    plan = plan_run(options, is_dry=True).plan
+    plan = plan_run(read_run(options), options, is_dry=True).plan
     if as_json:
         from sflow_ctl.planner.plan_json import to_json
 
@@ -44,7 +45,12 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     """Plans, runs, and shows how it ended; returns the exit status. Raises: FleetError before anything
     runs.
     """
-    planned = plan_run(options, is_dry=False)
+    read = read_run(options)
+    if read.found.settings.preamble:
+        from sflow_ctl.runtime.preamble import run_first
+
+        run_first(preamble(read.found), launcher.discard_spares)
+    planned = plan_run(read, options, is_dry=False)
     if planned.earlier is not None:
         before, run = planned.earlier, shown_path(planned.earlier.directory)
         if before.is_completed:

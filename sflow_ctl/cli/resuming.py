@@ -1,7 +1,7 @@
 """`run --resume RUN`, and runs of a Slurm job that was requeued: the options for going on in their directory."""
 
 import dataclasses
-from pathlib import Path
+import os
 
 import click
 
@@ -9,6 +9,7 @@ from protocol.errors import UsageError
 from sflow_ctl.runtime.options import RunOptions
 from sflow_ctl.runtime.resume import requeued_run
 from sflow_ctl.runtime.run_files import find_run
+from sflow_ctl.runtime.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 
 
 def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
@@ -16,17 +17,24 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
 
     Raises: UsageError.
     """
+    output_dir = output_directory(
+        settings_layers(options.said, os.environ).without_workflow(), options.workspace_dir / OUTPUT_DIRECTORY
+    )
     if wanted is None:
-        directory = requeued_run(options.output_dir, options.run_id)
+        directory = requeued_run(output_dir, options.run_id)
         if directory is None:
             return options
         click.echo(f"sflow-ctl: this job was requeued: going on with {directory}", err=True)
     elif options.run_id is not None:
         raise UsageError.of("options", "--run-id is for a new run, --resume for an old one", hint="use one")
     else:
-        directory = find_run(wanted, options.output_dir)
+        directory = find_run(wanted, output_dir)
     directory = directory.absolute()
     files = options.files if options.are_files_given else (directory / "workflow.yaml",)
     return dataclasses.replace(
-        options, resume=directory, files=files, run_id=directory.name, output_dir=Path(directory.parent)
+        options,
+        resume=directory,
+        files=files,
+        run_id=directory.name,
+        said={**options.said, "output_dir": str(directory.parent)},
     )

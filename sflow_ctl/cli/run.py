@@ -6,28 +6,24 @@ imports the rest.
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from sflow_ctl.cli.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.workflow_options import run_options, workflow_options
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.run_log import LEVELS
 
 _POSITIVE = click.IntRange(min=1)
-_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
 @workflow_options
+@job_setting_options
+@run_setting_options
 @click.option("--dry-run", is_flag=True, help="Show the graph and who runs where; start nothing.")
 @click.option("--max-running", type=_POSITIVE, help="Tasks that may run at once.")
-@click.option(
-    "--log-spool",
-    type=click.Path(path_type=Path),
-    help="Agents write logs here, on their node, and stream them to the run directory.",
-)
 @click.option(
     "--run-id", metavar="NAME", help="Name of the run directory. Default: workflow, date, time, random."
 )
@@ -36,23 +32,6 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     metavar="RUN",
     help="Go on with a run that did not complete, in its directory: what has completed stays.",
 )
-@click.option(
-    "--lost-after",
-    "lost_after_s",
-    type=_SECONDS,
-    default=30.0,
-    show_default=True,
-    help="Silence that loses a node, seconds.",
-)
-@click.option(
-    "--orphan-grace",
-    "orphan_grace_s",
-    type=_SECONDS,
-    help="Silence after which an agent gives up its controller, seconds. Default: 10, in a Slurm job 60.",
-)
-@click.option(
-    "--interface", help="In a Slurm job: the network interface that agents call. Default: all of them."
-)
 @click.option("--jobid", "job_id", metavar="ID", help="Use the nodes of this running Slurm job.")
 @click.option(
     "-e", "--extra-args", multiple=True, metavar="ARG", help="For salloc, when nodes must be asked for."
@@ -60,22 +39,6 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option("-v", "--verbose", is_flag=True, expose_value=False, hidden=True)
 @click.option(
     "--min-nodes", type=_POSITIVE, help="In a Slurm job: go on with so many nodes when others do not report."
-)
-@click.option(
-    "--join-within",
-    "join_within_s",
-    type=_SECONDS,
-    default=60.0,
-    show_default=True,
-    help="In a Slurm job: how long agents may take to report, seconds.",
-)
-@click.option(
-    "--headroom",
-    "headroom_s",
-    type=_SECONDS,
-    default=60.0,
-    show_default=True,
-    help="In a Slurm job: stop so many seconds before the job's time is over.",
 )
 @click.option(
     "--no-kill", is_flag=True, help="In a Slurm job: go on when a node is lost, where the workflow allows it."
@@ -102,15 +65,13 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option(
     "-q", "--quiet", is_flag=True, help="No output of tasks on the console, only what becomes of them."
 )
-def run(dry_run: bool, log_spool: Path | None, resume: str | None, **others: Any) -> int:
+def run(dry_run: bool, resume: str | None, **others: Any) -> int:
     """Run a workflow. Without a file: sflow.yaml in this directory."""
     if others["skip_dependencies"] and not others["tasks"]:
         from protocol.errors import UsageError
 
         raise UsageError.of("options", "--skip-dependencies is about --task", hint="name tasks with --task")
-    options = run_options(
-        log_spool=log_spool.absolute() if log_spool else None, argv=tuple(sys.argv), **others
-    )
+    options = run_options(argv=tuple(sys.argv), **others)
     if resume is not None or "SLURM_RESTART_COUNT" in os.environ:
         from sflow_ctl.cli.resuming import resumed  # few runs are resumed
 

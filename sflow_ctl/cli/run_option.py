@@ -1,5 +1,6 @@
 """What `attach`, `status` and `logs` share: naming a run, and words about it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -21,11 +22,16 @@ def output_dir_option(command: F) -> F:
     option = click.option(
         "--output-dir",
         type=click.Path(path_type=Path),
-        default=Path("sflow_output"),
-        show_default=True,
-        help="Where run directories are.",
+        callback=lambda _context, _parameter, given: given or _output_directory(),
+        help="Where run directories are. Default: your settings', else sflow_output.",
     )
     return option(command)
+
+
+def _output_directory() -> Path:
+    from sflow_ctl.runtime.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
+
+    return output_directory(settings_layers({}, os.environ).without_workflow(), Path(OUTPUT_DIRECTORY))
 
 
 def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:

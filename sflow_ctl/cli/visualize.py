@@ -24,7 +24,7 @@ _PICTURES = ("svg", "png", "pdf")
 def visualize(kind: str, output: Path | None, show_variables: bool, **options: Any) -> int:
     """Draw the graph of a workflow. Starts nothing."""
     from sflow_ctl.planner.visualize import dot, mermaid
-    from sflow_ctl.runtime.session import plan_run
+    from sflow_ctl.runtime.session import plan_run, read_run
 
     if kind in _PICTURES:
         if output is None:
@@ -35,7 +35,8 @@ def visualize(kind: str, output: Path | None, show_variables: bool, **options: A
                 "pictures need Graphviz's `dot`",
                 hint="install graphviz, or use --format mermaid",
             )
-    plan = plan_run(run_options(**options), is_dry=True).plan
+    chosen = run_options(**options)
+    plan = plan_run(read_run(chosen), chosen, is_dry=True).plan
     text = (mermaid if kind == "mermaid" else dot)(plan, show_variables)
     if kind in _PICTURES:
         subprocess.run(["dot", f"-T{kind}", "-o", str(output)], input=text.encode(), check=True)

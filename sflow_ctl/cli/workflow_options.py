@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sflow_ctl.cli.setting_options import take_said
 from sflow_ctl.runtime.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -36,7 +37,9 @@ _FILE_OPTIONS = (
         "--workspace-dir", type=_PATH, default=Path(), help="Where relative paths start. Default: here."
     ),
     click.option(
-        "--output-dir", type=_PATH, help="Where run directories go. Default: WORKSPACE/sflow_output."
+        "--output-dir",
+        type=_PATH,
+        help="Where run directories go. Default: your settings', else WORKSPACE/sflow_output.",
     ),
     click.option(
         "--compat",
@@ -80,7 +83,7 @@ def run_options(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
         are_files_given=bool(workflow or files),
         workspace_dir=absolute(workspace_dir),
-        output_dir=absolute(output_dir or workspace_dir / "sflow_output"),
+        said=take_said(others, output_dir),
         is_strict=compat == "strict",
         **others,
     )

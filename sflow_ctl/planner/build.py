@@ -172,6 +172,7 @@ class _Planner:
         for task in self._document.workflow.tasks:
             with self._findings.collecting("tasks", task.name, "backend", subject=f'task "{task.name}"'):
                 self._backends.add_own(task)
+        self._require_job_fields()
         self._stop_if_wrong()
         used = {self._backends.of(task).name for task in self._document.workflow.tasks}
         names = namespace(values, {})
@@ -200,6 +201,20 @@ class _Planner:
             "workflow": {"name": self._document.workflow.name},
             "artifacts": {},
         }
+
+    def _require_job_fields(self) -> None:
+        for backend in self._document.backends:
+            for name in ("account", "partition"):
+                if (
+                    backend.type == "slurm"
+                    and getattr(backend, name) is None
+                    and name not in self._context.given
+                ):
+                    what = f'"{name}" is missing: a slurm backend needs it'
+                    where = self._findings.loaded.where("backends", backend.name)
+                    self._findings.add(
+                        "missing-key", what, where, f'add "{name}:" here, under settings: or to a site file'
+                    )
 
     def _plan_artifacts(self, values: Mapping[str, Any]) -> dict[str, Materialised]:
         document, context = self._document, self._context
@@ -464,7 +479,8 @@ class _Planner:
             operator = merged_operator(task, self._operators, value)
             directories = self._directories(env)
             step = self._step(draft, nodes, directories)
-            how = command(task, operator, draft.backend, script, env, directories, step)
+            engine = self._context.container_engine
+            how = command(task, operator, draft.backend, script, env, directories, step, engine)
             is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
             count = placement.node_count if placement.is_flexible else len(placement.nodes)
             return PlannedTask(

@@ -21,11 +21,14 @@ def docker_container(operator: schema.Operator) -> Container:
     )
 
 
-def any_container(operator: schema.Operator, directories: Sequence[str]) -> Container:
-    """A container of whichever engine, that sees the run's `directories` at their own paths. Raises: NumberError."""
+def any_container(operator: schema.Operator, directories: Sequence[str], engine: str) -> Container:
+    """A container of the operator's engine, else of `engine`, that sees the run's `directories` at their own paths.
+
+    Raises: NumberError.
+    """
     assert operator.image is not None
     return Container(
-        engine=operator.engine or "auto",
+        engine=operator.engine or engine,
         image=operator.image,
         workdir=operator.workdir,
         mounts=tuple(operator.mounts),

@@ -20,6 +20,10 @@ class PlanContext:
     """Names and addresses of the Slurm job's nodes, in its order; None outside a job."""
     job_id: str = "0"
     """The Slurm job that steps belong to; "0" while there is none."""
+    container_engine: str = "auto"
+    """Of `container` operators that name none."""
+    given: frozenset[str] = frozenset()
+    """Fields of slurm backends that need not be in the file: settings say them."""
     is_strict: bool = False
     """`--compat strict`: what the reference does, also where it is a trap. docs/format.md lists it."""
     allow_placeholder_nodes: bool = False

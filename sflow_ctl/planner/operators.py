@@ -92,10 +92,12 @@ def command(
     env: Mapping[str, str],
     directories: Sequence[str],
     step: Step | None,
+    engine: str,
 ) -> Command:
     """The command line of one concrete task on an agent; `step` is None away from Slurm.
 
-    `directories` are what a container sees at the same path as outside.
+    `directories` are what a container sees at the same path as outside, `engine` what it runs in where its operator names
+    none.
 
     Raises: UnplannableError, NumberError.
     """
@@ -114,7 +116,7 @@ def command(
         case "docker":
             argv, container = ("bash", "-lc", script), docker_container(operator)
         case "container":
-            argv, container = ("bash", "-lc", script), any_container(operator, directories)
+            argv, container = ("bash", "-lc", script), any_container(operator, directories, engine)
         case "ssh":
             argv, own_env = ssh_command(task.name, operator, script, env)
         case "srun":

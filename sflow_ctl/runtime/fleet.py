@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from protocol.errors import LaunchError
 from protocol.messages import AgentConfig, StepConfig
@@ -15,11 +15,23 @@ from sflow_ctl.runtime.keys import RunKeys
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.options import RunOptions
+from sflow_ctl.runtime.settings_files import RunSettings
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
 
 LOCAL_ORPHAN_GRACE_S, JOB_ORPHAN_GRACE_S = 10.0, 60.0
+
+
+class Succession(NamedTuple):
+    """Which of the run's controllers this is."""
+
+    incarnation: int = 1
+    predecessor: str | None = None
+    """The marker of what earlier agents have started."""
+
+
+FIRST = Succession()
 
 
 class Launcher(Protocol):
@@ -71,18 +83,17 @@ class Fleet:
 def local_fleet(
     plan: Plan,
     run_id: str,
-    options: RunOptions,
+    settings: RunSettings,
     launcher: LocalLauncher,
-    incarnation: int = 1,
-    predecessor: str | None = None,
+    succession: Succession = FIRST,
 ) -> Fleet:
     """Agents as processes of this machine, reached over its loopback. They start with the run."""
     keys = RunKeys.make(len(plan.nodes))
-    grace_s = options.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
-    times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
-    link = FleetLink(keys, ("127.0.0.1",), incarnation, times, time.monotonic())
+    grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
+    times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
+    link = FleetLink(keys, ("127.0.0.1",), succession.incarnation, times, time.monotonic())
     nonce = os.urandom(16).hex()
-    common = _common(run_id, options, keys, link, nonce, grace_s, predecessor)
+    common = _common(run_id, settings, keys, link, nonce, grace_s, succession)
     has_gpus = Path("/dev/nvidiactl").exists() and len(plan.nodes) == 1
     configs = [
         _with(
@@ -102,9 +113,9 @@ def job_fleet(
     plan: Plan,
     run_id: str,
     options: RunOptions,
+    settings: RunSettings,
     allocation: "Allocation",
-    incarnation: int = 1,
-    predecessor: str | None = None,
+    succession: Succession = FIRST,
 ) -> Fleet:
     """An agent on each node of the job, started by one srun; returns when they have called.
 
@@ -116,27 +127,30 @@ def job_fleet(
 
     count = len(allocation.nodes)
     keys = RunKeys.derived(count)
-    grace_s = options.orphan_grace_s or JOB_ORPHAN_GRACE_S
-    times = LinkTimes(lost_after_s=options.lost_after_s, orphan_grace_s=grace_s)
-    link = FleetLink(keys, own_addresses(options.interface), incarnation, times, time.monotonic())
+    grace_s = settings.orphan_grace_s or JOB_ORPHAN_GRACE_S
+    times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
+    addresses = own_addresses(settings.interface)
+    link = FleetLink(keys, addresses, succession.incarnation, times, time.monotonic())
     nonce = os.urandom(16).hex()
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    nonce_path = options.output_dir / f".{run_id}.nonce"
+    settings.output_dir.mkdir(parents=True, exist_ok=True)
+    nonce_path = settings.output_dir / f".{run_id}.nonce"
     nonce_path.write_text(nonce)
     common = _with(
-        _common(run_id, options, keys, link, nonce, grace_s, predecessor), nonce_path=str(nonce_path)
+        _common(run_id, settings, keys, link, nonce, grace_s, succession), nonce_path=str(nonce_path)
     )
     step = StepConfig(common=common, nodes=allocation.nodes, key_seed=keys.seed)
-    launcher = StepLauncher(allocation, no_kill=options.no_kill)
+    launcher = StepLauncher(
+        allocation, python=settings.python, extra=settings.launch_flags, no_kill=options.no_kill
+    )
     least = min(options.min_nodes or count, count)
     expected = dict(enumerate(allocation.nodes))
     try:
         launcher.launch(step, os.environ, list(expected))
-        called = muster(link, launcher, expected, options.join_within_s, least)
+        called = muster(link, launcher, expected, settings.join_within_s, least)
         while called.step_end is not None:  # a lost node took the others' agents with it: again, without it
             expected = {node: expected[node] for node in sorted(called.joined)}
             launcher.launch(step, os.environ, list(expected))
-            called = muster(link, launcher, expected, options.join_within_s, least)
+            called = muster(link, launcher, expected, settings.join_within_s, least)
         _check_gpus(plan, called.gpus(), allocation)
     except BaseException:
         launcher.end()
@@ -163,12 +177,12 @@ def job_fleet(
 
 def _common(
     run_id: str,
-    options: RunOptions,
+    settings: RunSettings,
     keys: RunKeys,
     link: FleetLink,
     nonce: str,
     grace_s: float,
-    predecessor: str | None,
+    succession: Succession,
 ) -> AgentConfig:
     """What all agents are told."""
     return AgentConfig(
@@ -181,10 +195,10 @@ def _common(
         public_key="",
         secret_key="",
         marker=f"{run_id}-{os.urandom(4).hex()}",
-        predecessor=predecessor,
-        run_directory=str(options.output_dir / run_id),
+        predecessor=succession.predecessor,
+        run_directory=str(settings.output_dir / run_id),
         nonce=nonce,
-        spool_directory=str(options.log_spool) if options.log_spool else None,
+        spool_directory=str(settings.log_spool) if settings.log_spool else None,
         orphan_grace_s=grace_s,
     )
 

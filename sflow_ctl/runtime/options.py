@@ -1,7 +1,9 @@
 """What the command line says about a run."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,21 +17,15 @@ class RunOptions:
     artifacts: tuple[str, ...]
     missable: tuple[str, ...]
     workspace_dir: Path
-    output_dir: Path
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Settings (`spec/schema.py`) by name: they win over those of files."""
     nodes: int | None
     gpus_per_node: int | None
     max_running: int | None = None
-    log_spool: Path | None = None
     run_id: str | None = None
     resume: Path | None = None
     """The directory of a run that is to go on."""
-    lost_after_s: float = 30.0
-    orphan_grace_s: float | None = None
-    """None: 10 with local agents, 60 in a Slurm job."""
-    interface: str | None = None
     min_nodes: int | None = None
-    join_within_s: float = 60.0
-    headroom_s: float = 60.0
     no_kill: bool = False
     job_id: str | None = None
     """A running Slurm job to use."""

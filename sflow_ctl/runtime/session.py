@@ -26,14 +26,22 @@ from sflow_ctl.planner.plan import Plan, PlannedTask
 from sflow_ctl.report import RunState, Summary, summary, summary_json
 from sflow_ctl.runtime.console_feed import Console
 from sflow_ctl.runtime.controller import Controller
-from sflow_ctl.runtime.fleet import Fleet, job_fleet, local_fleet
+from sflow_ctl.runtime.fleet import Fleet, Succession, job_fleet, local_fleet
 from sflow_ctl.runtime.journal import Journal
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.options import RunOptions
 from sflow_ctl.runtime.output import OutputService
 from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
 from sflow_ctl.runtime.run_log import RunLog
-from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.runtime.settings_files import (
+    JOB_FIELDS,
+    RunSettings,
+    job_fields,
+    run_settings,
+    settings_layers,
+)
+from sflow_ctl.settings import Effective
+from sflow_ctl.spec.loader import LoadedDocument, load_documents
 from sflow_ctl.spec.schema import CONTAINER_ENGINES
 from sflow_ctl.version import VERSION
 
@@ -67,10 +75,20 @@ class RunEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRun:
+    """The files of a run, and the settings that count for it."""
+
+    loaded: LoadedDocument
+    found: Effective
+    settings: RunSettings
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """A plan and the names that are part of it already."""
 
     plan: Plan
+    settings: RunSettings
     run_id: str
     workflow_yaml: str
     allocation: "Allocation | None"
@@ -83,24 +101,29 @@ class PlannedRun:
     """The run that goes on."""
 
     @property
-    def predecessor(self) -> str | None:
-        """The marker of that run's processes."""
-        return (self.earlier.marker or None) if self.earlier is not None else None
-
-    @property
-    def incarnation(self) -> int:
-        """Counts the controllers that the run has had."""
-        return self.earlier.incarnation + 1 if self.earlier is not None else 1
+    def succession(self) -> Succession:
+        """Which of the run's controllers this one is."""
+        if self.earlier is None:
+            return Succession()
+        return Succession(self.earlier.incarnation + 1, self.earlier.marker or None)
 
 
-def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
-    """Reads and plans; touches nothing. In a Slurm job this is a rehearsal: no node has been heard of yet.
-
-    Raises: SpecError, PlanError, UsageError with every finding; AllocationError.
-    """
+def read_run(options: RunOptions) -> ReadRun:
+    """Reads the workflow, and the settings of site and user. Raises: SpecError."""
+    layers = settings_layers(options.said, os.environ)
     loaded = load_documents(
         options.files, options.overrides, options.artifacts, options.missable, is_strict=options.is_strict
     )
+    found = layers.of(loaded)
+    return ReadRun(loaded, found, run_settings(found, options.workspace_dir))
+
+
+def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
+    """Plans; touches nothing. In a Slurm job this is a rehearsal: no node has been heard of yet.
+
+    Raises: PlanError, UsageError with every finding; AllocationError.
+    """
+    loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     earlier = None
     if options.resume is not None:
@@ -124,10 +147,10 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
             current_allocation(os.environ) if options.job_id is None else allocation_of(options.job_id)
         )
         is_asking = allocation is None and not is_dry and shutil.which("salloc") is not None
-    directory = options.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
+    directory = settings.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
-        output_dir=str(options.output_dir),
+        output_dir=str(settings.output_dir),
         run_directory=str(directory),
         run_id=run_id,
         nodes_override=options.nodes,
@@ -136,6 +159,8 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         path_exists=os.path.exists,
         job_nodes=None if allocation is None else tuple((node, "0.0.0.0") for node in allocation.nodes),
         job_id="0" if allocation is None else allocation.job_id,
+        container_engine=read.found.settings.container_engine,
+        given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         is_strict=options.is_strict,
         allow_placeholder_nodes=is_dry or is_asking,
     )
@@ -148,11 +173,12 @@ def plan_run(options: RunOptions, is_dry: bool) -> PlannedRun:
         allocation, is_asking = None, False
     salloc: tuple[str, ...] = ()
     if is_asking:
-        from sflow_ctl.batch.slurm_request import slurm_request
+        from sflow_ctl.batch.slurm_request import completed, slurm_request
         from sflow_ctl.runtime.own_allocation import salloc_argv
 
-        salloc = salloc_argv(slurm_request(loaded), name, options.extra_args)
-    return PlannedRun(plan, run_id, loaded.composed_yaml(), allocation, salloc, replan, earlier)
+        request = completed(slurm_request(loaded), options.said, read.found.settings)
+        salloc = salloc_argv(request, name, options.extra_args)
+    return PlannedRun(plan, settings, run_id, loaded.composed_yaml(), allocation, salloc, replan, earlier)
 
 
 def _chosen(plan: Plan, options: RunOptions) -> Plan:
@@ -191,9 +217,7 @@ def run_plan(
         launcher.discard_spares()
         with own_allocation(planned.salloc, say) as allocation:
             return _run_in_job(planned, allocation, options, open_console, fetched)
-    fleet = local_fleet(
-        planned.plan, planned.run_id, options, launcher, planned.incarnation, planned.predecessor
-    )
+    fleet = local_fleet(planned.plan, planned.run_id, planned.settings, launcher, planned.succession)
     return _run(planned, options, fleet, open_console, fetched)
 
 
@@ -204,9 +228,7 @@ def _run_in_job(
     open_console: Callable[[Path], Console],
     fetched: "list[Progress]",
 ) -> RunEnd:
-    fleet = job_fleet(
-        planned.plan, planned.run_id, options, allocation, planned.incarnation, planned.predecessor
-    )
+    fleet = job_fleet(planned.plan, planned.run_id, options, planned.settings, allocation, planned.succession)
     try:
         plan = planned.replan(fleet.node_names, allocation.job_id)
         return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, open_console, fetched)
@@ -222,8 +244,10 @@ def _run(
     fetched: "list[Progress]",
 ) -> RunEnd:
     plan, link = planned.plan, fleet.link
-    directory = RunDirectory(options.output_dir, planned.run_id)
-    facts = run_facts(planned.run_id, plan.workflow, VERSION, options.argv, planned.incarnation, fleet.marker)
+    directory = RunDirectory(planned.settings.output_dir, planned.run_id)
+    facts = run_facts(
+        planned.run_id, plan.workflow, VERSION, options.argv, planned.succession.incarnation, fleet.marker
+    )
     behind: dict[str, Earlier] = {}
     state = RunState(plan)
     changed: list[str] = []
@@ -271,7 +295,7 @@ def _run(
     scheduler = Scheduler(
         plan,
         stream_logs=not options.quiet,
-        ends_at=None if gone_at is None else gone_at - options.headroom_s,
+        ends_at=None if gone_at is None else gone_at - planned.settings.headroom_s,
         gone_at=gone_at,
         missing=fleet.missing,
         earlier=behind,

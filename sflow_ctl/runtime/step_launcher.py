@@ -23,8 +23,16 @@ _END_WAIT_S = 10.0
 class StepLauncher:
     """One job step with an agent on each node. The same interface as `LocalLauncher`."""
 
-    def __init__(self, allocation: Allocation, extra: tuple[str, ...] = (), no_kill: bool = False) -> None:
+    def __init__(
+        self,
+        allocation: Allocation,
+        *,
+        python: str | None = None,
+        extra: tuple[str, ...] = (),
+        no_kill: bool = False,
+    ) -> None:
         self._allocation = allocation
+        self._python = python or sys.executable
         self._nodes: list[int] = []
         self._extra = extra
         self._no_kill = no_kill
@@ -45,7 +53,7 @@ class StepLauncher:
         is_all = len(nodes) == len(self._allocation.nodes)
         names = ",".join(self._allocation.nodes[node] for node in nodes)
         argv = step_argv(
-            (sys.executable, "-I", "-m", "sflow_agent"),
+            (self._python, "-I", "-m", "sflow_agent"),
             job_id=self._allocation.job_id,
             nodes=len(nodes),
             gpus_on_node=self._allocation.gpus_on_node,

@@ -151,7 +151,7 @@ def _type_hint(what: str, path: tuple[PathKey, ...]) -> str | None:
         return 'quote it: version: "0.1"'
     if "Expected `array`" in what:
         return "write a list: [a, b], or one item a line beginning with `- `"
-    if "Expected `str`" in what:
+    if what.startswith("Expected `str"):
         return "put it in quotes"
     return None
 
@@ -206,7 +206,7 @@ def _remove(data: Any, path: tuple[PathKey, ...]) -> bool:
 def _place(where: Where, path: Sequence[PathKey]) -> str:
     place = where(path)
     field = describe(path)
-    return f"{place}  {field}" if place else field
+    return "  ".join(part for part in (place, field) if part)
 
 
 def _fields_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ _NEVER_EVALUATED = frozenset(("name", "depends_on", "domain", "description", "ty
 
 def compose(loaded: LoadedDocument, is_resolved: bool = False) -> str:
     """The document as YAML text, with values in place of expressions where `is_resolved`."""
-    data = without_nulls(loaded.composed_data())
+    data = loaded.composed_data()
+    data = {key: part if key == "settings" else without_nulls(part) for key, part in data.items()}
     return dump(resolve_document(data) if is_resolved else data)
 
 

@@ -46,9 +46,28 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def site_json_schema() -> dict[str, Any]:
+    """The schema of site and user files."""
+    generated = msgspec.json.schema(schema.SiteFile)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sflow's settings of a site or a user",
+        **generated,
+    }
+
+
 def schema_text() -> str:
     """The shipped file's text."""
-    return msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode() + "\n"
+    return _text(json_schema())
+
+
+def site_schema_text() -> str:
+    """What `sflow-ctl schema --site` prints."""
+    return _text(site_json_schema())
+
+
+def _text(data: dict[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n"
 
 
 def _either_form(name: str, is_optional: bool) -> dict[str, Any]:
@@ -75,7 +94,7 @@ def _variable_types() -> list[str]:
 
 
 def _backend_rules() -> dict[str, list[str]]:
-    return {"slurm": ["account", "partition", "time", "nodes", "gpus_per_node"]}
+    return {"slurm": ["time", "nodes", "gpus_per_node"]}
 
 
 def _type_or_extends(part: dict[str, Any]) -> dict[str, Any]:

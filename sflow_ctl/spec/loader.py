@@ -33,6 +33,15 @@ class LoadedDocument:
         item = self._items.get((section, name))
         return f"{section}.{name}" if item is None else item.where(*path)
 
+    @property
+    def site_settings(self) -> dict[str, Any]:
+        """What the files say under `settings:`, key by key."""
+        return {} if self._merged is None else {key: value for key, (value, _) in self._merged.site.items()}
+
+    def site_settings_where(self, path: Sequence[PathKey]) -> str | None:
+        """`file:line:column` of `("settings", key, ...)`."""
+        return None if self._merged is None else self._merged.site_where(path)
+
     def composed_yaml(self) -> str:
         """The document as one file: the original text where there was only one and nothing was overridden."""
         if self._text is not None:
@@ -111,6 +120,8 @@ def _checked(
             )
         merged.findings.append(finding)
     settings = _settings(merged)
+    said = {key: value for key, (value, _) in merged.site.items() if value is not None}
+    site = check(schema.Settings, said, ("settings",), merged.site_where, merged.findings)
     given = [*merged.tasks, *merged.workflow_variables]
     given += [item for section in merged.sections.values() for item in section]
     names = {one.name for one in (*variables, *own)} | {one.name for one in tasks}
@@ -128,6 +139,7 @@ def _checked(
     document = schema.Document(
         version=merged.version,
         workflow=workflow,
+        settings=site,
         variables=variables,
         artifacts=artifacts,
         backends=backends,
@@ -205,6 +217,8 @@ def _texts(data: Any, path: tuple[PathKey, ...]) -> Iterator[tuple[tuple[PathKey
 
 def _composed(merged: Merged) -> dict[str, Any]:
     composed: dict[str, Any] = {"version": merged.version}
+    if merged.site:
+        composed["settings"] = {key: value for key, (value, _) in merged.site.items()}
     for section, items in merged.sections.items():
         if items:
             composed[section] = [_named_first(item) for item in items]

@@ -9,7 +9,7 @@ from sflow_ctl.spec.checking import describe, nearest
 from sflow_ctl.spec.schema import WorkflowSettings
 from sflow_ctl.spec.yaml_source import PathKey, Source
 
-ROOT_KEYS = ("version", "variables", "artifacts", "backends", "operators", "workflow")
+ROOT_KEYS = ("version", "settings", "variables", "artifacts", "backends", "operators", "workflow")
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
 TOP_SECTIONS = ("variables", "artifacts", "backends", "operators")
@@ -42,11 +42,18 @@ class Merged:
     workflow_source: Source | None = None
     settings: dict[str, tuple[Any, Source]] = field(default_factory=dict)
     """The workflow's other fields, each from the last file that has it."""
+    site: dict[str, tuple[Any, Source]] = field(default_factory=dict)
+    """What stands under `settings:`, each from the last file that has it."""
     sections: dict[str, list[Item]] = field(default_factory=lambda: {name: [] for name in TOP_SECTIONS})
     workflow_variables: list[Item] = field(default_factory=list)
     tasks: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+
+    def site_where(self, path: Sequence[PathKey]) -> str | None:
+        """`file:line:column` of `("settings", key, ...)` in the file that counts for this key."""
+        found = self.site.get(str(path[1])) if len(path) > 1 else None
+        return None if found is None else found[1].where(path)
 
 
 def merge(sources: Sequence[Source]) -> Merged:
@@ -58,6 +65,7 @@ def merge(sources: Sequence[Source]) -> Merged:
             continue
         _unknown_keys(merged, source, (), source.data, ROOT_KEYS)
         _take_scalar(merged, source, "version")
+        _take_site(merged, source)
         for section in TOP_SECTIONS:
             items = named_items(source, (section,), source.data.get(section), merged.findings)
             _merge_named(merged, merged.sections[section], items, section)
@@ -159,6 +167,16 @@ def _take_scalar(merged: Merged, source: Source, key: str) -> None:
         )
         return
     merged.version, merged.version_source = value, source
+
+
+def _take_site(merged: Merged, source: Source) -> None:
+    settings = source.data.get("settings")
+    if settings is None:
+        return
+    if not isinstance(settings, dict):
+        merged.findings.append(_shape(source, ("settings",), "settings must be a mapping"))
+        return
+    merged.site.update({key: (value, source) for key, value in settings.items()})
 
 
 def _require(merged: Merged) -> None:

@@ -1,4 +1,4 @@
-"""The tables of fields in `docs/format.md`, from the types: the document cannot fall behind them."""
+"""The tables of fields in `docs/format.md` and `docs/site.md`, from the types: the documents cannot fall behind them."""
 
 import types
 import typing
@@ -21,6 +21,18 @@ _WORDS = {str: "text", bool: "true/false", Any: "anything", type(None): ""}
 def field_tables() -> str:
     """All tables as Markdown, between the two marks."""
     return "\n".join([BEGIN, *(_table(part) for part in _PARTS), END])
+
+
+def settings_table() -> str:
+    """The settings as Markdown, between the two marks."""
+    lines = ["| Setting | Takes | Default | Meaning |", "|---|---|---|---|"]
+    own = set(schema.SiteFile.__struct_fields__) - set(schema.Settings.__struct_fields__)
+    for field in msgspec.structs.fields(schema.SiteFile):
+        kind, meta = typing.get_args(field.type)[:2]
+        meaning = f"{meta.description} Not in workflows." if field.name in own else meta.description
+        takes = _words(kind).replace("number", "duration")  # what is no plain number among them
+        lines.append(f"| `{field.name}` | {takes} | {_default(field)} | {meaning} |")
+    return "\n".join([BEGIN, "", *lines, "", END])
 
 
 def _table(part: type[schema.Part]) -> str:
@@ -51,6 +63,8 @@ def _words(annotation: Any) -> str:
         return f"mapping to {_words(arguments[1])}"
     if origin in (types.UnionType, typing.Union):
         return _union(arguments)
+    if annotation is schema.Settings:
+        return "[Settings](site.md)"
     return _WORDS.get(annotation) or f"[{annotation.__name__}](#{annotation.__name__.lower()})"
 
 

@@ -140,7 +140,7 @@ def _backends(document: schema.Document, where: Where) -> Iterator[Finding]:
         )
     for backend in document.backends:
         if backend.type == "slurm":
-            for name in ("account", "partition", "time", "nodes", "gpus_per_node"):
+            for name in ("time", "nodes", "gpus_per_node"):  # a site may say the others
                 if getattr(backend, name) is None:
                     what = f'"{name}" is missing: a slurm backend needs it'
                     yield Finding("missing-key", what, where("backends", backend.name), f'add "{name}:"')

@@ -5,9 +5,10 @@ an integer or a text that is
 converted when planned; `Time` fields also take fractions and durations such as `90s`, `10m`, `01:30:00`.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 IntExpr: TypeAlias = int | float | str
 Time: TypeAlias = int | float | str
@@ -344,11 +345,66 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     variables: list[Variable] = []
 
 
+class Settings(Part, frozen=True, kw_only=True):
+    """How runs are started here: what a workflow may say of it, and more often a site or a user says once."""
+
+    partition: Annotated[str | None, Meta(description="Of jobs, where a Slurm backend names none.")] = None
+    account: Annotated[str | None, Meta(description="Of jobs, where a Slurm backend names none.")] = None
+    qos: Annotated[str | None, Meta(description="Of jobs; `--qos` in a backend's `extra_args` wins.")] = None
+    reservation: Annotated[
+        str | None, Meta(description="Of jobs; `--reservation` in a backend's `extra_args` wins.")
+    ] = None
+    preamble: Annotated[
+        list[str],
+        Meta(
+            description="Shell commands that run once, before everything else of a run; their environment is that of the "
+            "run, its agents and its tasks. The first that fails ends the run with status 3."
+        ),
+    ] = []
+    launch_flags: Annotated[
+        list[str], Meta(description="More options of the one `srun` that starts agents, `--key=value`.")
+    ] = []
+    interface: Annotated[
+        str | None,
+        Meta(description="In a Slurm job: the network interface that agents call; all of them without."),
+    ] = None
+    python: Annotated[
+        str | None,
+        Meta(description="On the nodes of a Slurm job: the interpreter that has this installation."),
+    ] = None
+    container_engine: Annotated[
+        Literal["auto", "apptainer", "enroot", "podman", "docker"],
+        Meta(description="Of `container` operators that name none."),
+    ] = "auto"
+    log_spool: Annotated[
+        str | None,
+        Meta(description="Agents write logs here, on their node, and stream them to the run directory."),
+    ] = None
+    join_within: Annotated[Time, Meta(description="In a Slurm job: how long agents may take to report.")] = 60
+    headroom: Annotated[
+        Time, Meta(description="In a Slurm job: stop so long before the job's time is over.")
+    ] = 60
+    lost_after: Annotated[Time, Meta(description="Silence that loses a node.")] = 30
+    orphan_grace: Annotated[
+        Time | None,
+        Meta(description="Silence after which an agent gives up its controller: 10 s, in a Slurm job 60 s."),
+    ] = None
+
+
+class SiteFile(Settings, frozen=True, kw_only=True):
+    """A site's or a user's file of settings."""
+
+    output_dir: Annotated[
+        str | None, Meta(description="Where run directories go: `WORKSPACE/sflow_output` without.")
+    ] = None
+
+
 class Document(Part, frozen=True, kw_only=True):
     """A whole file, or several merged."""
 
     version: str
     workflow: Workflow
+    settings: Settings | None = None
     variables: list[Variable] = []
     artifacts: list[Artifact] = []
     backends: list[Backend] = []

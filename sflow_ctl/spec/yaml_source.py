@@ -115,25 +115,23 @@ class Source:
         return self.where(path)
 
 
-def read_source(path: Path) -> tuple[Source | None, list[Finding]]:
-    """The file's data, or what is wrong with it as YAML."""
+def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None, list[Finding]]:
+    """The file's data, or what is wrong with it as YAML. `kind` is what messages call it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         is_default = str(path) == "sflow.yaml"
         hint = "name a workflow file, or run this where a sflow.yaml is" if is_default else "correct the path"
-        return None, [Finding("file-not-found", f"the workflow file {path} does not exist", str(path), hint)]
+        return None, [Finding("file-not-found", f"the {kind} {path} does not exist", str(path), hint)]
     except IsADirectoryError:
-        return None, [Finding("file-not-found", f"{path} is a directory, not a workflow file", str(path))]
+        return None, [Finding("file-not-found", f"{path} is a directory, not a {kind}", str(path))]
     except (OSError, UnicodeDecodeError) as error:
-        return None, [
-            Finding("file-not-readable", f"the workflow file {path} cannot be read: {error}", str(path))
-        ]
+        return None, [Finding("file-not-readable", f"the {kind} {path} cannot be read: {error}", str(path))]
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
         if root is None:
-            return None, [Finding("file-empty", f"the workflow file {path} is empty", str(path))]
+            return None, [Finding("file-empty", f"the {kind} {path} is empty", str(path))]
         return Source(path, _value(root), root, text), []
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from protocol.errors import PlanError
-from sflow_ctl.batch.slurm_request import SlurmRequest, slurm_request
+from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.planner.numbers import NumberError
+from sflow_ctl.spec import schema
 from sflow_ctl.spec.loader import load_documents
 
 HEAD = 'version: "0.1"\nvariables: {N: 3, P: long, HALF: "${{ N * 2 }}"}\n'
@@ -96,3 +97,20 @@ def test_time_limits(value: Any, text: str) -> None:
 def test_what_is_no_time_limit_is_refused(value: Any) -> None:
     with pytest.raises(NumberError):
         slurm_time(value)
+
+
+SITE = schema.Settings(partition="site", account="site", qos="low", reservation="week")
+
+
+def test_settings_fill_what_a_file_leaves_open() -> None:
+    whole = completed(SlurmRequest(account="file", extra_args=("--qos=high",)), {}, SITE)
+    assert (whole.partition, whole.account) == ("site", "file")
+    assert whole.extra_args == ("--qos=low", "--reservation=week", "--qos=high")  # the last counts
+
+
+def test_the_command_line_wins_over_the_file() -> None:
+    said = {"partition": "said", "qos": "said"}
+    whole = completed(SlurmRequest(partition="file", extra_args=("--qos=high",)), said, SITE)
+    assert (whole.partition, whole.account) == ("said", "site")
+    assert whole.extra_args == ("--reservation=week", "--qos=high", "--qos=said")
+    assert completed(SlurmRequest(), {}, schema.Settings()) == SlurmRequest()

@@ -76,3 +76,13 @@ def test_texts_that_yaml_elsewhere_reads_as_numbers_stay_texts(tmp_path: Path) -
     assert '"12:00:00"' in composed
     assert "value: |" in composed
     assert plan(tmp_path, composed) == plan(tmp_path, text)
+
+
+def test_a_setting_that_is_null_stays_so(tmp_path: Path) -> None:
+    """It means the default, whatever a site says."""
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        'version: "0.1"\nsettings: {interface: null}\nworkflow: {name: w, tasks: [{name: t, script: [x]}]}\n'
+    )
+    for is_resolved in (False, True):
+        assert "settings:\n  interface: null\n" in compose(load_documents([file]), is_resolved)

@@ -22,6 +22,13 @@ def test_every_field_is_there_and_no_other_is_allowed() -> None:
         assert part["additionalProperties"] is False
 
 
+def test_the_schema_of_a_site_file_has_every_setting() -> None:
+    part = json.loads(jsonschema.site_schema_text())["$defs"]["SiteFile"]
+    assert set(part["properties"]) == set(schema.SiteFile.__struct_fields__)
+    assert part["additionalProperties"] is False
+    assert all(setting["description"] for setting in part["properties"].values())
+
+
 def test_every_reference_leads_somewhere() -> None:
     text = jsonschema.schema_text()
     parts = json.loads(text)["$defs"]

@@ -20,6 +20,11 @@ BACKENDS = st.dictionaries(
 )
 
 
+SETTINGS = st.fixed_dictionaries(
+    {}, optional={"headroom": st.none() | st.integers(1, 9), "preamble": st.lists(NAMES, max_size=2)}
+)
+
+
 @st.composite
 def three_files(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Parts of a workflow, each incomplete, with tasks of different names and variables that replace each other."""
@@ -35,6 +40,9 @@ def three_files(draw: st.DrawFn) -> list[dict[str, Any]]:
         files.append({"variables": draw(VARIABLES), "backends": draw(BACKENDS), "workflow": workflow})
         if draw(st.booleans()):
             files[-1]["version"] = "0.1"
+        settings = draw(SETTINGS)
+        if settings:
+            files[-1]["settings"] = settings
     return files
 
 
@@ -63,6 +71,8 @@ def as_document(result: Merged) -> dict[str, Any]:
         workflow["variables"] = {item.name: item.body for item in result.workflow_variables}
     scalars = {"name": result.workflow_name, "timeout": result.settings.get("timeout", (None, None))[0]}
     workflow |= {key: value for key, value in scalars.items() if value is not None}
+    if result.site:
+        document["settings"] = {key: value for key, (value, _) in result.site.items()}
     if result.version is not None:
         document["version"] = result.version
     return {**document, "workflow": workflow}

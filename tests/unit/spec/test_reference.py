@@ -3,15 +3,24 @@
 from pathlib import Path
 
 import sflow_ctl
-from sflow_ctl.spec.reference import BEGIN, END, field_tables
+from sflow_ctl.spec.reference import BEGIN, END, field_tables, settings_table
 
 DOCUMENT = Path(sflow_ctl.__file__).parents[1] / "docs" / "format.md"
 
 
+def generated(document: Path) -> str:
+    """What stands between the two marks."""
+    text = document.read_text()
+    return text[text.index(BEGIN) : text.index(END) + len(END)]
+
+
 def test_the_tables_are_those_of_the_types() -> None:
-    text = DOCUMENT.read_text()
-    tables = text[text.index(BEGIN) : text.index(END) + len(END)]
-    assert tables == field_tables(), "put the output of field_tables() between the two marks"
+    assert generated(DOCUMENT) == field_tables(), "put the output of field_tables() between the two marks"
+
+
+def test_the_table_of_settings_is_that_of_the_type() -> None:
+    remedy = "put the output of settings_table() between the two marks"
+    assert generated(DOCUMENT.with_name("site.md")) == settings_table(), remedy
 
 
 def test_every_link_of_a_table_leads_to_a_heading() -> None:

@@ -1,0 +1,25 @@
+"""Runs a preamble before a run: this process becomes bash, and bash becomes this command again, in the environment that
+the preamble has made. So the controller, its agents and Slurm's commands have what it exports, and also its limits and mask.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+from protocol.errors import LaunchError
+from sflow_ctl.batch.preamble import MARK_VARIABLE, Preamble, reentry
+
+
+def run_first(preamble: Preamble, before: Callable[[], object]) -> None:
+    """Returns if the preamble has run already, in this job's script or around this run; else never. Raises: LaunchError."""
+    if os.environ.get(MARK_VARIABLE) == preamble.mark:
+        return
+    before()
+    script = reentry(preamble, os.getcwd(), [sys.executable, *sys.orig_argv[1:]])  # noqa: PTH109 - text
+    sys.stdout.flush()
+    try:
+        os.execvp("bash", ["bash", "-c", script])
+    except OSError as error:
+        raise LaunchError.of(
+            "preamble-failed", f"cannot start bash for the preamble: {error.strerror}", preamble.places[0]
+        ) from error

@@ -1,0 +1,53 @@
+"""What may be added to the one srun, and what would make it another."""
+
+import pytest
+
+from sflow_ctl.core.launch_flags import flag_problem
+from sflow_ctl.core.step_command import step_argv
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--network=sn_all",
+        "--gres=gpu:h200:8",
+        "--cpus-per-task=4",
+        "--hint=nomultithread",
+        "--comment=a b",
+        "--resv-ports=2",
+    ],
+)
+def test_what_leaves_it_the_one_step(flag: str) -> None:
+    assert flag_problem(flag) is None
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--ntasks=2", "one agent on each node"),
+        ("--ntask=2", "one agent on each node"),  # srun takes it for --ntasks
+        ("--nodel=n1", "one agent on each node"),
+        ("--wait=30", "agents end by themselves"),
+        ("--overlap", "beside whatever else runs"),
+        ("--container-image=x", "agents run on the host"),
+        ("--exp=NONE", "in the environment"),
+        ("--gres=none", "hides the job's GPUs"),
+        ("--gpus=0", "hides the job's GPUs"),
+        ("--network", "has no value"),
+        ("--network=", "is no --key=value"),
+        ("--network x", "is no --key=value"),
+        ("-n2", "is no --key=value"),
+        ("--Ntasks=2", "is no --key=value"),
+        ("bash", "is no --key=value"),
+        ("--network=x\n--ntasks=2", "is no --key=value"),
+    ],
+)
+def test_what_would_not(flag: str, why: str) -> None:
+    problem = flag_problem(flag)
+    assert problem is not None and why in problem[0]
+
+
+def test_none_of_our_own_options_can_be_said_again() -> None:
+    own = step_argv(("agent",), job_id="1", nodes=2, gpus_on_node=None, version=(24, 5), no_kill=True)[1:-1]
+    free = {"--job-name=sflow-agent"}  # a name means nothing
+    assert [flag for flag in own if flag_problem(flag) is None and flag not in free] == []
