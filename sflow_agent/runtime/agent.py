@@ -62,6 +62,7 @@ from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
 from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
+from sflow_agent.runtime.open_files import allow_many
 from sflow_agent.runtime.processes import Processes
 from sflow_agent.runtime.spawn import Spawner, task_environment
 from sflow_agent.runtime.spool import make_spool, remove_spool, shares_run_directory
@@ -77,6 +78,7 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
     """The agent's life: configuration, loop, exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
+    allow_many()
     try:
         config = _read_config(encoded_config)
         if config is None:
