@@ -40,6 +40,7 @@ from sflow_ctl.core.events import (
 )
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
+from sflow_ctl.doctor.at_start import StartChecks
 from sflow_ctl.report import RunState
 from sflow_ctl.runtime.fleet import Launcher
 from sflow_ctl.runtime.journal import Journal
@@ -109,6 +110,7 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._is_journal_failing = False
+        self._start_checks = StartChecks(is_spooled=configs[0].spool_directory is not None)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
@@ -227,11 +229,13 @@ class Controller:
                     inventory=hello.inventory,
                 )
                 shared = "shared" if hello.shares_run_directory else "not shared, logs are streamed"
+                self._start_checks.joined(name, hello)
                 self._log.info(f"node {name}: agent {hello.pid} joined, run directory {shared}")
-            case MessageReceived(node=node, message=NodeDescribed(addresses=addresses)) if (
-                node in self._nodes
-            ):
-                self._nodes[node] = msgspec.structs.replace(self._nodes[node], addresses=addresses)
+            case MessageReceived(node=node, message=NodeDescribed() as described) if node in self._nodes:
+                self._nodes[node] = msgspec.structs.replace(self._nodes[node], addresses=described.addresses)
+                for warning in self._start_checks.described(node, described, time.time_ns()):
+                    self._log.warning(warning)
+                    self._output.say(f"warning: {warning}")
             case MessageReceived(node=node, message=Notice(text=text)):
                 self._log.warning(f"node {self._scheduler.plan.nodes[node].name}: {text}")
             case AgentLost(node=node, reason=reason):
@@ -255,6 +259,7 @@ class Controller:
                 self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
+                self._start_checks.accepted(node, time.time_ns())
             case AbandonNode(node=node, reason=reason):
                 self._link.abandon(node, reason)
                 self._output.node_lost(node)
