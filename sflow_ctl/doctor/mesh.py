@@ -185,7 +185,7 @@ def _slow(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]]) ->
             slow[source].append(result)
     verdicts = []
     for source, results in slow.items():
-        others = names([nodes[result.node].name for result in results])
+        others = names(list(dict.fromkeys(nodes[result.node].name for result in results)))
         worst = max(result.connect_s for result in results)
         text = f"took up to {seconds(worst)} to reach {others}"
         verdicts.append(

@@ -21,6 +21,10 @@ BUSY_BYTES = GIB
 """A driver alone keeps up to 0.6 GiB of a GPU."""
 _RANDOM_CHARACTERS = 9
 """A marker is the run's id and "-xxxxxxxx"."""
+_FIXES = {
+    "temporary files": (fail, "TMPDIR must name a directory that can be written"),
+    "shared memory": (warn, "mount it: NCCL and data loaders need it"),
+}
 Reported = Sequence[tuple[ExaminedNode, NodeReport]]
 
 
@@ -116,7 +120,7 @@ def _gpu_count(node: ExaminedNode, examination: Examination) -> Iterator[Verdict
         fix = (
             "ask Slurm for them: --gres=gpu:N or --gpus-per-node=N"
             if is_slurms or (examination.slurm is not None and given is None)
-            else f"nvidia-smi there says which is missing; leave the node out: sbatch --exclude={node.name}"
+            else "nvidia-smi there says which is missing; leave the node out: sbatch --exclude"
         )
         yield fail(node.name, f"has {has} GPUs, {who} {wanted}", fix)
     elif wanted is None:
@@ -139,9 +143,7 @@ def _gpu_health(node: ExaminedNode) -> Iterator[Verdict]:
     for gpu in node.report.gpu_health if node.report is not None else ():
         if gpu.has_remap_failed:
             text = f"GPU {gpu.index}: its memory has no spare rows left"
-            yield fail(
-                node.name, text, f"the GPU must be replaced; leave the node out: sbatch --exclude={node.name}"
-            )
+            yield fail(node.name, text, "the GPU must be replaced; leave the node out: sbatch --exclude")
         if gpu.is_remap_pending:
             text = f"GPU {gpu.index}: bad memory rows are replaced at its next reset only"
             yield warn(node.name, text, "ask the administrators for a reset (nvidia-smi --gpu-reset)")
@@ -163,7 +165,8 @@ def limit_topic(examination: Examination) -> Topic:
         limits = {limit.name: (limit.soft, limit.hard) for limit in report.limits}
         soft, hard = limits.get("nofile", (None, None))
         if _below(soft, LEAST_OPEN_FILES) or _below(hard, LEAST_OPEN_FILES_HARD):
-            text = f"tasks may open {_count(soft)} files, at most {_count(hard)} if they ask"
+            more = "" if soft == hard else f", {_count(hard)} if they ask"
+            text = f"tasks may open {_count(soft)} files{more}"
             verdicts.append(
                 warn(node.name, text, "ulimit -n 65536 before sflow-ctl; a hard limit is the administrators'")
             )
@@ -235,20 +238,11 @@ def _room(nodes: Reported) -> str:
 def _directory(node: ExaminedNode, place: Directory) -> Iterator[Verdict]:
     what = f"{place.role} {place.path}"
     if place.problem:
-        is_vital = place.role == "temporary files" or (
-            place.role == "output directory" and node.shares_run_directory
-        )
-        fix = (
-            "TMPDIR must name a place that can be written"
-            if place.role == "temporary files"
-            else (
-                "mount /dev/shm: NCCL and data loaders need it"
-                if place.role == "shared memory"
-                else "make it, or choose another with --output-dir"
-            )
-        )
-        judge = fail if is_vital else warn
-        yield judge(node.name, f"{what}: {place.problem}", fix)
+        if place.role != "output directory":
+            judge, fix = _FIXES[place.role]
+            yield judge(node.name, f"{what}: {place.problem}", fix)
+        elif node.shares_run_directory:  # else logs are sent, and that has been said
+            yield fail(node.name, f"{what}: {place.problem}", "choose another with --output-dir")
         return
     yield from _fullness(node, place, what)
     if place.write_s is not None and place.write_s > SLOW_WRITE_S:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from protocol.errors import RunDirectoryError
 from protocol.examination import MeshTarget
 from protocol.messages import Examine, Examined, Hello, Leave
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
@@ -32,7 +33,7 @@ MESH_WITHIN_S = 4.0
 """A lost first packet is repeated after one second, a second one after three."""
 ANSWER_S = 5.0
 """For an answer's way back, beyond what its agent may take."""
-END_WITHIN_S = 10.0
+END_WITHIN_S, STRAGGLERS_S = 10.0, 2.0
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ def examine(
 ) -> Examination:
     """Everything about the nodes of the job, or about this machine.
 
-    Raises: LaunchError when no agent can be started or none has called; nothing is left then.
+    Raises: LaunchError when no agent can be started or none has called, RunDirectoryError; nothing is left then.
     """
     names = (
         allocation.nodes if allocation is not None else tuple(f"local{n}" for n in range(options.nodes or 1))
@@ -210,13 +211,19 @@ def _examined(node: _Node, hello: Hello) -> ExaminedNode:
 
 @contextlib.contextmanager
 def _output_directory(path: Path) -> Iterator[None]:
-    """It exists meanwhile; what was made for that is removed if nothing has been put there.
-
-    One that cannot be made is not an error here: an agent will say so.
-    """
+    """It exists meanwhile; what was made for that is removed if nothing has been put there. Raises: RunDirectoryError."""
     made = [above for above in (path, *path.parents) if not above.exists()]
-    with contextlib.suppress(OSError):
+    try:
         path.mkdir(parents=True, exist_ok=True)
+        Path(path, f".doctor-{os.getpid()}").touch()
+        Path(path, f".doctor-{os.getpid()}").unlink()
+    except OSError as error:
+        raise RunDirectoryError.of(
+            "run-directory-not-writable",
+            f"no run directory can be made in {path}: {error.strerror or error}",
+            where=str(error.filename or path),
+            hint="choose another place with --output-dir",
+        ) from error
     try:
         yield
     finally:
@@ -251,12 +258,11 @@ def _fleet(
         try:
             yield fleet
         finally:
-            now = time.monotonic()
             for index in range(len(names)):
                 fleet.link.send(index, Leave())
-            fleet.link.flush(now)
-            _let_leave(fleet, now + END_WITHIN_S)
-            fleet.launcher.wait_all(END_WITHIN_S)
+            # One that has never called does not hear this either: the step is ended, and it with it.
+            _let_leave(fleet, time.monotonic() + (STRAGGLERS_S if fleet.missing else END_WITHIN_S))
+            fleet.launcher.wait_all(0.0)
             fleet.link.close()
 
 
@@ -267,10 +273,10 @@ def _let_leave(fleet: Fleet, deadline: float) -> None:
     poller.register(fleet.launcher.fileno, zmq.POLLIN)
     left = len(fleet.link.peers)
     while left > 0 and (now := time.monotonic()) < deadline:
+        fleet.link.flush(now)
         poller.poll(50)
         fleet.link.receive(now)
         fleet.link.look_after(now)
-        fleet.link.flush(now)
         left -= len(fleet.launcher.ended())
 
 
@@ -280,9 +286,8 @@ def _local(plan: Plan, run_id: str, options: RunOptions) -> Iterator[Fleet]:
     fleet = local_fleet(plan, run_id, options, launcher)
     directory = options.output_dir / run_id
     nonce = directory / ".nonce"
-    with contextlib.suppress(OSError):  # the same as on other nodes: whoever cannot read it does not share it
-        directory.mkdir(mode=0o700)
-        nonce.write_text(fleet.nonce)
+    directory.mkdir(mode=0o700)
+    nonce.write_text(fleet.nonce)
     try:
         launcher.start(fleet.configs)
         yield fleet
