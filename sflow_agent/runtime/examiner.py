@@ -57,7 +57,7 @@ class Examiner:
         elif order.wants_report:
             self._begin_report(order, now)
         else:
-            self._answer(Examined(number=order.number, clock_ns=time.time_ns()))
+            self._report(Examined(number=order.number, clock_ns=time.time_ns()))
 
     def next_wakeup(self) -> float | None:
         """When `look_after` is due."""
@@ -77,7 +77,8 @@ class Examiner:
         self._open.append(report)
         try:
             if self._listener is None:
-                self._listener = MeshListener(self._descriptors, order.token, self._config.node)
+                is_local = all(one.startswith("tcp://127.") for one in self._config.control_endpoints)
+                self._listener = MeshListener(self._descriptors, order.token, self._config.node, is_local)
             report.so_far = NodeReport(mesh_port=self._listener.port)
         except OSError as error:
             report.miss("listening for other nodes", error.strerror or str(error))
@@ -97,16 +98,13 @@ class Examiner:
 
     def _finish(self, report: _Report) -> None:
         self._open.remove(report)
-        self._answer(
+        self._report(
             Examined(number=report.order.number, clock_ns=time.time_ns(), report=_in_order(report.so_far))
         )
 
     def _reached(self, number: int, results: tuple[MeshResult, ...] | OSError) -> None:
         mesh = () if isinstance(results, OSError) else results
-        self._answer(Examined(number=number, clock_ns=time.time_ns(), mesh=mesh))
-
-    def _answer(self, examined: Examined) -> None:
-        self._report(examined)
+        self._report(Examined(number=number, clock_ns=time.time_ns(), mesh=mesh))
 
 
 def _in_order(report: NodeReport) -> NodeReport:

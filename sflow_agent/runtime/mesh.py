@@ -24,12 +24,12 @@ def _greeting(token: str, node: int) -> bytes:
 
 
 class MeshListener:
-    """Says to whoever connects, on any address, which node this is."""
+    """Says to whoever connects which node this is; reads nothing."""
 
-    def __init__(self, descriptors: Descriptors, token: str, node: int) -> None:
-        """Raises: OSError."""
+    def __init__(self, descriptors: Descriptors, token: str, node: int, is_local: bool) -> None:
+        """On all addresses, or only on the loopback's. Raises: OSError."""
         self._greeting = _greeting(token, node)
-        self._socket = _listen()
+        self._socket = _listen(is_local)
         self.port = int(self._socket.getsockname()[1])
         descriptors.add(self._socket.fileno(), select.EPOLLIN, self._greet)
 
@@ -47,13 +47,16 @@ class MeshListener:
                     continue
 
 
-def _listen() -> socket.socket:
-    try:
-        made = socket.create_server(
-            ("", 0), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True, reuse_port=False
-        )
-    except (OSError, ValueError):  # a kernel without IPv6
-        made = socket.create_server(("", 0), backlog=_BACKLOG)
+def _listen(is_local: bool) -> socket.socket:
+    if is_local:
+        made = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    else:
+        try:
+            made = socket.create_server(
+                ("", 0), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+            )
+        except (OSError, ValueError):  # a kernel without IPv6
+            made = socket.create_server(("", 0), backlog=_BACKLOG)
     made.setblocking(False)
     return made
 
