@@ -87,18 +87,15 @@ def test_fewer_gpus_than_promised_are_named_and_can_be_read_by_a_program(cluster
 def test_a_node_that_cannot_call_is_named_and_the_others_are_examined(cluster: Cluster) -> None:
     number = cluster.sbatch("sleep 100", nodes=3, gres="gpu:1")
     cluster.wait_job(number, "RUNNING")
-    ports = ["-p", "tcp", "--dport", "20000:60000"]
-    for chain, there in (("OUTPUT", "-d"), ("INPUT", "-s")):
-        rule = ["iptables", "-A", chain, there, "10.77.0.1", *ports, "-j", "DROP"]
-        assert cluster.run_in_node("node2", rule).returncode == 0
-    command = [
-        *DOCTOR.split(),
-        f"--jobid={number}",
-        "--join-within=5",
-        f"--output-dir={cluster.shared}/doctored",
-    ]
-    done = cluster.run_in_node("head", command)
-    cluster.run_in_node("node2", ["iptables", "-F"])
+    # Only what an agent begins a conversation with: Slurm must go on believing in the node.
+    rule = ["OUTPUT", "-d", "10.77.0.1", "-m", "string", "--string", "CURVE", "--algo", "bm", "-j", "DROP"]
+    if cluster.run_in_node("node2", ["iptables", "-A", *rule]).returncode != 0:
+        pytest.skip("this kernel cannot match packets by what is in them")
+    options = (f"--jobid={number}", "--join-within=5", f"--output-dir={cluster.shared}/doctored")
+    try:
+        done = cluster.run_in_node("head", [*DOCTOR.split(), *options])
+    finally:
+        cluster.run_in_node("node2", ["iptables", "-D", *rule])
     cluster.scancel(number)
     assert done.returncode == 3, done.stdout + done.stderr
     assert lines_with(
