@@ -7,6 +7,7 @@ unless their name says otherwise. Durations are seconds; `*_ns` is wall time and
 
 import msgspec
 
+from protocol.examination import MeshResult, MeshTarget, NodeReport
 from protocol.ids import AttemptId, RankId
 
 
@@ -18,6 +19,17 @@ def _snake(name: str) -> str:
     return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
 
 
+class GpuUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that computes on a GPU."""
+
+    pid: int
+    owner: str = ""
+    program: str = ""
+    """Both are empty for a process that this node's agent cannot see."""
+    memory_bytes: int | None = None
+    """On the GPU; None where the driver does not say."""
+
+
 class Gpu(msgspec.Struct, frozen=True):
     """One GPU an agent may use. `index` counts within the agent's view."""
 
@@ -26,6 +38,10 @@ class Gpu(msgspec.Struct, frozen=True):
     name: str = ""
     memory_bytes: int = 0
     simulated: bool = False
+    used_bytes: int = 0
+    """Of the memory, when the agent started."""
+    users: tuple[GpuUser, ...] = ()
+    """At that time."""
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +55,11 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...] = ()
     counts_gpus: bool = False
     """False when nothing here knows how many GPUs there are: no driver, and none given by Slurm."""
+    gpu_problems: tuple[str, ...] = ()
+    """Sentences about GPUs that should be there and are not."""
     python: str = ""
+    open_files: tuple[int, int] = (-1, -1)
+    """(soft, hard) limit that tasks get; -1 is none."""
 
 
 class LiveRank(msgspec.Struct, frozen=True):
@@ -217,13 +237,31 @@ class Unwatch(ToAgentMessage, frozen=True, kw_only=True):
     rank: RankId
 
 
+class Examine(ToAgentMessage, frozen=True, kw_only=True):
+    """Find something out about the node; answered by one `Examined` with the same number.
+
+    With nothing to find out, the answer is immediate: for the comparison of clocks.
+    """
+
+    number: int
+    token: str = ""
+    """What agents say to each other when they connect: unique per examination."""
+    wants_report: bool = False
+    directories: tuple[tuple[str, str], ...] = ()
+    """(role, absolute path) of what the report is to look at besides what every node has."""
+    targets: tuple[MeshTarget, ...] = ()
+    """Agents to connect to."""
+    within_s: float = 10.0
+    """What has not come by then is reported missing."""
+
+
 class Leave(ToAgentMessage, frozen=True, kw_only=True):
     """The run is over: end what is left, flush, and exit. The last order an agent gets."""
 
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Watch | Unwatch | Leave
+ToAgent = Welcome | Refused | Spawn | Stop | Watch | Unwatch | Examine | Leave
 
 # ---------------------------------------------------------------- from the agent
 
@@ -296,6 +334,18 @@ class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
 
     addresses: tuple[tuple[str, str], ...] = ()
     """(interface, address) pairs, IPv4 and IPv6."""
+    clock_ns: int = 0
+    """The node's wall clock now, which is after the session's `Welcome`; 0 for an agent that does not say."""
+
+
+class Examined(FromAgentMessage, frozen=True, kw_only=True):
+    """What an `Examine` was about."""
+
+    number: int
+    clock_ns: int
+    """The node's wall clock when this was sent."""
+    report: NodeReport | None = None
+    mesh: tuple[MeshResult, ...] = ()
 
 
 class Notice(FromAgentMessage, frozen=True, kw_only=True):
@@ -354,6 +404,7 @@ FromAgent = (
     | ProbeTriggered
     | ProbeWaiting
     | NodeDescribed
+    | Examined
     | Notice
     | Hello
     | Goodbye

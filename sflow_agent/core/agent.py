@@ -10,6 +10,7 @@ from typing import assert_never
 
 from protocol.ids import RankId
 from protocol.messages import (
+    Examine,
     Goodbye,
     LaunchFailed,
     Leave,
@@ -31,6 +32,7 @@ from protocol.messages import (
 from sflow_agent.core.commands import (
     AgentCommand,
     EndTree,
+    ExamineNode,
     Exit,
     FinishLogs,
     GiveUpTree,
@@ -212,6 +214,8 @@ class AgentCore:
                     self._out.append(WatchLog(rank, offset))
             case Unwatch(rank=rank):
                 self._out.append(UnwatchLog(rank))
+            case Examine():
+                self._out.append(ExamineNode(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):

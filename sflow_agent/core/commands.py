@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from protocol.messages import FromAgent, RankSpec
+from protocol.messages import Examine, FromAgent, RankSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,13 @@ class FinishLogs:
 
 
 @dataclass(frozen=True, slots=True)
+class ExamineNode:
+    """Find out what is asked and report it: nothing of it concerns ranks."""
+
+    order: Examine
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Tell the controller this fact."""
 
@@ -90,6 +97,7 @@ AgentCommand = (
     | WatchLog
     | UnwatchLog
     | FinishLogs
+    | ExamineNode
     | Report
     | Exit
 )

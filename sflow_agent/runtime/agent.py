@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -22,6 +23,7 @@ from protocol.errors import FleetError
 from protocol.ids import RankId
 from protocol.messages import (
     AgentConfig,
+    Examine,
     Hello,
     NodeDescribed,
     Notice,
@@ -35,6 +37,7 @@ from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
     EndTree,
+    ExamineNode,
     Exit,
     FinishLogs,
     GiveUpTree,
@@ -62,10 +65,14 @@ from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import take_inventory
 from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
+from sflow_agent.runtime.open_files import allow_many
 from sflow_agent.runtime.processes import Processes
 from sflow_agent.runtime.spawn import Spawner, task_environment
 from sflow_agent.runtime.spool import make_spool, remove_spool, shares_run_directory
 from sflow_agent.runtime.syscalls import become_subreaper, hide_memory
+
+if TYPE_CHECKING:
+    from sflow_agent.runtime.examiner import Examiner
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
@@ -77,6 +84,7 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
     """The agent's life: configuration, loop, exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
+    allow_many()
     try:
         config = _read_config(encoded_config)
         if config is None:
@@ -144,12 +152,14 @@ class Agent:
         self._conditions = Conditions(
             self._epoll, self._processes, self._logs, spawner.log_path, self._warn_once
         )
-        self._link.on_new_session = self._logs.rewind
+        self._link.on_new_session = self._on_new_session
         self._specs: dict[RankId, RankSpec] = {}
         self._queue: list[AgentEvent] = []
         self._exit_status: int | None = None
         self._is_finishing_logs = False
-        self._describe_at: float | None = time.monotonic() + DESCRIBE_AFTER_S
+        self._describe_at: float | None = None
+        self._has_described = False
+        self._examiner: Examiner | None = None
         self._next_rescan = 0.0
         self._warned: set[str] = set()
         for pid in left:
@@ -208,6 +218,8 @@ class Agent:
         if self._describe_at is not None and self._describe_at <= now:
             self._describe_at = None
             self._describe()
+        if self._examiner is not None:
+            self._examiner.look_after(now)
         wakeup = self._core.next_wakeup()
         if wakeup is not None and wakeup <= now:
             self._handle(WakeUp(), now)
@@ -264,6 +276,7 @@ class Agent:
             self._logs.next_wakeup(),
             self._conditions.next_wakeup(),
             self._describe_at,
+            None if self._examiner is None else self._examiner.next_wakeup(),
         ):
             if time_due is not None:
                 due = min(due, time_due)
@@ -298,6 +311,8 @@ class Agent:
                     self._logs.watch(rank, self._spawner.log_path(spec_of_rank.log), offset)
             case UnwatchLog(rank=rank):
                 self._logs.unwatch(rank)
+            case ExamineNode(order=order):
+                self._examine(order, now)
             case FinishLogs():
                 self._is_finishing_logs = True
             case Exit(status=status):
@@ -337,13 +352,27 @@ class Agent:
             triggered=self._core.triggered(),
         )
 
+    def _on_new_session(self) -> None:
+        self._logs.rewind()
+        if not self._has_described:
+            self._has_described = True
+            self._describe_at = time.monotonic() + DESCRIBE_AFTER_S
+
     def _describe(self) -> None:
         from sflow_agent.runtime.telemetry import addresses
 
         try:
-            self._link.report(NodeDescribed(addresses=addresses()))
+            self._link.report(NodeDescribed(addresses=addresses(), clock_ns=time.time_ns()))
         except OSError as error:
             self._link.report(Notice(level="warning", text=f"its addresses cannot be read: {error}"))
+
+    def _examine(self, order: Examine, now: float) -> None:
+        if self._examiner is None:
+            from sflow_agent.runtime.examiner import Examiner  # `doctor` only
+
+            uuids = tuple(gpu.uuid for gpu in self._inventory.gpus if not gpu.simulated)
+            self._examiner = Examiner(self._conditions.descriptors, self._config, uuids, self._link.report)
+        self._examiner.begin(order, now)
 
     # ------------------------------------------------------------------ the end
 

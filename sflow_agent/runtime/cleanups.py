@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from protocol.ids import RankId
 from sflow_agent.runtime.cleanup_list import CleanupList
+from sflow_agent.runtime.open_files import as_inherited
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -83,16 +84,17 @@ def _spawn(cleanup: Cleanup) -> int:
         ),
         cleanup.argv[0],
     )
-    return os.posix_spawn(
-        program,
-        cleanup.argv,
-        cleanup.environment,
-        file_actions=(
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ),
-        setsid=True,
-        setsigdef=_ALL_SIGNALS,
-        setsigmask=(),
-    )
+    with as_inherited():
+        return os.posix_spawn(
+            program,
+            cleanup.argv,
+            cleanup.environment,
+            file_actions=(
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ),
+            setsid=True,
+            setsigdef=_ALL_SIGNALS,
+            setsigmask=(),
+        )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from protocol.messages import Gpu, Inventory
+from sflow_agent.runtime.open_files import inherited_limit
 
 _NVIDIA_CONTROL = "/dev/nvidiactl"
 
@@ -20,6 +21,7 @@ def take_inventory(simulated_gpus: int) -> Inventory:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         gpus=gpus,
         counts_gpus=bool(gpus) or os.path.exists(_NVIDIA_CONTROL),  # noqa: PTH110
+        open_files=inherited_limit(),
         python=f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}",
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from protocol.messages import RankSpec
 from sflow_agent.core.gpu_slice import visible_devices
+from sflow_agent.runtime.open_files import as_inherited
 from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -85,7 +86,7 @@ class Spawner:
         if spec.earlier_log is not None:
             self._keep_earlier_log(log, spec.earlier_log)
         try:
-            with self._in_directory(spec.cwd):
+            with self._in_directory(spec.cwd), as_inherited():
                 try:
                     pid = _spawn(program, spec.argv, environment, log)
                 except FileNotFoundError:
@@ -118,7 +119,7 @@ class Spawner:
         environment = self._environment_of(spec)
         program = self.find(argv[0], environment.get("PATH"))
         try:
-            with self._in_directory(spec.cwd):
+            with self._in_directory(spec.cwd), as_inherited():
                 return os.posix_spawn(
                     program,
                     argv,

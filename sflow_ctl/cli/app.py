@@ -15,6 +15,11 @@ _COMMANDS = {
     "attach": ("sflow_ctl.cli.attach", "attach", "Follow a running job from another terminal."),
     "status": ("sflow_ctl.cli.status", "status", "Show where a run stands."),
     "logs": ("sflow_ctl.cli.logs", "logs", "Show or follow the logs of tasks."),
+    "doctor": (
+        "sflow_ctl.cli.doctor",
+        "doctor",
+        "Examine the nodes before a run: network, clocks, GPUs, disks.",
+    ),
     "compose": ("sflow_ctl.cli.compose", "compose", "Merge workflow files into one."),
     "visualize": ("sflow_ctl.cli.visualize", "visualize", "Draw the graph."),
     "sample": ("sflow_ctl.cli.sample", "sample", "List, show or copy example workflows."),

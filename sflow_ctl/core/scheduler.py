@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from protocol.ids import AttemptId
 from protocol.messages import (
+    Examined,
     FromAgent,
     Goodbye,
     Hello,
@@ -344,7 +345,7 @@ class Scheduler:
                 if self._leaving is not None:
                     self._leaving.discard(node)
                     self.nodes[node].is_up = False
-            case NodeDescribed() | Notice() | Hello():
+            case NodeDescribed() | Examined() | Notice() | Hello():
                 pass  # the shell's: facts for people, and hellos arrive as AgentJoined
             case _:
                 assert_never(message)

@@ -40,7 +40,7 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
         job_id=job_id,
         nodes=_expanded(nodelist, "SLURM_JOB_NODELIST"),
         gpus_on_node=environ.get("SLURM_GPUS_ON_NODE") or None,
-        version=slurm_version(_ask("scontrol", "--version")),
+        version=slurm_version(ask("scontrol", "--version")),
         ends_at=_end_of(job_id, environ),
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
     )
@@ -48,7 +48,7 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
 
 def allocation_of(job_id: str) -> Allocation:
     """A job that runs already, this process in it or not. Raises: AllocationError."""
-    answer = _ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%T|%N|%L")
+    answer = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%T|%N|%L")
     state, _, rest = answer.strip().partition("|")
     nodelist, _, _ = rest.partition("|")
     if state != "RUNNING":
@@ -58,7 +58,7 @@ def allocation_of(job_id: str) -> Allocation:
         job_id=job_id,
         nodes=_expanded(nodelist, "squeue"),
         gpus_on_node=None,  # a step without the option sees what the job has
-        version=slurm_version(_ask("scontrol", "--version")),
+        version=slurm_version(ask("scontrol", "--version")),
         ends_at=_end_of(job_id, {}),
     )
 
@@ -77,7 +77,7 @@ def why_it_ends(job_id: str) -> Reason | None:
 
     Source: scontrol(1), JobState and Reason, as seen between SIGTERM and SIGKILL.
     """
-    said = _ask("scontrol", "show", "job", "--oneliner", job_id, within_s=WHY_WITHIN_S)
+    said = ask("scontrol", "show", "job", "--oneliner", job_id, within_s=WHY_WITHIN_S)
     fields = dict(re.findall(r"(\w+)=(\S*)", said))
     state = fields.get("JobState", "")
     if fields.get("PreemptTime", "None") not in ("None", "Unknown", ""):
@@ -116,14 +116,14 @@ def _end_of(job_id: str, environ: Mapping[str, str]) -> float | None:
     now = time.monotonic()
     if said.isdecimal():
         return now + int(said) - time.time_ns() / 1e9
-    left = _ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L").strip()
+    left = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L").strip()
     try:
         return now + as_seconds(left)
     except NumberError:
         return None  # UNLIMITED, or Slurm did not answer: the job's own end is the limit then
 
 
-def _ask(*argv: str, within_s: float = ASK_WITHIN_S) -> str:
+def ask(*argv: str, within_s: float = ASK_WITHIN_S) -> str:
     """What a Slurm command prints; nothing when it cannot be asked. Never waits longer than its limit."""
     try:
         done = subprocess.run(

@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
 
 from protocol.ids import RankId
-from protocol.messages import AgentConfig, Inventory, NodeDescribed, Notice, RankExited, Spawn
+from protocol.messages import AgentConfig, Hello, Inventory, NodeDescribed, Notice, RankExited, Spawn
 from protocol.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -49,6 +50,9 @@ from sflow_ctl.runtime.outputs import OutputCollector
 from sflow_ctl.runtime.run_directory import RunDirectory
 from sflow_ctl.runtime.run_log import RunLog
 from sflow_ctl.runtime.sweep import sweep
+
+if TYPE_CHECKING:
+    from sflow_ctl.doctor.at_start import StartChecks
 
 LOG_WAIT_S = 30.0
 """How long an exit may wait for the rest of a spooled log before it counts without it."""
@@ -111,6 +115,9 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._is_journal_failing = False
+        self._first_hellos: dict[int, Hello] = {}
+        self._welcomed_ns: dict[int, int] = {}
+        self._start_checks: StartChecks | None = None
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
@@ -229,17 +236,33 @@ class Controller:
                     inventory=hello.inventory,
                 )
                 shared = "shared" if hello.shares_run_directory else "not shared, logs are streamed"
+                self._first_hellos.setdefault(hello.node, hello)
                 self._log.info(f"node {name}: agent {hello.pid} joined, run directory {shared}")
-            case MessageReceived(node=node, message=NodeDescribed(addresses=addresses)) if (
-                node in self._nodes
-            ):
-                self._nodes[node] = msgspec.structs.replace(self._nodes[node], addresses=addresses)
+            case MessageReceived(node=node, message=NodeDescribed() as described) if node in self._nodes:
+                self._described(node, described)
             case MessageReceived(node=node, message=Notice(text=text)):
                 self._log.warning(f"node {self._scheduler.plan.nodes[node].name}: {text}")
             case AgentLost(node=node, reason=reason):
                 self._log.warning(f"node {self._scheduler.plan.nodes[node].name} lost: {reason}")
             case _:
                 pass
+
+    def _described(self, node: int, described: NodeDescribed) -> None:
+        """Comes when the first tasks are on their way: what they did not have to wait for is looked at now."""
+        self._nodes[node] = msgspec.structs.replace(self._nodes[node], addresses=described.addresses)
+        if self._start_checks is None:
+            from sflow_ctl.doctor.at_start import StartChecks
+
+            self._start_checks = StartChecks(
+                [one.name for one in self._scheduler.plan.nodes],
+                self._first_hellos,
+                self._welcomed_ns,
+                is_spooled=self._configs[0].spool_directory is not None,
+            )
+        is_awaiting = any(not one.has_joined and not one.is_gone for one in self._scheduler.nodes)
+        for warning in self._start_checks.described(node, described, time.time_ns(), is_awaiting):
+            self._log.warning(warning)
+            self._output.say(f"warning: {warning}")
 
     # ------------------------------------------------------------------ commands
 
@@ -257,6 +280,7 @@ class Controller:
                 self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
+                self._welcomed_ns.setdefault(node, time.time_ns())
             case AbandonNode(node=node, reason=reason):
                 self._link.abandon(node, reason)
                 self._output.node_lost(node)

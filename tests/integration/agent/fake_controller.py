@@ -123,10 +123,12 @@ class FakeController:
         }
         return AgentConfig(**{**fields, **changes})  # type: ignore[arg-type]
 
-    def start(self, env: dict[str, str] | None = None, **changes: object) -> "FakeController":
-        """Starts the agent and hands it its configuration; does not wait for it."""
+    def start(
+        self, env: dict[str, str] | None = None, before: tuple[str, ...] = (), **changes: object
+    ) -> "FakeController":
+        """Starts the agent, by way of the command `before`, and hands it its configuration; does not wait for it."""
         self.process = subprocess.Popen(
-            (sys.executable, "-I", "-m", "sflow_agent"),
+            (*before, sys.executable, "-I", "-m", "sflow_agent"),
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **(env or {})},

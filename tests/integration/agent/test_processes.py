@@ -1,17 +1,21 @@
 """Ranks as real processes: how they start, what they get, how they end, and that nothing of them is left."""
 
 import os
+import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from protocol.messages import LaunchFailed, RankExited, Spawn
+from protocol.messages import HttpCheck, LaunchFailed, Probe, ProbeTriggered, RankExited, Spawn
+from sflow_agent.runtime.open_files import MOST as OPEN_FILES
 from tests.integration.agent.fake_controller import FakeController, is_alive, marked, rank_id, spec, state
 
 Make = Callable[..., FakeController]
+CHECK = 'test "$(ulimit -Sn)" = 300'
 
 
 def pid_in(controller: FakeController, path: Path) -> int:
@@ -28,6 +32,38 @@ def test_exit_code_output_and_size_of_the_log_are_told(controller: FakeControlle
     assert controller.log("a") == "out\nerr\n"
     assert (controller.directory / "a" / "a.log").stat().st_mode & 0o777 == 0o600
     assert controller.leave() == 0
+
+
+def test_an_agent_may_open_many_files_and_its_tasks_as_many_as_it_was_started_with(
+    make_controller: Make,
+) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    controller = make_controller()
+    controller.start(before=("prlimit", "--nofile=300:")).welcome()
+    controller.spawn(
+        spec("a", "sh", "-c", "ulimit -Sn; ulimit -Hn", probes=()),
+        spec("b", "sh", "-c", "sleep 60", probes=(Probe(kind="readiness", exec=("sh", "-c", CHECK)),)),
+    )
+    controller.exited("a")
+    assert controller.log("a").split() == ["300", "unlimited" if hard == -1 else str(hard)]
+    controller.until(lambda: controller.said(ProbeTriggered), "the check's program has the task's limit")
+    own, _ = resource.prlimit(controller.agent, resource.RLIMIT_NOFILE)
+    assert own == (OPEN_FILES if hard == -1 else min(hard, OPEN_FILES)) > 300
+
+
+def test_tasks_start_while_the_agent_has_more_files_open_than_they_may(make_controller: Make) -> None:
+    controller = make_controller()
+    controller.start(before=("prlimit", "--nofile=64:")).welcome()
+    names = [f"t{number}" for number in range(80)]
+    with socket.create_server(("127.0.0.1", 0), backlog=len(names)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"  # never answers: each check holds a descriptor
+        hold = Probe(kind="readiness", http=HttpCheck(method="GET", url=url), timeout_s=60.0)
+        controller.spawn(*(spec(name, "sleep", "60", probes=(hold,)) for name in names))
+        descriptors = Path(f"/proc/{controller.agent}/fd")
+        controller.until(lambda: len(list(descriptors.iterdir())) > 64 + 8, "many descriptors", within_s=60)
+        controller.spawn(spec("late", "sh", "-c", "ulimit -Sn"))
+        assert controller.exited("late").exit_code == 0
+    assert controller.log("late") == "64\n"
 
 
 def test_death_by_signal_is_told(controller: FakeController) -> None:

@@ -1,11 +1,25 @@
 """One sample of every message, with every field set: the golden files are made of these."""
 
+from protocol.examination import (
+    Directory,
+    Engine,
+    GpuHealth,
+    Leftover,
+    Limit,
+    MeshResult,
+    MeshTarget,
+    NodeReport,
+    Quota,
+)
 from protocol.ids import AttemptId, RankId
 from protocol.messages import (
     Condition,
     Container,
+    Examine,
+    Examined,
     Goodbye,
     Gpu,
+    GpuUser,
     Hello,
     HttpCheck,
     Inventory,
@@ -101,8 +115,50 @@ INVENTORY = Inventory(
     cpus=8,
     cpus_online=16,
     memory_bytes=1 << 40,
-    gpus=(Gpu(index=0, uuid="GPU-1", name="H200", memory_bytes=1 << 37, simulated=True),),
+    gpus=(
+        Gpu(
+            index=0,
+            uuid="GPU-1",
+            name="H200",
+            memory_bytes=1 << 37,
+            simulated=True,
+            used_bytes=1 << 33,
+            users=(GpuUser(pid=77, owner="ann", program="python", memory_bytes=1 << 33),),
+        ),
+    ),
+    gpu_problems=("GPU 1 does not answer",),
     python="3.11.7",
+    open_files=(1024, -1),
+)
+REPORT = NodeReport(
+    kernel="6.1",
+    versions=(("sflow-ctl", "0.1.0"),),
+    addresses=(("eth0", "10.0.0.7"),),
+    mesh_port=40_000,
+    cpu_quota=1.5,
+    memory_limit_bytes=1 << 33,
+    memory_available_bytes=1 << 32,
+    limits=(Limit(name="nofile", soft=1024, hard=None),),
+    slurm=(("SLURM_CPUS_ON_NODE", "8"),),
+    directories=(
+        Directory(
+            role="output directory",
+            path="/o",
+            file_system="nfs4",
+            total_bytes=1 << 40,
+            free_bytes=1 << 39,
+            total_files=100,
+            free_files=99,
+            write_s=0.5,
+            quota=Quota(kib=1, kib_limit=2, files=3, files_limit=4),
+            problem="read-only",
+        ),
+    ),
+    engines=(Engine(name="docker", path="/usr/bin/docker", version="27", problem="no permission"),),
+    leftovers=(Leftover(run="r-1", pids=(7,), has_agent=True),),
+    gpu_health=(GpuHealth(index=0, uncorrected_errors=1, is_remap_pending=True, has_remap_failed=True),),
+    has_infiniband=True,
+    unanswered=(("leftovers", "no answer within 10 s"),),
 )
 TO_AGENT: tuple[Message, ...] = (
     Welcome(session="s", incarnation=2, kill=(RANK,), heartbeat_s=1.0, orphan_grace_s=5.0),
@@ -111,6 +167,14 @@ TO_AGENT: tuple[Message, ...] = (
     Stop(attempt=ATTEMPT, grace_s=5.0),
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
+    Examine(
+        number=2,
+        token="t",
+        wants_report=True,
+        directories=(("output directory", "/o"),),
+        targets=(MeshTarget(node=1, interface="eth0", address="10.0.0.8", port=40_000, is_primary=True),),
+        within_s=3.0,
+    ),
     Leave(grace_s=1.0),
 )
 FROM_AGENT: tuple[Message, ...] = (
@@ -120,7 +184,22 @@ FROM_AGENT: tuple[Message, ...] = (
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
     TRIGGERED,
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
-    NodeDescribed(addresses=(("eth0", "10.0.0.7"), ("lo", "::1"))),
+    NodeDescribed(addresses=(("eth0", "10.0.0.7"), ("lo", "::1")), clock_ns=5),
+    Examined(
+        number=2,
+        clock_ns=6,
+        report=REPORT,
+        mesh=(
+            MeshResult(
+                node=1,
+                interface="eth0",
+                address="10.0.0.8",
+                is_primary=True,
+                connect_s=0.5,
+                problem="refused",
+            ),
+        ),
+    ),
     Notice(level="warning", text="watch out"),
     Hello(
         version=(1, 0),

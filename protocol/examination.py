@@ -1,0 +1,128 @@
+"""What an agent finds out about its node when it is asked to examine it: facts only, no judgement.
+
+Judged by `sflow_ctl.doctor`. Every part is optional: a file system that hangs must not hide what the rest says.
+"""
+
+import msgspec
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of what a report is made of."""
+
+
+class MeshTarget(Part, frozen=True, kw_only=True):
+    """Where another agent listens."""
+
+    node: int
+    interface: str
+    address: str
+    port: int
+    is_primary: bool = False
+    """Whether tasks are told this address: the node's on its way to the controller."""
+
+
+class MeshResult(Part, frozen=True, kw_only=True):
+    """What became of the connection to one target. Without a problem it took `connect_s`."""
+
+    node: int
+    interface: str
+    address: str
+    is_primary: bool = False
+    connect_s: float = 0.0
+    problem: str = ""
+
+
+class Limit(Part, frozen=True, kw_only=True):
+    """One of setrlimit(2), as tasks get it. None is unlimited."""
+
+    name: str
+    soft: int | None
+    hard: int | None
+
+
+class Quota(Part, frozen=True, kw_only=True):
+    """What this user may still have on a file system. A limit of 0 is none."""
+
+    kib: int
+    kib_limit: int
+    files: int
+    files_limit: int
+
+
+class Directory(Part, frozen=True, kw_only=True):
+    """A place that runs write to."""
+
+    role: str
+    """"output directory", "temporary files", "shared memory"."""
+    path: str
+    file_system: str = ""
+    """Its kind: "nfs4", "lustre", "tmpfs"."""
+    total_bytes: int = 0
+    free_bytes: int = 0
+    """What this user may fill."""
+    total_files: int = 0
+    """Inodes; 0 on file systems that do not count them."""
+    free_files: int = 0
+    write_s: float | None = None
+    """How long a MiB took to be on disk; None where it was not tried."""
+    quota: Quota | None = None
+    problem: str = ""
+    """Why it cannot be written."""
+
+
+class Engine(Part, frozen=True, kw_only=True):
+    """A container engine that is on PATH."""
+
+    name: str
+    path: str
+    version: str = ""
+    problem: str = ""
+    """Why it cannot be used, in its own words."""
+
+
+class Leftover(Part, frozen=True, kw_only=True):
+    """Processes of this user that an earlier run, or another one, has started."""
+
+    run: str
+    pids: tuple[int, ...]
+    has_agent: bool
+    """Whether an agent of that run still looks after them."""
+
+
+class GpuHealth(Part, frozen=True, kw_only=True):
+    """What NVML says of a GPU's memory; `index` as in the inventory."""
+
+    index: int
+    uncorrected_errors: int = 0
+    """Since the driver was loaded."""
+    is_remap_pending: bool = False
+    """Rows are out of use after the next reset."""
+    has_remap_failed: bool = False
+    """No spare rows are left."""
+
+
+class NodeReport(Part, frozen=True, kw_only=True):
+    """One node. What is in `unanswered` has not come in time and is empty here."""
+
+    kernel: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
+    """(what, version): "sflow-ctl", "python", "pyzmq", "driver"..."""
+    addresses: tuple[tuple[str, str], ...] = ()
+    """(interface, address) pairs, IPv4 and IPv6."""
+    mesh_port: int = 0
+    """Where this agent listens on all of its addresses; 0 when it cannot."""
+    cpu_quota: float | None = None
+    """CPUs' worth of time that cgroups allow."""
+    memory_limit_bytes: int | None = None
+    """What cgroups allow."""
+    memory_available_bytes: int = 0
+    limits: tuple[Limit, ...] = ()
+    slurm: tuple[tuple[str, str], ...] = ()
+    """The variables that say what Slurm gave to this node."""
+    directories: tuple[Directory, ...] = ()
+    engines: tuple[Engine, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    gpu_health: tuple[GpuHealth, ...] = ()
+    has_infiniband: bool = False
+    unanswered: tuple[tuple[str, str], ...] = ()
+    """(what, why): parts that could not be found out."""

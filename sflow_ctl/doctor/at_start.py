@@ -1,0 +1,81 @@
+"""What a run warns of once its agents have described their nodes: what costs nothing to know, and only what matters.
+
+GPUs are not here: those are looked at before a run begins.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from protocol.messages import Hello, NodeDescribed
+from sflow_ctl.doctor.verdicts import names, seconds
+
+LEAST_OPEN_FILES = 4096
+"""The limit that a program can raise its own to."""
+CLOCK_NS = 1_000_000_000
+
+
+class StartChecks:
+    """Collects what nodes say, and has warnings once all that have joined have described themselves."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        hellos: Mapping[int, Hello],
+        welcomed_ns: Mapping[int, int],
+        is_spooled: bool,
+    ) -> None:
+        """`names` are the nodes'; `hellos` the first of each that has joined: in later ones our own tasks run.
+
+        `welcomed_ns` is when each was first answered, wall time. Both grow meanwhile. `is_spooled`: nobody expects the
+        run directory to be shared.
+        """
+        self._names = names
+        self._hellos = hellos
+        self._welcomed_ns = welcomed_ns
+        self._is_spooled = is_spooled
+        self._ahead_ns: dict[int, tuple[int, int]] = {}
+        """(least, most) by which a node's clock is ahead of ours."""
+        self._judged: set[int] = set()
+
+    def described(
+        self, node: int, described: NodeDescribed, wall_ns: int, is_awaiting: bool = False
+    ) -> list[str]:
+        """Its description has arrived; sentences about all nodes that are new, once nobody is awaited (who has not joined,
+        says the caller, or not described itself).
+
+        The description was made after our welcome had left and before it arrived: between these two the node's clock
+        must show what it says.
+        """
+        clock_ns = described.clock_ns
+        self._ahead_ns[node] = (
+            (clock_ns - wall_ns, clock_ns - self._welcomed_ns[node]) if clock_ns else (0, 0)
+        )
+        if is_awaiting or self._ahead_ns.keys() != self._hellos.keys():
+            return []
+        new = sorted(self._hellos.keys() - self._judged)
+        self._judged.update(new)
+        return list(self._warnings(new))
+
+    def _warnings(self, nodes: list[int]) -> Iterator[str]:
+        hellos = [(self._names[node], self._hellos[node]) for node in nodes]
+        elsewhere = [name for name, hello in hellos if not hello.shares_run_directory]
+        if elsewhere and not self._is_spooled:
+            yield (
+                f"the run directory is not shared with {names(elsewhere)}: logs are sent, other files of tasks stay there;"
+                " choose an --output-dir that all nodes share"
+            )
+        few: dict[int, list[str]] = {}
+        for name, hello in hellos:
+            _, hard = hello.inventory.open_files
+            if 0 <= hard < LEAST_OPEN_FILES:
+                few.setdefault(hard, []).append(name)
+        for hard, where in few.items():
+            yield f"tasks on {names(where)} may open {hard} files at most: raise `ulimit -Hn` before sflow-ctl starts"
+        for node in nodes:
+            least, most = self._ahead_ns[node]
+            off_ns = least if least > CLOCK_NS else -most if most < -CLOCK_NS else 0
+            if off_ns:
+                way = "ahead of" if least > 0 else "behind"
+                yield (
+                    f"the clock of {self._names[node]} is {seconds(off_ns / 1e9)} {way} this host's:"
+                    " times in logs do not compare; chronyd or ntpd must run there"
+                )

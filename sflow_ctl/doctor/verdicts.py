@@ -1,0 +1,106 @@
+"""What a check says: one line about some nodes, how bad it is, and what to do about it."""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+SHOWN_NODES = 4
+
+
+class Severity(StrEnum):
+    """How bad. Only a failure makes the whole examination fail."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding. `nodes` is empty for one that concerns none in particular."""
+
+    severity: Severity
+    nodes: tuple[str, ...]
+    text: str
+    fix: str = ""
+
+
+class Topic(msgspec.Struct, frozen=True, kw_only=True):
+    """What one kind of check has found."""
+
+    name: str
+    summary: str
+    """Of what is well."""
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def worst(self) -> Severity:
+        """The topic as a whole."""
+        found = {verdict.severity for verdict in self.verdicts}
+        return next((one for one in (Severity.FAIL, Severity.WARN) if one in found), Severity.OK)
+
+
+def topic(name: str, summary: str, verdicts: Iterable[Verdict]) -> Topic:
+    """A topic in which what is the same for several nodes is said once, the worst first."""
+    together: dict[tuple[Severity, str, str], list[str]] = {}
+    for one in verdicts:
+        together.setdefault((one.severity, one.text, one.fix), []).extend(one.nodes)
+    order = (Severity.FAIL, Severity.WARN, Severity.OK)
+    merged = [
+        Verdict(severity=severity, nodes=tuple(dict.fromkeys(nodes)), text=text, fix=fix)
+        for (severity, text, fix), nodes in together.items()
+    ]
+    return Topic(
+        name=name,
+        summary=summary,
+        verdicts=tuple(sorted(merged, key=lambda one: order.index(one.severity))),
+    )
+
+
+def ok(nodes: str | tuple[str, ...], text: str) -> Verdict:
+    """Well, and worth a line when everything is shown."""
+    return Verdict(severity=Severity.OK, nodes=_tuple(nodes), text=text)
+
+
+def warn(nodes: str | tuple[str, ...], text: str, fix: str) -> Verdict:
+    """Runs may go wrong."""
+    return Verdict(severity=Severity.WARN, nodes=_tuple(nodes), text=text, fix=fix)
+
+
+def fail(nodes: str | tuple[str, ...], text: str, fix: str) -> Verdict:
+    """Runs will go wrong."""
+    return Verdict(severity=Severity.FAIL, nodes=_tuple(nodes), text=text, fix=fix)
+
+
+def _tuple(nodes: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (nodes,) if isinstance(nodes, str) else nodes
+
+
+def names(nodes: Sequence[str], shown: int = SHOWN_NODES) -> str:
+    """ "n0, n1, n2, n3 and 5 more"."""
+    rest = len(nodes) - shown
+    return ", ".join(nodes[:shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def size(count: int | float) -> str:
+    """Bytes in the largest unit that leaves a number above one."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB"
+
+
+def seconds(value: float) -> str:
+    """A duration as it is easiest to read."""
+    if value >= 120:
+        return f"{value / 60:.0f} min"
+    if value >= 1:
+        return f"{value:.1f} s"
+    return f"{value * 1000:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
+
+
+def span(values: Iterable[str]) -> str:
+    """The one value of all, or the different ones."""
+    return " or ".join(dict.fromkeys(values)) or "unknown"
