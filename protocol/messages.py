@@ -18,14 +18,29 @@ def _snake(name: str) -> str:
     return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
 
 
+class GpuUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that computes on a GPU."""
+
+    pid: int
+    owner: str = ""
+    program: str = ""
+    """Both are empty for a process that this node's agent cannot see."""
+    memory_bytes: int | None = None
+    """On the GPU; None where the driver does not say."""
+
+
 class Gpu(msgspec.Struct, frozen=True):
-    """One GPU an agent may use. `index` counts within the agent's view."""
+    """One GPU an agent may use, or one instance of a partitioned GPU. `index` counts within the agent's view."""
 
     index: int
     uuid: str
     name: str = ""
     memory_bytes: int = 0
     simulated: bool = False
+    used_bytes: int = 0
+    """Of the memory, when the agent started."""
+    users: tuple[GpuUser, ...] = ()
+    """At that time."""
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +54,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...] = ()
     counts_gpus: bool = False
     """False when nothing here knows how many GPUs there are: no driver, and none given by Slurm."""
+    gpu_problems: tuple[str, ...] = ()
+    """Sentences about GPUs that should be there and are not."""
     python: str = ""
 
 
@@ -155,6 +172,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+    gpus: tuple[int, ...] = ()
+    """The rank's GPUs, counted in the agent's view. The agent sets the variables that name them, whatever `env` says."""
     container: Container | None = None
     """Where `argv` runs; None is the node itself."""
     required_paths: tuple[tuple[str, str], ...] = ()

@@ -186,6 +186,7 @@ class Task:
                         world_size=len(own),
                     ),
                     stream=stream or is_gang,
+                    gpus=self.gpus,
                     container=self.plan.container,
                     required_paths=self.plan.required_paths,
                 ),

@@ -23,6 +23,9 @@ class RunOptions:
     orphan_grace_s: float | None = None
     """None: 10 with local agents, 60 in a Slurm job."""
     interface: str | None = None
+    simulate_gpus: bool = False
+    """Local agents only count their GPUs, although this machine has some."""
+    require_idle_gpus: bool = False
     min_nodes: int | None = None
     join_within_s: float = 60.0
     headroom_s: float = 60.0

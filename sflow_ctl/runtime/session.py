@@ -251,6 +251,9 @@ def _run(
     )
     gc.freeze()  # what the plan is made of lives as long as the run: no collection need look at it
     output.start()
+    for warning in fleet.warnings:
+        log.warning(warning)
+        output.say(f"warning: {warning}")
     wait_for_directories = directory.make_the_rest(plan)
     try:
         finish = controller.run(fleet.early)

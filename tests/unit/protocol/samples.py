@@ -6,6 +6,7 @@ from protocol.messages import (
     Container,
     Goodbye,
     Gpu,
+    GpuUser,
     Hello,
     HttpCheck,
     Inventory,
@@ -80,6 +81,7 @@ SPEC = RankSpec(
         Probe(kind="failure", log=LogPattern(pattern="x.*", is_regex=True, count=2), log_task="other"),
     ),
     stream=True,
+    gpus=(0, 1),
     required_paths=(("MODEL", "/models/a"),),
     container=Container(
         engine="podman",
@@ -101,7 +103,19 @@ INVENTORY = Inventory(
     cpus=8,
     cpus_online=16,
     memory_bytes=1 << 40,
-    gpus=(Gpu(index=0, uuid="GPU-1", name="H200", memory_bytes=1 << 37, simulated=True),),
+    gpus=(
+        Gpu(
+            index=0,
+            uuid="GPU-1",
+            name="H200",
+            memory_bytes=1 << 37,
+            simulated=True,
+            used_bytes=1 << 30,
+            users=(GpuUser(pid=12, owner="u", program="python", memory_bytes=1 << 29),),
+        ),
+    ),
+    counts_gpus=True,
+    gpu_problems=("GPU 1 does not answer: GPU is lost",),
     python="3.11.7",
 )
 TO_AGENT: tuple[Message, ...] = (
