@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
 
 INCARNATION = 1
+NVIDIA_CONTROL = Path("/dev/nvidiactl")
 LOCAL_ORPHAN_GRACE_S, JOB_ORPHAN_GRACE_S = 10.0, 60.0
 
 
@@ -81,7 +82,7 @@ def local_fleet(plan: Plan, run_id: str, options: RunOptions, launcher: LocalLau
     link = FleetLink(keys, ("127.0.0.1",), INCARNATION, times, time.monotonic())
     nonce = os.urandom(16).hex()
     common = _common(run_id, options, keys, link, nonce, grace_s)
-    uses_real_gpus = len(plan.nodes) == 1 and not options.simulate_gpus and Path("/dev/nvidiactl").exists()
+    uses_real_gpus = len(plan.nodes) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
     configs = [
         _with(
             common,
