@@ -122,10 +122,6 @@ def nvidia_view(answers: Answers, environ: Mapping[str, str]) -> GpuView:
         environ.get(CUDA_ORDER, PCI_ORDER) != PCI_ORDER and given is not None and given.startswith(_NAMES)
     )
     found = [(device, device.facts) for device in visible if device.facts is not None]
-    problems = list(answers.problems)
-    entries = _well_formed(given or "")
-    if len(entries) > len(found):
-        problems.append(f"{CUDA}={given} names {len(entries)} GPUs, {len(found)} of them are here")
     return GpuView(
         gpus=tuple(msgspec.structs.replace(facts, index=index) for index, (_, facts) in enumerate(found)),
         cuda=tuple(
@@ -133,7 +129,7 @@ def nvidia_view(answers: Answers, environ: Mapping[str, str]) -> GpuView:
         ),
         # Engines run outside of a job's control group, where numbers are those of the machine.
         engine=tuple(facts.uuid for _, facts in found),
-        problems=tuple(problems),
+        problems=(*answers.problems, *_hidden(given, len(found))),
     )
 
 
@@ -148,7 +144,7 @@ def given_view(environ: Mapping[str, str], is_amd: bool, problems: tuple[str, ..
         if given is None:
             return GpuView(problems=problems)
         names = _well_formed(given)
-        return GpuView(_unnamed(names), names, names, problems=problems)
+        return GpuView(_unnamed(names), names, names, problems=(*problems, *_hidden(given, len(names))))
     variables = (CUDA, _HIP, *((_OPENCL,) if _OPENCL in environ else ()))
     if _ROCR in environ:
         names = tuple(map(str, range(len(_well_formed(environ[_ROCR])))))
@@ -201,6 +197,16 @@ def _well_formed(variable: str) -> tuple[str, ...]:
         else:
             break
     return tuple(chosen) if len(set(chosen)) == len(chosen) else ()
+
+
+def _hidden(given: str | None, taken: int) -> tuple[str, ...]:
+    """A sentence where the variable hides all, or CUDA does not take all that it names."""
+    if given is None:
+        return ()
+    if not taken and "," not in given:
+        return (f'{CUDA}="{given}" hides all GPUs',)
+    entries = given.count(",") + 1
+    return (f"CUDA takes {taken} of the {entries} entries of {CUDA}={given}",) if taken < entries else ()
 
 
 def _numbered(devices: tuple[Device, ...], number: int) -> Device | None:

@@ -42,7 +42,7 @@ def gpu_warnings(plan: Plan, inventories: Mapping[int, Inventory]) -> list[str]:
         inventory = inventories.get(node.index)
         if inventory is None:
             continue
-        for problem in inventory.gpu_problems:
+        for problem in inventory.gpu_problems if wants_gpus else ():
             alike.setdefault(problem, []).append(node.name)
         if node.gpus and wants_gpus and not inventory.counts_gpus:
             text = f"nothing here counts GPUs (no NVIDIA driver, none given by Slurm); gpus_per_node {node.gpus} is believed"

@@ -4,6 +4,7 @@ and who uses a GPU already. CUDA itself is asked, through libcuda.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,9 +119,9 @@ def bare(uuids: list[str]) -> list[str]:
 
 
 def test_the_inventory_is_what_nvidia_smi_lists(found: GpuView) -> None:
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    if listed.returncode:
-        pytest.skip(f"nvidia-smi does not work here: {listed.stderr.strip() or listed.stdout.strip()}")
+    if shutil.which("nvidia-smi") is None:
+        pytest.skip("no nvidia-smi on PATH")
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
     for gpu in found.gpus:
         assert gpu.uuid in listed.stdout and gpu.name and gpu.memory_bytes >= 0
     assert found.problems == ()

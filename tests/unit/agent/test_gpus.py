@@ -146,7 +146,7 @@ def test_an_order_that_the_user_has_chosen_is_kept(here: Path, monkeypatch: pyte
             "GPU 1 does not answer: Unknown Error",
         ),
         (machine(A, FakeGpu(B, instances={})), {}, "GPU 1 is in MIG mode and has no instances for this process"),
-        (machine(A), {"CUDA_VISIBLE_DEVICES": "0,1,2"}, "CUDA_VISIBLE_DEVICES=0,1,2 names 3 GPUs, 1 of them are here"),
+        (machine(A), {"CUDA_VISIBLE_DEVICES": "0,1,2"}, "CUDA takes 1 of the 3 entries of CUDA_VISIBLE_DEVICES=0,1,2"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said_and_the_others_are_used(
@@ -179,7 +179,7 @@ def test_a_driver_that_fails_gives_no_gpus_and_the_reason(
 def test_without_nvmls_library_what_was_given_counts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "nvidiactl").touch()
     FakeNvml([], init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND).install(monkeypatch)
-    seen = inventory.gpu_view(0, {"CUDA_VISIBLE_DEVICES": "4,GPU-x"})
+    seen = inventory.gpu_view(0, {"CUDA_VISIBLE_DEVICES": "4"})
     assert len(seen.gpus) == 1 and seen.environment((0,), {})["CUDA_VISIBLE_DEVICES"] == "4"
     assert seen.problems == ("the NVIDIA driver cannot be asked: libnvidia-ml.so.1 is not here",)
     assert not inventory.gpu_view(0, {}).is_counted
@@ -265,3 +265,22 @@ def test_the_inventory_says_what_the_view_is(here: Path, monkeypatch: pytest.Mon
     seen = view(here, monkeypatch, machine(A, FakeGpu(B, errors=LOST)), {})
     taken = inventory.take_inventory(seen)
     assert (taken.gpus, taken.counts_gpus, taken.gpu_problems) == (seen.gpus, True, seen.problems)
+
+
+@pytest.mark.parametrize("has_driver", [True, False])
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("0,1", ()),
+        ("", ('CUDA_VISIBLE_DEVICES="" hides all GPUs',)),
+        ("NoDevFiles", ('CUDA_VISIBLE_DEVICES="NoDevFiles" hides all GPUs',)),
+        ("0,0", ("CUDA takes 0 of the 2 entries of CUDA_VISIBLE_DEVICES=0,0",)),
+        ("0,-1,1", ("CUDA takes 1 of the 3 entries of CUDA_VISIBLE_DEVICES=0,-1,1",)),
+    ],
+)
+def test_a_variable_that_hides_gpus_is_named(
+    given: str, problem: tuple[str, ...], has_driver: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": given}
+    seen = view(here, monkeypatch, four(), environ) if has_driver else inventory.gpu_view(0, environ)
+    assert seen.problems == problem

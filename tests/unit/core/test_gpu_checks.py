@@ -62,6 +62,7 @@ def test_on_this_machine_the_hint_is_another() -> None:
 def test_a_failed_gpu_beside_enough_others_is_a_warning() -> None:
     lost = "GPU 7 does not answer: GPU is lost"
     assert gpu_warnings(plan(3), {0: has(7, lost), 1: has(8), 2: has(7, lost)}) == [f"nodes n0, n2: {lost}"]
+    assert gpu_warnings(plan(uses=0), {0: has(7, lost)}) == []
 
 
 def test_gpus_that_nobody_counts_are_believed_with_a_warning_if_they_are_used() -> None:
