@@ -6,7 +6,6 @@ agent inherited "2,3", slice 0 is device 2. Who asks the driver is `runtime/nvml
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -22,8 +21,7 @@ class SliceError(Exception):
     """A task was given GPUs that the agent does not have; the text is for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """What CUDA can be told to use: a GPU, or one instance of a GPU that is partitioned (MIG)."""
 
     number: int
@@ -41,8 +39,7 @@ class Device:
         return bool(self.older_name)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True):
     """What the driver says."""
 
     devices: tuple[Device, ...]
@@ -50,8 +47,7 @@ class Answers:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GpuView:
+class GpuView(msgspec.Struct, frozen=True):
     """The GPUs of one agent."""
 
     gpus: tuple[Gpu, ...] = ()
