@@ -16,9 +16,9 @@ RUN_LABEL = "sflow.run"
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m
+exec 2>/dev/null
 "$@" 2>&1 &
 child=$!
-exec 2>/dev/null
 trap 'is_stopping=1; trap "" TERM INT; kill -TERM -- -$child' TERM INT
 wait $child; status=$?
 while [ "$is_stopping" ]; do is_stopping=; wait $child; status=$?; done

@@ -101,7 +101,6 @@ def test_gpus_that_nobody_counts_are_believed_with_a_warning(tmp_path: Path) -> 
 def test_a_gpu_that_a_node_does_not_have_is_not_given_away(tmp_path: Path) -> None:
     done = run(tmp_path, None, CUDA_VISIBLE_DEVICES="6")
     assert done.returncode == 1
-    assert said(tmp_path, "g_0").split()[0] == "6"
     assert (
         "it was given GPU 1, and this node has 1 GPU for the run, counted from 0" in done.stdout + done.stderr
     )
