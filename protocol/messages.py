@@ -31,7 +31,7 @@ class GpuUser(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    """One GPU an agent may use. `index` counts within the agent's view."""
+    """One GPU an agent may use, or one instance of a partitioned GPU. `index` counts within the agent's view."""
 
     index: int
     uuid: str
@@ -175,6 +175,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+    gpus: tuple[int, ...] = ()
+    """The rank's GPUs, counted in the agent's view. The agent sets the variables that name them, whatever `env` says."""
     container: Container | None = None
     """Where `argv` runs; None is the node itself."""
     required_paths: tuple[tuple[str, str], ...] = ()

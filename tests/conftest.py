@@ -1,8 +1,14 @@
-"""What all tests share."""
+"""What all tests share: nothing of the machine's own settings, and GPUs that mean the same everywhere.
 
+Tests that are about real GPUs say so with `SFLOW_SIMULATE_GPUS=0`.
+"""
+
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.setdefault("SFLOW_SIMULATE_GPUS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,9 +16,9 @@ RUN_LABEL = "sflow.run"
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m
+exec 2>/dev/null
 "$@" 2>&1 &
 child=$!
-exec 2>/dev/null
 trap 'is_stopping=1; trap "" TERM INT; kill -TERM -- -$child' TERM INT
 wait $child; status=$?
 while [ "$is_stopping" ]; do is_stopping=; wait $child; status=$?; done
@@ -57,7 +57,7 @@ class Inside:
     always: tuple[str, ...]
     """Variables that go in whatever `pass_envs` says."""
     gpus: tuple[str, ...]
-    """The task's GPUs as `CUDA_VISIBLE_DEVICES` names them; empty where there are none, or only simulated ones."""
+    """The task's GPUs by their UUIDs, or numbers; empty where there are none, or none that an engine can be asked for."""
     home: str | None
     user: tuple[int, int]
     """Numbers of the agent's user and group."""
@@ -157,12 +157,12 @@ def _docker_like(
 def _variables(container: Container, inside: Inside, is_renumbered: bool) -> dict[str, str | None]:
     """Names of what goes in; with a value where it differs from outside.
 
-    A container that is given some GPUs counts them from 0.
+    A container that is given some GPUs counts them from 0; instances of partitioned ones (MIG) keep their names.
     """
     names: dict[str, str | None] = dict.fromkeys(inside.always)
     if container.pass_envs:
         names.update(dict.fromkeys(inside.variables))
-        if is_renumbered and inside.gpus:
+        if is_renumbered and inside.gpus and not any(gpu.startswith("MIG-") for gpu in inside.gpus):
             names["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(inside.gpus))))
     return names
 

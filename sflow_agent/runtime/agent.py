@@ -62,7 +62,7 @@ from sflow_agent.runtime.cleanups import Cleanups
 from sflow_agent.runtime.conditions import Conditions
 from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import RESCAN_S
-from sflow_agent.runtime.inventory import take_inventory
+from sflow_agent.runtime.inventory import gpu_view, take_inventory
 from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
 from sflow_agent.runtime.open_files import allow_many
@@ -137,15 +137,15 @@ class Agent:
         left = self._end_predecessors(config.predecessor) if config.predecessor else []
         self._shares = shares_run_directory(config)
         self._base = config.run_directory if self._shares else make_spool(config)
-        self._inventory = take_inventory(config.simulated_gpus)
+        gpus = gpu_view(config.simulated_gpus, os.environ)
+        self._inventory = take_inventory(gpus)
         self._started_ns = time.time_ns()
         self._core = AgentCore()
         self._epoll = select.epoll()
         environment = task_environment(dict(os.environ), config.marker)
-        are_simulated = config.simulated_gpus > 0
-        spawner = Spawner(self._base, environment, gpus_are_simulated=are_simulated, node=config.node_name)
+        spawner = Spawner(self._base, environment, gpus, config.node_name)
         self._spawner = spawner
-        containers = Containers(environment, are_simulated, spawner.find, spawner.log_path)
+        containers = Containers(environment, gpus, spawner.find, spawner.log_path)
         self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)

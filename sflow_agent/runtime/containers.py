@@ -7,12 +7,10 @@ from collections.abc import Callable
 import msgspec
 
 from protocol.messages import Container, RankSpec
-from sflow_agent.core.gpu_slice import visible_devices
+from sflow_agent.core.gpu_view import GpuView, SliceError
 from sflow_agent.runtime.cleanups import Cleanup
 from sflow_agent.runtime.process_tree import RUN_MARKER
 from sflow_agent.runtime.spawn import SpawnError
-
-_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class Containers:
@@ -21,12 +19,12 @@ class Containers:
     def __init__(
         self,
         environment: dict[str, str],
-        gpus_are_simulated: bool,
+        gpus: GpuView,
         find: Callable[[str, str | None], str],
         log_path: Callable[[str], str],
     ) -> None:
         self._environment = environment
-        self._gpus_are_simulated = gpus_are_simulated
+        self._gpus = gpus
         self._find = find
         self._log_path = log_path
 
@@ -50,10 +48,11 @@ class Containers:
             ) from error
         present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
         variables = {**spec.env, RUN_MARKER: environment[RUN_MARKER]}
-        gpus: tuple[str, ...] = ()
-        if spec.env.get(_GPUS) and not self._gpus_are_simulated:
-            variables[_GPUS] = visible_devices(spec.env[_GPUS], self._environment.get(_GPUS))
-            gpus = tuple(variables[_GPUS].split(","))
+        try:
+            variables.update(self._gpus.environment(spec.gpus, environment))
+            gpus = self._gpus.engine_names(spec.gpus)
+        except SliceError as error:
+            raise SpawnError(errno.ENODEV, str(error)) from error
         name = container_name(environment[RUN_MARKER], str(spec.rank))
         made = engine_command(
             engine,

@@ -5,43 +5,38 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from protocol.messages import Gpu, Inventory
+from protocol.messages import Inventory
+from sflow_agent.core.gpu_view import GpuView, given_view, nvidia_view, simulated_view
 from sflow_agent.runtime.open_files import inherited_limit
 
-_NVIDIA_CONTROL = "/dev/nvidiactl"
+_NVIDIA_CONTROL, _AMD_CONTROL = "/dev/nvidiactl", "/dev/kfd"
 
 
-def take_inventory(simulated_gpus: int) -> Inventory:
-    """Host, CPUs, memory and GPUs. Simulated GPUs replace real ones."""
-    gpus = _gpus(simulated_gpus)
+def gpu_view(simulated: int, environ: Mapping[str, str]) -> GpuView:
+    """The GPUs that tasks here may be given. Simulated ones replace real ones."""
+    if simulated:
+        return simulated_view(simulated)
+    if not os.path.exists(_NVIDIA_CONTROL):  # noqa: PTH110
+        return given_view(environ, is_amd=os.path.exists(_AMD_CONTROL))  # noqa: PTH110
+    from sflow_agent.runtime.nvml import ask_driver  # half a second, only where there is a driver
+
+    answers = ask_driver()
+    if answers is None:
+        problem = "the NVIDIA driver cannot be asked: libnvidia-ml.so.1 is not here"
+        return given_view(environ, is_amd=False, problems=(problem,))
+    return nvidia_view(answers, environ)
+
+
+def take_inventory(view: GpuView) -> Inventory:
+    """Host, CPUs, memory, and the GPUs of `view`."""
     return Inventory(
         host=socket.gethostname(),
         cpus=len(os.sched_getaffinity(0)),
         cpus_online=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        gpus=gpus,
-        counts_gpus=bool(gpus) or os.path.exists(_NVIDIA_CONTROL),  # noqa: PTH110
+        gpus=view.gpus,
+        counts_gpus=view.is_counted,
+        gpu_problems=view.problems,
         open_files=inherited_limit(),
         python=f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}",
     )
-
-
-def _given_by_slurm(environ: Mapping[str, str]) -> tuple[Gpu, ...]:
-    """GPUs that NVML cannot describe (another maker's, or a stand-in's), counted by what the job step was given."""
-    given = environ.get("CUDA_VISIBLE_DEVICES", "") if "SLURM_STEP_ID" in environ else ""
-    return tuple(Gpu(index=index, uuid="") for index, name in enumerate(given.split(",")) if name)
-
-
-def _gpus(simulated: int) -> tuple[Gpu, ...]:
-    if simulated:
-        return tuple(
-            Gpu(index=index, uuid=f"GPU-simulated-{index}", name="simulated", simulated=True)
-            for index in range(simulated)
-        )
-    if not os.path.exists(_NVIDIA_CONTROL):  # noqa: PTH110
-        return _given_by_slurm(os.environ)
-    from sflow_agent.runtime.telemetry import (
-        visible_gpus,
-    )  # NVML: half a second, only where there is a driver
-
-    return visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from protocol.messages import RankSpec
-from sflow_agent.core.gpu_slice import visible_devices
+from sflow_agent.core.gpu_view import GpuView, SliceError
 from sflow_agent.runtime.open_files import as_inherited
 from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 
@@ -70,10 +70,10 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 class Spawner:
     """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
 
-    def __init__(self, base: str, environment: dict[str, str], gpus_are_simulated: bool, node: str) -> None:
+    def __init__(self, base: str, environment: dict[str, str], gpus: GpuView, node: str) -> None:
         self._base = base
         self._node = node
-        self._gpus_are_simulated = gpus_are_simulated
+        self._gpus = gpus
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
@@ -142,10 +142,10 @@ class Spawner:
         environment = {**self._environment, **spec.env}
         environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
         environment[RANK_MARKER] = str(spec.rank)
-        if not self._gpus_are_simulated and "CUDA_VISIBLE_DEVICES" in spec.env:
-            environment["CUDA_VISIBLE_DEVICES"] = visible_devices(
-                spec.env["CUDA_VISIBLE_DEVICES"], self._environment.get("CUDA_VISIBLE_DEVICES")
-            )
+        try:
+            environment.update(self._gpus.environment(spec.gpus, environment))
+        except SliceError as error:
+            raise SpawnError(errno.ENODEV, str(error)) from error
         environment[RUN_MARKER] = self._environment[RUN_MARKER]
         return environment
 

@@ -32,6 +32,17 @@ _POSITIVE = click.IntRange(min=1)
     metavar="RUN",
     help="Go on with a run that did not complete, in its directory: what has completed stays.",
 )
+@click.option(
+    "--simulate-gpus",
+    is_flag=True,
+    envvar="SFLOW_SIMULATE_GPUS",
+    help="Local agents only pretend to have the GPUs of the file, although this machine has some.",
+)
+@click.option(
+    "--require-idle-gpus",
+    is_flag=True,
+    help="Do not begin while others use a GPU of the run. Without it: a warning.",
+)
 @click.option("--jobid", "job_id", metavar="ID", help="Use the nodes of this running Slurm job.")
 @click.option(
     "-e", "--extra-args", multiple=True, metavar="ARG", help="For salloc, when nodes must be asked for."

@@ -8,6 +8,7 @@ from protocol.messages import RankSpec
 from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
+from sflow_ctl.planner.environment import gpu_environment
 from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
@@ -163,8 +164,7 @@ class Task:
         if self.plan.placement.is_flexible:
             env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
-            if self.taken.gpus:
-                env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.taken.gpus))
+            env.update(gpu_environment(self.taken.gpus))
         own = rank_environments(self.plan, self.attempt, nodes, plan.job_id)
         is_gang = len(own) > 1
         first_ranks = {node: rank for rank, node in reversed(list(enumerate(self.node_of_rank)))}
@@ -186,6 +186,7 @@ class Task:
                         world_size=len(own),
                     ),
                     stream=stream or is_gang,
+                    gpus=self.gpus,
                     container=self.plan.container,
                     required_paths=self.plan.required_paths,
                 ),

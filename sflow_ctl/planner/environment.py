@@ -30,11 +30,21 @@ def task_environment(
     env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
     env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
     env["SFLOW_REPLICA_INDEX"] = str(replica.index)
-    if gpus:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    env.update(gpu_environment(gpus or ()))
     env["SFLOW_TASK_NAME"] = replica.name
     env["SFLOW_TASK_OUTPUT_DIR"] = f"{run_directory}/{replica.name}"
     return env
+
+
+def gpu_environment(gpus: Sequence[int]) -> dict[str, str]:
+    """A task's GPUs, counted within what each of its agents may use; nothing for a task without.
+
+    The agent writes what they are called there into the first one; the second one stays.
+    """
+    if not gpus:
+        return {}
+    indices = ",".join(map(str, gpus))
+    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices}
 
 
 def shared_environment(

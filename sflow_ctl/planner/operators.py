@@ -129,6 +129,7 @@ def command(
                     job_id=step.job_id,
                     nodes=step.nodes,
                     mounts=step.mounts,
+                    has_gpus=task.resources is not None and task.resources.gpus is not None,
                 )
                 return Command(name=operator.name, kind="srun", argv=argv)
             if wanting:

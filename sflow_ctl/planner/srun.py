@@ -11,6 +11,15 @@ from sflow_ctl.planner.numbers import as_flag
 from sflow_ctl.spec import schema
 
 _MOUNTS = "--container-mounts"
+_GPU_OPTIONS = ("--gres", "--gpu", "-G", "--tres-per-task")
+_OWN_GPUS = (
+    'if [ "$SLURM_STEP_GPUS" ]; then IFS=, read -ra g <<< "$CUDA_VISIBLE_DEVICES"; s=; '
+    'for i in ${SFLOW_TASK_GPUS//,/ }; do [ "${g[i]}" ] || { s=; break; }; s+=,${g[i]}; done; '
+    '[ -z "$s" ] || export CUDA_VISIBLE_DEVICES=${s#,}; unset g s i; fi; '
+)
+"""Slurm names all of the job's GPUs to each step, whatever the step's environment says: this takes the task's again, by what
+they are called on each node. On the script's first line, so that bash counts lines as the file does.
+"""
 
 
 def srun_argv(
@@ -21,8 +30,10 @@ def srun_argv(
     job_id: str,
     nodes: Sequence[str],
     mounts: Iterable[str] = (),
+    has_gpus: bool = False,
 ) -> tuple[str, ...]:
-    """The step's command line. `nodes` are the task's, `mounts` the automatic ones of a container.
+    """The step's command line. `nodes` are the task's, `mounts` the automatic ones of a container, `has_gpus` whether it
+    has a slice of GPUs; where the operator asks Slurm for GPUs itself, it is Slurm that chooses.
 
     `extra_args` follow the generated options as they are, in order, except that container mounts among them join the
     others. Raises: UnplannableError, NumberError.
@@ -63,6 +74,9 @@ def srun_argv(
         _container_options(operator, argv, [*operator.container_mounts, *more_mounts, *mounts])
     elif more_mounts:
         argv += [_MOUNTS, ",".join(more_mounts)]
+    chooses_gpus = operator.gres or operator.gpus or operator.gpus_per_task
+    if has_gpus and not chooses_gpus and not any(one.startswith(_GPU_OPTIONS) for one in extra):
+        script = _OWN_GPUS + script
     return (*argv, *extra, "bash", "-c", script)
 
 

@@ -265,7 +265,11 @@ def _fleet(
             for index, name in enumerate(names)
         ),
     )
-    made = _job(plan, run_id, options, settings, allocation) if allocation else _local(plan, run_id, settings)
+    made = (
+        _job(plan, run_id, options, settings, allocation)
+        if allocation
+        else _local(plan, run_id, options, settings)
+    )
     with made as fleet:
         try:
             yield fleet
@@ -293,9 +297,9 @@ def _let_leave(fleet: Fleet, deadline: float) -> None:
 
 
 @contextlib.contextmanager
-def _local(plan: Plan, run_id: str, settings: RunSettings) -> Iterator[Fleet]:
+def _local(plan: Plan, run_id: str, options: RunOptions, settings: RunSettings) -> Iterator[Fleet]:
     launcher = LocalLauncher()
-    fleet = local_fleet(plan, run_id, settings, launcher)
+    fleet = local_fleet(plan, run_id, options, settings, launcher)
     directory = settings.output_dir / run_id
     nonce = directory / ".nonce"
     directory.mkdir(mode=0o700)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from protocol.errors import LaunchError
-from protocol.messages import AgentConfig, StepConfig
+from protocol.errors import Finding, LaunchError
+from protocol.messages import AgentConfig, Inventory, StepConfig
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.planner.plan import Plan
 from sflow_ctl.runtime.keys import RunKeys
@@ -20,6 +20,7 @@ from sflow_ctl.runtime.settings_files import RunSettings
 if TYPE_CHECKING:
     from sflow_ctl.runtime.allocation import Allocation
 
+NVIDIA_CONTROL = Path("/dev/nvidiactl")
 LOCAL_ORPHAN_GRACE_S, JOB_ORPHAN_GRACE_S = 10.0, 60.0
 
 
@@ -76,6 +77,8 @@ class Fleet:
     """(name, address) of a job's nodes as their agents say; empty on this machine."""
     missing: frozenset[int] = frozenset()
     """Nodes that the run begins without."""
+    warnings: tuple[str, ...] = ()
+    """What its nodes have, or lack, that a person should know of."""
     close: Callable[[], None] = lambda: None
     """Ends what the launcher would leave behind when the run cannot begin."""
 
@@ -83,18 +86,23 @@ class Fleet:
 def local_fleet(
     plan: Plan,
     run_id: str,
+    options: RunOptions,
     settings: RunSettings,
     launcher: LocalLauncher,
     succession: Succession = FIRST,
 ) -> Fleet:
-    """Agents as processes of this machine, reached over its loopback. They start with the run."""
+    """Agents as processes of this machine, reached over its loopback. They start with the run.
+
+    Where tasks may be given real GPUs the agent is asked first whether it has them. Raises: LaunchError; nothing of it is
+    left then.
+    """
     keys = RunKeys.make(len(plan.nodes))
     grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
     link = FleetLink(keys, ("127.0.0.1",), succession.incarnation, times, time.monotonic())
     nonce = os.urandom(16).hex()
     common = _common(run_id, settings, keys, link, nonce, grace_s, succession)
-    has_gpus = Path("/dev/nvidiactl").exists() and len(plan.nodes) == 1
+    uses_real_gpus = len(plan.nodes) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
     configs = [
         _with(
             common,
@@ -102,11 +110,24 @@ def local_fleet(
             node_name=node.name,
             public_key=pair.public,
             secret_key=pair.secret,
-            simulated_gpus=0 if has_gpus else node.gpus or 0,
+            simulated_gpus=0 if uses_real_gpus else node.gpus or 0,
         )
         for node, pair in zip(plan.nodes, keys.agents, strict=True)
     ]
-    return Fleet(launcher, link, keys, nonce, configs, common.marker)
+    fleet = Fleet(launcher, link, keys, nonce, configs, common.marker)
+    if uses_real_gpus and plan.nodes[0].gpus:
+        from sflow_ctl.runtime.muster import muster
+
+        try:
+            launcher.start(configs)
+            called = muster(link, launcher, {0: plan.nodes[0].name}, settings.join_within_s, 1)
+            fleet.warnings = _check_gpus(plan, called.inventories(), options)
+        except BaseException:
+            launcher.end()
+            link.close()
+            raise
+        fleet.early = list(called.joined.values())
+    return fleet
 
 
 def job_fleet(
@@ -151,7 +172,7 @@ def job_fleet(
             expected = {node: expected[node] for node in sorted(called.joined)}
             launcher.launch(step, os.environ, list(expected))
             called = muster(link, launcher, expected, settings.join_within_s, least)
-        _check_gpus(plan, called.gpus(), allocation)
+        warnings = _check_gpus(plan, called.inventories(), options)
     except BaseException:
         launcher.end()
         link.close()
@@ -171,6 +192,7 @@ def job_fleet(
         early=list(called.joined.values()),
         node_names=called.nodes(allocation.nodes),
         missing=missing,
+        warnings=warnings,
         close=launcher.end,
     )
 
@@ -209,12 +231,19 @@ def _with(config: AgentConfig, **changes: object) -> AgentConfig:
     return msgspec.structs.replace(config, **changes)
 
 
-def _check_gpus(plan: Plan, found: dict[int, int | None], allocation: "Allocation") -> None:
-    """Fewer GPUs on a node than tasks may be given there end the run before it begins. Raises: LaunchError."""
-    for node in plan.nodes:
-        has = found.get(node.index)
-        if node.gpus is not None and has is not None and has < node.gpus:
-            name = allocation.nodes[node.index]
-            what = f"node {name} has {has} GPUs for this job, gpus_per_node says {node.gpus}"
-            hint = "ask Slurm for them (--gres=gpu:N or --gpus-per-node=N), or correct gpus_per_node"
-            raise LaunchError.of("gpus-missing", what, where=name, hint=hint)
+def _check_gpus(plan: Plan, inventories: dict[int, Inventory], options: RunOptions) -> tuple[str, ...]:
+    """Warnings about GPUs. Raises: LaunchError when nodes have fewer than tasks may be given there."""
+    from sflow_ctl.core.gpu_checks import (  # simulated ones need no look
+        gpu_warnings,
+        gpus_in_use,
+        missing_gpus,
+    )
+
+    findings = missing_gpus(plan, inventories)
+    if findings:
+        raise LaunchError(findings)
+    used = gpus_in_use(plan, inventories)
+    if used and options.require_idle_gpus:
+        hint = "end those processes, or run without --require-idle-gpus"
+        raise LaunchError([Finding("gpus-in-use", f"node {node}: {use}", node, hint) for node, use in used])
+    return (*gpu_warnings(plan, inventories), *(f"node {node}: {use}" for node, use in used))

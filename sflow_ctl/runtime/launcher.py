@@ -65,10 +65,13 @@ class LocalLauncher:
         self._spare.clear()
 
     def start(self, configs: "list[AgentConfig]") -> None:
-        """Gives each configuration to an agent of its own. Raises: LaunchError."""
+        """Gives each configuration to an agent of its own, unless it has one. Raises: LaunchError."""
         from protocol.codec import encode  # not needed to prestart
 
+        started = {agent.node for agent in self._agents.values()}
         for config in configs:
+            if config.node in started:
+                continue
             agent = self._spare.pop() if self._spare else _spawn()
             agent.node = config.node
             self._agents[agent.pidfd] = agent
@@ -88,6 +91,16 @@ class LocalLauncher:
             result.append((agent.node, _describe_end(agent)))
             os.close(agent.stderr)
         return result
+
+    def said(self) -> str:
+        """Nothing: what an agent says is in how it ended."""
+        return ""
+
+    def end(self) -> None:
+        """Ends agents that have no task yet."""
+        for agent in self._agents.values():
+            _kill(agent.pid, signal.SIGTERM)
+        self.wait_all(_CLOSE_WAIT_S)
 
     def kill(self, node: int) -> None:
         """Kills a node's agent; its guardian lives and ends the tasks. Falls back on the guardian itself."""

@@ -1,14 +1,32 @@
-"""Waits until the agents of a job have called: who they are decides the order of nodes and their addresses."""
+"""Waits until agents have called before a run begins: what they are and have decides its nodes, and whether it can."""
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 import zmq
 
 from protocol.errors import LaunchError
+from protocol.messages import Inventory
 from sflow_ctl.core.events import AgentJoined, AgentLost
 from sflow_ctl.runtime.link import FleetLink
-from sflow_ctl.runtime.step_launcher import StepLauncher
+
+
+class Starter(Protocol):
+    """What is asked of whoever starts the agents that are awaited."""
+
+    @property
+    def fileno(self) -> int:
+        """Readable when an agent has ended."""
+        ...
+
+    def ended(self) -> list[tuple[int, str]]:
+        """(node, how) of agents that have ended since the last call."""
+        ...
+
+    def said(self) -> str:
+        """What there is to read of the start."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +47,13 @@ class Muster:
             )
         return tuple(result)
 
-    def gpus(self) -> dict[int, int | None]:
-        """GPUs that each agent may use; None where nothing counts them (no driver, nothing given by Slurm)."""
-        return {
-            node: len(event.hello.inventory.gpus) if event.hello.inventory.counts_gpus else None
-            for node, event in self.joined.items()
-        }
+    def inventories(self) -> dict[int, Inventory]:
+        """What each node has."""
+        return {node: event.hello.inventory for node, event in self.joined.items()}
 
 
 def muster(
-    link: FleetLink, launcher: StepLauncher, expected: dict[int, str], within_s: float, min_nodes: int
+    link: FleetLink, launcher: Starter, expected: dict[int, str], within_s: float, min_nodes: int
 ) -> Muster:
     """Returns when the agents of `expected` (node to name) have called; or, after `within_s` or with the end of the
     step, if at least `min_nodes` of them have.
@@ -78,6 +93,6 @@ def _incomplete(
     shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     what = f"{len(missing)} of {len(expected)} agents have not reported within {within_s:g} s: {shown}"
     if said:
-        what += f"\n  srun: {said}"
+        what += f"\n  {said}"
     hint = "can the compute nodes reach this host? choose --interface, or go on without them with --min-nodes"
     return LaunchError.of("agents-missing", what, where=missing[0], hint=hint)

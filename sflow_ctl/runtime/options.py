@@ -25,6 +25,9 @@ class RunOptions:
     run_id: str | None = None
     resume: Path | None = None
     """The directory of a run that is to go on."""
+    simulate_gpus: bool = False
+    """Local agents only count their GPUs, although this machine has some."""
+    require_idle_gpus: bool = False
     min_nodes: int | None = None
     no_kill: bool = False
     job_id: str | None = None

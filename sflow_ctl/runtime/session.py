@@ -217,7 +217,7 @@ def run_plan(
         launcher.discard_spares()
         with own_allocation(planned.salloc, say) as allocation:
             return _run_in_job(planned, allocation, options, open_console, fetched)
-    fleet = local_fleet(planned.plan, planned.run_id, planned.settings, launcher, planned.succession)
+    fleet = local_fleet(planned.plan, planned.run_id, options, planned.settings, launcher, planned.succession)
     return _run(planned, options, fleet, open_console, fetched)
 
 
@@ -316,6 +316,9 @@ def _run(
     )
     gc.freeze()  # what the plan is made of lives as long as the run: no collection need look at it
     output.start()
+    for warning in fleet.warnings:
+        log.warning(warning)
+        output.say(f"warning: {warning}")
     wait_for_directories = directory.make_the_rest(plan)
     try:
         finish = controller.run(fleet.early)

@@ -45,6 +45,14 @@ def test_docker_gets_the_slice_and_the_task_counts_it_from_zero() -> None:
     assert "CUDA_VISIBLE_DEVICES=0,1" in made and "CUDA_VISIBLE_DEVICES" not in made
 
 
+@pytest.mark.parametrize("engine", ["docker", "podman", "enroot"])
+def test_instances_of_a_partitioned_gpu_keep_their_names(engine: str) -> None:
+    made = engine_command(engine, Container(engine=engine, image="i"), inside(gpus="MIG-1"))
+    assert "CUDA_VISIBLE_DEVICES" in made.argv
+    assert not any(part.startswith("CUDA_VISIBLE_DEVICES=") for part in made.argv)
+    assert any("MIG-1" in part for part in made.argv)
+
+
 def test_all_gpus_keep_their_numbers() -> None:
     made = argv("docker", inside(gpus="2,5"), gpus="all")
     assert made[9:11] == ["--gpus", "all"]

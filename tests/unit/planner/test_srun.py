@@ -1,5 +1,7 @@
 """The command line of a real job step."""
 
+import subprocess
+
 import pytest
 
 from sflow_ctl.planner.findings import UnplannableError
@@ -63,3 +65,45 @@ def test_mounts_without_a_value_are_refused() -> None:
     with pytest.raises(UnplannableError) as raised:
         argv(extra_args=["--container-mounts"])
     assert raised.value.code == "wrong-operator"
+
+
+def own_gpus(**fields: object) -> str:
+    """The script of a step of a task that has GPUs."""
+    operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
+    given = srun_argv(
+        operator, task="t", script="echo $CUDA_VISIBLE_DEVICES", job_id="7", nodes=["n"], has_gpus=True
+    )
+    assert given[-3:-1] == ("bash", "-c")
+    return given[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "seen"),
+    [
+        ("0,1,2,3", "2,3", "2,3"),
+        ("4,5,6,7", "0,3", "4,7"),
+        ("GPU-a,MIG-b", "1", "MIG-b"),
+        ("0", "0", "0"),
+        ("4,5", "0,2", "4,5"),  # not the job's GPUs: somebody has chosen otherwise
+    ],
+)
+def test_a_step_takes_its_slice_of_what_slurm_names(given: str, wanted: str, seen: str) -> None:
+    variables = {"CUDA_VISIBLE_DEVICES": given, "SFLOW_TASK_GPUS": wanted, "SLURM_STEP_GPUS": "0"}
+    assert shell(own_gpus(), variables) == seen
+
+
+def test_a_step_whose_gpus_slurm_does_not_name_keeps_the_agents_words() -> None:
+    assert shell(own_gpus(), {"CUDA_VISIBLE_DEVICES": "2", "SFLOW_TASK_GPUS": "0"}) == "2"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"gres": "gpu:1"}, {"gpus": 1}, {"gpus_per_task": 1}, {"extra_args": ["--gpu-bind=map_gpu:1"]}]
+)
+def test_an_operator_that_asks_slurm_for_gpus_leaves_the_choice_to_it(fields: dict[str, object]) -> None:
+    assert own_gpus(**fields) == "echo $CUDA_VISIBLE_DEVICES"
+
+
+def shell(script: str, variables: dict[str, str]) -> str:
+    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.strip()

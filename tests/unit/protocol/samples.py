@@ -94,6 +94,7 @@ SPEC = RankSpec(
         Probe(kind="failure", log=LogPattern(pattern="x.*", is_regex=True, count=2), log_task="other"),
     ),
     stream=True,
+    gpus=(0, 1),
     required_paths=(("MODEL", "/models/a"),),
     container=Container(
         engine="podman",
@@ -122,11 +123,12 @@ INVENTORY = Inventory(
             name="H200",
             memory_bytes=1 << 37,
             simulated=True,
-            used_bytes=1 << 33,
-            users=(GpuUser(pid=77, owner="ann", program="python", memory_bytes=1 << 33),),
+            used_bytes=1 << 30,
+            users=(GpuUser(pid=12, owner="u", program="python", memory_bytes=1 << 29),),
         ),
     ),
-    gpu_problems=("GPU 1 does not answer",),
+    counts_gpus=True,
+    gpu_problems=("GPU 1 does not answer: GPU is lost",),
     python="3.11.7",
     open_files=(1024, -1),
 )

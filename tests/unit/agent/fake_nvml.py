@@ -1,0 +1,112 @@
+"""NVML as nvidia-ml-py shows it: the functions that the agent calls, with the answers and errors of real machines."""
+
+from dataclasses import dataclass, field
+
+import pynvml
+import pytest
+
+GIB = 1 << 30
+
+
+@dataclass
+class FakeProcess:
+    """One entry of nvmlDeviceGetComputeRunningProcesses."""
+
+    pid: int
+    usedGpuMemory: int | None = None  # noqa: N815 - NVML's own name
+
+
+@dataclass
+class FakeMemory:
+    """The answer of nvmlDeviceGetMemoryInfo."""
+
+    total: int
+    used: int
+
+
+@dataclass
+class FakeGpu:
+    """A GPU, or an instance of one. `errors`: function to the number that it raises."""
+
+    uuid: str
+    name: str = "NVIDIA H100"
+    total: int = 80 * GIB
+    used: int = GIB // 2
+    errors: dict[str, int] = field(default_factory=dict)
+    processes: list[FakeProcess] = field(default_factory=list)
+    instances: "dict[int, FakeGpu] | None" = None
+    """By place; None for a GPU that is not in MIG mode."""
+    ids: tuple[int, int] = (0, 0)
+    """Of an instance: GPU instance, compute instance."""
+
+
+@dataclass
+class FakeNvml:
+    """A machine, as this process may see it."""
+
+    gpus: list[FakeGpu]
+    init_error: int | None = None
+    count_error: int | None = None
+    open_sessions: int = 0
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Puts it in the place of the library."""
+        for name in dir(type(self)):
+            if name.startswith("nvml"):
+                monkeypatch.setattr(pynvml, name, getattr(self, name))
+
+    def nvmlInit(self) -> None:  # noqa: N802 - here and below: NVML's own names
+        _raise(self.init_error)
+        self.open_sessions += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open_sessions -= 1
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        _raise(self.count_error)
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
+        return _asked(self.gpus[index], "handle")
+
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:  # noqa: N802
+        return _asked(gpu, "uuid").uuid
+
+    def nvmlDeviceGetName(self, gpu: FakeGpu) -> str:  # noqa: N802
+        return _asked(gpu, "name").name
+
+    def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> FakeMemory:  # noqa: N802
+        return FakeMemory(_asked(gpu, "memory").total, gpu.used)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[FakeProcess]:  # noqa: N802
+        return _asked(gpu, "processes").processes
+
+    def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> list[int]:  # noqa: N802
+        mode = int(_asked(gpu, "mig").instances is not None)
+        return [mode, mode]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: FakeGpu) -> int:  # noqa: N802
+        assert gpu.instances is not None
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: FakeGpu, place: int) -> FakeGpu:  # noqa: N802
+        instance = (gpu.instances or {}).get(place)
+        if instance is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return _asked(instance, "handle")
+
+    def nvmlDeviceGetGpuInstanceId(self, instance: FakeGpu) -> int:  # noqa: N802
+        return instance.ids[0]
+
+    def nvmlDeviceGetComputeInstanceId(self, instance: FakeGpu) -> int:  # noqa: N802
+        return instance.ids[1]
+
+
+def _asked(gpu: FakeGpu, what: str) -> FakeGpu:
+    _raise(gpu.errors.get(what))
+    return gpu
+
+
+def _raise(number: int | None) -> None:
+    if number is not None:
+        raise pynvml.NVMLError(number)
