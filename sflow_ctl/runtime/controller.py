@@ -339,6 +339,9 @@ class Controller:
         """Waits for the agents' processes, then makes sure that nothing of the run is left on this
         machine.
         """
+        for node, known in enumerate(self._scheduler.nodes):
+            if not known.has_joined:  # it has started nothing, and would wait for an answer
+                self._launcher.kill(node)
         late = self._launcher.wait_all(AGENTS_END_WITHIN_S)
         for node in late:
             self._log.warning(

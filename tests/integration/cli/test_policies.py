@@ -1,0 +1,175 @@
+"""What ends what, in real runs: restarts in place, failures that do not count, tasks at the end, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support import command, marked, sflow_ctl, wait_until
+
+HEAD = 'version: "0.1"\nworkflow:\n  name: w\n'
+
+
+def run(directory: Path, text: str, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """(process, summary) of a run with id R."""
+    (directory / "w.yaml").write_text(HEAD + text)
+    done = sflow_ctl("run", "w.yaml", "--run-id", "R", *options, cwd=directory)
+    return done, json.loads((directory / "sflow_output" / "R" / "summary.json").read_text())
+
+
+def states(summary: dict[str, Any]) -> dict[str, str]:
+    return {task["name"]: task["state"] for task in summary["tasks"]}
+
+
+def log(directory: Path, task: str, name: str = "") -> str:
+    return (directory / "sflow_output" / "R" / task / (name or f"{task}.log")).read_text()
+
+
+def test_a_crashed_server_is_restarted_in_place_and_its_client_goes_on(tmp_path: Path) -> None:
+    done, summary = run(
+        tmp_path,
+        "  tasks:\n"
+        "    - name: server\n"
+        "      restart: {max: 1, backoff: 10ms}\n"
+        "      probes: {readiness: {log_watch: {match_pattern: up}}}\n"
+        "      script: ['echo up; [ $SFLOW_ATTEMPT = 2 ] && exec sleep 60; until [ -e seen ]; do sleep 0.01; done; exit 4']\n"
+        "    - name: client\n"
+        "      depends_on: [server]\n"
+        "      script: ['touch seen; until [ -e sflow_output/R/server/server.attempt-1.log ]; do sleep 0.01; done']\n",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    attempts = {task["name"]: task["attempts"] for task in summary["tasks"]}
+    assert attempts == {"server": 2, "client": 1}
+    assert "server restart: exit status 4; restart 1 of 1 in 0.01 s" in done.stdout
+    assert log(tmp_path, "server") == log(tmp_path, "server", "server.attempt-1.log") == "up\n"
+
+
+def test_a_failure_that_does_not_count_is_named_and_the_run_succeeds(tmp_path: Path) -> None:
+    done, summary = run(
+        tmp_path,
+        "  tasks:\n"
+        "    - {name: flaky, critical: false, script: [exit 3]}\n"
+        "    - {name: needs, depends_on: [flaky], script: [echo no]}\n"
+        "    - {name: rescue, depends_on: [{task: flaky, until: failed}], script: [echo yes]}\n",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert states(summary) == {"flaky": "failed", "needs": "skipped", "rescue": "completed"}
+    assert summary["tolerated"] == ["flaky"]
+    assert "1 failed, which does not count: flaky" in done.stdout
+    assert log(tmp_path, "needs") == ""
+
+
+def test_the_end_has_its_tasks_whatever_happened_and_ctrl_c_waits_for_them(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        HEAD + "  tasks:\n"
+        "    - {name: server, kind: service, script: ['echo $$ > pid; exec sleep 60']}\n"
+        "    - {name: long, depends_on: [server], script: ['touch begun; exec sleep 60']}\n"
+        "    - {name: up, finally: services_up, script: ['kill -0 $(cat pid) && echo alive']}\n"
+        "    - {name: down, finally: true, script: ['kill -0 $(cat pid) || echo gone', 'echo $SFLOW_RUN_OUTCOME']}\n"
+    )
+    with subprocess.Popen(
+        command("run", "w.yaml", "--run-id", "R"), cwd=tmp_path, stdout=subprocess.PIPE
+    ) as process:
+        wait_until((tmp_path / "begun").exists, "the task runs")
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert log(tmp_path, "up") == "alive\n"
+    assert log(tmp_path, "down").splitlines()[-2:] == ["gone", "interrupted"]
+
+
+def test_a_second_ctrl_c_ends_the_tasks_of_the_end(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        HEAD + "  tasks:\n"
+        "    - {name: long, script: ['touch begun; exec sleep 60']}\n"
+        "    - {name: slow, finally: true, timeout: 100, script: ['touch ending; exec sleep 60']}\n"
+    )
+    with subprocess.Popen(
+        command("run", "w.yaml", "--run-id", "R"), cwd=tmp_path, stdout=subprocess.PIPE
+    ) as process:
+        wait_until((tmp_path / "begun").exists, "the task runs")
+        os.kill(process.pid, signal.SIGINT)
+        wait_until((tmp_path / "ending").exists, "the run ends")
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    summary = json.loads((tmp_path / "sflow_output" / "R" / "summary.json").read_text())
+    assert states(summary) == {"long": "cancelled", "slow": "cancelled"}
+
+
+def test_keep_alive_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        HEAD + "  tasks: [{name: s, kind: service, script: ['exec sleep 60']}]\n"
+    )
+    done = sflow_ctl("run", "w.yaml", cwd=tmp_path)
+    assert done.returncode == 0
+    argv = command("run", "w.yaml", "--run-id", "R", "--keep-alive")
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = ""
+        while "ready" not in seen:
+            seen = process.stdout.readline()
+            assert seen, "it ended before it was ready"
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+
+
+def test_agents_that_had_not_called_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    done, _ = run(
+        tmp_path, "  tasks: [{name: a, script: ['true'], resources: {nodes: {count: 1}}}]\n", "--nodes", "6"
+    )
+    assert done.returncode == 0
+    assert "did not exit and was killed" not in (tmp_path / "sflow_output" / "R" / "sflow.log").read_text()
+
+
+RESUMED = """  tasks:
+    - name: first
+      script: ["echo value = $SFLOW_ATTEMPT"]
+      outputs: [{pattern: "value = {v:d}"}]
+    - name: second
+      depends_on: [first]
+      script: ['echo $SFLOW_ATTEMPT; touch begun; [ -e go ] || exec sleep 60']
+    - name: third
+      depends_on: [second]
+      script: ['echo ${{ task.first.outputs.v }}']
+"""
+
+
+def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        HEAD + RESUMED.replace("depends_on: [second]", "depends_on: [first, second]")
+    )
+    with subprocess.Popen(
+        command("run", "w.yaml", "--run-id", "R"), cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as process:
+        wait_until((tmp_path / "begun").exists, "the second task runs")
+        alive = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
+        assert alive.returncode == 2 and "still goes on" in alive.stderr
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(60)
+    (tmp_path / "go").touch()
+    done = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Going on with sflow_output/R: 1 of 3 tasks had completed" in done.stdout
+    assert [log(tmp_path, name) for name in ("first", "second", "third")] == ["value = 1\n", "2\n", "1\n"]
+    assert log(tmp_path, "second", "second.attempt-1.log") == "1\n"
+    assert not marked("R", tmp_path / "sflow_output" / "R")
+    again = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
+    assert again.returncode == 0 and "has completed: nothing is left to do" in again.stdout
+
+
+def test_a_task_that_has_changed_runs_again_and_so_does_what_builds_on_it(tmp_path: Path) -> None:
+    text = "  tasks:\n    - {name: a, script: [echo A]}\n    - {name: b, depends_on: [a], script: [echo b]}\n"
+    bad = text + "    - {name: c, depends_on: [b], script: [exit 1]}\n"
+    assert run(tmp_path, bad)[0].returncode == 1
+    (tmp_path / "w.yaml").write_text(HEAD + bad.replace("echo A", "echo AA").replace("exit 1", "echo c"))
+    done = sflow_ctl("run", "w.yaml", "--resume", "R", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert log(tmp_path, "a") == "AA\n" and log(tmp_path, "b", "b.attempt-1.log") == "b\n"
+    assert (
+        "task a had completed and runs again" in (tmp_path / "sflow_output" / "R" / "sflow.log").read_text()
+    )
