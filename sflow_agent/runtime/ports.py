@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from protocol.ids import RankId
@@ -115,7 +115,7 @@ class PortWatch:
             is_open = _is_open(rank, awaited, inodes, now, others)
             if not is_open and inodes and not awaited.is_stranger_told:
                 awaited.is_stranger_told = True
-                changes.append((rank, kind, False, f"port {awaited.port} is taken by {_owner_of(inodes)}"))
+                changes.append((rank, kind, False, f"port {awaited.port} is taken by {owner_of(inodes)}"))
             elif is_open != awaited.is_open or (not inodes and awaited.is_stranger_told):
                 awaited.is_stranger_told = False
                 awaited.is_open = is_open
@@ -137,10 +137,15 @@ def _is_open(rank: RankId, awaited: Awaited, inodes: set[int], now: float, other
 
 def _owns(rank: RankId, main: int, inodes: set[int], others: Collection[int]) -> bool:
     members = tree_members({main: str(rank)}, os.getpid(), set(others) - {main})[main]
-    return any(_holds(pid, inodes) for pid in members)
+    return bool(owners_of(inodes, members))
 
 
-def _owner_of(inodes: set[int]) -> str:
+def owners_of(inodes: set[int], pids: Iterable[int]) -> list[int]:
+    """Those of these processes that have one of these sockets."""
+    return [pid for pid in pids if _holds(pid, inodes)]
+
+
+def owner_of(inodes: set[int]) -> str:
     """Who has one of these sockets, as far as that is to be seen: for a person, once."""
     until = time.monotonic() + OWNER_WITHIN_S
     for name in os.listdir("/proc"):  # noqa: PTH208

@@ -196,6 +196,14 @@ def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
     return value
 
 
+def template_names(text: str) -> frozenset[str]:
+    """Names that a whole template needs from outside. Raises: ExpressionError."""
+    from jinja2 import meta
+
+    check_template(text)
+    return frozenset(meta.find_undeclared_variables(_environment().parse(text)))
+
+
 def render_template(text: str, names: Mapping[str, Any]) -> str:
     """A whole template with statements, for artifact content. Keeps the last newline. Raises:
     ExpressionError.
@@ -249,6 +257,8 @@ def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
 def _explain(error: Exception, source: str) -> ExpressionError:
     from jinja2.exceptions import SecurityError, UndefinedError
 
+    if isinstance(error, ExpressionError):  # of a namespace, which knows better
+        return error
     if isinstance(error, UndefinedError):
         return ExpressionError(
             f"Undefined variable in expression: {error.message}: ${{{{ {_cut(source)} }}}}", is_undefined=True
