@@ -121,8 +121,8 @@ class Scripts:
         """
         if MARK not in file.content:
             return file
+        used = template_names(file.content)
         try:
-            used = template_names(file.content)
             if not are_late(used, names):
                 return msgspec.structs.replace(file, content=render_template(file.content, names))
             self._has_late = True

@@ -161,11 +161,13 @@ def _parse_path(text: str | None, data: Any) -> tuple[PathKey, ...]:
     meant.
     """
     keys: list[PathKey] = []
-    for name, index, any_key in _STEP.findall((text or "$")[1:]):
+    steps = _STEP.findall((text or "$")[1:])
+    for number, (name, index, any_key) in enumerate(steps):
         here = _get(data, keys)
         if any_key:
+            after = steps[number + 1][0] if number + 1 < len(steps) else ""
             bad = (
-                next((key for key, value in here.items() if not isinstance(value, str)), None)
+                next((key for key, value in here.items() if _may_be_bad(value, after)), None)
                 if isinstance(here, dict)
                 else None
             )
@@ -175,6 +177,13 @@ def _parse_path(text: str | None, data: Any) -> tuple[PathKey, ...]:
         else:
             keys.append(int(index) if index else name)
     return tuple(keys)
+
+
+def _may_be_bad(value: Any, inside: str) -> bool:
+    """Whether an entry of a mapping, or what it has under the name `inside`, is no text."""
+    if inside:
+        return isinstance(value, dict) and not isinstance(value.get(inside, ""), str)
+    return not isinstance(value, str)
 
 
 def _get(data: Any, keys: Sequence[PathKey]) -> Any:
