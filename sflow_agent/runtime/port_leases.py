@@ -18,6 +18,8 @@ from sflow_agent.core.port_choice import PortChoice, usable_ports
 from sflow_agent.runtime.ports import listening_sockets, owner_of, owners_of
 from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, descendants, environment
 
+THIEF_WITHIN_S = 0.25
+"""How long the loop may look for the name of who has a task's port: it is what a person needs then."""
 _SETTINGS = "/proc/sys/net/ipv4"
 _IN_USE = (errno.EADDRINUSE, errno.EACCES)
 
@@ -168,7 +170,7 @@ def _hold(port: int, beside_what_ends: bool = False) -> socket.socket | None:
     """A socket that has the port for every address of both kinds, or None when somebody has it.
 
     Connections that ended keep a port for a minute, from all but those who say that they do not mind
-    (`beside_what_ends`): as a server does that is started again.
+    (`beside_what_ends`): as a server does that is started again. Others who say so are not kept out then.
     """
     options = ((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),) if beside_what_ends else ()
     try:
@@ -210,7 +212,7 @@ def _close(record: _Record) -> None:
 
 def _taken(name: str, port: int) -> str:
     inodes = listening_sockets().get(port, set())
-    by = owner_of(inodes) if inodes else "another process, which does not listen on it"
+    by = owner_of(inodes, THIEF_WITHIN_S) if inodes else "another process, which does not listen on it"
     return f"port {port} ({name}) is taken by {by}"
 
 

@@ -145,9 +145,9 @@ def owners_of(inodes: set[int], pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if _holds(pid, inodes)]
 
 
-def owner_of(inodes: set[int]) -> str:
+def owner_of(inodes: set[int], within_s: float = OWNER_WITHIN_S) -> str:
     """Who has one of these sockets, as far as that is to be seen: for a person, once."""
-    until = time.monotonic() + OWNER_WITHIN_S
+    until = time.monotonic() + within_s
     for name in os.listdir("/proc"):  # noqa: PTH208
         if time.monotonic() > until:
             break
@@ -158,8 +158,8 @@ def owner_of(inodes: set[int]) -> str:
 
 def _holds(pid: int, inodes: set[int]) -> bool:
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
                 if os.readlink(entry.path) in wanted:  # noqa: PTH115
                     return True

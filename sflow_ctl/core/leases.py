@@ -81,6 +81,10 @@ class Leases:
         waiting = [index for index, lacks in self._lacks.items() if any(key.node in nodes for key in lacks)]
         return [self._tasks[index] for index in sorted(waiting)]
 
+    def all_waiting(self) -> list[Task]:
+        """Attempts that have begun and lack ports."""
+        return [self._tasks[index] for index in sorted(self._lacks)]
+
     def withdraw(self, task: Task) -> None:
         """The attempt is over and waits for nothing any more."""
         for key in self._lacks.pop(task.index, ()):

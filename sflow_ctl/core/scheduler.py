@@ -752,16 +752,20 @@ class Scheduler:
 
     def _on_leased(self, node: int, message: Leased, now: float) -> None:
         for task in self._leases.leased(node, message):
-            if not message.problem:
+            if not task.is_unsent:
+                continue  # ended because of another one here
+            if self._is_ending_for(task):
+                self._stop_task(task, self._run_end(task), now)
+            elif message.problem:
+                text = f"no ports for {message.task} on node {self._node_names[node]}: {message.problem}"
+                self._stop_task(task, End(TaskState.FAILED, Reason("ports", text), may_retry=True), now)
+            else:
                 self._spawn(task, now)
-                continue
-            text = f"no ports for {message.task} on node {self._node_names[node]}: {message.problem}"
-            self._stop_task(task, End(TaskState.FAILED, Reason("ports", text), may_retry=True), now)
 
     def _give_up_leases(self, gone: set[int], now: float) -> None:
         """Attempts that wait for ports of nodes that are lost."""
         for task in self._leases.waiting_for(gone) if gone else ():
-            if task.is_unsent:
+            if task.is_unsent:  # not ended by the end of another of them
                 reason = Reason("node_lost", "a node whose ports it needs is lost")
                 self._stop_task(task, End(TaskState.LOST, reason, may_retry=True), now)
 
@@ -849,6 +853,8 @@ class Scheduler:
         """The run ends: nothing new starts, what lives is stopped in reverse dependency order."""
         self.outcome, self.cause = outcome, cause
         self._cancel_what_waits(attempts.never_started(outcome))
+        for task in self._leases.all_waiting():
+            self._stop_task(task, self._run_end(task), now)
         unsent = [spec.rank for specs in self._spawns.values() for spec in specs]
         self._spawns.clear()
         for rank in unsent:  # decided in this very step, and never told to an agent

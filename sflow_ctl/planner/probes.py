@@ -133,7 +133,8 @@ def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: tuple[str | int, ...]) -
     value = scope.evaluate(tcp.port)
     if isinstance(value, str) and MARK in value:
         scope.evaluate.tcp_ports["/".join(str(key) for key in path if key not in _NOT_IN_KEYS)] = value
-        port = 0
+        sample = scope.evaluate.sample(value)
+        port = 0 if not sample else min(as_int(sample, 1), 0)
     else:
         port = as_int(value, 1)
     if port > 65535:

@@ -221,19 +221,17 @@ def _place(where: Where, path: Sequence[PathKey]) -> str:
 def _fields_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
     """The fields of the struct that stands at `path` below `kind`."""
     found: Any = kind
+    is_of_mapping = False
     for key in path:
-        if isinstance(key, str):
-            found = _struct_in(msgspec.structs.fields(found), key)
+        if is_of_mapping:
+            is_of_mapping = False
+        elif isinstance(key, str):
+            field = next((one for one in msgspec.structs.fields(found) if one.encode_name == key), None)
+            found = None if field is None else _first_struct(field.type)
+            is_of_mapping = field is not None and get_origin(field.type) is dict
         if found is None:
             return ()
     return tuple(found.__struct_encode_fields__)
-
-
-def _struct_in(fields: Sequence[msgspec.structs.FieldInfo], name: str) -> Any:
-    for field in fields:
-        if field.encode_name == name:
-            return _first_struct(field.type)
-    return None
 
 
 def _first_struct(annotation: Any) -> Any:
