@@ -88,7 +88,7 @@ class Leases:
     def withdraw(self, task: Task) -> None:
         """The attempt is over and waits for nothing any more."""
         for key in self._lacks.pop(task.index, ()):
-            self._waiters[key].discard(task.index)
+            self._waiters.get(key, set()).discard(task.index)
 
     def own_of(self, task: Task) -> dict[int, Mapping[str, tuple[int, ...]]]:
         """By node, the ports of an attempt that waits for nothing."""
