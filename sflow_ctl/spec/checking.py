@@ -118,14 +118,10 @@ def _wrong_word(value: Any, words: Sequence[str], place: str) -> Finding:
 
 def _words_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
     """The words that the field at `path` below `kind` takes."""
-    found: Any = kind
-    for key in path[:-1]:
-        if isinstance(key, str):
-            found = _struct_in(msgspec.structs.fields(found), key)
-        if found is None:
-            return ()
-    fields = [field for field in msgspec.structs.fields(found) if field.encode_name == path[-1]]
-    return tuple(_literals(fields[0].type)) if fields else ()
+    found = _struct_at(kind, path[:-1])
+    fields = [] if found is None else msgspec.structs.fields(found)
+    types = [field.type for field in fields if field.encode_name == path[-1]]
+    return tuple(_literals(types[0])) if types else ()
 
 
 def _literals(annotation: Any) -> Iterator[str]:
@@ -220,6 +216,12 @@ def _place(where: Where, path: Sequence[PathKey]) -> str:
 
 def _fields_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
     """The fields of the struct that stands at `path` below `kind`."""
+    found = _struct_at(kind, path)
+    return () if found is None else tuple(found.__struct_encode_fields__)
+
+
+def _struct_at(kind: type, path: Sequence[PathKey]) -> Any:
+    """The struct that stands at `path` below `kind`, or None."""
     found: Any = kind
     is_of_mapping = False
     for key in path:
@@ -230,8 +232,8 @@ def _fields_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
             found = None if field is None else _first_struct(field.type)
             is_of_mapping = field is not None and get_origin(field.type) is dict
         if found is None:
-            return ()
-    return tuple(found.__struct_encode_fields__)
+            return None
+    return found
 
 
 def _first_struct(annotation: Any) -> Any:
