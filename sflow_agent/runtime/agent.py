@@ -351,7 +351,12 @@ class Agent:
         path = self._spawner.log_path(spec.log)
         if spec.earlier_log is not None:
             self._logs.renamed(path, self._spawner.log_path(spec.earlier_log))
-        outcome = self._made(spec, path)
+        try:
+            spec = _with_files(spec, path)
+        except SpawnError as error:
+            self._queue.append(ProcessFailed(spec.rank, error.errno, error.reason))
+            return
+        outcome = self._made(spec)
         self._queue.append(outcome)
         if isinstance(outcome, ProcessFailed):
             return  # it has no log that would ever end
@@ -359,15 +364,8 @@ class Agent:
         if spec.stream or not self._shares:
             self._logs.stream(spec.rank, path, not self._shares, now)
 
-    def _made(self, spec: RankSpec, log: str) -> AgentEvent:
-        """The rank's process, once it has its files and nobody else has its ports."""
-        if spec.files:
-            from sflow_agent.runtime.task_files import with_files
-
-            try:
-                spec = with_files(spec, log)
-            except SpawnError as error:
-                return ProcessFailed(spec.rank, error.errno, error.reason)
+    def _made(self, spec: RankSpec) -> AgentEvent:
+        """The rank's process, unless somebody else has its ports."""
         if self._leases is not None:
             taken = self._leases.hand_over(spec.rank.attempt.task, str(spec.rank.attempt))
             if taken:
@@ -474,6 +472,15 @@ class Agent:
         descriptor = os.pidfd_open(guardian)
         self._epoll.register(descriptor, select.EPOLLIN)
         return descriptor
+
+
+def _with_files(spec: RankSpec, log: str) -> RankSpec:
+    """Raises: SpawnError."""
+    if not spec.files:
+        return spec
+    from sflow_agent.runtime.task_files import with_files  # few tasks have any
+
+    return with_files(spec, log)
 
 
 def _drain(descriptor: int) -> None:
