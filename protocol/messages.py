@@ -155,6 +155,24 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     """Engine options, after all others."""
 
 
+class PortBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """Ports that a task wants to have on a node, under one name."""
+
+    name: str
+    count: int = 1
+    contiguous: bool = False
+    """Whether each is one above the one before."""
+
+
+class TaskFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a task finds when it starts."""
+
+    path: str
+    """Relative to the task's directory on the node; without `..`."""
+    content: str
+    mode: int = 0o600
+
+
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One process to start. The environment is added to the agent's own, without our secrets."""
 
@@ -181,6 +199,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Where `argv` runs; None is the node itself."""
     required_paths: tuple[tuple[str, str], ...] = ()
     """(artifact, absolute path) of what must exist on the node, else it is a `LaunchFailed`."""
+    files: tuple[TaskFile, ...] = ()
+    """Written before the process is made. `SFLOW_TASK_FILES_DIR` says where."""
 
 
 # ---------------------------------------------------------------- to the agent
@@ -226,6 +246,24 @@ class Stop(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float
 
 
+class Lease(ToAgentMessage, frozen=True, kw_only=True):
+    """Keep ports of this node for a task, until its process is made, and say which. They stay the task's until `Release`.
+
+    A higher `number` than the last one asks for others in place of those that somebody else has now; the same
+    number is answered with the same ports again.
+    """
+
+    task: str
+    number: int
+    blocks: tuple[PortBlock, ...]
+
+
+class Release(ToAgentMessage, frozen=True, kw_only=True):
+    """The task will not start again: its ports here are anybody's."""
+
+    task: str
+
+
 class Watch(ToAgentMessage, frozen=True, kw_only=True):
     """Send this rank's log from byte `offset` on. Repeating it moves the stream to the new offset."""
 
@@ -263,7 +301,7 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Watch | Unwatch | Examine | Leave
+ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | Examine | Leave
 
 # ---------------------------------------------------------------- from the agent
 
@@ -286,6 +324,8 @@ class LaunchFailed(FromAgentMessage, frozen=True, kw_only=True):
     rank: RankId
     errno: int
     reason: str
+    stolen: str = ""
+    """See `RankExited`."""
 
 
 class RankExited(FromAgentMessage, frozen=True, kw_only=True):
@@ -301,6 +341,8 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     log_bytes: int = 0
     """Size of the rank's log at that moment."""
     cleared: bool = True
+    stolen: str = ""
+    """Which of the task's ports here somebody else has, and who; looked for after a failure only."""
 
 
 class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
@@ -329,6 +371,17 @@ class ProbeWaiting(FromAgentMessage, frozen=True, kw_only=True):
     kind: str
     detail: str
     """"port 8000 is not listening", "HTTP 503"; cut to 500 characters."""
+
+
+class Leased(FromAgentMessage, frozen=True, kw_only=True):
+    """The answer to the `Lease` of this task and number."""
+
+    task: str
+    number: int
+    ports: dict[str, tuple[int, ...]] = {}
+    """By the names of the blocks."""
+    problem: str = ""
+    """Why there are none, for a person; empty if there are."""
 
 
 class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
@@ -405,6 +458,7 @@ FromAgent = (
     | RankCleared
     | ProbeTriggered
     | ProbeWaiting
+    | Leased
     | NodeDescribed
     | Examined
     | Notice

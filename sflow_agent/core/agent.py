@@ -13,6 +13,7 @@ from protocol.messages import (
     Examine,
     Goodbye,
     LaunchFailed,
+    Lease,
     Leave,
     LiveRank,
     ProbeTriggered,
@@ -22,6 +23,7 @@ from protocol.messages import (
     RankSpec,
     RankStarted,
     Refused,
+    Release,
     Spawn,
     Stop,
     ToAgent,
@@ -31,6 +33,7 @@ from protocol.messages import (
 )
 from sflow_agent.core.commands import (
     AgentCommand,
+    DropPorts,
     EndTree,
     ExamineNode,
     Exit,
@@ -38,6 +41,8 @@ from sflow_agent.core.commands import (
     GiveUpTree,
     Report,
     StartProcess,
+    TakeBackPorts,
+    TakePorts,
     UnwatchCondition,
     UnwatchLog,
     WatchCondition,
@@ -49,6 +54,7 @@ from sflow_agent.core.events import (
     EndRequested,
     LogsDelivered,
     Ordered,
+    PortsTaken,
     ProcessExited,
     ProcessFailed,
     ProcessStarted,
@@ -105,6 +111,8 @@ class AgentCore:
         """Ranks whose exit was reported and not yet acknowledged."""
         self._open: set[RankId] = set()
         """Ranks that are not gone."""
+        self._leasing: set[str] = set()
+        """Tasks that have ports here."""
         self._timed: set[RankId] = set()
         """Ranks with something to do at a time."""
         self._news: list[tuple[float, RankId, str]] = []
@@ -126,6 +134,8 @@ class AgentCore:
                 self._on_failed(event)
             case ProcessExited():
                 self._on_exited(event, now)
+            case PortsTaken(leased=leased):
+                self._out.append(Report(leased))
             case TreeGone(rank=rank, ended=ended):
                 self._on_tree_gone(rank, ended, ())
             case TreeSurvived(rank=rank, survivors=survivors):
@@ -209,6 +219,12 @@ class AgentCore:
                 for rank in kill:
                     if rank in self._open:
                         self._end_tree(rank, self.ranks[rank], 0.0, now)
+            case Lease(task=task):
+                self._leasing.add(task)
+                self._out.append(TakePorts(message))
+            case Release(task=task):
+                self._leasing.discard(task)
+                self._out.append(DropPorts(task))
             case Watch(rank=rank, offset=offset):
                 if rank in self.ranks:
                     self._out.append(WatchLog(rank, offset))
@@ -241,7 +257,10 @@ class AgentCore:
         self._open.discard(event.rank)
         self._timed.discard(event.rank)
         del self.ranks[event.rank]
-        self._out.append(Report(LaunchFailed(rank=event.rank, errno=event.errno, reason=event.reason)))
+        self._out.append(
+            Report(LaunchFailed(rank=event.rank, errno=event.errno, reason=event.reason, stolen=event.stolen))
+        )
+        self._take_back_ports(event.rank)
 
     def _on_exited(self, event: ProcessExited, now: float) -> None:
         record = self.ranks[event.rank]
@@ -252,6 +271,7 @@ class AgentCore:
             runtime_s=now - record.started_at,
             log_bytes=event.log_bytes,
             cleared=not event.has_leftovers,
+            stolen=event.stolen,
         )
         self._told.add(event.rank)
         self._out.append(Report(record.exit))
@@ -293,6 +313,13 @@ class AgentCore:
         record.kill_at = record.give_up_at = None
         self._open.discard(rank)
         self._timed.discard(rank)
+        self._take_back_ports(rank)
+
+    def _take_back_ports(self, rank: RankId) -> None:
+        """The last one of its task here is gone: what it has of ports is kept for the next attempt."""
+        task = rank.attempt.task
+        if task in self._leasing and not any(other.attempt.task == task for other in self._open):
+            self._out.append(TakeBackPorts(task))
 
     # ------------------------------------------------------------------ probes
 

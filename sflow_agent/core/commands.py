@@ -3,14 +3,35 @@
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from protocol.messages import Examine, FromAgent, RankSpec
+from protocol.messages import Examine, FromAgent, Lease, RankSpec
 
 
 @dataclass(frozen=True, slots=True)
 class StartProcess:
-    """Make the rank's process; answer with ProcessStarted or ProcessFailed."""
+    """Make the rank's process, on the ports of its task; answer with ProcessStarted or ProcessFailed."""
 
     spec: RankSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TakePorts:
+    """Lease these ports; answer with PortsTaken."""
+
+    order: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBackPorts:
+    """Nothing of the task runs any more: hold its ports again."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropPorts:
+    """The task's ports are anybody's."""
+
+    task: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +111,9 @@ class Exit:
 
 AgentCommand = (
     StartProcess
+    | TakePorts
+    | TakeBackPorts
+    | DropPorts
     | EndTree
     | GiveUpTree
     | WatchCondition

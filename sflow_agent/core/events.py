@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from protocol.messages import ToAgent
+from protocol.messages import Leased, ToAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class ProcessFailed:
     rank: RankId
     errno: int
     reason: str
+    stolen: str = ""
+    """Who has a port of its task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,15 @@ class ProcessExited:
     signal: int | None
     log_bytes: int
     has_leftovers: bool
+    stolen: str = ""
+    """Who listens on a port of its task, after a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortsTaken:
+    """What became of a lease."""
+
+    leased: Leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,7 @@ AgentEvent = (
     | ProcessStarted
     | ProcessFailed
     | ProcessExited
+    | PortsTaken
     | TreeGone
     | TreeSurvived
     | ConditionSeen

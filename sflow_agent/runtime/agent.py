@@ -4,6 +4,7 @@ Decides nothing.
 """
 
 import contextlib
+import errno
 import gc
 import math
 import os
@@ -12,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ from protocol.messages import (
     AgentConfig,
     Examine,
     Hello,
+    Lease,
+    Leased,
     NodeDescribed,
     Notice,
     RankCleared,
@@ -36,6 +40,7 @@ from protocol.version import PROTOCOL_VERSION
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
+    DropPorts,
     EndTree,
     ExamineNode,
     Exit,
@@ -43,6 +48,8 @@ from sflow_agent.core.commands import (
     GiveUpTree,
     Report,
     StartProcess,
+    TakeBackPorts,
+    TakePorts,
     UnwatchCondition,
     UnwatchLog,
     WatchCondition,
@@ -54,6 +61,8 @@ from sflow_agent.core.events import (
     EndRequested,
     LogsDelivered,
     Ordered,
+    PortsTaken,
+    ProcessExited,
     ProcessFailed,
     WakeUp,
 )
@@ -67,12 +76,13 @@ from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
 from sflow_agent.runtime.open_files import allow_many
 from sflow_agent.runtime.processes import Processes
-from sflow_agent.runtime.spawn import Spawner, task_environment
+from sflow_agent.runtime.spawn import Spawner, SpawnError, task_environment
 from sflow_agent.runtime.spool import make_spool, remove_spool, shares_run_directory
 from sflow_agent.runtime.syscalls import become_subreaper, hide_memory
 
 if TYPE_CHECKING:
     from sflow_agent.runtime.examiner import Examiner
+    from sflow_agent.runtime.port_leases import PortLeases
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
@@ -154,6 +164,7 @@ class Agent:
         )
         self._link.on_new_session = self._on_new_session
         self._specs: dict[RankId, RankSpec] = {}
+        self._leases: PortLeases | None = None
         self._queue: list[AgentEvent] = []
         self._exit_status: int | None = None
         self._is_finishing_logs = False
@@ -206,7 +217,7 @@ class Agent:
             self._handle(EndRequested("SIGTERM received"), now)
         if self._has_child_ended:
             self._has_child_ended = False
-            self._handle_all(self._processes.reap(), now)
+            self._handle_all(self._reaped(), now)
         self._take_in_descriptors(now)
         for ack in self._link.log_acks():
             self._logs.acknowledge(ack.rank, ack.offset)
@@ -227,6 +238,16 @@ class Agent:
             self._is_finishing_logs = False
             self._handle(LogsDelivered(), now)
         self._press_endings(now)
+
+    def _reaped(self) -> list[AgentEvent]:
+        """What has ended, and who has the ports of those that failed."""
+        events = self._processes.reap()
+        for index, event in enumerate(events if self._leases is not None else ()):
+            if isinstance(event, ProcessExited) and event.exit_code != 0:
+                assert self._leases is not None
+                attempt = event.rank.attempt
+                events[index] = replace(event, stolen=self._leases.stolen(attempt.task, str(attempt)))
+        return events
 
     def _press_endings(self, now: float) -> None:
         endings = self._processes.endings
@@ -297,6 +318,14 @@ class Agent:
                     self._specs.pop(message.rank, None)
             case StartProcess(spec=spec):
                 self._start(spec, now)
+            case TakePorts(order=order):
+                self._queue.append(PortsTaken(self._take_ports(order)))
+            case TakeBackPorts(task=task):
+                if self._leases is not None:
+                    self._leases.take_back(task)
+            case DropPorts(task=task):
+                if self._leases is not None:
+                    self._leases.drop(task)
             case EndTree(rank=rank, signal=number):
                 self._processes.endings.order(rank, number)
             case GiveUpTree(rank=rank):
@@ -322,13 +351,36 @@ class Agent:
         path = self._spawner.log_path(spec.log)
         if spec.earlier_log is not None:
             self._logs.renamed(path, self._spawner.log_path(spec.earlier_log))
-        outcome = self._processes.start(spec)
+        try:
+            spec = _with_files(spec, path)
+        except SpawnError as error:
+            self._queue.append(ProcessFailed(spec.rank, error.errno, error.reason))
+            return
+        outcome = self._made(spec)
         self._queue.append(outcome)
         if isinstance(outcome, ProcessFailed):
             return  # it has no log that would ever end
         self._specs[spec.rank] = spec
         if spec.stream or not self._shares:
             self._logs.stream(spec.rank, path, not self._shares, now)
+
+    def _made(self, spec: RankSpec) -> AgentEvent:
+        """The rank's process, unless somebody else has its ports."""
+        if self._leases is not None:
+            taken = self._leases.hand_over(spec.rank.attempt.task, str(spec.rank.attempt))
+            if taken:
+                return ProcessFailed(spec.rank, errno.EADDRINUSE, taken, stolen=taken)
+        return self._processes.start(spec)
+
+    def _take_ports(self, order: Lease) -> Leased:
+        if self._leases is None:
+            from sflow_agent.runtime.port_leases import PortLeases  # most runs lease nothing
+
+            self._leases = PortLeases(f"{self._config.run_id} {self._config.node}")
+        leased = self._leases.take(order)
+        if self._leases.warning:
+            self._warn_once(self._leases.warning)
+        return leased
 
     # ------------------------------------------------------------------ the whole truth
 
@@ -420,6 +472,15 @@ class Agent:
         descriptor = os.pidfd_open(guardian)
         self._epoll.register(descriptor, select.EPOLLIN)
         return descriptor
+
+
+def _with_files(spec: RankSpec, log: str) -> RankSpec:
+    """Raises: SpawnError."""
+    if not spec.files:
+        return spec
+    from sflow_agent.runtime.task_files import with_files  # few tasks have any
+
+    return with_files(spec, log)
 
 
 def _drain(descriptor: int) -> None:

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from protocol.ids import RankId
@@ -115,7 +115,7 @@ class PortWatch:
             is_open = _is_open(rank, awaited, inodes, now, others)
             if not is_open and inodes and not awaited.is_stranger_told:
                 awaited.is_stranger_told = True
-                changes.append((rank, kind, False, f"port {awaited.port} is taken by {_owner_of(inodes)}"))
+                changes.append((rank, kind, False, f"port {awaited.port} is taken by {owner_of(inodes)}"))
             elif is_open != awaited.is_open or (not inodes and awaited.is_stranger_told):
                 awaited.is_stranger_told = False
                 awaited.is_open = is_open
@@ -137,12 +137,17 @@ def _is_open(rank: RankId, awaited: Awaited, inodes: set[int], now: float, other
 
 def _owns(rank: RankId, main: int, inodes: set[int], others: Collection[int]) -> bool:
     members = tree_members({main: str(rank)}, os.getpid(), set(others) - {main})[main]
-    return any(_holds(pid, inodes) for pid in members)
+    return bool(owners_of(inodes, members))
 
 
-def _owner_of(inodes: set[int]) -> str:
+def owners_of(inodes: set[int], pids: Iterable[int]) -> list[int]:
+    """Those of these processes that have one of these sockets."""
+    return [pid for pid in pids if _holds(pid, inodes)]
+
+
+def owner_of(inodes: set[int], within_s: float = OWNER_WITHIN_S) -> str:
     """Who has one of these sockets, as far as that is to be seen: for a person, once."""
-    until = time.monotonic() + OWNER_WITHIN_S
+    until = time.monotonic() + within_s
     for name in os.listdir("/proc"):  # noqa: PTH208
         if time.monotonic() > until:
             break
@@ -153,8 +158,8 @@ def _owner_of(inodes: set[int]) -> str:
 
 def _holds(pid: int, inodes: set[int]) -> bool:
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
                 if os.readlink(entry.path) in wanted:  # noqa: PTH115
                     return True

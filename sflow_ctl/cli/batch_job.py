@@ -161,6 +161,7 @@ def _plan(
         gpus_per_node_override=gpus,
         max_running=None,
         path_exists=os.path.exists,
+        read_text=lambda path: Path(path).read_text(encoding="utf-8"),
         job_nodes=job_nodes,
         container_engine=found.settings.container_engine,
         given=job_fields(found),

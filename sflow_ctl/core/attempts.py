@@ -58,6 +58,14 @@ def left_too_early(task: Task, others: Iterable[Task]) -> End | None:
     return End(TaskState.FAILED, Reason("exit", text), may_retry=True)
 
 
+def with_thief(task: Task, end: End) -> End:
+    """The end of an attempt, and who has a port of it."""
+    if not task.stolen or not end.may_retry or task.launch_error is not None:  # which says it already
+        return end
+    text = f"{end.reason.text}; {'; '.join(task.stolen.values())}"
+    return End(end.state, Reason(end.reason.word, text), end.may_retry)
+
+
 def cause_of(task: Task, end: End) -> FirstCause:
     """The failure of a task as the reason of a failed run."""
     return FirstCause(
@@ -77,6 +85,8 @@ def cause_text(task: Task, end: End) -> str:
             return f"Failure probe triggered for task {name}: {end.reason.text}"
         case "launch":
             return f"task {name} could not be started: {end.reason.text}"
+        case "expression" | "ports":
+            return f"task {name} cannot start: {end.reason.text}"
         case "node_lost":
             return f"task {name}: {end.reason.text}"
         case "timeout" | "not_ready":

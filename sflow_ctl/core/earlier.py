@@ -34,6 +34,7 @@ def is_same_work(old: PlannedTask, new: PlannedTask) -> bool:
         old.script == new.script
         and old.operator_kind == new.operator_kind
         and old.outputs == new.outputs
+        and old.files == new.files
         and _environment(old) == _environment(new)
     )
 

@@ -2,6 +2,7 @@
 pay for it.
 """
 
+from sflow_ctl.core.following import MAX_RENEWALS
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.core.tasks import Task, members_needed
@@ -51,6 +52,8 @@ def _check_gpus(scheduler: Scheduler, holders: list[Task]) -> None:
 def _check_task(scheduler: Scheduler, task: Task) -> None:
     name = task.attempt_id
     assert task.retries_used <= task.plan.retries.count, f"{name} is one attempt too many"
+    assert task.renewals <= MAX_RENEWALS, f"{name} got other ports {task.renewals} times"
+    assert not task.is_unsent or task.state is TaskState.STARTING, f"{name} is {task.state} without processes"
     is_there = task.is_live or task.is_kept
     assert (task.taken is not None) == is_there, f"{name} is {task.state} and holds {task.taken}"
     assert not task.is_kept or task.state in (TaskState.WAITING, TaskState.QUEUED), f"{name} keeps its place"

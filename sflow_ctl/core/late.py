@@ -1,63 +1,107 @@
-"""Expressions that wait for the outputs of earlier tasks: evaluated when their task starts. Pure."""
+"""What is known only when a task starts: its late expressions, files and probes with ports and outputs in them. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
+from protocol.messages import Probe, TaskFile
 from sflow_ctl.planner.plan import Plan, PlannedTask
-from sflow_ctl.spec.expressions import ExpressionError, as_text, evaluate
+from sflow_ctl.planner.task_views import OWN, PortsOf, TaskViews
+from sflow_ctl.spec.expressions import ExpressionError, as_text, evaluate, render_template
+
+Outputs = Mapping[str, Mapping[str, Any]]
 
 
-def filled_in(task: PlannedTask, plan: Plan, outputs: Mapping[str, Mapping[str, Any]]) -> PlannedTask:
-    """The task with its late expressions replaced. `outputs` are those of the tasks that have completed.
+class LateValues:
+    """Evaluates for all tasks of a plan. `outputs` are those of the tasks that have completed, `ports_of` what is leased."""
 
-    Raises: ExpressionError with the real cause.
-    """
-    if not task.late:
-        return task
-    import msgspec
+    def __init__(self, plan: Plan, outputs: Outputs, ports_of: PortsOf) -> None:
+        self._outputs = outputs
+        names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
+        self._views = TaskViews(plan.task_views, outputs, names, ports_of)
 
-    texts = {}
-    for late in task.late:
-        names = {**late.names, "task": _Tasks(plan.task_views, outputs)}
+    def filled_in(self, task: PlannedTask) -> tuple[PlannedTask, tuple[TaskFile, ...]]:
+        """The task with its late expressions replaced, and its files. Raises: ExpressionError with the real cause."""
+        if not task.late and not task.files:
+            return task, ()
+        own = {name: self._views.ports(task.name, name) for name in OWN} if task.ports else {}
+        fill = self._filler(task, own)
+        filled = task
+        if task.late:
+            filled = msgspec.structs.replace(
+                task,
+                argv=tuple(map(fill, task.argv)),
+                script=fill(task.script),
+                env={name: fill(value) for name, value in task.env.items()},
+                probes=_probes(task, fill),
+            )
+        return filled, tuple(
+            TaskFile(path=one.path, content=self._content(one.content, one.names, own), mode=one.mode)
+            for one in task.files
+        )
+
+    def probes_on(self, task: PlannedTask, ports: Mapping[str, tuple[int, ...]]) -> tuple[Probe, ...]:
+        """The task's probes on a node where its own ports are `ports`. Raises: ExpressionError."""
+        own = {
+            "port": {name: several[0] for name, several in ports.items()},
+            "ports": {name: list(several) for name, several in ports.items()},
+        }
+        return _probes(task, self._filler(task, own))
+
+    def _filler(self, task: PlannedTask, own: Mapping[str, Any]) -> Callable[[str], str]:
+        texts = {late.mark: as_text(self._value(evaluate, late.mark, late.names, own)) for late in task.late}
+
+        def fill(text: str) -> str:
+            for mark, value in texts.items():
+                text = text.replace(mark, value)
+            return text
+
+        return fill
+
+    def _content(self, content: str, names: Mapping[str, Any] | None, own: Mapping[str, Any]) -> str:
+        return content if names is None else str(self._value(render_template, content, names, own))
+
+    def _value(
+        self,
+        evaluated: Callable[[str, Mapping[str, Any]], Any],
+        text: str,
+        names: Mapping[str, Any],
+        own: Mapping[str, Any],
+    ) -> Any:
         try:
-            texts[late.mark] = as_text(evaluate(late.mark, names))
+            return evaluated(text, {**own, **names, "task": self._views})
         except ExpressionError as error:
             hint = "" if error.hint is None else f" ({error.hint})"
-            raise ExpressionError(f"{error.text}{hint}; it has {_described(outputs)}") from error
-
-    def fill(text: str) -> str:
-        for mark, value in texts.items():
-            text = text.replace(mark, value)
-        return text
-
-    return msgspec.structs.replace(
-        task,
-        argv=tuple(map(fill, task.argv)),
-        script=fill(task.script),
-        env={name: fill(value) for name, value in task.env.items()},
-        late=(),
-    )
+            raise ExpressionError(f"{error.text}{hint}; it has {_described(self._outputs)}") from error
 
 
-def _described(outputs: Mapping[str, Mapping[str, Any]]) -> str:
+def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
+    if not task.late or not task.probes:
+        return task.probes
+    data = [_filled(msgspec.to_builtins(probe), fill) for probe in task.probes]
+    for key, text in task.late_tcp_ports.items():
+        kind, _, index = key.partition("/")
+        probe = next(probe for probe in data if probe["kind"] == kind)
+        condition = probe["parts"][int(index)] if index else probe
+        condition["tcp_port"] = _port(fill(text))
+    return msgspec.convert(data, tuple[Probe, ...])
+
+
+def _port(text: str) -> int:
+    if not (text.strip().isdecimal() and 0 < int(text) < 65536):
+        raise ExpressionError(f"the port of a probe is {text!r}, which is none")
+    return int(text)
+
+
+def _filled(data: Any, fill: Callable[[str], str]) -> Any:
+    if isinstance(data, str):
+        return fill(data)
+    if isinstance(data, dict):
+        return {key: _filled(value, fill) for key, value in data.items()}
+    return [_filled(value, fill) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _described(outputs: Outputs) -> str:
     parts = [f"{name}: {', '.join(values) or 'nothing'}" for name, values in list(outputs.items())[:5]]
     return "; ".join(parts) or "no outputs of any task"
-
-
-class _Tasks(Mapping[str, Any]):
-    """The `task` namespace with outputs, made as it is asked for."""
-
-    def __init__(self, views: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]) -> None:
-        self._views, self._outputs = views, outputs
-
-    def __getitem__(self, name: str) -> Any:
-        view = self._views[name]
-        if isinstance(view, list):
-            return [self[replica] for replica in view]
-        return {**view, "outputs": self._outputs[name]} if name in self._outputs else view
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
-
-    def __len__(self) -> int:
-        return len(self._views)

@@ -1,12 +1,11 @@
 """The ranks of an attempt: which node each is on, and what it finds in its environment."""
 
-from collections.abc import Sequence
-from zlib import crc32
+from collections.abc import Mapping, Sequence
 
 from sflow_ctl.planner.plan import PlannedNode, PlannedTask
 
-PORTS_FROM, PORTS = 15_000, 10_000
-"""Rendezvous ports, below what Linux gives to outgoing connections (32768 and up)."""
+MASTER = "master"
+"""The port that the ranks of a gang meet at, on its first node."""
 
 
 def node_positions(ranks_per_node: Sequence[int]) -> list[int]:
@@ -15,9 +14,12 @@ def node_positions(ranks_per_node: Sequence[int]) -> list[int]:
 
 
 def rank_environments(
-    task: PlannedTask, attempt: int, nodes: Sequence[PlannedNode], job_id: str | None
+    task: PlannedTask,
+    nodes: Sequence[PlannedNode],
+    ports: Mapping[int, Mapping[str, Sequence[int]]],
+    job_id: str | None,
 ) -> list[dict[str, str]]:
-    """What each rank has beside the environment of its task. `nodes` are the task's, in order.
+    """What each rank has beside the environment of its task. `nodes` are the task's, in order; `ports` is by node.
 
     `SLURM_...` as srun sets it, relative to the task (the format, 17.2), for tasks of an srun operator.
     """
@@ -28,8 +30,11 @@ def rank_environments(
     common = {
         "SFLOW_WORLD_SIZE": str(world),
         "SFLOW_MASTER_ADDR": used[0].address,
-        "SFLOW_MASTER_PORT": str(PORTS_FROM + crc32(f"{task.name}#{attempt}".encode()) % PORTS),
     }
+    master = ports.get(used[0].index, {}).get(MASTER)
+    if master is not None:
+        common["SFLOW_MASTER_PORT"] = str(master[0])
+    names = [block.name for block in task.ports]
     if is_step:
         common |= _step_environment(counts, used, world, job_id)
     result = []
@@ -41,6 +46,10 @@ def rank_environments(
         if is_step:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
+        here = ports.get(used[position].index, {})
+        for name in names:
+            env[f"SFLOW_PORT_{name.upper()}"] = str(here[name][0])
+            env[f"SFLOW_PORTS_{name.upper()}"] = ",".join(map(str, here[name]))
         if is_step:
             env["SLURMD_NODENAME"] = used[position].name
         result.append(env)

@@ -16,6 +16,7 @@ from protocol.messages import (
     Goodbye,
     Hello,
     LaunchFailed,
+    Leased,
     Leave,
     NodeDescribed,
     Notice,
@@ -51,7 +52,8 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.following import Following
-from sflow_ctl.core.late import filled_in
+from sflow_ctl.core.late import LateValues
+from sflow_ctl.core.leases import Leases, Orders
 from sflow_ctl.core.readiness import Readiness, ranks_needed
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
@@ -141,6 +143,8 @@ class Scheduler:
         self._ledger = GpuLedger(plan.nodes)
         self._queue = ReadyQueue()
         self._outputs: dict[str, dict[str, Any]] = {}
+        self._leases = Leases(plan, self.tasks)
+        self._late = LateValues(plan, self._outputs, self._leases.ports_of)
         self._timers = Timers()
         self._gone_at = gone_at
         self.unsettled = sum(not task.is_settled for task in self.tasks)
@@ -269,6 +273,7 @@ class Scheduler:
             )
         for told in hello.triggered + hello.exited:
             self._on_message(hello.node, told, now)
+        self._send_leases(self._leases.node_joined(hello.node, is_restarted))
         for index in sorted(node.live):
             self._reconcile(self.tasks[index], hello, known, is_restarted, now)
         if self._leaving is not None:
@@ -280,6 +285,8 @@ class Scheduler:
         self, task: Task, hello: Hello, known: set[tuple[AttemptId, int]], is_restarted: bool, now: float
     ) -> None:
         """Orders again what a lost session may have lost, and gives up what the agent does not have."""
+        if task.is_unsent:
+            return
         here = task.ranks_on(hello.node)
         for rank in sorted(task.open_ranks & here):
             if (task.attempt_id, rank) in known:
@@ -319,6 +326,7 @@ class Scheduler:
                 self._queue.push(task_index)  # elsewhere, if it may; else it is lost when its turn comes
         for task_index in sorted(node.live):
             self._ranks_vanished(self.tasks[task_index], index, Reason("node_lost", sentence), now)
+        self._give_up_leases({index}, now)
         if not node.has_joined and self.outcome is None:
             cause = FirstCause(text=f"the agent of node {name} did not report: {reason}", node=index)
             self._begin_stop(Outcome.INFRASTRUCTURE, cause, now)
@@ -340,6 +348,8 @@ class Scheduler:
                 self._on_probe(node, message, now)
             case ProbeWaiting():
                 self._on_waiting(node, message)
+            case Leased():
+                self._on_leased(node, message, now)
             case Goodbye(survivors=survivors):
                 self.survivors.extend(survivors)
                 if self._leaving is not None:
@@ -385,6 +395,7 @@ class Scheduler:
         task.open_ranks.discard(message.rank.rank)
         task.unstarted.discard(message.rank.rank)
         attempts.note_exit(task, message)
+        task.note_stolen(message.rank.rank, message.stolen)
         if message.cleared:
             task.uncleared.discard(message.rank.rank)
         if not task.open_ranks:
@@ -397,7 +408,7 @@ class Scheduler:
         if task.state is TaskState.STOPPING:
             return
         is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
-        if attempts.is_bad(task, message) and (task.plan.kill_on_bad_exit or is_hopeless):
+        if attempts.is_bad(task, message) and (task.plan.kill_on_bad_exit or is_hopeless or message.stolen):
             end = attempts.judge(task)
             because = ", and its readiness waits for that rank" if is_hopeless else ""
             text = f"rank {message.rank.rank}: {end.reason.text}{because}"
@@ -421,6 +432,7 @@ class Scheduler:
         task.open_ranks.discard(message.rank.rank)
         task.uncleared.discard(message.rank.rank)
         task.launch_error = task.launch_error or message.reason
+        task.note_stolen(message.rank.rank, message.stolen)
         if not task.open_ranks:
             self._attempt_exited(task, now)
         elif task.state is not TaskState.STOPPING:
@@ -459,6 +471,7 @@ class Scheduler:
             end = self._if_it_was_first(task) or attempts.end_while_stopping(self.outcome, task, end)
         elif end.state is TaskState.COMPLETED and self._must_stay(task):
             end = attempts.left_too_early(task, dependencies.needers(self.tasks, task)) or end
+        end = attempts.with_thief(task, end)
         goes_on = self._following(task, end, now) is not None
         if task.uncleared and (goes_on or task.state is TaskState.STOPPING):
             task.end = end
@@ -469,6 +482,9 @@ class Scheduler:
 
     def _ranks_vanished(self, task: Task, node: int, reason: Reason, now: float) -> None:
         """What the attempt had on this node is gone; what it has elsewhere is ended."""
+        if task.is_unsent:
+            self._stop_task(task, End(TaskState.LOST, reason, may_retry=True), now)
+            return
         here = task.ranks_on(node)
         elsewhere = (task.open_ranks | task.uncleared) - here
         if not elsewhere:
@@ -541,6 +557,8 @@ class Scheduler:
         if not task.uncleared:
             self._release(task)
         self._change(task, end.state, end.reason, runtime_s)
+        if Leases.concern(task.plan) and not self._is_ending_for(task):
+            self._send_leases(self._leases.ended(task))
         if end.state is not TaskState.COMPLETED:
             self._task_failed(task, end, attempts.cause_of(task, end), now)
 
@@ -550,6 +568,8 @@ class Scheduler:
         """Another attempt follows; all of this one is gone."""
         was_ready = task.was_ready
         following.note(task, end, next_one, now)
+        for node in task.stolen:
+            self._leases.renew(task, node)
         assert task.taken is not None
         is_there = not any(self.nodes[node].is_gone for node in task.taken.nodes)
         if next_one.in_place and is_there:
@@ -677,9 +697,6 @@ class Scheduler:
                 self._wait_again(task)
                 self._queue.retry_like(placement)
                 continue
-            if task.plan.late and not self._fill_in(task, now):
-                self._queue.retry_like(placement)
-                continue
             is_early = self.outcome is None and self._awaited and _may_be_anywhere(placement)
             taken = None if is_early else self._ledger.take(placement, self._is_up)
             if taken is None:
@@ -703,11 +720,54 @@ class Scheduler:
             self._timers.set(now + task.plan.timeout_s, "timeout", task.index, task.attempt)
         if task.plan.deadline_s is not None:
             self._timers.set(now + task.plan.deadline_s, "deadline", task.index, task.attempt)
+        for node in task.node_of_rank:
+            self.nodes[node].live.add(task.index)
+        if Leases.concern(task.plan):
+            self._send_leases(self._leases.begin(task))
+            self._give_up_leases(
+                {node for node in self._leases.nodes_lacking(task) if self.nodes[node].is_gone}, now
+            )
+        if task.is_unsent and not self._leases.is_waiting(task):
+            self._spawn(task, now)
+
+    def _spawn(self, task: Task, now: float) -> None:
+        """Orders the processes of an attempt for which everything is known."""
+        try:
+            task.fill_in(self._late, self._leases.own_of(task))
+        except ExpressionError as error:
+            self._stop_task(task, End(TaskState.FAILED, Reason("expression", error.text)), now)
+            return
         specs = task.rank_specs(self.plan, self._stream_logs)
         task.readiness = Readiness.of(specs, ranks_needed(task.plan.probes, task.plan.world_size))
         for node, spec in specs:
-            self.nodes[node].live.add(task.index)
             self._spawns.setdefault(node, []).append(spec)
+
+    # ------------------------------------------------------------------ ports
+
+    def _send_leases(self, orders: Orders) -> None:
+        """To agents that are there; the others are told when they come."""
+        self._out += [
+            SendToAgent(node=node, message=order) for node, order in orders if self.nodes[node].is_up
+        ]
+
+    def _on_leased(self, node: int, message: Leased, now: float) -> None:
+        for task in self._leases.leased(node, message):
+            if not task.is_unsent:
+                continue  # ended because of another one here
+            if self._is_ending_for(task):
+                self._stop_task(task, self._run_end(task), now)
+            elif message.problem:
+                text = f"no ports for {message.task} on node {self._node_names[node]}: {message.problem}"
+                self._stop_task(task, End(TaskState.FAILED, Reason("ports", text), may_retry=True), now)
+            else:
+                self._spawn(task, now)
+
+    def _give_up_leases(self, gone: set[int], now: float) -> None:
+        """Attempts that wait for ports of nodes that are lost."""
+        for task in self._leases.waiting_for(gone) if gone else ():
+            if task.is_unsent:  # not ended by the end of another of them
+                reason = Reason("node_lost", "a node whose ports it needs is lost")
+                self._stop_task(task, End(TaskState.LOST, reason, may_retry=True), now)
 
     def _warn_if_stuck(self) -> None:
         """Only ready services run, and somebody waits for what they hold: people should know, once."""
@@ -717,15 +777,6 @@ class Scheduler:
         self._stuck_at = (first, self._live_count)
         task = self.tasks[first]
         self._out.append(Warn(text=waiting.finds_no_room(task, self.tasks)))
-
-    def _fill_in(self, task: Task, now: float) -> bool:
-        """Evaluates what waited for the outputs of others; False when that failed the task."""
-        try:
-            task.plan = filled_in(task.plan, self.plan, self._outputs)
-        except ExpressionError as error:
-            self._cannot_start(task, TaskState.FAILED, Reason("expression", error.text), now)
-            return False
-        return True
 
     def _cannot_start(self, task: Task, state: TaskState, reason: Reason, now: float) -> None:
         self._change(task, state, reason)
@@ -768,6 +819,11 @@ class Scheduler:
 
     def _stop_task(self, task: Task, end: End, now: float) -> None:
         """Ends a live attempt; it is judged as `end` when its tree is gone."""
+        if task.is_unsent:  # nobody has anything of it
+            self._leases.withdraw(task)
+            task.never_sent()
+            self._conclude(task, end, now)
+            return
         task.end = end
         if task.state in LIVE and task.state is not TaskState.STOPPING:
             self._change(task, TaskState.STOPPING, end.reason)
@@ -797,6 +853,8 @@ class Scheduler:
         """The run ends: nothing new starts, what lives is stopped in reverse dependency order."""
         self.outcome, self.cause = outcome, cause
         self._cancel_what_waits(attempts.never_started(outcome))
+        for task in self._leases.all_waiting():
+            self._stop_task(task, self._run_end(task), now)
         unsent = [spec.rank for specs in self._spawns.values() for spec in specs]
         self._spawns.clear()
         for rank in unsent:  # decided in this very step, and never told to an agent

@@ -49,6 +49,7 @@ ReasonWord = Literal[
     "signal",
     "launch",
     "expression",
+    "ports",
     "timeout",
     "probe",
     "not_ready",

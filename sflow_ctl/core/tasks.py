@@ -1,10 +1,11 @@
 """The scheduler's own records: one mutable `Task` per concrete task, and the graph between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import RankSpec
+from protocol.messages import Probe, RankSpec, TaskFile
+from sflow_ctl.core.late import LateValues
 from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
@@ -106,6 +107,19 @@ class Task:
     """Per rank, when its process began, by the controller's clock."""
     failed_at_ns: int | None = None
     """When the first of its ranks failed, by the controller's clock."""
+    is_unsent: bool = False
+    """The attempt has begun, and no agent was told to start anything of it: it waits for ports."""
+    ports: Mapping[int, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    """By node, those of the current attempt."""
+    filled: PlannedTask | None = None
+    """The plan with what only the start of the current attempt told."""
+    files: tuple[TaskFile, ...] = ()
+    probes_on: dict[int, tuple[Probe, ...]] = field(default_factory=dict)
+    """By node, where they are not those of the plan."""
+    stolen: dict[int, str] = field(default_factory=dict)
+    """By node: which port of the current attempt somebody else has, and who."""
+    renewals: int = 0
+    """Attempts that were made because of that, and do not count as retries."""
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -145,6 +159,29 @@ class Task:
         self.is_stop_sent = False
         self.started_at_ns = {}
         self.failed_at_ns = None
+        self.is_unsent = True
+        self.stolen = {}
+
+    def fill_in(self, late: LateValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]) -> None:
+        """All that the attempt needs is known: `ports` are its own, by node. Raises: ExpressionError."""
+        self.ports = ports
+        self.filled, self.files = late.filled_in(self.plan)
+        self.probes_on = {}
+        if self.plan.late and any(probe.on_node == "each" for probe in self.plan.probes):
+            self.probes_on = {node: late.probes_on(self.plan, own) for node, own in ports.items()}
+        self.is_unsent = False
+
+    def never_sent(self) -> None:
+        """The attempt is over before anything of it was ordered."""
+        self.is_unsent = False
+        self.open_ranks.clear()
+        self.unstarted.clear()
+        self.uncleared.clear()
+
+    def note_stolen(self, rank: int, text: str) -> None:
+        """A rank says who has a port of its node."""
+        if text:
+            self.stolen.setdefault(self.node_of_rank[rank], text)
 
     def ranks_on(self, node: int) -> set[int]:
         """Ranks of the current attempt that are on this node."""
@@ -157,15 +194,15 @@ class Task:
 
     def rank_specs(self, plan: Plan, stream: bool) -> list[tuple[int, RankSpec]]:
         """(node, order) for each rank of the current attempt."""
-        assert self.taken is not None
-        name = self.plan.name
-        env = {**self.plan.env, "SFLOW_ATTEMPT": str(self.attempt), **self.run_env}
+        assert self.taken is not None and self.filled is not None
+        planned, name = self.filled, self.plan.name
+        env = {**planned.env, "SFLOW_ATTEMPT": str(self.attempt), **self.run_env}
         nodes = [plan.nodes[index] for index in self.taken.nodes]
-        if self.plan.placement.is_flexible:
+        if planned.placement.is_flexible:
             env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
             env.update(gpu_environment(self.taken.gpus))
-        own = rank_environments(self.plan, self.attempt, nodes, plan.job_id)
+        own = rank_environments(planned, nodes, self.ports, plan.job_id)
         is_gang = len(own) > 1
         first_ranks = {node: rank for rank, node in reversed(list(enumerate(self.node_of_rank)))}
         return [
@@ -173,22 +210,23 @@ class Task:
                 self.node_of_rank[rank],
                 RankSpec(
                     rank=RankId(self.attempt_id, rank),
-                    argv=self.plan.argv,
+                    argv=planned.argv,
                     env={**env, **extra},
-                    cwd=self.plan.cwd,
+                    cwd=planned.cwd,
                     log=rank_log_path(name, rank) if is_gang else log_path(name),
                     earlier_log=self._earlier_log(name, rank if is_gang else None),
                     grace_s=DEFAULT_GRACE_S,
                     probes=probes_of_rank(
-                        self.plan.probes,
+                        self.probes_on.get(self.node_of_rank[rank], planned.probes),
                         is_first=rank == 0,
                         is_first_on_node=rank == first_ranks[self.node_of_rank[rank]],
                         world_size=len(own),
                     ),
                     stream=stream or is_gang,
                     gpus=self.gpus,
-                    container=self.plan.container,
-                    required_paths=self.plan.required_paths,
+                    container=planned.container,
+                    required_paths=planned.required_paths,
+                    files=self.files if rank == first_ranks[self.node_of_rank[rank]] else (),
                 ),
             )
             for rank, extra in enumerate(own)

@@ -1,7 +1,7 @@
 """Artifacts: URIs to paths, inline content to files, what must be fetched or made, and what must exist already."""
 
 import os.path
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,9 +10,12 @@ from urllib.parse import unquote
 from sflow_ctl.planner.fetches import hub_cache, plan_fetch
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.plan import ContainerImage, Fetch, HubSnapshot, WebFile
+from sflow_ctl.planner.task_views import OWN
 from sflow_ctl.spec import schema
-from sflow_ctl.spec.expressions import MARK, evaluate, render_template
+from sflow_ctl.spec.expressions import MARK, evaluate, render_template, template_names
 from sflow_ctl.spec.rules import artifact_field_findings, artifact_sum_findings
+
+_OF_TASKS = frozenset(("task", "replica", *OWN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,13 @@ def inline_files(
     artifacts: list[schema.Artifact],
     planned: Mapping[str, Materialised],
     names: Mapping[str, Any],
+    taken: Collection[str],
     findings: Findings,
 ) -> tuple[tuple[str, str], ...]:
     """(path, content) of what is to be written before the first task.
 
-    Later than the paths: content may use workflow variables, which may use the artifacts' paths.
+    Later than the paths: content may use workflow variables, which may use the artifacts' paths. Content that uses
+    what a task has is for the `files` of tasks, `taken` are the artifacts that those use.
     """
     files = []
     for artifact in artifacts:
@@ -90,10 +95,12 @@ def inline_files(
         with findings.collecting(
             "artifacts", artifact.name, "content", subject=f'artifact "{artifact.name}"'
         ):
-            has_expression = MARK in artifact.content
-            files.append(
-                (one.file, render_template(artifact.content, names) if has_expression else artifact.content)
-            )
+            content = artifact.content
+            if MARK in content:
+                if artifact.name in taken and not names.keys() >= template_names(content) & _OF_TASKS:
+                    continue
+                content = render_template(content, names)
+            files.append((one.file, content))
     return tuple(files)
 
 

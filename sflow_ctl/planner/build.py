@@ -2,6 +2,7 @@
 deterministic.
 """
 
+import os.path
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import PlanError
+from protocol.messages import PortBlock
 from sflow_ctl.planner.artifact_use import artifact_use
 from sflow_ctl.planner.artifacts import (
     Materialised,
@@ -32,10 +34,20 @@ from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
 from sflow_ctl.planner.outputs import plan_outputs
 from sflow_ctl.planner.place import Pool, Request, place_all
-from sflow_ctl.planner.plan import Fetch, LateExpression, Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.planner.plan import (
+    Fetch,
+    LateExpression,
+    Placement,
+    Plan,
+    PlannedFile,
+    PlannedNode,
+    PlannedTask,
+    Retries,
+)
 from sflow_ctl.planner.policies import FINALLY_TIMEOUT_S, policies
-from sflow_ctl.planner.probes import plan_probes, readiness_deadline_s
-from sflow_ctl.planner.scripts import Scripts
+from sflow_ctl.planner.ports import artifacts_in_files, plan_files, plan_ports
+from sflow_ctl.planner.probes import LateProbes, plan_probes, readiness_deadline_s
+from sflow_ctl.planner.scripts import Scripts, own_ports
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
@@ -61,6 +73,7 @@ class _Draft:
     placement: Placement | None = None
     late: list[LateExpression] = field(default_factory=list)
     """Of its own variables."""
+    ports: tuple[PortBlock, ...] = ()
 
 
 class _Planner:
@@ -97,7 +110,11 @@ class _Planner:
         self._variables = {**global_values, **own}
         self._artifact_mounts = mounted_directories(artifacts)
         files = inline_files(
-            document.artifacts, artifacts, namespace(self._variables, self._others), findings
+            document.artifacts,
+            artifacts,
+            namespace(self._variables, self._others),
+            artifacts_in_files(document.workflow.tasks),
+            findings,
         )
         self._warn_of_hidden_names()
         self._stop_if_wrong()
@@ -110,6 +127,7 @@ class _Planner:
         ]
         self._place(drafts)
         self._stop_if_wrong()
+        self._plan_ports(drafts)
         self._task_namespace = self._describe_tasks(expanded, drafts)
         exported = {k: str(v) for k, v in self._variables.items()} if context.is_strict else self._variables
         shared, warnings = shared_environment(
@@ -374,10 +392,18 @@ class _Planner:
             return as_int(value(nodes.count), 1)
         return 1 if is_apart and nodes.indices is None and resources.gpus is None else None
 
+    def _plan_ports(self, drafts: list[_Draft]) -> None:
+        for draft in drafts:
+            task = draft.expanded.task
+            if task.ports:
+                draft.ports = plan_ports(task, partial(self._value, draft), self._findings)
+                self._scripts.counts[draft.replica.name] = {one.name: one.count for one in draft.ports}
+        self._stop_if_wrong()
+
     def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:
         """The `task` namespace: every concrete name, and lists of replicas under replicated base names."""
         if not any(MARK in item for one in expanded for item in one.task.script) and not any(
-            one.task.probes or one.task.operator or one.task.variables for one in expanded
+            one.task.probes or one.task.operator or one.task.variables or one.task.files for one in expanded
         ):
             return {}  # nothing can ask
         views: dict[str, Any] = {}
@@ -421,7 +447,8 @@ class _Planner:
             others = {**self._others, "task": self._task_namespace}
             # Not a namespace of the format: a variable of that name is what an existing file means.
             draft.names = namespace(values, others)
-            draft.names.setdefault("replica", replica)
+            for name, value in {"replica": replica, **own_ports(draft.expanded.task)}.items():
+                draft.names.setdefault(name, value)
         elif draft.names["task"] is not self._task_namespace:
             draft.names["task"] = self._task_namespace
         return draft.names
@@ -444,7 +471,9 @@ class _Planner:
         for variable in task.variables:
             if variable.name not in swept:
                 names = namespace({**self._variables, **own, **swept}, self._others)
-                own[variable.name], late = self._scripts.variable(task, variable, names)
+                replica = {"index": draft.replica.index, "name": draft.replica.name}
+                names = {"replica": replica, **own_ports(task), **names, "task": self._task_namespace}
+                own[variable.name], late = self._scripts.variable(task, draft.replica.name, variable, names)
                 draft.late += late
         return {**own, **swept}
 
@@ -483,6 +512,13 @@ class _Planner:
             how = command(task, operator, draft.backend, script, env, directories, step, engine)
             is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
             count = placement.node_count if placement.is_flexible else len(placement.nodes)
+            ranks = ranks_per_node(operator, count) if is_gang else (1,)
+            if how.kind == "ssh":
+                _refuse_elsewhere(task)
+            probes = LateProbes(self._scripts, task, replica.name, self._names(draft))
+            planned_probes = plan_probes(
+                task, probes, frozenset(node.address for node in nodes), self._replicas_of
+            )
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
@@ -499,7 +535,7 @@ class _Planner:
                 container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
-                ranks_per_node=ranks_per_node(operator, count) if is_gang else (1,),
+                ranks_per_node=ranks,
                 kill_on_bad_exit=is_gang
                 and operator is not None
                 and as_flag(operator.kill_on_bad_exit or False),
@@ -510,12 +546,38 @@ class _Planner:
                 timeout_s=self._timeout_s(task, value),
                 **policies(task, self._document.workflow, len(draft.expanded.replicas), value),
                 deadline_s=readiness_deadline_s(task, value),
-                probes=plan_probes(task, value, frozenset(node.address for node in nodes), self._replicas_of),
+                probes=planned_probes,
                 outputs=plan_outputs(task, value, self._findings),
                 required_paths=self._required_paths.get(task.name, ()) if how.kind != "ssh" else (),
-                late=tuple({late.mark: late for late in (*draft.late, *late)}.values()),
+                late=tuple({late.mark: late for late in (*draft.late, *late, *probes.late)}.values()),
+                late_tcp_ports=probes.tcp_ports,
+                files=self._plan_files(draft),
+                ports=draft.ports,
+                has_master_port=sum(ranks) > 1
+                or how.argv[0] == "srun"
+                or (how.kind != "ssh" and _MASTER_PORT in script),
             )
         return None
+
+    def _plan_files(self, draft: _Draft) -> tuple[PlannedFile, ...]:
+        task, name = draft.expanded.task, draft.replica.name
+        if not task.files:
+            return ()
+        files = plan_files(task, partial(self._value, draft), self._read)
+        return tuple(
+            self._scripts.file(task, name, file, self._names(draft), ("files", file.path)) for file in files
+        )
+
+    def _read(self, source: str) -> str:
+        """The text of an artifact, or of a file in the workspace. Raises: OSError, UnicodeDecodeError."""
+        head, _, inside = source.partition("/")
+        for artifact in self._document.artifacts:
+            if artifact.name == head:
+                if artifact.content is not None and not inside:
+                    return artifact.content
+                path: str = self._others["artifacts"][head]["path"]
+                return self._context.read_text(f"{path}/{inside}" if inside else path)
+        return self._context.read_text(os.path.join(self._context.workspace_dir, source))  # noqa: PTH118 - text
 
     def _timeout_s(self, task: schema.Task, value: Callable[[Any], Any]) -> float | None:
         if task.timeout is None and task.finally_:
@@ -553,6 +615,18 @@ class _Planner:
             interval_s=as_seconds(value(task.retries.interval)),
             backoff=float(as_int(value(task.retries.backoff), 1)),
         )
+
+
+_MASTER_PORT = "SFLOW_MASTER_PORT"
+"""A task of one process that names it wants one; those that do not are spared the question to their node."""
+
+
+def _refuse_elsewhere(task: schema.Task) -> None:
+    """Raises: UnplannableError for what only a node with an agent has."""
+    for name, what in (("ports", "leased"), ("files", "written")):
+        if getattr(task, name):
+            text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'
+            raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))
 
 
 def _is_text(value: Any) -> bool:

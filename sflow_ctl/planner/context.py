@@ -4,6 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+def _no_file(path: str) -> str:
+    raise FileNotFoundError(2, "No such file or directory", path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanContext:
     """What a plan needs from outside the file. Paths are absolute."""
@@ -16,6 +20,8 @@ class PlanContext:
     gpus_per_node_override: int | None
     max_running: int | None
     path_exists: Callable[[str], bool]
+    read_text: Callable[[str], str] = _no_file
+    """The text of a file. Raises: OSError, UnicodeDecodeError."""
     job_nodes: tuple[tuple[str, str], ...] | None = None
     """Names and addresses of the Slurm job's nodes, in its order; None outside a job."""
     job_id: str = "0"

@@ -16,12 +16,18 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def plan_http(
-    method: str, http: schema.Http, evaluate: Callable[[Any], Any], path: tuple[str | int, ...]
+    method: str,
+    http: schema.Http,
+    evaluate: Callable[[Any], Any],
+    sample: Callable[[str], str],
+    path: tuple[str | int, ...],
 ) -> HttpCheck:
-    """The check of an `http_get` or `http_post`. Raises: UnplannableError, NumberError."""
+    """The check of an `http_get` or `http_post`. What is late stays in its texts as marks; `sample` makes of one what
+    it may be in the end. Raises: UnplannableError, NumberError.
+    """
     url = str(evaluate(http.url))
     try:
-        split_url(url)
+        split_url(sample(url))
     except ValueError as error:
         raise UnplannableError(
             "wrong-url", f'"{url}" {error}', "write http://HOST:PORT/PATH", (*path, "url")
@@ -29,7 +35,7 @@ def plan_http(
     expression = None if http.json is None else str(evaluate(http.json))
     if expression is not None:
         try:
-            json_expression(expression)
+            json_expression(sample(expression))
         except JsonExpressionError as error:
             hint = "e.g. len(instances) >= 6 and status == 'ok'"
             what = f'"{expression}" {error}'

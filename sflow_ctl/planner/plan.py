@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from protocol.messages import Container, Probe
+from protocol.messages import Container, PortBlock, Probe
 
 PLAN_VERSION = 1
 
@@ -134,11 +134,28 @@ class PlannedOutput(_Part, frozen=True, kw_only=True):
 
 
 class LateExpression(_Part, frozen=True, kw_only=True):
-    """An expression on outputs of earlier tasks. `mark` stands for it in argv, script and environment."""
+    """An expression on what is known when its task starts: ports, and outputs of earlier tasks.
+
+    `mark` stands for it in argv, script, environment and probes.
+    """
 
     mark: str
     names: dict[str, object]
-    """What it uses beside `task`."""
+    """What it uses beside `task` and the task's own ports."""
+    uses_ports: tuple[str, ...] = ()
+    """Other tasks whose ports it uses: concrete names, or a replicated base name for all of its replicas."""
+
+
+class PlannedFile(_Part, frozen=True, kw_only=True):
+    """A file that a task finds when it starts, relative to its directory."""
+
+    path: str
+    content: str
+    mode: int
+    names: dict[str, object] | None = None
+    """What `content`, a template rendered when the task starts, uses; None when it is final."""
+    uses_ports: tuple[str, ...] = ()
+    """As of a late expression."""
 
 
 class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
@@ -228,8 +245,22 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     outputs: tuple[PlannedOutput, ...] = ()
     late: tuple[LateExpression, ...] = ()
     """Evaluated when the task starts."""
+    late_tcp_ports: dict[str, str] = {}
+    """For conditions of probes (`readiness`, `failure/1`): the text that is their `tcp_port`, which is 0 until then."""
+    files: tuple[PlannedFile, ...] = ()
+    ports: tuple[PortBlock, ...] = ()
+    """Leased on each of its nodes."""
+    has_master_port: bool = False
+    """Whether its first node has one more, to meet at."""
     required_paths: tuple[tuple[str, str], ...] = ()
     """(artifact, path) of what the nodes must have, where only they can tell."""
+
+    @property
+    def uses_ports(self) -> tuple[str, ...]:
+        """Other tasks whose ports must be known when it starts, as of a late expression."""
+        used = [name for late in self.late for name in late.uses_ports]
+        used += [name for file in self.files for name in file.uses_ports]
+        return tuple(dict.fromkeys(used))
 
     @property
     def world_size(self) -> int:

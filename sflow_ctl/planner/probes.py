@@ -4,14 +4,42 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.messages import Condition, LogPattern
+from protocol.messages import Condition, HttpCheck, LogPattern
 from protocol.messages import Probe as AgentProbe
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.http_probes import plan_http
 from sflow_ctl.planner.numbers import as_int, as_seconds
+from sflow_ctl.planner.plan import LateExpression
+from sflow_ctl.planner.scripts import Scripts
 from sflow_ctl.spec import schema
+from sflow_ctl.spec.expressions import MARK
 
+_NOT_IN_KEYS = ("probes", "tcp_port", "all", "any")
+"""What a path in a file has and the key of a condition has not: `probes/readiness/all/1/tcp_port` is `readiness/1`."""
 _LOCAL = frozenset(("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"))
+
+
+class LateProbes:
+    """Evaluates the values of a task's probes, and keeps what only its start will tell."""
+
+    def __init__(self, scripts: Scripts, task: schema.Task, replica: str, names: Mapping[str, Any]) -> None:
+        self._scripts, self._task, self._replica, self._names = scripts, task, replica, names
+        self.late: list[LateExpression] = []
+        """Whose marks are still in what was evaluated."""
+        self.tcp_ports: dict[str, str] = {}
+        """See `PlannedTask.late_tcp_ports`."""
+
+    def __call__(self, field: Any) -> Any:
+        """The value, as a text with marks if it is late. Raises: UnplannableError, ExpressionError."""
+        if not isinstance(field, str | list):
+            return field
+        value, late = self._scripts.value(self._task, self._replica, field, ("probes",), self._names)
+        self.late += late
+        return value
+
+    def sample(self, text: str) -> str:
+        """A text with marks as it may be at the start. Raises: ExpressionError."""
+        return self._scripts.with_stand_ins(self._replica, text, self.late, self._names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +47,14 @@ class _Scope:
     """What the conditions of one concrete task are planned with."""
 
     task: schema.Task
-    evaluate: Callable[[Any], Any]
+    evaluate: LateProbes
     addresses: frozenset[str]
     replicas_of: Mapping[str, tuple[str, ...]]
 
 
 def plan_probes(
     task: schema.Task,
-    evaluate: Callable[[Any], Any],
+    evaluate: LateProbes,
     addresses: frozenset[str],
     replicas_of: Mapping[str, tuple[str, ...]],
 ) -> tuple[AgentProbe, ...]:
@@ -90,15 +118,25 @@ def _condition(scope: _Scope, condition: schema.Condition, path: tuple[str | int
     if condition.log_watch is not None:
         return _log_watch(scope, condition.log_watch, (*path, "log_watch"))
     if condition.http_get is not None:
-        return {"http": plan_http("GET", condition.http_get, scope.evaluate, (*path, "http_get"))}
+        return {"http": _http(scope, "GET", condition.http_get, (*path, "http_get"))}
     if condition.http_post is not None:
-        return {"http": plan_http("POST", condition.http_post, scope.evaluate, (*path, "http_post"))}
+        return {"http": _http(scope, "POST", condition.http_post, (*path, "http_post"))}
     assert condition.exec is not None
     return {"exec": _exec(scope, condition.exec, (*path, "exec"))}
 
 
+def _http(scope: _Scope, method: str, http: schema.Http, path: tuple[str | int, ...]) -> HttpCheck:
+    return plan_http(method, http, scope.evaluate, scope.evaluate.sample, path)
+
+
 def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: tuple[str | int, ...]) -> dict[str, Any]:
-    port = as_int(scope.evaluate(tcp.port), 1)
+    value = scope.evaluate(tcp.port)
+    if isinstance(value, str) and MARK in value:
+        scope.evaluate.tcp_ports["/".join(str(key) for key in path if key not in _NOT_IN_KEYS)] = value
+        sample = scope.evaluate.sample(value)
+        port = 0 if not sample else min(as_int(sample, 1), 0)
+    else:
+        port = as_int(value, 1)
     if port > 65535:
         what = f'task "{scope.task.name}": port {port} is above 65535'
         raise UnplannableError("wrong-value", what, path=(*path, "port"))

@@ -1,11 +1,11 @@
 """A plan with only some of its tasks: those that were named, and what they need."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from protocol.errors import Finding, PlanError
-from sflow_ctl.planner.late import tasks_named
+from sflow_ctl.planner.late import needs_outputs, tasks_named
 from sflow_ctl.planner.plan import Dependency, Plan, PlannedTask, dependency_names
 from sflow_ctl.spec.checking import nearest
 
@@ -56,12 +56,18 @@ def _with_needs(plan: Plan, wanted: set[str]) -> set[str]:
         if name not in complete:
             complete.add(name)
             task = by_name[name]
-            pending += [*dependency_names(task, members), *_watched(task)]
+            pending += [*dependency_names(task, members), *_watched(task), *_with_ports(task, members)]
     return complete
 
 
 def _watched(task: PlannedTask) -> Iterator[str]:
     return (probe.log_task for probe in task.probes if probe.log_task is not None)
+
+
+def _with_ports(task: PlannedTask, members: Mapping[str, list[PlannedTask]]) -> Iterator[str]:
+    """Concrete tasks whose ports it uses."""
+    for name in task.uses_ports:
+        yield from (member.name for member in members[name]) if name in members else (name,)
 
 
 def _missing(plan: Plan, task: PlannedTask, wanted: set[str]) -> Iterator[Finding]:
@@ -70,7 +76,13 @@ def _missing(plan: Plan, task: PlannedTask, wanted: set[str]) -> Iterator[Findin
         if name not in wanted:
             what = f'a probe of task "{task.name}" watches the log of "{name}", which would not run'
             yield Finding("task-left-out", what, where, hint)
+    for name in _with_ports(task, plan.members()) if task.uses_ports else ():
+        if name not in wanted:
+            what = f'task "{task.name}" uses a port of "{name}", which would not run'
+            yield Finding("task-left-out", what, where, hint)
     for late in task.late:
+        if not needs_outputs(late.mark):
+            continue
         for named in tasks_named(late.mark):
             used = {other.name for other in plan.tasks if named in (other.name, other.base)}
             if not used <= wanted:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from protocol.messages import Condition, Probe
+from protocol.messages import Condition, PortBlock, Probe
 from sflow_ctl.planner.capacity import gpus_taken
 from sflow_ctl.planner.fetches import shown_uri
 from sflow_ctl.planner.graph import topological_order
@@ -127,7 +127,13 @@ def _tasks(plan: Plan) -> list[str]:
         if task.timeout_s is not None:
             lines.append(f"    timeout:   {task.timeout_s:g} s")
         lines += [f"    {what + ':':<10} {text}" for what, text in _policies(task)]
-        lines += [f"    {probe.kind + ':':<10} {_probe(probe)}" for probe in task.probes]
+        lines += [f"    {probe.kind + ':':<10} {_probe(probe, task.late_tcp_ports)}" for probe in task.probes]
+        if task.ports:
+            lines.append(
+                f"    ports:     {', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
+            )
+        if task.files:
+            lines.append(f"    files:     {', '.join(file.path for file in task.files)}")
         if task.deadline_s is not None:
             lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
         own = {name: value for name, value in task.env.items() if common.get(name) != value}
@@ -226,15 +232,23 @@ def _closure(edges: dict[str, list[str]]) -> dict[str, set[str]]:
     return result
 
 
-def _probe(probe: Probe) -> str:
-    parts = (" and " if probe.needs_all else " or ").join(_condition(part) for part in probe.parts)
-    return (parts or _condition(probe)) + (" on each node" if probe.on_node == "each" else "")
+def _block(block: PortBlock) -> str:
+    many = f" × {block.count}" if block.count > 1 else ""
+    return f"{block.name}{many}{' in a row' if block.contiguous and many else ''}"
 
 
-def _condition(condition: Condition) -> str:
+def _probe(probe: Probe, late_ports: Mapping[str, str]) -> str:
+    parts = (" and " if probe.needs_all else " or ").join(
+        _condition(part, late_ports.get(f"{probe.kind}/{index}")) for index, part in enumerate(probe.parts)
+    )
+    own = parts or _condition(probe, late_ports.get(probe.kind))
+    return own + (" on each node" if probe.on_node == "each" else "")
+
+
+def _condition(condition: Condition, late_port: str | None) -> str:
     if condition.tcp_port is not None:
         host = f"{condition.tcp_host}:" if condition.tcp_host is not None else ""
-        return f"port {host}{condition.tcp_port}"
+        return f"port {host}{late_port or condition.tcp_port}"
     if condition.http is not None:
         return f"{condition.http.method} {_short(condition.http.url, 60)}"
     if condition.exec:

@@ -157,6 +157,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         gpus_per_node_override=options.gpus_per_node,
         max_running=options.max_running,
         path_exists=os.path.exists,
+        read_text=lambda path: Path(path).read_text(encoding="utf-8"),
         job_nodes=None if allocation is None else tuple((node, "0.0.0.0") for node in allocation.nodes),
         job_id="0" if allocation is None else allocation.job_id,
         container_engine=read.found.settings.container_engine,

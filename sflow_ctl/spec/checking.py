@@ -118,14 +118,10 @@ def _wrong_word(value: Any, words: Sequence[str], place: str) -> Finding:
 
 def _words_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
     """The words that the field at `path` below `kind` takes."""
-    found: Any = kind
-    for key in path[:-1]:
-        if isinstance(key, str):
-            found = _struct_in(msgspec.structs.fields(found), key)
-        if found is None:
-            return ()
-    fields = [field for field in msgspec.structs.fields(found) if field.encode_name == path[-1]]
-    return tuple(_literals(fields[0].type)) if fields else ()
+    found = _struct_at(kind, path[:-1])
+    fields = [] if found is None else msgspec.structs.fields(found)
+    types = [field.type for field in fields if field.encode_name == path[-1]]
+    return tuple(_literals(types[0])) if types else ()
 
 
 def _literals(annotation: Any) -> Iterator[str]:
@@ -161,11 +157,13 @@ def _parse_path(text: str | None, data: Any) -> tuple[PathKey, ...]:
     meant.
     """
     keys: list[PathKey] = []
-    for name, index, any_key in _STEP.findall((text or "$")[1:]):
+    steps = _STEP.findall((text or "$")[1:])
+    for number, (name, index, any_key) in enumerate(steps):
         here = _get(data, keys)
         if any_key:
+            after = steps[number + 1][0] if number + 1 < len(steps) else ""
             bad = (
-                next((key for key, value in here.items() if not isinstance(value, str)), None)
+                next((key for key, value in here.items() if _may_be_bad(value, after)), None)
                 if isinstance(here, dict)
                 else None
             )
@@ -175,6 +173,13 @@ def _parse_path(text: str | None, data: Any) -> tuple[PathKey, ...]:
         else:
             keys.append(int(index) if index else name)
     return tuple(keys)
+
+
+def _may_be_bad(value: Any, inside: str) -> bool:
+    """Whether an entry of a mapping, or what it has under the name `inside`, is no text."""
+    if inside:
+        return isinstance(value, dict) and not isinstance(value.get(inside, ""), str)
+    return not isinstance(value, str)
 
 
 def _get(data: Any, keys: Sequence[PathKey]) -> Any:
@@ -211,20 +216,24 @@ def _place(where: Where, path: Sequence[PathKey]) -> str:
 
 def _fields_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
     """The fields of the struct that stands at `path` below `kind`."""
+    found = _struct_at(kind, path)
+    return () if found is None else tuple(found.__struct_encode_fields__)
+
+
+def _struct_at(kind: type, path: Sequence[PathKey]) -> Any:
+    """The struct that stands at `path` below `kind`, or None."""
     found: Any = kind
+    is_of_mapping = False
     for key in path:
-        if isinstance(key, str):
-            found = _struct_in(msgspec.structs.fields(found), key)
+        if is_of_mapping:
+            is_of_mapping = False
+        elif isinstance(key, str):
+            field = next((one for one in msgspec.structs.fields(found) if one.encode_name == key), None)
+            found = None if field is None else _first_struct(field.type)
+            is_of_mapping = field is not None and get_origin(field.type) is dict
         if found is None:
-            return ()
-    return tuple(found.__struct_encode_fields__)
-
-
-def _struct_in(fields: Sequence[msgspec.structs.FieldInfo], name: str) -> Any:
-    for field in fields:
-        if field.encode_name == name:
-            return _first_struct(field.type)
-    return None
+            return None
+    return found
 
 
 def _first_struct(annotation: Any) -> Any:

@@ -6,6 +6,7 @@ whole template, as existing
 files use it. Mapping keys come before a mapping's methods, and nothing that begins with `_` can be reached.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,8 @@ MAX_BITS = 100_000
 """Of a number that an expression computes: far above any use, far below what takes a noticeable time."""
 MAX_LENGTH = 10_000_000
 """Of a text or list that an expression repeats."""
+_OF_OURS = re.compile(r"'sflow_ctl[.\w]* object'")
+"""A type of this program in a message of the engine, which says nothing to a user."""
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 
 
@@ -196,6 +199,14 @@ def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
     return value
 
 
+def template_names(text: str) -> frozenset[str]:
+    """Names that a whole template needs from outside. Raises: ExpressionError."""
+    from jinja2 import meta
+
+    check_template(text)
+    return frozenset(meta.find_undeclared_variables(_environment().parse(text)))
+
+
 def render_template(text: str, names: Mapping[str, Any]) -> str:
     """A whole template with statements, for artifact content. Keeps the last newline. Raises:
     ExpressionError.
@@ -249,14 +260,16 @@ def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
 def _explain(error: Exception, source: str) -> ExpressionError:
     from jinja2.exceptions import SecurityError, UndefinedError
 
+    if isinstance(error, ExpressionError):  # of a namespace, which knows better
+        return error
+    shown = _cut(source) if MARK in source else f"${{{{ {_cut(source)} }}}}"
     if isinstance(error, UndefinedError):
-        return ExpressionError(
-            f"Undefined variable in expression: {error.message}: ${{{{ {_cut(source)} }}}}", is_undefined=True
-        )
+        message = _OF_OURS.sub("it", str(error.message))
+        return ExpressionError(f"Undefined variable in expression: {message}: {shown}", is_undefined=True)
     if isinstance(error, SecurityError):
-        return ExpressionError(f"not allowed in an expression: {error}: ${{{{ {_cut(source)} }}}}")
+        return ExpressionError(f"not allowed in an expression: {error}: {shown}")
     cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return ExpressionError(f"an expression failed: {cause}: ${{{{ {_cut(source)} }}}}")
+    return ExpressionError(f"an expression failed: {cause}: {shown}")
 
 
 def _cut(text: str) -> str:

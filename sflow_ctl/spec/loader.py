@@ -186,6 +186,7 @@ def _check_expressions(merged: Merged) -> None:
     for source in merged.sources:
         for path, text in _texts(source.data, ()):
             is_content = len(path) >= 2 and path[0] == "artifacts" and path[-1] == "content"
+            is_content = is_content or (path[:2] == ("workflow", "tasks") and "files" in path[3:4])
             try:
                 if is_content:
                     check_template(text)

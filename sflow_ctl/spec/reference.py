@@ -13,7 +13,8 @@ _PARTS: tuple[type[schema.Part], ...] = (
     schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.Operator, schema.Workflow, schema.Task,
     schema.Dependency, schema.Restart,
     schema.Resources, schema.Nodes, schema.Gpus, schema.Replicas, schema.Retries, schema.Probes, schema.Probe,
-    schema.Condition, schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Output, schema.Metric,
+    schema.Condition, schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Ports, schema.File, schema.Output,
+    schema.Metric,
 )  # fmt: skip
 _WORDS = {str: "text", bool: "true/false", Any: "anything", type(None): ""}
 

@@ -238,6 +238,8 @@ def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
             yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
         yield from _ends(document, task, where)
         yield from _outputs(task, where)
+        yield from _ports(task, where)
+        yield from _files(task, where)
         yield from _probes(task, known, where)
 
 
@@ -295,6 +297,61 @@ def _outputs(task: schema.Task, where: Where) -> Iterator[Finding]:
             yield Finding(
                 "unknown-key", what, where("tasks", task.name, "outputs", index, "name"), "drop name"
             )
+
+
+_PORT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+
+
+def _ports(task: schema.Task, where: Where) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for name in task.ports:
+        place = where("tasks", task.name, "ports", name)
+        if not _PORT_NAME.fullmatch(name):
+            what = f'"{name}" of task "{task.name}" cannot be the name of a port'
+            hint = "names are part of variables (SFLOW_PORT_...): use letters, digits and `_`"
+            yield Finding("port-name", what, place, hint)
+        other = seen.setdefault(name.upper(), name)
+        if other != name:
+            what = f'ports "{other}" and "{name}" of task "{task.name}" would be one variable, SFLOW_PORT_{name.upper()}'
+            yield Finding("port-name", what, place, "rename one of them")
+
+
+_MODE = re.compile(r"(?:0o?)?[0-7]{3}")
+
+
+def _files(task: schema.Task, where: Where) -> Iterator[Finding]:
+    for path, file in task.files.items():
+        place = ("tasks", task.name, "files", path)
+        problem = unsafe_path(path)
+        if problem is not None:
+            what = f'file "{path}" of task "{task.name}" {problem}'
+            hint = "paths are relative to the task's directory, and stay in it"
+            yield Finding("unsafe-path", what, where(*place), hint)
+        elif path == f"{task.name}.log" or path == "outputs.json":
+            what = f'file "{path}" of task "{task.name}" has the name of a file that sflow-ctl writes'
+            yield Finding("unsafe-path", what, where(*place), "rename it")
+        if isinstance(file, str):
+            continue
+        if (file.content is None) == (file.source is None):
+            what = f'file "{path}" of task "{task.name}" needs exactly one of content and from'
+            yield Finding("missing-key", what, where(*place), "content: TEXT, or from: ARTIFACT or a path")
+        if file.mode is not None and not _MODE.fullmatch(file.mode):
+            what = f'mode "{file.mode}" of file "{path}" of task "{task.name}" is none'
+            yield Finding("wrong-value", what, where(*place, "mode"), 'three octal digits: mode: "755"')
+
+
+def unsafe_path(path: str) -> str | None:
+    """Why a path does not name a file below a directory, or None."""
+    parts = path.split("/")
+    if path.startswith("/"):
+        return "is absolute"
+    if ".." in parts:
+        return "leads out of the task's directory"
+    if any(part in ("", ".") for part in parts):
+        return "names no file"
+    if any(ord(character) < 32 for character in path):
+        return "contains a control character"
+    return "has a name of more than 200 bytes" if any(len(part.encode()) > 200 for part in parts) else None
 
 
 def _duplicates(names: list[str]) -> list[str]:

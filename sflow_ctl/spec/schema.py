@@ -293,6 +293,21 @@ class Dependency(Part, frozen=True, kw_only=True):
 OnFailure: TypeAlias = Literal["cancel", "drain", "isolate", "continue"]
 
 
+class Ports(Part, frozen=True, kw_only=True):
+    """How many ports of a name; `contiguous` ones follow each other."""
+
+    count: IntExpr = 1
+    contiguous: Flag = False
+
+
+class File(Part, frozen=True, kw_only=True):
+    """What a file of a task holds: `content`, or that of an artifact or a file of the workspace."""
+
+    content: str | None = None
+    source: str | None = msgspec.field(default=None, name="from")
+    mode: str | None = None
+
+
 class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally"}):
     """A named unit of the workflow."""
 
@@ -312,6 +327,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally"}):
     critical: Flag = True
     success_exit_codes: list[IntExpr] = []
     probes: Probes | None = None
+    ports: dict[str, IntExpr | Ports] = {}
+    files: dict[str, str | File] = {}
     outputs: list[Output] = []
     timeout: Time | None = None
     variables: list[Variable] = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from protocol.channel import Channel, Numbered
 from protocol.ids import RankId
-from protocol.messages import FromAgent, Spawn, ToAgent, Welcome
+from protocol.messages import FromAgent, Lease, Leased, RankSpec, Spawn, ToAgent, Welcome
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
 from sflow_agent.core.agent import SIGKILL, AgentCore
@@ -67,6 +67,8 @@ class SimulatedAgent:
     has_left: bool = False
     """Its core is done; its link still repeats what was not acknowledged."""
     channel: Channel[FromAgent] = field(default_factory=Channel)
+    leases: dict[str, Leased] = field(default_factory=dict)
+    next_port: int = 10_000
 
 
 @dataclass(slots=True)
@@ -78,6 +80,8 @@ class Behaviour:
     max_delay_s: float = 0.001
     fail: float = 0.0
     leftovers: float = 0.0
+    steal: float = 0.0
+    """How many failures are those of a stolen port."""
     disconnects: int = 0
     agent_crashes: int = 0
     stop_at: float | None = None
@@ -104,6 +108,8 @@ class Fleet:
         self._abandoned: set[int] = set()
         self._session_number = itertools.count()
         self._ever_started: dict[str, int] = {}
+        self._leased: dict[str, set[str]] = {}
+        """All ports that a task ever had."""
         self._terminal: dict[str, TaskState] = {}
         self._services = {task.name for task in plan.tasks if task.has_readiness}
         for agent in self._agents:
@@ -298,7 +304,11 @@ class Fleet:
     def _do(self, agent: SimulatedAgent, command: agent_commands.AgentCommand) -> None:
         match command:
             case agent_commands.StartProcess(spec=spec):
-                self._at(0.0, lambda: self._start(agent, spec.rank))
+                self._at(0.0, lambda: self._start(agent, spec))
+            case agent_commands.TakePorts(order=order):
+                self._at(0.0, lambda: self._lease(agent, order))
+            case agent_commands.DropPorts(task=task):
+                agent.leases.pop(task, None)
             case agent_commands.EndTree(rank=rank, signal=number):
                 self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
             case agent_commands.GiveUpTree(rank=rank):
@@ -315,7 +325,32 @@ class Fleet:
             case _:
                 pass  # there are no logs here, and nothing to stop observing
 
-    def _start(self, agent: SimulatedAgent, rank: RankId) -> None:
+    def _lease(self, agent: SimulatedAgent, order: Lease) -> None:
+        """As an agent does: the same ports for the same number, others for a higher one."""
+        known = agent.leases.get(order.task)
+        if known is None or order.number > known.number:
+            ports = {}
+            for block in order.blocks:
+                ports[block.name] = tuple(range(agent.next_port, agent.next_port + block.count))
+                agent.next_port += block.count
+            known = Leased(task=order.task, number=order.number, ports=ports)
+            agent.leases[order.task] = known
+            for numbers in ports.values():
+                self._leased.setdefault(order.task, set()).update(map(str, numbers))
+        self._feed(agent, agent_events.PortsTaken(known))
+
+    def _start(self, agent: SimulatedAgent, spec: RankSpec) -> None:
+        rank = spec.rank
+        for name, value in spec.env.items():
+            if name == "SFLOW_PORT_HTTP":
+                held = agent.leases[rank.attempt.task].ports["http"]
+                assert value == str(held[0]), f"{rank} has port {value}, its agent keeps {held}"
+            elif name.startswith("PORT_OF_"):
+                assert value in self._leased[name.removeprefix("PORT_OF_")], f"{rank}: {name} is {value}"
+            elif name == "SFLOW_MASTER_PORT":
+                assert value in self._leased[rank.attempt.task], f"{rank} meets at {value}"
+        if self.scheduler.task_named(rank.attempt.task).plan.has_master_port:
+            assert "SFLOW_MASTER_PORT" in spec.env, f"{rank} has nowhere to meet"
         assert rank not in agent.started, f"{rank} was started twice"
         agent.started.append(rank)
         fails = self._random.random() < self._behaviour.fail
@@ -335,7 +370,10 @@ class Fleet:
         process = agent.processes.get(rank)
         if process is not None and process.is_running:
             process.is_running = False
-            self._feed(agent, agent_events.ProcessExited(rank, code, number, 0, process.has_children))
+            stolen = ""
+            if code and rank.attempt.task in agent.leases and self._random.random() < self._behaviour.steal:
+                stolen = "port 10000 (http) is taken by process 7 thief"
+            self._feed(agent, agent_events.ProcessExited(rank, code, number, 0, process.has_children, stolen))
 
     def _signal_tree(self, agent: SimulatedAgent, rank: RankId, number: int) -> None:
         process = agent.processes.get(rank)

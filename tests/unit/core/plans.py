@@ -8,6 +8,7 @@ from protocol.messages import (
     Hello,
     Inventory,
     LiveRank,
+    PortBlock,
     Probe,
     ProbeTriggered,
     RankCleared,
@@ -18,6 +19,7 @@ from sflow_ctl.core.events import AgentJoined, MessageReceived
 from sflow_ctl.planner.plan import (
     Dependency,
     FinallyWhen,
+    LateExpression,
     OnFailure,
     Placement,
     Plan,
@@ -27,6 +29,7 @@ from sflow_ctl.planner.plan import (
     Retries,
 )
 
+HTTP = PortBlock(name="http")
 READINESS = Probe(kind="readiness", tcp_port=1000)
 
 
@@ -54,8 +57,15 @@ def a_task(
     finally_when: FinallyWhen | None = None,
     success_exit_codes: tuple[int, ...] = (0,),
     min_ready: int | None = None,
+    ports: tuple[PortBlock, ...] = (),
+    has_master_port: bool = False,
+    uses_port_of: tuple[str, ...] = (),
 ) -> PlannedTask:
-    """A task of one rank on node 0 unless placed elsewhere."""
+    """A task of one rank on node 0 unless placed elsewhere.
+
+    It finds in `PORT_OF_X` the port `http` of each task X of `uses_port_of`.
+    """
+    marks = {name: f"${{{{ task.{name}.port.http }}}}" for name in uses_port_of}
     dependencies = [Dependency(task=other) for other in depends_on]
     dependencies += [Dependency(task=other, until="completed") for other in after_completion]
     dependencies += [Dependency(task=other, until="finished") for other in after_end]
@@ -69,7 +79,10 @@ def a_task(
         operator_kind="bash",
         argv=("bash", "-c", "true"),
         script="true",
-        env={},
+        env={f"PORT_OF_{name}": mark for name, mark in marks.items()},
+        late=tuple(LateExpression(mark=mark, names={}, uses_ports=(name,)) for name, mark in marks.items()),
+        ports=ports,
+        has_master_port=has_master_port,
         depends_on=tuple(dependencies),
         placement=placement or Placement(nodes=(0,)),
         ranks_per_node=ranks_per_node,
@@ -112,6 +125,7 @@ def a_plan(
             for i in range(nodes)
         ),
         tasks=tasks,
+        task_views={task.name: {} for task in tasks},
         timeout_s=timeout_s,
         max_running=max_running,
         keep_alive=keep_alive,

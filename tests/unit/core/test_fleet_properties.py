@@ -1,12 +1,13 @@
 """Properties of whole runs: any small plan, any seed, a bad link, one disaster at most."""
 
 import hypothesis
+import msgspec
 from hypothesis import strategies as st
 
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
-from sflow_ctl.planner.plan import FinallyWhen, Placement, Plan, PlannedTask, Restart
+from sflow_ctl.planner.plan import FinallyWhen, LateExpression, Placement, Plan, PlannedTask, Restart
 from tests.unit.core.fleet import Behaviour, Fleet, replay
-from tests.unit.core.plans import a_plan, a_task
+from tests.unit.core.plans import HTTP, a_plan, a_task
 
 NODES = 3
 GPUS = 4
@@ -65,7 +66,18 @@ def plans(draw: st.DrawFn) -> Plan:
                 ranks_per_node=ranks,
                 kill_on_bad_exit=draw(st.booleans()),
                 wait_s=draw(st.sampled_from([None, None, 1.0])),
+                has_master_port=sum(ranks) > 1,
+                ports=(HTTP,) if draw(st.integers(0, 2)) == 0 else (),
             )
+        )
+    leasing = [task.name for task in tasks if task.ports and not task.placement.is_flexible]
+    users = draw(st.lists(st.integers(0, len(tasks) - 1), unique=True, max_size=4)) if leasing else []
+    for index in users:  # also of tasks that come later, and of themselves
+        name = draw(st.sampled_from(leasing))
+        tasks[index] = msgspec.structs.replace(
+            tasks[index],
+            env={f"PORT_OF_{name}": f"${{{{ task.{name}.port.http }}}}"},
+            late=(LateExpression(mark=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)),),
         )
     return a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
 
@@ -99,6 +111,7 @@ behaviours = st.builds(
     max_delay_s=st.sampled_from([0.001, 0.5]),
     fail=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
     leftovers=st.sampled_from([0.0, 0.3]),
+    steal=st.sampled_from([0.0, 0.5]),
     disconnects=st.sampled_from([0, 0, 1, 3]),
     agent_crashes=st.sampled_from([0, 0, 0, 1]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),

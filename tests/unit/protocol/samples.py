@@ -24,6 +24,8 @@ from protocol.messages import (
     HttpCheck,
     Inventory,
     LaunchFailed,
+    Lease,
+    Leased,
     Leave,
     LiveRank,
     LogAck,
@@ -32,6 +34,7 @@ from protocol.messages import (
     Message,
     NodeDescribed,
     Notice,
+    PortBlock,
     Probe,
     ProbeTriggered,
     ProbeWaiting,
@@ -40,8 +43,10 @@ from protocol.messages import (
     RankSpec,
     RankStarted,
     Refused,
+    Release,
     Spawn,
     Stop,
+    TaskFile,
     Unwatch,
     Watch,
     Welcome,
@@ -49,7 +54,7 @@ from protocol.messages import (
 
 ATTEMPT = AttemptId("decode_3", 2)
 RANK = RankId(ATTEMPT, 1)
-EXITED = RankExited(rank=RANK, exit_code=3, runtime_s=1.5, log_bytes=100, cleared=False)
+EXITED = RankExited(rank=RANK, exit_code=3, runtime_s=1.5, log_bytes=100, cleared=False, stolen="port 15000")
 TRIGGERED = ProbeTriggered(attempt=ATTEMPT, kind="readiness", detail="port 80 is listening")
 SPEC = RankSpec(
     rank=RANK,
@@ -96,6 +101,7 @@ SPEC = RankSpec(
     stream=True,
     gpus=(0, 1),
     required_paths=(("MODEL", "/models/a"),),
+    files=(TaskFile(path="etc/router.yaml", content="port: 1", mode=0o755),),
     container=Container(
         engine="podman",
         image="i:1",
@@ -167,6 +173,8 @@ TO_AGENT: tuple[Message, ...] = (
     Refused(code="version-mismatch", reason="2.0 is not 1.0"),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0),
+    Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
+    Release(task="decode_3"),
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
     Examine(
@@ -181,7 +189,8 @@ TO_AGENT: tuple[Message, ...] = (
 )
 FROM_AGENT: tuple[Message, ...] = (
     RankStarted(rank=RANK, pid=4123, started_at_ns=1),
-    LaunchFailed(rank=RANK, errno=2, reason="no such program"),
+    LaunchFailed(rank=RANK, errno=2, reason="no such program", stolen="port 15000 (http) is taken"),
+    Leased(task="decode_3", number=2, ports={"http": (15000,)}, problem="none are left"),
     EXITED,
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
     TRIGGERED,

@@ -1,0 +1,68 @@
+"""Which ports of a node may be given to tasks, and in which order they are tried. Pure."""
+
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+FIRST, LAST = 10_000, 65_535
+"""Below are the well-known ports, and those that most programs have by default."""
+FEWEST = 1_000
+"""Fewer than these outside the ephemeral range are as good as none: some sites widen it to nearly everything."""
+
+
+def usable_ports(ephemeral_range: str, reserved: str) -> tuple[list[int], bool]:
+    """Ports to choose from, ascending, and whether the system leaves them alone.
+
+    What the system gives to outgoing connections (`ephemeral_range`) is left out, unless that leaves nothing worth
+    having; what the administrator reserves never counts. Source: Linux, ip-sysctl, `ip_local_port_range` ("32768 60999"),
+    `ip_local_reserved_ports` ("8080,9148-9160").
+    """
+    kept = _reserved(reserved)
+    low, high = map(int, ephemeral_range.split())
+    free = [port for port in range(FIRST, LAST + 1) if port not in kept]
+    outside = [port for port in free if not low <= port <= high]
+    return (outside, True) if len(outside) >= FEWEST else (free, False)
+
+
+def _reserved(text: str) -> set[int]:
+    ports: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first:
+            ports.update(range(int(first), int(last or first) + 1))
+    return ports
+
+
+class PortChoice:
+    """Goes round the ports of a node, from a place that depends on `seed`: who chooses at the same time begins elsewhere."""
+
+    def __init__(self, ports: Sequence[int], seed: str) -> None:
+        self._ports = ports
+        self._next = crc32(seed.encode()) % len(ports) if ports else 0
+
+    def find(
+        self,
+        count: int,
+        contiguous: bool,
+        take: Callable[[int], bool],
+        give_back: Callable[[int], None],
+    ) -> tuple[int, ...] | None:
+        """The first `count` ports that `take` can have; what was taken in vain is given back. None after a whole round."""
+        found: list[int] = []
+        for _ in range(len(self._ports) + count - 1):
+            port = self._ports[self._next]
+            self._next = (self._next + 1) % len(self._ports)
+            if port in found:
+                break
+            is_gap = contiguous and bool(found) and port != found[-1] + 1
+            is_taken = not is_gap and take(port)
+            if contiguous and not is_taken:
+                while found:
+                    give_back(found.pop())
+                is_taken = is_gap and take(port)
+            if is_taken:
+                found.append(port)
+                if len(found) == count:
+                    return tuple(found)
+        for port in found:
+            give_back(port)
+        return None
