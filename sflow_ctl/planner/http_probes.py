@@ -29,9 +29,10 @@ def plan_http(
     try:
         split_url(sample(url))
     except ValueError as error:
-        raise UnplannableError(
-            "wrong-url", f'"{url}" {error}', "write http://HOST:PORT/PATH", (*path, "url")
-        ) from error
+        hint = "write http://HOST:PORT/PATH"
+        if "ports." in url:
+            hint += "; ports.NAME is a list of all of them, port.NAME the first"
+        raise UnplannableError("wrong-url", f'"{url}" {error}', hint, (*path, "url")) from error
     expression = None if http.json is None else str(evaluate(http.json))
     if expression is not None:
         try:
