@@ -32,12 +32,15 @@ DEBIAN_PACKAGES = {
     "iptables": "iptables",
     "mpicc.mpich": "libmpich-dev",
     "openssl": "openssl",
+    "/usr/include/slurm/spank.h": "libslurm-dev",
+    "/usr/include/stdio.h": "libc6-dev",
+    "gcc": "gcc",
     "sshd": "openssh-server",
     "podman": "podman",
     "runc": "runc",
     "conmon": "conmon",
 }
-"""Programs that examples and tests use, and the Debian packages they are in."""
+"""Programs and headers that examples and tests use, and the Debian packages they are in."""
 CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
@@ -97,7 +100,11 @@ def make_environment() -> None:
 def install_programs() -> None:
     """Programs the tests start; a test whose program is missing says so and is skipped."""
     missing = sorted(
-        {package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None}
+        {
+            package
+            for name, package in DEBIAN_PACKAGES.items()
+            if shutil.which(name) is None and not (name.startswith("/") and Path(name).exists())
+        }
     )
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         apt_install(missing, "")

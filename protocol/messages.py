@@ -545,7 +545,7 @@ class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What one job step gives to all of its agents alike, in an environment variable that they wipe.
 
     Each completes `common` by itself: its node is its place in `nodes`, by Slurm's name for it, its keys come from
-    `key_seed`.
+    `key_seed`. Places of nodes that are not of the job are empty.
     """
 
     common: AgentConfig

@@ -86,6 +86,8 @@ if TYPE_CHECKING:
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
+COMPLAIN_AFTER_S = 5.0
+"""Without an answer to any hello; a busy controller of a thousand agents needs less."""
 DESCRIBE_AFTER_S = 0.2
 """Slow facts wait until the first tasks are on their way."""
 
@@ -126,7 +128,7 @@ def _read_config(encoded: str | None) -> AgentConfig | None:
 def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
     """What a job step gives to all of its agents, completed by who this one is. Raises: ValueError."""
     name = environ.get("SLURMD_NODENAME", "")
-    if name not in step.nodes:
+    if not name or name not in step.nodes:
         raise ValueError(f'SLURMD_NODENAME is "{name}", which is none of the nodes of the job')
     node = step.nodes.index(name)
     public_key, secret_key = own_keys(step.key_seed, node)
@@ -169,6 +171,7 @@ class Agent:
         self._exit_status: int | None = None
         self._is_finishing_logs = False
         self._describe_at: float | None = None
+        self._complain_at: float | None = time.monotonic() + COMPLAIN_AFTER_S
         self._has_described = False
         self._examiner: Examiner | None = None
         self._next_rescan = 0.0
@@ -231,6 +234,9 @@ class Agent:
             self._describe()
         if self._examiner is not None:
             self._examiner.look_after(now)
+        if self._complain_at is not None and self._complain_at <= now:
+            self._complain_at = None
+            self._complain()
         wakeup = self._core.next_wakeup()
         if wakeup is not None and wakeup <= now:
             self._handle(WakeUp(), now)
@@ -298,6 +304,7 @@ class Agent:
             self._conditions.next_wakeup(),
             self._describe_at,
             None if self._examiner is None else self._examiner.next_wakeup(),
+            self._complain_at,
         ):
             if time_due is not None:
                 due = min(due, time_due)
@@ -409,6 +416,12 @@ class Agent:
         if not self._has_described:
             self._has_described = True
             self._describe_at = time.monotonic() + DESCRIBE_AFTER_S
+
+    def _complain(self) -> None:
+        """Tells whoever reads the step's output what cannot be told to the controller."""
+        if not self._link.is_welcome:
+            tried = ", ".join(one.removeprefix("tcp://") for one in self._config.control_endpoints)
+            _say(f"node {self._config.node_name} runs, and has no answer from the controller at {tried}")
 
     def _describe(self) -> None:
         from sflow_agent.runtime.telemetry import addresses

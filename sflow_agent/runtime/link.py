@@ -155,6 +155,11 @@ class ControllerLink:
             self._put(self._channel.heartbeat(), now)
 
     @property
+    def is_welcome(self) -> bool:
+        """True while a session with the controller goes on."""
+        return self._is_welcome
+
+    @property
     def is_idle(self) -> bool:
         """True when everything reported has been acknowledged."""
         return not self._outbox and self._channel.is_idle

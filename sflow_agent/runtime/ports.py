@@ -9,11 +9,11 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from sflow_agent.runtime.process_tree import name_of, tree_members
+from sflow_agent.runtime.process_tree import RANK_MARKER, RUN_MARKER, environment, name_of, tree_members
 
 LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
 """The kernel tells nobody of a bind. A dump costs 0.05 ms, and is made only while some port is awaited: often
@@ -137,7 +137,20 @@ def _is_open(rank: RankId, awaited: Awaited, inodes: set[int], now: float, other
 
 def _owns(rank: RankId, main: int, inodes: set[int], others: Collection[int]) -> bool:
     members = tree_members({main: str(rank)}, os.getpid(), set(others) - {main})[main]
-    return bool(owners_of(inodes, members))
+    return bool(owners_of(inodes, members) or owners_of(inodes, _marked_like(main)))
+
+
+def _marked_like(main: int) -> Iterator[int]:
+    """Processes that carry the markers of a rank's main process, below this agent or not: what a job step (srun) of the
+    rank starts on this node is a child of Slurm's.
+    """
+    prefixes = (f"{RUN_MARKER}=".encode(), f"{RANK_MARKER}=".encode())
+    wanted = {variable for variable in environment(main) if variable.startswith(prefixes)}
+    if len(wanted) < len(prefixes):
+        return
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdecimal() and wanted <= set(environment(int(name))):
+            yield int(name)
 
 
 def owners_of(inodes: set[int], pids: Iterable[int]) -> list[int]:

@@ -17,6 +17,7 @@ from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.cli.batch_options import BatchOptions
 from sflow_ctl.cli.workflow_options import absolute
 from sflow_ctl.planner.build import PlanContext, build_plan
+from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.plan import Plan
 from sflow_ctl.runtime.settings_files import job_fields, preamble
@@ -151,7 +152,7 @@ def _plan(
     name = loaded.document.workflow.name
     job_nodes = None
     if nodes is not None and request.backend is not None:
-        job_nodes = tuple((f"{request.backend}-node{i}", f"0.0.0.{i + 1}") for i in range(nodes))
+        job_nodes = tuple(JobNode(f"{request.backend}-node{i}", f"0.0.0.{i + 1}") for i in range(nodes))
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
         output_dir=str(options.output_dir),

@@ -12,8 +12,8 @@ SHOWN = 3
 
 
 def note_exit(task: Task, message: RankExited) -> None:
-    """Keeps the worst of the attempt's exits: a signal before a status, a failure before a success, the higher
-    status before the lower.
+    """Keeps the worst of the attempt's exits, of equal ones the first: a signal before a status, a failure before a
+    success, the higher status before the lower.
     """
     begun_ns = task.started_at_ns.get(message.rank.rank)
     if begun_ns is not None and is_bad(task, message):
@@ -21,11 +21,13 @@ def note_exit(task: Task, message: RankExited) -> None:
         task.failed_at_ns = min(at_ns, task.failed_at_ns or at_ns)
     if task.end is not None and (task.signal is not None or task.exit_code):
         return  # of several ranks: this one was ended because of the one that failed
+    if task.signal is not None:
+        return
     if message.signal is not None:
-        task.signal, task.exit_code = message.signal, None
-    elif task.signal is None:
-        codes = [code for code in (task.exit_code, message.exit_code) if code is not None]
-        task.exit_code = max(codes, key=lambda code: (code not in task.plan.success_exit_codes, code))
+        task.signal, task.exit_code, task.failed_rank = message.signal, None, message.rank.rank
+    elif task.exit_code is None or _badness(task, message.exit_code) > _badness(task, task.exit_code):
+        task.exit_code = message.exit_code
+        task.failed_rank = message.rank.rank if is_bad(task, message) else None
 
 
 def is_bad(task: Task, message: RankExited) -> bool:
@@ -33,18 +35,23 @@ def is_bad(task: Task, message: RankExited) -> bool:
     return message.exit_code not in task.plan.success_exit_codes
 
 
+def _badness(task: Task, code: int | None) -> tuple[bool, int]:
+    return code not in task.plan.success_exit_codes, code or 0
+
+
 def judge(task: Task) -> End:
     """How an attempt that ended by itself ended."""
+    is_gang = task.plan.world_size > 1 and task.failed_rank is not None
+    who = f"rank {task.failed_rank}: " if is_gang else ""
     if task.launch_error is not None:
-        return End(TaskState.FAILED, Reason("launch", task.launch_error), may_retry=True)
+        return End(TaskState.FAILED, Reason("launch", f"{who}{task.launch_error}"), may_retry=True)
     if task.signal is not None:
-        return End(
-            TaskState.FAILED, Reason("signal", f"killed by {signal_name(task.signal)}"), may_retry=True
-        )
+        text = f"{who}killed by {signal_name(task.signal)}"
+        return End(TaskState.FAILED, Reason("signal", text), may_retry=True)
     text = f"exit status {task.exit_code}"
     if task.exit_code in task.plan.success_exit_codes:
         return End(TaskState.COMPLETED, Reason("exit", text))
-    return End(TaskState.FAILED, Reason("exit", text), may_retry=True)
+    return End(TaskState.FAILED, Reason("exit", f"{who}{text}"), may_retry=True)
 
 
 def left_too_early(task: Task, others: Iterable[Task]) -> End | None:
@@ -72,7 +79,7 @@ def cause_of(task: Task, end: End) -> FirstCause:
         text=cause_text(task, end),
         task=task.plan.name,
         attempt=task.attempt,
-        node=task.node,
+        node=task.node_of_cause,
         reason=end.reason,
     )
 

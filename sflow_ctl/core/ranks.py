@@ -21,12 +21,11 @@ def rank_environments(
 ) -> list[dict[str, str]]:
     """What each rank has beside the environment of its task. `nodes` are the task's, in order; `ports` is by node.
 
-    `SLURM_...` as srun sets it, relative to the task (the format, 17.2), for tasks of an srun operator.
+    `SLURM_...` as srun sets it, relative to the task (the format, 17.2), where the plan says so.
     """
     counts = task.ranks_per_node
     world = sum(counts)
     used = nodes[: len(counts)]
-    is_step = task.operator_kind == "srun" and task.argv[0] != "srun"  # a real one sets all of this itself
     common = {
         "SFLOW_WORLD_SIZE": str(world),
         "SFLOW_MASTER_ADDR": used[0].address,
@@ -35,7 +34,7 @@ def rank_environments(
     if master is not None:
         common["SFLOW_MASTER_PORT"] = str(master[0])
     names = [block.name for block in task.ports]
-    if is_step:
+    if task.has_step_variables:
         common |= _step_environment(counts, used, world, job_id)
     result = []
     first = dict.fromkeys(range(len(counts)), 0)
@@ -43,14 +42,14 @@ def rank_environments(
         local = first[position]
         first[position] += 1
         own = {"SFLOW_RANK": rank, "SFLOW_LOCAL_RANK": local, "SFLOW_NODE_RANK": position}
-        if is_step:
+        if task.has_step_variables:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
         here = ports.get(used[position].index, {})
         for name in names:
             env[f"SFLOW_PORT_{name.upper()}"] = str(here[name][0])
             env[f"SFLOW_PORTS_{name.upper()}"] = ",".join(map(str, here[name]))
-        if is_step:
+        if task.has_step_variables:
             env["SLURMD_NODENAME"] = used[position].name
         result.append(env)
     return result

@@ -410,9 +410,9 @@ class Scheduler:
         is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
         if attempts.is_bad(task, message) and (task.plan.kill_on_bad_exit or is_hopeless or message.stolen):
             end = attempts.judge(task)
-            because = ", and its readiness waits for that rank" if is_hopeless else ""
-            text = f"rank {message.rank.rank}: {end.reason.text}{because}"
-            self._stop_task(task, End(end.state, Reason(end.reason.word, text), end.may_retry), now)
+            because = f", and its readiness waits for rank {message.rank.rank}" if is_hopeless else ""
+            reason = Reason(end.reason.word, f"{end.reason.text}{because}")
+            self._stop_task(task, End(end.state, reason, end.may_retry), now)
         elif task.plan.wait_s is not None and len(task.open_ranks) == task.plan.world_size - 1:
             self._timers.set(now + task.plan.wait_s, "ranks", task.index, task.attempt)
 
@@ -431,7 +431,8 @@ class Scheduler:
             return
         task.open_ranks.discard(message.rank.rank)
         task.uncleared.discard(message.rank.rank)
-        task.launch_error = task.launch_error or message.reason
+        if task.launch_error is None:
+            task.launch_error, task.failed_rank = message.reason, message.rank.rank
         task.note_stolen(message.rank.rank, message.stolen)
         if not task.open_ranks:
             self._attempt_exited(task, now)

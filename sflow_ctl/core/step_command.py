@@ -1,7 +1,8 @@
 """The one `srun` of a run: its arguments and its environment, so that no setting of the job changes what it means. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 _INPUT_VARIABLES = re.compile(
@@ -14,6 +15,16 @@ _INPUT_VARIABLES = re.compile(
 _KEPT = frozenset(("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_JOB_CPUS_PER_NODE"))
 
 
+@dataclass(frozen=True, slots=True)
+class StepPart:
+    """The step's nodes in one component of a heterogeneous job, or in the whole of a plain one."""
+
+    nodes: int
+    het_group: int | None = None
+    nodelist: tuple[str, ...] = ()
+    """Which of the component's nodes; empty for all of them."""
+
+
 def slurm_version(text: str) -> tuple[int, int] | None:
     """(23, 11) from "slurm 23.11.4"; None for a text without a version."""
     match = _VERSION.search(text)
@@ -24,7 +35,7 @@ def step_argv(
     agent: tuple[str, ...],
     *,
     job_id: str,
-    nodes: int,
+    parts: Sequence[StepPart],
     gpus_on_node: str | None,
     version: tuple[int, int] | None,
     no_kill: bool = False,
@@ -32,14 +43,24 @@ def step_argv(
 ) -> tuple[str, ...]:
     """One agent per node of the job, beside whatever else runs there. Always `--key=value`.
 
-    `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs. Source: srun(1), and why each is
-    there: docs/architecture.md, "The one srun".
+    A heterogeneous job's components are parts of one step, with a colon between them; the options of each are its own.
+    `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs or not the same everywhere. Source:
+    srun(1), and why each is there: docs/architecture.md, "The one srun".
     """
+    argv = ["srun"]
+    for number, part in enumerate(parts):
+        argv += [":"] if number else []
+        argv += [*_part_flags(part, job_id, gpus_on_node, version, no_kill), *extra, *agent]
+    return tuple(argv)
+
+
+def _part_flags(
+    part: StepPart, job_id: str, gpus_on_node: str | None, version: tuple[int, int] | None, no_kill: bool
+) -> list[str]:
     flags = [
-        "srun",
         f"--jobid={job_id}",
-        f"--nodes={nodes}",
-        f"--ntasks={nodes}",
+        f"--nodes={part.nodes}",
+        f"--ntasks={part.nodes}",
         "--ntasks-per-node=1",
         "--overlap",
         "--mem=0",
@@ -53,13 +74,17 @@ def step_argv(
         "--unbuffered",
         "--job-name=sflow-agent",
     ]
+    if part.het_group is not None:
+        flags.append(f"--het-group={part.het_group}")
+    if part.nodelist:
+        flags.append(f"--nodelist={','.join(part.nodelist)}")
     if gpus_on_node:
         flags.append(f"--gres=gpu:{gpus_on_node}")
     if version is not None and version >= (23, 11):
         flags.append("--external-launcher")
     if no_kill:
         flags.append("--no-kill")
-    return (*flags, *extra, *agent)
+    return flags
 
 
 def step_environment(environ: Mapping[str, str]) -> dict[str, str]:

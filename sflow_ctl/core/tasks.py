@@ -11,6 +11,7 @@ from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.planner.environment import gpu_environment
 from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
+from sflow_ctl.planner.srun import assigned
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 """Who waits for one of these goes on needing the task: the others look at what has happened."""
@@ -93,6 +94,8 @@ class Task:
     exit_code: int | None = None
     signal: int | None = None
     launch_error: str | None = None
+    failed_rank: int | None = None
+    """Of several: whose end, or failure to start, is the attempt's."""
     started_at: float | None = None
     node: int | None = None
     """Where its first rank runs or last ran."""
@@ -152,7 +155,7 @@ class Task:
         self.uncleared = set(self.open_ranks)
         self.unstarted = set(self.open_ranks)
         self.end = None
-        self.exit_code = self.signal = self.launch_error = self.pid = None
+        self.exit_code = self.signal = self.launch_error = self.pid = self.failed_rank = None
         self.started_at = now
         self.is_kept = self.was_ready = False
         self.early_readiness = None
@@ -183,6 +186,13 @@ class Task:
         if text:
             self.stolen.setdefault(self.node_of_rank[rank], text)
 
+    @property
+    def node_of_cause(self) -> int | None:
+        """Where the attempt's end was decided: the node of the rank that failed, else of the first."""
+        if self.failed_rank is None or self.failed_rank >= len(self.node_of_rank):
+            return self.node
+        return self.node_of_rank[self.failed_rank]
+
     def ranks_on(self, node: int) -> set[int]:
         """Ranks of the current attempt that are on this node."""
         return {rank for rank, where in enumerate(self.node_of_rank) if where == node}
@@ -198,7 +208,10 @@ class Task:
         planned, name = self.filled, self.plan.name
         env = {**planned.env, "SFLOW_ATTEMPT": str(self.attempt), **self.run_env}
         nodes = [plan.nodes[index] for index in self.taken.nodes]
+        argv = planned.argv
         if planned.placement.is_flexible:
+            if argv[0] == "srun":
+                argv = assigned(argv, nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
             env.update(gpu_environment(self.taken.gpus))
@@ -210,7 +223,7 @@ class Task:
                 self.node_of_rank[rank],
                 RankSpec(
                     rank=RankId(self.attempt_id, rank),
-                    argv=planned.argv,
+                    argv=argv,
                     env={**env, **extra},
                     cwd=planned.cwd,
                     log=rank_log_path(name, rank) if is_gang else log_path(name),

@@ -48,6 +48,7 @@ from sflow_ctl.planner.policies import FINALLY_TIMEOUT_S, policies
 from sflow_ctl.planner.ports import artifacts_in_files, plan_files, plan_ports
 from sflow_ctl.planner.probes import LateProbes, plan_probes, readiness_deadline_s
 from sflow_ctl.planner.scripts import Scripts, own_ports
+from sflow_ctl.planner.srun import ASSIGNED_GROUP, ASSIGNED_NODES
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
@@ -89,6 +90,7 @@ class _Planner:
         self._replicas_of: dict[str, tuple[str, ...]] = {}
         self._task_namespace: dict[str, Any] = {}
         self._artifact_mounts: list[str] = []
+        self._is_het = any(node.het_group is not None for node in context.job_nodes or ())
         self._fetches: tuple[Fetch, ...] = ()
         self._required_paths: dict[str, tuple[tuple[str, str], ...]] = {}
         self._scripts = Scripts(self._document.workflow.tasks, self._replicas_of)
@@ -197,9 +199,6 @@ class _Planner:
         first = 0
         slurm = {one.name for one in self._backends.all if one.type == "slurm" and one.name in used}
         job = JobNodes(self._context.job_nodes, len(slurm))
-        if self._context.job_nodes is not None and len(slurm) < len(used) and slurm:
-            what = f"backends {', '.join(sorted(used))} are local and of Slurm: a run in a job uses its nodes only"
-            self._findings.add("mixed-backends", what, None, "move those tasks to the slurm backend")
         described: dict[str, Any] = {}
         for backend in self._backends.all:
             with self._findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
@@ -535,6 +534,8 @@ class _Planner:
                 container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
+                has_step_variables=(how.kind == "srun" and how.argv[0] != "srun")
+                or (how.kind == "ssh" and draft.backend.type == "slurm"),
                 ranks_per_node=ranks,
                 kill_on_bad_exit=is_gang
                 and operator is not None
@@ -599,10 +600,22 @@ class _Planner:
     def _step(self, draft: _Draft, nodes: list[PlannedNode], directories: list[str]) -> Step | None:
         if draft.backend.type != "slurm" or self._context.nodes_override is not None:
             return None
+        placement = draft.placement
+        assert placement is not None
+        names = tuple(node.name for node in nodes)
+        het_groups: tuple[str, ...] = ()
+        if self._is_het:
+            groups = {self._node(index).het_group or 0 for index in placement.nodes}
+            het_groups = tuple(map(str, sorted(groups)))
+        if placement.is_flexible:
+            names = (ASSIGNED_NODES,) * placement.node_count
+            if het_groups and placement.node_count == 1:
+                het_groups = (ASSIGNED_GROUP,)
         return Step(
             task=draft.replica.name,
             job_id=self._context.job_id,
-            nodes=tuple(node.name for node in nodes),
+            nodes=names,
+            het_groups=het_groups,
             mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
 

@@ -3,6 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+UNKNOWN_ADDRESS = "0.0.0.0"
+"""Of nodes that a plan knows by name only."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobNode:
+    """A node of the Slurm job that a run is in."""
+
+    name: str
+    address: str = UNKNOWN_ADDRESS
+    het_group: int | None = None
+    """The component of a heterogeneous job that it belongs to; None in a plain one."""
+
 
 def _no_file(path: str) -> str:
     raise FileNotFoundError(2, "No such file or directory", path)
@@ -22,8 +35,10 @@ class PlanContext:
     path_exists: Callable[[str], bool]
     read_text: Callable[[str], str] = _no_file
     """The text of a file. Raises: OSError, UnicodeDecodeError."""
-    job_nodes: tuple[tuple[str, str], ...] | None = None
-    """Names and addresses of the Slurm job's nodes, in its order; None outside a job."""
+    job_nodes: tuple[JobNode, ...] | None = None
+    """The Slurm job's nodes, in its order; None outside a job."""
+    here: tuple[str, str] = ("localhost", "127.0.0.1")
+    """Name and address of this machine, as tasks of the other nodes know it: where local backends run."""
     job_id: str = "0"
     """The Slurm job that steps belong to; "0" while there is none."""
     container_engine: str = "auto"

@@ -5,6 +5,12 @@ from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.spec import schema
 
 MAX_RANKS = 100_000
+STEP_VARIABLES = (
+    "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NNODES", "SLURM_STEP_NUM_NODES",
+    "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_PROCID",
+    "SLURM_LOCALID", "SLURM_NODEID", "SLURMD_NODENAME",
+)  # fmt: skip
+"""What a rank finds of its task's own geometry where srun, or Slurm's backend, is the way it is started (17.2)."""
 
 
 def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, ...]:

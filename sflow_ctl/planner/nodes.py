@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.plan import PlannedNode
@@ -38,23 +38,24 @@ def backend_nodes(
             backend=backend.name,
             backend_type="local" if context.nodes_override is not None else backend.type,
             backend_index=index,
-            name=name,
-            address=address,
+            name=node.name,
+            address=node.address,
             gpus=gpus,
+            het_group=node.het_group,
         )
-        for index, (name, address) in enumerate(given)
+        for index, node in enumerate(given)
     ]
 
 
 class JobNodes:
     """The nodes of the job that this run is in, handed out to its slurm backends in file order."""
 
-    def __init__(self, nodes: tuple[tuple[str, str], ...] | None, backends: int) -> None:
+    def __init__(self, nodes: tuple[JobNode, ...] | None, backends: int) -> None:
         self.left = nodes or ()
         self.warnings: list[str] = []
         self._has_one_backend = backends == 1
 
-    def take(self, backend: str, declared: int) -> tuple[tuple[str, str], ...]:
+    def take(self, backend: str, declared: int) -> tuple[JobNode, ...]:
         """A backend's part: all of them for the only one, else as many as it declares. Raises: UnplannableError."""
         if self._has_one_backend:
             if declared != len(self.left):
@@ -73,15 +74,16 @@ class JobNodes:
 
 def _placeholder_nodes(
     backend: schema.Backend, count: int, is_used: bool, context: PlanContext
-) -> tuple[tuple[str, str], ...]:
+) -> tuple[JobNode, ...]:
     if backend.type == "local" or context.nodes_override is not None:
-        return tuple(("localhost" if i == 0 else f"localhost-{i}", "127.0.0.1") for i in range(count))
+        name, address = context.here
+        return tuple(JobNode(name if i == 0 else f"{name}-{i}", address) for i in range(count))
     if is_used and not context.allow_placeholder_nodes:
         what = f'backend "{backend.name}" needs a Slurm allocation, and this process is not in one'
         raise UnplannableError(
             "slurm-not-available", what, "run it on local agents: --nodes N --gpus-per-node G"
         )
-    return tuple((f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
+    return tuple(JobNode(f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
 
 
 def node_view(node: PlannedNode, index: int) -> dict[str, Any]:

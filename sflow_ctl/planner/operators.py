@@ -9,6 +9,7 @@ from protocol.errors import Finding
 from protocol.messages import Container
 from sflow_ctl.planner.containers import any_container, docker_container
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.geometry import STEP_VARIABLES
 from sflow_ctl.planner.numbers import as_flag
 from sflow_ctl.planner.srun import srun_argv
 from sflow_ctl.planner.ssh import ssh_command
@@ -33,6 +34,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str
     nodes: tuple[str, ...]
     mounts: tuple[str, ...]
+    het_groups: tuple[str, ...] = ()
+    """Components of a heterogeneous job that its nodes are of; empty in a plain job."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,16 +121,25 @@ def command(
         case "container":
             argv, container = ("bash", "-lc", script), any_container(operator, directories, engine)
         case "ssh":
-            argv, own_env = ssh_command(task.name, operator, script, env)
+            more = STEP_VARIABLES if backend.type == "slurm" else ()
+            argv, own_env = ssh_command(task.name, operator, script, env, more)
         case "srun":
             wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
             if wanting and step is not None:
+                if len(step.het_groups) > 1:
+                    what = (
+                        f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step, '
+                        f"and its nodes are of components {', '.join(step.het_groups)} of a heterogeneous job"
+                    )
+                    hint = "choose nodes of one component with resources.nodes.indices"
+                    raise UnplannableError("step-spans-components", what, hint, ("resources",))
                 argv = srun_argv(
                     operator,
                     task=step.task,
                     script=script,
                     job_id=step.job_id,
                     nodes=step.nodes,
+                    het_group=step.het_groups[0] if step.het_groups else None,
                     mounts=step.mounts,
                     has_gpus=task.resources is not None and task.resources.gpus is not None,
                 )

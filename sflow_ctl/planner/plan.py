@@ -31,6 +31,8 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     address: str
     gpus: int | None
     """GPUs that tasks may be given here; None when nobody declared or counted them."""
+    het_group: int | None = None
+    """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
 
 
 Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
@@ -220,6 +222,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Where `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
+    has_step_variables: bool = False
+    """Its ranks are told their place as srun does it, `SLURM_PROCID` and so on. A real step does that by itself."""
     ranks_per_node: tuple[int, ...] = (1,)
     """Processes on each of its nodes, in order; nodes beyond these have none."""
     kill_on_bad_exit: bool = False

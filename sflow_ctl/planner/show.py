@@ -98,7 +98,8 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
     here = [
         task for task in plan.tasks if not task.placement.is_flexible and node.index in task.placement.nodes
     ]
-    lines = [f"    ├─ node {node.name}"]
+    group = "" if node.het_group is None else f" (component {node.het_group} of the job)"
+    lines = [f"    ├─ node {node.name}{group}"]
     if node.gpus is None:
         lines.append("    │  GPUs: n/a")
     for gpu in range(node.gpus or 0):

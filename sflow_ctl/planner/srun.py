@@ -8,10 +8,13 @@ from typing import Any
 
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag
+from sflow_ctl.planner.plan import PlannedNode
 from sflow_ctl.spec import schema
 
 _MOUNTS = "--container-mounts"
 _GPU_OPTIONS = ("--gres", "--gpu", "-G", "--tres-per-task")
+ASSIGNED_NODES, ASSIGNED_GROUP = "@assigned-nodes@", "@assigned-component@"
+"""These stand in a command line for what is known when the task is given its nodes: `assigned` fills them in."""
 _OWN_GPUS = (
     'if [ "$SLURM_STEP_GPUS" ]; then IFS=, read -ra g <<< "$CUDA_VISIBLE_DEVICES"; s=; '
     'for i in ${SFLOW_TASK_GPUS//,/ }; do [ "${g[i]}" ] || { s=; break; }; s+=,${g[i]}; done; '
@@ -29,11 +32,13 @@ def srun_argv(
     script: str,
     job_id: str,
     nodes: Sequence[str],
+    het_group: str | None = None,
     mounts: Iterable[str] = (),
     has_gpus: bool = False,
 ) -> tuple[str, ...]:
-    """The step's command line. `nodes` are the task's, `mounts` the automatic ones of a container, `has_gpus` whether it
-    has a slice of GPUs; where the operator asks Slurm for GPUs itself, it is Slurm that chooses.
+    """The step's command line. `nodes` are the task's, `mounts` the automatic ones of a container, `het_group` is the
+    component of a heterogeneous job that has the nodes, `has_gpus` whether it has a slice of GPUs; where the operator asks
+    Slurm for GPUs itself, it is Slurm that chooses.
 
     `extra_args` follow the generated options as they are, in order, except that container mounts among them join the
     others. Raises: UnplannableError, NumberError.
@@ -50,13 +55,14 @@ def srun_argv(
             argv.append(name)
 
     option("--jobid", operator.job_id if operator.job_id not in (None, "", "0") else job_id)
+    option("--het-group", het_group)
     for name in ("partition", "account", "qos", "reservation", "time", "constraint"):
         option(f"--{name}", getattr(operator, name))
     flag("--exclusive", operator.exclusive)
     option("--chdir", operator.chdir)
     chosen = operator.nodelist or list(nodes)
     option("--nodes", operator.nodes if operator.nodes not in (None, 0, "0") else len(chosen))
-    option("--nodelist", ",".join(chosen))
+    option("--nodelist", ASSIGNED_NODES if ASSIGNED_NODES in chosen else ",".join(chosen))
     option("--ntasks", operator.ntasks)
     option("--ntasks-per-node", operator.ntasks_per_node)
     option("--cpus-per-task", operator.cpus_per_task)
@@ -78,6 +84,12 @@ def srun_argv(
     if has_gpus and not chooses_gpus and not any(one.startswith(_GPU_OPTIONS) for one in extra):
         script = _OWN_GPUS + script
     return (*argv, *extra, "bash", "-c", script)
+
+
+def assigned(argv: tuple[str, ...], nodes: Sequence[PlannedNode]) -> tuple[str, ...]:
+    """The command line of a step whose nodes were not known when it was planned."""
+    filled = {ASSIGNED_NODES: ",".join(node.name for node in nodes), ASSIGNED_GROUP: str(nodes[0].het_group)}
+    return tuple(filled.get(word, word) for word in argv)
 
 
 def uses_container(operator: schema.Operator) -> bool:

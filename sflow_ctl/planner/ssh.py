@@ -8,7 +8,7 @@ whoever held this end was killed.
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
@@ -93,11 +93,12 @@ _LOCAL = f"SUPERVISOR={shlex.quote(_SUPERVISOR)}\n{_CONTROL}"
 
 
 def ssh_command(
-    task: str, operator: schema.Operator, script: str, env: Mapping[str, str]
+    task: str, operator: schema.Operator, script: str, env: Mapping[str, str], more: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command line on an agent, and what it needs in its environment.
 
-    Variables of `env` and all `SFLOW_...` ones are set over there, with the values they have on the agent's node.
+    Variables of `env`, those called as in `more` and all `SFLOW_...` ones are set over there, with the values they have
+    on the agent's node.
     Raises: UnplannableError, NumberError.
     """
     assert operator.host is not None
@@ -114,5 +115,5 @@ def ssh_command(
     options += [*operator.extra_args, "-T", "-o", "BatchMode=yes"]
     options += ["-o", f"ServerAliveInterval={BEAT_S}", "-o", "ServerAliveCountMax=4"]
     target = f"{operator.user}@{operator.host}" if operator.user else operator.host
-    own = {SCRIPT: f"{script}\n", NAMES: " ".join(env), TARGET: target}
+    own = {SCRIPT: f"{script}\n", NAMES: " ".join((*env, *more)), TARGET: target}
     return ("bash", "-c", _LOCAL, "sflow-ssh", *options, target, "bash -s"), own

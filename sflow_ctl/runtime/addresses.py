@@ -1,6 +1,8 @@
 """The addresses that other nodes may reach this host by."""
 
+import contextlib
 import socket
+from collections.abc import Iterable
 
 import psutil
 
@@ -32,3 +34,21 @@ def own_addresses(interface: str | None) -> tuple[str, ...]:
             "no-address", "this host has no address that other nodes could reach", hint="choose --interface"
         )
     return tuple(found)
+
+
+def interfaces() -> list[str]:
+    """Names of this host's network interfaces but the loopback."""
+    return sorted(name for name in psutil.net_if_addrs() if name != "lo")
+
+
+def address_towards(others: Iterable[str], interface: str | None) -> str:
+    """The address that packets from here to the first of the others leave from; one of the interface's if one is given."""
+    own = own_addresses(interface)
+    for other in others:
+        family = socket.AF_INET6 if ":" in other else socket.AF_INET
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as trial:
+            trial.connect((other, 9))  # sends nothing: it only asks the routing table
+            found = str(trial.getsockname()[0])
+            if found in own or interface is None:
+                return found
+    return own[0]

@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from protocol.errors import AllocationError
 from sflow_ctl.core.nodelist import NodeListError, expand_nodelist
 from sflow_ctl.core.states import Reason, ReasonWord
-from sflow_ctl.core.step_command import slurm_version
+from sflow_ctl.core.step_command import StepPart, slurm_version
+from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 
 ASK_WITHIN_S = 15.0
@@ -23,44 +24,102 @@ class Allocation:
     """What a job has. `ends_at` is monotonic seconds, None for a job without a limit."""
 
     job_id: str
-    nodes: tuple[str, ...]
+    """Of a heterogeneous job: its leader's, which stands for all of it."""
+    components: tuple[tuple[str, ...], ...]
+    """Node names, component by component; one component unless the job is heterogeneous."""
     gpus_on_node: str | None
+    """None also where nodes differ: a step without the option sees what the job has."""
     version: tuple[int, int] | None
     ends_at: float | None
     restarts: int = 0
+
+    @property
+    def nodes(self) -> tuple[JobNode, ...]:
+        """In the order that plans know them by. Nobody has told their addresses yet."""
+        is_het = len(self.components) > 1
+        return tuple(
+            JobNode(name, het_group=group if is_het else None)
+            for group, names in enumerate(self.components)
+            for name in names
+        )
+
+    def step_parts(self, names: Collection[str]) -> tuple[StepPart, ...]:
+        """What a step on these nodes consists of."""
+        is_het = len(self.components) > 1
+        parts = []
+        for group, nodes in enumerate(self.components):
+            chosen = tuple(name for name in nodes if name in names)
+            if chosen:
+                nodelist = () if chosen == nodes else chosen
+                parts.append(StepPart(len(chosen), group if is_het else None, nodelist))
+        return tuple(parts)
 
 
 def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
     """The job that this process runs in, or None. Raises: AllocationError for one that makes no sense."""
     job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
-    nodelist = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
-    if not job_id or not nodelist:
+    components = _components(environ)
+    if not job_id or not components:
         return None
     return Allocation(
         job_id=job_id,
-        nodes=_expanded(nodelist, "SLURM_JOB_NODELIST"),
-        gpus_on_node=environ.get("SLURM_GPUS_ON_NODE") or None,
+        components=components,
+        gpus_on_node=(environ.get("SLURM_GPUS_ON_NODE") or None) if len(components) == 1 else None,
         version=slurm_version(ask("scontrol", "--version")),
         ends_at=_end_of(job_id, environ),
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
     )
 
 
+def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Source: "Heterogeneous Job Support" of Slurm's documentation, "Environment Variables"; without components
+    SLURM_JOB_NODELIST says it all, with them it is of the first at best.
+    """
+    size = environ.get("SLURM_HET_SIZE", "")
+    if not size.isdecimal():
+        nodelist = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
+        return (_expanded(nodelist, "SLURM_JOB_NODELIST"),) if nodelist else ()
+    names = [f"SLURM_JOB_NODELIST_HET_GROUP_{group}" for group in range(int(size))]
+    missing = [name for name in names if not environ.get(name)]
+    if missing:
+        what = f"this heterogeneous job has {size} components, and {missing[0]} is not set"
+        hint = "run where the whole job is known: in its batch script, or with --jobid"
+        raise AllocationError.of("wrong-node-list", what, where=missing[0], hint=hint)
+    return tuple(_expanded(environ[name], name) for name in names)
+
+
 def allocation_of(job_id: str) -> Allocation:
     """A job that runs already, this process in it or not. Raises: AllocationError."""
-    answer = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%T|%N|%L")
-    state, _, rest = answer.strip().partition("|")
-    nodelist, _, _ = rest.partition("|")
-    if state != "RUNNING":
-        what = f"job {job_id} is {state.lower() or 'unknown to Slurm, or Slurm did not answer'}"
-        raise AllocationError.of("job-not-running", what, where="--jobid", hint="look with squeue --me")
+    rows = _queue_rows(job_id)
+    leader, plus, _ = rows[0][0].partition("+")
+    if plus and leader != job_id:  # a component was named; a step is asked for with the leader's id
+        job_id = leader
+        rows = _queue_rows(leader)
+    for _, state, _ in rows:
+        if state != "RUNNING":
+            raise AllocationError.of(
+                "job-not-running",
+                f"job {job_id} is {state.lower() or 'unknown to Slurm, or Slurm did not answer'}",
+                where="--jobid",
+                hint="look with squeue --me",
+            )
     return Allocation(
         job_id=job_id,
-        nodes=_expanded(nodelist, "squeue"),
-        gpus_on_node=None,  # a step without the option sees what the job has
+        components=tuple(_expanded(nodelist, "squeue") for _, _, nodelist in rows),
+        gpus_on_node=None,
         version=slurm_version(ask("scontrol", "--version")),
         ends_at=_end_of(job_id, {}),
     )
+
+
+def _queue_rows(job_id: str) -> list[tuple[str, str, str]]:
+    """(id, state, nodes) of a job, or of each component in order: `7+0`, `7+1`; never empty."""
+    answer = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%i|%T|%N")
+    rows = []
+    for line in answer.splitlines():
+        number, state, nodelist = (*line.strip().split("|"), "", "")[:3]
+        rows.append((number, state, nodelist))
+    return sorted(rows, key=lambda row: int(row[0].partition("+")[2] or 0)) or [("", "", "")]
 
 
 def _expanded(nodelist: str, where: str) -> tuple[str, ...]:
@@ -116,7 +175,7 @@ def _end_of(job_id: str, environ: Mapping[str, str]) -> float | None:
     now = time.monotonic()
     if said.isdecimal():
         return now + int(said) - time.time_ns() / 1e9
-    left = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L").strip()
+    left, _, _ = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L").strip().partition("\n")
     try:
         return now + as_seconds(left)
     except NumberError:

@@ -92,6 +92,7 @@ class Controller:
         log: RunLog,
         directory: RunDirectory,
         configs: list[AgentConfig],
+        common: AgentConfig,
         state: RunState | None = None,
     ) -> None:
         """`state` is that of a resumed run."""
@@ -103,6 +104,7 @@ class Controller:
         self._log = log
         self._directory = directory
         self._configs = configs
+        self._common = common
         self.state = state or RunState(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
@@ -257,7 +259,7 @@ class Controller:
                 [one.name for one in self._scheduler.plan.nodes],
                 self._first_hellos,
                 self._welcomed_ns,
-                is_spooled=self._configs[0].spool_directory is not None,
+                is_spooled=self._common.spool_directory is not None,
             )
         is_awaiting = any(not one.has_joined and not one.is_gone for one in self._scheduler.nodes)
         for warning in self._start_checks.described(node, described, time.time_ns(), is_awaiting):
@@ -349,7 +351,7 @@ class Controller:
             )
         assert self._finish is not None
         if late or self._abandoned:
-            survivors = sweep(self._configs[0].marker)
+            survivors = sweep(self._common.marker)
             self._finish = msgspec.structs.replace(
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )

@@ -135,9 +135,9 @@ def examine(
 
     Raises: LaunchError when no agent can be started or none has called, RunDirectoryError; nothing is left then.
     """
-    names = (
-        allocation.nodes if allocation is not None else tuple(f"local{n}" for n in range(options.nodes or 1))
-    )
+    names = tuple(f"local{n}" for n in range(options.nodes or 1))
+    if allocation is not None:
+        names = tuple(node.name for node in allocation.nodes)
     if len(names) == 1 and allocation is None:
         names = ("localhost",)
     run_id = f"doctor-{os.urandom(4).hex()}"

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from protocol.errors import Finding, LaunchError
 from protocol.messages import AgentConfig, Inventory, StepConfig
 from sflow_ctl.core.events import SchedulerEvent
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.planner.plan import Plan, PlannedNode
 from sflow_ctl.runtime.keys import RunKeys
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.link import FleetLink, LinkTimes
@@ -69,12 +69,13 @@ class Fleet:
     keys: RunKeys
     nonce: str
     configs: list[AgentConfig]
-    marker: str
-    """In the environment of everything that the agents start."""
+    """Of the agents that the launcher starts when the run begins."""
+    common: AgentConfig
+    """What all agents are told."""
     early: list[SchedulerEvent] = field(default_factory=list)
     """What has been heard of them before the run began."""
-    node_names: tuple[tuple[str, str], ...] = ()
-    """(name, address) of a job's nodes as their agents say; empty on this machine."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Of a job's nodes that have called, by name."""
     missing: frozenset[int] = frozenset()
     """Nodes that the run begins without."""
     warnings: tuple[str, ...] = ()
@@ -102,20 +103,9 @@ def local_fleet(
     link = FleetLink(keys, ("127.0.0.1",), succession.incarnation, times, time.monotonic())
     nonce = os.urandom(16).hex()
     common = _common(run_id, settings, keys, link, nonce, grace_s, succession)
-    uses_real_gpus = len(plan.nodes) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
-    configs = [
-        _with(
-            common,
-            node=node.index,
-            node_name=node.name,
-            public_key=pair.public,
-            secret_key=pair.secret,
-            simulated_gpus=0 if uses_real_gpus else node.gpus or 0,
-        )
-        for node, pair in zip(plan.nodes, keys.agents, strict=True)
-    ]
-    fleet = Fleet(launcher, link, keys, nonce, configs, common.marker)
-    if uses_real_gpus and plan.nodes[0].gpus:
+    configs = _local_configs(common, plan.nodes, keys, options)
+    fleet = Fleet(launcher, link, keys, nonce, configs, common)
+    if plan.nodes[0].gpus and not configs[0].simulated_gpus:
         from sflow_ctl.runtime.muster import muster
 
         try:
@@ -137,17 +127,19 @@ def job_fleet(
     settings: RunSettings,
     allocation: "Allocation",
     succession: Succession = FIRST,
+    local: LocalLauncher | None = None,
 ) -> Fleet:
-    """An agent on each node of the job, started by one srun; returns when they have called.
+    """An agent on each node of the job that the plan has, started by one srun; returns when they have called.
 
-    Raises: LaunchError; nothing of it is left then.
+    Agents on this machine, for tasks of local backends, start with the run. Raises: LaunchError; nothing of it is left
+    then.
     """
     from sflow_ctl.runtime.addresses import own_addresses
+    from sflow_ctl.runtime.mixed_launcher import MixedLauncher
     from sflow_ctl.runtime.muster import muster  # a run on this machine needs none of these
     from sflow_ctl.runtime.step_launcher import StepLauncher
 
-    count = len(allocation.nodes)
-    keys = RunKeys.derived(count)
+    keys = RunKeys.derived(len(plan.nodes))
     grace_s = settings.orphan_grace_s or JOB_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
     addresses = own_addresses(settings.interface)
@@ -156,22 +148,25 @@ def job_fleet(
     settings.output_dir.mkdir(parents=True, exist_ok=True)
     nonce_path = settings.output_dir / f".{run_id}.nonce"
     nonce_path.write_text(nonce)
-    common = _with(
-        _common(run_id, settings, keys, link, nonce, grace_s, succession), nonce_path=str(nonce_path)
-    )
-    step = StepConfig(common=common, nodes=allocation.nodes, key_seed=keys.seed)
+    common = _common(run_id, settings, keys, link, nonce, grace_s, succession)
+    here = [node for node in plan.nodes if node.backend_type == "local"]
+    names = tuple("" if node.backend_type == "local" else node.name for node in plan.nodes)
+    step = StepConfig(common=_with(common, nonce_path=str(nonce_path)), nodes=names, key_seed=keys.seed)
     launcher = StepLauncher(
         allocation, python=settings.python, extra=settings.launch_flags, no_kill=options.no_kill
     )
-    least = min(options.min_nodes or count, count)
-    expected = dict(enumerate(allocation.nodes))
+    expected = {node: name for node, name in enumerate(names) if name}
+    least = min(options.min_nodes or len(expected), len(expected))
     try:
-        launcher.launch(step, os.environ, list(expected))
-        called = muster(link, launcher, expected, settings.join_within_s, least)
+        configs = _local_configs(common, here, keys, options)
+        _check_gpus_here(here, configs, names)
+        awaited = expected
+        launcher.launch(step, os.environ, awaited)
+        called = muster(link, launcher, awaited, settings.join_within_s, least)
         while called.step_end is not None:  # a lost node took the others' agents with it: again, without it
-            expected = {node: expected[node] for node in sorted(called.joined)}
-            launcher.launch(step, os.environ, list(expected))
-            called = muster(link, launcher, expected, settings.join_within_s, least)
+            awaited = {node: expected[node] for node in sorted(called.joined)}
+            launcher.launch(step, os.environ, awaited)
+            called = muster(link, launcher, awaited, settings.join_within_s, least)
         warnings = _check_gpus(plan, called.inventories(), options)
     except BaseException:
         launcher.end()
@@ -179,22 +174,40 @@ def job_fleet(
         raise
     finally:
         nonce_path.unlink(missing_ok=True)
-    missing = frozenset(range(count)) - called.joined.keys()
+    missing = frozenset(expected) - called.joined.keys()
     for node in missing:
         link.abandon(node, "the run began without it")
     return Fleet(
-        launcher,
+        MixedLauncher(local, launcher) if here and local is not None else launcher,
         link,
         keys,
         nonce,
-        [common],
-        common.marker,
+        configs,
+        common,
         early=list(called.joined.values()),
-        node_names=called.nodes(allocation.nodes),
+        addresses=called.addresses(),
         missing=missing,
         warnings=warnings,
         close=launcher.end,
     )
+
+
+def _local_configs(
+    common: AgentConfig, nodes: Sequence[PlannedNode], keys: RunKeys, options: RunOptions
+) -> list[AgentConfig]:
+    """One for each of these nodes. GPUs are simulated where this machine has none, or stands for several nodes."""
+    uses_real_gpus = len(nodes) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
+    return [
+        _with(
+            common,
+            node=node.index,
+            node_name=node.name,
+            public_key=keys.agents[node.index].public,
+            secret_key=keys.agents[node.index].secret,
+            simulated_gpus=0 if uses_real_gpus else node.gpus or 0,
+        )
+        for node in nodes
+    ]
 
 
 def _common(
@@ -247,3 +260,13 @@ def _check_gpus(plan: Plan, inventories: dict[int, Inventory], options: RunOptio
         hint = "end those processes, or run without --require-idle-gpus"
         raise LaunchError([Finding("gpus-in-use", f"node {node}: {use}", node, hint) for node, use in used])
     return (*gpu_warnings(plan, inventories), *(f"node {node}: {use}" for node, use in used))
+
+
+def _check_gpus_here(here: list[PlannedNode], configs: list[AgentConfig], job_nodes: tuple[str, ...]) -> None:
+    """Real GPUs of a node that is also one of the job's must not be given out by both. Raises: LaunchError."""
+    name = os.environ.get("SLURMD_NODENAME", "")
+    for node, config in zip(here, configs, strict=True):
+        if node.gpus and not config.simulated_gpus and name and name in job_nodes:
+            what = f'backend "{node.backend}" gives out the GPUs of {name}, which is also a node of the job'
+            hint = "leave gpus_per_node out of the local backend: its tasks with GPUs belong to the slurm backend"
+            raise LaunchError.of("gpus-twice", what, where=f"backends.{node.backend}", hint=hint)

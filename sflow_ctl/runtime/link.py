@@ -79,7 +79,8 @@ class FleetLink:
         self.logs, self.log_endpoints = self._router("logs", keys.controller, hosts)
         self.clients, self.client_endpoints = self._router("clients", keys.controller, hosts)
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
-        self._started = now
+        self._watched_since: float | None = None
+        """When somebody began to look after the agents; those that are not up by then have `join_within_s` from there."""
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
 
@@ -190,13 +191,15 @@ class FleetLink:
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
+        if self._watched_since is None:
+            self._watched_since = now
         events: list[SchedulerEvent] = []
         for node, peer in enumerate(self.peers):
             if peer.is_abandoned:
                 continue
             silence = now - peer.last_heard
             if not peer.has_joined:
-                if now - self._started > self._times.join_within_s:
+                if now - self._watched_since > self._times.join_within_s:
                     events.append(
                         AgentLost(node=node, reason=f"nothing heard within {self._times.join_within_s:g} s")
                     )

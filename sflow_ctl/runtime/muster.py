@@ -1,5 +1,6 @@
 """Waits until agents have called before a run begins: what they are and have decides its nodes, and whether it can."""
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ import zmq
 from protocol.errors import LaunchError
 from protocol.messages import Inventory
 from sflow_ctl.core.events import AgentJoined, AgentLost
+from sflow_ctl.runtime.addresses import interfaces
 from sflow_ctl.runtime.link import FleetLink
 
 
@@ -37,15 +39,9 @@ class Muster:
     step_end: str | None = None
     """How the job step ended meanwhile: a node that srun cannot reach takes all the others with it."""
 
-    def nodes(self, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """(name, address) in node order; what is missing has Slurm's name and no address."""
-        result = []
-        for node, name in enumerate(names):
-            event = self.joined.get(node)
-            result.append(
-                (name, "") if event is None else (event.hello.node_name or name, event.hello.address)
-            )
-        return tuple(result)
+    def addresses(self) -> dict[str, str]:
+        """Of the nodes that have called, by name."""
+        return {event.hello.node_name: event.hello.address for event in self.joined.values()}
 
     def inventories(self) -> dict[int, Inventory]:
         """What each node has."""
@@ -72,7 +68,7 @@ def muster(
             step_end = ended[0][1] if ended else None
             if len(joined) >= min_nodes:
                 return Muster(joined, step_end)
-            raise _incomplete(expected, joined, step_end or launcher.said(), within_s)
+            raise _incomplete(expected, joined, step_end or launcher.said(), within_s, link.control_endpoints)
         poller.poll(max(1, int(left * 1000)))
         for event in link.receive(time.monotonic()):
             if isinstance(event, AgentJoined) and event.hello.node in expected:
@@ -87,12 +83,23 @@ def muster(
 
 
 def _incomplete(
-    expected: dict[int, str], joined: dict[int, AgentJoined], said: str, within_s: float
+    expected: dict[int, str],
+    joined: dict[int, AgentJoined],
+    said: str,
+    within_s: float,
+    endpoints: tuple[str, ...],
 ) -> LaunchError:
     missing = [name for node, name in expected.items() if node not in joined]
     shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     what = f"{len(missing)} of {len(expected)} agents have not reported within {within_s:g} s: {shown}"
+    what += f"\n  they were told to call {', '.join(one.removeprefix('tcp://') for one in endpoints)}"
     if said:
         what += f"\n  {said}"
-    hint = "can the compute nodes reach this host? choose --interface, or go on without them with --min-nodes"
+    hint = (
+        f"can the compute nodes reach that? another way may be one of {', '.join(interfaces())} (--interface)"
+    )
+    if "SLURMD_NODENAME" not in os.environ:  # this is no node of a job
+        hint += "; nodes of a job reach each other: run inside the allocation, with sflow-ctl batch"
+    if joined:
+        hint += "; go on without the missing ones with --min-nodes"
     return LaunchError.of("agents-missing", what, where=missing[0], hint=hint)

@@ -22,6 +22,7 @@ from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.planner.build import PlanContext, build_plan
+from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.planner.plan import Plan, PlannedTask
 from sflow_ctl.report import RunState, Summary, summary, summary_json
 from sflow_ctl.runtime.console_feed import Console
@@ -46,6 +47,7 @@ from sflow_ctl.spec.schema import CONTAINER_ENGINES
 from sflow_ctl.version import VERSION
 
 if TYPE_CHECKING:
+    from sflow_ctl.planner.context import JobNode
     from sflow_ctl.runtime.allocation import Allocation
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
@@ -95,8 +97,8 @@ class PlannedRun:
     """The Slurm job whose nodes it uses; None on this machine."""
     salloc: tuple[str, ...]
     """How nodes are asked for when it is in no job; empty where none are needed."""
-    replan: Callable[[tuple[tuple[str, str], ...], str], Plan]
-    """The plan with the names and addresses of a job's nodes, and the job's id."""
+    replan: Callable[[str, "tuple[JobNode, ...]", tuple[str, str]], Plan]
+    """The plan with a job's id and nodes, and with the name and address that they know this machine by."""
     earlier: "EarlierRun | None" = None
     """The run that goes on."""
 
@@ -158,7 +160,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         max_running=options.max_running,
         path_exists=os.path.exists,
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
-        job_nodes=None if allocation is None else tuple((node, "0.0.0.0") for node in allocation.nodes),
+        job_nodes=None if allocation is None else allocation.nodes,
         job_id="0" if allocation is None else allocation.job_id,
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
@@ -166,8 +168,9 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         allow_placeholder_nodes=is_dry or is_asking,
     )
 
-    def replan(nodes: tuple[tuple[str, str], ...], job_id: str) -> Plan:
-        return _chosen(build_plan(loaded, replace(context, job_nodes=nodes, job_id=job_id)), options)
+    def replan(job_id: str, nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
+        told = replace(context, job_nodes=nodes, job_id=job_id, here=here)
+        return _chosen(build_plan(loaded, told), options)
 
     plan = _chosen(build_plan(loaded, context), options)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
@@ -210,14 +213,13 @@ def run_plan(
     _check_programs(planned.plan)
     fetched = _fetch(planned.plan, open_fetch_display)  # before there are agents that would wait
     if planned.allocation is not None:
-        launcher.discard_spares()
-        return _run_in_job(planned, planned.allocation, options, open_console, fetched)
+        return _run_in_job(planned, planned.allocation, options, launcher, open_console, fetched)
     if planned.salloc:
         from sflow_ctl.runtime.own_allocation import own_allocation
 
         launcher.discard_spares()
         with own_allocation(planned.salloc, say) as allocation:
-            return _run_in_job(planned, allocation, options, open_console, fetched)
+            return _run_in_job(planned, allocation, options, launcher, open_console, fetched)
     fleet = local_fleet(planned.plan, planned.run_id, options, planned.settings, launcher, planned.succession)
     return _run(planned, options, fleet, open_console, fetched)
 
@@ -226,12 +228,23 @@ def _run_in_job(
     planned: PlannedRun,
     allocation: "Allocation",
     options: RunOptions,
+    launcher: LocalLauncher,
     open_console: Callable[[Path], Console],
     fetched: "list[Progress]",
 ) -> RunEnd:
-    fleet = job_fleet(planned.plan, planned.run_id, options, planned.settings, allocation, planned.succession)
+    """First with nodes that nobody has heard of; then, once their agents have called, with what these said."""
+    from sflow_ctl.runtime.addresses import address_towards
+
+    host = os.uname().nodename
+    plan = planned.replan(allocation.job_id, allocation.nodes, (host, UNKNOWN_ADDRESS))
+    if all(node.backend_type == "slurm" for node in plan.nodes):
+        launcher.discard_spares()
+    settings = planned.settings
+    fleet = job_fleet(plan, planned.run_id, options, settings, allocation, planned.succession, launcher)
     try:
-        plan = planned.replan(fleet.node_names, allocation.job_id)
+        nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in allocation.nodes)
+        here = (host, address_towards(fleet.addresses.values(), settings.interface))
+        plan = planned.replan(allocation.job_id, nodes, here)
         return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, open_console, fetched)
     finally:
         fleet.close()
@@ -247,7 +260,12 @@ def _run(
     plan, link = planned.plan, fleet.link
     directory = RunDirectory(planned.settings.output_dir, planned.run_id)
     facts = run_facts(
-        planned.run_id, plan.workflow, VERSION, options.argv, planned.succession.incarnation, fleet.marker
+        planned.run_id,
+        plan.workflow,
+        VERSION,
+        options.argv,
+        planned.succession.incarnation,
+        fleet.common.marker,
     )
     behind: dict[str, Earlier] = {}
     state = RunState(plan)
@@ -310,6 +328,7 @@ def _run(
         log=log,
         directory=directory,
         configs=fleet.configs,
+        common=fleet.common,
         state=state,
     )
     controller.outputs.values.update(

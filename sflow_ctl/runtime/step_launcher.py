@@ -47,19 +47,20 @@ class StepLauncher:
         """Readable when the step has ended."""
         return self._epoll.fileno()
 
-    def launch(self, config: StepConfig, environ: Mapping[str, str], nodes: list[int]) -> None:
-        """Starts the step on these nodes of the job; its agents call home by themselves. Raises: LaunchError."""
-        self._nodes = nodes
-        is_all = len(nodes) == len(self._allocation.nodes)
-        names = ",".join(self._allocation.nodes[node] for node in nodes)
+    def launch(self, config: StepConfig, environ: Mapping[str, str], nodes: Mapping[int, str]) -> None:
+        """Starts the step on these nodes of the job (number in the run to name); its agents call home by themselves.
+
+        Raises: LaunchError.
+        """
+        self._nodes = list(nodes)
         argv = step_argv(
             (self._python, "-I", "-m", "sflow_agent"),
             job_id=self._allocation.job_id,
-            nodes=len(nodes),
+            parts=self._allocation.step_parts(nodes.values()),
             gpus_on_node=self._allocation.gpus_on_node,
             version=self._allocation.version,
             no_kill=self._no_kill,
-            extra=self._extra if is_all else (*self._extra, f"--nodelist={names}"),
+            extra=self._extra,
         )
         environment = step_environment(environ)
         environment[CONFIG_VARIABLE] = base64.b64encode(encode(config)).decode()

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from tests.slurm.rig import Cluster
-from tests.slurm.test_runs import fresh, ours_left, submit, summary  # noqa: F401 - a fixture
+from tests.slurm.runs import fresh, ours_left, summary
+from tests.slurm.test_runs import submit
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slurm
+__all__ = ["fresh"]
 
 LONG = "    - {name: long, operator: one, script: ['exec sleep 7777']}\n"
 COLLECT = (

@@ -1,7 +1,5 @@
 """Whole runs inside real Slurm jobs: one srun, whatever the number of tasks; nothing is left when they end."""
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +7,12 @@ import pytest
 from sflow_ctl.core.nodelist import expand_nodelist
 from tests.slurm.counted_srun import CountedSrun
 from tests.slurm.rig import Cluster
+from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slurm
+__all__ = ["fresh"]
 
-SFLOW_CTL = f"{sys.executable} -m sflow_ctl"
 HEAD = """version: "0.1"
 backends: {pool: {type: slurm, account: lab, partition: main, time: "00:10:00", nodes: NODES, gpus_per_node: 4}}
 operators: {one: {type: srun, ntasks: 1}}
@@ -35,30 +34,6 @@ def submit(cluster: Cluster, tasks: str, nodes: int = 4, run: str = "", **option
     path = workflow(cluster, tasks, nodes)
     script = f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run {run}"
     return cluster.sbatch(script, nodes=nodes, gres="gpu:4", **options)
-
-
-def summary(cluster: Cluster) -> dict[str, object]:
-    """Of the run that has ended."""
-    loaded: dict[str, object] = json.loads((cluster.shared / "out" / "run" / "summary.json").read_text())
-    return loaded
-
-
-@pytest.fixture(autouse=True)
-def fresh(cluster: Cluster) -> None:
-    """No run of a test before."""
-    import shutil
-
-    shutil.rmtree(cluster.shared / "out", ignore_errors=True)
-
-
-def ours_left(cluster: Cluster) -> list[str]:
-    """Processes of agents or tasks on any node."""
-    return [
-        f"{node} {process.pid} {process.command}"
-        for node in cluster.nodes
-        for process in cluster.processes_in_node(node)
-        if any(word in process.command for word in ("sflow_agent", "sflow_ctl", "sleep 7777"))
-    ]
 
 
 def test_two_hundred_tasks_on_four_nodes_take_one_srun(cluster: Cluster) -> None:

@@ -5,6 +5,8 @@ import secrets
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.integration.operators.sshd import Sshd
 from tests.support import Run, is_alive, nothing_left, wait_until
 
@@ -83,6 +85,47 @@ exit 7"""
     assert run.finish()[0] == 1
     assert log_of(run) == f"{VALUE}|\na 1\nno input\nlogin\none\ntwo\nthree\nat the end\n"
     assert run.summary().tasks[0].exit_code == 7
+
+
+def test_slurms_variables_of_the_tasks_own_geometry_arrive(
+    sshd: Sshd, started: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those that the agent itself finds: they are about its job step, or about somebody else's."""
+    monkeypatch.setenv("SLURM_NTASKS", "64")
+    monkeypatch.setenv("SLURM_STEP_ID", "3")
+    monkeypatch.setenv("SLURM_JOB_PARTITION", "here")
+    backends = (
+        "backends: {pool: {type: slurm, account: a, partition: p, time: 10, nodes: 2, gpus_per_node: 1}}\n"
+    )
+    script = "env | grep ^SLURM | sort"
+    run = Run.start(
+        workflow(sshd, script).replace("operators:", f"{backends}operators:"), tmp_path, "--nodes", "2"
+    )
+    started.append(run)
+    assert run.finish()[0] == 0
+    expected = """SLURMD_NODENAME=localhost
+SLURM_LOCALID=0
+SLURM_NNODES=1
+SLURM_NODEID=0
+SLURM_NPROCS=1
+SLURM_NTASKS=1
+SLURM_PROCID=0
+SLURM_STEP_NODELIST=localhost
+SLURM_STEP_NUM_NODES=1
+SLURM_STEP_NUM_TASKS=1
+SLURM_STEP_TASKS_PER_NODE=1
+SLURM_TASKS_PER_NODE=1
+"""
+    assert sorted(log_of(run).splitlines()) == sorted(expected.splitlines())
+
+
+def test_a_local_task_takes_nothing_of_slurm_over(
+    sshd: Sshd, started: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "64")
+    run = start(started, tmp_path, workflow(sshd, "env | grep ^SLURM || echo none"))
+    assert run.finish()[0] == 0
+    assert log_of(run) == "none\n"
 
 
 def test_no_command_line_shows_the_environment(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_of_several_ranks_a_failure_counts_more_than_a_high_success() -> None:
         run.tell(started("a", rank_number=number))
     run.tell(exited("a", 200, rank_number=0))
     run.tell(exited("a", 1, rank_number=1))
-    assert run.why("a") == "exit: exit status 1"
+    assert run.why("a") == "exit: rank 1: exit status 1"
     assert run.task("a").state is S.FAILED
 
 

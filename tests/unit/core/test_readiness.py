@@ -149,7 +149,7 @@ def test_a_gang_whose_watched_rank_fails_cannot_become_ready_and_ends() -> None:
     scheduler.handle(exited("a", 3, rank_number=0), 1.0)
     task = scheduler.task_named("a")
     assert task.state is TaskState.STOPPING and task.end is not None
-    assert task.end.reason.text == "rank 0: exit status 3, and its readiness waits for that rank"
+    assert task.end.reason.text == "rank 0: exit status 3, and its readiness waits for rank 0"
 
 
 def test_a_gang_whose_other_rank_fails_goes_on_waiting() -> None:

@@ -6,27 +6,80 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
+from protocol.errors import AllocationError
 from sflow_ctl.core.nodelist import NodeListError, expand_nodelist
-from sflow_ctl.core.step_command import slurm_version, step_argv, step_environment
+from sflow_ctl.core.step_command import StepPart, slurm_version, step_argv, step_environment
+from sflow_ctl.runtime.allocation import Allocation, current_allocation
 
 
 def test_every_flag_has_its_value_in_the_same_word() -> None:
-    argv = step_argv(
-        ("agent",), job_id="7", nodes=3, gpus_on_node="4", version=(23, 11), no_kill=True, extra=("--x=1",)
-    )
+    parts = (StepPart(3, nodelist=("a", "b", "c")),)
+    argv = step_argv(("agent",), job_id="7", parts=parts, gpus_on_node="4", version=(23, 11), no_kill=True)
     assert argv[0] == "srun"
     assert {"--jobid=7", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--overlap", "--mem=0"} <= set(
         argv
     )
     assert {"--cpu-bind=none", "--mpi=none", "--wait=0", "--kill-on-bad-exit=0", "--input=none"} <= set(argv)
     assert {"--gres=gpu:4", "--external-launcher", "--no-kill"} <= set(argv)
-    assert argv[-2:] == ("--x=1", "agent")
+    assert "--nodelist=a,b,c" in argv and argv[-1] == "agent"
     assert all(word.startswith("--") for word in argv[1:-1])
 
 
 def test_flags_that_a_job_or_a_version_lacks_are_not_there() -> None:
-    argv = step_argv(("agent",), job_id="7", nodes=1, gpus_on_node=None, version=(22, 5))
-    assert not [word for word in argv if "gres" in word or "external" in word or "no-kill" in word]
+    argv = step_argv(("agent",), job_id="7", parts=(StepPart(1),), gpus_on_node=None, version=(22, 5))
+    unwanted = ("gres", "external", "no-kill", "het-group", "nodelist")
+    assert not [word for word in argv if any(part in word for part in unwanted)]
+
+
+def test_components_of_a_heterogeneous_job_are_parts_of_one_step() -> None:
+    parts = (StepPart(1, 0), StepPart(2, 2, ("c", "d")))
+    argv = step_argv(("agent", "-x"), job_id="7", parts=parts, gpus_on_node=None, version=(22, 5))
+    assert argv.count("srun") == 1
+    colon = argv.index(":")
+    first, second = argv[1:colon], argv[colon + 1 :]
+    assert {"--jobid=7", "--het-group=0", "--nodes=1", "--ntasks=1", "--overlap"} <= set(first)
+    assert {"--jobid=7", "--het-group=2", "--nodes=2", "--ntasks=2", "--nodelist=c,d", "--overlap"} <= set(
+        second
+    )
+    assert first[-2:] == second[-2:] == ("agent", "-x")
+
+
+JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-3]", "SLURM_GPUS_ON_NODE": "4"}
+HET = {
+    "SLURM_HET_SIZE": "2",
+    "SLURM_JOB_NODELIST_HET_GROUP_0": "n1",
+    "SLURM_JOB_NODELIST_HET_GROUP_1": "m[1-2]",
+}
+
+
+def allocation(components: tuple[tuple[str, ...], ...]) -> Allocation:
+    return Allocation(job_id="7", components=components, gpus_on_node=None, version=None, ends_at=None)
+
+
+def test_a_step_on_some_nodes_names_them_where_a_component_has_more() -> None:
+    het = allocation((("a",), ("b", "c"), ("d",)))
+    assert het.step_parts({"a", "c"}) == (StepPart(1, 0), StepPart(1, 1, ("c",)))
+    plain = allocation((("a", "b"),))
+    assert plain.step_parts({"a", "b"}) == (StepPart(2),)
+    assert plain.step_parts({"b"}) == (StepPart(1, nodelist=("b",)),)
+
+
+def test_nodes_are_known_component_by_component() -> None:
+    het = allocation((("b",), ("a", "c")))
+    assert [(node.name, node.het_group) for node in het.nodes] == [("b", 0), ("a", 1), ("c", 1)]
+    assert [node.het_group for node in allocation((("b", "a"),)).nodes] == [None, None]
+
+
+def test_components_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # no Slurm is asked
+    plain = current_allocation(JOB)
+    assert plain is not None and plain.components == (("n1", "n2", "n3"),) and plain.gpus_on_node == "4"
+    het = current_allocation({**JOB, **HET, "SLURM_JOB_NODELIST": "n1"})
+    assert het is not None and het.components == (("n1",), ("m1", "m2")) and het.gpus_on_node is None
+    with_salloc = current_allocation({"SLURM_JOB_ID": "7", **HET})
+    assert with_salloc is not None and with_salloc.components == het.components
+    with pytest.raises(AllocationError, match="HET_GROUP_1 is not set"):
+        current_allocation({**JOB, **HET, "SLURM_JOB_NODELIST_HET_GROUP_1": ""})
 
 
 @pytest.mark.parametrize(

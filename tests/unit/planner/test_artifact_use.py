@@ -10,7 +10,7 @@ from sflow_ctl.core.late import LateValues
 from sflow_ctl.core.tasks import build_graph
 from sflow_ctl.planner.artifact_use import artifact_use
 from sflow_ctl.planner.build import build_plan
-from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.plan import Plan
 from sflow_ctl.spec.loader import load_documents
 
@@ -23,7 +23,7 @@ CONTEXT = PlanContext(
     gpus_per_node_override=None,
     max_running=None,
     path_exists=lambda path: False,
-    job_nodes=(("n1", "10.0.0.1"), ("n2", "10.0.0.2")),
+    job_nodes=(JobNode("n1", "10.0.0.1"), JobNode("n2", "10.0.0.2")),
     job_id="7",
 )
 HEAD = """version: "0.1"

@@ -5,7 +5,8 @@ import subprocess
 import pytest
 
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.srun import srun_argv
+from sflow_ctl.planner.plan import PlannedNode
+from sflow_ctl.planner.srun import ASSIGNED_GROUP, ASSIGNED_NODES, assigned, srun_argv
 from sflow_ctl.spec.schema import Operator
 
 
@@ -107,3 +108,17 @@ def shell(script: str, variables: dict[str, str]) -> str:
     done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.strip()
+
+
+def test_nodes_that_were_not_known_when_planning_are_filled_in() -> None:
+    operator = Operator(name="o", type="srun", mpi="pmix")
+    step = srun_argv(
+        operator, task="t", script="x", job_id="7", nodes=[ASSIGNED_NODES] * 2, het_group=ASSIGNED_GROUP
+    )
+    nodes = [
+        PlannedNode(index=n, backend="p", backend_index=n, name=f"n{n}", address="", gpus=4, het_group=1)
+        for n in range(2)
+    ]
+    words = " ".join(assigned(step, nodes))
+    assert "--jobid 7 --het-group 1 --nodes 2 --nodelist n0,n1" in words
+    assert "@assigned" not in words

@@ -3,7 +3,7 @@
 import pytest
 
 from sflow_ctl.core.launch_flags import flag_problem
-from sflow_ctl.core.step_command import step_argv
+from sflow_ctl.core.step_command import StepPart, step_argv
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,13 @@ def test_what_would_not(flag: str, why: str) -> None:
 
 
 def test_none_of_our_own_options_can_be_said_again() -> None:
-    own = step_argv(("agent",), job_id="1", nodes=2, gpus_on_node=None, version=(24, 5), no_kill=True)[1:-1]
+    own = step_argv(
+        ("agent",),
+        job_id="1",
+        parts=(StepPart(2, 1, ("a", "b")),),
+        gpus_on_node=None,
+        version=(24, 5),
+        no_kill=True,
+    )[1:-1]
     free = {"--job-name=sflow-agent"}  # a name means nothing
     assert [flag for flag in own if flag_problem(flag) is None and flag not in free] == []

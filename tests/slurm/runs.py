@@ -1,0 +1,34 @@
+"""What tests of whole runs in jobs share."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.slurm.rig import Cluster
+from tests.slurm.settings import HEAD
+
+SFLOW_CTL = f"{sys.executable} -m sflow_ctl"
+
+
+def summary(cluster: Cluster) -> dict[str, object]:
+    """Of the run that has ended."""
+    loaded: dict[str, object] = json.loads((cluster.shared / "out" / "run" / "summary.json").read_text())
+    return loaded
+
+
+@pytest.fixture(autouse=True)
+def fresh(cluster: Cluster) -> None:
+    """No run of a test before."""
+    shutil.rmtree(cluster.shared / "out", ignore_errors=True)
+
+
+def ours_left(cluster: Cluster) -> list[str]:
+    """Processes of agents or tasks on any node."""
+    return [
+        f"{node} {process.pid} {process.command}"
+        for node in (HEAD, *cluster.nodes)
+        for process in cluster.processes_in_node(node)
+        if any(word in process.command for word in ("sflow_agent", "sflow_ctl", "sleep 7777"))
+    ]
