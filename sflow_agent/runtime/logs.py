@@ -20,6 +20,8 @@ from sflow_agent.runtime.syscalls import OVERFLOWED, Inotify
 ARM_AFTER_S = 0.03
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """Sent and not acknowledged over all logs: bounds the agent's memory."""
+REPEAT_AFTER_S = 5.0
+"""Without an acknowledgement while something is in flight: one may have been lost."""
 FOREIGN_EVERY_S = 0.1
 READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
@@ -68,6 +70,8 @@ class LogFollower:
         self._grown: dict[RankId, None] = {}
         """Logs to look at, in order; a dictionary as an ordered set."""
         self._in_flight = 0
+        self._repeat_at: float | None = None
+        """When what is in flight is sent again, unless an acknowledgement comes before."""
         self._is_blocked = False
         """The socket takes nothing until the next acknowledgement or session."""
         self._parked: dict[RankId, None] = {}
@@ -142,10 +146,12 @@ class LogFollower:
 
     def next_wakeup(self) -> float | None:
         """When `work_due` has something to do."""
-        arm = self._to_arm[0][0] if self._to_arm else None
-        if not self._foreign:
-            return arm
-        return self._next_foreign_look if arm is None else min(arm, self._next_foreign_look)
+        times = [
+            self._to_arm[0][0] if self._to_arm else None,
+            self._next_foreign_look if self._foreign else None,
+            self._repeat_at,
+        ]
+        return min((at for at in times if at is not None), default=None)
 
     def work_due(self, now: float) -> None:
         """Begins to watch the logs of tasks that live longer than a moment; looks at other tasks' logs."""
@@ -158,6 +164,16 @@ class LogFollower:
             log = self._logs.get(rank)
             if log is not None and log.stream is not None and log.stream.end is None:
                 self._arm(rank, log)
+        self._repeat_if_silent(now)
+
+    def _repeat_if_silent(self, now: float) -> None:
+        if self._in_flight <= 0:
+            self._repeat_at = None
+        elif self._repeat_at is None:
+            self._repeat_at = now + REPEAT_AFTER_S
+        elif now >= self._repeat_at:
+            self._repeat_at = now + REPEAT_AFTER_S
+            self.rewind()
 
     def note_changes(self) -> None:
         """Takes in what inotify has to say."""
@@ -202,11 +218,12 @@ class LogFollower:
         before = stream.sent - stream.acked
         stream.acknowledge(offset)
         self._in_flight += stream.sent - stream.acked - before
+        self._repeat_at = None
         self._unblock()
         self._grown[rank] = None
 
     def rewind(self) -> None:
-        """The connection is a new one: what was in flight is sent again."""
+        """The connection is a new one, or silent: what was in flight is sent again."""
         for rank, log in self._logs.items():
             if log.stream is not None:
                 log.stream.rewind()

@@ -97,7 +97,8 @@ class FleetLink:
         socket.handshake_ivl = HANDSHAKE_MS
         # An agent that reconnects may come before its old connection is noticed dead.
         socket.router_handover = 1
-        socket.sndhwm = 10_000 if domain == "control" else 64
+        # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
+        socket.sndhwm = 64 if domain == "clients" else 10_000
         socket.rcvhwm = 10_000 if domain == "control" else 64
         socket.ipv6 = any(":" in host for host in hosts)
         endpoints = []
