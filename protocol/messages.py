@@ -9,6 +9,7 @@ import msgspec
 
 from protocol.examination import MeshResult, MeshTarget, NodeReport
 from protocol.ids import AttemptId, RankId
+from protocol.signatures import Signature
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -173,6 +174,30 @@ class TaskFile(msgspec.Struct, frozen=True, kw_only=True):
     mode: int = 0o600
 
 
+class RequiredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, or at least one that a pattern matches, which must have `min_bytes`."""
+
+    path: str
+    """Absolute; `*`, `?`, `[...]` and `**` are a pattern."""
+    min_bytes: int = 1
+
+
+class RequiredJson(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON document, of which a `protocol.json_expression` must be true."""
+
+    path: str
+    where: str
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """What must hold besides an exit status of 0. Patterns are searched in each line of the log."""
+
+    files: tuple[RequiredFile, ...] = ()
+    json: tuple[RequiredJson, ...] = ()
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+
+
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One process to start. The environment is added to the agent's own, without our secrets."""
 
@@ -201,6 +226,9 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """(artifact, absolute path) of what must exist on the node, else it is a `LaunchFailed`."""
     files: tuple[TaskFile, ...] = ()
     """Written before the process is made. `SFLOW_TASK_FILES_DIR` says where."""
+    success: Success | None = None
+    """Judged when the rank ends well, before that is told."""
+    success_exit_codes: tuple[int, ...] = (0,)
 
 
 # ---------------------------------------------------------------- to the agent
@@ -221,6 +249,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     kill: tuple[RankId, ...] = ()
     heartbeat_s: float = 2.0
     orphan_grace_s: float = 10.0
+    signatures: tuple[Signature, ...] = ()
+    """The workflow's own; they go before those of everybody."""
 
 
 class Refused(ToAgentMessage, frozen=True, kw_only=True):
@@ -328,6 +358,23 @@ class LaunchFailed(FromAgentMessage, frozen=True, kw_only=True):
     """See `RankExited`."""
 
 
+class ExitCause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a rank ended badly, as far as its node can tell."""
+
+    word: str
+    """One of `protocol.reasons`, or of a signature of the workflow's own."""
+    text: str
+    """The sentence, without the exit status."""
+    hint: str = ""
+    """What to do."""
+    line: str = ""
+    """The line of the log that says so, cut to 500 characters."""
+    line_number: int | None = None
+    """From 1; None where counting would have meant reading too much."""
+    offset: int | None = None
+    """Of the line's first byte in the log."""
+
+
 class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     """The rank's main process has been reaped. Exactly one of `exit_code` and `signal` is set.
 
@@ -343,6 +390,10 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     cleared: bool = True
     stolen: str = ""
     """Which of the task's ports here somebody else has, and who; looked for after a failure only."""
+    was_asked: bool = False
+    """The agent was already ending it, on somebody's order: how it ended then explains nothing."""
+    cause: ExitCause | None = None
+    """After a good exit status it is what the rank's `success` misses."""
 
 
 class RankCleared(FromAgentMessage, frozen=True, kw_only=True):

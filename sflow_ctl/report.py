@@ -144,7 +144,26 @@ def status_table(state: RunState, width: int, now_wall_ns: int, *, colours: bool
     lines = [f"{record.name} is not ready: {record.waits_for}" for record in waiting[:MAX_WAITS]]
     if len(waiting) > MAX_WAITS:
         lines.append(f"... and {len(waiting) - MAX_WAITS} more are not ready")
-    return "\n".join([_table(state, width, now_wall_ns, colours), *lines])
+    return "\n".join([_table(state, width, now_wall_ns, colours), *lines, *_sentences(state)])
+
+
+def ended_table(state: RunState, width: int, *, but: str | None = None, colours: bool = False) -> str:
+    """The tasks of a run that ended before anybody looked: what the console said of failures is said again.
+
+    Not of the task `but`, whose end is told at length.
+    """
+    return "\n".join([closing_table(state, width, colours=colours), *_sentences(state, but)])
+
+
+def _sentences(state: RunState, but: str | None = None) -> list[str]:
+    """Why tasks ended badly."""
+    bad = [record for record in state.tasks.values() if record.state in _BAD and record.name != but]
+    lines = [
+        f"{record.name} {record.state.value}: {record.reason.text}"
+        for record in bad[:MAX_WAITS]
+        if record.reason
+    ]
+    return [*lines, f"... and {len(bad) - MAX_WAITS} more"] if len(bad) > MAX_WAITS else lines
 
 
 def totals(state: RunState) -> str:
@@ -181,8 +200,11 @@ def _table(state: RunState, width: int, now_wall_ns: int | None, colours: bool) 
     return "\n".join([*lines, *closing])
 
 
-_HEADINGS = ("TASK", "STATE", "ATTEMPTS", "EXIT", "DURATION", "NODE", "GPUS")
-_RIGHT = frozenset({2, 4})
+_HEADINGS = ("TASK", "STATE", "REASON", "ATTEMPTS", "EXIT", "DURATION", "NODE", "GPUS")
+_REASON, _NODE = 2, 6
+_RIGHT = frozenset({3, 5})
+_BAD = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
+"""States with a reason that is worth a column."""
 
 
 def _row(record: TaskRecord, plan: Plan, now_wall_ns: int | None) -> tuple[str, ...]:
@@ -192,6 +214,7 @@ def _row(record: TaskRecord, plan: Plan, now_wall_ns: int | None) -> tuple[str, 
     return (
         record.name,
         record.state.value,
+        _word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record),
         "-" if seconds is None else duration_text(seconds),
@@ -200,20 +223,30 @@ def _row(record: TaskRecord, plan: Plan, now_wall_ns: int | None) -> tuple[str, 
     )
 
 
+def _word(record: TaskRecord) -> str:
+    """Why it ended badly, or why its last attempt did while it waits for the next."""
+    if record.reason is None or not (record.state in _BAD or record.reason.after):
+        return ""
+    return record.reason.after or record.reason.word
+
+
 def _aligned(
     rows: Sequence[tuple[str, ...]], width: int, states: Sequence[TaskState], colours: bool
 ) -> list[str]:
     all_rows = [_HEADINGS, *rows]
+    columns = [
+        column for column in range(len(_HEADINGS)) if column != _REASON or any(row[column] for row in rows)
+    ]
     widths = [max(len(row[column]) for row in all_rows) for column in range(len(_HEADINGS))]
-    for column in (0, 5):  # names are what may be long
-        excess = sum(widths) + 2 * (len(widths) - 1) - width
+    for column in (0, _NODE):  # names are what may be long
+        excess = sum(widths[column] + 2 for column in columns) - 2 - width
         if excess > 0:
             widths[column] = max(min(widths[column], MIN_NAME_WIDTH), widths[column] - excess)
     lines = []
     for number, row in enumerate(all_rows):
         cells = []
-        for column, text in enumerate(row):
-            cut = _cut(text, widths[column])
+        for column in columns:
+            cut = _cut(row[column], widths[column])
             cells.append(cut.rjust(widths[column]) if column in _RIGHT else cut.ljust(widths[column]))
         line = "  ".join(cells)[:width].rstrip()
         if colours:
@@ -306,14 +339,26 @@ def first_cause(
         lines.append(f"  node:  {node_name(state.plan, cause.node)}")
     if record is not None and exit_text(record) != "-":
         lines.append(f"  exit:  {exit_text(record)}")
-    if cause.reason is not None and cause.reason.text and cause.reason.text not in cause.text:
-        lines.append(f"  why:   {cause.reason.text}")
+    if cause.reason is not None:
+        lines += _why(cause.reason, cause.text)
     if log is not None:
         lines.append(f"  log:   {log}" + ("" if log_tail else " (empty)"))
         lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-20:])
     following = f"logs --run {run} {record.name}" if record is not None else f"status {run}"
     lines.append(f"  next:  sflow-ctl {following}")
     return "\n".join(lines)
+
+
+def _why(reason: Reason, said: str) -> list[str]:
+    lines = [f"  why:   {reason.word}"]
+    if reason.text and reason.text not in said:
+        lines[0] += f": {reason.text}"
+    if reason.line:
+        number = f"{reason.line_number}: " if reason.line_number is not None else ""
+        lines.append(f"  line:  {number}{reason.line[:LINE_CHARACTERS]}")
+    if reason.hint:
+        lines.append(f"  hint:  {reason.hint}")
+    return lines
 
 
 # ---------------------------------------------------------------------- summary.json
@@ -331,6 +376,12 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None
     gpus: tuple[int, ...]
     reason: str
+    """The sentence."""
+    reason_word: str
+    """One of `protocol.reasons` for a task that has ended, or of a signature of the workflow's own."""
+    hint: str = ""
+    line: str = ""
+    """Of the log, which says so."""
     waits_for: str = ""
     """What a service that runs is not ready for."""
     log: str
@@ -409,6 +460,9 @@ def _task_summary(record: TaskRecord, plan: Plan) -> TaskSummary:
         node=None if record.node is None else node_name(plan, record.node),
         gpus=record.gpus,
         reason=record.reason.text if record.reason is not None else "",
+        reason_word=record.reason.word if record.reason is not None else "",
+        hint=record.reason.hint if record.reason is not None else "",
+        line=record.reason.line if record.reason is not None else "",
         waits_for=record.waits_for,
         log=log_path(record.name),
     )

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import assert_never
 
+import msgspec
+
 from protocol.ids import RankId
 from protocol.messages import (
     Examine,
+    ExitCause,
     Goodbye,
     LaunchFailed,
     Lease,
@@ -39,6 +42,7 @@ from sflow_agent.core.commands import (
     Exit,
     FinishLogs,
     GiveUpTree,
+    JudgeExit,
     Report,
     StartProcess,
     TakeBackPorts,
@@ -52,6 +56,7 @@ from sflow_agent.core.events import (
     AgentEvent,
     ConditionSeen,
     EndRequested,
+    ExitJudged,
     LogsDelivered,
     Ordered,
     PortsTaken,
@@ -73,6 +78,8 @@ ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian does not wait longer than this for its tasks."""
 SAY_EVERY_S = 1.0
 """How often what a probe waits for is told at most, and when for the first time: most services are up before."""
+EXAMINE_WITHIN_S = 10.0
+"""An end is told without its cause when that takes longer to find out: a file system may hang."""
 LOGS_WITHIN_S = 30.0
 """How long a leaving agent tries to hand over its logs."""
 EXIT_OK, EXIT_ORPHANED = 0, 3
@@ -91,6 +98,11 @@ class Rank:
     """When the tree gets SIGKILL; set while it is being ended politely."""
     give_up_at: float | None = None
     is_gone: bool = False
+    is_examined: bool = True
+    """False while the end is being looked into: nothing of it has been told."""
+    examine_by: float | None = None
+    cleared: RankCleared | None = None
+    """What is to be told once the exit has been."""
     probes: dict[str, ProbeState] = field(default_factory=dict)
 
     @property
@@ -136,6 +148,8 @@ class AgentCore:
                 self._on_exited(event, now)
             case PortsTaken(leased=leased):
                 self._out.append(Report(leased))
+            case ExitJudged(rank=rank, cause=cause):
+                self._on_examined(rank, cause)
             case TreeGone(rank=rank, ended=ended):
                 self._on_tree_gone(rank, ended, ())
             case TreeSurvived(rank=rank, survivors=survivors):
@@ -168,11 +182,11 @@ class AgentCore:
     # ------------------------------------------------------------------ the whole truth, for a hello
 
     def live(self) -> tuple[LiveRank, ...]:
-        """Ranks with a main process."""
+        """Ranks with a main process, and those whose exit is not to be told yet."""
         return tuple(
             LiveRank(rank, record.pid, record.started_at_ns)
             for rank, record in self._open_records()
-            if record.pid is not None and record.exit is None
+            if record.pid is not None and (record.exit is None or not record.is_examined)
         )
 
     def exited(self) -> tuple[RankExited, ...]:
@@ -182,7 +196,9 @@ class AgentCore:
 
     def clearing(self) -> tuple[RankId, ...]:
         """Ranks that have ended and whose trees are being ended."""
-        return tuple(rank for rank, record in self._open_records() if record.exit is not None)
+        return tuple(
+            rank for rank, record in self._open_records() if record.exit is not None and record.is_examined
+        )
 
     def triggered(self) -> tuple[ProbeTriggered, ...]:
         """Probes of live ranks that have triggered."""
@@ -214,11 +230,11 @@ class AgentCore:
             case Stop(attempt=attempt, grace_s=grace_s):
                 for rank, record in self._open_records():
                     if rank.attempt == attempt:
-                        self._end_tree(rank, record, grace_s, now)
+                        self._end_rank(rank, record, grace_s, now)
             case Welcome(kill=kill):
                 for rank in kill:
                     if rank in self._open:
-                        self._end_tree(rank, self.ranks[rank], 0.0, now)
+                        self._end_rank(rank, self.ranks[rank], 0.0, now)
             case Lease(task=task):
                 self._leasing.add(task)
                 self._out.append(TakePorts(message))
@@ -272,17 +288,54 @@ class AgentCore:
             log_bytes=event.log_bytes,
             cleared=not event.has_leftovers,
             stolen=event.stolen,
+            was_asked=record.is_ending,
         )
-        self._told.add(event.rank)
-        self._out.append(Report(record.exit))
         self._drop_probes(event.rank, record)
-        if not event.has_leftovers:
-            self._close(event.rank, record)
-        elif not record.is_ending:
+        is_good = event.exit_code in record.spec.success_exit_codes
+        is_worth_a_look = not is_good or record.spec.success is not None
+        if is_worth_a_look and not record.is_ending:
+            record.is_examined = False
+            # Whether it did what it was for must be known, however long that takes; a stop ends the waiting.
+            if not is_good:
+                record.examine_by = now + EXAMINE_WITHIN_S
+                self._timed.add(event.rank)
+            self._out.append(JudgeExit(event.rank, event.exit_code, event.signal))
+        else:
+            self._tell_exit(event.rank, record)
+        if event.has_leftovers and not record.is_ending:
             self._end_tree(event.rank, record, record.spec.grace_s, now)
+
+    def _on_examined(self, rank: RankId, cause: ExitCause | None) -> None:
+        record = self.ranks.get(rank)
+        if record is None or record.exit is None or record.is_examined:
+            return  # it took too long, and has been told
+        record.exit = msgspec.structs.replace(record.exit, cause=cause)
+        self._tell_exit(rank, record)
+
+    def _tell_exit(self, rank: RankId, record: Rank) -> None:
+        """Reports an exit, and what became of its tree while it was looked into."""
+        assert record.exit is not None
+        record.is_examined = True
+        record.examine_by = None
+        self._told.add(rank)
+        self._out.append(Report(record.exit))
+        if record.exit.cleared:
+            self._close(rank, record)
+        elif record.cleared is not None:
+            self._out.append(Report(record.cleared))
+            self._close(rank, record)
+
+    def _end_rank(self, rank: RankId, record: Rank, grace_s: float, now: float) -> None:
+        """On somebody's order: nobody waits any more for what its end means."""
+        if not record.is_examined:
+            self._tell_exit(rank, record)
+        if rank in self._open:
+            self._end_tree(rank, record, grace_s, now)
 
     def _end_tree(self, rank: RankId, record: Rank, grace_s: float, now: float) -> None:
         """SIGTERM now and SIGKILL after the grace; repeated with a shorter grace, it only gets shorter."""
+        if record.exit is not None and (record.exit.cleared or record.cleared is not None):
+            return  # nothing is left to end
         kill_at = now + grace_s
         if record.give_up_at is not None or (record.kill_at is not None and record.kill_at <= kill_at):
             return
@@ -305,7 +358,12 @@ class AgentCore:
         if record is None or record.is_gone or (record.exit is None and not survivors):
             return  # the main process's exit is still to be reaped: it will say whether anything is left
         self._survivors.extend(survivors)
-        self._out.append(Report(RankCleared(rank=rank, ended=ended, survivors=survivors)))
+        cleared = RankCleared(rank=rank, ended=ended, survivors=survivors)
+        if not record.is_examined:
+            record.cleared = cleared
+            record.kill_at = record.give_up_at = None
+            return
+        self._out.append(Report(cleared))
         self._close(rank, record)
 
     def _close(self, rank: RankId, record: Rank) -> None:
@@ -389,6 +447,8 @@ class AgentCore:
                 self._out.append(GiveUpTree(rank))
             elif record.kill_at is not None and record.kill_at <= now:
                 self._kill_tree(rank, record, now)
+            if record.examine_by is not None and record.examine_by <= now:
+                self._tell_exit(rank, record)
             for state in record.probes.values():
                 if record.exit is None and state.wake(now):
                     self._trigger(rank, state)
@@ -399,7 +459,8 @@ class AgentCore:
             self._say_goodbye()
 
     def _times(self, record: Rank) -> list[float]:
-        times = [time for time in (record.kill_at, record.give_up_at) if time is not None]
+        due = (record.kill_at, record.give_up_at, record.examine_by)
+        times = [time for time in due if time is not None]
         if record.exit is None:
             times += [state.next_check for state in record.probes.values() if state.next_check is not None]
         return times
@@ -409,7 +470,7 @@ class AgentCore:
             self._ending = reason
         self._exit_status = max(self._exit_status, status)
         for rank, record in self._open_records():
-            self._end_tree(rank, record, grace_s, now)
+            self._end_rank(rank, record, grace_s, now)
 
     def _go_on_ending(self, now: float) -> None:
         if self._ending is None or self._open or self._logs_by is not None:

@@ -35,6 +35,15 @@ class DropPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeExit:
+    """Find out why the rank ended badly, or whether it did what it was for; answer with ExitJudged."""
+
+    rank: RankId
+    exit_code: int | None
+    signal: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class EndTree:
     """Send this signal to everything the rank started, until nothing is left: then TreeGone.
 
@@ -114,6 +123,7 @@ AgentCommand = (
     | TakePorts
     | TakeBackPorts
     | DropPorts
+    | JudgeExit
     | EndTree
     | GiveUpTree
     | WatchCondition

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from protocol.messages import Leased, ToAgent
+from protocol.messages import ExitCause, Leased, ToAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,14 @@ class PortsTaken:
     """What became of a lease."""
 
     leased: Leased
+
+
+@dataclass(frozen=True, slots=True)
+class ExitJudged:
+    """What an end was found to mean; None when there is nothing more to say, or all that must hold does."""
+
+    rank: RankId
+    cause: ExitCause | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,7 @@ AgentEvent = (
     | ProcessFailed
     | ProcessExited
     | PortsTaken
+    | ExitJudged
     | TreeGone
     | TreeSurvived
     | ConditionSeen

@@ -35,7 +35,9 @@ from protocol.messages import (
     RankExited,
     RankSpec,
     StepConfig,
+    Welcome,
 )
+from protocol.signatures import Signature
 from protocol.version import PROTOCOL_VERSION
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
@@ -46,6 +48,7 @@ from sflow_agent.core.commands import (
     Exit,
     FinishLogs,
     GiveUpTree,
+    JudgeExit,
     Report,
     StartProcess,
     TakeBackPorts,
@@ -74,6 +77,7 @@ from sflow_agent.runtime.endings import RESCAN_S
 from sflow_agent.runtime.inventory import gpu_view, take_inventory
 from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
+from sflow_agent.runtime.memory_events import MemoryEvents, MemoryKills
 from sflow_agent.runtime.open_files import allow_many
 from sflow_agent.runtime.processes import Processes
 from sflow_agent.runtime.spawn import Spawner, SpawnError, task_environment
@@ -82,6 +86,7 @@ from sflow_agent.runtime.syscalls import become_subreaper, hide_memory
 
 if TYPE_CHECKING:
     from sflow_agent.runtime.examiner import Examiner
+    from sflow_agent.runtime.exit_judge import ExitJudge
     from sflow_agent.runtime.port_leases import PortLeases
 
 EXIT_INFRASTRUCTURE = 3
@@ -165,6 +170,12 @@ class Agent:
             self._epoll, self._processes, self._logs, spawner.log_path, self._warn_once
         )
         self._link.on_new_session = self._on_new_session
+        self._memory = MemoryEvents()
+        self._kills = MemoryKills(self._memory)
+        self._kills_of: dict[RankId, int] = {}
+        """Of ranks that are being examined: processes that the kernel killed while they ran."""
+        self._signatures: tuple[Signature, ...] = ()
+        self._exit_judge: ExitJudge | None = None
         self._specs: dict[RankId, RankSpec] = {}
         self._leases: PortLeases | None = None
         self._queue: list[AgentEvent] = []
@@ -214,13 +225,15 @@ class Agent:
     def _take_in(self, now: float) -> None:
         """Everything that has happened, inputs before the clock: who stood still must first listen."""
         for order in self._link.receive(now):
+            if isinstance(order, Welcome):
+                self._signatures = order.signatures
             self._handle(Ordered(order), now)
         if self._is_terminated:
             self._is_terminated = False
             self._handle(EndRequested("SIGTERM received"), now)
         if self._has_child_ended:
             self._has_child_ended = False
-            self._handle_all(self._reaped(), now)
+            self._reap(now)
         self._take_in_descriptors(now)
         for ack in self._link.log_acks():
             self._logs.acknowledge(ack.rank, ack.offset)
@@ -254,6 +267,24 @@ class Agent:
                 attempt = event.rank.attempt
                 events[index] = replace(event, stolen=self._leases.stolen(attempt.task, str(attempt)))
         return events
+
+    def _reap(self, now: float) -> None:
+        events = self._reaped()
+        ends = [event for event in events if isinstance(event, ProcessExited)]
+        # Who was killed takes a kill for itself before others are asked whether they lost a process.
+        for end in sorted(ends, key=lambda end: not _looks_killed(end)):
+            kills = self._kills.ended(end.rank, is_killed=_looks_killed(end))
+            if not kills:
+                continue
+            if end.exit_code not in self._specs[end.rank].success_exit_codes:
+                self._kills_of[end.rank] = kills
+                continue
+            text = (
+                f"{end.rank} ended with status {end.exit_code}, but while it ran the kernel killed {kills} process(es) of this "
+                "node's tasks for want of memory: what it has written may not be complete"
+            )
+            self._link.report(Notice(level="warning", text=text))
+        self._handle_all(events, now)
 
     def _press_endings(self, now: float) -> None:
         endings = self._processes.endings
@@ -323,6 +354,7 @@ class Agent:
                 if isinstance(message, RankCleared) or (isinstance(message, RankExited) and message.cleared):
                     self._logs.finish(message.rank)
                     self._specs.pop(message.rank, None)
+                    self._kills_of.pop(message.rank, None)
             case StartProcess(spec=spec):
                 self._start(spec, now)
             case TakePorts(order=order):
@@ -333,6 +365,8 @@ class Agent:
             case DropPorts(task=task):
                 if self._leases is not None:
                     self._leases.drop(task)
+            case JudgeExit(rank=rank, exit_code=exit_code, signal=number):
+                self._judge(rank, exit_code, number)
             case EndTree(rank=rank, signal=number):
                 self._processes.endings.order(rank, number)
             case GiveUpTree(rank=rank):
@@ -363,6 +397,7 @@ class Agent:
         except SpawnError as error:
             self._queue.append(ProcessFailed(spec.rank, error.errno, error.reason))
             return
+        self._kills.started(spec.rank)
         outcome = self._made(spec)
         self._queue.append(outcome)
         if isinstance(outcome, ProcessFailed):
@@ -388,6 +423,28 @@ class Agent:
         if self._leases.warning:
             self._warn_once(self._leases.warning)
         return leased
+
+    def _judge(self, rank: RankId, exit_code: int | None, number: int | None) -> None:
+        if self._exit_judge is None:
+            from sflow_agent.runtime.exit_judge import ExitJudge
+
+            self._exit_judge = ExitJudge(self._config.marker, self._signatures, self._memory.limit)
+            self._conditions.descriptors.add(self._exit_judge.fileno, select.EPOLLIN, self._take_in_judged)
+        record, spec = self._core.ranks[rank], self._specs[rank]
+        assert record.pid is not None
+        self._exit_judge.judge(
+            spec=spec,
+            log=self._spawner.log_path(spec.log),
+            pid=record.pid,
+            started_at=record.started_at,
+            exit_code=exit_code,
+            signal_number=number,
+            oom_kills=self._kills_of.pop(rank, 0),
+        )
+
+    def _take_in_judged(self) -> None:
+        assert self._exit_judge is not None
+        self._handle_all(list(self._exit_judge.judged()), time.monotonic())
 
     # ------------------------------------------------------------------ the whole truth
 
@@ -494,6 +551,11 @@ def _with_files(spec: RankSpec, log: str) -> RankSpec:
     from sflow_agent.runtime.task_files import with_files  # few tasks have any
 
     return with_files(spec, log)
+
+
+def _looks_killed(end: ProcessExited) -> bool:
+    """By SIGKILL, itself or the last program of its script."""
+    return end.signal == signal.SIGKILL or end.exit_code == 128 + signal.SIGKILL
 
 
 def _drain(descriptor: int) -> None:

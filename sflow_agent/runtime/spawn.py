@@ -215,13 +215,33 @@ def _spawn(program: str, argv: tuple[str, ...], environment: dict[str, str], log
     )
 
 
+def _interpreter_of(program: str) -> str:
+    """What is wrong with the first line of a script whose interpreter is not there."""
+    try:
+        with open(program, "rb") as file:  # noqa: PTH123
+            first = file.readline(256)
+    except OSError:
+        first = b""
+    words = first.removeprefix(b"#!").split(None, 1)
+    if not first.startswith(b"#!") or not words:
+        return "needs a loader or library that does not exist on this node"
+    name = words[0].decode(errors="replace")
+    if first.endswith(b"\r\n"):
+        return f"has lines that end as Windows ends them, so that its interpreter is {name!r} and a return: dos2unix"
+    return f'names an interpreter (its first line) that does not exist: "{name}"'
+
+
 def _explain(error: OSError, program: str, spec: RankSpec) -> str:
     """Why a start failed, and the fix. Source: execve(2)."""
     match error.errno:
         case errno.ENOENT if not os.path.exists(program):  # noqa: PTH110
             return f'program "{program}" does not exist on this node'
         case errno.ENOENT:
-            return f'"{program}" names an interpreter (its first line) that does not exist'
+            return f'"{program}" {_interpreter_of(program)}'
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"its log {spec.log} cannot be made: {error.strerror}"
+        case errno.EACCES if os.access(program, os.X_OK) and not os.path.isdir(program):  # noqa: PTH112
+            return f"its log {spec.log} cannot be written: {error.strerror}"
         case errno.EACCES:
             return f'"{program}" may not be executed: check its mode, and that its file system allows it'
         case errno.ENOEXEC:

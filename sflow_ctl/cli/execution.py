@@ -13,7 +13,7 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.console import Console, wants_colours
 from sflow_ctl.cli.shown import columns, shown_path
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.launcher import LocalLauncher
 from sflow_ctl.runtime.options import RunOptions
@@ -100,7 +100,11 @@ def show_end(end: RunEnd) -> None:
     if whole.cause is not None:
         from sflow_ctl.runtime.run_files import last_lines  # a run that completes does not need it
 
-        log = end.directory / log_path(whole.cause.task) if whole.cause.task is not None else None
+        task = whole.cause.task
+        rank = whole.cause.reason.rank if whole.cause.reason is not None else None
+        log = None
+        if task is not None:
+            log = end.directory / (log_path(task) if rank is None else rank_log_path(task, rank))
         block = first_cause(
             end.state,
             whole.outcome,

@@ -10,6 +10,7 @@ from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 MANY_TASKS = 40
 """With more tasks than this only failures, retries and services that became ready get a line."""
 _WORTH_A_LINE = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST, TaskState.READY})
+_BAD = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 _RED, _GREEN, _YELLOW, _DIM = 31, 32, 33, 2
 
 
@@ -110,4 +111,7 @@ def _detail(transition: Transition) -> str:
             text = transition.reason.text
             if not text and transition.signal is not None:
                 text = f"killed by {signal_name(transition.signal)}"
-            return f": {text}" if text else ""
+            # A status or a signal says itself what it is, and so does the state.
+            is_told = transition.reason.word in ("exit", "signal", transition.new.value)
+            word = "" if is_told or transition.new not in _BAD else f" ({transition.reason.word})"
+            return f"{word}: {text}" if text else word

@@ -17,7 +17,7 @@ from sflow_ctl.report import (
     RunState,
     Summary,
     TaskSummary,
-    closing_table,
+    ended_table,
     first_cause,
     status_table,
     task_summaries,
@@ -62,7 +62,14 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     source = "as its controller says" if is_live else f"from {shown_path(reader.directory)}"
     click.echo(f"{state_text(reader, ended)} ({source})")
     if ended is not None:
-        click.echo(closing_table(reader.state, columns(), colours=colours))
+        click.echo(
+            ended_table(
+                reader.state,
+                columns(),
+                but=ended.cause.task if ended.cause is not None else None,
+                colours=colours,
+            )
+        )
         if ended.cause is not None:
             click.echo(cause_block(reader, ended, colours))
     else:
@@ -77,7 +84,8 @@ def cause_block(reader: RunReader, ended: Summary, colours: bool) -> str:
     """The first cause with the end of its log, as it can be read from here."""
     assert ended.cause is not None
     task = ended.cause.task
-    path = reader.log_path(task) if task is not None else None
+    rank = ended.cause.reason.rank if ended.cause.reason is not None else None
+    path = reader.log_path(task, rank) if task is not None else None
     return first_cause(
         reader.state,
         ended.outcome,

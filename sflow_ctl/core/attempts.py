@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
 from protocol.messages import RankExited
 from protocol.signal_names import signal_name
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
@@ -9,30 +11,51 @@ from sflow_ctl.core.tasks import End, Task
 
 SHOWN = 3
 """Tasks named in one sentence."""
+_LAUNCH_WORDS = {28: "disk_full", 122: "disk_full", 98: "port_in_use"}
+"""Linux' ENOSPC and EDQUOT, where the log of what was to start could not be made, and EADDRINUSE of a port of the task."""
 
 
 def note_exit(task: Task, message: RankExited) -> None:
-    """Keeps the worst of the attempt's exits, of equal ones the first: a signal before a status, a failure before a
-    success, the higher status before the lower.
+    """Keeps what a rank's end says about the attempt. Of several that fail by themselves, the first to end is the cause.
+
+    Where clocks do not tell, a signal comes before a status and the higher status before the lower.
     """
+    if is_bad(task, message):
+        _note_failure(task, message)
+    elif task.failed_first is None:
+        codes = [code for code in (task.exit_code, message.exit_code) if code is not None]
+        task.exit_code = max(codes)
+
+
+def _note_failure(task: Task, message: RankExited) -> None:
     begun_ns = task.started_at_ns.get(message.rank.rank)
-    if begun_ns is not None and is_bad(task, message):
-        at_ns = begun_ns + round(message.runtime_s * 1e9)
-        task.failed_at_ns = min(at_ns, task.failed_at_ns or at_ns)
-    if task.end is not None and (task.signal is not None or task.exit_code):
-        return  # of several ranks: this one was ended because of the one that failed
-    if task.signal is not None:
+    is_timed = begun_ns is not None and not message.was_asked
+    at_ns = (begun_ns or 0) + round(message.runtime_s * 1e9) if is_timed else None
+    if task.failed_first is not None and not _comes_before(task, task.failed_first, message, at_ns):
         return
-    if message.signal is not None:
-        task.signal, task.exit_code, task.failed_rank = message.signal, None, message.rank.rank
-    elif task.exit_code is None or _badness(task, message.exit_code) > _badness(task, task.exit_code):
-        task.exit_code = message.exit_code
-        task.failed_rank = message.rank.rank if is_bad(task, message) else None
+    task.failed_first, task.failed_at_ns, task.failed_rank = message, at_ns, message.rank.rank
+    task.signal, task.exit_code = message.signal, message.exit_code
+    if task.end is not None and task.end.is_of_rank:
+        task.end = judge_rank(task)
+
+
+def _comes_before(task: Task, first: RankExited, message: RankExited, at_ns: int | None) -> bool:
+    """Whether this failure came before the one that is known. One on somebody's order comes after all others."""
+    if message.was_asked != first.was_asked:
+        return first.was_asked
+    known_ns = task.failed_at_ns
+    if at_ns is not None and known_ns is not None and at_ns != known_ns:
+        return at_ns < known_ns
+    if task.end is not None:
+        return False  # of several ranks: this one was ended because of the one that failed
+    if (message.signal is None) != (first.signal is None):
+        return message.signal is not None
+    return message.signal is None and (message.exit_code or 0) > (first.exit_code or 0)
 
 
 def is_bad(task: Task, message: RankExited) -> bool:
-    """True for the end of a rank that is no success."""
-    return message.exit_code not in task.plan.success_exit_codes
+    """True for the end of a rank that is no success: by how it exited, or for want of what its `success` asks."""
+    return message.exit_code not in task.plan.success_exit_codes or message.cause is not None
 
 
 def _badness(task: Task, code: int | None) -> tuple[bool, int]:
@@ -44,14 +67,47 @@ def judge(task: Task) -> End:
     is_gang = task.plan.world_size > 1 and task.failed_rank is not None
     who = f"rank {task.failed_rank}: " if is_gang else ""
     if task.launch_error is not None:
-        return End(TaskState.FAILED, Reason("launch", f"{who}{task.launch_error}"), may_retry=True)
-    if task.signal is not None:
-        text = f"{who}killed by {signal_name(task.signal)}"
-        return End(TaskState.FAILED, Reason("signal", text), may_retry=True)
-    text = f"exit status {task.exit_code}"
-    if task.exit_code in task.plan.success_exit_codes:
-        return End(TaskState.COMPLETED, Reason("exit", text))
-    return End(TaskState.FAILED, Reason("exit", f"{who}{text}"), may_retry=True)
+        word = _LAUNCH_WORDS.get(task.launch_error.errno, "launch")
+        rank = task.failed_rank if is_gang else None
+        return End(
+            TaskState.FAILED, Reason(word, f"{who}{task.launch_error.reason}", rank=rank), may_retry=True
+        )
+    if task.failed_first is not None:
+        return End(TaskState.FAILED, _why(task.failed_first, who), may_retry=True)
+    return End(TaskState.COMPLETED, Reason("exit", f"exit status {task.exit_code}"))
+
+
+def judge_rank(task: Task, because: str = "") -> End:
+    """How an attempt ends whose other ranks are ended because one has failed."""
+    end = judge(task)
+    reason = msgspec.structs.replace(end.reason, text=f"{end.reason.text}{because}")
+    return End(end.state, reason, end.may_retry, is_of_rank=True)
+
+
+def _why(message: RankExited, prefix: str) -> Reason:
+    if message.signal is not None:
+        word, how = "signal", f"killed by {signal_name(message.signal)}"
+    else:
+        word, how = "exit", f"exit status {message.exit_code}"
+    cause, rank = message.cause, message.rank.rank if prefix else None
+    if cause is None:
+        return Reason(word, f"{prefix}{how}", rank=rank)
+    return Reason(
+        cause.word,
+        f"{prefix}{cause.text} ({how})" if cause.text else f"{prefix}{how}",
+        hint=cause.hint,
+        rank=rank,
+        line=cause.line,
+        line_number=cause.line_number,
+        offset=cause.offset,
+    )
+
+
+def again(end: End, word: str, text: str) -> Reason:
+    """Why a task waits for its next attempt."""
+    return msgspec.structs.replace(
+        end.reason, word=word, text=f"{end.reason.text}; {text}", after=end.reason.word
+    )
 
 
 def left_too_early(task: Task, others: Iterable[Task]) -> End | None:
@@ -67,10 +123,11 @@ def left_too_early(task: Task, others: Iterable[Task]) -> End | None:
 
 def with_thief(task: Task, end: End) -> End:
     """The end of an attempt, and who has a port of it."""
-    if not task.stolen or not end.may_retry or task.launch_error is not None:  # which says it already
+    is_told = task.launch_error is not None or end.reason.word == "port_in_use"
+    if not task.stolen or not end.may_retry or is_told:
         return end
     text = f"{end.reason.text}; {'; '.join(task.stolen.values())}"
-    return End(end.state, Reason(end.reason.word, text), end.may_retry)
+    return End(end.state, msgspec.structs.replace(end.reason, word="port_in_use", text=text), end.may_retry)
 
 
 def cause_of(task: Task, end: End) -> FirstCause:
@@ -90,10 +147,12 @@ def cause_text(task: Task, end: End) -> str:
     match end.reason.word:
         case "probe":
             return f"Failure probe triggered for task {name}: {end.reason.text}"
-        case "launch":
+        case _ if task.launch_error is not None and task.failed_first is None:
             return f"task {name} could not be started: {end.reason.text}"
         case "expression" | "ports":
             return f"task {name} cannot start: {end.reason.text}"
+        case "no_output" | "success":
+            return f"task {name} did not do what it must: {end.reason.text}"
         case "node_lost":
             return f"task {name}: {end.reason.text}"
         case "timeout" | "not_ready":

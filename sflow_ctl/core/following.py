@@ -32,7 +32,8 @@ def following(task: Task, end: End, now: float) -> Following | None:
     if restart is not None:
         return _restart(task, restart, end, now)
     retries = task.plan.retries
-    if not end.may_retry or task.retries_used >= retries.count:
+    is_covered = end.reason.word in retries.reasons if retries.reasons else end.may_retry
+    if not is_covered or task.retries_used >= retries.count:
         return None
     delay_s = retries.interval_s * retries.backoff**task.retries_used
     return Following(

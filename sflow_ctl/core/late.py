@@ -7,6 +7,7 @@ import msgspec
 
 from protocol.messages import Probe, TaskFile
 from sflow_ctl.planner.plan import Plan, PlannedTask
+from sflow_ctl.planner.success import map_texts
 from sflow_ctl.planner.task_views import OWN, PortsOf, TaskViews
 from sflow_ctl.spec.expressions import ExpressionError, as_text, evaluate, render_template
 
@@ -35,6 +36,7 @@ class LateValues:
                 script=fill(task.script),
                 env={name: fill(value) for name, value in task.env.items()},
                 probes=_probes(task, fill),
+                success=None if task.success is None else map_texts(task.success, fill),
             )
         return filled, tuple(
             TaskFile(path=one.path, content=self._content(one.content, one.names, own), mode=one.mode)

@@ -64,7 +64,6 @@ from sflow_ctl.core.states import (
     FirstCause,
     Outcome,
     Reason,
-    ReasonWord,
     TaskState,
     Transition,
     is_again,
@@ -409,10 +408,8 @@ class Scheduler:
             return
         is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
         if attempts.is_bad(task, message) and (task.plan.kill_on_bad_exit or is_hopeless or message.stolen):
-            end = attempts.judge(task)
             because = f", and its readiness waits for rank {message.rank.rank}" if is_hopeless else ""
-            reason = Reason(end.reason.word, f"{end.reason.text}{because}")
-            self._stop_task(task, End(end.state, reason, end.may_retry), now)
+            self._stop_task(task, attempts.judge_rank(task, because), now)
         elif task.plan.wait_s is not None and len(task.open_ranks) == task.plan.world_size - 1:
             self._timers.set(now + task.plan.wait_s, "ranks", task.index, task.attempt)
 
@@ -432,7 +429,7 @@ class Scheduler:
         task.open_ranks.discard(message.rank.rank)
         task.uncleared.discard(message.rank.rank)
         if task.launch_error is None:
-            task.launch_error, task.failed_rank = message.reason, message.rank.rank
+            task.launch_error, task.failed_rank = message, message.rank.rank
         task.note_stolen(message.rank.rank, message.stolen)
         if not task.open_ranks:
             self._attempt_exited(task, now)
@@ -577,8 +574,8 @@ class Scheduler:
             self._keep_place(task)
         else:
             self._release(task)
-        word: ReasonWord = "restart" if next_one.in_place else "retry"
-        self._change(task, TaskState.WAITING, Reason(word, f"{end.reason.text}; {next_one.text}"), runtime_s)
+        word = "restart" if next_one.in_place else "retry"
+        self._change(task, TaskState.WAITING, attempts.again(end, word, next_one.text), runtime_s)
         task.end = None
         self._timers.set(now + next_one.delay_s, "retry", task.index, task.attempt)
         restart = task.plan.restart

@@ -1,7 +1,6 @@
 """The states of a task, the transitions that exist, and the reasons that go with them."""
 
 from enum import StrEnum
-from typing import Literal
 
 import msgspec
 
@@ -44,41 +43,27 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
 of a resumed run has seen completed.
 """
 
-ReasonWord = Literal[
-    "exit",
-    "signal",
-    "launch",
-    "expression",
-    "ports",
-    "timeout",
-    "probe",
-    "not_ready",
-    "node_lost",
-    "fail_fast",
-    "interrupted",
-    "preempted",
-    "cancelled",
-    "run_complete",
-    "time_limit",
-    "dependencies",
-    "ready",
-    "started",
-    "placed",
-    "retry",
-    "restart",
-    "upstream",
-    "resumed",
-    "stop",
-]
-AGAIN = frozenset[ReasonWord]({"retry", "restart"})
+AGAIN = frozenset({"retry", "restart"})
 """Reasons of a task that waits: an attempt has ended, and another one follows."""
 
 
-class Reason(msgspec.Struct, frozen=True):
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why something happened: one word for machines, one sentence for people."""
 
-    word: ReasonWord
+    word: str
+    """An end has one of `protocol.reasons`, or of a signature of the workflow's own; other changes have their own."""
     text: str = ""
+    after: str = ""
+    """Of a retry: the word of the end before it."""
+    hint: str = ""
+    """What to do."""
+    rank: int | None = None
+    """Of several, the one that it is about."""
+    line: str = ""
+    """The line of that rank's log that says so."""
+    line_number: int | None = None
+    offset: int | None = None
+    """Of the line's first byte in the log."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import Probe, RankSpec, TaskFile
+from protocol.messages import LaunchFailed, Probe, RankExited, RankSpec, Success, TaskFile
 from sflow_ctl.core.late import LateValues
 from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.readiness import Readiness, probes_of_rank
@@ -28,6 +28,8 @@ class End:
     may_retry: bool = False
     is_repeated: bool = False
     """Another attempt follows, whatever the task's retries: this one did nothing wrong."""
+    is_of_rank: bool = False
+    """One of several ranks failed, and the others are ended because of it."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,9 @@ class Task:
     end: End | None = None
     exit_code: int | None = None
     signal: int | None = None
-    launch_error: str | None = None
+    launch_error: LaunchFailed | None = None
+    failed_first: RankExited | None = None
+    """Of the current attempt's ranks that failed by themselves, the one that ended first."""
     failed_rank: int | None = None
     """Of several: whose end, or failure to start, is the attempt's."""
     started_at: float | None = None
@@ -155,7 +159,8 @@ class Task:
         self.uncleared = set(self.open_ranks)
         self.unstarted = set(self.open_ranks)
         self.end = None
-        self.exit_code = self.signal = self.launch_error = self.pid = self.failed_rank = None
+        self.exit_code = self.signal = self.pid = None
+        self.launch_error = self.failed_first = self.failed_rank = None
         self.started_at = now
         self.is_kept = self.was_ready = False
         self.early_readiness = None
@@ -240,6 +245,8 @@ class Task:
                     container=planned.container,
                     required_paths=planned.required_paths,
                     files=self.files if rank == first_ranks[self.node_of_rank[rank]] else (),
+                    success=success_of_rank(planned.success, rank),
+                    success_exit_codes=planned.success_exit_codes,
                 ),
             )
             for rank, extra in enumerate(own)
@@ -247,6 +254,13 @@ class Task:
 
     def _earlier_log(self, name: str, rank: int | None) -> str | None:
         return earlier_log_path(name, self.attempt - 1, rank) if self.attempt > 1 else None
+
+
+def success_of_rank(success: Success | None, rank: int) -> Success | None:
+    """What a rank must have done: the first one all of it, the others must not have printed what is forbidden."""
+    if success is None or rank == 0:
+        return success
+    return Success(forbid=success.forbid) if success.forbid else None
 
 
 def log_path(task: str) -> str:

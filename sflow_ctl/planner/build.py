@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import PlanError
-from protocol.messages import PortBlock
+from protocol.messages import PortBlock, Success
 from sflow_ctl.planner.artifact_use import artifact_use
 from sflow_ctl.planner.artifacts import (
     Materialised,
@@ -48,11 +48,13 @@ from sflow_ctl.planner.policies import FINALLY_TIMEOUT_S, policies
 from sflow_ctl.planner.ports import artifacts_in_files, plan_files, plan_ports
 from sflow_ctl.planner.probes import LateProbes, plan_probes, readiness_deadline_s
 from sflow_ctl.planner.scripts import Scripts, own_ports
+from sflow_ctl.planner.signatures import plan_signatures
 from sflow_ctl.planner.srun import ASSIGNED_GROUP, ASSIGNED_NODES
+from sflow_ctl.planner.success import plan_success
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.casting import cast
-from sflow_ctl.spec.expressions import MARK, evaluate_any
+from sflow_ctl.spec.expressions import MARK, as_text, evaluate_any
 from sflow_ctl.spec.loader import LoadedDocument
 
 __all__ = ["PlanContext", "build_plan"]
@@ -147,6 +149,10 @@ class _Planner:
             keep_alive = as_flag(
                 evaluate_any(document.workflow.keep_alive, namespace(self._variables, self._others))
             )
+        success = self._workflow_success()
+        signatures = plan_signatures(
+            document.signatures, namespace(self._variables, self._others), self._findings
+        )
         self._stop_if_wrong()
         planned = [task for task in tasks if task is not None]
         if not (keep_alive or context.is_strict) and all(
@@ -162,6 +168,8 @@ class _Planner:
             timeout_s=timeout_s,
             keep_alive=keep_alive,
             services_may_leave=context.is_strict,
+            success=success,
+            signatures=signatures,
             max_running=context.max_running,
             job_id=context.job_id if context.job_id != "0" else None,
             variables=dict(self._variables),
@@ -402,7 +410,8 @@ class _Planner:
     def _describe_tasks(self, expanded: list[Expanded], drafts: list[_Draft]) -> dict[str, Any]:
         """The `task` namespace: every concrete name, and lists of replicas under replicated base names."""
         if not any(MARK in item for one in expanded for item in one.task.script) and not any(
-            one.task.probes or one.task.operator or one.task.variables or one.task.files for one in expanded
+            one.task.probes or one.task.operator or one.task.variables or one.task.files or one.task.success
+            for one in expanded
         ):
             return {}  # nothing can ask
         views: dict[str, Any] = {}
@@ -549,6 +558,7 @@ class _Planner:
                 deadline_s=readiness_deadline_s(task, value),
                 probes=planned_probes,
                 outputs=plan_outputs(task, value, self._findings),
+                success=self._success(draft, env["SFLOW_TASK_OUTPUT_DIR"], late),
                 required_paths=self._required_paths.get(task.name, ()) if how.kind != "ssh" else (),
                 late=tuple({late.mark: late for late in (*draft.late, *late, *probes.late)}.values()),
                 late_tcp_ports=probes.tcp_ports,
@@ -579,6 +589,34 @@ class _Planner:
                 path: str = self._others["artifacts"][head]["path"]
                 return self._context.read_text(f"{path}/{inside}" if inside else path)
         return self._context.read_text(os.path.join(self._context.workspace_dir, source))  # noqa: PTH118 - text
+
+    def _success(self, draft: _Draft, directory: str, late: list[LateExpression]) -> Success | None:
+        """What must hold of a task; what it waits for is added to `late`."""
+        task = draft.expanded.task
+        if task.success is None or self._context.is_strict:
+            return None
+
+        def rendered(text: str, path: tuple[str | int, ...]) -> str:
+            done, more = self._scripts.value(task, draft.replica.name, text, path, self._names(draft))
+            late.extend(more)
+            return as_text(done)
+
+        return plan_success(task.success, directory, rendered, partial(self._value, draft), ("success",))
+
+    def _workflow_success(self) -> Success | None:
+        success = self._document.workflow.success
+        if success is None or self._context.is_strict:
+            return None
+        with self._findings.collecting("workflow", "success", subject="workflow.success"):
+            names = namespace(self._variables, self._others)
+            return plan_success(
+                success,
+                self._context.run_directory,
+                lambda text, _: as_text(evaluate_any(text, names)),
+                lambda value: evaluate_any(value, names),
+                (),
+            )
+        return None
 
     def _timeout_s(self, task: schema.Task, value: Callable[[Any], Any]) -> float | None:
         if task.timeout is None and task.finally_:
@@ -627,6 +665,7 @@ class _Planner:
             count=as_int(value(task.retries.count), 0),
             interval_s=as_seconds(value(task.retries.interval)),
             backoff=float(as_int(value(task.retries.backoff), 1)),
+            reasons=tuple(str(value(word)) for word in task.retries.reasons),
         )
 
 

@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from protocol.messages import Container, PortBlock, Probe
+from protocol.messages import Container, PortBlock, Probe, Success
+from protocol.signatures import Signature
 
 PLAN_VERSION = 1
 
@@ -106,6 +107,8 @@ class Retries(_Part, frozen=True, kw_only=True):
     count: int = 0
     interval_s: float = 0.0
     backoff: float = 1.0
+    reasons: tuple[str, ...] = ()
+    """Only after failures with these words; empty is any but a failure probe's."""
 
 
 STDOUT = "stdout"
@@ -247,6 +250,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Seconds from an attempt's start within which it must be ready."""
     probes: tuple[Probe, ...] = ()
     outputs: tuple[PlannedOutput, ...] = ()
+    success: Success | None = None
+    """What must hold besides an exit status of 0."""
     late: tuple[LateExpression, ...] = ()
     """Evaluated when the task starts."""
     late_tcp_ports: dict[str, str] = {}
@@ -294,6 +299,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Services alone keep the run going."""
     services_may_leave: bool = False
     """A ready service that ends with success is done, even if others still need it: the reference's rule."""
+    success: Success | None = None
+    """What must hold at the end of a run that completed. Paths are absolute, patterns are for all logs."""
+    signatures: tuple[Signature, ...] = ()
+    """The workflow's own."""
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None is no limit."""
     variables: dict[str, object] = {}

@@ -14,6 +14,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
     return {
         "workflow": plan.workflow,
         "timeout_s": plan.timeout_s,
+        "success": msgspec.to_builtins(plan.success),
         "variables": dict(plan.variables),
         "artifacts": dict(plan.artifacts),
         "nodes": [{"name": n.name, "backend": n.backend, "gpus": n.gpus} for n in plan.nodes],
@@ -46,6 +47,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "finally": task.finally_when,
         "on_failure": task.on_failure,
         "restart": msgspec.to_builtins(task.restart),
+        "success": msgspec.to_builtins(task.success),
         "sweep": dict(task.sweep),
         "outputs": msgspec.to_builtins(task.outputs),
         "argv": list(task.argv),

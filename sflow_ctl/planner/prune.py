@@ -27,7 +27,8 @@ def pruned(plan: Plan, names: Sequence[str], skip_dependencies: bool) -> Plan:
     tasks = tuple(
         msgspec.structs.replace(task, depends_on=tuple(_dependencies(task, members, wanted))) for task in kept
     )
-    return msgspec.structs.replace(plan, tasks=tasks)
+    # What the whole must have done says nothing of a part.
+    return msgspec.structs.replace(plan, tasks=tasks, success=None)
 
 
 def _named(plan: Plan, names: Sequence[str]) -> set[str]:

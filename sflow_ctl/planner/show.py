@@ -15,6 +15,7 @@ from sflow_ctl.planner.plan import (
     needs_text,
     until_text,
 )
+from sflow_ctl.planner.success import conditions
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
@@ -25,6 +26,8 @@ def plan_text(plan: Plan) -> str:
     lines = [f"Workflow {plan.workflow}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes"]
     if plan.timeout_s is not None:
         lines.append(f"Time limit: {plan.timeout_s:g} s")
+    if plan.success is not None:
+        lines += [f"Success: {condition}" for condition in conditions(plan.success)]
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
@@ -125,9 +128,13 @@ def _tasks(plan: Plan) -> list[str]:
             lines.append(
                 f"    retries:   {retries.count}, after {retries.interval_s:g} s, backoff {retries.backoff:g}"
             )
+            if retries.reasons:
+                lines[-1] += f", only after {', '.join(retries.reasons)}"
         if task.timeout_s is not None:
             lines.append(f"    timeout:   {task.timeout_s:g} s")
         lines += [f"    {what + ':':<10} {text}" for what, text in _policies(task)]
+        if task.success is not None:
+            lines += [f"    success:   {condition}" for condition in conditions(task.success)]
         lines += [f"    {probe.kind + ':':<10} {_probe(probe, task.late_tcp_ports)}" for probe in task.probes]
         if task.ports:
             lines.append(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from protocol.errors import AllocationError
 from sflow_ctl.core.nodelist import NodeListError, expand_nodelist
-from sflow_ctl.core.states import Reason, ReasonWord
+from sflow_ctl.core.states import Reason
 from sflow_ctl.core.step_command import StepPart, slurm_version
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
@@ -159,7 +159,7 @@ def _why_completing(fields: Mapping[str, str]) -> Reason:
     return Reason("cancelled", "Slurm: the job was cancelled or preempted")
 
 
-_ENDS: tuple[tuple[ReasonWord, str, str], ...] = (
+_ENDS: tuple[tuple[str, str, str], ...] = (
     ("preempted", "PREEMPTED", "the job was preempted"),
     ("preempted", "REQUEUED", "the job was requeued"),
     ("preempted", "PENDING", "the job was preempted or requeued, and will start again"),

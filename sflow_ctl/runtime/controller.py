@@ -243,7 +243,9 @@ class Controller:
             case MessageReceived(node=node, message=NodeDescribed() as described) if node in self._nodes:
                 self._described(node, described)
             case MessageReceived(node=node, message=Notice(text=text)):
-                self._log.warning(f"node {self._scheduler.plan.nodes[node].name}: {text}")
+                said = f"node {self._scheduler.plan.nodes[node].name}: {text}"
+                self._log.warning(said)
+                self._output.say(f"warning: {said}")
             case AgentLost(node=node, reason=reason):
                 self._log.warning(f"node {self._scheduler.plan.nodes[node].name} lost: {reason}")
             case _:

@@ -17,6 +17,7 @@ from protocol.codec import MAX_FRAME_BYTES, decode_from_agent, encode
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages import Hello, Refused, ToAgent, ToAgentPacket, Welcome
+from protocol.signatures import Signature
 from protocol.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
 from sflow_ctl.runtime.keys import KeyPair, RunKeys
@@ -78,6 +79,8 @@ class FleetLink:
         self.control, self.control_endpoints = self._router("control", keys.controller, hosts)
         self.logs, self.log_endpoints = self._router("logs", keys.controller, hosts)
         self.clients, self.client_endpoints = self._router("clients", keys.controller, hosts)
+        self.signatures: tuple[Signature, ...] = ()
+        """Of the workflow that is run: every agent is told them when it joins."""
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         """When somebody began to look after the agents; those that are not up by then have `join_within_s` from there."""
@@ -155,6 +158,7 @@ class FleetLink:
             kill=kill,
             heartbeat_s=HEARTBEAT_S,
             orphan_grace_s=self._times.orphan_grace_s,
+            signatures=self.signatures,
         )
         peer.outbox = [welcome]
         self._dirty.add(node)

@@ -17,6 +17,7 @@ import msgspec
 
 from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
+from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.planner.plan import Plan
 from sflow_ctl.report import RunState, Summary, read_summary
 from sflow_ctl.runtime.journal import read_journal
@@ -185,9 +186,9 @@ class RunReader:
             except msgspec.DecodeError:
                 return None  # being written
 
-    def log_path(self, task: str) -> Path:
-        """The newest attempt's log of a task."""
-        return self.directory / task / f"{task}.log"
+    def log_path(self, task: str, rank: int | None = None) -> Path:
+        """The newest attempt's log of a task, or of one of its several ranks."""
+        return self.directory / (log_path(task) if rank is None else rank_log_path(task, rank))
 
     def _read_new(self, read: Callable[[int], bytes]) -> list[Change]:
         fresh: list[Change] = []

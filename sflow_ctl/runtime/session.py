@@ -258,6 +258,7 @@ def _run(
     fetched: "list[Progress]",
 ) -> RunEnd:
     plan, link = planned.plan, fleet.link
+    link.signatures = plan.signatures
     directory = RunDirectory(planned.settings.output_dir, planned.run_id)
     facts = run_facts(
         planned.run_id,
@@ -352,6 +353,7 @@ def _run(
             link.close()
     if planned.allocation is not None:
         finish = _with_slurms_reason(finish, planned.allocation.job_id)
+    finish = _judged(finish, plan, directory.path)
     status = _EXIT[finish.outcome]
     whole = summary(
         controller.state,
@@ -397,6 +399,19 @@ def _with_slurms_reason(finish: FinishRun, job_id: str) -> FinishRun:
     how = cause.text if is_known else "stopped by SIGTERM"
     cause = FirstCause(text=f"{how} ({reason.text})", reason=reason)
     return FinishRun(outcome=outcome, cause=cause, survivors=finish.survivors)
+
+
+def _judged(finish: FinishRun, plan: Plan, directory: Path) -> FinishRun:
+    """A run that completed has failed all the same if the workflow's `success` does not hold."""
+    if finish.outcome is not Outcome.COMPLETED or plan.success is None:
+        return finish
+    from sflow_ctl.runtime.run_success import what_is_missing
+
+    reason = what_is_missing(plan, directory)
+    if reason is None:
+        return finish
+    cause = FirstCause(text=f"the workflow did not do what it must: {reason.text}", reason=reason)
+    return FinishRun(outcome=Outcome.FAILED, cause=cause, survivors=finish.survivors)
 
 
 def _fetch(plan: Plan, open_display: Callable[[], "FetchDisplay"]) -> "list[Progress]":

@@ -20,6 +20,7 @@ Where = Callable[[Sequence[PathKey]], str | None]
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `(?P<path>.*)`)?$")
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`(?: - at `(?P<path>.*)`)?$")
+_KEY = re.compile(r"Expected `str` - at `key` in `(?P<path>.*)`$")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
 MAX_FINDINGS = 200
@@ -98,6 +99,17 @@ def _finding(
         full = (*base, *path)
         what = f'"{match["field"]}" is missing'
         return path, Finding("missing-key", what, _place(where, full), f'add "{match["field"]}:"')
+    if match := _KEY.match(message):
+        path = _parse_path(match["path"], data)
+        here = _get(data, path)
+        key = (
+            next((one for one in here if not isinstance(one, str)), None) if isinstance(here, dict) else None
+        )
+        path = (*path, key) if key is not None else path
+        what = f"the key {str(key).lower()} is not text: YAML reads on, off, yes, no and numbers as values"
+        allowed = ", ".join(_fields_at(kind, path[:-1]))
+        hint = f"allowed here: {allowed}" if allowed else "put it in quotes"
+        return path, Finding("wrong-type", what, _place(where, (*base, *path[:-1])), hint)
     match = _AT.match(message)
     assert match is not None
     path = _parse_path(match["path"], data)

@@ -47,11 +47,13 @@ def resolve_document(data: Mapping[str, Any]) -> dict[str, Any]:
     levels = [*result.get("variables", []), *workflow.get("variables", [])]
     open_names = _open_names(levels, tasks)
     values = _known_values(levels, open_names)
-    for section in ("variables", "backends", "operators", "artifacts"):
+    for section in ("variables", "backends", "operators", "artifacts", "signatures"):
         if section in result:
             result[section] = [_resolved(item, values) for item in result[section]]
     if "variables" in workflow:
         workflow["variables"] = [_resolved(item, values) for item in workflow["variables"]]
+    if "success" in workflow:
+        workflow["success"] = _resolved(workflow["success"], values)
     workflow["tasks"] = [_resolved(task, _without_own(values, task)) for task in tasks]
     return result
 

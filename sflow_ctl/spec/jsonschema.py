@@ -16,6 +16,7 @@ _NAMED = {
     "artifacts": "Artifact",
     "backends": "Backend",
     "operators": "Operator",
+    "signatures": "Signature",
     "tasks": "Task",
 }
 
@@ -30,7 +31,7 @@ def json_schema() -> dict[str, Any]:
         for section, name in _NAMED.items():
             if section in properties:
                 properties[section] = _either_form(name, is_optional=section != "tasks")
-    for name in ("Artifact", "Backend", "Operator", "Task", "Variable"):
+    for name in ("Artifact", "Backend", "Operator", "Signature", "Task", "Variable"):
         parts[f"{name}Body"] = _without_name(parts[name])
     parts["Variable"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
     parts["VariableBody"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}

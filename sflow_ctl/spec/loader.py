@@ -100,6 +100,7 @@ def _checked(
     backends = _convert(merged, "backends", merged.sections["backends"], schema.Backend, items)
     listed_operators = extended(merged.sections["operators"], merged.findings)
     operators = _convert(merged, "operators", listed_operators, schema.Operator, items)
+    signatures = _convert(merged, "signatures", merged.sections["signatures"], schema.Signature, items)
     own = _convert(merged, "workflow.variables", merged.workflow_variables, schema.Variable, items)
     for item in merged.tasks:
         listed = item.body.get("variables")
@@ -134,7 +135,8 @@ def _checked(
     sources = {key: source for key, (_, source) in merged.settings.items()}
     for key, source in (("name", merged.workflow_source), *sources.items()):
         if source is not None:
-            items["workflow", key] = Item(key, {}, source, ("workflow", key), is_shorthand=True)
+            is_value = key != "success"
+            items["workflow", key] = Item(key, {}, source, ("workflow", key), is_shorthand=is_value)
     workflow = schema.Workflow(name=merged.workflow_name, tasks=tasks, variables=own, **settings)
     document = schema.Document(
         version=merged.version,
@@ -144,6 +146,7 @@ def _checked(
         artifacts=artifacts,
         backends=backends,
         operators=operators,
+        signatures=signatures,
     )
     return document, items, broken
 

@@ -9,10 +9,19 @@ from sflow_ctl.spec.checking import describe, nearest
 from sflow_ctl.spec.schema import WorkflowSettings
 from sflow_ctl.spec.yaml_source import PathKey, Source
 
-ROOT_KEYS = ("version", "settings", "variables", "artifacts", "backends", "operators", "workflow")
+ROOT_KEYS = (
+    "version",
+    "settings",
+    "variables",
+    "artifacts",
+    "backends",
+    "operators",
+    "signatures",
+    "workflow",
+)
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
-TOP_SECTIONS = ("variables", "artifacts", "backends", "operators")
+TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "signatures")
 
 
 @dataclass(slots=True)

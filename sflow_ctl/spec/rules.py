@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
+from protocol.reasons import RETRY_WORDS, WORDS
 from sflow_ctl.spec import schema
 from sflow_ctl.spec.checking import nearest
 from sflow_ctl.spec.expressions import has_expression
@@ -240,6 +241,7 @@ def _tasks(document: schema.Document, where: Where) -> Iterator[Finding]:
         yield from _outputs(task, where)
         yield from _ports(task, where)
         yield from _files(task, where)
+        yield from _retries(task, document, where)
         yield from _probes(task, known, where)
 
 
@@ -279,6 +281,26 @@ def _ends(document: schema.Document, task: schema.Task, where: Where) -> Iterato
         for field in unfit:
             what = "runs at the end, as a task that must end itself"
             yield conflict(what, field, f"drop {field}" if field != "kind" else "it cannot be a service")
+
+
+def _retries(task: schema.Task, document: schema.Document, where: Where) -> Iterator[Finding]:
+    known = [*RETRY_WORDS, *(reason_of(signature) for signature in document.signatures)]
+    for index, word in enumerate(task.retries.reasons if task.retries is not None else ()):
+        if word in known or has_expression(word):
+            continue
+        guess = nearest(word, known)
+        is_final = word in WORDS
+        what = f'no attempt ends with the reason "{word}"'
+        if is_final:
+            what = f'what ends with the reason "{word}" is never tried again'
+        hint = f'did you mean "{guess}"?' if guess and not is_final else f"one of {', '.join(known)}"
+        place = where("tasks", task.name, "retries", "reasons", index)
+        yield Finding("unknown-reason", what, place, hint)
+
+
+def reason_of(signature: schema.Signature) -> str:
+    """The word that a signature gives: its own name, unless it says another."""
+    return signature.reason if signature.reason is not None else signature.name.replace("-", "_")
 
 
 def _outputs(task: schema.Task, where: Where) -> Iterator[Finding]:

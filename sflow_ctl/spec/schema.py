@@ -185,6 +185,7 @@ class Retries(Part, frozen=True, kw_only=True):
     count: IntExpr
     interval: Time
     backoff: IntExpr = 1
+    reasons: list[str] = []
 
 
 class Restart(Part, frozen=True, kw_only=True):
@@ -264,6 +265,39 @@ class Probes(Part, frozen=True, kw_only=True):
     failure: Probe | None = None
 
 
+class SuccessFile(Part, frozen=True, kw_only=True):
+    """A file that must be there, or a pattern that at least one must match, and its least size."""
+
+    path: str
+    min_bytes: IntExpr = 1
+
+
+class SuccessJson(Part, frozen=True, kw_only=True):
+    """A JSON document, and an expression over it that must be true."""
+
+    path: str
+    where: str
+
+
+class Success(Part, frozen=True, kw_only=True):
+    """What must hold besides an exit status of 0. `require` and `forbid` are regular expressions for lines of the log."""
+
+    files: list[str | SuccessFile] = []
+    json: SuccessJson | list[SuccessJson] = []
+    require: list[str] = []
+    forbid: list[str] = []
+
+
+class Signature(Part, frozen=True, kw_only=True):
+    """A line of a log that explains a failure."""
+
+    name: str
+    pattern: str
+    reason: str | None = None
+    text: str = "{line}"
+    hint: str = ""
+
+
 class Metric(Part, frozen=True, kw_only=True):
     """What a parsed value means."""
 
@@ -330,6 +364,7 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally"}):
     ports: dict[str, IntExpr | Ports] = {}
     files: dict[str, str | File] = {}
     outputs: list[Output] = []
+    success: Success | None = None
     timeout: Time | None = None
     variables: list[Variable] = []
 
@@ -352,6 +387,7 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     timeout: Time | None = None
     on_failure: OnFailure = "cancel"
     keep_alive: Flag = False
+    success: Success | None = None
 
 
 class Workflow(WorkflowSettings, frozen=True, kw_only=True):
@@ -426,3 +462,4 @@ class Document(Part, frozen=True, kw_only=True):
     artifacts: list[Artifact] = []
     backends: list[Backend] = []
     operators: list[Operator] = []
+    signatures: list[Signature] = []

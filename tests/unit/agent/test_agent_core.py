@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages import (
+    ExitCause,
     Goodbye,
     LaunchFailed,
     Leave,
@@ -20,11 +22,13 @@ from protocol.messages import (
     Refused,
     Spawn,
     Stop,
+    Success,
     Unwatch,
     Watch,
     Welcome,
 )
 from sflow_agent.core.agent import (
+    EXAMINE_WITHIN_S,
     EXIT_OK,
     EXIT_ORPHANED,
     LOGS_WITHIN_S,
@@ -40,6 +44,7 @@ from sflow_agent.core.commands import (
     Exit,
     FinishLogs,
     GiveUpTree,
+    JudgeExit,
     Report,
     StartProcess,
     UnwatchCondition,
@@ -50,6 +55,7 @@ from sflow_agent.core.commands import (
 from sflow_agent.core.events import (
     ConditionSeen,
     EndRequested,
+    ExitJudged,
     LogsDelivered,
     Ordered,
     ProcessExited,
@@ -293,3 +299,108 @@ def test_a_refused_agent_ends_with_the_reason_it_was_given_first() -> None:
     core.handle(Ordered(Refused(code="c", reason="other version")), 0.0)
     core.handle(EndRequested("SIGTERM received"), 0.1)
     assert core.ending_because == "refused by the controller: other version"
+
+
+# ---------------------------------------------------------------------- ends that are looked into
+
+FULL = ExitCause(word="disk_full", text="No space left on device")
+
+
+def failed(rank: RankId = A, *, has_leftovers: bool = False) -> ProcessExited:
+    return ProcessExited(rank, 3, None, 10, has_leftovers)
+
+
+def told(commands: Sequence[AgentCommand]) -> list[RankExited]:
+    return [c.message for c in commands if isinstance(c, Report) and isinstance(c.message, RankExited)]
+
+
+def test_a_bad_exit_is_told_with_its_cause() -> None:
+    core = running(AgentCore())
+    assert core.handle(failed(), 1.0) == [JudgeExit(A, 3, None)]
+    assert core.exited() == ()
+    assert core.live() == (LiveRank(A, 100, 7),)  # a controller that asks must not take it for lost
+    (report,) = core.handle(ExitJudged(A, FULL), 1.1)
+    expected = RankExited(rank=A, exit_code=3, runtime_s=1.0, log_bytes=10, cause=FULL)
+    assert report == Report(expected)
+    assert core.exited() == (expected,)
+    assert core.live() == ()
+    core.forget_told()
+    assert core.handle(ExitJudged(A, FULL), 1.2) == []
+
+
+def test_a_good_exit_is_looked_into_only_for_its_success() -> None:
+    (exit,) = told(running(AgentCore()).handle(exited(), 1.0))
+    assert exit.cause is None
+    core = AgentCore()
+    asking = msgspec.structs.replace(spec(), success=Success(require=("done",)))
+    core.handle(Ordered(Spawn(ranks=(asking,))), 0.0)
+    core.handle(ProcessStarted(A, 100, 7), 0.0)
+    assert core.handle(exited(), 1.0) == [JudgeExit(A, 0, None)]
+    assert core.next_wakeup() is None  # however long it takes
+    missing = ExitCause(word="success", text="x")
+    (exit,) = told(core.handle(ExitJudged(A, missing), 1000.0))
+    assert (exit.exit_code, exit.cause) == (0, missing)
+
+
+def test_a_status_that_is_a_success_is_not_looked_into() -> None:
+    core = AgentCore()
+    core.handle(Ordered(Spawn(ranks=(msgspec.structs.replace(spec(), success_exit_codes=(0, 3)),))), 0.0)
+    core.handle(ProcessStarted(A, 100, 7), 0.0)
+    assert told(core.handle(failed(), 1.0))[0].cause is None
+
+
+def test_leftovers_are_ended_meanwhile_and_told_after_the_exit() -> None:
+    core = running(AgentCore())
+    assert core.handle(failed(has_leftovers=True), 1.0) == [JudgeExit(A, 3, None), EndTree(A, SIGTERM)]
+    assert core.clearing() == ()
+    assert core.handle(TreeGone(A, 2), 1.5) == []
+    commands = core.handle(ExitJudged(A, FULL), 2.0)
+    assert [type(c.message) for c in commands if isinstance(c, Report)] == [RankExited, RankCleared]
+    assert core.next_wakeup() is None
+
+
+def test_leftovers_may_outlast_the_look() -> None:
+    core = running(AgentCore())
+    core.handle(failed(has_leftovers=True), 1.0)
+    (exit,) = told(core.handle(ExitJudged(A, FULL), 1.2))
+    assert not exit.cleared
+    assert core.clearing() == (A,)
+    assert core.handle(TreeGone(A, 1), 1.5) == [Report(RankCleared(rank=A, ended=1))]
+
+
+def test_a_look_that_takes_too_long_is_not_waited_for() -> None:
+    core = running(AgentCore())
+    core.handle(failed(), 1.0)
+    assert core.next_wakeup() == 1.0 + EXAMINE_WITHIN_S
+    (exit,) = told(core.handle(WakeUp(), 1.0 + EXAMINE_WITHIN_S))
+    assert exit.cause is None
+    assert core.next_wakeup() is None
+    assert core.handle(ExitJudged(A, FULL), 20.0) == []
+
+
+def test_a_stop_does_not_wait_for_the_look() -> None:
+    core = running(AgentCore())
+    core.handle(failed(), 1.0)
+    commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 1.1)
+    assert [type(command) for command in commands] == [Report]
+    assert told(commands)[0].was_asked is False
+    core = running(AgentCore())
+    core.handle(failed(has_leftovers=True), 1.0)
+    commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=0.0)), 1.1)
+    assert told(commands)
+    assert commands[-1] == EndTree(A, SIGKILL)
+
+
+def test_who_is_stopped_is_not_looked_into() -> None:
+    core = running(AgentCore())
+    core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 1.0)
+    (exit,) = told(core.handle(failed(), 2.0))
+    assert exit.was_asked
+
+
+def test_an_agent_that_leaves_tells_what_it_was_looking_into() -> None:
+    core = running(AgentCore())
+    core.handle(failed(), 1.0)
+    commands = core.handle(Ordered(Leave()), 1.1)
+    assert told(commands)
+    assert FinishLogs() in commands

@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
-from sflow_ctl.core.states import FirstCause, Outcome, Reason, ReasonWord, TaskState, Transition
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.planner.plan import Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.report import (
     MANY_TASKS,
     RunState,
     closing_table,
     duration_text,
+    ended_table,
     first_cause,
     gpus_text,
     read_summary,
@@ -45,7 +46,7 @@ def plan_of(*names: str, retries: int = 0) -> Plan:
 def change(
     task: str,
     new: TaskState,
-    word: ReasonWord = "exit",
+    word: str = "exit",
     *,
     attempt: int = 1,
     gpus: tuple[int, ...] = (),
@@ -87,10 +88,10 @@ def failed_run() -> RunState:
 
 def test_the_closing_table_is_aligned_and_complete() -> None:
     assert closing_table(failed_run(), 100).split("\n") == [
-        "TASK   STATE      ATTEMPTS  EXIT     DURATION  NODE  GPUS",
-        "load   completed         1  0          0.50 s  n07   -",
-        "train  failed            2  SIGKILL      1:15  n07   0-3",
-        "after  cancelled         -  -               -  -     -",
+        "TASK   STATE      REASON  ATTEMPTS  EXIT     DURATION  NODE  GPUS",
+        "load   completed                 1  0          0.50 s  n07   -",
+        "train  failed     signal         2  SIGKILL      1:15  n07   0-3",
+        "after  cancelled                 -  -               -  -     -",
     ]
 
 
@@ -143,11 +144,51 @@ def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
         "  task:  train, attempt 2 of 2",
         "  node:  n07",
         "  exit:  SIGKILL",
+        "  why:   signal",
         "  log:   out/train.log",
         "    | step 1",
         "    | step 2",
         "  next:  sflow-ctl logs --run R train",
     ]
+
+
+def test_the_first_cause_shows_what_explains_it() -> None:
+    reason = Reason(
+        "port_in_use",
+        "port 80 was in use (exit status 1)",
+        hint="use another one",
+        line="bind: Address already in use",
+        line_number=7,
+    )
+    cause = FirstCause(text=f"train: {reason.text}", task="train", node=0, reason=reason)
+    lines = first_cause(failed_run(), Outcome.FAILED, cause, run="R").split("\n")
+    assert lines[-4:-1] == [
+        "  why:   port_in_use",
+        "  line:  7: bind: Address already in use",
+        "  hint:  use another one",
+    ]
+    without = msgspec.structs.replace(cause, text="train failed")
+    assert "  why:   port_in_use: port 80 was in use (exit status 1)" in first_cause(
+        failed_run(), Outcome.FAILED, without, run="R"
+    )
+
+
+def test_why_tasks_failed_is_said_to_who_comes_later() -> None:
+    state = failed_run()
+    assert ended_table(state, 100).split("\n")[-1] == "train failed: because"
+    assert "because" not in ended_table(state, 100, but="train")
+    assert "train failed: because" in status_table(state, 100, 0)
+
+
+def test_no_column_is_spent_where_nothing_went_wrong() -> None:
+    state = RunState(plan_of("a"))
+    state.apply(change("a", S.COMPLETED, exit_code=0))
+    assert "REASON" not in closing_table(state, 100)
+    state.apply_all([change("a", S.WAITING, "retry", exit_code=3)])
+    assert "REASON" not in closing_table(state, 100)
+    retry = change("a", S.WAITING, "retry", exit_code=3)
+    state.apply(msgspec.structs.replace(retry, reason=Reason("retry", "again", after="nccl")))
+    assert "nccl" in closing_table(state, 100)
 
 
 def test_a_cause_without_a_task_is_said_too() -> None:

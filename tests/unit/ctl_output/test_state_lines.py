@@ -3,14 +3,12 @@
 import pytest
 
 from sflow_ctl.cli.state_lines import StateLines, clock
-from sflow_ctl.core.states import Reason, ReasonWord, TaskState, Transition
+from sflow_ctl.core.states import Reason, TaskState, Transition
 
 S = TaskState
 
 
-def change(
-    task: str, new: TaskState, word: ReasonWord = "exit", text: str = "", attempt: int = 1
-) -> Transition:
+def change(task: str, new: TaskState, word: str = "exit", text: str = "", attempt: int = 1) -> Transition:
     return Transition(
         task=task, attempt=attempt, old=S.QUEUED, new=new, reason=Reason(word, text), runtime_s=1.25
     )
@@ -32,7 +30,10 @@ def test_a_brief_one_says_only_what_went_wrong_or_became_ready() -> None:
     lines = StateLines(5_000, is_brief=False, is_unicode=False)
     assert lines.add(change("a", S.RUNNING)) is None
     assert lines.add(change("a", S.COMPLETED)) is None
-    assert lines.add(change("b", S.LOST, "node_lost", "node n1 was lost")) == "-- b lost: node n1 was lost"
+    assert (
+        lines.add(change("b", S.LOST, "node_lost", "node n1 was lost"))
+        == "-- b lost (node_lost): node n1 was lost"
+    )
 
 
 def test_the_same_change_twice_counts_once() -> None:

@@ -49,7 +49,16 @@ def test_the_text_ends_as_the_format_says(tmp_path: Path) -> None:
 
 def test_json_has_what_a_tool_needs(tmp_path: Path) -> None:
     plan = json.loads(json.dumps(to_json(demo(tmp_path))))
-    assert list(plan) == ["workflow", "timeout_s", "variables", "artifacts", "nodes", "tasks", "warnings"]
+    assert list(plan) == [
+        "workflow",
+        "timeout_s",
+        "success",
+        "variables",
+        "artifacts",
+        "nodes",
+        "tasks",
+        "warnings",
+    ]
     server, load = plan["tasks"][0], plan["tasks"][2]
     assert server["cuda_visible_devices"] == "0,1"
     assert server["nodes"] == ["localhost"]
@@ -58,6 +67,6 @@ def test_json_has_what_a_tool_needs(tmp_path: Path) -> None:
     assert load["depends_on"] == ["load_0"]
     assert load["conditions"] == [{"task": "load_0", "until": "completed"}]
     assert load["script"] == 'echo "<1>"'
-    assert load["retries"] == {"count": 1, "interval_s": 2.0, "backoff": 1.0}
+    assert load["retries"] == {"count": 1, "interval_s": 2.0, "backoff": 1.0, "reasons": []}
     assert load["env"]["SFLOW_REPLICA_INDEX"] == "1"
     assert plan["timeout_s"] == 600

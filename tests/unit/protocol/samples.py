@@ -17,6 +17,7 @@ from protocol.messages import (
     Container,
     Examine,
     Examined,
+    ExitCause,
     Goodbye,
     Gpu,
     GpuUser,
@@ -44,17 +45,37 @@ from protocol.messages import (
     RankStarted,
     Refused,
     Release,
+    RequiredFile,
+    RequiredJson,
     Spawn,
     Stop,
+    Success,
     TaskFile,
     Unwatch,
     Watch,
     Welcome,
 )
+from protocol.signatures import Signature
 
 ATTEMPT = AttemptId("decode_3", 2)
 RANK = RankId(ATTEMPT, 1)
-EXITED = RankExited(rank=RANK, exit_code=3, runtime_s=1.5, log_bytes=100, cleared=False, stolen="port 15000")
+EXITED = RankExited(
+    rank=RANK,
+    exit_code=3,
+    runtime_s=1.5,
+    log_bytes=100,
+    cleared=False,
+    stolen="port 15000",
+    was_asked=True,
+    cause=ExitCause(
+        word="port_in_use",
+        text="port 80 was in use",
+        hint="use another one",
+        line="bind: Address already in use",
+        line_number=7,
+        offset=123,
+    ),
+)
 TRIGGERED = ProbeTriggered(attempt=ATTEMPT, kind="readiness", detail="port 80 is listening")
 SPEC = RankSpec(
     rank=RANK,
@@ -102,6 +123,13 @@ SPEC = RankSpec(
     gpus=(0, 1),
     required_paths=(("MODEL", "/models/a"),),
     files=(TaskFile(path="etc/router.yaml", content="port: 1", mode=0o755),),
+    success_exit_codes=(0, 3),
+    success=Success(
+        files=(RequiredFile(path="/run/a/*.json", min_bytes=10),),
+        json=(RequiredJson(path="/run/a/r.json", where="rate > 0"),),
+        require=("done",),
+        forbid=("ERROR",),
+    ),
     container=Container(
         engine="podman",
         image="i:1",
@@ -169,7 +197,16 @@ REPORT = NodeReport(
     unanswered=(("leftovers", "no answer within 10 s"),),
 )
 TO_AGENT: tuple[Message, ...] = (
-    Welcome(session="s", incarnation=2, kill=(RANK,), heartbeat_s=1.0, orphan_grace_s=5.0),
+    Welcome(
+        session="s",
+        incarnation=2,
+        kill=(RANK,),
+        heartbeat_s=1.0,
+        orphan_grace_s=5.0,
+        signatures=(
+            Signature(name="mine", reason="license", pattern="no licen[cs]e", text="{line}!", hint="ask"),
+        ),
+    ),
     Refused(code="version-mismatch", reason="2.0 is not 1.0"),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0),

@@ -3,7 +3,15 @@
 from pathlib import Path
 
 import sflow_ctl
-from sflow_ctl.spec.reference import BEGIN, END, field_tables, settings_table
+from sflow_ctl.spec.reference import (
+    BEGIN,
+    END,
+    REASONS_BEGIN,
+    REASONS_END,
+    field_tables,
+    reason_table,
+    settings_table,
+)
 
 DOCUMENT = Path(sflow_ctl.__file__).parents[1] / "docs" / "format.md"
 
@@ -21,6 +29,12 @@ def test_the_tables_are_those_of_the_types() -> None:
 def test_the_table_of_settings_is_that_of_the_type() -> None:
     remedy = "put the output of settings_table() between the two marks"
     assert generated(DOCUMENT.with_name("site.md")) == settings_table(), remedy
+
+
+def test_the_table_of_reasons_is_that_of_the_code() -> None:
+    text = DOCUMENT.read_text()
+    table = text[text.index(REASONS_BEGIN) : text.index(REASONS_END) + len(REASONS_END)]
+    assert table == reason_table(), "put the output of reason_table() between the two marks"
 
 
 def test_every_link_of_a_table_leads_to_a_heading() -> None:

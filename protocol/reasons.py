@@ -1,0 +1,75 @@
+"""The words for why an attempt or a task ended: one table, for checks of a file, for people and for `docs/format.md`."""
+
+from typing import Literal, NamedTuple
+
+By = Literal["task", "log", "rule", "run"]
+"""Who finds out: how its process ended, what its log says (`signatures.toml`), a rule of the file, the run."""
+
+
+class Meaning(NamedTuple):
+    """One word, and what it says about an end."""
+
+    word: str
+    by: By
+    text: str
+    may_retry: bool = True
+    """Whether `retries.reasons` may name it."""
+
+
+MEANINGS: tuple[Meaning, ...] = (
+    Meaning(
+        "exit", "task", "its process ended with a status other than 0, and nothing says more (or with 0)"
+    ),
+    Meaning(
+        "signal", "task", "a signal killed it, or a program in its script (status 128 + number of a crash)"
+    ),
+    Meaning(
+        "oom",
+        "task",
+        "the kernel killed a process for want of memory (the cgroup's counter, the kernel's log), or it got no more",
+    ),
+    Meaning(
+        "launch",
+        "task",
+        "a program could not be started: not there, not executable, bad `#!` line, wrong directory, command too long",
+    ),
+    Meaning("port_in_use", "log", "an address that it wanted was taken; the sentence names port and owner"),
+    Meaning("cuda_oom", "log", "a GPU had not enough memory"),
+    Meaning("cuda", "log", "CUDA failed: no device, an illegal access, a lost GPU, a driver too old"),
+    Meaning("nccl", "log", "a collective operation failed or timed out; another rank often has the cause"),
+    Meaning("disk_full", "log", "no space or no quota was left where it wrote"),
+    Meaning("image", "log", "a container's image could not be had"),
+    Meaning("traceback", "log", "a Python exception; its last line is the sentence"),
+    Meaning(
+        "no_output", "rule", "it ended with status 0, and a file of `success: files` is missing or too small"
+    ),
+    Meaning("success", "rule", "it ended with status 0, and another condition of `success` does not hold"),
+    Meaning("timeout", "rule", "it did not end (or, a service, was not ready) within its `timeout`"),
+    Meaning("not_ready", "rule", "it was not ready within the `deadline` of its readiness probe"),
+    Meaning("probe", "rule", "its failure probe triggered"),
+    Meaning(
+        "expression", "rule", "an expression could not be evaluated when it was to start", may_retry=False
+    ),
+    Meaning("ports", "run", "its node could not give it the ports that it asks for"),
+    Meaning("node_lost", "run", "its node's agent is silent or gone"),
+    Meaning("time_limit", "run", "the workflow's or the Slurm job's time was over", may_retry=False),
+    Meaning("preempted", "run", "Slurm wanted the nodes for another job", may_retry=False),
+    Meaning("cancelled", "run", "the Slurm job was cancelled", may_retry=False),
+    Meaning("interrupted", "run", "the run was told to stop by a signal", may_retry=False),
+    Meaning("fail_fast", "run", "something else failed, which ended the run", may_retry=False),
+    Meaning(
+        "upstream",
+        "run",
+        "what it needs has failed, so that it was stopped or never started",
+        may_retry=False,
+    ),
+    Meaning(
+        "run_complete", "run", "the run was complete, and a service not needed any more", may_retry=False
+    ),
+    Meaning("resumed", "run", "it had completed before the run was resumed", may_retry=False),
+)
+WORDS = frozenset(meaning.word for meaning in MEANINGS)
+LOG_WORDS = tuple(meaning.word for meaning in MEANINGS if meaning.by == "log")
+SIGNATURE_WORDS = ("oom", "launch", *LOG_WORDS)
+"""Known words that a signature may give; it may also give one of its own."""
+RETRY_WORDS = tuple(meaning.word for meaning in MEANINGS if meaning.may_retry)

@@ -1,0 +1,179 @@
+"""What a log says about its program's end: the first line that a signature or a Python traceback explains. Pure.
+
+Only pieces of a log are looked at, as text that a person reads: without escape sequences, a return ends a line.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from protocol.signatures import Signature, sentence
+
+LINE_CHARACTERS = 500
+"""Of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""
+_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_LONG = re.compile(rf"^(.{{{LINE_CHARACTERS}}}).+$", re.MULTILINE)
+_TRACEBACK = "Traceback (most recent call last):"
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:\s?\([^)]*\))?(?::(?:\s.*)?)?$")
+_NO_EXPLANATIONS = frozenset({"KeyboardInterrupt", "SystemExit", "asyncio.exceptions.CancelledError"})
+_PORTS = (
+    re.compile(r"(?i)\bport\W{1,3}(\d{2,5})\b"),
+    re.compile(r"""['"][^'"]*['"]\s*,\s*(\d{2,5})\b"""),
+    re.compile(r"(?:^|[\s\"'(\[=]):(\d{2,5})\b(?![:.]\d)"),
+    re.compile(r"(?:[\d.]{7,}|\]|\*|::|\blocalhost):(\d{2,5})\b"),
+    re.compile(r"(?<=[A-Za-z0-9]):(\d{4,5})\b(?![:.]\d)"),
+)
+"""How a port stands in a message: `port 80`, `('0.0.0.0', 80)`, `:80`, `127.0.0.1:80` or `:::80`, `host:8000`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a log that begins at byte `offset`, with a line."""
+
+    offset: int
+    data: bytes
+
+    def text(self) -> str:
+        """Its lines, for people."""
+        plain = _ANSI.sub(b"", self.data) if b"\x1b" in self.data else self.data
+        text = (
+            _LINE_END.sub(b"\n", plain).decode(errors="replace")
+            if b"\r" in plain
+            else plain.decode(errors="replace")
+        )
+        return _LONG.sub(r"\1", text)
+
+    def start_of(self, line: int) -> int:
+        """The byte of the log at which the piece's line number `line` (from 0) begins."""
+        if line == 0:
+            return self.offset
+        ends = _LINE_END.finditer(self.data)
+        return self.offset + next(end.end() for number, end in enumerate(ends, 1) if number == line)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A line that explains an end."""
+
+    reason: str
+    text: str
+    hint: str
+    line: str
+    offset: int
+    """Of the line's first byte in the log."""
+
+
+class LogReader:
+    """Signatures, compiled once."""
+
+    def __init__(self, signatures: Iterable[Signature]) -> None:
+        self._signatures = [(one, re.compile(one.pattern, re.MULTILINE)) for one in signatures]
+
+    def explanation(self, pieces: Iterable[Piece], *, with_tracebacks: bool) -> Found | None:
+        """The first line that explains the end: of a signature in any piece, else of a traceback."""
+        texts = [(piece, piece.text()) for piece in pieces]
+        for piece, text in texts:
+            found = self._by_signature(piece, text)
+            if found is not None:
+                return found
+        for piece, text in texts if with_tracebacks else ():
+            found = _by_traceback(piece, text)
+            if found is not None:
+                return found
+        return None
+
+    def _by_signature(self, piece: Piece, text: str) -> Found | None:
+        best: tuple[int, Signature, re.Match[str]] | None = None
+        small = text.lower()
+        for signature, regex in self._signatures:
+            if signature.contains and not any(part in small for part in signature.contains):
+                continue
+            match = _match_in_a_line(regex, text, len(text) if best is None else best[0])
+            if match is not None:
+                best = text.rfind("\n", 0, match.start()) + 1, signature, match
+        if best is None:
+            return None
+        start, signature, match = best
+        line = _line_at(text, start)
+        said = sentence(signature, match.groupdict(), line)
+        offset = piece.start_of(text.count("\n", 0, start))
+        return Found(signature.reason, said, signature.hint, line, offset)
+
+
+def _match_in_a_line(regex: "re.Pattern[str]", text: str, end: int) -> "re.Match[str] | None":
+    """The first match that begins before `end` and lies in one line."""
+    position = 0
+    while (match := regex.search(text, position, end)) is not None:
+        if match.start() < match.end() and "\n" not in match[0]:
+            return match
+        # What crosses lines may hide a shorter match in its first line.
+        line_end = text.find("\n", match.start())
+        if line_end < 0:
+            return None
+        start = text.rfind("\n", 0, match.start()) + 1
+        inside = regex.search(text, max(start, position), min(line_end, end))
+        if inside is not None and inside.start() < inside.end() and "\n" not in inside[0]:
+            return inside
+        position = line_end + 1
+    return None
+
+
+def _line_at(text: str, start: int) -> str:
+    end = text.find("\n", start)
+    return text[start : end if end >= 0 else len(text)].strip()
+
+
+# ---------------------------------------------------------------------- tracebacks
+
+
+def _by_traceback(piece: Piece, text: str) -> Found | None:
+    position = text.find(_TRACEBACK)
+    while position >= 0:
+        start = text.rfind("\n", 0, position) + 1
+        found = _exception_after(text, start, text[start:position])
+        if found is not None:
+            line_start, line = found
+            offset = piece.start_of(text.count("\n", 0, line_start))
+            return Found("traceback", line, "", line, offset)
+        position = text.find(_TRACEBACK, position + len(_TRACEBACK))
+    return None
+
+
+def _exception_after(text: str, start: int, prefix: str) -> tuple[int, str] | None:
+    """(position, line) of the exception that a traceback ends with: the first line that is not indented further.
+
+    Every line of it may begin with the same label, as launchers and loggers write it; a group of exceptions has bars.
+    """
+    if prefix.endswith("+ Exception Group "):
+        prefix = prefix.removesuffix("+ Exception Group ") + "| "
+    position = text.find("\n", start) + 1
+    while 0 < position < len(text):
+        end = text.find("\n", position)
+        end = len(text) if end < 0 else end
+        raw = text[position:end]
+        line = raw.removeprefix(prefix) if prefix else raw
+        if line.strip() and not line.startswith((" ", "\t")):
+            line = line.strip()
+            is_exception = _EXCEPTION.match(line) is not None
+            is_explanation = line.partition(":")[0] not in _NO_EXPLANATIONS
+            return (position, line) if is_exception and is_explanation else None
+        position = end + 1
+    return None
+
+
+# ---------------------------------------------------------------------- ports
+
+
+def port_in(line: str) -> int | None:
+    """The port that a message about an address means, if it names one."""
+    for regex in _PORTS:
+        for match in regex.finditer(line):
+            if 0 < int(match[1]) < 65536:
+                return int(match[1])
+    return None
+
+
+def first_line_where(text: str, holds: Callable[[str], bool]) -> str | None:
+    """The first line of a text for which it holds."""
+    return next((line.strip() for line in text.splitlines() if holds(line)), None)

@@ -1,0 +1,138 @@
+"""What the kernel has killed for want of memory: the counter of this agent's cgroup, and the kernel's log."""
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from protocol.ids import RankId
+
+_KILLED = re.compile(rb"Killed process (\d+) \(")
+_COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+_UNLIMITED = 1 << 60
+"""cgroup v1 says "no limit" with a number near 2**63."""
+MAX_RECORDS = 50_000
+"""Of the kernel's log: more than its buffer has."""
+
+
+class MemoryEvents:
+    """The counter of processes killed by the OOM killer in a cgroup, whoever's limit it was. 0 where nothing counts."""
+
+    def __init__(self, root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> None:
+        self._directory, name = _find(Path(root), Path(membership))
+        self._descriptor = -1
+        if self._directory is not None:
+            with contextlib.suppress(OSError):
+                self._descriptor = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC)
+
+    def kills(self) -> int:
+        """Processes killed so far. One small read: this is asked at every start and end of a rank."""
+        if self._descriptor < 0:
+            return 0
+        try:
+            match = _COUNT.search(os.pread(self._descriptor, 4096, 0))
+        except OSError:
+            return 0
+        return int(match[1]) if match is not None else 0
+
+    def limit(self) -> str:
+        """The nearest limit, for a person: "4.0 GiB"; empty when there is none."""
+        directory = self._directory
+        while directory is not None and directory != directory.parent:
+            for name in ("memory.max", "memory.limit_in_bytes"):
+                with contextlib.suppress(OSError, ValueError):
+                    limit = int((directory / name).read_text())
+                    if limit < _UNLIMITED:
+                        return _bytes_text(limit)
+            directory = directory.parent
+        return ""
+
+
+class MemoryKills:
+    """Which kills may explain which rank's end. Costs a rank one small read at its start and one at its end."""
+
+    def __init__(self, events: MemoryEvents) -> None:
+        self._events = events
+        self._at_start: dict[RankId, int] = {}
+        self._explained: set[int] = set()
+        """Numbers of those that an end was put down to, or that people were told of."""
+
+    def started(self, rank: RankId) -> None:
+        """The rank is about to start: what is killed from now on may be its."""
+        self._at_start[rank] = self._events.kills()
+
+    def ended(self, rank: RankId, *, is_killed: bool) -> int:
+        """How many processes were killed while the rank ran, and explain no other rank's end.
+
+        One of them explains this one's, if it was killed; else it is for the caller to tell of all.
+        """
+        start, kills = self._at_start.pop(rank, None), self._events.kills()
+        if start is None or kills <= start:
+            return 0
+        unexplained = set(range(start + 1, kills + 1)) - self._explained
+        self._explained |= {min(unexplained)} if unexplained and is_killed else unexplained
+        return len(unexplained)
+
+
+def _find(root: Path, membership: Path) -> tuple[Path | None, str]:
+    """(directory, file) of the counter. Source: cgroups(7); v2 has one line `0::PATH`, v1 one for each controller."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None, ""
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and not controllers:
+            directory, name = root / path.lstrip("/"), "memory.events"
+        elif "memory" in controllers.split(","):
+            directory, name = root / "memory" / path.lstrip("/"), "memory.oom_control"
+        else:
+            continue
+        # In a container the path may be the host's, while only its own part is mounted.
+        for candidate in (directory, root if name == "memory.events" else root / "memory"):
+            if (candidate / name).exists():
+                return candidate, name
+    return None, ""
+
+
+def _bytes_text(count: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def kernel_killed(pid: int, since_s: float, path: str = "/dev/kmsg") -> bool:
+    """Whether the kernel's log says that it killed this process for want of memory, after `since_s` of the monotonic clock.
+
+    Mostly only root may read it. Source: Documentation/ABI/testing/dev-kmsg.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        for _ in range(MAX_RECORDS):
+            try:
+                record = os.read(descriptor, 8192)
+            except BrokenPipeError:
+                continue  # overwritten meanwhile; the next one is there
+            except OSError:
+                return False
+            if not record:
+                return False
+            if _names(record, pid, since_s):
+                return True
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _names(record: bytes, pid: int, since_s: float) -> bool:
+    head, _, text = record.partition(b";")
+    match = _KILLED.search(text)
+    if match is None or int(match[1]) != pid or b"ut of memory" not in text:
+        return False
+    fields = head.split(b",")
+    # A second of grace: that clock and ours begin at the same time, and are corrected alike, but are not the same.
+    return len(fields) > 2 and fields[2].isdigit() and int(fields[2]) / 1e6 >= since_s - 1.0

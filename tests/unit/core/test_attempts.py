@@ -1,0 +1,181 @@
+"""What the ends of ranks mean for their attempt: the cause, its words, and whether it is tried again."""
+
+import msgspec
+import pytest
+
+from protocol.messages import ExitCause, LaunchFailed, RankExited, Success
+from sflow_ctl.core.commands import FinishRun, RecordTransition
+from sflow_ctl.core.events import MessageReceived, WakeUp
+from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.core.tasks import success_of_rank
+from sflow_ctl.planner.plan import Placement, PlannedTask, Retries
+from tests.unit.core.plans import a_plan, a_task, goodbye, hello, rank, ready, started
+
+KEY_ERROR = ExitCause(
+    word="traceback", text="KeyError: 3", hint="h", line="KeyError: 3", line_number=7, offset=90
+)
+NCCL = ExitCause(word="nccl", text="timed out", line="Watchdog ...")
+
+
+def ended(
+    number: int = 0,
+    code: int | None = 1,
+    cause: ExitCause | None = None,
+    at_ns: int = 0,
+    *,
+    node: int = 0,
+    signal: int | None = None,
+    was_asked: bool = False,
+    attempt: int = 1,
+) -> MessageReceived:
+    message = RankExited(
+        rank=rank("a", attempt, number),
+        exit_code=None if signal is not None else code,
+        signal=signal,
+        cause=cause,
+        runtime_s=at_ns / 1e9,
+        was_asked=was_asked,
+    )
+    return MessageReceived(node=node, message=message)
+
+
+def gang(*, kill_on_bad_exit: bool = False) -> Scheduler:
+    """Two ranks on two nodes, both started."""
+    placement = Placement(nodes=(0, 1))
+    task = a_task("a", placement=placement, ranks_per_node=(1, 1), kill_on_bad_exit=kill_on_bad_exit)
+    return running(task, nodes=2)
+
+
+def running(task: PlannedTask, nodes: int = 1) -> Scheduler:
+    scheduler = Scheduler(a_plan(task, nodes=nodes))
+    for node in range(nodes):
+        scheduler.handle(hello(node), 0.0)
+    for number in range(task.world_size):
+        scheduler.handle(started("a", rank_number=number, node=number if nodes > 1 else 0), 0.0)
+    return scheduler
+
+
+def last(scheduler: Scheduler, *events: MessageReceived) -> Transition:
+    """The last change of the task that these make."""
+    found = [
+        command.transition
+        for event in events
+        for command in scheduler.handle(event, 1.0)
+        if isinstance(command, RecordTransition)
+    ]
+    return found[-1]
+
+
+def test_a_cause_is_the_reason_with_its_line() -> None:
+    change = last(running(a_task("a")), ended(cause=KEY_ERROR))
+    assert change.new is TaskState.FAILED
+    assert (change.reason.word, change.reason.text) == ("traceback", "KeyError: 3 (exit status 1)")
+    assert (change.reason.hint, change.reason.line_number, change.reason.offset) == ("h", 7, 90)
+    assert change.reason.rank is None
+
+
+def test_a_cause_without_a_sentence_leaves_the_usual_one() -> None:
+    cause = ExitCause(word="signal", text="", hint="look at dmesg")
+    change = last(running(a_task("a")), ended(signal=9, cause=cause))
+    assert (change.reason.word, change.reason.text) == ("signal", "killed by SIGKILL")
+    assert change.reason.hint == "look at dmesg"
+
+
+def test_status_0_with_something_missing_is_a_failure() -> None:
+    scheduler = running(a_task("a"))
+    cause = ExitCause(word="no_output", text="there is no r.json")
+    change = last(scheduler, ended(code=0, cause=cause))
+    assert (change.new, change.reason.word, change.exit_code) == (TaskState.FAILED, "no_output", 0)
+    assert scheduler.cause is not None
+    assert scheduler.cause.text.startswith("task a did not do what it must: there is no r.json")
+
+
+def test_a_log_that_cannot_be_made_for_want_of_space_is_a_full_disk() -> None:
+    for errno, word in ((28, "disk_full"), (122, "disk_full"), (2, "launch")):
+        scheduler = Scheduler(a_plan(a_task("a")))
+        scheduler.handle(hello(), 0.0)
+        message = LaunchFailed(rank=rank("a"), errno=errno, reason="no")
+        assert last(scheduler, MessageReceived(node=0, message=message)).reason.word == word
+
+
+# ---------------------------------------------------------------------- gangs
+
+
+@pytest.mark.parametrize("kill_on_bad_exit", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_rank_that_ended_first_is_the_cause_whoever_was_heard_first(
+    kill_on_bad_exit: bool, first: int
+) -> None:
+    scheduler = gang(kill_on_bad_exit=kill_on_bad_exit)
+    events = [
+        ended(1, 1, KEY_ERROR, at_ns=1000, node=1),
+        ended(0, None, NCCL, at_ns=2000, node=0, signal=6),
+    ]
+    change = last(scheduler, events[first], events[1 - first])
+    assert (change.reason.word, change.reason.rank) == ("traceback", 1)
+    assert change.reason.text == "rank 1: KeyError: 3 (exit status 1)"
+    assert (change.exit_code, change.signal) == (1, None)
+    assert scheduler.cause is not None
+    assert scheduler.cause.node == 1
+
+
+def test_a_rank_that_was_told_to_end_is_no_cause_whatever_its_clock_says() -> None:
+    scheduler = gang(kill_on_bad_exit=True)
+    scheduler.handle(ended(1, 1, KEY_ERROR, at_ns=5000, node=1), 1.0)
+    change = last(scheduler, ended(0, None, at_ns=100, signal=15, was_asked=True))
+    assert (change.reason.word, change.reason.rank) == ("traceback", 1)
+
+
+def test_where_no_clock_tells_a_signal_counts_before_a_status() -> None:
+    change = last(gang(), ended(0, 7), ended(1, signal=9, node=1))
+    assert (change.reason.text, change.signal) == ("rank 1: killed by SIGKILL", 9)
+    change = last(gang(), ended(0, 7), ended(1, 3, node=1))
+    assert (change.reason.text, change.exit_code) == ("rank 0: exit status 7", 7)
+
+
+def test_only_the_first_rank_must_have_written_something() -> None:
+    success = Success(require=("x",), forbid=("y",))
+    assert success_of_rank(success, 0) == success
+    assert success_of_rank(success, 3) == Success(forbid=("y",))
+    assert success_of_rank(Success(require=("x",)), 1) is None
+    assert success_of_rank(None, 0) is None
+
+
+# ---------------------------------------------------------------------- retries
+
+
+def retrying(*reasons: str, service: bool = False) -> Scheduler:
+    retries = Retries(count=2, interval_s=1.0, reasons=reasons)
+    return running(msgspec.structs.replace(a_task("a", service=service), retries=retries))
+
+
+def test_retries_may_be_for_some_reasons_only() -> None:
+    change = last(retrying("nccl"), ended(cause=NCCL))
+    assert (change.new, change.reason.word, change.reason.after) == (TaskState.WAITING, "retry", "nccl")
+    assert change.reason.line == "Watchdog ..."
+    assert last(retrying("nccl"), ended(cause=KEY_ERROR)).new is TaskState.FAILED
+    assert last(retrying("nccl"), ended()).new is TaskState.FAILED
+    assert last(retrying("exit", "nccl"), ended()).new is TaskState.WAITING
+    assert last(retrying(), ended(cause=KEY_ERROR)).new is TaskState.WAITING
+
+
+def test_a_failure_probe_is_retried_only_by_name() -> None:
+    for reasons, state in (((), TaskState.FAILED), (("probe",), TaskState.WAITING)):
+        scheduler = retrying(*reasons)
+        scheduler.handle(ready("a", kind="failure"), 1.0)
+        assert last(scheduler, ended(signal=15, was_asked=True)).new is state
+
+
+def test_a_run_ends_although_its_reason_would_be_retried() -> None:
+    scheduler = retrying("nccl")
+    for attempt in (1, 2, 3):
+        scheduler.handle(ended(cause=NCCL, attempt=attempt), 1.0)
+        scheduler.handle(started("a", attempt=attempt + 1), 2.0)
+        now = scheduler.next_wakeup()
+        if attempt < 3:
+            assert now is not None
+            scheduler.handle(WakeUp(), now)
+            scheduler.handle(started("a", attempt=attempt + 1), now)
+    assert scheduler.task_named("a").state is TaskState.FAILED
+    assert any(isinstance(command, FinishRun) for command in scheduler.handle(goodbye(), 9.0))
