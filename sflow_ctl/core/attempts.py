@@ -84,11 +84,14 @@ def judge_rank(task: Task, because: str = "") -> End:
     return End(end.state, reason, end.may_retry, is_of_rank=True)
 
 
-def _why(message: RankExited, prefix: str) -> Reason:
+def _how(message: RankExited) -> str:
     if message.signal is not None:
-        word, how = "signal", f"killed by {signal_name(message.signal)}"
-    else:
-        word, how = "exit", f"exit status {message.exit_code}"
+        return f"killed by {signal_name(message.signal)}"
+    return f"exit status {message.exit_code}"
+
+
+def _why(message: RankExited, prefix: str) -> Reason:
+    word, how = "exit" if message.signal is None else "signal", _how(message)
     cause, rank = message.cause, message.rank.rank if prefix else None
     if cause is None:
         return Reason(word, f"{prefix}{how}", rank=rank)
@@ -123,10 +126,14 @@ def left_too_early(task: Task, others: Iterable[Task]) -> End | None:
 
 def with_thief(task: Task, end: End) -> End:
     """The end of an attempt, and who has a port of it."""
-    is_told = task.launch_error is not None or end.reason.word == "port_in_use"
-    if not task.stolen or not end.may_retry or is_told:
+    if not task.stolen or not end.may_retry or task.launch_error is not None:  # which says it already
         return end
-    text = f"{end.reason.text}; {'; '.join(task.stolen.values())}"
+    who = "; ".join(task.stolen.values())
+    text = f"{end.reason.text}; {who}"
+    if end.reason.word == "port_in_use" and task.failed_first is not None:
+        text = (
+            f"{who} ({_how(task.failed_first)})"  # the same, but with the name that the port has in the file
+        )
     return End(end.state, msgspec.structs.replace(end.reason, word="port_in_use", text=text), end.may_retry)
 
 

@@ -179,3 +179,21 @@ def test_a_run_ends_although_its_reason_would_be_retried() -> None:
             scheduler.handle(started("a", attempt=attempt + 1), now)
     assert scheduler.task_named("a").state is TaskState.FAILED
     assert any(isinstance(command, FinishRun) for command in scheduler.handle(goodbye(), 9.0))
+
+
+# ---------------------------------------------------------------------- ports of its own
+
+
+def test_who_has_a_port_of_the_task_is_the_reason() -> None:
+    taken = ExitCause(word="port_in_use", text="port 80 was in use by nobody", hint="h")
+    for cause, text in (
+        (taken, "port 80 (http) is taken by process 7 (exit status 1)"),
+        (KEY_ERROR, "KeyError: 3 (exit status 1); port 80 (http) is taken by process 7"),
+        (None, "exit status 1; port 80 (http) is taken by process 7"),
+    ):
+        scheduler = running(a_task("a"))
+        message = RankExited(
+            rank=rank("a"), exit_code=1, cause=cause, stolen="port 80 (http) is taken by process 7"
+        )
+        change = last(scheduler, MessageReceived(node=0, message=message))
+        assert (change.reason.after, change.reason.text.partition("; again")[0]) == ("port_in_use", text)
