@@ -198,6 +198,34 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     forbid: tuple[str, ...] = ()
 
 
+class SideCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that is run beside a rank once, on its node, with its environment and directory."""
+
+    argv: tuple[str, ...]
+    timeout_s: float
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """How a rank is ended: its command, then a signal to its whole tree, then SIGKILL, each if anything is left."""
+
+    command: SideCommand | None = None
+    """When it succeeds, the tree has the rest of its timeout to end without a signal."""
+    signal: int = 15
+    grace_s: float = 5.0
+    """Seconds between the signal and SIGKILL."""
+
+
+class HangWatch(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long a rank may show no life. Whether that means a hang, the controller decides."""
+
+    no_output_s: float | None = None
+    no_gpu_use_s: float | None = None
+    command: SideCommand | None = None
+    """Looks into a hang before it is ended."""
+    is_always: bool = False
+    """Also of a service that is ready."""
+
+
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One process to start. The environment is added to the agent's own, without our secrets."""
 
@@ -213,8 +241,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
     earlier_log: str | None = None
     """Where an existing file at `log` (the previous attempt's) is renamed to before the rank starts."""
-    grace_s: float = 5.0
-    """Seconds between SIGTERM and SIGKILL for whatever this rank leaves behind."""
+    stopping: Stopping = Stopping()
+    hang: HangWatch | None = None
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
@@ -267,13 +295,18 @@ class Spawn(ToAgentMessage, frozen=True, kw_only=True):
 
 
 class Stop(ToAgentMessage, frozen=True, kw_only=True):
-    """End everything this attempt started on the node: SIGTERM, `grace_s`, SIGKILL, verify.
+    """End everything this attempt started on the node in its own way (`Stopping`), and verify.
 
     Repeating it with a shorter grace shortens the wait; an unknown attempt is ignored.
     """
 
     attempt: AttemptId
     grace_s: float
+    """Between signal and SIGKILL; with 0 there is no signal before."""
+    is_forced: bool = False
+    """SIGKILL now: no command is run or waited for any more."""
+    is_hang: bool = False
+    """The command that looks into a hang comes before everything else."""
 
 
 class Lease(ToAgentMessage, frozen=True, kw_only=True):
@@ -435,6 +468,30 @@ class Leased(FromAgentMessage, frozen=True, kw_only=True):
     """Why there are none, for a person; empty if there are."""
 
 
+class RankQuiet(FromAgentMessage, frozen=True, kw_only=True):
+    """A rank has shown no life of a kind for as long as its `HangWatch` says, or shows some again."""
+
+    rank: RankId
+    kind: str
+    """"output" or "gpus"."""
+    is_quiet: bool
+
+
+class SideCommandEnded(FromAgentMessage, frozen=True, kw_only=True):
+    """A command beside a rank has ended, or was ended."""
+
+    rank: RankId
+    purpose: str
+    """"stop" or "hang"."""
+    output: bytes = b""
+    """What it has printed; of more than `MAX_SIDE_OUTPUT_BYTES` the end."""
+    problem: str = ""
+    """"exited with 7", "did not end within 10 s"; empty when it succeeded."""
+
+
+MAX_SIDE_OUTPUT_BYTES = 1024 * 1024
+
+
 class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
     """Facts about the node that take too long to collect before the first task may start."""
 
@@ -494,6 +551,8 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Ranks that have ended and whose left-over processes are still being ended."""
     triggered: tuple[ProbeTriggered, ...] = ()
     """Probes of live attempts that have triggered, told before or not: the telling may have been lost."""
+    quiet: tuple[RankQuiet, ...] = ()
+    """Live ranks that show no life, likewise."""
 
 
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
@@ -510,6 +569,8 @@ FromAgent = (
     | ProbeTriggered
     | ProbeWaiting
     | Leased
+    | RankQuiet
+    | SideCommandEnded
     | NodeDescribed
     | Examined
     | Notice

@@ -23,10 +23,13 @@ from protocol.messages import (
     ProbeWaiting,
     RankCleared,
     RankExited,
+    RankQuiet,
     RankSpec,
     RankStarted,
     Refused,
     Release,
+    SideCommand,
+    SideCommandEnded,
     Spawn,
     Stop,
     ToAgent,
@@ -37,23 +40,30 @@ from protocol.messages import (
 from sflow_agent.core.commands import (
     AgentCommand,
     DropPorts,
+    EndCommand,
     EndTree,
     ExamineNode,
     Exit,
     FinishLogs,
     GiveUpTree,
     JudgeExit,
+    LifeKind,
+    Purpose,
     Report,
+    RunCommand,
     StartProcess,
     TakeBackPorts,
     TakePorts,
     UnwatchCondition,
+    UnwatchLife,
     UnwatchLog,
     WatchCondition,
+    WatchLife,
     WatchLog,
 )
 from sflow_agent.core.events import (
     AgentEvent,
+    CommandEnded,
     ConditionSeen,
     EndRequested,
     ExitJudged,
@@ -63,19 +73,22 @@ from sflow_agent.core.events import (
     ProcessExited,
     ProcessFailed,
     ProcessStarted,
+    QuietChanged,
     TreeGone,
     TreeSurvived,
     WakeUp,
 )
 from sflow_agent.core.probes import ProbeState, kind_of
 
-SIGKILL, SIGTERM = 9, 15
+SIGKILL = 9
+ONLY_WAIT = 0
+"""Instead of a signal."""
 VERIFY_S = 5.0
 """After SIGKILL: what is left by then cannot be ended (uninterruptible sleep) and is named."""
 CONTAINER_VERIFY_S = 12.0
 """The same for a container, which an engine has to remove; less than what a controller allows an agent."""
 ORPHAN_GRACE_S = 2.0
-"""An agent without a controller or guardian does not wait longer than this for its tasks."""
+"""An agent without a controller or guardian does not wait longer than this for its tasks, nor for their commands."""
 SAY_EVERY_S = 1.0
 """How often what a probe waits for is told at most, and when for the first time: most services are up before."""
 EXAMINE_WITHIN_S = 10.0
@@ -94,6 +107,14 @@ class Rank:
     started_at_ns: int = 0
     started_at: float = 0.0
     exit: RankExited | None = None
+    purposes: list[Purpose] = field(default_factory=list)
+    """Of commands that are to be run before the tree is signalled."""
+    purpose: Purpose | None = None
+    """Of the command that runs and is waited for."""
+    go_on_at: float | None = None
+    """When the next of them, or the signal, is due; set while a command or what it has begun has its time."""
+    stop_grace_s: float = 0.0
+    """What follows the signal then."""
     kill_at: float | None = None
     """When the tree gets SIGKILL; set while it is being ended politely."""
     give_up_at: float | None = None
@@ -104,11 +125,18 @@ class Rank:
     cleared: RankCleared | None = None
     """What is to be told once the exit has been."""
     probes: dict[str, ProbeState] = field(default_factory=dict)
+    quiet: set[LifeKind] = field(default_factory=set)
 
     @property
     def is_ending(self) -> bool:
         """True once its tree is being ended."""
-        return self.kill_at is not None or self.give_up_at is not None
+        return any(time is not None for time in (self.go_on_at, self.kill_at, self.give_up_at))
+
+    def command(self, purpose: Purpose) -> SideCommand | None:
+        """What the task has for this purpose."""
+        if purpose == "stop":
+            return self.spec.stopping.command
+        return self.spec.hang.command if self.spec.hang is not None else None
 
 
 class AgentCore:
@@ -156,6 +184,10 @@ class AgentCore:
                 self._on_tree_gone(rank, 0, survivors)
             case ConditionSeen():
                 self._on_condition(event, now)
+            case CommandEnded():
+                self._on_command_ended(event, now)
+            case QuietChanged():
+                self._on_quiet(event)
             case EndRequested(reason=reason):
                 self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
             case LogsDelivered():
@@ -210,6 +242,15 @@ class AgentCore:
             if state.has_triggered
         )
 
+    def quiet(self) -> tuple[RankQuiet, ...]:
+        """Live ranks that show no life."""
+        return tuple(
+            RankQuiet(rank=rank, kind=kind, is_quiet=True)
+            for rank, record in self._open_records()
+            if record.exit is None
+            for kind in sorted(record.quiet)
+        )
+
     def forget_told(self) -> None:
         """The controller has acknowledged everything that was reported."""
         for rank in [rank for rank in self._told if self.ranks[rank].is_gone]:
@@ -227,10 +268,10 @@ class AgentCore:
                         self.ranks[spec.rank] = Rank(spec)
                         self._open.add(spec.rank)
                         self._out.append(StartProcess(spec))
-            case Stop(attempt=attempt, grace_s=grace_s):
+            case Stop(attempt=attempt):
                 for rank, record in self._open_records():
                     if rank.attempt == attempt:
-                        self._end_rank(rank, record, grace_s, now)
+                        self._stop(rank, record, message, now)
             case Welcome(kill=kill):
                 for rank in kill:
                     if rank in self._open:
@@ -268,6 +309,8 @@ class AgentCore:
             self._out.extend(WatchCondition(event.rank, key) for key in state.streaks)
             state.say_at = now + SAY_EVERY_S
             self._note_news(event.rank, state, now)
+        if record.spec.hang is not None:
+            self._out.append(WatchLife(event.rank))
 
     def _on_failed(self, event: ProcessFailed) -> None:
         self._open.discard(event.rank)
@@ -290,7 +333,7 @@ class AgentCore:
             stolen=event.stolen,
             was_asked=record.is_ending,
         )
-        self._drop_probes(event.rank, record)
+        self._drop_watches(event.rank, record)
         is_good = event.exit_code in record.spec.success_exit_codes
         is_worth_a_look = not is_good or record.spec.success is not None
         if is_worth_a_look and not record.is_ending:
@@ -303,7 +346,61 @@ class AgentCore:
         else:
             self._tell_exit(event.rank, record)
         if event.has_leftovers and not record.is_ending:
-            self._end_tree(event.rank, record, record.spec.grace_s, now)
+            self._end_tree(event.rank, record, record.spec.stopping.grace_s, now)
+
+    def _stop(self, rank: RankId, record: Rank, order: Stop, now: float) -> None:
+        """Ends the tree in the task's own way: its commands first, if it has any and still runs."""
+        is_signalled = record.kill_at is not None or record.give_up_at is not None
+        if order.is_forced or record.exit is not None or is_signalled:
+            self._end_rank(rank, record, 0.0 if order.is_forced else order.grace_s, now)
+        elif record.go_on_at is not None:
+            record.stop_grace_s = min(record.stop_grace_s, order.grace_s)
+        else:
+            record.stop_grace_s = order.grace_s
+            record.purposes = ["hang", "stop"] if order.is_hang else ["stop"]
+            self._drop_watches(rank, record)
+            self._go_on_stopping(rank, record, now)
+
+    def _go_on_stopping(self, rank: RankId, record: Rank, now: float) -> None:
+        """The next command, or the signal when there is none."""
+        while record.purposes and record.exit is None:
+            purpose = record.purposes.pop(0)
+            command = record.command(purpose)
+            if command is None:
+                continue
+            if purpose == "stop":
+                self._out.append(EndTree(rank, ONLY_WAIT))
+            self._out.append(RunCommand(rank, purpose))
+            record.purpose, record.go_on_at = purpose, now + command.timeout_s
+            self._timed.add(rank)
+            return
+        self._end_tree(rank, record, record.stop_grace_s, now)
+
+    def _on_command_ended(self, event: CommandEnded, now: float) -> None:
+        record = self.ranks.get(event.rank)
+        is_killed = record is None or record.give_up_at is not None
+        self._out.append(
+            Report(
+                SideCommandEnded(
+                    rank=event.rank,
+                    purpose=event.purpose,
+                    output=event.output,
+                    problem="" if is_killed else event.problem,  # it was ended with the rest
+                )
+            )
+        )
+        if record is None or record.purpose != event.purpose:
+            return  # the tree is gone, or being ended by other means
+        record.purpose = None
+        if event.purpose == "hang" or event.problem:
+            self._go_on_stopping(event.rank, record, now)
+        # Else it has begun the end, and the tree has the rest of the time for it.
+
+    def _command_is_late(self, rank: RankId, record: Rank, now: float) -> None:
+        if record.purpose is not None:
+            self._out.append(EndCommand(rank, record.purpose))
+            record.purpose = None
+        self._go_on_stopping(rank, record, now)
 
     def _on_examined(self, rank: RankId, cause: ExitCause | None) -> None:
         record = self.ranks.get(rank)
@@ -333,20 +430,22 @@ class AgentCore:
             self._end_tree(rank, record, grace_s, now)
 
     def _end_tree(self, rank: RankId, record: Rank, grace_s: float, now: float) -> None:
-        """SIGTERM now and SIGKILL after the grace; repeated with a shorter grace, it only gets shorter."""
+        """The signal now and SIGKILL after the grace; repeated with a shorter grace, it only gets shorter."""
         if record.exit is not None and (record.exit.cleared or record.cleared is not None):
             return  # nothing is left to end
         kill_at = now + grace_s
         if record.give_up_at is not None or (record.kill_at is not None and record.kill_at <= kill_at):
             return
         is_first = record.kill_at is None
+        record.go_on_at = record.purpose = None
+        record.purposes.clear()
         record.kill_at = kill_at
         self._timed.add(rank)
-        self._drop_probes(rank, record)
+        self._drop_watches(rank, record)
         if grace_s <= 0:
             self._kill_tree(rank, record, now)
         elif is_first:
-            self._out.append(EndTree(rank, SIGTERM))
+            self._out.append(EndTree(rank, record.spec.stopping.signal))
 
     def _kill_tree(self, rank: RankId, record: Rank, now: float) -> None:
         record.kill_at = None
@@ -368,7 +467,7 @@ class AgentCore:
 
     def _close(self, rank: RankId, record: Rank) -> None:
         record.is_gone = True
-        record.kill_at = record.give_up_at = None
+        record.go_on_at = record.purpose = record.kill_at = record.give_up_at = None
         self._open.discard(rank)
         self._timed.discard(rank)
         self._take_back_ports(rank)
@@ -405,12 +504,21 @@ class AgentCore:
         )
         self._out.extend(UnwatchCondition(rank, key) for key in state.streaks)
 
-    def _drop_probes(self, rank: RankId, record: Rank) -> None:
+    def _drop_watches(self, rank: RankId, record: Rank) -> None:
         """Nobody asks any more what a rank that ends may become; what it has become stays true."""
+        if record.spec.hang is not None:
+            self._out.append(UnwatchLife(rank))
         for state in record.probes.values():
             if not state.has_triggered:
                 self._out.extend(UnwatchCondition(rank, key) for key in state.streaks)
         record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
+
+    def _on_quiet(self, event: QuietChanged) -> None:
+        record = self.ranks.get(event.rank)
+        if record is None or record.exit is not None or record.is_ending:
+            return
+        (record.quiet.add if event.is_quiet else record.quiet.discard)(event.kind)
+        self._out.append(Report(RankQuiet(rank=event.rank, kind=event.kind, is_quiet=event.is_quiet)))
 
     def _note_news(self, rank: RankId, state: ProbeState, now: float) -> None:
         """What the probe waits for has changed: told soon, and not more often than anybody can read."""
@@ -447,6 +555,8 @@ class AgentCore:
                 self._out.append(GiveUpTree(rank))
             elif record.kill_at is not None and record.kill_at <= now:
                 self._kill_tree(rank, record, now)
+            elif record.go_on_at is not None and record.go_on_at <= now:
+                self._command_is_late(rank, record, now)
             if record.examine_by is not None and record.examine_by <= now:
                 self._tell_exit(rank, record)
             for state in record.probes.values():
@@ -459,7 +569,7 @@ class AgentCore:
             self._say_goodbye()
 
     def _times(self, record: Rank) -> list[float]:
-        due = (record.kill_at, record.give_up_at, record.examine_by)
+        due = (record.go_on_at, record.kill_at, record.give_up_at, record.examine_by)
         times = [time for time in due if time is not None]
         if record.exit is None:
             times += [state.next_check for state in record.probes.values() if state.next_check is not None]

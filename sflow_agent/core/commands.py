@@ -1,9 +1,15 @@
 """What the agent's core can ask of its shell. None blocks; outcomes come back as events."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from protocol.ids import RankId
 from protocol.messages import Examine, FromAgent, Lease, RankSpec
+
+Purpose = Literal["hang", "stop"]
+"""Of a command beside a rank: to look into its hang, to end it."""
+LifeKind = Literal["output", "gpus"]
+"""What a rank shows life by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class JudgeExit:
 class EndTree:
     """Send this signal to everything the rank started, until nothing is left: then TreeGone.
 
-    Whatever appears in the tree later gets the same signal. A second EndTree replaces the first.
+    Whatever appears in the tree later gets the same signal. A second EndTree replaces the first. Signal 0 only waits.
     """
 
     rank: RankId
@@ -57,6 +63,36 @@ class EndTree:
 @dataclass(frozen=True, slots=True)
 class GiveUpTree:
     """Stop waiting for the rank's tree; answer with TreeSurvived, or TreeGone after all."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
+class RunCommand:
+    """Run the rank's command for this purpose; answer with CommandEnded."""
+
+    rank: RankId
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class EndCommand:
+    """The command's time is over: end it; its CommandEnded says so."""
+
+    rank: RankId
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLife:
+    """Begin to look for signs of life of the rank; answer with QuietChanged when they stop and begin."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
+class UnwatchLife:
+    """It does not matter any more whether the rank shows life."""
 
     rank: RankId
 
@@ -126,6 +162,10 @@ AgentCommand = (
     | JudgeExit
     | EndTree
     | GiveUpTree
+    | RunCommand
+    | EndCommand
+    | WatchLife
+    | UnwatchLife
     | WatchCondition
     | UnwatchCondition
     | WatchLog

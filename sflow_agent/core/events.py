@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from protocol.ids import RankId
 from protocol.messages import ExitCause, Leased, ToAgent
+from sflow_agent.core.commands import LifeKind, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,26 @@ class ConditionSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """A command that was run beside a rank is over."""
+
+    rank: RankId
+    purpose: Purpose
+    output: bytes
+    problem: str
+    """ "exited with 7", "did not end within 10 s"; empty when it succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuietChanged:
+    """A rank has shown no life of a kind for its limit, or shows some again."""
+
+    rank: RankId
+    kind: LifeKind
+    is_quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EndRequested:
     """The agent must end by itself: its guardian or its controller is gone, or somebody signalled it."""
 
@@ -118,6 +139,8 @@ AgentEvent = (
     | TreeGone
     | TreeSurvived
     | ConditionSeen
+    | CommandEnded
+    | QuietChanged
     | EndRequested
     | LogsDelivered
     | WakeUp

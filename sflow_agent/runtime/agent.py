@@ -43,6 +43,7 @@ from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
     DropPorts,
+    EndCommand,
     EndTree,
     ExamineNode,
     Exit,
@@ -50,12 +51,15 @@ from sflow_agent.core.commands import (
     GiveUpTree,
     JudgeExit,
     Report,
+    RunCommand,
     StartProcess,
     TakeBackPorts,
     TakePorts,
     UnwatchCondition,
+    UnwatchLife,
     UnwatchLog,
     WatchCondition,
+    WatchLife,
     WatchLog,
 )
 from sflow_agent.core.events import (
@@ -87,7 +91,9 @@ from sflow_agent.runtime.syscalls import become_subreaper, hide_memory
 if TYPE_CHECKING:
     from sflow_agent.runtime.examiner import Examiner
     from sflow_agent.runtime.exit_judge import ExitJudge
+    from sflow_agent.runtime.life import Life
     from sflow_agent.runtime.port_leases import PortLeases
+    from sflow_agent.runtime.side_commands import SideCommands
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
@@ -185,6 +191,8 @@ class Agent:
         self._complain_at: float | None = time.monotonic() + COMPLAIN_AFTER_S
         self._has_described = False
         self._examiner: Examiner | None = None
+        self._side_commands: SideCommands | None = None
+        self._life: Life | None = None
         self._next_rescan = 0.0
         self._warned: set[str] = set()
         for pid in left:
@@ -239,6 +247,8 @@ class Agent:
             self._logs.acknowledge(ack.rank, ack.offset)
         self._logs.work_due(now)
         self._handle_all(self._conditions.seen(now), now)
+        if self._life is not None:
+            self._handle_all(self._life.look(now), now)
         self._handle_all([ConditionSeen(*seen) for seen in self._logs.pump()], now)
         if self._link.is_idle:
             self._core.forget_told()
@@ -256,6 +266,8 @@ class Agent:
         if self._is_finishing_logs and self._logs.is_delivered:
             self._is_finishing_logs = False
             self._handle(LogsDelivered(), now)
+        while self._side_commands is not None and (ended := self._side_commands.take_ended()):
+            self._handle_all(ended, now)  # one that has ended may begin the next
         self._press_endings(now)
 
     def _reaped(self) -> list[AgentEvent]:
@@ -336,6 +348,7 @@ class Agent:
             self._describe_at,
             None if self._examiner is None else self._examiner.next_wakeup(),
             self._complain_at,
+            None if self._life is None else self._life.next_wakeup(),
         ):
             if time_due is not None:
                 due = min(due, time_due)
@@ -371,6 +384,14 @@ class Agent:
                 self._processes.endings.order(rank, number)
             case GiveUpTree(rank=rank):
                 self._queue.extend(self._processes.endings.give_up(rank))
+            case RunCommand(rank=rank, purpose=purpose):
+                self._commands().run(self._specs[rank], purpose)
+            case EndCommand(rank=rank, purpose=purpose):
+                self._commands().end(rank, purpose)
+            case WatchLife(rank=rank):
+                self._signs_of_life().watch(self._specs[rank], now)
+            case UnwatchLife(rank=rank):
+                self._signs_of_life().unwatch(rank)
             case WatchCondition(rank=rank, kind=kind):
                 self._conditions.watch(self._specs[rank], kind, now)
             case UnwatchCondition(rank=rank, kind=kind):
@@ -465,6 +486,7 @@ class Agent:
             live=self._core.live(),
             exited=self._core.exited(),
             clearing=self._core.clearing(),
+            quiet=self._core.quiet(),
             triggered=self._core.triggered(),
         )
 
@@ -487,6 +509,21 @@ class Agent:
             self._link.report(NodeDescribed(addresses=addresses(), clock_ns=time.time_ns()))
         except OSError as error:
             self._link.report(Notice(level="warning", text=f"its addresses cannot be read: {error}"))
+
+    def _commands(self) -> "SideCommands":
+        if self._side_commands is None:
+            from sflow_agent.runtime.side_commands import SideCommands  # few tasks have any
+
+            self._side_commands = SideCommands(self._processes, self._conditions.descriptors)
+        return self._side_commands
+
+    def _signs_of_life(self) -> "Life":
+        if self._life is None:
+            from sflow_agent.runtime.life import Life  # few tasks ask for it
+
+            gpus = self._inventory.gpus
+            self._life = Life(self._conditions.descriptors, gpus, self._spawner.log_path, self._warn_once)
+        return self._life
 
     def _examine(self, order: Examine, now: float) -> None:
         if self._examiner is None:

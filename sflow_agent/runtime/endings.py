@@ -25,6 +25,7 @@ class Ending:
     """A tree that is being ended."""
 
     signal: int
+    """0 sends nothing: the tree is to end by other means."""
     watched: dict[int, int] = field(default_factory=dict)
     """Descriptor to pid of the members that must end before the tree is looked at again."""
     signalled: set[int] = field(default_factory=set)
@@ -62,9 +63,11 @@ class Endings:
             return
         ending = self._endings.setdefault(rank, Ending(number))
         ending.signal = number
-        for descriptor in ending.watched:
-            # Known members first, by descriptor: one that has cut every tie since is still the rank's.
-            _signal_descriptor(descriptor, number)
+        if number:
+            for descriptor, pid in ending.watched.items():
+                # Known members first, by descriptor: one that has cut every tie since is still the rank's.
+                _signal_descriptor(descriptor, number)
+                ending.signalled.add(pid)
         self._pending[rank] = None
 
     def press(self) -> list[AgentEvent]:
@@ -166,8 +169,9 @@ class Endings:
             os.close(descriptor)
 
     def _signal_and_watch(self, rank: RankId, ending: Ending, pid: int) -> None:
-        is_new = pid not in ending.signalled or ending.signal == signal.SIGKILL
-        ending.signalled.add(pid)
+        is_new = bool(ending.signal) and (pid not in ending.signalled or ending.signal == signal.SIGKILL)
+        if ending.signal:
+            ending.signalled.add(pid)
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -52,7 +52,7 @@ class Processes:
         self._owner_of_orphan: dict[int, RankId] = {}
         """So that the environment of a daemon is read once, not at every exit."""
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
-        """Programs that probes have started and that are not reaped, and who is told (exit status, signal)."""
+        """Programs beside ranks, started for probes and stops, that are not reaped, and who is told (exit status, signal)."""
         self._checks_of: dict[RankId, set[int]] = {}
         self.endings = Endings(epoll, self._main_of, self._running, cleanups, self._checks_of, self._forget)
 
@@ -80,11 +80,11 @@ class Processes:
         output: int,
         ended: Callable[[int | None, int | None], None],
     ) -> int:
-        """Starts a program for a probe; its pid is its own group's. Raises: SpawnError.
+        """Starts a program beside a rank; its pid is its own group's. Raises: SpawnError.
 
-        It belongs to the rank's tree, so whatever becomes of its probe, it does not outlive the rank.
+        It belongs to the rank's tree, so whatever becomes of who asked for it, it does not outlive the rank.
         """
-        pid = self._spawner.spawn_check(spec, argv, output)
+        pid = self._spawner.spawn_check(spec, argv, output, self._main_of.get(spec.rank))
         self._checks[pid] = spec.rank, ended
         self._checks_of.setdefault(spec.rank, set()).add(pid)
         return pid

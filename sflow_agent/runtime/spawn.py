@@ -111,12 +111,14 @@ class Spawner:
                 reason = f'artifact "{artifact}": {path} {what} on node {self._node}'
                 raise SpawnError(error.errno or 0, reason) from error
 
-    def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int) -> int:
+    def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int, main: int | None) -> int:
         """The pid of a program beside a rank: with its environment, directory and markers, in a session of its own.
 
-        What it prints goes to the descriptor `output`. Raises: SpawnError.
+        What it prints goes to the descriptor `output`; `main` is the rank's first process. Raises: SpawnError.
         """
         environment = self._environment_of(spec)
+        if main is not None:
+            environment["SFLOW_TASK_PID"] = str(main)
         program = self.find(argv[0], environment.get("PATH"))
         try:
             with self._in_directory(spec.cwd), as_inherited():

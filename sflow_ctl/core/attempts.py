@@ -162,7 +162,7 @@ def cause_text(task: Task, end: End) -> str:
             return f"task {name} did not do what it must: {end.reason.text}"
         case "node_lost":
             return f"task {name}: {end.reason.text}"
-        case "timeout" | "not_ready":
+        case "timeout" | "not_ready" | "hang":
             return f"task {name} {end.reason.text}"
         case _:
             return f"process exited with error: {name}: {end.reason.text}"

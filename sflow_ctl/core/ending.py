@@ -8,6 +8,8 @@ from sflow_ctl.core.tasks import Task
 
 GONE_MARGIN_S = 10.0
 """Before the job's end: agents still have to leave."""
+FORCE_MARGIN_S = 5.0
+"""Before the job's end: what is left by then is killed, or Slurm would do it without a report."""
 
 
 class StopStep(NamedTuple):

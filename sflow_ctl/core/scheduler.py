@@ -24,8 +24,10 @@ from protocol.messages import (
     ProbeWaiting,
     RankCleared,
     RankExited,
+    RankQuiet,
     RankSpec,
     RankStarted,
+    SideCommandEnded,
     Spawn,
     Stop,
 )
@@ -41,7 +43,15 @@ from sflow_ctl.core.commands import (
     Warn,
 )
 from sflow_ctl.core.earlier import Earlier
-from sflow_ctl.core.ending import EVERYBODY, GONE_MARGIN_S, FinalStep, Step, StopStep, ending_steps
+from sflow_ctl.core.ending import (
+    EVERYBODY,
+    FORCE_MARGIN_S,
+    GONE_MARGIN_S,
+    FinalStep,
+    Step,
+    StopStep,
+    ending_steps,
+)
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
@@ -75,7 +85,7 @@ from sflow_ctl.planner.plan import Placement, Plan
 from sflow_ctl.spec.expressions import ExpressionError
 
 STOP_OVERDUE_S = 15.0
-"""After the grace: an agent that has not ended its tasks by then is ended itself. Its own verify limit
+"""After the task's own time: an agent that has not ended its tasks by then is ended itself. Its own verify limit
 is 5 s.
 """
 CLOCKS_AGREE_NS = 1_000_000_000
@@ -270,14 +280,14 @@ class Scheduler:
             self._on_message(
                 hello.node, RankStarted(rank=live.rank, pid=live.pid, started_at_ns=live.started_at_ns), now
             )
-        for told in hello.triggered + hello.exited:
+        for told in hello.triggered + hello.quiet + hello.exited:
             self._on_message(hello.node, told, now)
         self._send_leases(self._leases.node_joined(hello.node, is_restarted))
         for index in sorted(node.live):
             self._reconcile(self.tasks[index], hello, known, is_restarted, now)
         if self._leaving is not None:
             self._leaving.add(hello.node)
-            self._out.append(SendToAgent(node=hello.node, message=Leave(grace_s=self._grace())))
+            self._out.append(SendToAgent(node=hello.node, message=Leave(grace_s=self._leave_grace_s())))
         self._queue.retry_all()
 
     def _reconcile(
@@ -305,7 +315,7 @@ class Scheduler:
         if not task.uncleared:
             self._all_cleared(task, now)
         elif task.is_stop_sent:
-            self._send_stop(task, self._grace())
+            self._send_stop(task)
 
     def _on_agent_lost(self, index: int, reason: str, now: float) -> None:
         node = self.nodes[index]
@@ -336,7 +346,7 @@ class Scheduler:
     def _on_message(self, node: int, message: FromAgent, now: float) -> None:
         match message:
             case RankStarted():
-                self._on_started(node, message)
+                self._on_started(node, message, now)
             case RankExited():
                 self._on_exited(message, now)
             case RankCleared():
@@ -349,12 +359,14 @@ class Scheduler:
                 self._on_waiting(node, message)
             case Leased():
                 self._on_leased(node, message, now)
+            case RankQuiet():
+                self._on_quiet(message, now)
             case Goodbye(survivors=survivors):
                 self.survivors.extend(survivors)
                 if self._leaving is not None:
                     self._leaving.discard(node)
                     self.nodes[node].is_up = False
-            case NodeDescribed() | Examined() | Notice() | Hello():
+            case NodeDescribed() | Examined() | Notice() | Hello() | SideCommandEnded():
                 pass  # the shell's: facts for people, and hellos arrive as AgentJoined
             case _:
                 assert_never(message)
@@ -370,7 +382,7 @@ class Scheduler:
         index = self._index_of.get(task_name)
         return index is not None and self.tasks[index].attempt == attempt and self.tasks[index].is_live
 
-    def _on_started(self, node: int, message: RankStarted) -> None:
+    def _on_started(self, node: int, message: RankStarted, now: float) -> None:
         task = self._current(*message.rank.attempt)
         if task is None or message.rank.rank not in task.unstarted:
             return
@@ -384,6 +396,7 @@ class Scheduler:
                 self._change(task, TaskState.READY, Reason("ready", task.early_readiness))
             elif task.plan.is_service and not task.plan.has_readiness:
                 self._change(task, TaskState.READY, Reason("ready", "its process runs"))
+            self._end_if_it_hangs(task, now)
 
     def _on_exited(self, message: RankExited, now: float) -> None:
         task = self._current(*message.rank.attempt)
@@ -404,6 +417,7 @@ class Scheduler:
 
     def _one_of_several_exited(self, task: Task, message: RankExited, now: float) -> None:
         """The others run on, unless the task says otherwise."""
+        self._end_if_it_hangs(task, now)
         if task.state is TaskState.STOPPING:
             return
         is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
@@ -450,6 +464,19 @@ class Scheduler:
         elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
             # The format: a failure probe ends the task whatever retries it has. A restart policy is asked.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
+
+    def _on_quiet(self, message: RankQuiet, now: float) -> None:
+        task = self._current(*message.rank.attempt)
+        if task is None:
+            return
+        quiet = task.quiet.setdefault(message.kind, set())
+        (quiet.add if message.is_quiet else quiet.discard)(message.rank.rank)
+        self._end_if_it_hangs(task, now)
+
+    def _end_if_it_hangs(self, task: Task, now: float) -> None:
+        end = waiting.hang(task)
+        if end is not None:
+            self._stop_task(task, end, now)
 
     def _on_waiting(self, node: int, message: ProbeWaiting) -> None:
         task = self._current(*message.attempt)
@@ -812,7 +839,7 @@ class Scheduler:
 
     # ------------------------------------------------------------------ stopping
 
-    def _grace(self) -> float:
+    def _leave_grace_s(self) -> float:
         return 0.0 if self._is_forced else DEFAULT_GRACE_S
 
     def _stop_task(self, task: Task, end: End, now: float) -> None:
@@ -825,27 +852,39 @@ class Scheduler:
         task.end = end
         if task.state in LIVE and task.state is not TaskState.STOPPING:
             self._change(task, TaskState.STOPPING, end.reason)
-        self._send_stop(task, self._grace())
-        self._timers.set(now + self._grace() + STOP_OVERDUE_S, "overdue", task.index, task.attempt)
+        self._send_stop(task)
+        self._expect_its_end(task, now)
 
-    def _send_stop(self, task: Task, grace_s: float) -> None:
+    def _send_stop(self, task: Task) -> None:
         task.is_stop_sent = True
         assert task.taken is not None
+        grace_s = 0.0 if self._is_forced else task.plan.stopping.grace_s
+        order = Stop(
+            attempt=task.attempt_id, grace_s=grace_s, is_forced=self._is_forced, is_hang=task.has_hung
+        )
         for node in task.nodes_left:
             if self.nodes[node].is_up:
-                self._out.append(
-                    SendToAgent(node=node, message=Stop(attempt=task.attempt_id, grace_s=grace_s))
-                )
+                self._out.append(SendToAgent(node=node, message=order))
+
+    def _expect_its_end(self, task: Task, now: float) -> None:
+        limit_s = 0.0 if self._is_forced else task.stop_limit_s
+        self._timers.set(now + limit_s + STOP_OVERDUE_S, "overdue", task.index, task.attempt)
 
     def _on_stop_requested(self, signal: str, force: bool, now: float) -> None:
         if self.outcome is None:
             self._begin_stop(*attempts.stopped_by(signal), now)
-        if force and not self._is_forced:
-            self._is_forced = True
-            self._end_finals((EVERYBODY,), Reason("interrupted", f"stopped by {signal}"))
-            self._stop_order.begin(self.tasks, EVERYBODY.includes)
-            for index in self._stop_order.force(self.tasks):
-                self._stop_in_wave(self.tasks[index], now)
+        if force:
+            self._force(Reason("interrupted", f"stopped by {signal}"), now)
+
+    def _force(self, reason: Reason, now: float) -> None:
+        """What is left is killed now, and nothing runs at the end any more."""
+        if self._is_forced:
+            return
+        self._is_forced = True
+        self._end_finals((EVERYBODY,), reason)
+        self._stop_order.begin(self.tasks, EVERYBODY.includes)
+        for index in self._stop_order.force(self.tasks):
+            self._stop_in_wave(self.tasks[index], now)
 
     def _begin_stop(self, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
         """The run ends: nothing new starts, what lives is stopped in reverse dependency order."""
@@ -864,6 +903,10 @@ class Scheduler:
         self._ending = ending_steps(self.tasks)
         if not self._has_started:
             self._end_finals(tuple(self._ending), Reason("interrupted", "nothing had started"))
+        limits = [] if self.plan.stop_timeout_s is None else [now + self.plan.stop_timeout_s]
+        limits += [] if self._gone_at is None else [self._gone_at - FORCE_MARGIN_S]
+        if limits:
+            self._timers.set(min(limits), "stop")
         self._begin_step(now)
 
     def _run_end(self, task: Task) -> End:
@@ -915,7 +958,9 @@ class Scheduler:
 
     def _stop_in_wave(self, task: Task, now: float) -> None:
         if task.state is TaskState.STOPPING:
-            self._send_stop(task, self._grace())  # its end is decided already; only the grace may be shorter
+            self._send_stop(task)  # its end is decided already; only the grace may be shorter
+            if self._is_forced:
+                self._expect_its_end(task, now)
             return
         self._stop_task(task, self._run_end(task), now)
 
@@ -936,11 +981,25 @@ class Scheduler:
                 if timer.attempt == len(self._ending):
                     self._end_finals((EVERYBODY,), Reason("time_limit", "there was no time left for it"))
                     self._begin_step(now)
+            elif timer.kind == "stop":
+                self._on_stop_timeout(now)
             elif timer.kind == "leave":
                 for node in sorted(self._leaving or ()):
                     self._on_agent_lost(node, "it did not leave in time", now)
             elif self.tasks[timer.task].attempt == timer.attempt:
                 self._on_task_time(self.tasks[timer.task], timer.kind, now)
+
+    def _on_stop_timeout(self, now: float) -> None:
+        """The run takes too long to end."""
+        late = waiting.stops_late(self.tasks)
+        if self._is_forced or self._leaving is not None or not (late or self._ending):
+            return
+        limit_s = self.plan.stop_timeout_s
+        is_own = limit_s is not None and (self._gone_at is None or now < self._gone_at - FORCE_MARGIN_S)
+        what = f"stop_timeout of {limit_s:g} s" if is_own else "time that the Slurm job has left"
+        text = f"the run did not end within its {what}"
+        self._out.append(Warn(text=f"{text}; killed: {late}" if late else text))
+        self._force(Reason("time_limit", text), now)
 
     def _on_task_time(self, task: Task, kind: TimerKind, now: float) -> None:
         match kind:
@@ -1007,7 +1066,7 @@ class Scheduler:
     def _leave(self, now: float) -> None:
         self._leaving = {index for index, node in enumerate(self.nodes) if node.is_up}
         for node in sorted(self._leaving):
-            self._out.append(SendToAgent(node=node, message=Leave(grace_s=self._grace())))
+            self._out.append(SendToAgent(node=node, message=Leave(grace_s=self._leave_grace_s())))
         self._timers.set(now + LEAVE_OVERDUE_S, "leave", -1, 0)
 
     def _change(self, task: Task, new: TaskState, reason: Reason, runtime_s: float | None = None) -> None:

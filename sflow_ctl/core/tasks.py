@@ -16,7 +16,7 @@ from sflow_ctl.planner.srun import assigned
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 """Who waits for one of these goes on needing the task: the others look at what has happened."""
 DEFAULT_GRACE_S = 5.0
-"""Between SIGTERM and SIGKILL; the reference's value."""
+"""Between SIGTERM and SIGKILL of what an agent has when it leaves; the reference's value."""
 
 
 @dataclass(slots=True)
@@ -127,6 +127,8 @@ class Task:
     """By node: which port of the current attempt somebody else has, and who."""
     renewals: int = 0
     """Attempts that were made because of that, and do not count as retries."""
+    quiet: dict[str, set[int]] = field(default_factory=dict)
+    """Per kind of life, the ranks that show none."""
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -167,6 +169,7 @@ class Task:
         self.is_stop_sent = False
         self.started_at_ns = {}
         self.failed_at_ns = None
+        self.quiet = {}
         self.is_unsent = True
         self.stolen = {}
 
@@ -197,6 +200,20 @@ class Task:
         if self.failed_rank is None or self.failed_rank >= len(self.node_of_rank):
             return self.node
         return self.node_of_rank[self.failed_rank]
+
+    @property
+    def has_hung(self) -> bool:
+        """True when its attempt is ended because of a hang."""
+        return self.end is not None and self.end.reason.word == "hang"
+
+    @property
+    def stop_limit_s(self) -> float:
+        """Seconds that its own way to end may take, without what its node needs to make sure."""
+        commands = [self.plan.stopping.command]
+        if self.has_hung and self.plan.hang is not None:
+            commands.append(self.plan.hang.command)
+        timeouts = (command.timeout_s for command in commands if command is not None)
+        return sum(timeouts, self.plan.stopping.grace_s)
 
     def ranks_on(self, node: int) -> set[int]:
         """Ranks of the current attempt that are on this node."""
@@ -233,7 +250,8 @@ class Task:
                     cwd=planned.cwd,
                     log=rank_log_path(name, rank) if is_gang else log_path(name),
                     earlier_log=self._earlier_log(name, rank if is_gang else None),
-                    grace_s=DEFAULT_GRACE_S,
+                    stopping=self.plan.stopping,
+                    hang=self.plan.hang,
                     probes=probes_of_rank(
                         self.probes_on.get(self.node_of_rank[rank], planned.probes),
                         is_first=rank == 0,
@@ -271,6 +289,11 @@ def log_path(task: str) -> str:
 def rank_log_path(task: str, rank: int) -> str:
     """The log of one of several ranks; all of them together are in `log_path`."""
     return f"{task}/{task}.rank-{rank}.log"
+
+
+def side_log_path(task: str, purpose: str) -> str:
+    """What commands beside a task have printed, all attempts in one file. `purpose` is "stop" or "hang"."""
+    return f"{task}/{task}.{purpose}.log"
 
 
 def earlier_log_path(task: str, attempt: int, rank: int | None = None) -> str:

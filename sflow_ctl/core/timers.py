@@ -4,7 +4,7 @@ from heapq import heappop, heappush
 from typing import Literal, NamedTuple
 
 TimerKind = Literal[
-    "retry", "timeout", "deadline", "overdue", "workflow", "leave", "ranks", "allocation", "finals"
+    "retry", "timeout", "deadline", "overdue", "workflow", "leave", "ranks", "allocation", "finals", "stop"
 ]
 
 

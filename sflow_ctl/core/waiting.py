@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.core.tasks import End, Task
+from sflow_ctl.core.tasks import End, Task, side_log_path
 from sflow_ctl.core.timers import TimerKind
 from sflow_ctl.planner.plan import needs_text
 
@@ -32,6 +32,30 @@ def too_late(task: Task, kind: TimerKind, names: Sequence[str]) -> End:
             what = "was not ready" if task.plan.is_service else "did not end"
             text = f"{what} within its timeout of {task.plan.timeout_s:g} s{because}"
             return End(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True)
+
+
+def hang(task: Task) -> End | None:
+    """The end of an attempt none of whose ranks shows life any more; None while it does, or nobody asked for it."""
+    watch = task.plan.hang
+    if watch is None or task.state not in (TaskState.RUNNING, TaskState.READY):
+        return None
+    if task.state is TaskState.READY and task.plan.is_service and not watch.is_always:
+        return None  # nobody may have asked it for anything
+    kinds = (
+        ("output", f"it has printed nothing for {watch.no_output_s:g} s" if watch.no_output_s else ""),
+        ("gpus", f"it has not used its GPUs for {watch.no_gpu_use_s:g} s" if watch.no_gpu_use_s else ""),
+    )
+    for kind, text in kinds:
+        if task.open_ranks and task.open_ranks <= task.quiet.get(kind, set()):
+            where = f"; see {side_log_path(task.plan.name, 'hang')}" if watch.command is not None else ""
+            return End(TaskState.TIMEOUT, Reason("hang", f"hangs: {text}{where}"), may_retry=True)
+    return None
+
+
+def stops_late(tasks: Sequence[Task]) -> str:
+    """Who was still there when the time for the run's end was over."""
+    late = [task.plan.name for task in tasks if task.is_live]
+    return ", ".join(late[:SHOWN]) + (f" and {len(late) - SHOWN} more" if len(late) > SHOWN else "")
 
 
 def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:

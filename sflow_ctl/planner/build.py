@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import PlanError
-from protocol.messages import PortBlock, Success
+from protocol.messages import PortBlock, Stopping, Success
 from sflow_ctl.planner.artifact_use import artifact_use
 from sflow_ctl.planner.artifacts import (
     Materialised,
@@ -50,6 +50,7 @@ from sflow_ctl.planner.probes import LateProbes, plan_probes, readiness_deadline
 from sflow_ctl.planner.scripts import Scripts, own_ports
 from sflow_ctl.planner.signatures import plan_signatures
 from sflow_ctl.planner.srun import ASSIGNED_GROUP, ASSIGNED_NODES
+from sflow_ctl.planner.stopping import plan_hang, plan_stopping, workflow_stopping
 from sflow_ctl.planner.success import plan_success
 from sflow_ctl.planner.variables import NAMESPACES, as_the_reference, namespace, resolve
 from sflow_ctl.spec import schema
@@ -95,6 +96,7 @@ class _Planner:
         self._is_het = any(node.het_group is not None for node in context.job_nodes or ())
         self._fetches: tuple[Fetch, ...] = ()
         self._required_paths: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._stopping = Stopping()
         self._scripts = Scripts(self._document.workflow.tasks, self._replicas_of)
 
     def build(self) -> Plan:
@@ -138,6 +140,7 @@ class _Planner:
             exported, {name: one.path for name, one in artifacts.items()}, self._fixed_environment()
         )
         findings.warnings += warnings
+        stop_timeout_s = self._plan_run_end()
         tasks = [self._plan_task(draft, waits_for, shared) for draft in drafts]
         timeout_s = None
         if document.workflow.timeout is not None and not context.is_strict:
@@ -166,6 +169,7 @@ class _Planner:
             nodes=tuple(node for nodes in self._nodes.values() for node in nodes),
             tasks=tuple(planned),
             timeout_s=timeout_s,
+            stop_timeout_s=stop_timeout_s,
             keep_alive=keep_alive,
             services_may_leave=context.is_strict,
             success=success,
@@ -180,6 +184,17 @@ class _Planner:
             task_views=self._scripts.views(self._task_namespace),
             warnings=tuple(findings.warnings),
         )
+
+    def _plan_run_end(self) -> float | None:
+        """How tasks end that say nothing themselves; returns how long the end of the run may take."""
+        workflow = self._document.workflow
+        value = partial(evaluate_any, names=namespace(self._variables, self._others))
+        with self._findings.collecting("workflow", "stop"):
+            self._stopping = workflow_stopping(workflow, value)
+        with self._findings.collecting("workflow", "stop_timeout", subject="workflow.stop_timeout"):
+            if workflow.stop_timeout is not None:
+                return as_seconds(value(workflow.stop_timeout))
+        return None
 
     def _warn_of_hidden_names(self) -> None:
         for name in self._variables:
@@ -557,6 +572,8 @@ class _Planner:
                 **policies(task, self._document.workflow, len(draft.expanded.replicas), value),
                 deadline_s=readiness_deadline_s(task, value),
                 probes=planned_probes,
+                stopping=plan_stopping(task, self._stopping, value),
+                hang=plan_hang(task, value),
                 outputs=plan_outputs(task, value, self._findings),
                 success=self._success(draft, env["SFLOW_TASK_OUTPUT_DIR"], late),
                 required_paths=self._required_paths.get(task.name, ()) if how.kind != "ssh" else (),

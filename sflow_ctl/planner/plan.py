@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from protocol.messages import Container, PortBlock, Probe, Success
+from protocol.messages import Container, HangWatch, PortBlock, Probe, Stopping, Success
 from protocol.signatures import Signature
 
 PLAN_VERSION = 1
@@ -240,6 +240,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     is_main: bool = False
     """The run ends when all tasks that are main have ended."""
     on_failure: OnFailure = "cancel"
+    stopping: Stopping = Stopping()
+    hang: HangWatch | None = None
     success_exit_codes: tuple[int, ...] = (0,)
     finally_when: FinallyWhen | None = None
     """Not a part of the graph: it runs when the run ends, however it ends."""
@@ -295,6 +297,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     nodes: tuple[PlannedNode, ...]
     tasks: tuple[PlannedTask, ...]
     timeout_s: float | None = None
+    stop_timeout_s: float | None = None
+    """How long the run may take to end, from the moment when it begins to; None is as long as its tasks do."""
     keep_alive: bool = False
     """Services alone keep the run going."""
     services_may_leave: bool = False

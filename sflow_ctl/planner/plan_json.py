@@ -46,6 +46,8 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "main": task.is_main,
         "finally": task.finally_when,
         "on_failure": task.on_failure,
+        "stop": msgspec.to_builtins(task.stopping),
+        "hang": msgspec.to_builtins(task.hang),
         "restart": msgspec.to_builtins(task.restart),
         "success": msgspec.to_builtins(task.success),
         "sweep": dict(task.sweep),

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from protocol.messages import Condition, PortBlock, Probe
+from protocol.messages import Condition, HangWatch, PortBlock, Probe, SideCommand, Stopping
+from protocol.signal_names import signal_name
 from sflow_ctl.planner.capacity import gpus_taken
 from sflow_ctl.planner.fetches import shown_uri
 from sflow_ctl.planner.graph import topological_order
@@ -28,6 +29,8 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"Time limit: {plan.timeout_s:g} s")
     if plan.success is not None:
         lines += [f"Success: {condition}" for condition in conditions(plan.success)]
+    if plan.stop_timeout_s is not None:
+        lines.append(f"Limit for its end: {plan.stop_timeout_s:g} s, then everything left is killed")
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
@@ -174,8 +177,29 @@ def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
         others = ", with what needs it" if task.restart.restarts_dependents else ""
         backoff = f"after {task.restart.backoff_s:g} s, doubling"
         yield "restart", f"after {after}, {task.restart.count} times{window}, {backoff}{others}"
+    if task.stopping != Stopping():
+        yield "stop", _stopping(task.stopping)
+    if task.hang is not None:
+        yield "hang", _hang(task.hang, is_service=task.is_service)
     if task.success_exit_codes != (0,):
         yield "success", f"exit status {' or '.join(map(str, task.success_exit_codes))}"
+
+
+def _stopping(stopping: Stopping) -> str:
+    command = f"{_side_command(stopping.command)}, then " if stopping.command is not None else ""
+    return f"{command}{signal_name(stopping.signal)}, then SIGKILL after {stopping.grace_s:g} s"
+
+
+def _hang(hang: HangWatch, *, is_service: bool) -> str:
+    limits = (("output", hang.no_output_s), ("use of its GPUs", hang.no_gpu_use_s))
+    what = " or ".join(f"no {name} for {limit_s:g} s" for name, limit_s in limits if limit_s is not None)
+    until = " until it is ready" if is_service and not hang.is_always else ""
+    return f"{what}{until}" + (f"; then {_side_command(hang.command)}" if hang.command is not None else "")
+
+
+def _side_command(command: SideCommand) -> str:
+    line = command.argv[-1] if command.argv[:2] == ("bash", "-c") else " ".join(command.argv)
+    return f"{_short(line, 60)!r} for up to {command.timeout_s:g} s"
 
 
 _ON_FAILURE = {

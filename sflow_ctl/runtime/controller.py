@@ -18,7 +18,16 @@ import msgspec
 import zmq
 
 from protocol.ids import RankId
-from protocol.messages import AgentConfig, Hello, Inventory, NodeDescribed, Notice, RankExited, Spawn
+from protocol.messages import (
+    AgentConfig,
+    Hello,
+    Inventory,
+    NodeDescribed,
+    Notice,
+    RankExited,
+    SideCommandEnded,
+    Spawn,
+)
 from protocol.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -220,6 +229,9 @@ class Controller:
         return events
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
+        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
+            self._side_command_ended(event.node, event.message)
+            return  # decides nothing, and its output is not for the journal
         self._note(event)
         self._journal.event(event, now)
         for command in self._scheduler.handle(event, now):
@@ -250,6 +262,18 @@ class Controller:
                 self._log.warning(f"node {self._scheduler.plan.nodes[node].name} lost: {reason}")
             case _:
                 pass
+
+    def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
+        from sflow_ctl.runtime.side_logs import keep_output, warning_of  # few tasks have such commands
+
+        warning = warning_of(ended)
+        try:
+            keep_output(self._directory.path, self._scheduler.plan.nodes[node].name, ended)
+        except OSError as error:
+            warning = f"what its {ended.purpose} command of {ended.rank} has printed cannot be kept: {error}"
+        if warning is not None:
+            self._log.warning(warning)
+            self._output.say(f"warning: {warning}")
 
     def _described(self, node: int, described: NodeDescribed) -> None:
         """Comes when the first tasks are on their way: what they did not have to wait for is looked at now."""

@@ -15,13 +15,13 @@ REASONS_END = "<!-- end of reasons -->"
 _FOUND_BY = {"task": "its end", "log": "its log", "rule": "the file", "run": "the run"}
 _PARTS: tuple[type[schema.Part], ...] = (
     schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.Operator, schema.Workflow, schema.Task,
-    schema.Dependency, schema.Restart,
+    schema.Dependency, schema.Restart, schema.Stop, schema.Hang,
     schema.Resources, schema.Nodes, schema.Gpus, schema.Replicas, schema.Retries, schema.Probes, schema.Probe,
     schema.Condition, schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Ports, schema.File, schema.Output,
     schema.Metric,
     schema.Success, schema.SuccessFile, schema.SuccessJson, schema.Signature,
 )  # fmt: skip
-_WORDS = {str: "text", bool: "true/false", Any: "anything", type(None): ""}
+_WORDS = {str: "text", int: "number", bool: "true/false", Any: "anything", type(None): ""}
 
 
 def field_tables() -> str:

@@ -265,6 +265,7 @@ def _ends(document: schema.Document, task: schema.Task, where: Where) -> Iterato
     if task.replicas is not None and task.replicas.min_ready is not None and not task.is_service:
         hint = "it counts ready replicas: add a readiness probe, or kind: service"
         yield conflict("has min_ready, which is for services", "replicas", hint)
+    yield from _hang(task, where)
     finals = {other.name for other in document.workflow.tasks if other.finally_}
     for index, dependency in enumerate(task.dependencies):
         if task.finally_ and dependency.task not in finals:
@@ -301,6 +302,19 @@ def _retries(task: schema.Task, document: schema.Document, where: Where) -> Iter
 def reason_of(signature: schema.Signature) -> str:
     """The word that a signature gives: its own name, unless it says another."""
     return signature.reason if signature.reason is not None else signature.name.replace("-", "_")
+
+
+def _hang(task: schema.Task, where: Where) -> Iterator[Finding]:
+    if task.hang is None:
+        return
+    place = where("tasks", task.name, "hang")
+    if task.hang.no_output_for is None and task.hang.no_gpu_use_for is None:
+        what = f'hang of task "{task.name}" needs no_output_for or no_gpu_use_for'
+        yield Finding("missing-key", what, place, "e.g. no_output_for: 10m")
+    if task.is_service and task.hang.when != "always" and not (task.probes and task.probes.readiness):
+        what = f'hang of task "{task.name}" never counts: the service is ready as soon as it runs'
+        hint = "add when: always, or a readiness probe for the time until then"
+        yield Finding("conflicting-keys", what, place, hint)
 
 
 def _outputs(task: schema.Task, where: Where) -> Iterator[Finding]:

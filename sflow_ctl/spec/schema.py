@@ -198,6 +198,25 @@ class Restart(Part, frozen=True, kw_only=True):
     dependents: Literal["keep", "restart"] = "keep"
 
 
+class Stop(Part, frozen=True, kw_only=True):
+    """How a task is ended: its own command, then a signal, then SIGKILL."""
+
+    command: str | list[str] | None = None
+    timeout: Time | None = None
+    signal: str | int | None = None
+    grace: Time | None = None
+
+
+class Hang(Part, frozen=True, kw_only=True):
+    """How long a task may show no life, and what looks into it before it is ended."""
+
+    no_output_for: Time | None = None
+    no_gpu_use_for: Time | None = None
+    command: str | list[str] | None = None
+    timeout: Time = 30
+    when: Literal["until_ready", "always"] = "until_ready"
+
+
 class TcpPort(Part, frozen=True, kw_only=True):
     """True while a TCP port accepts."""
 
@@ -359,6 +378,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally"}):
     restart: Restart | Literal["on_failure", "always"] | None = None
     on_failure: OnFailure | None = None
     critical: Flag = True
+    stop: Stop | str | None = None
+    hang: Hang | None = None
     success_exit_codes: list[IntExpr] = []
     probes: Probes | None = None
     ports: dict[str, IntExpr | Ports] = {}
@@ -388,6 +409,8 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     on_failure: OnFailure = "cancel"
     keep_alive: Flag = False
     success: Success | None = None
+    stop: Stop | str | None = None
+    stop_timeout: Time | None = None
 
 
 class Workflow(WorkflowSettings, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages import (
     AgentConfig,
     FromAgent,
+    HangWatch,
     Hello,
     Leave,
     LogAck,
@@ -27,6 +28,7 @@ from protocol.messages import (
     RankStarted,
     Spawn,
     Stop,
+    Stopping,
     ToAgent,
     ToAgentPacket,
     Welcome,
@@ -51,6 +53,8 @@ def spec(
     probes: tuple[Probe, ...] = (),
     stream: bool = False,
     earlier_log: str | None = None,
+    stopping: Stopping | None = None,
+    hang: HangWatch | None = None,
 ) -> RankSpec:
     return RankSpec(
         rank=rank_id(task, attempt, rank),
@@ -58,7 +62,8 @@ def spec(
         env=env or {},
         cwd=cwd,
         log=f"{task}/{task}.log" if rank == 0 else f"{task}/{task}.rank-{rank}.log",
-        grace_s=grace_s,
+        stopping=stopping or Stopping(grace_s=grace_s),
+        hang=hang,
         probes=probes,
         stream=stream,
         earlier_log=earlier_log,

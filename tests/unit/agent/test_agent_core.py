@@ -22,6 +22,7 @@ from protocol.messages import (
     Refused,
     Spawn,
     Stop,
+    Stopping,
     Success,
     Unwatch,
     Watch,
@@ -34,7 +35,6 @@ from sflow_agent.core.agent import (
     LOGS_WITHIN_S,
     ORPHAN_GRACE_S,
     SIGKILL,
-    SIGTERM,
     VERIFY_S,
     AgentCore,
 )
@@ -71,8 +71,13 @@ B = RankId(AttemptId("b", 1), 0)
 READINESS = Probe(kind="readiness", tcp_port=80)
 
 
+SIGTERM = 15
+
+
 def spec(rank: RankId = A, *probes: Probe, grace_s: float = 5.0) -> RankSpec:
-    return RankSpec(rank=rank, argv=("true",), env={}, log="a/a.log", probes=probes, grace_s=grace_s)
+    return RankSpec(
+        rank=rank, argv=("true",), env={}, log="a/a.log", probes=probes, stopping=Stopping(grace_s=grace_s)
+    )
 
 
 def running(core: AgentCore, *probes: Probe, rank: RankId = A, now: float = 0.0) -> AgentCore:
