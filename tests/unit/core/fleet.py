@@ -15,7 +15,7 @@ from protocol.ids import RankId
 from protocol.messages import FromAgent, Lease, Leased, RankSpec, Spawn, ToAgent, Welcome
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
-from sflow_agent.core.agent import SIGKILL, AgentCore
+from sflow_agent.core.agent import ONLY_WAIT, SIGKILL, AgentCore
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -82,6 +82,7 @@ class Behaviour:
     leftovers: float = 0.0
     steal: float = 0.0
     """How many failures are those of a stolen port."""
+    silence: float = 0.0
     disconnects: int = 0
     agent_crashes: int = 0
     stop_at: float | None = None
@@ -311,6 +312,12 @@ class Fleet:
                 agent.leases.pop(task, None)
             case agent_commands.EndTree(rank=rank, signal=number):
                 self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
+            case agent_commands.RunCommand(rank=rank, purpose=purpose):
+                self._at(self._random.random() * 3, lambda: self._end_command(agent, rank, purpose))
+            case agent_commands.WatchLife(rank=rank) if self._random.random() < self._behaviour.silence:
+                for is_quiet in (True, False, True):
+                    quiet = agent_events.QuietChanged(rank, "output", is_quiet)
+                    self._at(self._random.random() * 9, lambda quiet=quiet: self._feed(agent, quiet))  # type: ignore[misc]
             case agent_commands.GiveUpTree(rank=rank):
                 self._at(0.0, lambda: self._feed(agent, agent_events.TreeSurvived(rank, ("7 stuck",))))
             case agent_commands.WatchCondition(rank=rank, kind=kind):
@@ -377,6 +384,8 @@ class Fleet:
 
     def _signal_tree(self, agent: SimulatedAgent, rank: RankId, number: int) -> None:
         process = agent.processes.get(rank)
+        if number == ONLY_WAIT:
+            return
         if process is None or (process.is_deaf and number != SIGKILL):
             return
         if process.has_children:
@@ -387,6 +396,12 @@ class Fleet:
                 self._feed(agent, agent_events.TreeGone(rank, 1))
         else:
             self._exit(agent, rank, None, number)
+
+    def _end_command(self, agent: SimulatedAgent, rank: RankId, purpose: agent_commands.Purpose) -> None:
+        problem = self._random.choice(["", "exited with 1"])
+        if not problem and purpose == "stop" and self._random.random() < 0.5:
+            self._at(self._random.random(), lambda: self._signal_tree(agent, rank, 15))
+        self._feed(agent, agent_events.CommandEnded(rank, purpose, b"", problem))
 
     def _report(self, agent: SimulatedAgent, message: FromAgent) -> None:
         if not agent.session:

@@ -5,6 +5,7 @@ from typing import Literal
 from protocol.ids import AttemptId, RankId
 from protocol.messages import (
     Goodbye,
+    HangWatch,
     Hello,
     Inventory,
     LiveRank,
@@ -14,6 +15,7 @@ from protocol.messages import (
     RankCleared,
     RankExited,
     RankStarted,
+    Stopping,
 )
 from sflow_ctl.core.events import AgentJoined, MessageReceived
 from sflow_ctl.planner.plan import (
@@ -60,6 +62,8 @@ def a_task(
     ports: tuple[PortBlock, ...] = (),
     has_master_port: bool = False,
     uses_port_of: tuple[str, ...] = (),
+    stopping: Stopping = Stopping(),  # noqa: B008 - immutable
+    hang: HangWatch | None = None,
 ) -> PlannedTask:
     """A task of one rank on node 0 unless placed elsewhere.
 
@@ -97,6 +101,8 @@ def a_task(
         finally_when=finally_when,
         success_exit_codes=success_exit_codes,
         min_ready=min_ready,
+        stopping=stopping,
+        hang=hang,
         probes=(READINESS,) if service else (),
     )
 

@@ -4,6 +4,7 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
+from protocol.messages import HangWatch, SideCommand, Stopping
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
 from sflow_ctl.planner.plan import FinallyWhen, LateExpression, Placement, Plan, PlannedTask, Restart
 from tests.unit.core.fleet import Behaviour, Fleet, replay
@@ -13,6 +14,8 @@ NODES = 3
 GPUS = 4
 
 
+ON_REQUEST = Stopping(command=SideCommand(argv=("quit",), timeout_s=2.0), signal=2, grace_s=1.0)
+WATCH = HangWatch(no_output_s=3.0, command=SideCommand(argv=("dump",), timeout_s=2.0))
 REPLICAS = 3
 """Of each base task; dependencies on all of them are one condition."""
 
@@ -67,6 +70,8 @@ def plans(draw: st.DrawFn) -> Plan:
                 kill_on_bad_exit=draw(st.booleans()),
                 wait_s=draw(st.sampled_from([None, None, 1.0])),
                 has_master_port=sum(ranks) > 1,
+                stopping=draw(st.sampled_from([Stopping(), Stopping(), ON_REQUEST])),
+                hang=draw(st.sampled_from([None, None, WATCH])),
                 ports=(HTTP,) if draw(st.integers(0, 2)) == 0 else (),
             )
         )
@@ -79,7 +84,8 @@ def plans(draw: st.DrawFn) -> Plan:
             env={f"PORT_OF_{name}": f"${{{{ task.{name}.port.http }}}}"},
             late=(LateExpression(mark=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)),),
         )
-    return a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
+    plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
+    return msgspec.structs.replace(plan, stop_timeout_s=draw(st.sampled_from([None, None, 0.0, 8.0])))
 
 
 def by_name(tasks: list[PlannedTask], name: str) -> PlannedTask:
@@ -112,6 +118,7 @@ behaviours = st.builds(
     fail=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
     leftovers=st.sampled_from([0.0, 0.3]),
     steal=st.sampled_from([0.0, 0.5]),
+    silence=st.sampled_from([0.0, 0.5]),
     disconnects=st.sampled_from([0, 0, 1, 3]),
     agent_crashes=st.sampled_from([0, 0, 0, 1]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
