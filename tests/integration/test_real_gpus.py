@@ -195,3 +195,13 @@ def test_a_gpu_in_use_is_a_warning_and_refused_if_that_is_wanted(
     assert refused.returncode == 3 and warning in refused.stderr
     if "cannot be seen from here" not in refused.stderr:  # NVML shows processes of its own pid namespace only
         assert f"pid {held} " in refused.stderr
+
+
+def test_a_gpu_that_does_nothing_is_a_hang(found: GpuView, tmp_path: Path) -> None:
+    workflow(tmp_path, len(found.gpus), replicas=1, each=1)
+    text = (tmp_path / "w.yaml").read_text()
+    silent = text[: text.index("      script:")] + "      script: [sleep 1000]\n"
+    (tmp_path / "w.yaml").write_text(silent + "      hang: {no_gpu_use_for: 3s}\n")
+    ended = run(tmp_path)
+    assert ended.returncode == 1
+    assert "hangs: it has not used its GPUs for 3 s" in ended.stdout + ended.stderr

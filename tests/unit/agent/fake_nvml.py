@@ -38,6 +38,15 @@ class FakeGpu:
     """By place; None for a GPU that is not in MIG mode."""
     ids: tuple[int, int] = (0, 0)
     """Of an instance: GPU instance, compute instance."""
+    percent: int = 0
+    """Of the last sample in which it computed."""
+
+
+@dataclass
+class FakeUse:
+    """The answer of nvmlDeviceGetUtilizationRates."""
+
+    gpu: int
 
 
 @dataclass
@@ -68,6 +77,15 @@ class FakeNvml:
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
         return _asked(self.gpus[index], "handle")
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeGpu:  # noqa: N802
+        found = next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)
+        if found is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return _asked(found, "handle")
+
+    def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> FakeUse:  # noqa: N802
+        return FakeUse(_asked(gpu, "use").percent)
 
     def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:  # noqa: N802
         return _asked(gpu, "uuid").uuid

@@ -1,0 +1,87 @@
+"""Signs of life as the agent's loop sees them: the use of GPUs by a driver that answers, refuses, or knows nothing."""
+
+import select
+import time
+from collections.abc import Callable
+
+import pynvml
+import pytest
+
+from protocol.messages import Gpu, HangWatch, RankSpec
+from sflow_agent.core.events import QuietChanged
+from sflow_agent.runtime.descriptors import Descriptors
+from sflow_agent.runtime.gpu_use import gpu_use
+from sflow_agent.runtime.life import Life
+from tests.integration.agent.fake_controller import DEADLINE_S, rank_id
+from tests.unit.agent.fake_nvml import FakeGpu, FakeNvml
+
+NAMES = ("GPU-a", "GPU-b")
+GPUS = tuple(Gpu(index=index, uuid=name) for index, name in enumerate(NAMES))
+A = rank_id("a")
+SPEC = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", gpus=(0, 1), hang=HangWatch(no_gpu_use_s=0.2))
+
+
+class Loop:
+    """What an agent's loop does for signs of life."""
+
+    def __init__(self, gpus: tuple[Gpu, ...] = GPUS, spec: RankSpec = SPEC) -> None:
+        self.epoll = select.epoll()
+        self.descriptors = Descriptors(self.epoll)
+        self.warnings: list[str] = []
+        self.changes: list[QuietChanged] = []
+        self.life = Life(self.descriptors, gpus, lambda path: path, self.warnings.append)
+        self.life.watch(spec, time.monotonic())
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} did not come: {self.changes} {self.warnings}"
+            for descriptor, _ in self.epoll.poll(0.01):
+                self.descriptors.ready(descriptor)
+            self.changes += self.life.look(time.monotonic())
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    """Two GPUs that do nothing."""
+    fake = FakeNvml([FakeGpu(name) for name in NAMES])
+    fake.install(monkeypatch)
+    return fake
+
+
+def test_idle_gpus_are_quiet_until_one_of_them_computes(nvml: FakeNvml) -> None:
+    loop = Loop()
+    loop.until(lambda: loop.changes, "silence")
+    nvml.gpus[1].percent = 3
+    loop.until(lambda: len(loop.changes) > 1, "life")
+    assert loop.changes == [QuietChanged(A, "gpus", True), QuietChanged(A, "gpus", False)]
+    loop.life.unwatch(A)
+    loop.until(lambda: loop.life.next_wakeup() is None, "an end of the looks")
+    assert nvml.open_sessions == 0
+
+
+@pytest.mark.parametrize("number", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION])
+def test_a_gpu_that_says_nothing_of_its_use_counts_as_used(number: int, nvml: FakeNvml) -> None:
+    nvml.gpus[0].errors["use"] = number
+    assert gpu_use(NAMES) == {"GPU-a": None, "GPU-b": 0}
+    loop = Loop()
+    loop.until(lambda: len(loop.warnings) > 5, "several looks")
+    assert set(loop.warnings) == {
+        "the driver does not tell the use of GPU-a: no_gpu_use_for has no effect with it"
+    }
+    assert loop.changes == []
+
+
+def test_a_driver_that_does_not_answer_is_warned_of_and_ends_nothing(nvml: FakeNvml) -> None:
+    nvml.init_error = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
+    loop = Loop()
+    loop.until(lambda: len(loop.warnings) > 5, "several looks")
+    assert loop.warnings[0].startswith("the use of GPUs cannot be read: the NVIDIA driver says")
+    assert loop.changes == []
+
+
+@pytest.mark.parametrize("gpus", [(), (Gpu(index=0, uuid="GPU-simulated-0", simulated=True),)])
+def test_gpus_that_cannot_be_watched_are_warned_of_once_for_each_task(gpus: tuple[Gpu, ...]) -> None:
+    loop = Loop(gpus)
+    assert len(loop.warnings) == 1 and "a: no_gpu_use_for has no effect" in loop.warnings[0]
+    assert loop.life.next_wakeup() is None
