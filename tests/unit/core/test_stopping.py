@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from protocol.messages import HangWatch, Leave, RankQuiet, SideCommand, Stop, Stopping
+from protocol.messages import HangWatch, Leave, RankCleared, RankQuiet, SideCommand, Stop, Stopping
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.ending import FORCE_MARGIN_S
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
@@ -13,7 +13,7 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import STOP_OVERDUE_S, Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.planner.plan import Placement, Plan
-from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, rank, ready, started
+from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, rank, ready, started
 
 SLOW = Stopping(command=SideCommand(argv=("quit",), timeout_s=100.0), grace_s=200.0)
 WATCH = HangWatch(no_output_s=60.0, command=SideCommand(argv=("dump",), timeout_s=30.0))
@@ -176,3 +176,18 @@ def test_long_graces_do_not_outlast_the_job() -> None:
     commands = run(WakeUp(), now=60.0 - FORCE_MARGIN_S)
     assert isinstance(commands[0], Warn) and "time that the Slurm job has left; killed: a" in commands[0].text
     assert [order.is_forced for order in stops(commands)] == [True]
+
+
+def test_survivors_of_all_ranks_and_nodes_are_named() -> None:
+    gang = a_task("a", placement=Placement(nodes=(0, 1)), ranks_per_node=(1, 1))
+    run = Run(a_plan(gang, a_task("b"), nodes=2))
+    run(hello(), hello(1, "s2"), started("a"), started("a", node=1, rank_number=1), started("b"))
+    run(StopRequested(signal="SIGINT"))
+    for number, name in ((0, "7 stuck"), (1, "8 deaf")):
+        run(exited("a", signal=9, node=number, rank_number=number, cleared=False))
+        message = RankCleared(rank=rank("a", 1, number), survivors=(name,))
+        run(MessageReceived(node=number, message=message))
+    run(exited("b", signal=9, cleared=False), cleared("b", survivors=("9 stuck",)))
+    commands = run(goodbye(), goodbye(1))
+    assert isinstance(commands[-1], FinishRun)
+    assert commands[-1].survivors == ("7 stuck", "8 deaf", "9 stuck")
