@@ -27,8 +27,9 @@ from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.environment import shared_environment, task_environment
 from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.geometry import plan_launcher, ranks_per_node
+from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
+from sflow_ctl.planner.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
@@ -388,6 +389,7 @@ class _Planner:
             exclude=tuple(as_int(value(index)) for index in excluded),
             gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
             is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
+            is_fixed=bool(task.ports) and resources.gpus is None and not is_apart,
             is_apart=is_apart,
         )
 
@@ -523,13 +525,7 @@ class _Planner:
             launcher = plan_launcher(task, value, placement, how)
             ranks = ranks_per_node(operator, count) if is_gang else (1,)
             if launcher is not None:
-                if max(ranks) > 1 or (is_gang and len(ranks) < count):
-                    what = f'task "{task.name}": {launcher.kind} is started once per node, and the operator says otherwise'
-                    hint = (
-                        "drop ntasks, ntasks_per_node and nodes of the operator; nproc counts what it starts"
-                    )
-                    raise UnplannableError("launcher", what, hint, ("launcher",))
-                ranks = (1,) * count
+                ranks = once_per_node(task, launcher, count, ranks)
             if how.kind == "ssh":
                 _refuse_elsewhere(task)
             probes = LateProbes(self._scripts, task, replica.name, self._names(draft))
