@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.spec import schema
+from sflow_ctl.spec.presets import preset_names
 
 SCHEMA_FILE = "sflow.schema.json"
 _NAMED = {
@@ -37,6 +38,7 @@ def json_schema() -> dict[str, Any]:
     parts["VariableBody"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
     for name in ("Operator", "OperatorBody"):
         parts[name] = _either_of(parts[name], "type", "extends")
+    parts["Task"]["properties"]["uses"]["anyOf"][0] = {"enum": preset_names()}
     for name in ("Task", "TaskBody"):
         parts[name] = _either_of(parts[name], "script", "uses")
     parts["Backend"] = _by_type(parts["Backend"], _backend_rules())
