@@ -648,6 +648,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the nonce is, if not in the run directory: that may be made after the agents."""
     spool_directory: str | None = None
     """Write logs below this directory and send them, although the run directory may be shared."""
+    is_interface_chosen: bool = False
+    """A person has said which network is to be used: programs that would choose one themselves are told."""
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
     log_level: str = "warning"

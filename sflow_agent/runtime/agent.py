@@ -78,6 +78,7 @@ from sflow_agent.runtime.cleanups import Cleanups
 from sflow_agent.runtime.conditions import Conditions
 from sflow_agent.runtime.containers import Containers
 from sflow_agent.runtime.endings import RESCAN_S
+from sflow_agent.runtime.interfaces import Interfaces
 from sflow_agent.runtime.inventory import gpu_view, take_inventory
 from sflow_agent.runtime.link import ControllerLink, own_keys
 from sflow_agent.runtime.logs import LogFollower
@@ -166,9 +167,10 @@ class Agent:
         self._core = AgentCore()
         self._epoll = select.epoll()
         environment = task_environment(dict(os.environ), config.marker)
-        spawner = Spawner(self._base, environment, gpus, config.node_name)
+        interfaces = Interfaces(is_chosen=config.is_interface_chosen)
+        spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
         self._spawner = spawner
-        containers = Containers(environment, gpus, spawner.find, spawner.log_path)
+        containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
         self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)

@@ -9,6 +9,7 @@ import msgspec
 from protocol.messages import Container, RankSpec
 from sflow_agent.core.gpu_view import GpuView, SliceError
 from sflow_agent.runtime.cleanups import Cleanup
+from sflow_agent.runtime.interfaces import Interfaces
 from sflow_agent.runtime.process_tree import RUN_MARKER
 from sflow_agent.runtime.spawn import SpawnError
 
@@ -20,11 +21,13 @@ class Containers:
         self,
         environment: dict[str, str],
         gpus: GpuView,
+        interfaces: Interfaces,
         find: Callable[[str, str | None], str],
         log_path: Callable[[str], str],
     ) -> None:
         self._environment = environment
         self._gpus = gpus
+        self._interfaces = interfaces
         self._find = find
         self._log_path = log_path
 
@@ -47,7 +50,11 @@ class Containers:
                 error.errno or 0, f"{task_directory} cannot be made: {error.strerror}"
             ) from error
         present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
-        variables = {**spec.env, RUN_MARKER: environment[RUN_MARKER]}
+        variables = {
+            **spec.env,
+            **self._interfaces.environment(environment),
+            RUN_MARKER: environment[RUN_MARKER],
+        }
         try:
             variables.update(self._gpus.environment(spec.gpus, environment))
             gpus = self._gpus.engine_names(spec.gpus)

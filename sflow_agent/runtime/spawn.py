@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from protocol.messages import RankSpec
 from sflow_agent.core.gpu_view import GpuView, SliceError
+from sflow_agent.runtime.interfaces import Interfaces
 from sflow_agent.runtime.open_files import as_inherited
 from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 
@@ -70,10 +71,13 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 class Spawner:
     """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
 
-    def __init__(self, base: str, environment: dict[str, str], gpus: GpuView, node: str) -> None:
+    def __init__(
+        self, base: str, environment: dict[str, str], gpus: GpuView, node: str, interfaces: Interfaces
+    ) -> None:
         self._base = base
         self._node = node
         self._gpus = gpus
+        self._interfaces = interfaces
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
@@ -142,6 +146,7 @@ class Spawner:
 
     def _environment_of(self, spec: RankSpec) -> dict[str, str]:
         environment = {**self._environment, **spec.env}
+        environment.update(self._interfaces.environment(environment))
         environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
         environment[RANK_MARKER] = str(spec.rank)
         try:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "compose": ("sflow_ctl.cli.compose", "compose", "Merge workflow files into one."),
     "visualize": ("sflow_ctl.cli.visualize", "visualize", "Draw the graph."),
     "sample": ("sflow_ctl.cli.sample", "sample", "List, show or copy example workflows."),
+    "presets": ("sflow_ctl.cli.presets", "presets", "List the ready-made services of `uses:`."),
     "batch": ("sflow_ctl.cli.batch", "batch", "Write Slurm batch scripts, and submit them."),
     "config": ("sflow_ctl.cli.config", "config", "Show the settings of site and user."),
     "schema": ("sflow_ctl.cli.schema", "schema", "Print the JSON Schema of workflow files."),

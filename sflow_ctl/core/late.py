@@ -8,7 +8,7 @@ import msgspec
 from protocol.messages import Probe, TaskFile
 from sflow_ctl.planner.plan import Plan, PlannedTask
 from sflow_ctl.planner.success import map_texts
-from sflow_ctl.planner.task_views import OWN, PortsOf, TaskViews
+from sflow_ctl.planner.task_views import OWN, PortsOf, TaskPorts, TaskViews
 from sflow_ctl.spec.expressions import ExpressionError, as_text, evaluate, render_template
 
 Outputs = Mapping[str, Mapping[str, Any]]
@@ -19,6 +19,7 @@ class LateValues:
 
     def __init__(self, plan: Plan, outputs: Outputs, ports_of: PortsOf) -> None:
         self._outputs = outputs
+        self._nodes = plan.nodes
         names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
         self._views = TaskViews(plan.task_views, outputs, names, ports_of)
 
@@ -43,12 +44,13 @@ class LateValues:
             for one in task.files
         )
 
-    def probes_on(self, task: PlannedTask, ports: Mapping[str, tuple[int, ...]]) -> tuple[Probe, ...]:
+    def probes_on(
+        self, task: PlannedTask, node: int, ports: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Probe, ...]:
         """The task's probes on a node where its own ports are `ports`. Raises: ExpressionError."""
-        own = {
-            "port": {name: several[0] for name, several in ports.items()},
-            "ports": {name: list(several) for name, several in ports.items()},
-        }
+        here = TaskPorts(self._nodes[node].address, ports)
+        views = TaskViews({}, {}, {task.name: tuple(ports)}, lambda _: here)
+        own = {name: views.ports(task.name, name) for name in OWN}
         return _probes(task, self._filler(task, own))
 
     def _filler(self, task: PlannedTask, own: Mapping[str, Any]) -> Callable[[str], str]:

@@ -45,6 +45,10 @@ def rank_environments(
         if task.has_step_variables:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
+        if task.argv[0] != "srun":  # its processes are elsewhere, and Slurm's
+            env["SFLOW_NODE_IP"] = used[position].address
+        if task.launcher is not None:
+            env |= _launcher_environment(task, position, common)
         here = ports.get(used[position].index, {})
         for name in names:
             env[f"SFLOW_PORT_{name.upper()}"] = str(here[name][0])
@@ -53,6 +57,39 @@ def rank_environments(
             env["SLURMD_NODENAME"] = used[position].name
         result.append(env)
     return result
+
+
+def _launcher_environment(task: PlannedTask, node_rank: int, common: Mapping[str, str]) -> dict[str, str]:
+    """What the launcher that a task's script calls would otherwise be told by options; the task's own variables win.
+
+    Sources: torch/distributed/run.py and argparse_util.py, PyTorch 2 (`PET_` and an option's name is its default; the static
+    rendezvous is the default one); mpiexec(1), MPICH 4 (HYDRA_); mpirun(1), Open MPI 4 (OMPI_MCA_) and 5 (PRTE_MCA_).
+    """
+    assert task.launcher is not None
+    processes = str(task.launcher.processes)
+    match task.launcher.kind:
+        case "torchrun":
+            address = common["SFLOW_MASTER_ADDR"]
+            env = {
+                "PET_NNODES": str(len(task.ranks_per_node)),
+                "PET_NODE_RANK": str(node_rank),
+                "PET_NPROC_PER_NODE": processes,
+                "PET_MASTER_ADDR": f"[{address}]" if ":" in address else address,
+                "PET_MASTER_PORT": common["SFLOW_MASTER_PORT"],
+            }
+        case "mpirun":  # on this node, and not by way of the Slurm job that it seems to be in
+            env = {
+                "SFLOW_NPROC": processes,
+                "HYDRA_LAUNCHER": "fork",
+                "HYDRA_RMK": "user",
+                "OMPI_MCA_plm": "isolated",
+                "OMPI_MCA_ras": "^slurm",
+                "OMPI_MCA_rmaps_base_oversubscribe": "1",
+                "PRTE_MCA_plm": "ssh",
+                "PRTE_MCA_ras": "^slurm",
+                "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+            }
+    return {name: value for name, value in env.items() if name not in task.env}
 
 
 def _step_environment(

@@ -179,7 +179,7 @@ class Task:
         self.filled, self.files = late.filled_in(self.plan)
         self.probes_on = {}
         if self.plan.late and any(probe.on_node == "each" for probe in self.plan.probes):
-            self.probes_on = {node: late.probes_on(self.plan, own) for node, own in ports.items()}
+            self.probes_on = {node: late.probes_on(self.plan, node, own) for node, own in ports.items()}
         self.is_unsent = False
 
     def never_sent(self) -> None:

@@ -29,6 +29,7 @@ from sflow_ctl.planner.expand import Expanded, Replica, dependencies, expand
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.geometry import ranks_per_node
 from sflow_ctl.planner.graph import find_cycle
+from sflow_ctl.planner.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.operators import Step, command, merged_operator
@@ -403,6 +404,7 @@ class _Planner:
             exclude=tuple(as_int(value(index)) for index in excluded),
             gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
             is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
+            is_fixed=bool(task.ports) and resources.gpus is None and not is_apart,
             is_apart=is_apart,
         )
 
@@ -535,7 +537,10 @@ class _Planner:
             how = command(task, operator, draft.backend, script, env, directories, step, engine)
             is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
             count = placement.node_count if placement.is_flexible else len(placement.nodes)
+            launcher = plan_launcher(task, value, placement, how)
             ranks = ranks_per_node(operator, count) if is_gang else (1,)
+            if launcher is not None:
+                ranks = once_per_node(task, launcher, count, ranks)
             if how.kind == "ssh":
                 _refuse_elsewhere(task)
             probes = LateProbes(self._scripts, task, replica.name, self._names(draft))
@@ -561,9 +566,9 @@ class _Planner:
                 has_step_variables=(how.kind == "srun" and how.argv[0] != "srun")
                 or (how.kind == "ssh" and draft.backend.type == "slurm"),
                 ranks_per_node=ranks,
-                kill_on_bad_exit=is_gang
-                and operator is not None
-                and as_flag(operator.kill_on_bad_exit or False),
+                launcher=launcher,
+                kill_on_bad_exit=launcher is not None  # the others would wait for it for half an hour
+                or (is_gang and operator is not None and as_flag(operator.kill_on_bad_exit or False)),
                 wait_s=as_seconds(operator.wait)
                 if is_gang and operator is not None and operator.wait
                 else None,
@@ -582,6 +587,7 @@ class _Planner:
                 files=self._plan_files(draft),
                 ports=draft.ports,
                 has_master_port=sum(ranks) > 1
+                or (launcher is not None and launcher.kind == "torchrun")
                 or how.argv[0] == "srun"
                 or (how.kind != "ssh" and _MASTER_PORT in script),
             )

@@ -17,7 +17,7 @@ from sflow_ctl.spec.expressions import MARK, as_text, evaluate, names_used, piec
 from sflow_ctl.spec.yaml_source import PathKey
 
 _OUTPUTS = re.compile(r"\boutputs\b")
-_LATE = re.compile(r"\b(?:outputs|ports?|endpoints)\b")
+_LATE = re.compile(r"\b(?:outputs|ports?|endpoints?)\b")
 _NAMED = re.compile(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 

@@ -25,6 +25,8 @@ class Request:
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
     is_shared: bool = False
+    is_fixed: bool = False
+    """It takes no GPUs, and others name its address: its nodes must be known before anything starts."""
     is_apart: bool = False
     """It runs when all others have ended: it takes nothing from them."""
 
@@ -165,6 +167,8 @@ def _assign_nodes(pool: Pool, request: Request) -> list[int]:
     left = candidates(pool, request)
     if request.node_count is not None:
         _check_node_count(request, request.node_count, left)
+        if request.is_fixed and not pool.is_strict:
+            return _round_robin(request, request.node_count, left)
         start = 0 if request.is_sequential else request.replica_index * request.node_count
         if start + request.node_count > len(left):
             raise NoRoomError
@@ -172,6 +176,12 @@ def _assign_nodes(pool: Pool, request: Request) -> list[int]:
     if request.gpus is not None:
         return _nodes_for_gpus(pool, request, left, request.gpus)
     return left
+
+
+def _round_robin(request: Request, count: int, left: Sequence[int]) -> list[int]:
+    """Nodes for what takes nothing of them, so that more of them than nodes have room all the same."""
+    start = 0 if request.is_sequential else request.replica_index * count
+    return [left[(start + offset) % len(left)] for offset in range(count)]
 
 
 def _check_node_count(request: Request, count: int, left: list[int]) -> None:
@@ -279,6 +289,8 @@ def _flexible(pool: Pool, request: Request) -> Placement:
     if request.gpus is None:
         if wanted is None or chosen is not None:
             return Placement(nodes=tuple(pool.first + node for node in left))
+        if request.is_fixed:
+            return Placement(nodes=tuple(pool.first + node for node in _round_robin(request, wanted, left)))
         return Placement(nodes=tuple(pool.first + n for n in left), is_flexible=True, node_count=wanted)
     capacities = [pool.capacities[node] for node in left]
     known = [capacity for capacity in capacities if capacity]

@@ -101,6 +101,14 @@ def needs_text(placement: Placement) -> str:
     return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
 
 
+class Launcher(_Part, frozen=True, kw_only=True):
+    """The program that a task's script calls to start its processes on each node."""
+
+    kind: Literal["torchrun", "mpirun"]
+    processes: int
+    """On each node."""
+
+
 class Retries(_Part, frozen=True, kw_only=True):
     """After failure k (from 1) wait `interval_s * backoff ** (k - 1)`; at most `count` times."""
 
@@ -229,6 +237,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Its ranks are told their place as srun does it, `SLURM_PROCID` and so on. A real step does that by itself."""
     ranks_per_node: tuple[int, ...] = (1,)
     """Processes on each of its nodes, in order; nodes beyond these have none."""
+    launcher: Launcher | None = None
     kill_on_bad_exit: bool = False
     """One rank that fails ends the others."""
     wait_s: float | None = None

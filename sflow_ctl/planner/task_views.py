@@ -1,7 +1,8 @@
-"""The `task`, `port` and `ports` of late expressions: what tasks have once they are placed, leased and done.
+"""The `task`, `port`, `ports` and `endpoint` of late expressions: what tasks have once they are placed, leased and done.
 
-`task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoints.http` a list of `host:port`;
-`task.Y.endpoints.http` of a replicated task has those of all replicas. `port` and `ports` are the task's own.
+`task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port` and
+`task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all replicas. `port`,
+`ports` and `endpoint` are the task's own.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ class TaskViews(Mapping[str, Any]):
         return len(self._facts)
 
     def ports(self, name: str, shape: str) -> "_Ports":
-        """The ports of a concrete task in one of the three shapes."""
+        """The ports of a concrete task in one of their shapes."""
         return _Ports(name, self._port_names.get(name, ()), self._ports_of, _SHAPES[shape])
 
     def endpoints(self, base: str, replicas: Sequence[str]) -> dict[str, list[str]]:
@@ -129,7 +130,8 @@ def endpoint(address: str, port: int) -> str:
 _SHAPES: dict[str, Callable[[str, Sequence[int]], Any]] = {
     "port": lambda _, ports: ports[0],
     "ports": lambda _, ports: list(ports),
+    "endpoint": lambda address, ports: endpoint(address, ports[0]),
     "endpoints": lambda address, ports: [endpoint(address, port) for port in ports],
 }
-OWN = ("port", "ports")
+OWN = ("port", "ports", "endpoint")
 """The names by which a task's expressions have its own."""

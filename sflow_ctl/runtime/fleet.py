@@ -151,7 +151,8 @@ def job_fleet(
     common = _common(run_id, settings, keys, link, nonce, grace_s, succession)
     here = [node for node in plan.nodes if node.backend_type == "local"]
     names = tuple("" if node.backend_type == "local" else node.name for node in plan.nodes)
-    step = StepConfig(common=_with(common, nonce_path=str(nonce_path)), nodes=names, key_seed=keys.seed)
+    in_job = _with(common, nonce_path=str(nonce_path), is_interface_chosen=settings.interface is not None)
+    step = StepConfig(common=in_job, nodes=names, key_seed=keys.seed)
     launcher = StepLauncher(
         allocation, python=settings.python, extra=settings.launch_flags, no_kill=options.no_kill
     )

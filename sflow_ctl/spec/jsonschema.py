@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.spec import schema
+from sflow_ctl.spec.presets import preset_names
 
 SCHEMA_FILE = "sflow.schema.json"
 _NAMED = {
@@ -36,7 +37,10 @@ def json_schema() -> dict[str, Any]:
     parts["Variable"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
     parts["VariableBody"]["properties"]["type"]["anyOf"][0] = {"enum": _variable_types()}
     for name in ("Operator", "OperatorBody"):
-        parts[name] = _type_or_extends(parts[name])
+        parts[name] = _either_of(parts[name], "type", "extends")
+    parts["Task"]["properties"]["uses"]["anyOf"][0] = {"enum": preset_names()}
+    for name in ("Task", "TaskBody"):
+        parts[name] = _either_of(parts[name], "script", "uses")
     parts["Backend"] = _by_type(parts["Backend"], _backend_rules())
     parts["BackendBody"] = _by_type(parts["BackendBody"], _backend_rules())
     return {
@@ -98,10 +102,10 @@ def _backend_rules() -> dict[str, list[str]]:
     return {"slurm": ["time", "nodes", "gpus_per_node"]}
 
 
-def _type_or_extends(part: dict[str, Any]) -> dict[str, Any]:
-    """An operator that extends another one has that one's type."""
-    required = [field for field in part["required"] if field != "type"]
-    return {**part, "required": required, "anyOf": [{"required": ["type"]}, {"required": ["extends"]}]}
+def _either_of(part: dict[str, Any], field: str, source: str) -> dict[str, Any]:
+    """A required field, unless another one says where it comes from."""
+    required = [name for name in part["required"] if name != field]
+    return {**part, "required": required, "anyOf": [{"required": [field]}, {"required": [source]}]}
 
 
 def _by_type(part: dict[str, Any], required: dict[str, list[str]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sflow_ctl.spec import schema
 from sflow_ctl.spec.checking import MAX_FINDINGS, check, describe
 from sflow_ctl.spec.expressions import ExpressionError, check_syntax, check_template, has_expression
 from sflow_ctl.spec.extends import extended
-from sflow_ctl.spec.merging import Item, Merged, merge, named_items
+from sflow_ctl.spec.merging import USES, WITH, Item, Merged, merge, named_items
 from sflow_ctl.spec.overrides import apply_artifacts, apply_set, strip_missable
 from sflow_ctl.spec.rules import check_rules
 from sflow_ctl.spec.yaml_source import PathKey, dump, read_source
@@ -72,6 +72,10 @@ def load_documents(
     if findings:
         raise SpecError(findings)
     merged = merge(sources)
+    if any(USES in item.body or WITH in item.body for item in merged.tasks):
+        from sflow_ctl.spec.presets import expand_presets  # only those who use some pay for them
+
+        expand_presets(merged.tasks, merged.findings)
     _check_expressions(merged)
     if not merged.findings:
         apply_set(merged, overrides, is_strict)

@@ -21,6 +21,8 @@ ROOT_KEYS = (
 )
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
+USES, WITH = "uses", "with"
+"""Keys of a task that is made from a preset."""
 TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "signatures")
 
 

@@ -17,7 +17,8 @@ _PARTS: tuple[type[schema.Part], ...] = (
     schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.Operator, schema.Workflow, schema.Task,
     schema.Dependency, schema.Restart, schema.Stop, schema.Hang,
     schema.Resources, schema.Nodes, schema.Gpus, schema.Replicas, schema.Retries, schema.Probes, schema.Probe,
-    schema.Condition, schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Ports, schema.File, schema.Output,
+    schema.Condition, schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Launcher, schema.Ports,
+    schema.File, schema.Output,
     schema.Metric,
     schema.Success, schema.SuccessFile, schema.SuccessJson, schema.Signature,
 )  # fmt: skip

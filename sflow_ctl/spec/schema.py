@@ -353,6 +353,13 @@ class Ports(Part, frozen=True, kw_only=True):
     contiguous: Flag = False
 
 
+class Launcher(Part, frozen=True, kw_only=True):
+    """What the script starts its processes by; `nproc` on each node: one per GPU, else one."""
+
+    type: Literal["torchrun", "mpirun", "none"]
+    nproc: IntExpr | None = None
+
+
 class File(Part, frozen=True, kw_only=True):
     """What a file of a task holds: `content`, or that of an artifact or a file of the workspace."""
 
@@ -361,11 +368,14 @@ class File(Part, frozen=True, kw_only=True):
     mode: str | None = None
 
 
-class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally"}):
+class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with_": "with"}):
     """A named unit of the workflow."""
 
     name: str
+    uses: str | None = None
+    with_: dict[str, Any] = {}
     script: list[str]
+    launcher: Launcher | Literal["torchrun", "mpirun", "none"] | None = None
     operator: str | dict[str, Any] | None = None
     backend: str | dict[str, Any] | None = None
     depends_on: list[str | Dependency] = []
@@ -442,7 +452,10 @@ class Settings(Part, frozen=True, kw_only=True):
     ] = []
     interface: Annotated[
         str | None,
-        Meta(description="In a Slurm job: the network interface that agents call; all of them without."),
+        Meta(
+            description="In a Slurm job: the network interface that agents call, and that tasks are told in "
+            "`NCCL_SOCKET_IFNAME` and `GLOO_SOCKET_IFNAME`, by its name on their node; all of them without."
+        ),
     ] = None
     python: Annotated[
         str | None,

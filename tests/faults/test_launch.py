@@ -9,6 +9,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages import RankSpec
 from sflow_agent.core.gpu_view import GpuView
 from sflow_agent.runtime import spawn
+from sflow_agent.runtime.interfaces import Interfaces
 from sflow_agent.runtime.process_tree import RUN_MARKER
 from tests.support import Run, nothing_left
 
@@ -53,7 +54,13 @@ def test_a_directory_that_is_made_while_we_look_is_used(
         return real(program, argv, environment, log)
 
     monkeypatch.setattr(spawn, "_spawn", racing)
-    spawner = spawn.Spawner(str(tmp_path), {"PATH": "/usr/bin:/bin", RUN_MARKER: "m"}, GpuView(), "n0")
+    spawner = spawn.Spawner(
+        str(tmp_path),
+        {"PATH": "/usr/bin:/bin", RUN_MARKER: "m"},
+        GpuView(),
+        "n0",
+        Interfaces(is_chosen=False),
+    )
     rank = RankId(AttemptId("a", 1), 0)
     pid, _ = spawner.spawn(RankSpec(rank=rank, argv=("bash", "-c", "echo hi"), env={}, log="a/a.log"))
     _, status = os.waitpid(pid, 0)

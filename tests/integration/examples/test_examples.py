@@ -1,5 +1,6 @@
 """Every example is run by the real command line, and does what its comment says."""
 
+import csv
 import shutil
 import socket
 from pathlib import Path
@@ -90,7 +91,27 @@ def test_redis(tmp_path: Path) -> None:
     assert "redis ready" in printed
 
 
-@pytest.mark.parametrize("name", ["hello", "diamond", "sweep", "gpu_workers", "redis"])
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")
+@pytest.mark.skipif(shutil.which("nats-server") is None, reason="nats-server is not installed")
+@pytest.mark.skipif(shutil.which("nginx", path="/usr/bin:/usr/sbin") is None, reason="nginx is not installed")
+def test_serving(tmp_path: Path) -> None:
+    _, directory = run_example("serving", tmp_path, "--set", "REQUESTS=160", "--set", "CONCURRENCY=[1,2,8]")
+    rows = list(csv.DictReader((directory / "results.csv").read_text().splitlines()))
+    assert [(row["CONCURRENCY"], row["requests"], row["state"]) for row in rows] == [
+        ("1", "160", "completed"),
+        ("2", "160", "completed"),
+        ("8", "160", "completed"),
+    ]
+    assert all(float(row["rate"]) > 0 and float(row["p99_ms"]) >= float(row["p50_ms"]) for row in rows)
+    assert all(2 <= int(row["workers"]) <= 4 for row in rows)  # nginx shares them among several
+    words = [line.split() for line in (directory / "collect" / "collect.log").read_text().splitlines()]
+    assert [word[1] for word in words if word[0] == "registered"] == [
+        f"/workers/worker_{n}" for n in range(4)
+    ]
+    assert sum(int(word[2]) for word in words if word[0] == "served") == 480
+
+
+@pytest.mark.parametrize("name", ["hello", "diamond", "sweep", "gpu_workers", "redis", "serving"])
 def test_a_dry_run_shows_the_plan_and_creates_nothing(name: str, tmp_path: Path) -> None:
     done = sflow_ctl("run", EXAMPLES / f"{name}.yaml", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,10 +1,12 @@
 """What ranks find in their environment."""
 
+from typing import Literal
+
 import msgspec
 
 from sflow_ctl.core.ranks import rank_environments
 from sflow_ctl.planner.geometry import STEP_VARIABLES
-from sflow_ctl.planner.plan import PlannedNode
+from sflow_ctl.planner.plan import Launcher, PlannedNode
 from tests.unit.core.plans import a_task
 
 NODES = [
@@ -30,3 +32,47 @@ def test_others_have_only_their_own_names() -> None:
     (env,) = rank_environments(a_task("t"), NODES[:1], {}, "7")
     assert not [name for name in env if name.startswith("SLURM")]
     assert (env["SFLOW_RANK"], env["SFLOW_WORLD_SIZE"], env["SFLOW_MASTER_ADDR"]) == ("0", "1", "10.0.0.0")
+
+
+def launched(kind: Literal["torchrun", "mpirun"], *nodes: PlannedNode, **env: str) -> list[dict[str, str]]:
+    """What the ranks of a task find that has a launcher of three processes on each node."""
+    task = msgspec.structs.replace(
+        a_task("t", ranks_per_node=(1,) * len(nodes)), launcher=Launcher(kind=kind, processes=3), env=env
+    )
+    return rank_environments(task, nodes, {nodes[0].index: {"master": (4321,)}}, None)
+
+
+def test_torchrun_has_its_options_on_each_node() -> None:
+    ranks = launched("torchrun", *NODES[:2])
+    assert [{name: value for name, value in env.items() if name.startswith("PET_")} for env in ranks] == [
+        {
+            "PET_NNODES": "2",
+            "PET_NODE_RANK": rank,
+            "PET_NPROC_PER_NODE": "3",
+            "PET_MASTER_ADDR": NODES[0].address,
+            "PET_MASTER_PORT": "4321",
+        }
+        for rank in ("0", "1")
+    ]
+    assert [env["SFLOW_NODE_IP"] for env in ranks] == [node.address for node in NODES[:2]]
+
+
+def test_torchrun_wants_ipv6_in_brackets_and_the_tasks_own_variables_stay() -> None:
+    (env,) = launched(
+        "torchrun", msgspec.structs.replace(NODES[0], address="fd00::1"), PET_NPROC_PER_NODE="8"
+    )
+    assert env["PET_MASTER_ADDR"] == "[fd00::1]"
+    assert env["SFLOW_MASTER_ADDR"] == env["SFLOW_NODE_IP"] == "fd00::1"
+    assert "PET_NPROC_PER_NODE" not in env
+
+
+def test_mpirun_is_told_how_many_and_to_stay_here() -> None:
+    (env,) = launched("mpirun", NODES[0])
+    assert env["SFLOW_NPROC"] == "3" and env["HYDRA_LAUNCHER"] == "fork" and env["OMPI_MCA_plm"] == "isolated"
+    assert not any(name.startswith("PET_") for name in env)
+
+
+def test_the_address_of_a_node_is_not_told_to_processes_of_slurm() -> None:
+    task = msgspec.structs.replace(a_task("t"), argv=("srun", "hostname"))
+    (env,) = rank_environments(task, NODES[:1], {}, "7")
+    assert "SFLOW_NODE_IP" not in env and "SFLOW_MASTER_ADDR" in env

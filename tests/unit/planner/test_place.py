@@ -150,3 +150,14 @@ def test_fixed_placements_never_share_a_gpu(requests: list[Request], nodes: int,
             assert not owners & taken
             assert all(gpu < gpus for _, gpu in taken)
             owners |= taken
+
+
+def test_what_has_an_address_and_no_gpus_has_its_nodes_before_it_starts_however_full_they_are() -> None:
+    pool = Pool(first=3, capacities=(4, 4))
+    servers = [Request(task="s", replica_index=index, node_count=1, is_fixed=True) for index in range(5)]
+    queued = [Request(task="g", gpus=4, replica_index=index) for index in range(3)]
+    placed = place_all(pool, [*servers, *queued])
+    fixed = [one for one in placed[:5] if isinstance(one, Placement)]
+    assert [one.nodes for one in fixed] == [(3,), (4,), (3,), (4,), (3,)]
+    assert not any(one.is_flexible for one in fixed)
+    assert all(isinstance(one, Placement) and one.is_flexible for one in placed[5:])

@@ -1,0 +1,42 @@
+"""What tasks are told of their node's network: the interface that has its address, and those that others can use."""
+
+import pytest
+
+from sflow_agent.runtime import interfaces
+from sflow_agent.runtime.interfaces import Interfaces
+
+KNOWN = [
+    ("lo", "127.0.0.1"), ("eth0", "10.0.0.4"), ("docker0", "172.17.0.1"), ("ib0", "10.1.0.4"), ("ib1", "10.2.0.4"),
+    ("lo", "::1"), ("eth0", "fd00::4"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node with two networks, a bridge of containers, and a cable that is not plugged in."""
+    monkeypatch.setattr(interfaces, "addresses", lambda: KNOWN)
+    monkeypatch.setattr(interfaces, "is_hardware", lambda name: name in ("eth0", "ib0", "ib1"))
+    monkeypatch.setattr(interfaces, "is_up", lambda name: name != "ib1")
+
+
+def test_the_one_with_the_nodes_address_comes_first() -> None:
+    told = Interfaces(is_chosen=False).environment({"SFLOW_NODE_IP": "10.1.0.4"})
+    assert told == {"SFLOW_NODE_IFNAME": "ib0", "SFLOW_NODE_IFNAMES": "ib0,eth0"}
+    told = Interfaces(is_chosen=False).environment({"SFLOW_NODE_IP": "fd00::4"})
+    assert told == {"SFLOW_NODE_IFNAME": "eth0", "SFLOW_NODE_IFNAMES": "eth0,ib0"}
+
+
+def test_the_loopback_stays_alone() -> None:
+    told = Interfaces(is_chosen=False).environment({"SFLOW_NODE_IP": "127.0.0.1"})
+    assert told == {"SFLOW_NODE_IFNAME": "lo", "SFLOW_NODE_IFNAMES": "lo"}
+
+
+def test_programs_are_told_where_a_person_has_chosen_and_never_against_the_task() -> None:
+    told = Interfaces(is_chosen=True).environment({"SFLOW_NODE_IP": "10.1.0.4", "NCCL_SOCKET_IFNAME": "eth0"})
+    assert "NCCL_SOCKET_IFNAME" not in told
+    assert told["GLOO_SOCKET_IFNAME"] == "ib0"
+
+
+def test_nothing_is_said_of_an_address_that_is_not_here_or_of_none() -> None:
+    assert Interfaces(is_chosen=True).environment({"SFLOW_NODE_IP": "10.9.9.9"}) == {}
+    assert Interfaces(is_chosen=True).environment({}) == {}
