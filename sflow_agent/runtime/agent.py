@@ -167,7 +167,7 @@ class Agent:
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)
         self._conditions = Conditions(
-            self._epoll, self._processes, self._logs, spawner.log_path, self._warn_once
+            self._epoll, self._processes, self._logs, spawner.log_path, config.marker, self._warn_once
         )
         self._link.on_new_session = self._on_new_session
         self._memory = MemoryEvents()

@@ -34,7 +34,7 @@ def test_a_client_starts_when_enough_instances_are_there(tmp_path: Path) -> None
         handler.say(200, msgspec.json.encode({"instances": instances}))
 
     with serving({"/health": health}) as server:
-        probe = f'{{http_get: {{url: "{server.url}/health", json: "len(instances) >= 2"}}}}'
+        probe = f'{{http_get: {{url: "{server.url}/health", json: "len(instances) >= 2", owner: any}}}}'
         run = Run.start(workflow(probe), tmp_path)
         try:
             run.wait_for("server", "running")

@@ -28,8 +28,9 @@ def readiness(
     interval_s: float = 30.0,
     timeout_s: float = 5.0,
     threshold: int = 1,
+    owner: str = "any",
 ) -> Probe:
-    """The interval is long: whoever is ready within a test is so by eagerness."""
+    """The interval is long: whoever is ready within a test is so by eagerness. The servers are the test's own."""
     return Probe(
         kind="readiness",
         http=http,
@@ -37,6 +38,7 @@ def readiness(
         interval_s=interval_s,
         timeout_s=timeout_s,
         threshold=threshold,
+        owner=owner,
     )
 
 
