@@ -309,6 +309,14 @@ class Unwatch(ToAgentMessage, frozen=True, kw_only=True):
     rank: RankId
 
 
+class LogMatched(ToAgentMessage, frozen=True, kw_only=True):
+    """What a `LogSearch` was for has been seen, in this line."""
+
+    rank: RankId
+    key: str
+    line: str
+
+
 class Examine(ToAgentMessage, frozen=True, kw_only=True):
     """Find something out about the node; answered by one `Examined` with the same number.
 
@@ -333,7 +341,7 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | Examine | Leave
+ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | LogMatched | Examine | Leave
 
 # ---------------------------------------------------------------- from the agent
 
@@ -498,6 +506,19 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Probes of live attempts that have triggered, told before or not: the telling may have been lost."""
 
 
+class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
+    """A probe of this rank is about another task's log, which its node does not have: the controller shall look at its own.
+
+    Repeated in each session until answered by `LogMatched`. Without a pattern nobody waits for it any more.
+    """
+
+    rank: RankId
+    key: str
+    """The condition, by the agent's name for it."""
+    task: str
+    pattern: LogPattern | None = None
+
+
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
     """The agent has nothing left and exits now."""
 
@@ -511,6 +532,7 @@ FromAgent = (
     | RankCleared
     | ProbeTriggered
     | ProbeWaiting
+    | LogSearch
     | Leased
     | NodeDescribed
     | Examined

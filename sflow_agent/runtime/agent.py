@@ -167,7 +167,14 @@ class Agent:
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)
         self._conditions = Conditions(
-            self._epoll, self._processes, self._logs, spawner.log_path, config.marker, self._warn_once
+            self._epoll,
+            self._processes,
+            self._logs,
+            spawner.log_path,
+            config.marker,
+            has_all_logs=self._shares,
+            report=self._link.report,
+            warn=self._warn_once,
         )
         self._link.on_new_session = self._on_new_session
         self._memory = MemoryEvents()
@@ -470,6 +477,7 @@ class Agent:
 
     def _on_new_session(self) -> None:
         self._logs.rewind()
+        self._conditions.ask_again()
         if not self._has_described:
             self._has_described = True
             self._describe_at = time.monotonic() + DESCRIBE_AFTER_S

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace as replace_fields
+
 from protocol.ids import AttemptId, RankId
-from protocol.messages import Condition, HttpCheck, Probe, RankSpec
+from protocol.messages import Condition, HttpCheck, LogSearch, Probe, RankSpec
 from protocol.urls import split_url
 from sflow_agent.core.events import ConditionSeen
 from sflow_agent.core.pace import MIN_INTERVAL_S, Pace
@@ -35,7 +37,9 @@ MAX_CONNECT_S = 5.0
 
 
 class Conditions:
-    """All conditions that are watched. `log_path` is where a log of the run is on this node, `warn` tells people."""
+    """All conditions that are watched. `log_path` is where a log of the run is on this node, `has_all_logs` whether those of
+    other nodes are there too, `report` tells the controller, `warn` people.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,9 @@ class Conditions:
         logs: LogFollower,
         log_path: Callable[[str], str],
         marker: str,
+        *,
+        has_all_logs: bool,
+        report: Callable[[LogSearch], None],
         warn: Callable[[str], None],
     ) -> None:
         self.descriptors = Descriptors(epoll)
@@ -51,12 +58,16 @@ class Conditions:
         self._logs = logs
         self._log_path = log_path
         self._marker = marker
+        self._has_all_logs = has_all_logs
+        self._report = report
         self._warn = warn
         self._ports = PortWatch()
         self._polls = Polls()
         self._tools: HttpTools | None = None
         self._guarded: dict[tuple[RankId, str], tuple[int, Whose]] = {}
         """Of URLs of this node: the port, and whose answer counts."""
+        self._asked: dict[tuple[RankId, str], LogSearch] = {}
+        """Searches that only the controller can make."""
 
     def watch(self, spec: RankSpec, key: str, now: float) -> None:
         """Begins to look at one condition of a rank that has a process."""
@@ -76,6 +87,14 @@ class Conditions:
         self._polls.remove((rank, key))
         self._logs.unsearch(rank, key)
         self._guarded.pop((rank, key), None)
+        asked = self._asked.pop((rank, key), None)
+        if asked is not None:
+            self._report(replace_fields(asked, pattern=None))
+
+    def ask_again(self) -> None:
+        """The session is a new one: what was asked, or its answer, may be lost."""
+        for asked in self._asked.values():
+            self._report(asked)
 
     def next_wakeup(self) -> float | None:
         """When `seen` has something to do."""
@@ -129,6 +148,11 @@ class Conditions:
         other = condition.log_task
         if other is None:
             self._logs.search(spec.rank, key, spec.rank, self._log_path(spec.log), condition.log)
+            return
+        if not self._has_all_logs:
+            asked = LogSearch(rank=spec.rank, key=key, task=other, pattern=condition.log)
+            self._asked[spec.rank, key] = asked
+            self._report(asked)
             return
         watched = RankId(AttemptId(other, 0), 0)  # no attempt has this number: any of them
         path = self._log_path(f"{other}/{other}.log")

@@ -31,7 +31,9 @@ from protocol.messages import (
     LiveRank,
     LogAck,
     LogChunk,
+    LogMatched,
     LogPattern,
+    LogSearch,
     Message,
     NodeDescribed,
     Notice,
@@ -214,6 +216,7 @@ TO_AGENT: tuple[Message, ...] = (
     Release(task="decode_3"),
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
+    LogMatched(rank=RANK, key="readiness/0", line="the server is up"),
     Examine(
         number=2,
         token="t",
@@ -232,6 +235,7 @@ FROM_AGENT: tuple[Message, ...] = (
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
     TRIGGERED,
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
+    LogSearch(rank=RANK, key="readiness/0", task="other", pattern=LogPattern(pattern="up", count=2)),
     NodeDescribed(addresses=(("eth0", "10.0.0.7"), ("lo", "::1")), clock_ns=5),
     Examined(
         number=2,
