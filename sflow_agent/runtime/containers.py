@@ -10,7 +10,7 @@ from protocol.messages import Container, RankSpec
 from sflow_agent.core.gpu_view import GpuView, SliceError
 from sflow_agent.runtime.cleanups import Cleanup
 from sflow_agent.runtime.process_tree import RUN_MARKER
-from sflow_agent.runtime.spawn import SpawnError
+from sflow_agent.runtime.spawn import UNBUFFERED, SpawnError
 
 
 class Containers:
@@ -47,7 +47,7 @@ class Containers:
                 error.errno or 0, f"{task_directory} cannot be made: {error.strerror}"
             ) from error
         present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
-        variables = {**spec.env, RUN_MARKER: environment[RUN_MARKER]}
+        variables = dict([UNBUFFERED]) | spec.env | {RUN_MARKER: environment[RUN_MARKER]}
         try:
             variables.update(self._gpus.environment(spec.gpus, environment))
             gpus = self._gpus.engine_names(spec.gpus)

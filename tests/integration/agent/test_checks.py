@@ -304,7 +304,9 @@ def test_a_program_is_asked_with_the_tasks_environment_and_directory(
     assert controller.log("a") == ""
 
 
-def test_f28_a_program_that_hangs_is_killed_with_its_group(controller: FakeController, tmp_path: Path) -> None:
+def test_f28_a_program_that_hangs_is_killed_with_its_group(
+    controller: FakeController, tmp_path: Path
+) -> None:
     script = f"sleep 600 & echo $! >> {tmp_path}/pids; echo $$ >> {tmp_path}/pids; echo waiting; wait"
     probe = readiness(command=("sh", "-c", script), timeout_s=0.3, interval_s=0.3)
     sleeper(controller, "a", probe)
