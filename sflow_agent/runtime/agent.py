@@ -489,9 +489,9 @@ class Agent:
             _say(f"node {self._config.node_name} runs, and has no answer from the controller at {tried}")
 
     def _describe(self) -> None:
-        from sflow_agent.runtime.telemetry import addresses
-
         try:
+            from sflow_agent.runtime.telemetry import addresses  # it is a file: none may be left to open
+
             self._link.report(NodeDescribed(addresses=addresses(), clock_ns=time.time_ns()))
         except OSError as error:
             self._link.report(Notice(level="warning", text=f"its addresses cannot be read: {error}"))
