@@ -117,7 +117,7 @@ def test_a_deaf_task_is_killed_after_its_grace(started: list[Run], tmp_path: Pat
     assert marked(run.run_id, run.directory) == []
 
 
-def test_f32_an_agent_that_is_killed_takes_its_tasks_and_fails_the_run(
+def test_an_agent_that_is_killed_takes_its_tasks_and_fails_the_run(
     started: list[Run], tmp_path: Path
 ) -> None:
     run = start(started, tmp_path, TWO_NODES, "here", "there")

@@ -66,7 +66,7 @@ def test_f42_tasks_start_while_the_agent_has_more_files_open_than_they_may(make_
     assert controller.log("late") == "64\n"
 
 
-def test_death_by_signal_is_told(controller: FakeController) -> None:
+def test_f39_death_by_signal_is_told(controller: FakeController) -> None:
     controller.spawn(spec("a", "sh", "-c", "kill -SEGV $$"))
     assert controller.exited("a").signal == signal.SIGSEGV
 
