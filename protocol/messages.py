@@ -111,6 +111,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     log_task: str | None = None
     """The concrete task whose log is watched, when it is not the task's own."""
     http: HttpCheck | None = None
+    owner: str = "task"
+    """Whose process must listen on a port of this node, a URL's too: one of the "task", of the "run", or "any"."""
     exec: tuple[str, ...] = ()
     """A program that is started beside the task, with its environment: true when it exits with 0."""
 
@@ -340,6 +342,14 @@ class Unwatch(ToAgentMessage, frozen=True, kw_only=True):
     rank: RankId
 
 
+class LogMatched(ToAgentMessage, frozen=True, kw_only=True):
+    """What a `LogSearch` was for has been seen, in this line."""
+
+    rank: RankId
+    key: str
+    line: str
+
+
 class Examine(ToAgentMessage, frozen=True, kw_only=True):
     """Find something out about the node; answered by one `Examined` with the same number.
 
@@ -364,7 +374,7 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | Examine | Leave
+ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | LogMatched | Examine | Leave
 
 # ---------------------------------------------------------------- from the agent
 
@@ -555,6 +565,19 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Live ranks that show no life, likewise."""
 
 
+class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
+    """A probe of this rank is about another task's log, which its node does not have: the controller shall look at its own.
+
+    Repeated in each session until answered by `LogMatched`. Without a pattern nobody waits for it any more.
+    """
+
+    rank: RankId
+    key: str
+    """The condition, by the agent's name for it."""
+    task: str
+    pattern: LogPattern | None = None
+
+
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
     """The agent has nothing left and exits now."""
 
@@ -568,6 +591,7 @@ FromAgent = (
     | RankCleared
     | ProbeTriggered
     | ProbeWaiting
+    | LogSearch
     | Leased
     | RankQuiet
     | SideCommandEnded

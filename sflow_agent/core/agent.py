@@ -19,6 +19,7 @@ from protocol.messages import (
     Lease,
     Leave,
     LiveRank,
+    LogMatched,
     ProbeTriggered,
     ProbeWaiting,
     RankCleared,
@@ -287,6 +288,8 @@ class AgentCore:
                     self._out.append(WatchLog(rank, offset))
             case Unwatch(rank=rank):
                 self._out.append(UnwatchLog(rank))
+            case LogMatched(rank=rank, key=key, line=line):
+                self._on_condition(ConditionSeen(rank, key, True, line), now)
             case Examine():
                 self._out.append(ExamineNode(message))
             case Leave(grace_s=grace_s):

@@ -175,7 +175,14 @@ class Agent:
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)
         self._conditions = Conditions(
-            self._epoll, self._processes, self._logs, spawner.log_path, self._warn_once
+            self._epoll,
+            self._processes,
+            self._logs,
+            spawner.log_path,
+            config.marker,
+            has_all_logs=self._shares,
+            report=self._link.report,
+            warn=self._warn_once,
         )
         self._link.on_new_session = self._on_new_session
         self._memory = MemoryEvents()
@@ -494,6 +501,7 @@ class Agent:
 
     def _on_new_session(self) -> None:
         self._logs.rewind()
+        self._conditions.ask_again()
         if not self._has_described:
             self._has_described = True
             self._describe_at = time.monotonic() + DESCRIBE_AFTER_S
@@ -505,9 +513,9 @@ class Agent:
             _say(f"node {self._config.node_name} runs, and has no answer from the controller at {tried}")
 
     def _describe(self) -> None:
-        from sflow_agent.runtime.telemetry import addresses
-
         try:
+            from sflow_agent.runtime.telemetry import addresses  # it is a file: none may be left to open
+
             self._link.report(NodeDescribed(addresses=addresses(), clock_ns=time.time_ns()))
         except OSError as error:
             self._link.report(Notice(level="warning", text=f"its addresses cannot be read: {error}"))

@@ -8,15 +8,19 @@ import contextlib
 import select
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace as replace_fields
+
 from protocol.ids import AttemptId, RankId
-from protocol.messages import Condition, HttpCheck, Probe, RankSpec
+from protocol.messages import Condition, HttpCheck, LogSearch, Probe, RankSpec
 from protocol.urls import split_url
 from sflow_agent.core.events import ConditionSeen
 from sflow_agent.core.pace import MIN_INTERVAL_S, Pace
 from sflow_agent.core.probes import condition_of
 from sflow_agent.runtime.descriptors import Descriptors
+from sflow_agent.runtime.listeners import Whose, listening_sockets
 from sflow_agent.runtime.logs import LogFollower
 from sflow_agent.runtime.polls import Polls
 from sflow_agent.runtime.ports import PortWatch
@@ -33,7 +37,9 @@ MAX_CONNECT_S = 5.0
 
 
 class Conditions:
-    """All conditions that are watched. `log_path` is where a log of the run is on this node, `warn` tells people."""
+    """All conditions that are watched. `log_path` is where a log of the run is on this node, `has_all_logs` whether those of
+    other nodes are there too, `report` tells the controller, `warn` people.
+    """
 
     def __init__(
         self,
@@ -41,16 +47,27 @@ class Conditions:
         processes: Processes,
         logs: LogFollower,
         log_path: Callable[[str], str],
+        marker: str,
+        *,
+        has_all_logs: bool,
+        report: Callable[[LogSearch], None],
         warn: Callable[[str], None],
     ) -> None:
         self.descriptors = Descriptors(epoll)
         self._processes = processes
         self._logs = logs
         self._log_path = log_path
+        self._marker = marker
+        self._has_all_logs = has_all_logs
+        self._report = report
         self._warn = warn
         self._ports = PortWatch()
         self._polls = Polls()
         self._tools: HttpTools | None = None
+        self._guarded: dict[tuple[RankId, str], tuple[int, Whose]] = {}
+        """Of URLs of this node: the port, and whose answer counts."""
+        self._asked: dict[tuple[RankId, str], LogSearch] = {}
+        """Searches that only the controller can make."""
 
     def watch(self, spec: RankSpec, key: str, now: float) -> None:
         """Begins to look at one condition of a rank that has a process."""
@@ -60,7 +77,7 @@ class Conditions:
         elif condition.log is not None:
             self._watch_log(spec, key, condition, now)
         elif condition.http is not None:
-            self._watch_url(spec, key, probe, condition.http, now)
+            self._watch_url(spec, key, probe, condition, condition.http, now)
         else:
             self._poll(spec, key, probe, self._exec(spec, condition.exec), now, rest_s=PROGRAM_REST_S)
 
@@ -69,6 +86,15 @@ class Conditions:
         self._ports.remove(rank, key)
         self._polls.remove((rank, key))
         self._logs.unsearch(rank, key)
+        self._guarded.pop((rank, key), None)
+        asked = self._asked.pop((rank, key), None)
+        if asked is not None:
+            self._report(replace_fields(asked, pattern=None))
+
+    def ask_again(self) -> None:
+        """The session is a new one: what was asked, or its answer, may be lost."""
+        for asked in self._asked.values():
+            self._report(asked)
 
     def next_wakeup(self) -> float | None:
         """When `seen` has something to do."""
@@ -83,7 +109,22 @@ class Conditions:
                 found.append(ConditionSeen(rank, key, is_open, detail))
             elif is_open:
                 self._polls.hurry((rank, key), now)
-        return found + self._polls.work(now)
+        return found + [self._of_the_right_one(seen) for seen in self._polls.work(now)]
+
+    def _of_the_right_one(self, seen: ConditionSeen) -> ConditionSeen:
+        """A good answer counts only from whom it may come."""
+        port, whose = self._guarded.get((seen.rank, seen.kind), (0, None))
+        if whose is None or not seen.is_true:
+            return seen
+        try:
+            inodes = listening_sockets().get(port)
+        except OSError as error:
+            return replace(seen, is_true=False, detail=f"listening sockets cannot be read: {error.strerror}")
+        # Nobody listens where the answer is redirected by the kernel's own rules: then it cannot be known whose it is.
+        stranger = whose.stranger(inodes, self._processes.mains) if inodes else None
+        if stranger is None:
+            return seen
+        return replace(seen, is_true=False, detail=f"it was answered on port {port} by {stranger}")
 
     def _look_at_ports(self, now: float) -> list[tuple[RankId, str, bool, str]]:
         try:
@@ -98,9 +139,7 @@ class Conditions:
         host, port = condition.tcp_host, condition.tcp_port
         assert port is not None
         if host is None or is_this_node(host):
-            main = self._processes.pid_of(spec.rank)
-            if main is not None:
-                self._ports.add(spec.rank, key, port, main, now)
+            self._ports.add(key, port, self._whose(spec, condition), now)
             return
         self._poll(spec, key, probe, self._connect(host, port), now, limit_s=MAX_CONNECT_S)
 
@@ -110,16 +149,30 @@ class Conditions:
         if other is None:
             self._logs.search(spec.rank, key, spec.rank, self._log_path(spec.log), condition.log)
             return
+        if not self._has_all_logs:
+            asked = LogSearch(rank=spec.rank, key=key, task=other, pattern=condition.log)
+            self._asked[spec.rank, key] = asked
+            self._report(asked)
+            return
         watched = RankId(AttemptId(other, 0), 0)  # no attempt has this number: any of them
         path = self._log_path(f"{other}/{other}.log")
         self._logs.search_foreign(spec.rank, key, watched, path, condition.log, now)
 
-    def _watch_url(self, spec: RankSpec, key: str, probe: Probe, check: HttpCheck, now: float) -> None:
+    def _watch_url(
+        self, spec: RankSpec, key: str, probe: Probe, condition: Condition, check: HttpCheck, now: float
+    ) -> None:
         parts = split_url(check.url)
-        has_sign = probe.kind == "readiness" and is_this_node(parts.host)
-        if has_sign:
-            self._ports.add(spec.rank, key, parts.port, None, now)
+        is_here = is_this_node(parts.host)
+        has_sign = probe.kind == "readiness" and is_here
+        if is_here:
+            whose = self._whose(spec, condition)
+            self._guarded[spec.rank, key] = parts.port, whose
+            if has_sign:
+                self._ports.add(key, parts.port, whose, now)
         self._poll(spec, key, probe, self._ask(check), now, has_sign=has_sign)
+
+    def _whose(self, spec: RankSpec, condition: Condition) -> Whose:
+        return Whose(spec.rank, condition.owner, self._marker, spec.container is not None)
 
     def _poll(
         self,

@@ -11,7 +11,7 @@ from sflow_agent.core.gpu_view import GpuView, SliceError
 from sflow_agent.runtime.cleanups import Cleanup
 from sflow_agent.runtime.interfaces import Interfaces
 from sflow_agent.runtime.process_tree import RUN_MARKER
-from sflow_agent.runtime.spawn import SpawnError
+from sflow_agent.runtime.spawn import UNBUFFERED, SpawnError
 
 
 class Containers:
@@ -51,6 +51,7 @@ class Containers:
             ) from error
         present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
         variables = {
+            **dict([UNBUFFERED]),
             **spec.env,
             **self._interfaces.environment(environment),
             RUN_MARKER: environment[RUN_MARKER],

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from protocol.codec import MAX_LOG_BODY_BYTES
 from protocol.ids import RankId
+from protocol.line_matcher import LineMatcher
 from protocol.messages import LogChunk, LogPattern
-from sflow_agent.core.follow import LineMatcher, LogStream
+from sflow_agent.core.follow import LogStream
 from sflow_agent.runtime.syscalls import OVERFLOWED, Inotify
 
 ARM_AFTER_S = 0.03

@@ -23,7 +23,7 @@ PATIENCE_S = 1.0
 """How long every check may take, however many there are."""
 LATER_S = 0.05
 SPARED_DESCRIPTORS = 256
-LEAST_UNDER_WAY = 64
+"""For everything else, or three quarters where there are only a few: a check can wait, an agent without any cannot work."""
 Key = tuple[RankId, str]
 
 
@@ -51,7 +51,7 @@ class Polls:
         self._number = itertools.count()
         self._finished: list[tuple[Key, Trial, bool, str]] = []
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = max(LEAST_UNDER_WAY, soft - SPARED_DESCRIPTORS)
+        self._most = max(1, soft - min(SPARED_DESCRIPTORS, soft * 3 // 4))
 
     def add(self, key: Key, pace: Pace, timeout_s: float, new_trial: Callable[[Done], Trial]) -> None:
         """Begins to ask, at the earliest when the pace says."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from protocol.messages import Lease, Leased, PortBlock
 from sflow_agent.core.port_choice import PortChoice, usable_ports
-from sflow_agent.runtime.ports import listening_sockets, owner_of, owners_of
+from sflow_agent.runtime.listeners import listening_sockets, owner_of, owners_of
 from sflow_agent.runtime.process_tree import ATTEMPT_MARKER, descendants, environment
 
 THIEF_WITHIN_S = 0.25

@@ -68,6 +68,15 @@ def session_of(pid: int) -> tuple[int, str, str]:
     return int(fields[3]), fields[0].decode(), head.partition(b"(")[2].decode(errors="replace")
 
 
+def parent_of(pid: int) -> int:
+    """A process's parent; 0 for one that is gone. Source: proc(5), stat."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def is_living(pid: int) -> bool:
     """True for a process that exists and is no zombie."""
     return session_of(pid)[1] not in ("", "Z", "X")

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from protocol.ids import RankId
 from protocol.messages import RankSpec
@@ -90,13 +90,9 @@ class Processes:
         return pid
 
     @property
-    def mains(self) -> Collection[int]:
+    def mains(self) -> Mapping[int, RankId]:
         """Main processes that run."""
-        return self._running.keys()
-
-    def pid_of(self, rank: RankId) -> int | None:
-        """The rank's main process while it is not gone."""
-        return self._main_of.get(rank)
+        return self._running
 
     def reap(self) -> list[AgentEvent]:
         """Everything that has ended since the last call; never blocks."""

@@ -48,6 +48,12 @@ _SCRUBBED = frozenset(
 )
 
 
+UNBUFFERED = ("PYTHONUNBUFFERED", "1")
+"""Output goes to a file, where Python keeps the last 8 KiB to itself: no probe and nobody who looks would see a server's
+one line. What a user has set is not touched.
+"""
+
+
 class SpawnError(Exception):
     """A rank's process could not be made: the system's number and a sentence for a person."""
 
@@ -65,6 +71,7 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
         if name not in _SCRUBBED and not name.startswith(_SCRUBBED_PREFIXES)
     }
     environment[RUN_MARKER] = marker
+    environment.setdefault(*UNBUFFERED)
     return environment
 
 

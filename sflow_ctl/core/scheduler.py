@@ -18,6 +18,7 @@ from protocol.messages import (
     LaunchFailed,
     Leased,
     Leave,
+    LogSearch,
     NodeDescribed,
     Notice,
     ProbeTriggered,
@@ -366,7 +367,7 @@ class Scheduler:
                 if self._leaving is not None:
                     self._leaving.discard(node)
                     self.nodes[node].is_up = False
-            case NodeDescribed() | Examined() | Notice() | Hello() | SideCommandEnded():
+            case NodeDescribed() | Examined() | LogSearch() | Notice() | Hello() | SideCommandEnded():
                 pass  # the shell's: facts for people, and hellos arrive as AgentJoined
             case _:
                 assert_never(message)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.messages import Condition, HttpCheck, LogPattern
+from protocol.messages import Condition, LogPattern
 from protocol.messages import Probe as AgentProbe
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.http_probes import plan_http
@@ -118,15 +118,18 @@ def _condition(scope: _Scope, condition: schema.Condition, path: tuple[str | int
     if condition.log_watch is not None:
         return _log_watch(scope, condition.log_watch, (*path, "log_watch"))
     if condition.http_get is not None:
-        return {"http": _http(scope, "GET", condition.http_get, (*path, "http_get"))}
+        return _http(scope, "GET", condition.http_get, (*path, "http_get"))
     if condition.http_post is not None:
-        return {"http": _http(scope, "POST", condition.http_post, (*path, "http_post"))}
+        return _http(scope, "POST", condition.http_post, (*path, "http_post"))
     assert condition.exec is not None
     return {"exec": _exec(scope, condition.exec, (*path, "exec"))}
 
 
-def _http(scope: _Scope, method: str, http: schema.Http, path: tuple[str | int, ...]) -> HttpCheck:
-    return plan_http(method, http, scope.evaluate, scope.evaluate.sample, path)
+def _http(scope: _Scope, method: str, http: schema.Http, path: tuple[str | int, ...]) -> dict[str, Any]:
+    return {
+        "http": plan_http(method, http, scope.evaluate, scope.evaluate.sample, path),
+        "owner": http.owner,
+    }
 
 
 def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: tuple[str | int, ...]) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: tuple[str | int, ...]) -
         raise UnplannableError("wrong-value", what, path=(*path, "port"))
     host = scope.evaluate(tcp.host) if tcp.on_node == "first" else None
     is_elsewhere = host is not None and host not in _LOCAL and host not in scope.addresses
-    return {"tcp_port": port, "tcp_host": str(host) if is_elsewhere else None}
+    return {"tcp_port": port, "tcp_host": str(host) if is_elsewhere else None, "owner": tcp.owner}
 
 
 def _exec(scope: _Scope, exec_: schema.Exec, path: tuple[str | int, ...]) -> tuple[str, ...]:

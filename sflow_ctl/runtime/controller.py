@@ -22,6 +22,7 @@ from protocol.messages import (
     AgentConfig,
     Hello,
     Inventory,
+    LogSearch,
     NodeDescribed,
     Notice,
     RankExited,
@@ -217,6 +218,8 @@ class Controller:
     def _released(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
         self.note_output()
+        for node, matched in self._output.matched():
+            self._link.send(node, matched)
         for rank in self._output.completed():
             held = self._held.pop(rank, None)
             if held is not None:
@@ -254,6 +257,8 @@ class Controller:
                 self._log.info(f"node {name}: agent {hello.pid} joined, run directory {shared}")
             case MessageReceived(node=node, message=NodeDescribed() as described) if node in self._nodes:
                 self._described(node, described)
+            case MessageReceived(node=node, message=LogSearch() as asked):
+                self._output.search(node, asked)
             case MessageReceived(node=node, message=Notice(text=text)):
                 said = f"node {self._scheduler.plan.nodes[node].name}: {text}"
                 self._log.warning(said)

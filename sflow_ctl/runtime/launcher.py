@@ -136,7 +136,7 @@ def _spawn() -> AgentProcess:
     try:
         pid = os.posix_spawn(
             sys.executable,
-            (sys.executable, "-I", "-m", "sflow_agent"),
+            (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"),
             os.environ,
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, config_read, 0),

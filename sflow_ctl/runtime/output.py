@@ -21,11 +21,13 @@ from typing import TypeVar
 import zmq
 
 from protocol.ids import RankId
+from protocol.messages import LogMatched, LogSearch
 from sflow_ctl.core.states import Transition
 from sflow_ctl.runtime.console_feed import Console as Console
 from sflow_ctl.runtime.console_feed import ConsoleFeed
 from sflow_ctl.runtime.gang_logs import GangLogs
 from sflow_ctl.runtime.log_intake import LogIntake
+from sflow_ctl.runtime.log_searches import LogSearches
 from sflow_ctl.runtime.viewer_messages import Change
 from sflow_ctl.runtime.viewers import ViewerHub
 
@@ -62,6 +64,12 @@ class _Rotate:
 @dataclass(frozen=True, slots=True)
 class _Say:
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    node: int
+    asked: LogSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,9 @@ class OutputService:
         )
         self._viewers = ViewerHub(client_socket, self._last, self._intake.log_to_view, self.counters)
         self._intake.viewers = self._viewers
-        self._commands: deque[Change | _Expect | _Rotate | _Say | _NodeLost] = deque()
+        self._searches = LogSearches(run_directory)
+        self._commands: deque[Change | _Expect | _Rotate | _Say | _Search | _NodeLost] = deque()
+        self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed: deque[RankId] = deque()
         self._notes: deque[str] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -149,6 +159,11 @@ class OutputService:
         self._commands.append(_Say(text))
         self._wake()
 
+    def search(self, node: int, asked: LogSearch) -> None:
+        """Looks for a pattern that a node asks for; what is seen is in `matched`."""
+        self._commands.append(_Search(node, asked))
+        self._wake()
+
     def node_lost(self, node: int) -> None:
         """No agent of this node will send anything any more: its logs are not waited for."""
         self._commands.append(_NodeLost(node))
@@ -164,6 +179,10 @@ class OutputService:
         with suppress(BlockingIOError):
             os.eventfd_read(self._done_fd)
         return _drained(self._completed)
+
+    def matched(self) -> list[tuple[int, LogMatched]]:
+        """Answers to `search` since the last call, and for which node. Signalled like `completed`."""
+        return _drained(self._matched)
 
     def notices(self) -> list[str]:
         """What has happened since the last call and belongs into `sflow.log`. Signalled like `completed`."""
@@ -222,6 +241,7 @@ class OutputService:
             self._intake.wake_at(now),
             self._viewers.wake_at(now),
             self._gangs.wake_at(now),
+            self._searches.wake_at(now),
             self._feed.wake_at(now) if self._feed is not None else None,
             min(self._close_by, now + CLOSING_LOOK_S) if self._is_closing else None,
         ]
@@ -253,6 +273,11 @@ class OutputService:
         if self._feed is not None:
             for log in self._feed.pump(now, PUMP_BYTES):
                 self._intake.settle(log)
+        found = self._searches.work(now, PUMP_BYTES)
+        if found:
+            self._matched.extend(found)
+            with suppress(BlockingIOError):
+                os.eventfd_write(self._done_fd, 1)
 
     def _take_commands(self) -> bool:
         """Carries out what the main thread has ordered; True when there was anything."""
@@ -271,7 +296,10 @@ class OutputService:
             elif isinstance(command, _Say):
                 if self._console is not None:
                     self._console.say(command.text)
+            elif isinstance(command, _Search):
+                self._searches.take(command.node, command.asked)
             elif isinstance(command, _NodeLost):
+                self._searches.node_lost(command.node)
                 self._intake.give_up(
                     [rank for rank in self._intake.awaited if self._was_on(rank, command.node)]
                 )

@@ -54,7 +54,7 @@ class StepLauncher:
         """
         self._nodes = list(nodes)
         argv = step_argv(
-            (self._python, "-I", "-m", "sflow_agent"),
+            (self._python, "-I", "-X", "utf8", "-m", "sflow_agent"),
             job_id=self._allocation.job_id,
             parts=self._allocation.step_parts(nodes.values()),
             gpus_on_node=self._allocation.gpus_on_node,

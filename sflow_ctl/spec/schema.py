@@ -223,6 +223,7 @@ class TcpPort(Part, frozen=True, kw_only=True):
     port: IntExpr
     host: str | None = None
     on_node: Literal["first", "each"] = "first"
+    owner: Literal["task", "run", "any"] = "task"
 
 
 class Http(Part, frozen=True, kw_only=True):
@@ -237,6 +238,7 @@ class Http(Part, frozen=True, kw_only=True):
     json: str | None = None
     verify: Flag = True
     ca_file: str | None = None
+    owner: Literal["task", "run", "any"] = "run"
 
 
 class LogWatch(Part, frozen=True, kw_only=True):

@@ -140,7 +140,7 @@ def test_a_guardian_that_is_killed_ends_its_agent_and_tasks(started: list[Run], 
     assert "localhost-1" in output
 
 
-def test_agent_and_guardian_killed_together_leave_nothing(started: list[Run], tmp_path: Path) -> None:
+def test_f32_agent_and_guardian_killed_together_leave_nothing(started: list[Run], tmp_path: Path) -> None:
     run = start(started, tmp_path, LONG, "client")
     agent = run.agents()[0]
     guardian = parent_of(agent)

@@ -47,7 +47,7 @@ def test_thirty_servers_and_a_client_that_gets_their_endpoints(tmp_path: Path) -
     assert low <= 11_000 or not any(low <= port <= high for port in ports)
 
 
-def test_runs_at_the_same_time_on_one_machine_never_collide(tmp_path: Path) -> None:
+def test_f22_runs_at_the_same_time_on_one_machine_never_collide(tmp_path: Path) -> None:
     script = (
         "import os, socket, time; numbers = os.environ['SFLOW_PORTS_HTTP'].split(','); time.sleep(0.2); "
         "kept = [socket.create_server(('', int(number))) for number in numbers]; time.sleep(0.3)"
@@ -70,7 +70,7 @@ exec python3 -m http.server $SFLOW_PORT_HTTP
 """
 
 
-def test_a_port_that_is_stolen_before_the_bind_is_replaced(tmp_path: Path) -> None:
+def test_f21_a_port_that_is_stolen_before_the_bind_is_replaced(tmp_path: Path) -> None:
     body = "".join(f"        {line}\n" for line in THIEF.strip().splitlines())
     workflow = f"""{HEAD}
     - name: s

@@ -27,14 +27,14 @@ workflow:
 """
 
 
-def test_a_client_starts_when_enough_instances_are_there(tmp_path: Path) -> None:
+def test_f25_a_client_starts_when_enough_instances_are_there(tmp_path: Path) -> None:
     instances: list[int] = []
 
     def health(handler: Handler) -> None:
         handler.say(200, msgspec.json.encode({"instances": instances}))
 
     with serving({"/health": health}) as server:
-        probe = f'{{http_get: {{url: "{server.url}/health", json: "len(instances) >= 2"}}}}'
+        probe = f'{{http_get: {{url: "{server.url}/health", json: "len(instances) >= 2", owner: any}}}}'
         run = Run.start(workflow(probe), tmp_path)
         try:
             run.wait_for("server", "running")
@@ -75,8 +75,8 @@ def test_a_deadline_names_what_was_missing(tmp_path: Path) -> None:
         run.kill()
 
 
-def test_a_process_that_dies_while_it_is_asked_fails_at_once(tmp_path: Path) -> None:
-    # Source: F24. The probe hangs in a program of its own when the server dies.
+def test_f24_a_process_that_dies_while_it_is_asked_fails_at_once(tmp_path: Path) -> None:
+    # The probe hangs in a program of its own when the server dies.
     probe = '{exec: {command: "sleep 600"}}'
     script = f'{sys.executable} -S -c "import time; time.sleep(1); raise SystemExit(7)"'
     run = Run.start(workflow(probe, script=script), tmp_path)

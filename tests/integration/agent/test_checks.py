@@ -28,8 +28,9 @@ def readiness(
     interval_s: float = 30.0,
     timeout_s: float = 5.0,
     threshold: int = 1,
+    owner: str = "any",
 ) -> Probe:
-    """The interval is long: whoever is ready within a test is so by eagerness."""
+    """The interval is long: whoever is ready within a test is so by eagerness. The servers are the test's own."""
     return Probe(
         kind="readiness",
         http=http,
@@ -37,6 +38,7 @@ def readiness(
         interval_s=interval_s,
         timeout_s=timeout_s,
         threshold=threshold,
+        owner=owner,
     )
 
 
@@ -145,12 +147,12 @@ def test_a_server_that_is_up_late_is_seen_at_once_whatever_the_interval(controll
     assert seen - float(controller.log("a")) < 0.15  # 5 ms to see the port, and the rest is a busy machine
 
 
-def test_200_after_503_is_seen_soon_and_counted_by_the_threshold(controller: FakeController) -> None:
+def test_f25_200_after_503_is_seen_soon_and_counted_by_the_threshold(controller: FakeController) -> None:
     loaded_at = time.monotonic() + 0.5
     statuses: list[int] = []
 
     def health(handler: Handler) -> None:
-        # Flaps once: one good answer between bad ones is not two in a row. Source: F25.
+        # Flaps once: one good answer between bad ones is not two in a row.
         is_up = time.monotonic() > loaded_at and (
             len(statuses) < 1 or statuses.count(200) != 1 or statuses[-1] != 200
         )
@@ -277,7 +279,7 @@ def test_300_stuck_checks_beside_a_good_one(controller: FakeController) -> None:
         assert time.monotonic() - ordered < 1.0
 
 
-def test_names_that_stall_keep_nobody_up(controller: FakeController) -> None:
+def test_f28_names_that_stall_keep_nobody_up(controller: FakeController) -> None:
     # Lookups of names that no server knows take the resolver whatever time they take: in threads of their own.
     for index in range(20):
         sleeper(controller, f"lost{index}", readiness(get(f"http://host{index}.invalid/"), interval_s=0.2))
@@ -302,7 +304,9 @@ def test_a_program_is_asked_with_the_tasks_environment_and_directory(
     assert controller.log("a") == ""
 
 
-def test_a_program_that_hangs_is_killed_with_its_group(controller: FakeController, tmp_path: Path) -> None:
+def test_f28_a_program_that_hangs_is_killed_with_its_group(
+    controller: FakeController, tmp_path: Path
+) -> None:
     script = f"sleep 600 & echo $! >> {tmp_path}/pids; echo $$ >> {tmp_path}/pids; echo waiting; wait"
     probe = readiness(command=("sh", "-c", script), timeout_s=0.3, interval_s=0.3)
     sleeper(controller, "a", probe)

@@ -52,7 +52,7 @@ def test_leaving_ends_what_is_left_and_says_goodbye(controller: FakeController) 
     assert controller.stderr() == ""
 
 
-def test_the_guardian_ends_everything_when_the_agent_is_killed(controller: FakeController) -> None:
+def test_f32_the_guardian_ends_everything_when_the_agent_is_killed(controller: FakeController) -> None:
     with_stubborn_task(controller)
     os.kill(controller.agent, signal.SIGKILL)
     assert controller.exit_status() == 128 + signal.SIGKILL

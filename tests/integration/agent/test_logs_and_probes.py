@@ -8,7 +8,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol.messages import LogPattern, Probe, ProbeTriggered, ProbeWaiting, RankSpec, Watch
+from protocol.messages import (
+    LogMatched,
+    LogPattern,
+    LogSearch,
+    Probe,
+    ProbeTriggered,
+    ProbeWaiting,
+    RankSpec,
+    Watch,
+)
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 
 Make = Callable[..., FakeController]
@@ -114,7 +123,7 @@ def test_a_shared_log_is_streamed_while_it_grows_and_from_where_a_watcher_asks(
 # ---------------------------------------------------------------------- probes
 
 
-def test_a_pattern_is_seen_across_chunks_colours_and_returns(controller: FakeController) -> None:
+def test_f27_a_pattern_is_seen_across_chunks_colours_and_returns(controller: FakeController) -> None:
     program = (
         "import os, time\n"
         "for part in (b'10%\\r20%\\rser', b'ver \\x1b[3', b'2mrea', b'dy\\x1b[0m'):\n"
@@ -141,6 +150,31 @@ def test_the_log_of_another_task_is_watched_before_it_exists(controller: FakeCon
     assert triggered(controller, "a").detail == "the server ready now"
 
 
+def test_an_agent_without_the_run_directory_asks_for_the_log_of_another_task(
+    make_controller: Make, tmp_path: Path
+) -> None:
+    controller = make_controller(heartbeat_s=0.2)
+    controller.start(spool_directory=str(tmp_path / "spool")).welcome()
+    probe = Probe(kind="readiness", log=READY, log_task="b")
+    controller.spawn(*(spec(task, "sleep", "600", probes=(probe,)) for task in ("a", "c")))
+    asked = {
+        rank_id(task): LogSearch(rank=rank_id(task), key="readiness", task="b", pattern=READY)
+        for task in "ac"
+    }
+    controller.until(lambda: {one.rank: one for one in controller.said(LogSearch)} == asked, "both searches")
+    controller.facts.clear()
+    session = controller.session
+    controller.session = ""  # says hello anew, as after a break
+    controller.until(lambda: controller.session not in ("", session), "a new session", 30.0)
+    controller.until(lambda: {one.rank: one for one in controller.said(LogSearch)} == asked, "both again")
+    controller.order(LogMatched(rank=rank_id("a"), key="readiness", line="the server ready now"))
+    assert triggered(controller, "a").detail == "the server ready now"
+    controller.stop("c")
+    controller.cleared("c")
+    over = LogSearch(rank=rank_id("c"), key="readiness", task="b")
+    assert controller.said(LogSearch)[-1] == over
+
+
 def test_readiness_follows_the_bind_whatever_the_interval(controller: FakeController) -> None:
     port = free_port()
     probe = Probe(kind="readiness", tcp_port=port, interval_s=60.0)
@@ -152,7 +186,7 @@ def test_readiness_follows_the_bind_whatever_the_interval(controller: FakeContro
     assert controller.said(ProbeTriggered)[0].detail == f"port {port} is listening"
 
 
-def test_somebody_elses_port_makes_nobody_ready(controller: FakeController) -> None:
+def test_f23_somebody_elses_port_makes_nobody_ready(controller: FakeController) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = int(stranger.getsockname()[1])
         controller.spawn(

@@ -156,7 +156,7 @@ def test_a_check_that_cannot_begin_is_false_and_tried_again(loop: Loop) -> None:
     assert loop.seen[0].detail == "it cannot be checked: Too many open files"
 
 
-def test_a_name_that_stalls_keeps_no_other_waiting(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f28_a_name_that_stalls_keeps_no_other_waiting(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
 
     def look_up(host: str, *_: object, **__: object) -> list[object]:
@@ -182,7 +182,7 @@ def test_a_name_that_stalls_keeps_no_other_waiting(loop: Loop, monkeypatch: pyte
         assert detail == "stall9 has no address: Temporary failure in name resolution"
 
 
-def test_lookups_that_never_come_back_are_limited(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f28_lookups_that_never_come_back_are_limited(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_module, "MAX_THREADS", 3)
     released = threading.Event()
     results: list[object] = []

@@ -69,7 +69,7 @@ def test_an_order_that_comes_twice_is_one_lease(leases: PortLeases) -> None:
     assert lease(leases, "a", HTTP) == ports
 
 
-def test_another_agent_never_gets_a_port_that_is_not_bound_yet(
+def test_f22_another_agent_never_gets_a_port_that_is_not_bound_yet(
     leases: PortLeases, others: PortLeases
 ) -> None:
     """Between the start of a process and its bind, nothing holds the port but the agents' agreement."""
@@ -81,7 +81,7 @@ def test_another_agent_never_gets_a_port_that_is_not_bound_yet(
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_a_port_with_a_listener_of_either_kind_is_left_alone(
+def test_f20_a_port_with_a_listener_of_either_kind_is_left_alone(
     leases: PortLeases, others: PortLeases, family: socket.AddressFamily
 ) -> None:
     (port,) = lease(leases, "a", HTTP)["http"]
@@ -121,7 +121,7 @@ def test_several_processes_of_an_attempt_start_on_the_same_ports(leases: PortLea
         assert leases.hand_over("a", "a#1") == ""
 
 
-def test_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
+def test_f21_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
     ports = lease(leases, "a", HTTP, PortBlock(name="nixl", count=3))
     (port,) = ports["http"]
     leases.hand_over("a", "a#1")

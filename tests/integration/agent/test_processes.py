@@ -34,7 +34,7 @@ def test_exit_code_output_and_size_of_the_log_are_told(controller: FakeControlle
     assert controller.leave() == 0
 
 
-def test_an_agent_may_open_many_files_and_its_tasks_as_many_as_it_was_started_with(
+def test_f42_an_agent_may_open_many_files_and_its_tasks_as_many_as_it_was_started_with(
     make_controller: Make,
 ) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -51,7 +51,7 @@ def test_an_agent_may_open_many_files_and_its_tasks_as_many_as_it_was_started_wi
     assert own == (OPEN_FILES if hard == -1 else min(hard, OPEN_FILES)) > 300
 
 
-def test_tasks_start_while_the_agent_has_more_files_open_than_they_may(make_controller: Make) -> None:
+def test_f42_tasks_start_while_the_agent_has_more_files_open_than_they_may(make_controller: Make) -> None:
     controller = make_controller()
     controller.start(before=("prlimit", "--nofile=64:")).welcome()
     names = [f"t{number}" for number in range(80)]
@@ -66,7 +66,7 @@ def test_tasks_start_while_the_agent_has_more_files_open_than_they_may(make_cont
     assert controller.log("late") == "64\n"
 
 
-def test_death_by_signal_is_told(controller: FakeController) -> None:
+def test_f39_death_by_signal_is_told(controller: FakeController) -> None:
     controller.spawn(spec("a", "sh", "-c", "kill -SEGV $$"))
     assert controller.exited("a").signal == signal.SIGSEGV
 
@@ -120,7 +120,7 @@ def test_an_earlier_log_is_kept_under_its_new_name(controller: FakeController) -
     assert (controller.directory / "a" / "a.attempt-1.log").read_text() == "first\n"
 
 
-def test_a_stop_ends_setsid_children_and_double_forked_grandchildren(controller: FakeController) -> None:
+def test_f29_a_stop_ends_setsid_children_and_double_forked_grandchildren(controller: FakeController) -> None:
     controller.spawn(spec("a", "sh", "-c", "setsid sleep 600 & (setsid sleep 601 &) ; echo up; sleep 602"))
     controller.until(lambda: len(marked(controller.marker)) == 4, "four processes")
     controller.stop("a", grace_s=5)
@@ -168,7 +168,7 @@ def test_a_stopped_process_obeys_term(controller: FakeController) -> None:
     assert controller.exited("a").signal == signal.SIGTERM
 
 
-def test_leftovers_are_told_at_once_and_then_ended(controller: FakeController) -> None:
+def test_f30_leftovers_that_hold_the_output_hold_up_no_end(controller: FakeController) -> None:
     controller.spawn(spec("a", "sh", "-c", "setsid sh -c \"trap '' TERM; sleep 600; sleep 601\" & echo $!"))
     ended = controller.exited("a")
     assert (ended.exit_code, ended.cleared) == (0, False)
@@ -204,7 +204,7 @@ def test_the_daemon_of_another_rank_of_the_same_attempt_is_left_alone(
     assert is_alive(pid)
 
 
-def test_a_thousand_short_orphans_leave_no_zombie(controller: FakeController) -> None:
+def test_f40_a_thousand_short_orphans_leave_no_zombie(controller: FakeController) -> None:
     loop = "i=0; while test $i -lt 1000; do (true & ) ; i=$((i+1)); done"
     controller.spawn(spec("a", "sh", "-c", loop))
     controller.cleared("a")
@@ -223,7 +223,7 @@ def test_many_ranks_are_stopped_by_one_scan(controller: FakeController) -> None:
     assert {fact.signal for fact in controller.said(RankExited)} == {signal.SIGTERM}
 
 
-def test_a_rank_gets_three_descriptors_and_a_clean_environment(make_controller: Make) -> None:
+def test_f41_a_rank_gets_three_descriptors_and_a_clean_environment(make_controller: Make) -> None:
     controller = make_controller()
     controller.start(
         env={
@@ -251,7 +251,7 @@ def test_a_rank_gets_three_descriptors_and_a_clean_environment(make_controller: 
         assert not [line for line in lines if line.startswith(name)], name
 
 
-def test_no_key_is_where_a_task_could_read_it(make_controller: Make) -> None:
+def test_f41_no_key_is_where_a_task_could_read_it(make_controller: Make) -> None:
     controller = make_controller().start().welcome()
     controller.spawn(spec("a", "sleep", "600"))
     pid = controller.started("a").pid
@@ -262,7 +262,7 @@ def test_no_key_is_where_a_task_could_read_it(make_controller: Make) -> None:
             assert not [secret for secret in secrets if secret in content]
 
 
-def test_a_configuration_in_the_environment_is_wiped(make_controller: Make) -> None:
+def test_f41_a_configuration_in_the_environment_is_wiped(make_controller: Make) -> None:
     import base64
 
     from protocol.codec import encode

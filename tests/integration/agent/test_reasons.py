@@ -52,7 +52,7 @@ def listener() -> Iterator[int]:
 # ---------------------------------------------------------------------- ports
 
 
-def test_who_has_a_port_is_named(controller: FakeController, listener: int) -> None:
+def test_f20_who_has_a_port_is_named(controller: FakeController, listener: int) -> None:
     code = f"import socket; socket.create_server(('127.0.0.1', {listener}))"
     found = cause(controller, sys.executable, "-c", code)
     assert found.word == "port_in_use"
@@ -251,7 +251,7 @@ def counters(tmp_path: Path, kind: str) -> tuple[MemoryEvents, Path]:
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2"])
-def test_the_counter_of_a_cgroup_is_read(tmp_path: Path, kind: str) -> None:
+def test_f43_the_counter_of_a_cgroup_is_read(tmp_path: Path, kind: str) -> None:
     events, file = counters(tmp_path, kind)
     assert events.kills() == 3
     file.write_text(file.read_text().replace("oom_kill 3", "oom_kill 5"))
@@ -267,7 +267,7 @@ def test_where_nothing_counts_nothing_was_killed(tmp_path: Path) -> None:
     assert (events.kills(), events.limit()) == (0, "")
 
 
-def test_a_kill_explains_one_end(tmp_path: Path) -> None:
+def test_f43_a_kill_explains_one_end(tmp_path: Path) -> None:
     events, file = counters(tmp_path, "v2")
     kills = MemoryKills(events)
     a, b, c, d = (rank_id(name) for name in "abcd")

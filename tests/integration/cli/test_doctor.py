@@ -84,7 +84,7 @@ def test_a_job_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert "job 99999999 is unknown to Slurm" in done.stderr
 
 
-def test_a_run_warns_of_few_descriptors_once_for_all_nodes_and_goes_on(tmp_path: Path) -> None:
+def test_f42_a_run_warns_of_few_descriptors_once_for_all_nodes_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: ["ulimit -Sn; sleep 2"]}]}\n'
     )

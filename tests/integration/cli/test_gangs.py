@@ -67,7 +67,7 @@ def test_ranks_know_their_node_and_meet_at_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spool", [False, True], ids=["shared", "spooled"])
-def test_every_line_of_every_rank_is_in_the_merged_log_in_order(spool: bool, tmp_path: Path) -> None:
+def test_f61_every_line_of_every_rank_is_in_the_merged_log_in_order(spool: bool, tmp_path: Path) -> None:
     script = "for i in $(seq 20000); do echo $i; done; printf end"
     options = ("--log-spool", str(tmp_path / "spool"), "-q") if spool else ("-q",)
     status, output, directory = run(

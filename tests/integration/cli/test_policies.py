@@ -27,7 +27,7 @@ def log(directory: Path, task: str, name: str = "") -> str:
     return (directory / "sflow_output" / "R" / task / (name or f"{task}.log")).read_text()
 
 
-def test_a_crashed_server_is_restarted_in_place_and_its_client_goes_on(tmp_path: Path) -> None:
+def test_f26_a_crashed_server_is_restarted_in_place_and_its_client_goes_on(tmp_path: Path) -> None:
     done, summary = run(
         tmp_path,
         "  tasks:\n"

@@ -25,7 +25,7 @@ def run(tmp_path: Path, text: str) -> tuple[int, str, dict[str, Any]]:
     return ended.returncode, ended.stdout + ended.stderr, summary
 
 
-def test_a_port_that_is_taken_is_told_everywhere(tmp_path: Path) -> None:
+def test_f20_a_port_that_is_taken_is_told_everywhere(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         script = f"exec {sys.executable} -m http.server {port} --bind 127.0.0.1"
@@ -162,7 +162,7 @@ def small_cgroup() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
-def test_the_kernel_kills_for_want_of_memory(tmp_path: Path, small_cgroup: Path, goes_on: bool) -> None:
+def test_f43_the_kernel_kills_for_want_of_memory(tmp_path: Path, small_cgroup: Path, goes_on: bool) -> None:
     eat = f"{sys.executable} -c 'x = bytearray(1 << 30)'"
     script = msgspec.json.encode([eat, "true"] if goes_on else [f"exec {eat}"]).decode()
     (tmp_path / "w.yaml").write_text(HEAD + f"  tasks: [{{name: a, script: {script}}}]\n")

@@ -226,7 +226,7 @@ while True:
 """
 
 
-def test_a_stopped_viewer_slows_nobody_and_is_told_what_it_missed(tmp_path: Path) -> None:
+def test_f62_a_stopped_viewer_slows_nobody_and_is_told_what_it_missed(tmp_path: Path) -> None:
     lines, size = 400_000, 100
     chunk = (b"x" * (size - 1) + b"\n") * 1_000
     rank = rank_of("a")

@@ -153,7 +153,7 @@ def test_leftovers_are_ended_and_then_cleared() -> None:
     assert core.next_wakeup() is None
 
 
-def test_a_stop_escalates_and_names_survivors() -> None:
+def test_f31_a_stop_escalates_and_names_survivors() -> None:
     core = running(AgentCore())
     assert core.handle(stop(2.0), 10.0) == [EndTree(A, SIGTERM)]
     assert core.handle(WakeUp(), 11.0) == []

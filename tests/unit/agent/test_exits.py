@@ -14,7 +14,7 @@ def word(evidence: Evidence) -> str | None:
     return None if cause is None else cause.word
 
 
-def test_a_status_alone_has_no_cause() -> None:
+def test_f39_a_status_alone_has_no_cause() -> None:
     assert cause_of(Evidence(exit_code=3, signal=None)) is None
 
 
@@ -26,7 +26,9 @@ def test_what_the_log_says_is_kept_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(("exit_code", "signal"), [(None, 9), (137, None)])
-def test_a_kill_while_the_kernel_killed_for_memory_is_oom(exit_code: int | None, signal: int | None) -> None:
+def test_f43_a_kill_while_the_kernel_killed_for_memory_is_oom(
+    exit_code: int | None, signal: int | None
+) -> None:
     evidence = Evidence(exit_code, signal, found=FULL, oom_kills=1, memory_limit="1.0 GiB")
     cause = cause_of(evidence)
     assert cause is not None
@@ -51,7 +53,7 @@ def test_what_somebody_ended_the_log_does_not_explain(signal: int) -> None:
     assert cause_of(Evidence(None, signal, found=FULL)) is None
 
 
-def test_a_kill_from_elsewhere_has_a_hint() -> None:
+def test_f39_a_kill_from_elsewhere_has_a_hint() -> None:
     cause = cause_of(Evidence(None, 9, found=FULL))
     assert cause is not None
     assert (cause.word, cause.text) == ("signal", "")
@@ -64,7 +66,7 @@ def test_an_abort_may_be_explained_by_the_log() -> None:
 
 
 @pytest.mark.parametrize(("status", "name"), [(134, "SIGABRT"), (139, "SIGSEGV"), (135, "SIGBUS")])
-def test_a_shell_tells_a_crash_as_a_status(status: int, name: str) -> None:
+def test_f39_a_shell_tells_a_crash_as_a_status(status: int, name: str) -> None:
     cause = cause_of(Evidence(status, None))
     assert cause is not None
     assert (cause.word, cause.text) == ("signal", f"{name} killed a program in it")
@@ -72,7 +74,7 @@ def test_a_shell_tells_a_crash_as_a_status(status: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("status", [1, 2, 128, 130, 143, 160, 255])
-def test_other_statuses_are_statuses(status: int) -> None:
+def test_f39_other_statuses_are_statuses(status: int) -> None:
     assert cause_of(Evidence(status, None)) is None
     assert is_asked_for_tracebacks(status)
 
@@ -91,7 +93,7 @@ def test_other_statuses_are_statuses(status: int) -> None:
         (127, 'exec: "foo": executable file not found in $PATH: unknown.'),
     ],
 )
-def test_a_shell_that_cannot_start_a_program_is_a_launch(status: int, line: str) -> None:
+def test_f39_a_shell_that_cannot_start_a_program_is_a_launch(status: int, line: str) -> None:
     cause = cause_of(Evidence(status, None, found=FULL, tail=["earlier: command not found", line, "bye"]))
     assert cause is not None
     assert (cause.word, cause.text, cause.line) == ("launch", line, line)

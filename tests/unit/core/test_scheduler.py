@@ -255,7 +255,7 @@ def test_a_retry_waits_until_the_tree_of_the_failed_attempt_is_gone() -> None:
     assert drive(cleared("a")) == ["a#1 stopping->waiting retry"]
 
 
-def test_survivors_are_reported_at_the_end() -> None:
+def test_f31_survivors_are_reported_at_the_end() -> None:
     drive = Drive(a_plan(a_task("a")))
     drive(hello())
     drive(exited("a", cleared=False))

@@ -34,7 +34,7 @@ def lines_put(label: str, puts: list[tuple[str, bytes]]) -> list[bytes]:
 
 
 @given(chunks)
-def test_each_label_shows_exactly_its_own_lines_in_order(puts: list[tuple[str, bytes]]) -> None:
+def test_f61_each_label_shows_exactly_its_own_lines_in_order(puts: list[tuple[str, bytes]]) -> None:
     shown = show(puts)
     for label in LABELS:
         assert lines_of(label, shown) == lines_put(label, puts)

@@ -24,8 +24,11 @@ def test_all_kinds_reach_the_agents() -> None:
                 verify=False,
                 ca_file="/etc/ca.pem",
             ),
+            owner="run",
         ),
-        Probe(kind="failure", http=HttpCheck(method="POST", url="http://n0/", body=""), threshold=3),
+        Probe(
+            kind="failure", http=HttpCheck(method="POST", url="http://n0/", body=""), owner="any", threshold=3
+        ),
     )
     assert tasks["program"].probes == (
         Probe(kind="readiness", exec=("curl", "-f", "http://127.0.0.1:8000")),
@@ -39,7 +42,7 @@ def test_all_kinds_reach_the_agents() -> None:
         ),
         Probe(
             kind="failure",
-            parts=(Condition(exec=("false",)), Condition(tcp_port=9)),
+            parts=(Condition(exec=("false",)), Condition(tcp_port=9, owner="run")),
             needs_all=False,
             threshold=3,
         ),

@@ -32,7 +32,9 @@ from protocol.messages import (
     LiveRank,
     LogAck,
     LogChunk,
+    LogMatched,
     LogPattern,
+    LogSearch,
     Message,
     NodeDescribed,
     Notice,
@@ -227,6 +229,7 @@ TO_AGENT: tuple[Message, ...] = (
     Release(task="decode_3"),
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
+    LogMatched(rank=RANK, key="readiness/0", line="the server is up"),
     Examine(
         number=2,
         token="t",
@@ -247,6 +250,7 @@ FROM_AGENT: tuple[Message, ...] = (
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     RankQuiet(rank=RANK, kind="output", is_quiet=True),
     SideCommandEnded(rank=RANK, purpose="hang", output=b"Thread 1", problem="exited with 1"),
+    LogSearch(rank=RANK, key="readiness/0", task="other", pattern=LogPattern(pattern="up", count=2)),
     NodeDescribed(addresses=(("eth0", "10.0.0.7"), ("lo", "::1")), clock_ns=5),
     Examined(
         number=2,

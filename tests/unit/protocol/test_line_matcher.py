@@ -1,0 +1,92 @@
+"""What a pattern sees in a log, however its bytes arrive."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.line_matcher import MAX_LINE_BYTES, LineMatcher
+from protocol.messages import LogPattern
+
+
+def feed(matcher: LineMatcher, *chunks: bytes) -> list[bool]:
+    return [matcher.feed(chunk) for chunk in chunks]
+
+
+def test_f27_a_literal_is_seen_across_chunks_and_without_a_line_end() -> None:
+    matcher = LineMatcher(LogPattern(pattern="ready"))
+    assert feed(matcher, b"server re", b"ad", b"y") == [False, False, True]
+    assert matcher.line == "server ready"
+
+
+def test_a_literal_counts_every_occurrence_once() -> None:
+    matcher = LineMatcher(LogPattern(pattern="a", count=4))
+    assert feed(matcher, b"a", b" a\na", b"", b"a\n") == [False, False, False, True]
+
+
+def test_f27_an_expression_needs_the_whole_line() -> None:
+    matcher = LineMatcher(LogPattern(pattern=r"^up$", is_regex=True))
+    assert feed(matcher, b"up", b" and away\n", b"up", b"\r\n") == [False, False, False, True]
+    assert matcher.line == "up"
+
+
+def test_an_expression_may_match_several_times_in_a_line() -> None:
+    matcher = LineMatcher(LogPattern(pattern=r"\d+", is_regex=True, count=3))
+    assert feed(matcher, b"1 2\nnone\n", b"3\n") == [False, True]
+
+
+def test_f27_returns_end_lines() -> None:
+    matcher = LineMatcher(LogPattern(pattern=r"^100%$", is_regex=True))
+    assert feed(matcher, b"10%\r100%\r", b"done") == [False, True]
+
+
+def test_f27_escape_sequences_are_no_text() -> None:
+    matcher = LineMatcher(LogPattern(pattern="ready"))
+    assert feed(matcher, b"\x1b[1;32mre\x1b[0", b"mady\x1b]0;title\x07") == [False, True]
+    assert feed(LineMatcher(LogPattern(pattern="32")), b"\x1b[1;32", b"mgreen\n") == [False, False]
+
+
+def test_bad_utf8_is_replaced_and_survived() -> None:
+    matcher = LineMatcher(LogPattern(pattern="r.ady", is_regex=True))
+    assert feed(matcher, b"r\xffady\n") == [True]
+    assert matcher.line == "r\ufffdady"
+
+
+def test_a_line_without_end_is_matched_in_pieces_and_memory_stays_bounded() -> None:
+    matcher = LineMatcher(LogPattern(pattern="needle"))
+    for _ in range(12):
+        assert not matcher.feed(b"x" * 256 * 1024)
+    assert len(matcher._partial) <= MAX_LINE_BYTES
+    assert matcher.feed(b"needle")
+
+
+def test_an_empty_literal_matches_nothing() -> None:
+    assert not LineMatcher(LogPattern(pattern="")).feed(b"anything\n")
+
+
+def test_the_line_shown_is_bounded() -> None:
+    matcher = LineMatcher(LogPattern(pattern="ready"))
+    assert matcher.feed(b"ready" + b"!" * 5000 + b"\n")
+    assert len(matcher.line) == 500
+
+
+TEXT = st.lists(
+    st.sampled_from(
+        [b"ready", b"re", b"ady", b"\n", b"\r", b"\r\n", b"\x1b[32m", b"\x1b[0m", b"\xff", b" x"]
+    ),
+    max_size=30,
+).map(b"".join)
+
+
+@given(TEXT, st.lists(st.integers(0, 200), max_size=8), st.integers(1, 3), st.booleans())
+def test_f27_how_bytes_come_in_chunks_makes_no_difference(
+    text: bytes, cuts: list[int], count: int, is_regex: bool
+) -> None:
+    pattern = LogPattern(pattern="^.?ready$" if is_regex else "ready", is_regex=is_regex, count=count)
+    whole = LineMatcher(pattern).feed(text)
+    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    chunked = LineMatcher(pattern)
+    results = feed(chunked, *(text[a:b] for a, b in pairwise(edges)))
+    assert any(results) == whole
+    one_by_one = LineMatcher(pattern)
+    assert any(feed(one_by_one, *(text[i : i + 1] for i in range(len(text))))) == whole
