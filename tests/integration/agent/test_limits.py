@@ -100,3 +100,23 @@ def test_f42_an_agent_that_may_open_few_files_still_works(make_controller: Make)
     controller.spawn(python("late", listener(port), Probe(kind="readiness", tcp_port=port)))
     triggered(controller, "late")
     assert controller.leave() == 0
+
+
+def test_f41_a_probes_program_gets_three_descriptors_and_no_secret(
+    make_controller: Make, tmp_path: Path
+) -> None:
+    controller = make_controller()
+    controller.start(env={"SFLOW_AGENT_OTHER": "1", "PMI_RANK": "1"}).welcome()
+    seen = tmp_path / "seen"
+    show = f"ls /proc/self/fd > {seen}.fd; env > {seen}.env; mv {seen}.env {seen}"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the agent has sockets of its own meanwhile
+        hold = readiness(get(f"http://127.0.0.1:{silent.getsockname()[1]}/"), timeout_s=60.0)
+        sleeper(controller, "held", hold)
+        sleeper(controller, "a", readiness(command=("sh", "-c", show)))
+        triggered(controller, "a")
+    assert (tmp_path / "seen.fd").read_text().split() == ["0", "1", "2", "3"]  # the fourth is ls's own
+    variables = seen.read_text()
+    assert "SFLOW_ATTEMPT_ID=a#1" in variables
+    for secret in (controller.agent_secret, controller.secret):
+        assert secret.decode() not in variables
+    assert "SFLOW_AGENT" not in variables and "PMI_RANK" not in variables
