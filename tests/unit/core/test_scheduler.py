@@ -13,9 +13,10 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     SendToAgent,
 )
+from sflow_ctl.core.ends import LEAVE_OVERDUE_S, STOP_OVERDUE_S
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.scheduler import LEAVE_OVERDUE_S, STOP_OVERDUE_S, Scheduler
+from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S
 from sflow_ctl.planner.plan import Placement, Plan
