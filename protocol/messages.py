@@ -52,6 +52,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     """CPUs this agent may run on (its affinity), which can be fewer than the machine has."""
     cpus_online: int
+    cpus_given: int | None = None
+    """CPUs of the node that Slurm has given to the job; None outside of one."""
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
     counts_gpus: bool = False
@@ -552,6 +554,8 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """What Slurm calls the node."""
     address: str = ""
     """This node's address on the way to the controller; empty when it could not be found out."""
+    endpoint: str = ""
+    """Which of the controller's addresses this hello was sent to."""
     inventory: Inventory
     shares_run_directory: bool
     live: tuple[LiveRank, ...] = ()

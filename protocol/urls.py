@@ -22,12 +22,17 @@ class UrlParts(NamedTuple):
 
 
 def split_url(url: str) -> UrlParts:
-    """Raises: ValueError with what is wrong, for a person."""
+    """Raises: ValueError with what is wrong, for a person.
+
+    An IPv6 address need not be in brackets: `http://${{ ...ip_address }}:8000` is written for addresses of both kinds.
+    """
     from urllib.parse import quote, urlsplit  # 5 ms, which only tasks with such a probe should cost
 
     if any(ord(character) <= 32 or ord(character) == 127 for character in url):
         raise ValueError("contains a space or control character")
     parts = urlsplit(url)
+    if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+        parts = parts._replace(netloc=_bracketed(parts.netloc))
     if parts.scheme not in PORTS:
         raise ValueError("is no http:// or https:// URL")
     if not parts.hostname:
@@ -46,3 +51,17 @@ def split_url(url: str) -> UrlParts:
     return UrlParts(
         parts.scheme, host, port or PORTS[parts.scheme], f"{path}?{query}" if parts.query else path
     )
+
+
+def _bracketed(netloc: str) -> str:
+    """An IPv6 address with a port behind it, or without one, as a URL needs it; anything else as it is."""
+    from ipaddress import AddressValueError, IPv6Address
+
+    address, _, port = netloc.rpartition(":")
+    for host, rest in ((address, f":{port}"), (netloc, "")):
+        try:
+            IPv6Address(host)
+        except AddressValueError:
+            continue
+        return f"[{host}]{rest}"
+    return netloc

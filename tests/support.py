@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -67,13 +67,21 @@ class Run:
     directory: Path
 
     @classmethod
-    def start(cls, workflow: str, cwd: Path, *arguments: str, run_id: str = "r") -> "Run":
+    def start(
+        cls,
+        workflow: str,
+        cwd: Path,
+        *arguments: str,
+        run_id: str = "r",
+        env: Mapping[str, str] | None = None,
+    ) -> "Run":
         """Starts a workflow given as text; returns once its run directory exists."""
         file = cwd / f"{run_id}.yaml"
         file.write_text(workflow)
         process = subprocess.Popen(
             command("run", file, "--run-id", run_id, *arguments),
             cwd=cwd,
+            env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

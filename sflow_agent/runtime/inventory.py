@@ -29,10 +29,12 @@ def gpu_view(simulated: int, environ: Mapping[str, str]) -> GpuView:
 
 def take_inventory(view: GpuView) -> Inventory:
     """Host, CPUs, memory, and the GPUs of `view`."""
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
     return Inventory(
         host=socket.gethostname(),
         cpus=len(os.sched_getaffinity(0)),
         cpus_online=os.cpu_count() or 1,
+        cpus_given=int(given) if given.isdecimal() else None,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         gpus=view.gpus,
         counts_gpus=view.is_counted,

@@ -34,7 +34,10 @@ HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
 MAX_PACKETS_PER_PASS = 512
 CONNECT_MS = 5000
-"""A black hole among the controller's addresses, or a half-open connection, must not last longer."""
+"""A black hole among the controller's addresses must not last longer: what it swallows may pass the next time."""
+HANDSHAKE_MS = 30_000
+"""Three round trips, and a controller that has a thousand hellos to read, or stands still, before it answers. Who
+gives up sooner only comes again, to the end of the queue."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Dialled:
     """One address of the controller."""
 
     control: "zmq.Socket[bytes]"
+    endpoint: str
     log_endpoint: str
     own_address: str
     """This node's address on the way there."""
@@ -218,7 +222,7 @@ class ControllerLink:
         ):
             control = self._socket(endpoint)
             self._poller.register(control, zmq.POLLIN)
-            self._dialled.append(Dialled(control, log_endpoint, own_address(endpoint)))
+            self._dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
         self._session = os.urandom(8).hex()
         self._session_number += 1
 
@@ -231,7 +235,8 @@ class ControllerLink:
         made.curve_secretkey = self._config.secret_key.encode()
         made.maxmsgsize = MAX_FRAME_BYTES
         made.sndhwm = made.rcvhwm = 10_000
-        made.connect_timeout = made.handshake_ivl = CONNECT_MS
+        made.connect_timeout = CONNECT_MS
+        made.handshake_ivl = HANDSHAKE_MS
         made.reconnect_ivl = 50
         made.reconnect_ivl_max = 1000
         made.connect(endpoint)
@@ -256,7 +261,7 @@ class ControllerLink:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
         for dialled in self._dialled:
             # The first to arrive came over an address that works: what it says of ours is right, too.
-            ours = msgspec.structs.replace(hello, address=dialled.own_address)
+            ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
             self._send(dialled.control, encode(FromAgentPacket(session=self._session, messages=(ours,))))
         # Jitter: a thousand agents must not come back in step.
         self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)

@@ -63,6 +63,17 @@ class StartChecks:
                 f"the run directory is not shared with {names(elsewhere)}: logs are sent, other files of tasks stay there;"
                 " choose an --output-dir that all nodes share"
             )
+        pinned: dict[str, list[str]] = {}
+        for name, hello in hellos:
+            has = hello.inventory
+            if has.cpus_given is not None and has.cpus < min(has.cpus_given, has.cpus_online):
+                text = f"{has.cpus} of the {has.cpus_given} CPUs that the job has there"
+                pinned.setdefault(text, []).append(name)
+        for text, where in pinned.items():
+            yield (
+                f"tasks on {names(where)} may run on {text} only: no SLURM_CPU_BIND or taskset around sflow-ctl,"
+                " no binding in `launch_flags`; ask for whole nodes (sbatch --exclusive)"
+            )
         few: dict[int, list[str]] = {}
         for name, hello in hellos:
             _, hard = hello.inventory.open_files

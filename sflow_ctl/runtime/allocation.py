@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from protocol.errors import AllocationError
@@ -17,6 +19,10 @@ from sflow_ctl.planner.numbers import NumberError, as_seconds
 ASK_WITHIN_S = 15.0
 WHY_WITHIN_S = 3.0
 """Between SIGTERM and SIGKILL there is little time, and everything else is done by then."""
+_NO_END = (
+    "squeue does not say when the job's time is over, so the run cannot end in order before that;"
+    " `timeout` of the workflow can say it"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,8 @@ class Allocation:
     version: tuple[int, int] | None
     ends_at: float | None
     restarts: int = 0
+    warnings: tuple[str, ...] = ()
+    """What Slurm has not said, and what follows of that."""
 
     @property
     def nodes(self) -> tuple[JobNode, ...]:
@@ -61,13 +69,15 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
     components = _components(environ)
     if not job_id or not components:
         return None
+    version, ends_at, warnings = _version_and_end(job_id, environ)
     return Allocation(
         job_id=job_id,
         components=components,
         gpus_on_node=(environ.get("SLURM_GPUS_ON_NODE") or None) if len(components) == 1 else None,
-        version=slurm_version(ask("scontrol", "--version")),
-        ends_at=_end_of(job_id, environ),
+        version=version,
+        ends_at=ends_at,
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
+        warnings=warnings,
     )
 
 
@@ -103,12 +113,14 @@ def allocation_of(job_id: str) -> Allocation:
                 where="--jobid",
                 hint="look with squeue --me",
             )
+    version, ends_at, warnings = _version_and_end(job_id, {})
     return Allocation(
         job_id=job_id,
         components=tuple(_expanded(nodelist, "squeue") for _, _, nodelist in rows),
         gpus_on_node=None,
-        version=slurm_version(ask("scontrol", "--version")),
-        ends_at=_end_of(job_id, {}),
+        version=version,
+        ends_at=ends_at,
+        warnings=warnings,
     )
 
 
@@ -169,31 +181,50 @@ _ENDS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _end_of(job_id: str, environ: Mapping[str, str]) -> float | None:
-    """From the environment where Slurm says it (23.02 and newer), else from squeue."""
+def _version_and_end(
+    job_id: str, environ: Mapping[str, str]
+) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
+    """(Slurm's version, monotonic end of the job's time, warnings). Both are asked for at once: each may be slow.
+
+    The end is in the environment where Slurm says it (23.02 and newer).
+    """
     said = environ.get("SLURM_JOB_END_TIME", "")
     now = time.monotonic()
+    with ThreadPoolExecutor(2) as threads:
+        asked = threads.submit(ask, "scontrol", "--version")
+        answer = "" if said else ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L")
+        version = slurm_version(asked.result())
     if said.isdecimal():
-        return now + int(said) - time.time_ns() / 1e9
-    left, _, _ = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L").strip().partition("\n")
+        return version, now + int(said) - time.time_ns() / 1e9, ()
+    left, _, _ = answer.strip().partition("\n")
+    if not left:
+        return version, None, (_NO_END,)
     try:
-        return now + as_seconds(left)
+        return version, now + as_seconds(left), ()
     except NumberError:
-        return None  # UNLIMITED, or Slurm did not answer: the job's own end is the limit then
+        return version, None, ()  # UNLIMITED
 
 
-def ask(*argv: str, within_s: float = ASK_WITHIN_S) -> str:
-    """What a Slurm command prints; nothing when it cannot be asked. Never waits longer than its limit."""
-    try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            timeout=within_s,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
+def ask(*argv: str, within_s: float | None = None) -> str:
+    """What a Slurm command prints; nothing when it cannot be asked. Waits for `ASK_WITHIN_S` at most, or `within_s`."""
+    with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
+        try:
+            # A file and not a pipe: what a wrapper has started may hold that open for ever.
+            asked = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,
+            )
+        except OSError:
+            return ""
+        try:
+            asked.wait(ASK_WITHIN_S if within_s is None else within_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(asked.pid, signal.SIGKILL)
+            asked.wait()
+            return ""
+        printed.seek(0)
+        return printed.read().decode(errors="replace")

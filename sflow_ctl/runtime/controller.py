@@ -67,6 +67,8 @@ if TYPE_CHECKING:
 LOG_WAIT_S = 30.0
 """How long an exit may wait for the rest of a spooled log before it counts without it."""
 AGENTS_END_WITHIN_S = 10.0
+OTHERS_END_WITHIN_S = 3.0
+"""When a node is gone: srun may wait for it for ever, and all others have said goodbye."""
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +256,12 @@ class Controller:
                 )
                 shared = "shared" if hello.shares_run_directory else "not shared, logs are streamed"
                 self._first_hellos.setdefault(hello.node, hello)
-                self._log.info(f"node {name}: agent {hello.pid} joined, run directory {shared}")
+                way = (
+                    f" from {hello.address or 'an unknown address'} by {hello.endpoint}"
+                    if hello.endpoint
+                    else ""
+                )
+                self._log.info(f"node {name}: agent {hello.pid} joined{way}, run directory {shared}")
             case MessageReceived(node=node, message=NodeDescribed() as described) if node in self._nodes:
                 self._described(node, described)
             case MessageReceived(node=node, message=LogSearch() as asked):
@@ -375,7 +382,8 @@ class Controller:
         for node, known in enumerate(self._scheduler.nodes):
             if not known.has_joined:  # it has started nothing, and would wait for an answer
                 self._launcher.kill(node)
-        late = self._launcher.wait_all(AGENTS_END_WITHIN_S)
+        is_short = any(node.is_gone for node in self._scheduler.nodes)
+        late = self._launcher.wait_all(OTHERS_END_WITHIN_S if is_short else AGENTS_END_WITHIN_S)
         for node in late:
             self._log.warning(
                 f"node {self._scheduler.plan.nodes[node].name}: its agent did not exit and was killed"

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -128,11 +128,12 @@ def job_fleet(
     allocation: "Allocation",
     succession: Succession = FIRST,
     local: LocalLauncher | None = None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> Fleet:
     """An agent on each node of the job that the plan has, started by one srun; returns when they have called.
 
-    Agents on this machine, for tasks of local backends, start with the run. Raises: LaunchError; nothing of it is left
-    then.
+    Agents on this machine, for tasks of local backends, start with the run. `say` tells a person what takes long.
+    Raises: LaunchError; nothing of it is left then.
     """
     from sflow_ctl.runtime.addresses import own_addresses
     from sflow_ctl.runtime.mixed_launcher import MixedLauncher
@@ -153,6 +154,8 @@ def job_fleet(
     names = tuple("" if node.backend_type == "local" else node.name for node in plan.nodes)
     in_job = _with(common, nonce_path=str(nonce_path), is_interface_chosen=settings.interface is not None)
     step = StepConfig(common=in_job, nodes=names, key_seed=keys.seed)
+    if not settings.step_gres:
+        allocation = replace(allocation, gpus_on_node=None)
     launcher = StepLauncher(
         allocation, python=settings.python, extra=settings.launch_flags, no_kill=options.no_kill
     )
@@ -163,11 +166,11 @@ def job_fleet(
         _check_gpus_here(here, configs, names)
         awaited = expected
         launcher.launch(step, os.environ, awaited)
-        called = muster(link, launcher, awaited, settings.join_within_s, least)
+        called = muster(link, launcher, awaited, settings.join_within_s, least, say)
         while called.step_end is not None:  # a lost node took the others' agents with it: again, without it
             awaited = {node: expected[node] for node in sorted(called.joined)}
             launcher.launch(step, os.environ, awaited)
-            called = muster(link, launcher, awaited, settings.join_within_s, least)
+            called = muster(link, launcher, awaited, settings.join_within_s, least, say)
         warnings = _check_gpus(plan, called.inventories(), options)
     except BaseException:
         launcher.end()

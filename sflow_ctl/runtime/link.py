@@ -9,6 +9,7 @@ heartbeats, and notices silence. Everything a peer sends is checked and counted;
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import zmq
 
@@ -259,10 +260,16 @@ class FleetLink:
                     routing_id, packet.session, "node-abandoned", "the run goes on without this node"
                 )
             return
+        is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id
         peer.last_heard = now
         if peer.channel.receive(packet.seq, packet.ack, now):
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
+        if (
+            is_made_anew
+        ):  # what was on its way through the old connection is lost; this one may not live long either
+            for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
+                self._put(peer, numbered, now)
         self._dirty.add(node)
 
     def _take_hello(
@@ -280,7 +287,10 @@ class FleetLink:
         if not is_compatible(PROTOCOL_VERSION, hello.version):
             ours = ".".join(map(str, PROTOCOL_VERSION))
             theirs = ".".join(map(str, hello.version))
-            text = f"the controller speaks protocol {ours}, the agent {theirs} ({hello.install_path})"
+            here = Path(__file__).resolve().parents[2]
+            text = (
+                f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
+            )
             self._refuse(routing_id, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
             return
@@ -293,6 +303,8 @@ class FleetLink:
             for numbered in peer.channel.repeat(now):
                 self._put(peer, numbered, now)
             return
+        if peer.hello_from is not None and peer.hello_from[1] == hello.session:
+            return  # said again while nobody answered; the first came by a way that works
         order = (hello.agent_incarnation, hello.session_number)
         if order < peer.newest:
             self.counters["stale_hellos"] += 1

@@ -213,13 +213,13 @@ def run_plan(
     _check_programs(planned.plan)
     fetched = _fetch(planned.plan, open_fetch_display)  # before there are agents that would wait
     if planned.allocation is not None:
-        return _run_in_job(planned, planned.allocation, options, launcher, open_console, fetched)
+        return _run_in_job(planned, planned.allocation, options, launcher, open_console, fetched, say)
     if planned.salloc:
         from sflow_ctl.runtime.own_allocation import own_allocation
 
         launcher.discard_spares()
         with own_allocation(planned.salloc, say) as allocation:
-            return _run_in_job(planned, allocation, options, launcher, open_console, fetched)
+            return _run_in_job(planned, allocation, options, launcher, open_console, fetched, say)
     fleet = local_fleet(planned.plan, planned.run_id, options, planned.settings, launcher, planned.succession)
     return _run(planned, options, fleet, open_console, fetched)
 
@@ -231,6 +231,7 @@ def _run_in_job(
     launcher: LocalLauncher,
     open_console: Callable[[Path], Console],
     fetched: "list[Progress]",
+    say: Callable[[str], object],
 ) -> RunEnd:
     """First with nodes that nobody has heard of; then, once their agents have called, with what these said."""
     from sflow_ctl.runtime.addresses import address_towards
@@ -240,7 +241,7 @@ def _run_in_job(
     if all(node.backend_type == "slurm" for node in plan.nodes):
         launcher.discard_spares()
     settings = planned.settings
-    fleet = job_fleet(plan, planned.run_id, options, settings, allocation, planned.succession, launcher)
+    fleet = job_fleet(plan, planned.run_id, options, settings, allocation, planned.succession, launcher, say)
     try:
         nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in allocation.nodes)
         here = (host, address_towards(fleet.addresses.values(), settings.interface))
@@ -337,7 +338,8 @@ def _run(
     )
     gc.freeze()  # what the plan is made of lives as long as the run: no collection need look at it
     output.start()
-    for warning in fleet.warnings:
+    slurms = planned.allocation.warnings if planned.allocation is not None else ()
+    for warning in (*slurms, *fleet.warnings):
         log.warning(warning)
         output.say(f"warning: {warning}")
     wait_for_directories = directory.make_the_rest(plan)

@@ -61,6 +61,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     interface: str | None
     python: str | None
     launch_flags: tuple[str, ...]
+    step_gres: bool = True
     join_within_s: float
     headroom_s: float
     lost_after_s: float
@@ -98,6 +99,7 @@ def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
         interface=settings.interface,
         python=settings.python,
         launch_flags=tuple(settings.launch_flags),
+        step_gres=settings.step_gres,
         join_within_s=as_seconds(settings.join_within),
         headroom_s=as_seconds(settings.headroom),
         lost_after_s=as_seconds(settings.lost_after),

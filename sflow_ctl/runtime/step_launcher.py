@@ -127,10 +127,6 @@ class StepLauncher:
 
     def said(self) -> str:
         """The last of what srun and the agents printed."""
-        printed = self._printed()
-        return f"srun: {printed}" if printed else ""
-
-    def _printed(self) -> str:
         size = os.fstat(self._said).st_size
         return (
             os.pread(self._said, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace").strip()
@@ -141,7 +137,7 @@ class StepLauncher:
             _, status = os.waitpid(self._pid, 0)
             code = os.waitstatus_to_exitcode(status)
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-            said = self._printed()
+            said = self.said()
             self._end = f"the agents' job step (srun) {how}" + (f": {said}" if said else "")
             self._epoll.unregister(self._pidfd)
             os.close(self._pidfd)

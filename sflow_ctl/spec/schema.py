@@ -452,6 +452,13 @@ class Settings(Part, frozen=True, kw_only=True):
     launch_flags: Annotated[
         list[str], Meta(description="More options of the one `srun` that starts agents, `--key=value`.")
     ] = []
+    step_gres: Annotated[
+        bool,
+        Meta(
+            description="That `srun` asks for the job's GPUs (`--gres=gpu:N`); false where Slurm refuses it: steps then have "
+            "what the site gives them."
+        ),
+    ] = True
     interface: Annotated[
         str | None,
         Meta(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Run, is_alive, lines_with, marked, nothing_left, parent_of, wait_until
+from tests.support import Run, is_alive, lines_with, marked, nothing_left, parent_of, sflow_ctl, wait_until
 
 LONG = """version: "0.1"
 workflow:
@@ -79,7 +79,7 @@ def test_the_grandchildren_are_there_to_be_found(started: list[Run], tmp_path: P
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
 )
-def test_a_signal_drains_in_order_and_is_the_status(
+def test_f37_a_signal_drains_in_order_and_is_the_status(
     number: signal.Signals, status: int, started: list[Run], tmp_path: Path
 ) -> None:
     run = start(started, tmp_path, LONG, "client")
@@ -92,7 +92,7 @@ def test_a_signal_drains_in_order_and_is_the_status(
     assert order == ["client", "server"]
 
 
-def test_a_second_signal_ends_a_deaf_task_at_once(started: list[Run], tmp_path: Path) -> None:
+def test_f37_a_second_signal_ends_a_deaf_task_at_once(started: list[Run], tmp_path: Path) -> None:
     run = start(started, tmp_path, DEAF, "client")
     run.process.send_signal(signal.SIGINT)
     run.wait_for("client", "cancelled")
@@ -117,7 +117,7 @@ def test_a_deaf_task_is_killed_after_its_grace(started: list[Run], tmp_path: Pat
     assert marked(run.run_id, run.directory) == []
 
 
-def test_an_agent_that_is_killed_takes_its_tasks_and_fails_the_run(
+def test_f35_an_agent_that_is_killed_takes_its_tasks_and_fails_the_run(
     started: list[Run], tmp_path: Path
 ) -> None:
     run = start(started, tmp_path, TWO_NODES, "here", "there")
@@ -152,12 +152,34 @@ def test_f32_agent_and_guardian_killed_together_leave_nothing(started: list[Run]
     assert "localhost" in output
 
 
-def test_a_controller_that_is_killed_leaves_nothing(started: list[Run], tmp_path: Path) -> None:
+def test_f33_a_controller_that_is_killed_leaves_nothing(started: list[Run], tmp_path: Path) -> None:
     run = start(started, tmp_path, LONG, "client", options=("--orphan-grace", "3"))
     agent = run.agents()[0]
     run.process.kill()
     nothing_left(run)
     wait_until(lambda: not is_alive(agent), "the agent has ended")
+
+
+def test_f33_a_run_whose_controller_was_killed_is_gone_on_with(started: list[Run], tmp_path: Path) -> None:
+    workflow = """version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - {name: first, script: ['echo attempt $SFLOW_ATTEMPT']}
+    - name: second
+      depends_on: [first]
+      script: ['echo attempt $SFLOW_ATTEMPT; [ $SFLOW_ATTEMPT = 2 ] || sleep 1000']
+"""
+    run = start(started, tmp_path, workflow, "second", options=("--orphan-grace", "2"))
+    run.process.kill()
+    run.process.wait()
+    done = sflow_ctl("run", "r.yaml", "--resume", run.directory, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 2 tasks had completed" in done.stdout
+    assert (run.directory / "first" / "first.log").read_text() == "attempt 1\n"
+    assert (run.directory / "second" / "second.log").read_text() == "attempt 2\n"
+    assert (run.directory / "second" / "second.attempt-1.log").read_text() == "attempt 1\n"
+    nothing_left(run)
 
 
 def test_controller_and_agent_killed_together_leave_nothing(started: list[Run], tmp_path: Path) -> None:

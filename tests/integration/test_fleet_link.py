@@ -176,7 +176,7 @@ def test_an_oversized_frame_costs_its_sender_the_connection_and_nobody_else(fixt
     assert not any(isinstance(event, MessageReceived) and event.node == 0 for event in fixture.events)
 
 
-def test_a_key_may_speak_for_its_own_node_only(fixture: Fixture) -> None:
+def test_f15_a_key_may_speak_for_its_own_node_only(fixture: Fixture) -> None:
     agent = fixture.client(fixture.keys.agents[1])
     agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
     fixture.pump(lambda: agent.poll(0), "a refusal")
@@ -185,7 +185,7 @@ def test_a_key_may_speak_for_its_own_node_only(fixture: Fixture) -> None:
     assert fixture.events == []
 
 
-def test_another_major_version_is_refused_by_name(fixture: Fixture) -> None:
+def test_f66_another_major_version_is_refused_by_name(fixture: Fixture) -> None:
     agent = fixture.client(fixture.keys.agents[0])
     agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s", version=(2, 0)),))))
     fixture.pump(lambda: agent.poll(0), "a refusal")

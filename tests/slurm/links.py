@@ -50,16 +50,19 @@ class Network:
         checked([*self._enter, *f"tc qdisc replace dev {machine.name} root {limit}".split()])
 
     def add_black_hole_address(self, machine: Machine) -> str:
-        """Returns a second address of the machine, on an interface of its own, that only itself can reach."""
+        """Returns a second address of the machine, on an interface of its own, that only itself can reach.
+
+        Its name comes before `eth0`, so it is the first that a list of all has.
+        """
         hole = black_hole_address(machine.name)
         cable = f"{machine.name}-hole"
         self._ip(
-            f"link add {cable} type veth peer name hole netns {machine.first.pid}",
+            f"link add {cable} type veth peer name blackhole netns {machine.first.pid}",
             f"link set {cable} up",
         )
         machine.shell(
-            f"ip addr add {hole}/32 dev hole",
-            "ip link set hole up",
+            f"ip addr add {hole}/32 dev blackhole",
+            "ip link set blackhole up",
             f"iptables -A INPUT -i eth0 -d {hole} -j DROP",
         )
         return hole
@@ -71,7 +74,7 @@ class Network:
         machine.shell(
             "tc qdisc del dev eth0 root 2>&- || true",
             "iptables -F INPUT",
-            "ip link del hole 2>&- || true",
+            "ip link del blackhole 2>&- || true",
         )
 
     def _ip(self, *commands: str) -> None:

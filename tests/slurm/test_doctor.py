@@ -65,7 +65,7 @@ def test_an_address_that_is_a_black_hole_is_a_warning_of_its_interface(cluster: 
     status, said = examine(cluster)
     assert status == "0", said
     (line,) = [line for line in said.splitlines() if line.startswith("warn")]
-    assert f"node3: interface hole: 3 of 3 connections to {hole} fail" in line
+    assert f"node3: interface blackhole: 3 of 3 connections to {hole} fail" in line
     assert lines_with(said, "fix:", "NCCL_SOCKET_IFNAME=eth0")
 
 

@@ -105,7 +105,7 @@ def test_a_failed_run_is_a_failed_job(cluster: Cluster) -> None:
     assert "process exited with error: bad: exit status 3" in cluster.output(number)
 
 
-def test_scancel_ends_everything_within_the_grace(cluster: Cluster) -> None:
+def test_f36_scancel_ends_everything_within_the_grace(cluster: Cluster) -> None:
     number = submit(cluster, "    - {name: long, script: ['setsid sleep 7777 & exec sleep 7777']}\n")
     wait_until(lambda: len([one for one in ours_left(cluster) if "7777" in one]) >= 8, "the tasks run", 30)
     cluster.scancel(number)
@@ -114,7 +114,7 @@ def test_scancel_ends_everything_within_the_grace(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("partition", ["main", "requeued", "cancelled"])
-def test_that_slurm_ends_a_run_is_the_cause(partition: str, cluster: Cluster) -> None:
+def test_f37_that_slurm_ends_a_run_is_the_cause(partition: str, cluster: Cluster) -> None:
     """Not that the tasks died of its signal, which may come to them first."""
     number = submit(
         cluster, "    - {name: long, script: ['exec sleep 7777']}\n", exclusive=True, partition=partition
@@ -132,7 +132,7 @@ def test_that_slurm_ends_a_run_is_the_cause(partition: str, cluster: Cluster) ->
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
 
-def test_a_node_that_is_cut_off_is_lost_by_name_and_the_run_ends(cluster: Cluster) -> None:
+def test_f35_a_node_that_is_cut_off_is_lost_by_name_and_the_run_ends(cluster: Cluster) -> None:
     number = submit(
         cluster,
         "    - {name: long, script: ['exec sleep 7777']}\n",
@@ -148,7 +148,7 @@ def test_a_node_that_is_cut_off_is_lost_by_name_and_the_run_ends(cluster: Cluste
     wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 60)
 
 
-def test_the_controllers_death_ends_the_tasks_on_all_nodes(cluster: Cluster) -> None:
+def test_f33_the_controllers_death_ends_the_tasks_on_all_nodes(cluster: Cluster) -> None:
     path = workflow(cluster, "    - {name: long, script: ['setsid sleep 7777 & exec sleep 7777']}\n")
     script = (
         f"{SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run --orphan-grace 3 &\n"
@@ -163,7 +163,7 @@ def test_the_controllers_death_ends_the_tasks_on_all_nodes(cluster: Cluster) -> 
     cluster.scancel(number)
 
 
-def test_the_run_ends_before_the_jobs_time_is_over(cluster: Cluster) -> None:
+def test_f36_the_run_ends_before_the_jobs_time_is_over(cluster: Cluster) -> None:
     number = submit(
         cluster,
         "    - {name: long, operator: one, script: ['trap \"echo bye; exit\" TERM; sleep 7777 & wait']}\n",
@@ -177,14 +177,7 @@ def test_the_run_ends_before_the_jobs_time_is_over(cluster: Cluster) -> None:
     assert "bye" in (cluster.shared / "out" / "run" / "long" / "long.log").read_text()
 
 
-def test_agents_race_a_black_hole_among_the_addresses(cluster: Cluster) -> None:
-    cluster.add_black_hole_address("node0")
-    number = submit(cluster, "    - {name: t, script: ['hostname']}\n", nodes=2)
-    job = cluster.wait_job(number, within_s=60)
-    assert job.state == "COMPLETED", cluster.output(number)
-
-
-def test_settings_of_the_job_do_not_change_the_one_step(cluster: Cluster) -> None:
+def test_f04_settings_of_the_job_do_not_change_the_one_step(cluster: Cluster) -> None:
     number = submit(
         cluster,
         "    - {name: t, script: ['echo $(nproc) $PATH']}\n",
@@ -276,7 +269,7 @@ def test_a_running_job_can_be_used_by_its_number(cluster: Cluster) -> None:
     cluster.scancel(number)
 
 
-def test_a_run_may_begin_without_a_node_that_does_not_report(cluster: Cluster) -> None:
+def test_f06_a_run_may_begin_without_a_node_that_does_not_report(cluster: Cluster) -> None:
     number = submit(
         cluster,
         "    - {name: t, operator: one, replicas: {count: 6}, resources: {nodes: {count: 1}}, script: ['hostname']}\n",

@@ -166,7 +166,7 @@ def test_an_oversized_frame_costs_a_session_and_nothing_else(controller: FakeCon
     assert is_alive(pid)
 
 
-def test_the_first_address_that_answers_is_kept(make_controller: Make) -> None:
+def test_f12_the_first_address_that_answers_is_kept(make_controller: Make) -> None:
     controller = make_controller()
     dead = "tcp://127.0.0.1:1"
     controller.start(

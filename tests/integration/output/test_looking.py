@@ -207,7 +207,7 @@ def test_attach_follows_a_run_to_its_end_through_its_controller(tmp_path: Path) 
         assert watcher.shown.endswith(f"run {RUN_ID} failed after 1.50 s (exit status 1)\n")
 
 
-def test_attach_uses_the_files_when_nobody_answers(tmp_path: Path) -> None:
+def test_f17_attach_uses_the_files_when_nobody_answers(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.change("load", S.RUNNING)
     run.log("load", "before\n")

@@ -12,7 +12,7 @@ from sflow_ctl.core.step_command import StepPart, slurm_version, step_argv, step
 from sflow_ctl.runtime.allocation import Allocation, current_allocation
 
 
-def test_every_flag_has_its_value_in_the_same_word() -> None:
+def test_f04_every_flag_has_its_value_in_the_same_word() -> None:
     parts = (StepPart(3, nodelist=("a", "b", "c")),)
     argv = step_argv(("agent",), job_id="7", parts=parts, gpus_on_node="4", version=(23, 11), no_kill=True)
     assert argv[0] == "srun"
@@ -91,7 +91,7 @@ def test_components_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         "SLURM_EXCLUSIVE", "SLURM_NNODES", "SLURM_GRES",
     ],
 )  # fmt: skip
-def test_what_srun_would_take_as_an_option_is_gone(name: str) -> None:
+def test_f04_what_srun_would_take_as_an_option_is_gone(name: str) -> None:
     assert step_environment({name: "x", "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
@@ -107,17 +107,22 @@ def test_versions(text: str, version: tuple[int, int] | None) -> None:
     assert slurm_version(text) == version
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("node1", ["node1"]),
-        ("node[1-3]", ["node1", "node2", "node3"]),
-        ("gpu[008-010,3],login", ["gpu008", "gpu009", "gpu010", "gpu3", "login"]),
-        ("r[1-2]n[1,3]", ["r1n1", "r1n3", "r2n1", "r2n3"]),
-        ("a[1-2]-ib,b", ["a1-ib", "a2-ib", "b"]),
-    ],
-)
-def test_node_lists(text: str, names: list[str]) -> None:
+NODE_LISTS = [
+    ("node1", ["node1"]),
+    ("node[1-3]", ["node1", "node2", "node3"]),
+    ("gpu[008-010,3],login", ["gpu008", "gpu009", "gpu010", "gpu3", "login"]),
+    ("r[1-2]n[1,3]", ["r1n1", "r1n3", "r2n1", "r2n3"]),
+    ("n[8-11]", ["n8", "n9", "n10", "n11"]),
+    ("n[098-101]", ["n098", "n099", "n100", "n101"]),
+    ("n2,n1,n2", ["n2", "n1", "n2"]),
+    ("n1.example.org,n[1-2]", ["n1.example.org", "n1", "n2"]),
+    ("gpu-a[01-02,10]-[3-4]", ["gpu-a01-3", "gpu-a01-4", "gpu-a02-3", "gpu-a02-4", "gpu-a10-3", "gpu-a10-4"]),
+]
+"""What `scontrol show hostnames` makes of them, too: see `tests/slurm/test_launch.py`."""
+
+
+@pytest.mark.parametrize(("text", "names"), [*NODE_LISTS, ("a[1-2]-ib,b", ["a1-ib", "a2-ib", "b"])])
+def test_f09_node_lists(text: str, names: list[str]) -> None:
     assert expand_nodelist(text) == names
 
 

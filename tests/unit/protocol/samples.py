@@ -164,6 +164,7 @@ INVENTORY = Inventory(
     host="n07",
     cpus=8,
     cpus_online=16,
+    cpus_given=8,
     memory_bytes=1 << 40,
     gpus=(
         Gpu(
@@ -277,6 +278,7 @@ FROM_AGENT: tuple[Message, ...] = (
         agent_incarnation=11,
         controller_incarnation=2,
         pid=99,
+        endpoint="tcp://[fd00::1]:20001",
         inventory=INVENTORY,
         shares_run_directory=True,
         live=(LiveRank(RANK, 4123, 1),),

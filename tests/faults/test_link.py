@@ -1,0 +1,226 @@
+"""Both ends of the real link over bad ways and in crowds: F7, F15, F18, F19."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages import AgentConfig, Hello, Inventory, Notice, Watch
+from protocol.version import PROTOCOL_VERSION
+from sflow_agent.runtime.link import ControllerLink
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.runtime.keys import RunKeys
+from sflow_ctl.runtime.link import FleetLink, LinkTimes
+from tests.faults.wire import Wire
+from tests.support import PATIENCE_S, wait_until
+
+RANK = RankId(AttemptId("t", 1), 0)
+
+
+class Agent:
+    """The real link of an agent, without anything that it would do."""
+
+    def __init__(self, node: int, fleet: "Fleet", endpoint: str) -> None:
+        pair = fleet.keys.agents[node]
+        config = AgentConfig(
+            run_id="r", node=node, node_name=f"n{node}", control_endpoints=(endpoint,),
+            log_endpoints=fleet.link.log_endpoints, controller_key=fleet.keys.controller.public,
+            public_key=pair.public, secret_key=pair.secret, marker="m", run_directory="/", nonce="", orphan_grace_s=60.0,
+        )  # fmt: skip
+        self.node = node
+        self.hellos = 0
+        self.orders: list[int] = []
+        """Offsets of the watches it was ordered."""
+        self.given_up: str | None = None
+        self.link = ControllerLink(config, self._hello, time.monotonic())
+
+    def _hello(self, session: str, number: int, controller_incarnation: int) -> Hello:
+        self.hellos += 1
+        return Hello(
+            version=PROTOCOL_VERSION, install_path="/opt", session=session, session_number=number, node=self.node,
+            agent_incarnation=1, controller_incarnation=controller_incarnation, pid=self.node + 1,
+            inventory=Inventory(host="h", cpus=1, cpus_online=1, memory_bytes=1), shares_run_directory=True,
+        )  # fmt: skip
+
+    def turn(self) -> None:
+        """One pass of an agent's loop."""
+        now = time.monotonic()
+        self.given_up = self.link.look_after(now) or self.given_up
+        self.link.flush(now)
+        for order in self.link.receive(time.monotonic()):
+            if isinstance(order, Watch):
+                self.orders.append(order.offset)
+
+
+class Fleet:
+    """A controller's real link, and agents."""
+
+    def __init__(self, nodes: int, *, lost_after_s: float = 30.0) -> None:
+        self.keys = RunKeys.make(nodes)
+        times = LinkTimes(lost_after_s=lost_after_s, orphan_grace_s=60.0)
+        self.link = FleetLink(self.keys, ("127.0.0.1",), 1, times, time.monotonic())
+        self.agents: list[Agent] = []
+        self.events: list[SchedulerEvent] = []
+        self.wires: list[Wire] = []
+
+    def add(self, **wire: float) -> Wire:
+        """The next agent, behind a wire of its own."""
+        made = Wire(self.link.control_endpoints[0], **wire)
+        self.wires.append(made)
+        self.agents.append(Agent(len(self.agents), self, made.endpoint))
+        return made
+
+    def turn(self) -> None:
+        """One pass of the controller's loop."""
+        now = time.monotonic()
+        for event in [*self.link.receive(now), *self.link.look_after(now)]:
+            self.events.append(event)
+            if isinstance(event, AgentJoined):
+                self.link.accept(event.hello.node, event.hello.session, ())
+        self.link.flush(time.monotonic())
+
+    def until(self, condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
+        """Lets all work until something is so."""
+
+        def look() -> object:
+            self.turn()
+            for agent in self.agents:
+                agent.turn()
+            return condition()
+
+        wait_until(look, what, within_s)
+
+    def of(self, kind: type[SchedulerEvent]) -> list[SchedulerEvent]:
+        """What has happened of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def facts(self) -> list[int]:
+        """Numbers that agents have reported, in the order of their arrival."""
+        messages = [event.message for event in self.events if isinstance(event, MessageReceived)]
+        return [int(message.text) for message in messages if isinstance(message, Notice)]
+
+    def close(self) -> None:
+        """All sockets and threads."""
+        for wire in self.wires:
+            wire.close()
+        for agent in self.agents:
+            agent.link.close(0)
+        self.link.close()
+
+
+@pytest.fixture
+def make_fleet() -> Iterator[Callable[..., Fleet]]:
+    """Fleets that end with the test."""
+    made: list[Fleet] = []
+
+    def make(nodes: int = 1, **arguments: float) -> Fleet:
+        made.append(Fleet(nodes, **arguments))
+        return made[-1]
+
+    yield make
+    for fleet in made:
+        fleet.close()
+
+
+def talk(fleet: Fleet, count: int, until: Callable[[], bool] = lambda: True) -> None:
+    """Numbers both ways, at least `count` and until something is so; then until all have arrived."""
+    agent, begin = fleet.agents[0], len(fleet.agents[0].orders)
+    number = begin
+    while number < begin + count or not until():
+        agent.link.report(Notice(level="warning", text=str(number)))
+        fleet.link.send(0, Watch(rank=RANK, offset=number))
+        number += 1
+        pause = time.monotonic() + 0.02
+        fleet.until(lambda at=pause: time.monotonic() >= at, "a moment")  # type: ignore[misc]
+    fleet.until(lambda: len(fleet.facts()) >= number and len(agent.orders) >= number, "all numbers")
+    assert fleet.facts() == list(range(number))
+    assert agent.orders == list(range(number))
+
+
+def test_f07_two_hundred_agents_register_with_a_controller_that_stands_still(
+    make_fleet: Callable[..., Fleet],
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        fleet = make_fleet(200)
+        for node in range(200):
+            fleet.agents.append(Agent(node, fleet, fleet.link.control_endpoints[0]))
+
+        def all_have_called() -> bool:
+            for agent in fleet.agents:
+                agent.turn()
+            return min(agent.hellos for agent in fleet.agents) >= 6
+
+        wait_until(all_have_called, "all agents have called six times, and nobody answered")
+        fleet.until(lambda: len(fleet.of(AgentJoined)) >= 200, "all have joined")
+        fleet.until(lambda: all(agent.link.is_idle for agent in fleet.agents), "they are welcome")
+        nodes = [event.hello.node for event in fleet.events if isinstance(event, AgentJoined)]
+        assert sorted(nodes) == list(range(200))
+        for agent in fleet.agents:
+            agent.link.report(Notice(level="warning", text=str(agent.node)))
+        fleet.until(lambda: len(fleet.facts()) == 200, "what they say arrives")
+        assert sorted(fleet.facts()) == list(range(200))
+        assert not fleet.of(AgentLost)
+        assert not any(agent.given_up for agent in fleet.agents)
+        fleet.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_f15_agents_behind_one_address_are_told_apart(make_fleet: Callable[..., Fleet]) -> None:
+    """What the controller sees of both is the address of what forwards them."""
+    fleet = make_fleet(2)
+    wire = fleet.add()
+    fleet.agents.append(Agent(1, fleet, wire.endpoint))
+    fleet.until(lambda: len(fleet.of(AgentJoined)) == 2, "both have joined")
+    for agent in fleet.agents:
+        agent.link.report(Notice(level="warning", text=str(agent.node)))
+    fleet.until(lambda: len(fleet.facts()) == 2, "what they say arrives")
+    said = [event for event in fleet.events if isinstance(event, MessageReceived)]
+    assert all(isinstance(e.message, Notice) and e.message.text == str(e.node) for e in said)
+
+
+def test_f18_connections_that_are_cut_for_their_age_lose_and_repeat_nothing(
+    make_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = make_fleet()
+    wire = fleet.add(oldest_s=0.5)
+    fleet.until(lambda: fleet.of(AgentJoined), "it has joined")
+    talk(fleet, 100, lambda: wire.too_old >= 5)
+    assert len(fleet.of(AgentJoined)) == 1 and not fleet.of(AgentLost)
+    assert fleet.agents[0].given_up is None
+
+
+def test_f18_a_connection_that_was_cut_for_its_idleness_is_made_anew(
+    make_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = make_fleet()
+    wire = fleet.add(longest_idle_s=0.5)  # less than a heartbeat
+    fleet.until(lambda: fleet.of(AgentJoined), "it has joined")
+    talk(fleet, 1)
+    fleet.until(lambda: wire.too_idle >= 3, "silence has been punished")
+    talk(fleet, 10)
+    assert len(fleet.of(AgentJoined)) == 1 and not fleet.of(AgentLost)
+    assert fleet.agents[0].given_up is None
+
+
+def test_f18_heartbeats_keep_a_connection_from_being_idle(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet()
+    wire = fleet.add(longest_idle_s=4.0)
+    fleet.until(lambda: fleet.of(AgentJoined), "it has joined")
+    talk(fleet, 1)
+    before = wire.pieces
+    fleet.until(lambda: wire.pieces >= before + 6, "heartbeats of both sides, three times")
+    assert (wire.too_idle, wire.too_old) == (0, 0)
+
+
+def test_f19_a_round_trip_of_two_seconds_loses_nobody(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(lost_after_s=6.0)
+    fleet.add(delay_s=1.0)
+    fleet.until(lambda: fleet.of(AgentJoined), "it has joined")
+    talk(fleet, 50)
+    assert len(fleet.of(AgentJoined)) == 1 and not fleet.of(AgentLost)
+    assert fleet.agents[0].given_up is None
