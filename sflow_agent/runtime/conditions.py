@@ -20,7 +20,7 @@ from sflow_agent.core.events import ConditionSeen
 from sflow_agent.core.pace import MIN_INTERVAL_S, Pace
 from sflow_agent.core.probes import condition_of
 from sflow_agent.runtime.descriptors import Descriptors
-from sflow_agent.runtime.listeners import Whose, listening_sockets
+from sflow_agent.runtime.listeners import Listeners, Whose
 from sflow_agent.runtime.logs import LogFollower
 from sflow_agent.runtime.polls import Polls
 from sflow_agent.runtime.ports import PortWatch
@@ -57,11 +57,11 @@ class Conditions:
         self._processes = processes
         self._logs = logs
         self._log_path = log_path
-        self._marker = marker
         self._has_all_logs = has_all_logs
         self._report = report
         self._warn = warn
-        self._ports = PortWatch()
+        self._listeners = Listeners(marker)
+        self._ports = PortWatch(self._listeners)
         self._polls = Polls()
         self._tools: HttpTools | None = None
         self._guarded: dict[tuple[RankId, str], tuple[int, Whose]] = {}
@@ -117,11 +117,11 @@ class Conditions:
         if whose is None or not seen.is_true:
             return seen
         try:
-            inodes = listening_sockets().get(port)
+            inodes = self._listeners.look().get(port)
         except OSError as error:
             return replace(seen, is_true=False, detail=f"listening sockets cannot be read: {error.strerror}")
         # Nobody listens where the answer is redirected by the kernel's own rules: then it cannot be known whose it is.
-        stranger = whose.stranger(inodes, self._processes.mains) if inodes else None
+        stranger = self._listeners.stranger(whose, inodes, self._processes.mains) if inodes else None
         if stranger is None:
             return seen
         return replace(seen, is_true=False, detail=f"it was answered on port {port} by {stranger}")
@@ -172,7 +172,7 @@ class Conditions:
         self._poll(spec, key, probe, self._ask(check), now, has_sign=has_sign)
 
     def _whose(self, spec: RankSpec, condition: Condition) -> Whose:
-        return Whose(spec.rank, condition.owner, self._marker, spec.container is not None)
+        return Whose(spec.rank, condition.owner, spec.container is not None)
 
     def _poll(
         self,

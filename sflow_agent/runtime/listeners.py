@@ -1,6 +1,7 @@
 """Whose process listens on a TCP port of this node: the kernel's list of sockets, and who holds one of them."""
 
 import contextlib
+import math
 import os
 import socket
 import struct
@@ -12,15 +13,18 @@ from protocol.ids import RankId
 from sflow_agent.runtime.process_tree import (
     ATTEMPT_MARKER,
     RUN_MARKER,
+    descendants,
     environment,
     name_of,
     parent_of,
-    tree_members,
+    session_of,
 )
 
 OWNER_WITHIN_S = 0.05
 """How long the loop may look for the owner of a socket; the newest processes come first, as a server is one of them."""
 MAX_ANCESTORS = 50
+ASK_AGAIN_S = 0.5
+"""Where nobody was seen to have a socket."""
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST_DUMP = 0x301
@@ -65,56 +69,95 @@ def _read_dump(data: bytes, found: dict[int, set[int]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """What a probe is allowed to take an answer from. `owner` is as in `Condition`, `marker` the run's."""
+    """What a probe is allowed to take an answer from. `owner` is as in `Condition`."""
 
     rank: RankId
     owner: str
-    marker: str
     is_in_container: bool = False
     """An engine's daemon may have started its processes: they are below nobody, or another user's."""
 
-    def stranger(self, inodes: set[int], mains: Mapping[int, RankId]) -> str | None:
-        """None when the right one listens, else who does, for a person. `mains` are the main processes of all ranks."""
-        if self.owner == "any" or self._is_in_tree(inodes, mains):
-            return None
-        holder = holder_of(inodes)
-        if holder is None:
-            return None if self.is_in_container else _sentence("another process", self.owner, "any")
-        attempt = _attempt_of(holder, self.marker)
-        if attempt is None:
-            return _sentence(f"process {name_of(holder)}", self.owner, "any")
-        is_own = attempt == str(self.rank.attempt) or (self.is_in_container and not attempt)
-        if is_own or self.owner == "run":
-            return None
-        return _sentence(f"{attempt or 'a container'}, process {name_of(holder)}", "task", "run")
 
-    def _is_in_tree(self, inodes: set[int], mains: Mapping[int, RankId]) -> bool:
-        """The usual case, at the cost of the attempt's own processes on this node."""
-        own = {pid: str(rank) for pid, rank in mains.items() if rank.attempt == self.rank.attempt}
-        trees = tree_members(own, os.getpid(), mains.keys() - own.keys())
-        return any(owners_of(inodes, members) for members in trees.values())
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose a listening socket is."""
+
+    pid: int | None
+    """A process that has it; None while none was seen, as one of another user."""
+    attempt: str | None
+    """Of this run, "" where its process does not say which; None is not of this run."""
+    ask_again_at: float
+
+
+class Listeners:
+    """The listening sockets of the node. Whose one is, is found out once, however many probes ask. `marker` is the run's."""
+
+    def __init__(self, marker: str) -> None:
+        self._marker = f"{RUN_MARKER}={marker}".encode()
+        self._owners: dict[int, _Owner] = {}
+
+    def look(self) -> dict[int, set[int]]:
+        """Port to sockets, by their inodes. Raises: OSError."""
+        sockets = listening_sockets()
+        if self._owners:
+            present = {inode for inodes in sockets.values() for inode in inodes}
+            self._owners = {inode: one for inode, one in self._owners.items() if inode in present}
+        return sockets
+
+    def stranger(self, whose: Whose, inodes: Iterable[int], mains: Mapping[int, RankId]) -> str | None:
+        """None when the right one listens, else who does, for a person. `mains` are the main processes of all ranks."""
+        strangers = []
+        for inode in inodes:
+            stranger = None if whose.owner == "any" else _stranger(whose, self._owner(inode, whose, mains))
+            if stranger is None:
+                return None
+            strangers.append(stranger)
+        return strangers[0]
+
+    def _owner(self, inode: int, whose: Whose, mains: Mapping[int, RankId]) -> _Owner:
+        known = self._owners.get(inode)
+        now = time.monotonic()
+        if known is None or known.ask_again_at <= now:
+            # First where it most likely is: everything else costs a look at all processes of the node.
+            own = (main for main, rank in mains.items() if rank.attempt == whose.rank.attempt)
+            near = (pid for main in own for pid in (main, *descendants(main)))
+            pid = next((pid for pid in near if _holds(pid, {inode})), None) or holder_of({inode})
+            attempt = self._attempt_of(pid, mains) if pid is not None else None
+            known = _Owner(pid, attempt, math.inf if pid is not None else now + ASK_AGAIN_S)
+            self._owners[inode] = known
+        return known
+
+    def _attempt_of(self, pid: int, mains: Mapping[int, RankId]) -> str | None:
+        """By parentage, session or markers, its own or an ancestor's. Not all are below this agent: a job step's
+        processes and a daemon's containers have only the markers.
+        """
+        prefix = f"{ATTEMPT_MARKER}=".encode()
+        for _ in range(MAX_ANCESTORS):
+            if pid <= 1:
+                break
+            rank = mains.get(pid) or mains.get(session_of(pid)[0])
+            if rank is not None:
+                return str(rank.attempt)
+            variables = environment(pid)
+            if self._marker in variables:
+                found = (one[len(prefix) :] for one in variables if one.startswith(prefix))
+                return next(found, b"").decode(errors="replace")
+            pid = parent_of(pid)
+        return None
+
+
+def _stranger(whose: Whose, owner: _Owner) -> str | None:
+    if owner.pid is None:
+        return None if whose.is_in_container else _sentence("another process", whose.owner, "any")
+    if owner.attempt is None:
+        return _sentence(f"process {name_of(owner.pid)}", whose.owner, "any")
+    is_own = owner.attempt == str(whose.rank.attempt) or (whose.is_in_container and not owner.attempt)
+    if is_own or whose.owner == "run":
+        return None
+    return _sentence(f"{owner.attempt or 'a container'}, process {name_of(owner.pid)}", "task", "run")
 
 
 def _sentence(who: str, of: str, enough: str) -> str:
     return f"{who}, which is not of this {of} (`owner: {enough}` would let it count)"
-
-
-def _attempt_of(pid: int, marker: str) -> str | None:
-    """Which attempt of the run a process belongs to that is not below this agent: "" where it does not say.
-
-    A job step's processes and a daemon's containers are such ones; their environment, or an ancestor's, has the markers.
-    """
-    wanted = f"{RUN_MARKER}={marker}".encode()
-    prefix = f"{ATTEMPT_MARKER}=".encode()
-    for _ in range(MAX_ANCESTORS):
-        if pid <= 1:
-            break
-        variables = environment(pid)
-        if wanted in variables:
-            found = (one[len(prefix) :] for one in variables if one.startswith(prefix))
-            return next(found, b"").decode(errors="replace")
-        pid = parent_of(pid)
-    return None
 
 
 def owners_of(inodes: set[int], pids: Iterable[int]) -> list[int]:

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from sflow_agent.runtime.listeners import Whose, listening_sockets
+from sflow_agent.runtime.listeners import Listeners, Whose
 
 LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
 """The kernel tells nobody of a bind. A dump costs 0.05 ms, and is made only while some port is awaited: often
 at first, where most servers come up, and then still often enough for 20 ms."""
-STRANGER_EVERY_S = 0.5
-"""How often a port is looked at again that somebody else listens on: finding the owner reads all of /proc."""
+STRANGER_EVERY_S = 0.25
+"""How often a port is looked at again that somebody else listens on."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,8 @@ class Awaited:
 class PortWatch:
     """The ports that probes wait for, and which of them are open by the right process."""
 
-    def __init__(self) -> None:
+    def __init__(self, listeners: Listeners) -> None:
+        self._listeners = listeners
         self._wanted: dict[tuple[RankId, str], Awaited] = {}
         self._early_until = 0.0
         self._next_look = 0.0
@@ -60,25 +61,24 @@ class PortWatch:
         if not self._wanted or now < self._next_look:
             return []
         self._next_look = now + (LOOK_EVERY_S if now < self._early_until else LOOK_LATER_EVERY_S)
-        sockets = listening_sockets()
+        sockets = self._listeners.look()
         changes = []
         for (rank, key), awaited in self._wanted.items():
             before = awaited.is_open, awaited.stranger
-            _look_at(awaited, sockets.get(awaited.port, set()), now, mains)
+            self._look_at(awaited, sockets.get(awaited.port, set()), now, mains)
             if (awaited.is_open, awaited.stranger) != before:
                 changes.append((rank, key, awaited.is_open, _detail(awaited)))
         return changes
 
-
-def _look_at(awaited: Awaited, inodes: set[int], now: float, mains: Mapping[int, RankId]) -> None:
-    if not inodes:
-        awaited.is_open, awaited.stranger, awaited.strangers = False, "", frozenset()
-        return
-    if awaited.is_open or (inodes == awaited.strangers and now < awaited.strangers_until):
-        return
-    stranger = awaited.whose.stranger(inodes, mains)
-    awaited.is_open, awaited.stranger = stranger is None, stranger or ""
-    awaited.strangers, awaited.strangers_until = inodes, now + STRANGER_EVERY_S
+    def _look_at(self, awaited: Awaited, inodes: set[int], now: float, mains: Mapping[int, RankId]) -> None:
+        if not inodes:
+            awaited.is_open, awaited.stranger, awaited.strangers = False, "", frozenset()
+            return
+        if awaited.is_open or (inodes == awaited.strangers and now < awaited.strangers_until):
+            return
+        stranger = self._listeners.stranger(awaited.whose, inodes, mains)
+        awaited.is_open, awaited.stranger = stranger is None, stranger or ""
+        awaited.strangers, awaited.strangers_until = inodes, now + STRANGER_EVERY_S
 
 
 def _detail(awaited: Awaited) -> str:
