@@ -115,8 +115,15 @@ def test_an_agent_is_welcomed_and_its_facts_arrive_once(fixture: Fixture) -> Non
         return sum(isinstance(event, MessageReceived) for event in fixture.events)
 
     fixture.pump(lambda: facts() == 2, "two facts")
-    fixture.pump(lambda: agent.poll(0), "the acknowledgement")
-    assert received(agent).ack == 2
+    acknowledged = []
+
+    def is_all_acknowledged() -> bool:  # in one packet or in two, as the facts arrived
+        if agent.poll(0):
+            acknowledged.append(received(agent).ack)
+        return 2 in acknowledged
+
+    fixture.pump(is_all_acknowledged, "the acknowledgement")
+    assert acknowledged in ([2], [1, 2])
 
 
 def test_a_key_nobody_knows_is_denied(fixture: Fixture) -> None:
