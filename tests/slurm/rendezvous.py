@@ -16,6 +16,12 @@ import time
 PATIENCE_S = 60.0
 
 
+def say(line: str) -> None:
+    """In one piece: several workers share a log, and `print` without a buffer writes a line's end by itself."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
     """The exit status of this rank, or the highest of those it started."""
     parser = argparse.ArgumentParser()
@@ -46,10 +52,10 @@ def one_rank(fail_rank: int | None) -> int:
     own = {"rank": rank, "value": rank + 1, "place": f"{socket.gethostname()}:{device}"}
     place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     if fail_rank == rank:
-        print(f"rank {rank} gives up", flush=True)
+        say(f"rank {rank} gives up")
         return 3
     total = serve(place, own, world) if rank == 0 else ask(place, own)
-    print(f"rank {rank} of {world}: sum {total['sum']} over {total['places']}", flush=True)
+    say(f"rank {rank} of {world}: sum {total['sum']} over {total['places']}")
     return 0
 
 
