@@ -59,6 +59,10 @@ class Leases:
         for node in sorted(self._held.get(task.index, set()) - set(task.node_of_rank)):
             self._forget(Key(task.index, node))  # an earlier attempt was elsewhere
             orders.append((node, Release(task=task.plan.name)))
+        for key in self._own_needs(task):  # what was one of its nodes may be the first now, where it meets
+            known = self._known.get(key)
+            if known is not None and any(block.name not in known for block in self._blocks(key)):
+                self._forget(key)
         lacks = {key for key in self._needs(task) if key not in self._known}
         if lacks:
             self._lacks[task.index] = lacks
@@ -158,11 +162,12 @@ class Leases:
         if key not in self._asked:
             self._asked.add(key)
             self._numbers[key] = self._numbers.get(key, 0) + 1
+        name = self._tasks[key.task].plan.name
+        return Lease(task=name, number=self._numbers[key], blocks=self._blocks(key))
+
+    def _blocks(self, key: Key) -> tuple[PortBlock, ...]:
         task = self._tasks[key.task]
-        is_first = key.node == _first_node(task)
-        return Lease(
-            task=task.plan.name, number=self._numbers[key], blocks=blocks_of(task.plan, is_first=is_first)
-        )
+        return blocks_of(task.plan, is_first=key.node == _first_node(task))
 
     # ------------------------------------------------------------------ who needs what
 

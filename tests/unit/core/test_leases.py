@@ -253,3 +253,28 @@ def test_an_expression_that_fails_at_the_start_fails_its_task() -> None:
     run.lease("a", 7)
     assert run.state("b") is S.FAILED
     assert run.scheduler.cause is not None and "task b cannot start" in run.scheduler.cause.text
+
+
+def test_a_gang_that_moves_has_a_place_to_meet_on_its_new_first_node() -> None:
+    """Node 1 was its second one and has no port to meet at yet; it keeps ports for the gang all the same."""
+    anywhere = Placement(nodes=(0, 1, 2), is_flexible=True, node_count=2)
+    gang = a_task(
+        "g", placement=anywhere, ranks_per_node=(1, 1), has_master_port=True, ports=(HTTP,), retries=1
+    )
+    run = Run(a_plan(gang, nodes=3), 0, 1, 2)
+    run.tell(
+        MessageReceived(node=0, message=Leased(task="g", number=1, ports={"http": (7,), "master": (8,)}))
+    )
+    run.tell(MessageReceived(node=1, message=Leased(task="g", number=1, ports={"http": (7,)})))
+    assert len(run.envs()) == 2
+    for number, node in ((0, 0), (1, 1)):
+        run.tell(started("g", rank_number=number, node=node))
+        run.tell(exited("g", 1, rank_number=number, node=node))
+    run.tell(AgentLost(node=0, reason="gone"))
+    run.wake()
+    assert run.leases() == [(1, "g", 2), (2, "g", 1)]
+    run.tell(
+        MessageReceived(node=1, message=Leased(task="g", number=2, ports={"http": (7,), "master": (9,)}))
+    )
+    run.tell(MessageReceived(node=2, message=Leased(task="g", number=1, ports={"http": (7,)})))
+    assert run.envs()["g#2"]["SFLOW_MASTER_PORT"] == "9"
