@@ -119,6 +119,8 @@ class Rank:
     kill_at: float | None = None
     """When the tree gets SIGKILL; set while it is being ended politely."""
     give_up_at: float | None = None
+    is_killed: bool = False
+    """SIGKILL was sent to all of its tree."""
     is_gone: bool = False
     is_examined: bool = True
     """False while the end is being looked into: nothing of it has been told."""
@@ -381,7 +383,7 @@ class AgentCore:
 
     def _on_command_ended(self, event: CommandEnded, now: float) -> None:
         record = self.ranks.get(event.rank)
-        is_killed = record is None or record.give_up_at is not None
+        is_killed = record is None or record.is_killed
         self._out.append(
             Report(
                 SideCommandEnded(
@@ -451,7 +453,7 @@ class AgentCore:
             self._out.append(EndTree(rank, record.spec.stopping.signal))
 
     def _kill_tree(self, rank: RankId, record: Rank, now: float) -> None:
-        record.kill_at = None
+        record.kill_at, record.is_killed = None, True
         record.give_up_at = now + (VERIFY_S if record.spec.container is None else CONTAINER_VERIFY_S)
         self._out.append(EndTree(rank, SIGKILL))
 

@@ -1,12 +1,14 @@
 """Which processes belong to whom, read from /proc. Nothing here signals anything."""
 
 import os
+import time
 from collections.abc import Container
 
 RUN_MARKER = "SFLOW_RUN_MARKER"
 ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
 RANK_MARKER = "SFLOW_RANK_MARKER"
 """Says whose a stray process is: ranks of one attempt on one node share the attempt's id."""
+EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
 
 
 def own_children(pid: int) -> list[int]:
@@ -54,6 +56,18 @@ def environment(pid: int) -> list[bytes]:
         return []
 
 
+def settled_environment(pid: int) -> list[bytes]:
+    """A process's initial environment, also of one that is just becoming another program: in the middle of that it
+    has none for a moment.
+    """
+    deadline = time.monotonic() + EXEC_WITHIN_S
+    while True:
+        found = environment(pid)
+        if any(found) or not is_living(pid) or time.monotonic() > deadline:
+            return found
+        time.sleep(EXEC_LOOK_S)
+
+
 def session_of(pid: int) -> tuple[int, str, str]:
     """(session id, state letter, command name); session 0 for a process that is gone.
 
@@ -99,7 +113,7 @@ def tree_members(mains: dict[int, str], below: int, others: Container[int]) -> d
         if owner is None:
             owner = session if session in members else pid if pid in members else None
         if owner is None:
-            owner = next((by_marker[v] for v in environment(pid) if v in by_marker), None)
+            owner = next((by_marker[v] for v in settled_environment(pid) if v in by_marker), None)
         if owner is not None and state not in ("", "Z", "X"):
             members[owner].add(pid)
         stack.extend((child, owner) for child in children(pid))

@@ -20,11 +20,11 @@ from sflow_agent.runtime.endings import Endings
 from sflow_agent.runtime.process_tree import (
     RANK_MARKER,
     descendants,
-    environment,
     is_living,
     name_of,
     own_children,
     session_of,
+    settled_environment,
 )
 from sflow_agent.runtime.spawn import Spawner, SpawnError
 
@@ -182,7 +182,7 @@ class Processes:
         by_session = self._rank_of_session.get(session_of(pid)[0])
         if by_session is not None:
             return by_session
-        for variable in environment(pid):
+        for variable in settled_environment(pid):
             if variable.startswith(_MARKER_PREFIX):
                 marker = variable[len(_MARKER_PREFIX) :].decode(errors="replace")
                 return self._rank_of_marker.get(marker)
