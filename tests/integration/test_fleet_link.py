@@ -1,5 +1,6 @@
 """The controller's link against bad peers: real sockets, real keys. Everything wrong is refused and counted; good ones go on."""
 
+import contextlib
 import socket
 import struct
 import time
@@ -97,6 +98,12 @@ def a_hello(node: int, session: str, number: int = 1, version: tuple[int, int] =
     )  # fmt: skip
 
 
+def say(peer: "zmq.Socket[bytes]", packet: FromAgentPacket) -> None:
+    """What somebody says who will be refused, and may be before that: a socket without a connection would wait."""
+    with contextlib.suppress(zmq.Again):
+        peer.send(encode(packet), zmq.NOBLOCK)
+
+
 def received(agent: "zmq.Socket[bytes]") -> ToAgentPacket:
     """The next packet for an agent."""
     assert agent.poll(10_000), "nothing came"
@@ -128,7 +135,7 @@ def test_an_agent_is_welcomed_and_its_facts_arrive_once(fixture: Fixture) -> Non
 
 def test_a_key_nobody_knows_is_denied(fixture: Fixture) -> None:
     stranger = fixture.client(KeyPair.make())
-    stranger.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
+    say(stranger, FromAgentPacket(session="s", messages=(a_hello(0, "s"),)))
     fixture.pump(lambda: fixture.link.refused().get("unauthenticated_connections"), "a denial")
     assert fixture.events == []
     fixture.join(0, "good")
@@ -136,14 +143,14 @@ def test_a_key_nobody_knows_is_denied(fixture: Fixture) -> None:
 
 def test_the_viewers_key_opens_no_agents_socket(fixture: Fixture) -> None:
     viewer = fixture.client(fixture.keys.viewer)
-    viewer.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
+    say(viewer, FromAgentPacket(session="s", messages=(a_hello(0, "s"),)))
     fixture.pump(lambda: fixture.link.refused().get("unauthenticated_connections"), "a denial")
     assert fixture.events == []
 
 
 def test_a_plaintext_client_and_raw_bytes_get_nowhere(fixture: Fixture) -> None:
     plain = fixture.client(None)
-    plain.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
+    say(plain, FromAgentPacket(session="s", messages=(a_hello(0, "s"),)))
     port = int(fixture.link.control_endpoints[0].rpartition(":")[2])
     for payload in (b"GET / HTTP/1.0\r\n\r\n", b"\xff" * 4096, struct.pack("!Q", 1 << 62)):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
@@ -154,7 +161,7 @@ def test_a_plaintext_client_and_raw_bytes_get_nowhere(fixture: Fixture) -> None:
 
 def test_an_agent_that_trusts_another_controller_never_connects(fixture: Fixture) -> None:
     misled = fixture.client(fixture.keys.agents[1], server_key=KeyPair.make().public)
-    misled.send(encode(FromAgentPacket(session="bad", messages=(a_hello(1, "bad"),))))
+    say(misled, FromAgentPacket(session="bad", messages=(a_hello(1, "bad"),)))
     fixture.join(0, "good")
     assert [event.hello.node for event in fixture.events if isinstance(event, AgentJoined)] == [0]
 
