@@ -42,6 +42,7 @@ class Fixture:
         """A DEALER with these keys, or in plain text without any."""
         dealer = self.context.socket(zmq.DEALER)
         dealer.linger = 0
+        dealer.sndtimeo = 10_000
         if pair is not None:
             dealer.curve_publickey = pair.public.encode()
             dealer.curve_secretkey = pair.secret.encode()
