@@ -11,10 +11,10 @@ import time
 import zmq
 
 from bench.measure import interleaved, report, seconds
-from protocol.codec import decode_from_agent
-from protocol.messages import AgentConfig
-from sflow_ctl.runtime.keys import KeyPair
-from sflow_ctl.runtime.launcher import LocalLauncher
+from protocol.messages.config import AgentConfig
+from protocol.session.codec import decode_from_agent
+from sflow_ctl.runtime.fleet.keys import KeyPair
+from sflow_ctl.runtime.fleet.local import LocalLauncher
 
 RESIDENT: list[float] = []
 

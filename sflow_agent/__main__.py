@@ -2,7 +2,7 @@
 
 import sys
 
-from sflow_agent.runtime.guardian import guard
+from sflow_agent.guardian import guard
 
 
 def main() -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from protocol.errors import Finding
+from sflow_ctl.format import schema
+from sflow_ctl.format.checking import PathKey, Where, check, describe
+from sflow_ctl.format.expressions.templates import MARK
 from sflow_ctl.planner.numbers import NumberError, as_seconds
-from sflow_ctl.spec import schema
-from sflow_ctl.spec.checking import PathKey, Where, check, describe
-from sflow_ctl.spec.expressions import MARK
 
 if TYPE_CHECKING:
-    from sflow_ctl.spec.loader import LoadedDocument
+    from sflow_ctl.format.loader import LoadedDocument
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -137,7 +137,7 @@ def _text_findings(key: str, text: str, place: str) -> Iterator[Finding]:
     elif key not in DIRECTORIES and not _without_layout(key, text).isprintable():
         yield Finding("wrong-value", f"{key} has control characters", place, "leave them out")
     elif key == "launch_flags":
-        from sflow_ctl.core.launch_flags import flag_problem  # few have any
+        from sflow_ctl.slurm.launch_flags import flag_problem  # few have any
 
         problem = flag_problem(text)
         if problem is not None:

@@ -11,26 +11,26 @@ from typing import assert_never
 import msgspec
 
 from protocol.ids import RankId
-from protocol.messages import (
-    Examine,
+from protocol.messages.facts import (
     ExitCause,
     Goodbye,
     LaunchFailed,
-    Lease,
-    Leave,
     LiveRank,
-    LogMatched,
     ProbeTriggered,
     ProbeWaiting,
     RankCleared,
     RankExited,
     RankQuiet,
-    RankSpec,
     RankStarted,
+    SideCommandEnded,
+)
+from protocol.messages.orders import (
+    Examine,
+    Lease,
+    Leave,
+    LogMatched,
     Refused,
     Release,
-    SideCommand,
-    SideCommandEnded,
     Spawn,
     Stop,
     ToAgent,
@@ -38,6 +38,7 @@ from protocol.messages import (
     Watch,
     Welcome,
 )
+from protocol.messages.rank_spec import RankSpec, SideCommand
 from sflow_agent.core.commands import (
     AgentCommand,
     DropPorts,

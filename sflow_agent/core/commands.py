@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from protocol.ids import RankId
-from protocol.messages import Examine, FromAgent, Lease, RankSpec
+from protocol.messages.facts import FromAgent
+from protocol.messages.orders import Examine, Lease
+from protocol.messages.rank_spec import RankSpec
 
 Purpose = Literal["hang", "stop"]
 """Of a command beside a rank: to look into its hang, to end it."""

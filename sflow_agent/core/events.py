@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from protocol.messages import ExitCause, Leased, ToAgent
+from protocol.messages.facts import ExitCause, Leased
+from protocol.messages.orders import ToAgent
 from sflow_agent.core.commands import LifeKind, Purpose
 
 

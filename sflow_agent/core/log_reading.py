@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from protocol.signatures import Signature, sentence
+from protocol.diagnosis.signatures import Signature, sentence
 
 LINE_CHARACTERS = 500
 """Of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""

@@ -8,7 +8,7 @@ checks, and each counts.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protocol.messages import Condition, Probe
+from protocol.messages.checks import Condition, Probe
 
 DETAIL_CHARACTERS = 500
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.errors import Finding, UsageError
-from sflow_ctl.spec.checking import nearest
+from sflow_ctl.format.checking import nearest
 
 FILES = "sflow_config_file"
 JOB_NAME = "job_name"

@@ -6,13 +6,13 @@ from typing import Any
 
 from protocol.errors import PlanError
 from sflow_ctl.batch.slurm_time import slurm_time
-from sflow_ctl.planner.backends import Backends
+from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import evaluate_any
+from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.numbers import as_int
-from sflow_ctl.planner.variables import namespace, resolve
-from sflow_ctl.spec import schema
-from sflow_ctl.spec.expressions import evaluate_any
-from sflow_ctl.spec.loader import LoadedDocument
+from sflow_ctl.planner.phases.backends import Backends
+from sflow_ctl.planner.phases.variables import namespace, resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

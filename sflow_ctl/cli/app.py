@@ -10,23 +10,23 @@ import click
 from protocol.errors import ExitStatus, FleetError
 
 _COMMANDS = {
-    "run": ("sflow_ctl.cli.run", "run", "Run a workflow."),
-    "plan": ("sflow_ctl.cli.plan", "plan", "Show who would run where; start nothing."),
-    "attach": ("sflow_ctl.cli.attach", "attach", "Follow a running job from another terminal."),
-    "status": ("sflow_ctl.cli.status", "status", "Show where a run stands."),
-    "logs": ("sflow_ctl.cli.logs", "logs", "Show or follow the logs of tasks."),
+    "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
+    "plan": ("sflow_ctl.cli.commands.plan", "plan", "Show who would run where; start nothing."),
+    "attach": ("sflow_ctl.cli.commands.attach", "attach", "Follow a running job from another terminal."),
+    "status": ("sflow_ctl.cli.commands.status", "status", "Show where a run stands."),
+    "logs": ("sflow_ctl.cli.commands.logs", "logs", "Show or follow the logs of tasks."),
     "doctor": (
-        "sflow_ctl.cli.doctor",
+        "sflow_ctl.cli.commands.doctor",
         "doctor",
         "Examine the nodes before a run: network, clocks, GPUs, disks.",
     ),
-    "compose": ("sflow_ctl.cli.compose", "compose", "Merge workflow files into one."),
-    "visualize": ("sflow_ctl.cli.visualize", "visualize", "Draw the graph."),
-    "sample": ("sflow_ctl.cli.sample", "sample", "List, show or copy example workflows."),
-    "presets": ("sflow_ctl.cli.presets", "presets", "List the ready-made services of `uses:`."),
-    "batch": ("sflow_ctl.cli.batch", "batch", "Write Slurm batch scripts, and submit them."),
-    "config": ("sflow_ctl.cli.config", "config", "Show the settings of site and user."),
-    "schema": ("sflow_ctl.cli.schema", "schema", "Print the JSON Schema of workflow files."),
+    "compose": ("sflow_ctl.cli.commands.compose", "compose", "Merge workflow files into one."),
+    "visualize": ("sflow_ctl.cli.commands.visualize", "visualize", "Draw the graph."),
+    "sample": ("sflow_ctl.cli.commands.sample", "sample", "List, show or copy example workflows."),
+    "presets": ("sflow_ctl.cli.commands.presets", "presets", "List the ready-made services of `uses:`."),
+    "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts, and submit them."),
+    "config": ("sflow_ctl.cli.commands.config", "config", "Show the settings of site and user."),
+    "schema": ("sflow_ctl.cli.commands.schema", "schema", "Print the JSON Schema of workflow files."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
 

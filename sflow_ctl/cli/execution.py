@@ -10,18 +10,18 @@ import click
 import msgspec
 
 from protocol.errors import ExitStatus
-from sflow_ctl.cli.console import Console, wants_colours
-from sflow_ctl.cli.shown import columns, shown_path
+from sflow_ctl.cli.terminal.console import Console, wants_colours
+from sflow_ctl.cli.terminal.shown import columns, shown_path
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.core.tasks import log_path, rank_log_path
-from sflow_ctl.report import closing_table, duration_text, first_cause
-from sflow_ctl.runtime.launcher import LocalLauncher
-from sflow_ctl.runtime.options import RunOptions
-from sflow_ctl.runtime.session import RunEnd, plan_run, read_run, run_plan
-from sflow_ctl.runtime.settings_files import preamble
+from sflow_ctl.report.report import closing_table, duration_text, first_cause
+from sflow_ctl.runtime.files.settings_files import preamble
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.workflow import RunEnd, plan_run, read_run, run_plan
 
 if TYPE_CHECKING:
-    from sflow_ctl.cli.fetch_lines import FetchLines
+    from sflow_ctl.cli.terminal.fetch_lines import FetchLines
 
 SHOWN_FAILURES = 5
 CAUSE_LINES = 20
@@ -31,11 +31,11 @@ def show_plan(options: RunOptions, as_json: bool = False) -> int:
     """Plans and says what would be done. Raises: SpecError, PlanError."""
     plan = plan_run(read_run(options), options, is_dry=True).plan
     if as_json:
-        from sflow_ctl.planner.plan_json import to_json
+        from sflow_ctl.planner.show.plan_json import to_json
 
         click.echo(msgspec.json.format(msgspec.json.encode(to_json(plan)), indent=2))
     else:
-        from sflow_ctl.planner.show import plan_text
+        from sflow_ctl.planner.show.text import plan_text
 
         click.echo(plan_text(plan))
     return int(ExitStatus.OK)
@@ -47,7 +47,7 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     """
     read = read_run(options)
     if read.found.settings.preamble:
-        from sflow_ctl.runtime.preamble import run_first
+        from sflow_ctl.runtime.run.preamble import run_first
 
         run_first(preamble(read.found), launcher.discard_spares)
     planned = plan_run(read, options, is_dry=False)
@@ -66,7 +66,7 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
         return console
 
     def open_fetch_display() -> "FetchLines":
-        from sflow_ctl.cli.fetch_lines import FetchLines  # most runs fetch nothing
+        from sflow_ctl.cli.terminal.fetch_lines import FetchLines  # most runs fetch nothing
 
         return FetchLines()
 
@@ -93,12 +93,12 @@ def show_end(end: RunEnd) -> None:
     click.echo(closing_table(end.state, columns(), colours=colours))
     whole = end.summary
     if any(task.outputs for task in end.state.plan.tasks):
-        from sflow_ctl.results import results, results_table
+        from sflow_ctl.results.table import results, results_table
 
         header, rows = results(end.state.plan, end.state, end.outputs)
         click.echo("\n" + results_table(header, rows, shown_path(end.directory / "results.csv")))
     if whole.cause is not None:
-        from sflow_ctl.runtime.run_files import last_lines  # a run that completes does not need it
+        from sflow_ctl.runtime.run.reader import last_lines  # a run that completes does not need it
 
         task = whole.cause.task
         rank = whole.cause.reason.rank if whole.cause.reason is not None else None

@@ -6,10 +6,10 @@ import os
 import click
 
 from protocol.errors import UsageError
-from sflow_ctl.runtime.options import RunOptions
-from sflow_ctl.runtime.resume import requeued_run
-from sflow_ctl.runtime.run_files import find_run
-from sflow_ctl.runtime.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
+from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
+from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.reader import find_run
+from sflow_ctl.runtime.run.resume import requeued_run
 
 
 def resumed(options: RunOptions, wanted: str | None) -> RunOptions:

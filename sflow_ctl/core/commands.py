@@ -5,7 +5,7 @@ an event.
 import msgspec
 
 from protocol.ids import RankId
-from protocol.messages import ToAgent
+from protocol.messages.orders import ToAgent
 from sflow_ctl.core.states import FirstCause, Outcome, Transition
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sflow_ctl.core.states import TERMINAL, TaskState
 from sflow_ctl.core.tasks import NEEDS_IT_ALIVE, Task
-from sflow_ctl.planner.plan import Until
+from sflow_ctl.plan.model import Until
 
 S = TaskState
 _REACHED: dict[TaskState, frozenset[Until]] = {

@@ -2,16 +2,16 @@
 
 from typing import assert_never
 
-from protocol.messages import (
-    Leave,
-    Stop,
-)
-from sflow_ctl.core import attempts, dependencies, following, waiting
+from protocol.messages.orders import Leave, Stop
+from sflow_ctl.core import dependencies, exit_policy, restart_policy, waiting
 from sflow_ctl.core.commands import (
     SendToAgent,
     Warn,
 )
-from sflow_ctl.core.ending import (
+from sflow_ctl.core.port_leases import Leases
+from sflow_ctl.core.restart_policy import Following
+from sflow_ctl.core.run_state import RunState
+from sflow_ctl.core.shutdown_steps import (
     EVERYBODY,
     FORCE_MARGIN_S,
     GONE_MARGIN_S,
@@ -19,9 +19,6 @@ from sflow_ctl.core.ending import (
     StopStep,
     ending_steps,
 )
-from sflow_ctl.core.following import Following
-from sflow_ctl.core.leases import Leases
-from sflow_ctl.core.run_state import RunState
 from sflow_ctl.core.states import (
     LIVE,
     FirstCause,
@@ -49,13 +46,13 @@ class Ends(RunState):
 
     def _attempt_exited(self, task: Task, now: float) -> None:
         """All main processes have ended: judge the attempt, now or when its tree is gone."""
-        end = task.end or attempts.judge(task)
+        end = task.end or exit_policy.judge(task)
         if self._is_ending_for(task):
             assert self.outcome is not None
-            end = self._if_it_was_first(task) or attempts.end_while_stopping(self.outcome, task, end)
+            end = self._if_it_was_first(task) or exit_policy.end_while_stopping(self.outcome, task, end)
         elif end.state is TaskState.COMPLETED and self._must_stay(task):
-            end = attempts.left_too_early(task, dependencies.needers(self.tasks, task)) or end
-        end = attempts.with_thief(task, end)
+            end = exit_policy.left_too_early(task, dependencies.needers(self.tasks, task)) or end
+        end = exit_policy.with_thief(task, end)
         goes_on = self._following(task, end, now) is not None
         if task.uncleared and (goes_on or task.state is TaskState.STOPPING):
             task.end = end
@@ -91,7 +88,7 @@ class Ends(RunState):
             end = task.end or End(TaskState.LOST, reason, may_retry=True)
             if self._is_ending_for(task):
                 assert self.outcome is not None
-                end = attempts.end_while_stopping(self.outcome, task, end)
+                end = exit_policy.end_while_stopping(self.outcome, task, end)
             self._conclude(task, end, now)
         else:
             self._release(task)
@@ -114,8 +111,8 @@ class Ends(RunState):
         known = self.task_named(first).failed_at_ns
         if self.outcome is not Outcome.FAILED or known is None or task.failed_at_ns >= known:
             return None
-        end = attempts.judge(task)
-        self.cause = attempts.cause_of(task, end)
+        end = exit_policy.judge(task)
+        self.cause = exit_policy.cause_of(task, end)
         return End(end.state, end.reason)
 
     def _must_stay(self, task: Task) -> bool:
@@ -125,7 +122,7 @@ class Ends(RunState):
     def _following(self, task: Task, end: End, now: float) -> Following | None:
         if self._is_ending_for(task) or self._is_draining:
             return None
-        return following.following(task, end, now)
+        return restart_policy.following(task, end, now)
 
     def _conclude(self, task: Task, end: End, now: float) -> None:
         """The attempt is over for good: another one follows, or the task has ended, and what depends on that."""
@@ -140,14 +137,14 @@ class Ends(RunState):
         if Leases.concern(task.plan) and not self._is_ending_for(task):
             self._send_leases(self._leases.ended(task))
         if end.state is not TaskState.COMPLETED:
-            self._task_failed(task, end, attempts.cause_of(task, end), now)
+            self._task_failed(task, end, exit_policy.cause_of(task, end), now)
 
     def _begin_again(
         self, task: Task, end: End, next_one: Following, runtime_s: float | None, now: float
     ) -> None:
         """Another attempt follows; all of this one is gone."""
         was_ready = task.was_ready
-        following.note(task, end, next_one, now)
+        restart_policy.note(task, end, next_one, now)
         for node in task.stolen:
             self._leases.renew(task, node)
         assert task.taken is not None
@@ -157,7 +154,7 @@ class Ends(RunState):
         else:
             self._release(task)
         word = "restart" if next_one.in_place else "retry"
-        self._change(task, TaskState.WAITING, attempts.again(end, word, next_one.text), runtime_s)
+        self._change(task, TaskState.WAITING, exit_policy.again(end, word, next_one.text), runtime_s)
         task.end = None
         self._timers.set(now + next_one.delay_s, "retry", task.index, task.attempt)
         restart = task.plan.restart
@@ -256,7 +253,7 @@ class Ends(RunState):
 
     def _on_stop_requested(self, signal: str, force: bool, now: float) -> None:
         if self.outcome is None:
-            self._begin_stop(*attempts.stopped_by(signal), now)
+            self._begin_stop(*exit_policy.stopped_by(signal), now)
         if force:
             self._force(Reason("interrupted", f"stopped by {signal}"), now)
 
@@ -273,7 +270,7 @@ class Ends(RunState):
     def _begin_stop(self, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
         """The run ends: nothing new starts, what lives is stopped in reverse dependency order."""
         self.outcome, self.cause = outcome, cause
-        self._cancel_what_waits(attempts.never_started(outcome))
+        self._cancel_what_waits(exit_policy.never_started(outcome))
         for task in self._leases.all_waiting():
             self._stop_task(task, self._run_end(task), now)
         unsent = [spec.rank for specs in self._spawns.values() for spec in specs]
@@ -294,7 +291,7 @@ class Ends(RunState):
         self._begin_step(now)
 
     def _run_end(self, task: Task) -> End:
-        return attempts.run_end(task, self.outcome, self.cause, self._is_done)
+        return exit_policy.run_end(task, self.outcome, self.cause, self._is_done)
 
     def _end_finals(self, steps: tuple[Step, ...], reason: Reason) -> None:
         """What was to run at the end, and has not started, does not; `steps` are what is left of the end."""
@@ -315,7 +312,7 @@ class Ends(RunState):
         if self._gone_at is not None:
             limit = min(limit, self._gone_at - GONE_MARGIN_S)
         self._timers.set(limit, "finals", -1, len(self._ending))
-        facts = attempts.run_facts(self.outcome, self.cause)
+        facts = exit_policy.run_facts(self.outcome, self.cause)
         for index in step.tasks:
             task = self.tasks[index]
             task.run_env = facts

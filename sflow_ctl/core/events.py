@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from protocol.messages import FromAgent, Hello
+from protocol.messages.facts import FromAgent, Hello
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

@@ -2,11 +2,11 @@
 pay for it.
 """
 
-from sflow_ctl.core.following import MAX_RENEWALS
+from sflow_ctl.core.restart_policy import MAX_RENEWALS
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.core.tasks import Task, members_needed
-from sflow_ctl.planner.plan import Dependency
+from sflow_ctl.plan.model import Dependency
 
 
 def check_invariants(scheduler: Scheduler) -> None:

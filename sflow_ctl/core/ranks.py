@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sflow_ctl.planner.plan import PlannedNode, PlannedTask
+from sflow_ctl.plan.model import PlannedNode, PlannedTask
 
 MASTER = "master"
 """The port that the ranks of a gang meet at, on its first node."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from protocol.messages import Probe, RankSpec
+from protocol.messages.checks import Probe
+from protocol.messages.rank_spec import RankSpec
 
 SHOWN_NODES = 3
 

@@ -6,7 +6,7 @@ something comes free: the cost is per group, not per waiting task.
 
 from heapq import heappop, heappush
 
-from sflow_ctl.planner.plan import Placement
+from sflow_ctl.plan.model import Placement
 
 
 class ReadyQueue:

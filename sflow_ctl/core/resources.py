@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sflow_ctl.planner.plan import Placement, PlannedNode
+from sflow_ctl.plan.model import Placement, PlannedNode
 
 
 class GpuLedger:

@@ -8,24 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.messages import (
-    RankSpec,
-    Spawn,
-)
+from protocol.messages.orders import Spawn
+from protocol.messages.rank_spec import RankSpec
 from sflow_ctl.core import dependencies
 from sflow_ctl.core.commands import (
     Command,
     RecordTransition,
     SendToAgent,
 )
-from sflow_ctl.core.earlier import Earlier
-from sflow_ctl.core.ending import (
-    Step,
-)
-from sflow_ctl.core.late import LateValues
-from sflow_ctl.core.leases import Leases, Orders
+from sflow_ctl.core.deferred import LateValues
+from sflow_ctl.core.port_leases import Leases, Orders
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
+from sflow_ctl.core.resume import Earlier
+from sflow_ctl.core.shutdown_steps import Step
 from sflow_ctl.core.states import (
     LIVE,
     TERMINAL,
@@ -40,7 +36,7 @@ from sflow_ctl.core.states import (
 from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import Task, build_graph
 from sflow_ctl.core.timers import Timers
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.plan.model import Plan
 
 
 @dataclass(slots=True)

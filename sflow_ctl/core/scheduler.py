@@ -1,20 +1,19 @@
 """The scheduler: takes in what happens, and lets the layers below decide. `handle(event, now) -> commands`.
 
-What starts is decided in `starting.py`, what an end means and how things are stopped in `ends.py` (with `attempts.py`,
+What starts is decided in `starting.py`, what an end means and how things are stopped in `ends.py` (with `exit_policy.py`,
 `following.py`, `ending.py`); the state they share is in `run_state.py`.
 """
 
 from typing import assert_never
 
 from protocol.ids import AttemptId
-from protocol.messages import (
+from protocol.messages.facts import (
     Examined,
     FromAgent,
     Goodbye,
     Hello,
     LaunchFailed,
     Leased,
-    Leave,
     LogSearch,
     NodeDescribed,
     Notice,
@@ -26,7 +25,8 @@ from protocol.messages import (
     RankStarted,
     SideCommandEnded,
 )
-from sflow_ctl.core import attempts, waiting
+from protocol.messages.orders import Leave
+from sflow_ctl.core import exit_policy, waiting
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -35,10 +35,7 @@ from sflow_ctl.core.commands import (
     RecordWaiting,
     SendToAgent,
 )
-from sflow_ctl.core.ending import (
-    EVERYBODY,
-    FinalStep,
-)
+from sflow_ctl.core.dispatch import Starting
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
@@ -48,7 +45,7 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.starting import Starting
+from sflow_ctl.core.shutdown_steps import EVERYBODY, FinalStep
 from sflow_ctl.core.states import (
     LIVE,
     FirstCause,
@@ -225,7 +222,7 @@ class Scheduler(Starting):
             self._change(task, TaskState.RUNNING, Reason("started"))
         task.open_ranks.discard(message.rank.rank)
         task.unstarted.discard(message.rank.rank)
-        attempts.note_exit(task, message)
+        exit_policy.note_exit(task, message)
         task.note_stolen(message.rank.rank, message.stolen)
         if message.cleared:
             task.uncleared.discard(message.rank.rank)
@@ -240,9 +237,11 @@ class Scheduler(Starting):
         if task.state is TaskState.STOPPING:
             return
         is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
-        if attempts.is_bad(task, message) and (task.plan.kill_on_bad_exit or is_hopeless or message.stolen):
+        if exit_policy.is_bad(task, message) and (
+            task.plan.kill_on_bad_exit or is_hopeless or message.stolen
+        ):
             because = f", and its readiness waits for rank {message.rank.rank}" if is_hopeless else ""
-            self._stop_task(task, attempts.judge_rank(task, because), now)
+            self._stop_task(task, exit_policy.judge_rank(task, because), now)
         elif task.plan.wait_s is not None and len(task.open_ranks) == task.plan.world_size - 1:
             self._timers.set(now + task.plan.wait_s, "ranks", task.index, task.attempt)
 
@@ -267,7 +266,7 @@ class Scheduler(Starting):
         if not task.open_ranks:
             self._attempt_exited(task, now)
         elif task.state is not TaskState.STOPPING:
-            self._stop_task(task, attempts.judge(task), now)
+            self._stop_task(task, exit_policy.judge(task), now)
 
     def _on_probe(self, node: int, message: ProbeTriggered, now: float) -> None:
         task = self._current(*message.attempt)

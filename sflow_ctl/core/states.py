@@ -51,7 +51,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why something happened: one word for machines, one sentence for people."""
 
     word: str
-    """An end has one of `protocol.reasons`, or of a signature of the workflow's own; other changes have their own."""
+    """An end has one of `protocol.diagnosis.reasons`, or of a signature of the workflow's own; other changes have their own."""
     text: str = ""
     after: str = ""
     """Of a retry: the word of the end before it."""

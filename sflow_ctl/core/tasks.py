@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import LaunchFailed, Probe, RankExited, RankSpec, Success, TaskFile
-from sflow_ctl.core.late import LateValues
+from protocol.messages.checks import Probe
+from protocol.messages.facts import LaunchFailed, RankExited
+from protocol.messages.rank_spec import RankSpec, Success, TaskFile
+from sflow_ctl.core.deferred import LateValues
 from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
-from sflow_ctl.planner.environment import gpu_environment
-from sflow_ctl.planner.plan import Dependency, Placement, Plan, PlannedTask, Until
-from sflow_ctl.planner.srun import assigned
+from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Until
+from sflow_ctl.planner.tasks.environment import gpu_environment
+from sflow_ctl.planner.tasks.srun import assigned
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 """Who waits for one of these goes on needing the task: the others look at what has happened."""

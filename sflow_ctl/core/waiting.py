@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.core.tasks import End, Task, side_log_path
 from sflow_ctl.core.timers import TimerKind
-from sflow_ctl.planner.plan import needs_text
+from sflow_ctl.plan.model import needs_text
 
 SHOWN = 3
 """Tasks named in one sentence."""

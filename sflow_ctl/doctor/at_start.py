@@ -5,7 +5,7 @@ GPUs are not here: those are looked at before a run begins.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from protocol.messages import Hello, NodeDescribed
+from protocol.messages.facts import Hello, NodeDescribed
 from sflow_ctl.doctor.verdicts import names, seconds
 
 LEAST_OPEN_FILES = 4096

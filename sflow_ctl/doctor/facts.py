@@ -2,8 +2,8 @@
 
 import msgspec
 
-from protocol.examination import MeshResult, NodeReport
-from protocol.messages import Inventory
+from protocol.messages.inspection import MeshResult, NodeReport
+from protocol.messages.node import Inventory
 
 
 class _Facts(msgspec.Struct, frozen=True, kw_only=True):

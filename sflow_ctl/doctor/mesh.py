@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from protocol.examination import MeshResult, MeshTarget
+from protocol.messages.inspection import MeshResult, MeshTarget
 from sflow_ctl.doctor.facts import ExaminedNode
 from sflow_ctl.doctor.verdicts import Topic, Verdict, fail, names, ok, seconds, topic, warn
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from protocol.examination import Directory, NodeReport
-from protocol.messages import Gpu
+from protocol.messages.inspection import Directory, NodeReport
+from protocol.messages.node import Gpu
 from sflow_ctl.doctor.facts import Examination, ExaminedNode
 from sflow_ctl.doctor.verdicts import Topic, Verdict, fail, names, ok, seconds, size, span, topic, warn
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.errors import Finding
+from sflow_ctl.format.expressions.templates import ExpressionError
+from sflow_ctl.format.loader import LoadedDocument
+from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.planner.numbers import NumberError
-from sflow_ctl.spec.expressions import ExpressionError
-from sflow_ctl.spec.loader import LoadedDocument
-from sflow_ctl.spec.yaml_source import PathKey
 
 _HINTS = {"undefined-name": 'define it under "variables", or correct its name'}
 """What to do where nothing better is known."""

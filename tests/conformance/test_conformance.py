@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from protocol.errors import FleetError
-from sflow_ctl.planner.build import PlanContext, build_plan
-from sflow_ctl.planner.plan import Plan, PlannedTask
-from sflow_ctl.planner.show import plan_text
-from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.planner.show.text import plan_text
 
 HERE = Path(__file__).parent
 CONTEXT = PlanContext(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.urls import split_url
+from protocol.text.urls import split_url
 from tests.faults.fake_slurm import FakeSlurm
 from tests.support import PATIENCE_S, lines_with
 

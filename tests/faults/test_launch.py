@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import RankSpec
-from sflow_agent.core.gpu_view import GpuView
-from sflow_agent.runtime import spawn
-from sflow_agent.runtime.interfaces import Interfaces
-from sflow_agent.runtime.process_tree import RUN_MARKER
+from protocol.messages.rank_spec import RankSpec
+from sflow_agent.node.gpu_view import GpuView
+from sflow_agent.node.interfaces import Interfaces
+from sflow_agent.processes import spawn
+from sflow_agent.processes.tree import RUN_MARKER
 from tests.support import Run, nothing_left
 
 WORKFLOW = """version: "0.1"

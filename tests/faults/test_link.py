@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import AgentConfig, Hello, Inventory, Notice, Watch
-from protocol.version import PROTOCOL_VERSION
-from sflow_agent.runtime.link import ControllerLink
+from protocol.messages.config import AgentConfig
+from protocol.messages.facts import Hello, Notice
+from protocol.messages.node import Inventory
+from protocol.messages.orders import Watch
+from protocol.session.version import PROTOCOL_VERSION
+from sflow_agent.link import ControllerLink
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
-from sflow_ctl.runtime.keys import RunKeys
-from sflow_ctl.runtime.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from tests.faults.wire import Wire
 from tests.support import PATIENCE_S, wait_until
 

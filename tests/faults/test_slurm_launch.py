@@ -34,7 +34,7 @@ def start(
     env: Mapping[str, str] | None = None,
     constants: str = "",
 ) -> "subprocess.Popen[str]":
-    """A run in the job, over the loopback. `constants` of `sflow_ctl.runtime` are others: `muster.SAY_AFTER_S=1`."""
+    """A run in the job, over the loopback. `constants` of `sflow_ctl.runtime` are others: `fleet.registration.SAY_AFTER_S=1`."""
     folder = slurm.directory.parent
     (folder / "r.yaml").write_text(slurm.workflow(tasks))
     program = [sys.executable, "-c", PATCHED, constants] if constants else [sys.executable, "-m", "sflow_ctl"]
@@ -72,7 +72,9 @@ def log(slurm: FakeSlurm, task: str = "t") -> str:
 def test_f01_a_step_that_waits_is_quoted_and_gets_a_hint(tmp_path: Path) -> None:
     go = tmp_path / "go"
     slurm = FakeSlurm(tmp_path, says=(BUSY,), awaits=str(go), says_then=("Step created for StepId=4711.0",))
-    process = start(slurm, HELLO, constants="muster.SAY_AFTER_S=0.2 muster.HINT_AFTER_S=1")
+    process = start(
+        slurm, HELLO, constants="fleet.registration.SAY_AFTER_S=0.2 fleet.registration.HINT_AFTER_S=1"
+    )
     assert process.stdout is not None
     said = ""
     for line in process.stdout:
@@ -218,7 +220,9 @@ def test_f10_a_run_goes_on_when_slurms_commands_do_not_answer(tmp_path: Path, ho
         # As a wrapper does it: what it has started outlives it, and holds its output.
         hanging = f"sleep 300 & echo $! >> {tmp_path}/hanging; wait"
         slurm.command(name, hanging if how == "hang" else "echo down >&2; exit 1")
-    status, output = run(slurm, HELLO, constants="allocation.ASK_WITHIN_S=0.3 allocation.WHY_WITHIN_S=0.3")
+    status, output = run(
+        slurm, HELLO, constants="slurm.allocation.ASK_WITHIN_S=0.3 slurm.allocation.WHY_WITHIN_S=0.3"
+    )
     assert status == 0, output
     assert sorted(log(slurm).splitlines()) == ["0: node0", "1: node1"]
     assert len(lines_with(output, "warning: squeue does not say when the job's time is over")) == 1
@@ -231,7 +235,9 @@ def test_f10_a_failure_is_told_when_slurm_cannot_say_why(tmp_path: Path) -> None
     slurm = FakeSlurm(tmp_path)
     slurm.command("scontrol", "sleep 300")
     tasks = "    - {name: t, operator: one, script: ['kill -TERM $$; sleep 1']}\n"
-    status, output = run(slurm, tasks, constants="allocation.ASK_WITHIN_S=0.3 allocation.WHY_WITHIN_S=0.3")
+    status, output = run(
+        slurm, tasks, constants="slurm.allocation.ASK_WITHIN_S=0.3 slurm.allocation.WHY_WITHIN_S=0.3"
+    )
     assert status == 1
     assert lines_with(output, "t", "SIGTERM"), output
 

@@ -10,19 +10,14 @@ import msgspec
 import pytest
 import zmq
 
-from protocol.codec import MAX_FRAME_BYTES, decode_to_agent, encode
-from protocol.messages import (
-    FromAgentPacket,
-    Hello,
-    Inventory,
-    NodeDescribed,
-    Refused,
-    ToAgentPacket,
-    Welcome,
-)
+from protocol.messages.facts import Hello, NodeDescribed
+from protocol.messages.node import Inventory
+from protocol.messages.orders import Refused, Welcome
+from protocol.messages.packets import FromAgentPacket, ToAgentPacket
+from protocol.session.codec import MAX_FRAME_BYTES, decode_to_agent, encode
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
-from sflow_ctl.runtime.keys import KeyPair, RunKeys
-from sflow_ctl.runtime.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from tests.support import wait_until
 
 

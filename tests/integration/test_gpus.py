@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sflow_ctl.runtime.fleet import NVIDIA_CONTROL
+from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL
 from tests.support import PATIENCE_S, ROOT
 
 pytestmark = pytest.mark.skipif(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sflow_agent.core.gpu_view import GpuView
-from sflow_agent.runtime.inventory import gpu_view
-from sflow_ctl.runtime.fleet import NVIDIA_CONTROL
+from sflow_agent.node.gpu_view import GpuView
+from sflow_agent.node.inventory import gpu_view
+from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL
 from tests.support import PATIENCE_S, sflow_ctl
 
 CUDA = """

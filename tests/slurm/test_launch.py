@@ -2,7 +2,7 @@
 
 import pytest
 
-from sflow_ctl.core.nodelist import expand_nodelist
+from sflow_ctl.slurm.nodelist import expand_nodelist
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import fresh, ours_left
 from tests.slurm.settings import HEAD

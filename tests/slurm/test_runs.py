@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sflow_ctl.core.nodelist import expand_nodelist
+from sflow_ctl.slurm.nodelist import expand_nodelist
 from tests.slurm.counted_srun import CountedSrun
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Protocol, assert_never
 
 from protocol.errors import ArtifactError, ExitStatus, Finding
-from sflow_ctl.planner.plan import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
+from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer
 
 AT_ONCE = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from sflow_ctl.planner.plan import HubSnapshot
+from sflow_ctl.plan.model import HubSnapshot
 from sflow_ctl.runtime.artifacts.hub_process import Report, Request
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
 

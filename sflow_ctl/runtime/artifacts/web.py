@@ -14,8 +14,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from sflow_ctl.planner.fetches import shown_uri
-from sflow_ctl.planner.plan import WebFile
+from sflow_ctl.plan.model import WebFile
+from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.runtime.artifacts.checksum import has_sum, note_sum, sha256_of
 from sflow_ctl.runtime.artifacts.partial_file import PartialFile
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, TransientError

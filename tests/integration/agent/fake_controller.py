@@ -11,28 +11,16 @@ from typing import TypeVar
 
 import zmq
 
-from protocol.channel import Channel
-from protocol.codec import decode_from_agent, decode_log_chunk, encode
 from protocol.ids import AttemptId, RankId
-from protocol.messages import (
-    AgentConfig,
-    FromAgent,
-    HangWatch,
-    Hello,
-    Leave,
-    LogAck,
-    Probe,
-    RankCleared,
-    RankExited,
-    RankSpec,
-    RankStarted,
-    Spawn,
-    Stop,
-    Stopping,
-    ToAgent,
-    ToAgentPacket,
-    Welcome,
-)
+from protocol.messages.checks import Probe
+from protocol.messages.config import AgentConfig
+from protocol.messages.facts import FromAgent, Hello, RankCleared, RankExited, RankStarted
+from protocol.messages.logs import LogAck
+from protocol.messages.orders import Leave, Spawn, Stop, ToAgent, Welcome
+from protocol.messages.packets import ToAgentPacket
+from protocol.messages.rank_spec import HangWatch, RankSpec, Stopping
+from protocol.session.channel import Channel
+from protocol.session.codec import decode_from_agent, decode_log_chunk, encode
 
 DEADLINE_S = 10.0
 M = TypeVar("M", bound=FromAgent)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import Condition, HttpCheck, LogPattern, Probe, ProbeTriggered, ProbeWaiting
+from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
 from tests.integration.agent.test_logs_and_probes import cpu_s, free_port, listener, python, triggered
 from tests.integration.agent.web import Answer, Handler, black_hole, endless, serving, stuck, trickle

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from protocol.messages import Container, LaunchFailed, RankCleared, RankSpec
+from protocol.messages.facts import LaunchFailed, RankCleared
+from protocol.messages.rank_spec import Container, RankSpec
 from tests.integration.agent.fake_controller import FakeController, spec
 
 ENGINE = r"""#!/bin/bash

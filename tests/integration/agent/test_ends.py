@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import zmq
 
-from protocol.codec import encode
-from protocol.messages import Goodbye, Refused, ToAgentPacket
+from protocol.messages.facts import Goodbye
+from protocol.messages.orders import Refused
+from protocol.messages.packets import ToAgentPacket
+from protocol.session.codec import encode
 from tests.integration.agent.fake_controller import FakeController, is_alive, marked, rank_id, spec
 
 Make = Callable[..., FakeController]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol.examination import MeshTarget, NodeReport
-from protocol.messages import Examine, Examined
+from protocol.messages.facts import Examined
+from protocol.messages.inspection import MeshTarget, NodeReport
+from protocol.messages.orders import Examine
 from tests.integration.agent.fake_controller import FakeController, spec
 
 Make = Callable[..., FakeController]

@@ -4,7 +4,7 @@ import socket
 
 import psutil
 
-from sflow_agent.runtime.interfaces import addresses, is_hardware, is_up
+from sflow_agent.node.interfaces import addresses, is_hardware, is_up
 
 
 def test_addresses_are_those_that_psutil_finds() -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pynvml
 import pytest
 
-from protocol.messages import Gpu, HangWatch, RankSpec
+from protocol.messages.node import Gpu
+from protocol.messages.rank_spec import HangWatch, RankSpec
+from sflow_agent.activity_watch import Life
 from sflow_agent.core.events import QuietChanged
-from sflow_agent.runtime.descriptors import Descriptors
-from sflow_agent.runtime.gpu_use import gpu_use
-from sflow_agent.runtime.life import Life
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.node.gpu_use import gpu_use
 from tests.integration.agent.fake_controller import DEADLINE_S, rank_id
 from tests.unit.agent.fake_nvml import FakeGpu, FakeNvml
 

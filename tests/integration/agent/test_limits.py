@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol.messages import HttpCheck, Probe, RankStarted
+from protocol.messages.checks import HttpCheck, Probe
+from protocol.messages.facts import RankStarted
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
 from tests.integration.agent.test_checks import get, is_ready, ok, readiness, sleeper, waits_for
 from tests.integration.agent.test_logs_and_probes import free_port, listener, python, triggered

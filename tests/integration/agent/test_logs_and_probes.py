@@ -8,16 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol.messages import (
-    LogMatched,
-    LogPattern,
-    LogSearch,
-    Probe,
-    ProbeTriggered,
-    ProbeWaiting,
-    RankSpec,
-    Watch,
-)
+from protocol.messages.checks import LogPattern, Probe
+from protocol.messages.facts import LogSearch, ProbeTriggered, ProbeWaiting
+from protocol.messages.orders import LogMatched, Watch
+from protocol.messages.rank_spec import RankSpec
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 
 Make = Callable[..., FakeController]

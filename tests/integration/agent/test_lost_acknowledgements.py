@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import LogChunk
-from sflow_agent.runtime.logs import REPEAT_AFTER_S, LogFollower
+from protocol.messages.logs import LogChunk
+from sflow_agent.logs.follower import REPEAT_AFTER_S, LogFollower
 
 RANK = RankId(AttemptId("a", 1), 0)
 

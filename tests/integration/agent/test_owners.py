@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import HttpCheck, Probe
+from protocol.messages.checks import HttpCheck, Probe
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 from tests.integration.agent.test_checks import is_ready, ok, sleeper, waits_for
 from tests.integration.agent.test_logs_and_probes import free_port, listener, python, triggered

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from protocol.ids import AttemptId, RankId
+from sflow_agent import worker as background_module
 from sflow_agent.core.events import ConditionSeen
-from sflow_agent.core.pace import Pace
-from sflow_agent.runtime import background as background_module
-from sflow_agent.runtime.background import Background
-from sflow_agent.runtime.conditions import is_this_node
-from sflow_agent.runtime.connect_trial import ConnectTrial
-from sflow_agent.runtime.connecting import Resolver
-from sflow_agent.runtime.descriptors import Descriptors
-from sflow_agent.runtime.polls import PATIENCE_S, Key, Polls
-from sflow_agent.runtime.trial import Done, Trial
+from sflow_agent.core.poll_schedule import Pace
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.probes.checks.check import Done, Trial
+from sflow_agent.probes.checks.tcp import ConnectTrial
+from sflow_agent.probes.http.connect import Resolver
+from sflow_agent.probes.poller import PATIENCE_S, Key, Polls
+from sflow_agent.probes.watcher import is_this_node
+from sflow_agent.worker import Background
 from tests.integration.agent.test_logs_and_probes import free_port
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol.messages import Lease, PortBlock
-from sflow_agent.runtime.port_leases import PortLeases
+from protocol.messages.orders import Lease
+from protocol.messages.rank_spec import PortBlock
+from sflow_agent.port_leases import PortLeases
 
 HTTP = PortBlock(name="http")
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import HttpCheck, LaunchFailed, Probe, ProbeTriggered, RankExited, Spawn
-from sflow_agent.runtime.open_files import MOST as OPEN_FILES
+from protocol.messages.checks import HttpCheck, Probe
+from protocol.messages.facts import LaunchFailed, ProbeTriggered, RankExited
+from protocol.messages.orders import Spawn
+from sflow_agent.limits import MOST as OPEN_FILES
 from tests.integration.agent.fake_controller import FakeController, is_alive, marked, rank_id, spec, state
 
 Make = Callable[..., FakeController]
@@ -265,8 +267,8 @@ def test_f41_no_key_is_where_a_task_could_read_it(make_controller: Make) -> None
 def test_f41_a_configuration_in_the_environment_is_wiped(make_controller: Make) -> None:
     import base64
 
-    from protocol.codec import encode
-    from protocol.messages import StepConfig
+    from protocol.messages.config import StepConfig
+    from protocol.session.codec import encode
 
     controller = make_controller()
     step = StepConfig(common=controller.config(), nodes=("n0",), key_seed=bytes(range(32)))

@@ -11,19 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from protocol.messages import (
-    ExitCause,
-    LaunchFailed,
-    Probe,
-    RankExited,
-    RequiredFile,
-    RequiredJson,
-    Success,
-    Welcome,
-)
-from protocol.signatures import Signature
-from sflow_agent.runtime.memory_events import MemoryEvents, MemoryKills, kernel_killed
-from sflow_agent.runtime.port_owner import owner_of_port
+from protocol.diagnosis.signatures import Signature
+from protocol.messages.checks import Probe
+from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
+from protocol.messages.orders import Welcome
+from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
+from sflow_agent.node.memory_events import MemoryEvents, MemoryKills, kernel_killed
+from sflow_agent.probes.port_holder import owner_of_port
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 
 SERVER = (

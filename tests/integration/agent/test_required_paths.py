@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from protocol.messages import LaunchFailed
+from protocol.messages.facts import LaunchFailed
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 
 

@@ -5,7 +5,9 @@ import signal
 from pathlib import Path
 
 from protocol.ids import AttemptId
-from protocol.messages import HangWatch, RankQuiet, SideCommand, SideCommandEnded, Stop, Stopping
+from protocol.messages.facts import RankQuiet, SideCommandEnded
+from protocol.messages.orders import Stop
+from protocol.messages.rank_spec import HangWatch, SideCommand, Stopping
 from tests.integration.agent.fake_controller import FakeController, is_alive, marked, rank_id, spec
 
 ON_USR1 = "trap 'echo asked; exit 0' USR1; trap 'echo TERM' TERM; echo up; while :; do sleep 0.05; done"

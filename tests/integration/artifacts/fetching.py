@@ -4,8 +4,8 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from sflow_ctl.planner.fetches import plan_fetch
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.phases.fetches import plan_fetch
 from sflow_ctl.runtime.artifacts.fetching import fetch_artifacts
 from sflow_ctl.runtime.artifacts.transfer import Patience, Progress
 

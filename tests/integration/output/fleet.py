@@ -7,14 +7,14 @@ from types import TracebackType
 
 import zmq
 
-from protocol.codec import decode_log_ack, encode
 from protocol.ids import AttemptId, RankId
-from protocol.messages import LogAck, LogChunk
+from protocol.messages.logs import LogAck, LogChunk
+from protocol.session.codec import decode_log_ack, encode
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.core.tasks import log_path
-from sflow_ctl.runtime.keys import KeyPair, RunKeys
-from sflow_ctl.runtime.link import FleetLink, LinkTimes
-from sflow_ctl.runtime.output import Console, OutputService
+from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.logs.service import Console, OutputService
 
 DEADLINE_S = 10.0
 

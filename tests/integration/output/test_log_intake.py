@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from protocol.codec import MAX_LOG_BODY_BYTES, encode
-from protocol.messages import LogChunk
+from protocol.messages.logs import LogChunk
+from protocol.session.codec import MAX_LOG_BODY_BYTES, encode
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime import log_intake
-from sflow_ctl.runtime.keys import KeyPair
-from sflow_ctl.runtime.logstore import RankLog, SpoolFiles
+from sflow_ctl.runtime.fleet.keys import KeyPair
+from sflow_ctl.runtime.logs import intake
+from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles
 from tests.integration.output.fleet import Agent, Controller, change, rank_of
 
 LOG = "t/t.log"
@@ -175,7 +175,7 @@ class FullDisk:
 
 
 def test_a_full_disk_loses_nothing_and_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_intake, "DISK_RETRY_S", 0.1)
+    monkeypatch.setattr(intake, "DISK_RETRY_S", 0.1)
     disk = FullDisk(free=100_000)
     monkeypatch.setattr(SpoolFiles, "append", lambda *arguments: disk.append(*arguments))
     data = random.Random(4).randbytes(600_000)

@@ -15,10 +15,10 @@ import pytest
 
 from protocol.errors import RunDirectoryError
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
-from sflow_ctl.planner.plan import Placement, Plan, PlannedNode, PlannedTask
-from sflow_ctl.report import RunState, summary, summary_json
-from sflow_ctl.runtime.journal import Journal
-from sflow_ctl.runtime.run_directory import ConnectionFacts, RunDirectory, RunFacts, process_start_ticks
+from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.report.report import RunState, summary, summary_json
+from sflow_ctl.runtime.run.directory import ConnectionFacts, RunDirectory, RunFacts, process_start_ticks
+from sflow_ctl.runtime.run.journal import Journal
 from tests.integration.output.fleet import DEADLINE_S, Controller
 
 S = TaskState

@@ -16,9 +16,10 @@ import zmq
 
 from protocol.ids import RankId
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime.keys import KeyPair
-from sflow_ctl.runtime.run_directory import ConnectionFacts
-from sflow_ctl.runtime.viewer_link import (
+from sflow_ctl.runtime.fleet.keys import KeyPair
+from sflow_ctl.runtime.logs.viewers import MAX_VIEWERS
+from sflow_ctl.runtime.run.directory import ConnectionFacts
+from sflow_ctl.runtime.viewing.client import (
     Current,
     Ended,
     Output,
@@ -27,8 +28,7 @@ from sflow_ctl.runtime.viewer_link import (
     ViewEvent,
     connect,
 )
-from sflow_ctl.runtime.viewer_messages import Attach, Change, Follow, Refused, decode_to_viewer, encode
-from sflow_ctl.runtime.viewers import MAX_VIEWERS
+from sflow_ctl.runtime.viewing.messages import Attach, Change, Follow, Refused, decode_to_viewer, encode
 from tests.integration.output.fleet import DEADLINE_S, Agent, Controller, change, rank_of
 
 S = TaskState

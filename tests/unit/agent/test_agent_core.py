@@ -6,28 +6,19 @@ import msgspec
 import pytest
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import (
+from protocol.messages.checks import LogPattern, Probe
+from protocol.messages.facts import (
     ExitCause,
     Goodbye,
     LaunchFailed,
-    Leave,
     LiveRank,
-    LogPattern,
-    Probe,
     ProbeTriggered,
     RankCleared,
     RankExited,
-    RankSpec,
     RankStarted,
-    Refused,
-    Spawn,
-    Stop,
-    Stopping,
-    Success,
-    Unwatch,
-    Watch,
-    Welcome,
 )
+from protocol.messages.orders import Leave, Refused, Spawn, Stop, Unwatch, Watch, Welcome
+from protocol.messages.rank_spec import RankSpec, Stopping, Success
 from sflow_agent.core.agent import (
     EXAMINE_WITHIN_S,
     EXIT_OK,

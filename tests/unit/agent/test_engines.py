@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import Container
-from sflow_agent.core.engines import ENGINES, INIT, Inside, candidates, container_name, engine_command
+from protocol.messages.rank_spec import Container
+from sflow_agent.processes.engines import ENGINES, INIT, Inside, candidates, container_name, engine_command
 
 TAIL = ("bash", "-c", INIT, "sflow-init", "bash", "-lc", "x")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sflow_agent.core.exits import Evidence, cause_of, is_asked_for_tracebacks
+from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
 from sflow_agent.core.log_reading import Found
 
 FULL = Found("disk_full", "No space left on device", "free some", "cp: No space left on device", 40)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from protocol.examination import Quota
-from sflow_agent.core.file_systems import least, mount_of, quota_of
+from protocol.messages.inspection import Quota
+from sflow_agent.inspection.file_systems import least, mount_of, quota_of
 
 MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 22 0:26 / /home rw - nfs4 server:/export/home rw,vers=4.2

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.codec import MAX_LOG_BODY_BYTES
-from sflow_agent.core.follow import WINDOW_BYTES, LogStream
+from protocol.session.codec import MAX_LOG_BODY_BYTES
+from sflow_agent.core.send_window import WINDOW_BYTES, LogStream
 
 
 def test_a_chunk_is_never_larger_than_a_body_nor_the_window_overrun() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from protocol.messages import Gpu, GpuUser
-from sflow_agent.core.gpu_view import GpuView, SliceError
-from sflow_agent.runtime import inventory
+from protocol.messages.node import Gpu, GpuUser
+from sflow_agent.node import inventory
+from sflow_agent.node.gpu_view import GpuView, SliceError
 from tests.unit.agent.fake_nvml import GIB, FakeGpu, FakeNvml, FakeProcess
 
 PCI = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

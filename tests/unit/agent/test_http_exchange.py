@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.messages import HttpCheck
-from protocol.urls import split_url
-from sflow_agent.core.http_exchange import (
+from protocol.messages.checks import HttpCheck
+from protocol.text.urls import split_url
+from sflow_agent.probes.http.exchange import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
     Answer,
@@ -16,7 +16,7 @@ from sflow_agent.core.http_exchange import (
     redirect,
     request_bytes,
 )
-from sflow_agent.core.http_verdict import verdict
+from sflow_agent.probes.http.verdict import verdict
 
 GET = HttpCheck(method="GET", url="http://n0:8000/health")
 JSON = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"count": [1,2]}'

@@ -2,8 +2,8 @@
 
 import pytest
 
-from protocol.messages import Container
-from sflow_agent.core.engines import Inside, engine_command
+from protocol.messages.rank_spec import Container
+from sflow_agent.processes.engines import Inside, engine_command
 
 INSIDE = Inside(
     argv=("true",),

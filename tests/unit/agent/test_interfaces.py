@@ -2,8 +2,8 @@
 
 import pytest
 
-from sflow_agent.runtime import interfaces
-from sflow_agent.runtime.interfaces import Interfaces
+from sflow_agent.node import interfaces
+from sflow_agent.node.interfaces import Interfaces
 
 KNOWN = [
     ("lo", "127.0.0.1"), ("eth0", "10.0.0.4"), ("docker0", "172.17.0.1"), ("ib0", "10.1.0.4"), ("ib1", "10.2.0.4"),

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from sflow_agent.core.pace import MIN_INTERVAL_S, Pace
+from sflow_agent.core.poll_schedule import MIN_INTERVAL_S, Pace
 
 
 def checks(pace: Pace, until: float, took_s: float = 0.0, holds: bool = False) -> list[float]:

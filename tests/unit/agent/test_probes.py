@@ -3,17 +3,10 @@
 import pytest
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import (
-    Condition,
-    HttpCheck,
-    LogPattern,
-    Probe,
-    ProbeTriggered,
-    ProbeWaiting,
-    RankSpec,
-    Spawn,
-    Stop,
-)
+from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from protocol.messages.facts import ProbeTriggered, ProbeWaiting
+from protocol.messages.orders import Spawn, Stop
+from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import AgentCommand, EndTree, Report, UnwatchCondition, WatchCondition
 from sflow_agent.core.events import ConditionSeen, Ordered, ProcessStarted, WakeUp

@@ -7,11 +7,13 @@ import msgspec
 import pytest
 
 import protocol
-from protocol.reasons import LOG_WORDS
-from protocol.signatures import Signature, problem_of, read_signatures
+from protocol.diagnosis.reasons import LOG_WORDS
+from protocol.diagnosis.signatures import Signature, problem_of, read_signatures
 from sflow_agent.core.log_reading import LogReader, Piece, port_in
 
-SHIPPED = read_signatures(Path(protocol.__file__).with_name("signatures.toml").read_text())
+SHIPPED = read_signatures(
+    Path(protocol.__file__).with_name("diagnosis").joinpath("signatures.toml").read_text()
+)
 READER = LogReader(SHIPPED)
 
 

@@ -1,17 +1,9 @@
 """The agent's core: a task's own way to end, step by step, and what is told of silence."""
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import (
-    HangWatch,
-    RankCleared,
-    RankQuiet,
-    RankSpec,
-    SideCommand,
-    SideCommandEnded,
-    Spawn,
-    Stop,
-    Stopping,
-)
+from protocol.messages.facts import RankCleared, RankQuiet, SideCommandEnded
+from protocol.messages.orders import Spawn, Stop
+from protocol.messages.rank_spec import HangWatch, RankSpec, SideCommand, Stopping
 from sflow_agent.core.agent import ONLY_WAIT, ORPHAN_GRACE_S, SIGKILL, AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
@@ -33,7 +25,7 @@ from sflow_agent.core.events import (
     TreeGone,
     WakeUp,
 )
-from sflow_agent.core.silence import LONGEST_REST_S, SHORTEST_REST_S, Silence
+from sflow_agent.core.inactivity import LONGEST_REST_S, SHORTEST_REST_S, Silence
 
 A = RankId(AttemptId("a", 1), 0)
 SIGINT = 2

@@ -8,9 +8,9 @@ import pytest
 from protocol.errors import PlanError
 from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.batch.slurm_time import slurm_time
+from sflow_ctl.format import schema
+from sflow_ctl.format.loader import load_documents
 from sflow_ctl.planner.numbers import NumberError
-from sflow_ctl.spec import schema
-from sflow_ctl.spec.loader import load_documents
 
 HEAD = 'version: "0.1"\nvariables: {N: 3, P: long, HALF: "${{ N * 2 }}"}\n'
 TASKS = "workflow: {name: w, tasks: [{name: t, script: [x]%s}]}\n"

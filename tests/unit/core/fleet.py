@@ -10,9 +10,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from protocol.channel import Channel, Numbered
 from protocol.ids import RankId
-from protocol.messages import FromAgent, Lease, Leased, RankSpec, Spawn, ToAgent, Welcome
+from protocol.messages.facts import FromAgent, Leased
+from protocol.messages.orders import Lease, Spawn, ToAgent, Welcome
+from protocol.messages.rank_spec import RankSpec
+from protocol.session.channel import Channel, Numbered
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
 from sflow_agent.core.agent import ONLY_WAIT, SIGKILL, AgentCore
@@ -37,7 +39,7 @@ from sflow_ctl.core.events import (
 from sflow_ctl.core.invariants import check_invariants, is_satisfied
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState
-from sflow_ctl.planner.plan import Plan
+from sflow_ctl.plan.model import Plan
 from tests.unit.core.plans import hello as hello_event
 
 

@@ -3,22 +3,20 @@
 from typing import Literal
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import (
+from protocol.messages.checks import Probe
+from protocol.messages.facts import (
     Goodbye,
-    HangWatch,
     Hello,
-    Inventory,
     LiveRank,
-    PortBlock,
-    Probe,
     ProbeTriggered,
     RankCleared,
     RankExited,
     RankStarted,
-    Stopping,
 )
+from protocol.messages.node import Inventory
+from protocol.messages.rank_spec import HangWatch, PortBlock, Stopping
 from sflow_ctl.core.events import AgentJoined, MessageReceived
-from sflow_ctl.planner.plan import (
+from sflow_ctl.plan.model import (
     Dependency,
     FinallyWhen,
     LateExpression,

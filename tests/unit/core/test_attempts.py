@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
-from protocol.messages import ExitCause, LaunchFailed, RankExited, Success
+from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
+from protocol.messages.rank_spec import Success
 from sflow_ctl.core.commands import FinishRun, RecordTransition
 from sflow_ctl.core.events import MessageReceived, WakeUp
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.core.tasks import success_of_rank
-from sflow_ctl.planner.plan import Placement, PlannedTask, Retries
+from sflow_ctl.plan.model import Placement, PlannedTask, Retries
 from tests.unit.core.plans import a_plan, a_task, goodbye, hello, rank, ready, started
 
 KEY_ERROR = ExitCause(

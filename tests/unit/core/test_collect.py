@@ -6,9 +6,9 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from sflow_ctl.core.aggregates import AggregateError, summarised
-from sflow_ctl.core.outputs import PatternError, collect, json_path, select
-from sflow_ctl.planner.plan import PlannedMetric, PlannedOutput
+from sflow_ctl.plan.model import PlannedMetric, PlannedOutput
+from sflow_ctl.results.aggregates import AggregateError, summarised
+from sflow_ctl.results.outputs import PatternError, collect, json_path, select
 
 SOURCES = {
     "stdout": ["rate = 1.5\n", '0: {"lat": {"p99": 7}}\n', "{not json}\n", "rate = 2.5\n"],

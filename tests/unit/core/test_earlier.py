@@ -3,11 +3,11 @@
 import msgspec
 
 from sflow_ctl.core.commands import RecordTransition
-from sflow_ctl.core.earlier import Earlier, done_tasks
 from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.resume import Earlier, done_tasks
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.planner.plan import Plan, PlannedTask
+from sflow_ctl.plan.model import Plan, PlannedTask
 from tests.unit.core.plans import a_plan, a_task, exited, hello, started
 
 S = TaskState

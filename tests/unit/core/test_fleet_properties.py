@@ -4,9 +4,9 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
-from protocol.messages import HangWatch, SideCommand, Stopping
+from protocol.messages.rank_spec import HangWatch, SideCommand, Stopping
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
-from sflow_ctl.planner.plan import FinallyWhen, LateExpression, Placement, Plan, PlannedTask, Restart
+from sflow_ctl.plan.model import FinallyWhen, LateExpression, Placement, Plan, PlannedTask, Restart
 from tests.unit.core.fleet import Behaviour, Fleet, replay
 from tests.unit.core.plans import HTTP, a_plan, a_task
 

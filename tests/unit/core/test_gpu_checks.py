@@ -3,9 +3,9 @@
 import msgspec
 
 from protocol.errors import Finding
-from protocol.messages import Gpu, GpuUser, Inventory
-from sflow_ctl.core.gpu_checks import gpu_warnings, gpus_in_use, missing_gpus
-from sflow_ctl.planner.plan import Placement, Plan
+from protocol.messages.node import Gpu, GpuUser, Inventory
+from sflow_ctl.plan.gpu_checks import gpu_warnings, gpus_in_use, missing_gpus
+from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import a_plan, a_task
 
 GIB = 1 << 30

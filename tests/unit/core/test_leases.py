@@ -2,14 +2,16 @@
 
 import msgspec
 
-from protocol.messages import Lease, Leased, PortBlock, RankExited, Release, Spawn, ToAgent
+from protocol.messages.facts import Leased, RankExited
+from protocol.messages.orders import Lease, Release, Spawn, ToAgent
+from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.core.commands import SendToAgent
 from sflow_ctl.core.events import AgentLost, MessageReceived, SchedulerEvent, StopRequested, WakeUp
-from sflow_ctl.core.following import MAX_RENEWALS
 from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.restart_policy import MAX_RENEWALS
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.planner.plan import Placement, Plan
+from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import HTTP, a_plan, a_task, exited, hello, rank, ready, started
 
 S = TaskState

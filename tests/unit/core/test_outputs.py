@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sflow_ctl.core.outputs import PatternError, match_lines
+from sflow_ctl.results.outputs import PatternError, match_lines
 
 
 def parse_outputs(patterns: tuple[str, ...], lines: Iterable[str]) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 import msgspec
 
-from protocol.messages import Spawn, Stop
+from protocol.messages.orders import Spawn, Stop
 from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.core.tasks import Task
-from sflow_ctl.planner.plan import Dependency, Placement, Plan, Restart
+from sflow_ctl.plan.model import Dependency, Placement, Plan, Restart
 from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, ready, started
 
 S = TaskState

@@ -5,8 +5,8 @@ from typing import Literal
 import msgspec
 
 from sflow_ctl.core.ranks import rank_environments
-from sflow_ctl.planner.geometry import STEP_VARIABLES
-from sflow_ctl.planner.plan import Launcher, PlannedNode
+from sflow_ctl.plan.model import Launcher, PlannedNode
+from sflow_ctl.planner.tasks.geometry import STEP_VARIABLES
 from tests.unit.core.plans import a_task
 
 NODES = [

@@ -3,7 +3,10 @@
 import msgspec
 
 from protocol.ids import AttemptId
-from protocol.messages import Probe, ProbeWaiting, RankSpec, Stop
+from protocol.messages.checks import Probe
+from protocol.messages.facts import ProbeWaiting
+from protocol.messages.orders import Stop
+from protocol.messages.rank_spec import RankSpec
 from sflow_ctl.core.commands import Command, RecordTransition, RecordWaiting, SendToAgent
 from sflow_ctl.core.events import MessageReceived, WakeUp
 from sflow_ctl.core.readiness import Readiness, probes_of_rank

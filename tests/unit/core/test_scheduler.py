@@ -4,7 +4,8 @@ event.
 
 import pytest
 
-from protocol.messages import Leave, LiveRank, Spawn, Stop
+from protocol.messages.facts import LiveRank
+from protocol.messages.orders import Leave, Spawn, Stop
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -19,7 +20,7 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.core.tasks import DEFAULT_GRACE_S
-from sflow_ctl.planner.plan import Placement, Plan
+from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import (
     a_plan,
     a_task,
@@ -200,7 +201,7 @@ def test_a_retry_keeps_the_log_of_the_earlier_attempt() -> None:
 
 
 def test_a_program_that_cannot_be_launched_fails_its_task_only() -> None:
-    from protocol.messages import LaunchFailed
+    from protocol.messages.facts import LaunchFailed
     from sflow_ctl.core.events import MessageReceived
 
     drive = Drive(a_plan(a_task("a", retries=1)))

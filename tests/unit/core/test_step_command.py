@@ -7,9 +7,9 @@ import hypothesis.strategies as st
 import pytest
 
 from protocol.errors import AllocationError
-from sflow_ctl.core.nodelist import NodeListError, expand_nodelist
-from sflow_ctl.core.step_command import StepPart, slurm_version, step_argv, step_environment
-from sflow_ctl.runtime.allocation import Allocation, current_allocation
+from sflow_ctl.runtime.slurm.allocation import Allocation, current_allocation
+from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
+from sflow_ctl.slurm.step_command import StepPart, slurm_version, step_argv, step_environment
 
 
 def test_f04_every_flag_has_its_value_in_the_same_word() -> None:

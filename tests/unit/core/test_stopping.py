@@ -5,15 +5,17 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from protocol.messages import HangWatch, Leave, RankCleared, RankQuiet, SideCommand, Stop, Stopping
+from protocol.messages.facts import RankCleared, RankQuiet
+from protocol.messages.orders import Leave, Stop
+from protocol.messages.rank_spec import HangWatch, SideCommand, Stopping
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
-from sflow_ctl.core.ending import FORCE_MARGIN_S
 from sflow_ctl.core.ends import STOP_OVERDUE_S
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.core.shutdown_steps import FORCE_MARGIN_S
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.planner.plan import Placement, Plan
+from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, rank, ready, started
 
 SLOW = Stopping(command=SideCommand(argv=("quit",), timeout_s=100.0), grace_s=200.0)

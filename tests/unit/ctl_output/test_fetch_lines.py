@@ -2,7 +2,7 @@
 
 import pytest
 
-from sflow_ctl.cli.fetch_lines import FetchLines
+from sflow_ctl.cli.terminal.fetch_lines import FetchLines
 from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
 
 

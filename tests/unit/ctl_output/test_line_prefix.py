@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from sflow_ctl.cli.line_prefix import MAX_HELD_BYTES, LinePrefixer, colour_of, tame
+from sflow_ctl.cli.terminal.line_prefix import MAX_HELD_BYTES, LinePrefixer, colour_of, tame
 
 pytest.importorskip("hypothesis")
 from hypothesis import given

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages import LogMatched, LogPattern, LogSearch
-from sflow_ctl.runtime.log_searches import LOOK_EVERY_S, LogSearches
+from protocol.messages.checks import LogPattern
+from protocol.messages.facts import LogSearch
+from protocol.messages.orders import LogMatched
+from sflow_ctl.runtime.logs.searches import LOOK_EVERY_S, LogSearches
 
 RANK = RankId(AttemptId("proxy", 1), 0)
 ASKED = LogSearch(rank=RANK, key="readiness", task="engine", pattern=LogPattern(pattern="ready"))

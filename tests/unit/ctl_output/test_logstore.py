@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from protocol.ids import AttemptId, RankId
-from sflow_ctl.runtime.log_cursor import KEEP_BYTES, SKIP_BEYOND_BYTES, Cursor
-from sflow_ctl.runtime.logstore import RankLog, SpoolFiles, current_path, log_file, new_part
+from sflow_ctl.runtime.logs.cursor import KEEP_BYTES, SKIP_BEYOND_BYTES, Cursor
+from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles, current_path, log_file, new_part
 
 pytest.importorskip("hypothesis")
 from hypothesis import given

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
-from sflow_ctl.planner.plan import Placement, Plan, PlannedNode, PlannedTask, Retries
-from sflow_ctl.report import (
+from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.report.report import (
     MANY_TASKS,
     RunState,
     closing_table,

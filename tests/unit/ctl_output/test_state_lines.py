@@ -2,7 +2,7 @@
 
 import pytest
 
-from sflow_ctl.cli.state_lines import StateLines, clock
+from sflow_ctl.cli.terminal.state_lines import StateLines, clock
 from sflow_ctl.core.states import Reason, TaskState, Transition
 
 S = TaskState

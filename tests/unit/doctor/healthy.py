@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from protocol.examination import Directory, Engine, Limit, MeshResult, NodeReport
-from protocol.messages import Gpu, Inventory
+from protocol.messages.inspection import Directory, Engine, Limit, MeshResult, NodeReport
+from protocol.messages.node import Gpu, Inventory
 from sflow_ctl.doctor.facts import Clock, Examination, ExaminedNode, SlurmFacts
 from sflow_ctl.doctor.mesh import targets
 

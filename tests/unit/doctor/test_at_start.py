@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from protocol.messages import Hello, NodeDescribed
+from protocol.messages.facts import Hello, NodeDescribed
 from sflow_ctl.doctor.at_start import StartChecks
 from tests.unit.doctor.healthy import node
 

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.examination import Engine, GpuHealth, Leftover, Limit, Quota
-from protocol.messages import Gpu, GpuUser
+from protocol.messages.inspection import Engine, GpuHealth, Leftover, Limit, Quota
+from protocol.messages.node import Gpu, GpuUser
 from sflow_ctl.doctor.diagnosis import Diagnosis, diagnose, text
 from sflow_ctl.doctor.facts import Clock, Examination
 from sflow_ctl.doctor.verdicts import Severity, Verdict

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from sflow_ctl.planner.build import PlanContext, build_plan
-from sflow_ctl.planner.plan import Plan
-from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.pipeline import PlanContext, build_plan
 
 TEXT = """
 version: "0.1"

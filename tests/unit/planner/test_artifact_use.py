@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import PlanError
-from sflow_ctl.core.late import LateValues
+from sflow_ctl.core.deferred import LateValues
 from sflow_ctl.core.tasks import build_graph
-from sflow_ctl.planner.artifact_use import artifact_use
-from sflow_ctl.planner.build import build_plan
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
-from sflow_ctl.planner.plan import Plan
-from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.planner.phases.artifact_use import artifact_use
+from sflow_ctl.planner.pipeline import build_plan
 
 CONTEXT = PlanContext(
     workspace_dir="/ws",

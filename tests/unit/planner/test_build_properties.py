@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from protocol.errors import FleetError
-from sflow_ctl.planner.build import PlanContext, build_plan
-from sflow_ctl.planner.plan import Plan, dependency_names
-from sflow_ctl.spec.loader import load_documents
-from sflow_ctl.spec.yaml_source import dump
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.format.yaml_source import dump
+from sflow_ctl.plan.model import Plan, dependency_names
+from sflow_ctl.planner.pipeline import PlanContext, build_plan
 
 pytest.importorskip("hypothesis")
 

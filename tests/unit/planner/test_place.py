@@ -4,9 +4,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.place import Pool, Request, place_all
-from sflow_ctl.planner.plan import Placement
+from sflow_ctl.planner.phases.place import Pool, Request, place_all
 from tests.unit.planner.model import Model, RefusedError
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from protocol.messages import Condition, HttpCheck, LogPattern, Probe
-from sflow_ctl.planner.show import plan_text
+from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from sflow_ctl.planner.show.text import plan_text
 from tests.conformance.test_conformance import HERE, planned
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import PlanError
-from sflow_ctl.planner.build import build_plan
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.plan.model import Dependency, Plan, dependency_names
 from sflow_ctl.planner.context import PlanContext
-from sflow_ctl.planner.plan import Dependency, Plan, dependency_names
-from sflow_ctl.planner.prune import pruned
-from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.planner.phases.prune import pruned
+from sflow_ctl.planner.pipeline import build_plan
 
 CONTEXT = PlanContext(
     workspace_dir="/w",

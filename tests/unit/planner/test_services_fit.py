@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import PlanError
-from sflow_ctl.planner.build import build_plan
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import PlanContext
-from sflow_ctl.planner.plan import Plan
-from sflow_ctl.spec.loader import load_documents
+from sflow_ctl.planner.pipeline import build_plan
 
 CONTEXT = PlanContext(
     workspace_dir="/ws",

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from sflow_ctl.planner.plan_json import to_json
-from sflow_ctl.planner.show import plan_text, start_order
-from sflow_ctl.planner.visualize import dot, mermaid
+from sflow_ctl.planner.show.graph_text import dot, mermaid
+from sflow_ctl.planner.show.plan_json import to_json
+from sflow_ctl.planner.show.text import plan_text, start_order
 from tests.unit.planner.shown import demo
 
 

@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
+from sflow_ctl.format.schema import Operator
+from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.plan import PlannedNode
-from sflow_ctl.planner.srun import ASSIGNED_GROUP, ASSIGNED_NODES, assigned, srun_argv
-from sflow_ctl.spec.schema import Operator
+from sflow_ctl.planner.tasks.srun import ASSIGNED_GROUP, ASSIGNED_NODES, assigned, srun_argv
 
 
 def argv(**fields: object) -> list[str]:

@@ -1,6 +1,29 @@
 """One sample of every message, with every field set: the golden files are made of these."""
 
-from protocol.examination import (
+from protocol.diagnosis.signatures import Signature
+from protocol.ids import AttemptId, RankId
+from protocol.messages.base import Message
+from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from protocol.messages.facts import (
+    Examined,
+    ExitCause,
+    Goodbye,
+    Hello,
+    LaunchFailed,
+    Leased,
+    LiveRank,
+    LogSearch,
+    NodeDescribed,
+    Notice,
+    ProbeTriggered,
+    ProbeWaiting,
+    RankCleared,
+    RankExited,
+    RankQuiet,
+    RankStarted,
+    SideCommandEnded,
+)
+from protocol.messages.inspection import (
     Directory,
     Engine,
     GpuHealth,
@@ -11,58 +34,33 @@ from protocol.examination import (
     NodeReport,
     Quota,
 )
-from protocol.ids import AttemptId, RankId
-from protocol.messages import (
-    Condition,
-    Container,
+from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.node import Gpu, GpuUser, Inventory
+from protocol.messages.orders import (
     Examine,
-    Examined,
-    ExitCause,
-    Goodbye,
-    Gpu,
-    GpuUser,
-    HangWatch,
-    Hello,
-    HttpCheck,
-    Inventory,
-    LaunchFailed,
     Lease,
-    Leased,
     Leave,
-    LiveRank,
-    LogAck,
-    LogChunk,
     LogMatched,
-    LogPattern,
-    LogSearch,
-    Message,
-    NodeDescribed,
-    Notice,
-    PortBlock,
-    Probe,
-    ProbeTriggered,
-    ProbeWaiting,
-    RankCleared,
-    RankExited,
-    RankQuiet,
-    RankSpec,
-    RankStarted,
     Refused,
     Release,
-    RequiredFile,
-    RequiredJson,
-    SideCommand,
-    SideCommandEnded,
     Spawn,
     Stop,
-    Stopping,
-    Success,
-    TaskFile,
     Unwatch,
     Watch,
     Welcome,
 )
-from protocol.signatures import Signature
+from protocol.messages.rank_spec import (
+    Container,
+    HangWatch,
+    PortBlock,
+    RankSpec,
+    RequiredFile,
+    RequiredJson,
+    SideCommand,
+    Stopping,
+    Success,
+    TaskFile,
+)
 
 ATTEMPT = AttemptId("decode_3", 2)
 RANK = RankId(ATTEMPT, 1)

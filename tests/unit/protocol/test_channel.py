@@ -3,7 +3,7 @@
 import hypothesis
 from hypothesis import strategies as st
 
-from protocol.channel import MAX_UNACKNOWLEDGED, RESEND_AFTER_S, Channel, Numbered
+from protocol.session.channel import MAX_UNACKNOWLEDGED, RESEND_AFTER_S, Channel, Numbered
 
 
 def test_in_order_packets_are_new_and_repetitions_are_not() -> None:

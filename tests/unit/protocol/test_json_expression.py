@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.json_expression import JsonExpression, JsonExpressionError
+from protocol.text.json_expression import JsonExpression, JsonExpressionError
 
 DOCUMENT: dict[str, Any] = {
     "status": "ok",

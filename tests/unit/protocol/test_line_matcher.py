@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.line_matcher import MAX_LINE_BYTES, LineMatcher
-from protocol.messages import LogPattern
+from protocol.messages.checks import LogPattern
+from protocol.text.line_matcher import MAX_LINE_BYTES, LineMatcher
 
 
 def feed(matcher: LineMatcher, *chunks: bytes) -> list[bool]:

@@ -7,10 +7,14 @@ from typing import get_args
 import msgspec
 import pytest
 
-from protocol import codec
 from protocol.errors import MalformedMessageError
-from protocol.messages import FromAgent, FromAgentPacket, LogAck, LogChunk, Message, ToAgent, ToAgentPacket
-from protocol.version import PROTOCOL_VERSION, is_compatible
+from protocol.messages.base import Message
+from protocol.messages.facts import FromAgent
+from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.orders import ToAgent
+from protocol.messages.packets import FromAgentPacket, ToAgentPacket
+from protocol.session import codec
+from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from tests.unit.protocol.samples import FROM_AGENT, LOGS, RANK, TO_AGENT
 
 GOLDEN = Path(__file__).parent / "golden" / ".".join(map(str, PROTOCOL_VERSION))

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol.messages import RequiredFile, RequiredJson, Success
-from protocol.success import LINE_BYTES, Files, missing
+from protocol.diagnosis.success import LINE_BYTES, Files, missing
+from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
 
 CONTENT = {
     "/d/a.json": b'{"rate": 3, "runs": [1]}',

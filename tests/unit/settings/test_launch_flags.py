@@ -2,8 +2,8 @@
 
 import pytest
 
-from sflow_ctl.core.launch_flags import flag_problem
-from sflow_ctl.core.step_command import StepPart, step_argv
+from sflow_ctl.slurm.launch_flags import flag_problem
+from sflow_ctl.slurm.step_command import StepPart, step_argv
 
 
 @pytest.mark.parametrize(

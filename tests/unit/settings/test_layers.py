@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import Finding, FleetError
-from sflow_ctl.cli import setting_options
-from sflow_ctl.runtime.settings_files import job_fields, run_settings, settings_files, settings_layers
+from sflow_ctl.cli.options import setting_options
+from sflow_ctl.format import schema
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.format.yaml_source import dump
+from sflow_ctl.runtime.files.settings_files import job_fields, run_settings, settings_files, settings_layers
 from sflow_ctl.settings import COMMAND_LINE, DEFAULT, Effective
-from sflow_ctl.spec import schema
-from sflow_ctl.spec.loader import load_documents
-from sflow_ctl.spec.yaml_source import dump
 
 WORKFLOW = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: [x]}]}\n'
 TEXTS = st.sampled_from(["a", "b", "c"])

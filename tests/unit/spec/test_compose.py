@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from sflow_ctl.planner.build import PlanContext, build_plan
-from sflow_ctl.planner.plan import Plan
-from sflow_ctl.spec.compose import compose
-from sflow_ctl.spec.loader import LoadedDocument, load_documents
+from sflow_ctl.format.compose import compose
+from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.pipeline import PlanContext, build_plan
 
 TEXT = """
 version: "0.1"

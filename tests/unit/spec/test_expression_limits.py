@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sflow_ctl.spec.expressions import ExpressionError, evaluate
+from sflow_ctl.format.expressions.templates import ExpressionError, evaluate
 
 
 @pytest.mark.parametrize(

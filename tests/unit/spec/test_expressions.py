@@ -6,7 +6,13 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sflow_ctl.spec.expressions import ExpressionError, check_syntax, evaluate, names_used, render_template
+from sflow_ctl.format.expressions.templates import (
+    ExpressionError,
+    check_syntax,
+    evaluate,
+    names_used,
+    render_template,
+)
 
 NAMES = {"variables": {"A": 4, "items": [1, 2], "B": "x"}, "A": 4, "t": {"my-svc": {"n": 1}}}
 

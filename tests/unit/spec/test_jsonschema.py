@@ -3,14 +3,12 @@
 import json
 from pathlib import Path
 
-from sflow_ctl.spec import jsonschema, schema
+from sflow_ctl.format import jsonschema, schema
 
 
 def test_the_shipped_file_equals_the_types() -> None:
     shipped = Path(jsonschema.__file__).with_name(jsonschema.SCHEMA_FILE)
-    remedy = (
-        "write it again: python -c 'from sflow_ctl.spec.jsonschema import *; print(schema_text(), end=str())'"
-    )
+    remedy = "write it again: python -c 'from sflow_ctl.format.jsonschema import *; print(schema_text(), end=str())'"
     assert shipped.read_text() == jsonschema.schema_text(), remedy
 
 

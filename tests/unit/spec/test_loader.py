@@ -7,8 +7,8 @@ import pytest
 from hypothesis import strategies as st
 
 from protocol.errors import SpecError
-from sflow_ctl.spec.loader import load_documents
-from sflow_ctl.spec.schema import Task
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.format.schema import Task
 
 GOOD = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: [x]}]}\n'
 
@@ -155,7 +155,7 @@ FIELDS = st.sampled_from([field for field in Task.__struct_fields__ if field != 
 @hypothesis.settings(deadline=1000, max_examples=400)
 @hypothesis.given(body=st.dictionaries(FIELDS, VALUES, max_size=4), top=VALUES)
 def test_any_values_are_a_document_or_findings(file: Path, body: dict[str, object], top: object) -> None:
-    from sflow_ctl.spec.yaml_source import dump
+    from sflow_ctl.format.yaml_source import dump
 
     document = {
         "version": "0.1",

@@ -8,8 +8,8 @@ import hypothesis
 import yaml
 from hypothesis import strategies as st
 
-from sflow_ctl.spec.merging import Merged, merge
-from sflow_ctl.spec.yaml_source import read_source
+from sflow_ctl.format.merging import Merged, merge
+from sflow_ctl.format.yaml_source import read_source
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 VARIABLES = st.dictionaries(

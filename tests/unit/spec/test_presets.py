@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from protocol.errors import SpecError
-from sflow_ctl.planner.build import build_plan
-from sflow_ctl.spec.loader import LoadedDocument, load_documents
-from sflow_ctl.spec.presets import preset, preset_names
+from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.format.presets import preset, preset_names
+from sflow_ctl.planner.pipeline import build_plan
 from tests.conformance.test_conformance import CONTEXT
 
 UPSTREAMS = ', with: {upstreams: "${{ task.o.endpoints.http }}"}'

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import sflow_ctl
-from sflow_ctl.spec.reference import (
+from sflow_ctl.format.reference import (
     BEGIN,
     END,
     REASONS_BEGIN,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sflow_ctl.spec import expressions
-from sflow_ctl.spec.simple_expressions import UNKNOWN, evaluate_simple, simple
+from sflow_ctl.format.expressions import templates
+from sflow_ctl.format.expressions.simple import UNKNOWN, evaluate_simple, simple
 
 pytest.importorskip("hypothesis")
 
@@ -36,8 +36,8 @@ def by_the_engine(source: str) -> Any:
     from jinja2 import Undefined, UndefinedError
 
     try:
-        value = expressions._compiled(source)(**NAMES)
-    except (expressions.ExpressionError, TypeError, UndefinedError) as error:
+        value = templates._compiled(source)(**NAMES)
+    except (templates.ExpressionError, TypeError, UndefinedError) as error:
         return type(error)
     return UNKNOWN if isinstance(value, Undefined) else value
 

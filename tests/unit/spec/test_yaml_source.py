@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sflow_ctl.spec.yaml_source import dump, plain_scalar, read_source
+from sflow_ctl.format.yaml_source import dump, plain_scalar, read_source
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""Whether what ended with status 0 did what it was for: files, JSON documents and patterns. Pure: files come from the caller."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from protocol.messages.facts import ExitCause
+from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
+from protocol.text.json_expression import JsonExpressionError, json_expression
+
+MAX_JSON_BYTES = 64 * 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
+LINE_BYTES = 64 * 1024
+"""A longer line is searched in pieces of this size."""
+SHOWN_CHARACTERS = 300
+_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_HINT = "the task says itself what must be there: see its `success`"
+
+
+class Files(NamedTuple):
+    """How to look at files. All may raise OSError; none writes."""
+
+    matching: Callable[[str], Iterable[tuple[str, int]]]
+    """(path, size) of the regular files that a path or pattern means."""
+    read: Callable[[str, int], bytes]
+    """A file's content, at most so many bytes."""
+    blocks: Callable[[str], Iterator[bytes]]
+    """A file's content from its beginning."""
+
+
+def is_pattern(path: str) -> bool:
+    """True for a path that may mean several files."""
+    return any(character in path for character in "*?[")
+
+
+def missing(success: Success, logs: Sequence[str], files: Files) -> ExitCause | None:
+    """The first thing that does not hold: files, then JSON, then patterns; None when all does.
+
+    A required pattern must be in one of the logs, a forbidden one in none.
+    """
+    for required in success.files:
+        text = _file_missing(required, files)
+        if text is not None:
+            return ExitCause(word="no_output", text=text, hint=_HINT)
+    for document in success.json:
+        text = _json_wrong(document, files)
+        if text is not None:
+            return ExitCause(word="success", text=text, hint=_HINT)
+    if success.require or success.forbid:
+        return _patterns_wrong(success, logs, files)
+    return None
+
+
+def _file_missing(required: RequiredFile, files: Files) -> str | None:
+    try:
+        found = list(files.matching(required.path))
+    except OSError as error:
+        return f"{required.path}, which it must write, cannot be looked at: {error.strerror or error}"
+    if not found:
+        what = "no file matches" if is_pattern(required.path) else "there is no"
+        return f"{what} {required.path}, which it must write"
+    largest, size = max(found, key=lambda one: one[1])
+    if size >= required.min_bytes:
+        return None
+    if size == 0:
+        return f"{largest}, which it must write, is empty"
+    return f"{largest} has {size} bytes, and must have at least {required.min_bytes}"
+
+
+def _json_wrong(required: RequiredJson, files: Files) -> str | None:
+    try:
+        content = files.read(required.path, MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            return f"{required.path} is larger than {MAX_JSON_BYTES >> 20} MiB, too large to be checked"
+        document = msgspec.json.decode(content)
+    except FileNotFoundError:
+        return f"there is no {required.path}, which it must write"
+    except OSError as error:
+        return f"{required.path} cannot be read: {error.strerror or error}"
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"{required.path} is no JSON document: {error}"
+    try:
+        holds, why = json_expression(required.where).holds(document)
+    except JsonExpressionError as error:
+        holds, why = False, f'"{required.where}" {error}'
+    return None if holds else f"{required.path} does not fulfil `{required.where}`: {why}"
+
+
+# ---------------------------------------------------------------------- patterns
+
+
+def _patterns_wrong(success: Success, logs: Sequence[str], files: Files) -> ExitCause | None:
+    wanted = {pattern: re.compile(pattern) for pattern in success.require}
+    forbidden = [(pattern, re.compile(pattern)) for pattern in success.forbid]
+    for log in logs:
+        try:
+            for number, (offset, line) in enumerate(_lines(files.blocks(log)), 1):
+                for pattern, regex in forbidden:
+                    if regex.search(line):
+                        return ExitCause(
+                            word="success",
+                            text=f"its log has a line that `{pattern}` forbids: {line.strip()[:SHOWN_CHARACTERS]}",
+                            hint=_HINT,
+                            line=line.strip()[:SHOWN_CHARACTERS],
+                            line_number=number,
+                            offset=offset,
+                        )
+                for pattern in [pattern for pattern, regex in wanted.items() if regex.search(line)]:
+                    del wanted[pattern]
+                if not wanted and not forbidden:
+                    return None
+        except OSError as error:
+            return ExitCause(word="success", text=f"its log {log} cannot be read: {error.strerror or error}")
+    if wanted:
+        text = f"no line of its log matches `{next(iter(wanted))}`"
+        return ExitCause(word="success", text=text, hint=_HINT)
+    return None
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, str]]:
+    """(offset, text) of each line as a person reads it, however the blocks are cut."""
+    offset, rest = 0, b""
+    for block in blocks:
+        rest += block
+        # A return at the very end may be half of a pair of both.
+        position = 0
+        for end in _LINE_END.finditer(rest, 0, len(rest) - rest.endswith(b"\r")):
+            yield offset + position, _text(rest[position : end.start()])
+            position = end.end()
+        while len(rest) - position > LINE_BYTES:
+            yield offset + position, _text(rest[position : position + LINE_BYTES])
+            position += LINE_BYTES
+        offset, rest = offset + position, rest[position:]
+    if rest:
+        yield offset, _text(rest.rstrip(b"\r"))
+
+
+def _text(raw: bytes) -> str:
+    return (_ANSI.sub(b"", raw) if b"\x1b" in raw else raw).decode(errors="replace").rstrip()

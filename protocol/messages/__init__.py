@@ -1,0 +1,1 @@
+"""Every message and value that crosses the link, by subject."""

@@ -1,0 +1,46 @@
+"""What agents are started with."""
+
+import msgspec
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an agent needs to call home. Travels over its stdin, never on a command line."""
+
+    run_id: str
+    node: int
+    node_name: str
+    control_endpoints: tuple[str, ...]
+    log_endpoints: tuple[str, ...]
+    controller_key: str
+    """The controller's public CURVE key, Z85. Pinned."""
+    public_key: str
+    secret_key: str
+    marker: str
+    """Value of `SFLOW_RUN_MARKER` in everything the agent starts."""
+    predecessor: str | None = None
+    """That of the run's earlier agents, if it is resumed: what still carries it is ended first."""
+    run_directory: str
+    """Absolute, as the controller sees it."""
+    nonce: str
+    """Content of `.nonce` in the run directory: equal on this node means the directory is shared."""
+    nonce_path: str | None = None
+    """Where the nonce is, if not in the run directory: that may be made after the agents."""
+    spool_directory: str | None = None
+    """Write logs below this directory and send them, although the run directory may be shared."""
+    is_interface_chosen: bool = False
+    """A person has said which network is to be used: programs that would choose one themselves are told."""
+    simulated_gpus: int = 0
+    orphan_grace_s: float = 10.0
+    log_level: str = "warning"
+
+
+class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What one job step gives to all of its agents alike, in an environment variable that they wipe.
+
+    Each completes `common` by itself: its node is its place in `nodes`, by Slurm's name for it, its keys come from
+    `key_seed`. Places of nodes that are not of the job are empty.
+    """
+
+    common: AgentConfig
+    nodes: tuple[str, ...]
+    key_seed: bytes

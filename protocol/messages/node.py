@@ -1,0 +1,48 @@
+"""What a node has: GPUs, memory, addresses."""
+
+import msgspec
+
+
+class GpuUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that computes on a GPU."""
+
+    pid: int
+    owner: str = ""
+    program: str = ""
+    """Both are empty for a process that this node's agent cannot see."""
+    memory_bytes: int | None = None
+    """On the GPU; None where the driver does not say."""
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One GPU an agent may use, or one instance of a partitioned GPU. `index` counts within the agent's view."""
+
+    index: int
+    uuid: str
+    name: str = ""
+    memory_bytes: int = 0
+    simulated: bool = False
+    used_bytes: int = 0
+    """Of the memory, when the agent started."""
+    users: tuple[GpuUser, ...] = ()
+    """At that time."""
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has, as the agent on it sees it."""
+
+    host: str
+    cpus: int
+    """CPUs this agent may run on (its affinity), which can be fewer than the machine has."""
+    cpus_online: int
+    cpus_given: int | None = None
+    """CPUs of the node that Slurm has given to the job; None outside of one."""
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+    counts_gpus: bool = False
+    """False when nothing here knows how many GPUs there are: no driver, and none given by Slurm."""
+    gpu_problems: tuple[str, ...] = ()
+    """Sentences about GPUs that should be there and are not."""
+    python: str = ""
+    open_files: tuple[int, int] = (-1, -1)
+    """(soft, hard) limit that tasks get; -1 is none."""

@@ -1,0 +1,132 @@
+"""Everything an agent needs to start one rank."""
+
+import msgspec
+
+from protocol.ids import RankId
+from protocol.messages.checks import Probe
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rank's command runs instead of on the node itself. The agent finds the engine and makes its command line."""
+
+    engine: str
+    """"docker", "podman", "apptainer", "enroot", or "auto" for the first of them that the node has."""
+    image: str
+    workdir: str | None = None
+    mounts: tuple[str, ...] = ()
+    """SOURCE:TARGET[:OPTIONS], as the file says."""
+    directories: tuple[str, ...] = ()
+    """Seen inside at the same path and writable; one that the node does not have is left out."""
+    gpus: str | None = None
+    """What to ask the engine for; None is the rank's own GPUs."""
+    pass_envs: bool = True
+    is_writable: bool | None = None
+    """None here and in what follows is the engine's own way."""
+    mounts_home: bool | None = None
+    remaps_root: bool | None = None
+    network: str | None = None
+    extra_args: tuple[str, ...] = ()
+    """Engine options, after all others."""
+
+
+class PortBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """Ports that a task wants to have on a node, under one name."""
+
+    name: str
+    count: int = 1
+    contiguous: bool = False
+    """Whether each is one above the one before."""
+
+
+class TaskFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a task finds when it starts."""
+
+    path: str
+    """Relative to the task's directory on the node; without `..`."""
+    content: str
+    mode: int = 0o600
+
+
+class RequiredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, or at least one that a pattern matches, which must have `min_bytes`."""
+
+    path: str
+    """Absolute; `*`, `?`, `[...]` and `**` are a pattern."""
+    min_bytes: int = 1
+
+
+class RequiredJson(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON document, of which a `protocol.text.json_expression` must be true."""
+
+    path: str
+    where: str
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """What must hold besides an exit status of 0. Patterns are searched in each line of the log."""
+
+    files: tuple[RequiredFile, ...] = ()
+    json: tuple[RequiredJson, ...] = ()
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+
+
+class SideCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that is run beside a rank once, on its node, with its environment and directory."""
+
+    argv: tuple[str, ...]
+    timeout_s: float
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """How a rank is ended: its command, then a signal to its whole tree, then SIGKILL, each if anything is left."""
+
+    command: SideCommand | None = None
+    """When it succeeds, the tree has the rest of its timeout to end without a signal."""
+    signal: int = 15
+    grace_s: float = 5.0
+    """Seconds between the signal and SIGKILL."""
+
+
+class HangWatch(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long a rank may show no life. Whether that means a hang, the controller decides."""
+
+    no_output_s: float | None = None
+    no_gpu_use_s: float | None = None
+    command: SideCommand | None = None
+    """Looks into a hang before it is ended."""
+    is_always: bool = False
+    """Also of a service that is ready."""
+
+
+class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One process to start. The environment is added to the agent's own, without our secrets."""
+
+    rank: RankId
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str | None = None
+    """Absolute working directory; None is the agent's own, which is the controller's."""
+    log: str
+    """The rank's log, relative to the run directory. The agent makes missing parents.
+
+    Chunks, acks and watches name the rank, not this path: it is unique per attempt.
+    """
+    earlier_log: str | None = None
+    """Where an existing file at `log` (the previous attempt's) is renamed to before the rank starts."""
+    stopping: Stopping = Stopping()
+    hang: HangWatch | None = None
+    probes: tuple[Probe, ...] = ()
+    stream: bool = False
+    """Send the log to the controller as it grows. Always done when the run directory is not shared."""
+    gpus: tuple[int, ...] = ()
+    """The rank's GPUs, counted in the agent's view. The agent sets the variables that name them, whatever `env` says."""
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
+    required_paths: tuple[tuple[str, str], ...] = ()
+    """(artifact, absolute path) of what must exist on the node, else it is a `LaunchFailed`."""
+    files: tuple[TaskFile, ...] = ()
+    """Written before the process is made. `SFLOW_TASK_FILES_DIR` says where."""
+    success: Success | None = None
+    """Judged when the rank ends well, before that is told."""
+    success_exit_codes: tuple[int, ...] = (0,)

@@ -1,0 +1,1 @@
+"""The link between controller and agent: packets, exactly-once delivery, keys and versions."""

@@ -1,0 +1,119 @@
+"""Frames to messages and back. The only place that knows the wire format (MessagePack).
+
+A message that is too large, not MessagePack, or not of the expected type is `MalformedMessageError`; the
+caller counts and drops it. A message type of a newer minor version is dropped alone, its packet survives.
+"""
+
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from protocol.errors import MalformedMessageError
+from protocol.messages.config import AgentConfig, StepConfig
+from protocol.messages.facts import FromAgent
+from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.orders import ToAgent
+from protocol.messages.packets import FromAgentPacket, ToAgentPacket
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""Refused by the socket before it reaches us. A Spawn burst of 2,000 large tasks is about 4 MiB."""
+MAX_LOG_BODY_BYTES = 256 * 1024
+
+_encoder = msgspec.msgpack.Encoder()
+_to_agent = msgspec.msgpack.Decoder(ToAgentPacket)
+_from_agent = msgspec.msgpack.Decoder(FromAgentPacket)
+_log_chunk = msgspec.msgpack.Decoder(LogChunk)
+_log_ack = msgspec.msgpack.Decoder(LogAck)
+_config = msgspec.msgpack.Decoder(AgentConfig)
+_step_config = msgspec.msgpack.Decoder(StepConfig)
+
+encode = _encoder.encode
+
+
+class _RawPacket(msgspec.Struct, kw_only=True):
+    """Any packet with its messages left undecoded."""
+
+    session: str
+    incarnation: int = 0
+    seq: int = 0
+    ack: int = 0
+    messages: tuple[msgspec.Raw, ...] = ()
+
+
+_raw_packet = msgspec.msgpack.Decoder(_RawPacket)
+_to_agent_message = msgspec.msgpack.Decoder(ToAgent)
+_from_agent_message = msgspec.msgpack.Decoder(FromAgent)
+_ERRORS = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError)
+T = TypeVar("T")
+
+
+class Decoded(NamedTuple, Generic[T]):
+    """A packet, and how many of its messages this version does not know."""
+
+    packet: T
+    unknown: int
+
+
+def _malformed(frame: bytes, kind: str, error: Exception) -> MalformedMessageError:
+    return MalformedMessageError.of("malformed-message", f"{len(frame)} bytes are not a {kind}: {error}")
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes, kind: str) -> T:
+    try:
+        return decoder.decode(frame)
+    except _ERRORS as error:
+        raise _malformed(frame, kind, error) from error
+
+
+def _known(decoder: "msgspec.msgpack.Decoder[T]", raw_messages: tuple[msgspec.Raw, ...]) -> tuple[T, ...]:
+    known = []
+    for raw in raw_messages:
+        try:
+            known.append(decoder.decode(raw))
+        except _ERRORS:
+            continue
+    return tuple(known)
+
+
+def decode_to_agent(frame: bytes) -> Decoded[ToAgentPacket]:
+    """The packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
+    try:
+        return Decoded(_to_agent.decode(frame), 0)
+    except _ERRORS:
+        raw = _decode(_raw_packet, frame, "packet for an agent")
+        messages = _known(_to_agent_message, raw.messages)
+        packet = ToAgentPacket(
+            session=raw.session, incarnation=raw.incarnation, seq=raw.seq, ack=raw.ack, messages=messages
+        )
+        return Decoded(packet, len(raw.messages) - len(messages))
+
+
+def decode_from_agent(frame: bytes) -> Decoded[FromAgentPacket]:
+    """The packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
+    try:
+        return Decoded(_from_agent.decode(frame), 0)
+    except _ERRORS:
+        raw = _decode(_raw_packet, frame, "packet from an agent")
+        messages = _known(_from_agent_message, raw.messages)
+        packet = FromAgentPacket(session=raw.session, seq=raw.seq, ack=raw.ack, messages=messages)
+        return Decoded(packet, len(raw.messages) - len(messages))
+
+
+def decode_log_chunk(frame: bytes) -> LogChunk:
+    """The chunk header in `frame`. Raises: MalformedMessageError."""
+    return _decode(_log_chunk, frame, "log chunk")
+
+
+def decode_log_ack(frame: bytes) -> LogAck:
+    """The acknowledgement in `frame`. Raises: MalformedMessageError."""
+    return _decode(_log_ack, frame, "log acknowledgement")
+
+
+def decode_step_config(frame: bytes) -> StepConfig:
+    """What a job step's agents are started with. Raises: MalformedMessageError."""
+    return _decode(_step_config, frame, "step configuration")
+
+
+def decode_config(frame: bytes) -> AgentConfig:
+    """What an agent is started with. Raises: MalformedMessageError."""
+    return _decode(_config, frame, "agent configuration")

@@ -1,0 +1,1 @@
+"""Pure text tools that both sides use: line matching, JSON expressions, URLs, signal names."""

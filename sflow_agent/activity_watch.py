@@ -1,0 +1,158 @@
+"""Signs of life of ranks: whether their logs grow and their GPUs are used, looked at as often as their limits need.
+
+A log's size is one system call, so that nothing has to be followed for it. Utilisation is asked for in a thread: a
+driver in trouble takes its time. Where nobody can tell, nothing is ever said to be quiet.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from protocol.ids import RankId
+from protocol.messages.node import Gpu
+from protocol.messages.rank_spec import RankSpec
+from sflow_agent.core.commands import LifeKind
+from sflow_agent.core.events import QuietChanged
+from sflow_agent.core.inactivity import Silence
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.worker import Background
+
+MAX_GPU_REST_S = 1.0
+"""A driver remembers its last second at most, and less on some GPUs."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What is looked at for one kind of life of one rank."""
+
+    silence: Silence
+    log: str = ""
+    log_bytes: int = 0
+    uuids: tuple[str, ...] = ()
+
+
+class Life:
+    """All ranks that are watched. `warn` tells people, once for each text."""
+
+    def __init__(
+        self,
+        descriptors: Descriptors,
+        gpus: Sequence[Gpu],
+        log_path: Callable[[str], str],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._descriptors = descriptors
+        self._gpus = gpus
+        self._log_path = log_path
+        self._warn = warn
+        self._background: Background | None = None
+        self._watched: dict[tuple[RankId, LifeKind], Watched] = {}
+        self._agenda: list[tuple[float, int, tuple[RankId, LifeKind], Watched]] = []
+        """A heap; an entry of what is not watched any more means nothing."""
+        self._number = itertools.count()
+        self._answers: list[tuple[tuple[RankId, LifeKind], Watched, dict[str, int | None] | OSError]] = []
+
+    def watch(self, spec: RankSpec, now: float) -> None:
+        """Begins to look at a rank that has just been started."""
+        assert spec.hang is not None
+        if spec.hang.no_output_s is not None:
+            silence = Silence(spec.hang.no_output_s, now)
+            self._begin((spec.rank, "output"), Watched(silence, log=self._log_path(spec.log)), now)
+        if spec.hang.no_gpu_use_s is not None:
+            uuids = self._uuids(spec)
+            if uuids:
+                silence = Silence(spec.hang.no_gpu_use_s, now)
+                self._begin((spec.rank, "gpus"), Watched(silence, uuids=uuids), now)
+
+    def unwatch(self, rank: RankId) -> None:
+        """It does not matter any more."""
+        self._watched.pop((rank, "output"), None)
+        self._watched.pop((rank, "gpus"), None)
+
+    def next_wakeup(self) -> float | None:
+        """When `look` has something to do."""
+        if self._answers:
+            return 0.0
+        return self._agenda[0][0] if self._agenda else None
+
+    def look(self, now: float) -> list[QuietChanged]:
+        """Looks where it is time to; returns who fell silent, and who shows life again."""
+        changed: list[QuietChanged] = []
+        while self._agenda and self._agenda[0][0] <= now:
+            _, _, key, watched = heappop(self._agenda)
+            if self._watched.get(key) is not watched:
+                continue
+            if watched.uuids:
+                self._ask(key, watched)
+                continue
+            size = _size(watched.log)
+            has_grown, watched.log_bytes = size != watched.log_bytes, size
+            self._observe(key, watched, has_grown, now, changed)
+        answers, self._answers = self._answers, []
+        for key, watched, answer in answers:
+            if self._watched.get(key) is watched:
+                self._observe(key, watched, self._is_used(watched, answer), now, changed)
+        return changed
+
+    def _begin(self, key: tuple[RankId, LifeKind], watched: Watched, now: float) -> None:
+        self._watched[key] = watched
+        self._look_at(now, key, watched)
+
+    def _look_at(self, at: float, key: tuple[RankId, LifeKind], watched: Watched) -> None:
+        heappush(self._agenda, (at, next(self._number), key, watched))
+
+    def _observe(
+        self,
+        key: tuple[RankId, LifeKind],
+        watched: Watched,
+        has_life: bool,
+        now: float,
+        changed: list[QuietChanged],
+    ) -> None:
+        if watched.silence.observe(has_life, now):
+            changed.append(QuietChanged(*key, watched.silence.is_quiet))
+        rest_s = watched.silence.rest_s
+        self._look_at(now + (min(rest_s, MAX_GPU_REST_S) if watched.uuids else rest_s), key, watched)
+
+    # ------------------------------------------------------------------ GPUs
+
+    def _uuids(self, spec: RankSpec) -> tuple[str, ...]:
+        """The names of the rank's GPUs; empty, and a warning, where they cannot be watched."""
+        gpus = [self._gpus[index] for index in spec.gpus if index < len(self._gpus)]
+        if gpus and all(gpu.uuid and not gpu.simulated for gpu in gpus):
+            return tuple(gpu.uuid for gpu in gpus)
+        why = "they are simulated" if any(gpu.simulated for gpu in gpus) else "no NVIDIA driver answers here"
+        self._warn(
+            f"{spec.rank.attempt.task}: no_gpu_use_for has no effect, its GPUs cannot be watched: {why}"
+        )
+        return ()
+
+    def _ask(self, key: tuple[RankId, LifeKind], watched: Watched) -> None:
+        from sflow_agent.node.gpu_use import gpu_use
+
+        if self._background is None:
+            self._background = Background(self._descriptors)
+        uuids = watched.uuids
+        self._background.run(
+            uuids, lambda: gpu_use(uuids), lambda answer: self._answers.append((key, watched, answer))
+        )
+
+    def _is_used(self, watched: Watched, answer: dict[str, int | None] | OSError) -> bool:
+        if isinstance(answer, OSError):
+            self._warn(f"the use of GPUs cannot be read: {answer.strerror}")
+            return True
+        for uuid, percent in answer.items():
+            if percent is None:
+                self._warn(
+                    f"the driver does not tell the use of {uuid}: no_gpu_use_for has no effect with it"
+                )
+        return any(percent != 0 for percent in answer.values())
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except OSError:
+        return 0

@@ -1,0 +1,93 @@
+"""Why a rank ended badly: which of the things that its node knows says most. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protocol.messages.facts import ExitCause
+from protocol.text.signal_names import signal_name
+from sflow_agent.core.log_reading import Found
+
+SHOWN_CHARACTERS = 300
+"""Of a line in a sentence; the line itself is kept longer."""
+_SIGKILL = 9
+_FROM_OUTSIDE = frozenset({1, 2, 9, 15})
+"""HUP, INT, KILL, TERM: somebody sent them, so the log explains nothing."""
+_CRASHES = frozenset({4, 5, 6, 7, 8, 9, 11, 31})
+"""ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV, SYS: a shell tells them as 128 + number, and programs do not exit with that."""
+_NOT_STARTED = frozenset({126, 127})
+"""A shell's status when it cannot start a command. Source: bash(1), EXIT STATUS."""
+_LAUNCH_LINE = re.compile(
+    r"command not found|: not found$|No such file or directory|Permission denied|bad interpreter|cannot execute"
+    r"|Exec format error|Argument list too long|: Is a directory|executable file not found|required file not found"
+)
+_LAUNCH_HINT = "check the program's name, its mode, its first line and PATH, all on the task's node"
+_KILL_HINT = (
+    "nothing of this run sent it: the batch system, a person or the kernel did; dmesg on the node may tell"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was found out about an end. Exactly one of `exit_code` and `signal` is set."""
+
+    exit_code: int | None
+    signal: int | None
+    found: Found | None = None
+    """In the log."""
+    found_number: int | None = None
+    """That line's number, from 1."""
+    tail: Sequence[str] = ()
+    """The last lines of the log."""
+    oom_kills: int = 0
+    """Processes in the agent's cgroup that the kernel killed for want of memory while the rank ran, not explained yet."""
+    is_oom_victim: bool = False
+    """The kernel's log names the rank's process."""
+    memory_limit: str = ""
+    """ "4.0 GiB"; empty where there is none."""
+
+
+def is_asked_for_tracebacks(exit_code: int | None) -> bool:
+    """Whether an exception may be the cause: what a signal ended was not ended by one."""
+    return exit_code is not None and exit_code - 128 not in _CRASHES
+
+
+def cause_of(evidence: Evidence) -> ExitCause | None:
+    """The most specific cause; None where the status or signal is all there is to say."""
+    number = evidence.signal if evidence.signal is not None else (evidence.exit_code or 0) - 128
+    found = evidence.found
+    is_killed = number == _SIGKILL
+    says_oom = found is not None and found.reason == "oom"
+    if evidence.is_oom_victim or (evidence.oom_kills and (is_killed or says_oom)):
+        limit = f"; the limit here is {evidence.memory_limit}" if evidence.memory_limit else ""
+        return _with_line(
+            "oom",
+            f"out of memory: the kernel killed {'a process of it' if not is_killed else 'it'}{limit}",
+            "give it more memory (the job's --mem, the container's limit) or let it use less",
+            found if says_oom else None,
+            evidence.found_number,
+        )
+    if evidence.signal in _FROM_OUTSIDE:
+        hint = _KILL_HINT if is_killed else ""
+        return ExitCause(word="signal", text="", hint=hint) if hint else None
+    if evidence.exit_code in _NOT_STARTED:
+        line = next((line for line in reversed(evidence.tail) if _LAUNCH_LINE.search(line)), None)
+        if line is not None:
+            shown = line.strip()[:SHOWN_CHARACTERS]
+            return ExitCause(word="launch", text=shown, hint=_LAUNCH_HINT, line=shown)
+    if found is not None:
+        return _with_line(
+            found.reason, found.text[:SHOWN_CHARACTERS], found.hint, found, evidence.found_number
+        )
+    if evidence.signal is None and number in _CRASHES:
+        hint = _KILL_HINT if is_killed else ""
+        return ExitCause(word="signal", text=f"{signal_name(number)} killed a program in it", hint=hint)
+    return None
+
+
+def _with_line(word: str, text: str, hint: str, found: Found | None, number: int | None) -> ExitCause:
+    if found is None:
+        return ExitCause(word=word, text=text, hint=hint)
+    return ExitCause(
+        word=word, text=text, hint=hint, line=found.line, line_number=number, offset=found.offset
+    )

@@ -1,0 +1,272 @@
+"""Looking into how ranks ended, in threads: a log or a file system may be slow, and the loop must not be.
+
+Imported at the first end that is worth a look.
+"""
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.diagnosis.signatures import Signature, read_signatures
+from protocol.diagnosis.success import BLOCK_BYTES, Files, is_pattern, missing
+from protocol.messages.facts import ExitCause
+from protocol.messages.rank_spec import RankSpec
+from sflow_agent.core.events import ExitJudged
+from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
+from sflow_agent.core.log_reading import LogReader, Piece, port_in
+from sflow_agent.node.memory_events import kernel_killed
+from sflow_agent.probes.port_holder import listening_ports, owner_of_port
+
+PIECE_BYTES = 256 * 1024
+"""Of a log's end, and of its beginning, that are searched."""
+TAIL_LINES = 20
+COUNTED_BYTES = 64 * 1024 * 1024
+"""A line further into a log than this has no number: counting reads everything before it."""
+THREADS = 2
+"""A long look at one rank's files does not hold up all others."""
+MAX_MATCHES = 10_000
+SIGNATURES = "signatures.toml"
+_NUMBER = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
+_SIGKILL_STATUS = 128 + signal.SIGKILL
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A rank whose end is to be looked into."""
+
+    spec: RankSpec
+    log: str
+    pid: int
+    started_at: float
+    """On the monotonic clock."""
+    exit_code: int | None
+    signal: int | None
+    oom_kills: int
+
+
+class ExitJudge:
+    """`judge` ranks that have ended; once `fileno` is readable the results are among `judged`."""
+
+    def __init__(
+        self, marker: str, signatures: tuple[Signature, ...], memory_limit: Callable[[], str]
+    ) -> None:
+        """`signatures` are the workflow's own."""
+        self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._signatures = signatures
+        self._marker = marker
+        self._memory_limit = memory_limit
+        self._wanted: queue.SimpleQueue[_End] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[ExitJudged] = queue.SimpleQueue()
+        self._threads = 0
+        self._waiting = 0
+        self._reader: LogReader | None = None
+        self._making_reader = threading.Lock()
+
+    def judge(
+        self,
+        *,
+        spec: RankSpec,
+        log: str,
+        pid: int,
+        started_at: float,
+        exit_code: int | None,
+        signal_number: int | None,
+        oom_kills: int,
+    ) -> None:
+        """Begins to look into how a rank ended."""
+        self._waiting += 1
+        self._wanted.put(_End(spec, log, pid, started_at, exit_code, signal_number, oom_kills))
+        if self._threads < min(THREADS, self._waiting):
+            self._threads += 1
+            threading.Thread(target=self._work, name="judging", daemon=True).start()
+
+    def judged(self) -> Iterator[ExitJudged]:
+        """What has been found out since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fileno)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._done.get_nowait()
+                self._waiting -= 1
+
+    # ------------------------------------------------------------------ the threads' side
+
+    def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
+        while True:
+            end = self._wanted.get()
+            try:
+                cause = self._looked_into(end)
+            except Exception as error:  # noqa: BLE001 - whatever a log or file holds, the end must be told
+                cause = _could_not(end, error)
+            self._done.put(ExitJudged(end.spec.rank, cause))
+            with contextlib.suppress(BlockingIOError):  # it is readable already
+                os.eventfd_write(self.fileno, 1)
+
+    def _looked_into(self, end: _End) -> ExitCause | None:
+        if end.exit_code in end.spec.success_exit_codes:
+            success = end.spec.success
+            return None if success is None else missing(success, [end.log], local_files())
+        return self._explain(end)
+
+    def _explain(self, end: _End) -> ExitCause | None:
+        pieces = _pieces(end.log)
+        found = self._log_reader().explanation(pieces, with_tracebacks=is_asked_for_tracebacks(end.exit_code))
+        is_killed = end.signal == signal.SIGKILL or end.exit_code == _SIGKILL_STATUS
+        cause = cause_of(
+            Evidence(
+                exit_code=end.exit_code,
+                signal=end.signal,
+                found=found,
+                found_number=None if found is None else _line_number(end.log, found.offset),
+                tail=pieces[0].text().splitlines()[-TAIL_LINES:] if pieces else (),
+                oom_kills=end.oom_kills,
+                is_oom_victim=is_killed and kernel_killed(end.pid, end.started_at),
+                memory_limit=self._memory_limit() if end.oom_kills else "",
+            )
+        )
+        if cause is not None and cause.word == "port_in_use":
+            return self._with_owner(cause, pieces, end.spec)
+        return cause
+
+    def _with_owner(self, cause: ExitCause, pieces: list[Piece], spec: RankSpec) -> ExitCause:
+        """The cause with the port and who has it: the line's own, one nearby, the probes', or one that its command names."""
+        port = (
+            port_in(cause.line) or _port_nearby(cause.line, pieces) or _probed_port(spec) or _named_port(spec)
+        )
+        if port is None:
+            return cause
+        owner = owner_of_port(port, self._marker)
+        who = f"by {owner}" if owner is not None else "by somebody who has left it since"
+        return ExitCause(
+            word=cause.word,
+            text=f"port {port} was in use {who}",
+            hint=cause.hint,
+            line=cause.line,
+            line_number=cause.line_number,
+            offset=cause.offset,
+        )
+
+    def _log_reader(self) -> LogReader:
+        """Made at the first bad end: reading and compiling takes 20 ms."""
+        with self._making_reader:
+            if self._reader is None:
+                import protocol
+
+                path = Path(protocol.__file__).with_name("diagnosis") / SIGNATURES
+                self._reader = LogReader((*self._signatures, *read_signatures(path.read_text())))
+            return self._reader
+
+
+def _could_not(end: _End, error: Exception) -> ExitCause | None:
+    """What cannot be judged is no success; a bad end stays what it is."""
+    if end.exit_code not in end.spec.success_exit_codes:
+        return None
+    what = f"whether it did what it was for cannot be told: {type(error).__name__}: {error}"
+    return ExitCause(word="success", text=what)
+
+
+# ---------------------------------------------------------------------- logs
+
+
+def _pieces(path: str) -> list[Piece]:
+    """The end of a log and its beginning, as far as they are different; the end first: it is nearer to the cause."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        size = os.fstat(descriptor).st_size
+        if size <= 2 * PIECE_BYTES:
+            return [Piece(0, os.pread(descriptor, size, 0))]
+        start = size - PIECE_BYTES
+        end = os.pread(descriptor, PIECE_BYTES, start)
+        torn = end.find(b"\n") + 1  # its first line began before it
+        return [Piece(start + torn, end[torn:]), Piece(0, os.pread(descriptor, PIECE_BYTES, 0))]
+    finally:
+        os.close(descriptor)
+
+
+def _line_number(path: str, offset: int) -> int | None:
+    if offset > COUNTED_BYTES:
+        return None
+    lines = 1
+    with Path(path).open("rb") as file:
+        while offset > 0 and (data := file.read(min(BLOCK_BYTES, offset))):
+            lines += data.count(b"\n")
+            offset -= len(data)
+    return lines
+
+
+def _port_nearby(line: str, pieces: list[Piece]) -> int | None:
+    """A port that a line next to this one names together with an address."""
+    for piece in pieces:
+        lines = piece.text().splitlines()
+        for index, text in enumerate(lines):
+            if text.strip() != line:
+                continue
+            near = [*lines[index + 1 : index + 4], *reversed(lines[max(0, index - 3) : index])]
+            named = (port_in(one) for one in near if "port" in one.lower() or "address" in one.lower())
+            return next((port for port in named if port is not None), None)
+    return None
+
+
+def _probed_port(spec: RankSpec) -> int | None:
+    """The only port that the task's probes look at."""
+    from protocol.text.urls import split_url
+
+    conditions = [one for probe in spec.probes for one in (probe, *probe.parts)]
+    ports = {one.tcp_port for one in conditions if one.tcp_port is not None}
+    ports |= {split_url(one.http.url).port for one in conditions if one.http is not None}
+    return ports.pop() if len(ports) == 1 else None
+
+
+def _named_port(spec: RankSpec) -> int | None:
+    """The only number in the rank's command and variables that is a port somebody listens on now."""
+    texts = (*spec.argv, *(value for value in spec.env.values() if value.isdecimal()))
+    numbers = {int(number) for text in texts for number in _NUMBER.findall(text)}
+    ports = {number for number in numbers if number > 1023} & listening_ports()
+    return ports.pop() if len(ports) == 1 else None
+
+
+# ---------------------------------------------------------------------- files
+
+
+def local_files() -> Files:
+    """This node's files, for conditions of `success`."""
+    return Files(matching=_matching, read=_read, blocks=_blocks)
+
+
+def _matching(path: str) -> Iterator[tuple[str, int]]:
+    for number, one in enumerate(Path("/").glob(path.lstrip("/")) if is_pattern(path) else (Path(path),)):
+        if number == MAX_MATCHES:
+            return
+        try:
+            found = one.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield str(one), found.st_size
+
+
+def _read(path: str, limit: int) -> bytes:
+    with open(path, "rb", opener=_open_file) as file:
+        return file.read(limit)
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    with Path(path).open("rb") as file:
+        while data := file.read(BLOCK_BYTES):
+            yield data
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Without waiting for a writer, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

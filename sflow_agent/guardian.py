@@ -1,0 +1,132 @@
+"""The guardian: the agent's parent, which ends every task when the agent is killed. Imports next to nothing.
+
+Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies.
+The agent, in turn, watches the guardian. Neither is signalled by a terminal: they live in a session of their
+own.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+
+from sflow_agent.processes.cleanup_list import CleanupList
+from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
+from sflow_agent.processes.tree import descendants, is_living, name_of
+
+CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
+"""How a job step's agents get their configuration: every one of them has the same standard input."""
+
+CLEANUPS_WITHIN_S = 20.0
+GRACE_S = 2.0
+VERIFY_S = 5.0
+
+
+def guard() -> int:
+    """Forks the agent and watches over it; returns the process's exit status, in both of them."""
+    with contextlib.suppress(PermissionError):  # it leads a session already
+        os.setsid()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _keep_descriptors_from_tasks()
+    hide_memory()
+    encoded_config = os.environ.get(CONFIG_VARIABLE)
+    if encoded_config is not None:
+        wipe_variable(CONFIG_VARIABLE)
+        del os.environ[CONFIG_VARIABLE]
+    become_subreaper()
+    me = os.getpid()
+    cleanups = CleanupList()
+    agent = os.fork()
+    if agent == 0:
+        from sflow_agent.agent import run_agent
+
+        return run_agent(me, encoded_config, cleanups)
+    del encoded_config
+    # The configuration is not for us, and an agent that nobody needs must see the end of it.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
+    status = _wait(agent)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number is free for somebody else now
+    left = _end_everything() + _clean_up(cleanups)
+    for survivor in left:
+        sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
+    if status < 0:
+        sys.stderr.write(
+            f"sflow-agent: the agent was killed by {signal.Signals(-status).name}; its tasks were ended\n"
+        )
+        return 128 - status
+    return status
+
+
+def _keep_descriptors_from_tasks() -> None:
+    """Whatever a launcher left open (Slurm's PMI socket, a pipe) is not for the tasks."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+
+
+def _wait(agent: int) -> int:
+    while True:
+        with contextlib.suppress(InterruptedError):
+            _, status = os.waitpid(agent, 0)
+            return os.waitstatus_to_exitcode(status)
+
+
+def _end_everything() -> list[str]:
+    """SIGTERM, a short grace, SIGKILL, verify. Returns what could not be ended, "pid name"."""
+    started = time.monotonic()
+    signalled: set[int] = set()
+    poller = select.poll()
+    while left := _living():
+        now = time.monotonic()
+        if now > started + GRACE_S + VERIFY_S:
+            return [name_of(pid) for pid in left]
+        number = signal.SIGTERM if now < started + GRACE_S else signal.SIGKILL
+        for pid in left:
+            if number == signal.SIGKILL or pid not in signalled:
+                _signal(pid, number)
+                _signal(pid, signal.SIGCONT)
+                signalled.add(pid)
+        poller.poll(10)
+    return []
+
+
+def _clean_up(cleanups: CleanupList) -> list[str]:
+    """Runs the clean-ups that the agent did not come to, all at once. Returns the keys of those that failed."""
+    running: dict[int, str] = {}
+    failed: list[str] = []
+    null = os.open(os.devnull, os.O_RDWR)
+    files = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
+    for key, (argv, environment) in cleanups.pending().items():
+        try:
+            running[os.posix_spawnp(argv[0], argv, environment, file_actions=files)] = key
+        except OSError:
+            failed.append(key)
+    deadline = time.monotonic() + CLEANUPS_WITHIN_S
+    poller = select.poll()
+    while running and time.monotonic() < deadline:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            poller.poll(10)
+        elif (key := running.pop(pid, "")) and status != 0:
+            failed.append(key)
+    _end_everything()
+    return [f"the container of {key}" for key in (*failed, *running.values())]
+
+
+def _living() -> list[int]:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    return [pid for pid in descendants(os.getpid()) if is_living(pid)]
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)

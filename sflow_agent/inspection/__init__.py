@@ -1,0 +1,1 @@
+"""The doctor's inspection of this node: facts, collected in threads with time limits."""

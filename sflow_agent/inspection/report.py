@@ -1,0 +1,282 @@
+"""The facts of a node that a doctor wants, each part by a function that may block: they run in threads of their own.
+
+Each returns the fields of a `NodeReport` that it fills. Raises: OSError where it cannot.
+"""
+
+import contextlib
+import importlib.metadata
+import itertools
+import os
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from protocol.messages.inspection import Directory, Engine, Leftover, Limit, NodeReport, Quota
+from sflow_agent.inspection.file_systems import least, mount_of, quota_of
+from sflow_agent.limits import inherited_limit
+from sflow_agent.processes.captured import answer
+from sflow_agent.processes.engines import ENGINES
+from sflow_agent.processes.tree import RUN_MARKER, environment, is_living, session_of
+
+WRITTEN_BYTES = 1 << 20
+_ANSWER_WITHIN_S = 8.0
+_LIMITS = {
+    "nproc": resource.RLIMIT_NPROC,
+    "memlock": resource.RLIMIT_MEMLOCK,
+    "core": resource.RLIMIT_CORE,
+    "stack": resource.RLIMIT_STACK,
+    "fsize": resource.RLIMIT_FSIZE,
+    "as": resource.RLIMIT_AS,
+}
+_SLURM = ("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_MEM_PER_NODE", "SLURM_STEP_ID")
+_ENGINE_QUESTIONS = {
+    "apptainer": ("apptainer", "version"),
+    "enroot": ("enroot", "version"),
+    "podman": ("podman", "info", "--format", "{{.Version.Version}}"),
+    "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
+}
+"""Those of an engine with a service or a store ask it, so that an answer says that it works."""
+_AGENT_WORDS = (b"-m", b"sflow_agent")
+Part = dict[str, object]
+
+
+def parts(
+    directories: tuple[tuple[str, str], ...], marker: str, token: str, gpu_uuids: tuple[str, ...]
+) -> dict[str, Callable[[], Part]]:
+    """All parts by name. `marker` is this run's own, `token` makes names of files unique."""
+    places = (*directories, ("temporary files", os.environ.get("TMPDIR") or "/tmp"))
+    looked_at: dict[str, Callable[[], Part]] = {
+        f"{role} {path}": partial(_directory, role, path, token) for role, path in places
+    }
+    return {
+        "system": _system,
+        "addresses": _addresses,
+        "cgroups and memory": _memory,
+        **looked_at,
+        "shared memory": partial(_directory, "shared memory", "/dev/shm", None),
+        **{f"container engine {name}": partial(_engine, name) for name in ENGINES},
+        "earlier processes": partial(_leftovers, marker),
+        "GPUs": partial(_gpus, gpu_uuids),
+    }
+
+
+def merged(report: NodeReport, part: Part) -> NodeReport:
+    """The report with one more part: what is a list grows."""
+    fields = {
+        name: (*getattr(report, name), *value) if isinstance(value, tuple) else value
+        for name, value in part.items()
+    }
+    return msgspec.structs.replace(report, **fields)
+
+
+def _system() -> Part:
+    limits = [Limit(name="nofile", soft=_limit(inherited_limit()[0]), hard=_limit(inherited_limit()[1]))]
+    for name, number in _LIMITS.items():
+        soft, hard = resource.getrlimit(number)
+        limits.append(Limit(name=name, soft=_limit(soft), hard=_limit(hard)))
+    versions = {
+        "python": platform.python_version(),
+        "pyzmq": zmq.__version__,
+        "libzmq": zmq.zmq_version(),
+        "msgspec": msgspec.__version__,
+    }
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # run from a source tree
+        versions["sflow-ctl"] = importlib.metadata.version("sflow-ctl")
+    return {
+        "kernel": platform.release(),
+        "limits": tuple(limits),
+        "slurm": tuple((name, os.environ[name]) for name in _SLURM if name in os.environ),
+        "has_infiniband": any(Path("/sys/class/infiniband").glob("*")),
+        "versions": tuple(versions.items()),
+    }
+
+
+def _limit(number: int) -> int | None:
+    return None if number == resource.RLIM_INFINITY else number
+
+
+def _addresses() -> Part:
+    from sflow_agent.node.addresses import addresses
+
+    return {"addresses": addresses()}
+
+
+def _memory() -> Part:
+    available = 0
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    quota, limit = _cgroup_limits()
+    return {"memory_available_bytes": available, "cpu_quota": quota, "memory_limit_bytes": limit}
+
+
+def _cgroup_limits() -> tuple[float | None, int | None]:
+    """(CPUs, bytes) that the cgroups of this process allow, all levels considered.
+
+    Source: cgroups(7); cgroup-v2 `cpu.max` and `memory.max`, v1 `cpu.cfs_quota_us` and `memory.limit_in_bytes`.
+    """
+    cpus: list[float] = []
+    memory: list[str] = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        roots = {
+            "": "/sys/fs/cgroup",
+            "memory": "/sys/fs/cgroup/memory",
+            "cpu,cpuacct": "/sys/fs/cgroup/cpu,cpuacct",
+            "cpu": "/sys/fs/cgroup/cpu",
+        }
+        if controllers not in roots:
+            continue
+        root = Path(roots[controllers])
+        place = root / group.lstrip("/")
+        for level in (place, *(above for above in place.parents if above.is_relative_to(root))):
+            maximum = _read(level / "cpu.max").split()
+            if len(maximum) == 2 and maximum[0].isdecimal():
+                cpus.append(int(maximum[0]) / int(maximum[1]))
+            share, period = _read(level / "cpu.cfs_quota_us"), _read(level / "cpu.cfs_period_us")
+            if share.isdecimal() and period.isdecimal():
+                cpus.append(int(share) / int(period))
+            memory += [_read(level / "memory.max"), _read(level / "memory.limit_in_bytes")]
+    limit = least(*memory)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(cpus, default=None), limit if limit is not None and limit < total else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _directory(role: str, path: str, token: str | None) -> Part:
+    """With a token, writes and removes a file there."""
+    real = os.path.realpath(path)
+    try:
+        found = os.statvfs(real)
+    except OSError as error:
+        return {"directories": (Directory(role=role, path=path, problem=_reason(error)),)}
+    source, kind = mount_of(real, Path("/proc/self/mountinfo").read_text())
+    write_s, problem = None, ""
+    if token is not None:
+        try:
+            write_s = _write(real, token)
+        except OSError as error:
+            problem = _reason(error)
+    elif not os.access(real, os.W_OK):
+        problem = "may not be written"
+    looked_at = Directory(
+        role=role,
+        path=path,
+        file_system=kind,
+        total_bytes=found.f_blocks * found.f_frsize,
+        free_bytes=found.f_bavail * found.f_frsize,
+        total_files=found.f_files,
+        free_files=found.f_favail,
+        write_s=write_s,
+        quota=_quota(real, source, kind) if token is not None else None,
+        problem=problem,
+    )
+    return {"directories": (looked_at,)}
+
+
+def _write(directory: str, token: str) -> float:
+    """Seconds until a MiB is on disk: quotas and full disks may only show when it must be. Raises: OSError."""
+    path = f"{directory}/.sflow-doctor-{token}-{os.uname().nodename}-{os.getpid()}"
+    started = time.monotonic()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        data = memoryview(bytes(WRITTEN_BYTES))
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+        os.unlink(path)  # noqa: PTH108
+    return time.monotonic() - started
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _quota(path: str, source: str, kind: str) -> Quota | None:
+    """None where nothing here can say."""
+    question: tuple[str, ...] = ("quota", "--no-wrap", "--raw-grace", "--user")
+    name = source
+    if kind == "lustre":
+        question, name = ("lfs", "quota", "-q", "-u", str(os.getuid()), path), path
+    try:
+        said, _ = answer(question, _ANSWER_WITHIN_S)
+    except OSError:
+        return None
+    return quota_of(said, name)
+
+
+def _engine(name: str) -> Part:
+    path = shutil.which(name)
+    if path is None:
+        return {}
+    try:
+        said, complaint = answer(_ENGINE_QUESTIONS[name], _ANSWER_WITHIN_S)
+    except OSError as error:
+        return {"engines": (Engine(name=name, path=path, problem=str(error.strerror or error)),)}
+    if said:
+        return {"engines": (Engine(name=name, path=path, version=said.split()[-1]),)}
+    lines = complaint.splitlines()
+    return {
+        "engines": (Engine(name=name, path=path, problem=lines[-1][:300] if lines else "it says nothing"),)
+    }
+
+
+def _leftovers(own_marker: str) -> Part:
+    """Living processes with another run's marker. Those of other users are not seen."""
+    wanted = f"{RUN_MARKER}=".encode()
+    found: dict[str, list[int]] = {}
+    watched: set[str] = set()
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if not name.isdecimal():
+            continue
+        for variable in environment(int(name)):
+            if variable.startswith(wanted):
+                run = variable[len(wanted) :].decode(errors="replace")
+                if run != own_marker and is_living(int(name)):
+                    found.setdefault(run, []).append(int(name))
+                    if _has_agent(int(name)):
+                        watched.add(run)
+    return {
+        "leftovers": tuple(
+            Leftover(run=run, pids=tuple(sorted(pids)), has_agent=run in watched)
+            for run, pids in sorted(found.items())
+        )
+    }
+
+
+def _has_agent(pid: int) -> bool:
+    """Whether one of its parents is an agent: whatever a rank starts stays below its agent."""
+    while pid > 1:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return False
+        if any(pair == _AGENT_WORDS for pair in itertools.pairwise(words)):
+            return session_of(pid)[1] not in ("", "Z", "X")
+        pid = int(stat.rpartition(b")")[2].split()[1])
+    return False
+
+
+def _gpus(uuids: tuple[str, ...]) -> Part:
+    if not any(uuids):
+        return {}
+    from sflow_agent.inspection.gpu_health import gpu_health
+
+    version, health = gpu_health(uuids)
+    return {"gpu_health": health, "versions": (("driver", version),) if version else ()}

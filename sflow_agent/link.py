@@ -1,0 +1,312 @@
+"""The agent's sockets and its session with the controller. zmq lives here only.
+
+Dials every address the controller published and keeps the first that completes the authenticated handshake.
+After a silence it dials anew and says hello with the whole truth; facts that were not acknowledged are said
+again in the new session.
+"""
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import zmq
+from zmq.utils import z85
+
+from protocol.errors import MalformedMessageError
+from protocol.messages.config import AgentConfig
+from protocol.messages.facts import FromAgent, Hello
+from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.packets import FromAgentPacket
+from protocol.session.channel import Channel, Numbered
+from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
+
+HELLO_EVERY_S = 1.0
+SILENT_HEARTBEATS = 3
+MAX_PACKETS_PER_PASS = 512
+CONNECT_MS = 5000
+"""A black hole among the controller's addresses must not last longer: what it swallows may pass the next time."""
+HANDSHAKE_MS = 30_000
+"""Three round trips, and a controller that has a thousand hellos to read, or stands still, before it answers. Who
+gives up sooner only comes again, to the end of the queue."""
+
+
+@dataclass(slots=True)
+class Dialled:
+    """One address of the controller."""
+
+    control: "zmq.Socket[bytes]"
+    endpoint: str
+    log_endpoint: str
+    own_address: str
+    """This node's address on the way there."""
+
+
+def own_keys(seed: bytes, node: int) -> tuple[str, str]:
+    """(public, secret) of a node's agent, Z85."""
+    from protocol.session.keys import agent_secret  # OpenSSL: only in a job step
+
+    secret = z85.encode(agent_secret(seed, node))
+    return zmq.curve_public(secret).decode(), secret.decode()
+
+
+def own_address(endpoint: str) -> str:
+    """The address that packets to `endpoint` leave from; empty when there is no way there."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as trial:
+            trial.connect((host.strip("[]"), int(port)))  # sends nothing: it only asks the routing table
+            return str(trial.getsockname()[0])
+    except OSError:
+        return ""
+
+
+class ControllerLink:
+    """The way to the controller."""
+
+    def __init__(self, config: AgentConfig, make_hello: Callable[[str, int, int], Hello], now: float) -> None:
+        self.counters: Counter[str] = Counter()
+        self.on_new_session: Callable[[], None] = lambda: None
+        self._config = config
+        self._make_hello = make_hello
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._dialled: list[Dialled] = []
+        self._control: zmq.Socket[bytes] | None = None
+        self._logs: zmq.Socket[bytes] | None = None
+        self._channel: Channel[FromAgent] = Channel()
+        self._outbox: list[FromAgent] = []
+        self._session = ""
+        self._session_number = 0
+        self._incarnation = 0
+        self._is_welcome = False
+        self._is_given_up = False
+        self._heartbeat_s = 2.0
+        self._orphan_grace_s = config.orphan_grace_s
+        self._last_heard = now
+        self._last_sent = now
+        self._last_look = now
+        self._next_hello = now
+        self._dial()
+
+    # ------------------------------------------------------------------ the loop's side
+
+    @property
+    def poller(self) -> zmq.Poller:
+        """What the loop polls; the loop adds its own descriptors."""
+        return self._poller
+
+    def receive(self, now: float) -> list[ToAgent]:
+        """Orders that have arrived, each once and in order."""
+        orders: list[ToAgent] = []
+        for dialled in list(self._dialled):
+            for _ in range(MAX_PACKETS_PER_PASS):
+                if dialled not in self._dialled:
+                    break  # another address has just won
+                try:
+                    frame = dialled.control.recv(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                self._take(frame, dialled, now, orders)
+        return orders
+
+    def log_acks(self) -> list[LogAck]:
+        """What the controller says it has of the logs."""
+        acks = []
+        while self._logs is not None:
+            try:
+                frame = self._logs.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            try:
+                acks.append(decode_log_ack(frame))
+            except MalformedMessageError:
+                self.counters["malformed"] += 1
+        return acks
+
+    def report(self, message: FromAgent) -> None:
+        """Queues a fact; it leaves with the next `flush`."""
+        self._outbox.append(message)
+
+    def send_log(self, header: LogChunk, body: bytes) -> bool:
+        """Sends one chunk; False when the socket takes no more now."""
+        if self._logs is None or not self._is_welcome:
+            return False
+        try:
+            self._logs.send_multipart((encode(header), body), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def flush(self, now: float) -> None:
+        """Sends everything queued in one packet, or the acknowledgement owed."""
+        if not self._is_welcome:
+            return
+        if self._outbox:
+            messages, self._outbox = tuple(self._outbox), []
+            self._put(self._channel.send(messages, now), now)
+        elif self._channel.owes_ack:
+            self._put(self._channel.heartbeat(), now)
+
+    @property
+    def is_welcome(self) -> bool:
+        """True while a session with the controller goes on."""
+        return self._is_welcome
+
+    @property
+    def is_idle(self) -> bool:
+        """True when everything reported has been acknowledged."""
+        return not self._outbox and self._channel.is_idle
+
+    @property
+    def can_deliver(self) -> bool:
+        """True while something reported is not acknowledged and somebody may still acknowledge it."""
+        return not self.is_idle and not self._is_given_up
+
+    def next_wakeup(self) -> float:
+        """When `look_after` is due."""
+        if self._is_given_up:
+            return self._last_look + self._heartbeat_s
+        if not self._is_welcome:
+            return min(self._next_hello, self._last_heard + self._orphan_grace_s)
+        due = self._last_sent + self._heartbeat_s
+        overdue = self._channel.next_wakeup()
+        return due if overdue is None else min(due, overdue)
+
+    def look_after(self, now: float) -> str | None:
+        """Hellos, heartbeats, repeats. Returns, once, why the controller is given up."""
+        if now - self._last_look > 2 * self._heartbeat_s:
+            # This process stood still (SIGSTOP, a suspended machine): the silence is its own.
+            self._last_heard = max(self._last_heard, now - self._heartbeat_s)
+        self._last_look = now
+        silence = now - self._last_heard
+        if silence >= self._orphan_grace_s and not self._is_given_up:
+            self._is_given_up = True
+            return f"nothing heard of the controller for {silence:.0f} s"
+        if self._is_welcome and (silence > SILENT_HEARTBEATS * self._heartbeat_s or self._channel.is_broken):
+            self._begin_session(now)
+        if not self._is_welcome:
+            if now >= self._next_hello:
+                self._say_hello(now)
+            return None
+        for numbered in self._channel.overdue(now):
+            self.counters["repeated"] += 1
+            self._put(numbered, now)
+        if now - self._last_sent >= self._heartbeat_s:
+            self._put(self._channel.heartbeat(), now)
+        return None
+
+    def close(self, linger_ms: int) -> None:
+        """Closes all sockets once what was sent is on its way, or after `linger_ms`."""
+        for dialled in self._dialled:
+            dialled.control.close(linger=linger_ms)
+        if self._logs is not None:
+            self._logs.close(linger=linger_ms)
+        self._context.term()
+
+    # ------------------------------------------------------------------ sessions
+
+    def _dial(self) -> None:
+        for endpoint, log_endpoint in zip(
+            self._config.control_endpoints, self._config.log_endpoints, strict=True
+        ):
+            control = self._socket(endpoint)
+            self._poller.register(control, zmq.POLLIN)
+            self._dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
+        self._session = os.urandom(8).hex()
+        self._session_number += 1
+
+    def _socket(self, endpoint: str) -> "zmq.Socket[bytes]":
+        made = self._context.socket(zmq.DEALER)
+        made.linger = 0
+        made.ipv6 = "[" in endpoint
+        made.curve_serverkey = self._config.controller_key.encode()
+        made.curve_publickey = self._config.public_key.encode()
+        made.curve_secretkey = self._config.secret_key.encode()
+        made.maxmsgsize = MAX_FRAME_BYTES
+        made.sndhwm = made.rcvhwm = 10_000
+        made.connect_timeout = CONNECT_MS
+        made.handshake_ivl = HANDSHAKE_MS
+        made.reconnect_ivl = 50
+        made.reconnect_ivl_max = 1000
+        made.connect(endpoint)
+        return made
+
+    def _begin_session(self, now: float) -> None:
+        self._outbox = [*self._channel.unacknowledged(), *self._outbox]
+        for dialled in self._dialled:
+            self._poller.unregister(dialled.control)
+            dialled.control.close(linger=0)
+        self._dialled.clear()
+        if self._logs is not None:
+            self._poller.unregister(self._logs)
+            self._logs.close(linger=0)
+            self._logs = None
+        self._channel = Channel()
+        self._is_welcome = False
+        self._next_hello = now
+        self._dial()
+
+    def _say_hello(self, now: float) -> None:
+        hello = self._make_hello(self._session, self._session_number, self._incarnation)
+        for dialled in self._dialled:
+            # The first to arrive came over an address that works: what it says of ours is right, too.
+            ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
+            self._send(dialled.control, encode(FromAgentPacket(session=self._session, messages=(ours,))))
+        # Jitter: a thousand agents must not come back in step.
+        self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)
+
+    def _take(self, frame: bytes, dialled: Dialled, now: float, orders: list[ToAgent]) -> None:
+        try:
+            packet, unknown = decode_to_agent(frame)
+        except MalformedMessageError:
+            self.counters["malformed"] += 1
+            return
+        self.counters["unknown_messages"] += unknown
+        if packet.incarnation < self._incarnation:
+            self.counters["stale_packets"] += 1
+            return
+        if packet.messages and isinstance(packet.messages[0], Refused):
+            orders.append(packet.messages[0])
+            return
+        if packet.session != self._session:
+            self.counters["stale_packets"] += 1
+            return
+        self._last_heard = now
+        self._incarnation = packet.incarnation
+        if self._channel.receive(packet.seq, packet.ack, now):
+            for message in packet.messages:
+                if isinstance(message, Welcome) and not self._is_welcome:
+                    self._settle_on(dialled, message)
+                orders.append(message)
+
+    def _settle_on(self, dialled: Dialled, welcome: Welcome) -> None:
+        """This address works: the others are closed, and logs go the same way."""
+        self._is_welcome = True
+        self._heartbeat_s = welcome.heartbeat_s
+        self._orphan_grace_s = welcome.orphan_grace_s
+        for other in self._dialled:
+            if other is not dialled:
+                self._poller.unregister(other.control)
+                other.control.close(linger=0)
+        self._dialled = [dialled]
+        self._logs = self._socket(dialled.log_endpoint)
+        self._poller.register(self._logs, zmq.POLLIN)
+        self.on_new_session()
+
+    def _put(self, numbered: Numbered[FromAgent], now: float) -> None:
+        packet = FromAgentPacket(
+            session=self._session, seq=numbered.seq, ack=numbered.ack, messages=numbered.messages
+        )
+        self._last_sent = now
+        self._send(self._dialled[0].control, encode(packet))
+
+    def _send(self, target: "zmq.Socket[bytes]", frame: bytes) -> None:
+        try:
+            target.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self.counters["unsent"] += 1  # the channel repeats it

@@ -1,0 +1,1 @@
+"""Following the logs of ranks, and where they are written."""

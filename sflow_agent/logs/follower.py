@@ -1,0 +1,358 @@
+"""The logs of ranks as they grow: searched for patterns, and sent to the controller while the window allows.
+
+The file is the only buffer. inotify says what grew. A log that is only streamed is watched a little late, so
+that thousands of short tasks cost no watch at all: what they wrote is read once, at their end. Only another
+task's log is polled: it may not exist yet, be replaced by a retry's, or be written on another node, which
+inotify does not see.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from protocol.ids import RankId
+from protocol.messages.checks import LogPattern
+from protocol.messages.logs import LogChunk
+from protocol.session.codec import MAX_LOG_BODY_BYTES
+from protocol.text.line_matcher import LineMatcher
+from sflow_agent.core.send_window import LogStream
+from sflow_agent.processes.syscalls import OVERFLOWED, Inotify
+
+ARM_AFTER_S = 0.03
+IN_FLIGHT_BYTES = 16 * 1024 * 1024
+"""Sent and not acknowledged over all logs: bounds the agent's memory."""
+REPEAT_AFTER_S = 5.0
+"""Without an acknowledgement while something is in flight: one may have been lost."""
+FOREIGN_EVERY_S = 0.1
+READ_PER_PASS = 1024 * 1024
+"""A flood of one task must not keep the loop from another's exit."""
+
+
+@dataclass(slots=True)
+class Search:
+    """One probe's pattern in one log."""
+
+    pattern: LogPattern
+    matcher: LineMatcher
+    offset: int = 0
+    is_done: bool = False
+
+    @classmethod
+    def begin(cls, pattern: LogPattern) -> "Search":
+        """A search from the beginning of a log."""
+        return cls(pattern, LineMatcher(pattern))
+
+    def restart(self) -> None:
+        """The log is another file now."""
+        self.matcher, self.offset = LineMatcher(self.pattern), 0
+
+
+@dataclass(slots=True)
+class Log:
+    """One file that somebody is interested in."""
+
+    path: str
+    stream: LogStream | None = None
+    searches: dict[tuple[RankId, str], Search] = field(default_factory=dict)
+    watch: int | None = None
+    foreign_inode: int | None = None
+    """Of another task's log: the file that has been searched so far, 0 before there was one."""
+
+
+class LogFollower:
+    """All followed logs of this node. `send` puts one chunk on the wire and says whether it took it."""
+
+    def __init__(self, send: Callable[[LogChunk, bytes], bool]) -> None:
+        self.inotify = Inotify()
+        self._send = send
+        self._logs: dict[RankId, Log] = {}
+        self._rank_of_watch: dict[int, RankId] = {}
+        self._to_arm: deque[tuple[float, RankId]] = deque()
+        self._grown: dict[RankId, None] = {}
+        """Logs to look at, in order; a dictionary as an ordered set."""
+        self._in_flight = 0
+        self._repeat_at: float | None = None
+        """When what is in flight is sent again, unless an acknowledgement comes before."""
+        self._is_blocked = False
+        """The socket takes nothing until the next acknowledgement or session."""
+        self._parked: dict[RankId, None] = {}
+        """Logs with something to send and no room for it, in order."""
+        self._foreign: dict[RankId, Log] = {}
+        self._next_foreign_look = 0.0
+
+    # ------------------------------------------------------------------ who is interested
+
+    def stream(self, rank: RankId, path: str, is_spool: bool, now: float) -> None:
+        """Sends this log from its beginning."""
+        log = self._logs.setdefault(rank, Log(path))
+        if log.stream is None:
+            log.stream = LogStream(is_spool)
+            self._to_arm.append((now + ARM_AFTER_S, rank))
+
+    def watch(self, rank: RankId, path: str, offset: int) -> None:
+        """Sends this log from `offset` on, because somebody asked for it."""
+        log = self._logs.setdefault(rank, Log(path))
+        if log.stream is None:
+            log.stream = LogStream(is_spool=False)
+        if not log.stream.is_spool:
+            self._in_flight -= log.stream.sent - log.stream.acked
+            log.stream.move(offset)
+        self._arm(rank, log)
+
+    def unwatch(self, rank: RankId) -> None:
+        """Nobody looks any more; a spooled log is sent all the same."""
+        log = self._logs.get(rank)
+        if log is not None and log.stream is not None and not log.stream.is_spool:
+            self._drop_stream(rank, log)
+
+    def search(self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern) -> None:
+        """Looks for a probe's pattern in the log of `rank`, from its beginning."""
+        log = self._logs.setdefault(rank, Log(path))
+        log.searches[owner, kind] = Search.begin(pattern)
+        self._arm(rank, log)
+
+    def search_foreign(
+        self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern, now: float
+    ) -> None:
+        """Looks for a pattern in another task's log; `rank` stands for whatever attempt is at `path`."""
+        log = self._logs.setdefault(rank, Log(path, foreign_inode=0))
+        log.searches[owner, kind] = Search.begin(pattern)
+        self._foreign[rank] = log
+        self._grown[rank] = None
+        self._next_foreign_look = min(self._next_foreign_look, now)
+
+    def unsearch(self, owner: RankId, kind: str) -> None:
+        """This probe needs nothing any more."""
+        for rank, log in list(self._logs.items()):
+            if log.searches.pop((owner, kind), None) is not None:
+                self._forget_unused(rank, log)
+
+    def renamed(self, old: str, new: str) -> None:
+        """A log was moved away for the next attempt's; what follows it follows it there."""
+        for log in self._logs.values():
+            if log.path == old:
+                log.path = new
+
+    def finish(self, rank: RankId) -> None:
+        """The rank and its tree are gone: its log grows no more."""
+        log = self._logs.get(rank)
+        if log is None:
+            return
+        if log.stream is not None:
+            log.stream.end = _size(log.path)
+        self._unarm(log)
+        self._grown[rank] = None
+
+    # ------------------------------------------------------------------ the loop's side
+
+    def next_wakeup(self) -> float | None:
+        """When `work_due` has something to do."""
+        times = [
+            self._to_arm[0][0] if self._to_arm else None,
+            self._next_foreign_look if self._foreign else None,
+            self._repeat_at,
+        ]
+        return min((at for at in times if at is not None), default=None)
+
+    def work_due(self, now: float) -> None:
+        """Begins to watch the logs of tasks that live longer than a moment; looks at other tasks' logs."""
+        if self._foreign and now >= self._next_foreign_look:
+            self._next_foreign_look = now + FOREIGN_EVERY_S
+            for foreign, foreign_log in self._foreign.items():
+                self._look_at_foreign(foreign, foreign_log)
+        while self._to_arm and self._to_arm[0][0] <= now:
+            _, rank = self._to_arm.popleft()
+            log = self._logs.get(rank)
+            if log is not None and log.stream is not None and log.stream.end is None:
+                self._arm(rank, log)
+        self._repeat_if_silent(now)
+
+    def _repeat_if_silent(self, now: float) -> None:
+        if self._in_flight <= 0:
+            self._repeat_at = None
+        elif self._repeat_at is None:
+            self._repeat_at = now + REPEAT_AFTER_S
+        elif now >= self._repeat_at:
+            self._repeat_at = now + REPEAT_AFTER_S
+            self.rewind()
+
+    def note_changes(self) -> None:
+        """Takes in what inotify has to say."""
+        numbers = self.inotify.changed()
+        if OVERFLOWED in numbers:
+            self._grown.update(dict.fromkeys(self._rank_of_watch.values()))
+        for number in numbers:
+            rank = self._rank_of_watch.get(number)
+            if rank is not None:
+                self._grown[rank] = None
+
+    @property
+    def has_work(self) -> bool:
+        """True when `pump` can do something now."""
+        return bool(self._grown)
+
+    def pump(self) -> list[tuple[RankId, str, bool, str]]:
+        """Reads what grew and sends what it may; returns (owner, kind, True, line) for patterns seen."""
+        seen: list[tuple[RankId, str, bool, str]] = []
+        budget = READ_PER_PASS
+        for rank in list(self._grown):
+            if budget <= 0:
+                return seen
+            del self._grown[rank]
+            log = self._logs.get(rank)
+            if log is None:
+                continue
+            before = budget
+            budget = self._search(log, budget, seen)
+            budget = self._stream(rank, log, budget)
+            if budget <= 0 < before:
+                self._grown[rank] = None  # there is more: its turn comes again, after the others
+            self._forget_unused(rank, log)
+        return seen
+
+    def acknowledge(self, rank: RankId, offset: int) -> None:
+        """The controller has everything before `offset`."""
+        log = self._logs.get(rank)
+        if log is None or log.stream is None:
+            return
+        stream = log.stream
+        before = stream.sent - stream.acked
+        stream.acknowledge(offset)
+        self._in_flight += stream.sent - stream.acked - before
+        self._repeat_at = None
+        self._unblock()
+        self._grown[rank] = None
+
+    def rewind(self) -> None:
+        """The connection is a new one, or silent: what was in flight is sent again."""
+        for rank, log in self._logs.items():
+            if log.stream is not None:
+                log.stream.rewind()
+                self._grown[rank] = None
+        self._in_flight = 0
+        self._unblock()
+
+    @property
+    def is_delivered(self) -> bool:
+        """True when the controller has all of every ended rank's streamed log."""
+        return all(log.stream is None or log.stream.is_delivered for log in self._logs.values())
+
+    # ------------------------------------------------------------------ reading
+
+    def _search(self, log: Log, budget: int, seen: list[tuple[RankId, str, bool, str]]) -> int:
+        for (owner, kind), search in log.searches.items():
+            if search.is_done:
+                continue
+            for data in _blocks(log.path, search.offset, budget):
+                search.offset += len(data)
+                budget -= len(data)
+                if search.matcher.feed(data):
+                    search.is_done = True
+                    seen.append((owner, kind, True, search.matcher.line))
+                    break
+        return budget
+
+    def _stream(self, rank: RankId, log: Log, budget: int) -> int:
+        stream = log.stream
+        if stream is None:
+            return budget
+        try:
+            descriptor = os.open(log.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return budget
+        try:
+            size = os.fstat(descriptor).st_size
+            while budget > 0:
+                chunk = stream.next_chunk(size)
+                if chunk is None:
+                    break
+                if self._is_blocked or self._in_flight >= IN_FLIGHT_BYTES:
+                    self._parked[rank] = None
+                    break
+                offset, length = chunk
+                data = os.pread(descriptor, length, offset) if length else b""
+                if length and not data:
+                    break
+                is_end = stream.end is not None and offset + len(data) >= stream.end
+                header = LogChunk(rank=rank, offset=offset, is_spool=stream.is_spool, is_end=is_end)
+                if not self._send(header, data):
+                    self._is_blocked = True
+                    self._parked[rank] = None
+                    break
+                stream.note_sent(len(data))
+                self._in_flight += len(data)
+                budget -= len(data)
+        finally:
+            os.close(descriptor)
+        return budget
+
+    # ------------------------------------------------------------------ watches
+
+    def _arm(self, rank: RankId, log: Log) -> None:
+        if log.watch is None:
+            try:
+                log.watch = self.inotify.add(log.path)
+            except OSError:
+                return  # not there yet, or no watches left: it is read when the rank ends
+            self._rank_of_watch[log.watch] = rank
+        self._grown[rank] = None
+
+    def _unarm(self, log: Log) -> None:
+        if log.watch is not None:
+            self.inotify.remove(log.watch)
+            self._rank_of_watch.pop(log.watch, None)
+            log.watch = None
+
+    def _look_at_foreign(self, rank: RankId, log: Log) -> None:
+        try:
+            found = os.stat(log.path)  # noqa: PTH116
+        except OSError:
+            return
+        if found.st_ino != log.foreign_inode:
+            log.foreign_inode = found.st_ino
+            for search in log.searches.values():
+                search.restart()
+        self._grown[rank] = None
+
+    def _unblock(self) -> None:
+        self._is_blocked = False
+        self._grown.update(self._parked)
+        self._parked.clear()
+
+    def _drop_stream(self, rank: RankId, log: Log) -> None:
+        assert log.stream is not None
+        self._in_flight -= log.stream.sent - log.stream.acked
+        log.stream = None
+        self._forget_unused(rank, log)
+
+    def _forget_unused(self, rank: RankId, log: Log) -> None:
+        if log.stream is not None and log.stream.is_delivered:
+            log.stream = None
+        if log.stream is None and not log.searches:
+            self._unarm(log)
+            for logs in (self._logs, self._foreign):
+                logs.pop(rank, None)
+            for waiting in (self._grown, self._parked):
+                waiting.pop(rank, None)
+
+
+def _blocks(path: str, offset: int, budget: int) -> Iterator[bytes]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        while budget > 0 and (data := os.pread(descriptor, MAX_LOG_BODY_BYTES, offset)):
+            offset += len(data)
+            budget -= len(data)
+            yield data
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - hot path
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""Facts about this node that ranks depend on: GPUs, network interfaces, memory."""

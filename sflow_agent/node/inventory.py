@@ -1,0 +1,44 @@
+"""What this node has, as far as it takes no time to find out. Slower facts are in `telemetry.py`."""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+
+from protocol.messages.node import Inventory
+from sflow_agent.limits import inherited_limit
+from sflow_agent.node.gpu_view import GpuView, given_view, nvidia_view, simulated_view
+
+_NVIDIA_CONTROL, _AMD_CONTROL = "/dev/nvidiactl", "/dev/kfd"
+
+
+def gpu_view(simulated: int, environ: Mapping[str, str]) -> GpuView:
+    """The GPUs that tasks here may be given. Simulated ones replace real ones."""
+    if simulated:
+        return simulated_view(simulated)
+    if not os.path.exists(_NVIDIA_CONTROL):  # noqa: PTH110
+        return given_view(environ, is_amd=os.path.exists(_AMD_CONTROL))  # noqa: PTH110
+    from sflow_agent.node.nvml import ask_driver  # half a second, only where there is a driver
+
+    answers = ask_driver()
+    if answers is None:
+        problem = "the NVIDIA driver cannot be asked: libnvidia-ml.so.1 is not here"
+        return given_view(environ, is_amd=False, problems=(problem,))
+    return nvidia_view(answers, environ)
+
+
+def take_inventory(view: GpuView) -> Inventory:
+    """Host, CPUs, memory, and the GPUs of `view`."""
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return Inventory(
+        host=socket.gethostname(),
+        cpus=len(os.sched_getaffinity(0)),
+        cpus_online=os.cpu_count() or 1,
+        cpus_given=int(given) if given.isdecimal() else None,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpus=view.gpus,
+        counts_gpus=view.is_counted,
+        gpu_problems=view.problems,
+        open_files=inherited_limit(),
+        python=f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}",
+    )

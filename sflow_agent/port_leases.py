@@ -1,0 +1,236 @@
+"""Ports of this node that tasks have: found, held until a task's process is made, and taken back after it.
+
+Two sockets stand for a port. One is bound to it, for IPv4 and IPv6, and keeps it from everybody; it is closed just before
+the task's process is made. The other is a name that agents agree on (an abstract Unix socket, which belongs to
+the same network namespace and ends with its process); it stays, so that no other agent, of whatever run or user, gives the
+port away while the task has not bound it yet.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from protocol.messages.facts import Leased
+from protocol.messages.orders import Lease
+from protocol.messages.rank_spec import PortBlock
+from sflow_agent.core.port_choice import PortChoice, usable_ports
+from sflow_agent.probes.socket_owner import listening_sockets, owner_of, owners_of
+from sflow_agent.processes.tree import ATTEMPT_MARKER, descendants, environment
+
+THIEF_WITHIN_S = 0.25
+"""How long the loop may look for the name of who has a task's port: it is what a person needs then."""
+_SETTINGS = "/proc/sys/net/ipv4"
+_IN_USE = (errno.EADDRINUSE, errno.EACCES)
+
+
+@dataclass(slots=True)
+class _Record:
+    """What one task has here."""
+
+    number: int
+    ports: dict[str, tuple[int, ...]]
+    claims: dict[int, socket.socket] = field(default_factory=dict)
+    """Of all of its ports."""
+    holds: dict[int, socket.socket] = field(default_factory=dict)
+    """Of those that its processes do not have now."""
+    given_to: str = ""
+    """The attempt that has its ports."""
+
+
+class PortLeases:
+    """The leases of one agent. `seed` is the run and node."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self._records: dict[str, _Record] = {}
+        self._choice: PortChoice | None = None
+        self.warning = ""
+        """What a person should know about the ports of this node, once something was leased."""
+
+    def take(self, order: Lease) -> Leased:
+        """Leases what is asked for. Ports that the task has and that are still free stay the same."""
+        old = self._records.get(order.task)
+        if old is not None and order.number <= old.number:
+            return Leased(task=order.task, number=old.number, ports=old.ports)
+        self.drop(order.task)
+        record = _Record(order.number, {})
+        try:
+            for block in order.blocks:
+                record.ports[block.name] = self._lease(record, block, {} if old is None else old.ports)
+        except OSError as error:
+            _close(record)
+            return Leased(task=order.task, number=order.number, problem=_explain(error))
+        self._records[order.task] = record
+        return Leased(task=order.task, number=order.number, ports=record.ports)
+
+    def hand_over(self, task: str, attempt: str) -> str:
+        """A process of this attempt is made now. Returns who has its port, if it could not be kept since the last one."""
+        record = self._records.get(task)
+        if record is None or record.given_to == attempt:
+            return ""
+        self.take_back(task)
+        for name, ports in record.ports.items():
+            for port in ports:
+                if port not in record.holds:
+                    return _taken(name, port)
+        _release(record)
+        record.given_to = attempt
+        return ""
+
+    def take_back(self, task: str) -> None:
+        """Nothing of the task runs here any more: its ports are held again, as far as nobody else has them."""
+        record = self._records.get(task)
+        if record is None:
+            return
+        record.given_to = ""
+        for port in (port for ports in record.ports.values() for port in ports):
+            if port not in record.holds:
+                hold = _hold(port) or _hold(port, beside_what_ends=True)
+                if hold is not None:
+                    record.holds[port] = hold
+
+    def stolen(self, task: str, attempt: str) -> str:
+        """Which port somebody else listens on, and who; empty if nobody does. `attempt` is whose processes may."""
+        record = self._records.get(task)
+        if record is None:
+            return ""
+        sockets = listening_sockets()
+        for name, ports in record.ports.items():
+            for port in ports:
+                inodes = sockets.get(port)
+                if inodes and not _is_of(attempt, inodes):
+                    return _taken(name, port)
+        return ""
+
+    def drop(self, task: str) -> None:
+        """The task's ports are anybody's."""
+        record = self._records.pop(task, None)
+        if record is not None:
+            _close(record)
+
+    def _lease(
+        self, record: _Record, block: PortBlock, before: Mapping[str, tuple[int, ...]]
+    ) -> tuple[int, ...]:
+        def take(port: int) -> bool:
+            return _take(record, port)
+
+        def give_back(port: int) -> None:
+            record.claims.pop(port).close()
+            record.holds.pop(port).close()
+
+        earlier = before.get(block.name, ())
+        if len(earlier) == block.count:
+            kept = [port for port in earlier if take(port)]
+            if len(kept) == block.count:
+                return earlier
+            for port in kept:
+                give_back(port)
+        found = self._chosen().find(block.count, block.contiguous, take, give_back)
+        if found is None:
+            what = f"{block.count} ports one after another" if block.contiguous else f"{block.count} ports"
+            raise OSError(errno.EADDRINUSE, f"there are no {what} free for {block.name}")
+        return found
+
+    def _chosen(self) -> PortChoice:
+        if self._choice is None:
+            ephemeral = _setting("ip_local_port_range") or "32768 60999"
+            ports, is_outside = usable_ports(ephemeral, _setting("ip_local_reserved_ports"))
+            if not is_outside:
+                self.warning = (
+                    f"its ephemeral ports ({' to '.join(ephemeral.split())}) leave none for servers: outgoing "
+                    "connections may take a leased port before its task binds it"
+                )
+            self._choice = PortChoice(ports, self._seed)
+        return self._choice
+
+
+def _take(record: _Record, port: int) -> bool:
+    claim = _claim(port)
+    if claim is None:
+        return False
+    try:
+        hold = _hold(port)
+    except OSError:
+        claim.close()
+        raise
+    if hold is None:
+        claim.close()
+        return False
+    record.claims[port], record.holds[port] = claim, hold
+    return True
+
+
+def _claim(port: int) -> socket.socket | None:
+    """The name that says to other agents that the port is somebody's, or None when it is taken."""
+    return _bound(socket.AF_UNIX, f"\0sflow-port-{port}")
+
+
+def _hold(port: int, beside_what_ends: bool = False) -> socket.socket | None:
+    """A socket that has the port for every address of both kinds, or None when somebody has it.
+
+    Connections that ended keep a port for a minute, from all but those who say that they do not mind
+    (`beside_what_ends`): as a server does that is started again. Others who say so are not kept out then.
+    """
+    options = ((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),) if beside_what_ends else ()
+    try:
+        both = ((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0), *options)
+        return _bound(socket.AF_INET6, ("::", port), both)
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+    return _bound(socket.AF_INET, ("0.0.0.0", port), options)
+
+
+def _bound(
+    family: int, address: str | tuple[str, int], options: tuple[tuple[int, int, int], ...] = ()
+) -> socket.socket | None:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in options:
+            made.setsockopt(*option)
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        if error.errno in _IN_USE:
+            return None
+        raise
+    return made
+
+
+def _release(record: _Record) -> None:
+    for hold in record.holds.values():
+        hold.close()
+    record.holds.clear()
+
+
+def _close(record: _Record) -> None:
+    _release(record)
+    for claim in record.claims.values():
+        claim.close()
+
+
+def _taken(name: str, port: int) -> str:
+    inodes = listening_sockets().get(port, set())
+    by = owner_of(inodes, THIEF_WITHIN_S) if inodes else "another process, which does not listen on it"
+    return f"port {port} ({name}) is taken by {by}"
+
+
+def _is_of(attempt: str, inodes: set[int]) -> bool:
+    """Whether processes of this attempt have one of these sockets."""
+    marker = f"{ATTEMPT_MARKER}={attempt}".encode()
+    return any(marker in environment(pid) for pid in owners_of(inodes, descendants(os.getpid())))
+
+
+def _setting(name: str) -> str:
+    with contextlib.suppress(OSError), open(f"{_SETTINGS}/{name}", encoding="ascii") as file:  # noqa: PTH123
+        return file.read().strip()
+    return ""
+
+
+def _explain(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "the agent has no descriptors left for more ports: raise `ulimit -n`"
+    return error.strerror or str(error)

@@ -1,0 +1,1 @@
+"""The active checks of probes: TCP connect, HTTP request, command."""

@@ -1,0 +1,237 @@
+"""What the probes of this node look at, each kind by the means that sees it soonest.
+
+Ports of this node are seen in the kernel's list, logs as they grow. The rest is asked for (`polls.py`), and where the
+answer comes from this node, its port opening is the sign to ask at once.
+"""
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace as replace_fields
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages.checks import Condition, HttpCheck, Probe
+from protocol.messages.facts import LogSearch
+from protocol.messages.rank_spec import RankSpec
+from protocol.text.urls import split_url
+from sflow_agent.core.events import ConditionSeen
+from sflow_agent.core.poll_schedule import MIN_INTERVAL_S, Pace
+from sflow_agent.core.probes import condition_of
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.logs.follower import LogFollower
+from sflow_agent.probes.checks.check import Done, Trial
+from sflow_agent.probes.poller import Polls
+from sflow_agent.probes.port_watch import PortWatch
+from sflow_agent.probes.socket_owner import Listeners, Whose
+from sflow_agent.processes.table import Processes
+
+if TYPE_CHECKING:
+    from sflow_agent.probes.checks.http import HttpTools
+
+SOCKET_REST_S, PROGRAM_REST_S = 0.005, 0.05
+"""The shortest rest between two eager checks: a program costs the task's node something each time."""
+MAX_CONNECT_S = 5.0
+"""A connection is tried again anyway, and one that hangs must not hide the port opening. Source: the format, 9.3."""
+
+
+class Conditions:
+    """All conditions that are watched. `log_path` is where a log of the run is on this node, `has_all_logs` whether those of
+    other nodes are there too, `report` tells the controller, `warn` people.
+    """
+
+    def __init__(
+        self,
+        epoll: select.epoll,
+        processes: Processes,
+        logs: LogFollower,
+        log_path: Callable[[str], str],
+        marker: str,
+        *,
+        has_all_logs: bool,
+        report: Callable[[LogSearch], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.descriptors = Descriptors(epoll)
+        self._processes = processes
+        self._logs = logs
+        self._log_path = log_path
+        self._has_all_logs = has_all_logs
+        self._report = report
+        self._warn = warn
+        self._listeners = Listeners(marker)
+        self._ports = PortWatch(self._listeners)
+        self._polls = Polls()
+        self._tools: HttpTools | None = None
+        self._guarded: dict[tuple[RankId, str], tuple[int, Whose]] = {}
+        """Of URLs of this node: the port, and whose answer counts."""
+        self._asked: dict[tuple[RankId, str], LogSearch] = {}
+        """Searches that only the controller can make."""
+
+    def watch(self, spec: RankSpec, key: str, now: float) -> None:
+        """Begins to look at one condition of a rank that has a process."""
+        probe, condition = condition_of(spec.probes, key)
+        if condition.tcp_port is not None:
+            self._watch_port(spec, key, probe, condition, now)
+        elif condition.log is not None:
+            self._watch_log(spec, key, condition, now)
+        elif condition.http is not None:
+            self._watch_url(spec, key, probe, condition, condition.http, now)
+        else:
+            self._poll(spec, key, probe, self._exec(spec, condition.exec), now, rest_s=PROGRAM_REST_S)
+
+    def unwatch(self, rank: RankId, key: str) -> None:
+        """Nobody waits for it any more."""
+        self._ports.remove(rank, key)
+        self._polls.remove((rank, key))
+        self._logs.unsearch(rank, key)
+        self._guarded.pop((rank, key), None)
+        asked = self._asked.pop((rank, key), None)
+        if asked is not None:
+            self._report(replace_fields(asked, pattern=None))
+
+    def ask_again(self) -> None:
+        """The session is a new one: what was asked, or its answer, may be lost."""
+        for asked in self._asked.values():
+            self._report(asked)
+
+    def next_wakeup(self) -> float | None:
+        """When `seen` has something to do."""
+        times = [time for time in (self._ports.next_wakeup(), self._polls.next_wakeup()) if time is not None]
+        return min(times, default=None)
+
+    def seen(self, now: float) -> list[ConditionSeen]:
+        """What has changed or was found out, logs aside."""
+        found = []
+        for rank, key, is_open, detail in self._look_at_ports(now):
+            if not self._polls.owns((rank, key)):
+                found.append(ConditionSeen(rank, key, is_open, detail))
+            elif is_open:
+                self._polls.hurry((rank, key), now)
+        return found + [self._of_the_right_one(seen) for seen in self._polls.work(now)]
+
+    def _of_the_right_one(self, seen: ConditionSeen) -> ConditionSeen:
+        """A good answer counts only from whom it may come."""
+        port, whose = self._guarded.get((seen.rank, seen.kind), (0, None))
+        if whose is None or not seen.is_true:
+            return seen
+        try:
+            inodes = self._listeners.look().get(port)
+        except OSError as error:
+            return replace(seen, is_true=False, detail=f"listening sockets cannot be read: {error.strerror}")
+        # Nobody listens where the answer is redirected by the kernel's own rules: then it cannot be known whose it is.
+        stranger = self._listeners.stranger(whose, inodes, self._processes.mains) if inodes else None
+        if stranger is None:
+            return seen
+        return replace(seen, is_true=False, detail=f"it was answered on port {port} by {stranger}")
+
+    def _look_at_ports(self, now: float) -> list[tuple[RankId, str, bool, str]]:
+        try:
+            return self._ports.look(now, self._processes.mains)
+        except OSError as error:  # no descriptors or memory left: the next look may have them
+            self._warn(f"listening sockets cannot be read: {error.strerror}")
+            return []
+
+    # ------------------------------------------------------------------ one kind each
+
+    def _watch_port(self, spec: RankSpec, key: str, probe: Probe, condition: Condition, now: float) -> None:
+        host, port = condition.tcp_host, condition.tcp_port
+        assert port is not None
+        if host is None or is_this_node(host):
+            self._ports.add(key, port, self._whose(spec, condition), now)
+            return
+        self._poll(spec, key, probe, self._connect(host, port), now, limit_s=MAX_CONNECT_S)
+
+    def _watch_log(self, spec: RankSpec, key: str, condition: Condition, now: float) -> None:
+        assert condition.log is not None
+        other = condition.log_task
+        if other is None:
+            self._logs.search(spec.rank, key, spec.rank, self._log_path(spec.log), condition.log)
+            return
+        if not self._has_all_logs:
+            asked = LogSearch(rank=spec.rank, key=key, task=other, pattern=condition.log)
+            self._asked[spec.rank, key] = asked
+            self._report(asked)
+            return
+        watched = RankId(AttemptId(other, 0), 0)  # no attempt has this number: any of them
+        path = self._log_path(f"{other}/{other}.log")
+        self._logs.search_foreign(spec.rank, key, watched, path, condition.log, now)
+
+    def _watch_url(
+        self, spec: RankSpec, key: str, probe: Probe, condition: Condition, check: HttpCheck, now: float
+    ) -> None:
+        parts = split_url(check.url)
+        is_here = is_this_node(parts.host)
+        has_sign = probe.kind == "readiness" and is_here
+        if is_here:
+            whose = self._whose(spec, condition)
+            self._guarded[spec.rank, key] = parts.port, whose
+            if has_sign:
+                self._ports.add(key, parts.port, whose, now)
+        self._poll(spec, key, probe, self._ask(check), now, has_sign=has_sign)
+
+    def _whose(self, spec: RankSpec, condition: Condition) -> Whose:
+        return Whose(spec.rank, condition.owner, spec.container is not None)
+
+    def _poll(
+        self,
+        spec: RankSpec,
+        key: str,
+        probe: Probe,
+        new_trial: Callable[[Done], Trial],
+        now: float,
+        *,
+        rest_s: float = SOCKET_REST_S,
+        limit_s: float | None = None,
+        has_sign: bool = False,
+    ) -> None:
+        due = now + probe.delay_s
+        is_eager = probe.kind == "readiness" and not has_sign
+        pace = Pace(probe.interval_s, rest_s, due, eager_since=due if is_eager else None)
+        timeout_s = probe.timeout_s if limit_s is None else min(max(probe.timeout_s, MIN_INTERVAL_S), limit_s)
+        self._polls.add((spec.rank, key), pace, timeout_s, new_trial)
+
+    # ------------------------------------------------------------------ checks, imported when there is one
+
+    def _connect(self, host: str, port: int) -> Callable[[Done], Trial]:
+        from sflow_agent.probes.checks.tcp import ConnectTrial
+
+        tools = self._shared_tools()
+        return lambda done: ConnectTrial(host, port, tools.resolver, self.descriptors, done)
+
+    def _ask(self, check: HttpCheck) -> Callable[[Done], Trial]:
+        from sflow_agent.probes.checks.http import HttpTrial
+
+        tools = self._shared_tools()
+        return lambda done: HttpTrial(check, tools, done)
+
+    def _exec(self, spec: RankSpec, argv: tuple[str, ...]) -> Callable[[Done], Trial]:
+        from sflow_agent.probes.checks.exec import ExecTrial
+
+        return lambda done: ExecTrial(argv, spec, self._processes, self.descriptors, done)
+
+    def _shared_tools(self) -> "HttpTools":
+        if self._tools is None:
+            from sflow_agent.probes.checks.http import HttpTools
+            from sflow_agent.probes.http.connect import Resolver
+            from sflow_agent.worker import Background
+
+            background = Background(self.descriptors)
+            self._tools = HttpTools(self.descriptors, background, Resolver(background))
+        return self._tools
+
+
+def is_this_node(host: str) -> bool:
+    """True when `host` is this node: its listening sockets tell more than a connection."""
+    if host in ("localhost", socket.gethostname()):
+        return True
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as trial:
+                trial.bind((host, 0))  # only an address of this node can be bound to
+                return True
+    return False

@@ -1,0 +1,1 @@
+"""Starting, tracking and ending the processes of ranks."""

@@ -1,0 +1,97 @@
+"""A rank that runs in a container, as an ordinary rank whose command is an engine that this node has."""
+
+import errno
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from protocol.messages.rank_spec import Container, RankSpec
+from sflow_agent.node.gpu_view import GpuView, SliceError
+from sflow_agent.node.interfaces import Interfaces
+from sflow_agent.processes.cleanup import Cleanup
+from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
+from sflow_agent.processes.tree import RUN_MARKER
+
+
+class Containers:
+    """What this node knows and a controller does not: engines, GPUs as they are, which directories exist."""
+
+    def __init__(
+        self,
+        environment: dict[str, str],
+        gpus: GpuView,
+        interfaces: Interfaces,
+        find: Callable[[str, str | None], str],
+        log_path: Callable[[str], str],
+    ) -> None:
+        self._environment = environment
+        self._gpus = gpus
+        self._interfaces = interfaces
+        self._find = find
+        self._log_path = log_path
+
+    def prepare(self, spec: RankSpec, container: Container) -> tuple[RankSpec, Cleanup | None]:
+        """The rank as it can be started here, and what is to be done after it. Raises: SpawnError."""
+        from sflow_agent.processes.engines import (  # not at every agent's start
+            Inside,
+            container_name,
+            engine_command,
+        )
+
+        environment = {**self._environment, **spec.env, RUN_MARKER: self._environment[RUN_MARKER]}
+        engine = self._engine(container, environment.get("PATH"))
+        # Engines refuse to mount what is not there yet, and this directory the controller may be making just now.
+        task_directory = self._log_path(spec.log).rpartition("/")[0]
+        try:
+            os.makedirs(task_directory, 0o700, exist_ok=True)  # noqa: PTH103
+        except OSError as error:
+            raise SpawnError(
+                error.errno or 0, f"{task_directory} cannot be made: {error.strerror}"
+            ) from error
+        present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
+        variables = {
+            **dict([UNBUFFERED]),
+            **spec.env,
+            **self._interfaces.environment(environment),
+            RUN_MARKER: environment[RUN_MARKER],
+        }
+        try:
+            variables.update(self._gpus.environment(spec.gpus, environment))
+            gpus = self._gpus.engine_names(spec.gpus)
+        except SliceError as error:
+            raise SpawnError(errno.ENODEV, str(error)) from error
+        name = container_name(environment[RUN_MARKER], str(spec.rank))
+        made = engine_command(
+            engine,
+            msgspec.structs.replace(container, directories=present),
+            Inside(
+                argv=spec.argv,
+                name=name,
+                run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
+                variables=variables,
+                always=(RUN_MARKER,),
+                gpus=gpus,
+                home=environment.get("HOME"),
+                user=(os.getuid(), os.getgid()),
+                scratch=environment.get("TMPDIR", "/tmp"),
+            ),
+        )
+        started = msgspec.structs.replace(spec, argv=made.argv, env={**spec.env, **made.env}, container=None)
+        if made.cleanup is None:
+            return started, None
+        return started, Cleanup(f"container {name}", made.cleanup, environment)
+
+    def _engine(self, container: Container, path: str | None) -> str:
+        from sflow_agent.processes.engines import candidates
+
+        wanted = candidates(container.engine)
+        for engine in wanted:
+            try:
+                self._find(engine, path)
+            except SpawnError:
+                continue
+            return engine
+        names = " or ".join(wanted)
+        reason = f"it runs in a container, and this node has no {names} on PATH ({path or os.defpath})"
+        raise SpawnError(errno.ENOENT, reason)

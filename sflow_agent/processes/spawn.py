@@ -1,0 +1,271 @@
+"""Making one rank's process as cheaply as the system can: posix_spawn, an opened log, its own session."""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+from protocol.messages.rank_spec import RankSpec
+from sflow_agent.limits import as_inherited
+from sflow_agent.node.gpu_view import GpuView, SliceError
+from sflow_agent.node.interfaces import Interfaces
+from sflow_agent.processes.tree import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
+
+_ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_SCRUBBED_PREFIXES = (
+    "PMI_",
+    "PMIX_",
+    "OMPI_",
+    "PRTE_",
+    "MPI_LOCAL",
+    "SLURM_STEP",
+    "SLURM_CPU_BIND",
+    "SRUN_",
+    "SFLOW_AGENT_",
+)
+_SCRUBBED = frozenset(
+    (
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+        "SLURM_NODEID",
+        "SLURM_NTASKS",
+        "SLURM_NTASKS_PER_NODE",
+        "SLURM_NPROCS",
+        "SLURM_TASK_PID",
+        "SLURM_GTIDS",
+        "SLURM_LAUNCH_NODE_IPADDR",
+        "SLURM_SRUN_COMM_HOST",
+        "SLURM_SRUN_COMM_PORT",
+        "SLURM_UMASK",
+        "SLURM_DISTRIBUTION",
+        "SLURM_TRES_PER_TASK",
+        "SLURM_PTY_PORT",
+        "SLURM_CPUS_PER_TASK",
+    )
+)
+
+
+UNBUFFERED = ("PYTHONUNBUFFERED", "1")
+"""Output goes to a file, where Python keeps the last 8 KiB to itself: no probe and nobody who looks would see a server's
+one line. What a user has set is not touched.
+"""
+
+
+class SpawnError(Exception):
+    """A rank's process could not be made: the system's number and a sentence for a person."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(reason)
+        self.errno = number
+        self.reason = reason
+
+
+def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
+    """What every rank inherits: the agent's environment without what is the agent's or its job step's."""
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if name not in _SCRUBBED and not name.startswith(_SCRUBBED_PREFIXES)
+    }
+    environment[RUN_MARKER] = marker
+    environment.setdefault(*UNBUFFERED)
+    return environment
+
+
+class Spawner:
+    """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
+
+    def __init__(
+        self, base: str, environment: dict[str, str], gpus: GpuView, node: str, interfaces: Interfaces
+    ) -> None:
+        self._base = base
+        self._node = node
+        self._gpus = gpus
+        self._interfaces = interfaces
+        self._environment = environment
+        self._home = os.getcwd()  # noqa: PTH109
+        self._programs: dict[tuple[str, str | None], str] = {}
+
+    def spawn(self, spec: RankSpec) -> tuple[int, int]:
+        """(pid, wall time in ns) of the new process. Raises: SpawnError."""
+        environment = self._environment_of(spec)
+        program = self.find(spec.argv[0], environment.get("PATH"))
+        log = self.log_path(spec.log)
+        if spec.earlier_log is not None:
+            self._keep_earlier_log(log, spec.earlier_log)
+        try:
+            with self._in_directory(spec.cwd), as_inherited():
+                try:
+                    pid = _spawn(program, spec.argv, environment, log)
+                except FileNotFoundError:
+                    # The log's directory is nearly always there: asking first would cost each start a locked look at
+                    # its parent. The controller may be making it just now, so what is missing shows the second time.
+                    os.makedirs(log.rpartition("/")[0], 0o700, exist_ok=True)  # noqa: PTH103
+                    pid = _spawn(program, spec.argv, environment, log)
+        except OSError as error:
+            raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
+        except ValueError as error:  # a NUL in an argument or variable
+            raise SpawnError(errno.EINVAL, f"its arguments or environment are not valid: {error}") from error
+        return pid, time.time_ns()
+
+    def require(self, spec: RankSpec) -> None:
+        """Raises: SpawnError when the node has not what the rank needs."""
+        for artifact, path in spec.required_paths:
+            try:
+                os.stat(path)  # noqa: PTH116
+            except OSError as error:
+                is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+                what = "does not exist" if is_missing else f"cannot be used ({error.strerror})"
+                reason = f'artifact "{artifact}": {path} {what} on node {self._node}'
+                raise SpawnError(error.errno or 0, reason) from error
+
+    def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int, main: int | None) -> int:
+        """The pid of a program beside a rank: with its environment, directory and markers, in a session of its own.
+
+        What it prints goes to the descriptor `output`; `main` is the rank's first process. Raises: SpawnError.
+        """
+        environment = self._environment_of(spec)
+        if main is not None:
+            environment["SFLOW_TASK_PID"] = str(main)
+        program = self.find(argv[0], environment.get("PATH"))
+        try:
+            with self._in_directory(spec.cwd), as_inherited():
+                return os.posix_spawn(
+                    program,
+                    argv,
+                    environment,
+                    file_actions=(
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, output, 1),
+                        (os.POSIX_SPAWN_DUP2, output, 2),
+                    ),
+                    setsid=True,
+                    setsigdef=_ALL_SIGNALS,
+                    setsigmask=(),
+                )
+        except OSError as error:
+            raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
+        except ValueError as error:
+            raise SpawnError(errno.EINVAL, f"its arguments are not valid: {error}") from error
+
+    def _environment_of(self, spec: RankSpec) -> dict[str, str]:
+        environment = {**self._environment, **spec.env}
+        environment.update(self._interfaces.environment(environment))
+        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
+        environment[RANK_MARKER] = str(spec.rank)
+        try:
+            environment.update(self._gpus.environment(spec.gpus, environment))
+        except SliceError as error:
+            raise SpawnError(errno.ENODEV, str(error)) from error
+        environment[RUN_MARKER] = self._environment[RUN_MARKER]
+        return environment
+
+    def log_path(self, relative: str) -> str:
+        """Where a log of the run is on this node."""
+        return f"{self._base}/{relative}"
+
+    def find(self, program: str, path: str | None) -> str:
+        """Where a program is. Raises: SpawnError."""
+        if "/" in program:
+            return program
+        key = (program, path)
+        found = self._programs.get(key)
+        if found is None:
+            found = next(
+                (
+                    candidate
+                    for directory in (path or os.defpath).split(os.pathsep)
+                    if os.access(candidate := f"{directory or '.'}/{program}", os.X_OK)
+                    and not os.path.isdir(candidate)  # noqa: PTH112
+                ),
+                None,
+            )
+            if found is None:
+                raise SpawnError(errno.ENOENT, f'program "{program}" is not on PATH ({path or os.defpath})')
+            self._programs[key] = found
+        return found
+
+    def _keep_earlier_log(self, log: str, earlier: str) -> None:
+        try:
+            os.rename(log, self.log_path(earlier))  # noqa: PTH104
+        except FileNotFoundError:
+            pass  # that attempt ran on another node
+        except OSError as error:
+            what = f"its earlier log {log} cannot be kept: {error.strerror}"
+            raise SpawnError(error.errno or 0, what) from error
+
+    @contextlib.contextmanager
+    def _in_directory(self, directory: str | None) -> Iterator[None]:
+        if directory is None or directory == self._home:
+            yield
+            return
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            number = error.errno or 0
+            raise SpawnError(number, f"working directory {directory}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            os.chdir(self._home)
+
+
+def _spawn(program: str, argv: tuple[str, ...], environment: dict[str, str], log: str) -> int:
+    return os.posix_spawn(
+        program,
+        argv,
+        environment,
+        file_actions=(
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ),
+        setsid=True,
+        setsigdef=_ALL_SIGNALS,
+        setsigmask=(),
+    )
+
+
+def _interpreter_of(program: str) -> str:
+    """What is wrong with the first line of a script whose interpreter is not there."""
+    try:
+        with open(program, "rb") as file:  # noqa: PTH123
+            first = file.readline(256)
+    except OSError:
+        first = b""
+    words = first.removeprefix(b"#!").split(None, 1)
+    if not first.startswith(b"#!") or not words:
+        return "needs a loader or library that does not exist on this node"
+    name = words[0].decode(errors="replace")
+    if first.endswith(b"\r\n"):
+        return f"has lines that end as Windows ends them, so that its interpreter is {name!r} and a return: dos2unix"
+    return f'names an interpreter (its first line) that does not exist: "{name}"'
+
+
+def _explain(error: OSError, program: str, spec: RankSpec) -> str:
+    """Why a start failed, and the fix. Source: execve(2)."""
+    match error.errno:
+        case errno.ENOENT if not os.path.exists(program):  # noqa: PTH110
+            return f'program "{program}" does not exist on this node'
+        case errno.ENOENT:
+            return f'"{program}" {_interpreter_of(program)}'
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"its log {spec.log} cannot be made: {error.strerror}"
+        case errno.EACCES if os.access(program, os.X_OK) and not os.path.isdir(program):  # noqa: PTH112
+            return f"its log {spec.log} cannot be written: {error.strerror}"
+        case errno.EACCES:
+            return f'"{program}" may not be executed: check its mode, and that its file system allows it'
+        case errno.ENOEXEC:
+            return (
+                f'"{program}" is no program for this machine; a script needs a first line such as #!/bin/sh'
+            )
+        case errno.E2BIG:
+            size = sum(len(value) for value in (*spec.argv, *spec.env.values()))
+            return f"its script and environment are too large ({size} bytes; one argument may have 128 KiB)"
+        case errno.EAGAIN:
+            return "no more processes are allowed here: raise `ulimit -u`"
+        case _:
+            return f'"{program}" could not be started: {error.strerror}'

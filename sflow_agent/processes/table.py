@@ -1,0 +1,207 @@
+"""The processes of all ranks: made and reaped; their trees are ended in `endings.py`.
+
+Every child of this agent is a rank's main process or an orphan that came to it as subreaper, so one wait loop
+on SIGCHLD reaps everything, and what is left of a rank that ended is found among the agent's own children.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from protocol.ids import RankId
+from protocol.messages.rank_spec import RankSpec
+from sflow_agent.core.events import AgentEvent, ProcessExited, ProcessFailed, ProcessStarted
+from sflow_agent.processes.cleanup import Cleanups
+from sflow_agent.processes.containers import Containers
+from sflow_agent.processes.spawn import Spawner, SpawnError
+from sflow_agent.processes.tree import (
+    RANK_MARKER,
+    descendants,
+    is_living,
+    name_of,
+    own_children,
+    session_of,
+    settled_environment,
+)
+from sflow_agent.processes.tree_killer import Endings
+
+LAST_ACT_S = 5.0
+_MARKER_PREFIX = f"{RANK_MARKER}=".encode()
+
+
+class Processes:
+    """Ranks as processes."""
+
+    def __init__(
+        self, spawner: Spawner, containers: Containers, cleanups: Cleanups, epoll: select.epoll
+    ) -> None:
+        self._spawner = spawner
+        self._containers = containers
+        self._cleanups = cleanups
+        self._me = os.getpid()
+        self._running: dict[int, RankId] = {}
+        """Main processes not reaped yet."""
+        self._main_of: dict[RankId, int] = {}
+        """Main process of every rank that is not gone; the number may be free again once reaped."""
+        self._rank_of_session: dict[int, RankId] = {}
+        self._rank_of_marker: dict[str, RankId] = {}
+        self._logs: dict[RankId, str] = {}
+        self._owner_of_orphan: dict[int, RankId] = {}
+        """So that the environment of a daemon is read once, not at every exit."""
+        self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
+        """Programs beside ranks, started for probes and stops, that are not reaped, and who is told (exit status, signal)."""
+        self._checks_of: dict[RankId, set[int]] = {}
+        self.endings = Endings(epoll, self._main_of, self._running, cleanups, self._checks_of, self._forget)
+
+    def start(self, spec: RankSpec) -> AgentEvent:
+        """Makes the rank's process."""
+        try:
+            self._spawner.require(spec)
+            if spec.container is not None:
+                spec, cleanup = self._containers.prepare(spec, spec.container)
+                if cleanup is not None:
+                    self._cleanups.expect(spec.rank, cleanup)
+            pid, started_at_ns = self._spawner.spawn(spec)
+        except SpawnError as error:
+            self._cleanups.forget(spec.rank)
+            return ProcessFailed(spec.rank, error.errno, error.reason)
+        self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
+        self._main_of[spec.rank] = pid
+        self._logs[spec.rank] = self._spawner.log_path(spec.log)
+        return ProcessStarted(spec.rank, pid, started_at_ns)
+
+    def start_check(
+        self,
+        spec: RankSpec,
+        argv: tuple[str, ...],
+        output: int,
+        ended: Callable[[int | None, int | None], None],
+    ) -> int:
+        """Starts a program beside a rank; its pid is its own group's. Raises: SpawnError.
+
+        It belongs to the rank's tree, so whatever becomes of who asked for it, it does not outlive the rank.
+        """
+        pid = self._spawner.spawn_check(spec, argv, output, self._main_of.get(spec.rank))
+        self._checks[pid] = spec.rank, ended
+        self._checks_of.setdefault(spec.rank, set()).add(pid)
+        return pid
+
+    @property
+    def mains(self) -> Mapping[int, RankId]:
+        """Main processes that run."""
+        return self._running
+
+    def reap(self) -> list[AgentEvent]:
+        """Everything that has ended since the last call; never blocks."""
+        ended: list[tuple[RankId, int | None, int | None]] = []
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                break
+            if result is None:
+                break
+            self._owner_of_orphan.pop(result.si_pid, None)
+            has_exited = result.si_code == os.CLD_EXITED
+            how = (result.si_status, None) if has_exited else (None, result.si_status)
+            rank = self._running.pop(result.si_pid, None)
+            if rank is not None:
+                ended.append((rank, *how))
+            elif result.si_pid in self._checks:
+                self._check_ended(result.si_pid, *how)
+            else:
+                cleaned = self._cleanups.reaped(result.si_pid, result.si_status)
+                if cleaned is not None:
+                    self.endings.look_at(cleaned)
+        if not ended:
+            return []
+        owners = self._owners_of_orphans()
+        return [self._exited(*end, owners) for end in ended]
+
+    def end_everything(self) -> list[str]:
+        """The last act: kills all that is below this agent, whoever started it; names what would not die."""
+        deadline = time.monotonic() + LAST_ACT_S
+        while True:
+            self.reap()
+            left = [pid for pid in descendants(self._me) if is_living(pid)]
+            if not left or time.monotonic() > deadline:
+                return [name_of(pid) for pid in left]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+
+    # ------------------------------------------------------------------ after the main process
+
+    def _exited(
+        self, rank: RankId, exit_code: int | None, number: int | None, owners: set[RankId]
+    ) -> ProcessExited:
+        try:
+            size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
+        except OSError:
+            size = 0
+        main = self._main_of[rank]
+        has_leftovers = (
+            rank in owners
+            or rank in self._checks_of
+            or _group_exists(main)
+            or self.endings.has_living_members(rank, main)
+            or self._cleanups.is_unfinished(rank)
+        )
+        if not has_leftovers:
+            self.endings.drop(rank)
+            self._forget(rank)
+        return ProcessExited(rank, exit_code, number, size, has_leftovers)
+
+    def _check_ended(self, pid: int, exit_status: int | None, number: int | None) -> None:
+        rank, ended = self._checks.pop(pid)
+        self._checks_of[rank].discard(pid)
+        if not self._checks_of[rank]:
+            del self._checks_of[rank]
+        # What it had started has come to this agent by now.
+        self.endings.look_at(rank)
+        ended(exit_status, number)
+
+    def _owners_of_orphans(self) -> set[RankId]:
+        """Ranks that left a process which is now a child of this agent."""
+        owners = set()
+        for pid in own_children(self._me):
+            if pid in self._running:
+                continue
+            owner = self._owner_of_orphan.get(pid)
+            if owner is None and (owner := self._find_owner(pid)) is not None:
+                self._owner_of_orphan[pid] = owner
+            if owner is not None:
+                owners.add(owner)
+        return owners
+
+    def _find_owner(self, pid: int) -> RankId | None:
+        by_session = self._rank_of_session.get(session_of(pid)[0])
+        if by_session is not None:
+            return by_session
+        for variable in settled_environment(pid):
+            if variable.startswith(_MARKER_PREFIX):
+                marker = variable[len(_MARKER_PREFIX) :].decode(errors="replace")
+                return self._rank_of_marker.get(marker)
+        return None
+
+    def _forget(self, rank: RankId) -> None:
+        main = self._main_of.pop(rank, None)
+        self._logs.pop(rank, None)
+        self._cleanups.forget(rank)
+        self._rank_of_marker.pop(str(rank), None)
+        if main is not None and self._rank_of_session.get(main) == rank:
+            del self._rank_of_session[main]
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,206 @@
+"""Ending the trees of ranks: signal every member, wait for all by descriptor, look again, until none is left.
+
+Orders of one pass are gathered and served by a single scan, so that stopping a thousand ranks at once costs
+one.
+"""
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from protocol.ids import RankId
+from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
+from sflow_agent.processes.cleanup import Cleanups
+from sflow_agent.processes.tree import is_living, name_of, tree_members
+
+RESCAN_S = 0.05
+"""Only where a member cannot be watched (no descriptors left), or the main process is about to be reaped."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """A tree that is being ended."""
+
+    signal: int
+    """0 sends nothing: the tree is to end by other means."""
+    watched: dict[int, int] = field(default_factory=dict)
+    """Descriptor to pid of the members that must end before the tree is looked at again."""
+    signalled: set[int] = field(default_factory=set)
+
+
+class Endings:
+    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes, and
+    `checks_of` of the unreaped programs of probes: what one of those leaves behind shows when it is reaped.
+    """
+
+    def __init__(
+        self,
+        epoll: select.epoll,
+        main_of: Mapping[RankId, int],
+        running: Mapping[int, RankId],
+        cleanups: Cleanups,
+        checks_of: Mapping[RankId, Collection[int]],
+        forget: Callable[[RankId], None],
+    ) -> None:
+        self._epoll = epoll
+        self._main_of = main_of
+        self._running = running
+        self._cleanups = cleanups
+        self._checks_of = checks_of
+        self._forget = forget
+        self._me = os.getpid()
+        self._endings: dict[RankId, Ending] = {}
+        self._rank_of_pidfd: dict[int, RankId] = {}
+        self._pending: dict[RankId, None] = {}
+        """Trees to look at in this pass, in order."""
+
+    def order(self, rank: RankId, number: int) -> None:
+        """Signals everything the rank started with the next `press`; a second order escalates."""
+        if rank not in self._main_of:
+            return
+        ending = self._endings.setdefault(rank, Ending(number))
+        ending.signal = number
+        if number:
+            for descriptor, pid in ending.watched.items():
+                # Known members first, by descriptor: one that has cut every tie since is still the rank's.
+                _signal_descriptor(descriptor, number)
+                ending.signalled.add(pid)
+        self._pending[rank] = None
+
+    def press(self) -> list[AgentEvent]:
+        """Signals and watches what is in the trees whose turn it is; TreeGone where nothing is."""
+        ranks = [rank for rank in self._pending if rank in self._endings]
+        self._pending.clear()
+        if not ranks:
+            return []
+        mains = {self._main_of[rank]: rank for rank in ranks}
+        others = self._running.keys() - mains.keys()
+        trees = tree_members({pid: str(rank) for pid, rank in mains.items()}, self._me, others)
+        # Who lost its parent under the walk has come to this agent behind it: only what two walks do not find is gone.
+        seem_empty = {pid: str(rank) for pid, rank in mains.items() if not trees[pid] - {pid}}
+        if seem_empty:
+            trees |= tree_members(seem_empty, self._me, others)
+        events: list[AgentEvent] = []
+        for main, members in trees.items():
+            rank = mains[main]
+            ending = self._endings[rank]
+            is_reaped = main not in self._running
+            if is_reaped:
+                members.discard(main)
+                if not members and not ending.watched and rank not in self._checks_of:
+                    if self._cleanups.is_unfinished(rank):
+                        self._cleanups.begin(rank)
+                    if not self._cleanups.is_unfinished(rank):
+                        events += self._close(rank, ending, main)
+                    continue
+            for pid in members - set(ending.watched.values()):
+                self._signal_and_watch(rank, ending, pid)
+        return events
+
+    def members_ended(self, descriptors: list[int]) -> None:
+        """Watched members have ended; trees whose last one it was are looked at with the next `press`."""
+        for descriptor in descriptors:
+            rank = self._rank_of_pidfd.pop(descriptor, None)
+            if rank is None:
+                continue  # its tree was given up in this very pass
+            self._epoll.unregister(descriptor)
+            os.close(descriptor)
+            ending = self._endings[rank]
+            del ending.watched[descriptor]
+            if not ending.watched:
+                self._pending[rank] = None
+
+    def look_again(self) -> None:
+        """Trees without a watch are looked at with the next `press`."""
+        self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
+
+    def look_at(self, rank: RankId) -> None:
+        """The rank's tree, if it is being ended, is looked at with the next `press`."""
+        if rank in self._endings:
+            self._pending[rank] = None
+
+    @property
+    def needs_press(self) -> bool:
+        """True when `press` has something to do now."""
+        return bool(self._pending)
+
+    @property
+    def needs_look(self) -> bool:
+        """True when `look_again` must be called within `RESCAN_S`."""
+        return any(not ending.watched for ending in self._endings.values())
+
+    def has_living_members(self, rank: RankId, main: int) -> bool:
+        """True while a member that was signalled still lives, other than the main process."""
+        ending = self._endings.get(rank)
+        return ending is not None and any(
+            pid != main and not _has_ended(descriptor) for descriptor, pid in ending.watched.items()
+        )
+
+    def give_up(self, rank: RankId) -> list[AgentEvent]:
+        """Names what could not be ended."""
+        ending = self._endings.get(rank)
+        if ending is None:
+            return []
+        main = self._main_of[rank]
+        left = tree_members({main: str(rank)}, self._me, self._running.keys() - {main})[main]
+        left |= {pid for descriptor, pid in ending.watched.items() if not _has_ended(descriptor)}
+        if not left:
+            return self._close(rank, ending, main)
+        self.drop(rank)
+        if main not in self._running:
+            self._forget(rank)
+        return [TreeSurvived(rank, tuple(name_of(pid) for pid in sorted(left)))]
+
+    def _close(self, rank: RankId, ending: Ending, main: int) -> list[AgentEvent]:
+        """The end of a tree without processes: all of it is gone, or what its clean-up removes is not."""
+        survivor = self._cleanups.survivor(rank)
+        self.drop(rank)
+        if main not in self._running:
+            self._forget(rank)
+        if survivor is not None:
+            return [TreeSurvived(rank, (survivor,))]
+        return [TreeGone(rank, len(ending.signalled - {main}))]
+
+    def drop(self, rank: RankId) -> None:
+        """The rank's tree needs no ending any more."""
+        ending = self._endings.pop(rank, None)
+        for descriptor in ending.watched if ending is not None else ():
+            del self._rank_of_pidfd[descriptor]
+            self._epoll.unregister(descriptor)
+            os.close(descriptor)
+
+    def _signal_and_watch(self, rank: RankId, ending: Ending, pid: int) -> None:
+        is_new = bool(ending.signal) and (pid not in ending.signalled or ending.signal == signal.SIGKILL)
+        if ending.signal:
+            ending.signalled.add(pid)
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except OSError:  # no descriptors left: signalled by number, looked at again soon
+            if is_new and is_living(pid):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, ending.signal)
+                    os.kill(pid, signal.SIGCONT)
+            return
+        ending.watched[descriptor] = pid
+        self._rank_of_pidfd[descriptor] = rank
+        self._epoll.register(descriptor, select.EPOLLIN)
+        if is_new:
+            _signal_descriptor(descriptor, ending.signal)
+
+
+def _signal_descriptor(descriptor: int, number: int) -> None:
+    """A stopped process must run to be able to obey, hence SIGCONT."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(descriptor, number)
+        signal.pidfd_send_signal(descriptor, signal.SIGCONT)
+
+
+def _has_ended(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))

@@ -1,1 +1,0 @@
-"""The agent's shell: processes, sockets, files and the clock around its core."""

@@ -1,0 +1,169 @@
+"""`sflow-ctl attach`: follow a run from another terminal. It looks; it cannot change or stop anything."""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from protocol.errors import ExitStatus
+from protocol.ids import AttemptId, RankId
+from sflow_ctl.cli.commands.status import cause_block
+from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, state_text, watch_run
+from sflow_ctl.cli.terminal.console import Console, wants_colours
+from sflow_ctl.cli.terminal.shown import columns
+from sflow_ctl.core.states import LIVE, TaskState
+from sflow_ctl.report.report import closing_table, status_table
+from sflow_ctl.runtime.run.reader import Liveness, RunReader, find_run
+from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewerLink, ViewEvent
+from sflow_ctl.runtime.viewing.files import FileWatch
+from sflow_ctl.runtime.viewing.messages import Change
+
+RECENT_LINES = 10
+"""Of each task that runs when we attach."""
+MAX_FOLLOWED = 200
+"""Tasks whose output is shown at once; nobody could read more, and the controller allows 256."""
+WAIT_S = 0.5
+SUMMARY_WITHIN_S = 10.0
+"""The controller writes how the run ended after it has said goodbye to its viewers."""
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("-q", "--quiet", is_flag=True, help="No task output, only changes of state.")
+@output_dir_option
+def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
+    """Follow a run from another terminal: its state, its output, and how it ends.
+
+    RUN is a path, a run id or the beginning of one; the newest by default. Leave with Ctrl-C: the run goes
+    on. When the run ends, so does this, with the run's exit status.
+    """
+    reader = RunReader(find_run(run, output_dir))
+    reader.refresh()
+    if reader.summary() is not None or reader.status().liveness is Liveness.DEAD:
+        return _say_end(reader)
+    watch, how = watch_run(reader)
+    colours = wants_colours(sys.stdout.isatty(), os.environ)
+    click.echo(f"attached to {reader.facts.run_id} {how}; Ctrl-C leaves, the run goes on")
+    click.echo(status_table(reader.state, columns(), time.time_ns(), colours=colours))
+    elapsed_s = max(0.0, (time.time_ns() - reader.facts.started_wall_ns) / 1e9)
+    console = Console(reader.plan, reader.directory, is_quiet=quiet, elapsed_s=elapsed_s)
+    console.start()
+    try:
+        _Follower(reader, watch, console, quiet).follow_to_end()
+        console.close()
+        return _say_end(reader)
+    except KeyboardInterrupt:
+        console.close(0.5)
+        click.echo("detached; the run goes on", err=True)
+        return int(ExitStatus.OK)
+    finally:
+        watch.close()
+
+
+def _say_end(reader: RunReader) -> int:
+    """The closing table and how the run ended; the exit status of both."""
+    deadline = time.monotonic() + SUMMARY_WITHIN_S
+    while (ended := reader.summary()) is None:
+        is_gone = reader.status().liveness is Liveness.DEAD
+        if is_gone or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    reader.refresh()
+    colours = wants_colours(sys.stdout.isatty(), os.environ)
+    click.echo(closing_table(reader.state, columns(), colours=colours))
+    if ended is None:
+        click.echo(state_text(reader, None))
+        return int(ExitStatus.INFRASTRUCTURE)
+    if ended.cause is not None:
+        click.echo(cause_block(reader, ended, colours))
+    click.echo(ended_text(reader, ended))
+    return ended.exit_status
+
+
+class _Follower:
+    """From a watch to a console, until the run ends."""
+
+    def __init__(
+        self, reader: RunReader, watch: ViewerLink | FileWatch, console: Console, is_quiet: bool
+    ) -> None:
+        self._reader = reader
+        self._watch = watch
+        self._console = console
+        self._is_quiet = is_quiet
+        self._is_current = False
+        self._followed: set[RankId] = set()
+        self._room = threading.Event()
+        self._has_ended = False
+        console.on_room = self._room.set
+
+    def follow_to_end(self) -> None:
+        """Returns when the run has ended, or its controller has died."""
+        while not self._has_ended:
+            events = self._watch.receive(WAIT_S)
+            for event in events:
+                self._take(event)
+            if not events and self._reader.status().liveness in (Liveness.ENDED, Liveness.DEAD):
+                self._has_ended = True
+
+    def _take(self, event: ViewEvent) -> None:
+        if isinstance(event, Change):
+            self._take_change(event)
+        elif isinstance(event, Current):
+            self._is_current = True
+            for record in self._reader.state.tasks.values():
+                self._console.begin_with(record.name, record.state)
+                if record.state in LIVE and record.state is not TaskState.STARTING:
+                    self._follow(AttemptId(record.name, record.attempts), RECENT_LINES)
+        elif isinstance(event, Output):
+            self._wait_for_room()
+            if event.skipped_lines:
+                self._console.skipped(_label(event.rank), event.skipped_lines, event.path)
+            self._console.output(_label(event.rank), event.data)
+        elif isinstance(event, OutputEnded):
+            self._followed.discard(event.rank)
+            self._console.output_ended(_label(event.rank))
+        elif isinstance(event, Ended):
+            self._take_end(event)
+
+    def _take_change(self, change: Change) -> None:
+        transition = change.transition
+        self._reader.state.apply(transition, change.wall_ns)
+        if self._is_current:
+            self._console.transition(transition)
+            if transition.new is TaskState.RUNNING:
+                self._follow(AttemptId(transition.task, transition.attempt), -1)
+
+    def _follow(self, attempt: AttemptId, lines: int) -> None:
+        """From the start with `lines` -1."""
+        rank = RankId(attempt, 0)
+        if self._is_quiet or rank in self._followed:
+            return
+        if len(self._followed) >= MAX_FOLLOWED:
+            return
+        self._followed.add(rank)
+        self._watch.follow(rank, max(lines, 0), 0 if lines < 0 else None)
+
+    def _take_end(self, event: Ended) -> None:
+        is_over = self._reader.status().liveness in (Liveness.ENDED, Liveness.DEAD)
+        if event.is_orderly or is_over or isinstance(self._watch, FileWatch):
+            self._has_ended = True
+            return
+        self._console.say("-- the controller does not answer any more; following the run's files")
+        followed = list(self._followed)
+        self._watch.close()
+        self._watch = FileWatch(self._reader)
+        for rank in followed:
+            self._watch.follow(rank, 0)
+
+    def _wait_for_room(self) -> None:
+        """The terminal decides the pace; what it is too slow for, the controller skips."""
+        while self._console.room() <= 0:
+            self._room.wait(WAIT_S)
+            self._room.clear()
+
+
+def _label(rank: RankId) -> str:
+    return rank.attempt.task if rank.rank == 0 else f"{rank.attempt.task}.{rank.rank}"

@@ -1,0 +1,146 @@
+"""`sflow-ctl batch`: Slurm batch scripts that run workflows; one, or one for each row or file."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from protocol.errors import UsageError
+from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
+from sflow_ctl.cli.options.workflow_options import file_options
+from sflow_ctl.cli.terminal.shown import shown_path
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@file_options
+@job_options
+@click.option(
+    "-o",
+    "--sbatch-path",
+    "script_path",
+    type=_PATH,
+    help="Where to write the script. Default: standard output.",
+)
+@click.option("-b", "--bulk-input", type=_PATH, metavar="CSV", help="A job for each row of this sheet.")
+@click.option("--row", "rows", multiple=True, metavar="SEL", help="Only these rows: 3, 1,3, 1:4 or 1:6:2.")
+@click.option(
+    "-B",
+    "--bulk-submit",
+    "folders",
+    multiple=True,
+    metavar="PATH",
+    help="A job for each workflow file here: a file, a directory or a pattern; repeatable.",
+)
+@click.option("--sflow-version", metavar="REF", hidden=True)
+def batch(
+    workflow: tuple[Path, ...],
+    files: tuple[Path, ...],
+    script_path: Path | None,
+    bulk_input: Path | None,
+    rows: tuple[str, ...],
+    folders: tuple[str, ...],
+    sflow_version: str | None,
+    **others: Any,
+) -> int:
+    """Write a Slurm batch script that runs a workflow, once it is sure that it can be planned.
+
+    The job runs this installation, takes nodes, GPUs, partition, account and time from the file's slurm
+    backend unless options say otherwise, and ends with the run's exit status.
+    """
+    is_bulk = bulk_input is not None or bool(folders)
+    _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"])
+    options = batch_options(**others)
+    given = (*workflow, *files)
+    if not is_bulk:
+        return _batch_one(options, given or (Path("sflow.yaml"),), script_path)
+    from sflow_ctl.cli.sheets.batch_many import batch_files, batch_rows
+
+    if bulk_input is not None:
+        from sflow_ctl.cli.sheets.sheet_rows import open_sheet
+
+        return batch_rows(options, open_sheet(bulk_input, rows, given))
+    from sflow_ctl.runtime.files.workflow_files import find_workflow_files
+
+    return batch_files(options, find_workflow_files([*folders, *map(str, given)]))
+
+
+def _check_combination(
+    bulk_input: Path | None,
+    rows: tuple[str, ...],
+    folders: tuple[str, ...],
+    script_path: Path | None,
+    sflow_version: str | None,
+    is_submitted: bool,
+) -> None:
+    is_bulk = bulk_input is not None or bool(folders)
+    if sflow_version is not None:
+        raise _usage(
+            "--sflow-version installs nothing",
+            "install that version beforehand and name it with --sflow-venv-path: a job has its nodes to compute",
+        )
+    if bulk_input is not None and folders:
+        raise _usage("-b and -B exclude each other", "call batch twice")
+    if rows and bulk_input is None:
+        raise _usage("--row chooses rows of a sheet", "name the sheet with -b CSV")
+    if script_path is not None and is_bulk:
+        raise _usage(
+            "-o is for one script",
+            "-b and -B write into a new directory of the output directory: --output-dir",
+        )
+    if is_submitted and not is_bulk and script_path is None:
+        raise _usage("--submit needs a script", "write it with -o FILE")
+
+
+def _usage(what: str, hint: str) -> UsageError:
+    return UsageError.of("options", what, hint=hint)
+
+
+def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path | None) -> int:
+    from sflow_ctl.cli.sheets.batch_job import (
+        JobChoice,
+        attach_command,
+        log_of,
+        make_log_directories,
+        prepare,
+        submit_job,
+        write_job,
+    )
+
+    choice = JobChoice(
+        files=files,
+        overrides=options.overrides,
+        artifacts=options.artifacts,
+        missable=options.missable,
+        name=options.job_name,
+        nodes=options.nodes,
+    )
+    job = prepare(options, choice)
+    for warning in job.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    make_log_directories(job)
+    if script_path is None:
+        click.echo(job.script, nl=False)
+        return 0
+    composed = _beside(script_path, files)
+    write_job(job, script_path, composed)
+    click.echo(f"✓ Saved to {shown_path(script_path)}; the workflow as one file: {shown_path(composed)}")
+    if options.submit:
+        job_id = submit_job(job, script_path)
+        click.echo(f"✓ Submitted job {job_id}\n  Log:    {log_of(job, job_id)}")
+        click.echo(f"  Attach: {attach_command(options.output_dir, job_id)}")
+    return 0
+
+
+def _beside(script_path: Path, files: tuple[Path, ...]) -> Path:
+    """Where the composed file goes: beside the script, and never over a file that the job reads."""
+    plain = script_path.with_suffix(".yaml")
+    is_taken = any(
+        plain.absolute() == file.absolute() or _is_same(plain, file) for file in (*files, script_path)
+    )
+    return script_path.with_suffix(".composed.yaml") if is_taken else plain
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

@@ -1,0 +1,46 @@
+"""`sflow-ctl config`: the settings that count here, and who says them."""
+
+import os
+from typing import Any
+
+import click
+import msgspec
+
+from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
+from sflow_ctl.cli.options.workflow_options import file_options, run_options
+
+
+@click.group()
+def config() -> None:
+    """Show the settings of site, user, workflow and command line."""
+
+
+@config.command()
+@file_options
+@job_setting_options
+@run_setting_options
+@click.option("--origin", is_flag=True, help="Also where each value comes from.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def show(origin: bool, as_json: bool, **others: Any) -> int:
+    """Print the settings that count, as a site file has them. With workflow files and options: for such a run."""
+    from sflow_ctl.runtime.files.settings_files import settings_layers
+    from sflow_ctl.runtime.run.workflow import read_run
+
+    has_workflow = others["workflow"] or others["files"]
+    options = run_options(nodes=None, gpus_per_node=None, **others)
+    layers = settings_layers(options.said, os.environ)
+    found = read_run(options).found if has_workflow else layers.without_workflow()
+    values = msgspec.structs.asdict(found.settings)
+    if as_json:
+        shown: Any = values
+        if origin:
+            shown = {key: {"value": value, "origin": found.origin(key)} for key, value in values.items()}
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+        return 0
+    from sflow_ctl.format.yaml_source import dump
+
+    for key, value in values.items():
+        first, newline, rest = dump({key: value}).partition("\n")
+        note = f"  # {found.origin(key)}" if origin else ""
+        click.echo(f"{first}{note}{newline}{rest}", nl=False)
+    return 0

@@ -1,0 +1,26 @@
+"""`sflow-ctl presets`: the tasks that `uses` knows."""
+
+import click
+
+
+@click.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> int:
+    """List the presets of `uses:`, or print the one of that NAME."""
+    from protocol.errors import SpecError
+    from sflow_ctl.format.presets import preset, preset_names, unknown_preset
+
+    known = preset_names()
+    if name is not None:
+        if name not in known:
+            what, hint = unknown_preset(name)
+            raise SpecError.of("unknown-preset", what, hint=hint)
+        click.echo(preset(name).text, nl=False)
+        return 0
+    width = max(map(len, known))
+    for one in map(preset, known):
+        click.echo(f"{one.name:<{width}}  {one.about}")
+        for parameter, fields in one.parameters.items():
+            value = "required" if fields["value"] is None else str(fields["value"]) or "empty"
+            click.echo(f"{'':<{width}}    {parameter} ({value.lower()}): {fields['description']}")
+    return 0

@@ -1,0 +1,52 @@
+"""`sflow-ctl sample`: the examples that come with the program."""
+
+from pathlib import Path
+
+import click
+
+from sflow_ctl.cli.terminal.shown import shown_path
+from sflow_ctl.runtime.files.samples import copy_sample, find_sample, samples
+
+
+class _ShortForms(click.Group):
+    """`sample NAME ...` is `sample copy NAME ...`; `sample` and `sample --list` are `sample list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        is_help = any(arg in ctx.help_option_names for arg in args)
+        if not is_help and (not args or args[0] not in self.commands):
+            args = ["list"] if not args or "--list" in args else ["copy", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ShortForms)
+def sample() -> None:
+    """List, show or copy example workflows. `sample NAME` copies."""
+
+
+@sample.command("list")
+def list_samples() -> int:
+    """Their names, and what each shows."""
+    known = samples()
+    width = max(len(one.name) for one in known)
+    for one in known:
+        click.echo(f"{one.name:<{width}}  {one.about}")
+    return 0
+
+
+@sample.command()
+@click.argument("name")
+def show(name: str) -> int:
+    """Print one."""
+    click.echo(find_sample(name).text, nl=False)
+    return 0
+
+
+@sample.command()
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File or directory. Default: here.")
+@click.option("--force", is_flag=True, help="Replace a file.")
+def copy(name: str, output: Path | None, force: bool) -> int:
+    """Copy one, to be changed and run."""
+    path = copy_sample(find_sample(name), output, force)
+    click.echo(f"✓ Saved to {shown_path(path)}")
+    return 0

@@ -1,0 +1,138 @@
+"""`sflow-ctl status`: where a run stands, now."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from protocol.errors import ExitStatus
+from sflow_ctl.cli.options.run_option import output_dir_option, state_text
+from sflow_ctl.cli.terminal.console import wants_colours
+from sflow_ctl.cli.terminal.shown import columns, shown_path
+from sflow_ctl.core.states import Outcome
+from sflow_ctl.report.report import (
+    RunState,
+    Summary,
+    TaskSummary,
+    ended_table,
+    first_cause,
+    status_table,
+    task_summaries,
+)
+from sflow_ctl.runtime.run.reader import Liveness, RunReader, find_run, last_lines
+from sflow_ctl.runtime.viewing.client import Current, Ended, connect
+from sflow_ctl.runtime.viewing.messages import Change
+
+STATE_WITHIN_S = 2.0
+CAUSE_LINES = 20
+
+
+class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`status --json`. `outcome` and `exit_status` are null until the run has ended in order."""
+
+    run_id: str
+    directory: str
+    liveness: Liveness
+    controller: str
+    is_from_controller: bool
+    outcome: Outcome | None
+    exit_status: int | None
+    counts: dict[str, int]
+    tasks: tuple[TaskSummary, ...]
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@output_dir_option
+def status(run: str | None, as_json: bool, output_dir: Path) -> int:
+    """Show where a run stands: RUN is a path, a run id or the beginning of one. Default: the newest."""
+    reader = RunReader(find_run(run, output_dir))
+    reader.refresh()
+    ended = reader.summary()
+    liveness = reader.status()
+    is_live = ended is None and liveness.liveness is Liveness.UNKNOWN and _ask_controller(reader)
+    if as_json:
+        _print_json(reader, ended, is_live)
+        return int(ExitStatus.OK)
+    colours = wants_colours(sys.stdout.isatty(), os.environ)
+    source = "as its controller says" if is_live else f"from {shown_path(reader.directory)}"
+    click.echo(f"{state_text(reader, ended)} ({source})")
+    if ended is not None:
+        click.echo(
+            ended_table(
+                reader.state,
+                columns(),
+                but=ended.cause.task if ended.cause is not None else None,
+                colours=colours,
+            )
+        )
+        if ended.cause is not None:
+            click.echo(cause_block(reader, ended, colours))
+    else:
+        # A dead controller's clock has stopped: so have its tasks, or they will within the agents' grace.
+        is_dead = liveness.liveness is Liveness.DEAD
+        now_ns = reader.last_wall_ns if is_dead else time.time_ns()
+        click.echo(status_table(reader.state, columns(), now_ns, colours=colours))
+    return int(ExitStatus.OK)
+
+
+def cause_block(reader: RunReader, ended: Summary, colours: bool) -> str:
+    """The first cause with the end of its log, as it can be read from here."""
+    assert ended.cause is not None
+    task = ended.cause.task
+    rank = ended.cause.reason.rank if ended.cause.reason is not None else None
+    path = reader.log_path(task, rank) if task is not None else None
+    return first_cause(
+        reader.state,
+        ended.outcome,
+        ended.cause,
+        run=shown_path(reader.directory),
+        log=shown_path(path) if path is not None else None,
+        log_tail=last_lines(path, CAUSE_LINES) if path is not None else (),
+        colours=colours,
+    )
+
+
+def _ask_controller(reader: RunReader) -> bool:
+    """Brings the state up to date through the socket; False when nobody answers."""
+    facts = reader.connection()
+    link = connect(facts) if facts is not None else None
+    if link is None:
+        return False
+    state = RunState(reader.plan)
+    deadline = time.monotonic() + STATE_WITHIN_S
+    try:
+        while time.monotonic() < deadline:
+            for event in link.receive(deadline - time.monotonic()):
+                if isinstance(event, Change):
+                    state.apply(event.transition, event.wall_ns)
+                elif isinstance(event, Current):
+                    for record in reader.state.tasks.values():  # the socket tells changes of state only
+                        state.note_waiting(record.name, record.attempts, record.waits_for)
+                    reader.state = state
+                    return True
+                elif isinstance(event, Ended):
+                    return False
+    finally:
+        link.close()
+    return False
+
+
+def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None:
+    status_now = reader.status()
+    report = StatusReport(
+        run_id=reader.facts.run_id,
+        directory=str(reader.directory.absolute()),
+        liveness=status_now.liveness,
+        controller=status_now.text,
+        is_from_controller=is_live,
+        outcome=ended.outcome if ended is not None else None,
+        exit_status=ended.exit_status if ended is not None else None,
+        counts={word.value: count for word, count in reader.state.counts().items()},
+        tasks=task_summaries(reader.state),
+    )
+    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1))

@@ -1,0 +1,151 @@
+"""What the command line of `batch` says about jobs, whichever way they come about."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from protocol.errors import UsageError
+from sflow_ctl.cli.options.setting_options import job_setting_options, take_said
+from sflow_ctl.cli.options.workflow_options import absolute
+from sflow_ctl.runtime.files.settings_files import (
+    OUTPUT_DIRECTORY,
+    SettingsLayers,
+    output_directory,
+    settings_layers,
+)
+from sflow_ctl.runtime.run.run_log import LEVELS
+
+F = TypeVar("F", bound=Callable[..., object])
+_PATH = click.Path(path_type=Path)
+_POSITIVE = click.IntRange(min=1)
+_JOB_ID = re.compile(r"\d+(?:[_+]\d+)?", re.ASCII)
+_OPTIONS = (
+    click.option("-J", "--job-name", help="Default: the backend's, else sflow."),
+    click.option(
+        "-O",
+        "--sbatch-output",
+        metavar="FILE",
+        help="Log of the job, %j is its id. Default: OUTPUT_DIR/%j-sflow-submit.out.",
+    ),
+    click.option(
+        "-E", "--sbatch-error", metavar="FILE", help="Its errors. Default: OUTPUT_DIR/%j-sflow-submit.err."
+    ),
+    click.option("--time", help="Time limit: minutes, 01:30:00, 1-12:00:00, 90m. Default: the backend's."),
+    click.option("-N", "--nodes", type=_POSITIVE, help="Default: the backend's."),
+    click.option(
+        "-G",
+        "--gpus-per-node",
+        type=_POSITIVE,
+        help="Plan with this many, and ask Slurm for them. Default: the backend's, Slurm is not asked.",
+    ),
+    click.option(
+        "-e",
+        "--sbatch-extra-args",
+        "extra_args",
+        multiple=True,
+        metavar="ARG",
+        help="Another #SBATCH line, as it is.",
+    ),
+    click.option(
+        "--headroom",
+        metavar="TIME",
+        help="Passed on to the run: stop in order so long before the job's time is over.",
+    ),
+    click.option(
+        "--after-ok", multiple=True, metavar="JOBID", help="Start when this job has completed; repeatable."
+    ),
+    click.option(
+        "-v",
+        "--sflow-venv-path",
+        "venv_dir",
+        type=_PATH,
+        help="Run DIR/.sflow_venv/bin/sflow-ctl. Default: this installation.",
+    ),
+    click.option(
+        "--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="Passed on to the run."
+    ),
+    click.option("-r", "--resolve", is_flag=True, help="Resolve the composed file beside the script."),
+    click.option("--submit", is_flag=True, help="Run sbatch on what was written."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """Options common to all ways of naming jobs. Directories are absolute."""
+
+    overrides: tuple[str, ...]
+    artifacts: tuple[str, ...]
+    missable: tuple[str, ...]
+    workspace_dir: Path
+    output_dir: Path
+    job_name: str | None
+    stdout: str
+    stderr: str
+    layers: SettingsLayers
+    """What the site, the user and the options say, for whichever workflow."""
+    time: str | None
+    nodes: int | None
+    gpus_per_node: int | None
+    extra_args: tuple[str, ...]
+    is_strict: bool
+    after_ok: tuple[str, ...]
+    venv_dir: Path | None
+    log_level: str | None
+    resolve: bool
+    submit: bool
+
+
+def job_options(command: F) -> F:
+    """Adds them, in this order, and those that say a setting."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return job_setting_options(command)
+
+
+def batch_options(
+    *,
+    workspace_dir: Path,
+    output_dir: Path | None,
+    sbatch_output: str | None,
+    sbatch_error: str | None,
+    venv_dir: Path | None,
+    after_ok: tuple[str, ...],
+    compat: str | None,
+    **others: Any,
+) -> BatchOptions:
+    """The options as the other modules take them. `others` go through as they are. Raises: UsageError."""
+    from sflow_ctl.batch.directives import literal_path
+
+    jobs = tuple(job for text in after_ok for job in text.split(":"))
+    for job in jobs:
+        if not _JOB_ID.fullmatch(job):
+            hint = "write a number, as sbatch and squeue print it"
+            raise UsageError.of("job-id", f'"{job}" is no job id', f"--after-ok {job}", hint)
+    layers = settings_layers(take_said(others, output_dir), os.environ)
+    output = output_directory(layers.without_workflow(), absolute(workspace_dir / OUTPUT_DIRECTORY))
+    log = f"{literal_path(str(output))}/%j-sflow-submit"
+    return BatchOptions(
+        workspace_dir=absolute(workspace_dir),
+        output_dir=output,
+        layers=layers,
+        stdout=_pattern(sbatch_output) or f"{log}.out",
+        stderr=_pattern(sbatch_error) or f"{log}.err",
+        venv_dir=None if venv_dir is None else absolute(venv_dir),
+        after_ok=jobs,
+        is_strict=compat == "strict",
+        **others,
+    )
+
+
+def _pattern(given: str | None) -> str | None:
+    """A file name with sbatch's patterns in it, from the root; what comes from here has none."""
+    if given is None:
+        return None
+    from sflow_ctl.batch.directives import literal_path
+
+    return given if given.startswith("/") else f"{literal_path(str(Path.cwd()))}/{given}"

@@ -1,0 +1,79 @@
+"""What `attach`, `status` and `logs` share: naming a run, and words about it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from protocol.errors import UsageError
+from sflow_ctl.format.checking import nearest
+from sflow_ctl.report.report import Summary, duration_text, outcome_text
+from sflow_ctl.runtime.run.reader import Liveness, RunReader
+from sflow_ctl.runtime.viewing.client import ViewerLink, connect
+from sflow_ctl.runtime.viewing.files import FileWatch
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def output_dir_option(command: F) -> F:
+    """Adds `--output-dir`."""
+    option = click.option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        callback=lambda _context, _parameter, given: given or _output_directory(),
+        help="Where run directories are. Default: your settings', else sflow_output.",
+    )
+    return option(command)
+
+
+def _output_directory() -> Path:
+    from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
+
+    return output_directory(settings_layers({}, os.environ).without_workflow(), Path(OUTPUT_DIRECTORY))
+
+
+def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:
+    """The best way to watch this run, and the words for it."""
+    facts = reader.connection()
+    link = connect(facts) if facts is not None else None
+    if link is not None:
+        return link, "through its controller"
+    return FileWatch(reader), "through its files (its controller does not answer)"
+
+
+def ended_text(reader: RunReader, summary: Summary) -> str:
+    """How the run ended, with what its exit status means."""
+    how = outcome_text(summary.outcome)
+    took = duration_text(summary.duration_s)
+    return f"run {reader.facts.run_id} {how} after {took} (exit status {summary.exit_status})"
+
+
+def state_text(reader: RunReader, summary: Summary | None) -> str:
+    """Whether the run goes on, in a line."""
+    if summary is not None:
+        return ended_text(reader, summary)
+    status = reader.status()
+    word = {
+        Liveness.RUNNING: "is running",
+        Liveness.DEAD: "died",
+        Liveness.ENDED: "has ended",
+        Liveness.UNKNOWN: "may be running",
+    }[status.liveness]
+    return f"run {reader.facts.run_id} {word}: {status.text}"
+
+
+def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
+    """The concrete tasks that `names` mean: a replicated task's name means all of its replicas. Raises:
+    UsageError."""
+    chosen: dict[str, None] = {}
+    known = [task.name for task in reader.plan.tasks]
+    for name in names:
+        found = [task.name for task in reader.plan.tasks if name in (task.name, task.base)]
+        if not found:
+            meant = nearest(name, [*known, *{task.base for task in reader.plan.tasks}])
+            hint = f'did you mean "{meant}"?' if meant else "its tasks are: " + ", ".join(known[:20])
+            raise UsageError.of("unknown-task", f'run {reader.facts.run_id} has no task "{name}"', hint=hint)
+        chosen.update(dict.fromkeys(found))
+    return list(chosen)

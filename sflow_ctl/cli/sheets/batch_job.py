@@ -1,0 +1,257 @@
+"""One job of `batch`: loaded, planned as it will run, written as a script, submitted."""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from protocol.errors import Finding, RunDirectoryError, UsageError
+from sflow_ctl.batch.script import BatchJob, batch_script
+from sflow_ctl.batch.sheet import NODE_COLUMNS
+from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
+from sflow_ctl.batch.slurm_time import slurm_time
+from sflow_ctl.cli.options.batch_options import BatchOptions
+from sflow_ctl.cli.options.workflow_options import absolute
+from sflow_ctl.format.compose import compose
+from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.context import JobNode
+from sflow_ctl.planner.numbers import NumberError, as_int
+from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.runtime.files.settings_files import job_fields, preamble
+from sflow_ctl.runtime.slurm.commands import default_account, default_partition, submit
+from sflow_ctl.settings import Effective
+from sflow_ctl.version import VERSION
+
+DEFAULT_NAME = "sflow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChoice:
+    """What is a job's own, beside the options common to all."""
+
+    files: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    artifacts: tuple[str, ...]
+    missable: tuple[str, ...]
+    name: str | None
+    """None: the file's, or the default."""
+    nodes: int | None
+    file_decides_gpus: bool = False
+    """The file's GPUs per node win over `-G`: it holds for files that say nothing."""
+    may_leave_nodes: bool = False
+    """Without any number of nodes, a variable that is called like one counts, else Slurm's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedJob:
+    """A script, the workflow that it runs as one file, and what a person should know."""
+
+    script: str
+    composed: str
+    stdout: str
+    stderr: str
+    warnings: tuple[str, ...]
+
+
+def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
+    """Checks that the job's run can be planned, then writes its script. Raises: SpecError, PlanError, UsageError."""
+    loaded = load_documents(
+        choice.files, choice.overrides, choice.artifacts, choice.missable, is_strict=options.is_strict
+    )
+    found = options.layers.of(loaded)
+    request = completed(slurm_request(loaded), options.layers.said.data, found.settings)
+    warnings: list[str] = []
+    if request.others:
+        others = ", ".join(request.others)
+        warnings.append(
+            f"one job for backends {request.backend} and {others}: all but the nodes is as {request.backend} says"
+        )
+    gpus = _gpus(options, choice, request, warnings)
+    nodes = choice.nodes or request.nodes
+    plan = _plan(options, loaded, found, request, nodes, gpus)
+    if nodes is None:
+        nodes = _nodes_of_variable(plan) if choice.may_leave_nodes else _nodes_missing(choice)
+    job = BatchJob(
+        name=choice.name or request.job_name or DEFAULT_NAME,
+        preamble=tuple(preamble(found).lines()),
+        argv=_argv(options, choice, found.settings.python, gpus, warnings),
+        workspace_dir=str(options.workspace_dir),
+        stdout=options.stdout,
+        stderr=options.stderr,
+        partition=_known("partition", "-p", request.partition, warnings),
+        account=_known("account", "-A", request.account, warnings),
+        nodes=nodes,
+        time=request.time if options.time is None else _time(options.time),
+        gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
+        after_ok=options.after_ok,
+        allocation_args=request.extra_args,
+        extra_args=options.extra_args,
+    )
+    script = batch_script(job, f"sflow-ctl {VERSION}")
+    composed = compose(loaded, options.resolve)
+    return PreparedJob(
+        script, composed, options.stdout, options.stderr, (*loaded.warnings, *plan.warnings, *warnings)
+    )
+
+
+def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
+    """The script, to be executed, and the workflow beside it. Makes the directories of its logs: Slurm would
+    not, and the job would die without a word. Raises: RunDirectoryError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(job.script, encoding="utf-8", errors="surrogateescape")
+        path.chmod(0o755)
+        composed_path.write_text(job.composed, encoding="utf-8")
+    except OSError as error:
+        raise _not_writable(error, path) from error
+
+
+def make_log_directories(job: PreparedJob) -> None:
+    """So that Slurm can open the logs. Raises: RunDirectoryError."""
+    for pattern in (job.stdout, job.stderr):
+        directory = Path(pattern).parent
+        literal = str(directory).replace("%%", "%")
+        if "%" in str(directory).replace("%%", ""):
+            click.echo(f"warning: make the directory of {pattern} yourself: Slurm does not", err=True)
+            continue
+        try:
+            Path(literal).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_writable(error, directory) from error
+
+
+def submit_job(job: PreparedJob, script: Path) -> str:
+    """Submits a written script; its job id. Raises: LaunchError."""
+    return submit(absolute(script))
+
+
+def log_of(job: PreparedJob, job_id: str) -> str:
+    """Where a job's output goes."""
+    return "%".join(part.replace("%j", job_id) for part in job.stdout.split("%%"))
+
+
+def attach_command(output_dir: Path, job_id: str) -> str:
+    """What follows the job's run."""
+    return f"sflow-ctl attach {shlex.quote(str(output_dir))}/{job_id}-*"
+
+
+def _plan(
+    options: BatchOptions,
+    loaded: LoadedDocument,
+    found: Effective,
+    request: SlurmRequest,
+    nodes: int | None,
+    gpus: int | None,
+) -> Plan:
+    name = loaded.document.workflow.name
+    job_nodes = None
+    if nodes is not None and request.backend is not None:
+        job_nodes = tuple(JobNode(f"{request.backend}-node{i}", f"0.0.0.{i + 1}") for i in range(nodes))
+    context = PlanContext(
+        workspace_dir=str(options.workspace_dir),
+        output_dir=str(options.output_dir),
+        run_directory=str(options.output_dir / "_dry_run" / name),
+        run_id=name,
+        nodes_override=None,
+        gpus_per_node_override=gpus,
+        max_running=None,
+        path_exists=os.path.exists,
+        read_text=lambda path: Path(path).read_text(encoding="utf-8"),
+        job_nodes=job_nodes,
+        container_engine=found.settings.container_engine,
+        given=job_fields(found),
+        is_strict=options.is_strict,
+        allow_placeholder_nodes=True,
+    )
+    return build_plan(loaded, context)
+
+
+def _gpus(options: BatchOptions, choice: JobChoice, request: SlurmRequest, warnings: list[str]) -> int | None:
+    """The GPUs per node that the run is told to plan with; None is what the file says."""
+    asked, declared = options.gpus_per_node, request.gpus_per_node
+    if asked is None or declared is None or not choice.file_decides_gpus:
+        return asked
+    if asked != declared:
+        warnings.append(f"the file's {declared} GPUs per node win over -G {asked}")
+    return None
+
+
+def _nodes_of_variable(plan: Plan) -> int | None:
+    for name in NODE_COLUMNS:
+        value = plan.variables.get(name)
+        if value is not None:
+            try:
+                return as_int(value, 1)
+            except NumberError:
+                continue
+    return None
+
+
+def _nodes_missing(choice: JobChoice) -> NoReturn:
+    raise UsageError.of(
+        "nodes-unknown",
+        "nothing says how many nodes the job needs",
+        str(choice.files[-1]),
+        "add -N NODES, or a slurm backend with nodes",
+    )
+
+
+def _time(text: str) -> str:
+    try:
+        return slurm_time(text)
+    except NumberError as error:
+        raise UsageError.of("wrong-value", f"--time {error}", "--time") from error
+
+
+def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> str:
+    """A partition or account: the one that is asked for, else the cluster's."""
+    if asked:
+        return asked
+    detected = default_partition() if what == "partition" else default_account()
+    if detected is None:
+        hint = f"name one with {option}, in a slurm backend or in a site file"
+        raise UsageError.of(f"{what}-unknown", f"nothing says which {what} the job uses", hint=hint)
+    warnings.append(f"{what} {detected}: found by asking Slurm; {option} names another")
+    return detected
+
+
+def _argv(
+    options: BatchOptions, choice: JobChoice, python: str | None, gpus: int | None, warnings: list[str]
+) -> tuple[str, ...]:
+    # -I: what lies in the workspace or on PYTHONPATH must not be imported in place of this program.
+    argv = [python or sys.executable, "-I", "-m", "sflow_ctl", "run"]
+    if options.venv_dir is not None:
+        program = options.venv_dir / ".sflow_venv" / "bin" / "sflow-ctl"
+        if not program.exists():
+            warnings.append(f"{program} does not exist here; the job needs it on its first node")
+        argv = [str(program), "run"]
+    for file in choice.files:
+        argv += ["--file", str(absolute(file))]
+    named = (
+        ("--set", choice.overrides), ("--artifact", choice.artifacts), ("--missable-tasks", choice.missable)
+    )  # fmt: skip
+    for option, values in named:
+        for value in values:
+            argv += [option, value]
+    if gpus is not None:
+        argv += ["--gpus-per-node", str(gpus)]
+    if "headroom" in options.layers.said.data:
+        argv += ["--headroom", str(options.layers.said.data["headroom"])]
+    if options.is_strict:
+        argv += ["--compat", "strict"]
+    if options.log_level is not None:
+        argv += ["--log-level", options.log_level]
+    argv += ["--workspace-dir", str(options.workspace_dir), "--output-dir", str(options.output_dir)]
+    return tuple(argv)
+
+
+def _not_writable(error: OSError, path: Path) -> RunDirectoryError:
+    where = str(error.filename or path)
+    what = f"{where} cannot be written: {error.strerror or error}"
+    return RunDirectoryError((Finding("file-not-writable", what, where, "choose another place"),))

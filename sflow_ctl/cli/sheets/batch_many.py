@@ -1,0 +1,138 @@
+"""Many jobs at once: each is written or its failure reported, and `results.csv` says what became of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from protocol.errors import ExitStatus, FleetError
+from sflow_ctl.batch.names import row_name, unique_names
+from sflow_ctl.batch.results_table import JobResult, result_cells, results_table
+from sflow_ctl.batch.row_options import row_nodes
+from sflow_ctl.batch.sheet import FILES, JOB_NAME, Row
+from sflow_ctl.cli.app import print_findings
+from sflow_ctl.cli.options.batch_options import BatchOptions
+from sflow_ctl.cli.sheets.batch_job import (
+    DEFAULT_NAME,
+    JobChoice,
+    PreparedJob,
+    attach_command,
+    make_log_directories,
+    prepare,
+    submit_job,
+    write_job,
+)
+from sflow_ctl.cli.sheets.sheet_rows import SheetRows
+from sflow_ctl.cli.terminal.shown import shown_path
+from sflow_ctl.runtime.files.stamped_directory import stamped_directory
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A job that may still turn out to be impossible."""
+
+    name: str
+    where: str
+    cells: dict[str, str]
+    prepare: Callable[[], PreparedJob]
+
+
+def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
+    """A job for each chosen row; the exit status."""
+
+    def candidate(row: Row) -> _Candidate:
+        name = row_name(rows.sheet, row, _known_nodes(options, rows, row), options.job_name or DEFAULT_NAME)
+
+        def prepared() -> PreparedJob:
+            chosen = rows.options(row, options.overrides, options.artifacts, options.missable)
+            for note in chosen.notes:
+                click.echo(f"warning: {note}", err=True)
+            choice = JobChoice(
+                files=chosen.files,
+                overrides=chosen.overrides,
+                artifacts=chosen.artifacts,
+                missable=chosen.missable,
+                name=name,
+                nodes=options.nodes or row_nodes(rows.sheet, row),
+                file_decides_gpus=True,
+            )
+            return prepare(options, choice)
+
+        return _Candidate(name, rows.sheet.where(row), row.cells, prepared)
+
+    return _write_all(options, "bulk_input", rows.sheet.columns, [candidate(row) for row in rows.chosen])
+
+
+def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
+    """A job for each file, a workflow of its own; the exit status."""
+
+    def candidate(file: Path, name: str) -> _Candidate:
+        choice = JobChoice(
+            files=(file,),
+            overrides=options.overrides,
+            artifacts=options.artifacts,
+            missable=options.missable,
+            name=name,
+            nodes=options.nodes,
+            file_decides_gpus=True,
+            may_leave_nodes=True,
+        )
+        cells = {FILES: str(file), JOB_NAME: name}
+        return _Candidate(name, str(file), cells, lambda: prepare(options, choice))
+
+    names = unique_names([file.stem for file in files])
+    candidates = [candidate(file, name) for file, name in zip(files, names, strict=True)]
+    return _write_all(options, "bulk_submit", (FILES, JOB_NAME), candidates)
+
+
+def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
+    """For the name of a row, which it has also when its number of nodes is none."""
+    try:
+        return options.nodes or row_nodes(rows.sheet, row)
+    except FleetError:
+        return None
+
+
+def _write_all(
+    options: BatchOptions, prefix: str, columns: Sequence[str], candidates: Sequence[_Candidate]
+) -> int:
+    directory = stamped_directory(options.output_dir, prefix)
+    results: list[JobResult] = []
+    try:
+        for candidate in candidates:
+            result = _write(options, directory, candidate)
+            results.append(result)
+    finally:  # an interrupted call has submitted jobs too
+        lines = [
+            {**candidate.cells, **result_cells(result, str(options.output_dir), options.submit)}
+            for candidate, result in zip(candidates, results, strict=False)
+        ]
+        (directory / "results.csv").write_text(results_table(columns, lines), encoding="utf-8")
+    failed = sum(result.status == "failed" for result in results)
+    done = len(results) - failed
+    verb = "submitted" if options.submit else "written"
+    click.echo(
+        f"{'✗' if failed else '✓'} {done} of {len(results)} {verb}: {shown_path(directory)}/results.csv"
+    )
+    return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
+
+
+def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> JobResult:
+    script = directory / f"{candidate.name}.sh"
+    try:
+        job = candidate.prepare()
+        for warning in job.warnings:
+            click.echo(f"warning: {candidate.where}: {warning}", err=True)
+        make_log_directories(job)
+        write_job(job, script, script.with_suffix(".yaml"))
+        if not options.submit:
+            click.echo(f"✓ {candidate.name}: {shown_path(script)}")
+            return JobResult("not submitted")
+        job_id = submit_job(job, script)
+    except FleetError as error:
+        click.echo(f"✗ {candidate.name}: {candidate.where}", err=True)
+        print_findings(error)
+        return JobResult("failed")
+    click.echo(f"✓ {candidate.name}: job {job_id}, {attach_command(options.output_dir, job_id)}")
+    return JobResult("submitted", job_id)

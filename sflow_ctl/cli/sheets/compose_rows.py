@@ -1,0 +1,66 @@
+"""`compose -b`: one file for each row of a sheet."""
+
+from pathlib import Path
+
+import click
+
+from protocol.errors import ExitStatus, FleetError, UsageError
+from sflow_ctl.batch.names import row_name
+from sflow_ctl.batch.row_options import row_nodes
+from sflow_ctl.batch.sheet import Row
+from sflow_ctl.cli.app import print_findings
+from sflow_ctl.cli.sheets.sheet_rows import SheetRows
+from sflow_ctl.cli.terminal.shown import shown_path
+from sflow_ctl.format.compose import compose
+from sflow_ctl.format.loader import load_documents
+from sflow_ctl.runtime.files.stamped_directory import stamped_directory
+
+DEFAULT_NAME = "sflow"
+
+
+def compose_rows(
+    rows: SheetRows,
+    parent: Path,
+    overrides: tuple[str, ...],
+    artifacts: tuple[str, ...],
+    missable: tuple[str, ...],
+    is_resolved: bool,
+) -> int:
+    """Writes them into a new directory in `parent`; failing rows are listed, and make the exit status 1."""
+    if parent.exists() and not parent.is_dir():
+        what = f"{parent} is a file"
+        raise UsageError.of(
+            "not-a-directory", what, str(parent), "with -b, -o is where the directory of the files goes"
+        )
+    directory = stamped_directory(parent, "compose")
+    failed = 0
+    for row in rows.chosen:
+        try:
+            path = directory / f"{row_name(rows.sheet, row, row_nodes(rows.sheet, row), DEFAULT_NAME)}.yaml"
+            path.write_text(
+                _composed(rows, row, overrides, artifacts, missable, is_resolved), encoding="utf-8"
+            )
+        except FleetError as error:
+            failed += 1
+            click.echo(f"✗ {rows.sheet.where(row)}", err=True)
+            print_findings(error)
+        else:
+            click.echo(f"✓ Saved to {shown_path(path)}")
+    if failed:
+        click.echo(f"✗ {failed} of {len(rows.chosen)} rows failed", err=True)
+    return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
+
+
+def _composed(
+    rows: SheetRows,
+    row: Row,
+    overrides: tuple[str, ...],
+    artifacts: tuple[str, ...],
+    missable: tuple[str, ...],
+    is_resolved: bool,
+) -> str:
+    chosen = rows.options(row, overrides, artifacts, missable)
+    loaded = load_documents(chosen.files, chosen.overrides, chosen.artifacts, chosen.missable)
+    for warning in (*chosen.notes, *loaded.warnings):
+        click.echo(f"warning: {warning}", err=True)
+    return compose(loaded, is_resolved)

@@ -1,0 +1,73 @@
+"""A sheet's rows for `batch -b` and `compose -b`: read, chosen, and each combined with the command line."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.errors import SpecError, UsageError
+from sflow_ctl.batch.row_options import RowOptions, row_files, row_options
+from sflow_ctl.batch.row_selection import selected_rows
+from sflow_ctl.batch.sheet import Row, Sheet, check_columns, read_sheet
+from sflow_ctl.format.defined_names import DefinedNames, defined_names
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRows:
+    """A sheet, and which of its rows are meant."""
+
+    sheet: Sheet
+    directory: Path
+    """Where the rows' files start."""
+    first: tuple[Path, ...]
+    """Files of the command line: they come before a row's."""
+    chosen: tuple[Row, ...]
+
+    def options(
+        self, row: Row, overrides: Sequence[str], artifacts: Sequence[str], missable: Sequence[str]
+    ) -> RowOptions:
+        """A row combined with the command line. Raises: UsageError, SpecError."""
+        files = row_files(row, self.directory, self.first)
+        names = defined_names(files)
+        return row_options(
+            self.sheet,
+            row,
+            files=files,
+            variables=names.variables,
+            artifacts=names.artifacts,
+            overrides=overrides,
+            artifact_overrides=artifacts,
+            missable=missable,
+        )
+
+
+def open_sheet(path: Path, selections: Sequence[str], first: Sequence[Path]) -> SheetRows:
+    """Reads a sheet and checks its columns. Raises: UsageError with every finding."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError.of("file-not-readable", f"{path} cannot be read: {reason}", str(path)) from error
+    sheet = read_sheet(str(path), text)
+    numbers = set(selected_rows(selections, len(sheet.rows)))
+    rows = SheetRows(
+        sheet, path.parent, tuple(first), tuple(row for row in sheet.rows if row.number in numbers)
+    )
+    known = _known_names({row_files(row, rows.directory, first) for row in sheet.rows})
+    if known is not None:
+        check_columns(sheet, [*known.variables, *known.artifacts])
+    return rows
+
+
+def _known_names(groups: Iterable[tuple[Path, ...]]) -> DefinedNames | None:
+    """The names in all rows' files; None while some cannot be read, which then is those rows' failure."""
+    variables: set[str] = set()
+    artifacts: set[str] = set()
+    for files in groups:
+        try:
+            names = defined_names(files)
+        except SpecError:
+            return None
+        variables |= names.variables
+        artifacts |= names.artifacts
+    return DefinedNames(frozenset(variables), frozenset(artifacts))

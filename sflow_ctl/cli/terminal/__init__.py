@@ -1,0 +1,1 @@
+"""What a terminal shows: the console, state lines, progress."""

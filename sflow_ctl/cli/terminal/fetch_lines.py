@@ -1,0 +1,72 @@
+"""How far artifacts are: one line on a terminal, redrawn; elsewhere a line at the start and one for each that came."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import click
+
+from sflow_ctl.cli.terminal.shown import columns
+from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
+
+RATE_OVER_S = 5.0
+
+
+class FetchLines:
+    """Writes to standard output."""
+
+    def __init__(self, is_terminal: bool | None = None) -> None:
+        self._can_redraw = sys.stdout.isatty() if is_terminal is None else is_terminal
+        self._shown: set[str] = set()
+        self._is_line_open = False
+        self._samples: deque[tuple[float, int]] = deque()
+        self._has_begun = False
+
+    def show(self, items: Sequence[Progress]) -> None:
+        """What has come since the last call, and on a terminal how far the others are."""
+        if not self._has_begun and not self._can_redraw:
+            names = ", ".join(item.artifact for item in items)
+            click.echo(f"Fetching {len(items)} artifact{'s' if len(items) > 1 else ''}: {names}")
+        self._has_begun = True
+        for item in items:
+            if item.is_done and item.artifact not in self._shown:
+                self._shown.add(item.artifact)
+                self._clear()
+                click.echo(f"{'!' if item.is_warning else '✓'} {item.sentence()}")
+        if self._can_redraw:
+            self._draw([item for item in items if not item.is_done], time.monotonic())
+
+    def close(self) -> None:
+        """Leaves the line clean for what comes next."""
+        self._clear()
+
+    def _draw(self, going_on: Sequence[Progress], now: float) -> None:
+        if not going_on:
+            return
+        received = sum(item.received_bytes for item in going_on)
+        if self._samples and received < self._samples[-1][1]:
+            self._samples.clear()  # one has come, or begins again
+        self._samples.append((now, received))
+        while self._samples[0][0] < now - RATE_OVER_S:
+            self._samples.popleft()
+        (first, before), (last, after) = self._samples[0], self._samples[-1]
+        rate = (after - before) / (last - first) if last > first else 0.0
+        line = f"⇣ {bytes_text(rate)}/s  " + "  ".join(map(_how_far, going_on))
+        width = (columns() or 80) - 1  # a terminal may not know its size
+        click.echo(
+            f"\r\x1b[K{line if len(line) <= width else line[: width - 3] + '...'}", nl=False, color=True
+        )
+        self._is_line_open = True
+
+    def _clear(self) -> None:
+        if self._is_line_open:
+            click.echo("\r\x1b[K", nl=False, color=True)
+            self._is_line_open = False
+
+
+def _how_far(item: Progress) -> str:
+    size = bytes_text(item.received_bytes)
+    if item.total_bytes:
+        size = f"{size}/{bytes_text(item.total_bytes)} {100 * item.received_bytes // item.total_bytes}%"
+    return f"{item.artifact} {size} {item.note}".rstrip()

@@ -1,0 +1,117 @@
+"""What is worth a line of a person's attention, in words, and the progress line. Pure but for the clock it is
+given."""
+
+import time
+from collections.abc import Callable
+
+from protocol.text.signal_names import signal_name
+from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
+
+MANY_TASKS = 40
+"""With more tasks than this only failures, retries and services that became ready get a line."""
+_WORTH_A_LINE = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST, TaskState.READY})
+_BAD = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
+_RED, _GREEN, _YELLOW, _DIM = 31, 32, 33, 2
+
+
+def clock(seconds: float) -> str:
+    """`00:12`, `1:02:03`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
+
+
+class StateLines:
+    """Counts the tasks of a run from its transitions."""
+
+    def __init__(
+        self,
+        total_tasks: int,
+        *,
+        is_brief: bool,
+        colours: bool = False,
+        is_unicode: bool = True,
+        elapsed_s: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total = total_tasks
+        self._is_brief = is_brief or total_tasks > MANY_TASKS
+        self._colours = colours
+        self._dot = " \u00b7 " if is_unicode else " | "
+        self._dash = "\u2500\u2500" if is_unicode else "--"
+        self._now = now
+        self._started_at = now() - elapsed_s
+        self._states: dict[str, TaskState] = {}
+        self._ended = dict.fromkeys(TERMINAL, 0)
+        self._live = 0
+        self._ready = 0
+
+    def add(self, transition: Transition) -> str | None:
+        """Counts one change; the line to show for it, or None."""
+        if self._states.get(transition.task) is transition.new:
+            return None
+        self.begin_with(transition.task, transition.new)
+        return self._line(transition)
+
+    def begin_with(self, task: str, new: TaskState) -> None:
+        """Counts a task as being in this state, whatever it was in before."""
+        old = self._states.get(task)
+        self._states[task] = new
+        self._live += (new in LIVE) - (old in LIVE)
+        self._ready += (new is TaskState.READY) - (old is TaskState.READY)
+        if new in TERMINAL:
+            self._ended[new] += 1
+
+    def progress(self, width: int) -> str:
+        """`12/40 done · 8 running · 1 failed · 00:12`, cut to `width` columns."""
+        bad = sum(self._ended[state] for state in (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST))
+        parts = [f"{sum(self._ended.values())}/{self._total} done"]
+        if self._live - self._ready > 0:
+            parts.append(f"{self._live - self._ready} running")
+        if self._ready:
+            parts.append(f"{self._ready} ready")
+        if bad:
+            parts.append(f"{bad} failed")
+        parts.append(clock(self._now() - self._started_at))
+        return self._paint(self._dot.join(parts)[:width], _DIM)
+
+    def _line(self, transition: Transition) -> str | None:
+        is_again, new = transition.is_again, transition.new
+        if not is_again and new not in _WORTH_A_LINE:
+            if self._is_brief or new not in (TaskState.RUNNING, TaskState.COMPLETED):
+                return None
+            if new is TaskState.COMPLETED and transition.reason.word == "run_complete":
+                return None
+        name = transition.task if transition.attempt <= 1 else f"{transition.task}#{transition.attempt}"
+        if is_again:
+            word = self._paint(transition.reason.word, _YELLOW)
+            return f"{self._dash} {name} {word}: {transition.reason.text}"
+        return f"{self._dash} {name} {self._word(new)}{_detail(transition)}"
+
+    def _word(self, state: TaskState) -> str:
+        match state:
+            case TaskState.RUNNING:
+                return "started"
+            case TaskState.READY | TaskState.COMPLETED:
+                return self._paint(state.value, _GREEN)
+            case _:
+                return self._paint(state.value, _RED)
+
+    def _paint(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
+
+
+def _detail(transition: Transition) -> str:
+    match transition.new:
+        case TaskState.RUNNING:
+            return ""
+        case TaskState.COMPLETED:
+            return "" if transition.runtime_s is None else f" in {transition.runtime_s:.1f} s"
+        case _:
+            text = transition.reason.text
+            if not text and transition.signal is not None:
+                text = f"killed by {signal_name(transition.signal)}"
+            # A status or a signal says itself what it is, and so does the state.
+            is_told = transition.reason.word in ("exit", "signal", transition.new.value)
+            word = "" if is_told or transition.new not in _BAD else f" ({transition.reason.word})"
+            return f"{word}: {text}" if text else word

@@ -1,0 +1,112 @@
+"""What is known only when a task starts: its late expressions, files and probes with ports and outputs in them. Pure."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from protocol.messages.checks import Probe
+from protocol.messages.rank_spec import TaskFile
+from sflow_ctl.format.expressions.templates import ExpressionError, as_text, evaluate, render_template
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.task_views import OWN, PortsOf, TaskPorts, TaskViews
+from sflow_ctl.planner.tasks.success import map_texts
+
+Outputs = Mapping[str, Mapping[str, Any]]
+
+
+class LateValues:
+    """Evaluates for all tasks of a plan. `outputs` are those of the tasks that have completed, `ports_of` what is leased."""
+
+    def __init__(self, plan: Plan, outputs: Outputs, ports_of: PortsOf) -> None:
+        self._outputs = outputs
+        self._nodes = plan.nodes
+        names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
+        self._views = TaskViews(plan.task_views, outputs, names, ports_of)
+
+    def filled_in(self, task: PlannedTask) -> tuple[PlannedTask, tuple[TaskFile, ...]]:
+        """The task with its late expressions replaced, and its files. Raises: ExpressionError with the real cause."""
+        if not task.late and not task.files:
+            return task, ()
+        own = {name: self._views.ports(task.name, name) for name in OWN} if task.ports else {}
+        fill = self._filler(task, own)
+        filled = task
+        if task.late:
+            filled = msgspec.structs.replace(
+                task,
+                argv=tuple(map(fill, task.argv)),
+                script=fill(task.script),
+                env={name: fill(value) for name, value in task.env.items()},
+                probes=_probes(task, fill),
+                success=None if task.success is None else map_texts(task.success, fill),
+            )
+        return filled, tuple(
+            TaskFile(path=one.path, content=self._content(one.content, one.names, own), mode=one.mode)
+            for one in task.files
+        )
+
+    def probes_on(
+        self, task: PlannedTask, node: int, ports: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Probe, ...]:
+        """The task's probes on a node where its own ports are `ports`. Raises: ExpressionError."""
+        here = TaskPorts(self._nodes[node].address, ports)
+        views = TaskViews({}, {}, {task.name: tuple(ports)}, lambda _: here)
+        own = {name: views.ports(task.name, name) for name in OWN}
+        return _probes(task, self._filler(task, own))
+
+    def _filler(self, task: PlannedTask, own: Mapping[str, Any]) -> Callable[[str], str]:
+        texts = {late.mark: as_text(self._value(evaluate, late.mark, late.names, own)) for late in task.late}
+
+        def fill(text: str) -> str:
+            for mark, value in texts.items():
+                text = text.replace(mark, value)
+            return text
+
+        return fill
+
+    def _content(self, content: str, names: Mapping[str, Any] | None, own: Mapping[str, Any]) -> str:
+        return content if names is None else str(self._value(render_template, content, names, own))
+
+    def _value(
+        self,
+        evaluated: Callable[[str, Mapping[str, Any]], Any],
+        text: str,
+        names: Mapping[str, Any],
+        own: Mapping[str, Any],
+    ) -> Any:
+        try:
+            return evaluated(text, {**own, **names, "task": self._views})
+        except ExpressionError as error:
+            hint = "" if error.hint is None else f" ({error.hint})"
+            raise ExpressionError(f"{error.text}{hint}; it has {_described(self._outputs)}") from error
+
+
+def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
+    if not task.late or not task.probes:
+        return task.probes
+    data = [_filled(msgspec.to_builtins(probe), fill) for probe in task.probes]
+    for key, text in task.late_tcp_ports.items():
+        kind, _, index = key.partition("/")
+        probe = next(probe for probe in data if probe["kind"] == kind)
+        condition = probe["parts"][int(index)] if index else probe
+        condition["tcp_port"] = _port(fill(text))
+    return msgspec.convert(data, tuple[Probe, ...])
+
+
+def _port(text: str) -> int:
+    if not (text.strip().isdecimal() and 0 < int(text) < 65536):
+        raise ExpressionError(f"the port of a probe is {text!r}, which is none")
+    return int(text)
+
+
+def _filled(data: Any, fill: Callable[[str], str]) -> Any:
+    if isinstance(data, str):
+        return fill(data)
+    if isinstance(data, dict):
+        return {key: _filled(value, fill) for key, value in data.items()}
+    return [_filled(value, fill) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _described(outputs: Outputs) -> str:
+    parts = [f"{name}: {', '.join(values) or 'nothing'}" for name, values in list(outputs.items())[:5]]
+    return "; ".join(parts) or "no outputs of any task"

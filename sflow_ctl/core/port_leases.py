@@ -1,0 +1,207 @@
+"""Ports of tasks: asked of the agents when an attempt needs them, known to all from then on. Pure.
+
+An attempt that needs ports, its own or those of others, has its place and begins; its processes are ordered once all of them
+are known. A task has its ports from the first time that anybody asks for them until it has ended for good, over all of its
+attempts. Where somebody else has taken one, its node is asked again, with a higher number.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from protocol.messages.facts import Leased
+from protocol.messages.orders import Lease, Release
+from protocol.messages.rank_spec import PortBlock
+from sflow_ctl.core.ranks import MASTER
+from sflow_ctl.core.tasks import Task
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.task_views import TaskPorts
+
+
+class Key(NamedTuple):
+    """What is leased at once: all that a task has on a node."""
+
+    task: int
+    node: int
+
+
+Orders = list[tuple[int, Lease | Release]]
+"""For agents, by node."""
+
+
+class Leases:
+    """What is known, what was asked for, and which attempts wait for it."""
+
+    def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
+        self._plan, self._tasks = plan, tasks
+        self._index_of = {task.plan.name: task.index for task in tasks}
+        self._members = {
+            base: [self._index_of[member.name] for member in members]
+            for base, members in plan.members().items()
+            if any(member.ports for member in members)
+        }
+        self._known: dict[Key, Mapping[str, tuple[int, ...]]] = {}
+        self._held: dict[int, set[int]] = {}
+        """Tasks to the nodes whose agents keep ports for them."""
+        self._asked: set[Key] = set()
+        self._numbers: dict[Key, int] = {}
+        self._lacks: dict[int, set[Key]] = {}
+        """Attempts that have begun without processes, and what they wait for."""
+        self._waiters: dict[Key, set[int]] = {}
+
+    @staticmethod
+    def concern(task: PlannedTask) -> bool:
+        """True for a task that has ports or uses those of others."""
+        return bool(task.ports or task.has_master_port or ((task.late or task.files) and task.uses_ports))
+
+    # ------------------------------------------------------------------ attempts
+
+    def begin(self, task: Task) -> Orders:
+        """An attempt has its place: what is to be asked for now. `is_waiting` says whether it must wait."""
+        orders: Orders = []
+        for node in sorted(self._held.get(task.index, set()) - set(task.node_of_rank)):
+            self._forget(Key(task.index, node))  # an earlier attempt was elsewhere
+            orders.append((node, Release(task=task.plan.name)))
+        for key in self._own_needs(task):  # what was one of its nodes may be the first now, where it meets
+            known = self._known.get(key)
+            if known is not None and any(block.name not in known for block in self._blocks(key)):
+                self._forget(key)
+        lacks = {key for key in self._needs(task) if key not in self._known}
+        if lacks:
+            self._lacks[task.index] = lacks
+        for key in sorted(lacks):
+            self._waiters.setdefault(key, set()).add(task.index)
+            if key not in self._asked:
+                orders.append((key.node, self._order(key)))
+        return orders
+
+    def is_waiting(self, task: Task) -> bool:
+        """True for an attempt that has begun and lacks ports."""
+        return task.index in self._lacks
+
+    def nodes_lacking(self, task: Task) -> set[int]:
+        """The nodes whose answer an attempt waits for."""
+        return {key.node for key in self._lacks.get(task.index, ())}
+
+    def waiting_for(self, nodes: Collection[int]) -> list[Task]:
+        """Attempts that wait for the answer of one of these nodes."""
+        waiting = [index for index, lacks in self._lacks.items() if any(key.node in nodes for key in lacks)]
+        return [self._tasks[index] for index in sorted(waiting)]
+
+    def all_waiting(self) -> list[Task]:
+        """Attempts that have begun and lack ports."""
+        return [self._tasks[index] for index in sorted(self._lacks)]
+
+    def withdraw(self, task: Task) -> None:
+        """The attempt is over and waits for nothing any more."""
+        for key in self._lacks.pop(task.index, ()):
+            self._waiters.get(key, set()).discard(task.index)
+
+    def own_of(self, task: Task) -> dict[int, Mapping[str, tuple[int, ...]]]:
+        """By node, the ports of an attempt that waits for nothing."""
+        return {key.node: self._known[key] for key in self._own_needs(task)}
+
+    def ports_of(self, name: str) -> TaskPorts | None:
+        """A task's ports on its first node, as far as they are known."""
+        task = self._tasks[self._index_of[name]]
+        node = _first_node(task)
+        ports = None if node is None else self._known.get(Key(task.index, node))
+        return None if node is None or ports is None else TaskPorts(self._plan.nodes[node].address, ports)
+
+    # ------------------------------------------------------------------ answers
+
+    def leased(self, node: int, message: Leased) -> list[Task]:
+        """An answer; returns the attempts that wait for nothing any more, or, if it is a refusal, those that it fails."""
+        key = Key(self._index_of.get(message.task, -1), node)
+        if key not in self._asked or message.number != self._numbers[key]:
+            return []
+        self._asked.discard(key)
+        waiting = sorted(self._waiters.pop(key, ()))
+        if message.problem:
+            return [self._tasks[index] for index in waiting]
+        self._known[key] = message.ports
+        self._held.setdefault(key.task, set()).add(node)
+        for index in waiting:
+            self._lacks[index].discard(key)
+        complete = [index for index in waiting if not self._lacks[index]]
+        for index in complete:
+            del self._lacks[index]
+        return [self._tasks[index] for index in complete]
+
+    # ------------------------------------------------------------------ changes
+
+    def renew(self, task: Task, node: int) -> None:
+        """Somebody else has a port of the task there: the next attempt asks for another."""
+        self._forget(Key(task.index, node))
+
+    def node_joined(self, node: int, is_restarted: bool) -> Orders:
+        """Orders that an agent has not answered; one that was restarted has nothing of what it had leased."""
+        if is_restarted:
+            for index in [index for index, nodes in self._held.items() if node in nodes]:
+                self._forget(Key(index, node))
+            for index in list(self._lacks):
+                self._lack_again(index)
+        return [(key.node, self._order(key)) for key in sorted(self._asked) if key.node == node]
+
+    def ended(self, task: Task) -> Orders:
+        """The task will not start again: its ports are anybody's. What they were stays known."""
+        nodes = sorted(self._held.pop(task.index, ()))
+        return [(node, Release(task=task.plan.name)) for node in nodes]
+
+    def _forget(self, key: Key) -> None:
+        self._known.pop(key, None)
+        self._held.get(key.task, set()).discard(key.node)
+
+    def _lack_again(self, index: int) -> None:
+        for key in self._needs(self._tasks[index]):
+            if key not in self._known:
+                self._lacks[index].add(key)
+                self._waiters.setdefault(key, set()).add(index)
+                if key not in self._asked:
+                    self._order(key)
+
+    def _order(self, key: Key) -> Lease:
+        """The order for what is lacking; repeated while it is not answered."""
+        if key not in self._asked:
+            self._asked.add(key)
+            self._numbers[key] = self._numbers.get(key, 0) + 1
+        name = self._tasks[key.task].plan.name
+        return Lease(task=name, number=self._numbers[key], blocks=self._blocks(key))
+
+    def _blocks(self, key: Key) -> tuple[PortBlock, ...]:
+        task = self._tasks[key.task]
+        return blocks_of(task.plan, is_first=key.node == _first_node(task))
+
+    # ------------------------------------------------------------------ who needs what
+
+    def _needs(self, task: Task) -> Iterable[Key]:
+        yield from self._own_needs(task)
+        for name in task.plan.uses_ports:
+            members = self._members.get(name) or [self._index_of[name]]
+            for index in members:
+                node = _first_node(self._tasks[index])
+                if node is not None:
+                    yield Key(index, node)
+
+    def _own_needs(self, task: Task) -> Iterable[Key]:
+        """Its own, on every node where it has processes."""
+        nodes = list(dict.fromkeys(task.node_of_rank))
+        return [
+            Key(task.index, node)
+            for position, node in enumerate(nodes)
+            if blocks_of(task.plan, is_first=position == 0)
+        ]
+
+
+def blocks_of(task: PlannedTask, *, is_first: bool) -> tuple[PortBlock, ...]:
+    """What a task leases on a node, the first one it is on or another."""
+    has_one = any(block.name == MASTER for block in task.ports)
+    if task.has_master_port and is_first and not has_one:
+        return (*task.ports, PortBlock(name=MASTER))
+    return task.ports
+
+
+def _first_node(task: Task) -> int | None:
+    """Where a task's first process is or will be; None while nobody knows."""
+    if task.plan.placement.is_flexible:
+        return task.node
+    return task.plan.placement.nodes[0]

@@ -1,0 +1,73 @@
+"""What follows an attempt that has ended: another one, when, and where; or nothing. Pure."""
+
+from typing import NamedTuple
+
+from sflow_ctl.core.states import TaskState
+from sflow_ctl.core.tasks import End, Task
+from sflow_ctl.plan.model import MAX_BACKOFF_S, Restart
+
+MAX_RENEWALS = 3
+"""How often a task gets other ports because somebody else has its own, without using up a retry."""
+
+
+class Following(NamedTuple):
+    """The next attempt."""
+
+    delay_s: float
+    text: str
+    """ "attempt 2 of 3 in 5 s": the end of a sentence."""
+    in_place: bool
+    """On the same nodes and GPUs, which stay taken meanwhile."""
+    has_other_ports: bool = False
+    """It counts neither as a retry nor as a restart."""
+
+
+def following(task: Task, end: End, now: float) -> Following | None:
+    """What comes after `end` while the run goes on, or None when that is the task's end."""
+    if end.is_repeated:
+        return Following(0.0, "it is started again", True)
+    if task.stolen and end.may_retry and task.renewals < MAX_RENEWALS:
+        return Following(0.0, "again with another port, which is no retry", True, has_other_ports=True)
+    restart = task.plan.restart
+    if restart is not None:
+        return _restart(task, restart, end, now)
+    retries = task.plan.retries
+    is_covered = end.reason.word in retries.reasons if retries.reasons else end.may_retry
+    if not is_covered or task.retries_used >= retries.count:
+        return None
+    delay_s = retries.interval_s * retries.backoff**task.retries_used
+    return Following(
+        delay_s, f"attempt {task.retries_used + 2} of {retries.count + 1} in {delay_s:g} s", False
+    )
+
+
+def _restart(task: Task, restart: Restart, end: End, now: float) -> Following | None:
+    if end.state is TaskState.COMPLETED:
+        if restart.policy != "always":
+            return None
+    elif end.state is TaskState.CANCELLED:
+        return None
+    recent = recent_restarts(task, restart, now)
+    if recent >= restart.count:
+        return None
+    delay_s = min(restart.backoff_s * 2.0**recent, max(MAX_BACKOFF_S, restart.backoff_s))
+    return Following(delay_s, f"restart {recent + 1} of {restart.count} in {delay_s:g} s", True)
+
+
+def recent_restarts(task: Task, restart: Restart, now: float) -> int:
+    """Restarts that still count."""
+    if restart.window_s is None:
+        return len(task.restarted_at)
+    return sum(at > now - restart.window_s for at in task.restarted_at)
+
+
+def note(task: Task, end: End, next_one: Following, now: float) -> None:
+    """Counts what `following` has said as done."""
+    if end.is_repeated:
+        return
+    if next_one.has_other_ports:
+        task.renewals += 1
+    elif next_one.in_place:
+        task.restarted_at.append(now)
+    else:
+        task.retries_used += 1

@@ -1,0 +1,82 @@
+"""What a run that is resumed has behind it: which tasks need not run again. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sflow_ctl.core.states import TaskState
+from sflow_ctl.plan.graph import topological_order
+from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
+
+_PLACED = frozenset(
+    {
+        "CUDA_VISIBLE_DEVICES",
+        "SFLOW_TASK_ASSIGNED_NODE_NAMES",
+        "SFLOW_TASK_ASSIGNED_NODE_IPS",
+    }
+)
+"""Variables that say where a task runs: elsewhere it is the same task."""
+
+
+class Earlier(NamedTuple):
+    """What earlier controllers of the run have left of a task."""
+
+    state: TaskState
+    attempt: int
+    """The last one; its log is there."""
+    is_done: bool = False
+    """It has completed and need not run again."""
+    outputs: dict[str, Any] | None = None
+
+
+def is_same_work(old: PlannedTask, new: PlannedTask) -> bool:
+    """True when the result of one is the result of the other: the same command with the same environment."""
+    return (
+        old.script == new.script
+        and old.operator_kind == new.operator_kind
+        and old.outputs == new.outputs
+        and old.files == new.files
+        and _environment(old) == _environment(new)
+    )
+
+
+def _environment(task: PlannedTask) -> dict[str, str]:
+    return {name: value for name, value in task.env.items() if name not in _PLACED}
+
+
+def done_tasks(old: Plan, new: Plan, states: Mapping[str, TaskState]) -> tuple[set[str], list[str]]:
+    """(tasks that need not run again, tasks that completed and are not the same any more).
+
+    A job counts when it has completed, is the same work, and so does every job before it. A service only
+    counts when all who need it do: nobody would miss it. What runs at the end always runs.
+    """
+    before = {task.name: task for task in old.tasks}
+    members = new.members()
+    by_name = {task.name: task for task in new.tasks}
+    needs = {task.name: list(dependency_names(task, members)) for task in new.tasks}
+    done: set[str] = set()
+    changed: list[str] = []
+    for name in topological_order(needs):
+        task = by_name[name]
+        if task.is_service or task.finally_when is not None or states.get(name) is not TaskState.COMPLETED:
+            continue
+        if name not in before or not is_same_work(before[name], task):
+            changed.append(name)
+        elif all(other in done or by_name[other].is_service for other in needs[name]):
+            done.add(name)
+    return done | _unneeded_services(by_name, needs, done), changed
+
+
+def _unneeded_services(
+    by_name: Mapping[str, PlannedTask], needs: Mapping[str, list[str]], done: set[str]
+) -> set[str]:
+    """Services whose every dependant is done, or such a service itself."""
+    dependants: dict[str, list[str]] = {name: [] for name in by_name}
+    for name, others in needs.items():
+        for other in others:
+            dependants[other].append(name)
+    unneeded: set[str] = set()
+    for name in reversed(topological_order(needs)):
+        users = dependants[name]
+        if by_name[name].is_service and users and all(user in done or user in unneeded for user in users):
+            unneeded.add(name)
+    return unneeded

@@ -1,0 +1,39 @@
+"""What `--set` and `--artifact` can reach in some files, without checking the rest of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.errors import SpecError
+from sflow_ctl.format.merging import merge, named_items
+from sflow_ctl.format.yaml_source import read_source
+
+
+@dataclass(frozen=True, slots=True)
+class DefinedNames:
+    """Names as overrides spell them: a task's own variable is `TASK.KEY`."""
+
+    variables: frozenset[str] = frozenset()
+    artifacts: frozenset[str] = frozenset()
+
+
+def defined_names(paths: Sequence[Path]) -> DefinedNames:
+    """The names in these files together. Raises: SpecError for files that cannot be read as YAML."""
+    sources, findings = [], []
+    for path in paths:
+        source, problems = read_source(path)
+        findings += problems
+        if source is not None:
+            sources.append(source)
+    if findings:
+        raise SpecError(findings)
+    merged = merge(sources)
+    own = {
+        f"{task.name}.{variable.name}"
+        for task in merged.tasks
+        for variable in named_items(task.source, task.path, task.body.get("variables"), [])
+    }
+    variables = {item.name for item in (*merged.sections["variables"], *merged.workflow_variables)}
+    return DefinedNames(
+        frozenset(own | variables), frozenset(item.name for item in merged.sections["artifacts"])
+    )

@@ -1,0 +1,1 @@
+"""`${{ ... }}` expressions: templates, and a fast path for the simple ones."""

@@ -1,0 +1,229 @@
+"""Several files, in dict or list form, brought into one shape: named items that know where they stand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.errors import Finding
+from sflow_ctl.format.checking import describe, nearest
+from sflow_ctl.format.schema import WorkflowSettings
+from sflow_ctl.format.yaml_source import PathKey, Source
+
+ROOT_KEYS = (
+    "version",
+    "settings",
+    "variables",
+    "artifacts",
+    "backends",
+    "operators",
+    "signatures",
+    "workflow",
+)
+SETTINGS = WorkflowSettings.__struct_encode_fields__
+WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
+USES, WITH = "uses", "with"
+"""Keys of a task that is made from a preset."""
+TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "signatures")
+
+
+@dataclass(slots=True)
+class Item:
+    """One entry of a named section: its body with its name, and where its text stands."""
+
+    name: str
+    body: dict[str, Any]
+    source: Source
+    path: tuple[PathKey, ...]
+    is_shorthand: bool = False
+
+    def where(self, *path: PathKey) -> str:
+        """`file:line:column  section.name.field` for a message."""
+        full = (*self.path, *(() if self.is_shorthand else path))
+        return f"{self.source.where(full)}  {describe(full)}"
+
+
+@dataclass(slots=True)
+class Merged:
+    """All files together, still unchecked."""
+
+    sources: list[Source]
+    version: Any = None
+    version_source: Source | None = None
+    workflow_name: Any = None
+    workflow_source: Source | None = None
+    settings: dict[str, tuple[Any, Source]] = field(default_factory=dict)
+    """The workflow's other fields, each from the last file that has it."""
+    site: dict[str, tuple[Any, Source]] = field(default_factory=dict)
+    """What stands under `settings:`, each from the last file that has it."""
+    sections: dict[str, list[Item]] = field(default_factory=lambda: {name: [] for name in TOP_SECTIONS})
+    workflow_variables: list[Item] = field(default_factory=list)
+    tasks: list[Item] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def site_where(self, path: Sequence[PathKey]) -> str | None:
+        """`file:line:column` of `("settings", key, ...)` in the file that counts for this key."""
+        found = self.site.get(str(path[1])) if len(path) > 1 else None
+        return None if found is None else found[1].where(path)
+
+
+def merge(sources: Sequence[Source]) -> Merged:
+    """One document of all files, in order; what is wrong with the shape of any is in `findings`."""
+    merged = Merged(list(sources))
+    for source in sources:
+        if not isinstance(source.data, dict):
+            merged.findings.append(_shape(source, (), "a workflow file must be a mapping"))
+            continue
+        _unknown_keys(merged, source, (), source.data, ROOT_KEYS)
+        _take_scalar(merged, source, "version")
+        _take_site(merged, source)
+        for section in TOP_SECTIONS:
+            items = named_items(source, (section,), source.data.get(section), merged.findings)
+            _merge_named(merged, merged.sections[section], items, section)
+        _take_workflow(merged, source)
+    _require(merged)
+    return merged
+
+
+def named_items(
+    source: Source, path: tuple[PathKey, ...], data: Any, findings: list[Finding], allow_values: bool = True
+) -> list[Item]:
+    """The entries of a section in either form. A body that is no mapping is the value of a variable."""
+    items: list[Item] = []
+    if data is None:
+        return items
+    if isinstance(data, dict):
+        for key, body in data.items():
+            if not isinstance(key, str):
+                findings.append(
+                    Finding(
+                        "wrong-type",
+                        f'the name "{key}" is not text',
+                        source.key_where((*path, str(key))),
+                        "quote it",
+                    )
+                )
+            elif isinstance(body, dict):
+                items.append(Item(key, {**body, "name": key}, source, (*path, key)))
+            elif not allow_values:
+                findings.append(_shape(source, (*path, key), f'"{key}" must be a mapping'))
+            else:
+                items.append(Item(key, {"name": key, "value": body}, source, (*path, key), is_shorthand=True))
+        return items
+    if not isinstance(data, list):
+        findings.append(_shape(source, path, f"{describe(path)} must be a list or a mapping"))
+        return items
+    for index, body in enumerate(data):
+        if not isinstance(body, dict):
+            findings.append(
+                _shape(source, (*path, index), "every entry of this list must be a mapping with a name")
+            )
+        elif not isinstance(body.get("name"), str):
+            what = '"name" is missing' if "name" not in body else "the name is not text"
+            code = "missing-key" if "name" not in body else "wrong-type"
+            where = f"{source.where((*path, index))}  {describe((*path, index))}"
+            findings.append(Finding(code, what, where, "give every entry of a list a `name:`"))
+        else:
+            items.append(Item(body["name"], dict(body), source, (*path, index)))
+    return items
+
+
+def _take_workflow(merged: Merged, source: Source) -> None:
+    workflow = source.data.get("workflow")
+    if workflow is None:
+        return
+    if not isinstance(workflow, dict):
+        merged.findings.append(_shape(source, ("workflow",), "workflow must be a mapping"))
+        return
+    _unknown_keys(merged, source, ("workflow",), workflow, WORKFLOW_KEYS)
+    name = workflow.get("name")
+    if name is not None:
+        if merged.workflow_name not in (None, name):
+            what = f'Workflow name conflict: "{merged.workflow_name}" and "{name}"'
+            merged.findings.append(
+                Finding("merge-conflict", what, source.where(("workflow", "name")), "use one name")
+            )
+        merged.workflow_name, merged.workflow_source = name, source
+    merged.settings.update({key: (workflow[key], source) for key in SETTINGS if key in workflow})
+    variables = named_items(source, ("workflow", "variables"), workflow.get("variables"), merged.findings)
+    _merge_named(merged, merged.workflow_variables, variables, "workflow.variables")
+    merged.tasks += named_items(
+        source, ("workflow", "tasks"), workflow.get("tasks"), merged.findings, allow_values=False
+    )
+
+
+def _merge_named(merged: Merged, existing: list[Item], items: list[Item], section: str) -> None:
+    position = {item.name: index for index, item in enumerate(existing)}
+    for item in items:
+        index = position.get(item.name)
+        if index is None:
+            position[item.name] = len(existing)
+            existing.append(item)
+            continue
+        merged.warnings.append(
+            f'{section} "{item.name}" is defined again at {item.source.where(item.path)}; it replaces the one at '
+            f"{existing[index].source.where(existing[index].path)}"
+        )
+        existing[index] = item
+
+
+def _take_scalar(merged: Merged, source: Source, key: str) -> None:
+    value = source.data.get(key)
+    if value is None:
+        return
+    if merged.version not in (None, value):
+        what = f'Version conflict: "{merged.version}" and "{value}"'
+        merged.findings.append(
+            Finding("merge-conflict", what, source.where((key,)), 'use version "0.1" everywhere')
+        )
+        return
+    merged.version, merged.version_source = value, source
+
+
+def _take_site(merged: Merged, source: Source) -> None:
+    settings = source.data.get("settings")
+    if settings is None:
+        return
+    if not isinstance(settings, dict):
+        merged.findings.append(_shape(source, ("settings",), "settings must be a mapping"))
+        return
+    merged.site.update({key: (value, source) for key, value in settings.items()})
+
+
+def _require(merged: Merged) -> None:
+    missing = []
+    if merged.version is None:
+        missing.append("version")
+    if merged.workflow_name is None:
+        missing.append("workflow.name")
+    if not merged.tasks:
+        missing.append("workflow.tasks")
+    if missing and not merged.findings:
+        files = ", ".join(str(source.path) for source in merged.sources)
+        what = f"the workflow is incomplete: {', '.join(missing)} missing"
+        merged.findings.append(
+            Finding("missing-key", what, files, "a file needs at least version, workflow.name and tasks")
+        )
+
+
+def _unknown_keys(
+    merged: Merged, source: Source, path: tuple[PathKey, ...], data: dict[Any, Any], allowed: tuple[str, ...]
+) -> None:
+    for key in data:
+        if key not in allowed:
+            guess = nearest(str(key), allowed)
+            full = (*path, str(key))
+            merged.findings.append(
+                Finding(
+                    "unknown-key",
+                    f'unknown key "{key}": Extra inputs are not permitted',
+                    f"{source.key_where(full)}  {describe(full)}",
+                    f'did you mean "{guess}"?' if guess else f"allowed here: {', '.join(allowed)}",
+                )
+            )
+
+
+def _shape(source: Source, path: tuple[PathKey, ...], what: str) -> Finding:
+    field_name = describe(path)
+    place = source.where(path) or str(source.path)
+    return Finding("wrong-type", what, f"{place}  {field_name}" if field_name else place)

@@ -1,0 +1,1 @@
+"""The plan: the types that planner, scheduler and reports share."""

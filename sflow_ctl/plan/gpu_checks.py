@@ -1,0 +1,97 @@
+"""Whether the nodes have the GPUs that a plan counts on, and have them to themselves. Pure.
+
+Asked once, when the agents have called and before anything else of a run exists.
+"""
+
+from collections.abc import Mapping
+
+from protocol.errors import Finding
+from protocol.messages.node import Gpu, GpuUser, Inventory
+from sflow_ctl.plan.model import Plan
+
+_SMALL_BYTES = 100 << 20
+"""What a process may hold without being in the way: a server of MPS has 30 MB on each GPU."""
+_SHOWN_NODES = 20
+
+
+def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Finding]:
+    """Nodes with fewer GPUs than tasks may be given there; nothing about those where nobody counts them."""
+    alike: dict[tuple[int, int, tuple[str, ...]], list[str]] = {}
+    for node in plan.nodes:
+        inventory = inventories.get(node.index)
+        if inventory is None or node.gpus is None or not inventory.counts_gpus:
+            continue
+        has = len(inventory.gpus)
+        if has < node.gpus:
+            alike.setdefault((has, node.gpus, inventory.gpu_problems), []).append(node.name)
+    findings = []
+    for (has, wanted, problems), names in alike.items():
+        what = f"{_nodes(names, 'has', 'each have')} {has} GPU{'s' if has != 1 else ''} for this run, gpus_per_node says {wanted}"
+        what = "; ".join((what, *problems))
+        findings.append(
+            Finding("gpus-missing", what, where=", ".join(names[:_SHOWN_NODES]), hint=_hint(plan, names[0]))
+        )
+    return findings
+
+
+def gpu_warnings(plan: Plan, inventories: Mapping[int, Inventory]) -> list[str]:
+    """What does not keep a run from beginning: GPUs that fail beside those it needs, or that nobody has counted."""
+    alike: dict[str, list[str]] = {}
+    wants_gpus = any(task.placement.gpus_per_node for task in plan.tasks)
+    for node in plan.nodes:
+        inventory = inventories.get(node.index)
+        if inventory is None:
+            continue
+        for problem in inventory.gpu_problems if wants_gpus else ():
+            alike.setdefault(problem, []).append(node.name)
+        if node.gpus and wants_gpus and not inventory.counts_gpus:
+            text = f"nothing here counts GPUs (no NVIDIA driver, none given by Slurm); gpus_per_node {node.gpus} is believed"
+            alike.setdefault(text, []).append(node.name)
+    return [f"{_nodes(names)}: {text}" for text, names in alike.items()]
+
+
+def gpus_in_use(plan: Plan, inventories: Mapping[int, Inventory]) -> list[tuple[str, str]]:
+    """(node, sentence) for each GPU on which somebody else computes, or whose memory is not free."""
+    return [
+        (node.name, f"GPU {gpu.index} is in use already: {use}")
+        for node in plan.nodes
+        if node.index in inventories
+        for gpu in inventories[node.index].gpus
+        if (use := _use(gpu)) is not None
+    ]
+
+
+def _use(gpu: Gpu) -> str | None:
+    """Who uses it. Without a process to be seen (it may be in another container) a tenth of the memory counts."""
+    users = [user for user in gpu.users if user.memory_bytes is None or user.memory_bytes >= _SMALL_BYTES]
+    if users:
+        return ", ".join(map(_user, users))
+    if gpu.memory_bytes and gpu.used_bytes * 10 > gpu.memory_bytes:
+        return (
+            f"{_gib(gpu.used_bytes)} of {_gib(gpu.memory_bytes)}, by processes that cannot be seen from here"
+        )
+    return None
+
+
+def _user(user: GpuUser) -> str:
+    who = " of ".join(part for part in (user.program, user.owner) if part)
+    size = "" if user.memory_bytes is None else f" with {_gib(user.memory_bytes)}"
+    return f"pid {user.pid}{f' ({who})' if who else ''}{size}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
+
+
+def _nodes(names: list[str], verb: str = "", verb_of_several: str = "") -> str:
+    if len(names) == 1:
+        return f"node {names[0]} {verb}".rstrip()
+    more = f" and {len(names) - _SHOWN_NODES} more" if len(names) > _SHOWN_NODES else ""
+    return f"nodes {', '.join(names[:_SHOWN_NODES])}{more} {verb_of_several}".rstrip()
+
+
+def _hint(plan: Plan, name: str) -> str:
+    is_local = any(node.name == name and node.backend_type == "local" for node in plan.nodes)
+    if is_local:
+        return "correct gpus_per_node, or only pretend to have GPUs with --simulate-gpus"
+    return "ask Slurm for them (--gres=gpu:N or --gpus-per-node=N), leave the node out (--exclude), or correct gpus_per_node"

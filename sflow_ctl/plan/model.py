@@ -1,0 +1,359 @@
+"""What a plan is: the types between planner, scheduler and everything that shows a run.
+
+All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted
+controller reads
+it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from protocol.diagnosis.signatures import Signature
+from protocol.messages.checks import Probe
+from protocol.messages.rank_spec import Container, HangWatch, PortBlock, Stopping, Success
+
+PLAN_VERSION = 1
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    pass
+
+
+class PlannedNode(_Part, frozen=True, kw_only=True):
+    """One node of the run, by its index over all backends."""
+
+    index: int
+    backend: str
+    backend_type: Literal["local", "slurm"] = "local"
+    backend_index: int
+    """Its position within the backend's allocation."""
+    name: str
+    address: str
+    gpus: int | None
+    """GPUs that tasks may be given here; None when nobody declared or counted them."""
+    het_group: int | None = None
+    """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
+
+
+Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
+"""What a dependant waits for. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
+
+
+OnFailure = Literal["cancel", "drain", "isolate", "continue"]
+"""What becomes of the run when a task has failed for good: it is stopped; nothing new starts; what needs the
+task is stopped; only what has not started and needs it is skipped, and the failure does not count.
+"""
+FinallyWhen = Literal["after_stop", "services_up"]
+
+
+class Restart(_Part, frozen=True, kw_only=True):
+    """How a service is started again in its place: same nodes, same GPUs."""
+
+    policy: Literal["on_failure", "always"] = "on_failure"
+    count: int = 3
+    """Restarts within `window_s`; one more failure is for good."""
+    backoff_s: float = 1.0
+    """Before the first; doubled for each further one within the window, up to `MAX_BACKOFF_S`."""
+    window_s: float | None = None
+    """None is the whole run."""
+    restarts_dependents: bool = False
+    """Whether what runs and needs it is started again as well."""
+
+
+MAX_BACKOFF_S = 60.0
+
+
+class Dependency(_Part, frozen=True, kw_only=True):
+    """`task` must have come as far as `until`; with `is_group`, every replica of the base task `task`.
+
+    A group is one entry however many replicas it has: a thousand tasks after a thousand others are no million edges.
+    """
+
+    task: str
+    until: Until = "available"
+    is_group: bool = False
+
+
+class Placement(_Part, frozen=True, kw_only=True):
+    """Where a task runs.
+
+    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible:
+    `nodes` are the
+    candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the
+    task is ready.
+    """
+
+    nodes: tuple[int, ...]
+    gpus: tuple[int, ...] = ()
+    is_flexible: bool = False
+    node_count: int = 1
+    gpus_per_node: int = 0
+    is_shared: bool = False
+    """Uses GPUs without taking them: others may have them at the same time, on purpose."""
+
+
+def needs_text(placement: Placement) -> str:
+    """ "4 GPUs on each of 2 nodes": what a placement takes, for people."""
+    per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
+    count = placement.node_count if placement.is_flexible else len(placement.nodes)
+    where = "one node" if count == 1 else f"each of {count} nodes"
+    return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
+
+
+class Launcher(_Part, frozen=True, kw_only=True):
+    """The program that a task's script calls to start its processes on each node."""
+
+    kind: Literal["torchrun", "mpirun"]
+    processes: int
+    """On each node."""
+
+
+class Retries(_Part, frozen=True, kw_only=True):
+    """After failure k (from 1) wait `interval_s * backoff ** (k - 1)`; at most `count` times."""
+
+    count: int = 0
+    interval_s: float = 0.0
+    backoff: float = 1.0
+    reasons: tuple[str, ...] = ()
+    """Only after failures with these words; empty is any but a failure probe's."""
+
+
+STDOUT = "stdout"
+
+
+class PlannedMetric(_Part, frozen=True, kw_only=True):
+    """What becomes of the values called `name`: their type, and how many become one."""
+
+    name: str
+    type: str | None = None
+    aggregate: str | None = None
+
+
+class PlannedOutput(_Part, frozen=True, kw_only=True):
+    """Where values of a completed task come from. Exactly one of `pattern`, `json` and `csv` is set."""
+
+    pattern: str | None = None
+    """A `parse` pattern, applied to each line of the source."""
+    json: str | None = None
+    """A path into the source, a JSON document; in a log, into each line that is one."""
+    csv: str | None = None
+    """A column of the source."""
+    name: str | None = None
+    """Of the value, unless a pattern names its own."""
+    source: str = STDOUT
+    """`stdout`, the log; or a file, relative to the task's directory."""
+    metrics: tuple[PlannedMetric, ...] = ()
+
+
+class LateExpression(_Part, frozen=True, kw_only=True):
+    """An expression on what is known when its task starts: ports, and outputs of earlier tasks.
+
+    `mark` stands for it in argv, script, environment and probes.
+    """
+
+    mark: str
+    names: dict[str, object]
+    """What it uses beside `task` and the task's own ports."""
+    uses_ports: tuple[str, ...] = ()
+    """Other tasks whose ports it uses: concrete names, or a replicated base name for all of its replicas."""
+
+
+class PlannedFile(_Part, frozen=True, kw_only=True):
+    """A file that a task finds when it starts, relative to its directory."""
+
+    path: str
+    content: str
+    mode: int
+    names: dict[str, object] | None = None
+    """What `content`, a template rendered when the task starts, uses; None when it is final."""
+    uses_ports: tuple[str, ...] = ()
+    """As of a late expression."""
+
+
+class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
+    """A file to download to `path`, unless it is there."""
+
+    artifact: str
+    uri: str
+    path: str
+    sha256: str | None = None
+    """64 hexadecimal digits, lower case."""
+    where: str
+    """Its place in the workflow file."""
+
+
+class HubSnapshot(_Part, frozen=True, kw_only=True, tag="hub_snapshot"):
+    """A model, dataset or space of a Hugging Face hub, or a part of one, to be found at `link`."""
+
+    artifact: str
+    uri: str
+    link: str
+    """A link to the snapshot in the hub's own cache."""
+    repo_type: str
+    repo: str
+    """`ORG/NAME`"""
+    revision: str | None = None
+    inside: str = ""
+    """The file or directory within; empty is all."""
+    where: str
+
+
+class ContainerImage(_Part, frozen=True, kw_only=True, tag="container_image"):
+    """An image that a container runtime on this machine should have."""
+
+    artifact: str
+    uri: str
+    image: str
+    where: str
+
+
+Fetch = WebFile | HubSnapshot | ContainerImage
+"""What must be here before the first task starts."""
+
+
+class PlannedTask(_Part, frozen=True, kw_only=True):
+    """One node of the executed graph, completely decided except for the GPUs of a flexible placement."""
+
+    name: str
+    base: str
+    replica_index: int = 0
+    is_replicated: bool = False
+    sweep: tuple[tuple[str, str], ...] = ()
+    """Swept variables and this replica's values, as text."""
+    backend: str
+    operator: str
+    operator_kind: str
+    argv: tuple[str, ...]
+    script: str
+    env: dict[str, str]
+    """All of the environment table except what is known per attempt, run directory, or flexible placement."""
+    cwd: str | None = None
+    container: Container | None = None
+    """Where `argv` runs; None is the node itself."""
+    depends_on: tuple[Dependency, ...] = ()
+    placement: Placement
+    has_step_variables: bool = False
+    """Its ranks are told their place as srun does it, `SLURM_PROCID` and so on. A real step does that by itself."""
+    ranks_per_node: tuple[int, ...] = (1,)
+    """Processes on each of its nodes, in order; nodes beyond these have none."""
+    launcher: Launcher | None = None
+    kill_on_bad_exit: bool = False
+    """One rank that fails ends the others."""
+    wait_s: float | None = None
+    """How long the other ranks may run on once one has ended; None is for ever."""
+    retries: Retries = Retries()
+    restart: Restart | None = None
+    kind: Literal["task", "service"] | None = None
+    """None is a service if it can become ready, else a task."""
+    is_main: bool = False
+    """The run ends when all tasks that are main have ended."""
+    on_failure: OnFailure = "cancel"
+    stopping: Stopping = Stopping()
+    hang: HangWatch | None = None
+    success_exit_codes: tuple[int, ...] = (0,)
+    finally_when: FinallyWhen | None = None
+    """Not a part of the graph: it runs when the run ends, however it ends."""
+    min_ready: int | None = None
+    """Of all replicas of `base`: how many are enough for those who wait for them."""
+    timeout_s: float | None = None
+    deadline_s: float | None = None
+    """Seconds from an attempt's start within which it must be ready."""
+    probes: tuple[Probe, ...] = ()
+    outputs: tuple[PlannedOutput, ...] = ()
+    success: Success | None = None
+    """What must hold besides an exit status of 0."""
+    late: tuple[LateExpression, ...] = ()
+    """Evaluated when the task starts."""
+    late_tcp_ports: dict[str, str] = {}
+    """For conditions of probes (`readiness`, `failure/1`): the text that is their `tcp_port`, which is 0 until then."""
+    files: tuple[PlannedFile, ...] = ()
+    ports: tuple[PortBlock, ...] = ()
+    """Leased on each of its nodes."""
+    has_master_port: bool = False
+    """Whether its first node has one more, to meet at."""
+    required_paths: tuple[tuple[str, str], ...] = ()
+    """(artifact, path) of what the nodes must have, where only they can tell."""
+
+    @property
+    def uses_ports(self) -> tuple[str, ...]:
+        """Other tasks whose ports must be known when it starts, as of a late expression."""
+        used = [name for late in self.late for name in late.uses_ports]
+        used += [name for file in self.files for name in file.uses_ports]
+        return tuple(dict.fromkeys(used))
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of one attempt."""
+        return sum(self.ranks_per_node)
+
+    @property
+    def has_readiness(self) -> bool:
+        """True when a probe tells that it is ready."""
+        return any(probe.kind == "readiness" for probe in self.probes)
+
+    @property
+    def is_service(self) -> bool:
+        """It is there for others: the run does not wait for its end, and stops it when all else is done."""
+        return self.kind == "service" if self.kind is not None else self.has_readiness
+
+
+class Plan(_Part, frozen=True, kw_only=True):
+    """Everything that is decided before the first process starts. Tasks are in file and replica order."""
+
+    version: int = PLAN_VERSION
+    workflow: str
+    nodes: tuple[PlannedNode, ...]
+    tasks: tuple[PlannedTask, ...]
+    timeout_s: float | None = None
+    stop_timeout_s: float | None = None
+    """How long the run may take to end, from the moment when it begins to; None is as long as its tasks do."""
+    keep_alive: bool = False
+    """Services alone keep the run going."""
+    services_may_leave: bool = False
+    """A ready service that ends with success is done, even if others still need it: the reference's rule."""
+    success: Success | None = None
+    """What must hold at the end of a run that completed. Paths are absolute, patterns are for all logs."""
+    signatures: tuple[Signature, ...] = ()
+    """The workflow's own."""
+    max_running: int | None = None
+    """Attempts that may run at once over all nodes; None is no limit."""
+    variables: dict[str, object] = {}
+    job_id: str | None = None
+    """The Slurm job it is planned for."""
+    artifacts: dict[str, str] = {}
+    """Name to path."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Inline artifacts to write before the first task: (path, content); relative paths are in the run
+    directory.
+    """
+    fetches: tuple[Fetch, ...] = ()
+    directories: tuple[str, ...] = ()
+    """Of artifacts that are made if they are missing."""
+    task_views: dict[str, object] = {}
+    """The `task` namespace for late expressions, if there are any: a task's facts, or its replicas' names."""
+    warnings: tuple[str, ...] = ()
+
+    def members(self) -> dict[str, list[PlannedTask]]:
+        """Base names to their concrete tasks, in plan order."""
+        result: dict[str, list[PlannedTask]] = {}
+        for task in self.tasks:
+            result.setdefault(task.base, []).append(task)
+        return result
+
+
+def until_text(dependency: Dependency, target: PlannedTask) -> str:
+    """ "Ready", "Completed", "Failed": how far the target must come, for people."""
+    if dependency.until == "available":
+        return "Ready" if target.is_service else "Completed"
+    return dependency.until.capitalize()
+
+
+def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
+    """The concrete tasks that a task waits for. `members` is `Plan.members()`."""
+    for dependency in task.depends_on:
+        if dependency.is_group:
+            yield from (member.name for member in members[dependency.task])
+        else:
+            yield dependency.task

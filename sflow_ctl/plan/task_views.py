@@ -1,0 +1,137 @@
+"""The `task`, `port`, `ports` and `endpoint` of late expressions: what tasks have once they are placed, leased and done.
+
+`task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port` and
+`task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all replicas. `port`,
+`ports` and `endpoint` are the task's own.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, overload
+
+from sflow_ctl.format.expressions.templates import ExpressionError
+
+
+class TaskPorts(NamedTuple):
+    """The ports of a concrete task, on its first node."""
+
+    address: str
+    ports: Mapping[str, Sequence[int]]
+
+
+PortsOf = Callable[[str], TaskPorts | None]
+"""Of a concrete task; None while it has none."""
+
+
+class TaskViews(Mapping[str, Any]):
+    """The `task` namespace, made as it is asked for."""
+
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        outputs: Mapping[str, Mapping[str, Any]],
+        port_names: Mapping[str, Collection[str]],
+        ports_of: PortsOf,
+        note_all: Callable[[str], None] = lambda base: None,
+    ) -> None:
+        """`facts` of a replicated task are its replicas' names. `port_names` are those of concrete tasks that have any.
+
+        `note_all` is told when the ports of all replicas of a task are asked for.
+        """
+        self._facts, self._outputs = facts, outputs
+        self._port_names, self._ports_of = port_names, ports_of
+        self._note_all = note_all
+
+    def __getitem__(self, name: str) -> Any:
+        facts = self._facts[name]
+        if isinstance(facts, list):
+            return _Replicas(self, name, facts)
+        view = dict(facts)
+        if name in self._outputs:
+            view["outputs"] = self._outputs[name]
+        if name in self._port_names:
+            view |= {key: self.ports(name, key) for key in _SHAPES}
+        return view
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def ports(self, name: str, shape: str) -> "_Ports":
+        """The ports of a concrete task in one of their shapes."""
+        return _Ports(name, self._port_names.get(name, ()), self._ports_of, _SHAPES[shape])
+
+    def endpoints(self, base: str, replicas: Sequence[str]) -> dict[str, list[str]]:
+        """By port: where all replicas are, in their order."""
+        self._note_all(base)
+        names = self._port_names.get(replicas[0], ()) if replicas else ()
+        views = [self.ports(replica, "endpoints") for replica in replicas]
+        return {name: [endpoint for view in views for endpoint in view[name]] for name in names}
+
+
+class _Replicas(Sequence[Any]):
+    """The replicas of a task; `endpoints` are those of all of them."""
+
+    def __init__(self, views: TaskViews, base: str, names: list[str]) -> None:
+        self._views, self._base, self._names = views, base, names
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self._views[name] for name in self._names[index]]
+        return self._views[self._names[index]]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def endpoints(self) -> dict[str, list[str]]:
+        """By port."""
+        return self._views.endpoints(self._base, self._names)
+
+
+class _Ports(Mapping[str, Any]):
+    """Port names to what they are. Nothing is asked for before a name is."""
+
+    def __init__(
+        self, task: str, names: Collection[str], ports_of: PortsOf, shape: Callable[[str, Sequence[int]], Any]
+    ) -> None:
+        self._task, self._names, self._ports_of, self._shape = task, names, ports_of, shape
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            hint = (
+                f"it has {', '.join(self._names)}"
+                if self._names
+                else f"give {self._task} ports: {{{name}: 1}}"
+            )
+            raise ExpressionError(f'task "{self._task}" has no port "{name}"', hint)
+        leased = self._ports_of(self._task)
+        if leased is None:
+            raise ExpressionError(f'the ports of task "{self._task}" are not known: it has not been started')
+        return self._shape(leased.address, leased.ports[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def endpoint(address: str, port: int) -> str:
+    """`host:port`, with an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+_SHAPES: dict[str, Callable[[str, Sequence[int]], Any]] = {
+    "port": lambda _, ports: ports[0],
+    "ports": lambda _, ports: list(ports),
+    "endpoint": lambda address, ports: endpoint(address, ports[0]),
+    "endpoints": lambda address, ports: [endpoint(address, port) for port in ports],
+}
+OWN = ("port", "ports", "endpoint")
+"""The names by which a task's expressions have its own."""

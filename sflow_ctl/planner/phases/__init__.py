@@ -1,0 +1,1 @@
+"""The phases of planning: backends, artifacts, variables, expansion, placement."""

@@ -1,0 +1,106 @@
+"""Which tasks use which artifacts: by what their texts say, directly or through a variable."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import MARK, ExpressionError, pieces
+
+_IN_EXPRESSION = r"\bartifacts(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])"
+_IN_SHELL = r"\$\{?([A-Za-z_]\w*)"
+_WORD = r"[A-Za-z_]\w*"
+Mentions = dict[str, frozenset[str]]
+"""Words to the artifacts they stand for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactUse:
+    """Who uses what."""
+
+    is_any_here: bool = True
+    """Some task runs on this machine."""
+    of_tasks_elsewhere: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Base tasks on other machines to the artifacts they use, in file order."""
+    elsewhere: dict[str, bool] = field(default_factory=dict)
+    """Artifacts that no task on this machine uses; true when one on another does."""
+
+
+def artifact_use(document: schema.Document, is_elsewhere: Callable[[schema.Task], bool]) -> ArtifactUse:
+    """Who uses what, looked into only where it matters: some task runs on another machine."""
+    if not document.artifacts:
+        return ArtifactUse()
+    here = {task.name for task in document.workflow.tasks if not is_elsewhere(task)}
+    if len(here) == len(document.workflow.tasks):
+        return ArtifactUse()
+    used = _artifacts_used(document)
+    elsewhere = {}
+    for artifact in document.artifacts:
+        users = {task for task, names in used.items() if artifact.name in names}
+        # What no text names may still be read from the environment, by any task.
+        if not (users or here) & here:
+            elsewhere[artifact.name] = bool(users)
+    of_tasks = {task: names for task, names in used.items() if task not in here}
+    return ArtifactUse(bool(here), of_tasks, elsewhere)
+
+
+def _artifacts_used(document: schema.Document) -> dict[str, tuple[str, ...]]:
+    artifacts = {artifact.name: frozenset((artifact.name,)) for artifact in document.artifacts}
+    variables = (*document.variables, *document.workflow.variables)
+    # In a shell a variable hides an artifact of its name; in expressions both have their own.
+    in_shell = artifacts | {variable.name: frozenset() for variable in variables}
+    through: dict[str, frozenset[str]] = {}
+    is_growing = True
+    while is_growing:  # variables may name each other in any order
+        is_growing = False
+        for variable in variables:
+            found = _mentioned(variable.value, artifacts, in_shell | through, through)
+            if found - through.get(variable.name, frozenset()):
+                through[variable.name] = found
+                is_growing = True
+    operators = {operator.name: operator for operator in document.operators}
+    result = {}
+    for task in document.workflow.tasks:
+        name = task.operator if isinstance(task.operator, str) else (task.operator or {}).get("name")
+        parts = (task.script, task.operator, operators.get(str(name)), task.probes, task.variables)
+        used = _mentioned(msgspec.to_builtins(parts), artifacts, in_shell | through, through)
+        result[task.name] = tuple(one for one in artifacts if one in used)
+    return result
+
+
+def _mentioned(
+    value: Any, artifacts: Mentions, in_shell: Mentions, in_expressions: Mentions
+) -> frozenset[str]:
+    found: set[str] = set()
+    for text in _texts(value):
+        for match in re.finditer(_IN_SHELL, text):
+            found |= in_shell.get(match[1], frozenset())
+        if MARK not in text:
+            continue
+        for source in _expressions(text):
+            for match in re.finditer(_IN_EXPRESSION, source):
+                found |= artifacts.get(match[1] or match[2], frozenset())
+            for word in re.findall(_WORD, source):
+                found |= in_expressions.get(word, frozenset())
+    return frozenset(found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _expressions(text: str) -> Iterator[str]:
+    try:
+        yield from (piece.text for piece in pieces(text) if piece.is_expression)
+    except ExpressionError:
+        return  # whoever evaluates it says what is wrong

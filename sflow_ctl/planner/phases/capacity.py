@@ -1,0 +1,136 @@
+"""What can never fit: services hold their GPUs, and their place among `max_running`, to the end of the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sflow_ctl.plan.graph import topological_order
+from sflow_ctl.plan.model import Placement, PlannedNode
+from sflow_ctl.planner.findings import UnplannableError
+
+_GPU_PATH = ("resources", "gpus", "count")
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one task as written takes while it runs: all of its replicas if it is a service, else the largest."""
+
+    task: str
+    backend: str
+    is_service: bool
+    replicas: int
+    gpus: int
+    """Of one replica, the largest; over all of its nodes."""
+
+    @property
+    def held(self) -> int:
+        """GPUs that it holds to the end of the run."""
+        return self.gpus * self.replicas if self.is_service else 0
+
+
+def gpus_taken(placement: Placement) -> int:
+    """GPUs of one attempt, over all of its nodes; none for a task that shares them."""
+    if placement.is_shared:
+        return 0
+    if placement.is_flexible:
+        return placement.node_count * placement.gpus_per_node
+    return len(placement.nodes) * len(placement.gpus)
+
+
+def check_capacity(
+    demands: Sequence[Demand],
+    depends_on: Mapping[str, Sequence[str]],
+    nodes: Mapping[str, Sequence[PlannedNode]],
+    max_running: int | None,
+) -> list[tuple[str, UnplannableError]]:
+    """(task, why it can never start) for tasks that services leave no room for, with the arithmetic."""
+    services = [demand for demand in demands if demand.is_service]
+    if not services:
+        return []
+    problems = []
+    for backend, members in nodes.items():
+        total = _total(members)
+        here = [demand for demand in services if demand.backend == backend and demand.held]
+        if total is not None and sum(demand.held for demand in here) > total:
+            what = (
+                f'the services on backend "{backend}" hold {_sum(here)} GPUs to the end of the run; '
+                f"its {len(members)} nodes have only {total} GPUs total"
+            )
+            hint = "use fewer services, or fewer GPUs for each"
+            problems.append((here[-1].task, UnplannableError("gpus-do-not-fit", what, hint, _GPU_PATH)))
+    running = sum(demand.replicas for demand in services)
+    if max_running is not None and running > max_running:
+        what = f"{running} services run to the end of the run, and only {max_running} tasks may run at once"
+        problems.append(
+            (services[-1].task, UnplannableError("too-many-services", what, "raise --max-running"))
+        )
+    if not problems:
+        problems += _jobs(demands, services, depends_on, nodes, max_running)
+    return problems
+
+
+def _jobs(
+    demands: Sequence[Demand],
+    services: Sequence[Demand],
+    depends_on: Mapping[str, Sequence[str]],
+    nodes: Mapping[str, Sequence[PlannedNode]],
+    max_running: int | None,
+) -> list[tuple[str, UnplannableError]]:
+    """Jobs that do not fit beside the services that they wait for, however long they wait."""
+    problems = []
+    needed = _services_needed(services, depends_on)
+    for demand in demands:
+        mask = needed[demand.task]
+        if demand.is_service or not mask:
+            continue
+        before = [service for bit, service in enumerate(services) if mask >> bit & 1]
+        if max_running is not None and sum(service.replicas for service in before) >= max_running:
+            names = ", ".join(service.task for service in before[:8])
+            what = (
+                f'task "{demand.task}" runs beside the services it depends on ({names}), and only {max_running} '
+                "tasks may run at once"
+            )
+            problems.append((demand.task, UnplannableError("too-many-services", what, "raise --max-running")))
+            continue
+        here = [service for service in before if service.backend == demand.backend and service.held]
+        total = _total(nodes[demand.backend])
+        if total is None or not here or not demand.gpus:
+            continue
+        left = total - sum(service.held for service in here)
+        if demand.gpus > left:
+            what = (
+                f'task "{demand.task}" asks for {demand.gpus} GPUs; the services it depends on hold {_sum(here)} of {total} '
+                f"to the end of the run, only {left} GPUs remain available"
+            )
+            hint = f"use at most {left}, or more nodes" if left > 0 else "use more nodes, or smaller services"
+            problems.append((demand.task, UnplannableError("gpus-do-not-fit", what, hint, _GPU_PATH)))
+    return problems
+
+
+def _services_needed(services: Sequence[Demand], depends_on: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Each task's services, however far up, as bits: a set each would be quadratic."""
+    own = {service.task: 1 << bit for bit, service in enumerate(services)}
+    result: dict[str, int] = {}
+    for name in topological_order(depends_on):
+        mask = 0
+        for other in depends_on[name]:
+            mask |= result[other] | own.get(other, 0)
+        result[name] = mask
+    return result
+
+
+def _total(nodes: Sequence[PlannedNode]) -> int | None:
+    known = [node.gpus for node in nodes if node.gpus is not None]
+    return sum(known) if len(known) == len(nodes) else None
+
+
+def _sum(demands: Sequence[Demand]) -> str:
+    """ "7: 4 (prefill) + 3 × 1 (decode)": the total and where it comes from."""
+    parts = [
+        f"{one.replicas} × {one.gpus} ({one.task})" if one.replicas > 1 else f"{one.gpus} ({one.task})"
+        for one in demands[:8]
+    ]
+    more = " + ..." if len(demands) > 8 else ""
+    total = sum(demand.held for demand in demands)
+    return (
+        f"{total} = {' + '.join(parts)}{more}" if len(demands) > 1 or demands[0].replicas > 1 else str(total)
+    )

@@ -1,0 +1,151 @@
+"""From tasks as written to concrete tasks: replicas, sweeps, names, and the dependencies between them."""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import Dependency, Until
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.phases.variables import environment_text
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
+MAX_REPLICAS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One copy of a task: its concrete name, and the values of the variables it sweeps."""
+
+    name: str
+    index: int
+    sweep: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """A task as written, with its copies."""
+
+    task: schema.Task
+    replicas: tuple[Replica, ...]
+    is_replicated: bool
+    is_sequential: bool
+
+
+def expand(
+    task: schema.Task, count: int | None, policy: str, domains: Mapping[str, Sequence[Any] | None]
+) -> Expanded:
+    """The copies of a task. `domains` holds every variable, None for one without a domain. Raises:
+    UnplannableError.
+    """
+    if task.replicas is None:
+        return Expanded(task, (Replica(task.name, 0),), is_replicated=False, is_sequential=False)
+    if policy not in ("parallel", "sequential"):
+        raise UnplannableError(
+            "wrong-value", f'task "{task.name}": policy "{policy}" is neither parallel nor sequential',
+            path=("replicas", "policy"),
+        )  # fmt: skip
+    names = task.replicas.variables or []
+    sweep = _sweep(task, names, domains)
+    size = len(sweep) if names else count if count is not None else 1
+    if names and count is not None and count != size:
+        raise UnplannableError(
+            "sweep-size",
+            f'task "{task.name}": replicas.count {count} does not match sweep size {size}',
+            "leave count out: the sweep decides",
+            ("replicas", "count"),
+        )
+    if size < 1:
+        raise UnplannableError(
+            "wrong-value",
+            f'task "{task.name}": replicas.count must be at least 1, is {size}',
+            path=("replicas", "count"),
+        )
+    replicas = tuple(
+        Replica(
+            _sweep_name(task.name, values) if names else f"{task.name}_{index}",
+            index,
+            tuple(zip(names, values, strict=True)),
+        )
+        for index, values in enumerate(sweep if names else [()] * size)
+    )
+    return Expanded(task, _distinct(replicas), is_replicated=True, is_sequential=policy == "sequential")
+
+
+def _sweep(
+    task: schema.Task, names: Sequence[str], domains: Mapping[str, Sequence[Any] | None]
+) -> list[tuple[Any, ...]]:
+    for name in names:
+        if name not in domains:
+            raise UnplannableError(
+                "unknown-variable",
+                f'task "{task.name}": replicas.variables references unknown variable "{name}"',
+                "define it under variables:, with a domain",
+                ("replicas", "variables"),
+            )
+        if not domains[name]:
+            raise UnplannableError(
+                "no-domain",
+                f'task "{task.name}": variable "{name}" needs to define a non-empty domain to be swept',
+                f"give it one: {name}: {{value: 1, domain: [1, 2]}}, or --set {name}=[1,2]",
+                ("replicas", "variables"),
+            )
+    lists = [domains[name] or () for name in names]
+    if math.prod(len(values) for values in lists) > MAX_REPLICAS:
+        raise UnplannableError(
+            "sweep-size", f'task "{task.name}": more than {MAX_REPLICAS} replicas', path=("replicas",)
+        )
+    return list(itertools.product(*lists))
+
+
+def _sweep_name(base: str, values: Sequence[Any]) -> str:
+    return "_".join([base, *(_UNSAFE.sub("_", environment_text(value)) for value in values)])
+
+
+def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    """Two values may have the same text in a name: those replicas get their index as well."""
+    seen: dict[str, int] = {}
+    for replica in replicas:
+        seen[replica.name] = seen.get(replica.name, 0) + 1
+    if len(seen) == len(replicas):
+        return replicas
+    return tuple(
+        replica
+        if seen[replica.name] == 1
+        else Replica(f"{replica.name}_{replica.index}", replica.index, replica.sweep)
+        for replica in replicas
+    )
+
+
+def dependencies(
+    expanded: Sequence[Expanded], chain_until: Until = "completed"
+) -> dict[str, tuple[Dependency, ...]]:
+    """Concrete name to what it waits for, with sequential chains.
+
+    Everything of a parallel task (for `failed`, any one), the last of a sequential one; only the first of a sequential task
+    waits for others. Within a chain the one before must have completed, being ready is not enough.
+    """
+    by_base = {one.task.name: one for one in expanded}
+    result: dict[str, tuple[Dependency, ...]] = {}
+    for one in expanded:
+        outside: list[Dependency] = []
+        for wanted in dict.fromkeys(one.task.dependencies):
+            other = by_base[wanted.task]
+            if other.is_sequential and wanted.until not in ("started", "failed"):
+                outside.append(Dependency(task=other.replicas[-1].name, until=wanted.until))
+            elif other.is_sequential and wanted.until == "started":
+                outside.append(Dependency(task=other.replicas[0].name, until=wanted.until))
+            else:
+                is_group = other.is_replicated
+                outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
+        shared = tuple(outside)
+        for position, replica in enumerate(one.replicas):
+            if one.is_sequential and position > 0:
+                before = one.replicas[position - 1].name
+                result[replica.name] = (Dependency(task=before, until=chain_until),)
+            else:
+                result[replica.name] = shared
+    return result

@@ -1,0 +1,91 @@
+"""The nodes of a backend: those of an allocation, local ones, or placeholders where there is none yet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import evaluate_any
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.planner.context import JobNode, PlanContext
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.numbers import as_int
+
+
+def backend_nodes(
+    backend: schema.Backend,
+    names: Mapping[str, Any],
+    first: int,
+    is_used: bool,
+    context: PlanContext,
+    job: "JobNodes",
+) -> list[PlannedNode]:
+    """A backend's nodes, the first with the run-wide index `first`. Raises: UnplannableError, NumberError, ExpressionError."""
+    gpus = context.gpus_per_node_override
+    if gpus is None and backend.gpus_per_node is not None:
+        gpus = as_int(evaluate_any(backend.gpus_per_node, names), 1)
+    declared = 1 if backend.nodes is None else as_int(evaluate_any(backend.nodes, names))
+    is_in_job = backend.type == "slurm" and context.nodes_override is None and job.left
+    if is_in_job and is_used:
+        given = job.take(backend.name, declared)
+    elif is_in_job:
+        given = ()
+    else:
+        count = context.nodes_override if context.nodes_override is not None else max(1, declared)
+        given = _placeholder_nodes(backend, count, is_used, context)
+    return [
+        PlannedNode(
+            index=first + index,
+            backend=backend.name,
+            backend_type="local" if context.nodes_override is not None else backend.type,
+            backend_index=index,
+            name=node.name,
+            address=node.address,
+            gpus=gpus,
+            het_group=node.het_group,
+        )
+        for index, node in enumerate(given)
+    ]
+
+
+class JobNodes:
+    """The nodes of the job that this run is in, handed out to its slurm backends in file order."""
+
+    def __init__(self, nodes: tuple[JobNode, ...] | None, backends: int) -> None:
+        self.left = nodes or ()
+        self.warnings: list[str] = []
+        self._has_one_backend = backends == 1
+
+    def take(self, backend: str, declared: int) -> tuple[JobNode, ...]:
+        """A backend's part: all of them for the only one, else as many as it declares. Raises: UnplannableError."""
+        if self._has_one_backend:
+            if declared != len(self.left):
+                self.warnings.append(
+                    f'backend "{backend}" declares {declared} nodes, the job has {len(self.left)}: those are used'
+                )
+            return self.left
+        if declared > len(self.left):
+            what = f'backend "{backend}" needs {declared} nodes, only {len(self.left)} of the job are left'
+            raise UnplannableError(
+                "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
+            )
+        taken, self.left = self.left[:declared], self.left[declared:]
+        return taken
+
+
+def _placeholder_nodes(
+    backend: schema.Backend, count: int, is_used: bool, context: PlanContext
+) -> tuple[JobNode, ...]:
+    if backend.type == "local" or context.nodes_override is not None:
+        name, address = context.here
+        return tuple(JobNode(name if i == 0 else f"{name}-{i}", address) for i in range(count))
+    if is_used and not context.allow_placeholder_nodes:
+        what = f'backend "{backend.name}" needs a Slurm allocation, and this process is not in one'
+        raise UnplannableError(
+            "slurm-not-available", what, "run it on local agents: --nodes N --gpus-per-node G"
+        )
+    return tuple(JobNode(f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
+
+
+def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
+    """A node as expressions see it, with its index among those of a backend or a task."""
+    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}

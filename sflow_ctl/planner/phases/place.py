@@ -1,0 +1,309 @@
+"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and its
+better half.
+
+The static plan is the reference's, node for node and index for index. Where it has no room, tasks become
+flexible: the scheduler picks
+when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sflow_ctl.plan.model import Placement
+from sflow_ctl.planner.findings import UnplannableError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What one concrete task asks of its backend. Node numbers count within the backend."""
+
+    task: str
+    replica_index: int = 0
+    is_sequential: bool = False
+    indices: tuple[int, ...] | None = None
+    node_count: int | None = None
+    exclude: tuple[int, ...] = ()
+    gpus: int | None = None
+    is_shared: bool = False
+    is_fixed: bool = False
+    """It takes no GPUs, and others name its address: its nodes must be known before anything starts."""
+    is_apart: bool = False
+    """It runs when all others have ended: it takes nothing from them."""
+
+
+class NoRoomError(Exception):
+    """The static plan cannot place this request, although nodes and GPUs like these exist."""
+
+
+@dataclass(slots=True)
+class Pool:
+    """One backend's nodes. `capacities` are GPUs per node, None where unknown; `first` is its first
+    run-wide index.
+    """
+
+    first: int
+    capacities: tuple[int | None, ...]
+    is_strict: bool = False
+    """Only the reference's static plan: what it has no room for is refused, not queued."""
+    cursors: list[int] = field(init=False)
+    loads: list[dict[int, int]] = field(init=False)
+    """Per node, how many sharing tasks were given each GPU."""
+
+    def __post_init__(self) -> None:
+        self.cursors = [0] * len(self.capacities)
+        self.loads = [{} for _ in self.capacities]
+
+
+def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
+    """A placement for each request of one backend, in order; or why it can never have one."""
+    results: list[Placement | UnplannableError] = []
+    is_static = True
+    for request in requests:
+        if request.is_apart:
+            results.append(_flexible_or_problem(pool, request))
+            continue
+        try:
+            results.append(_place_static(pool, request))
+        except UnplannableError as problem:
+            results.append(problem)
+        except NoRoomError:
+            if pool.is_strict:
+                results.append(_no_room(pool, request))
+                continue
+            is_static = False
+            break
+    if is_static:
+        return results
+    pool.loads = [{} for _ in pool.capacities]
+    return [_flexible_or_problem(pool, request) for request in requests]
+
+
+def _no_room(pool: Pool, request: Request) -> UnplannableError:
+    free = sum(
+        capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
+    )
+    what = (
+        f'task "{request.task}": only {free} GPUs remain available in the static plan of the reference, '
+        "and not where it needs them"
+    )
+    return UnplannableError(
+        "gpus-do-not-fit", what, "leave out --compat strict: tasks then queue", ("resources",)
+    )
+
+
+def candidates(pool: Pool, request: Request) -> list[int]:
+    """The backend's nodes without excluded ones. Raises: UnplannableError."""
+    total = len(pool.capacities)
+    for index in request.exclude:
+        if not 0 <= index < total:
+            what = (
+                f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {total} nodes'
+            )
+            raise UnplannableError(
+                "node-out-of-range", what, f"0 to {total - 1}", ("resources", "nodes", "exclude")
+            )
+    left = [index for index in range(total) if index not in request.exclude]
+    if not left:
+        what = f'task "{request.task}": nodes.exclude removed all nodes'
+        raise UnplannableError("no-nodes-left", what, path=("resources", "nodes", "exclude"))
+    return left
+
+
+def _chosen(pool: Pool, request: Request) -> list[int] | None:
+    """Nodes that the request names itself, or None. Raises: UnplannableError."""
+    left = candidates(pool, request)
+    if request.indices is not None and request.node_count is not None:
+        what = f'task "{request.task}": cannot set both nodes.indices and nodes.count'
+        raise UnplannableError("nodes-twice", what, path=("resources", "nodes"))
+    if request.indices is None:
+        return None
+    for index in request.indices:
+        if not 0 <= index < len(left):
+            what = f'task "{request.task}": nodes.indices {index} is out of range, there are {len(left)} nodes to choose from'
+            raise UnplannableError(
+                "node-out-of-range", what, f"0 to {len(left) - 1}", ("resources", "nodes", "indices")
+            )
+    if len(set(request.indices)) < len(request.indices):
+        what = f'task "{request.task}": nodes.indices {list(request.indices)} names a node twice'
+        raise UnplannableError("node-twice", what, "name each node once", ("resources", "nodes", "indices"))
+    return [left[index] for index in request.indices]
+
+
+def _place_shared(pool: Pool, request: Request) -> Placement:
+    """GPUs that others may have as well: those that the fewest sharing tasks have. Raises: UnplannableError."""
+    assert request.gpus is not None
+    chosen = _chosen(pool, request)
+    left = chosen if chosen is not None else candidates(pool, request)
+    wanted = len(left) if chosen is not None else request.node_count
+    if wanted is None:
+        cap = min((capacity for capacity in pool.capacities if capacity), default=request.gpus)
+        wanted = 1 if request.gpus <= cap else _whole_nodes(request, request.gpus, cap, left)
+    _check_node_count(request, wanted, left)
+    nodes = sorted(left, key=lambda node: (sum(pool.loads[node].values()), node))[:wanted]
+    known = [capacity for node in nodes if (capacity := pool.capacities[node]) is not None]
+    per_node = _share(request, request.gpus, known) if len(known) == wanted else -(-request.gpus // wanted)
+    indices = range(min(known, default=per_node))
+    least = sorted(indices, key=lambda gpu: (sum(pool.loads[node].get(gpu, 0) for node in nodes), gpu))
+    gpus = tuple(sorted(least[:per_node]))
+    for node in nodes:
+        for gpu in gpus:
+            pool.loads[node][gpu] = pool.loads[node].get(gpu, 0) + 1
+    placed = tuple(sorted(pool.first + node for node in nodes))
+    return Placement(nodes=placed, gpus=gpus, gpus_per_node=per_node, is_shared=True)
+
+
+def _place_static(pool: Pool, request: Request) -> Placement:
+    if request.is_shared:
+        return _place_shared(pool, request)
+    nodes = _assign_nodes(pool, request)
+    gpus = _assign_gpus(pool, request, nodes) if request.gpus is not None else ()
+    return Placement(nodes=tuple(pool.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus))
+
+
+def _assign_nodes(pool: Pool, request: Request) -> list[int]:
+    chosen = _chosen(pool, request)
+    if chosen is not None:
+        return chosen
+    left = candidates(pool, request)
+    if request.node_count is not None:
+        _check_node_count(request, request.node_count, left)
+        if request.is_fixed and not pool.is_strict:
+            return _round_robin(request, request.node_count, left)
+        start = 0 if request.is_sequential else request.replica_index * request.node_count
+        if start + request.node_count > len(left):
+            raise NoRoomError
+        return left[start : start + request.node_count]
+    if request.gpus is not None:
+        return _nodes_for_gpus(pool, request, left, request.gpus)
+    return left
+
+
+def _round_robin(request: Request, count: int, left: Sequence[int]) -> list[int]:
+    """Nodes for what takes nothing of them, so that more of them than nodes have room all the same."""
+    start = 0 if request.is_sequential else request.replica_index * count
+    return [left[(start + offset) % len(left)] for offset in range(count)]
+
+
+def _check_node_count(request: Request, count: int, left: list[int]) -> None:
+    if count > len(left):
+        what = f'task "{request.task}" needs {count} nodes, there are {len(left)}'
+        raise UnplannableError(
+            "nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count")
+        )
+
+
+def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -> list[int]:
+    for node in left:
+        capacity = pool.capacities[node]
+        if capacity and pool.cursors[node] + count <= capacity:
+            return [node]
+    known = [capacity for capacity in pool.capacities if capacity]
+    cap = min(known, default=None)
+    if cap is None:
+        return left
+    if count <= cap and pool.is_strict:
+        return left  # the reference splits it over all nodes
+    if count <= cap:
+        raise NoRoomError  # it fits on one node in principle: it must not be split
+    wanted = _whole_nodes(request, count, cap, left)
+    free = [n for n in left if (pool.capacities[n] or 0) >= pool.cursors[n] + cap]
+    for cursor in sorted({pool.cursors[node] for node in free}):
+        same = [node for node in free if pool.cursors[node] == cursor]
+        if len(same) >= wanted:
+            return same[:wanted]
+    raise NoRoomError
+
+
+def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int:
+    """How many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
+    path = ("resources", "gpus", "count")
+    if count % cap:
+        what = (
+            f'task "{request.task}" asks for {count} GPUs; more than one node\'s {cap} must be a multiple of per-node '
+            f"GPU capacity"
+        )
+        raise UnplannableError(
+            "gpus-do-not-fit", what, f"use {count // cap * cap} or {(count // cap + 1) * cap}", path
+        )
+    if count // cap > len(left):
+        what = (
+            f'task "{request.task}" asks for {count} GPUs, which requires {count // cap} nodes of {cap}; '
+            f"there are {len(left)}"
+        )
+        raise UnplannableError("gpus-do-not-fit", what, f"use at most {len(left) * cap}", path)
+    return count // cap
+
+
+def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, ...]:
+    count = request.gpus or 0
+    capacities = [pool.capacities[node] for node in nodes]
+    known = [capacity for capacity in capacities if capacity is not None]
+    if len(known) < len(capacities):
+        start = request.replica_index * count
+        return tuple(range(start, start + count))
+    per_node = _share(request, count, known)
+    cursors = {pool.cursors[node] for node in nodes}
+    if len(cursors) > 1 or any(
+        pool.cursors[node] + per_node > capacity for node, capacity in zip(nodes, known, strict=True)
+    ):
+        raise NoRoomError
+    start = cursors.pop()
+    for node in nodes:
+        pool.cursors[node] += per_node
+    return tuple(range(start, start + per_node))
+
+
+def _share(request: Request, count: int, capacities: list[int]) -> int:
+    """GPUs on each of the chosen nodes. Raises: UnplannableError when these nodes can never give as many."""
+    total = sum(capacities)
+    if count > total:
+        where = "one node" if len(capacities) == 1 else f"{len(capacities)} nodes"
+        phrase = (
+            f"only {total} GPUs remain available there"
+            if len(capacities) == 1
+            else f"they have only {total} GPUs total"
+        )
+        what = f'task "{request.task}" asks for {count} GPUs on {where}; {phrase}'
+        raise UnplannableError(
+            "gpus-do-not-fit", what, f"use at most {total}", ("resources", "gpus", "count")
+        )
+    return min(min(capacities), -(-count // len(capacities)))
+
+
+def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
+    try:
+        return _place_shared(pool, request) if request.is_shared else _flexible(pool, request)
+    except UnplannableError as problem:
+        return problem
+
+
+def _flexible(pool: Pool, request: Request) -> Placement:
+    """What the scheduler needs to place the request when it is ready. Raises: UnplannableError for what can
+    never fit.
+    """
+    chosen = _chosen(pool, request)
+    left = chosen if chosen is not None else candidates(pool, request)
+    wanted = len(left) if chosen is not None else request.node_count
+    if wanted is not None:
+        _check_node_count(request, wanted, left)
+    if request.gpus is None:
+        if wanted is None or chosen is not None:
+            return Placement(nodes=tuple(pool.first + node for node in left))
+        if request.is_fixed:
+            return Placement(nodes=tuple(pool.first + node for node in _round_robin(request, wanted, left)))
+        return Placement(nodes=tuple(pool.first + n for n in left), is_flexible=True, node_count=wanted)
+    capacities = [pool.capacities[node] for node in left]
+    known = [capacity for capacity in capacities if capacity]
+    if wanted is not None:
+        largest = sorted(known, reverse=True)[:wanted]
+        per_node = _share(request, request.gpus, largest) if len(known) == len(capacities) else request.gpus
+    elif request.gpus <= max(known, default=request.gpus):
+        wanted, per_node = 1, request.gpus
+    else:
+        per_node = min(known)
+        wanted = _whole_nodes(request, request.gpus, per_node, left)
+    able = tuple(pool.first + node for node in left if (pool.capacities[node] or per_node) >= per_node)
+    if len(able) < wanted:
+        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes; {len(able)} nodes have as many'
+        raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
+    return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)

@@ -1,0 +1,143 @@
+"""Variables: resolved whatever their order in the file, cast to their types, at two levels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.format import schema
+from sflow_ctl.format.casting import cast
+from sflow_ctl.format.expressions.templates import MARK, ExpressionError, evaluate_any, names_used
+from sflow_ctl.planner.findings import Findings
+
+NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task")
+
+
+def namespace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """All names an expression sees: bare variables, `variables`, and the other namespaces, which win."""
+    return {**values, **others, "variables": values}
+
+
+def resolve(
+    variables: Sequence[schema.Variable],
+    outer: Mapping[str, Any],
+    others: Mapping[str, Any],
+    section: str,
+    findings: Findings,
+) -> dict[str, Any]:
+    """Name to value of all variables of a level; `outer` are those of the level around it.
+
+    A value is evaluated again as long as it contains an expression. What cannot be resolved is a
+    finding: the real cause where there is one, else the cycle.
+    """
+    pending = {variable.name: variable for variable in variables}
+    known: dict[str, Any] = {}
+    for variable in variables:
+        if not _needs_evaluation(variable.value):
+            del pending[variable.name]
+            _settle(variable, variable.value, known, section, findings)
+    values: dict[str, Any] = {name: variable.value for name, variable in pending.items()}
+    while pending:
+        progress = False
+        for name, variable in list(pending.items()):
+            visible = {key: value for key, value in outer.items() if key not in pending} | known
+            try:
+                if _names_of(values[name]) & (pending.keys() - visible.keys()):
+                    continue
+                value = evaluate_any(values[name], namespace(visible, others))
+            except ExpressionError as error:
+                if error.is_undefined and _may_still_come(values[name], pending, name):
+                    continue
+                where = findings.loaded.where(section, name, "value")
+                code = "undefined-name" if error.is_undefined else "expression-failed"
+                phrase = f"Unresolved variable expressions (missing refs or cycle): {name}"
+                what = f"{phrase}: {error.text}" if error.is_undefined else f'variable "{name}": {error.text}'
+                findings.add(code, what, where, error.hint or _phase_hint(values[name], others))
+                del pending[name]
+                progress = True
+                continue
+            progress = True
+            if _needs_evaluation(value) and value != values[name]:
+                values[name] = value
+                continue
+            del pending[name]
+            _settle(variable, value, known, section, findings)
+        if not progress:
+            names = ", ".join(sorted(pending))
+            what = f"Unresolved variable expressions (missing refs or cycle): {names}"
+            where = findings.loaded.where(section, min(pending), "value")
+            findings.add("variable-cycle", what, where, "these variables need each other")
+            break
+    return known
+
+
+def _phase_hint(value: Any, others: Mapping[str, Any]) -> str | None:
+    """What to do about a namespace that is not there yet, if that is what the value needs."""
+    early = sorted(_namespaces_in(value) - others.keys() - {"variables"})
+    if not early:
+        return None
+    if early == ["task"]:
+        return "task is known once tasks are placed: use it in a script or a probe"
+    return (
+        f"{', '.join(early)} is not known yet here: make it a variable of the workflow (workflow.variables)"
+    )
+
+
+def _namespaces_in(value: Any) -> set[str]:
+    if isinstance(value, str):
+        return set(names_used(value)) & set(NAMESPACES) if MARK in value else set()
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_namespaces_in, members))
+
+
+def _names_of(value: Any) -> set[str]:
+    """Variables that a value's expressions name, bare or as `variables.X`, as far as the text shows."""
+    if isinstance(value, str):
+        return set(names_used(value)) - set(NAMESPACES) if MARK in value else set()
+    if isinstance(value, list):
+        return set().union(*(_names_of(item) for item in value)) if value else set()
+    if isinstance(value, dict):
+        return set().union(*(_names_of(item) for item in value.values())) if value else set()
+    return set()
+
+
+def _may_still_come(value: Any, pending: Mapping[str, object], name: str) -> bool:
+    """True when the text names a variable, as `variables.X`, that is not resolved yet."""
+    text = str(value)
+    return any(other != name and other in text for other in pending)
+
+
+def _needs_evaluation(value: Any) -> bool:
+    if isinstance(value, str):
+        return MARK in value
+    if isinstance(value, list):
+        return any(_needs_evaluation(item) for item in value)
+    if isinstance(value, dict):
+        return any(_needs_evaluation(item) for item in value.values())
+    return False
+
+
+def _settle(
+    variable: schema.Variable, value: Any, known: dict[str, Any], section: str, findings: Findings
+) -> None:
+    try:
+        known[variable.name] = cast(value, variable.type)
+    except ValueError as error:
+        where = findings.loaded.where(section, variable.name, "value")
+        findings.add(
+            "wrong-value", f'variable "{variable.name}": {error}', where, "change the value or its type"
+        )
+        known[variable.name] = value
+
+
+def as_the_reference(variables: Sequence[schema.Variable], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`--compat strict`: once all are resolved, a variable without a type is text in Python's spelling."""
+    types = {variable.name: variable.type or "string" for variable in variables}
+    return {name: cast(value, types.get(name, "string")) for name, value in values.items()}
+
+
+def environment_text(value: Any) -> str:
+    """A value as an environment variable: Python's spelling of scalars, JSON for lists and mappings."""
+    if isinstance(value, list | dict | tuple):
+        return msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else str(value)

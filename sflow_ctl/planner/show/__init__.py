@@ -1,0 +1,1 @@
+"""A plan as text, as a graph, and as JSON."""

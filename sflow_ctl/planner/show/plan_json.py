@@ -1,0 +1,57 @@
+"""A plan as JSON for tools: `sflow-ctl plan --json`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """Plain data: workflow, variables, artifacts and tasks, with nodes by name. `plan.json` has the whole plan."""
+    members = plan.members()
+    return {
+        "workflow": plan.workflow,
+        "timeout_s": plan.timeout_s,
+        "success": msgspec.to_builtins(plan.success),
+        "variables": dict(plan.variables),
+        "artifacts": dict(plan.artifacts),
+        "nodes": [{"name": n.name, "backend": n.backend, "gpus": n.gpus} for n in plan.nodes],
+        "tasks": [_task(plan, task, members) for task in plan.tasks],
+        "warnings": list(plan.warnings),
+    }
+
+
+def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> dict[str, Any]:
+    placement = task.placement
+    return {
+        "name": task.name,
+        "base": task.base,
+        "backend": task.backend,
+        "operator": task.operator,
+        "nodes": [plan.nodes[index].name for index in placement.nodes],
+        "placed_when_ready": placement.is_flexible,
+        "node_count": placement.node_count if placement.is_flexible else len(placement.nodes),
+        "gpus_per_node": placement.gpus_per_node,
+        "cuda_visible_devices": ",".join(map(str, placement.gpus)) if placement.gpus else None,
+        "depends_on": list(dependency_names(task, members)),
+        "conditions": [{"task": d.task, "until": d.until} for d in task.depends_on if d.until != "available"],
+        "env": dict(task.env),
+        "script": task.script,
+        "probes": msgspec.to_builtins(task.probes),
+        "retries": msgspec.to_builtins(task.retries),
+        "timeout_s": task.timeout_s,
+        "kind": "service" if task.is_service else "task",
+        "main": task.is_main,
+        "finally": task.finally_when,
+        "on_failure": task.on_failure,
+        "stop": msgspec.to_builtins(task.stopping),
+        "hang": msgspec.to_builtins(task.hang),
+        "restart": msgspec.to_builtins(task.restart),
+        "success": msgspec.to_builtins(task.success),
+        "sweep": dict(task.sweep),
+        "outputs": msgspec.to_builtins(task.outputs),
+        "argv": list(task.argv),
+        "container": msgspec.to_builtins(task.container),
+    }

@@ -1,0 +1,294 @@
+"""A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
+
+from collections.abc import Iterator, Mapping
+
+from protocol.messages.checks import Condition, Probe
+from protocol.messages.rank_spec import HangWatch, PortBlock, SideCommand, Stopping
+from protocol.text.signal_names import signal_name
+from sflow_ctl.plan.graph import topological_order
+from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text, until_text
+from sflow_ctl.planner.phases.capacity import gpus_taken
+from sflow_ctl.planner.phases.fetches import shown_uri
+from sflow_ctl.planner.tasks.success import conditions
+
+MAX_TASKS_IN_FULL = 40
+MAX_SCRIPT_LINES = 12
+
+
+def plan_text(plan: Plan) -> str:
+    """The whole report of a dry run; ends with the format's own last line."""
+    lines = [f"Workflow {plan.workflow}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes"]
+    if plan.timeout_s is not None:
+        lines.append(f"Time limit: {plan.timeout_s:g} s")
+    if plan.success is not None:
+        lines += [f"Success: {condition}" for condition in conditions(plan.success)]
+    if plan.stop_timeout_s is not None:
+        lines.append(f"Limit for its end: {plan.stop_timeout_s:g} s, then everything left is killed")
+    lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
+    lines += ["", "Allocation map:", *_map(plan)]
+    lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
+    lines += ["", "Tasks:", *_tasks(plan)]
+    if plan.fetches:
+        lines += ["", "Fetched before the first task, unless it is here:"]
+        lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
+    if plan.warnings:
+        lines += ["", "Warnings:", *(f"  - {warning}" for warning in plan.warnings)]
+    return "\n".join([*lines, "", "✓ Configuration is valid"])
+
+
+def start_order(plan: Plan) -> list[str]:
+    """Names so that each comes after all it waits for. Linear: replicas share what they wait for."""
+    members = plan.members()
+    return [task.name for base in topological_order(_base_edges(plan)) for task in members[base]]
+
+
+def _base_edges(plan: Plan) -> dict[str, list[str]]:
+    """What each task as written waits for, other than itself."""
+    base_of = {task.name: task.base for task in plan.tasks}
+    edges: dict[str, dict[str, None]] = {}
+    seen: set[int] = set()
+    for task in plan.tasks:
+        known = edges.setdefault(task.base, {})
+        if id(task.depends_on) not in seen:
+            seen.add(id(task.depends_on))
+            bases = (d.task if d.is_group else base_of[d.task] for d in task.depends_on)
+            known.update((base, None) for base in bases if base != task.base)
+    return {base: list(others) for base, others in edges.items()}
+
+
+def _graph(plan: Plan) -> list[str]:
+    by_name = {task.name: task for task in plan.tasks}
+    members = plan.members()
+    order = start_order(plan)
+    lines = []
+    for name in order[:MAX_TASKS_IN_FULL]:
+        task = by_name[name]
+        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on[:6]]
+        more = f" and {len(task.depends_on) - 6} more" if len(task.depends_on) > 6 else ""
+        lines.append(f"  {name}" + (f"  <- {', '.join(arrows)}{more}" if arrows else ""))
+    if len(order) > MAX_TASKS_IN_FULL:
+        lines.append(f"  ... and {len(order) - MAX_TASKS_IN_FULL} more")
+    return lines
+
+
+def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
+    """ "load × 3 (Completed)": who is waited for, and how far it must have come."""
+    until = until_text(dependency, members[0])
+    many = f" × {len(members)}" if dependency.is_group else ""
+    return f"{dependency.task}{many} ({until})"
+
+
+def _map(plan: Plan) -> list[str]:
+    lines = []
+    backends = dict.fromkeys(node.backend for node in plan.nodes)
+    for backend in backends:
+        lines.append(f"  - backend '{backend}':")
+        for node in plan.nodes:
+            if node.backend == backend:
+                lines += _node(plan, node)
+    flexible = [task.name for task in plan.tasks if task.placement.is_flexible]
+    if flexible:
+        shown = ", ".join(flexible[:10]) + (f" and {len(flexible) - 10} more" if len(flexible) > 10 else "")
+        lines.append(f"  Placed when ready, as room comes free: {shown}")
+    return lines
+
+
+def _node(plan: Plan, node: PlannedNode) -> list[str]:
+    here = [
+        task for task in plan.tasks if not task.placement.is_flexible and node.index in task.placement.nodes
+    ]
+    group = "" if node.het_group is None else f" (component {node.het_group} of the job)"
+    lines = [f"    ├─ node {node.name}{group}"]
+    if node.gpus is None:
+        lines.append("    │  GPUs: n/a")
+    for gpu in range(node.gpus or 0):
+        owners = "/".join(task.name for task in here if gpu in task.placement.gpus)
+        lines.append(f"    │  GPU {gpu}: {_short(owners, 60) if owners else '.'}")
+    names = [task.name for task in here]
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    lines.append(f"    │  Tasks: {shown or '(none)'}")
+    return lines
+
+
+def _tasks(plan: Plan) -> list[str]:
+    lines = []
+    beside, common = rivals(plan), _common(plan)
+    for task in plan.tasks[:MAX_TASKS_IN_FULL]:
+        lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
+        if task.placement.is_flexible:
+            lines.append(f"    waits:     {_why_it_waits(task, beside.get(task.base, []))}")
+        if task.sweep:
+            lines.append(f"    sweep:     {', '.join(f'{name}={value}' for name, value in task.sweep)}")
+        if task.retries.count:
+            retries = task.retries
+            lines.append(
+                f"    retries:   {retries.count}, after {retries.interval_s:g} s, backoff {retries.backoff:g}"
+            )
+            if retries.reasons:
+                lines[-1] += f", only after {', '.join(retries.reasons)}"
+        if task.timeout_s is not None:
+            lines.append(f"    timeout:   {task.timeout_s:g} s")
+        lines += [f"    {what + ':':<10} {text}" for what, text in _policies(task)]
+        if task.success is not None:
+            lines += [f"    success:   {condition}" for condition in conditions(task.success)]
+        lines += [f"    {probe.kind + ':':<10} {_probe(probe, task.late_tcp_ports)}" for probe in task.probes]
+        if task.ports:
+            lines.append(
+                f"    ports:     {', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
+            )
+        if task.files:
+            lines.append(f"    files:     {', '.join(file.path for file in task.files)}")
+        if task.deadline_s is not None:
+            lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
+        own = {name: value for name, value in task.env.items() if common.get(name) != value}
+        if own:
+            lines.append(f"    env:       {', '.join(_variables(own))}")
+        lines.append("    script:")
+        script = task.script.splitlines()
+        lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
+        if len(script) > MAX_SCRIPT_LINES:
+            lines.append(f"      ... and {len(script) - MAX_SCRIPT_LINES} more lines")
+    if len(plan.tasks) > MAX_TASKS_IN_FULL:
+        lines.append(f"  ... and {len(plan.tasks) - MAX_TASKS_IN_FULL} more tasks")
+    return lines
+
+
+def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
+    """What is not as usual about the task's end."""
+    if task.kind is not None:
+        yield "kind", task.kind
+    if task.is_main:
+        yield "main", "the run ends with it"
+    if task.finally_when is not None:
+        beside = task.finally_when == "services_up"
+        yield "finally", "when the run ends, " + ("beside the services" if beside else "after all is stopped")
+    if task.on_failure != "cancel":
+        yield "if it fails", _ON_FAILURE[task.on_failure]
+    if task.restart is not None:
+        window = f" within {task.restart.window_s:g} s" if task.restart.window_s is not None else ""
+        after = "every end" if task.restart.policy == "always" else "a failure"
+        others = ", with what needs it" if task.restart.restarts_dependents else ""
+        backoff = f"after {task.restart.backoff_s:g} s, doubling"
+        yield "restart", f"after {after}, {task.restart.count} times{window}, {backoff}{others}"
+    if task.stopping != Stopping():
+        yield "stop", _stopping(task.stopping)
+    if task.hang is not None:
+        yield "hang", _hang(task.hang, is_service=task.is_service)
+    if task.success_exit_codes != (0,):
+        yield "success", f"exit status {' or '.join(map(str, task.success_exit_codes))}"
+
+
+def _stopping(stopping: Stopping) -> str:
+    command = f"{_side_command(stopping.command)}, then " if stopping.command is not None else ""
+    return f"{command}{signal_name(stopping.signal)}, then SIGKILL after {stopping.grace_s:g} s"
+
+
+def _hang(hang: HangWatch, *, is_service: bool) -> str:
+    limits = (("output", hang.no_output_s), ("use of its GPUs", hang.no_gpu_use_s))
+    what = " or ".join(f"no {name} for {limit_s:g} s" for name, limit_s in limits if limit_s is not None)
+    until = " until it is ready" if is_service and not hang.is_always else ""
+    return f"{what}{until}" + (f"; then {_side_command(hang.command)}" if hang.command is not None else "")
+
+
+def _side_command(command: SideCommand) -> str:
+    line = command.argv[-1] if command.argv[:2] == ("bash", "-c") else " ".join(command.argv)
+    return f"{_short(line, 60)!r} for up to {command.timeout_s:g} s"
+
+
+_ON_FAILURE = {
+    "drain": "what runs goes on to its end, nothing new starts",
+    "isolate": "what needs it is stopped, the rest goes on, the run fails at its end",
+    "continue": "what needs it and has not started is skipped, the run may still succeed",
+}
+
+
+def _common(plan: Plan) -> dict[str, str]:
+    """What every task has in its environment, beside what it inherits."""
+    common = dict(plan.tasks[0].env) if plan.tasks else {}
+    for task in plan.tasks:
+        common = {name: value for name, value in common.items() if task.env.get(name) == value}
+    return common
+
+
+def _variables(env: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name}={_short(value.splitlines()[0] if value else '', 100)}" for name, value in sorted(env.items())
+    ]
+
+
+def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
+    what = "GPUs" if task.placement.gpus_per_node else "nodes"
+    first = "for what it depends on, then " if task.depends_on else ""
+    if not others:
+        return f"{first}for no other task: the {what} it may use are free by then"
+    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
+    return f"{first}until {needs_text(task.placement)} are free; {shown} may have them at the same time"
+
+
+def rivals(plan: Plan) -> dict[str, list[str]]:
+    """Flexible tasks, as written, to those that may hold what they need while they are ready.
+
+    That is everybody with GPUs on the same backend who is neither before nor after them in the graph; a service
+    that they depend on holds what it has beside them.
+    """
+    members = plan.members()
+    flexible = [base for base, tasks in members.items() if tasks[0].placement.is_flexible]
+    if not flexible:
+        return {}
+    edges = _base_edges(plan)
+    before = _closure(edges)
+    result = {}
+    for base in flexible:
+        others = []
+        for other, tasks in members.items():
+            is_alike = tasks[0].backend == members[base][0].backend and gpus_taken(tasks[0].placement)
+            is_ordered = base in before[other] or (other in before[base] and not tasks[0].is_service)
+            if is_alike and not is_ordered and (other != base or len(tasks) > 1):
+                others.append("its other replicas" if other == base else other)
+        result[base] = others
+    return result
+
+
+def _closure(edges: dict[str, list[str]]) -> dict[str, set[str]]:
+    """All that each task as written waits for, however far."""
+    result: dict[str, set[str]] = {}
+    for base in topological_order(edges):
+        result[base] = set(edges[base]).union(*(result[other] for other in edges[base]))
+    return result
+
+
+def _block(block: PortBlock) -> str:
+    many = f" × {block.count}" if block.count > 1 else ""
+    return f"{block.name}{many}{' in a row' if block.contiguous and many else ''}"
+
+
+def _probe(probe: Probe, late_ports: Mapping[str, str]) -> str:
+    parts = (" and " if probe.needs_all else " or ").join(
+        _condition(part, late_ports.get(f"{probe.kind}/{index}")) for index, part in enumerate(probe.parts)
+    )
+    own = parts or _condition(probe, late_ports.get(probe.kind))
+    return own + (" on each node" if probe.on_node == "each" else "")
+
+
+def _condition(condition: Condition, late_port: str | None) -> str:
+    if condition.tcp_port is not None:
+        host = f"{condition.tcp_host}:" if condition.tcp_host is not None else ""
+        return f"port {host}{late_port or condition.tcp_port}"
+    if condition.http is not None:
+        return f"{condition.http.method} {_short(condition.http.url, 60)}"
+    if condition.exec:
+        return f"command {_short(' '.join(condition.exec), 60)!r}"
+    return f"log {condition.log and condition.log.pattern!r}"
+
+
+def _where(plan: Plan, placement: Placement) -> str:
+    if placement.is_flexible:
+        return f"placed when ready: {needs_text(placement)}"
+    names = ", ".join(plan.nodes[index].name for index in placement.nodes)
+    shared = " (shared)" if placement.is_shared else ""
+    gpus = f", GPUs {','.join(map(str, placement.gpus))}{shared}" if placement.gpus else ""
+    return f"{_short(names, 80)}{gpus}"
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,1 @@
+"""How one concrete task is planned: its command, environment, probes, ports and policies."""

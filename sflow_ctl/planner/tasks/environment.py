@@ -1,0 +1,64 @@
+"""The environment of a task beside what it inherits: the format's table 11.4, reserved names first."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.planner.phases.expand import Replica
+from sflow_ctl.planner.phases.variables import environment_text
+
+RESERVED_PREFIX = "SFLOW_"
+
+
+def task_environment(
+    *,
+    shared: Mapping[str, str],
+    nodes: Sequence[PlannedNode],
+    own: Mapping[str, Any],
+    replica: Replica,
+    gpus: Sequence[int] | None,
+    run_directory: str,
+) -> dict[str, str]:
+    """All variables of one concrete task. `shared` is what all tasks of the run have, `own` the task's
+    variables.
+    """
+    env = dict(shared)
+    env.update(
+        (name, environment_text(value)) for name, value in own.items() if not name.startswith(RESERVED_PREFIX)
+    )
+    env.update((name, environment_text(value)) for name, value in replica.sweep)
+    env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
+    env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
+    env["SFLOW_REPLICA_INDEX"] = str(replica.index)
+    env.update(gpu_environment(gpus or ()))
+    env["SFLOW_TASK_NAME"] = replica.name
+    env["SFLOW_TASK_OUTPUT_DIR"] = f"{run_directory}/{replica.name}"
+    return env
+
+
+def gpu_environment(gpus: Sequence[int]) -> dict[str, str]:
+    """A task's GPUs, counted within what each of its agents may use; nothing for a task without.
+
+    The agent writes what they are called there into the first one; the second one stays.
+    """
+    if not gpus:
+        return {}
+    indices = ",".join(map(str, gpus))
+    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices}
+
+
+def shared_environment(
+    variables: Mapping[str, Any], artifacts: Mapping[str, str], fixed: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """What all tasks have, and warnings about variables that reserved names win over."""
+    warnings = [
+        f'variable "{name}" has a reserved name (SFLOW_...) and does not reach the environment of tasks'
+        for name in (*variables, *artifacts)
+        if name.startswith(RESERVED_PREFIX)
+    ]
+    env = {name: path for name, path in artifacts.items() if not name.startswith(RESERVED_PREFIX)}
+    for name, value in variables.items():
+        if not name.startswith(RESERVED_PREFIX):
+            env[name] = environment_text(value)
+    env.update(fixed)
+    return env, warnings

@@ -1,0 +1,35 @@
+"""How many processes of a task run on each of its nodes: the format's process geometry (6.4), as srun lays them out."""
+
+from sflow_ctl.format import schema
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.numbers import as_int
+
+MAX_RANKS = 100_000
+STEP_VARIABLES = (
+    "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NNODES", "SLURM_STEP_NUM_NODES",
+    "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_PROCID",
+    "SLURM_LOCALID", "SLURM_NODEID", "SLURMD_NODENAME",
+)  # fmt: skip
+"""What a rank finds of its task's own geometry where srun, or Slurm's backend, is the way it is started (17.2)."""
+
+
+def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, ...]:
+    """Processes on each of a task's nodes, in their order; fewer entries than nodes when not all are needed.
+
+    Blocks, as even as they go: the first nodes have one more. Raises: UnplannableError, NumberError.
+    """
+    ntasks = None if operator is None or operator.ntasks is None else as_int(operator.ntasks, 1)
+    per_node = (
+        None if operator is None or operator.ntasks_per_node is None else as_int(operator.ntasks_per_node, 1)
+    )
+    if operator is not None and operator.nodes:
+        nodes = min(nodes, as_int(operator.nodes, 1))
+    total = ntasks if ntasks is not None else nodes * (per_node or 1)
+    if total > MAX_RANKS:
+        what = f"{total} processes of one task are more than {MAX_RANKS}"
+        raise UnplannableError("too-many-ranks", what, path=("operator",))
+    if per_node is not None and total > nodes * per_node:
+        what = f"ntasks {total} do not fit on {nodes} nodes with ntasks_per_node {per_node}"
+        raise UnplannableError("ranks-do-not-fit", what, f"at most {nodes * per_node}", ("operator",))
+    used = min(nodes, total)
+    return tuple(total // used + (index < total % used) for index in range(used))

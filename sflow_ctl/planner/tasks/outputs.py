@@ -1,0 +1,55 @@
+"""The `outputs` of a task as the plan has them: where each value comes from and what it is called."""
+
+from collections.abc import Callable
+from string import Formatter
+from typing import Any
+
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import PlannedMetric, PlannedOutput
+from sflow_ctl.planner.findings import Findings
+
+
+def plan_outputs(
+    task: schema.Task, evaluate: Callable[[Any], Any], findings: Findings
+) -> tuple[PlannedOutput, ...]:
+    """In the order of the file. Metrics of values that nothing yields are warned of."""
+    return tuple(_plan_one(task, output, evaluate, findings) for output in task.outputs)
+
+
+def _plan_one(
+    task: schema.Task, output: schema.Output, evaluate: Callable[[Any], Any], findings: Findings
+) -> PlannedOutput:
+    pattern, path, column = (evaluate(field) for field in (output.pattern, output.json, output.csv))
+    metrics = tuple(
+        PlannedMetric(name=name, type=metric.type, aggregate=metric.aggregate)
+        for name, metric in output.metrics.items()
+    )
+    name = None if pattern is not None else str(output.name or column or last_step(str(path)))
+    yields = {name} if name is not None else pattern_fields(str(pattern))
+    for metric in metrics:
+        if metric.name not in yields:
+            shown = ", ".join(sorted(filter(None, yields))) or "nothing"
+            findings.warn(
+                f'task "{task.name}": metric "{metric.name}" has no value of that name; the output yields {shown}'
+            )
+    return PlannedOutput(
+        pattern=None if pattern is None else str(pattern),
+        json=None if path is None else str(path),
+        csv=None if column is None else str(column),
+        name=name,
+        source=str(evaluate(output.source)),
+        metrics=metrics,
+    )
+
+
+def pattern_fields(pattern: str) -> set[str]:
+    """Named fields of a `parse` pattern."""
+    try:
+        return {name for _, name, _, _ in Formatter().parse(pattern) if name}
+    except ValueError:
+        return set()  # the pattern itself is reported where it is used
+
+
+def last_step(path: str) -> str:
+    """`rate` of `$.stats[0].rate`: what a value is called unless it is given a name."""
+    return path.replace("[", ".").rstrip("]*.").rpartition(".")[2].strip("]'\"$") or "value"

@@ -1,0 +1,70 @@
+"""The ports and files of a concrete task, from what its file says."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from protocol.messages.rank_spec import PortBlock
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import PlannedFile
+from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.numbers import as_flag, as_int
+
+MAX_PORTS = 22_768
+"""Of one task: as many as there are from 10000 up to where Linux begins with outgoing connections, by default."""
+MAX_FILE_BYTES = 1 << 20
+"""Files travel in the order that starts their task."""
+FILE_MODE = 0o644
+
+
+def plan_ports(
+    task: schema.Task, evaluate: Callable[[Any], Any], findings: Findings
+) -> tuple[PortBlock, ...]:
+    """What the task leases on each of its nodes, in file order; problems are findings."""
+    blocks = []
+    for name, ports in task.ports.items():
+        with findings.collecting(
+            "tasks", task.name, "ports", name, subject=f'task "{task.name}"'
+        ):  # each by itself
+            spec = ports if isinstance(ports, schema.Ports) else schema.Ports(count=ports)
+            count = as_int(evaluate(spec.count), 1)
+            blocks.append(PortBlock(name=name, count=count, contiguous=as_flag(evaluate(spec.contiguous))))
+    total = sum(block.count for block in blocks)
+    if total > MAX_PORTS:
+        what = f'task "{task.name}" asks for {total} ports; a node has at most {MAX_PORTS} to give'
+        where = findings.loaded.where("tasks", task.name, "ports")
+        findings.add("too-many-ports", what, where, "ask for fewer, or for replicas on several nodes")
+    return tuple(blocks)
+
+
+def plan_files(
+    task: schema.Task, evaluate: Callable[[Any], Any], read: Callable[[str], str]
+) -> list[PlannedFile]:
+    """Its files with their contents as they are written down. `read` gives the text of an artifact or of a file.
+
+    Raises: UnplannableError, ExpressionError.
+    """
+    files = []
+    for path, file in task.files.items():
+        content, mode = (file, None) if isinstance(file, str) else (file.content, file.mode)
+        if content is None:
+            assert isinstance(file, schema.File)
+            assert file.source is not None
+            source = str(evaluate(file.source))
+            try:
+                content = read(source)
+            except (OSError, UnicodeDecodeError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                what = f'task "{task.name}": "{source}" of file "{path}" cannot be read: {why}'
+                hint = "`from` is the name of an artifact that is a text file, or a path in the workspace"
+                raise UnplannableError("file-missing", what, hint, ("files", path, "from")) from error
+        if len(content.encode()) > MAX_FILE_BYTES:
+            what = f'task "{task.name}": file "{path}" is larger than {MAX_FILE_BYTES >> 10} KiB'
+            raise UnplannableError("file-too-large", what, "make it an artifact", ("files", path))
+        files.append(PlannedFile(path=path, content=content, mode=int(mode, 8) if mode else FILE_MODE))
+    return files
+
+
+def artifacts_in_files(tasks: Sequence[schema.Task]) -> set[str]:
+    """Names that `from` of files begins with: those of artifacts among them."""
+    files = [file for task in tasks for file in task.files.values() if isinstance(file, schema.File)]
+    return {file.source.partition("/")[0] for file in files if file.source is not None}

@@ -1,0 +1,1 @@
+"""A run in words: tables, first cause, `summary.json`. Pure."""

@@ -1,0 +1,76 @@
+"""One table over a sweep: what every task's outputs say, a row per concrete task. Pure."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.report import RunState
+
+MAX_ROWS = 60
+"""Of the table on a terminal; `results.csv` has all."""
+MAX_WIDTH = 24
+"""Of a cell on a terminal."""
+_FACTS = ("task", "state", "attempts", "runtime_s")
+
+
+def results(
+    plan: Plan, state: RunState, outputs: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows: facts, swept variables, values. Tasks without `outputs` have no row; none, no table."""
+    tasks = [task for task in plan.tasks if task.outputs]
+    swept = list(dict.fromkeys(name for task in tasks for name, _ in task.sweep))
+    names = list(dict.fromkeys(name for task in tasks for name in outputs.get(task.name, ())))
+    rows = []
+    for task in tasks:
+        record = state.tasks[task.name]
+        sweep, values = dict(task.sweep), outputs.get(task.name, {})
+        runtime_s = None if record.runtime_s is None else round(record.runtime_s, 3)
+        facts = [task.name, str(record.state), record.attempts, runtime_s]
+        rows.append([facts[0], *(sweep.get(name) for name in swept), *facts[1:], *map(values.get, names)])
+    return [_FACTS[0], *swept, *_FACTS[1:], *names], rows
+
+
+def results_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """The table as a file: a value that is not there is empty, a list or mapping is JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def results_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: str) -> str:
+    """The table for a terminal; `path` is where all of it is."""
+    cells = [[_short(value) for value in row] for row in rows[:MAX_ROWS]]
+    lines = [list(columns), *cells]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    is_number = [all(_is_number(row[index]) for row in rows[:MAX_ROWS]) for index in range(len(columns))]
+    shown = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, is_number, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    if len(rows) > MAX_ROWS:
+        shown.append(f"... {len(rows) - MAX_ROWS} more rows")
+    return "\n".join([*shown, f"Results: {path}"])
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else str(value)
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else _cell(value)
+    return text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 3] + "..."

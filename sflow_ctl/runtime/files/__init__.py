@@ -1,0 +1,1 @@
+"""Files around a run: samples, settings files, workflow files, stamped directories."""

@@ -1,0 +1,1 @@
+"""Agents of a run: how they are started, authenticated and reached."""

@@ -1,0 +1,325 @@
+"""Starts agents as a run does, has them examine their nodes, and ends them. Collects facts; judges nothing."""
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zmq
+
+from protocol.errors import RunDirectoryError
+from protocol.messages.facts import Examined, Hello
+from protocol.messages.inspection import MeshTarget
+from protocol.messages.orders import Examine, Leave
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.doctor.facts import Clock, Examination, ExaminedNode, SlurmFacts
+from sflow_ctl.doctor.mesh import targets
+from sflow_ctl.plan.model import Plan, PlannedNode
+from sflow_ctl.runtime.files.settings_files import RunSettings
+from sflow_ctl.runtime.fleet.fleet import Fleet, job_fleet, local_fleet
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.version import VERSION
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.slurm.allocation import Allocation
+
+CLOCK_ROUNDS = 5
+CLOCK_WITHIN_S = 3.0
+REPORT_WITHIN_S = 12.0
+MESH_WITHIN_S = 4.0
+"""A lost first packet is repeated after one second, a second one after three."""
+ANSWER_S = 5.0
+"""For an answer's way back, beyond what its agent may take."""
+END_WITHIN_S, STRAGGLERS_S = 10.0, 2.0
+
+
+@dataclass(slots=True)
+class _Node:
+    """What has been heard of one node."""
+
+    name: str
+    hello: Hello | None = None
+    lost: str = ""
+    sent_ns: int = 0
+    asked: int = -1
+    answer: Examined | None = None
+    clock: Clock | None = None
+    facts: Examined | None = None
+    mesh: Examined | None = None
+
+
+@dataclass(slots=True)
+class _Round:
+    """A talk with all agents of a fleet."""
+
+    fleet: Fleet
+    nodes: list[_Node]
+    began: float = field(default_factory=time.monotonic)
+    number: int = 0
+
+    def wait_for_all(self, within_s: float) -> None:
+        """Until every agent has called, or cannot any more."""
+        for event in self.fleet.early:
+            self._take(event)
+        self._until(lambda: all(node.hello is not None or node.lost for node in self.nodes), within_s)
+
+    def ask(self, question: Callable[[int, _Node], Examine | None], within_s: float) -> None:
+        """Asks all agents at once; waits until all have answered, or are gone, or it has taken too long."""
+        self.number += 1
+        for index, node in enumerate(self.nodes):
+            node.answer, node.asked = None, -1
+            order = question(index, node) if node.hello is not None and not node.lost else None
+            if order is not None:
+                node.asked, node.sent_ns = self.number, time.time_ns()
+                self.fleet.link.send(index, order)
+        self._until(
+            lambda: all(node.answer is not None or node.asked < 0 or node.lost for node in self.nodes),
+            within_s,
+        )
+
+    def _until(self, is_over: Callable[[], bool], within_s: float) -> None:
+        link, launcher = self.fleet.link, self.fleet.launcher
+        poller = zmq.Poller()
+        link.register(poller)
+        poller.register(launcher.fileno, zmq.POLLIN)
+        deadline = time.monotonic() + within_s
+        while True:
+            link.flush(time.monotonic())
+            left = min(deadline, link.next_wakeup()) - time.monotonic()
+            if is_over() or time.monotonic() >= deadline:
+                return
+            poller.poll(max(1, int(left * 1000)))
+            now = time.monotonic()
+            for event in [*link.receive(now), *link.look_after(now)]:
+                self._take(event)
+            for index, how in launcher.ended():
+                self.nodes[index].lost = self.nodes[index].lost or how
+
+    def _take(self, event: SchedulerEvent) -> None:
+        match event:
+            case AgentJoined(hello=hello):
+                node = self.nodes[hello.node]
+                node.hello = node.hello or hello
+                self.fleet.link.accept(hello.node, hello.session, ())
+            case AgentLost(node=index, reason=reason):
+                self.nodes[index].lost = self.nodes[index].lost or reason
+            case MessageReceived(node=index, message=Examined() as answer):
+                node = self.nodes[index]
+                if answer.number == node.asked and node.answer is None:
+                    node.answer = answer
+                    self._compare(node, answer)
+            case _:
+                pass
+
+    def _compare(self, node: _Node, answer: Examined) -> None:
+        """The shortest round trip says most about the clock."""
+        now_ns = time.time_ns()
+        half_s = (now_ns - node.sent_ns) / 2e9
+        if node.clock is None or half_s < node.clock.uncertainty_s:
+            ahead_s = (answer.clock_ns - (now_ns + node.sent_ns) / 2) / 1e9
+            node.clock = Clock(ahead_s=ahead_s, uncertainty_s=half_s)
+
+
+def examine(
+    options: RunOptions,
+    settings: RunSettings,
+    allocation: "Allocation | None",
+    slurm: SlurmFacts | None,
+    gpus_expected: int | None,
+) -> Examination:
+    """Everything about the nodes of the job, or about this machine.
+
+    Raises: LaunchError when no agent can be started or none has called, RunDirectoryError; nothing is left then.
+    """
+    names = tuple(f"local{n}" for n in range(options.nodes or 1))
+    if allocation is not None:
+        names = tuple(node.name for node in allocation.nodes)
+    if len(names) == 1 and allocation is None:
+        names = ("localhost",)
+    run_id = f"doctor-{os.urandom(4).hex()}"
+    began = time.monotonic()
+    with (
+        _output_directory(settings.output_dir),
+        _fleet(run_id, names, options, settings, allocation) as fleet,
+    ):
+        talk = _Round(fleet, [_Node(name) for name in names])
+        for index in fleet.missing:
+            talk.nodes[index].lost = f"nothing heard within {settings.join_within_s:g} s"
+        talk.wait_for_all(settings.join_within_s)
+        called_after_s = time.monotonic() - began
+        _examine_all(talk, settings)
+    called = [node for node in talk.nodes if node.hello is not None]
+    return Examination(
+        host=platform.node(),
+        version=VERSION,
+        python=platform.python_version(),
+        output_dir=str(settings.output_dir),
+        nodes=tuple(_examined(node, node.hello) for node in called if node.hello is not None),
+        missing=tuple((node.name, node.lost or "silent") for node in talk.nodes if node.hello is None),
+        called_after_s=called_after_s,
+        slurm=slurm,
+        gpus_expected=gpus_expected,
+    )
+
+
+def _examine_all(talk: _Round, settings: RunSettings) -> None:
+    """Clocks first, while nothing else is going on; connections last, when all are known to listen."""
+    for _ in range(CLOCK_ROUNDS):
+        talk.ask(lambda _index, _node: Examine(number=talk.number), CLOCK_WITHIN_S)
+    token = os.urandom(8).hex()
+    directories = (("output directory", str(settings.output_dir)),)
+
+    def wants_report(_index: int, _node: _Node) -> Examine:
+        return Examine(
+            number=talk.number,
+            token=token,
+            wants_report=True,
+            directories=directories,
+            within_s=REPORT_WITHIN_S,
+        )
+
+    talk.ask(wants_report, REPORT_WITHIN_S + ANSWER_S)
+    for node in talk.nodes:
+        node.facts = node.answer
+    called = [index for index, node in enumerate(talk.nodes) if node.hello is not None]
+    examined = [_examined(talk.nodes[index], hello) for index in called if (hello := talk.nodes[index].hello)]
+    wanted: dict[int, tuple[MeshTarget, ...]] = dict(zip(called, targets(examined), strict=True))
+
+    def reach(index: int, _node: _Node) -> Examine | None:
+        if not wanted[index]:
+            return None
+        return Examine(number=talk.number, token=token, targets=wanted[index], within_s=MESH_WITHIN_S)
+
+    talk.ask(reach, MESH_WITHIN_S + ANSWER_S)
+    for node in talk.nodes:
+        node.mesh = node.answer
+
+
+def _examined(node: _Node, hello: Hello) -> ExaminedNode:
+    return ExaminedNode(
+        index=hello.node,
+        name=node.name,
+        address=hello.address,
+        install_path=hello.install_path,
+        shares_run_directory=hello.shares_run_directory,
+        inventory=hello.inventory,
+        clock=node.clock,
+        report=node.facts.report if node.facts is not None else None,
+        mesh=node.mesh.mesh if node.mesh is not None else (),
+        lost=node.lost,
+    )
+
+
+# ---------------------------------------------------------------- what is made for it, and goes away with it
+
+
+@contextlib.contextmanager
+def _output_directory(path: Path) -> Iterator[None]:
+    """It exists meanwhile; what was made for that is removed if nothing has been put there. Raises: RunDirectoryError."""
+    made = [above for above in (path, *path.parents) if not above.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        Path(path, f".doctor-{os.getpid()}").touch()
+        Path(path, f".doctor-{os.getpid()}").unlink()
+    except OSError as error:
+        raise RunDirectoryError.of(
+            "run-directory-not-writable",
+            f"no run directory can be made in {path}: {error.strerror or error}",
+            where=str(error.filename or path),
+            hint="choose another place with --output-dir",
+        ) from error
+    try:
+        yield
+    finally:
+        for directory in made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+@contextlib.contextmanager
+def _fleet(
+    run_id: str,
+    names: tuple[str, ...],
+    options: RunOptions,
+    settings: RunSettings,
+    allocation: "Allocation | None",
+) -> Iterator[Fleet]:
+    """Agents that leave at the end. Raises: LaunchError."""
+    plan = Plan(
+        workflow="doctor",
+        tasks=(),
+        nodes=tuple(
+            PlannedNode(
+                index=index,
+                backend="nodes",
+                backend_type="local" if allocation is None else "slurm",
+                backend_index=index,
+                name=name,
+                address="",
+                gpus=None,
+            )
+            for index, name in enumerate(names)
+        ),
+    )
+    made = (
+        _job(plan, run_id, options, settings, allocation)
+        if allocation
+        else _local(plan, run_id, options, settings)
+    )
+    with made as fleet:
+        try:
+            yield fleet
+        finally:
+            for index in range(len(names)):
+                fleet.link.send(index, Leave())
+            # One that has never called does not hear this either: the step is ended, and it with it.
+            _let_leave(fleet, time.monotonic() + (STRAGGLERS_S if fleet.missing else END_WITHIN_S))
+            fleet.launcher.wait_all(0.0)
+            fleet.link.close()
+
+
+def _let_leave(fleet: Fleet, deadline: float) -> None:
+    """Agents repeat their goodbye until it is acknowledged."""
+    poller = zmq.Poller()
+    fleet.link.register(poller)
+    poller.register(fleet.launcher.fileno, zmq.POLLIN)
+    left = len(fleet.link.peers)
+    while left > 0 and (now := time.monotonic()) < deadline:
+        fleet.link.flush(now)
+        poller.poll(50)
+        fleet.link.receive(now)
+        fleet.link.look_after(now)
+        left -= len(fleet.launcher.ended())
+
+
+@contextlib.contextmanager
+def _local(plan: Plan, run_id: str, options: RunOptions, settings: RunSettings) -> Iterator[Fleet]:
+    launcher = LocalLauncher()
+    fleet = local_fleet(plan, run_id, options, settings, launcher)
+    directory = settings.output_dir / run_id
+    nonce = directory / ".nonce"
+    directory.mkdir(mode=0o700)
+    nonce.write_text(fleet.nonce)
+    try:
+        launcher.start(fleet.configs)
+        yield fleet
+    finally:
+        with contextlib.suppress(OSError):
+            nonce.unlink(missing_ok=True)
+            directory.rmdir()
+
+
+@contextlib.contextmanager
+def _job(
+    plan: Plan, run_id: str, options: RunOptions, settings: RunSettings, allocation: "Allocation"
+) -> Iterator[Fleet]:
+    fleet = job_fleet(plan, run_id, options, settings, allocation)
+    try:
+        yield fleet
+    finally:
+        fleet.close()

@@ -1,0 +1,341 @@
+"""The controller's sockets, and the sessions with its agents. zmq lives here, in `zap.py` and in the
+output service.
+
+Frames in, scheduler events out. Keeps one `Channel` per agent session, repeats what is not acknowledged,
+sends
+heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is fatal.
+"""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+
+from protocol.diagnosis.signatures import Signature
+from protocol.errors import MalformedMessageError
+from protocol.ids import RankId
+from protocol.messages.facts import Hello
+from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.packets import ToAgentPacket
+from protocol.session.channel import Channel, Numbered
+from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
+from protocol.session.version import PROTOCOL_VERSION, is_compatible
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.fleet.zap import Authenticator
+
+HEARTBEAT_S = 2.0
+ROUND_S = 1.0
+"""How often heartbeats, repeats and silence are looked after; one pass over the nodes."""
+HANDSHAKE_MS = 30_000
+MAX_PACKETS_PER_PASS = 512
+"""Then the loop does everything else once before it reads on."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """One node's agent as the link sees it."""
+
+    routing_id: bytes | None = None
+    session: str = ""
+    hello_from: tuple[bytes, str] | None = None
+    """(routing id, session) of a hello the scheduler has not answered yet."""
+    newest: tuple[int, int] = (0, 0)
+    """(agent incarnation, session number) of the newest hello."""
+    channel: Channel[ToAgent] = field(default_factory=Channel)
+    outbox: list[ToAgent] = field(default_factory=list)
+    last_heard: float = 0.0
+    last_sent: float = 0.0
+    has_joined: bool = False
+    is_abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkTimes:
+    """Seconds that decide when somebody is given up."""
+
+    lost_after_s: float = 30.0
+    join_within_s: float = 60.0
+    orphan_grace_s: float = 10.0
+
+
+class FleetLink:
+    """All sockets of a run's controller. Not thread-safe: the log and client sockets are handed to their
+    owner.
+    """
+
+    def __init__(
+        self, keys: RunKeys, hosts: tuple[str, ...], incarnation: int, times: LinkTimes, now: float
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._incarnation = incarnation
+        self._times = times
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._auth = Authenticator(self._context)
+        self._node_of_key = {pair.public: node for node, pair in enumerate(keys.agents)}
+        for pair in keys.agents:
+            self._auth.allow("control", pair.public)
+            self._auth.allow("logs", pair.public)
+        self._auth.allow("clients", keys.viewer.public)
+        self.control, self.control_endpoints = self._router("control", keys.controller, hosts)
+        self.logs, self.log_endpoints = self._router("logs", keys.controller, hosts)
+        self.clients, self.client_endpoints = self._router("clients", keys.controller, hosts)
+        self.signatures: tuple[Signature, ...] = ()
+        """Of the workflow that is run: every agent is told them when it joins."""
+        self.peers = [Peer(last_heard=now) for _ in keys.agents]
+        self._watched_since: float | None = None
+        """When somebody began to look after the agents; those that are not up by then have `join_within_s` from there."""
+        self._next_round = now + ROUND_S
+        self._dirty: set[int] = set()
+
+    def _router(
+        self, domain: str, pair: KeyPair, hosts: tuple[str, ...]
+    ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.linger = 0
+        socket.curve_server = True
+        socket.curve_publickey = pair.public.encode()
+        socket.curve_secretkey = pair.secret.encode()
+        socket.zap_domain = domain.encode()
+        socket.maxmsgsize = MAX_FRAME_BYTES
+        socket.handshake_ivl = HANDSHAKE_MS
+        # An agent that reconnects may come before its old connection is noticed dead.
+        socket.router_handover = 1
+        # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
+        socket.sndhwm = 64 if domain == "clients" else 10_000
+        socket.rcvhwm = 10_000 if domain == "control" else 64
+        socket.ipv6 = any(":" in host for host in hosts)
+        endpoints = []
+        for host in hosts:
+            bracketed = f"[{host}]" if ":" in host else host
+            port = socket.bind_to_random_port(
+                f"tcp://{bracketed}", min_port=20_000, max_port=60_000, max_tries=500
+            )
+            endpoints.append(f"tcp://{bracketed}:{port}")
+        return socket, tuple(endpoints)
+
+    # ------------------------------------------------------------------ the loop's side
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Adds what the loop must watch for this link."""
+        poller.register(self.control, zmq.POLLIN)
+        poller.register(self._auth.socket, zmq.POLLIN)
+
+    def node_of_key(self, public_key: str) -> int | None:
+        """The node whose agent holds this key."""
+        return self._node_of_key.get(public_key)
+
+    def receive(self, now: float) -> list[SchedulerEvent]:
+        """Everything that has arrived, up to a bounded number of packets."""
+        self._auth.answer_all()
+        events: list[SchedulerEvent] = []
+        for _ in range(MAX_PACKETS_PER_PASS):
+            try:
+                frames = self.control.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            self._take(frames, now, events)
+        return events
+
+    def send(self, node: int, message: ToAgent) -> None:
+        """Queues an order; it leaves with the next `flush`, in one packet with the others of this pass."""
+        peer = self.peers[node]
+        if not peer.is_abandoned:
+            peer.outbox.append(message)
+            self._dirty.add(node)
+
+    def accept(self, node: int, session: str, kill: tuple[RankId, ...]) -> None:
+        """Starts the session that a hello asked for. What an older session still had to say is dropped."""
+        peer = self.peers[node]
+        if peer.hello_from is None or peer.hello_from[1] != session:
+            return
+        peer.routing_id, peer.session = peer.hello_from
+        peer.hello_from = None
+        peer.channel = Channel()
+        peer.has_joined = True
+        welcome = Welcome(
+            session=session,
+            incarnation=self._incarnation,
+            kill=kill,
+            heartbeat_s=HEARTBEAT_S,
+            orphan_grace_s=self._times.orphan_grace_s,
+            signatures=self.signatures,
+        )
+        peer.outbox = [welcome]
+        self._dirty.add(node)
+
+    def abandon(self, node: int, reason: str) -> None:
+        """Tells the node's agent, if it hears, that it has no part in the run any more; refuses it from
+        now on.
+        """
+        peer = self.peers[node]
+        peer.is_abandoned = True
+        peer.outbox.clear()
+        for target in {peer.routing_id, peer.hello_from[0] if peer.hello_from else None} - {None}:
+            assert target is not None
+            self._refuse(target, peer.session, "node-abandoned", reason)
+
+    def flush(self, now: float) -> None:
+        """Sends everything queued, one packet a node, and the acknowledgements owed."""
+        for node in self._dirty:
+            peer = self.peers[node]
+            if peer.routing_id is None:
+                continue
+            if peer.outbox:
+                messages, peer.outbox = tuple(peer.outbox), []
+                self._put(peer, peer.channel.send(messages, now), now)
+            elif peer.channel.owes_ack:
+                self._put(peer, peer.channel.heartbeat(), now)
+        self._dirty.clear()
+
+    def next_wakeup(self) -> float:
+        """When `look_after` is due."""
+        return self._next_round
+
+    def look_after(self, now: float) -> list[SchedulerEvent]:
+        """Heartbeats, repeats, and who has been silent for too long. Cheap when not due."""
+        if now < self._next_round:
+            return []
+        self._next_round = now + ROUND_S
+        if self._watched_since is None:
+            self._watched_since = now
+        events: list[SchedulerEvent] = []
+        for node, peer in enumerate(self.peers):
+            if peer.is_abandoned:
+                continue
+            silence = now - peer.last_heard
+            if not peer.has_joined:
+                if now - self._watched_since > self._times.join_within_s:
+                    events.append(
+                        AgentLost(node=node, reason=f"nothing heard within {self._times.join_within_s:g} s")
+                    )
+                continue
+            if silence > self._times.lost_after_s or peer.channel.is_broken:
+                events.append(AgentLost(node=node, reason=f"silent for {silence:.0f} s"))
+                continue
+            for numbered in peer.channel.overdue(now):
+                self.counters["repeated"] += 1
+                self._put(peer, numbered, now)
+            if now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
+                self._put(peer, peer.channel.heartbeat(), now)
+        return events
+
+    def refused(self) -> dict[str, int]:
+        """What was refused or dropped, by kind; for `summary.json` and the log."""
+        result = dict(self.counters)
+        if self._auth.denied:
+            result["unauthenticated_connections"] = self._auth.denied
+        return result
+
+    def close(self) -> None:
+        """Closes every socket of the context that is still open."""
+        for socket in (self.control, self.logs, self.clients):
+            socket.close(linger=200)
+        self._auth.close()
+        self._context.term()
+
+    # ------------------------------------------------------------------ frames
+
+    def _take(self, frames: "list[zmq.Frame]", now: float, events: list[SchedulerEvent]) -> None:
+        node = self._node_of_key.get(str(frames[-1].get("User-Id")))
+        if node is None or len(frames) != 2:
+            self.counters["malformed"] += 1
+            return
+        routing_id = frames[0].bytes
+        try:
+            packet, unknown = decode_from_agent(frames[1].bytes)
+        except MalformedMessageError:
+            self.counters["malformed"] += 1
+            return
+        if unknown:
+            self.counters["unknown_messages"] += unknown
+        peer = self.peers[node]
+        if packet.messages and isinstance(packet.messages[0], Hello):
+            self._take_hello(node, peer, routing_id, packet.messages[0], now, events)
+            return
+        if packet.session != peer.session or peer.is_abandoned:
+            self.counters["stale_packets"] += 1
+            if peer.is_abandoned:
+                self._refuse(
+                    routing_id, packet.session, "node-abandoned", "the run goes on without this node"
+                )
+            return
+        is_made_anew = routing_id != peer.routing_id
+        peer.routing_id = routing_id
+        peer.last_heard = now
+        if peer.channel.receive(packet.seq, packet.ack, now):
+            events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
+        if (
+            is_made_anew
+        ):  # what was on its way through the old connection is lost; this one may not live long either
+            for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
+                self._put(peer, numbered, now)
+        self._dirty.add(node)
+
+    def _take_hello(
+        self, node: int, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
+    ) -> None:
+        if hello.node != node:
+            self.counters["wrong_identity"] += 1
+            self._refuse(
+                routing_id,
+                hello.session,
+                "wrong-identity",
+                f"this key belongs to node {node}, not {hello.node}",
+            )
+            return
+        if not is_compatible(PROTOCOL_VERSION, hello.version):
+            ours = ".".join(map(str, PROTOCOL_VERSION))
+            theirs = ".".join(map(str, hello.version))
+            here = Path(__file__).resolve().parents[3]
+            text = (
+                f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
+            )
+            self._refuse(routing_id, hello.session, "version-mismatch", text)
+            events.append(AgentLost(node=node, reason=text))
+            return
+        if peer.is_abandoned:
+            self._refuse(routing_id, hello.session, "node-abandoned", "the run goes on without this node")
+            return
+        peer.last_heard = now
+        if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it
+            peer.routing_id = routing_id
+            for numbered in peer.channel.repeat(now):
+                self._put(peer, numbered, now)
+            return
+        if peer.hello_from is not None and peer.hello_from[1] == hello.session:
+            return  # said again while nobody answered; the first came by a way that works
+        order = (hello.agent_incarnation, hello.session_number)
+        if order < peer.newest:
+            self.counters["stale_hellos"] += 1
+            return
+        peer.newest = order
+        peer.hello_from = (routing_id, hello.session)
+        clock_ahead_ns = time.time_ns() - hello.sent_at_ns if hello.sent_at_ns else 0
+        events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
+
+    def _put(self, peer: Peer, numbered: Numbered[ToAgent], now: float) -> None:
+        assert peer.routing_id is not None
+        packet = ToAgentPacket(
+            session=peer.session,
+            incarnation=self._incarnation,
+            seq=numbered.seq,
+            ack=numbered.ack,
+            messages=numbered.messages,
+        )
+        peer.last_sent = now
+        self._send(peer.routing_id, packet)
+
+    def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
+        message = Refused(code=code, reason=reason)
+        self._send(
+            routing_id, ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
+        )
+
+    def _send(self, routing_id: bytes, packet: ToAgentPacket) -> None:
+        try:
+            self.control.send_multipart((routing_id, encode(packet)), zmq.NOBLOCK)
+        except (zmq.Again, zmq.ZMQError):
+            self.counters["unsent"] += 1  # the channel repeats it, or the peer says hello again

@@ -1,0 +1,196 @@
+"""Starts agents on this machine and notices when they end. One guardian-agent pair per node of the plan.
+
+An agent is an interpreter that waits for its configuration on stdin, so one can be started before the
+workflow file has been read: whoever closes stdin without a word ends it without a trace.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protocol.errors import LaunchError
+
+if TYPE_CHECKING:
+    from protocol.messages.config import AgentConfig
+
+_CLOSE_WAIT_S = 5.0
+_QUOTED_BYTES = 2000
+
+
+@dataclass(slots=True)
+class AgentProcess:
+    """A guardian as its parent sees it."""
+
+    pid: int
+    pidfd: int
+    stdin: int
+    stderr: int
+    """An anonymous file with what it and its agent said; quoted when it fails."""
+    node: int | None = None
+    exit_status: int | None = None
+
+
+class LocalLauncher:
+    """Agents as child processes."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._spare: list[AgentProcess] = []
+        self._agents: dict[int, AgentProcess] = {}
+        """By pidfd."""
+
+    @property
+    def fileno(self) -> int:
+        """Readable when an agent has ended."""
+        return self._epoll.fileno()
+
+    def prestart(self, count: int = 1) -> None:
+        """Warms up agents whose configuration will follow. Raises: LaunchError."""
+        for _ in range(count):
+            self._spare.append(_spawn())
+
+    def discard_spares(self) -> None:
+        """Ends what was warmed up and is not needed; returns when it is gone."""
+        for agent in self._spare:
+            os.close(agent.stdin)
+        for agent in self._spare:
+            _reap(agent, _CLOSE_WAIT_S)
+            os.close(agent.stderr)
+        self._spare.clear()
+
+    def start(self, configs: "list[AgentConfig]") -> None:
+        """Gives each configuration to an agent of its own, unless it has one. Raises: LaunchError."""
+        from protocol.session.codec import encode  # not needed to prestart
+
+        started = {agent.node for agent in self._agents.values()}
+        for config in configs:
+            if config.node in started:
+                continue
+            agent = self._spare.pop() if self._spare else _spawn()
+            agent.node = config.node
+            self._agents[agent.pidfd] = agent
+            self._epoll.register(agent.pidfd, select.EPOLLIN)
+            with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd says so, with the reason
+                os.write(agent.stdin, encode(config))
+            os.close(agent.stdin)
+
+    def ended(self) -> list[tuple[int, str]]:
+        """(node, how) of the agents that have ended since the last call; never blocks."""
+        result = []
+        for pidfd, _ in self._epoll.poll(0):
+            agent = self._agents.pop(pidfd)
+            self._epoll.unregister(pidfd)
+            _reap(agent, 0.0)
+            assert agent.node is not None
+            result.append((agent.node, _describe_end(agent)))
+            os.close(agent.stderr)
+        return result
+
+    def said(self) -> str:
+        """Nothing: what an agent says is in how it ended."""
+        return ""
+
+    def end(self) -> None:
+        """Ends agents that have no task yet."""
+        for agent in self._agents.values():
+            _kill(agent.pid, signal.SIGTERM)
+        self.wait_all(_CLOSE_WAIT_S)
+
+    def kill(self, node: int) -> None:
+        """Kills a node's agent; its guardian lives and ends the tasks. Falls back on the guardian itself."""
+        for agent in self._agents.values():
+            if agent.node == node:
+                children = _children(agent.pid)
+                for pid in children or [agent.pid]:
+                    _kill(pid, signal.SIGKILL)
+                    _kill(pid, signal.SIGCONT)
+
+    def wait_all(self, timeout_s: float) -> list[int]:
+        """Waits until every agent has ended; those that have not by then are killed, and their nodes
+        returned.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self._agents and (left := deadline - time.monotonic()) > 0:
+            if self._epoll.poll(left):
+                self.ended()
+        late = [agent for agent in self._agents.values() if agent.node is not None]
+        for agent in late:
+            for pid in (*_children(agent.pid), agent.pid):
+                _kill(pid, signal.SIGKILL)
+            _reap(agent, _CLOSE_WAIT_S)
+        self._agents.clear()
+        return [agent.node for agent in late if agent.node is not None]
+
+
+def _spawn() -> AgentProcess:
+    """One guardian-agent pair, in a session of its own: a terminal's Ctrl-C is for the controller only."""
+    config_read, config_write = os.pipe2(os.O_CLOEXEC)
+    stderr = os.memfd_create("sflow-agent-stderr", os.MFD_CLOEXEC)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"),
+            os.environ,
+            file_actions=(
+                (os.POSIX_SPAWN_DUP2, config_read, 0),
+                (os.POSIX_SPAWN_DUP2, null, 1),
+                (os.POSIX_SPAWN_DUP2, stderr, 2),
+            ),
+            setsid=True,
+            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
+            setsigmask=(),
+        )
+        return AgentProcess(pid=pid, pidfd=os.pidfd_open(pid), stdin=config_write, stderr=stderr)
+    except OSError as error:
+        os.close(config_write)
+        os.close(stderr)
+        hint = "raise `ulimit -u` or `ulimit -n`" if error.errno in (errno.EAGAIN, errno.EMFILE) else None
+        raise LaunchError.of("agent-not-started", f"cannot start an agent: {error}", hint=hint) from error
+    finally:
+        os.close(config_read)
+        os.close(null)
+
+
+def _reap(agent: AgentProcess, timeout_s: float) -> None:
+    poller = select.poll()
+    poller.register(agent.pidfd, select.POLLIN)
+    if not poller.poll(timeout_s * 1000):
+        _kill(agent.pid, signal.SIGKILL)
+    _, status = os.waitpid(agent.pid, 0)
+    agent.exit_status = os.waitstatus_to_exitcode(status)
+    os.close(agent.pidfd)
+
+
+def _describe_end(agent: AgentProcess) -> str:
+    status = agent.exit_status
+    assert status is not None
+    text = (
+        f"its agent was killed by {signal.Signals(-status).name}"
+        if status < 0
+        else f"its agent ended with {status}"
+    )
+    size = os.fstat(agent.stderr).st_size
+    said = (
+        os.pread(agent.stderr, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace").strip()
+    )
+    return f"{text}: {said}" if said else text
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

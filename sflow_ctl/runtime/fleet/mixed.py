@@ -1,0 +1,42 @@
+"""Agents on this machine and those of a job step as one: for a run whose backends are of both kinds."""
+
+import select
+import time
+
+from protocol.messages.config import AgentConfig
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.step import StepLauncher
+
+
+class MixedLauncher:
+    """The same interface as each of the two. The step's agents are up when it is made."""
+
+    def __init__(self, local: LocalLauncher, step: StepLauncher) -> None:
+        self._local = local
+        self._step = step
+        self._epoll = select.epoll()
+        for launcher in (local, step):
+            self._epoll.register(launcher.fileno, select.EPOLLIN)
+
+    @property
+    def fileno(self) -> int:
+        """Readable when an agent, or the step, has ended."""
+        return self._epoll.fileno()
+
+    def start(self, configs: list[AgentConfig]) -> None:
+        """Starts the local ones. Raises: LaunchError."""
+        self._local.start(configs)
+
+    def ended(self) -> list[tuple[int, str]]:
+        """(node, how) of those that have ended since the last call; never blocks."""
+        return self._local.ended() + self._step.ended()
+
+    def kill(self, node: int) -> None:
+        """Ends an agent on this machine; the step's are refused when they call."""
+        self._local.kill(node)
+
+    def wait_all(self, timeout_s: float) -> list[int]:
+        """Waits until all have ended; ends who has not by then, and returns their nodes."""
+        deadline = time.monotonic() + timeout_s
+        late = self._step.wait_all(timeout_s)
+        return late + self._local.wait_all(max(0.0, deadline - time.monotonic()))

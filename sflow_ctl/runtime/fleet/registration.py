@@ -1,0 +1,169 @@
+"""Waits until agents have called before a run begins: what they are and have decides its nodes, and whether it can."""
+
+import math
+import os
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import zmq
+
+from protocol.errors import LaunchError
+from protocol.messages.facts import Hello
+from protocol.messages.node import Inventory
+from sflow_ctl.core.events import AgentJoined, AgentLost
+from sflow_ctl.runtime.fleet.addresses import interfaces
+from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.slurm.hints import srun_hint
+
+SAY_AFTER_S, HINT_AFTER_S = 5.0, 30.0
+"""When a person is told what is waited for, and then also what may help. Who gives less time is told sooner."""
+SHOWN_NODES = 20
+_NOT_STARTED = "does another step hold the nodes? start it with --overlap and --mem=0; `squeue --steps --me` shows the steps"
+_ENDED = "`srun --overlap hostname` in the same job shows whether Slurm starts anything there"
+
+
+class Starter(Protocol):
+    """What is asked of whoever starts the agents that are awaited."""
+
+    @property
+    def fileno(self) -> int:
+        """Readable when an agent has ended."""
+        ...
+
+    def ended(self) -> list[tuple[int, str]]:
+        """(node, how) of agents that have ended since the last call."""
+        ...
+
+    def said(self) -> str:
+        """What there is to read of the start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Muster:
+    """Who has called, by node; their hellos are answered when the run begins."""
+
+    joined: dict[int, AgentJoined]
+    step_end: str | None = None
+    """How the job step ended meanwhile: a node that srun cannot reach takes all the others with it."""
+
+    def addresses(self) -> dict[str, str]:
+        """Of the nodes that have called, by name.
+
+        The agent beside the controller reaches each of this host's addresses: the others know which one is good.
+        """
+        hellos = [event.hello for event in self.joined.values()]
+        ways = Counter(way for hello in hellos if (way := _called(hello)) != hello.address)
+        good = next((way for way, _ in ways.most_common(1)), None)
+        return {
+            hello.node_name: good if good and _called(hello) == hello.address else hello.address
+            for hello in hellos
+        }
+
+    def inventories(self) -> dict[int, Inventory]:
+        """What each node has."""
+        return {node: event.hello.inventory for node, event in self.joined.items()}
+
+
+def muster(
+    link: FleetLink,
+    launcher: Starter,
+    expected: dict[int, str],
+    within_s: float,
+    min_nodes: int,
+    say: Callable[[str], object] = lambda _: None,
+) -> Muster:
+    """Returns when the agents of `expected` (node to name) have called; or, after `within_s` or with the end of the
+    step, if at least `min_nodes` of them have. `say` is told who is missing meanwhile.
+
+    Raises: LaunchError naming who is missing, with what srun said.
+    """
+    poller = zmq.Poller()
+    link.register(poller)
+    poller.register(launcher.fileno, zmq.POLLIN)
+    joined: dict[int, AgentJoined] = {}
+    began = time.monotonic()
+    deadline = began + within_s
+    reminders = [began + min(SAY_AFTER_S, within_s / 4), began + min(HINT_AFTER_S, within_s / 2)]
+    while len(joined) < len(expected):
+        now = time.monotonic()
+        ended = launcher.ended()
+        if now >= deadline or ended:
+            step_end = ended[0][1] if ended else None
+            if len(joined) >= min_nodes:
+                return Muster(joined, step_end)
+            raise _incomplete(expected, joined, step_end, launcher.said(), within_s, link.control_endpoints)
+        if reminders and now >= reminders[0]:
+            del reminders[0]
+            say(_waiting(expected, joined, launcher.said(), now - began, needs_hint=not reminders))
+        poller.poll(max(1, math.ceil((min((deadline, *reminders)) - now) * 1000)))
+        for event in link.receive(time.monotonic()):
+            if isinstance(event, AgentJoined) and event.hello.node in expected:
+                joined[event.hello.node] = event
+            elif isinstance(event, AgentLost):
+                raise LaunchError.of(
+                    "agent-refused",
+                    f"node {expected[event.node]}: {event.reason}",
+                    hint="install one version everywhere",
+                )
+    return Muster(joined)
+
+
+def _called(hello: Hello) -> str:
+    """The controller's address that an agent has called."""
+    return hello.endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+
+
+def _missing(expected: dict[int, str], joined: dict[int, AgentJoined]) -> tuple[list[str], str]:
+    missing = [name for node, name in expected.items() if node not in joined]
+    more = f" and {len(missing) - SHOWN_NODES} more" if len(missing) > SHOWN_NODES else ""
+    return missing, ", ".join(missing[:SHOWN_NODES]) + more
+
+
+def _waiting(
+    expected: dict[int, str], joined: dict[int, AgentJoined], said: str, after_s: float, *, needs_hint: bool
+) -> str:
+    missing, shown = _missing(expected, joined)
+    text = f"waiting for {len(missing)} of {len(expected)} agents since {after_s:.0f} s: {shown}"
+    if said:
+        text += "\n" + textwrap.indent(said, "  ")
+    if needs_hint:
+        text += f"\n  hint:  {srun_hint(said) or _NOT_STARTED}"
+    return text
+
+
+def _silent() -> str:
+    hint = (
+        f"can the compute nodes reach that? another way may be one of {', '.join(interfaces())} (--interface)"
+    )
+    if "SLURMD_NODENAME" not in os.environ:  # this is no node of a job
+        hint += "; nodes of a job reach each other: run inside the allocation, with sflow-ctl batch"
+    return hint
+
+
+def _incomplete(
+    expected: dict[int, str],
+    joined: dict[int, AgentJoined],
+    step_end: str | None,
+    said: str,
+    within_s: float,
+    endpoints: tuple[str, ...],
+) -> LaunchError:
+    missing, shown = _missing(expected, joined)
+    what = f"{len(missing)} of {len(expected)} agents have not reported"
+    if step_end:
+        what += f": {shown}"
+    else:
+        what += f" within {within_s:g} s: {shown}"
+        what += f"\n  they were told to call {', '.join(one.removeprefix('tcp://') for one in endpoints)}"
+    words = step_end or said
+    if words:
+        what += "\n" + textwrap.indent(words, "  ")
+    hint = srun_hint(words) or (_ENDED if step_end else _silent())
+    if joined:
+        hint += "; go on without the missing ones with --min-nodes"
+    return LaunchError.of("agents-missing", what, where=missing[0], hint=hint)

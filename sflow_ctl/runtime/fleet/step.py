@@ -1,0 +1,146 @@
+"""Starts the agents of a Slurm job with one `srun`, and notices when that ends. Nothing it prints is ever parsed, only quoted."""
+
+import base64
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+from protocol.errors import LaunchError
+from protocol.messages.config import AgentConfig, StepConfig
+from protocol.session.codec import encode
+from sflow_ctl.runtime.slurm.allocation import Allocation
+from sflow_ctl.slurm.step_command import step_argv, step_environment
+
+CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
+_QUOTED_BYTES = 2000
+_END_WAIT_S = 10.0
+
+
+class StepLauncher:
+    """One job step with an agent on each node. The same interface as `LocalLauncher`."""
+
+    def __init__(
+        self,
+        allocation: Allocation,
+        *,
+        python: str | None = None,
+        extra: tuple[str, ...] = (),
+        no_kill: bool = False,
+    ) -> None:
+        self._allocation = allocation
+        self._python = python or sys.executable
+        self._nodes: list[int] = []
+        self._extra = extra
+        self._no_kill = no_kill
+        self._said = os.memfd_create("srun-output", os.MFD_CLOEXEC)
+        self._epoll = select.epoll()
+        self._pid = 0
+        self._pidfd = -1
+        self._end: str | None = None
+
+    @property
+    def fileno(self) -> int:
+        """Readable when the step has ended."""
+        return self._epoll.fileno()
+
+    def launch(self, config: StepConfig, environ: Mapping[str, str], nodes: Mapping[int, str]) -> None:
+        """Starts the step on these nodes of the job (number in the run to name); its agents call home by themselves.
+
+        Raises: LaunchError.
+        """
+        self._nodes = list(nodes)
+        argv = step_argv(
+            (self._python, "-I", "-X", "utf8", "-m", "sflow_agent"),
+            job_id=self._allocation.job_id,
+            parts=self._allocation.step_parts(nodes.values()),
+            gpus_on_node=self._allocation.gpus_on_node,
+            version=self._allocation.version,
+            no_kill=self._no_kill,
+            extra=self._extra,
+        )
+        environment = step_environment(environ)
+        environment[CONFIG_VARIABLE] = base64.b64encode(encode(config)).decode()
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._pid = os.posix_spawnp(
+                argv[0],
+                argv,
+                environment,
+                file_actions=(
+                    (os.POSIX_SPAWN_DUP2, null, 0),
+                    (os.POSIX_SPAWN_DUP2, self._said, 1),
+                    (os.POSIX_SPAWN_DUP2, self._said, 2),
+                ),
+                setsid=True,  # a terminal's Ctrl-C is for the controller; srun would only print its status
+                setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
+                setsigmask=(),
+            )
+        except OSError as error:
+            hint = "run inside an allocation, where Slurm's commands are on PATH"
+            raise LaunchError.of(
+                "srun-not-started", f"cannot start srun: {error.strerror}", hint=hint
+            ) from error
+        finally:
+            os.close(null)
+        self._end = None
+        self._pidfd = os.pidfd_open(self._pid)
+        self._epoll.register(self._pidfd, select.EPOLLIN)
+
+    def start(self, configs: list[AgentConfig]) -> None:
+        """Nothing: the agents are up before the plan is made."""
+
+    def ended(self) -> list[tuple[int, str]]:
+        """(node, how) for every node, once, when the step has ended; never blocks."""
+        if self._pidfd < 0 or not self._epoll.poll(0):
+            return []
+        return [(node, self._reap()) for node in self._nodes]
+
+    def kill(self, node: int) -> None:
+        """Nothing: an abandoned agent is refused when it calls, and ends by its orphan's grace otherwise."""
+
+    def wait_all(self, timeout_s: float) -> list[int]:
+        """Waits until the step has ended; ends it if it has not by then, and returns its nodes."""
+        if self._pidfd < 0:
+            return []
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            if self._epoll.poll(left):
+                self._reap()
+                return []
+        self.end()
+        return list(self._nodes)
+
+    def end(self) -> None:
+        """Ends the step, whatever is in it: srun kills all of its tasks when it is terminated."""
+        if self._pidfd < 0:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+            if self._epoll.poll(_END_WAIT_S):
+                break
+        self._reap()
+
+    def said(self) -> str:
+        """The last of what srun and the agents printed."""
+        size = os.fstat(self._said).st_size
+        return (
+            os.pread(self._said, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace").strip()
+        )
+
+    def _reap(self) -> str:
+        if self._pidfd >= 0:
+            _, status = os.waitpid(self._pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            said = self.said()
+            self._end = f"the agents' job step (srun) {how}" + (f": {said}" if said else "")
+            self._epoll.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        assert self._end is not None
+        return self._end

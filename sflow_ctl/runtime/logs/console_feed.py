@@ -1,0 +1,182 @@
+"""From the logs to the console, at the console's pace. Owned by the output thread.
+
+Chunks go on at once while the console takes them; what it cannot take is read from the file later. So a slow
+console costs neither memory nor anybody's time, and a piped one still gets every byte.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sflow_ctl.core.states import Transition
+from sflow_ctl.runtime.logs.cursor import Cursor
+from sflow_ctl.runtime.logs.store import RankLog
+
+READ_BYTES = 128 * 1024
+UNREADABLE_RETRY_S = 0.1
+"""Another node's bytes may become visible a moment after their chunk (NFS); looked for this often."""
+
+
+class Console(Protocol):
+    """What the output service asks of a console. `cli/console.py` has the real one."""
+
+    on_room: Callable[[], None] | None
+    """Called from any thread when there is room again."""
+
+    failure: str | None
+    """Why output stopped before its end; None while it has not, or when its reader has gone away."""
+
+    @property
+    def is_lossless(self) -> bool:
+        """True when nothing may be left out."""
+        ...
+
+    @property
+    def shows_output(self) -> bool:
+        """False when only changes of state are shown."""
+        ...
+
+    def room(self) -> int:
+        """Bytes it takes now; after 0 it calls `on_room`."""
+        ...
+
+    def output(self, label: str, data: bytes | memoryview) -> None:
+        """Shows a task's output."""
+        ...
+
+    def output_ended(self, label: str) -> None:
+        """The task puts out nothing more."""
+        ...
+
+    def skipped(self, label: str, lines: int, path: str) -> None:
+        """Says what was left out."""
+        ...
+
+    def transition(self, transition: Transition) -> None:
+        """Shows a change of state."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Shows a line of ours."""
+        ...
+
+    def start(self) -> None:
+        """Starts writing."""
+        ...
+
+    def flush(self, deadline_s: float) -> bool:
+        """Waits until all is written."""
+        ...
+
+
+class ConsoleFeed:
+    """Every log's way to the console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._cursors: dict[RankLog, Cursor] = {}
+        self._behind: dict[RankLog, Cursor] = {}
+        """Logs with bytes the console has not been given, in the order they fell behind."""
+        self._is_waiting_for_room = False
+        self._retry_at: float | None = None
+        self.unreadable_since: float | None = None
+        """Since when nothing of what is waiting could be read."""
+
+    @property
+    def is_drained(self) -> bool:
+        """True when the console has been given everything."""
+        return not self._behind
+
+    def behind_bytes(self) -> int:
+        """What the console has not been given yet."""
+        return sum(cursor.log.position - cursor.offset for cursor in self._behind.values())
+
+    def open(self, log: RankLog, offset: int) -> None:
+        """From now on this log is shown, from `offset` on."""
+        self._cursors[log] = Cursor(log, offset, may_skip=not self._console.is_lossless)
+
+    def offer(self, log: RankLog, offset: int, body: memoryview) -> None:
+        """A chunk whose end is the log's position."""
+        cursor = self._cursors[log]
+        if log not in self._behind and self._console.room() > 0:
+            new = cursor.take(offset, body)
+            if new is not None:
+                if new:
+                    self._console.output(log.label, new)
+                return
+        self.grown(log)
+
+    def grown(self, log: RankLog) -> None:
+        """There is more of the log in its file than was offered."""
+        cursor = self._cursors.get(log)
+        if cursor is not None and not cursor.is_at_end:
+            self._behind.setdefault(log, cursor)
+
+    def ended(self, log: RankLog) -> None:
+        """The rank has ended: once all is shown, its last line is finished."""
+        if log in self._cursors and log not in self._behind:
+            self._console.output_ended(log.label)
+
+    def is_shown(self, log: RankLog) -> bool:
+        """True when nothing of what is known of this log waits to be shown."""
+        return log not in self._behind
+
+    def forget(self, log: RankLog) -> None:
+        """The log is complete and shown."""
+        cursor = self._cursors.pop(log, None)
+        if cursor is not None:
+            cursor.close()
+        self._behind.pop(log, None)
+
+    def room_again(self) -> None:
+        """The console takes output again."""
+        self._is_waiting_for_room = False
+
+    def wake_at(self, now: float) -> float | None:
+        """When `pump` has something to do; None when only a chunk or the console can bring it."""
+        if not self._behind or self._is_waiting_for_room:
+            return None
+        return now if self._retry_at is None else self._retry_at
+
+    def pump(self, now: float, limit: int) -> list[RankLog]:
+        """Gives the console up to about `limit` bytes of what is waiting, all logs in turn. Returns who
+        caught up."""
+        caught_up = []
+        self._retry_at = None
+        unreadable = 0
+        while limit > 0 and len(self._behind) > unreadable:
+            if self._console.room() <= 0:
+                self._is_waiting_for_room = True
+                break
+            log = next(iter(self._behind))
+            cursor = self._behind.pop(log)
+            size = self._read_one(log, cursor)
+            if cursor.is_at_end:
+                caught_up.append(log)
+                if log.is_complete:
+                    self._console.output_ended(log.label)
+                continue
+            self._behind[log] = cursor  # at the end of the queue: everybody gets a turn
+            if size < 0:
+                unreadable += 1
+                self._retry_at = now + UNREADABLE_RETRY_S
+            limit -= max(size, 1024)
+        if not unreadable or unreadable < len(self._behind):
+            self.unreadable_since = None
+        elif self.unreadable_since is None:
+            self.unreadable_since = now
+        return caught_up
+
+    def _read_one(self, log: RankLog, cursor: Cursor) -> int:
+        """Bytes handled; -1 when there is nothing to read yet."""
+        before = cursor.offset
+        try:
+            piece = cursor.read(READ_BYTES)
+        except OSError:
+            return -1
+        if piece is None:
+            return -1
+        if piece.skipped_lines:
+            self._console.skipped(log.label, piece.skipped_lines, str(log.path))
+        if piece.data:
+            self._console.output(log.label, piece.data)
+        return cursor.offset - before

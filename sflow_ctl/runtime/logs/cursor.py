@@ -1,0 +1,139 @@
+"""Reading a log at one's own pace. Each consumer (the console, a viewer) has a cursor per log it shows.
+
+A cursor that keeps up is handed the chunks as they arrive. One that has fallen behind reads from the file
+instead, so nothing is kept in memory for anybody slow. One that may skip jumps ahead when it is too far
+behind, and counts the lines.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sflow_ctl.runtime.logs.store import RankLog
+
+SKIP_BEYOND_BYTES = 4 * 1024 * 1024
+"""A person cannot have read what lies so far back; from here on they are shown the end instead."""
+KEEP_BYTES = 64 * 1024
+"""How much of the end is shown after a skip."""
+COUNT_BYTES = 2 * 1024 * 1024
+"""Skipped bytes whose lines are counted in one step: about a millisecond."""
+TAIL_BLOCK_BYTES = 64 * 1024
+MAX_TAIL_BYTES = 4 * 1024 * 1024
+"""How far back the last lines are looked for."""
+
+
+class Piece(NamedTuple):
+    """The next bytes of a log, after `skipped_lines` that were left out before them."""
+
+    offset: int
+    data: bytes
+    skipped_lines: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Cursor:
+    """A reader's place in a log: everything before `offset` has been shown or skipped."""
+
+    log: RankLog
+    offset: int = 0
+    may_skip: bool = False
+    _descriptor: int = field(default=-1, repr=False)
+    _is_skipping: bool = False
+    _skipped_lines: int = 0
+
+    @property
+    def is_at_end(self) -> bool:
+        """True when it has all that is known of the log."""
+        return self.offset >= self.log.position
+
+    def take(self, offset: int, body: memoryview) -> memoryview | None:
+        """The new part of a chunk when the cursor is right before it; None: it must read from the file."""
+        cut = self.offset - offset
+        if cut < 0 or cut > len(body) or self._is_skipping:
+            return None
+        self.offset = offset + len(body)
+        return body[cut:]
+
+    def read(self, limit: int) -> Piece | None:
+        """The next bytes from the file, at most about `limit`.
+
+        A piece without data means: call again, soon. None means that there is nothing now, either because the
+        cursor is at the end, or because another node's bytes are not visible here yet (NFS); then `is_at_end`
+        is false. Raises: OSError when the file cannot be read.
+        """
+        behind = self.log.position - self.offset
+        if behind <= 0:
+            self.close()
+            return None
+        if self.may_skip and (self._is_skipping or behind > SKIP_BEYOND_BYTES):
+            return self._skip()
+        data = self._read_at(self.offset, min(limit, behind))
+        if not data:
+            return None
+        piece = Piece(self.offset, data)
+        self.offset += len(data)
+        if self.is_at_end:
+            self.close()
+        return piece
+
+    def seek_to_last_lines(self, lines: int) -> None:
+        """Moves to before the last `lines` lines that are known now, or as far back as is looked."""
+        end = self.log.position
+        if lines == 0:
+            self.offset = end
+            return
+        lowest = max(0, end - MAX_TAIL_BYTES)
+        start, needed = end, lines + 1  # the newline before the first line wanted
+        while start > lowest:
+            begin = max(lowest, start - TAIL_BLOCK_BYTES)
+            block = self._read_at(begin, start - begin)
+            if start == end and not block.endswith(b"\n"):
+                needed -= 1  # an unfinished last line counts as one
+            at = len(block)
+            while needed and at >= 0:
+                at = block.rfind(b"\n", 0, at)
+                if at >= 0:
+                    needed -= 1
+            if not needed:
+                self.offset = begin + at + 1
+                return
+            start = begin
+        self.offset = lowest
+
+    def close(self) -> None:
+        """Closes the file; it is opened again when needed."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _skip(self) -> Piece | None:
+        self._is_skipping = True
+        target = self.log.position - KEEP_BYTES
+        if self.offset < target:
+            data = self._read_at(self.offset, min(COUNT_BYTES, target - self.offset))
+            if not data:
+                return None
+            self._skipped_lines += data.count(b"\n")
+            self.offset += len(data)
+            return Piece(self.offset, b"")
+        data = self._read_at(self.offset, KEEP_BYTES * 2)
+        if not data:
+            return None
+        start = data.find(b"\n") + 1  # 0 in the middle of an endless line: show what there is
+        piece = Piece(self.offset + start, data[start:], self._skipped_lines + (start > 0))
+        self.offset += len(data)
+        self._is_skipping, self._skipped_lines = False, 0
+        return piece
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.log.path, os.O_RDONLY | os.O_CLOEXEC)
+        data = os.pread(self._descriptor, size, offset)
+        if not data and size:
+            # Network file systems look at a file's size again when it is opened (close-to-open, nfs(5)).
+            # Through /proc it is the same file even when it has been renamed.
+            fresh = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            self.close()
+            self._descriptor = fresh
+            data = os.pread(self._descriptor, size, offset)
+        return data

@@ -1,0 +1,211 @@
+"""`<task>.log` of tasks with several ranks: the lines of all of them, each behind its rank, as they come.
+
+Owned by the output thread. Order within a rank is kept, between ranks it is that of arrival. A rank's own file is the
+buffer: what cannot be written now is read from there later.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.ids import RankId
+from sflow_ctl.core.tasks import earlier_log_path, log_path
+from sflow_ctl.runtime.logs.cursor import Cursor
+from sflow_ctl.runtime.logs.store import RankLog
+
+READ_BYTES = 256 * 1024
+RETRY_S = 0.1
+"""After a write or a read that failed, and for bytes of another node that are not visible here yet (NFS)."""
+MAX_LINE_BYTES = 1024 * 1024
+"""A longer line is cut, so that memory stays bounded."""
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """One rank's way into the merged file."""
+
+    log: RankLog
+    prefix: bytes
+    cursor: Cursor
+    rest: bytes = b""
+    """The beginning of a line that has not ended yet."""
+    pending: bytes = b""
+    """Prefixed lines that the disk refused."""
+    retry_at: float | None = None
+
+    @property
+    def is_merged(self) -> bool:
+        """True when all that is known of the rank's log is in the merged file, an unended last line too."""
+        return self.cursor.is_at_end and not self.pending and not (self.rest and self.log.is_complete)
+
+    def take(self, data: bytes | memoryview) -> None:
+        """Turns new bytes into prefixed lines."""
+        whole = self.rest + bytes(data)
+        end = whole.rfind(b"\n") + 1
+        self.rest = whole[end:]
+        if end:
+            lines = whole[: end - 1].split(b"\n")
+            self.pending += b"".join(self.prefix + line + b"\n" for line in lines)
+        if len(self.rest) > MAX_LINE_BYTES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Ends the line that has not ended."""
+        if self.rest:
+            self.pending += self.prefix + self.rest + b"\n"
+            self.rest = b""
+
+
+class GangLogs:
+    """`sizes` has the tasks with several ranks, and how many."""
+
+    def __init__(self, run_directory: Path, sizes: dict[str, int], note: Callable[[str], object]) -> None:
+        self._run_directory = run_directory
+        self._sizes = sizes
+        self._note = note
+        self._parts: dict[RankLog, _Part] = {}
+        self._behind: dict[RankLog, _Part] = {}
+        self._files: dict[str, int] = {}
+        self._attempts: dict[str, int] = {}
+        self._has_complained = False
+
+    def is_part(self, rank: RankId) -> bool:
+        """True for one of several ranks."""
+        return rank.attempt.task in self._sizes
+
+    def open(self, log: RankLog, offset: int) -> None:
+        """From now on this log is merged, from `offset` on; that of a task's only rank is left alone, here and below."""
+        if not self.is_part(log.rank):
+            return
+        width = len(str(self._sizes[log.rank.attempt.task] - 1))
+        prefix = f"{log.rank.rank:0{width}d}: ".encode()
+        self._parts[log] = _Part(log, prefix, Cursor(log, offset))
+        self._begin_attempt(log)
+
+    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+        """A chunk whose end is the log's position."""
+        part = self._parts.get(log)
+        if part is None:
+            return
+        if log not in self._behind:
+            new = part.cursor.take(offset, body)
+            if new is not None:
+                part.take(new)
+                if log.is_complete:
+                    part.finish()
+                self._write(part, now)
+                return
+        self._behind[log] = part
+
+    def grown(self, log: RankLog) -> None:
+        """There is more of the log than was offered, or it has ended."""
+        part = self._parts.get(log)
+        if part is not None and not part.is_merged:
+            self._behind[log] = part
+
+    def is_merged(self, log: RankLog) -> bool:
+        """True when nothing of what is known of this log is missing in the merged file."""
+        part = self._parts.get(log)
+        return part is None or part.is_merged
+
+    def forget(self, log: RankLog) -> None:
+        """The log is complete and merged."""
+        part = self._parts.pop(log, None)
+        if part is None:
+            return
+        part.cursor.close()
+        self._behind.pop(log, None)
+        task = log.rank.attempt.task
+        if not any(other.rank.attempt.task == task for other in self._parts):
+            self._close(task)
+
+    def wake_at(self, now: float) -> float | None:
+        """When `work` has something to do."""
+        if not self._behind:
+            return None
+        return min(now if part.retry_at is None else part.retry_at for part in self._behind.values())
+
+    def work(self, now: float, limit: int) -> list[RankLog]:
+        """Reads and writes up to about `limit` bytes of what is behind; returns whose log is merged now."""
+        merged = []
+        for log, part in list(self._behind.items()):
+            if part.retry_at is not None and now < part.retry_at:
+                continue
+            part.retry_at = None
+            limit -= self._catch_up(part, now)
+            if part.is_merged:
+                del self._behind[log]
+                merged.append(log)
+            elif part.cursor.is_at_end and not part.pending:
+                del self._behind[log]  # the beginning of a line: its end comes as a chunk
+            if limit <= 0:
+                break
+        return merged
+
+    def close(self) -> None:
+        """Closes the files."""
+        for task in list(self._files):
+            self._close(task)
+
+    def _catch_up(self, part: _Part, now: float) -> int:
+        if part.pending:
+            self._write(part, now)
+            if part.pending:
+                return 0
+        try:
+            piece = part.cursor.read(READ_BYTES)
+        except OSError:
+            part.retry_at = now + RETRY_S
+            return 0
+        if piece is None:
+            if not part.cursor.is_at_end:
+                part.retry_at = now + RETRY_S
+                return 0
+        else:
+            part.take(piece.data)
+        if part.cursor.is_at_end and part.log.is_complete:
+            part.finish()
+        self._write(part, now)
+        return len(piece.data) if piece is not None else 0
+
+    def _write(self, part: _Part, now: float) -> None:
+        if not part.pending:
+            return
+        try:
+            descriptor = self._file(part.log.rank.attempt.task)
+            while part.pending:
+                part.pending = part.pending[os.write(descriptor, part.pending) :]
+        except OSError as error:
+            part.retry_at = now + RETRY_S
+            self._behind[part.log] = part
+            if not self._has_complained:
+                self._note(f"cannot write the merged log of {part.log.rank.attempt.task}: {error.strerror}")
+            self._has_complained = True
+
+    def _file(self, task: str) -> int:
+        descriptor = self._files.get(task)
+        if descriptor is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = self._files[task] = os.open(self._run_directory / log_path(task), flags, 0o600)
+        return descriptor
+
+    def _begin_attempt(self, log: RankLog) -> None:
+        """Moves the merged log of the attempt before aside, once."""
+        task, number = log.rank.attempt
+        before = self._attempts.get(task, 1)
+        if number <= before:
+            return
+        self._attempts[task] = number
+        self._close(task)
+        with suppress(OSError):
+            (self._run_directory / log_path(task)).rename(
+                self._run_directory / earlier_log_path(task, number - 1)
+            )
+
+    def _close(self, task: str) -> None:
+        descriptor = self._files.pop(task, None)
+        if descriptor is not None:
+            with suppress(OSError):
+                os.close(descriptor)

@@ -1,0 +1,367 @@
+"""The output service: one thread between the agents' logs and everybody who wants them.
+
+It owns the log and the clients socket, so that bulk never reaches the scheduler's thread. The main thread
+gives it commands, and hears of completed logs through a descriptor. The parts: `log_intake.py` takes chunks
+in, `console_feed.py` and `viewers.py` hand them on.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import zmq
+
+from protocol.ids import RankId
+from protocol.messages.facts import LogSearch
+from protocol.messages.orders import LogMatched
+from sflow_ctl.core.states import Transition
+from sflow_ctl.runtime.logs.console_feed import Console as Console
+from sflow_ctl.runtime.logs.console_feed import ConsoleFeed
+from sflow_ctl.runtime.logs.gang import GangLogs
+from sflow_ctl.runtime.logs.intake import LogIntake
+from sflow_ctl.runtime.logs.searches import LogSearches
+from sflow_ctl.runtime.logs.viewers import ViewerHub
+from sflow_ctl.runtime.viewing.messages import Change
+
+T = TypeVar("T")
+PUMP_BYTES = 512 * 1024
+GATHER_S = 0.02
+"""After a first command at once, further ones are gathered for so long: thousands of changes a second must
+not mean thousands of switches between threads."""
+CLOSING_LOOK_S = 0.2
+"""While the run ends: how often it is looked whether to wait on."""
+TERMINAL_WAIT_S = 1.0
+"""How long the end of a run waits for a terminal that does not take output (Ctrl-S)."""
+UNREADABLE_WAIT_S = 5.0
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter when another wants it (Python's default is 5 ms)."""
+MAX_NOTES = 100
+"""Kept until the main thread takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Expect:
+    rank: RankId
+    log_bytes: int
+    is_spooled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Rotate:
+    earlier: RankId
+    path: str
+    earlier_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Say:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    node: int
+    asked: LogSearch
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeLost:
+    node: int
+
+
+class OutputService:
+    """See the module. All public methods are the main thread's; none of them waits but `close`."""
+
+    def __init__(
+        self,
+        *,
+        log_socket: "zmq.Socket[bytes]",
+        client_socket: "zmq.Socket[bytes]",
+        run_directory: Path,
+        node_of_key: Callable[[str], int | None],
+        log_path_of: Callable[[RankId], str],
+        gang_sizes: dict[str, int],
+        console: Console | None,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        """What was refused, dropped or repeated, by kind."""
+        self._console = console
+        self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
+        self._last: dict[str, Change] = {}
+        self._gangs = GangLogs(run_directory, gang_sizes, self._note)
+        self._intake = LogIntake(
+            socket=log_socket,
+            run_directory=run_directory,
+            node_of_key=node_of_key,
+            log_path_of=log_path_of,
+            newest_attempt=self._newest_attempt,
+            before_new_rank=self._take_commands,
+            on_complete=self._report_complete,
+            note=self._note,
+            feed=self._feed,
+            gangs=self._gangs,
+            counters=self.counters,
+        )
+        self._viewers = ViewerHub(client_socket, self._last, self._intake.log_to_view, self.counters)
+        self._intake.viewers = self._viewers
+        self._searches = LogSearches(run_directory)
+        self._commands: deque[Change | _Expect | _Rotate | _Say | _Search | _NodeLost] = deque()
+        self._matched: deque[tuple[int, LogMatched]] = deque()
+        self._completed: deque[RankId] = deque()
+        self._notes: deque[str] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._done_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_woken = False
+        """Commands will be looked at soon: no need to wake the thread for another."""
+        self._gather_until: float | None = None
+        self._is_closing = False
+        self._closing_since = 0.0
+        self._close_by = float("inf")
+        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+
+    # ------------------------------------------------------------------ the main thread's side
+
+    def start(self) -> None:
+        """Starts the thread; the sockets are its own from here to the end of `close`."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        if self._console is not None:
+            self._console.on_room = self._wake
+            self._console.start()
+        self._thread.start()
+
+    def publish(self, transition: Transition) -> None:
+        """Shows a change of state to the console and every viewer. Changes are shown in this order."""
+        self._commands.append(Change(time.time_ns(), transition))
+        if not self._is_woken:
+            self._wake()
+
+    def expect(self, rank: RankId, log_bytes: int, is_spooled: bool) -> None:
+        """The rank has ended with this many bytes; a spooled one is `completed` when all are here."""
+        self._commands.append(_Expect(rank, log_bytes, is_spooled))
+        if is_spooled or not self._is_woken:
+            self._wake()
+
+    def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
+        """Moves our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
+        self._commands.append(_Rotate(earlier, path, earlier_path))
+        self._wake()
+
+    def say(self, text: str) -> None:
+        """Shows a line on the console, after what has been ordered before."""
+        self._commands.append(_Say(text))
+        self._wake()
+
+    def search(self, node: int, asked: LogSearch) -> None:
+        """Looks for a pattern that a node asks for; what is seen is in `matched`."""
+        self._commands.append(_Search(node, asked))
+        self._wake()
+
+    def node_lost(self, node: int) -> None:
+        """No agent of this node will send anything any more: its logs are not waited for."""
+        self._commands.append(_NodeLost(node))
+        self._wake()
+
+    @property
+    def fileno(self) -> int:
+        """Readable when `completed` has something."""
+        return self._done_fd
+
+    def completed(self) -> list[RankId]:
+        """Spooled ranks whose file has become complete here since the last call."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._done_fd)
+        return _drained(self._completed)
+
+    def matched(self) -> list[tuple[int, LogMatched]]:
+        """Answers to `search` since the last call, and for which node. Signalled like `completed`."""
+        return _drained(self._matched)
+
+    def notices(self) -> list[str]:
+        """What has happened since the last call and belongs into `sflow.log`. Signalled like `completed`."""
+        return _drained(self._notes)
+
+    def close(self, deadline_s: float) -> bool:
+        """Waits for what is expected and for a piped console, at most that long; stops the thread.
+
+        Viewers are told that the run is over. False when the thread is stuck, in a dead file system for
+        example; the sockets are then still its own and must not be closed.
+        """
+        self._closing_since = time.monotonic()
+        self._close_by = until = self._closing_since + deadline_s
+        self._is_closing = True
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join(deadline_s + 2.0)
+        if self._console is not None and self._console.is_lossless:
+            left = max(until - time.monotonic(), 0.05)
+            if not self._console.flush(left):
+                self._keep_note(
+                    f"standard output was not read for {deadline_s:.0f} s: it is cut, the logs are not"
+                )
+                self.counters["console_incomplete"] += 1
+        if self._console is not None and self._console.failure is not None:
+            self._keep_note(self._console.failure)
+        return not self._thread.is_alive()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _wake(self) -> None:
+        self._is_woken = True
+        with suppress(BlockingIOError):
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
+        poller = zmq.Poller()
+        poller.register(self._intake.socket, zmq.POLLIN)
+        poller.register(self._viewers.socket, zmq.POLLIN)
+        poller.register(self._wake_fd, zmq.POLLIN)
+        while not self._may_stop():
+            try:
+                ready = dict(poller.poll(self._poll_ms(time.monotonic())))
+                self._pass(ready, time.monotonic())
+            except Exception:  # noqa: BLE001  # the edge of the thread: a bug must not end everybody's output
+                self.counters["bugs"] += 1
+                self._keep_note(f"bug in the output service:\n{traceback.format_exc()}")
+                time.sleep(0.01)  # a bug that repeats must not take the processor
+        self._viewers.say_goodbye()
+        self._intake.close()
+
+    def _poll_ms(self, now: float) -> int | None:
+        times = [
+            self._gather_until,
+            self._intake.wake_at(now),
+            self._viewers.wake_at(now),
+            self._gangs.wake_at(now),
+            self._searches.wake_at(now),
+            self._feed.wake_at(now) if self._feed is not None else None,
+            min(self._close_by, now + CLOSING_LOOK_S) if self._is_closing else None,
+        ]
+        wake_at = min((at for at in times if at is not None), default=None)
+        return None if wake_at is None else max(0, int((wake_at - now) * 1000 + 0.999))
+
+    def _pass(self, ready: dict[object, int], now: float) -> None:
+        if self._wake_fd in ready:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+            if self._feed is not None:
+                self._feed.room_again()
+            self._gather_until = now + GATHER_S
+        had_commands = self._take_commands()
+        if self._gather_until is not None and now >= self._gather_until:
+            self._gather_until = now + GATHER_S if had_commands else None
+            if self._gather_until is None:
+                self._is_woken = False
+                self._take_commands()  # one may have come between the look and the flag
+        if self._intake.socket in ready:
+            self._intake.receive(now)
+        self._pump(now)
+        self._viewers.work(self._viewers.socket in ready, now)
+        self._intake.work(now)
+
+    def _pump(self, now: float) -> None:
+        for log in self._gangs.work(now, PUMP_BYTES):
+            self._intake.settle(log)
+        if self._feed is not None:
+            for log in self._feed.pump(now, PUMP_BYTES):
+                self._intake.settle(log)
+        found = self._searches.work(now, PUMP_BYTES)
+        if found:
+            self._matched.extend(found)
+            with suppress(BlockingIOError):
+                os.eventfd_write(self._done_fd, 1)
+
+    def _take_commands(self) -> bool:
+        """Carries out what the main thread has ordered; True when there was anything."""
+        had_any = bool(self._commands)
+        while self._commands:
+            command = self._commands.popleft()
+            if isinstance(command, Change):
+                self._last[command.transition.task] = command
+                if self._console is not None:
+                    self._console.transition(command.transition)
+                self._viewers.change(command)
+            elif isinstance(command, _Expect):
+                now = time.monotonic()
+                self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now)
+                self._pump(now)  # its last lines, before the line that says how it ended
+            elif isinstance(command, _Say):
+                if self._console is not None:
+                    self._console.say(command.text)
+            elif isinstance(command, _Search):
+                self._searches.take(command.node, command.asked)
+            elif isinstance(command, _NodeLost):
+                self._searches.node_lost(command.node)
+                self._intake.give_up(
+                    [rank for rank in self._intake.awaited if self._was_on(rank, command.node)]
+                )
+            else:
+                self._intake.rotate(command.earlier, command.path, command.earlier_path)
+        return had_any
+
+    def _was_on(self, rank: RankId, node: int) -> bool:
+        last = self._last.get(rank.attempt.task)
+        return last is not None and last.transition.node == node
+
+    def _newest_attempt(self, task: str) -> int | None:
+        last = self._last.get(task)
+        return None if last is None else last.transition.attempt
+
+    def _report_complete(self, rank: RankId) -> None:
+        self._completed.append(rank)
+        with suppress(BlockingIOError):
+            os.eventfd_write(self._done_fd, 1)
+
+    def _note(self, text: str) -> None:
+        """Something a person should read: on the console now, and in `sflow.log` by `notices`."""
+        if self._console is not None:
+            self._console.say(f"warning: {text}")
+        self._keep_note(text)
+
+    def _keep_note(self, text: str) -> None:
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(text)
+        with suppress(BlockingIOError):
+            os.eventfd_write(self._done_fd, 1)
+
+    # ------------------------------------------------------------------ the end
+
+    def _may_stop(self) -> bool:
+        if not self._is_closing:
+            return False
+        now = time.monotonic()
+        if now >= self._close_by:
+            if self._intake.awaited:
+                self._note(f"{len(self._intake.awaited)} logs did not arrive completely in time")
+                self.counters["logs_incomplete"] += len(self._intake.awaited)
+            return True
+        if self._commands or self._intake.awaited:
+            return False
+        return self._feed is None or self._feed.is_drained or self._gives_up_console(self._feed, now)
+
+    def _gives_up_console(self, feed: ConsoleFeed, now: float) -> bool:
+        """A stopped terminal, or logs that have been taken away, do not hold up the end of the run."""
+        if self._console is not None and not self._console.is_lossless:
+            return now >= self._closing_since + TERMINAL_WAIT_S
+        if feed.unreadable_since is None or now < feed.unreadable_since + UNREADABLE_WAIT_S:
+            return False
+        self._note(f"{feed.behind_bytes()} bytes of output could not be read to be shown")
+        self.counters["console_incomplete"] += 1
+        return True
+
+
+def _drained(queue: "deque[T]") -> list[T]:
+    """Everything that is in it now; the other thread may add more meanwhile."""
+    result = []
+    while queue:
+        result.append(queue.popleft())
+    return result

@@ -1,0 +1,1 @@
+"""One run: its directory, journal and controller loop, from options to summary."""

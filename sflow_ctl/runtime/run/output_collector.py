@@ -1,0 +1,98 @@
+"""Reads what completed tasks have written, in a thread of its own: `<task>/outputs.json`, and values for later tasks.
+
+A log may be large and a pattern slow; the scheduler's thread waits for neither. The exit of a task is held
+back meanwhile, so nobody starts on values that are not there yet.
+"""
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sflow_ctl.core.events import MessageReceived
+from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.model import STDOUT, PlannedTask
+
+
+class Collected(NamedTuple):
+    """The exit that was held back, and what the task's outputs say."""
+
+    event: MessageReceived
+    values: dict[str, Any]
+    problems: list[str]
+
+
+class OutputCollector:
+    """`collect` a task's outputs; once `fileno` is readable they are among `collected`."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self._run_directory = run_directory
+        self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.values: dict[str, dict[str, Any]] = {}
+        """All that has been collected, by task."""
+        self._wanted: queue.SimpleQueue[tuple[PlannedTask, MessageReceived] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Collected] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def collect(self, task: PlannedTask, event: MessageReceived) -> None:
+        """Begins to read the outputs of a task that has exited well."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="outputs", daemon=True)
+            self._thread.start()
+        self._wanted.put((task, event))
+
+    def collected(self) -> Iterator[Collected]:
+        """What has been read since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fileno)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._done.get_nowait()
+
+    def close(self) -> None:
+        """Ends the thread; what it was still reading is not waited for."""
+        self._wanted.put(None)
+        os.close(self.fileno)
+
+    def _work(self) -> None:
+        while (wanted := self._wanted.get()) is not None:
+            task, event = wanted
+            try:
+                values, problems = self._read(task)
+            except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
+                values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
+            self.values[task.name] = values
+            self._done.put(Collected(event, values, problems))
+            with contextlib.suppress(OSError):  # closed: the run has ended
+                os.eventfd_write(self.fileno, 1)
+
+    def _read(self, task: PlannedTask) -> tuple[dict[str, Any], list[str]]:
+        from sflow_ctl.results.outputs import collect  # the parse library, only for who needs it
+
+        log = self._run_directory / log_path(task.name)
+
+        def lines(source: str) -> Iterator[str]:
+            path = log if source == STDOUT else log.parent / source
+            with path.open(encoding="utf-8", errors="replace") as file:
+                yield from file
+
+        found = collect(task.outputs, lines)
+        specs = [
+            {
+                key: value
+                for key, value in msgspec.to_builtins(output).items()
+                if value is not None and key != "metrics"
+            }
+            for output in task.outputs
+        ]
+        document: dict[str, Any] = {"outputs": found.values, "specs": specs, "task": task.name}
+        if found.metrics:
+            document["metrics"] = found.metrics
+        text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
+        (log.parent / "outputs.json").write_bytes(text + b"\n")
+        return found.visible, found.problems

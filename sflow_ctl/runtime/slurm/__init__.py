@@ -1,0 +1,1 @@
+"""Slurm's programs at run time: allocations, facts, submission."""

@@ -1,0 +1,230 @@
+"""The Slurm job that this process is in: its nodes, GPUs and end. Asks Slurm once, at the start."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from protocol.errors import AllocationError
+from sflow_ctl.core.states import Reason
+from sflow_ctl.planner.context import JobNode
+from sflow_ctl.planner.numbers import NumberError, as_seconds
+from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
+from sflow_ctl.slurm.step_command import StepPart, slurm_version
+
+ASK_WITHIN_S = 15.0
+WHY_WITHIN_S = 3.0
+"""Between SIGTERM and SIGKILL there is little time, and everything else is done by then."""
+_NO_END = (
+    "squeue does not say when the job's time is over, so the run cannot end in order before that;"
+    " `timeout` of the workflow can say it"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """What a job has. `ends_at` is monotonic seconds, None for a job without a limit."""
+
+    job_id: str
+    """Of a heterogeneous job: its leader's, which stands for all of it."""
+    components: tuple[tuple[str, ...], ...]
+    """Node names, component by component; one component unless the job is heterogeneous."""
+    gpus_on_node: str | None
+    """None also where nodes differ: a step without the option sees what the job has."""
+    version: tuple[int, int] | None
+    ends_at: float | None
+    restarts: int = 0
+    warnings: tuple[str, ...] = ()
+    """What Slurm has not said, and what follows of that."""
+
+    @property
+    def nodes(self) -> tuple[JobNode, ...]:
+        """In the order that plans know them by. Nobody has told their addresses yet."""
+        is_het = len(self.components) > 1
+        return tuple(
+            JobNode(name, het_group=group if is_het else None)
+            for group, names in enumerate(self.components)
+            for name in names
+        )
+
+    def step_parts(self, names: Collection[str]) -> tuple[StepPart, ...]:
+        """What a step on these nodes consists of."""
+        is_het = len(self.components) > 1
+        parts = []
+        for group, nodes in enumerate(self.components):
+            chosen = tuple(name for name in nodes if name in names)
+            if chosen:
+                nodelist = () if chosen == nodes else chosen
+                parts.append(StepPart(len(chosen), group if is_het else None, nodelist))
+        return tuple(parts)
+
+
+def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
+    """The job that this process runs in, or None. Raises: AllocationError for one that makes no sense."""
+    job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
+    components = _components(environ)
+    if not job_id or not components:
+        return None
+    version, ends_at, warnings = _version_and_end(job_id, environ)
+    return Allocation(
+        job_id=job_id,
+        components=components,
+        gpus_on_node=(environ.get("SLURM_GPUS_ON_NODE") or None) if len(components) == 1 else None,
+        version=version,
+        ends_at=ends_at,
+        restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
+        warnings=warnings,
+    )
+
+
+def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Source: "Heterogeneous Job Support" of Slurm's documentation, "Environment Variables"; without components
+    SLURM_JOB_NODELIST says it all, with them it is of the first at best.
+    """
+    size = environ.get("SLURM_HET_SIZE", "")
+    if not size.isdecimal():
+        nodelist = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
+        return (_expanded(nodelist, "SLURM_JOB_NODELIST"),) if nodelist else ()
+    names = [f"SLURM_JOB_NODELIST_HET_GROUP_{group}" for group in range(int(size))]
+    missing = [name for name in names if not environ.get(name)]
+    if missing:
+        what = f"this heterogeneous job has {size} components, and {missing[0]} is not set"
+        hint = "run where the whole job is known: in its batch script, or with --jobid"
+        raise AllocationError.of("wrong-node-list", what, where=missing[0], hint=hint)
+    return tuple(_expanded(environ[name], name) for name in names)
+
+
+def allocation_of(job_id: str) -> Allocation:
+    """A job that runs already, this process in it or not. Raises: AllocationError."""
+    rows = _queue_rows(job_id)
+    leader, plus, _ = rows[0][0].partition("+")
+    if plus and leader != job_id:  # a component was named; a step is asked for with the leader's id
+        job_id = leader
+        rows = _queue_rows(leader)
+    for _, state, _ in rows:
+        if state != "RUNNING":
+            raise AllocationError.of(
+                "job-not-running",
+                f"job {job_id} is {state.lower() or 'unknown to Slurm, or Slurm did not answer'}",
+                where="--jobid",
+                hint="look with squeue --me",
+            )
+    version, ends_at, warnings = _version_and_end(job_id, {})
+    return Allocation(
+        job_id=job_id,
+        components=tuple(_expanded(nodelist, "squeue") for _, _, nodelist in rows),
+        gpus_on_node=None,
+        version=version,
+        ends_at=ends_at,
+        warnings=warnings,
+    )
+
+
+def _queue_rows(job_id: str) -> list[tuple[str, str, str]]:
+    """(id, state, nodes) of a job, or of each component in order: `7+0`, `7+1`; never empty."""
+    answer = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%i|%T|%N")
+    rows = []
+    for line in answer.splitlines():
+        number, state, nodelist = (*line.strip().split("|"), "", "")[:3]
+        rows.append((number, state, nodelist))
+    return sorted(rows, key=lambda row: int(row[0].partition("+")[2] or 0)) or [("", "", "")]
+
+
+def _expanded(nodelist: str, where: str) -> tuple[str, ...]:
+    try:
+        return tuple(expand_nodelist(nodelist))
+    except NodeListError as error:
+        raise AllocationError.of(
+            "wrong-node-list", f"{error}", where=where, hint="is this shell really in a job?"
+        ) from error
+
+
+def why_it_ends(job_id: str) -> Reason | None:
+    """What Slurm says it is ending the job for, in the run's words; None when it does not say.
+
+    Source: scontrol(1), JobState and Reason, as seen between SIGTERM and SIGKILL.
+    """
+    said = ask("scontrol", "show", "job", "--oneliner", job_id, within_s=WHY_WITHIN_S)
+    fields = dict(re.findall(r"(\w+)=(\S*)", said))
+    state = fields.get("JobState", "")
+    if fields.get("PreemptTime", "None") not in ("None", "Unknown", ""):
+        return Reason("preempted", "Slurm: the job was preempted")
+    if state.startswith("COMPLETING"):  # 22.05 shows nothing of what is behind it
+        return _why_completing(fields)
+    for word, known, text in _ENDS:
+        if state.startswith(known) or fields.get("Reason", "").startswith(known):
+            return Reason(word, f"Slurm: {text}")
+    return None
+
+
+def _why_completing(fields: Mapping[str, str]) -> Reason:
+    try:
+        is_over = as_seconds(fields["RunTime"]) >= as_seconds(fields["TimeLimit"])
+    except (KeyError, NumberError):
+        is_over = False
+    if is_over:
+        return Reason("time_limit", "Slurm: the job's time is over")
+    return Reason("cancelled", "Slurm: the job was cancelled or preempted")
+
+
+_ENDS: tuple[tuple[str, str, str], ...] = (
+    ("preempted", "PREEMPTED", "the job was preempted"),
+    ("preempted", "REQUEUED", "the job was requeued"),
+    ("preempted", "PENDING", "the job was preempted or requeued, and will start again"),
+    ("time_limit", "TIMEOUT", "the job's time is over"),
+    ("node_lost", "NODE_FAIL", "a node of the job has failed"),
+    ("cancelled", "CANCELLED", "the job was cancelled"),
+)
+
+
+def _version_and_end(
+    job_id: str, environ: Mapping[str, str]
+) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
+    """(Slurm's version, monotonic end of the job's time, warnings). Both are asked for at once: each may be slow.
+
+    The end is in the environment where Slurm says it (23.02 and newer).
+    """
+    said = environ.get("SLURM_JOB_END_TIME", "")
+    now = time.monotonic()
+    with ThreadPoolExecutor(2) as threads:
+        asked = threads.submit(ask, "scontrol", "--version")
+        answer = "" if said else ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L")
+        version = slurm_version(asked.result())
+    if said.isdecimal():
+        return version, now + int(said) - time.time_ns() / 1e9, ()
+    left, _, _ = answer.strip().partition("\n")
+    if not left:
+        return version, None, (_NO_END,)
+    try:
+        return version, now + as_seconds(left), ()
+    except NumberError:
+        return version, None, ()  # UNLIMITED
+
+
+def ask(*argv: str, within_s: float | None = None) -> str:
+    """What a Slurm command prints; nothing when it cannot be asked. Waits for `ASK_WITHIN_S` at most, or `within_s`."""
+    with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
+        try:
+            # A file and not a pipe: what a wrapper has started may hold that open for ever.
+            asked = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,
+            )
+        except OSError:
+            return ""
+        try:
+            asked.wait(ASK_WITHIN_S if within_s is None else within_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(asked.pid, signal.SIGKILL)
+            asked.wait()
+            return ""
+        printed.seek(0)
+        return printed.read().decode(errors="replace")

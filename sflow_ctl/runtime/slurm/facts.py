@@ -1,0 +1,45 @@
+"""What Slurm says about a job and its own settings, for a doctor."""
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from sflow_ctl.doctor.facts import SlurmFacts
+from sflow_ctl.runtime.slurm.allocation import Allocation, ask
+
+_SETTINGS = (
+    "SLURM_VERSION",
+    "TaskPlugin",
+    "ProctrackType",
+    "KillWait",
+    "SlurmdTimeout",
+    "PropagateResourceLimits",
+    "PreemptMode",
+    "LaunchParameters",
+)
+
+
+def slurm_facts(allocation: Allocation) -> SlurmFacts:
+    """Asks at once what can be asked at once; what Slurm does not answer is empty."""
+    questions = (
+        ("scontrol", "show", "job", "--oneliner", allocation.job_id),
+        ("scontrol", "show", "config"),
+        ("srun", "--help"),
+    )
+    with ThreadPoolExecutor(len(questions)) as threads:
+        job, config, help_text = threads.map(lambda question: ask(*question), questions)
+    fields = dict(re.findall(r"(\w+)=(\S*)", job))
+    known = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", config, re.MULTILINE))
+    left_s = None if allocation.ends_at is None else allocation.ends_at - time.monotonic()
+    return SlurmFacts(
+        job_id=allocation.job_id,
+        version=known.get("SLURM_VERSION", "") or _version(allocation),
+        partition=fields.get("Partition", ""),
+        left_s=left_s,
+        has_pyxis="--container-image" in help_text,
+        settings=tuple((name, known[name]) for name in _SETTINGS if name in known),
+    )
+
+
+def _version(allocation: Allocation) -> str:
+    return "" if allocation.version is None else "{}.{:02}".format(*allocation.version)

@@ -1,0 +1,78 @@
+"""An allocation of the run's own: asked for with salloc, cancelled on every way out, also when this process is killed."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from protocol.errors import AllocationError
+from sflow_ctl.batch.slurm_request import SlurmRequest
+from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of
+
+RELEASE_WITHIN_S = 90.0
+
+
+def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str]) -> tuple[str, ...]:
+    """The format's own command (5.3), its arguments in that order."""
+    argv = ["salloc"]
+    for option, value in (
+        ("--account", request.account),
+        ("--partition", request.partition),
+        ("--nodes", request.nodes),
+        ("--time", request.time),
+    ):
+        if value is not None:
+            argv += [option, str(value)]
+    return (*argv, "--job-name", request.job_name or workflow, "--no-shell", *request.extra_args, *extra_args)
+
+
+@contextlib.contextmanager
+def own_allocation(argv: Sequence[str], say: Callable[[str], object]) -> Iterator[Allocation]:
+    """The nodes that Slurm grants, however long the queue is; given back at the end of the block.
+
+    A guard process has asked for them and holds them: it cancels the job when this process is gone.
+    Raises: AllocationError with salloc's words.
+    """
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-m", "sflow_ctl.runtime.slurm.allocation_guard", *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert guard.stdin is not None and guard.stdout is not None
+    try:
+        job_id = _wait_for_grant(guard.stdout.fileno(), say)
+        yield allocation_of(job_id)
+    finally:
+        guard.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            guard.wait(RELEASE_WITHIN_S)
+        guard.stdout.close()
+
+
+def _wait_for_grant(stdout: int, say: Callable[[str], object]) -> str:
+    rest = b""
+    job_id = ""
+    while True:
+        select.select([stdout], [], [])
+        data = os.read(stdout, 4096)
+        if not data:
+            raise AllocationError.of(
+                "allocation-failed", "what asks Slurm for nodes has ended without a word"
+            )
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            word, _, text = line.decode(errors="replace").partition(" ")
+            if word == "job":
+                job_id = text
+                say(f"job {job_id}: waiting for its nodes")
+            elif word == "granted":
+                return job_id
+            elif word == "failed":
+                raise AllocationError.of(
+                    "allocation-failed",
+                    f"Slurm grants no nodes: {text}",
+                    hint="correct the backend, or run inside a job",
+                )

@@ -1,0 +1,1 @@
+"""The viewer's side of a run: over the socket, or from its files."""

@@ -1,0 +1,1 @@
+"""Slurm's command lines and texts: job steps, node lists, hints. Pure."""
