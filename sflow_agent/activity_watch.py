@@ -14,10 +14,10 @@ from protocol.ids import RankId
 from protocol.messages.node import Gpu
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import LifeKind
-from sflow_agent.core.events import QuietChanged
-from sflow_agent.core.inactivity import Silence
+from sflow_agent.core.events import IdleChanged
+from sflow_agent.core.inactivity import InactivityTimer
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.worker import Background
+from sflow_agent.worker import Workers
 
 MAX_GPU_REST_S = 1.0
 """A driver remembers its last second at most, and less on some GPUs."""
@@ -27,13 +27,13 @@ MAX_GPU_REST_S = 1.0
 class Watched:
     """What is looked at for one kind of life of one rank."""
 
-    silence: Silence
+    silence: InactivityTimer
     log: str = ""
     log_bytes: int = 0
     uuids: tuple[str, ...] = ()
 
 
-class Life:
+class ActivityWatch:
     """All ranks that are watched. `warn` tells people, once for each text."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Life:
         self._gpus = gpus
         self._log_path = log_path
         self._warn = warn
-        self._background: Background | None = None
+        self._background: Workers | None = None
         self._watched: dict[tuple[RankId, LifeKind], Watched] = {}
         self._agenda: list[tuple[float, int, tuple[RankId, LifeKind], Watched]] = []
         """A heap; an entry of what is not watched any more means nothing."""
@@ -58,12 +58,12 @@ class Life:
         """Begins to look at a rank that has just been started."""
         assert spec.hang is not None
         if spec.hang.no_output_s is not None:
-            silence = Silence(spec.hang.no_output_s, now)
+            silence = InactivityTimer(spec.hang.no_output_s, now)
             self._begin((spec.rank, "output"), Watched(silence, log=self._log_path(spec.log)), now)
         if spec.hang.no_gpu_use_s is not None:
             uuids = self._uuids(spec)
             if uuids:
-                silence = Silence(spec.hang.no_gpu_use_s, now)
+                silence = InactivityTimer(spec.hang.no_gpu_use_s, now)
                 self._begin((spec.rank, "gpus"), Watched(silence, uuids=uuids), now)
 
     def unwatch(self, rank: RankId) -> None:
@@ -77,9 +77,9 @@ class Life:
             return 0.0
         return self._agenda[0][0] if self._agenda else None
 
-    def look(self, now: float) -> list[QuietChanged]:
+    def look(self, now: float) -> list[IdleChanged]:
         """Looks where it is time to; returns who fell silent, and who shows life again."""
-        changed: list[QuietChanged] = []
+        changed: list[IdleChanged] = []
         while self._agenda and self._agenda[0][0] <= now:
             _, _, key, watched = heappop(self._agenda)
             if self._watched.get(key) is not watched:
@@ -109,10 +109,10 @@ class Life:
         watched: Watched,
         has_life: bool,
         now: float,
-        changed: list[QuietChanged],
+        changed: list[IdleChanged],
     ) -> None:
         if watched.silence.observe(has_life, now):
-            changed.append(QuietChanged(*key, watched.silence.is_quiet))
+            changed.append(IdleChanged(*key, watched.silence.is_quiet))
         rest_s = watched.silence.rest_s
         self._look_at(now + (min(rest_s, MAX_GPU_REST_S) if watched.uuids else rest_s), key, watched)
 
@@ -133,7 +133,7 @@ class Life:
         from sflow_agent.node.gpu_use import gpu_use
 
         if self._background is None:
-            self._background = Background(self._descriptors)
+            self._background = Workers(self._descriptors)
         uuids = watched.uuids
         self._background.run(
             uuids, lambda: gpu_use(uuids), lambda answer: self._answers.append((key, watched, answer))

@@ -25,31 +25,31 @@ from protocol.errors import FleetError
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.messages.facts import Hello, Leased, NodeDescribed, Notice, RankCleared, RankExited
-from protocol.messages.orders import Examine, Lease, Welcome
+from protocol.messages.orders import Inspect, Lease, Welcome
 from protocol.messages.rank_spec import RankSpec
 from protocol.session.codec import decode_config, decode_step_config
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
+    DiagnoseExit,
     DropPorts,
     EndCommand,
-    EndTree,
-    ExamineNode,
     Exit,
     FinishLogs,
     GiveUpTree,
-    JudgeExit,
+    InspectNode,
     Report,
     RunCommand,
+    SignalTree,
     StartProcess,
     TakeBackPorts,
     TakePorts,
+    UnwatchActivity,
     UnwatchCondition,
-    UnwatchLife,
     UnwatchLog,
+    WatchActivity,
     WatchCondition,
-    WatchLife,
     WatchLog,
 )
 from sflow_agent.core.events import (
@@ -80,9 +80,9 @@ from sflow_agent.processes.table import Processes
 from sflow_agent.processes.tree_killer import RESCAN_S
 
 if TYPE_CHECKING:
-    from sflow_agent.activity_watch import Life
-    from sflow_agent.exit_diagnosis import ExitJudge
-    from sflow_agent.inspection.inspector import Examiner
+    from sflow_agent.activity_watch import ActivityWatch
+    from sflow_agent.exit_diagnosis import ExitDiagnosis
+    from sflow_agent.inspection.inspector import Inspector
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
 
@@ -180,7 +180,7 @@ class Agent:
         self._kills_of: dict[RankId, int] = {}
         """Of ranks that are being examined: processes that the kernel killed while they ran."""
         self._signatures: tuple[Signature, ...] = ()
-        self._exit_judge: ExitJudge | None = None
+        self._exit_judge: ExitDiagnosis | None = None
         self._specs: dict[RankId, RankSpec] = {}
         self._leases: PortLeases | None = None
         self._queue: list[AgentEvent] = []
@@ -189,9 +189,9 @@ class Agent:
         self._describe_at: float | None = None
         self._complain_at: float | None = time.monotonic() + COMPLAIN_AFTER_S
         self._has_described = False
-        self._examiner: Examiner | None = None
+        self._examiner: Inspector | None = None
         self._side_commands: SideCommands | None = None
-        self._life: Life | None = None
+        self._life: ActivityWatch | None = None
         self._next_rescan = 0.0
         self._warned: set[str] = set()
         for pid in left:
@@ -377,9 +377,9 @@ class Agent:
             case DropPorts(task=task):
                 if self._leases is not None:
                     self._leases.drop(task)
-            case JudgeExit(rank=rank, exit_code=exit_code, signal=number):
+            case DiagnoseExit(rank=rank, exit_code=exit_code, signal=number):
                 self._judge(rank, exit_code, number)
-            case EndTree(rank=rank, signal=number):
+            case SignalTree(rank=rank, signal=number):
                 self._processes.endings.order(rank, number)
             case GiveUpTree(rank=rank):
                 self._queue.extend(self._processes.endings.give_up(rank))
@@ -387,9 +387,9 @@ class Agent:
                 self._commands().run(self._specs[rank], purpose)
             case EndCommand(rank=rank, purpose=purpose):
                 self._commands().end(rank, purpose)
-            case WatchLife(rank=rank):
+            case WatchActivity(rank=rank):
                 self._signs_of_life().watch(self._specs[rank], now)
-            case UnwatchLife(rank=rank):
+            case UnwatchActivity(rank=rank):
                 self._signs_of_life().unwatch(rank)
             case WatchCondition(rank=rank, kind=kind):
                 self._conditions.watch(self._specs[rank], kind, now)
@@ -401,7 +401,7 @@ class Agent:
                     self._logs.watch(rank, self._spawner.log_path(spec_of_rank.log), offset)
             case UnwatchLog(rank=rank):
                 self._logs.unwatch(rank)
-            case ExamineNode(order=order):
+            case InspectNode(order=order):
                 self._examine(order, now)
             case FinishLogs():
                 self._is_finishing_logs = True
@@ -446,9 +446,9 @@ class Agent:
 
     def _judge(self, rank: RankId, exit_code: int | None, number: int | None) -> None:
         if self._exit_judge is None:
-            from sflow_agent.exit_diagnosis import ExitJudge
+            from sflow_agent.exit_diagnosis import ExitDiagnosis
 
-            self._exit_judge = ExitJudge(self._config.marker, self._signatures, self._memory.limit)
+            self._exit_judge = ExitDiagnosis(self._config.marker, self._signatures, self._memory.limit)
             self._conditions.descriptors.add(self._exit_judge.fileno, select.EPOLLIN, self._take_in_judged)
         record, spec = self._core.ranks[rank], self._specs[rank]
         assert record.pid is not None
@@ -517,20 +517,22 @@ class Agent:
             self._side_commands = SideCommands(self._processes, self._conditions.descriptors)
         return self._side_commands
 
-    def _signs_of_life(self) -> "Life":
+    def _signs_of_life(self) -> "ActivityWatch":
         if self._life is None:
-            from sflow_agent.activity_watch import Life  # few tasks ask for it
+            from sflow_agent.activity_watch import ActivityWatch  # few tasks ask for it
 
             gpus = self._inventory.gpus
-            self._life = Life(self._conditions.descriptors, gpus, self._spawner.log_path, self._warn_once)
+            self._life = ActivityWatch(
+                self._conditions.descriptors, gpus, self._spawner.log_path, self._warn_once
+            )
         return self._life
 
-    def _examine(self, order: Examine, now: float) -> None:
+    def _examine(self, order: Inspect, now: float) -> None:
         if self._examiner is None:
-            from sflow_agent.inspection.inspector import Examiner  # `doctor` only
+            from sflow_agent.inspection.inspector import Inspector  # `doctor` only
 
             uuids = tuple(gpu.uuid for gpu in self._inventory.gpus if not gpu.simulated)
-            self._examiner = Examiner(self._conditions.descriptors, self._config, uuids, self._link.report)
+            self._examiner = Inspector(self._conditions.descriptors, self._config, uuids, self._link.report)
         self._examiner.begin(order, now)
 
     # ------------------------------------------------------------------ the end

@@ -18,7 +18,7 @@ from protocol.diagnosis.signatures import Signature, read_signatures
 from protocol.diagnosis.success import BLOCK_BYTES, Files, is_pattern, missing
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
-from sflow_agent.core.events import ExitJudged
+from sflow_agent.core.events import ExitDiagnosed
 from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
 from sflow_agent.core.log_reading import LogReader, Piece, port_in
 from sflow_agent.node.memory_events import kernel_killed
@@ -51,7 +51,7 @@ class _End:
     oom_kills: int
 
 
-class ExitJudge:
+class ExitDiagnosis:
     """`judge` ranks that have ended; once `fileno` is readable the results are among `judged`."""
 
     def __init__(
@@ -63,7 +63,7 @@ class ExitJudge:
         self._marker = marker
         self._memory_limit = memory_limit
         self._wanted: queue.SimpleQueue[_End] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[ExitJudged] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[ExitDiagnosed] = queue.SimpleQueue()
         self._threads = 0
         self._waiting = 0
         self._reader: LogReader | None = None
@@ -87,7 +87,7 @@ class ExitJudge:
             self._threads += 1
             threading.Thread(target=self._work, name="judging", daemon=True).start()
 
-    def judged(self) -> Iterator[ExitJudged]:
+    def judged(self) -> Iterator[ExitDiagnosed]:
         """What has been found out since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
@@ -106,7 +106,7 @@ class ExitJudge:
                 cause = self._looked_into(end)
             except Exception as error:  # noqa: BLE001 - whatever a log or file holds, the end must be told
                 cause = _could_not(end, error)
-            self._done.put(ExitJudged(end.spec.rank, cause))
+            self._done.put(ExitDiagnosed(end.spec.rank, cause))
             with contextlib.suppress(BlockingIOError):  # it is readable already
                 os.eventfd_write(self.fileno, 1)
 

@@ -20,7 +20,7 @@ MAX_THREADS = 256
 """Only as many names as stall at the same time need one each."""
 
 
-class Background:
+class Workers:
     """Work under way, by key: asked for twice, it is done once."""
 
     def __init__(self, descriptors: Descriptors) -> None:

@@ -44,7 +44,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """The concrete task whose log is watched, when it is not the task's own."""
     http: HttpCheck | None = None
     owner: str = "task"
-    """Whose process must listen on a port of this node, a URL's too: one of the "task", of the "run", or "any"."""
+    """OwnerScope process must listen on a port of this node, a URL's too: one of the "task", of the "run", or "any"."""
     exec: tuple[str, ...] = ()
     """A program that is started beside the task, with its environment: true when it exits with 0."""
 

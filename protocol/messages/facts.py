@@ -116,8 +116,8 @@ class Leased(FromAgentMessage, frozen=True, kw_only=True):
     """Why there are none, for a person; empty if there are."""
 
 
-class RankQuiet(FromAgentMessage, frozen=True, kw_only=True):
-    """A rank has shown no life of a kind for as long as its `HangWatch` says, or shows some again."""
+class RankIdle(FromAgentMessage, frozen=True, kw_only=True):
+    """A rank has shown no life of a kind for as long as its `HangPolicy` says, or shows some again."""
 
     rank: RankId
     kind: str
@@ -149,8 +149,8 @@ class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
     """The node's wall clock now, which is after the session's `Welcome`; 0 for an agent that does not say."""
 
 
-class Examined(FromAgentMessage, frozen=True, kw_only=True):
-    """What an `Examine` was about."""
+class Inspected(FromAgentMessage, frozen=True, kw_only=True):
+    """What an `Inspect` was about."""
 
     number: int
     clock_ns: int
@@ -201,7 +201,7 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Ranks that have ended and whose left-over processes are still being ended."""
     triggered: tuple[ProbeTriggered, ...] = ()
     """Probes of live attempts that have triggered, told before or not: the telling may have been lost."""
-    quiet: tuple[RankQuiet, ...] = ()
+    quiet: tuple[RankIdle, ...] = ()
     """Live ranks that show no life, likewise."""
 
 
@@ -233,10 +233,10 @@ FromAgent = (
     | ProbeWaiting
     | LogSearch
     | Leased
-    | RankQuiet
+    | RankIdle
     | SideCommandEnded
     | NodeDescribed
-    | Examined
+    | Inspected
     | Notice
     | Hello
     | Goodbye

@@ -93,8 +93,8 @@ class LogMatched(ToAgentMessage, frozen=True, kw_only=True):
     line: str
 
 
-class Examine(ToAgentMessage, frozen=True, kw_only=True):
-    """Find something out about the node; answered by one `Examined` with the same number.
+class Inspect(ToAgentMessage, frozen=True, kw_only=True):
+    """Find something out about the node; answered by one `Inspected` with the same number.
 
     With nothing to find out, the answer is immediate: for the comparison of clocks.
     """
@@ -117,4 +117,4 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | LogMatched | Examine | Leave
+ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | LogMatched | Inspect | Leave

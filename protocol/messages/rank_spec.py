@@ -88,7 +88,7 @@ class Stopping(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds between the signal and SIGKILL."""
 
 
-class HangWatch(msgspec.Struct, frozen=True, kw_only=True):
+class HangPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """For how long a rank may show no life. Whether that means a hang, the controller decides."""
 
     no_output_s: float | None = None
@@ -115,7 +115,7 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     earlier_log: str | None = None
     """Where an existing file at `log` (the previous attempt's) is renamed to before the rank starts."""
     stopping: Stopping = Stopping()
-    hang: HangWatch | None = None
+    hang: HangPolicy | None = None
     probes: tuple[Probe, ...] = ()
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""

@@ -20,12 +20,12 @@ from protocol.messages.facts import (
     ProbeWaiting,
     RankCleared,
     RankExited,
-    RankQuiet,
+    RankIdle,
     RankStarted,
     SideCommandEnded,
 )
 from protocol.messages.orders import (
-    Examine,
+    Inspect,
     Lease,
     Leave,
     LogMatched,
@@ -41,26 +41,26 @@ from protocol.messages.orders import (
 from protocol.messages.rank_spec import RankSpec, SideCommand
 from sflow_agent.core.commands import (
     AgentCommand,
+    DiagnoseExit,
     DropPorts,
     EndCommand,
-    EndTree,
-    ExamineNode,
     Exit,
     FinishLogs,
     GiveUpTree,
-    JudgeExit,
+    InspectNode,
     LifeKind,
     Purpose,
     Report,
     RunCommand,
+    SignalTree,
     StartProcess,
     TakeBackPorts,
     TakePorts,
+    UnwatchActivity,
     UnwatchCondition,
-    UnwatchLife,
     UnwatchLog,
+    WatchActivity,
     WatchCondition,
-    WatchLife,
     WatchLog,
 )
 from sflow_agent.core.events import (
@@ -68,14 +68,14 @@ from sflow_agent.core.events import (
     CommandEnded,
     ConditionSeen,
     EndRequested,
-    ExitJudged,
+    ExitDiagnosed,
+    IdleChanged,
     LogsDelivered,
     Ordered,
     PortsTaken,
     ProcessExited,
     ProcessFailed,
     ProcessStarted,
-    QuietChanged,
     TreeGone,
     TreeSurvived,
     WakeUp,
@@ -180,7 +180,7 @@ class AgentCore:
                 self._on_exited(event, now)
             case PortsTaken(leased=leased):
                 self._out.append(Report(leased))
-            case ExitJudged(rank=rank, cause=cause):
+            case ExitDiagnosed(rank=rank, cause=cause):
                 self._on_examined(rank, cause)
             case TreeGone(rank=rank, ended=ended):
                 self._on_tree_gone(rank, ended, ())
@@ -190,7 +190,7 @@ class AgentCore:
                 self._on_condition(event, now)
             case CommandEnded():
                 self._on_command_ended(event, now)
-            case QuietChanged():
+            case IdleChanged():
                 self._on_quiet(event)
             case EndRequested(reason=reason):
                 self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
@@ -246,10 +246,10 @@ class AgentCore:
             if state.has_triggered
         )
 
-    def quiet(self) -> tuple[RankQuiet, ...]:
+    def quiet(self) -> tuple[RankIdle, ...]:
         """Live ranks that show no life."""
         return tuple(
-            RankQuiet(rank=rank, kind=kind, is_quiet=True)
+            RankIdle(rank=rank, kind=kind, is_quiet=True)
             for rank, record in self._open_records()
             if record.exit is None
             for kind in sorted(record.quiet)
@@ -293,8 +293,8 @@ class AgentCore:
                 self._out.append(UnwatchLog(rank))
             case LogMatched(rank=rank, key=key, line=line):
                 self._on_condition(ConditionSeen(rank, key, True, line), now)
-            case Examine():
-                self._out.append(ExamineNode(message))
+            case Inspect():
+                self._out.append(InspectNode(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
@@ -316,7 +316,7 @@ class AgentCore:
             state.say_at = now + SAY_EVERY_S
             self._note_news(event.rank, state, now)
         if record.spec.hang is not None:
-            self._out.append(WatchLife(event.rank))
+            self._out.append(WatchActivity(event.rank))
 
     def _on_failed(self, event: ProcessFailed) -> None:
         self._open.discard(event.rank)
@@ -348,7 +348,7 @@ class AgentCore:
             if not is_good:
                 record.examine_by = now + EXAMINE_WITHIN_S
                 self._timed.add(event.rank)
-            self._out.append(JudgeExit(event.rank, event.exit_code, event.signal))
+            self._out.append(DiagnoseExit(event.rank, event.exit_code, event.signal))
         else:
             self._tell_exit(event.rank, record)
         if event.has_leftovers and not record.is_ending:
@@ -375,7 +375,7 @@ class AgentCore:
             if command is None:
                 continue
             if purpose == "stop":
-                self._out.append(EndTree(rank, ONLY_WAIT))
+                self._out.append(SignalTree(rank, ONLY_WAIT))
             self._out.append(RunCommand(rank, purpose))
             record.purpose, record.go_on_at = purpose, now + command.timeout_s
             self._timed.add(rank)
@@ -451,12 +451,12 @@ class AgentCore:
         if grace_s <= 0:
             self._kill_tree(rank, record, now)
         elif is_first:
-            self._out.append(EndTree(rank, record.spec.stopping.signal))
+            self._out.append(SignalTree(rank, record.spec.stopping.signal))
 
     def _kill_tree(self, rank: RankId, record: Rank, now: float) -> None:
         record.kill_at, record.is_killed = None, True
         record.give_up_at = now + (VERIFY_S if record.spec.container is None else CONTAINER_VERIFY_S)
-        self._out.append(EndTree(rank, SIGKILL))
+        self._out.append(SignalTree(rank, SIGKILL))
 
     def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:
         record = self.ranks.get(rank)
@@ -513,18 +513,18 @@ class AgentCore:
     def _drop_watches(self, rank: RankId, record: Rank) -> None:
         """Nobody asks any more what a rank that ends may become; what it has become stays true."""
         if record.spec.hang is not None:
-            self._out.append(UnwatchLife(rank))
+            self._out.append(UnwatchActivity(rank))
         for state in record.probes.values():
             if not state.has_triggered:
                 self._out.extend(UnwatchCondition(rank, key) for key in state.streaks)
         record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
 
-    def _on_quiet(self, event: QuietChanged) -> None:
+    def _on_quiet(self, event: IdleChanged) -> None:
         record = self.ranks.get(event.rank)
         if record is None or record.exit is not None or record.is_ending:
             return
         (record.quiet.add if event.is_quiet else record.quiet.discard)(event.kind)
-        self._out.append(Report(RankQuiet(rank=event.rank, kind=event.kind, is_quiet=event.is_quiet)))
+        self._out.append(Report(RankIdle(rank=event.rank, kind=event.kind, is_quiet=event.is_quiet)))
 
     def _note_news(self, rank: RankId, state: ProbeState, now: float) -> None:
         """What the probe waits for has changed: told soon, and not more often than anybody can read."""

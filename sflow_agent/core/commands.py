@@ -5,7 +5,7 @@ from typing import Literal
 
 from protocol.ids import RankId
 from protocol.messages.facts import FromAgent
-from protocol.messages.orders import Examine, Lease
+from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
 
 Purpose = Literal["hang", "stop"]
@@ -43,8 +43,8 @@ class DropPorts:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeExit:
-    """Find out why the rank ended badly, or whether it did what it was for; answer with ExitJudged."""
+class DiagnoseExit:
+    """Find out why the rank ended badly, or whether it did what it was for; answer with ExitDiagnosed."""
 
     rank: RankId
     exit_code: int | None
@@ -52,10 +52,10 @@ class JudgeExit:
 
 
 @dataclass(frozen=True, slots=True)
-class EndTree:
+class SignalTree:
     """Send this signal to everything the rank started, until nothing is left: then TreeGone.
 
-    Whatever appears in the tree later gets the same signal. A second EndTree replaces the first. Signal 0 only waits.
+    Whatever appears in the tree later gets the same signal. A second SignalTree replaces the first. Signal 0 only waits.
     """
 
     rank: RankId
@@ -86,14 +86,14 @@ class EndCommand:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchLife:
-    """Begin to look for signs of life of the rank; answer with QuietChanged when they stop and begin."""
+class WatchActivity:
+    """Begin to look for signs of life of the rank; answer with IdleChanged when they stop and begin."""
 
     rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
-class UnwatchLife:
+class UnwatchActivity:
     """It does not matter any more whether the rank shows life."""
 
     rank: RankId
@@ -136,10 +136,10 @@ class FinishLogs:
 
 
 @dataclass(frozen=True, slots=True)
-class ExamineNode:
+class InspectNode:
     """Find out what is asked and report it: nothing of it concerns ranks."""
 
-    order: Examine
+    order: Inspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +161,19 @@ AgentCommand = (
     | TakePorts
     | TakeBackPorts
     | DropPorts
-    | JudgeExit
-    | EndTree
+    | DiagnoseExit
+    | SignalTree
     | GiveUpTree
     | RunCommand
     | EndCommand
-    | WatchLife
-    | UnwatchLife
+    | WatchActivity
+    | UnwatchActivity
     | WatchCondition
     | UnwatchCondition
     | WatchLog
     | UnwatchLog
     | FinishLogs
-    | ExamineNode
+    | InspectNode
     | Report
     | Exit
 )

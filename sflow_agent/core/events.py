@@ -56,7 +56,7 @@ class PortsTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class ExitJudged:
+class ExitDiagnosed:
     """What an end was found to mean; None when there is nothing more to say, or all that must hold does."""
 
     rank: RankId
@@ -105,7 +105,7 @@ class CommandEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class QuietChanged:
+class IdleChanged:
     """A rank has shown no life of a kind for its limit, or shows some again."""
 
     rank: RankId
@@ -136,12 +136,12 @@ AgentEvent = (
     | ProcessFailed
     | ProcessExited
     | PortsTaken
-    | ExitJudged
+    | ExitDiagnosed
     | TreeGone
     | TreeSurvived
     | ConditionSeen
     | CommandEnded
-    | QuietChanged
+    | IdleChanged
     | EndRequested
     | LogsDelivered
     | WakeUp

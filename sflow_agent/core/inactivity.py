@@ -8,7 +8,7 @@ SHORTEST_REST_S, LONGEST_REST_S = 0.05, 5.0
 
 
 @dataclass(slots=True)
-class Silence:
+class InactivityTimer:
     """One kind of life of one rank. `since` is when it was last seen, or the beginning."""
 
     limit_s: float

@@ -15,7 +15,7 @@ RESTS_PER_AGE = 0.05
 
 
 @dataclass(slots=True)
-class Pace:
+class PollSchedule:
     """The times of one condition's checks. `due` is when the next one begins."""
 
     interval_s: float

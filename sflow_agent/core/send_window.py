@@ -9,7 +9,7 @@ WINDOW_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class LogStream:
+class SendWindow:
     """One rank's log on its way to the controller."""
 
     is_spool: bool

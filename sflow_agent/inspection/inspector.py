@@ -10,19 +10,19 @@ from functools import partial
 import msgspec
 
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import Examined
+from protocol.messages.facts import Inspected
 from protocol.messages.inspection import MeshResult, NodeReport
-from protocol.messages.orders import Examine
+from protocol.messages.orders import Inspect
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.inspection.mesh import MeshListener, reach
 from sflow_agent.inspection.report import Part, merged, parts
-from sflow_agent.worker import Background
+from sflow_agent.worker import Workers
 
 
 class _Report:
     """A report that grows part by part, until its deadline."""
 
-    def __init__(self, order: Examine, names: list[str], deadline: float) -> None:
+    def __init__(self, order: Inspect, names: list[str], deadline: float) -> None:
         self.order = order
         self.waiting = dict.fromkeys(names)
         self.deadline = deadline
@@ -33,7 +33,7 @@ class _Report:
         self.so_far = merged(self.so_far, {"unanswered": ((name, why),)})
 
 
-class Examiner:
+class Inspector:
     """All that has been asked and not been answered yet."""
 
     def __init__(
@@ -41,17 +41,17 @@ class Examiner:
         descriptors: Descriptors,
         config: AgentConfig,
         gpu_uuids: tuple[str, ...],
-        report: Callable[[Examined], None],
+        report: Callable[[Inspected], None],
     ) -> None:
         self._descriptors = descriptors
-        self._background = Background(descriptors)
+        self._background = Workers(descriptors)
         self._config = config
         self._gpu_uuids = gpu_uuids
         self._report = report
         self._listener: MeshListener | None = None
         self._open: list[_Report] = []
 
-    def begin(self, order: Examine, now: float) -> None:
+    def begin(self, order: Inspect, now: float) -> None:
         """Answers at once, or when it is known."""
         if order.targets:
             work = partial(reach, order.targets, order.token, order.within_s)
@@ -59,7 +59,7 @@ class Examiner:
         elif order.wants_report:
             self._begin_report(order, now)
         else:
-            self._report(Examined(number=order.number, clock_ns=time.time_ns()))
+            self._report(Inspected(number=order.number, clock_ns=time.time_ns()))
 
     def next_wakeup(self) -> float | None:
         """When `look_after` is due."""
@@ -73,7 +73,7 @@ class Examiner:
             report.waiting.clear()
             self._finish(report)
 
-    def _begin_report(self, order: Examine, now: float) -> None:
+    def _begin_report(self, order: Inspect, now: float) -> None:
         work = parts(order.directories, self._config.marker, order.token, self._gpu_uuids)
         report = _Report(order, list(work), now + order.within_s)
         self._open.append(report)
@@ -101,12 +101,12 @@ class Examiner:
     def _finish(self, report: _Report) -> None:
         self._open.remove(report)
         self._report(
-            Examined(number=report.order.number, clock_ns=time.time_ns(), report=_in_order(report.so_far))
+            Inspected(number=report.order.number, clock_ns=time.time_ns(), report=_in_order(report.so_far))
         )
 
     def _reached(self, number: int, results: tuple[MeshResult, ...] | OSError) -> None:
         mesh = () if isinstance(results, OSError) else results
-        self._report(Examined(number=number, clock_ns=time.time_ns(), mesh=mesh))
+        self._report(Inspected(number=number, clock_ns=time.time_ns(), mesh=mesh))
 
 
 def _in_order(report: NodeReport) -> NodeReport:

@@ -16,7 +16,7 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.logs import LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES
 from protocol.text.line_matcher import LineMatcher
-from sflow_agent.core.send_window import LogStream
+from sflow_agent.core.send_window import SendWindow
 from sflow_agent.processes.syscalls import OVERFLOWED, Inotify
 
 ARM_AFTER_S = 0.03
@@ -53,7 +53,7 @@ class Log:
     """One file that somebody is interested in."""
 
     path: str
-    stream: LogStream | None = None
+    stream: SendWindow | None = None
     searches: dict[tuple[RankId, str], Search] = field(default_factory=dict)
     watch: int | None = None
     foreign_inode: int | None = None
@@ -87,14 +87,14 @@ class LogFollower:
         """Sends this log from its beginning."""
         log = self._logs.setdefault(rank, Log(path))
         if log.stream is None:
-            log.stream = LogStream(is_spool)
+            log.stream = SendWindow(is_spool)
             self._to_arm.append((now + ARM_AFTER_S, rank))
 
     def watch(self, rank: RankId, path: str, offset: int) -> None:
         """Sends this log from `offset` on, because somebody asked for it."""
         log = self._logs.setdefault(rank, Log(path))
         if log.stream is None:
-            log.stream = LogStream(is_spool=False)
+            log.stream = SendWindow(is_spool=False)
         if not log.stream.is_spool:
             self._in_flight -= log.stream.sent - log.stream.acked
             log.stream.move(offset)

@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 
 from protocol.ids import RankId
 from sflow_agent.core.events import ConditionSeen
-from sflow_agent.core.poll_schedule import Pace
-from sflow_agent.probes.checks.check import Done, Trial
+from sflow_agent.core.poll_schedule import PollSchedule
+from sflow_agent.probes.checks.check import Check, Done
 
 BEGUN_PER_PASS = 32
 """Checks begun before the loop looks at everything else again: some 5 ms."""
@@ -28,34 +28,34 @@ Key = tuple[RankId, str]
 
 
 @dataclass(slots=True)
-class Check:
+class PolledCheck:
     """One condition, and its check when one is under way."""
 
-    pace: Pace
+    pace: PollSchedule
     timeout_s: float
-    new_trial: Callable[[Done], Trial]
+    new_trial: Callable[[Done], Check]
     not_before: float
     wake_at: float = 0.0
-    trial: Trial | None = None
+    trial: Check | None = None
 
 
-class Polls:
+class ProbePoller:
     """All conditions of the node that must be asked for."""
 
     def __init__(self) -> None:
-        self._checks: dict[Key, Check] = {}
+        self._checks: dict[Key, PolledCheck] = {}
         self._under_way: dict[Key, None] = {}
         """In the order in which they began."""
         self._agenda: list[tuple[float, int, Key]] = []
         """A heap; an entry whose time is not its check's `wake_at` any more means nothing."""
         self._number = itertools.count()
-        self._finished: list[tuple[Key, Trial, bool, str]] = []
+        self._finished: list[tuple[Key, Check, bool, str]] = []
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = max(1, soft - min(SPARED_DESCRIPTORS, soft * 3 // 4))
 
-    def add(self, key: Key, pace: Pace, timeout_s: float, new_trial: Callable[[Done], Trial]) -> None:
+    def add(self, key: Key, pace: PollSchedule, timeout_s: float, new_trial: Callable[[Done], Check]) -> None:
         """Begins to ask, at the earliest when the pace says."""
-        self._checks[key] = check = Check(pace, timeout_s, new_trial, not_before=pace.due)
+        self._checks[key] = check = PolledCheck(pace, timeout_s, new_trial, not_before=pace.due)
         self._wake(key, check, pace.due)
 
     def remove(self, key: Key) -> None:
@@ -97,7 +97,7 @@ class Polls:
                 self._give_up(key, check.trial, f"within {check.timeout_s:g} s")
         return self._conclude(now)
 
-    def _begin(self, key: Key, check: Check, now: float) -> None:
+    def _begin(self, key: Key, check: PolledCheck, now: float) -> None:
         if len(self._under_way) >= self._most and not self._make_room(now):
             self._wake(key, check, now + LATER_S)
             return
@@ -122,7 +122,7 @@ class Polls:
         self._give_up(oldest, check.trial, f"and had to make room for one of {len(self._checks)} checks")
         return True
 
-    def _give_up(self, key: Key, trial: Trial, how: str) -> None:
+    def _give_up(self, key: Key, trial: Check, how: str) -> None:
         text = f"{trial.doing} {how}"
         trial.close()
         self._under_way.pop(key, None)
@@ -143,7 +143,7 @@ class Polls:
             seen.append(ConditionSeen(*key, holds, text, is_check=True))
         return seen
 
-    def _wake(self, key: Key, check: Check, at: float) -> None:
+    def _wake(self, key: Key, check: PolledCheck, at: float) -> None:
         check.wake_at = at
         heappush(self._agenda, (at, next(self._number), key))
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from protocol.ids import RankId
-from sflow_agent.probes.socket_owner import Listeners, Whose
+from sflow_agent.probes.socket_owner import OwnerScope, SocketOwners
 
 LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
 """The kernel tells nobody of a bind. A dump costs 0.05 ms, and is made only while some port is awaited: often
@@ -21,7 +21,7 @@ class Awaited:
     """A port some probe looks at."""
 
     port: int
-    whose: Whose
+    whose: OwnerScope
     is_open: bool = False
     strangers: Collection[int] = frozenset()
     """Sockets that listen on it and are not the right one's."""
@@ -33,7 +33,7 @@ class Awaited:
 class PortWatch:
     """The ports that probes wait for, and which of them are open by the right process."""
 
-    def __init__(self, listeners: Listeners) -> None:
+    def __init__(self, listeners: SocketOwners) -> None:
         self._listeners = listeners
         self._wanted: dict[tuple[RankId, str], Awaited] = {}
         self._early_until = 0.0
@@ -43,7 +43,7 @@ class PortWatch:
         """When `look` is due, or None."""
         return self._next_look if self._wanted else None
 
-    def add(self, key: str, port: int, whose: Whose, now: float) -> None:
+    def add(self, key: str, port: int, whose: OwnerScope, now: float) -> None:
         """Begins to watch for a port, for the probe `key` of a rank."""
         self._wanted[whose.rank, key] = Awaited(port, whose)
         self._early_until = now + EARLY_S

@@ -1,4 +1,4 @@
-"""Whose process listens on a TCP port of this node: the kernel's list of sockets, and who holds one of them."""
+"""OwnerScope process listens on a TCP port of this node: the kernel's list of sockets, and who holds one of them."""
 
 import contextlib
 import math
@@ -68,7 +68,7 @@ def _read_dump(data: bytes, found: dict[int, set[int]]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
+class OwnerScope:
     """What a probe is allowed to take an answer from. `owner` is as in `Condition`."""
 
     rank: RankId
@@ -79,7 +79,7 @@ class Whose:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Whose a listening socket is."""
+    """OwnerScope a listening socket is."""
 
     pid: int | None
     """A process that has it; None while none was seen, as one of another user."""
@@ -88,8 +88,8 @@ class _Owner:
     ask_again_at: float
 
 
-class Listeners:
-    """The listening sockets of the node. Whose one is, is found out once, however many probes ask. `marker` is the run's."""
+class SocketOwners:
+    """The listening sockets of the node. OwnerScope one is, is found out once, however many probes ask. `marker` is the run's."""
 
     def __init__(self, marker: str) -> None:
         self._marker = f"{RUN_MARKER}={marker}".encode()
@@ -103,7 +103,7 @@ class Listeners:
             self._owners = {inode: one for inode, one in self._owners.items() if inode in present}
         return sockets
 
-    def stranger(self, whose: Whose, inodes: Iterable[int], mains: Mapping[int, RankId]) -> str | None:
+    def stranger(self, whose: OwnerScope, inodes: Iterable[int], mains: Mapping[int, RankId]) -> str | None:
         """None when the right one listens, else who does, for a person. `mains` are the main processes of all ranks."""
         strangers = []
         for inode in inodes:
@@ -113,7 +113,7 @@ class Listeners:
             strangers.append(stranger)
         return strangers[0]
 
-    def _owner(self, inode: int, whose: Whose, mains: Mapping[int, RankId]) -> _Owner:
+    def _owner(self, inode: int, whose: OwnerScope, mains: Mapping[int, RankId]) -> _Owner:
         known = self._owners.get(inode)
         now = time.monotonic()
         if known is None or known.ask_again_at <= now:
@@ -145,7 +145,7 @@ class Listeners:
         return None
 
 
-def _stranger(whose: Whose, owner: _Owner) -> str | None:
+def _stranger(whose: OwnerScope, owner: _Owner) -> str | None:
     if owner.pid is None:
         return None if whose.is_in_container else _sentence("another process", whose.owner, "any")
     if owner.attempt is None:

@@ -19,14 +19,14 @@ from protocol.messages.facts import LogSearch
 from protocol.messages.rank_spec import RankSpec
 from protocol.text.urls import split_url
 from sflow_agent.core.events import ConditionSeen
-from sflow_agent.core.poll_schedule import MIN_INTERVAL_S, Pace
+from sflow_agent.core.poll_schedule import MIN_INTERVAL_S, PollSchedule
 from sflow_agent.core.probes import condition_of
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import LogFollower
-from sflow_agent.probes.checks.check import Done, Trial
-from sflow_agent.probes.poller import Polls
+from sflow_agent.probes.checks.check import Check, Done
+from sflow_agent.probes.poller import ProbePoller
 from sflow_agent.probes.port_watch import PortWatch
-from sflow_agent.probes.socket_owner import Listeners, Whose
+from sflow_agent.probes.socket_owner import OwnerScope, SocketOwners
 from sflow_agent.processes.table import Processes
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ class Conditions:
         self._has_all_logs = has_all_logs
         self._report = report
         self._warn = warn
-        self._listeners = Listeners(marker)
+        self._listeners = SocketOwners(marker)
         self._ports = PortWatch(self._listeners)
-        self._polls = Polls()
+        self._polls = ProbePoller()
         self._tools: HttpTools | None = None
-        self._guarded: dict[tuple[RankId, str], tuple[int, Whose]] = {}
+        self._guarded: dict[tuple[RankId, str], tuple[int, OwnerScope]] = {}
         """Of URLs of this node: the port, and whose answer counts."""
         self._asked: dict[tuple[RankId, str], LogSearch] = {}
         """Searches that only the controller can make."""
@@ -173,15 +173,15 @@ class Conditions:
                 self._ports.add(key, parts.port, whose, now)
         self._poll(spec, key, probe, self._ask(check), now, has_sign=has_sign)
 
-    def _whose(self, spec: RankSpec, condition: Condition) -> Whose:
-        return Whose(spec.rank, condition.owner, spec.container is not None)
+    def _whose(self, spec: RankSpec, condition: Condition) -> OwnerScope:
+        return OwnerScope(spec.rank, condition.owner, spec.container is not None)
 
     def _poll(
         self,
         spec: RankSpec,
         key: str,
         probe: Probe,
-        new_trial: Callable[[Done], Trial],
+        new_trial: Callable[[Done], Check],
         now: float,
         *,
         rest_s: float = SOCKET_REST_S,
@@ -190,25 +190,25 @@ class Conditions:
     ) -> None:
         due = now + probe.delay_s
         is_eager = probe.kind == "readiness" and not has_sign
-        pace = Pace(probe.interval_s, rest_s, due, eager_since=due if is_eager else None)
+        pace = PollSchedule(probe.interval_s, rest_s, due, eager_since=due if is_eager else None)
         timeout_s = probe.timeout_s if limit_s is None else min(max(probe.timeout_s, MIN_INTERVAL_S), limit_s)
         self._polls.add((spec.rank, key), pace, timeout_s, new_trial)
 
     # ------------------------------------------------------------------ checks, imported when there is one
 
-    def _connect(self, host: str, port: int) -> Callable[[Done], Trial]:
+    def _connect(self, host: str, port: int) -> Callable[[Done], Check]:
         from sflow_agent.probes.checks.tcp import ConnectTrial
 
         tools = self._shared_tools()
         return lambda done: ConnectTrial(host, port, tools.resolver, self.descriptors, done)
 
-    def _ask(self, check: HttpCheck) -> Callable[[Done], Trial]:
+    def _ask(self, check: HttpCheck) -> Callable[[Done], Check]:
         from sflow_agent.probes.checks.http import HttpTrial
 
         tools = self._shared_tools()
         return lambda done: HttpTrial(check, tools, done)
 
-    def _exec(self, spec: RankSpec, argv: tuple[str, ...]) -> Callable[[Done], Trial]:
+    def _exec(self, spec: RankSpec, argv: tuple[str, ...]) -> Callable[[Done], Check]:
         from sflow_agent.probes.checks.exec import ExecTrial
 
         return lambda done: ExecTrial(argv, spec, self._processes, self.descriptors, done)
@@ -217,9 +217,9 @@ class Conditions:
         if self._tools is None:
             from sflow_agent.probes.checks.http import HttpTools
             from sflow_agent.probes.http.connect import Resolver
-            from sflow_agent.worker import Background
+            from sflow_agent.worker import Workers
 
-            background = Background(self.descriptors)
+            background = Workers(self.descriptors)
             self._tools = HttpTools(self.descriptors, background, Resolver(background))
         return self._tools
 

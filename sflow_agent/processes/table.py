@@ -26,7 +26,7 @@ from sflow_agent.processes.tree import (
     session_of,
     settled_environment,
 )
-from sflow_agent.processes.tree_killer import Endings
+from sflow_agent.processes.tree_killer import TreeKiller
 
 LAST_ACT_S = 5.0
 _MARKER_PREFIX = f"{RANK_MARKER}=".encode()
@@ -54,7 +54,9 @@ class Processes:
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
         """Programs beside ranks, started for probes and stops, that are not reaped, and who is told (exit status, signal)."""
         self._checks_of: dict[RankId, set[int]] = {}
-        self.endings = Endings(epoll, self._main_of, self._running, cleanups, self._checks_of, self._forget)
+        self.endings = TreeKiller(
+            epoll, self._main_of, self._running, cleanups, self._checks_of, self._forget
+        )
 
     def start(self, spec: RankSpec) -> AgentEvent:
         """Makes the rank's process."""

@@ -1,4 +1,4 @@
-"""Ending the trees of ranks: signal every member, wait for all by descriptor, look again, until none is left.
+"""TreeKill the trees of ranks: signal every member, wait for all by descriptor, look again, until none is left.
 
 Orders of one pass are gathered and served by a single scan, so that stopping a thousand ranks at once costs
 one.
@@ -21,7 +21,7 @@ RESCAN_S = 0.05
 
 
 @dataclass(slots=True)
-class Ending:
+class TreeKill:
     """A tree that is being ended."""
 
     signal: int
@@ -31,7 +31,7 @@ class Ending:
     signalled: set[int] = field(default_factory=set)
 
 
-class Endings:
+class TreeKiller:
     """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes, and
     `checks_of` of the unreaped programs of probes: what one of those leaves behind shows when it is reaped.
     """
@@ -52,7 +52,7 @@ class Endings:
         self._checks_of = checks_of
         self._forget = forget
         self._me = os.getpid()
-        self._endings: dict[RankId, Ending] = {}
+        self._endings: dict[RankId, TreeKill] = {}
         self._rank_of_pidfd: dict[int, RankId] = {}
         self._pending: dict[RankId, None] = {}
         """Trees to look at in this pass, in order."""
@@ -61,7 +61,7 @@ class Endings:
         """Signals everything the rank started with the next `press`; a second order escalates."""
         if rank not in self._main_of:
             return
-        ending = self._endings.setdefault(rank, Ending(number))
+        ending = self._endings.setdefault(rank, TreeKill(number))
         ending.signal = number
         if number:
             for descriptor, pid in ending.watched.items():
@@ -154,7 +154,7 @@ class Endings:
             self._forget(rank)
         return [TreeSurvived(rank, tuple(name_of(pid) for pid in sorted(left)))]
 
-    def _close(self, rank: RankId, ending: Ending, main: int) -> list[AgentEvent]:
+    def _close(self, rank: RankId, ending: TreeKill, main: int) -> list[AgentEvent]:
         """The end of a tree without processes: all of it is gone, or what its clean-up removes is not."""
         survivor = self._cleanups.survivor(rank)
         self.drop(rank)
@@ -172,7 +172,7 @@ class Endings:
             self._epoll.unregister(descriptor)
             os.close(descriptor)
 
-    def _signal_and_watch(self, rank: RankId, ending: Ending, pid: int) -> None:
+    def _signal_and_watch(self, rank: RankId, ending: TreeKill, pid: int) -> None:
         is_new = bool(ending.signal) and (pid not in ending.signalled or ending.signal == signal.SIGKILL)
         if ending.signal:
             ending.signalled.add(pid)

@@ -18,7 +18,7 @@ _COMMANDS = {
     "doctor": (
         "sflow_ctl.cli.commands.doctor",
         "doctor",
-        "Examine the nodes before a run: network, clocks, GPUs, disks.",
+        "Inspect the nodes before a run: network, clocks, GPUs, disks.",
     ),
     "compose": ("sflow_ctl.cli.commands.compose", "compose", "Merge workflow files into one."),
     "visualize": ("sflow_ctl.cli.commands.visualize", "visualize", "Draw the graph."),

@@ -15,7 +15,7 @@ from sflow_ctl.planner.tasks.success import map_texts
 Outputs = Mapping[str, Mapping[str, Any]]
 
 
-class LateValues:
+class DeferredValues:
     """Evaluates for all tasks of a plan. `outputs` are those of the tasks that have completed, `ports_of` what is leased."""
 
     def __init__(self, plan: Plan, outputs: Outputs, ports_of: PortsOf) -> None:

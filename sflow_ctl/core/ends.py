@@ -9,7 +9,7 @@ from sflow_ctl.core.commands import (
     Warn,
 )
 from sflow_ctl.core.port_leases import Leases
-from sflow_ctl.core.restart_policy import Following
+from sflow_ctl.core.restart_policy import NextAttempt
 from sflow_ctl.core.run_state import RunState
 from sflow_ctl.core.shutdown_steps import (
     EVERYBODY,
@@ -119,7 +119,7 @@ class Ends(RunState):
         """A service that others may need to the end of the run."""
         return task.was_ready and task.plan.is_service and not self.plan.services_may_leave
 
-    def _following(self, task: Task, end: End, now: float) -> Following | None:
+    def _following(self, task: Task, end: End, now: float) -> NextAttempt | None:
         if self._is_ending_for(task) or self._is_draining:
             return None
         return restart_policy.following(task, end, now)
@@ -140,7 +140,7 @@ class Ends(RunState):
             self._task_failed(task, end, exit_policy.cause_of(task, end), now)
 
     def _begin_again(
-        self, task: Task, end: End, next_one: Following, runtime_s: float | None, now: float
+        self, task: Task, end: End, next_one: NextAttempt, runtime_s: float | None, now: float
     ) -> None:
         """Another attempt follows; all of this one is gone."""
         was_ready = task.was_ready

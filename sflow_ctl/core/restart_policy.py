@@ -10,7 +10,7 @@ MAX_RENEWALS = 3
 """How often a task gets other ports because somebody else has its own, without using up a retry."""
 
 
-class Following(NamedTuple):
+class NextAttempt(NamedTuple):
     """The next attempt."""
 
     delay_s: float
@@ -22,12 +22,12 @@ class Following(NamedTuple):
     """It counts neither as a retry nor as a restart."""
 
 
-def following(task: Task, end: End, now: float) -> Following | None:
+def following(task: Task, end: End, now: float) -> NextAttempt | None:
     """What comes after `end` while the run goes on, or None when that is the task's end."""
     if end.is_repeated:
-        return Following(0.0, "it is started again", True)
+        return NextAttempt(0.0, "it is started again", True)
     if task.stolen and end.may_retry and task.renewals < MAX_RENEWALS:
-        return Following(0.0, "again with another port, which is no retry", True, has_other_ports=True)
+        return NextAttempt(0.0, "again with another port, which is no retry", True, has_other_ports=True)
     restart = task.plan.restart
     if restart is not None:
         return _restart(task, restart, end, now)
@@ -36,12 +36,12 @@ def following(task: Task, end: End, now: float) -> Following | None:
     if not is_covered or task.retries_used >= retries.count:
         return None
     delay_s = retries.interval_s * retries.backoff**task.retries_used
-    return Following(
+    return NextAttempt(
         delay_s, f"attempt {task.retries_used + 2} of {retries.count + 1} in {delay_s:g} s", False
     )
 
 
-def _restart(task: Task, restart: Restart, end: End, now: float) -> Following | None:
+def _restart(task: Task, restart: Restart, end: End, now: float) -> NextAttempt | None:
     if end.state is TaskState.COMPLETED:
         if restart.policy != "always":
             return None
@@ -51,7 +51,7 @@ def _restart(task: Task, restart: Restart, end: End, now: float) -> Following | 
     if recent >= restart.count:
         return None
     delay_s = min(restart.backoff_s * 2.0**recent, max(MAX_BACKOFF_S, restart.backoff_s))
-    return Following(delay_s, f"restart {recent + 1} of {restart.count} in {delay_s:g} s", True)
+    return NextAttempt(delay_s, f"restart {recent + 1} of {restart.count} in {delay_s:g} s", True)
 
 
 def recent_restarts(task: Task, restart: Restart, now: float) -> int:
@@ -61,7 +61,7 @@ def recent_restarts(task: Task, restart: Restart, now: float) -> int:
     return sum(at > now - restart.window_s for at in task.restarted_at)
 
 
-def note(task: Task, end: End, next_one: Following, now: float) -> None:
+def note(task: Task, end: End, next_one: NextAttempt, now: float) -> None:
     """Counts what `following` has said as done."""
     if end.is_repeated:
         return

@@ -17,7 +17,7 @@ _PLACED = frozenset(
 """Variables that say where a task runs: elsewhere it is the same task."""
 
 
-class Earlier(NamedTuple):
+class PriorResult(NamedTuple):
     """What earlier controllers of the run have left of a task."""
 
     state: TaskState

@@ -16,11 +16,11 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     SendToAgent,
 )
-from sflow_ctl.core.deferred import LateValues
+from sflow_ctl.core.deferred import DeferredValues
 from sflow_ctl.core.port_leases import Leases, Orders
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
-from sflow_ctl.core.resume import Earlier
+from sflow_ctl.core.resume import PriorResult
 from sflow_ctl.core.shutdown_steps import Step
 from sflow_ctl.core.states import (
     LIVE,
@@ -75,7 +75,7 @@ class RunState:
         ends_at: float | None = None,
         gone_at: float | None = None,
         missing: frozenset[int] = frozenset(),
-        earlier: Mapping[str, Earlier] | None = None,
+        earlier: Mapping[str, PriorResult] | None = None,
     ) -> None:
         """`ends_at` is when the run must begin to end, `gone_at` when its nodes are taken away; `earlier` is what a
         resumed run has behind it.
@@ -98,7 +98,7 @@ class RunState:
         self._queue = ReadyQueue()
         self._outputs: dict[str, dict[str, Any]] = {}
         self._leases = Leases(plan, self.tasks)
-        self._late = LateValues(plan, self._outputs, self._leases.ports_of)
+        self._late = DeferredValues(plan, self._outputs, self._leases.ports_of)
         self._timers = Timers()
         self._gone_at = gone_at
         self.unsettled = sum(not task.is_settled for task in self.tasks)
@@ -138,7 +138,7 @@ class RunState:
                 self._enqueue(task)
         self._out = again  # what is queued from the start is no change of state
 
-    def _resume(self, earlier: Mapping[str, Earlier]) -> list[Command]:
+    def _resume(self, earlier: Mapping[str, PriorResult]) -> list[Command]:
         """Takes over what has completed; returns what is to be said of all else, which begins again."""
         again: list[Command] = []
         for task in self.tasks:

@@ -8,10 +8,10 @@ from typing import assert_never
 
 from protocol.ids import AttemptId
 from protocol.messages.facts import (
-    Examined,
     FromAgent,
     Goodbye,
     Hello,
+    Inspected,
     LaunchFailed,
     Leased,
     LogSearch,
@@ -21,7 +21,7 @@ from protocol.messages.facts import (
     ProbeWaiting,
     RankCleared,
     RankExited,
-    RankQuiet,
+    RankIdle,
     RankStarted,
     SideCommandEnded,
 )
@@ -186,14 +186,14 @@ class Scheduler(Starting):
                 self._on_waiting(node, message)
             case Leased():
                 self._on_leased(node, message, now)
-            case RankQuiet():
+            case RankIdle():
                 self._on_quiet(message, now)
             case Goodbye(survivors=survivors):
                 self.survivors.extend(survivors)
                 if self._leaving is not None:
                     self._leaving.discard(node)
                     self.nodes[node].is_up = False
-            case NodeDescribed() | Examined() | LogSearch() | Notice() | Hello() | SideCommandEnded():
+            case NodeDescribed() | Inspected() | LogSearch() | Notice() | Hello() | SideCommandEnded():
                 pass  # the shell's: facts for people, and hellos arrive as AgentJoined
             case _:
                 assert_never(message)
@@ -283,7 +283,7 @@ class Scheduler(Starting):
             # The format: a failure probe ends the task whatever retries it has. A restart policy is asked.
             self._stop_task(task, End(TaskState.FAILED, Reason("probe", message.detail)), now)
 
-    def _on_quiet(self, message: RankQuiet, now: float) -> None:
+    def _on_quiet(self, message: RankIdle, now: float) -> None:
         task = self._current(*message.rank.attempt)
         if task is None:
             return

@@ -7,7 +7,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
 from protocol.messages.rank_spec import RankSpec, Success, TaskFile
-from sflow_ctl.core.deferred import LateValues
+from sflow_ctl.core.deferred import DeferredValues
 from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
@@ -175,7 +175,7 @@ class Task:
         self.is_unsent = True
         self.stolen = {}
 
-    def fill_in(self, late: LateValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]) -> None:
+    def fill_in(self, late: DeferredValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]) -> None:
         """All that the attempt needs is known: `ports` are its own, by node. Raises: ExpressionError."""
         self.ports = ports
         self.filled, self.files = late.filled_in(self.plan)

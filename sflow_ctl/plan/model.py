@@ -12,7 +12,7 @@ import msgspec
 
 from protocol.diagnosis.signatures import Signature
 from protocol.messages.checks import Probe
-from protocol.messages.rank_spec import Container, HangWatch, PortBlock, Stopping, Success
+from protocol.messages.rank_spec import Container, HangPolicy, PortBlock, Stopping, Success
 
 PLAN_VERSION = 1
 
@@ -147,7 +147,7 @@ class PlannedOutput(_Part, frozen=True, kw_only=True):
     metrics: tuple[PlannedMetric, ...] = ()
 
 
-class LateExpression(_Part, frozen=True, kw_only=True):
+class DeferredExpression(_Part, frozen=True, kw_only=True):
     """An expression on what is known when its task starts: ports, and outputs of earlier tasks.
 
     `mark` stands for it in argv, script, environment and probes.
@@ -251,7 +251,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """The run ends when all tasks that are main have ended."""
     on_failure: OnFailure = "cancel"
     stopping: Stopping = Stopping()
-    hang: HangWatch | None = None
+    hang: HangPolicy | None = None
     success_exit_codes: tuple[int, ...] = (0,)
     finally_when: FinallyWhen | None = None
     """Not a part of the graph: it runs when the run ends, however it ends."""
@@ -264,7 +264,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     outputs: tuple[PlannedOutput, ...] = ()
     success: Success | None = None
     """What must hold besides an exit status of 0."""
-    late: tuple[LateExpression, ...] = ()
+    late: tuple[DeferredExpression, ...] = ()
     """Evaluated when the task starts."""
     late_tcp_ports: dict[str, str] = {}
     """For conditions of probes (`readiness`, `failure/1`): the text that is their `tcp_port`, which is 0 until then."""

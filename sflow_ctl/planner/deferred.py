@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import MARK, as_text, evaluate, names_used, pieces
 from sflow_ctl.format.yaml_source import PathKey
-from sflow_ctl.plan.model import LateExpression
+from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import UnplannableError
 
@@ -66,7 +66,7 @@ def needs_outputs(mark: str) -> bool:
     return _OUTPUTS.search(mark) is not None
 
 
-def rendered_early(text: str, names: Mapping[str, Any]) -> tuple[str, list[LateExpression]]:
+def rendered_early(text: str, names: Mapping[str, Any]) -> tuple[str, list[DeferredExpression]]:
     """The text with all but its late expressions evaluated; those stay in it as marks.
 
     Raises: ExpressionError.
@@ -77,7 +77,7 @@ def rendered_early(text: str, names: Mapping[str, Any]) -> tuple[str, list[LateE
         if not piece.is_expression:
             parts.append(piece.text)
         elif _is_late(piece.text, names):
-            late.append(LateExpression(mark=mark, names=early_names(names_used(mark), names)))
+            late.append(DeferredExpression(mark=mark, names=early_names(names_used(mark), names)))
             parts.append(mark)
         else:
             parts.append(as_text(evaluate(mark, names)))

@@ -18,8 +18,8 @@ from sflow_ctl.format.expressions.templates import MARK, as_text, evaluate_any
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import (
+    DeferredExpression,
     Fetch,
-    LateExpression,
     Placement,
     Plan,
     PlannedFile,
@@ -52,7 +52,7 @@ from sflow_ctl.planner.tasks.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import FINALLY_TIMEOUT_S, policies
 from sflow_ctl.planner.tasks.ports import artifacts_in_files, plan_files, plan_ports
-from sflow_ctl.planner.tasks.probes import LateProbes, plan_probes, readiness_deadline_s
+from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadline_s
 from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 from sflow_ctl.planner.tasks.signatures import plan_signatures
 from sflow_ctl.planner.tasks.srun import ASSIGNED_GROUP, ASSIGNED_NODES
@@ -76,7 +76,7 @@ class _Draft:
     backend: schema.Backend
     names: dict[str, Any] | None = None
     placement: Placement | None = None
-    late: list[LateExpression] = field(default_factory=list)
+    late: list[DeferredExpression] = field(default_factory=list)
     """Of its own variables."""
     ports: tuple[PortBlock, ...] = ()
 
@@ -543,7 +543,7 @@ class _Planner:
                 ranks = once_per_node(task, launcher, count, ranks)
             if how.kind == "ssh":
                 _refuse_elsewhere(task)
-            probes = LateProbes(self._scripts, task, replica.name, self._names(draft))
+            probes = DeferredProbes(self._scripts, task, replica.name, self._names(draft))
             planned_probes = plan_probes(
                 task, probes, frozenset(node.address for node in nodes), self._replicas_of
             )
@@ -613,7 +613,7 @@ class _Planner:
                 return self._context.read_text(f"{path}/{inside}" if inside else path)
         return self._context.read_text(os.path.join(self._context.workspace_dir, source))  # noqa: PTH118 - text
 
-    def _success(self, draft: _Draft, directory: str, late: list[LateExpression]) -> Success | None:
+    def _success(self, draft: _Draft, directory: str, late: list[DeferredExpression]) -> Success | None:
         """What must hold of a task; what it waits for is added to `late`."""
         task = draft.expanded.task
         if task.success is None or self._context.is_strict:

@@ -69,7 +69,7 @@ class TaskRecord:
 
 
 @dataclass(slots=True)
-class RunState:
+class RunView:
     """All tasks of a run. Applying the same transition again changes nothing."""
 
     plan: Plan
@@ -133,12 +133,12 @@ class RunState:
 # ---------------------------------------------------------------------- tables
 
 
-def closing_table(state: RunState, width: int, *, colours: bool = False) -> str:
+def closing_table(state: RunView, width: int, *, colours: bool = False) -> str:
     """The tasks of a run that has ended. Above `MANY_TASKS` totals, and the tasks that did not complete."""
     return _table(state, width, None, colours)
 
 
-def status_table(state: RunState, width: int, now_wall_ns: int, *, colours: bool = False) -> str:
+def status_table(state: RunView, width: int, now_wall_ns: int, *, colours: bool = False) -> str:
     """The same of a run that goes on: tasks that run show for how long, services what they wait for."""
     waiting = [record for record in state.tasks.values() if record.waits_for]
     lines = [f"{record.name} is not ready: {record.waits_for}" for record in waiting[:MAX_WAITS]]
@@ -147,7 +147,7 @@ def status_table(state: RunState, width: int, now_wall_ns: int, *, colours: bool
     return "\n".join([_table(state, width, now_wall_ns, colours), *lines, *_sentences(state)])
 
 
-def ended_table(state: RunState, width: int, *, but: str | None = None, colours: bool = False) -> str:
+def ended_table(state: RunView, width: int, *, but: str | None = None, colours: bool = False) -> str:
     """The tasks of a run that ended before anybody looked: what the console said of failures is said again.
 
     Not of the task `but`, whose end is told at length.
@@ -155,7 +155,7 @@ def ended_table(state: RunState, width: int, *, but: str | None = None, colours:
     return "\n".join([closing_table(state, width, colours=colours), *_sentences(state, but)])
 
 
-def _sentences(state: RunState, but: str | None = None) -> list[str]:
+def _sentences(state: RunView, but: str | None = None) -> list[str]:
     """Why tasks ended badly."""
     bad = [record for record in state.tasks.values() if record.state in _BAD and record.name != but]
     lines = [
@@ -166,7 +166,7 @@ def _sentences(state: RunState, but: str | None = None) -> list[str]:
     return [*lines, f"... and {len(bad) - MAX_WAITS} more"] if len(bad) > MAX_WAITS else lines
 
 
-def totals(state: RunState) -> str:
+def totals(state: RunView) -> str:
     """`38 completed, 1 failed, 1 cancelled`."""
     counts = state.counts()
     order = (
@@ -182,7 +182,7 @@ def totals(state: RunState) -> str:
     return ", ".join(parts) if parts else "no tasks"
 
 
-def _table(state: RunState, width: int, now_wall_ns: int | None, colours: bool) -> str:
+def _table(state: RunView, width: int, now_wall_ns: int | None, colours: bool) -> str:
     records = list(state.tasks.values())
     closing: list[str] = []
     if len(records) > MANY_TASKS:
@@ -314,7 +314,7 @@ def outcome_text(outcome: Outcome) -> str:
 
 
 def first_cause(
-    state: RunState,
+    state: RunView,
     outcome: Outcome,
     cause: FirstCause,
     *,
@@ -410,7 +410,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summary(
-    state: RunState,
+    state: RunView,
     outcome: Outcome,
     cause: FirstCause | None,
     *,
@@ -439,12 +439,12 @@ def summary(
     )
 
 
-def _failed(state: RunState) -> tuple[str, ...]:
+def _failed(state: RunView) -> tuple[str, ...]:
     bad = (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST)
     return tuple(record.name for record in state.tasks.values() if record.state in bad)
 
 
-def task_summaries(state: RunState) -> tuple[TaskSummary, ...]:
+def task_summaries(state: RunView) -> tuple[TaskSummary, ...]:
     """Every task as it is now, for programs."""
     return tuple(_task_summary(record, state.plan) for record in state.tasks.values())
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.report import RunState
+from sflow_ctl.report.report import RunView
 
 MAX_ROWS = 60
 """Of the table on a terminal; `results.csv` has all."""
@@ -18,7 +18,7 @@ _FACTS = ("task", "state", "attempts", "runtime_s")
 
 
 def results(
-    plan: Plan, state: RunState, outputs: Mapping[str, Mapping[str, Any]]
+    plan: Plan, state: RunView, outputs: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows: facts, swept variables, values. Tasks without `outputs` have no row; none, no table."""
     tasks = [task for task in plan.tasks if task.outputs]

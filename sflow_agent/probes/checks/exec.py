@@ -29,18 +29,18 @@ class ExecTrial:
 
     @property
     def doing(self) -> str:
-        """See `Trial`."""
+        """See `Check`."""
         return f"{self._name} did not exit{self._last_line()}"
 
     def begin(self) -> None:
-        """See `Trial`."""
+        """See `Check`."""
         try:
             self._program.begin()
         except SpawnError as error:
             self._done(False, error.reason)
 
     def close(self) -> None:
-        """See `Trial`. Kills the program with its whole group."""
+        """See `Check`. Kills the program with its whole group."""
         self._program.close()
 
     def _ended(self, exit_status: int | None, number: int | None) -> None:

@@ -11,7 +11,7 @@ from sflow_agent.probes.checks.check import Done
 from sflow_agent.probes.http.connect import Connecting, Resolver
 from sflow_agent.probes.http.exchange import MAX_REDIRECTS, Answer, BadAnswerError, redirect, request_bytes
 from sflow_agent.probes.http.verdict import verdict
-from sflow_agent.worker import Background
+from sflow_agent.worker import Workers
 
 if TYPE_CHECKING:
     import ssl
@@ -26,7 +26,7 @@ READS_PER_PASS = 4
 class HttpTools:
     """What all http checks of an agent share."""
 
-    def __init__(self, descriptors: Descriptors, background: Background, resolver: Resolver) -> None:
+    def __init__(self, descriptors: Descriptors, background: Workers, resolver: Resolver) -> None:
         self.descriptors = descriptors
         self.resolver = resolver
         self._background = background
@@ -62,11 +62,11 @@ class HttpTrial:
 
     @property
     def doing(self) -> str:
-        """See `Trial`."""
+        """See `Check`."""
         return self._connecting.doing if self._connecting is not None else self._doing
 
     def begin(self) -> None:
-        """See `Trial`."""
+        """See `Check`."""
         self._doing = "the certificates to trust were not read"
         self._answer = Answer()
         self._connecting = Connecting(
@@ -75,7 +75,7 @@ class HttpTrial:
         self._connecting.begin(self._parts.host, self._parts.port)
 
     def close(self) -> None:
-        """See `Trial`."""
+        """See `Check`."""
         if self._connecting is not None:
             self._connecting.close()
             self._connecting = None

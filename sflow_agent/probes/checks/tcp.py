@@ -21,15 +21,15 @@ class ConnectTrial:
 
     @property
     def doing(self) -> str:
-        """See `Trial`."""
+        """See `Check`."""
         return self._connecting.doing
 
     def begin(self) -> None:
-        """See `Trial`."""
+        """See `Check`."""
         self._connecting.begin(self._host, self._port)
 
     def close(self) -> None:
-        """See `Trial`."""
+        """See `Check`."""
         self._connecting.close()
 
     def _connected(self, connection: socket.socket) -> None:

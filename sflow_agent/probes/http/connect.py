@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.worker import Background
+from sflow_agent.worker import Workers
 
 MAX_ADDRESSES = 4
 REMEMBERED_S = 10.0
@@ -24,7 +24,7 @@ Address = tuple[int, str]
 class Resolver:
     """Addresses of hosts. Only names that are neither an address nor `localhost` cost a thread."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Workers) -> None:
         self._background = background
         self._known: dict[str, tuple[float, tuple[Address, ...]]] = {}
 

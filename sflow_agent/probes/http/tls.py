@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
-from sflow_agent.worker import Background
+from sflow_agent.worker import Workers
 
 T = TypeVar("T")
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 class TlsContexts:
     """What is trusted, by (verify, ca_file). Reading certificates takes a while, so it is done in the background."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Workers) -> None:
         self._background = background
         self._known: dict[tuple[bool, str | None], ssl.SSLContext] = {}
 

@@ -18,9 +18,9 @@ _POSITIVE = click.IntRange(min=1)
 
 @click.command()
 @click.option(
-    "--nodes", type=_POSITIVE, help="Examine this machine by this many local agents, also inside a job."
+    "--nodes", type=_POSITIVE, help="Inspect this machine by this many local agents, also inside a job."
 )
-@click.option("--jobid", "job_id", metavar="ID", help="Examine the nodes of this running Slurm job.")
+@click.option("--jobid", "job_id", metavar="ID", help="Inspect the nodes of this running Slurm job.")
 @click.option(
     "--gpus-per-node", type=_POSITIVE, help="GPUs that each node must have. Default: what Slurm has given."
 )
@@ -43,7 +43,7 @@ def doctor(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Examine the nodes of this Slurm job, or this machine: network, clocks, CPUs, GPUs, limits, directories, versions.
+    """Inspect the nodes of this Slurm job, or this machine: network, clocks, CPUs, GPUs, limits, directories, versions.
 
     Starts agents as `run` does, and nothing else. Exit status 0 when nothing fails, 1 when something does, 3 when
     agents do not report.

@@ -14,7 +14,7 @@ from sflow_ctl.cli.terminal.console import wants_colours
 from sflow_ctl.cli.terminal.shown import columns, shown_path
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.report import (
-    RunState,
+    RunView,
     Summary,
     TaskSummary,
     ended_table,
@@ -103,7 +103,7 @@ def _ask_controller(reader: RunReader) -> bool:
     link = connect(facts) if facts is not None else None
     if link is None:
         return False
-    state = RunState(reader.plan)
+    state = RunView(reader.plan)
     deadline = time.monotonic() + STATE_WITHIN_S
     try:
         while time.monotonic() < deadline:

@@ -48,7 +48,7 @@ class LinePrefixer:
         self._held: dict[str, bytes] = {}
         self._prefixes: dict[str, bytes] = {}
         self._unfinished: str | None = None
-        """Whose overlong line the stream ends in; never on a terminal, where a status line follows."""
+        """OwnerScope overlong line the stream ends in; never on a terminal, where a status line follows."""
 
     def add(self, label: str, data: bytes | memoryview) -> bytes:
         """What to write now that `label` has put out `data`; may be nothing."""

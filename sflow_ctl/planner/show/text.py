@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from protocol.messages.checks import Condition, Probe
-from protocol.messages.rank_spec import HangWatch, PortBlock, SideCommand, Stopping
+from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text, until_text
@@ -183,7 +183,7 @@ def _stopping(stopping: Stopping) -> str:
     return f"{command}{signal_name(stopping.signal)}, then SIGKILL after {stopping.grace_s:g} s"
 
 
-def _hang(hang: HangWatch, *, is_service: bool) -> str:
+def _hang(hang: HangPolicy, *, is_service: bool) -> str:
     limits = (("output", hang.no_output_s), ("use of its GPUs", hang.no_gpu_use_s))
     what = " or ".join(f"no {name} for {limit_s:g} s" for name, limit_s in limits if limit_s is not None)
     until = " until it is ready" if is_service and not hang.is_always else ""

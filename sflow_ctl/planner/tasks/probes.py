@@ -8,7 +8,7 @@ from protocol.messages.checks import Condition, LogPattern
 from protocol.messages.checks import Probe as AgentProbe
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import MARK
-from sflow_ctl.plan.model import LateExpression
+from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.planner.tasks.http_probes import plan_http
@@ -19,13 +19,13 @@ _NOT_IN_KEYS = ("probes", "tcp_port", "all", "any")
 _LOCAL = frozenset(("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"))
 
 
-class LateProbes:
+class DeferredProbes:
     """Evaluates the values of a task's probes, and keeps what only its start will tell."""
 
     def __init__(self, scripts: Scripts, task: schema.Task, replica: str, names: Mapping[str, Any]) -> None:
         self._scripts, self._task, self._replica, self._names = scripts, task, replica, names
-        self.late: list[LateExpression] = []
-        """Whose marks are still in what was evaluated."""
+        self.late: list[DeferredExpression] = []
+        """OwnerScope marks are still in what was evaluated."""
         self.tcp_ports: dict[str, str] = {}
         """See `PlannedTask.late_tcp_ports`."""
 
@@ -47,14 +47,14 @@ class _Scope:
     """What the conditions of one concrete task are planned with."""
 
     task: schema.Task
-    evaluate: LateProbes
+    evaluate: DeferredProbes
     addresses: frozenset[str]
     replicas_of: Mapping[str, tuple[str, ...]]
 
 
 def plan_probes(
     task: schema.Task,
-    evaluate: LateProbes,
+    evaluate: DeferredProbes,
     addresses: frozenset[str],
     replicas_of: Mapping[str, tuple[str, ...]],
 ) -> tuple[AgentProbe, ...]:

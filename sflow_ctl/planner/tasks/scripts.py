@@ -22,7 +22,7 @@ from sflow_ctl.format.expressions.templates import (
     template_names,
 )
 from sflow_ctl.format.yaml_source import PathKey
-from sflow_ctl.plan.model import LateExpression, PlannedFile
+from sflow_ctl.plan.model import DeferredExpression, PlannedFile
 from sflow_ctl.plan.task_views import OWN, TaskPorts, TaskViews
 from sflow_ctl.planner.deferred import (
     Known,
@@ -39,7 +39,7 @@ from sflow_ctl.planner.findings import UnplannableError
 
 Path = tuple[PathKey, ...]
 Names = Mapping[str, Any]
-Rendered = tuple[Any, list[LateExpression]]
+Rendered = tuple[Any, list[DeferredExpression]]
 """A text or value, and which expressions in it are still to be evaluated."""
 _IN_TEMPLATE = re.compile(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _STAND_IN = 10_000
@@ -138,7 +138,9 @@ class Scripts:
         check_ports(task, uses, self._known, path)
         return msgspec.structs.replace(file, names=early, uses_ports=tuple(uses))
 
-    def with_stand_ins(self, replica: str, text: str, late: Sequence[LateExpression], names: Names) -> str:
+    def with_stand_ins(
+        self, replica: str, text: str, late: Sequence[DeferredExpression], names: Names
+    ) -> str:
         """A text with marks as it may be at the start; expressions on outputs are left out."""
         for one in late:
             value = ""
@@ -164,8 +166,8 @@ class Scripts:
         return Known(self._tasks, bases, self._all_before, self.flexible)
 
     def _checked(
-        self, task: schema.Task, replica: str, late: list[LateExpression], path: Path, names: Names
-    ) -> list[LateExpression]:
+        self, task: schema.Task, replica: str, late: list[DeferredExpression], path: Path, names: Names
+    ) -> list[DeferredExpression]:
         """The expressions with whose ports they use. Raises: UnplannableError, ExpressionError."""
         checked = []
         for one in late:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from protocol.messages.rank_spec import HangWatch, SideCommand, Stopping
+from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from protocol.text.signal_names import NUMBERS, signal_number
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
@@ -30,7 +30,7 @@ def plan_stopping(task: schema.Task, default: Stopping, value: Callable[[Any], A
     return stopping
 
 
-def plan_hang(task: schema.Task, value: Callable[[Any], Any]) -> HangWatch | None:
+def plan_hang(task: schema.Task, value: Callable[[Any], Any]) -> HangPolicy | None:
     """What counts as a hang of one task. Raises: UnplannableError."""
     hang = task.hang
     if hang is None:
@@ -47,7 +47,7 @@ def plan_hang(task: schema.Task, value: Callable[[Any], Any]) -> HangWatch | Non
         command = SideCommand(
             argv=_argv(value(hang.command), subject, ("hang", "command")), timeout_s=timeout_s
         )
-    return HangWatch(
+    return HangPolicy(
         no_output_s=_limit(hang.no_output_for, value, subject, "no_output_for"),
         no_gpu_use_s=_limit(hang.no_gpu_use_for, value, subject, "no_gpu_use_for"),
         command=command,

@@ -25,7 +25,7 @@ NVIDIA_CONTROL = Path("/dev/nvidiactl")
 LOCAL_ORPHAN_GRACE_S, JOB_ORPHAN_GRACE_S = 10.0, 60.0
 
 
-class Succession(NamedTuple):
+class Generation(NamedTuple):
     """Which of the run's controllers this is."""
 
     incarnation: int = 1
@@ -33,7 +33,7 @@ class Succession(NamedTuple):
     """The marker of what earlier agents have started."""
 
 
-FIRST = Succession()
+FIRST = Generation()
 
 
 class Launcher(Protocol):
@@ -91,7 +91,7 @@ def local_fleet(
     options: RunOptions,
     settings: RunSettings,
     launcher: LocalLauncher,
-    succession: Succession = FIRST,
+    succession: Generation = FIRST,
 ) -> Fleet:
     """Agents as processes of this machine, reached over its loopback. They start with the run.
 
@@ -107,11 +107,11 @@ def local_fleet(
     configs = _local_configs(common, plan.nodes, keys, options)
     fleet = Fleet(launcher, link, keys, nonce, configs, common)
     if plan.nodes[0].gpus and not configs[0].simulated_gpus:
-        from sflow_ctl.runtime.fleet.registration import muster
+        from sflow_ctl.runtime.fleet.registration import wait_for_agents
 
         try:
             launcher.start(configs)
-            called = muster(link, launcher, {0: plan.nodes[0].name}, settings.join_within_s, 1)
+            called = wait_for_agents(link, launcher, {0: plan.nodes[0].name}, settings.join_within_s, 1)
             fleet.warnings = _check_gpus(plan, called.inventories(), options)
         except BaseException:
             launcher.end()
@@ -127,7 +127,7 @@ def job_fleet(
     options: RunOptions,
     settings: RunSettings,
     allocation: "Allocation",
-    succession: Succession = FIRST,
+    succession: Generation = FIRST,
     local: LocalLauncher | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> Fleet:
@@ -138,7 +138,9 @@ def job_fleet(
     """
     from sflow_ctl.runtime.fleet.addresses import own_addresses
     from sflow_ctl.runtime.fleet.mixed import MixedLauncher
-    from sflow_ctl.runtime.fleet.registration import muster  # a run on this machine needs none of these
+    from sflow_ctl.runtime.fleet.registration import (
+        wait_for_agents,  # a run on this machine needs none of these
+    )
     from sflow_ctl.runtime.fleet.step import StepLauncher
 
     keys = RunKeys.derived(len(plan.nodes))
@@ -167,11 +169,11 @@ def job_fleet(
         _check_gpus_here(here, configs, names)
         awaited = expected
         launcher.launch(step, os.environ, awaited)
-        called = muster(link, launcher, awaited, settings.join_within_s, least, say)
+        called = wait_for_agents(link, launcher, awaited, settings.join_within_s, least, say)
         while called.step_end is not None:  # a lost node took the others' agents with it: again, without it
             awaited = {node: expected[node] for node in sorted(called.joined)}
             launcher.launch(step, os.environ, awaited)
-            called = muster(link, launcher, awaited, settings.join_within_s, least, say)
+            called = wait_for_agents(link, launcher, awaited, settings.join_within_s, least, say)
         warnings = _check_gpus(plan, called.inventories(), options)
     except BaseException:
         launcher.end()
@@ -222,7 +224,7 @@ def _common(
     link: FleetLink,
     nonce: str,
     grace_s: float,
-    succession: Succession,
+    succession: Generation,
 ) -> AgentConfig:
     """What all agents are told."""
     return AgentConfig(

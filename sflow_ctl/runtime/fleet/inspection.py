@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import zmq
 
 from protocol.errors import RunDirectoryError
-from protocol.messages.facts import Examined, Hello
+from protocol.messages.facts import Hello, Inspected
 from protocol.messages.inspection import MeshTarget
-from protocol.messages.orders import Examine, Leave
+from protocol.messages.orders import Inspect, Leave
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
 from sflow_ctl.doctor.facts import Clock, Examination, ExaminedNode, SlurmFacts
 from sflow_ctl.doctor.mesh import targets
@@ -47,10 +47,10 @@ class _Node:
     lost: str = ""
     sent_ns: int = 0
     asked: int = -1
-    answer: Examined | None = None
+    answer: Inspected | None = None
     clock: Clock | None = None
-    facts: Examined | None = None
-    mesh: Examined | None = None
+    facts: Inspected | None = None
+    mesh: Inspected | None = None
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class _Round:
             self._take(event)
         self._until(lambda: all(node.hello is not None or node.lost for node in self.nodes), within_s)
 
-    def ask(self, question: Callable[[int, _Node], Examine | None], within_s: float) -> None:
+    def ask(self, question: Callable[[int, _Node], Inspect | None], within_s: float) -> None:
         """Asks all agents at once; waits until all have answered, or are gone, or it has taken too long."""
         self.number += 1
         for index, node in enumerate(self.nodes):
@@ -108,7 +108,7 @@ class _Round:
                 self.fleet.link.accept(hello.node, hello.session, ())
             case AgentLost(node=index, reason=reason):
                 self.nodes[index].lost = self.nodes[index].lost or reason
-            case MessageReceived(node=index, message=Examined() as answer):
+            case MessageReceived(node=index, message=Inspected() as answer):
                 node = self.nodes[index]
                 if answer.number == node.asked and node.answer is None:
                     node.answer = answer
@@ -116,7 +116,7 @@ class _Round:
             case _:
                 pass
 
-    def _compare(self, node: _Node, answer: Examined) -> None:
+    def _compare(self, node: _Node, answer: Inspected) -> None:
         """The shortest round trip says most about the clock."""
         now_ns = time.time_ns()
         half_s = (now_ns - node.sent_ns) / 2e9
@@ -170,12 +170,12 @@ def examine(
 def _examine_all(talk: _Round, settings: RunSettings) -> None:
     """Clocks first, while nothing else is going on; connections last, when all are known to listen."""
     for _ in range(CLOCK_ROUNDS):
-        talk.ask(lambda _index, _node: Examine(number=talk.number), CLOCK_WITHIN_S)
+        talk.ask(lambda _index, _node: Inspect(number=talk.number), CLOCK_WITHIN_S)
     token = os.urandom(8).hex()
     directories = (("output directory", str(settings.output_dir)),)
 
-    def wants_report(_index: int, _node: _Node) -> Examine:
-        return Examine(
+    def wants_report(_index: int, _node: _Node) -> Inspect:
+        return Inspect(
             number=talk.number,
             token=token,
             wants_report=True,
@@ -190,10 +190,10 @@ def _examine_all(talk: _Round, settings: RunSettings) -> None:
     examined = [_examined(talk.nodes[index], hello) for index in called if (hello := talk.nodes[index].hello)]
     wanted: dict[int, tuple[MeshTarget, ...]] = dict(zip(called, targets(examined), strict=True))
 
-    def reach(index: int, _node: _Node) -> Examine | None:
+    def reach(index: int, _node: _Node) -> Inspect | None:
         if not wanted[index]:
             return None
-        return Examine(number=talk.number, token=token, targets=wanted[index], within_s=MESH_WITHIN_S)
+        return Inspect(number=talk.number, token=token, targets=wanted[index], within_s=MESH_WITHIN_S)
 
     talk.ask(reach, MESH_WITHIN_S + ANSWER_S)
     for node in talk.nodes:

@@ -44,7 +44,7 @@ from sflow_ctl.core.events import (
 )
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
-from sflow_ctl.report.report import RunState
+from sflow_ctl.report.report import RunView
 from sflow_ctl.runtime.fleet.fleet import Launcher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
@@ -98,7 +98,7 @@ class Controller:
         directory: RunDirectory,
         configs: list[AgentConfig],
         common: AgentConfig,
-        state: RunState | None = None,
+        state: RunView | None = None,
     ) -> None:
         """`state` is that of a resumed run."""
         self._scheduler = scheduler
@@ -110,7 +110,7 @@ class Controller:
         self._directory = directory
         self._configs = configs
         self._common = common
-        self.state = state or RunState(scheduler.plan)
+        self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
         self._nodes: dict[int, NodeFacts] = {}

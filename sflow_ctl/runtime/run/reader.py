@@ -19,7 +19,7 @@ from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.report import RunState, Summary, read_summary
+from sflow_ctl.report.report import RunView, Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.run.directory import ConnectionFacts, RunFacts, process_start_ticks
@@ -128,7 +128,7 @@ class RunReader:
         self.directory = directory
         self.facts = self._decode("run.json", RunFacts)
         self.plan = self._decode("plan.json", Plan)
-        self.state = RunState(self.plan)
+        self.state = RunView(self.plan)
         self.last_wall_ns = self.facts.started_wall_ns
         self._offset = 0
         self._torn = b""

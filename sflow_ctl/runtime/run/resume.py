@@ -8,21 +8,21 @@ from typing import Any
 import msgspec
 
 from protocol.errors import UsageError
-from sflow_ctl.core.resume import Earlier, done_tasks
+from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.report import RunState
+from sflow_ctl.report.report import RunView
 from sflow_ctl.runtime.run.reader import Liveness, RunReader, list_runs
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierRun:
+class PriorRun:
     """A run that is to be resumed."""
 
     directory: Path
     incarnation: int
     """Of its last controller."""
-    state: RunState
+    state: RunView
     plan: Plan
     marker: str
     """In the environment of what its agents started; empty where it is not known."""
@@ -36,7 +36,7 @@ class EarlierRun:
         return f"{count} of {len(self.state.tasks)} tasks had completed"
 
 
-def earlier_run(directory: Path) -> EarlierRun:
+def earlier_run(directory: Path) -> PriorRun:
     """What the files of a run say. Raises: RunDirectoryError; UsageError for one that still goes on."""
     reader = RunReader(directory)
     reader.refresh()
@@ -48,7 +48,7 @@ def earlier_run(directory: Path) -> EarlierRun:
             hint=f"follow it with sflow-ctl attach {directory}, or stop it first",
         )
     whole = reader.summary()
-    return EarlierRun(
+    return PriorRun(
         directory,
         reader.facts.incarnation,
         reader.state,
@@ -59,7 +59,7 @@ def earlier_run(directory: Path) -> EarlierRun:
     )
 
 
-def what_is_behind(run: EarlierRun, plan: Plan) -> tuple[dict[str, Earlier], list[str]]:
+def what_is_behind(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
     """Each task of the new plan that was there before, and warnings about those that changed."""
     states = {name: record.state for name, record in run.state.tasks.items()}
     done, changed = done_tasks(run.plan, plan, states)
@@ -72,7 +72,7 @@ def what_is_behind(run: EarlierRun, plan: Plan) -> tuple[dict[str, Earlier], lis
         outputs = _outputs(run.directory, task.name) if is_done and task.outputs else None
         if is_done and task.outputs and outputs is None:
             is_done = False  # what others use of it is not there
-        behind[task.name] = Earlier(record.state, record.attempts, is_done, outputs)
+        behind[task.name] = PriorResult(record.state, record.attempts, is_done, outputs)
     warnings = [f"task {name} had completed and runs again: it has changed since" for name in changed]
     return behind, warnings
 

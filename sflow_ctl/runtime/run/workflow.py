@@ -17,7 +17,7 @@ import msgspec
 from protocol.errors import ExitStatus, Finding, PlanError, UsageError
 from protocol.ids import RankId
 from sflow_ctl.core.commands import FinishRun
-from sflow_ctl.core.resume import Earlier
+from sflow_ctl.core.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.core.tasks import log_path, rank_log_path
@@ -26,7 +26,7 @@ from sflow_ctl.format.schema import CONTAINER_ENGINES
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
-from sflow_ctl.report.report import RunState, Summary, summary, summary_json
+from sflow_ctl.report.report import RunView, Summary, summary, summary_json
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
     RunSettings,
@@ -34,7 +34,7 @@ from sflow_ctl.runtime.files.settings_files import (
     run_settings,
     settings_layers,
 )
-from sflow_ctl.runtime.fleet.fleet import Fleet, Succession, job_fleet, local_fleet
+from sflow_ctl.runtime.fleet.fleet import Fleet, Generation, job_fleet, local_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.logs.console_feed import Console
 from sflow_ctl.runtime.logs.service import OutputService
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from sflow_ctl.planner.context import JobNode
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
-    from sflow_ctl.runtime.run.resume import EarlierRun
+    from sflow_ctl.runtime.run.resume import PriorRun
     from sflow_ctl.runtime.slurm.allocation import Allocation
 
 OUTPUT_DRAIN_S = 30.0
@@ -69,7 +69,7 @@ class RunEnd:
     """How a run ended, for whoever shows it."""
 
     status: ExitStatus
-    state: RunState
+    state: RunView
     summary: Summary
     directory: Path
     outputs: dict[str, dict[str, Any]]
@@ -99,15 +99,15 @@ class PlannedRun:
     """How nodes are asked for when it is in no job; empty where none are needed."""
     replan: Callable[[str, "tuple[JobNode, ...]", tuple[str, str]], Plan]
     """The plan with a job's id and nodes, and with the name and address that they know this machine by."""
-    earlier: "EarlierRun | None" = None
+    earlier: "PriorRun | None" = None
     """The run that goes on."""
 
     @property
-    def succession(self) -> Succession:
+    def succession(self) -> Generation:
         """Which of the run's controllers this one is."""
         if self.earlier is None:
-            return Succession()
-        return Succession(self.earlier.incarnation + 1, self.earlier.marker or None)
+            return Generation()
+        return Generation(self.earlier.incarnation + 1, self.earlier.marker or None)
 
 
 def read_run(options: RunOptions) -> ReadRun:
@@ -266,8 +266,8 @@ def _run(
         planned.succession.incarnation,
         fleet.common.marker,
     )
-    behind: dict[str, Earlier] = {}
-    state = RunState(plan)
+    behind: dict[str, PriorResult] = {}
+    state = RunView(plan)
     changed: list[str] = []
     if planned.earlier is None:
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)

@@ -18,7 +18,7 @@ from protocol.messages.facts import FromAgent, Hello, RankCleared, RankExited, R
 from protocol.messages.logs import LogAck
 from protocol.messages.orders import Leave, Spawn, Stop, ToAgent, Welcome
 from protocol.messages.packets import ToAgentPacket
-from protocol.messages.rank_spec import HangWatch, RankSpec, Stopping
+from protocol.messages.rank_spec import HangPolicy, RankSpec, Stopping
 from protocol.session.channel import Channel
 from protocol.session.codec import decode_from_agent, decode_log_chunk, encode
 
@@ -42,7 +42,7 @@ def spec(
     stream: bool = False,
     earlier_log: str | None = None,
     stopping: Stopping | None = None,
-    hang: HangWatch | None = None,
+    hang: HangPolicy | None = None,
 ) -> RankSpec:
     return RankSpec(
         rank=rank_id(task, attempt, rank),

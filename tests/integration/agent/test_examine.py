@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages.facts import Examined
+from protocol.messages.facts import Inspected
 from protocol.messages.inspection import MeshTarget, NodeReport
-from protocol.messages.orders import Examine
+from protocol.messages.orders import Inspect
 from tests.integration.agent.fake_controller import FakeController, spec
 
 Make = Callable[..., FakeController]
 WITHIN_S = 30.0
 
 
-def ask(controller: FakeController, order: Examine) -> Examined:
+def ask(controller: FakeController, order: Inspect) -> Inspected:
     """The agent's answer."""
     controller.order(order)
-    found: list[Examined] = []
+    found: list[Inspected] = []
 
     def has_come() -> bool:
-        found.extend(fact for fact in controller.said(Examined) if fact.number == order.number)
+        found.extend(fact for fact in controller.said(Inspected) if fact.number == order.number)
         return bool(found)
 
     controller.until(has_come, f"the answer to {order.number}", within_s=60)
@@ -38,14 +38,14 @@ def ask(controller: FakeController, order: Examine) -> Examined:
 def report(controller: FakeController, number: int = 1, **changes: object) -> NodeReport:
     """What it says of its node."""
     fields: dict[str, object] = {"wants_report": True, "token": "t", "within_s": WITHIN_S}
-    found = ask(controller, Examine(number=number, **{**fields, **changes})).report  # type: ignore[arg-type]
+    found = ask(controller, Inspect(number=number, **{**fields, **changes})).report  # type: ignore[arg-type]
     assert found is not None
     return found
 
 
 def test_an_empty_question_is_answered_with_the_time(controller: FakeController) -> None:
     before = time.time_ns()
-    clock_ns = ask(controller, Examine(number=1)).clock_ns
+    clock_ns = ask(controller, Inspect(number=1)).clock_ns
     assert before <= clock_ns <= time.time_ns()
 
 
@@ -133,7 +133,7 @@ def test_agents_reach_each_other_and_know_whom(make_controller: Make) -> None:
     one, two = make_controller().start().welcome(), make_controller().start(node=1).welcome()
     ports = report(one).mesh_port, report(two).mesh_port
     targets = (target(ports[1], node=1), target(ports[0], node=1), target(ports[1], node=1, address="::1"))
-    found = ask(one, Examine(number=2, token="t", targets=targets, within_s=WITHIN_S)).mesh
+    found = ask(one, Inspect(number=2, token="t", targets=targets, within_s=WITHIN_S)).mesh
     said = {(result.address, result.problem) for result in found}
     assert len(found) == 3
     assert ("127.0.0.1", "") in said and ("127.0.0.1", "another host or program answers there") in said
@@ -149,7 +149,7 @@ def test_who_does_not_answer_costs_its_own_time_only(controller: FakeController)
         silent_port, closed_port = silent.getsockname()[1], closed.getsockname()[1]
         closed.close()
         targets = (target(port), target(silent_port), target(closed_port))
-        found = ask(controller, Examine(number=2, token="t", targets=targets, within_s=2.0)).mesh
+        found = ask(controller, Inspect(number=2, token="t", targets=targets, within_s=2.0)).mesh
     said = sorted(result.problem for result in found)
     assert said == ["", "connection refused", "no answer within 2 s"]
 
@@ -168,6 +168,6 @@ def test_another_program_on_the_port_is_not_an_agent(controller: FakeController,
         thread = threading.Thread(target=answer)
         thread.start()
         targets = (target(stranger.getsockname()[1]),)
-        (found,) = ask(controller, Examine(number=2, token="t", targets=targets, within_s=WITHIN_S)).mesh
+        (found,) = ask(controller, Inspect(number=2, token="t", targets=targets, within_s=WITHIN_S)).mesh
         thread.join()
     assert found.problem == "another host or program answers there"

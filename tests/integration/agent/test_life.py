@@ -8,9 +8,9 @@ import pynvml
 import pytest
 
 from protocol.messages.node import Gpu
-from protocol.messages.rank_spec import HangWatch, RankSpec
-from sflow_agent.activity_watch import Life
-from sflow_agent.core.events import QuietChanged
+from protocol.messages.rank_spec import HangPolicy, RankSpec
+from sflow_agent.activity_watch import ActivityWatch
+from sflow_agent.core.events import IdleChanged
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.node.gpu_use import gpu_use
 from tests.integration.agent.fake_controller import DEADLINE_S, rank_id
@@ -19,7 +19,7 @@ from tests.unit.agent.fake_nvml import FakeGpu, FakeNvml
 NAMES = ("GPU-a", "GPU-b")
 GPUS = tuple(Gpu(index=index, uuid=name) for index, name in enumerate(NAMES))
 A = rank_id("a")
-SPEC = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", gpus=(0, 1), hang=HangWatch(no_gpu_use_s=0.2))
+SPEC = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", gpus=(0, 1), hang=HangPolicy(no_gpu_use_s=0.2))
 
 
 class Loop:
@@ -29,8 +29,8 @@ class Loop:
         self.epoll = select.epoll()
         self.descriptors = Descriptors(self.epoll)
         self.warnings: list[str] = []
-        self.changes: list[QuietChanged] = []
-        self.life = Life(self.descriptors, gpus, lambda path: path, self.warnings.append)
+        self.changes: list[IdleChanged] = []
+        self.life = ActivityWatch(self.descriptors, gpus, lambda path: path, self.warnings.append)
         self.life.watch(spec, time.monotonic())
 
     def until(self, condition: Callable[[], object], what: str) -> None:
@@ -55,7 +55,7 @@ def test_idle_gpus_are_quiet_until_one_of_them_computes(nvml: FakeNvml) -> None:
     loop.until(lambda: loop.changes, "silence")
     nvml.gpus[1].percent = 3
     loop.until(lambda: len(loop.changes) > 1, "life")
-    assert loop.changes == [QuietChanged(A, "gpus", True), QuietChanged(A, "gpus", False)]
+    assert loop.changes == [IdleChanged(A, "gpus", True), IdleChanged(A, "gpus", False)]
     loop.life.unwatch(A)
     loop.until(lambda: loop.life.next_wakeup() is None, "an end of the looks")
     assert nvml.open_sessions == 0

@@ -1,4 +1,4 @@
-"""Whose answer makes a task ready: other programs that listen where it should, in and outside of the run."""
+"""OwnerScope answer makes a task ready: other programs that listen where it should, in and outside of the run."""
 
 import contextlib
 import os

@@ -11,14 +11,14 @@ import pytest
 from protocol.ids import AttemptId, RankId
 from sflow_agent import worker as background_module
 from sflow_agent.core.events import ConditionSeen
-from sflow_agent.core.poll_schedule import Pace
+from sflow_agent.core.poll_schedule import PollSchedule
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.probes.checks.check import Done, Trial
+from sflow_agent.probes.checks.check import Check, Done
 from sflow_agent.probes.checks.tcp import ConnectTrial
 from sflow_agent.probes.http.connect import Resolver
-from sflow_agent.probes.poller import PATIENCE_S, Key, Polls
+from sflow_agent.probes.poller import PATIENCE_S, Key, ProbePoller
 from sflow_agent.probes.watcher import is_this_node
-from sflow_agent.worker import Background
+from sflow_agent.worker import Workers
 from tests.integration.agent.test_logs_and_probes import free_port
 
 
@@ -32,9 +32,9 @@ class Loop:
     def __init__(self) -> None:
         self.epoll = select.epoll()
         self.descriptors = Descriptors(self.epoll)
-        self.background = Background(self.descriptors)
+        self.background = Workers(self.descriptors)
         self.resolver = Resolver(self.background)
-        self.polls = Polls()
+        self.polls = ProbePoller()
         self.seen: list[ConditionSeen] = []
 
     def connect(self, name: str, host: str, port: int, interval_s: float = 0.05) -> None:
@@ -45,11 +45,11 @@ class Loop:
     def add(
         self,
         name: str,
-        new_trial: Callable[[Done], Trial],
+        new_trial: Callable[[Done], Check],
         interval_s: float = 60.0,
         timeout_s: float = 60.0,
     ) -> None:
-        self.polls.add(key(name), Pace(interval_s, 0.005, time.monotonic()), timeout_s, new_trial)
+        self.polls.add(key(name), PollSchedule(interval_s, 0.005, time.monotonic()), timeout_s, new_trial)
 
     def turn(self) -> None:
         wakeup = self.polls.next_wakeup()

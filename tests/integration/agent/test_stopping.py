@@ -5,9 +5,9 @@ import signal
 from pathlib import Path
 
 from protocol.ids import AttemptId
-from protocol.messages.facts import RankQuiet, SideCommandEnded
+from protocol.messages.facts import RankIdle, SideCommandEnded
 from protocol.messages.orders import Stop
-from protocol.messages.rank_spec import HangWatch, SideCommand, Stopping
+from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from tests.integration.agent.fake_controller import FakeController, is_alive, marked, rank_id, spec
 
 ON_USR1 = "trap 'echo asked; exit 0' USR1; trap 'echo TERM' TERM; echo up; while :; do sleep 0.05; done"
@@ -17,7 +17,7 @@ def bash(line: str, timeout_s: float = 30.0) -> SideCommand:
     return SideCommand(argv=("bash", "-c", line), timeout_s=timeout_s)
 
 
-def up(controller: FakeController, script: str, stopping: Stopping, hang: HangWatch | None = None) -> int:
+def up(controller: FakeController, script: str, stopping: Stopping, hang: HangPolicy | None = None) -> int:
     """The pid of a task that has printed "up"."""
     controller.spawn(spec("a", "bash", "-c", script, stopping=stopping, hang=hang, env={"HERE": "there"}))
     pid = controller.started("a").pid
@@ -100,17 +100,17 @@ def test_a_long_output_of_a_command_is_kept_up_to_its_limit(controller: FakeCont
 
 
 def quiet(controller: FakeController) -> list[bool]:
-    return [fact.is_quiet for fact in controller.said(RankQuiet)]
+    return [fact.is_quiet for fact in controller.said(RankIdle)]
 
 
 def test_silence_and_new_life_are_told(controller: FakeController, tmp_path: Path) -> None:
     go = tmp_path / "go"
     script = f"echo up; while ! test -e {go}; do sleep 0.02; done; while :; do echo on; sleep 0.02; done"
-    up(controller, script, Stopping(), HangWatch(no_output_s=0.5))
+    up(controller, script, Stopping(), HangPolicy(no_output_s=0.5))
     controller.until(lambda: quiet(controller) == [True], "silence")
     go.touch()
     controller.until(lambda: quiet(controller) == [True, False], "new life")
-    assert controller.said(RankQuiet)[0] == RankQuiet(rank=rank_id("a"), kind="output", is_quiet=True)
+    assert controller.said(RankIdle)[0] == RankIdle(rank=rank_id("a"), kind="output", is_quiet=True)
 
 
 def test_a_hang_is_looked_into_while_the_task_still_runs(controller: FakeController) -> None:
@@ -119,7 +119,7 @@ def test_a_hang_is_looked_into_while_the_task_still_runs(controller: FakeControl
         controller,
         "trap 'echo late; exit 0' TERM; echo up; while :; do sleep 0.05; done",
         Stopping(),
-        HangWatch(no_output_s=600.0, command=look),
+        HangPolicy(no_output_s=600.0, command=look),
     )
     controller.order(Stop(attempt=AttemptId("a", 1), grace_s=5.0, is_hang=True))
     controller.cleared("a")
@@ -129,9 +129,9 @@ def test_a_hang_is_looked_into_while_the_task_still_runs(controller: FakeControl
 
 
 def test_gpus_that_nobody_can_watch_are_warned_of_and_never_idle(controller: FakeController) -> None:
-    up(controller, "echo up; exec sleep 1000", Stopping(), HangWatch(no_gpu_use_s=0.1, no_output_s=1.0))
+    up(controller, "echo up; exec sleep 1000", Stopping(), HangPolicy(no_gpu_use_s=0.1, no_output_s=1.0))
     controller.until(lambda: quiet(controller) == [True], "silence of the log, which is longer")
-    assert [fact.kind for fact in controller.said(RankQuiet)] == ["output"]
+    assert [fact.kind for fact in controller.said(RankIdle)] == ["output"]
     warnings = [getattr(fact, "text", "") for fact in controller.facts]
     assert any("no_gpu_use_for has no effect" in text for text in warnings), warnings
 

@@ -16,7 +16,7 @@ import pytest
 from protocol.errors import RunDirectoryError
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
-from sflow_ctl.report.report import RunState, summary, summary_json
+from sflow_ctl.report.report import RunView, summary, summary_json
 from sflow_ctl.runtime.run.directory import ConnectionFacts, RunDirectory, RunFacts, process_start_ticks
 from sflow_ctl.runtime.run.journal import Journal
 from tests.integration.output.fleet import DEADLINE_S, Controller
@@ -67,7 +67,7 @@ class Run:
         )
         self.directory.create(PLAN, "", self.facts, "nonce")
         self.path = self.directory.path
-        self.state = RunState(PLAN)
+        self.state = RunView(PLAN)
         self.controller: Controller | None = None
 
     def open(self) -> Controller:

@@ -31,12 +31,12 @@ from sflow_agent.core.agent import (
 )
 from sflow_agent.core.commands import (
     AgentCommand,
-    EndTree,
+    DiagnoseExit,
     Exit,
     FinishLogs,
     GiveUpTree,
-    JudgeExit,
     Report,
+    SignalTree,
     StartProcess,
     UnwatchCondition,
     UnwatchLog,
@@ -46,7 +46,7 @@ from sflow_agent.core.commands import (
 from sflow_agent.core.events import (
     ConditionSeen,
     EndRequested,
-    ExitJudged,
+    ExitDiagnosed,
     LogsDelivered,
     Ordered,
     ProcessExited,
@@ -133,12 +133,12 @@ def test_leftovers_are_ended_and_then_cleared() -> None:
     core = running(AgentCore())
     commands = core.handle(exited(has_leftovers=True), 1.0)
     assert [fact.cleared for fact in reports(commands) if isinstance(fact, RankExited)] == [False]
-    assert commands[-1] == EndTree(A, SIGTERM)
+    assert commands[-1] == SignalTree(A, SIGTERM)
     assert core.clearing() == (A,)
     core.forget_told()
     assert len(core.exited()) == 1
     assert core.next_wakeup() == 6.0
-    assert core.handle(WakeUp(), 6.0) == [EndTree(A, SIGKILL)]
+    assert core.handle(WakeUp(), 6.0) == [SignalTree(A, SIGKILL)]
     assert core.handle(TreeGone(A, 2), 6.1) == [Report(RankCleared(rank=A, ended=2))]
     assert core.handle(TreeGone(A, 2), 6.2) == []
     assert core.next_wakeup() is None
@@ -146,9 +146,9 @@ def test_leftovers_are_ended_and_then_cleared() -> None:
 
 def test_f31_a_stop_escalates_and_names_survivors() -> None:
     core = running(AgentCore())
-    assert core.handle(stop(2.0), 10.0) == [EndTree(A, SIGTERM)]
+    assert core.handle(stop(2.0), 10.0) == [SignalTree(A, SIGTERM)]
     assert core.handle(WakeUp(), 11.0) == []
-    assert core.handle(WakeUp(), 12.0) == [EndTree(A, SIGKILL)]
+    assert core.handle(WakeUp(), 12.0) == [SignalTree(A, SIGKILL)]
     assert core.next_wakeup() == 12.0 + VERIFY_S
     assert core.handle(stop(0.0), 13.0) == []
     assert core.handle(WakeUp(), 12.0 + VERIFY_S) == [GiveUpTree(A)]
@@ -164,7 +164,7 @@ def test_a_repeated_stop_only_shortens_the_grace() -> None:
     assert core.next_wakeup() == 10.0
     assert core.handle(stop(1.0), 1.0) == []
     assert core.next_wakeup() == 2.0
-    assert core.handle(stop(0.0), 1.5) == [EndTree(A, SIGKILL)]
+    assert core.handle(stop(0.0), 1.5) == [SignalTree(A, SIGKILL)]
 
 
 def test_a_tree_that_is_gone_before_its_main_process_is_reaped_waits_for_that() -> None:
@@ -189,7 +189,7 @@ def test_what_is_said_of_an_unknown_rank_is_ignored(event: Ordered | TreeGone | 
 def test_a_welcome_kills_what_must_not_live() -> None:
     core = running(AgentCore())
     welcome = Ordered(Welcome(session="s", incarnation=1, kill=(A, B)))
-    assert core.handle(welcome, 1.0) == [EndTree(A, SIGKILL)]
+    assert core.handle(welcome, 1.0) == [SignalTree(A, SIGKILL)]
 
 
 # ---------------------------------------------------------------------- logs
@@ -260,7 +260,7 @@ def test_a_ready_rank_that_has_ended_with_leftovers_sees_nothing_more() -> None:
 
 def test_leaving_ends_ranks_then_logs_then_itself() -> None:
     core = running(AgentCore())
-    assert core.handle(Ordered(Leave(grace_s=1.0)), 0.0) == [EndTree(A, SIGTERM)]
+    assert core.handle(Ordered(Leave(grace_s=1.0)), 0.0) == [SignalTree(A, SIGTERM)]
     assert core.handle(Ordered(Spawn(ranks=(spec(B),))), 0.1) == []
     commands = core.handle(exited(), 0.5)
     assert commands[-1] == FinishLogs()
@@ -282,7 +282,7 @@ def test_logs_delivered_while_nothing_ends_mean_nothing() -> None:
 
 def test_an_orphaned_agent_does_not_wait_for_logs() -> None:
     core = running(AgentCore())
-    assert core.handle(EndRequested("nobody"), 0.0) == [EndTree(A, SIGTERM)]
+    assert core.handle(EndRequested("nobody"), 0.0) == [SignalTree(A, SIGTERM)]
     assert core.next_wakeup() == ORPHAN_GRACE_S
     core.handle(WakeUp(), ORPHAN_GRACE_S)
     core.handle(WakeUp(), ORPHAN_GRACE_S + VERIFY_S)
@@ -312,16 +312,16 @@ def told(commands: Sequence[AgentCommand]) -> list[RankExited]:
 
 def test_a_bad_exit_is_told_with_its_cause() -> None:
     core = running(AgentCore())
-    assert core.handle(failed(), 1.0) == [JudgeExit(A, 3, None)]
+    assert core.handle(failed(), 1.0) == [DiagnoseExit(A, 3, None)]
     assert core.exited() == ()
     assert core.live() == (LiveRank(A, 100, 7),)  # a controller that asks must not take it for lost
-    (report,) = core.handle(ExitJudged(A, FULL), 1.1)
+    (report,) = core.handle(ExitDiagnosed(A, FULL), 1.1)
     expected = RankExited(rank=A, exit_code=3, runtime_s=1.0, log_bytes=10, cause=FULL)
     assert report == Report(expected)
     assert core.exited() == (expected,)
     assert core.live() == ()
     core.forget_told()
-    assert core.handle(ExitJudged(A, FULL), 1.2) == []
+    assert core.handle(ExitDiagnosed(A, FULL), 1.2) == []
 
 
 def test_a_good_exit_is_looked_into_only_for_its_success() -> None:
@@ -331,10 +331,10 @@ def test_a_good_exit_is_looked_into_only_for_its_success() -> None:
     asking = msgspec.structs.replace(spec(), success=Success(require=("done",)))
     core.handle(Ordered(Spawn(ranks=(asking,))), 0.0)
     core.handle(ProcessStarted(A, 100, 7), 0.0)
-    assert core.handle(exited(), 1.0) == [JudgeExit(A, 0, None)]
+    assert core.handle(exited(), 1.0) == [DiagnoseExit(A, 0, None)]
     assert core.next_wakeup() is None  # however long it takes
     missing = ExitCause(word="success", text="x")
-    (exit,) = told(core.handle(ExitJudged(A, missing), 1000.0))
+    (exit,) = told(core.handle(ExitDiagnosed(A, missing), 1000.0))
     assert (exit.exit_code, exit.cause) == (0, missing)
 
 
@@ -347,10 +347,10 @@ def test_a_status_that_is_a_success_is_not_looked_into() -> None:
 
 def test_leftovers_are_ended_meanwhile_and_told_after_the_exit() -> None:
     core = running(AgentCore())
-    assert core.handle(failed(has_leftovers=True), 1.0) == [JudgeExit(A, 3, None), EndTree(A, SIGTERM)]
+    assert core.handle(failed(has_leftovers=True), 1.0) == [DiagnoseExit(A, 3, None), SignalTree(A, SIGTERM)]
     assert core.clearing() == ()
     assert core.handle(TreeGone(A, 2), 1.5) == []
-    commands = core.handle(ExitJudged(A, FULL), 2.0)
+    commands = core.handle(ExitDiagnosed(A, FULL), 2.0)
     assert [type(c.message) for c in commands if isinstance(c, Report)] == [RankExited, RankCleared]
     assert core.next_wakeup() is None
 
@@ -358,7 +358,7 @@ def test_leftovers_are_ended_meanwhile_and_told_after_the_exit() -> None:
 def test_leftovers_may_outlast_the_look() -> None:
     core = running(AgentCore())
     core.handle(failed(has_leftovers=True), 1.0)
-    (exit,) = told(core.handle(ExitJudged(A, FULL), 1.2))
+    (exit,) = told(core.handle(ExitDiagnosed(A, FULL), 1.2))
     assert not exit.cleared
     assert core.clearing() == (A,)
     assert core.handle(TreeGone(A, 1), 1.5) == [Report(RankCleared(rank=A, ended=1))]
@@ -371,7 +371,7 @@ def test_a_look_that_takes_too_long_is_not_waited_for() -> None:
     (exit,) = told(core.handle(WakeUp(), 1.0 + EXAMINE_WITHIN_S))
     assert exit.cause is None
     assert core.next_wakeup() is None
-    assert core.handle(ExitJudged(A, FULL), 20.0) == []
+    assert core.handle(ExitDiagnosed(A, FULL), 20.0) == []
 
 
 def test_a_stop_does_not_wait_for_the_look() -> None:
@@ -384,7 +384,7 @@ def test_a_stop_does_not_wait_for_the_look() -> None:
     core.handle(failed(has_leftovers=True), 1.0)
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=0.0)), 1.1)
     assert told(commands)
-    assert commands[-1] == EndTree(A, SIGKILL)
+    assert commands[-1] == SignalTree(A, SIGKILL)
 
 
 def test_who_is_stopped_is_not_looked_into() -> None:

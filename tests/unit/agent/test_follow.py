@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.session.codec import MAX_LOG_BODY_BYTES
-from sflow_agent.core.send_window import WINDOW_BYTES, LogStream
+from sflow_agent.core.send_window import WINDOW_BYTES, SendWindow
 
 
 def test_a_chunk_is_never_larger_than_a_body_nor_the_window_overrun() -> None:
-    stream = LogStream(is_spool=True)
+    stream = SendWindow(is_spool=True)
     sent = 0
     while (chunk := stream.next_chunk(10 * WINDOW_BYTES)) is not None:
         assert chunk == (sent, MAX_LOG_BODY_BYTES)
@@ -20,7 +20,7 @@ def test_a_chunk_is_never_larger_than_a_body_nor_the_window_overrun() -> None:
 
 
 def test_the_end_is_a_chunk_of_its_own_when_all_was_sent_before() -> None:
-    stream = LogStream(is_spool=True)
+    stream = SendWindow(is_spool=True)
     assert not stream.note_sent(5)
     assert stream.next_chunk(5) is None
     stream.end = 5
@@ -33,7 +33,7 @@ def test_the_end_is_a_chunk_of_its_own_when_all_was_sent_before() -> None:
 
 
 def test_an_empty_log_is_delivered_only_once_its_end_was_sent() -> None:
-    stream = LogStream(is_spool=True, end=0)
+    stream = SendWindow(is_spool=True, end=0)
     assert not stream.is_delivered
     assert stream.next_chunk(0) == (0, 0)
     stream.note_sent(0)
@@ -41,11 +41,11 @@ def test_an_empty_log_is_delivered_only_once_its_end_was_sent() -> None:
 
 
 def test_bytes_beyond_the_end_are_not_sent() -> None:
-    assert LogStream(is_spool=True, end=3).next_chunk(10) == (0, 3)
+    assert SendWindow(is_spool=True, end=3).next_chunk(10) == (0, 3)
 
 
 def test_an_acknowledgement_said_twice_asks_for_the_rest_again() -> None:
-    stream = LogStream(is_spool=True)
+    stream = SendWindow(is_spool=True)
     stream.note_sent(100)
     stream.acknowledge(40)
     assert (stream.acked, stream.sent) == (40, 100)
@@ -58,14 +58,14 @@ def test_an_acknowledgement_said_twice_asks_for_the_rest_again() -> None:
 
 
 def test_nobody_can_acknowledge_what_was_not_sent() -> None:
-    stream = LogStream(is_spool=True)
+    stream = SendWindow(is_spool=True)
     stream.note_sent(10)
     stream.acknowledge(1000)
     assert stream.acked == 10
 
 
 def test_a_new_connection_and_a_watcher_move_the_stream() -> None:
-    stream = LogStream(is_spool=False, end=10)
+    stream = SendWindow(is_spool=False, end=10)
     stream.note_sent(10)
     stream.acknowledge(4)
     stream.rewind()
@@ -83,7 +83,7 @@ def test_a_new_connection_and_a_watcher_move_the_stream() -> None:
 def test_whatever_is_lost_the_receiver_gets_every_byte_once(
     data: bytes, steps: list[tuple[str, int]]
 ) -> None:
-    stream, received = LogStream(is_spool=True), bytearray()
+    stream, received = SendWindow(is_spool=True), bytearray()
 
     def send(limit: int, is_lost: bool) -> None:
         chunk = stream.next_chunk(min(len(data), stream.sent + limit))

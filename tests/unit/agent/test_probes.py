@@ -8,7 +8,7 @@ from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.agent import AgentCore
-from sflow_agent.core.commands import AgentCommand, EndTree, Report, UnwatchCondition, WatchCondition
+from sflow_agent.core.commands import AgentCommand, Report, SignalTree, UnwatchCondition, WatchCondition
 from sflow_agent.core.events import ConditionSeen, Ordered, ProcessStarted, WakeUp
 from sflow_agent.core.probes import ProbeState, condition_of, conditions, not_seen
 
@@ -190,6 +190,6 @@ def test_every_part_is_watched_until_the_probe_triggers() -> None:
 def test_nothing_is_asked_any_more_of_a_rank_that_is_being_ended() -> None:
     core = running(single().probe)
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 0.5)
-    assert commands == [UnwatchCondition(A, "readiness"), EndTree(A, 15)]
+    assert commands == [UnwatchCondition(A, "readiness"), SignalTree(A, 15)]
     assert core.handle(ConditionSeen(A, "readiness", True, "", is_check=True), 0.6) == []
     assert core.next_wakeup() == 5.5

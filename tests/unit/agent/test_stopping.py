@@ -1,41 +1,41 @@
 """The agent's core: a task's own way to end, step by step, and what is told of silence."""
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages.facts import RankCleared, RankQuiet, SideCommandEnded
+from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded
 from protocol.messages.orders import Spawn, Stop
-from protocol.messages.rank_spec import HangWatch, RankSpec, SideCommand, Stopping
+from protocol.messages.rank_spec import HangPolicy, RankSpec, SideCommand, Stopping
 from sflow_agent.core.agent import ONLY_WAIT, ORPHAN_GRACE_S, SIGKILL, AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
     EndCommand,
-    EndTree,
     Purpose,
     Report,
     RunCommand,
-    UnwatchLife,
-    WatchLife,
+    SignalTree,
+    UnwatchActivity,
+    WatchActivity,
 )
 from sflow_agent.core.events import (
     CommandEnded,
     EndRequested,
+    IdleChanged,
     Ordered,
     ProcessExited,
     ProcessStarted,
-    QuietChanged,
     TreeGone,
     WakeUp,
 )
-from sflow_agent.core.inactivity import LONGEST_REST_S, SHORTEST_REST_S, Silence
+from sflow_agent.core.inactivity import LONGEST_REST_S, SHORTEST_REST_S, InactivityTimer
 
 A = RankId(AttemptId("a", 1), 0)
 SIGINT = 2
 QUIT = SideCommand(argv=("quit",), timeout_s=10.0)
 DUMP = SideCommand(argv=("dump",), timeout_s=30.0)
 POLITE = Stopping(command=QUIT, signal=SIGINT, grace_s=7.0)
-WATCH = HangWatch(no_output_s=60.0, command=DUMP)
+WATCH = HangPolicy(no_output_s=60.0, command=DUMP)
 
 
-def running(stopping: Stopping = POLITE, hang: HangWatch | None = None) -> AgentCore:
+def running(stopping: Stopping = POLITE, hang: HangPolicy | None = None) -> AgentCore:
     core = AgentCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", stopping=stopping, hang=hang)
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
@@ -61,7 +61,7 @@ def exited(*, has_leftovers: bool) -> ProcessExited:
 
 def test_a_command_that_ends_the_task_is_all_that_is_done() -> None:
     core = running()
-    assert core.handle(stop(), 1.0) == [EndTree(A, ONLY_WAIT), RunCommand(A, "stop")]
+    assert core.handle(stop(), 1.0) == [SignalTree(A, ONLY_WAIT), RunCommand(A, "stop")]
     assert core.handle(ended(), 2.0) == [told()]
     assert core.next_wakeup() == 11.0
     core.handle(exited(has_leftovers=True), 3.0)
@@ -75,8 +75,8 @@ def test_a_tree_that_stays_gets_the_signal_when_the_commands_time_is_over_and_is
     core = running()
     core.handle(stop(), 1.0)
     core.handle(ended(), 2.0)
-    assert core.handle(WakeUp(), 11.0) == [EndTree(A, SIGINT)]
-    assert core.handle(WakeUp(), 18.0) == [EndTree(A, SIGKILL)]
+    assert core.handle(WakeUp(), 11.0) == [SignalTree(A, SIGINT)]
+    assert core.handle(WakeUp(), 18.0) == [SignalTree(A, SIGKILL)]
 
 
 def test_a_command_that_fails_is_followed_by_the_signal_at_once() -> None:
@@ -84,7 +84,7 @@ def test_a_command_that_fails_is_followed_by_the_signal_at_once() -> None:
     core.handle(stop(), 1.0)
     assert core.handle(ended(problem="exited with 7"), 2.0) == [
         told(problem="exited with 7"),
-        EndTree(A, SIGINT),
+        SignalTree(A, SIGINT),
     ]
     assert core.next_wakeup() == 9.0
 
@@ -92,7 +92,7 @@ def test_a_command_that_fails_is_followed_by_the_signal_at_once() -> None:
 def test_a_command_that_does_not_end_is_ended_and_followed_by_the_signal() -> None:
     core = running()
     core.handle(stop(), 1.0)
-    assert core.handle(WakeUp(), 11.0) == [EndCommand(A, "stop"), EndTree(A, SIGINT)]
+    assert core.handle(WakeUp(), 11.0) == [EndCommand(A, "stop"), SignalTree(A, SIGINT)]
     assert core.handle(ended(problem="late"), 11.0) == [told(problem="late")]
     assert core.next_wakeup() == 18.0
 
@@ -100,47 +100,47 @@ def test_a_command_that_does_not_end_is_ended_and_followed_by_the_signal() -> No
 def test_a_forced_stop_waits_for_no_command() -> None:
     core = running()
     core.handle(stop(), 1.0)
-    assert core.handle(stop(is_forced=True), 2.0) == [EndTree(A, SIGKILL)]
+    assert core.handle(stop(is_forced=True), 2.0) == [SignalTree(A, SIGKILL)]
     assert core.handle(ended(problem="was killed by SIGKILL"), 2.0) == [told()]
-    assert running().handle(stop(is_forced=True), 1.0) == [EndTree(A, SIGKILL)]
+    assert running().handle(stop(is_forced=True), 1.0) == [SignalTree(A, SIGKILL)]
 
 
 def test_a_repeated_stop_runs_the_command_once_and_may_shorten_the_grace() -> None:
     core = running()
     core.handle(stop(), 1.0)
     assert core.handle(stop(grace_s=3.0), 2.0) == []
-    assert core.handle(ended(problem="no"), 3.0)[-1] == EndTree(A, SIGINT)
+    assert core.handle(ended(problem="no"), 3.0)[-1] == SignalTree(A, SIGINT)
     assert core.next_wakeup() == 6.0
 
 
 def test_without_a_grace_the_command_still_has_its_time() -> None:
     core = running(Stopping(command=QUIT, grace_s=0.0))
-    assert core.handle(stop(grace_s=0.0), 1.0) == [EndTree(A, ONLY_WAIT), RunCommand(A, "stop")]
-    assert core.handle(WakeUp(), 11.0) == [EndCommand(A, "stop"), EndTree(A, SIGKILL)]
+    assert core.handle(stop(grace_s=0.0), 1.0) == [SignalTree(A, ONLY_WAIT), RunCommand(A, "stop")]
+    assert core.handle(WakeUp(), 11.0) == [EndCommand(A, "stop"), SignalTree(A, SIGKILL)]
 
 
 def test_an_agent_on_its_own_runs_no_commands_and_waits_no_longer_than_it_may() -> None:
     core = running()
-    assert core.handle(EndRequested("alone"), 1.0) == [EndTree(A, SIGINT)]
+    assert core.handle(EndRequested("alone"), 1.0) == [SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 1.0 + ORPHAN_GRACE_S
     core = running()
     core.handle(stop(), 1.0)
-    assert core.handle(EndRequested("alone"), 2.0) == [EndTree(A, SIGINT)]
+    assert core.handle(EndRequested("alone"), 2.0) == [SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 2.0 + ORPHAN_GRACE_S
 
 
 def test_what_a_task_leaves_behind_gets_its_signal_and_no_command() -> None:
     core = running()
-    assert EndTree(A, SIGINT) in core.handle(exited(has_leftovers=True), 1.0)
+    assert SignalTree(A, SIGINT) in core.handle(exited(has_leftovers=True), 1.0)
     assert core.handle(stop(), 2.0) == []
 
 
 def test_a_hang_is_looked_into_before_the_task_is_ended() -> None:
     core = running(hang=WATCH)
-    assert core.handle(stop(is_hang=True), 1.0) == [UnwatchLife(A), RunCommand(A, "hang")]
+    assert core.handle(stop(is_hang=True), 1.0) == [UnwatchActivity(A), RunCommand(A, "hang")]
     assert core.handle(ended("hang", "exited with 1"), 2.0) == [
         told("hang", "exited with 1"),
-        EndTree(A, ONLY_WAIT),
+        SignalTree(A, ONLY_WAIT),
         RunCommand(A, "stop"),
     ]
     assert core.next_wakeup() == 12.0
@@ -150,46 +150,46 @@ def test_looking_into_a_hang_takes_no_longer_than_its_time() -> None:
     core = running(Stopping(), WATCH)
     core.handle(stop(is_hang=True), 1.0)
     assert core.next_wakeup() == 31.0
-    assert core.handle(WakeUp(), 31.0) == [EndCommand(A, "hang"), UnwatchLife(A), EndTree(A, 15)]
+    assert core.handle(WakeUp(), 31.0) == [EndCommand(A, "hang"), UnwatchActivity(A), SignalTree(A, 15)]
 
 
 def test_a_task_that_ends_while_its_hang_is_looked_into_is_only_cleared() -> None:
     core = running(hang=WATCH)
     core.handle(stop(is_hang=True), 1.0)
     core.handle(exited(has_leftovers=True), 2.0)  # the command that looks is part of the tree
-    assert EndTree(A, SIGINT) in core.handle(ended("hang"), 3.0)
+    assert SignalTree(A, SIGINT) in core.handle(ended("hang"), 3.0)
 
 
 def test_silence_is_told_with_every_hello_until_there_is_life_again() -> None:
     core = AgentCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", hang=WATCH)
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
-    assert core.handle(ProcessStarted(A, 100, 7), 0.0)[-1] == WatchLife(A)
-    quiet = RankQuiet(rank=A, kind="output", is_quiet=True)
-    assert core.handle(QuietChanged(A, "output", True), 60.0) == [Report(quiet)]
+    assert core.handle(ProcessStarted(A, 100, 7), 0.0)[-1] == WatchActivity(A)
+    quiet = RankIdle(rank=A, kind="output", is_quiet=True)
+    assert core.handle(IdleChanged(A, "output", True), 60.0) == [Report(quiet)]
     assert core.quiet() == (quiet,)
-    life = RankQuiet(rank=A, kind="output", is_quiet=False)
-    assert core.handle(QuietChanged(A, "output", False), 61.0) == [Report(life)]
+    life = RankIdle(rank=A, kind="output", is_quiet=False)
+    assert core.handle(IdleChanged(A, "output", False), 61.0) == [Report(life)]
     assert core.quiet() == ()
 
 
 def test_nobody_wants_to_know_of_the_silence_of_a_task_that_ends() -> None:
     core = running(hang=WATCH)
     core.handle(stop(), 1.0)
-    assert core.handle(QuietChanged(A, "output", True), 2.0) == []
+    assert core.handle(IdleChanged(A, "output", True), 2.0) == []
     core.handle(exited(has_leftovers=False), 3.0)
-    assert core.handle(QuietChanged(A, "output", True), 4.0) == []
+    assert core.handle(IdleChanged(A, "output", True), 4.0) == []
 
 
 def test_a_silence_is_as_long_as_its_limit_says() -> None:
-    silence = Silence(limit_s=10.0, since=0.0)
+    silence = InactivityTimer(limit_s=10.0, since=0.0)
     assert not silence.observe(False, 9.9)
     assert silence.observe(False, 10.0) and silence.is_quiet
     assert not silence.observe(False, 11.0)
     assert silence.observe(True, 12.0) and not silence.is_quiet
     assert not silence.observe(False, 21.9)
     assert silence.observe(False, 22.0)
-    assert [Silence(limit_s, 0.0).rest_s for limit_s in (0.1, 10.0, 3600.0)] == [
+    assert [InactivityTimer(limit_s, 0.0).rest_s for limit_s in (0.1, 10.0, 3600.0)] == [
         SHORTEST_REST_S,
         0.5,
         LONGEST_REST_S,

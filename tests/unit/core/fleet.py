@@ -312,13 +312,13 @@ class Fleet:
                 self._at(0.0, lambda: self._lease(agent, order))
             case agent_commands.DropPorts(task=task):
                 agent.leases.pop(task, None)
-            case agent_commands.EndTree(rank=rank, signal=number):
+            case agent_commands.SignalTree(rank=rank, signal=number):
                 self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
             case agent_commands.RunCommand(rank=rank, purpose=purpose):
                 self._at(self._random.random() * 3, lambda: self._end_command(agent, rank, purpose))
-            case agent_commands.WatchLife(rank=rank) if self._random.random() < self._behaviour.silence:
+            case agent_commands.WatchActivity(rank=rank) if self._random.random() < self._behaviour.silence:
                 for is_quiet in (True, False, True):
-                    quiet = agent_events.QuietChanged(rank, "output", is_quiet)
+                    quiet = agent_events.IdleChanged(rank, "output", is_quiet)
                     self._at(self._random.random() * 9, lambda quiet=quiet: self._feed(agent, quiet))  # type: ignore[misc]
             case agent_commands.GiveUpTree(rank=rank):
                 self._at(0.0, lambda: self._feed(agent, agent_events.TreeSurvived(rank, ("7 stuck",))))

@@ -14,12 +14,12 @@ from protocol.messages.facts import (
     RankStarted,
 )
 from protocol.messages.node import Inventory
-from protocol.messages.rank_spec import HangWatch, PortBlock, Stopping
+from protocol.messages.rank_spec import HangPolicy, PortBlock, Stopping
 from sflow_ctl.core.events import AgentJoined, MessageReceived
 from sflow_ctl.plan.model import (
+    DeferredExpression,
     Dependency,
     FinallyWhen,
-    LateExpression,
     OnFailure,
     Placement,
     Plan,
@@ -61,7 +61,7 @@ def a_task(
     has_master_port: bool = False,
     uses_port_of: tuple[str, ...] = (),
     stopping: Stopping = Stopping(),  # noqa: B008 - immutable
-    hang: HangWatch | None = None,
+    hang: HangPolicy | None = None,
 ) -> PlannedTask:
     """A task of one rank on node 0 unless placed elsewhere.
 
@@ -82,7 +82,9 @@ def a_task(
         argv=("bash", "-c", "true"),
         script="true",
         env={f"PORT_OF_{name}": mark for name, mark in marks.items()},
-        late=tuple(LateExpression(mark=mark, names={}, uses_ports=(name,)) for name, mark in marks.items()),
+        late=tuple(
+            DeferredExpression(mark=mark, names={}, uses_ports=(name,)) for name, mark in marks.items()
+        ),
         ports=ports,
         has_master_port=has_master_port,
         depends_on=tuple(dependencies),

@@ -4,7 +4,7 @@ import msgspec
 
 from sflow_ctl.core.commands import RecordTransition
 from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.resume import Earlier, done_tasks
+from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
@@ -65,9 +65,9 @@ def test_what_runs_at_the_end_runs_again() -> None:
 def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
     plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
     earlier = {
-        "a": Earlier(S.COMPLETED, 2, is_done=True),
-        "b": Earlier(S.FAILED, 1),
-        "c": Earlier(S.CANCELLED, 0),
+        "a": PriorResult(S.COMPLETED, 2, is_done=True),
+        "b": PriorResult(S.FAILED, 1),
+        "c": PriorResult(S.CANCELLED, 0),
     }
     scheduler = Scheduler(plan, earlier=earlier)
     check_invariants(scheduler)
@@ -93,7 +93,7 @@ def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
 
 def test_a_run_whose_tasks_are_all_done_ends_at_once() -> None:
     plan = a_plan(a_task("s", service=True), a_task("a", "s"))
-    earlier = {name: Earlier(S.COMPLETED, 1, is_done=True) for name in ("s", "a")}
+    earlier = {name: PriorResult(S.COMPLETED, 1, is_done=True) for name in ("s", "a")}
     scheduler = Scheduler(plan, earlier=earlier)
     scheduler.handle(hello(), 0.0)
     check_invariants(scheduler)

@@ -4,9 +4,9 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
-from protocol.messages.rank_spec import HangWatch, SideCommand, Stopping
+from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
-from sflow_ctl.plan.model import FinallyWhen, LateExpression, Placement, Plan, PlannedTask, Restart
+from sflow_ctl.plan.model import DeferredExpression, FinallyWhen, Placement, Plan, PlannedTask, Restart
 from tests.unit.core.fleet import Behaviour, Fleet, replay
 from tests.unit.core.plans import HTTP, a_plan, a_task
 
@@ -15,7 +15,7 @@ GPUS = 4
 
 
 ON_REQUEST = Stopping(command=SideCommand(argv=("quit",), timeout_s=2.0), signal=2, grace_s=1.0)
-WATCH = HangWatch(no_output_s=3.0, command=SideCommand(argv=("dump",), timeout_s=2.0))
+WATCH = HangPolicy(no_output_s=3.0, command=SideCommand(argv=("dump",), timeout_s=2.0))
 REPLICAS = 3
 """Of each base task; dependencies on all of them are one condition."""
 
@@ -82,7 +82,9 @@ def plans(draw: st.DrawFn) -> Plan:
         tasks[index] = msgspec.structs.replace(
             tasks[index],
             env={f"PORT_OF_{name}": f"${{{{ task.{name}.port.http }}}}"},
-            late=(LateExpression(mark=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)),),
+            late=(
+                DeferredExpression(mark=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)),
+            ),
         )
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
     return msgspec.structs.replace(plan, stop_timeout_s=draw(st.sampled_from([None, None, 0.0, 8.0])))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from protocol.messages.facts import RankCleared, RankQuiet
+from protocol.messages.facts import RankCleared, RankIdle
 from protocol.messages.orders import Leave, Stop
-from protocol.messages.rank_spec import HangWatch, SideCommand, Stopping
+from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.ends import STOP_OVERDUE_S
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
@@ -19,11 +19,11 @@ from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, rank, ready, started
 
 SLOW = Stopping(command=SideCommand(argv=("quit",), timeout_s=100.0), grace_s=200.0)
-WATCH = HangWatch(no_output_s=60.0, command=SideCommand(argv=("dump",), timeout_s=30.0))
+WATCH = HangPolicy(no_output_s=60.0, command=SideCommand(argv=("dump",), timeout_s=30.0))
 
 
 def quiet(name: str, number: int = 0, *, kind: str = "output", is_quiet: bool = True) -> MessageReceived:
-    message = RankQuiet(rank=rank(name, 1, number), kind=kind, is_quiet=is_quiet)
+    message = RankIdle(rank=rank(name, 1, number), kind=kind, is_quiet=is_quiet)
     return MessageReceived(node=0, message=message)
 
 
@@ -86,7 +86,7 @@ def test_a_silent_task_is_ended_as_a_hang_and_tried_again() -> None:
 
 
 def test_a_hang_without_retries_ends_the_run_and_is_its_cause() -> None:
-    run = Run(a_plan(a_task("a", hang=HangWatch(no_gpu_use_s=90.0))))
+    run = Run(a_plan(a_task("a", hang=HangPolicy(no_gpu_use_s=90.0))))
     run(hello(), started("a"), quiet("a", kind="gpus"))
     commands = run(exited("a", signal=15))
     assert transitions(commands) == [("a", "timeout", "hang")]

@@ -7,7 +7,7 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transi
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.report.report import (
     MANY_TASKS,
-    RunState,
+    RunView,
     closing_table,
     duration_text,
     ended_table,
@@ -68,8 +68,8 @@ def change(
     )
 
 
-def failed_run() -> RunState:
-    state = RunState(plan_of("load", "train", "after", retries=1))
+def failed_run() -> RunView:
+    state = RunView(plan_of("load", "train", "after", retries=1))
     state.apply_all(
         [
             change("load", S.STARTING),
@@ -96,7 +96,7 @@ def test_the_closing_table_is_aligned_and_complete() -> None:
 
 
 def test_a_narrow_table_fits_and_keeps_what_matters() -> None:
-    state = RunState(plan_of("a_task_with_a_very_long_name_indeed_it_goes_on"))
+    state = RunView(plan_of("a_task_with_a_very_long_name_indeed_it_goes_on"))
     table = closing_table(state, 60)
     assert all(len(line) <= 60 for line in table.split("\n"))
     assert ".." in table
@@ -112,7 +112,7 @@ def test_colours_change_no_column() -> None:
 
 def test_a_large_run_shows_totals_and_what_did_not_complete() -> None:
     names = [f"t{number}" for number in range(1_000)]
-    state = RunState(plan_of(*names))
+    state = RunView(plan_of(*names))
     for number, name in enumerate(names):
         state.apply(change(name, S.FAILED if number % 10 == 0 else S.COMPLETED, exit_code=0))
     lines = closing_table(state, 100).split("\n")
@@ -122,7 +122,7 @@ def test_a_large_run_shows_totals_and_what_did_not_complete() -> None:
 
 
 def test_a_running_task_shows_for_how_long() -> None:
-    state = RunState(plan_of("serve"))
+    state = RunView(plan_of("serve"))
     state.apply(change("serve", S.RUNNING), wall_ns=1_000_000_000)
     assert "3.50 s" in status_table(state, 100, 4_500_000_000)
     assert totals(state) == "1 running"
@@ -181,7 +181,7 @@ def test_why_tasks_failed_is_said_to_who_comes_later() -> None:
 
 
 def test_no_column_is_spent_where_nothing_went_wrong() -> None:
-    state = RunState(plan_of("a"))
+    state = RunView(plan_of("a"))
     state.apply(change("a", S.COMPLETED, exit_code=0))
     assert "REASON" not in closing_table(state, 100)
     state.apply_all([change("a", S.WAITING, "retry", exit_code=3)])

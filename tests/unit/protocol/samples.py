@@ -5,10 +5,10 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.base import Message
 from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
 from protocol.messages.facts import (
-    Examined,
     ExitCause,
     Goodbye,
     Hello,
+    Inspected,
     LaunchFailed,
     Leased,
     LiveRank,
@@ -19,7 +19,7 @@ from protocol.messages.facts import (
     ProbeWaiting,
     RankCleared,
     RankExited,
-    RankQuiet,
+    RankIdle,
     RankStarted,
     SideCommandEnded,
 )
@@ -37,7 +37,7 @@ from protocol.messages.inspection import (
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
-    Examine,
+    Inspect,
     Lease,
     Leave,
     LogMatched,
@@ -51,7 +51,7 @@ from protocol.messages.orders import (
 )
 from protocol.messages.rank_spec import (
     Container,
-    HangWatch,
+    HangPolicy,
     PortBlock,
     RankSpec,
     RequiredFile,
@@ -92,7 +92,7 @@ SPEC = RankSpec(
     stopping=Stopping(
         command=SideCommand(argv=("nginx", "-s", "quit"), timeout_s=7.5), signal=2, grace_s=2.5
     ),
-    hang=HangWatch(
+    hang=HangPolicy(
         no_output_s=600.0,
         no_gpu_use_s=900.0,
         command=SideCommand(argv=("bash", "-c", "py-spy dump"), timeout_s=30.0),
@@ -229,7 +229,7 @@ TO_AGENT: tuple[Message, ...] = (
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
     LogMatched(rank=RANK, key="readiness/0", line="the server is up"),
-    Examine(
+    Inspect(
         number=2,
         token="t",
         wants_report=True,
@@ -247,11 +247,11 @@ FROM_AGENT: tuple[Message, ...] = (
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
     TRIGGERED,
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
-    RankQuiet(rank=RANK, kind="output", is_quiet=True),
+    RankIdle(rank=RANK, kind="output", is_quiet=True),
     SideCommandEnded(rank=RANK, purpose="hang", output=b"Thread 1", problem="exited with 1"),
     LogSearch(rank=RANK, key="readiness/0", task="other", pattern=LogPattern(pattern="up", count=2)),
     NodeDescribed(addresses=(("eth0", "10.0.0.7"), ("lo", "::1")), clock_ns=5),
-    Examined(
+    Inspected(
         number=2,
         clock_ns=6,
         report=REPORT,
@@ -283,7 +283,7 @@ FROM_AGENT: tuple[Message, ...] = (
         exited=(EXITED,),
         clearing=(RANK,),
         triggered=(TRIGGERED,),
-        quiet=(RankQuiet(rank=RANK, kind="gpus", is_quiet=True),),
+        quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
     ),
     Goodbye(survivors=("77 deaf",)),
 )
