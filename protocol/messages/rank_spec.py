@@ -1,16 +1,20 @@
 """Everything an agent needs to start one rank."""
 
+from typing import Literal
+
 import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.checks import Probe
 
+EngineChoice = Literal["auto", "docker", "podman", "apptainer", "enroot"]
+"""A container engine; "auto" is the first of them that the node has."""
+
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
     """Where a rank's command runs instead of on the node itself. The agent finds the engine and makes its command line."""
 
-    engine: str
-    """"docker", "podman", "apptainer", "enroot", or "auto" for the first of them that the node has."""
+    engine: EngineChoice
     image: str
     workdir: str | None = None
     mounts: tuple[str, ...] = ()
