@@ -1,27 +1,32 @@
-"""What the agent's core can be told. The shell turns orders, child exits and observations into these."""
+"""Everything the agent's core is fed with. The shell turns orders, child exits and observations into these."""
 
 from dataclasses import dataclass
 
 from protocol.ids import RankId
 from protocol.messages.facts import ExitCause, Leased
 from protocol.messages.orders import ToAgent
+from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import LifeKind, Purpose
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The controller wants something; delivered once and in order."""
+    """An order of the controller; delivered once and in order."""
 
     message: ToAgent
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStarted:
-    """A rank has a process now."""
+    """A rank's process exists."""
 
     rank: RankId
     pid: int
     started_at_ns: int
+    spec: RankSpec | None = None
+    """The rank's spec as this node completed it; None leaves it as ordered."""
+    memory_kills: int = 0
+    """The kernel's counter of out-of-memory kills before the process was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class ProcessFailed:
     errno: int
     reason: str
     stolen: str = ""
-    """Who has a port of its task."""
+    """The port of its task that another process has, and which process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +50,28 @@ class ProcessExited:
     log_bytes: int
     has_leftovers: bool
     stolen: str = ""
-    """Who listens on a port of its task, after a failure."""
+    """The same, looked for after a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessesReaped:
+    """Main processes that have ended in one pass of the loop, at least one."""
+
+    exits: tuple[ProcessExited, ...]
+    memory_kills: int = 0
+    """The kernel's counter of out-of-memory kills now."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortsTaken:
-    """What became of a lease."""
+    """The result of `TakePorts`."""
 
     leased: Leased
 
 
 @dataclass(frozen=True, slots=True)
 class ExitDiagnosed:
-    """What an end was found to mean; None when there is nothing more to say, or all that must hold does."""
+    """The cause of an exit; None when the status says it all, or all conditions of `success` hold."""
 
     rank: RankId
     cause: ExitCause | None
@@ -81,7 +95,7 @@ class TreeSurvived:
 
 @dataclass(frozen=True, slots=True)
 class ConditionSeen:
-    """What a condition of a probe looks for is so, or is so no longer."""
+    """A check of a probe holds, or no longer holds."""
 
     rank: RankId
     kind: str
@@ -95,7 +109,7 @@ class ConditionSeen:
 
 @dataclass(frozen=True, slots=True)
 class CommandEnded:
-    """A command that was run beside a rank is over."""
+    """A command beside a rank has ended, or was ended."""
 
     rank: RankId
     purpose: Purpose
@@ -106,7 +120,7 @@ class CommandEnded:
 
 @dataclass(frozen=True, slots=True)
 class IdleChanged:
-    """A rank has shown no life of a kind for its limit, or shows some again."""
+    """A rank has shown no activity of a kind for its limit, or shows some again."""
 
     rank: RankId
     kind: LifeKind
@@ -115,26 +129,31 @@ class IdleChanged:
 
 @dataclass(frozen=True, slots=True)
 class EndRequested:
-    """The agent must end by itself: its guardian or its controller is gone, or somebody signalled it."""
+    """The agent must end without an order: its guardian or controller is gone, or it was signalled."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LogsDelivered:
-    """Nothing is left to hand over on the log socket."""
+    """The controller has all of every log."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactsAcknowledged:
+    """The controller has acknowledged every fact that was reported so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """The time that `next_wakeup` named has come."""
+    """The time that `next_wakeup` returned has come."""
 
 
 AgentEvent = (
     Ordered
     | ProcessStarted
     | ProcessFailed
-    | ProcessExited
+    | ProcessesReaped
     | PortsTaken
     | ExitDiagnosed
     | TreeGone
@@ -144,5 +163,6 @@ AgentEvent = (
     | IdleChanged
     | EndRequested
     | LogsDelivered
+    | FactsAcknowledged
     | WakeUp
 )
