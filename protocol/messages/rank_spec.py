@@ -1,9 +1,16 @@
 """Everything an agent needs to start one rank."""
 
+from typing import Literal
+
 import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.checks import Probe
+
+LaunchKind = Literal["process", "step", "ssh"]
+"""How a task's program is started: as a process of the agent, by a Slurm job step of its own (`argv` is an `srun`), or on
+another machine over ssh.
+"""
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +111,7 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     rank: RankId
     argv: tuple[str, ...]
+    launch_kind: LaunchKind = "process"
     env: dict[str, str]
     cwd: str | None = None
     """Absolute working directory; None is the agent's own, which is the controller's."""

@@ -12,7 +12,7 @@ import msgspec
 
 from protocol.diagnosis.signatures import Signature
 from protocol.messages.checks import Probe
-from protocol.messages.rank_spec import Container, HangPolicy, PortBlock, Stopping, Success
+from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 
 PLAN_VERSION = 1
 
@@ -100,6 +100,17 @@ def needs_text(placement: Placement) -> str:
     count = placement.node_count if placement.is_flexible else len(placement.nodes)
     where = "one node" if count == 1 else f"each of {count} nodes"
     return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
+
+
+AssignedValue = Literal["node_names", "het_group"]
+
+
+class AssignedArgument(_Part, frozen=True, kw_only=True):
+    """An argument of a job step's command line that is known once the task has been given its nodes."""
+
+    position: int
+    """In `argv`."""
+    value: AssignedValue
 
 
 class Launcher(_Part, frozen=True, kw_only=True):
@@ -226,6 +237,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     operator: str
     operator_kind: str
     argv: tuple[str, ...]
+    launch_kind: LaunchKind = "process"
+    assigned_arguments: tuple[AssignedArgument, ...] = ()
+    """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
     """All of the environment table except what is known per attempt, run directory, or flexible placement."""

@@ -6,7 +6,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
-from sflow_ctl.runtime.logs.searches import LOOK_EVERY_S, LogSearches
+from sflow_ctl.runtime.logs.consumers.search import LOOK_EVERY_S, LogSearches
 
 RANK = RankId(AttemptId("proxy", 1), 0)
 ASKED = LogSearch(rank=RANK, key="readiness", task="engine", pattern=LogPattern(pattern="ready"))
