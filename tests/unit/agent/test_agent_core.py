@@ -25,6 +25,7 @@ from sflow_agent.core.commands import (
     DiagnoseExit,
     Exit,
     FinishLogs,
+    ForgetRank,
     GiveUpTree,
     Report,
     SignalTree,
