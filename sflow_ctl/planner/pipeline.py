@@ -29,6 +29,10 @@ from sflow_ctl.plan.model import (
 )
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.launch.command import command, merged_operator
+from sflow_ctl.planner.launch.geometry import ranks_per_node
+from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
+from sflow_ctl.planner.launch.srun import Step
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.phases.artifact_use import artifact_use
 from sflow_ctl.planner.phases.artifacts import (
@@ -45,17 +49,13 @@ from sflow_ctl.planner.phases.expand import Expanded, Replica, dependencies, exp
 from sflow_ctl.planner.phases.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.phases.place import Pool, Request, place_all
 from sflow_ctl.planner.phases.variables import NAMESPACES, as_the_reference, namespace, resolve
-from sflow_ctl.planner.tasks.command import command, merged_operator
 from sflow_ctl.planner.tasks.environment import shared_environment, task_environment
-from sflow_ctl.planner.tasks.geometry import ranks_per_node
-from sflow_ctl.planner.tasks.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import FINALLY_TIMEOUT_S, policies
 from sflow_ctl.planner.tasks.ports import artifacts_in_files, plan_files, plan_ports
 from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadline_s
 from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 from sflow_ctl.planner.tasks.signatures import plan_signatures
-from sflow_ctl.planner.tasks.srun import Step
 from sflow_ctl.planner.tasks.stopping import plan_hang, plan_stopping, workflow_stopping
 from sflow_ctl.planner.tasks.success import plan_success
 

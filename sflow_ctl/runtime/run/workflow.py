@@ -188,7 +188,7 @@ def _chosen(plan: Plan, options: RunOptions) -> Plan:
         plan = msgspec.structs.replace(plan, keep_alive=True)
     if not options.tasks:
         return plan
-    from sflow_ctl.planner.phases.prune import pruned  # most runs are of everything
+    from sflow_ctl.planner.prune import pruned  # most runs are of everything
 
     return pruned(plan, options.tasks, options.skip_dependencies)
 

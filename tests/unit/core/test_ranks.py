@@ -6,7 +6,7 @@ import msgspec
 
 from sflow_ctl.core.ranks import rank_environments
 from sflow_ctl.plan.model import Launcher, PlannedNode
-from sflow_ctl.planner.tasks.geometry import STEP_VARIABLES
+from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
 from tests.unit.core.plans import a_task
 
 NODES = [

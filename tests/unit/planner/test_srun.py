@@ -8,7 +8,7 @@ from sflow_ctl.format.schema import Operator
 from sflow_ctl.plan.assignment import assigned_argv
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.tasks.srun import Step, srun_command
+from sflow_ctl.planner.launch.srun import Step, srun_command
 
 
 def argv(**fields: object) -> list[str]:

@@ -13,11 +13,11 @@ from sflow_ctl.format.extends import overridden
 from sflow_ctl.format.rules import operator_findings
 from sflow_ctl.plan.model import AssignedArgument
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.containers import any_container, docker_container
+from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
+from sflow_ctl.planner.launch.srun import Step, srun_command
+from sflow_ctl.planner.launch.ssh import ssh_command
 from sflow_ctl.planner.numbers import as_flag
-from sflow_ctl.planner.tasks.containers import any_container, docker_container
-from sflow_ctl.planner.tasks.geometry import STEP_VARIABLES
-from sflow_ctl.planner.tasks.srun import Step, srun_command
-from sflow_ctl.planner.tasks.ssh import ssh_command
 
 _STRICT = "set -euo pipefail; "
 """On the script's first line, so that bash counts lines as the file does."""

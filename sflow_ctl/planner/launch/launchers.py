@@ -6,8 +6,8 @@ from typing import Any
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Launcher, Placement
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.command import Command
 from sflow_ctl.planner.numbers import NumberError, as_int
-from sflow_ctl.planner.tasks.command import Command
 
 
 def plan_launcher(
