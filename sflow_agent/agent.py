@@ -29,7 +29,7 @@ from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.performer import Parts, Performer
-from sflow_agent.probes.watcher import Conditions
+from sflow_agent.probes.watcher import ProbeWatcher
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.cleanup_list import CleanupList
 from sflow_agent.processes.containers import Containers
@@ -88,7 +88,7 @@ class Agent:
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = logs = LogFollower(link.send_log, descriptors)
-        self._probes = probes = Conditions(
+        self._probes = probes = ProbeWatcher(
             descriptors,
             workers,
             processes,

@@ -33,10 +33,10 @@ from sflow_agent.core.commands import (
     TakeBackPorts,
     TakePorts,
     UnwatchActivity,
-    UnwatchCondition,
+    UnwatchCheck,
     UnwatchLog,
     WatchActivity,
-    WatchCondition,
+    WatchCheck,
     WatchLog,
 )
 from sflow_agent.core.events import AgentEvent, PortsTaken, ProcessFailed
@@ -45,7 +45,7 @@ from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.loop import EventSource
 from sflow_agent.node.memory_events import MemoryEvents
-from sflow_agent.probes.watcher import Conditions
+from sflow_agent.probes.watcher import ProbeWatcher
 from sflow_agent.processes.spawn import Spawner, SpawnError
 from sflow_agent.processes.table import Processes
 from sflow_agent.worker import Workers
@@ -74,7 +74,7 @@ class Parts:
     spawner: Spawner
     processes: Processes
     logs: LogFollower
-    probes: Conditions
+    probes: ProbeWatcher
     memory: MemoryEvents
     report: Callable[[FromAgent], None]
     warn: Callable[[str], None]
@@ -111,10 +111,10 @@ class Performer:
                 return parts.processes.trees.give_up(rank)
             case ForgetRank(rank=rank):
                 parts.logs.finish(rank)
-            case WatchCondition(rank=rank, kind=kind):
-                parts.probes.watch(parts.ranks[rank].spec, kind, now)
-            case UnwatchCondition(rank=rank, kind=kind):
-                parts.probes.unwatch(rank, kind)
+            case WatchCheck(rank=rank, key=key):
+                parts.probes.watch(parts.ranks[rank].spec, key, now)
+            case UnwatchCheck(rank=rank, key=key):
+                parts.probes.unwatch(rank, key)
             case WatchLog(rank=rank, offset=offset):
                 parts.logs.watch(rank, parts.spawner.log_path(parts.ranks[rank].spec.log), offset)
             case UnwatchLog(rank=rank):
@@ -168,7 +168,7 @@ class Performer:
         if self._leases is not None:
             conflict = self._leases.hand_over(spec.rank.attempt.task, str(spec.rank.attempt))
             if conflict:
-                return ProcessFailed(spec.rank, errno.EADDRINUSE, conflict, stolen=conflict)
+                return ProcessFailed(spec.rank, errno.EADDRINUSE, conflict, port_conflict=conflict)
         outcome = parts.processes.start(spec)
         is_streamed = spec.stream or not parts.shares_run_directory
         if is_streamed and not isinstance(outcome, ProcessFailed):  # else it has no log that would ever end
@@ -188,7 +188,7 @@ class Performer:
 
     def _port_conflict(self, rank: RankId) -> str:
         assert self._leases is not None
-        return self._leases.stolen(rank.attempt.task, str(rank.attempt))
+        return self._leases.port_conflict(rank.attempt.task, str(rank.attempt))
 
     # ------------------------------------------------------------------ parts that few runs need
 

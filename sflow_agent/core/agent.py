@@ -7,7 +7,7 @@ often its order is repeated. What happens to a single rank is decided in `rank`.
 from collections.abc import Callable
 from typing import assert_never
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
     Goodbye,
     LaunchFailed,
@@ -47,8 +47,8 @@ from sflow_agent.core.commands import (
 )
 from sflow_agent.core.events import (
     AgentEvent,
+    CheckObserved,
     CommandEnded,
-    ConditionSeen,
     EndRequested,
     ExitDiagnosed,
     FactsAcknowledged,
@@ -65,7 +65,7 @@ from sflow_agent.core.events import (
 )
 from sflow_agent.core.memory_kills import MemoryKills
 from sflow_agent.core.probe_news import ProbeNews
-from sflow_agent.core.probes import ProbeState, kind_of
+from sflow_agent.core.probes import ProbeState
 from sflow_agent.core.rank import Rank, side_command_report
 
 ORPHAN_GRACE_S = 2.0
@@ -118,8 +118,8 @@ class AgentCore:
                 self._on_tree_gone(rank, ended, ())
             case TreeSurvived(rank=rank, survivors=survivors):
                 self._on_tree_gone(rank, 0, survivors)
-            case ConditionSeen():
-                self._on_condition(event, now)
+            case CheckObserved():
+                self._on_observed(event, now)
             case CommandEnded():
                 self._on_command_ended(event, now)
             case IdleChanged(rank=rank):
@@ -207,7 +207,7 @@ class AgentCore:
             case Unwatch(rank=rank):
                 self._out.append(UnwatchLog(rank))
             case LogMatched(rank=rank, key=key, line=line):
-                self._on_condition(ConditionSeen(rank, key, True, line), now)
+                self._on_observed(CheckObserved(rank, key, True, line), now)
             case Inspect():
                 self._out.append(InspectNode(message))
             case Leave(grace_s=grace_s):
@@ -239,7 +239,11 @@ class AgentCore:
         self._timed.discard(event.rank)
         del self.ranks[event.rank]
         self._out.append(
-            Report(LaunchFailed(rank=event.rank, errno=event.errno, reason=event.reason, stolen=event.stolen))
+            Report(
+                LaunchFailed(
+                    rank=event.rank, errno=event.errno, reason=event.reason, port_conflict=event.port_conflict
+                )
+            )
         )
         self._take_back_ports(event.rank)
 
@@ -262,18 +266,16 @@ class AgentCore:
         else:
             self._update(record, record.command_ended(event, now))
 
-    def _on_condition(self, event: ConditionSeen, now: float) -> None:
-        state = self._open_probe(event.rank, kind_of(event.kind))
+    def _on_observed(self, event: CheckObserved, now: float) -> None:
+        state = self._open_probe(event.rank, event.key.kind)
         if state is None:
             return
         record = self.ranks[event.rank]
-        self._update(
-            record, record.observe(state, event.kind, event.is_true, event.detail, now, event.is_check)
-        )
+        self._update(record, record.observe(state, event, now))
         if not state.has_triggered:
             self._news.changed(event.rank, state, now)
 
-    def _open_probe(self, rank: RankId, kind: str) -> ProbeState | None:
+    def _open_probe(self, rank: RankId, kind: ProbeKind) -> ProbeState | None:
         record = self.ranks.get(rank)
         return None if record is None else record.open_probe(kind)
 

@@ -1,18 +1,12 @@
 """Everything the agent's core asks of its shell. None blocks; outcomes come back as events."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from protocol.diagnosis.signatures import Signature
-from protocol.ids import RankId
-from protocol.messages.facts import FromAgent
+from protocol.ids import ProbeKey, RankId
+from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
-
-Purpose = Literal["hang", "stop"]
-"""What a command beside a rank is for: to look into its hang, to stop it."""
-LifeKind = Literal["output", "gpus"]
-"""What a rank shows activity by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +85,7 @@ class RunCommand:
     """Run the rank's command for this purpose; answer with CommandEnded."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +93,7 @@ class EndCommand:
     """End a command whose timeout is over; its CommandEnded says so."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +111,19 @@ class UnwatchActivity:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchCondition:
-    """Begin to observe this condition of a rank's probe. `kind` is its key, see `probes.conditions`."""
+class WatchCheck:
+    """Begin this check of a rank's probe; answer with CheckObserved whenever its result is known or changes."""
 
     rank: RankId
-    kind: str
+    key: ProbeKey
 
 
 @dataclass(frozen=True, slots=True)
-class UnwatchCondition:
-    """Stop observing this condition."""
+class UnwatchCheck:
+    """End this check: its result is not needed any more."""
 
     rank: RankId
-    kind: str
+    key: ProbeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +181,8 @@ AgentCommand = (
     | EndCommand
     | WatchActivity
     | UnwatchActivity
-    | WatchCondition
-    | UnwatchCondition
+    | WatchCheck
+    | UnwatchCheck
     | WatchLog
     | UnwatchLog
     | FinishLogs

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from protocol.ids import RankId
-from protocol.messages.facts import ExitCause, Leased
+from protocol.ids import ProbeKey, RankId
+from protocol.messages.facts import ActivityKind, ExitCause, Leased, SidePurpose
 from protocol.messages.orders import ToAgent
 from protocol.messages.rank_spec import RankSpec
-from sflow_agent.core.commands import LifeKind, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class ProcessFailed:
     rank: RankId
     errno: int
     reason: str
-    stolen: str = ""
+    port_conflict: str = ""
     """The port of its task that another process has, and which process."""
 
 
@@ -49,7 +48,7 @@ class ProcessExited:
     signal: int | None
     log_bytes: int
     has_leftovers: bool
-    stolen: str = ""
+    port_conflict: str = ""
     """The same, looked for after a failure."""
 
 
@@ -94,17 +93,16 @@ class TreeSurvived:
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionSeen:
+class CheckObserved:
     """A check of a probe holds, or no longer holds."""
 
     rank: RankId
-    kind: str
-    """The condition's key, see `probes.conditions`."""
+    key: ProbeKey
     is_true: bool
     detail: str
-    """What was seen, or what is missing instead; empty to leave what was said before."""
-    is_check: bool = False
-    """The result of a single check, not a change: two that are true are two in a row."""
+    """What was seen, or what is missing instead; empty to keep the detail reported before."""
+    is_poll: bool = False
+    """One result of a check that polls, not a change of state: two positive ones are two in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ class CommandEnded:
     """A command beside a rank has ended, or was ended."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
     output: bytes
     problem: str
     """ "exited with 7", "did not end within 10 s"; empty when it succeeded."""
@@ -123,7 +121,7 @@ class IdleChanged:
     """A rank has shown no activity of a kind for its limit, or shows some again."""
 
     rank: RankId
-    kind: LifeKind
+    kind: ActivityKind
     is_quiet: bool
 
 
@@ -158,7 +156,7 @@ AgentEvent = (
     | ExitDiagnosed
     | TreeGone
     | TreeSurvived
-    | ConditionSeen
+    | CheckObserved
     | CommandEnded
     | IdleChanged
     | EndRequested

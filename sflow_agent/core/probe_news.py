@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import ProbeWaiting
 from sflow_agent.core.probes import ProbeState
 
@@ -14,9 +14,9 @@ REPORT_EVERY_S = 1.0
 class ProbeNews:
     """Reports that are due, of all probes of the node. `find` returns the state of a probe that is still waited for."""
 
-    def __init__(self, find: Callable[[RankId, str], ProbeState | None]) -> None:
+    def __init__(self, find: Callable[[RankId, ProbeKind], ProbeState | None]) -> None:
         self._find = find
-        self._due: list[tuple[float, RankId, str]] = []
+        self._due: list[tuple[float, RankId, ProbeKind]] = []
         """A heap; an entry of a probe that is not waited for any more means nothing."""
 
     def began(self, rank: RankId, state: ProbeState, now: float) -> None:

@@ -9,8 +9,9 @@ from enum import Enum
 
 import msgspec
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
+    ActivityKind,
     ExitCause,
     LiveRank,
     Notice,
@@ -26,14 +27,13 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
     AgentCommand,
     DiagnoseExit,
-    LifeKind,
     Report,
     UnwatchActivity,
-    UnwatchCondition,
+    UnwatchCheck,
     WatchActivity,
-    WatchCondition,
+    WatchCheck,
 )
-from sflow_agent.core.events import CommandEnded, IdleChanged, ProcessExited, ProcessStarted
+from sflow_agent.core.events import CheckObserved, CommandEnded, IdleChanged, ProcessExited, ProcessStarted
 from sflow_agent.core.probes import ProbeState
 from sflow_agent.core.stop_sequence import StopSequence
 
@@ -80,8 +80,8 @@ class Rank:
     """What became of its tree, while the exit is withheld."""
     stop: StopSequence | None = None
     diagnose_by: float | None = None
-    probes: dict[str, ProbeState] = field(default_factory=dict)
-    idle: set[LifeKind] = field(default_factory=set)
+    probes: dict[ProbeKind, ProbeState] = field(default_factory=dict)
+    idle: set[ActivityKind] = field(default_factory=set)
 
     @property
     def id(self) -> RankId:
@@ -128,7 +128,7 @@ class Rank:
         ]
         for probe in self.spec.probes:
             state = self.probes[probe.kind] = ProbeState.begin(probe, now)
-            out.extend(WatchCondition(self.id, key) for key in state.streaks)
+            out.extend(WatchCheck(self.id, key) for key in state.streaks)
         if self.spec.hang is not None:
             out.append(WatchActivity(self.id))
         return out
@@ -145,7 +145,7 @@ class Rank:
             runtime_s=now - self.started_at,
             log_bytes=event.log_bytes,
             cleared=not event.has_leftovers or self.is_gone,  # survivors were named when it was given up
-            stolen=event.stolen,
+            port_conflict=event.port_conflict,
             was_asked=self.stop is not None,
         )
         out = self._unwatch()
@@ -241,13 +241,12 @@ class Rank:
 
     # ------------------------------------------------------------------ probes and activity
 
-    def observe(
-        self, state: ProbeState, key: str, is_true: bool, detail: str, now: float, is_check: bool
-    ) -> list[AgentCommand]:
+    def observe(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
         """Take a change of a probe's check, or a result."""
-        return self._triggered(state) if state.observe(key, is_true, detail, now, is_check) else []
+        is_new = state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
+        return self._triggered(state) if is_new else []
 
-    def open_probe(self, kind: str) -> ProbeState | None:
+    def open_probe(self, kind: ProbeKind) -> ProbeState | None:
         """Return the state of a probe that may still trigger."""
         state = self.probes.get(kind)
         return None if state is None or state.has_triggered or self.exit is not None else state
@@ -264,7 +263,7 @@ class Rank:
         return [Report(RankIdle(rank=self.id, kind=event.kind, is_quiet=event.is_quiet))]
 
     def _triggered(self, state: ProbeState) -> list[AgentCommand]:
-        return [Report(self._fact(state)), *(UnwatchCondition(self.id, key) for key in state.streaks)]
+        return [Report(self._fact(state)), *(UnwatchCheck(self.id, key) for key in state.streaks)]
 
     def _fact(self, state: ProbeState) -> ProbeTriggered:
         return ProbeTriggered(
@@ -278,7 +277,7 @@ class Rank:
         out: list[AgentCommand] = [UnwatchActivity(self.id)] if self.spec.hang is not None else []
         for state in self.probes.values():
             if not state.has_triggered:
-                out.extend(UnwatchCondition(self.id, key) for key in state.streaks)
+                out.extend(UnwatchCheck(self.id, key) for key in state.streaks)
         self.probes = {kind: state for kind, state in self.probes.items() if state.has_triggered}
         return out
 

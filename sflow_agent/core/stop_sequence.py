@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from protocol.messages.facts import SidePurpose
 from protocol.messages.rank_spec import RankSpec, SideCommand
-from sflow_agent.core.commands import AgentCommand, EndCommand, GiveUpTree, Purpose, RunCommand, SignalTree
+from sflow_agent.core.commands import AgentCommand, EndCommand, GiveUpTree, RunCommand, SignalTree
 
 SIGKILL = 9
 ONLY_WAIT = 0
@@ -50,13 +51,13 @@ class StopSequence:
     step: StopStep | None = None
     due: float | None = None
     """When `advance` takes the next step."""
-    _purposes: list[Purpose] = field(default_factory=list)
+    _purposes: list[SidePurpose] = field(default_factory=list)
     """Of the commands that are still to run before the signal."""
-    _running: Purpose | None = None
+    _running: SidePurpose | None = None
     """Of the command that runs and is waited for."""
 
     def begin(
-        self, purposes: Sequence[Purpose], grace_s: float, now: float, *, has_exited: bool
+        self, purposes: Sequence[SidePurpose], grace_s: float, now: float, *, has_exited: bool
     ) -> list[AgentCommand]:
         """Stop the tree in the task's own way: its commands for these purposes first, as far as it has any."""
         self._purposes, self.grace_s = list(purposes), grace_s
@@ -81,7 +82,7 @@ class StopSequence:
         return [SignalTree(self.spec.rank, self.spec.stopping.signal)] if is_first else []
 
     def command_ended(
-        self, purpose: Purpose, is_success: bool, now: float, *, has_exited: bool
+        self, purpose: SidePurpose, is_success: bool, now: float, *, has_exited: bool
     ) -> list[AgentCommand]:
         """Take the next step after a command, unless it was a stop command that has begun the end."""
         if self._running != purpose:
@@ -143,7 +144,7 @@ class StopSequence:
         self.step, self.due = step, due
 
 
-def _command(spec: RankSpec, purpose: Purpose) -> SideCommand | None:
+def _command(spec: RankSpec, purpose: SidePurpose) -> SideCommand | None:
     if purpose == "stop":
         return spec.stopping.command
     return spec.hang.command if spec.hang is not None else None

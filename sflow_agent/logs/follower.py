@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.logs import LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES
 from protocol.text.line_matcher import LineMatcher
-from sflow_agent.core.events import AgentEvent, ConditionSeen, LogsDelivered
+from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.syscalls import OVERFLOWED, Inotify
@@ -57,7 +57,7 @@ class Log:
 
     path: str
     stream: SendWindow | None = None
-    searches: dict[tuple[RankId, str], Search] = field(default_factory=dict)
+    searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     watch: int | None = None
     foreign_inode: int | None = None
     """Of another task's log: the file that has been searched so far, 0 before there was one."""
@@ -111,26 +111,26 @@ class LogFollower:
         if log is not None and log.stream is not None and not log.stream.is_spool:
             self._drop_stream(rank, log)
 
-    def search(self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern) -> None:
+    def search(self, owner: RankId, key: ProbeKey, rank: RankId, path: str, pattern: LogPattern) -> None:
         """Looks for a probe's pattern in the log of `rank`, from its beginning."""
         log = self._logs.setdefault(rank, Log(path))
-        log.searches[owner, kind] = Search.begin(pattern)
+        log.searches[owner, key] = Search.begin(pattern)
         self._arm(rank, log)
 
     def search_foreign(
-        self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern, now: float
+        self, owner: RankId, key: ProbeKey, rank: RankId, path: str, pattern: LogPattern, now: float
     ) -> None:
         """Looks for a pattern in another task's log; `rank` stands for whatever attempt is at `path`."""
         log = self._logs.setdefault(rank, Log(path, foreign_inode=0))
-        log.searches[owner, kind] = Search.begin(pattern)
+        log.searches[owner, key] = Search.begin(pattern)
         self._foreign[rank] = log
         self._grown[rank] = None
         self._next_foreign_look = min(self._next_foreign_look, now)
 
-    def unsearch(self, owner: RankId, kind: str) -> None:
+    def unsearch(self, owner: RankId, key: ProbeKey) -> None:
         """This probe needs nothing any more."""
         for rank, log in list(self._logs.items()):
-            if log.searches.pop((owner, kind), None) is not None:
+            if log.searches.pop((owner, key), None) is not None:
                 self._forget_unused(rank, log)
 
     def renamed(self, old: str, new: str) -> None:
@@ -207,9 +207,9 @@ class LogFollower:
             if rank is not None:
                 self._grown[rank] = None
 
-    def _pump(self) -> list[ConditionSeen]:
+    def _pump(self) -> list[CheckObserved]:
         """Read what grew and send what the window allows; return the patterns seen."""
-        seen: list[ConditionSeen] = []
+        seen: list[CheckObserved] = []
         budget = READ_PER_PASS
         for rank in list(self._grown):
             if budget <= 0:
@@ -255,8 +255,8 @@ class LogFollower:
 
     # ------------------------------------------------------------------ reading
 
-    def _search(self, log: Log, budget: int, seen: list[ConditionSeen]) -> int:
-        for (owner, kind), search in log.searches.items():
+    def _search(self, log: Log, budget: int, seen: list[CheckObserved]) -> int:
+        for (owner, key), search in log.searches.items():
             if search.is_done:
                 continue
             for data in _blocks(log.path, search.offset, budget):
@@ -264,7 +264,7 @@ class LogFollower:
                 budget -= len(data)
                 if search.matcher.feed(data):
                     search.is_done = True
-                    seen.append(ConditionSeen(owner, kind, True, search.matcher.line))
+                    seen.append(CheckObserved(owner, key, True, search.matcher.line))
                     break
         return budget
 

@@ -65,7 +65,7 @@ class Task:
     met: frozenset[Until] = frozenset()
     """How far it has come, as dependants see it."""
     unmet: int = 0
-    """Conditions it waits for that do not hold now."""
+    """ProbeWatcher it waits for that do not hold now."""
     is_serving: bool = False
     """Counted as such in its conditions."""
     is_delayed: bool = False

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from protocol.diagnosis.signatures import Signature
+from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 
@@ -171,6 +172,14 @@ class DeferredExpression(_Part, frozen=True, kw_only=True):
     """Other tasks whose ports it uses: concrete names, or a replicated base name for all of its replicas."""
 
 
+class DeferredPort(_Part, frozen=True, kw_only=True):
+    """The port of a `TcpCheck` that is known only when its task starts."""
+
+    key: ProbeKey
+    text: str
+    """With marks of `DeferredExpression`s."""
+
+
 class PlannedFile(_Part, frozen=True, kw_only=True):
     """A file that a task finds when it starts, relative to its directory."""
 
@@ -280,8 +289,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """What must hold besides an exit status of 0."""
     late: tuple[DeferredExpression, ...] = ()
     """Evaluated when the task starts."""
-    late_tcp_ports: dict[str, str] = {}
-    """For conditions of probes (`readiness`, `failure/1`): the text that is their `tcp_port`, which is 0 until then."""
+    late_tcp_ports: tuple[DeferredPort, ...] = ()
+    """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""

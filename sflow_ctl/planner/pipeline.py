@@ -586,7 +586,7 @@ class _Planner:
                 success=self._success(draft, env["SFLOW_TASK_OUTPUT_DIR"], late),
                 required_paths=self._required_paths.get(task.name, ()) if how.launch_kind != "ssh" else (),
                 late=tuple({late.mark: late for late in (*draft.late, *late, *probes.late)}.values()),
-                late_tcp_ports=probes.tcp_ports,
+                late_tcp_ports=tuple(probes.tcp_ports),
                 files=self._plan_files(draft),
                 ports=draft.ports,
                 has_master_port=sum(ranks) > 1
