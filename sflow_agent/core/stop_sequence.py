@@ -21,7 +21,7 @@ CONTAINER_VERIFY_S = 12.0
 """The same for a container, which an engine has to remove; less than what a controller allows an agent."""
 
 
-class StopStep(Enum):
+class StopStage(Enum):
     """Where a sequence is. Each step has one deadline, `StopSequence.due`."""
 
     COMMAND = "command"
@@ -33,11 +33,11 @@ class StopStep(Enum):
     GIVEN_UP = "given up"
 
 
-NEXT_STEPS: dict[StopStep, frozenset[StopStep]] = {
-    StopStep.COMMAND: frozenset({StopStep.COMMAND, StopStep.SIGNAL, StopStep.KILL}),
-    StopStep.SIGNAL: frozenset({StopStep.SIGNAL, StopStep.KILL}),
-    StopStep.KILL: frozenset({StopStep.GIVEN_UP}),
-    StopStep.GIVEN_UP: frozenset(),
+NEXT_STEPS: dict[StopStage, frozenset[StopStage]] = {
+    StopStage.COMMAND: frozenset({StopStage.COMMAND, StopStage.SIGNAL, StopStage.KILL}),
+    StopStage.SIGNAL: frozenset({StopStage.SIGNAL, StopStage.KILL}),
+    StopStage.KILL: frozenset({StopStage.GIVEN_UP}),
+    StopStage.GIVEN_UP: frozenset(),
 }
 
 
@@ -48,7 +48,7 @@ class StopSequence:
     spec: RankSpec
     grace_s: float = 0.0
     """Seconds between the signal and SIGKILL."""
-    step: StopStep | None = None
+    step: StopStage | None = None
     due: float | None = None
     """When `advance` takes the next step."""
     _purposes: list[SidePurpose] = field(default_factory=list)
@@ -69,16 +69,16 @@ class StopSequence:
 
     def signal(self, grace_s: float, now: float) -> list[AgentCommand]:
         """Send the stop signal, or SIGKILL when there is no grace; repeated, it only brings SIGKILL forward."""
-        if self.step in (StopStep.KILL, StopStep.GIVEN_UP):
+        if self.step in (StopStage.KILL, StopStage.GIVEN_UP):
             return []
-        if self.step is StopStep.SIGNAL and self.due is not None and self.due <= now + grace_s:
+        if self.step is StopStage.SIGNAL and self.due is not None and self.due <= now + grace_s:
             return []
-        is_first = self.step is not StopStep.SIGNAL
+        is_first = self.step is not StopStage.SIGNAL
         self._running = None
         self._purposes.clear()
         if grace_s <= 0:
             return self._kill(now)
-        self._enter(StopStep.SIGNAL, now + grace_s)
+        self._enter(StopStage.SIGNAL, now + grace_s)
         return [SignalTree(self.spec.rank, self.spec.stopping.signal)] if is_first else []
 
     def command_ended(
@@ -96,10 +96,10 @@ class StopSequence:
         """Take the next step if its time has come."""
         if self.due is None or self.due > now:
             return []
-        if self.step is StopStep.KILL:
-            self._enter(StopStep.GIVEN_UP, None)
+        if self.step is StopStage.KILL:
+            self._enter(StopStage.GIVEN_UP, None)
             return [GiveUpTree(self.spec.rank)]
-        if self.step is StopStep.SIGNAL:
+        if self.step is StopStage.SIGNAL:
             return self._kill(now)
         late: list[AgentCommand] = []
         if self._running is not None:
@@ -114,12 +114,12 @@ class StopSequence:
     @property
     def is_signalled(self) -> bool:
         """True once the tree has got a signal."""
-        return self.step is not None and self.step is not StopStep.COMMAND
+        return self.step is not None and self.step is not StopStage.COMMAND
 
     @property
     def is_killed(self) -> bool:
         """True once all of the tree has got SIGKILL."""
-        return self.step in (StopStep.KILL, StopStep.GIVEN_UP)
+        return self.step in (StopStage.KILL, StopStage.GIVEN_UP)
 
     def _next_command(self, now: float, has_exited: bool) -> list[AgentCommand]:
         """Run the next command, or signal when there is none or nothing left for one to stop."""
@@ -129,17 +129,17 @@ class StopSequence:
             if command is None:
                 continue
             self._running = purpose
-            self._enter(StopStep.COMMAND, now + command.timeout_s)
+            self._enter(StopStage.COMMAND, now + command.timeout_s)
             run = RunCommand(self.spec.rank, purpose)
             return [SignalTree(self.spec.rank, ONLY_WAIT), run] if purpose == "stop" else [run]
         return self.signal(self.grace_s, now)
 
     def _kill(self, now: float) -> list[AgentCommand]:
         verify_s = VERIFY_S if self.spec.container is None else CONTAINER_VERIFY_S
-        self._enter(StopStep.KILL, now + verify_s)
+        self._enter(StopStage.KILL, now + verify_s)
         return [SignalTree(self.spec.rank, SIGKILL)]
 
-    def _enter(self, step: StopStep, due: float | None) -> None:
+    def _enter(self, step: StopStage, due: float | None) -> None:
         assert self.step is None or step in NEXT_STEPS[self.step], f"{self.spec.rank}: {self.step} to {step}"
         self.step, self.due = step, due
 
