@@ -10,7 +10,7 @@ from protocol.messages.rank_spec import Container
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import check
 from sflow_ctl.format.extends import overridden
-from sflow_ctl.format.rules import operator_findings
+from sflow_ctl.format.rules.operators import operator_findings
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag
 from sflow_ctl.planner.tasks.containers import any_container, docker_container
