@@ -46,15 +46,15 @@ from sflow_agent.core.commands import (
     TakeBackPorts,
     TakePorts,
     UnwatchActivity,
-    UnwatchCondition,
+    UnwatchCheck,
     UnwatchLog,
     WatchActivity,
-    WatchCondition,
+    WatchCheck,
     WatchLog,
 )
 from sflow_agent.core.events import (
     AgentEvent,
-    ConditionSeen,
+    CheckObserved,
     EndRequested,
     LogsDelivered,
     Ordered,
@@ -70,7 +70,7 @@ from sflow_agent.logs.spool import make_spool, remove_spool, shares_run_director
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
 from sflow_agent.node.memory_events import MemoryEvents, MemoryKills
-from sflow_agent.probes.watcher import Conditions
+from sflow_agent.probes.watcher import ProbeWatcher
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.cleanup_list import CleanupList
 from sflow_agent.processes.containers import Containers
@@ -164,7 +164,7 @@ class Agent:
         self._processes = Processes(spawner, containers, Cleanups(cleanups), self._epoll)
         self._link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = LogFollower(self._link.send_log)
-        self._conditions = Conditions(
+        self._conditions = ProbeWatcher(
             self._epoll,
             self._processes,
             self._logs,
@@ -248,7 +248,7 @@ class Agent:
         self._handle_all(self._conditions.seen(now), now)
         if self._life is not None:
             self._handle_all(self._life.look(now), now)
-        self._handle_all([ConditionSeen(*seen) for seen in self._logs.pump()], now)
+        self._handle_all([CheckObserved(*seen) for seen in self._logs.pump()], now)
         if self._link.is_idle:
             self._core.forget_told()
         if self._describe_at is not None and self._describe_at <= now:
@@ -276,7 +276,9 @@ class Agent:
             if isinstance(event, ProcessExited) and event.exit_code != 0:
                 assert self._leases is not None
                 attempt = event.rank.attempt
-                events[index] = replace(event, stolen=self._leases.stolen(attempt.task, str(attempt)))
+                events[index] = replace(
+                    event, port_conflict=self._leases.port_conflict(attempt.task, str(attempt))
+                )
         return events
 
     def _reap(self, now: float) -> None:
@@ -391,10 +393,10 @@ class Agent:
                 self._signs_of_life().watch(self._specs[rank], now)
             case UnwatchActivity(rank=rank):
                 self._signs_of_life().unwatch(rank)
-            case WatchCondition(rank=rank, kind=kind):
-                self._conditions.watch(self._specs[rank], kind, now)
-            case UnwatchCondition(rank=rank, kind=kind):
-                self._conditions.unwatch(rank, kind)
+            case WatchCheck(rank=rank, key=key):
+                self._conditions.watch(self._specs[rank], key, now)
+            case UnwatchCheck(rank=rank, key=key):
+                self._conditions.unwatch(rank, key)
             case WatchLog(rank=rank, offset=offset):
                 spec_of_rank = self._specs.get(rank)
                 if spec_of_rank is not None:
@@ -431,7 +433,7 @@ class Agent:
         if self._leases is not None:
             taken = self._leases.hand_over(spec.rank.attempt.task, str(spec.rank.attempt))
             if taken:
-                return ProcessFailed(spec.rank, errno.EADDRINUSE, taken, stolen=taken)
+                return ProcessFailed(spec.rank, errno.EADDRINUSE, taken, port_conflict=taken)
         return self._processes.start(spec)
 
     def _take_ports(self, order: Lease) -> Leased:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from protocol.diagnosis.signatures import Signature, read_signatures
 from protocol.diagnosis.success import BLOCK_BYTES, Files, is_pattern, missing
+from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import ExitDiagnosed
@@ -222,9 +223,9 @@ def _probed_port(spec: RankSpec) -> int | None:
     """The only port that the task's probes look at."""
     from protocol.text.urls import split_url
 
-    conditions = [one for probe in spec.probes for one in (probe, *probe.parts)]
-    ports = {one.tcp_port for one in conditions if one.tcp_port is not None}
-    ports |= {split_url(one.http.url).port for one in conditions if one.http is not None}
+    checks = [check for probe in spec.probes for check in probe.checks]
+    ports = {check.port for check in checks if isinstance(check, TcpCheck)}
+    ports |= {split_url(check.url).port for check in checks if isinstance(check, HttpCheck)}
     return ports.pop() if len(ports) == 1 else None
 
 

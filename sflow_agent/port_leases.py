@@ -92,7 +92,7 @@ class PortLeases:
                 if hold is not None:
                     record.holds[port] = hold
 
-    def stolen(self, task: str, attempt: str) -> str:
+    def port_conflict(self, task: str, attempt: str) -> str:
         """Which port somebody else listens on, and who; empty if nobody does. `attempt` is whose processes may."""
         record = self._records.get(task)
         if record is None:

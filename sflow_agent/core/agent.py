@@ -10,8 +10,9 @@ from typing import assert_never
 
 import msgspec
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
+    ActivityKind,
     ExitCause,
     Goodbye,
     LaunchFailed,
@@ -23,6 +24,7 @@ from protocol.messages.facts import (
     RankIdle,
     RankStarted,
     SideCommandEnded,
+    SidePurpose,
 )
 from protocol.messages.orders import (
     Inspect,
@@ -48,8 +50,6 @@ from sflow_agent.core.commands import (
     FinishLogs,
     GiveUpTree,
     InspectNode,
-    LifeKind,
-    Purpose,
     Report,
     RunCommand,
     SignalTree,
@@ -57,16 +57,16 @@ from sflow_agent.core.commands import (
     TakeBackPorts,
     TakePorts,
     UnwatchActivity,
-    UnwatchCondition,
+    UnwatchCheck,
     UnwatchLog,
     WatchActivity,
-    WatchCondition,
+    WatchCheck,
     WatchLog,
 )
 from sflow_agent.core.events import (
     AgentEvent,
+    CheckObserved,
     CommandEnded,
-    ConditionSeen,
     EndRequested,
     ExitDiagnosed,
     IdleChanged,
@@ -80,7 +80,7 @@ from sflow_agent.core.events import (
     TreeSurvived,
     WakeUp,
 )
-from sflow_agent.core.probes import ProbeState, kind_of
+from sflow_agent.core.probes import ProbeState
 
 SIGKILL = 9
 ONLY_WAIT = 0
@@ -109,9 +109,9 @@ class Rank:
     started_at_ns: int = 0
     started_at: float = 0.0
     exit: RankExited | None = None
-    purposes: list[Purpose] = field(default_factory=list)
+    purposes: list[SidePurpose] = field(default_factory=list)
     """Of commands that are to be run before the tree is signalled."""
-    purpose: Purpose | None = None
+    purpose: SidePurpose | None = None
     """Of the command that runs and is waited for."""
     go_on_at: float | None = None
     """When the next of them, or the signal, is due; set while a command or what it has begun has its time."""
@@ -128,15 +128,15 @@ class Rank:
     examine_by: float | None = None
     cleared: RankCleared | None = None
     """What is to be told once the exit has been."""
-    probes: dict[str, ProbeState] = field(default_factory=dict)
-    quiet: set[LifeKind] = field(default_factory=set)
+    probes: dict[ProbeKind, ProbeState] = field(default_factory=dict)
+    quiet: set[ActivityKind] = field(default_factory=set)
 
     @property
     def is_ending(self) -> bool:
         """True once its tree is being ended."""
         return any(time is not None for time in (self.go_on_at, self.kill_at, self.give_up_at))
 
-    def command(self, purpose: Purpose) -> SideCommand | None:
+    def command(self, purpose: SidePurpose) -> SideCommand | None:
         """What the task has for this purpose."""
         if purpose == "stop":
             return self.spec.stopping.command
@@ -159,7 +159,7 @@ class AgentCore:
         """Tasks that have ports here."""
         self._timed: set[RankId] = set()
         """Ranks with something to do at a time."""
-        self._news: list[tuple[float, RankId, str]] = []
+        self._news: list[tuple[float, RankId, ProbeKind]] = []
         """A heap of when to tell what a rank's probe of a kind waits for."""
         self._ending: str | None = None
         self._exit_status = EXIT_OK
@@ -186,7 +186,7 @@ class AgentCore:
                 self._on_tree_gone(rank, ended, ())
             case TreeSurvived(rank=rank, survivors=survivors):
                 self._on_tree_gone(rank, 0, survivors)
-            case ConditionSeen():
+            case CheckObserved():
                 self._on_condition(event, now)
             case CommandEnded():
                 self._on_command_ended(event, now)
@@ -292,7 +292,7 @@ class AgentCore:
             case Unwatch(rank=rank):
                 self._out.append(UnwatchLog(rank))
             case LogMatched(rank=rank, key=key, line=line):
-                self._on_condition(ConditionSeen(rank, key, True, line), now)
+                self._on_condition(CheckObserved(rank, key, True, line), now)
             case Inspect():
                 self._out.append(InspectNode(message))
             case Leave(grace_s=grace_s):
@@ -312,7 +312,7 @@ class AgentCore:
         )
         for probe in record.spec.probes:
             state = record.probes[probe.kind] = ProbeState.begin(probe, now)
-            self._out.extend(WatchCondition(event.rank, key) for key in state.streaks)
+            self._out.extend(WatchCheck(event.rank, key) for key in state.streaks)
             state.say_at = now + SAY_EVERY_S
             self._note_news(event.rank, state, now)
         if record.spec.hang is not None:
@@ -323,7 +323,11 @@ class AgentCore:
         self._timed.discard(event.rank)
         del self.ranks[event.rank]
         self._out.append(
-            Report(LaunchFailed(rank=event.rank, errno=event.errno, reason=event.reason, stolen=event.stolen))
+            Report(
+                LaunchFailed(
+                    rank=event.rank, errno=event.errno, reason=event.reason, port_conflict=event.port_conflict
+                )
+            )
         )
         self._take_back_ports(event.rank)
 
@@ -336,7 +340,7 @@ class AgentCore:
             runtime_s=now - record.started_at,
             log_bytes=event.log_bytes,
             cleared=not event.has_leftovers,
-            stolen=event.stolen,
+            port_conflict=event.port_conflict,
             was_asked=record.is_ending,
         )
         self._drop_watches(event.rank, record)
@@ -486,14 +490,14 @@ class AgentCore:
 
     # ------------------------------------------------------------------ probes
 
-    def _on_condition(self, event: ConditionSeen, now: float) -> None:
+    def _on_condition(self, event: CheckObserved, now: float) -> None:
         record = self.ranks.get(event.rank)
         if record is None:
             return
-        state = record.probes.get(kind_of(event.kind))
+        state = record.probes.get(event.key.kind)
         if state is None or state.has_triggered or record.exit is not None:
             return
-        if state.observe(event.kind, event.is_true, event.detail, now, event.is_check):
+        if state.observe(event.key, event.is_true, event.detail, now, event.is_poll):
             self._trigger(event.rank, state)
         else:
             self._note_news(event.rank, state, now)
@@ -508,7 +512,7 @@ class AgentCore:
                 )
             )
         )
-        self._out.extend(UnwatchCondition(rank, key) for key in state.streaks)
+        self._out.extend(UnwatchCheck(rank, key) for key in state.streaks)
 
     def _drop_watches(self, rank: RankId, record: Rank) -> None:
         """Nobody asks any more what a rank that ends may become; what it has become stays true."""
@@ -516,7 +520,7 @@ class AgentCore:
             self._out.append(UnwatchActivity(rank))
         for state in record.probes.values():
             if not state.has_triggered:
-                self._out.extend(UnwatchCondition(rank, key) for key in state.streaks)
+                self._out.extend(UnwatchCheck(rank, key) for key in state.streaks)
         record.probes = {kind: state for kind, state in record.probes.items() if state.has_triggered}
 
     def _on_quiet(self, event: IdleChanged) -> None:
@@ -532,7 +536,7 @@ class AgentCore:
             state.is_news_due = True
             heappush(self._news, (max(now, state.say_at), rank, state.probe.kind))
 
-    def _waiting(self, rank: RankId, kind: str) -> ProbeState | None:
+    def _waiting(self, rank: RankId, kind: ProbeKind) -> ProbeState | None:
         """The state of a probe that is still waited for."""
         record = self.ranks.get(rank)
         state = record.probes.get(kind) if record is not None else None

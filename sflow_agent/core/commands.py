@@ -1,17 +1,11 @@
 """What the agent's core can ask of its shell. None blocks; outcomes come back as events."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from protocol.ids import RankId
-from protocol.messages.facts import FromAgent
+from protocol.ids import ProbeKey, RankId
+from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
-
-Purpose = Literal["hang", "stop"]
-"""Of a command beside a rank: to look into its hang, to end it."""
-LifeKind = Literal["output", "gpus"]
-"""What a rank shows life by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,7 @@ class RunCommand:
     """Run the rank's command for this purpose; answer with CommandEnded."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +76,7 @@ class EndCommand:
     """The command's time is over: end it; its CommandEnded says so."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +94,19 @@ class UnwatchActivity:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchCondition:
-    """Begin to observe this condition of a rank's probe. `kind` is its key, see `probes.conditions`."""
+class WatchCheck:
+    """Begin this check of a rank's probe; answer with CheckObserved whenever its result is known or changes."""
 
     rank: RankId
-    kind: str
+    key: ProbeKey
 
 
 @dataclass(frozen=True, slots=True)
-class UnwatchCondition:
-    """Nobody waits for this condition any more."""
+class UnwatchCheck:
+    """End this check: its result is not needed any more."""
 
     rank: RankId
-    kind: str
+    key: ProbeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +162,8 @@ AgentCommand = (
     | EndCommand
     | WatchActivity
     | UnwatchActivity
-    | WatchCondition
-    | UnwatchCondition
+    | WatchCheck
+    | UnwatchCheck
     | WatchLog
     | UnwatchLog
     | FinishLogs

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from protocol.ids import RankId
-from protocol.messages.facts import ExitCause, Leased
+from protocol.ids import ProbeKey, RankId
+from protocol.messages.facts import ActivityKind, ExitCause, Leased, SidePurpose
 from protocol.messages.orders import ToAgent
-from sflow_agent.core.commands import LifeKind, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class ProcessFailed:
     rank: RankId
     errno: int
     reason: str
-    stolen: str = ""
+    port_conflict: str = ""
     """Who has a port of its task."""
 
 
@@ -44,7 +43,7 @@ class ProcessExited:
     signal: int | None
     log_bytes: int
     has_leftovers: bool
-    stolen: str = ""
+    port_conflict: str = ""
     """Who listens on a port of its task, after a failure."""
 
 
@@ -80,17 +79,16 @@ class TreeSurvived:
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionSeen:
-    """What a condition of a probe looks for is so, or is so no longer."""
+class CheckObserved:
+    """A check of a probe has a result: it holds, or it does not (any more)."""
 
     rank: RankId
-    kind: str
-    """The condition's key, see `probes.conditions`."""
+    key: ProbeKey
     is_true: bool
     detail: str
-    """What was seen, or what is missing instead; empty to leave what was said before."""
-    is_check: bool = False
-    """The result of a single check, not a change: two that are true are two in a row."""
+    """What was seen, or what is missing instead; empty to keep the detail reported before."""
+    is_poll: bool = False
+    """One result of a check that polls, not a change of state: two positive ones are two in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ class CommandEnded:
     """A command that was run beside a rank is over."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
     output: bytes
     problem: str
     """ "exited with 7", "did not end within 10 s"; empty when it succeeded."""
@@ -109,7 +107,7 @@ class IdleChanged:
     """A rank has shown no life of a kind for its limit, or shows some again."""
 
     rank: RankId
-    kind: LifeKind
+    kind: ActivityKind
     is_quiet: bool
 
 
@@ -139,7 +137,7 @@ AgentEvent = (
     | ExitDiagnosed
     | TreeGone
     | TreeSurvived
-    | ConditionSeen
+    | CheckObserved
     | CommandEnded
     | IdleChanged
     | EndRequested

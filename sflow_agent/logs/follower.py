@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.logs import LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES
@@ -54,7 +54,7 @@ class Log:
 
     path: str
     stream: SendWindow | None = None
-    searches: dict[tuple[RankId, str], Search] = field(default_factory=dict)
+    searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     watch: int | None = None
     foreign_inode: int | None = None
     """Of another task's log: the file that has been searched so far, 0 before there was one."""
@@ -106,26 +106,26 @@ class LogFollower:
         if log is not None and log.stream is not None and not log.stream.is_spool:
             self._drop_stream(rank, log)
 
-    def search(self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern) -> None:
+    def search(self, owner: RankId, key: ProbeKey, rank: RankId, path: str, pattern: LogPattern) -> None:
         """Looks for a probe's pattern in the log of `rank`, from its beginning."""
         log = self._logs.setdefault(rank, Log(path))
-        log.searches[owner, kind] = Search.begin(pattern)
+        log.searches[owner, key] = Search.begin(pattern)
         self._arm(rank, log)
 
     def search_foreign(
-        self, owner: RankId, kind: str, rank: RankId, path: str, pattern: LogPattern, now: float
+        self, owner: RankId, key: ProbeKey, rank: RankId, path: str, pattern: LogPattern, now: float
     ) -> None:
         """Looks for a pattern in another task's log; `rank` stands for whatever attempt is at `path`."""
         log = self._logs.setdefault(rank, Log(path, foreign_inode=0))
-        log.searches[owner, kind] = Search.begin(pattern)
+        log.searches[owner, key] = Search.begin(pattern)
         self._foreign[rank] = log
         self._grown[rank] = None
         self._next_foreign_look = min(self._next_foreign_look, now)
 
-    def unsearch(self, owner: RankId, kind: str) -> None:
+    def unsearch(self, owner: RankId, key: ProbeKey) -> None:
         """This probe needs nothing any more."""
         for rank, log in list(self._logs.items()):
-            if log.searches.pop((owner, kind), None) is not None:
+            if log.searches.pop((owner, key), None) is not None:
                 self._forget_unused(rank, log)
 
     def renamed(self, old: str, new: str) -> None:
@@ -192,9 +192,9 @@ class LogFollower:
         """True when `pump` can do something now."""
         return bool(self._grown)
 
-    def pump(self) -> list[tuple[RankId, str, bool, str]]:
-        """Reads what grew and sends what it may; returns (owner, kind, True, line) for patterns seen."""
-        seen: list[tuple[RankId, str, bool, str]] = []
+    def pump(self) -> list[tuple[RankId, ProbeKey, bool, str]]:
+        """Reads what grew and sends what it may; returns (owner, key, True, line) for patterns seen."""
+        seen: list[tuple[RankId, ProbeKey, bool, str]] = []
         budget = READ_PER_PASS
         for rank in list(self._grown):
             if budget <= 0:
@@ -240,8 +240,8 @@ class LogFollower:
 
     # ------------------------------------------------------------------ reading
 
-    def _search(self, log: Log, budget: int, seen: list[tuple[RankId, str, bool, str]]) -> int:
-        for (owner, kind), search in log.searches.items():
+    def _search(self, log: Log, budget: int, seen: list[tuple[RankId, ProbeKey, bool, str]]) -> int:
+        for (owner, key), search in log.searches.items():
             if search.is_done:
                 continue
             for data in _blocks(log.path, search.offset, budget):
@@ -249,7 +249,7 @@ class LogFollower:
                 budget -= len(data)
                 if search.matcher.feed(data):
                     search.is_done = True
-                    seen.append((owner, kind, True, search.matcher.line))
+                    seen.append((owner, key, True, search.matcher.line))
                     break
         return budget
 

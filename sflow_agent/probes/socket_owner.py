@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from protocol.ids import RankId
+from protocol.messages.checks import Owner
 from sflow_agent.processes.tree import (
     ATTEMPT_MARKER,
     RUN_MARKER,
@@ -69,10 +70,10 @@ def _read_dump(data: bytes, found: dict[int, set[int]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OwnerScope:
-    """What a probe is allowed to take an answer from. `owner` is as in `Condition`."""
+    """What a probe is allowed to take an answer from. `owner` is the check's."""
 
     rank: RankId
-    owner: str
+    owner: Owner
     is_in_container: bool = False
     """An engine's daemon may have started its processes: they are below nobody, or another user's."""
 

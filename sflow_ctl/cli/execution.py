@@ -98,7 +98,7 @@ def show_end(end: RunEnd) -> None:
         header, rows = results(end.state.plan, end.state, end.outputs)
         click.echo("\n" + results_table(header, rows, shown_path(end.directory / "results.csv")))
     if whole.cause is not None:
-        from sflow_ctl.runtime.run.reader import last_lines  # a run that completes does not need it
+        from sflow_ctl.runtime.record.reader import last_lines  # a run that completes does not need it
 
         task = whole.cause.task
         rank = whole.cause.reason.rank if whole.cause.reason is not None else None

@@ -7,8 +7,8 @@ import click
 
 from protocol.errors import UsageError
 from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
+from sflow_ctl.runtime.record.reader import find_run
 from sflow_ctl.runtime.run.options import RunOptions
-from sflow_ctl.runtime.run.reader import find_run
 from sflow_ctl.runtime.run.resume import requeued_run
 
 

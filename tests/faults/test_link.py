@@ -78,7 +78,7 @@ class Fleet:
     def turn(self) -> None:
         """One pass of the controller's loop."""
         now = time.monotonic()
-        for event in [*self.link.receive(now), *self.link.look_after(now)]:
+        for event in [*self.link.receive(now), *self.link.tick(now)]:
             self.events.append(event)
             if isinstance(event, AgentJoined):
                 self.link.accept(event.hello.node, event.hello.session, ())

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
-from protocol.messages.checks import HttpCheck
+from protocol.messages.checks import HttpCheck, Method
 from protocol.text.urls import UrlParts
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -47,7 +47,7 @@ def request_bytes(check: HttpCheck, url: UrlParts, method: str) -> bytes:
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
 
 
-def redirect(check: HttpCheck, answer: "Answer", url: str, method: str) -> tuple[str, str] | None:
+def redirect(check: HttpCheck, answer: "Answer", url: str, method: Method) -> tuple[str, Method] | None:
     """(URL, method) to ask next; None when the answer is to be taken as it is."""
     location = answer.header("location")
     if answer.status not in _REDIRECTS or answer.status in check.status or location is None:

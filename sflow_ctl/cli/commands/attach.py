@@ -16,7 +16,7 @@ from sflow_ctl.cli.terminal.console import Console, wants_colours
 from sflow_ctl.cli.terminal.shown import columns
 from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.report.report import closing_table, status_table
-from sflow_ctl.runtime.run.reader import Liveness, RunReader, find_run
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewerLink, ViewEvent
 from sflow_ctl.runtime.viewing.files import FileWatch
 from sflow_ctl.runtime.viewing.messages import Change

@@ -22,7 +22,7 @@ from sflow_ctl.report.report import (
     status_table,
     task_summaries,
 )
-from sflow_ctl.runtime.run.reader import Liveness, RunReader, find_run, last_lines
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run, last_lines
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
 

@@ -18,7 +18,7 @@ from sflow_ctl.runtime.files.settings_files import (
     output_directory,
     settings_layers,
 )
-from sflow_ctl.runtime.run.run_log import LEVELS
+from sflow_ctl.runtime.record.run_log import LEVELS
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)

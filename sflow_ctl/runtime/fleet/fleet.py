@@ -36,7 +36,7 @@ class Generation(NamedTuple):
 FIRST = Generation()
 
 
-class Launcher(Protocol):
+class AgentLauncher(Protocol):
     """What the controller asks of whoever started the agents."""
 
     @property
@@ -65,7 +65,7 @@ class Launcher(Protocol):
 class Fleet:
     """Agents that run or are about to."""
 
-    launcher: Launcher
+    launcher: AgentLauncher
     link: FleetLink
     keys: RunKeys
     nonce: str

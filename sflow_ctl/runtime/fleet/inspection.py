@@ -95,7 +95,7 @@ class _Round:
                 return
             poller.poll(max(1, int(left * 1000)))
             now = time.monotonic()
-            for event in [*link.receive(now), *link.look_after(now)]:
+            for event in [*link.receive(now), *link.tick(now)]:
                 self._take(event)
             for index, how in launcher.ended():
                 self.nodes[index].lost = self.nodes[index].lost or how
@@ -293,7 +293,7 @@ def _let_leave(fleet: Fleet, deadline: float) -> None:
         fleet.link.flush(now)
         poller.poll(50)
         fleet.link.receive(now)
-        fleet.link.look_after(now)
+        fleet.link.tick(now)
         left -= len(fleet.launcher.ended())
 
 

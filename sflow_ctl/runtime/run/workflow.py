@@ -36,13 +36,13 @@ from sflow_ctl.runtime.files.settings_files import (
 )
 from sflow_ctl.runtime.fleet.fleet import Fleet, Generation, job_fleet, local_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.logs.console_feed import Console
+from sflow_ctl.runtime.logs.consumers.console import Console
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
+from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.controller import Controller
-from sflow_ctl.runtime.run.directory import ConnectionFacts, RunDirectory, make_run_id, run_facts
-from sflow_ctl.runtime.run.journal import Journal
 from sflow_ctl.runtime.run.options import RunOptions
-from sflow_ctl.runtime.run.run_log import RunLog
 from sflow_ctl.settings import Effective
 from sflow_ctl.version import VERSION
 
@@ -188,7 +188,7 @@ def _chosen(plan: Plan, options: RunOptions) -> Plan:
         plan = msgspec.structs.replace(plan, keep_alive=True)
     if not options.tasks:
         return plan
-    from sflow_ctl.planner.phases.prune import pruned  # most runs are of everything
+    from sflow_ctl.planner.prune import pruned  # most runs are of everything
 
     return pruned(plan, options.tasks, options.skip_dependencies)
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from protocol.ids import AttemptId, RankId
+from protocol.ids import AttemptId, ProbeKey, RankId
 from sflow_agent import worker as background_module
-from sflow_agent.core.events import ConditionSeen
+from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.poll_schedule import PollSchedule
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.probes.checks.check import Check, Done
-from sflow_agent.probes.checks.tcp import ConnectTrial
+from sflow_agent.probes.checks.check import ActiveCheck, Done
+from sflow_agent.probes.checks.tcp import ActiveTcpCheck
 from sflow_agent.probes.http.connect import Resolver
 from sflow_agent.probes.poller import PATIENCE_S, Key, ProbePoller
 from sflow_agent.probes.watcher import is_this_node
@@ -23,7 +23,7 @@ from tests.integration.agent.test_logs_and_probes import free_port
 
 
 def key(name: str = "a") -> Key:
-    return RankId(AttemptId(name, 1), 0), "readiness"
+    return RankId(AttemptId(name, 1), 0), ProbeKey("readiness", 0)
 
 
 class Loop:
@@ -35,17 +35,17 @@ class Loop:
         self.background = Workers(self.descriptors)
         self.resolver = Resolver(self.background)
         self.polls = ProbePoller()
-        self.seen: list[ConditionSeen] = []
+        self.seen: list[CheckObserved] = []
 
     def connect(self, name: str, host: str, port: int, interval_s: float = 0.05) -> None:
         self.add(
-            name, lambda done: ConnectTrial(host, port, self.resolver, self.descriptors, done), interval_s
+            name, lambda done: ActiveTcpCheck(host, port, self.resolver, self.descriptors, done), interval_s
         )
 
     def add(
         self,
         name: str,
-        new_trial: Callable[[Done], Check],
+        new_trial: Callable[[Done], ActiveCheck],
         interval_s: float = 60.0,
         timeout_s: float = 60.0,
     ) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from protocol.diagnosis.signatures import Signature
-from protocol.messages.checks import Probe
+from protocol.messages.checks import Probe, TcpCheck
 from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
 from protocol.messages.orders import Welcome
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
@@ -65,7 +65,7 @@ def test_a_server_of_the_same_run_is_named_by_its_attempt(controller: FakeContro
 
 
 def test_the_port_of_a_probe_helps_where_no_line_names_it(controller: FakeController, listener: int) -> None:
-    probe = Probe(kind="readiness", tcp_port=listener)
+    probe = Probe(kind="readiness", checks=(TcpCheck(port=listener),))
     script = "echo 'bind: Address already in use'; exit 1"
     assert f"port {listener} was in use" in cause(controller, "sh", "-c", script, probes=(probe,)).text
     assert cause(controller, "sh", "-c", script).text == "an address that it wanted is in use"

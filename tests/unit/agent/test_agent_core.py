@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from protocol.ids import AttemptId, RankId
-from protocol.messages.checks import LogPattern, Probe
+from protocol.ids import AttemptId, ProbeKey, RankId
+from protocol.messages.checks import LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
     ExitCause,
     Goodbye,
@@ -38,13 +38,13 @@ from sflow_agent.core.commands import (
     Report,
     SignalTree,
     StartProcess,
-    UnwatchCondition,
+    UnwatchCheck,
     UnwatchLog,
-    WatchCondition,
+    WatchCheck,
     WatchLog,
 )
 from sflow_agent.core.events import (
-    ConditionSeen,
+    CheckObserved,
     EndRequested,
     ExitDiagnosed,
     LogsDelivered,
@@ -59,7 +59,7 @@ from sflow_agent.core.events import (
 
 A = RankId(AttemptId("a", 1), 0)
 B = RankId(AttemptId("b", 1), 0)
-READINESS = Probe(kind="readiness", tcp_port=80)
+READINESS = Probe(kind="readiness", checks=(TcpCheck(port=80),))
 
 
 SIGTERM = 15
@@ -181,8 +181,10 @@ def test_leftovers_of_a_stopped_rank_are_already_being_ended() -> None:
     assert len(core.handle(exited(has_leftovers=True), 0.1)) == 1
 
 
-@pytest.mark.parametrize("event", [stop(1.0, B), TreeGone(B, 0), ConditionSeen(B, "readiness", True, "")])
-def test_what_is_said_of_an_unknown_rank_is_ignored(event: Ordered | TreeGone | ConditionSeen) -> None:
+@pytest.mark.parametrize(
+    "event", [stop(1.0, B), TreeGone(B, 0), CheckObserved(B, ProbeKey("readiness", 0), True, "")]
+)
+def test_what_is_said_of_an_unknown_rank_is_ignored(event: Ordered | TreeGone | CheckObserved) -> None:
     assert running(AgentCore()).handle(event, 1.0) == []
 
 
@@ -209,10 +211,10 @@ def test_a_probe_triggers_once_and_is_watched_no_longer() -> None:
     core = AgentCore()
     core.handle(Ordered(Spawn(ranks=(spec(A, READINESS),))), 0.0)
     commands = core.handle(ProcessStarted(A, 100, 7), 0.0)
-    assert commands[-1] == WatchCondition(A, "readiness")
+    assert commands[-1] == WatchCheck(A, ProbeKey("readiness", 0))
     fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="d")
-    seen = ConditionSeen(A, "readiness", True, "d")
-    assert core.handle(seen, 1.0) == [Report(fact), UnwatchCondition(A, "readiness")]
+    seen = CheckObserved(A, ProbeKey("readiness", 0), True, "d")
+    assert core.handle(seen, 1.0) == [Report(fact), UnwatchCheck(A, ProbeKey("readiness", 0))]
     assert core.handle(seen, 2.0) == []
     assert core.triggered() == (fact,)
     assert core.handle(exited(), 3.0)[1:] == []
@@ -221,15 +223,21 @@ def test_a_probe_triggers_once_and_is_watched_no_longer() -> None:
 
 
 def test_delay_and_threshold_are_kept() -> None:
-    probe = Probe(kind="failure", log=LogPattern(pattern="x"), delay_s=2.0, interval_s=5.0, threshold=3)
+    probe = Probe(
+        kind="failure",
+        checks=(LogCheck(pattern=LogPattern(pattern="x")),),
+        delay_s=2.0,
+        interval_s=5.0,
+        threshold=3,
+    )
     core = running(AgentCore(), probe)
-    seen = ConditionSeen(A, "failure", True, "x")
+    seen = CheckObserved(A, ProbeKey("failure", 0), True, "x")
     assert core.handle(seen, 1.0) == []
     assert core.next_wakeup() == 2.0
     assert core.handle(WakeUp(), 1.5) == []
     assert core.handle(WakeUp(), 2.0) == []
     assert core.next_wakeup() == 7.0
-    assert core.handle(ConditionSeen(A, "failure", False, ""), 8.0) == []
+    assert core.handle(CheckObserved(A, ProbeKey("failure", 0), False, ""), 8.0) == []
     assert core.next_wakeup() is None
     assert core.handle(seen, 9.0) == []
     assert core.handle(WakeUp(), 14.0) == []
@@ -238,18 +246,18 @@ def test_delay_and_threshold_are_kept() -> None:
 
 
 def test_probes_end_with_their_rank() -> None:
-    core = running(AgentCore(), Probe(kind="readiness", tcp_port=1, delay_s=5.0))
-    core.handle(ConditionSeen(A, "readiness", True, ""), 1.0)
+    core = running(AgentCore(), Probe(kind="readiness", checks=(TcpCheck(port=1),), delay_s=5.0))
+    core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, ""), 1.0)
     commands = core.handle(exited(has_leftovers=True), 2.0)
-    assert UnwatchCondition(A, "readiness") in commands
+    assert UnwatchCheck(A, ProbeKey("readiness", 0)) in commands
     assert core.next_wakeup() == 7.0
     assert core.handle(WakeUp(), 5.0) == []
-    assert core.handle(ConditionSeen(A, "readiness", True, ""), 5.5) == []
+    assert core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, ""), 5.5) == []
 
 
 def test_a_ready_rank_that_has_ended_with_leftovers_sees_nothing_more() -> None:
     core = running(AgentCore(), READINESS)
-    seen = ConditionSeen(A, "readiness", True, "")
+    seen = CheckObserved(A, ProbeKey("readiness", 0), True, "")
     core.handle(seen, 1.0)
     core.handle(exited(has_leftovers=True), 2.0)
     assert core.handle(seen, 3.0) == []

@@ -1,14 +1,13 @@
 """The agent's core: a task's own way to end, step by step, and what is told of silence."""
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded
+from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded, SidePurpose
 from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import HangPolicy, RankSpec, SideCommand, Stopping
 from sflow_agent.core.agent import ONLY_WAIT, ORPHAN_GRACE_S, SIGKILL, AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
     EndCommand,
-    Purpose,
     Report,
     RunCommand,
     SignalTree,
@@ -47,11 +46,11 @@ def stop(*, is_forced: bool = False, is_hang: bool = False, grace_s: float = 7.0
     return Ordered(Stop(attempt=A.attempt, grace_s=grace_s, is_forced=is_forced, is_hang=is_hang))
 
 
-def ended(purpose: Purpose = "stop", problem: str = "") -> CommandEnded:
+def ended(purpose: SidePurpose = "stop", problem: str = "") -> CommandEnded:
     return CommandEnded(A, purpose, b"said", problem)
 
 
-def told(purpose: Purpose = "stop", problem: str = "") -> AgentCommand:
+def told(purpose: SidePurpose = "stop", problem: str = "") -> AgentCommand:
     return Report(SideCommandEnded(rank=A, purpose=purpose, output=b"said", problem=problem))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol.ids import RankId
-from protocol.messages.facts import FromAgent, Leased
+from protocol.messages.facts import FromAgent, Leased, SidePurpose
 from protocol.messages.orders import Lease, Spawn, ToAgent, Welcome
 from protocol.messages.rank_spec import RankSpec
 from protocol.session.channel import Channel, Numbered
@@ -322,8 +322,8 @@ class Fleet:
                     self._at(self._random.random() * 9, lambda quiet=quiet: self._feed(agent, quiet))  # type: ignore[misc]
             case agent_commands.GiveUpTree(rank=rank):
                 self._at(0.0, lambda: self._feed(agent, agent_events.TreeSurvived(rank, ("7 stuck",))))
-            case agent_commands.WatchCondition(rank=rank, kind=kind):
-                seen = agent_events.ConditionSeen(rank, kind, True, "up")
+            case agent_commands.WatchCheck(rank=rank, key=key):
+                seen = agent_events.CheckObserved(rank, key, True, "up")
                 self._at(self._random.random() * 3, lambda: self._feed(agent, seen))
             case agent_commands.FinishLogs():
                 self._at(0.0, lambda: self._feed(agent, agent_events.LogsDelivered()))
@@ -399,7 +399,7 @@ class Fleet:
         else:
             self._exit(agent, rank, None, number)
 
-    def _end_command(self, agent: SimulatedAgent, rank: RankId, purpose: agent_commands.Purpose) -> None:
+    def _end_command(self, agent: SimulatedAgent, rank: RankId, purpose: SidePurpose) -> None:
         problem = self._random.choice(["", "exited with 1"])
         if not problem and purpose == "stop" and self._random.random() < 0.5:
             self._at(self._random.random(), lambda: self._signal_tree(agent, rank, 15))

@@ -181,7 +181,7 @@ def test_problems_of_yaml_keys_types_and_names_are_found_together(tmp_path: Path
     assert sorted(findings(path)) == [
         "duplicate-key w.yaml:2:19",
         "duplicate-task w.yaml:7:7  workflow.tasks[1]",
-        "unknown-dependency w.yaml:7:41  workflow.tasks[1].depends_on[0]",
+        "unknown-dependency w.yaml:7:43  workflow.tasks[1].depends_on[0]",
         "wrong-type w.yaml:6:36  workflow.tasks[0].main",
         "wrong-type w.yaml:6:50  workflow.tasks[0].timeout",
     ]

@@ -7,14 +7,14 @@ import pytest
 from sflow_agent.core.poll_schedule import MIN_INTERVAL_S, PollSchedule
 
 
-def checks(pace: PollSchedule, until: float, took_s: float = 0.0, holds: bool = False) -> list[float]:
+def checks(schedule: PollSchedule, until: float, took_s: float = 0.0, holds: bool = False) -> list[float]:
     """The times at which checks begin."""
     begun = []
-    while pace.due < until:
-        now = pace.due
+    while schedule.due < until:
+        now = schedule.due
         begun.append(now)
-        pace.begin(now)
-        pace.end(holds, now + took_s)
+        schedule.begin(now)
+        schedule.end(holds, now + took_s)
     return begun
 
 
@@ -47,10 +47,10 @@ def test_a_slow_check_and_a_crowd_have_their_rest() -> None:
     assert checks(PollSchedule(60.0, 0.005, due=0.0, eager_since=0.0), 1.0, took_s=0.2) == pytest.approx(
         [0.0, 0.4, 0.8]
     )
-    pace = PollSchedule(60.0, 0.005, due=0.0, eager_since=0.0)
-    pace.begin(0.0)
-    pace.end(False, 0.0, crowd_s=0.5)
-    assert pace.due == 0.5
+    schedule = PollSchedule(60.0, 0.005, due=0.0, eager_since=0.0)
+    schedule.begin(0.0)
+    schedule.end(False, 0.0, crowd_s=0.5)
+    assert schedule.due == 0.5
 
 
 def test_success_ends_the_hurry() -> None:
@@ -58,9 +58,9 @@ def test_success_ends_the_hurry() -> None:
 
 
 def test_a_sign_brings_the_next_check_forward() -> None:
-    pace = PollSchedule(30.0, 0.005, due=0.0)
-    pace.begin(0.0)
-    pace.end(False, 0.0)
-    assert pace.due == 30.0
-    pace.hurry(4.0)
-    assert checks(pace, 4.02) == pytest.approx([4.0, 4.005, 4.01, 4.015])
+    schedule = PollSchedule(30.0, 0.005, due=0.0)
+    schedule.begin(0.0)
+    schedule.end(False, 0.0)
+    assert schedule.due == 30.0
+    schedule.poll_now(4.0)
+    assert checks(schedule, 4.02) == pytest.approx([4.0, 4.005, 4.01, 4.015])

@@ -22,8 +22,8 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.report import RunView, Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
-from sflow_ctl.runtime.run.directory import ConnectionFacts, RunFacts, process_start_ticks
-from sflow_ctl.runtime.run.journal import read_journal
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, process_start_ticks
+from sflow_ctl.runtime.record.journal import read_journal
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")

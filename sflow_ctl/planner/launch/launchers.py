@@ -6,8 +6,8 @@ from typing import Any
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Launcher, Placement
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.command import Command
 from sflow_ctl.planner.numbers import NumberError, as_int
-from sflow_ctl.planner.tasks.command import Command
 
 
 def plan_launcher(
@@ -25,10 +25,9 @@ def plan_launcher(
         if launcher.nproc is not None:
             raise _problem(task, "launcher is none, and nproc is what a launcher starts", "drop nproc")
         return None
-    if how.kind == "ssh" or how.argv[0] == "srun":
-        whose = (
-            "runs on another machine" if how.kind == "ssh" else "is a job step, whose processes Slurm starts"
-        )
+    if how.launch_kind != "process":
+        is_step = how.launch_kind == "step"
+        whose = "is a job step, whose processes Slurm starts" if is_step else "runs on another machine"
         hint = "drop launcher, or use an operator whose processes an agent starts"
         raise _problem(task, f"launcher {kind}: the task {whose}", hint)
     nodes = placement.node_count if placement.is_flexible else len(placement.nodes)

@@ -20,15 +20,15 @@ from sflow_ctl.runtime.viewing.messages import (
     VIEWER_VERSION,
     Attach,
     Change,
-    Changes,
     Follow,
     LogEnded,
     LogPiece,
-    Refused,
     RunEnded,
+    StateChanges,
     Taken,
     ToViewerMessage,
     Unfollow,
+    ViewerRefused,
     decode_from_viewer,
     encode,
 )
@@ -256,14 +256,14 @@ class ViewerHub:
             count = min(len(viewer.queue), CHANGES_PER_MESSAGE)
             changes = tuple(viewer.queue.popleft() for _ in range(count))
             viewer.is_current = viewer.is_current or not viewer.queue
-            message = Changes(
+            message = StateChanges(
                 session=viewer.session, seq=viewer.next_seq, changes=changes, is_current=viewer.is_current
             )
             if not self._send(viewer, message):
                 return
         if not viewer.is_current and viewer.has_room:
             viewer.is_current = True  # nothing has happened in this run yet
-            nothing = Changes(session=viewer.session, seq=viewer.next_seq, changes=(), is_current=True)
+            nothing = StateChanges(session=viewer.session, seq=viewer.next_seq, changes=(), is_current=True)
             self._send(viewer, nothing)
         for rank in list(viewer.ready):
             if not viewer.has_room:
@@ -334,7 +334,9 @@ class ViewerHub:
 
     def _refuse(self, routing_id: bytes, code: str, reason: str) -> None:
         try:
-            self.socket.send_multipart((routing_id, encode(Refused(code=code, reason=reason))), zmq.NOBLOCK)
+            self.socket.send_multipart(
+                (routing_id, encode(ViewerRefused(code=code, reason=reason))), zmq.NOBLOCK
+            )
         except zmq.ZMQError:
             self._counters["viewer_unsent"] += 1
 

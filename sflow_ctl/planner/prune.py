@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from protocol.errors import Finding, PlanError
+from protocol.messages.checks import LogCheck
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask, dependency_names
 from sflow_ctl.planner.deferred import needs_outputs, tasks_named
@@ -62,7 +63,8 @@ def _with_needs(plan: Plan, wanted: set[str]) -> set[str]:
 
 
 def _watched(task: PlannedTask) -> Iterator[str]:
-    return (probe.log_task for probe in task.probes if probe.log_task is not None)
+    checks = (check for probe in task.probes for check in probe.checks)
+    return (check.task for check in checks if isinstance(check, LogCheck) and check.task is not None)
 
 
 def _with_ports(task: PlannedTask, members: Mapping[str, list[PlannedTask]]) -> Iterator[str]:

@@ -6,17 +6,18 @@ from typing import Any
 import msgspec
 
 from protocol.errors import Finding
-from protocol.messages.rank_spec import Container
+from protocol.messages.rank_spec import Container, LaunchKind
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import check
 from sflow_ctl.format.extends import overridden
 from sflow_ctl.format.rules.operators import operator_findings
+from sflow_ctl.plan.model import AssignedArgument
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.containers import any_container, docker_container
+from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
+from sflow_ctl.planner.launch.srun import Step, srun_command
+from sflow_ctl.planner.launch.ssh import ssh_command
 from sflow_ctl.planner.numbers import as_flag
-from sflow_ctl.planner.tasks.containers import any_container, docker_container
-from sflow_ctl.planner.tasks.geometry import STEP_VARIABLES
-from sflow_ctl.planner.tasks.srun import srun_argv
-from sflow_ctl.planner.tasks.ssh import ssh_command
 
 _STRICT = "set -euo pipefail; "
 """On the script's first line, so that bash counts lines as the file does."""
@@ -27,23 +28,14 @@ _NEEDS_STEP = (
 """Fields of an srun operator that only a real job step can honour."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """The Slurm side of a task: what a real job step of it needs."""
-
-    task: str
-    job_id: str
-    nodes: tuple[str, ...]
-    mounts: tuple[str, ...]
-    het_groups: tuple[str, ...] = ()
-    """Components of a heterogeneous job that its nodes are of; empty in a plain job."""
-
-
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """How a task's process is started."""
 
     name: str
-    kind: str
+    operator_kind: str
+    launch_kind: LaunchKind
     argv: tuple[str, ...]
+    assigned_arguments: tuple[AssignedArgument, ...] = ()
     cwd: str | None = None
     env: dict[str, str] = {}
     container: Container | None = None
@@ -106,11 +98,17 @@ def command(
     """
     if operator is None:
         kind = "bash" if backend.type == "local" else "srun"
-        return Command(name=f"default_{backend.name}", kind=kind, argv=("bash", "-c", script))
+        return Command(
+            name=f"default_{backend.name}",
+            operator_kind=kind,
+            launch_kind="process",
+            argv=("bash", "-c", script),
+        )
     if operator.strict is not None and as_flag(operator.strict):
         script = f"{_STRICT}{script}"
     container: Container | None = None
     own_env: dict[str, str] = {}
+    cwd: str | None = None
     match operator.type:
         case "bash":
             argv: tuple[str, ...] = ("bash", "-c", script)
@@ -126,26 +124,31 @@ def command(
         case "srun":
             wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
             if wanting and step is not None:
-                if len(step.het_groups) > 1:
+                if step.spans_components:
                     what = (
                         f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step, '
                         f"and its nodes are of components {', '.join(step.het_groups)} of a heterogeneous job"
                     )
                     hint = "choose nodes of one component with resources.nodes.indices"
                     raise UnplannableError("step-spans-components", what, hint, ("resources",))
-                argv = srun_argv(
-                    operator,
-                    task=step.task,
-                    script=script,
-                    job_id=step.job_id,
-                    nodes=step.nodes,
-                    het_group=step.het_groups[0] if step.het_groups else None,
-                    mounts=step.mounts,
-                    has_gpus=task.resources is not None and task.resources.gpus is not None,
+                argv, assigned = srun_command(operator, step, script)
+                return Command(
+                    name=operator.name,
+                    operator_kind="srun",
+                    launch_kind="step",
+                    argv=argv,
+                    assigned_arguments=assigned,
                 )
-                return Command(name=operator.name, kind="srun", argv=argv)
             if wanting:
                 what = f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step'
                 raise UnplannableError("needs-slurm", what, "run inside a Slurm allocation", ("operator",))
-            return Command(name=operator.name, kind="srun", argv=("bash", "-c", script), cwd=operator.chdir)
-    return Command(name=operator.name, kind=operator.type, argv=argv, env=own_env, container=container)
+            argv, cwd = ("bash", "-c", script), operator.chdir
+    return Command(
+        name=operator.name,
+        operator_kind=operator.type,
+        launch_kind="ssh" if operator.type == "ssh" else "process",
+        argv=argv,
+        cwd=cwd,
+        env=own_env,
+        container=container,
+    )

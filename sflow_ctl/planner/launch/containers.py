@@ -1,8 +1,12 @@
-"""The `docker` and `container` operators: what an agent must know to run a task in a container."""
+"""The `docker` and `container` operators: what an agent must know to run a task in a container.
+
+Names of engines have been checked with the file (`schema.CHOICES`) and the settings.
+"""
 
 from collections.abc import Sequence
+from typing import cast
 
-from protocol.messages.rank_spec import Container
+from protocol.messages.rank_spec import Container, EngineChoice
 from sflow_ctl.format import schema
 from sflow_ctl.planner.numbers import as_flag
 
@@ -11,7 +15,7 @@ def docker_container(operator: schema.Operator) -> Container:
     """A container as `docker run` makes it, with nothing but what the file asks for. Raises: NumberError."""
     assert operator.image is not None
     return Container(
-        engine=operator.runtime or "docker",
+        engine=cast("EngineChoice", operator.runtime or "docker"),
         image=operator.image,
         workdir=operator.workdir,
         mounts=tuple(operator.mounts),
@@ -28,7 +32,7 @@ def any_container(operator: schema.Operator, directories: Sequence[str], engine:
     """
     assert operator.image is not None
     return Container(
-        engine=operator.engine or engine,
+        engine=cast("EngineChoice", operator.engine or engine),
         image=operator.image,
         workdir=operator.workdir,
         mounts=tuple(operator.mounts),

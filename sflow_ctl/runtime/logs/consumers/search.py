@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
@@ -54,7 +54,7 @@ class LogSearches:
 
     def __init__(self, run_directory: Path) -> None:
         self._run_directory = run_directory
-        self._searches: dict[tuple[RankId, str], _Search] = {}
+        self._searches: dict[tuple[RankId, ProbeKey], _Search] = {}
         self._next_look = 0.0
 
     def take(self, node: int, asked: LogSearch) -> None:
