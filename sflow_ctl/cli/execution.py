@@ -17,6 +17,7 @@ from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.report.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import plan_run, read_run
@@ -98,7 +99,7 @@ def show_end(end: RunEnd) -> None:
         from sflow_ctl.results.table import results, results_table
 
         header, rows = results(end.state.plan, end.state, end.outputs)
-        click.echo("\n" + results_table(header, rows, shown_path(end.directory / "results.csv")))
+        click.echo("\n" + results_table(header, rows, shown_path(end.directory / layout.RESULTS)))
     if whole.cause is not None:
         from sflow_ctl.runtime.record.reader import last_lines  # a run that completes does not need it
 
