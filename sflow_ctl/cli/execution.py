@@ -11,7 +11,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.terminal.console import Console, wants_colours
-from sflow_ctl.cli.terminal.shown import columns, shown_path
+from sflow_ctl.cli.terminal.columns import columns, display_path
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.report.report import closing_table, duration_text, first_cause
@@ -52,7 +52,7 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
         run_first(preamble(read.found), launcher.discard_spares)
     planned = plan_run(read, options, is_dry=False)
     if planned.earlier is not None:
-        before, run = planned.earlier, shown_path(planned.earlier.directory)
+        before, run = planned.earlier, display_path(planned.earlier.directory)
         if before.is_completed:
             click.echo(f"Run {run} has completed: nothing is left to do")
             return int(ExitStatus.OK)
@@ -96,7 +96,7 @@ def show_end(end: RunEnd) -> None:
         from sflow_ctl.results.table import results, results_table
 
         header, rows = results(end.state.plan, end.state, end.outputs)
-        click.echo("\n" + results_table(header, rows, shown_path(end.directory / "results.csv")))
+        click.echo("\n" + results_table(header, rows, display_path(end.directory / "results.csv")))
     if whole.cause is not None:
         from sflow_ctl.runtime.run.reader import last_lines  # a run that completes does not need it
 
@@ -109,8 +109,8 @@ def show_end(end: RunEnd) -> None:
             end.state,
             whole.outcome,
             whole.cause,
-            run=shown_path(end.directory),
-            log=shown_path(log) if log is not None else None,
+            run=display_path(end.directory),
+            log=display_path(log) if log is not None else None,
             log_tail=last_lines(log, CAUSE_LINES) if log is not None else (),
             colours=colours,
         )
@@ -124,4 +124,4 @@ def show_end(end: RunEnd) -> None:
         click.echo(f"✗ Workflow cancelled after {duration} (exit status {int(end.status)})", err=True)
     else:
         click.echo(f"✗ Workflow failed after {duration} (exit status {int(end.status)})", err=True)
-    click.echo(f"  Output folder: {shown_path(end.directory)}")
+    click.echo(f"  Output folder: {display_path(end.directory)}")

@@ -13,7 +13,7 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.commands.status import cause_block
 from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, state_text, watch_run
 from sflow_ctl.cli.terminal.console import Console, wants_colours
-from sflow_ctl.cli.terminal.shown import columns
+from sflow_ctl.cli.terminal.columns import columns
 from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.report.report import closing_table, status_table
 from sflow_ctl.runtime.run.reader import Liveness, RunReader, find_run

@@ -11,7 +11,7 @@ import msgspec
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text
 from sflow_ctl.cli.terminal.console import wants_colours
-from sflow_ctl.cli.terminal.shown import columns, shown_path
+from sflow_ctl.cli.terminal.columns import columns, display_path
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.report import (
     RunView,
@@ -59,7 +59,7 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         _print_json(reader, ended, is_live)
         return int(ExitStatus.OK)
     colours = wants_colours(sys.stdout.isatty(), os.environ)
-    source = "as its controller says" if is_live else f"from {shown_path(reader.directory)}"
+    source = "as its controller says" if is_live else f"from {display_path(reader.directory)}"
     click.echo(f"{state_text(reader, ended)} ({source})")
     if ended is not None:
         click.echo(
@@ -90,8 +90,8 @@ def cause_block(reader: RunReader, ended: Summary, colours: bool) -> str:
         reader.state,
         ended.outcome,
         ended.cause,
-        run=shown_path(reader.directory),
-        log=shown_path(path) if path is not None else None,
+        run=display_path(reader.directory),
+        log=display_path(path) if path is not None else None,
         log_tail=last_lines(path, CAUSE_LINES) if path is not None else (),
         colours=colours,
     )

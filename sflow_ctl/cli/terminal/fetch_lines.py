@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from sflow_ctl.cli.terminal.shown import columns
+from sflow_ctl.cli.terminal.columns import columns
 from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
 
 RATE_OVER_S = 5.0

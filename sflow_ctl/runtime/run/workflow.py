@@ -26,7 +26,8 @@ from sflow_ctl.format.schema import CONTAINER_ENGINES
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
-from sflow_ctl.report.report import RunView, Summary, summary, summary_json
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import Summary, summary, summary_json
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
     RunSettings,
