@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
-"""Sets this checkout up and uses it: `python3 dev.py run` runs an example, `python3 dev.py test` passes
-the tests.
+"""Set this checkout up and use it. Needs Python 3.11 or newer; everything Python goes into `.venv` here.
 
-Needs Python 3.11 or newer and nothing else; everything goes into `.venv` here. A second call only does
-what has changed.
+python3 dev.py run                      run examples/diamond.yaml on this machine
+python3 dev.py test [--yes]             run all checks and tests
+python3 dev.py test [--yes] ARGUMENTS   run pytest alone, with these arguments
+python3 dev.py docs                     build the documents as offline HTML in build/site
+python3 dev.py install                  only set up
+
+`test` also uses programs from Debian packages (redis, nginx, Slurm, ...). It lists those that are missing and
+asks before it installs them; with --yes, or with CI=true in the environment, it installs them without asking.
+Without a terminal to ask at it installs nothing, and the tests that need a missing program are skipped.
 """
 
 import hashlib
@@ -49,12 +55,16 @@ CHECKS = (
     ("ruff", "check", "."),
     ("mypy",),
     ("lint-imports",),
-    ("pytest", "-q", "-rs", "--durations=10"),
+    ("mkdocs", "build", "--strict", "--quiet"),
+    ("coverage", "run", "-m", "pytest", "-q", "-rs", "tests/unit"),
+    ("coverage", "report"),
+    ("pytest", "-q", "-rs", "--durations=10", "--ignore=tests/unit"),
 )
+"""In this order. The limit of the coverage report is in pyproject.toml."""
 
 
 def main() -> int:
-    """The exit status of what was asked for."""
+    """Do what the command line asks for and return the exit status."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]} ({sys.executable})")
     os.chdir(ROOT)
@@ -64,8 +74,12 @@ def main() -> int:
             return subprocess.run([VENV / "bin" / "sflow-ctl", *EXAMPLE], check=False).returncode
         case ["test", *arguments]:
             install("[dev]")
-            install_programs()
-            return test(arguments)
+            is_agreed = "--yes" in arguments or os.environ.get("CI") == "true"
+            install_programs(is_agreed)
+            return test([argument for argument in arguments if argument != "--yes"])
+        case ["docs"]:
+            install("[dev]")
+            return build_documents()
         case ["install"]:
             install("[dev]")
             return 0
@@ -75,7 +89,7 @@ def main() -> int:
 
 
 def install(extras: str) -> None:
-    """Makes `.venv` with this project in it, unless it is there and pyproject.toml is the same."""
+    """Make `.venv` with this project in it, unless it exists and pyproject.toml has not changed."""
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + extras.encode()).hexdigest()
     stamp = VENV / f"installed{extras}"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -90,7 +104,7 @@ def install(extras: str) -> None:
 
 
 def make_environment() -> None:
-    """A virtual environment, also where Debian has split `venv` from Python."""
+    """Make a virtual environment, also where Debian ships `venv` in a package of its own."""
     shutil.rmtree(VENV, ignore_errors=True)
     made = subprocess.run([sys.executable, "-m", "venv", VENV], check=False, capture_output=True, text=True)
     if made.returncode == 0:
@@ -100,8 +114,12 @@ def make_environment() -> None:
     subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
 
 
-def install_programs() -> None:
-    """Programs the tests start; a test whose program is missing says so and is skipped."""
+def install_programs(is_agreed: bool) -> None:
+    """Install the Debian packages that tests use and that are missing, if the user agrees.
+
+    Args:
+        is_agreed: The user has agreed already, so nothing is asked.
+    """
     missing = sorted(
         {
             package
@@ -109,29 +127,52 @@ def install_programs() -> None:
             if shutil.which(name) is None and not (name.startswith("/") and Path(name).exists())
         }
     )
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+    if not missing:
+        return
+    sys.stdout.write(f"Debian packages that some tests need and that are missing: {' '.join(missing)}\n")
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.stdout.write("only root can install them, with apt-get: the tests that need them are skipped\n")
+    elif is_agreed or asked("Install them now with apt-get?"):
+        sys.stdout.write("installing them with apt-get\n")
+        sys.stdout.flush()
         apt_install(missing, "")
-    elif missing:
-        sys.stdout.write(f"not installed, so the tests that need them are skipped: {', '.join(missing)}\n")
+    else:
+        sys.stdout.write("not installed (--yes installs them): the tests that need them are skipped\n")
+
+
+def asked(question: str) -> bool:
+    """Return whether the user answers yes; False without a terminal to ask at."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    sys.stdout.write(f"{question} [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def apt_install(packages: list[str], why: str) -> None:
-    """Debian packages, for root; otherwise says what to install."""
+    """Install Debian packages as root; as another user, end with a message that says what to install."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         sys.exit(f"{why}\ninstall {' '.join(packages)} with your system's package manager, then try again")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment, stdin=subprocess.DEVNULL)
-    install_them = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
-    subprocess.run(
-        install_them, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def build_documents() -> int:
+    """Build `docs/` as HTML that works without a server; return 1 on a broken link or page."""
+    command = [VENV / "bin" / "mkdocs", "build", "--strict", "--quiet"]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # Material's note on its own future
+    if subprocess.run(command, check=False, env=environment).returncode != 0:
+        return 1
+    sys.stdout.write(f"open {ROOT / 'build' / 'site' / 'index.html'}\n")
+    return 0
 
 
 def test(arguments: list[str]) -> int:
-    """Runs all checks, the tests last; returns 1 if any failed. Arguments go to pytest, which then runs
-    alone.
-    """
+    """Run all checks, the tests last; return 1 if any failed. With arguments, run pytest alone."""
     environment = {**os.environ, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment["NO_MKDOCS_2_WARNING"] = "1"  # Material's note on its own future
     # A shell without job control starts background commands with SIGINT ignored; tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what it starts would, too

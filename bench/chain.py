@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.measure import interleaved, median, report, run_workflow, scratch, seconds
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime.run.journal import read_journal
+from sflow_ctl.runtime.record.journal import read_journal
 
 LENGTH = 50
 

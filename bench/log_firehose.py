@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.chain import tasks as chain_tasks
 from bench.measure import SFLOW_CTL, interleaved, median, report, run_workflow, scratch
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime.run.journal import Entry, read_journal
+from sflow_ctl.runtime.record.journal import Entry, read_journal
 
 MEGABYTES = 200
 FEW_MEGABYTES = 20

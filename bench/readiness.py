@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.measure import SFLOW_CTL, machine, scratch
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime.run.journal import read_journal
+from sflow_ctl.runtime.record.journal import read_journal
 
 SERVICES, RUNS = 20, 3
 INTERVALS_S = (0.1, 1.0, 5.0, 30.0)

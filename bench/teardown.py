@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from bench.measure import SFLOW_CTL, interleaved, report, scratch
-from sflow_ctl.runtime.run.journal import read_journal
+from sflow_ctl.runtime.record.journal import read_journal
 
 SERVICES = 50
 GRACE_S = 2.0

@@ -1,6 +1,8 @@
 """Names for what the two sides talk about. Small tuples: they are dictionary keys on every hot path."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+ProbeKind = Literal["readiness", "failure"]
 
 
 class AttemptId(NamedTuple):
@@ -21,3 +23,13 @@ class RankId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.attempt}" if self.rank == 0 else f"{self.attempt}.{self.rank}"
+
+
+class ProbeKey(NamedTuple):
+    """One check of a rank's probe; `number` is its index in the probe's `checks`. Written `readiness[2]`."""
+
+    kind: ProbeKind
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}[{self.number}]"

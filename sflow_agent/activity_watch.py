@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from protocol.ids import RankId
+from protocol.messages.facts import ActivityKind
 from protocol.messages.node import Gpu
 from protocol.messages.rank_spec import RankSpec
-from sflow_agent.core.commands import LifeKind
 from sflow_agent.core.events import IdleChanged
 from sflow_agent.core.inactivity import InactivityTimer
-from sflow_agent.descriptors import Descriptors
 from sflow_agent.worker import Workers
 
 MAX_GPU_REST_S = 1.0
@@ -38,21 +37,20 @@ class ActivityWatch:
 
     def __init__(
         self,
-        descriptors: Descriptors,
+        workers: Workers,
         gpus: Sequence[Gpu],
         log_path: Callable[[str], str],
         warn: Callable[[str], None],
     ) -> None:
-        self._descriptors = descriptors
         self._gpus = gpus
         self._log_path = log_path
         self._warn = warn
-        self._background: Workers | None = None
-        self._watched: dict[tuple[RankId, LifeKind], Watched] = {}
-        self._agenda: list[tuple[float, int, tuple[RankId, LifeKind], Watched]] = []
+        self._workers = workers
+        self._watched: dict[tuple[RankId, ActivityKind], Watched] = {}
+        self._agenda: list[tuple[float, int, tuple[RankId, ActivityKind], Watched]] = []
         """A heap; an entry of what is not watched any more means nothing."""
         self._number = itertools.count()
-        self._answers: list[tuple[tuple[RankId, LifeKind], Watched, dict[str, int | None] | OSError]] = []
+        self._answers: list[tuple[tuple[RankId, ActivityKind], Watched, dict[str, int | None] | OSError]] = []
 
     def watch(self, spec: RankSpec, now: float) -> None:
         """Begins to look at a rank that has just been started."""
@@ -72,13 +70,13 @@ class ActivityWatch:
         self._watched.pop((rank, "gpus"), None)
 
     def next_wakeup(self) -> float | None:
-        """When `look` has something to do."""
+        """Return when `poll` has something to do."""
         if self._answers:
             return 0.0
         return self._agenda[0][0] if self._agenda else None
 
-    def look(self, now: float) -> list[IdleChanged]:
-        """Looks where it is time to; returns who fell silent, and who shows life again."""
+    def poll(self, now: float) -> list[IdleChanged]:
+        """Look where it is time to; return which ranks became idle, and which are active again."""
         changed: list[IdleChanged] = []
         while self._agenda and self._agenda[0][0] <= now:
             _, _, key, watched = heappop(self._agenda)
@@ -96,16 +94,16 @@ class ActivityWatch:
                 self._observe(key, watched, self._is_used(watched, answer), now, changed)
         return changed
 
-    def _begin(self, key: tuple[RankId, LifeKind], watched: Watched, now: float) -> None:
+    def _begin(self, key: tuple[RankId, ActivityKind], watched: Watched, now: float) -> None:
         self._watched[key] = watched
         self._look_at(now, key, watched)
 
-    def _look_at(self, at: float, key: tuple[RankId, LifeKind], watched: Watched) -> None:
+    def _look_at(self, at: float, key: tuple[RankId, ActivityKind], watched: Watched) -> None:
         heappush(self._agenda, (at, next(self._number), key, watched))
 
     def _observe(
         self,
-        key: tuple[RankId, LifeKind],
+        key: tuple[RankId, ActivityKind],
         watched: Watched,
         has_life: bool,
         now: float,
@@ -129,13 +127,11 @@ class ActivityWatch:
         )
         return ()
 
-    def _ask(self, key: tuple[RankId, LifeKind], watched: Watched) -> None:
+    def _ask(self, key: tuple[RankId, ActivityKind], watched: Watched) -> None:
         from sflow_agent.node.gpu_use import gpu_use
 
-        if self._background is None:
-            self._background = Workers(self._descriptors)
         uuids = watched.uuids
-        self._background.run(
+        self._workers.run(
             uuids, lambda: gpu_use(uuids), lambda answer: self._answers.append((key, watched, answer))
         )
 

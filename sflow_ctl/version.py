@@ -1,3 +1,3 @@
 """The version of the package. A constant: to ask the installation takes a tenth of a first task's time."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -1,6 +1,20 @@
-"""What probes check: ports, URLs, log lines, commands."""
+"""Probes and the checks they are made of: ports, URLs, log lines, programs.
+
+Values only. The planner makes them from the file, the agent's `probes` package runs them, and its `core.probes`
+counts their results.
+"""
+
+from typing import Literal
 
 import msgspec
+
+from protocol.ids import ProbeKey, ProbeKind
+
+Owner = Literal["task", "run", "any"]
+"""Which process must listen on a port of this node for a check to hold: one of the task, one of the run, or any."""
+OnNode = Literal["first", "each"]
+"""Which nodes of a task must report a probe: its first one, or each of them."""
+Method = Literal["GET", "POST"]
 
 
 class LogPattern(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,11 +26,27 @@ class LogPattern(msgspec.Struct, frozen=True, kw_only=True):
     """Matches needed, at least 1. A literal or expression may match several times in a line."""
 
 
-class HttpCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """A request, and what its answer must be like after redirects. All that is given must hold."""
+class TcpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="tcp", tag_field="type"):
+    """A TCP port accepts connections."""
 
-    method: str
-    """"GET" or "POST"."""
+    port: int
+    host: str | None = None
+    """Where to connect; None watches this node's listening sockets."""
+    owner: Owner = "task"
+
+
+class LogCheck(msgspec.Struct, frozen=True, kw_only=True, tag="log", tag_field="type"):
+    """A log has a pattern as often as it asks for."""
+
+    pattern: LogPattern
+    task: str | None = None
+    """The concrete task whose log is watched, when it is not the task's own."""
+
+
+class HttpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="http", tag_field="type"):
+    """A request, and what its answer must be like after redirects. All conditions given must hold."""
+
+    method: Method
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     body: str | None = None
@@ -28,40 +58,38 @@ class HttpCheck(msgspec.Struct, frozen=True, kw_only=True):
     json: str | None = None
     """A `protocol.text.json_expression` over the answer's body that must be true."""
     verify: bool = True
-    """Whether the certificate of an https server must be good."""
+    """Whether the certificate of an https server must be valid."""
     ca_file: str | None = None
     """A file on the node with the authorities to trust instead of the system's."""
+    owner: Owner = "task"
+    """Used where the URL's host is this node."""
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """Something an agent can see. Exactly one of `tcp_port`, `log`, `http` and `exec` is set."""
+class ExecCheck(msgspec.Struct, frozen=True, kw_only=True, tag="exec", tag_field="type"):
+    """A program exits with status 0. It is started beside the task, with the task's environment."""
 
-    tcp_port: int | None = None
-    tcp_host: str | None = None
-    """Where to connect; None watches this node's listening sockets for one of the task's own."""
-    log: LogPattern | None = None
-    log_task: str | None = None
-    """The concrete task whose log is watched, when it is not the task's own."""
-    http: HttpCheck | None = None
-    owner: str = "task"
-    """OwnerScope process must listen on a port of this node, a URL's too: one of the "task", of the "run", or "any"."""
-    exec: tuple[str, ...] = ()
-    """A program that is started beside the task, with its environment: true when it exits with 0."""
+    argv: tuple[str, ...]
 
 
-class Probe(Condition, frozen=True, kw_only=True):
-    """A condition an agent watches beside a rank, or several in `parts`."""
+Check = TcpCheck | LogCheck | HttpCheck | ExecCheck
 
-    kind: str
-    """"readiness" or "failure"."""
-    parts: tuple[Condition, ...] = ()
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """Checks that an agent runs beside a rank, and how their results add up."""
+
+    kind: ProbeKind
+    checks: tuple[Check, ...]
+    """At least one."""
     needs_all: bool = True
-    """Whether all parts must hold, or any one of them."""
-    on_node: str = "first"
-    """"first", or "each": every node of the task must say so."""
+    """Whether all checks must hold at the same time, or any one of them."""
+    on_node: OnNode = "first"
     delay_s: float = 0.0
     interval_s: float = 5.0
     timeout_s: float = 60.0
     """Limit of a single check."""
     threshold: int = 1
-    """Consecutive true checks needed of each condition."""
+    """Consecutive positive results needed of each check."""
+
+    def keys(self) -> tuple[ProbeKey, ...]:
+        """Return the keys of its checks, in their order."""
+        return tuple(ProbeKey(self.kind, index) for index in range(len(self.checks)))

@@ -1,12 +1,20 @@
 """Facts from an agent to the controller. Past tense."""
 
+from typing import Literal
+
 import msgspec
 
-from protocol.ids import AttemptId, RankId
+from protocol.ids import AttemptId, ProbeKey, ProbeKind, RankId
 from protocol.messages.base import Message, _snake
 from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.node import Inventory
+
+ActivityKind = Literal["output", "gpus"]
+"""What a rank shows activity by: output, or use of its GPUs."""
+SidePurpose = Literal["hang", "stop"]
+"""What a command beside a rank is for: to look into its hang, to stop it."""
+NoticeLevel = Literal["warning", "error"]
 
 
 class LiveRank(msgspec.Struct, frozen=True):
@@ -35,7 +43,7 @@ class LaunchFailed(FromAgentMessage, frozen=True, kw_only=True):
     rank: RankId
     errno: int
     reason: str
-    stolen: str = ""
+    port_conflict: str = ""
     """See `RankExited`."""
 
 
@@ -69,8 +77,8 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     log_bytes: int = 0
     """Size of the rank's log at that moment."""
     cleared: bool = True
-    stolen: str = ""
-    """Which of the task's ports here somebody else has, and who; looked for after a failure only."""
+    port_conflict: str = ""
+    """Which of the task's ports here another process has, and which one; looked for after a failure only."""
     was_asked: bool = False
     """The agent was already ending it, on somebody's order: how it ended then explains nothing."""
     cause: ExitCause | None = None
@@ -91,7 +99,7 @@ class ProbeTriggered(FromAgentMessage, frozen=True, kw_only=True):
 
     attempt: AttemptId
     rank: int = 0
-    kind: str
+    kind: ProbeKind
     detail: str
     """What was seen: "port 6379 listening", or the matched line, cut to 500 characters."""
 
@@ -100,7 +108,7 @@ class ProbeWaiting(FromAgentMessage, frozen=True, kw_only=True):
     """What a readiness probe still misses; said after a second, and then when it changes, once a second at most."""
 
     attempt: AttemptId
-    kind: str
+    kind: ProbeKind
     detail: str
     """"port 8000 is not listening", "HTTP 503"; cut to 500 characters."""
 
@@ -120,8 +128,7 @@ class RankIdle(FromAgentMessage, frozen=True, kw_only=True):
     """A rank has shown no life of a kind for as long as its `HangPolicy` says, or shows some again."""
 
     rank: RankId
-    kind: str
-    """"output" or "gpus"."""
+    kind: ActivityKind
     is_quiet: bool
 
 
@@ -129,8 +136,7 @@ class SideCommandEnded(FromAgentMessage, frozen=True, kw_only=True):
     """A command beside a rank has ended, or was ended."""
 
     rank: RankId
-    purpose: str
-    """"stop" or "hang"."""
+    purpose: SidePurpose
     output: bytes = b""
     """What it has printed; of more than `MAX_SIDE_OUTPUT_BYTES` the end."""
     problem: str = ""
@@ -160,9 +166,9 @@ class Inspected(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class Notice(FromAgentMessage, frozen=True, kw_only=True):
-    """Something a person should read: `level` is "warning" or "error"."""
+    """Something a person should read."""
 
-    level: str
+    level: NoticeLevel
     text: str
 
 
@@ -212,8 +218,8 @@ class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
     """
 
     rank: RankId
-    key: str
-    """The condition, by the agent's name for it."""
+    key: ProbeKey
+    """The check that asks."""
     task: str
     pattern: LogPattern | None = None
 

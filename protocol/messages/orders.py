@@ -1,7 +1,7 @@
 """Orders from the controller to an agent. Imperative."""
 
 from protocol.diagnosis.signatures import Signature
-from protocol.ids import AttemptId, RankId
+from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message, _snake
 from protocol.messages.inspection import MeshTarget
 from protocol.messages.rank_spec import PortBlock, RankSpec
@@ -89,7 +89,7 @@ class LogMatched(ToAgentMessage, frozen=True, kw_only=True):
     """What a `LogSearch` was for has been seen, in this line."""
 
     rank: RankId
-    key: str
+    key: ProbeKey
     line: str
 
 

@@ -1,16 +1,24 @@
 """Everything an agent needs to start one rank."""
 
+from typing import Literal
+
 import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.checks import Probe
 
+EngineChoice = Literal["auto", "docker", "podman", "apptainer", "enroot"]
+"""A container engine; "auto" is the first of them that the node has."""
+LaunchKind = Literal["process", "step", "ssh"]
+"""How a task's program is started: as a process of the agent, by a Slurm job step of its own (`argv` is an `srun`), or on
+another machine over ssh.
+"""
+
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
     """Where a rank's command runs instead of on the node itself. The agent finds the engine and makes its command line."""
 
-    engine: str
-    """"docker", "podman", "apptainer", "enroot", or "auto" for the first of them that the node has."""
+    engine: EngineChoice
     image: str
     workdir: str | None = None
     mounts: tuple[str, ...] = ()
@@ -104,6 +112,7 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     rank: RankId
     argv: tuple[str, ...]
+    launch_kind: LaunchKind = "process"
     env: dict[str, str]
     cwd: str | None = None
     """Absolute working directory; None is the agent's own, which is the controller's."""

@@ -1,22 +1,17 @@
-"""What the agent's core can ask of its shell. None blocks; outcomes come back as events."""
+"""Everything the agent's core asks of its shell. None blocks; outcomes come back as events."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from protocol.ids import RankId
-from protocol.messages.facts import FromAgent
+from protocol.diagnosis.signatures import Signature
+from protocol.ids import ProbeKey, RankId
+from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
-
-Purpose = Literal["hang", "stop"]
-"""Of a command beside a rank: to look into its hang, to end it."""
-LifeKind = Literal["output", "gpus"]
-"""What a rank shows life by."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartProcess:
-    """Make the rank's process, on the ports of its task; answer with ProcessStarted or ProcessFailed."""
+    """Start the rank's process on the ports of its task; answer with ProcessStarted or ProcessFailed."""
 
     spec: RankSpec
 
@@ -30,25 +25,41 @@ class TakePorts:
 
 @dataclass(frozen=True, slots=True)
 class TakeBackPorts:
-    """Nothing of the task runs any more: hold its ports again."""
+    """Hold the task's ports again: nothing of the task runs."""
 
     task: str
 
 
 @dataclass(frozen=True, slots=True)
 class DropPorts:
-    """The task's ports are anybody's."""
+    """Release the task's ports for good."""
 
     task: str
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnoseExit:
-    """Find out why the rank ended badly, or whether it did what it was for; answer with ExitDiagnosed."""
+    """Find the cause of a bad exit, or check `success` after a good one; answer with ExitDiagnosed."""
 
     rank: RankId
     exit_code: int | None
     signal: int | None
+    memory_kills: int = 0
+    """Kills of the kernel for want of memory that may explain the exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnSignatures:
+    """Diagnose exits with these signatures of the workflow's own, in addition to ours."""
+
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRank:
+    """Drop all that the shell has of a rank: its exit is reported and nothing of it is left."""
+
+    rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,45 +85,45 @@ class RunCommand:
     """Run the rank's command for this purpose; answer with CommandEnded."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
 
 
 @dataclass(frozen=True, slots=True)
 class EndCommand:
-    """The command's time is over: end it; its CommandEnded says so."""
+    """End a command whose timeout is over; its CommandEnded says so."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
 
 
 @dataclass(frozen=True, slots=True)
 class WatchActivity:
-    """Begin to look for signs of life of the rank; answer with IdleChanged when they stop and begin."""
+    """Begin to look for activity of the rank; answer with IdleChanged when it stops and when it resumes."""
 
     rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
 class UnwatchActivity:
-    """It does not matter any more whether the rank shows life."""
+    """Stop looking for activity of the rank."""
 
     rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
-class WatchCondition:
-    """Begin to observe this condition of a rank's probe. `kind` is its key, see `probes.conditions`."""
+class WatchCheck:
+    """Begin this check of a rank's probe; answer with CheckObserved whenever its result is known or changes."""
 
     rank: RankId
-    kind: str
+    key: ProbeKey
 
 
 @dataclass(frozen=True, slots=True)
-class UnwatchCondition:
-    """Nobody waits for this condition any more."""
+class UnwatchCheck:
+    """End this check: its result is not needed any more."""
 
     rank: RankId
-    kind: str
+    key: ProbeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +136,7 @@ class WatchLog:
 
 @dataclass(frozen=True, slots=True)
 class UnwatchLog:
-    """Nobody looks at the rank's log any more."""
+    """Stop sending the rank's log."""
 
     rank: RankId
 
@@ -137,14 +148,14 @@ class FinishLogs:
 
 @dataclass(frozen=True, slots=True)
 class InspectNode:
-    """Find out what is asked and report it: nothing of it concerns ranks."""
+    """Inspect the node as ordered and report the result; ranks are not concerned."""
 
     order: Inspect
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the controller this fact."""
+    """Send this fact to the controller."""
 
     message: FromAgent
 
@@ -162,14 +173,16 @@ AgentCommand = (
     | TakeBackPorts
     | DropPorts
     | DiagnoseExit
+    | LearnSignatures
+    | ForgetRank
     | SignalTree
     | GiveUpTree
     | RunCommand
     | EndCommand
     | WatchActivity
     | UnwatchActivity
-    | WatchCondition
-    | UnwatchCondition
+    | WatchCheck
+    | UnwatchCheck
     | WatchLog
     | UnwatchLog
     | FinishLogs

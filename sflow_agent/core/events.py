@@ -1,27 +1,31 @@
-"""What the agent's core can be told. The shell turns orders, child exits and observations into these."""
+"""Everything the agent's core is fed with. The shell turns orders, child exits and observations into these."""
 
 from dataclasses import dataclass
 
-from protocol.ids import RankId
-from protocol.messages.facts import ExitCause, Leased
+from protocol.ids import ProbeKey, RankId
+from protocol.messages.facts import ActivityKind, ExitCause, Leased, SidePurpose
 from protocol.messages.orders import ToAgent
-from sflow_agent.core.commands import LifeKind, Purpose
+from protocol.messages.rank_spec import RankSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The controller wants something; delivered once and in order."""
+    """An order of the controller; delivered once and in order."""
 
     message: ToAgent
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStarted:
-    """A rank has a process now."""
+    """A rank's process exists."""
 
     rank: RankId
     pid: int
     started_at_ns: int
+    spec: RankSpec | None = None
+    """The rank's spec as this node completed it; None leaves it as ordered."""
+    memory_kills: int = 0
+    """The kernel's counter of out-of-memory kills before the process was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,8 @@ class ProcessFailed:
     rank: RankId
     errno: int
     reason: str
-    stolen: str = ""
-    """Who has a port of its task."""
+    port_conflict: str = ""
+    """The port of its task that another process has, and which process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +48,29 @@ class ProcessExited:
     signal: int | None
     log_bytes: int
     has_leftovers: bool
-    stolen: str = ""
-    """Who listens on a port of its task, after a failure."""
+    port_conflict: str = ""
+    """The same, looked for after a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessesReaped:
+    """Main processes that have ended in one pass of the loop, at least one."""
+
+    exits: tuple[ProcessExited, ...]
+    memory_kills: int = 0
+    """The kernel's counter of out-of-memory kills now."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortsTaken:
-    """What became of a lease."""
+    """The result of `TakePorts`."""
 
     leased: Leased
 
 
 @dataclass(frozen=True, slots=True)
 class ExitDiagnosed:
-    """What an end was found to mean; None when there is nothing more to say, or all that must hold does."""
+    """The cause of an exit; None when the status says it all, or all conditions of `success` hold."""
 
     rank: RankId
     cause: ExitCause | None
@@ -80,25 +93,24 @@ class TreeSurvived:
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionSeen:
-    """What a condition of a probe looks for is so, or is so no longer."""
+class CheckObserved:
+    """A check of a probe holds, or no longer holds."""
 
     rank: RankId
-    kind: str
-    """The condition's key, see `probes.conditions`."""
+    key: ProbeKey
     is_true: bool
     detail: str
-    """What was seen, or what is missing instead; empty to leave what was said before."""
-    is_check: bool = False
-    """The result of a single check, not a change: two that are true are two in a row."""
+    """What was seen, or what is missing instead; empty to keep the detail reported before."""
+    is_poll: bool = False
+    """One result of a check that polls, not a change of state: two positive ones are two in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandEnded:
-    """A command that was run beside a rank is over."""
+    """A command beside a rank has ended, or was ended."""
 
     rank: RankId
-    purpose: Purpose
+    purpose: SidePurpose
     output: bytes
     problem: str
     """ "exited with 7", "did not end within 10 s"; empty when it succeeded."""
@@ -106,43 +118,49 @@ class CommandEnded:
 
 @dataclass(frozen=True, slots=True)
 class IdleChanged:
-    """A rank has shown no life of a kind for its limit, or shows some again."""
+    """A rank has shown no activity of a kind for its limit, or shows some again."""
 
     rank: RankId
-    kind: LifeKind
+    kind: ActivityKind
     is_quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
 class EndRequested:
-    """The agent must end by itself: its guardian or its controller is gone, or somebody signalled it."""
+    """The agent must end without an order: its guardian or controller is gone, or it was signalled."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LogsDelivered:
-    """Nothing is left to hand over on the log socket."""
+    """The controller has all of every log."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactsAcknowledged:
+    """The controller has acknowledged every fact that was reported so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """The time that `next_wakeup` named has come."""
+    """The time that `next_wakeup` returned has come."""
 
 
 AgentEvent = (
     Ordered
     | ProcessStarted
     | ProcessFailed
-    | ProcessExited
+    | ProcessesReaped
     | PortsTaken
     | ExitDiagnosed
     | TreeGone
     | TreeSurvived
-    | ConditionSeen
+    | CheckObserved
     | CommandEnded
     | IdleChanged
     | EndRequested
     | LogsDelivered
+    | FactsAcknowledged
     | WakeUp
 )

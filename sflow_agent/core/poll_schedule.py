@@ -25,7 +25,7 @@ class PollSchedule:
     eager_since: float | None = None
     began: float = 0.0
 
-    def hurry(self, now: float) -> None:
+    def poll_now(self, now: float) -> None:
         """There is a sign that it may hold now."""
         self.eager_since = now
         self.due = min(self.due, now)

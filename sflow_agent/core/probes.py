@@ -1,81 +1,79 @@
-"""When a probe has seen its conditions often enough in a row. Pure: the shell observes, this counts.
+"""Counts the results of a probe's checks and decides when the probe triggers. Pure.
 
-A port and a log tell when they change, so a threshold of 1 triggers the moment the condition becomes true; a higher
-one looks again every `interval_s`, as the format says. What must be asked for (http, a program) comes as single
-checks, and each counts.
+Ports and logs report changes, so a threshold of 1 triggers the moment the check holds; a higher threshold looks again
+every `interval_s`, as the format says. Checks that poll (HTTP, programs, ports elsewhere) report single results, and
+each counts. The checks themselves are in `sflow_agent.probes`; `core.agent` calls this.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from protocol.messages.checks import Condition, Probe
+from protocol.ids import ProbeKey
+from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 
 DETAIL_CHARACTERS = 500
+MIN_LOOK_INTERVAL_S = 0.01
+"""A zero interval would spin; the format's own tick was a second."""
 
 
-def conditions(probe: Probe) -> dict[str, Condition]:
-    """What a probe looks at, by key: its kind, or its kind and a number when it has parts."""
-    if not probe.parts:
-        return {probe.kind: probe}
-    return {f"{probe.kind}/{index}": part for index, part in enumerate(probe.parts)}
+def find_check(probes: Sequence[Probe], key: ProbeKey) -> tuple[Probe, Check]:
+    """Return the check with this key, and its probe. Raises: StopIteration, IndexError."""
+    probe = next(probe for probe in probes if probe.kind == key.kind)
+    return probe, probe.checks[key.number]
 
 
-def kind_of(key: str) -> str:
-    """The kind of the probe that a condition belongs to."""
-    return key.partition("/")[0]
-
-
-def condition_of(probes: Sequence[Probe], key: str) -> tuple[Probe, Condition]:
-    """The probe with this condition, and the condition. Raises: KeyError, StopIteration."""
-    probe = next(probe for probe in probes if probe.kind == kind_of(key))
-    return probe, conditions(probe)[key]
-
-
-def not_seen(condition: Condition) -> str:
-    """What is missing while nothing has been observed."""
-    if condition.tcp_port is not None:
-        if condition.tcp_host is None:
-            return f"port {condition.tcp_port} is not listening"
-        return f"{condition.tcp_host}:{condition.tcp_port} has not accepted a connection"
-    if condition.log is not None:
-        of = f" of {condition.log_task}" if condition.log_task is not None else ""
-        times = f" {condition.log.count} times" if condition.log.count > 1 else ""
-        return f'"{condition.log.pattern}" is not in the log{of}{times}'
-    if condition.http is not None:
-        return f"{condition.http.url} has not answered"
-    return f"{condition.exec[0]} has not exited with 0"
+def missing_text(check: Check) -> str:
+    """Return what is missing of a check that has no result yet."""
+    match check:
+        case TcpCheck(host=None):
+            return f"port {check.port} is not listening"
+        case TcpCheck():
+            return f"{check.host}:{check.port} has not accepted a connection"
+        case LogCheck():
+            log = "the log" if check.task is None else f"the log of {check.task}"
+            times = f" {check.pattern.count} times" if check.pattern.count > 1 else ""
+            return f'"{check.pattern.pattern}" is not in {log}{times}'
+        case HttpCheck():
+            return f"{check.url} has not answered"
+        case ExecCheck():
+            return f"{check.argv[0]} has not exited with 0"
+        case _:
+            assert_never(check)
 
 
 @dataclass(slots=True)
 class Streak:
-    """How often in a row one condition was seen."""
+    """The positive results in a row of one check."""
 
     detail: str
     is_true: bool = False
     count: int = 0
     next_look: float | None = None
+    """When a check that reports changes counts again; None when it does not, or is a poll."""
 
 
 @dataclass(slots=True)
 class ProbeState:
-    """One probe of one attempt."""
+    """One probe of one rank, from the start of its process."""
 
     probe: Probe
     armed_at: float
-    """Monotonic seconds from which on its conditions count."""
-    streaks: dict[str, Streak] = field(default_factory=dict)
+    """Monotonic seconds from which on results count."""
+    streaks: dict[ProbeKey, Streak] = field(default_factory=dict)
     has_triggered: bool = False
     detail: str = ""
     """What was seen, once it has triggered."""
     said: str | None = None
-    """What is missing, as it was last reported."""
+    """What is missing, as last reported."""
     say_at: float = 0.0
     is_news_due: bool = False
 
     @classmethod
     def begin(cls, probe: Probe, now: float) -> "ProbeState":
-        """A fresh state for an attempt that starts now."""
-        streaks = {key: Streak(not_seen(condition)) for key, condition in conditions(probe).items()}
+        """Return the state of a probe whose rank starts now."""
+        checks = zip(probe.keys(), probe.checks, strict=True)
+        streaks = {key: Streak(missing_text(check)) for key, check in checks}
         return cls(probe, now + probe.delay_s, streaks)
 
     @property
@@ -84,34 +82,39 @@ class ProbeState:
         times = [streak.next_look for streak in self.streaks.values() if streak.next_look is not None]
         return min(times, default=None)
 
-    def observe(self, key: str, is_true: bool, detail: str, now: float, is_check: bool = False) -> bool:
-        """Takes a change of a condition, or the result of a check; True when the probe triggers by it."""
-        streak = self.streaks[key]
+    def observe(self, key: ProbeKey, is_true: bool, detail: str, now: float, is_poll: bool = False) -> bool:
+        """Take a change of a check, or the result of a poll; return True when the probe triggers by it.
+
+        A key the probe does not have is ignored: it comes from the wire.
+        """
+        streak = self.streaks.get(key)
+        if streak is None:
+            return False
         streak.is_true = is_true
         streak.detail = detail[:DETAIL_CHARACTERS] or streak.detail
         if not is_true:
             streak.count, streak.next_look = 0, None
         elif now < self.armed_at:
-            streak.next_look = None if is_check else self.armed_at
+            streak.next_look = None if is_poll else self.armed_at
         else:
-            self._count(streak, now, is_check)
-        return self._settle()
+            self._count(streak, now, is_poll)
+        return self._has_just_triggered()
 
     def wake(self, now: float) -> bool:
-        """Looks again where that is due; True when the probe triggers by it."""
+        """Count again what is due; return True when the probe triggers by it."""
         for streak in self.streaks.values():
             if streak.next_look is not None and streak.next_look <= now:
-                self._count(streak, now, is_check=False)
-        return self._settle()
+                self._count(streak, now, is_poll=False)
+        return self._has_just_triggered()
 
     def missing(self) -> str:
-        """What it waits for, in words: "HTTP 503", "1 of 3: port 8000 is not listening"."""
+        """Return what it waits for: "HTTP 503", "1 of 3 conditions: port 8000 is not listening"."""
         missing = [self._missing(streak) for streak in self.streaks.values() if not self._is_met(streak)]
-        if not self.probe.parts:
+        count = len(self.streaks)
+        if count == 1:
             return "".join(missing)
         if not self.probe.needs_all:
             return ", and ".join(missing)[:DETAIL_CHARACTERS]
-        count = len(self.streaks)
         return f"{count - len(missing)} of {count} conditions: {', '.join(missing)}"[:DETAIL_CHARACTERS]
 
     def _missing(self, streak: Streak) -> str:
@@ -122,13 +125,12 @@ class ProbeState:
     def _is_met(self, streak: Streak) -> bool:
         return streak.count >= self.probe.threshold
 
-    def _count(self, streak: Streak, now: float, is_check: bool) -> None:
+    def _count(self, streak: Streak, now: float, is_poll: bool) -> None:
         streak.count += 1
-        is_looked_at = not is_check and not self._is_met(streak)
-        # A zero interval would spin; the format's own tick was a second.
-        streak.next_look = now + max(self.probe.interval_s, 0.01) if is_looked_at else None
+        looks_again = not is_poll and not self._is_met(streak)
+        streak.next_look = now + max(self.probe.interval_s, MIN_LOOK_INTERVAL_S) if looks_again else None
 
-    def _settle(self) -> bool:
+    def _has_just_triggered(self) -> bool:
         met = [streak for streak in self.streaks.values() if self._is_met(streak)]
         is_enough = len(met) == len(self.streaks) if self.probe.needs_all else bool(met)
         if self.has_triggered or not is_enough:

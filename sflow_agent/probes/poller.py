@@ -1,4 +1,4 @@
-"""Conditions that must be asked for, each at its own pace: many checks under way at once, none waiting for another.
+"""ProbeWatcher that must be asked for, each at its own schedule: many checks under way at once, none waiting for another.
 
 A check that is stuck holds a descriptor until its own timeout, and nobody else's time. When there are more of them
 than descriptors, the one that has waited longest makes room.
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from protocol.ids import RankId
-from sflow_agent.core.events import ConditionSeen
+from protocol.ids import ProbeKey, RankId
+from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.poll_schedule import PollSchedule
-from sflow_agent.probes.checks.check import Check, Done
+from sflow_agent.probes.checks.check import ActiveCheck, Done
 
 BEGUN_PER_PASS = 32
 """Checks begun before the loop looks at everything else again: some 5 ms."""
@@ -24,19 +24,19 @@ PATIENCE_S = 1.0
 LATER_S = 0.05
 SPARED_DESCRIPTORS = 256
 """For everything else, or three quarters where there are only a few: a check can wait, an agent without any cannot work."""
-Key = tuple[RankId, str]
+Key = tuple[RankId, ProbeKey]
 
 
 @dataclass(slots=True)
 class PolledCheck:
     """One condition, and its check when one is under way."""
 
-    pace: PollSchedule
+    schedule: PollSchedule
     timeout_s: float
-    new_trial: Callable[[Done], Check]
+    new_check: Callable[[Done], ActiveCheck]
     not_before: float
     wake_at: float = 0.0
-    trial: Check | None = None
+    trial: ActiveCheck | None = None
 
 
 class ProbePoller:
@@ -49,14 +49,16 @@ class ProbePoller:
         self._agenda: list[tuple[float, int, Key]] = []
         """A heap; an entry whose time is not its check's `wake_at` any more means nothing."""
         self._number = itertools.count()
-        self._finished: list[tuple[Key, Check, bool, str]] = []
+        self._finished: list[tuple[Key, ActiveCheck, bool, str]] = []
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = max(1, soft - min(SPARED_DESCRIPTORS, soft * 3 // 4))
 
-    def add(self, key: Key, pace: PollSchedule, timeout_s: float, new_trial: Callable[[Done], Check]) -> None:
-        """Begins to ask, at the earliest when the pace says."""
-        self._checks[key] = check = PolledCheck(pace, timeout_s, new_trial, not_before=pace.due)
-        self._wake(key, check, pace.due)
+    def add(
+        self, key: Key, schedule: PollSchedule, timeout_s: float, new_check: Callable[[Done], ActiveCheck]
+    ) -> None:
+        """Begins to ask, at the earliest when the schedule says."""
+        self._checks[key] = check = PolledCheck(schedule, timeout_s, new_check, not_before=schedule.due)
+        self._wake(key, check, schedule.due)
 
     def remove(self, key: Key) -> None:
         """Nobody wants to know any more."""
@@ -69,12 +71,12 @@ class ProbePoller:
         """True for a condition that is asked for here."""
         return key in self._checks
 
-    def hurry(self, key: Key, now: float) -> None:
+    def poll_now(self, key: Key, now: float) -> None:
         """There is a sign that the condition may hold now."""
         check = self._checks[key]
-        check.pace.hurry(max(now, check.not_before))
+        check.schedule.poll_now(max(now, check.not_before))
         if check.trial is None:
-            self._wake(key, check, check.pace.due)
+            self._wake(key, check, check.schedule.due)
 
     def next_wakeup(self) -> float | None:
         """When `work` has something to do."""
@@ -83,7 +85,7 @@ class ProbePoller:
         self._drop_stale()
         return self._agenda[0][0] if self._agenda else None
 
-    def work(self, now: float) -> list[ConditionSeen]:
+    def work(self, now: float) -> list[CheckObserved]:
         """Begins what is due and gives up what takes too long; returns what has come of it."""
         for _ in range(BEGUN_PER_PASS):
             self._drop_stale()
@@ -101,8 +103,8 @@ class ProbePoller:
         if len(self._under_way) >= self._most and not self._make_room(now):
             self._wake(key, check, now + LATER_S)
             return
-        check.pace.begin(now)
-        trial = check.trial = check.new_trial(
+        check.schedule.begin(now)
+        trial = check.trial = check.new_check(
             lambda holds, text: self._finished.append((key, trial, holds, text))
         )
         self._under_way[key] = None
@@ -117,18 +119,18 @@ class ProbePoller:
         """Gives up the oldest check, if it has had its time."""
         oldest = next(iter(self._under_way))
         check = self._checks[oldest]
-        if check.trial is None or now - check.pace.began < PATIENCE_S:
+        if check.trial is None or now - check.schedule.began < PATIENCE_S:
             return False
         self._give_up(oldest, check.trial, f"and had to make room for one of {len(self._checks)} checks")
         return True
 
-    def _give_up(self, key: Key, trial: Check, how: str) -> None:
+    def _give_up(self, key: Key, trial: ActiveCheck, how: str) -> None:
         text = f"{trial.doing} {how}"
         trial.close()
         self._under_way.pop(key, None)
         self._finished.append((key, trial, False, text))
 
-    def _conclude(self, now: float) -> list[ConditionSeen]:
+    def _conclude(self, now: float) -> list[CheckObserved]:
         finished, self._finished = self._finished, []
         seen = []
         for key, trial, holds, text in finished:
@@ -138,9 +140,9 @@ class ProbePoller:
             trial.close()
             check.trial = None
             self._under_way.pop(key, None)
-            check.pace.end(holds, now, CROWD_S * (len(self._checks) - len(self._under_way)))
-            self._wake(key, check, check.pace.due)
-            seen.append(ConditionSeen(*key, holds, text, is_check=True))
+            check.schedule.end(holds, now, CROWD_S * (len(self._checks) - len(self._under_way)))
+            self._wake(key, check, check.schedule.due)
+            seen.append(CheckObserved(*key, holds, text, is_poll=True))
         return seen
 
     def _wake(self, key: Key, check: PolledCheck, at: float) -> None:

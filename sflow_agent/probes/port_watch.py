@@ -6,7 +6,7 @@ A port counts only when the right process listens on it: an old server of somebo
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from protocol.ids import RankId
+from protocol.ids import ProbeKey, RankId
 from sflow_agent.probes.socket_owner import OwnerScope, SocketOwners
 
 LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
@@ -35,7 +35,7 @@ class PortWatch:
 
     def __init__(self, listeners: SocketOwners) -> None:
         self._listeners = listeners
-        self._wanted: dict[tuple[RankId, str], Awaited] = {}
+        self._wanted: dict[tuple[RankId, ProbeKey], Awaited] = {}
         self._early_until = 0.0
         self._next_look = 0.0
 
@@ -43,17 +43,17 @@ class PortWatch:
         """When `look` is due, or None."""
         return self._next_look if self._wanted else None
 
-    def add(self, key: str, port: int, whose: OwnerScope, now: float) -> None:
+    def add(self, key: ProbeKey, port: int, whose: OwnerScope, now: float) -> None:
         """Begins to watch for a port, for the probe `key` of a rank."""
         self._wanted[whose.rank, key] = Awaited(port, whose)
         self._early_until = now + EARLY_S
         self._next_look = min(self._next_look, now + LOOK_EVERY_S)
 
-    def remove(self, rank: RankId, key: str) -> None:
+    def remove(self, rank: RankId, key: ProbeKey) -> None:
         """This probe needs nothing any more."""
         self._wanted.pop((rank, key), None)
 
-    def look(self, now: float, mains: Mapping[int, RankId]) -> list[tuple[RankId, str, bool, str]]:
+    def look(self, now: float, mains: Mapping[int, RankId]) -> list[tuple[RankId, ProbeKey, bool, str]]:
         """(rank, key, is open, detail) of what has changed since the last look, when one is due.
 
         `mains` are the main processes of all ranks.

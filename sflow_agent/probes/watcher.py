@@ -5,29 +5,29 @@ answer comes from this node, its port opening is the sign to ask at once.
 """
 
 import contextlib
-import select
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace as replace_fields
 
-from protocol.ids import AttemptId, RankId
-from protocol.messages.checks import Condition, HttpCheck, Probe
+from protocol.ids import AttemptId, ProbeKey, RankId
+from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, Owner, Probe, TcpCheck
 from protocol.messages.facts import LogSearch
 from protocol.messages.rank_spec import RankSpec
 from protocol.text.urls import split_url
-from sflow_agent.core.events import ConditionSeen
+from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.poll_schedule import MIN_INTERVAL_S, PollSchedule
-from sflow_agent.core.probes import condition_of
+from sflow_agent.core.probes import find_check
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import LogFollower
-from sflow_agent.probes.checks.check import Check, Done
+from sflow_agent.probes.checks.check import ActiveCheck, Done
 from sflow_agent.probes.poller import ProbePoller
 from sflow_agent.probes.port_watch import PortWatch
 from sflow_agent.probes.socket_owner import OwnerScope, SocketOwners
 from sflow_agent.processes.table import Processes
+from sflow_agent.worker import Workers
 
 if TYPE_CHECKING:
     from sflow_agent.probes.checks.http import HttpTools
@@ -38,14 +38,15 @@ MAX_CONNECT_S = 5.0
 """A connection is tried again anyway, and one that hangs must not hide the port opening. Source: the format, 9.3."""
 
 
-class Conditions:
+class ProbeWatcher:
     """All conditions that are watched. `log_path` is where a log of the run is on this node, `has_all_logs` whether those of
     other nodes are there too, `report` tells the controller, `warn` people.
     """
 
     def __init__(
         self,
-        epoll: select.epoll,
+        descriptors: Descriptors,
+        workers: Workers,
         processes: Processes,
         logs: LogFollower,
         log_path: Callable[[str], str],
@@ -55,7 +56,8 @@ class Conditions:
         report: Callable[[LogSearch], None],
         warn: Callable[[str], None],
     ) -> None:
-        self.descriptors = Descriptors(epoll)
+        self.descriptors = descriptors
+        self._workers = workers
         self._processes = processes
         self._logs = logs
         self._log_path = log_path
@@ -66,24 +68,27 @@ class Conditions:
         self._ports = PortWatch(self._listeners)
         self._polls = ProbePoller()
         self._tools: HttpTools | None = None
-        self._guarded: dict[tuple[RankId, str], tuple[int, OwnerScope]] = {}
+        self._guarded: dict[tuple[RankId, ProbeKey], tuple[int, OwnerScope]] = {}
         """Of URLs of this node: the port, and whose answer counts."""
-        self._asked: dict[tuple[RankId, str], LogSearch] = {}
+        self._asked: dict[tuple[RankId, ProbeKey], LogSearch] = {}
         """Searches that only the controller can make."""
 
-    def watch(self, spec: RankSpec, key: str, now: float) -> None:
+    def watch(self, spec: RankSpec, key: ProbeKey, now: float) -> None:
         """Begins to look at one condition of a rank that has a process."""
-        probe, condition = condition_of(spec.probes, key)
-        if condition.tcp_port is not None:
-            self._watch_port(spec, key, probe, condition, now)
-        elif condition.log is not None:
-            self._watch_log(spec, key, condition, now)
-        elif condition.http is not None:
-            self._watch_url(spec, key, probe, condition, condition.http, now)
-        else:
-            self._poll(spec, key, probe, self._exec(spec, condition.exec), now, rest_s=PROGRAM_REST_S)
+        probe, check = find_check(spec.probes, key)
+        match check:
+            case TcpCheck():
+                self._watch_port(spec, key, probe, check, now)
+            case LogCheck():
+                self._watch_log(spec, key, check, now)
+            case HttpCheck():
+                self._watch_url(spec, key, probe, check, now)
+            case ExecCheck(argv=argv):
+                self._poll(spec, key, probe, self._exec(spec, argv), now, rest_s=PROGRAM_REST_S)
+            case _:
+                assert_never(check)
 
-    def unwatch(self, rank: RankId, key: str) -> None:
+    def unwatch(self, rank: RankId, key: ProbeKey) -> None:
         """Nobody waits for it any more."""
         self._ports.remove(rank, key)
         self._polls.remove((rank, key))
@@ -103,19 +108,23 @@ class Conditions:
         times = [time for time in (self._ports.next_wakeup(), self._polls.next_wakeup()) if time is not None]
         return min(times, default=None)
 
-    def seen(self, now: float) -> list[ConditionSeen]:
+    def seen(self, now: float) -> list[CheckObserved]:
         """What has changed or was found out, logs aside."""
         found = []
         for rank, key, is_open, detail in self._look_at_ports(now):
             if not self._polls.owns((rank, key)):
-                found.append(ConditionSeen(rank, key, is_open, detail))
+                found.append(CheckObserved(rank, key, is_open, detail))
             elif is_open:
-                self._polls.hurry((rank, key), now)
+                self._polls.poll_now((rank, key), now)
         return found + [self._of_the_right_one(seen) for seen in self._polls.work(now)]
 
-    def _of_the_right_one(self, seen: ConditionSeen) -> ConditionSeen:
+    def poll(self, now: float) -> list[CheckObserved]:
+        """Return what has changed: a source of the loop."""
+        return self.seen(now)
+
+    def _of_the_right_one(self, seen: CheckObserved) -> CheckObserved:
         """A good answer counts only from whom it may come."""
-        port, whose = self._guarded.get((seen.rank, seen.kind), (0, None))
+        port, whose = self._guarded.get((seen.rank, seen.key), (0, None))
         if whose is None or not seen.is_true:
             return seen
         try:
@@ -128,7 +137,7 @@ class Conditions:
             return seen
         return replace(seen, is_true=False, detail=f"it was answered on port {port} by {stranger}")
 
-    def _look_at_ports(self, now: float) -> list[tuple[RankId, str, bool, str]]:
+    def _look_at_ports(self, now: float) -> list[tuple[RankId, ProbeKey, bool, str]]:
         try:
             return self._ports.look(now, self._processes.mains)
         except OSError as error:  # no descriptors or memory left: the next look may have them
@@ -137,51 +146,43 @@ class Conditions:
 
     # ------------------------------------------------------------------ one kind each
 
-    def _watch_port(self, spec: RankSpec, key: str, probe: Probe, condition: Condition, now: float) -> None:
-        host, port = condition.tcp_host, condition.tcp_port
-        assert port is not None
-        if host is None or is_this_node(host):
-            self._ports.add(key, port, self._whose(spec, condition), now)
+    def _watch_port(self, spec: RankSpec, key: ProbeKey, probe: Probe, check: TcpCheck, now: float) -> None:
+        if check.host is None or is_this_node(check.host):
+            self._ports.add(key, check.port, _scope(spec, check.owner), now)
             return
-        self._poll(spec, key, probe, self._connect(host, port), now, limit_s=MAX_CONNECT_S)
+        self._poll(spec, key, probe, self._connect(check.host, check.port), now, limit_s=MAX_CONNECT_S)
 
-    def _watch_log(self, spec: RankSpec, key: str, condition: Condition, now: float) -> None:
-        assert condition.log is not None
-        other = condition.log_task
+    def _watch_log(self, spec: RankSpec, key: ProbeKey, check: LogCheck, now: float) -> None:
+        other = check.task
         if other is None:
-            self._logs.search(spec.rank, key, spec.rank, self._log_path(spec.log), condition.log)
+            self._logs.search(spec.rank, key, spec.rank, self._log_path(spec.log), check.pattern)
             return
         if not self._has_all_logs:
-            asked = LogSearch(rank=spec.rank, key=key, task=other, pattern=condition.log)
+            asked = LogSearch(rank=spec.rank, key=key, task=other, pattern=check.pattern)
             self._asked[spec.rank, key] = asked
             self._report(asked)
             return
         watched = RankId(AttemptId(other, 0), 0)  # no attempt has this number: any of them
         path = self._log_path(f"{other}/{other}.log")
-        self._logs.search_foreign(spec.rank, key, watched, path, condition.log, now)
+        self._logs.search_foreign(spec.rank, key, watched, path, check.pattern, now)
 
-    def _watch_url(
-        self, spec: RankSpec, key: str, probe: Probe, condition: Condition, check: HttpCheck, now: float
-    ) -> None:
+    def _watch_url(self, spec: RankSpec, key: ProbeKey, probe: Probe, check: HttpCheck, now: float) -> None:
         parts = split_url(check.url)
         is_here = is_this_node(parts.host)
         has_sign = probe.kind == "readiness" and is_here
         if is_here:
-            whose = self._whose(spec, condition)
-            self._guarded[spec.rank, key] = parts.port, whose
+            scope = _scope(spec, check.owner)
+            self._guarded[spec.rank, key] = parts.port, scope
             if has_sign:
-                self._ports.add(key, parts.port, whose, now)
+                self._ports.add(key, parts.port, scope, now)
         self._poll(spec, key, probe, self._ask(check), now, has_sign=has_sign)
-
-    def _whose(self, spec: RankSpec, condition: Condition) -> OwnerScope:
-        return OwnerScope(spec.rank, condition.owner, spec.container is not None)
 
     def _poll(
         self,
         spec: RankSpec,
-        key: str,
+        key: ProbeKey,
         probe: Probe,
-        new_trial: Callable[[Done], Check],
+        new_check: Callable[[Done], ActiveCheck],
         now: float,
         *,
         rest_s: float = SOCKET_REST_S,
@@ -190,38 +191,40 @@ class Conditions:
     ) -> None:
         due = now + probe.delay_s
         is_eager = probe.kind == "readiness" and not has_sign
-        pace = PollSchedule(probe.interval_s, rest_s, due, eager_since=due if is_eager else None)
+        schedule = PollSchedule(probe.interval_s, rest_s, due, eager_since=due if is_eager else None)
         timeout_s = probe.timeout_s if limit_s is None else min(max(probe.timeout_s, MIN_INTERVAL_S), limit_s)
-        self._polls.add((spec.rank, key), pace, timeout_s, new_trial)
+        self._polls.add((spec.rank, key), schedule, timeout_s, new_check)
 
     # ------------------------------------------------------------------ checks, imported when there is one
 
-    def _connect(self, host: str, port: int) -> Callable[[Done], Check]:
-        from sflow_agent.probes.checks.tcp import ConnectTrial
+    def _connect(self, host: str, port: int) -> Callable[[Done], ActiveCheck]:
+        from sflow_agent.probes.checks.tcp import ActiveTcpCheck
 
         tools = self._shared_tools()
-        return lambda done: ConnectTrial(host, port, tools.resolver, self.descriptors, done)
+        return lambda done: ActiveTcpCheck(host, port, tools.resolver, self.descriptors, done)
 
-    def _ask(self, check: HttpCheck) -> Callable[[Done], Check]:
-        from sflow_agent.probes.checks.http import HttpTrial
+    def _ask(self, check: HttpCheck) -> Callable[[Done], ActiveCheck]:
+        from sflow_agent.probes.checks.http import ActiveHttpCheck
 
         tools = self._shared_tools()
-        return lambda done: HttpTrial(check, tools, done)
+        return lambda done: ActiveHttpCheck(check, tools, done)
 
-    def _exec(self, spec: RankSpec, argv: tuple[str, ...]) -> Callable[[Done], Check]:
-        from sflow_agent.probes.checks.exec import ExecTrial
+    def _exec(self, spec: RankSpec, argv: tuple[str, ...]) -> Callable[[Done], ActiveCheck]:
+        from sflow_agent.probes.checks.exec import ActiveExecCheck
 
-        return lambda done: ExecTrial(argv, spec, self._processes, self.descriptors, done)
+        return lambda done: ActiveExecCheck(argv, spec, self._processes, self.descriptors, done)
 
     def _shared_tools(self) -> "HttpTools":
         if self._tools is None:
             from sflow_agent.probes.checks.http import HttpTools
             from sflow_agent.probes.http.connect import Resolver
-            from sflow_agent.worker import Workers
 
-            background = Workers(self.descriptors)
-            self._tools = HttpTools(self.descriptors, background, Resolver(background))
+            self._tools = HttpTools(self.descriptors, self._workers, Resolver(self._workers))
         return self._tools
+
+
+def _scope(spec: RankSpec, owner: Owner) -> OwnerScope:
+    return OwnerScope(spec.rank, owner, is_in_container=spec.container is not None)
 
 
 def is_this_node(host: str) -> bool:

@@ -3,9 +3,8 @@
 from functools import partial
 
 from protocol.ids import RankId
-from protocol.messages.facts import MAX_SIDE_OUTPUT_BYTES
+from protocol.messages.facts import MAX_SIDE_OUTPUT_BYTES, SidePurpose
 from protocol.messages.rank_spec import RankSpec, SideCommand
-from sflow_agent.core.commands import Purpose
 from sflow_agent.core.events import CommandEnded
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.program import Program, how_it_ended
@@ -20,10 +19,10 @@ class SideCommands:
         self._processes = processes
         self._descriptors = descriptors
         self._ended: list[CommandEnded] = []
-        self._running: dict[tuple[RankId, Purpose], tuple[Program, SideCommand]] = {}
+        self._running: dict[tuple[RankId, SidePurpose], tuple[Program, SideCommand]] = {}
 
-    def run(self, spec: RankSpec, purpose: Purpose) -> None:
-        """Starts the rank's command for this purpose; `take_ended` will say what became of it."""
+    def run(self, spec: RankSpec, purpose: SidePurpose) -> None:
+        """Starts the rank's command for this purpose; `poll` will return what became of it."""
         command = _command(spec, purpose)
         program = Program(
             command.argv,
@@ -41,7 +40,7 @@ class SideCommands:
             return
         self._running[spec.rank, purpose] = program, command
 
-    def end(self, rank: RankId, purpose: Purpose) -> None:
+    def end(self, rank: RankId, purpose: SidePurpose) -> None:
         """Its time is over."""
         running = self._running.pop((rank, purpose), None)
         if running is not None:
@@ -50,18 +49,24 @@ class SideCommands:
             problem = f"did not end within {command.timeout_s:g} s"
             self._ended.append(CommandEnded(rank, purpose, program.printed, problem))
 
-    def take_ended(self) -> list[CommandEnded]:
-        """Those that have ended since the last call."""
+    def next_wakeup(self) -> float | None:
+        """Return 0 while there is something to return."""
+        return 0.0 if self._ended else None
+
+    def poll(self, now: float) -> list[CommandEnded]:
+        """Return the commands that have ended since the last call: a source of the loop."""
         ended, self._ended = self._ended, []
         return ended
 
-    def _has_ended(self, rank: RankId, purpose: Purpose, exit_status: int | None, number: int | None) -> None:
+    def _has_ended(
+        self, rank: RankId, purpose: SidePurpose, exit_status: int | None, number: int | None
+    ) -> None:
         program, _ = self._running.pop((rank, purpose))
         problem = "" if exit_status == 0 else how_it_ended(exit_status, number)
         self._ended.append(CommandEnded(rank, purpose, program.printed, problem))
 
 
-def _command(spec: RankSpec, purpose: Purpose) -> SideCommand:
+def _command(spec: RankSpec, purpose: SidePurpose) -> SideCommand:
     commands = {"stop": spec.stopping.command, "hang": spec.hang.command if spec.hang is not None else None}
     command = commands[purpose]
     assert command is not None

@@ -85,11 +85,9 @@ def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
     if not task.late or not task.probes:
         return task.probes
     data = [_filled(msgspec.to_builtins(probe), fill) for probe in task.probes]
-    for key, text in task.late_tcp_ports.items():
-        kind, _, index = key.partition("/")
-        probe = next(probe for probe in data if probe["kind"] == kind)
-        condition = probe["parts"][int(index)] if index else probe
-        condition["tcp_port"] = _port(fill(text))
+    for late in task.late_tcp_ports:
+        probe = next(probe for probe in data if probe["kind"] == late.key.kind)
+        probe["checks"][late.key.number]["port"] = _port(fill(late.text))
     return msgspec.convert(data, tuple[Probe, ...])
 
 

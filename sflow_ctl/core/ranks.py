@@ -45,7 +45,7 @@ def rank_environments(
         if task.has_step_variables:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
-        if task.argv[0] != "srun":  # its processes are elsewhere, and Slurm's
+        if task.launch_kind != "step":  # Slurm starts the processes, and not on this node alone
             env["SFLOW_NODE_IP"] = used[position].address
         if task.launcher is not None:
             env |= _launcher_environment(task, position, common)

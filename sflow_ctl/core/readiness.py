@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from protocol.messages.checks import Probe
+from protocol.messages.checks import LogCheck, LogPattern, Probe
 from protocol.messages.rank_spec import RankSpec
 
 SHOWN_NODES = 3
@@ -30,13 +30,24 @@ def ranks_needed(probes: tuple[Probe, ...], world_size: int) -> int | None:
     """How many ranks must have seen their share of a readiness pattern; None where nodes count."""
     for probe in probes:
         if probe.kind == "readiness" and _is_of_all_ranks(probe, world_size):
-            assert probe.log is not None
-            return min(world_size, -(-probe.log.count // _matches_each(probe.log.count, world_size)))
+            count = _pattern(probe).count
+            return min(world_size, -(-count // _matches_each(count, world_size)))
     return None
 
 
 def _is_of_all_ranks(probe: Probe, world_size: int) -> bool:
-    return world_size > 1 and probe.log is not None and probe.log_task is None and probe.on_node == "first"
+    match probe.checks:
+        case (LogCheck(task=None),):
+            return world_size > 1 and probe.on_node == "first"
+        case _:
+            return False
+
+
+def _pattern(probe: Probe) -> LogPattern:
+    """Return the pattern of a probe whose only check is of a log."""
+    (check,) = probe.checks
+    assert isinstance(check, LogCheck)
+    return check.pattern
 
 
 def _matches_each(count: int, world_size: int) -> int:
@@ -47,9 +58,9 @@ def _share_of(probe: Probe, world_size: int) -> Probe:
     """The format counts matches over all processes. Each rank's agent counts its own, so a rank counts for as
     many as an even share: exact where ranks say it equally often, which is why one asks for a number.
     """
-    assert probe.log is not None
-    log = msgspec.structs.replace(probe.log, count=_matches_each(probe.log.count, world_size))
-    return msgspec.structs.replace(probe, log=log)
+    pattern = _pattern(probe)
+    share = msgspec.structs.replace(pattern, count=_matches_each(pattern.count, world_size))
+    return msgspec.structs.replace(probe, checks=(LogCheck(pattern=share),))
 
 
 @dataclass(slots=True)

@@ -223,7 +223,7 @@ class Scheduler(Starting):
         task.open_ranks.discard(message.rank.rank)
         task.unstarted.discard(message.rank.rank)
         exit_policy.note_exit(task, message)
-        task.note_stolen(message.rank.rank, message.stolen)
+        task.note_stolen(message.rank.rank, message.port_conflict)
         if message.cleared:
             task.uncleared.discard(message.rank.rank)
         if not task.open_ranks:
@@ -238,7 +238,7 @@ class Scheduler(Starting):
             return
         is_hopeless = task.readiness.rank_gone(message.rank.rank) and task.state is TaskState.RUNNING
         if exit_policy.is_bad(task, message) and (
-            task.plan.kill_on_bad_exit or is_hopeless or message.stolen
+            task.plan.kill_on_bad_exit or is_hopeless or message.port_conflict
         ):
             because = f", and its readiness waits for rank {message.rank.rank}" if is_hopeless else ""
             self._stop_task(task, exit_policy.judge_rank(task, because), now)
@@ -262,7 +262,7 @@ class Scheduler(Starting):
         task.uncleared.discard(message.rank.rank)
         if task.launch_error is None:
             task.launch_error, task.failed_rank = message, message.rank.rank
-        task.note_stolen(message.rank.rank, message.stolen)
+        task.note_stolen(message.rank.rank, message.port_conflict)
         if not task.open_ranks:
             self._attempt_exited(task, now)
         elif task.state is not TaskState.STOPPING:

@@ -11,9 +11,8 @@ from sflow_ctl.core.deferred import DeferredValues
 from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
+from sflow_ctl.plan.assignment import assigned_argv, gpu_environment
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Until
-from sflow_ctl.planner.tasks.environment import gpu_environment
-from sflow_ctl.planner.tasks.srun import assigned
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 """Who waits for one of these goes on needing the task: the others look at what has happened."""
@@ -66,7 +65,7 @@ class Task:
     met: frozenset[Until] = frozenset()
     """How far it has come, as dependants see it."""
     unmet: int = 0
-    """Conditions it waits for that do not hold now."""
+    """ProbeWatcher it waits for that do not hold now."""
     is_serving: bool = False
     """Counted as such in its conditions."""
     is_delayed: bool = False
@@ -234,8 +233,7 @@ class Task:
         nodes = [plan.nodes[index] for index in self.taken.nodes]
         argv = planned.argv
         if planned.placement.is_flexible:
-            if argv[0] == "srun":
-                argv = assigned(argv, nodes)
+            argv = assigned_argv(argv, planned.assigned_arguments, nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
             env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
             env.update(gpu_environment(self.taken.gpus))
@@ -248,6 +246,7 @@ class Task:
                 RankSpec(
                     rank=RankId(self.attempt_id, rank),
                     argv=argv,
+                    launch_kind=planned.launch_kind,
                     env={**env, **extra},
                     cwd=planned.cwd,
                     log=rank_log_path(name, rank) if is_gang else log_path(name),

@@ -11,8 +11,9 @@ from typing import Literal
 import msgspec
 
 from protocol.diagnosis.signatures import Signature
+from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
-from protocol.messages.rank_spec import Container, HangPolicy, PortBlock, Stopping, Success
+from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 
 PLAN_VERSION = 1
 
@@ -102,6 +103,17 @@ def needs_text(placement: Placement) -> str:
     return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
 
 
+AssignedValue = Literal["node_names", "het_group"]
+
+
+class AssignedArgument(_Part, frozen=True, kw_only=True):
+    """An argument of a job step's command line that is known once the task has been given its nodes."""
+
+    position: int
+    """In `argv`."""
+    value: AssignedValue
+
+
 class Launcher(_Part, frozen=True, kw_only=True):
     """The program that a task's script calls to start its processes on each node."""
 
@@ -158,6 +170,14 @@ class DeferredExpression(_Part, frozen=True, kw_only=True):
     """What it uses beside `task` and the task's own ports."""
     uses_ports: tuple[str, ...] = ()
     """Other tasks whose ports it uses: concrete names, or a replicated base name for all of its replicas."""
+
+
+class DeferredPort(_Part, frozen=True, kw_only=True):
+    """The port of a `TcpCheck` that is known only when its task starts."""
+
+    key: ProbeKey
+    text: str
+    """With marks of `DeferredExpression`s."""
 
 
 class PlannedFile(_Part, frozen=True, kw_only=True):
@@ -226,6 +246,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     operator: str
     operator_kind: str
     argv: tuple[str, ...]
+    launch_kind: LaunchKind = "process"
+    assigned_arguments: tuple[AssignedArgument, ...] = ()
+    """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
     """All of the environment table except what is known per attempt, run directory, or flexible placement."""
@@ -266,8 +289,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """What must hold besides an exit status of 0."""
     late: tuple[DeferredExpression, ...] = ()
     """Evaluated when the task starts."""
-    late_tcp_ports: dict[str, str] = {}
-    """For conditions of probes (`readiness`, `failure/1`): the text that is their `tcp_port`, which is 0 until then."""
+    late_tcp_ports: tuple[DeferredPort, ...] = ()
+    """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""

@@ -29,6 +29,10 @@ from sflow_ctl.plan.model import (
 )
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.launch.command import command, merged_operator
+from sflow_ctl.planner.launch.geometry import ranks_per_node
+from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
+from sflow_ctl.planner.launch.srun import Step
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.phases.artifact_use import artifact_use
 from sflow_ctl.planner.phases.artifacts import (
@@ -45,17 +49,13 @@ from sflow_ctl.planner.phases.expand import Expanded, Replica, dependencies, exp
 from sflow_ctl.planner.phases.nodes import JobNodes, backend_nodes, node_view
 from sflow_ctl.planner.phases.place import Pool, Request, place_all
 from sflow_ctl.planner.phases.variables import NAMESPACES, as_the_reference, namespace, resolve
-from sflow_ctl.planner.tasks.command import Step, command, merged_operator
 from sflow_ctl.planner.tasks.environment import shared_environment, task_environment
-from sflow_ctl.planner.tasks.geometry import ranks_per_node
-from sflow_ctl.planner.tasks.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import FINALLY_TIMEOUT_S, policies
 from sflow_ctl.planner.tasks.ports import artifacts_in_files, plan_files, plan_ports
 from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadline_s
 from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 from sflow_ctl.planner.tasks.signatures import plan_signatures
-from sflow_ctl.planner.tasks.srun import ASSIGNED_GROUP, ASSIGNED_NODES
 from sflow_ctl.planner.tasks.stopping import plan_hang, plan_stopping, workflow_stopping
 from sflow_ctl.planner.tasks.success import plan_success
 
@@ -535,13 +535,14 @@ class _Planner:
             step = self._step(draft, nodes, directories)
             engine = self._context.container_engine
             how = command(task, operator, draft.backend, script, env, directories, step, engine)
-            is_gang = draft.backend.type == "slurm" and how.kind == "srun" and how.argv[0] != "srun"
+            has_geometry = how.operator_kind == "srun" and how.launch_kind == "process"
+            is_gang = draft.backend.type == "slurm" and has_geometry
             count = placement.node_count if placement.is_flexible else len(placement.nodes)
             launcher = plan_launcher(task, value, placement, how)
             ranks = ranks_per_node(operator, count) if is_gang else (1,)
             if launcher is not None:
                 ranks = once_per_node(task, launcher, count, ranks)
-            if how.kind == "ssh":
+            if how.launch_kind == "ssh":
                 _refuse_elsewhere(task)
             probes = DeferredProbes(self._scripts, task, replica.name, self._names(draft))
             planned_probes = plan_probes(
@@ -555,16 +556,18 @@ class _Planner:
                 sweep=tuple((name, env[name]) for name, _ in replica.sweep),
                 backend=draft.backend.name,
                 operator=how.name,
-                operator_kind=how.kind,
+                operator_kind=how.operator_kind,
+                launch_kind=how.launch_kind,
                 argv=how.argv,
+                assigned_arguments=how.assigned_arguments,
                 script=script,
                 env={**env, **how.env},
                 cwd=how.cwd,
                 container=how.container,
                 depends_on=waits_for[replica.name],
                 placement=placement,
-                has_step_variables=(how.kind == "srun" and how.argv[0] != "srun")
-                or (how.kind == "ssh" and draft.backend.type == "slurm"),
+                has_step_variables=has_geometry
+                or (how.launch_kind == "ssh" and draft.backend.type == "slurm"),
                 ranks_per_node=ranks,
                 launcher=launcher,
                 kill_on_bad_exit=launcher is not None  # the others would wait for it for half an hour
@@ -581,15 +584,15 @@ class _Planner:
                 hang=plan_hang(task, value),
                 outputs=plan_outputs(task, value, self._findings),
                 success=self._success(draft, env["SFLOW_TASK_OUTPUT_DIR"], late),
-                required_paths=self._required_paths.get(task.name, ()) if how.kind != "ssh" else (),
+                required_paths=self._required_paths.get(task.name, ()) if how.launch_kind != "ssh" else (),
                 late=tuple({late.mark: late for late in (*draft.late, *late, *probes.late)}.values()),
-                late_tcp_ports=probes.tcp_ports,
+                late_tcp_ports=tuple(probes.tcp_ports),
                 files=self._plan_files(draft),
                 ports=draft.ports,
                 has_master_port=sum(ranks) > 1
                 or (launcher is not None and launcher.kind == "torchrun")
-                or how.argv[0] == "srun"
-                or (how.kind != "ssh" and _MASTER_PORT in script),
+                or how.launch_kind == "step"
+                or (how.launch_kind != "ssh" and _MASTER_PORT in script),
             )
         return None
 
@@ -663,20 +666,18 @@ class _Planner:
             return None
         placement = draft.placement
         assert placement is not None
-        names = tuple(node.name for node in nodes)
+        task = draft.expanded.task
         het_groups: tuple[str, ...] = ()
         if self._is_het:
             groups = {self._node(index).het_group or 0 for index in placement.nodes}
             het_groups = tuple(map(str, sorted(groups)))
-        if placement.is_flexible:
-            names = (ASSIGNED_NODES,) * placement.node_count
-            if het_groups and placement.node_count == 1:
-                het_groups = (ASSIGNED_GROUP,)
         return Step(
             task=draft.replica.name,
             job_id=self._context.job_id,
-            nodes=names,
+            nodes=tuple(node.name for node in nodes),
+            node_count=placement.node_count if placement.is_flexible else len(nodes),
             het_groups=het_groups,
+            has_gpus=task.resources is not None and task.resources.gpus is not None,
             mounts=tuple(f"{path}:{path}:rw" for path in directories),
         )
 

@@ -233,9 +233,7 @@ def test_an_abandoned_node_is_refused_from_then_on(fixture: Fixture) -> None:
 
 def test_silence_loses_a_node_and_an_agent_that_never_reports_is_named(fixture: Fixture) -> None:
     fixture.join(0)
-    fixture.link.look_after(time.monotonic() + 1.0)  # patience begins with the first look
+    fixture.link.tick(time.monotonic() + 1.0)  # patience begins with the first look
     later = time.monotonic() + 1000.0
-    reasons = {
-        event.node: event.reason for event in fixture.link.look_after(later) if isinstance(event, AgentLost)
-    }
+    reasons = {event.node: event.reason for event in fixture.link.tick(later) if isinstance(event, AgentLost)}
     assert "silent" in reasons[0] and "nothing heard" in reasons[1]

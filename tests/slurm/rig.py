@@ -305,7 +305,7 @@ class Cluster(Jobs):
 
 
 def _start_keeper(directory: Path, ends_with_us: bool) -> tuple[Process, int | None]:
-    """(keeper, the end of the pipe that it lives by)"""
+    """Return the keeper, and the end of the pipe whose closing ends it."""
     flags = first_process.NEW_PIDS | first_process.NEW_NETWORK
     if not ends_with_us:
         return start_first_process(flags, "sleep", "infinity"), None

@@ -16,7 +16,7 @@ DOCTOR = f"{sys.executable} -m sflow_ctl doctor"
 
 
 def examine(cluster: Cluster, options: str = "", nodes: int = 4, gpus: int = 4) -> tuple[str, str]:
-    """(the job's exit status, what doctor printed)"""
+    """Return the job's exit status and what doctor printed."""
     script = f"exec {DOCTOR} --output-dir {cluster.shared}/doctored {options}"
     job = cluster.wait_job(cluster.sbatch(script, nodes=nodes, gres=f"gpu:{gpus}"), within_s=120)
     return job.exit_code.partition(":")[0], cluster.output(job.number)

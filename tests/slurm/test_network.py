@@ -22,7 +22,7 @@ WAITS = (
 
 
 def waiting(cluster: Cluster) -> tuple[str, Path]:
-    """(a task that waits for a file, the file)"""
+    """Return a task that waits for a file, and the file."""
     go = cluster.shared / "go"
     go.unlink(missing_ok=True)
     return WAITS.replace("GO", str(go)), go

@@ -59,8 +59,7 @@ def other_directory(cluster: Cluster) -> Path:
 
 
 def connect(cluster: Cluster, node: str, to: str, port: int = SLURMD_PORT) -> int:
-    """How it ends: POLITE = "echo begun ${SLURM_RESTART_COUNT:-0}; exec sleep 1000"
-    CONNECTED, REFUSED, or VANISHED if there is no answer within a second."""
+    """Return CONNECTED, REFUSED, or VANISHED if there is no answer within a second."""
     attempt = f"exec 2>/dev/null 3<>/dev/tcp/{to}/{port}"
     return cluster.run_in_node(node, ["timeout", "1", "bash", "-c", attempt]).returncode
 

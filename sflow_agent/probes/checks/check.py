@@ -7,7 +7,7 @@ Done = Callable[[bool, str], None]
 """Told the outcome of a check: whether the condition holds, and what was seen or is missing."""
 
 
-class Check(Protocol):
+class ActiveCheck(Protocol):
     """One check under way. It calls its `Done` once, at the earliest from within `begin`."""
 
     @property

@@ -12,7 +12,7 @@ KEPT_BYTES = 4096
 LINE_CHARACTERS = 300
 
 
-class ExecTrial:
+class ActiveExecCheck:
     """One run of the program."""
 
     def __init__(
@@ -29,18 +29,18 @@ class ExecTrial:
 
     @property
     def doing(self) -> str:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         return f"{self._name} did not exit{self._last_line()}"
 
     def begin(self) -> None:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         try:
             self._program.begin()
         except SpawnError as error:
             self._done(False, error.reason)
 
     def close(self) -> None:
-        """See `Check`. Kills the program with its whole group."""
+        """See `ActiveCheck`. Kills the program with its whole group."""
         self._program.close()
 
     def _ended(self, exit_status: int | None, number: int | None) -> None:

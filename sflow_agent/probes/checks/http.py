@@ -4,7 +4,7 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from protocol.messages.checks import HttpCheck
+from protocol.messages.checks import HttpCheck, Method
 from protocol.text.urls import UrlParts, split_url
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.probes.checks.check import Done
@@ -42,7 +42,7 @@ class HttpTools:
         return self._contexts
 
 
-class HttpTrial:
+class ActiveHttpCheck:
     """One check, with all its redirects."""
 
     def __init__(self, check: HttpCheck, tools: HttpTools, done: Done) -> None:
@@ -62,11 +62,11 @@ class HttpTrial:
 
     @property
     def doing(self) -> str:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         return self._connecting.doing if self._connecting is not None else self._doing
 
     def begin(self) -> None:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         self._doing = "the certificates to trust were not read"
         self._answer = Answer()
         self._connecting = Connecting(
@@ -75,7 +75,7 @@ class HttpTrial:
         self._connecting.begin(self._parts.host, self._parts.port)
 
     def close(self) -> None:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         if self._connecting is not None:
             self._connecting.close()
             self._connecting = None
@@ -175,7 +175,7 @@ class HttpTrial:
         self._done(*outcome)
         return True
 
-    def _follow(self, url: str, method: str) -> None:
+    def _follow(self, url: str, method: Method) -> None:
         self._redirects += 1
         if self._redirects > MAX_REDIRECTS:
             self._fail(f"more than {MAX_REDIRECTS} redirects, the last one to {url[:200]}")

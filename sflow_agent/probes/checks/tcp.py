@@ -7,7 +7,7 @@ from sflow_agent.probes.checks.check import Done
 from sflow_agent.probes.http.connect import Connecting, Resolver
 
 
-class ConnectTrial:
+class ActiveTcpCheck:
     """One attempt to connect."""
 
     def __init__(
@@ -21,15 +21,15 @@ class ConnectTrial:
 
     @property
     def doing(self) -> str:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         return self._connecting.doing
 
     def begin(self) -> None:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         self._connecting.begin(self._host, self._port)
 
     def close(self) -> None:
-        """See `Check`."""
+        """See `ActiveCheck`."""
         self._connecting.close()
 
     def _connected(self, connection: socket.socket) -> None:

@@ -12,7 +12,7 @@ from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, wa
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.runtime.logs.cursor import Cursor
-from sflow_ctl.runtime.run.reader import RunReader, file_log, find_run
+from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
 from sflow_ctl.runtime.viewing.client import Ended, Output, OutputEnded
 from sflow_ctl.runtime.viewing.messages import Change
 

@@ -13,7 +13,7 @@ import click
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.run.run_log import LEVELS
+from sflow_ctl.runtime.record.run_log import LEVELS
 
 _POSITIVE = click.IntRange(min=1)
 

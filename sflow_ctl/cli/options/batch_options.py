@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 import click
 
 from protocol.errors import UsageError
-from sflow_ctl.cli.options.setting_options import job_setting_options, take_said
-from sflow_ctl.cli.options.workflow_options import absolute
+from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
 from sflow_ctl.runtime.files.settings_files import (
     OUTPUT_DIRECTORY,
     SettingsLayers,
     output_directory,
     settings_layers,
 )
-from sflow_ctl.runtime.run.run_log import LEVELS
+from sflow_ctl.runtime.record.run_log import LEVELS
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
@@ -126,7 +126,7 @@ def batch_options(
         if not _JOB_ID.fullmatch(job):
             hint = "write a number, as sbatch and squeue print it"
             raise UsageError.of("job-id", f'"{job}" is no job id', f"--after-ok {job}", hint)
-    layers = settings_layers(take_said(others, output_dir), os.environ)
+    layers = settings_layers(cli_settings(others, output_dir), os.environ)
     output = output_directory(layers.without_workflow(), absolute(workspace_dir / OUTPUT_DIRECTORY))
     log = f"{literal_path(str(output))}/%j-sflow-submit"
     return BatchOptions(

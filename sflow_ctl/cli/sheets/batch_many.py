@@ -11,7 +11,6 @@ from sflow_ctl.batch.names import row_name, unique_names
 from sflow_ctl.batch.results_table import JobResult, result_cells, results_table
 from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import FILES, JOB_NAME, Row
-from sflow_ctl.cli.app import print_findings
 from sflow_ctl.cli.options.batch_options import BatchOptions
 from sflow_ctl.cli.sheets.batch_job import (
     DEFAULT_NAME,
@@ -25,6 +24,7 @@ from sflow_ctl.cli.sheets.batch_job import (
 )
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_findings
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
 
 

@@ -8,9 +8,9 @@ from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.batch.names import row_name
 from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import Row
-from sflow_ctl.cli.app import print_findings
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_findings
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory

@@ -31,4 +31,4 @@ def wants_unicode(environ: Mapping[str, str]) -> bool:
 def paint(text: str, colour: Colour | int, is_on: bool = True) -> str:
     """Return the text in a colour, by name or SGR number; unchanged with `is_on` False."""
     number = _SGR[colour] if isinstance(colour, str) else colour
-    return f"\x1b[0;{number}m{text}\x1b[0m" if is_on else text
+    return f"\x1b[{number}m{text}\x1b[0m" if is_on else text

@@ -1,10 +1,11 @@
 """A plan as JSON for tools: `sflow-ctl plan --json`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
+from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
 
 
@@ -39,7 +40,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "conditions": [{"task": d.task, "until": d.until} for d in task.depends_on if d.until != "available"],
         "env": dict(task.env),
         "script": task.script,
-        "probes": msgspec.to_builtins(task.probes),
+        "probes": [_probe(probe) for probe in task.probes],
         "retries": msgspec.to_builtins(task.retries),
         "timeout_s": task.timeout_s,
         "kind": "service" if task.is_service else "task",
@@ -55,3 +56,39 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "argv": list(task.argv),
         "container": msgspec.to_builtins(task.container),
     }
+
+
+def _probe(probe: Probe) -> dict[str, Any]:
+    """Return a probe in the shape that the format has it: one check beside its settings, or several in `parts`."""
+    data = msgspec.to_builtins(probe)
+    del data["checks"]
+    checks = [_check(check) for check in probe.checks]
+    return {**data, **_NO_CHECK, "parts": checks} if len(checks) > 1 else {**data, **checks[0], "parts": []}
+
+
+_NO_CHECK: dict[str, Any] = {
+    "tcp_port": None,
+    "tcp_host": None,
+    "log": None,
+    "log_task": None,
+    "http": None,
+    "owner": "task",
+    "exec": [],
+}
+
+
+def _check(check: Check) -> dict[str, Any]:
+    data = {name: value for name, value in msgspec.to_builtins(check).items() if name != "type"}
+    fields: dict[str, Any]
+    match check:
+        case TcpCheck():
+            fields = {"tcp_port": check.port, "tcp_host": check.host, "owner": check.owner}
+        case LogCheck():
+            fields = {"log": data["pattern"], "log_task": check.task}
+        case HttpCheck():
+            fields = {"http": {name: data[name] for name in data if name != "owner"}, "owner": check.owner}
+        case ExecCheck():
+            fields = {"exec": data["argv"]}
+        case _:
+            assert_never(check)
+    return {**_NO_CHECK, **fields}

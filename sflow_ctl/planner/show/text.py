@@ -1,8 +1,10 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
 from collections.abc import Iterator, Mapping
+from typing import assert_never
 
-from protocol.messages.checks import Condition, Probe
+from protocol.ids import ProbeKey
+from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
@@ -131,7 +133,8 @@ def _tasks(plan: Plan) -> list[str]:
         lines += [f"    {what + ':':<10} {text}" for what, text in _policies(task)]
         if task.success is not None:
             lines += [f"    success:   {condition}" for condition in conditions(task.success)]
-        lines += [f"    {probe.kind + ':':<10} {_probe(probe, task.late_tcp_ports)}" for probe in task.probes]
+        late_ports = {late.key: late.text for late in task.late_tcp_ports}
+        lines += [f"    {probe.kind + ':':<10} {_probe(probe, late_ports)}" for probe in task.probes]
         if task.ports:
             lines.append(
                 f"    ports:     {', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
@@ -262,23 +265,26 @@ def _block(block: PortBlock) -> str:
     return f"{block.name}{many}{' in a row' if block.contiguous and many else ''}"
 
 
-def _probe(probe: Probe, late_ports: Mapping[str, str]) -> str:
-    parts = (" and " if probe.needs_all else " or ").join(
-        _condition(part, late_ports.get(f"{probe.kind}/{index}")) for index, part in enumerate(probe.parts)
+def _probe(probe: Probe, late_ports: Mapping[ProbeKey, str]) -> str:
+    checks = (" and " if probe.needs_all else " or ").join(
+        _check(check, late_ports.get(key)) for key, check in zip(probe.keys(), probe.checks, strict=True)
     )
-    own = parts or _condition(probe, late_ports.get(probe.kind))
-    return own + (" on each node" if probe.on_node == "each" else "")
+    return checks + (" on each node" if probe.on_node == "each" else "")
 
 
-def _condition(condition: Condition, late_port: str | None) -> str:
-    if condition.tcp_port is not None:
-        host = f"{condition.tcp_host}:" if condition.tcp_host is not None else ""
-        return f"port {host}{late_port or condition.tcp_port}"
-    if condition.http is not None:
-        return f"{condition.http.method} {_short(condition.http.url, 60)}"
-    if condition.exec:
-        return f"command {_short(' '.join(condition.exec), 60)!r}"
-    return f"log {condition.log and condition.log.pattern!r}"
+def _check(check: Check, late_port: str | None) -> str:
+    match check:
+        case TcpCheck():
+            host = f"{check.host}:" if check.host is not None else ""
+            return f"port {host}{late_port or check.port}"
+        case HttpCheck():
+            return f"{check.method} {_short(check.url, 60)}"
+        case ExecCheck():
+            return f"command {_short(' '.join(check.argv), 60)!r}"
+        case LogCheck():
+            return f"log {check.pattern.pattern!r}"
+        case _:
+            assert_never(check)
 
 
 def _where(plan: Plan, placement: Placement) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sflow_ctl.plan.assignment import gpu_environment
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import environment_text
@@ -34,17 +35,6 @@ def task_environment(
     env["SFLOW_TASK_NAME"] = replica.name
     env["SFLOW_TASK_OUTPUT_DIR"] = f"{run_directory}/{replica.name}"
     return env
-
-
-def gpu_environment(gpus: Sequence[int]) -> dict[str, str]:
-    """A task's GPUs, counted within what each of its agents may use; nothing for a task without.
-
-    The agent writes what they are called there into the first one; the second one stays.
-    """
-    if not gpus:
-        return {}
-    indices = ",".join(map(str, gpus))
-    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices}
 
 
 def shared_environment(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from protocol.messages.checks import HttpCheck
+from protocol.messages.checks import HttpCheck, Method
 from protocol.text.json_expression import JsonExpressionError, json_expression
 from protocol.text.urls import split_url
 from sflow_ctl.format import schema
@@ -16,7 +16,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def plan_http(
-    method: str,
+    method: Method,
     http: schema.Http,
     evaluate: Callable[[Any], Any],
     sample: Callable[[str], str],
@@ -53,6 +53,7 @@ def plan_http(
         json=expression,
         verify=as_flag(evaluate(http.verify)),
         ca_file=None if http.ca_file is None else str(evaluate(http.ca_file)),
+        owner=http.owner,
     )
 
 

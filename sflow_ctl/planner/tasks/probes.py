@@ -1,21 +1,24 @@
-"""Probes of the format as the agents' checks, numbers and patterns resolved."""
+"""Turns the file's probes into the agents' probes, with numbers, hosts and patterns resolved.
+
+HTTP requests are in `http_probes`. Called by the planner for each concrete task.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from protocol.messages.checks import Condition, LogPattern
+from protocol.ids import ProbeKey, ProbeKind
+from protocol.messages.checks import Check, ExecCheck, LogCheck, LogPattern, Method, TcpCheck
 from protocol.messages.checks import Probe as AgentProbe
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import MARK
-from sflow_ctl.plan.model import DeferredExpression
+from sflow_ctl.plan.model import DeferredExpression, DeferredPort
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.planner.tasks.http_probes import plan_http
 from sflow_ctl.planner.tasks.scripts import Scripts
 
-_NOT_IN_KEYS = ("probes", "tcp_port", "all", "any")
-"""What a path in a file has and the key of a condition has not: `probes/readiness/all/1/tcp_port` is `readiness/1`."""
+_Path = tuple[str | int, ...]
 _LOCAL = frozenset(("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"))
 
 
@@ -25,9 +28,9 @@ class DeferredProbes:
     def __init__(self, scripts: Scripts, task: schema.Task, replica: str, names: Mapping[str, Any]) -> None:
         self._scripts, self._task, self._replica, self._names = scripts, task, replica, names
         self.late: list[DeferredExpression] = []
-        """OwnerScope marks are still in what was evaluated."""
-        self.tcp_ports: dict[str, str] = {}
-        """See `PlannedTask.late_tcp_ports`."""
+        """Expressions whose marks are in the evaluated values."""
+        self.tcp_ports: list[DeferredPort] = []
+        """Ports that are such expressions."""
 
     def __call__(self, field: Any) -> Any:
         """The value, as a text with marks if it is late. Raises: UnplannableError, ExpressionError."""
@@ -44,7 +47,7 @@ class DeferredProbes:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What the conditions of one concrete task are planned with."""
+    """What the checks of one concrete task are planned with."""
 
     task: schema.Task
     evaluate: DeferredProbes
@@ -58,17 +61,18 @@ def plan_probes(
     addresses: frozenset[str],
     replicas_of: Mapping[str, tuple[str, ...]],
 ) -> tuple[AgentProbe, ...]:
-    """The checks of one concrete task. `addresses` are those of its nodes. Raises: UnplannableError,
-    NumberError.
+    """Return the probes of one concrete task. `addresses` are those of its nodes.
+
+    Raises: UnplannableError, NumberError.
     """
     if task.probes is None:
         return ()
     scope = _Scope(task, evaluate, addresses, replicas_of)
     probes = []
-    for kind in ("readiness", "failure"):
-        probe: schema.Probe | None = getattr(task.probes, kind)
-        if probe is not None:
-            probes.append(_plan_probe(scope, kind, probe))
+    if task.probes.readiness is not None:
+        probes.append(_plan_probe(scope, "readiness", task.probes.readiness))
+    if task.probes.failure is not None:
+        probes.append(_plan_probe(scope, "failure", task.probes.failure))
     return tuple(probes)
 
 
@@ -80,41 +84,40 @@ def readiness_deadline_s(task: schema.Task, evaluate: Callable[[Any], Any]) -> f
     return as_seconds(evaluate(readiness.deadline))
 
 
-def _plan_probe(scope: _Scope, kind: str, probe: schema.Probe) -> AgentProbe:
+def _plan_probe(scope: _Scope, kind: ProbeKind, probe: schema.Probe) -> AgentProbe:
     evaluate = scope.evaluate
     threshold = probe.success_threshold if kind == "readiness" else probe.failure_threshold
-    common: dict[str, Any] = {
-        "kind": kind,
-        "on_node": "each" if any(_is_of_each_node(part) for part in _parts(probe)) else "first",
-        "delay_s": as_seconds(evaluate(probe.delay)),
-        "interval_s": as_seconds(evaluate(probe.interval)),
-        "timeout_s": as_seconds(evaluate(probe.timeout)),
-        "threshold": as_int(evaluate(threshold), 1),
-    }
+    conditions = _conditions(kind, probe)
+    on_each_node = any(one.tcp_port is not None and one.tcp_port.on_node == "each" for _, one in conditions)
+    return AgentProbe(
+        kind=kind,
+        checks=tuple(
+            _check(scope, condition, path, ProbeKey(kind, index))
+            for index, (path, condition) in enumerate(conditions)
+        ),
+        needs_all=probe.any is None,
+        on_node="each" if on_each_node else "first",
+        delay_s=as_seconds(evaluate(probe.delay)),
+        interval_s=as_seconds(evaluate(probe.interval)),
+        timeout_s=as_seconds(evaluate(probe.timeout)),
+        threshold=as_int(evaluate(threshold), 1),
+    )
+
+
+def _conditions(kind: ProbeKind, probe: schema.Probe) -> list[tuple[_Path, schema.Condition]]:
+    """Return the conditions of a probe with their paths in the file: those of its list, or its own."""
     path = ("probes", kind)
-    for several, needs_all in (("all", True), ("any", False)):
-        parts: list[schema.Condition] | None = getattr(probe, several)
-        if parts is not None:
-            planned = tuple(
-                Condition(**_condition(scope, part, (*path, several, index)))
-                for index, part in enumerate(parts)
-            )
-            return AgentProbe(parts=planned, needs_all=needs_all, **common)
-    return AgentProbe(**_condition(scope, probe, path), **common)
+    several: Literal["all", "any"] = "all" if probe.all is not None else "any"
+    parts = probe.all if probe.all is not None else probe.any
+    if parts is None:
+        return [(path, probe)]
+    return [((*path, several, index), part) for index, part in enumerate(parts)]
 
 
-def _parts(probe: schema.Probe) -> list[schema.Condition]:
-    return [probe, *(probe.all or ()), *(probe.any or ())]
-
-
-def _is_of_each_node(condition: schema.Condition) -> bool:
-    return condition.tcp_port is not None and condition.tcp_port.on_node == "each"
-
-
-def _condition(scope: _Scope, condition: schema.Condition, path: tuple[str | int, ...]) -> dict[str, Any]:
-    """The fields of the agent's condition."""
+def _check(scope: _Scope, condition: schema.Condition, path: _Path, key: ProbeKey) -> Check:
+    """Return the agent's check for a condition of the file."""
     if condition.tcp_port is not None:
-        return _tcp_port(scope, condition.tcp_port, (*path, "tcp_port"))
+        return _tcp_port(scope, condition.tcp_port, (*path, "tcp_port"), key)
     if condition.log_watch is not None:
         return _log_watch(scope, condition.log_watch, (*path, "log_watch"))
     if condition.http_get is not None:
@@ -122,20 +125,17 @@ def _condition(scope: _Scope, condition: schema.Condition, path: tuple[str | int
     if condition.http_post is not None:
         return _http(scope, "POST", condition.http_post, (*path, "http_post"))
     assert condition.exec is not None
-    return {"exec": _exec(scope, condition.exec, (*path, "exec"))}
+    return _exec(scope, condition.exec, (*path, "exec"))
 
 
-def _http(scope: _Scope, method: str, http: schema.Http, path: tuple[str | int, ...]) -> dict[str, Any]:
-    return {
-        "http": plan_http(method, http, scope.evaluate, scope.evaluate.sample, path),
-        "owner": http.owner,
-    }
+def _http(scope: _Scope, method: Method, http: schema.Http, path: _Path) -> Check:
+    return plan_http(method, http, scope.evaluate, scope.evaluate.sample, path)
 
 
-def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: tuple[str | int, ...]) -> dict[str, Any]:
+def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: _Path, key: ProbeKey) -> TcpCheck:
     value = scope.evaluate(tcp.port)
     if isinstance(value, str) and MARK in value:
-        scope.evaluate.tcp_ports["/".join(str(key) for key in path if key not in _NOT_IN_KEYS)] = value
+        scope.evaluate.tcp_ports.append(DeferredPort(key=key, text=value))
         sample = scope.evaluate.sample(value)
         port = 0 if not sample else min(as_int(sample, 1), 0)
     else:
@@ -145,19 +145,19 @@ def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: tuple[str | int, ...]) -
         raise UnplannableError("wrong-value", what, path=(*path, "port"))
     host = scope.evaluate(tcp.host) if tcp.on_node == "first" else None
     is_elsewhere = host is not None and host not in _LOCAL and host not in scope.addresses
-    return {"tcp_port": port, "tcp_host": str(host) if is_elsewhere else None, "owner": tcp.owner}
+    return TcpCheck(port=port, host=str(host) if is_elsewhere else None, owner=tcp.owner)
 
 
-def _exec(scope: _Scope, exec_: schema.Exec, path: tuple[str | int, ...]) -> tuple[str, ...]:
+def _exec(scope: _Scope, exec_: schema.Exec, path: _Path) -> ExecCheck:
     command = scope.evaluate(exec_.command)
     argv = tuple(map(str, command)) if isinstance(command, list) else ("bash", "-c", str(command))
     if not argv or not argv[-1 if isinstance(command, str) else 0]:
         what = f'task "{scope.task.name}": the command of its probe is empty'
         raise UnplannableError("empty-command", what, path=(*path, "command"))
-    return argv
+    return ExecCheck(argv=argv)
 
 
-def _log_watch(scope: _Scope, watch: schema.LogWatch, path: tuple[str | int, ...]) -> dict[str, Any]:
+def _log_watch(scope: _Scope, watch: schema.LogWatch, path: _Path) -> LogCheck:
     import re
 
     task, evaluate = scope.task, scope.evaluate
@@ -174,17 +174,17 @@ def _log_watch(scope: _Scope, watch: schema.LogWatch, path: tuple[str | int, ...
         try:
             re.compile(pattern)
         except re.error as error:
-            what = f'task "{task.name}": "{pattern}" is no regular expression: {error}'
+            what = f'task "{task.name}": "{pattern}" is not a regular expression: {error}'
             raise UnplannableError("wrong-pattern", what, path=path) from error
     log = LogPattern(pattern=pattern, is_regex=is_regex, count=as_int(evaluate(watch.match_count), 1))
-    return {"log": log, "log_task": _logger(task, watch.logger, scope.replicas_of, path)}
+    return LogCheck(pattern=log, task=_logger(task, watch.logger, scope.replicas_of, path))
 
 
 def _logger(
     task: schema.Task,
     logger: str | None,
     replicas_of: Mapping[str, tuple[str, ...]],
-    path: tuple[str | int, ...],
+    path: _Path,
 ) -> str | None:
     if logger is None or (logger == task.name and len(replicas_of[logger]) == 1):
         return None
@@ -193,7 +193,7 @@ def _logger(
     if bracket:
         index = as_int(rest.rstrip("]"), 0)
         if index >= len(names):
-            what = f'task "{task.name}": "{base}" has {len(names)} replicas, {logger} is none of them'
+            what = f'task "{task.name}": "{base}" has {len(names)} replicas; {logger} is not one of them'
             raise UnplannableError("unknown-logger", what, path=path)
         return names[index]
     if len(names) > 1:

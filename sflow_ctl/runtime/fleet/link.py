@@ -191,10 +191,10 @@ class FleetLink:
         self._dirty.clear()
 
     def next_wakeup(self) -> float:
-        """When `look_after` is due."""
+        """When `tick` is due."""
         return self._next_round
 
-    def look_after(self, now: float) -> list[SchedulerEvent]:
+    def tick(self, now: float) -> list[SchedulerEvent]:
         """Heartbeats, repeats, and who has been silent for too long. Cheap when not due."""
         if now < self._next_round:
             return []

@@ -44,7 +44,7 @@ class Starter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Registration:
+class JoinedAgents:
     """Who has called, by node; their hellos are answered when the run begins."""
 
     joined: dict[int, AgentJoined]
@@ -76,7 +76,7 @@ def wait_for_agents(
     within_s: float,
     min_nodes: int,
     say: Callable[[str], object] = lambda _: None,
-) -> Registration:
+) -> JoinedAgents:
     """Returns when the agents of `expected` (node to name) have called; or, after `within_s` or with the end of the
     step, if at least `min_nodes` of them have. `say` is told who is missing meanwhile.
 
@@ -95,7 +95,7 @@ def wait_for_agents(
         if now >= deadline or ended:
             step_end = ended[0][1] if ended else None
             if len(joined) >= min_nodes:
-                return Registration(joined, step_end)
+                return JoinedAgents(joined, step_end)
             raise _incomplete(expected, joined, step_end, launcher.said(), within_s, link.control_endpoints)
         if reminders and now >= reminders[0]:
             del reminders[0]
@@ -110,7 +110,7 @@ def wait_for_agents(
                     f"node {expected[event.node]}: {event.reason}",
                     hint="install one version everywhere",
                 )
-    return Registration(joined)
+    return JoinedAgents(joined)
 
 
 def _called(hello: Hello) -> str:

@@ -22,7 +22,7 @@ MAX_TAIL_BYTES = 4 * 1024 * 1024
 """How far back the last lines are looked for."""
 
 
-class Piece(NamedTuple):
+class LogSlice(NamedTuple):
     """The next bytes of a log, after `skipped_lines` that were left out before them."""
 
     offset: int
@@ -54,7 +54,7 @@ class Cursor:
         self.offset = offset + len(body)
         return body[cut:]
 
-    def read(self, limit: int) -> Piece | None:
+    def read(self, limit: int) -> LogSlice | None:
         """The next bytes from the file, at most about `limit`.
 
         A piece without data means: call again, soon. None means that there is nothing now, either because the
@@ -70,7 +70,7 @@ class Cursor:
         data = self._read_at(self.offset, min(limit, behind))
         if not data:
             return None
-        piece = Piece(self.offset, data)
+        piece = LogSlice(self.offset, data)
         self.offset += len(data)
         if self.is_at_end:
             self.close()
@@ -106,7 +106,7 @@ class Cursor:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _skip(self) -> Piece | None:
+    def _skip(self) -> LogSlice | None:
         self._is_skipping = True
         target = self.log.position - KEEP_BYTES
         if self.offset < target:
@@ -115,12 +115,12 @@ class Cursor:
                 return None
             self._skipped_lines += data.count(b"\n")
             self.offset += len(data)
-            return Piece(self.offset, b"")
+            return LogSlice(self.offset, b"")
         data = self._read_at(self.offset, KEEP_BYTES * 2)
         if not data:
             return None
         start = data.find(b"\n") + 1  # 0 in the middle of an endless line: show what there is
-        piece = Piece(self.offset + start, data[start:], self._skipped_lines + (start > 0))
+        piece = LogSlice(self.offset + start, data[start:], self._skipped_lines + (start > 0))
         self.offset += len(data)
         self._is_skipping, self._skipped_lines = False, 0
         return piece

@@ -14,10 +14,10 @@ from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, decode_log_chunk, encode
-from sflow_ctl.runtime.logs.console_feed import ConsoleFeed
-from sflow_ctl.runtime.logs.gang import GangLogs
+from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed
+from sflow_ctl.runtime.logs.consumers.gang import GangLogs
+from sflow_ctl.runtime.logs.consumers.viewers import ViewerHub
 from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles, current_path, log_file, new_part
-from sflow_ctl.runtime.logs.viewers import ViewerHub
 
 CHUNKS_PER_PASS = 32
 """Then everything else has its turn: at 256 KiB a chunk that is some milliseconds."""

@@ -24,12 +24,12 @@ from protocol.ids import RankId
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from sflow_ctl.core.states import Transition
-from sflow_ctl.runtime.logs.console_feed import Console as Console
-from sflow_ctl.runtime.logs.console_feed import ConsoleFeed
-from sflow_ctl.runtime.logs.gang import GangLogs
+from sflow_ctl.runtime.logs.consumers.console import Console as Console
+from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed
+from sflow_ctl.runtime.logs.consumers.gang import GangLogs
+from sflow_ctl.runtime.logs.consumers.search import LogSearches
+from sflow_ctl.runtime.logs.consumers.viewers import ViewerHub
 from sflow_ctl.runtime.logs.intake import LogIntake
-from sflow_ctl.runtime.logs.searches import LogSearches
-from sflow_ctl.runtime.logs.viewers import ViewerHub
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")

@@ -45,14 +45,14 @@ from sflow_ctl.core.events import (
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.runtime.fleet.fleet import Launcher
+from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.logs.service import OutputService
-from sflow_ctl.runtime.run.directory import RunDirectory
-from sflow_ctl.runtime.run.journal import Journal
+from sflow_ctl.runtime.record.directory import RunDirectory
+from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.output_collector import OutputCollector
-from sflow_ctl.runtime.run.run_log import RunLog
 
 if TYPE_CHECKING:
     from sflow_ctl.doctor.at_start import StartChecks
@@ -91,7 +91,7 @@ class Controller:
         *,
         scheduler: Scheduler,
         link: FleetLink,
-        launcher: Launcher,
+        launcher: AgentLauncher,
         output: OutputService,
         journal: Journal,
         log: RunLog,
@@ -159,7 +159,7 @@ class Controller:
         arrived = [*self._link.receive(now), *self._released(now)]
         events.extend(event for event in arrived if not self._hold(event, now))
         events.extend(self._collected())
-        events.extend(self._link.look_after(now))
+        events.extend(self._link.tick(now))
         for node, how in self._launcher.ended():
             if self._scheduler.nodes[node].is_up or not self._scheduler.nodes[node].has_joined:
                 events.append(AgentLost(node=node, reason=how))

@@ -12,7 +12,7 @@ from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.runtime.run.reader import Liveness, RunReader, list_runs
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, list_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def earlier_run(directory: Path) -> PriorRun:
     )
 
 
-def what_is_behind(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
+def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
     """Each task of the new plan that was there before, and warnings about those that changed."""
     states = {name: record.state for name, record in run.state.tasks.items()}
     done, changed = done_tasks(run.plan, plan, states)

@@ -13,19 +13,19 @@ import zmq
 
 from protocol.ids import AttemptId, RankId
 from protocol.session.codec import MAX_FRAME_BYTES
-from sflow_ctl.runtime.run.directory import ConnectionFacts
+from sflow_ctl.runtime.record.directory import ConnectionFacts
 from sflow_ctl.runtime.viewing.messages import (
     Attach,
     Change,
-    Changes,
     Follow,
     FromViewerMessage,
     LogEnded,
     LogPiece,
-    Refused,
     RunEnded,
+    StateChanges,
     Taken,
     Unfollow,
+    ViewerRefused,
     decode_to_viewer,
     encode,
 )
@@ -144,7 +144,7 @@ class ViewerLink:
             message = decode_to_viewer(frames[0])
         except (msgspec.DecodeError, IndexError):
             return  # of a newer controller: nothing this viewer could show
-        if isinstance(message, Refused):
+        if isinstance(message, ViewerRefused):
             if message.code == "not-attached":
                 self._attach_again()
             else:
@@ -157,7 +157,7 @@ class ViewerLink:
                 self._attach_again()  # something is missing: a connection broke in between
             return
         self._next_seq += 1
-        if isinstance(message, Changes):
+        if isinstance(message, StateChanges):
             events.extend(message.changes)
             if message.is_current and not self._is_current:
                 self._is_current = True

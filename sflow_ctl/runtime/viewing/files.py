@@ -11,7 +11,7 @@ from protocol.ids import RankId
 from sflow_ctl.core.tasks import log_path
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog, current_path
-from sflow_ctl.runtime.run.reader import Liveness, RunReader
+from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewEvent
 
 LOOK_S = 0.2

@@ -64,8 +64,8 @@ class ToViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     seq: int = 0
 
 
-class Changes(ToViewer, frozen=True, kw_only=True, tag="changes"):
-    """Changes of state in order. Until `is_current` was true once, they are the state of the run so far."""
+class StateChanges(ToViewer, frozen=True, kw_only=True, tag="changes"):
+    """StateChanges of state in order. Until `is_current` was true once, they are the state of the run so far."""
 
     changes: tuple[Change, ...]
     is_current: bool = False
@@ -92,7 +92,7 @@ class LogEnded(ToViewer, frozen=True, kw_only=True, tag="log_ended"):
     offset: int
 
 
-class Refused(ToViewer, frozen=True, kw_only=True, tag="refused"):
+class ViewerRefused(ToViewer, frozen=True, kw_only=True, tag="refused"):
     """The viewer's last message was not accepted. With `code` "not-attached" it may attach again."""
 
     code: str
@@ -104,7 +104,7 @@ class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):
 
 
 FromViewerMessage = Attach | Follow | Unfollow | Taken
-ToViewerMessage = Changes | LogPiece | LogEnded | Refused | RunEnded
+ToViewerMessage = StateChanges | LogPiece | LogEnded | ViewerRefused | RunEnded
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_viewer = msgspec.msgpack.Decoder(FromViewerMessage).decode

@@ -9,9 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Owner, Probe, TcpCheck
 from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
 from tests.integration.agent.test_logs_and_probes import cpu_s, free_port, listener, python, triggered
@@ -29,17 +30,12 @@ def readiness(
     interval_s: float = 30.0,
     timeout_s: float = 5.0,
     threshold: int = 1,
-    owner: str = "any",
+    owner: Owner = "any",
 ) -> Probe:
     """The interval is long: whoever is ready within a test is so by eagerness. The servers are the test's own."""
+    check = ExecCheck(argv=command) if http is None else msgspec.structs.replace(http, owner=owner)
     return Probe(
-        kind="readiness",
-        http=http,
-        exec=command,
-        interval_s=interval_s,
-        timeout_s=timeout_s,
-        threshold=threshold,
-        owner=owner,
+        kind="readiness", checks=(check,), interval_s=interval_s, timeout_s=timeout_s, threshold=threshold
     )
 
 
@@ -318,7 +314,7 @@ def test_f28_a_program_that_hangs_is_killed_with_its_group(
 
 def test_no_program_outlives_its_task(controller: FakeController, tmp_path: Path) -> None:
     script = f"setsid sleep 600 & echo $! >> {tmp_path}/pids; echo $$ >> {tmp_path}/pids; wait"
-    probe = Probe(kind="failure", exec=("sh", "-c", script), timeout_s=60.0)
+    probe = Probe(kind="failure", checks=(ExecCheck(argv=("sh", "-c", script)),), timeout_s=60.0)
     go = tmp_path / "go"
     controller.spawn(spec("a", "sh", "-c", f"until test -e {go}; do sleep 0.01; done", probes=(probe,)))
     pids = tmp_path / "pids"
@@ -345,12 +341,12 @@ def test_a_talkative_program_is_not_held_up(controller: FakeController) -> None:
 def test_all_conditions_or_any_of_them(controller: FakeController, tmp_path: Path) -> None:
     port = free_port()
     parts = (
-        Condition(tcp_port=port),
-        Condition(log=LogPattern(pattern="loaded")),
-        Condition(exec=("test", "-e", str(tmp_path / "up"))),
+        TcpCheck(port=port),
+        LogCheck(pattern=LogPattern(pattern="loaded")),
+        ExecCheck(argv=("test", "-e", str(tmp_path / "up"))),
     )
-    every = Probe(kind="readiness", parts=parts, interval_s=0.1)
-    either = Probe(kind="readiness", parts=parts, needs_all=False, interval_s=0.1)
+    every = Probe(kind="readiness", checks=parts, interval_s=0.1)
+    either = Probe(kind="readiness", checks=parts, needs_all=False, interval_s=0.1)
     sleeper(controller, "either", either)
     assert waits_for(controller, "either", "is not in the log").startswith(
         f"port {port} is not listening, and "
@@ -365,7 +361,7 @@ def test_all_conditions_or_any_of_them(controller: FakeController, tmp_path: Pat
 
 
 def test_a_port_of_another_host_says_what_is_missing(controller: FakeController) -> None:
-    probe = Probe(kind="readiness", tcp_port=80, tcp_host="no-such-host.invalid", interval_s=0.2)
+    probe = Probe(kind="readiness", checks=(TcpCheck(port=80, host="no-such-host.invalid"),), interval_s=0.2)
     sleeper(controller, "a", probe)
     waits_for(controller, "a", "no-such-host.invalid has no address")
 

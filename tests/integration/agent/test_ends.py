@@ -156,7 +156,7 @@ def test_garbage_and_packets_of_an_older_controller_are_ignored(controller: Fake
 
 
 def test_an_oversized_frame_costs_a_session_and_nothing_else(controller: FakeController) -> None:
-    """libzmq gives such a connection up for good, so the agent makes a new one when it has become silent."""
+    """The agent makes a new connection once the old one is silent: libzmq gives it up for good."""
     controller.spawn(spec("a", "sleep", "600"))
     pid = controller.started("a").pid
     session = controller.session

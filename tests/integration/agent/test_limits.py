@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol.messages.checks import HttpCheck, Probe
+from protocol.messages.checks import HttpCheck, Probe, TcpCheck
 from protocol.messages.facts import RankStarted
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
 from tests.integration.agent.test_checks import get, is_ready, ok, readiness, sleeper, waits_for
@@ -45,7 +45,11 @@ def test_a_thousand_stuck_probes_change_nothing_for_anyone_else(make_controller:
         sleeper(controller, "asked", readiness(get(f"{server.url}/ok")))
         sleeper(controller, "program", readiness(command=("true",)))
         controller.spawn(
-            python("port", listener(port), Probe(kind="readiness", tcp_port=port, interval_s=60.0)),
+            python(
+                "port",
+                listener(port),
+                Probe(kind="readiness", checks=(TcpCheck(port=port),), interval_s=60.0),
+            ),
             spec("job", "sh", "-c", "echo done"),
         )
         for task in ("asked", "program", "port"):
@@ -91,8 +95,8 @@ def test_f42_an_agent_that_may_open_few_files_still_works(make_controller: Make)
     controller = make_controller()
     controller.start(before=("prlimit", "--nofile=48:48")).welcome()
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
-        check = HttpCheck(method="GET", url=f"http://127.0.0.1:{silent.getsockname()[1]}/")
-        hold = Probe(kind="readiness", http=check, timeout_s=60.0, interval_s=0.1, owner="any")
+        check = HttpCheck(method="GET", url=f"http://127.0.0.1:{silent.getsockname()[1]}/", owner="any")
+        hold = Probe(kind="readiness", checks=(check,), timeout_s=60.0, interval_s=0.1)
         names = [f"t{number}" for number in range(60)]
         controller.spawn(*(spec(name, "sleep", "600", probes=(hold,)) for name in names))
         waits_for(controller, "t59", "has not answered")
@@ -104,7 +108,7 @@ def test_f42_an_agent_that_may_open_few_files_still_works(make_controller: Make)
         for name in names:
             controller.cleared(name)
     port = free_port()
-    controller.spawn(python("late", listener(port), Probe(kind="readiness", tcp_port=port)))
+    controller.spawn(python("late", listener(port), Probe(kind="readiness", checks=(TcpCheck(port=port),))))
     triggered(controller, "late")
     assert controller.leave() == 0
 

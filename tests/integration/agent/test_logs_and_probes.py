@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol.messages.checks import LogPattern, Probe
+from protocol.ids import ProbeKey
+from protocol.messages.checks import LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import LogSearch, ProbeTriggered, ProbeWaiting
 from protocol.messages.orders import LogMatched, Watch
 from protocol.messages.rank_spec import RankSpec
@@ -124,7 +125,7 @@ def test_f27_a_pattern_is_seen_across_chunks_colours_and_returns(controller: Fak
         "    os.write(1, part); time.sleep(0.03)\n"
         "time.sleep(600)\n"
     )
-    controller.spawn(python("a", program, Probe(kind="readiness", log=READY)))
+    controller.spawn(python("a", program, Probe(kind="readiness", checks=(LogCheck(pattern=READY),))))
     assert triggered(controller, "a").detail == "server ready"
 
 
@@ -133,12 +134,25 @@ def test_a_failure_pattern_counts_matches_and_checks(controller: FakeController)
     program = (
         "import time\nfor i in range(3): print('error', i, flush=True); time.sleep(0.02)\ntime.sleep(600)\n"
     )
-    controller.spawn(python("a", program, Probe(kind="failure", log=pattern, threshold=3, interval_s=0.05)))
+    controller.spawn(
+        python(
+            "a",
+            program,
+            Probe(kind="failure", checks=(LogCheck(pattern=pattern),), threshold=3, interval_s=0.05),
+        )
+    )
     assert triggered(controller, "a").kind == "failure"
 
 
 def test_the_log_of_another_task_is_watched_before_it_exists(controller: FakeController) -> None:
-    controller.spawn(spec("a", "sleep", "600", probes=(Probe(kind="readiness", log=READY, log_task="b"),)))
+    controller.spawn(
+        spec(
+            "a",
+            "sleep",
+            "600",
+            probes=(Probe(kind="readiness", checks=(LogCheck(pattern=READY, task="b"),)),),
+        )
+    )
     controller.started("a")
     controller.spawn(spec("b", "sh", "-c", "echo the server ready now; sleep 600"))
     assert triggered(controller, "a").detail == "the server ready now"
@@ -149,10 +163,10 @@ def test_an_agent_without_the_run_directory_asks_for_the_log_of_another_task(
 ) -> None:
     controller = make_controller(heartbeat_s=0.2)
     controller.start(spool_directory=str(tmp_path / "spool")).welcome()
-    probe = Probe(kind="readiness", log=READY, log_task="b")
+    probe = Probe(kind="readiness", checks=(LogCheck(pattern=READY, task="b"),))
     controller.spawn(*(spec(task, "sleep", "600", probes=(probe,)) for task in ("a", "c")))
     asked = {
-        rank_id(task): LogSearch(rank=rank_id(task), key="readiness", task="b", pattern=READY)
+        rank_id(task): LogSearch(rank=rank_id(task), key=ProbeKey("readiness", 0), task="b", pattern=READY)
         for task in "ac"
     }
     controller.until(lambda: {one.rank: one for one in controller.said(LogSearch)} == asked, "both searches")
@@ -161,17 +175,17 @@ def test_an_agent_without_the_run_directory_asks_for_the_log_of_another_task(
     controller.session = ""  # says hello anew, as after a break
     controller.until(lambda: controller.session not in ("", session), "a new session", 30.0)
     controller.until(lambda: {one.rank: one for one in controller.said(LogSearch)} == asked, "both again")
-    controller.order(LogMatched(rank=rank_id("a"), key="readiness", line="the server ready now"))
+    controller.order(LogMatched(rank=rank_id("a"), key=ProbeKey("readiness", 0), line="the server ready now"))
     assert triggered(controller, "a").detail == "the server ready now"
     controller.stop("c")
     controller.cleared("c")
-    over = LogSearch(rank=rank_id("c"), key="readiness", task="b")
+    over = LogSearch(rank=rank_id("c"), key=ProbeKey("readiness", 0), task="b")
     assert controller.said(LogSearch)[-1] == over
 
 
 def test_readiness_follows_the_bind_whatever_the_interval(controller: FakeController) -> None:
     port = free_port()
-    probe = Probe(kind="readiness", tcp_port=port, interval_s=60.0)
+    probe = Probe(kind="readiness", checks=(TcpCheck(port=port),), interval_s=60.0)
     controller.spawn(python("a", listener(port, "time.sleep(0.3)"), probe))
     triggered(controller, "a")
     seen = time.monotonic()
@@ -184,12 +198,12 @@ def test_f23_somebody_elses_port_makes_nobody_ready(controller: FakeController) 
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = int(stranger.getsockname()[1])
         controller.spawn(
-            spec("a", "sleep", "600", probes=(Probe(kind="readiness", tcp_port=port),)),
+            spec("a", "sleep", "600", probes=(Probe(kind="readiness", checks=(TcpCheck(port=port),)),)),
             python("b", listener(free_port())),
         )
         controller.started("b")
         own = free_port()
-        controller.spawn(python("c", listener(own), Probe(kind="readiness", tcp_port=own)))
+        controller.spawn(python("c", listener(own), Probe(kind="readiness", checks=(TcpCheck(port=own),))))
         triggered(controller, "c")
         assert not [fact for fact in controller.said(ProbeTriggered) if fact.attempt.task == "a"]
         controller.until(lambda: controller.said(ProbeWaiting), "what it waits for")
@@ -201,13 +215,15 @@ def test_a_port_of_a_grandchild_counts(controller: FakeController) -> None:
     port = free_port()
     argv = f"['setsid', sys.executable, '-S', '-c', {listener(port)!r}]"
     program = f"import subprocess, sys\nsubprocess.run({argv})\n"
-    controller.spawn(python("a", program, Probe(kind="readiness", tcp_port=port, delay_s=0.1)))
+    controller.spawn(
+        python("a", program, Probe(kind="readiness", checks=(TcpCheck(port=port),), delay_s=0.1))
+    )
     triggered(controller, "a")
 
 
 def test_a_ready_service_costs_the_agent_nothing(controller: FakeController) -> None:
     port = free_port()
-    controller.spawn(python("a", listener(port), Probe(kind="readiness", tcp_port=port)))
+    controller.spawn(python("a", listener(port), Probe(kind="readiness", checks=(TcpCheck(port=port),))))
     triggered(controller, "a")
     before, since = cpu_s(controller.agent), time.monotonic()
     controller.until(lambda: time.monotonic() > since + 1.0, "a second")
@@ -216,6 +232,6 @@ def test_a_ready_service_costs_the_agent_nothing(controller: FakeController) -> 
 
 def test_a_named_host_that_is_this_node_is_watched_here(controller: FakeController) -> None:
     port = free_port()
-    probe = Probe(kind="readiness", tcp_port=port, tcp_host="127.0.0.1", interval_s=60.0)
+    probe = Probe(kind="readiness", checks=(TcpCheck(port=port, host="127.0.0.1"),), interval_s=60.0)
     controller.spawn(python("a", listener(port, "time.sleep(0.1)"), probe))
     triggered(controller, "a")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages.checks import HttpCheck, Probe
+from protocol.messages.checks import HttpCheck, Owner, Probe, TcpCheck
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 from tests.integration.agent.test_checks import is_ready, ok, sleeper, waits_for
 from tests.integration.agent.test_logs_and_probes import free_port, listener, python, triggered
@@ -24,9 +24,9 @@ SERVER = (
 """Listens once a file is gone."""
 
 
-def asks(port: int, owner: str, interval_s: float = 0.1) -> Probe:
-    check = HttpCheck(method="GET", url=f"http://127.0.0.1:{port}/")
-    return Probe(kind="readiness", http=check, owner=owner, interval_s=interval_s)
+def asks(port: int, owner: Owner, interval_s: float = 0.1) -> Probe:
+    check = HttpCheck(method="GET", url=f"http://127.0.0.1:{port}/", owner=owner)
+    return Probe(kind="readiness", checks=(check,), interval_s=interval_s)
 
 
 def server(port: int, until: str = "/nowhere") -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def outside(port: int, **markers: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("owner", ["task", "run"])
-def test_f23_the_answer_of_an_old_server_makes_nobody_ready(controller: FakeController, owner: str) -> None:
+def test_f23_the_answer_of_an_old_server_makes_nobody_ready(controller: FakeController, owner: Owner) -> None:
     with serving({"/": ok}) as old:
         port = int(old.server_address[1])
         sleeper(controller, "a", asks(port, owner))
@@ -96,15 +96,15 @@ def test_a_url_of_another_task_counts_unless_it_must_be_the_tasks_own(controller
 def test_a_port_of_another_task_counts_where_the_run_is_asked_for(controller: FakeController) -> None:
     port = free_port()
     controller.spawn(python("b", listener(port)))
-    sleeper(controller, "run", Probe(kind="readiness", tcp_port=port, owner="run"))
-    sleeper(controller, "task", Probe(kind="readiness", tcp_port=port))
+    sleeper(controller, "run", Probe(kind="readiness", checks=(TcpCheck(port=port, owner="run"),)))
+    sleeper(controller, "task", Probe(kind="readiness", checks=(TcpCheck(port=port),)))
     assert triggered(controller, "run").detail == f"port {port} is listening"
     assert f"port {port} is taken by b#1, process " in waits_for(controller, "task", "taken")
 
 
 def test_a_port_of_any_process_of_the_attempt_counts(controller: FakeController) -> None:
     port = free_port()
-    probe = Probe(kind="readiness", tcp_port=port)
+    probe = Probe(kind="readiness", checks=(TcpCheck(port=port),))
     second = spec("a", sys.executable, "-S", "-c", listener(port), rank=1)
     controller.spawn(spec("a", "sleep", "600", probes=(probe,)), second)
     assert triggered(controller, "a").attempt == rank_id("a").attempt
@@ -117,17 +117,17 @@ def test_a_job_steps_process_is_the_tasks_although_it_is_not_below_the_agent(
     port, other = free_port(), free_port()
     run = {"SFLOW_RUN_MARKER": controller.marker}
     with outside(port, **run, SFLOW_ATTEMPT_ID="a#1"), outside(other, **run, SFLOW_ATTEMPT_ID="b#1"):
-        sleeper(controller, "a", Probe(kind="readiness", tcp_port=port))
+        sleeper(controller, "a", Probe(kind="readiness", checks=(TcpCheck(port=port),)))
         triggered(controller, "a")
-        sleeper(controller, "c", Probe(kind="readiness", tcp_port=other))
+        sleeper(controller, "c", Probe(kind="readiness", checks=(TcpCheck(port=other),)))
         assert "is taken by b#1, process " in waits_for(controller, "c", "taken")
 
 
 def test_a_failure_is_nobody_elses(controller: FakeController) -> None:
     with serving({"/": ok}) as old:
         port = int(old.server_address[1])
-        check = HttpCheck(method="GET", url=f"http://127.0.0.1:{port}/")
-        failure = Probe(kind="failure", http=check, interval_s=0.05, owner="run")
+        check = HttpCheck(method="GET", url=f"http://127.0.0.1:{port}/", owner="run")
+        failure = Probe(kind="failure", checks=(check,), interval_s=0.05)
         sleeper(controller, "a", failure)
         controller.until(lambda: old.count("/") >= 3, "it is asked")
         assert not is_ready(controller, "a")

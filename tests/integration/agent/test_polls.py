@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from protocol.ids import AttemptId, RankId
-from sflow_agent import worker as background_module
-from sflow_agent.core.events import ConditionSeen
+from protocol.ids import AttemptId, ProbeKey, RankId
+from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.poll_schedule import PollSchedule
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.probes.checks.check import Check, Done
-from sflow_agent.probes.checks.tcp import ConnectTrial
+from sflow_agent.probes.checks.check import ActiveCheck, Done
+from sflow_agent.probes.checks.tcp import ActiveTcpCheck
 from sflow_agent.probes.http.connect import Resolver
 from sflow_agent.probes.poller import PATIENCE_S, Key, ProbePoller
 from sflow_agent.probes.watcher import is_this_node
@@ -23,7 +22,7 @@ from tests.integration.agent.test_logs_and_probes import free_port
 
 
 def key(name: str = "a") -> Key:
-    return RankId(AttemptId(name, 1), 0), "readiness"
+    return RankId(AttemptId(name, 1), 0), ProbeKey("readiness", 0)
 
 
 class Loop:
@@ -35,17 +34,17 @@ class Loop:
         self.background = Workers(self.descriptors)
         self.resolver = Resolver(self.background)
         self.polls = ProbePoller()
-        self.seen: list[ConditionSeen] = []
+        self.seen: list[CheckObserved] = []
 
     def connect(self, name: str, host: str, port: int, interval_s: float = 0.05) -> None:
         self.add(
-            name, lambda done: ConnectTrial(host, port, self.resolver, self.descriptors, done), interval_s
+            name, lambda done: ActiveTcpCheck(host, port, self.resolver, self.descriptors, done), interval_s
         )
 
     def add(
         self,
         name: str,
-        new_trial: Callable[[Done], Check],
+        new_trial: Callable[[Done], ActiveCheck],
         interval_s: float = 60.0,
         timeout_s: float = 60.0,
     ) -> None:
@@ -54,8 +53,8 @@ class Loop:
     def turn(self) -> None:
         wakeup = self.polls.next_wakeup()
         wait_s = 0.05 if wakeup is None else min(0.05, max(0.0, wakeup - time.monotonic()))
-        for descriptor, _ in self.epoll.poll(wait_s):
-            self.descriptors.ready(descriptor)
+        self.epoll.poll(wait_s)
+        self.descriptors.poll(time.monotonic())
         self.seen += self.polls.work(time.monotonic())
 
     def until(self, condition: Callable[[], object], within_s: float = 5.0) -> None:
@@ -182,8 +181,8 @@ def test_f28_a_name_that_stalls_keeps_no_other_waiting(loop: Loop, monkeypatch: 
         assert detail == "stall9 has no address: Temporary failure in name resolution"
 
 
-def test_f28_lookups_that_never_come_back_are_limited(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_module, "MAX_THREADS", 3)
+def test_f28_lookups_that_never_come_back_are_limited(loop: Loop) -> None:
+    loop.background.lookups.threads = 3
     released = threading.Event()
     results: list[object] = []
     for number in range(4):

@@ -127,13 +127,13 @@ def test_f21_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
     (port,) = ports["http"]
     leases.hand_over("a", "a#1")
     with listener(port):
-        assert f"port {port} (http) is taken by process" in leases.stolen("a", "a#1")
+        assert f"port {port} (http) is taken by process" in leases.port_conflict("a", "a#1")
         leases.take_back("a")
         assert f"port {port} (http) is taken" in leases.hand_over("a", "a#2")
         renewed = lease(leases, "a", HTTP, PortBlock(name="nixl", count=3), number=2)
         assert renewed["http"] != ports["http"] and renewed["nixl"] == ports["nixl"]
         assert leases.hand_over("a", "a#3") == ""
-    assert leases.stolen("a", "a#3") == ""
+    assert leases.port_conflict("a", "a#3") == ""
 
 
 def test_what_a_node_does_not_have_is_a_problem_and_holds_nothing(leases: PortLeases) -> None:

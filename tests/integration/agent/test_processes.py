@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages.checks import HttpCheck, Probe
+from protocol.messages.checks import ExecCheck, HttpCheck, Probe
 from protocol.messages.facts import LaunchFailed, ProbeTriggered, RankExited
 from protocol.messages.orders import Spawn
 from sflow_agent.limits import MOST as OPEN_FILES
@@ -44,7 +44,13 @@ def test_f42_an_agent_may_open_many_files_and_its_tasks_as_many_as_it_was_starte
     controller.start(before=("prlimit", "--nofile=300:")).welcome()
     controller.spawn(
         spec("a", "sh", "-c", "ulimit -Sn; ulimit -Hn", probes=()),
-        spec("b", "sh", "-c", "sleep 60", probes=(Probe(kind="readiness", exec=("sh", "-c", CHECK)),)),
+        spec(
+            "b",
+            "sh",
+            "-c",
+            "sleep 60",
+            probes=(Probe(kind="readiness", checks=(ExecCheck(argv=("sh", "-c", CHECK)),)),),
+        ),
     )
     controller.exited("a")
     assert controller.log("a").split() == ["300", "unlimited" if hard == -1 else str(hard)]
@@ -59,7 +65,7 @@ def test_f42_tasks_start_while_the_agent_has_more_files_open_than_they_may(make_
     names = [f"t{number}" for number in range(80)]
     with socket.create_server(("127.0.0.1", 0), backlog=len(names)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"  # never answers: each check holds a descriptor
-        hold = Probe(kind="readiness", http=HttpCheck(method="GET", url=url), timeout_s=60.0)
+        hold = Probe(kind="readiness", checks=(HttpCheck(method="GET", url=url),), timeout_s=60.0)
         controller.spawn(*(spec(name, "sleep", "60", probes=(hold,)) for name in names))
         descriptors = Path(f"/proc/{controller.agent}/fd")
         controller.until(lambda: len(list(descriptors.iterdir())) > 64 + 8, "many descriptors", within_s=60)

@@ -39,7 +39,7 @@ def start(file: Path, run_id: str) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """(exit status, output)"""
+    """Return the exit status and the output."""
     output, _ = process.communicate(timeout=60)
     return process.returncode, output
 

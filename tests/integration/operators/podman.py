@@ -74,9 +74,10 @@ def make_podman(directory: Path) -> Podman:
 
 
 def _write_settings(podman: Podman, runtime: str) -> None:
-    """Locks and state of our own: two that shared them would wait for each other.
+    """Write settings with locks and state of their own, so that two tests never wait for each other.
 
-    Limits as they are here: raising them, as Podman does by itself, may not be allowed."""
+    Limits stay as they are: Podman would raise them, which may not be allowed here.
+    """
     podman.runtime = runtime
     limits = []
     for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):

@@ -17,8 +17,8 @@ import zmq
 from protocol.ids import RankId
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.runtime.fleet.keys import KeyPair
-from sflow_ctl.runtime.logs.viewers import MAX_VIEWERS
-from sflow_ctl.runtime.run.directory import ConnectionFacts
+from sflow_ctl.runtime.logs.consumers.viewers import MAX_VIEWERS
+from sflow_ctl.runtime.record.directory import ConnectionFacts
 from sflow_ctl.runtime.viewing.client import (
     Current,
     Ended,
@@ -28,7 +28,7 @@ from sflow_ctl.runtime.viewing.client import (
     ViewEvent,
     connect,
 )
-from sflow_ctl.runtime.viewing.messages import Attach, Change, Follow, Refused, decode_to_viewer, encode
+from sflow_ctl.runtime.viewing.messages import Attach, Change, Follow, ViewerRefused, decode_to_viewer, encode
 from tests.integration.output.fleet import DEADLINE_S, Agent, Controller, change, rank_of
 
 S = TaskState
@@ -199,7 +199,7 @@ def test_a_viewer_of_another_version_is_told_so(tmp_path: Path) -> None:
         link._socket.send(encode(msgspec.structs.replace(Attach(), version=99)))
         controller.until(lambda: link._socket.poll(10), "an answer")
         answer = decode_to_viewer(link._socket.recv_multipart()[0])
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, ViewerRefused)
         assert answer.code == "version-mismatch"
 
 
@@ -208,8 +208,8 @@ import sys
 from pathlib import Path
 import msgspec
 from protocol.ids import AttemptId, RankId
-from sflow_ctl.runtime.run_directory import ConnectionFacts
-from sflow_ctl.runtime.viewer_link import Output, OutputEnded, connect
+from sflow_ctl.runtime.record.directory import ConnectionFacts
+from sflow_ctl.runtime.viewing.client import Output, OutputEnded, connect
 
 link = connect(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=ConnectionFacts), 10.0)
 link.follow(RankId(AttemptId("a", 1), 0), lines=0, offset=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages.rank_spec import Container
+from protocol.messages.rank_spec import Container, EngineChoice
 from sflow_agent.processes.engines import ENGINES, INIT, Inside, candidates, container_name, engine_command
 
 TAIL = ("bash", "-c", INIT, "sflow-init", "bash", "-lc", "x")
@@ -25,7 +25,7 @@ def inside(gpus: str = "", **variables: str) -> Inside:
     )
 
 
-def argv(engine: str, given: Inside | None = None, **fields: object) -> list[str]:
+def argv(engine: EngineChoice, given: Inside | None = None, **fields: object) -> list[str]:
     container = Container(engine=engine, image="img:2", **fields)  # type: ignore[arg-type]
     return list(engine_command(engine, container, given or inside()).argv)
 
@@ -46,7 +46,7 @@ def test_docker_gets_the_slice_and_the_task_counts_it_from_zero() -> None:
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "enroot"])
-def test_instances_of_a_partitioned_gpu_keep_their_names(engine: str) -> None:
+def test_instances_of_a_partitioned_gpu_keep_their_names(engine: EngineChoice) -> None:
     made = engine_command(engine, Container(engine=engine, image="i"), inside(gpus="MIG-1"))
     assert "CUDA_VISIBLE_DEVICES" in made.argv
     assert not any(part.startswith("CUDA_VISIBLE_DEVICES=") for part in made.argv)
@@ -72,7 +72,7 @@ def test_without_pass_envs_only_ours_go_in() -> None:
 
 
 def test_users_and_roots() -> None:
-    def user(engine: str, remaps: bool | None) -> list[str]:
+    def user(engine: EngineChoice, remaps: bool | None) -> list[str]:
         made = argv(engine, remaps_root=remaps)
         return made[9 : made.index("-e")]
 
@@ -139,7 +139,7 @@ def test_enroot_takes_an_image_file_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_auto_tries_every_engine(engine: str) -> None:
+def test_auto_tries_every_engine(engine: EngineChoice) -> None:
     assert engine in candidates("auto")
     assert candidates(engine) == (engine,)
     assert argv(engine)[-3:] == ["bash", "-lc", "x"]

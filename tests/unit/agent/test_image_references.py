@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.messages.rank_spec import Container
+from protocol.messages.rank_spec import Container, EngineChoice
 from sflow_agent.processes.engines import Inside, engine_command
 
 INSIDE = Inside(
@@ -27,6 +27,6 @@ INSIDE = Inside(
         ("enroot", "docker://host/a:1"),
     ],
 )
-def test_every_engine_is_told_in_its_own_way(engine: str, told: str) -> None:
+def test_every_engine_is_told_in_its_own_way(engine: EngineChoice, told: str) -> None:
     made = engine_command(engine, Container(engine=engine, image="docker://host/a:1"), INSIDE)
     assert told in made.argv

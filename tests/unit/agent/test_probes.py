@@ -2,26 +2,26 @@
 
 import pytest
 
-from protocol.ids import AttemptId, RankId
-from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from protocol.ids import AttemptId, ProbeKey, RankId
+from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.agent import AgentCore
-from sflow_agent.core.commands import AgentCommand, Report, SignalTree, UnwatchCondition, WatchCondition
-from sflow_agent.core.events import ConditionSeen, Ordered, ProcessStarted, WakeUp
-from sflow_agent.core.probes import ProbeState, condition_of, conditions, not_seen
+from sflow_agent.core.commands import AgentCommand, Report, SignalTree, UnwatchCheck, WatchCheck
+from sflow_agent.core.events import CheckObserved, Ordered, ProcessStarted, WakeUp
+from sflow_agent.core.probes import ProbeState, find_check, missing_text
 
 A = RankId(AttemptId("a", 1), 0)
-HTTP = Condition(http=HttpCheck(method="GET", url="http://n0/"))
-PORT = Condition(tcp_port=80)
-LOG = Condition(log=LogPattern(pattern="up", count=2), log_task="other")
+HTTP = HttpCheck(method="GET", url="http://n0/")
+PORT = TcpCheck(port=80)
+LOG = LogCheck(pattern=LogPattern(pattern="up", count=2), task="other")
 
 
-def state(*parts: Condition, needs_all: bool = True, threshold: int = 1, delay_s: float = 0.0) -> ProbeState:
+def state(*checks: Check, needs_all: bool = True, threshold: int = 1, delay_s: float = 0.0) -> ProbeState:
     probe = Probe(
         kind="readiness",
-        parts=parts,
+        checks=checks,
         needs_all=needs_all,
         threshold=threshold,
         interval_s=5.0,
@@ -31,7 +31,7 @@ def state(*parts: Condition, needs_all: bool = True, threshold: int = 1, delay_s
 
 
 def single(threshold: int = 1, delay_s: float = 0.0) -> ProbeState:
-    probe = Probe(kind="readiness", http=HTTP.http, threshold=threshold, delay_s=delay_s)
+    probe = Probe(kind="readiness", checks=(HTTP,), threshold=threshold, delay_s=delay_s)
     return ProbeState.begin(probe, 0.0)
 
 
@@ -42,7 +42,7 @@ def test_checks_count_one_by_one_and_only_in_a_row() -> None:
     probe = single(threshold=3)
     results = [True, True, False, True, True, True]
     assert [
-        probe.observe("readiness", holds, "", float(second), is_check=True)
+        probe.observe(ProbeKey("readiness", 0), holds, "", float(second), is_poll=True)
         for second, holds in enumerate(results)
     ] == [False] * 5 + [True]
     assert probe.next_check is None
@@ -50,73 +50,79 @@ def test_checks_count_one_by_one_and_only_in_a_row() -> None:
 
 def test_a_check_before_the_delay_is_over_does_not_count() -> None:
     probe = single(delay_s=10.0)
-    assert not probe.observe("readiness", True, "early", 9.0, is_check=True)
+    assert not probe.observe(ProbeKey("readiness", 0), True, "early", 9.0, is_poll=True)
     assert probe.next_check is None
-    assert probe.observe("readiness", True, "in time", 10.0, is_check=True)
+    assert probe.observe(ProbeKey("readiness", 0), True, "in time", 10.0, is_poll=True)
     assert probe.detail == "in time"
 
 
 def test_all_parts_must_hold_at_the_same_time() -> None:
     probe = state(HTTP, PORT)
-    assert not probe.observe("readiness/0", True, "HTTP 200", 1.0, is_check=True)
-    assert not probe.observe("readiness/0", False, "HTTP 503", 2.0, is_check=True)
-    assert not probe.observe("readiness/1", True, "port 80 is listening", 3.0)
-    assert probe.observe("readiness/0", True, "HTTP 200", 4.0, is_check=True)
+    assert not probe.observe(ProbeKey("readiness", 0), True, "HTTP 200", 1.0, is_poll=True)
+    assert not probe.observe(ProbeKey("readiness", 0), False, "HTTP 503", 2.0, is_poll=True)
+    assert not probe.observe(ProbeKey("readiness", 1), True, "port 80 is listening", 3.0)
+    assert probe.observe(ProbeKey("readiness", 0), True, "HTTP 200", 4.0, is_poll=True)
     assert probe.detail == "HTTP 200; port 80 is listening"
-    assert not probe.observe("readiness/0", True, "HTTP 200", 5.0, is_check=True)
+    assert not probe.observe(ProbeKey("readiness", 0), True, "HTTP 200", 5.0, is_poll=True)
 
 
 def test_any_part_is_enough() -> None:
     probe = state(HTTP, PORT, needs_all=False)
-    assert probe.observe("readiness/1", True, "port 80 is listening", 3.0)
+    assert probe.observe(ProbeKey("readiness", 1), True, "port 80 is listening", 3.0)
     assert probe.detail == "port 80 is listening"
 
 
 def test_the_threshold_counts_for_each_part() -> None:
     probe = state(HTTP, PORT, threshold=2)
-    assert not probe.observe("readiness/1", True, "listening", 0.0)
+    assert not probe.observe(ProbeKey("readiness", 1), True, "listening", 0.0)
     assert probe.next_check == 5.0
     assert not probe.wake(5.0)
     assert probe.next_check is None
-    assert not probe.observe("readiness/0", True, "HTTP 200", 6.0, is_check=True)
-    assert probe.observe("readiness/0", True, "HTTP 200", 11.0, is_check=True)
+    assert not probe.observe(ProbeKey("readiness", 0), True, "HTTP 200", 6.0, is_poll=True)
+    assert probe.observe(ProbeKey("readiness", 0), True, "HTTP 200", 11.0, is_poll=True)
 
 
 def test_a_condition_is_found_by_its_key() -> None:
-    readiness, failure = state(HTTP, PORT).probe, Probe(kind="failure", log=LOG.log)
-    assert list(conditions(readiness)) == ["readiness/0", "readiness/1"]
-    assert condition_of((readiness, failure), "readiness/1") == (readiness, PORT)
-    assert condition_of((readiness, failure), "failure") == (failure, failure)
+    readiness, failure = state(HTTP, PORT).probe, Probe(kind="failure", checks=(LOG,))
+    assert readiness.keys() == (ProbeKey("readiness", 0), ProbeKey("readiness", 1))
+    assert find_check((readiness, failure), ProbeKey("readiness", 1)) == (readiness, PORT)
+    assert find_check((readiness, failure), ProbeKey("failure", 0)) == (failure, LOG)
+
+
+def test_a_result_for_a_check_that_the_probe_does_not_have_is_ignored() -> None:
+    probe = state(HTTP, PORT, needs_all=False)
+    assert not probe.observe(ProbeKey("readiness", 2), True, "from the wire", 1.0)
+    assert not probe.observe(ProbeKey("readiness", -1), True, "from the wire", 1.0)
 
 
 # ---------------------------------------------------------------------- what is missing
 
 
 @pytest.mark.parametrize(
-    ("condition", "text"),
+    ("check", "text"),
     [
         (PORT, "port 80 is not listening"),
-        (Condition(tcp_port=80, tcp_host="n1"), "n1:80 has not accepted a connection"),
+        (TcpCheck(port=80, host="n1"), "n1:80 has not accepted a connection"),
         (LOG, '"up" is not in the log of other 2 times'),
         (HTTP, "http://n0/ has not answered"),
-        (Condition(exec=("nvidia-smi", "-L")), "nvidia-smi has not exited with 0"),
+        (ExecCheck(argv=("nvidia-smi", "-L")), "nvidia-smi has not exited with 0"),
     ],
 )
-def test_what_was_never_seen_has_its_words(condition: Condition, text: str) -> None:
-    assert not_seen(condition) == text
+def test_what_was_never_seen_has_its_words(check: Check, text: str) -> None:
+    assert missing_text(check) == text
 
 
 def test_what_is_missing_is_said_of_all_and_of_any() -> None:
     probe = state(HTTP, PORT, LOG)
-    probe.observe("readiness/1", True, "listening", 1.0)
-    probe.observe("readiness/0", False, "HTTP 503", 1.0, is_check=True)
+    probe.observe(ProbeKey("readiness", 1), True, "listening", 1.0)
+    probe.observe(ProbeKey("readiness", 0), False, "HTTP 503", 1.0, is_poll=True)
     assert probe.missing() == '1 of 3 conditions: HTTP 503, "up" is not in the log of other 2 times'
     assert (
         state(HTTP, PORT, needs_all=False).missing()
         == "http://n0/ has not answered, and port 80 is not listening"
     )
     twice = single(threshold=2)
-    twice.observe("readiness", True, "HTTP 200 OK", 1.0, is_check=True)
+    twice.observe(ProbeKey("readiness", 0), True, "HTTP 200 OK", 1.0, is_poll=True)
     assert twice.missing() == "HTTP 200 OK, 1 of 2 times in a row"
 
 
@@ -137,7 +143,7 @@ def told(commands: list[AgentCommand]) -> list[str]:
 
 
 def failed(core: AgentCore, detail: str, now: float) -> list[str]:
-    return told(core.handle(ConditionSeen(A, "readiness", False, detail, is_check=True), now))
+    return told(core.handle(CheckObserved(A, ProbeKey("readiness", 0), False, detail, is_poll=True), now))
 
 
 def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> None:
@@ -166,30 +172,30 @@ def test_news_that_is_none_any_more_is_not_told() -> None:
 
 def test_whoever_is_ready_in_time_or_fails_by_it_tells_nothing() -> None:
     core = running(single().probe)
-    seen = core.handle(ConditionSeen(A, "readiness", True, "HTTP 200 OK", is_check=True), 0.5)
+    seen = core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "HTTP 200 OK", is_poll=True), 0.5)
     fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="HTTP 200 OK")
-    assert seen == [Report(fact), UnwatchCondition(A, "readiness")]
+    assert seen == [Report(fact), UnwatchCheck(A, ProbeKey("readiness", 0))]
     assert core.next_wakeup() is None
-    assert running(Probe(kind="failure", tcp_port=1)).next_wakeup() is None
+    assert running(Probe(kind="failure", checks=(TcpCheck(port=1),))).next_wakeup() is None
 
 
 def test_every_part_is_watched_until_the_probe_triggers() -> None:
     core = AgentCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(state(HTTP, PORT).probe,))
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
-    keys = ["readiness/0", "readiness/1"]
+    keys = [ProbeKey("readiness", 0), ProbeKey("readiness", 1)]
     started = core.handle(ProcessStarted(A, 100, 7), 0.0)
-    assert [command for command in started if isinstance(command, WatchCondition)] == [
-        WatchCondition(A, key) for key in keys
+    assert [command for command in started if isinstance(command, WatchCheck)] == [
+        WatchCheck(A, key) for key in keys
     ]
-    core.handle(ConditionSeen(A, "readiness/0", True, "x", is_check=True), 0.1)
-    commands = core.handle(ConditionSeen(A, "readiness/1", True, "y"), 0.2)
-    assert commands[1:] == [UnwatchCondition(A, key) for key in keys]
+    core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "x", is_poll=True), 0.1)
+    commands = core.handle(CheckObserved(A, ProbeKey("readiness", 1), True, "y"), 0.2)
+    assert commands[1:] == [UnwatchCheck(A, key) for key in keys]
 
 
 def test_nothing_is_asked_any_more_of_a_rank_that_is_being_ended() -> None:
     core = running(single().probe)
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 0.5)
-    assert commands == [UnwatchCondition(A, "readiness"), SignalTree(A, 15)]
-    assert core.handle(ConditionSeen(A, "readiness", True, "", is_check=True), 0.6) == []
+    assert commands == [UnwatchCheck(A, ProbeKey("readiness", 0)), SignalTree(A, 15)]
+    assert core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "", is_poll=True), 0.6) == []
     assert core.next_wakeup() == 5.5

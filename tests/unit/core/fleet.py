@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol.ids import RankId
-from protocol.messages.facts import FromAgent, Leased
+from protocol.messages.facts import FromAgent, Leased, SidePurpose
 from protocol.messages.orders import Lease, Spawn, ToAgent, Welcome
 from protocol.messages.rank_spec import RankSpec
 from protocol.session.channel import Channel, Numbered
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
-from sflow_agent.core.agent import ONLY_WAIT, SIGKILL, AgentCore
+from sflow_agent.core.agent import AgentCore
+from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -83,7 +84,7 @@ class Behaviour:
     fail: float = 0.0
     leftovers: float = 0.0
     steal: float = 0.0
-    """How many failures are those of a stolen port."""
+    """How many failures are those of a port_conflict port."""
     silence: float = 0.0
     disconnects: int = 0
     agent_crashes: int = 0
@@ -284,7 +285,7 @@ class Fleet:
                 agent.is_welcome = agent.is_welcome or isinstance(message, Welcome)
                 self._feed(agent, agent_events.Ordered(message))
         if agent.channel.is_idle:
-            agent.core.forget_told()
+            self._feed(agent, agent_events.FactsAcknowledged())
         if agent.is_welcome and agent.channel.owes_ack:
             self._put_to_controller(agent, agent.channel.heartbeat())
 
@@ -322,8 +323,8 @@ class Fleet:
                     self._at(self._random.random() * 9, lambda quiet=quiet: self._feed(agent, quiet))  # type: ignore[misc]
             case agent_commands.GiveUpTree(rank=rank):
                 self._at(0.0, lambda: self._feed(agent, agent_events.TreeSurvived(rank, ("7 stuck",))))
-            case agent_commands.WatchCondition(rank=rank, kind=kind):
-                seen = agent_events.ConditionSeen(rank, kind, True, "up")
+            case agent_commands.WatchCheck(rank=rank, key=key):
+                seen = agent_events.CheckObserved(rank, key, True, "up")
                 self._at(self._random.random() * 3, lambda: self._feed(agent, seen))
             case agent_commands.FinishLogs():
                 self._at(0.0, lambda: self._feed(agent, agent_events.LogsDelivered()))
@@ -379,10 +380,11 @@ class Fleet:
         process = agent.processes.get(rank)
         if process is not None and process.is_running:
             process.is_running = False
-            stolen = ""
+            port_conflict = ""
             if code and rank.attempt.task in agent.leases and self._random.random() < self._behaviour.steal:
-                stolen = "port 10000 (http) is taken by process 7 thief"
-            self._feed(agent, agent_events.ProcessExited(rank, code, number, 0, process.has_children, stolen))
+                port_conflict = "port 10000 (http) is taken by process 7 thief"
+            end = agent_events.ProcessExited(rank, code, number, 0, process.has_children, port_conflict)
+            self._feed(agent, agent_events.ProcessesReaped((end,)))
 
     def _signal_tree(self, agent: SimulatedAgent, rank: RankId, number: int) -> None:
         process = agent.processes.get(rank)
@@ -399,7 +401,7 @@ class Fleet:
         else:
             self._exit(agent, rank, None, number)
 
-    def _end_command(self, agent: SimulatedAgent, rank: RankId, purpose: agent_commands.Purpose) -> None:
+    def _end_command(self, agent: SimulatedAgent, rank: RankId, purpose: SidePurpose) -> None:
         problem = self._random.choice(["", "exited with 1"])
         if not problem and purpose == "stop" and self._random.random() < 0.5:
             self._at(self._random.random(), lambda: self._signal_tree(agent, rank, 15))

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from protocol.ids import AttemptId, RankId
-from protocol.messages.checks import Probe
+from protocol.ids import AttemptId, ProbeKind, RankId
+from protocol.messages.checks import Probe, TcpCheck
 from protocol.messages.facts import (
     Goodbye,
     Hello,
@@ -30,7 +30,7 @@ from sflow_ctl.plan.model import (
 )
 
 HTTP = PortBlock(name="http")
-READINESS = Probe(kind="readiness", tcp_port=1000)
+READINESS = Probe(kind="readiness", checks=(TcpCheck(port=1000),))
 
 
 def a_task(
@@ -210,7 +210,7 @@ def cleared(name: str, attempt: int = 1, node: int = 0, survivors: tuple[str, ..
     return MessageReceived(node=node, message=RankCleared(rank=rank(name, attempt), survivors=survivors))
 
 
-def ready(name: str, attempt: int = 1, node: int = 0, kind: str = "readiness") -> MessageReceived:
+def ready(name: str, attempt: int = 1, node: int = 0, kind: ProbeKind = "readiness") -> MessageReceived:
     """A probe of a task triggered."""
     return MessageReceived(
         node=node, message=ProbeTriggered(attempt=AttemptId(name, attempt), kind=kind, detail="seen")

@@ -194,7 +194,7 @@ def test_who_has_a_port_of_the_task_is_the_reason() -> None:
     ):
         scheduler = running(a_task("a"))
         message = RankExited(
-            rank=rank("a"), exit_code=1, cause=cause, stolen="port 80 (http) is taken by process 7"
+            rank=rank("a"), exit_code=1, cause=cause, port_conflict="port 80 (http) is taken by process 7"
         )
         change = last(scheduler, MessageReceived(node=0, message=message))
         assert (change.reason.after, change.reason.text.partition("; again")[0]) == ("port_in_use", text)

@@ -49,8 +49,8 @@ class Run:
     def state(self, name: str) -> TaskState:
         return self.scheduler.task_named(name).state
 
-    def failed(self, name: str, attempt: int, stolen: str = "") -> None:
-        message = RankExited(rank=rank(name, attempt), exit_code=1, stolen=stolen)
+    def failed(self, name: str, attempt: int, port_conflict: str = "") -> None:
+        message = RankExited(rank=rank(name, attempt), exit_code=1, port_conflict=port_conflict)
         self.tell(MessageReceived(node=0, message=message))
 
     def wake(self) -> None:
@@ -148,12 +148,12 @@ def test_a_stolen_port_is_replaced_and_no_retry_is_used_up() -> None:
     run = Run(a_plan(a_task("a", ports=(HTTP,))), 0)
     for renewal in range(1, MAX_RENEWALS + 1):
         run.lease("a", 6 + renewal, number=renewal)
-        run.failed("a", renewal, stolen=f"port {6 + renewal} (http) is taken by process 9 nginx")
+        run.failed("a", renewal, port_conflict=f"port {6 + renewal} (http) is taken by process 9 nginx")
         assert run.state("a") is S.WAITING
         run.wake()
         assert run.leases() == [(0, "a", renewal + 1)]
     run.lease("a", 99, number=MAX_RENEWALS + 1)
-    run.failed("a", MAX_RENEWALS + 1, stolen="port 99 (http) is taken by process 9 nginx")
+    run.failed("a", MAX_RENEWALS + 1, port_conflict="port 99 (http) is taken by process 9 nginx")
     assert run.state("a") is S.FAILED
     assert (
         run.scheduler.cause is not None and "port 99 (http) is taken by process 9" in run.scheduler.cause.text
@@ -175,7 +175,7 @@ def test_a_rank_whose_port_is_stolen_ends_its_gang() -> None:
     assert {env["SFLOW_MASTER_PORT"] for env in run.envs().values()} == {"7"}
     run.tell(started("g"))
     run.tell(started("g", node=1, rank_number=1))
-    run.failed("g", 1, stolen="port 7 (master) is taken")
+    run.failed("g", 1, port_conflict="port 7 (master) is taken")
     assert run.state("g") is S.STOPPING
     run.tell(exited("g", signal=15, node=1, rank_number=1))
     assert run.state("g") is S.WAITING

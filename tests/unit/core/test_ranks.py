@@ -6,7 +6,7 @@ import msgspec
 
 from sflow_ctl.core.ranks import rank_environments
 from sflow_ctl.plan.model import Launcher, PlannedNode
-from sflow_ctl.planner.tasks.geometry import STEP_VARIABLES
+from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
 from tests.unit.core.plans import a_task
 
 NODES = [
@@ -73,6 +73,6 @@ def test_mpirun_is_told_how_many_and_to_stay_here() -> None:
 
 
 def test_the_address_of_a_node_is_not_told_to_processes_of_slurm() -> None:
-    task = msgspec.structs.replace(a_task("t"), argv=("srun", "hostname"))
+    task = msgspec.structs.replace(a_task("t"), argv=("srun", "hostname"), launch_kind="step")
     (env,) = rank_environments(task, NODES[:1], {}, "7")
     assert "SFLOW_NODE_IP" not in env and "SFLOW_MASTER_ADDR" in env

@@ -3,7 +3,7 @@
 import msgspec
 
 from protocol.ids import AttemptId
-from protocol.messages.checks import Probe
+from protocol.messages.checks import Probe, TcpCheck
 from protocol.messages.facts import ProbeWaiting
 from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import RankSpec
@@ -14,8 +14,8 @@ from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState, Transition
 from tests.unit.core.plans import READINESS, a_plan, a_task, exited, hello, rank, ready, started
 
-EACH = Probe(kind="readiness", tcp_port=1000, on_node="each")
-FAILURE = Probe(kind="failure", tcp_port=1001)
+EACH = Probe(kind="readiness", checks=(TcpCheck(port=1000),), on_node="each")
+FAILURE = Probe(kind="failure", checks=(TcpCheck(port=1001),))
 NAMES = [f"n{index}" for index in range(9)]
 
 

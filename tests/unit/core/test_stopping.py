@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from protocol.messages.facts import RankCleared, RankIdle
+from protocol.messages.facts import ActivityKind, RankCleared, RankIdle
 from protocol.messages.orders import Leave, Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
@@ -22,7 +22,9 @@ SLOW = Stopping(command=SideCommand(argv=("quit",), timeout_s=100.0), grace_s=20
 WATCH = HangPolicy(no_output_s=60.0, command=SideCommand(argv=("dump",), timeout_s=30.0))
 
 
-def quiet(name: str, number: int = 0, *, kind: str = "output", is_quiet: bool = True) -> MessageReceived:
+def quiet(
+    name: str, number: int = 0, *, kind: ActivityKind = "output", is_quiet: bool = True
+) -> MessageReceived:
     message = RankIdle(rank=rank(name, 1, number), kind=kind, is_quiet=is_quiet)
     return MessageReceived(node=0, message=message)
 

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from protocol.ids import AttemptId, RankId
+from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
-from sflow_ctl.runtime.logs.searches import LOOK_EVERY_S, LogSearches
+from sflow_ctl.runtime.logs.consumers.search import LOOK_EVERY_S, LogSearches
 
 RANK = RankId(AttemptId("proxy", 1), 0)
-ASKED = LogSearch(rank=RANK, key="readiness", task="engine", pattern=LogPattern(pattern="ready"))
-SEEN = [(2, LogMatched(rank=RANK, key="readiness", line="it is ready now"))]
+ASKED = LogSearch(rank=RANK, key=ProbeKey("readiness", 0), task="engine", pattern=LogPattern(pattern="ready"))
+SEEN = [(2, LogMatched(rank=RANK, key=ProbeKey("readiness", 0), line="it is ready now"))]
 BUDGET = 1 << 20
 
 
@@ -69,7 +69,7 @@ def test_nobody_is_told_who_does_not_wait_any_more(tmp_path: Path) -> None:
     write(tmp_path, b"it is ready now\n")
     searches = LogSearches(tmp_path)
     searches.take(2, ASKED)
-    searches.take(2, LogSearch(rank=RANK, key="readiness", task="engine"))
+    searches.take(2, LogSearch(rank=RANK, key=ProbeKey("readiness", 0), task="engine"))
     assert searches.work(1.0, BUDGET) == []
     searches.take(2, ASKED)
     searches.node_lost(1)

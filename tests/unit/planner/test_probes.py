@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from sflow_ctl.planner.show.text import plan_text
 from tests.conformance.test_conformance import HERE, planned
 
@@ -13,36 +13,42 @@ def test_all_kinds_reach_the_agents() -> None:
     assert tasks["http"].probes == (
         Probe(
             kind="readiness",
-            http=HttpCheck(
-                method="GET",
-                url="https://127.0.0.1:8000/health?full=1",
-                headers=(("Authorization", "Bearer 8000"),),
-                status=(200, 204),
-                header=(("Content-Type", "json"),),
-                body_contains="8000",
-                json="len(instances) >= 6",
-                verify=False,
-                ca_file="/etc/ca.pem",
+            checks=(
+                HttpCheck(
+                    method="GET",
+                    url="https://127.0.0.1:8000/health?full=1",
+                    headers=(("Authorization", "Bearer 8000"),),
+                    status=(200, 204),
+                    header=(("Content-Type", "json"),),
+                    body_contains="8000",
+                    json="len(instances) >= 6",
+                    verify=False,
+                    ca_file="/etc/ca.pem",
+                    owner="run",
+                ),
             ),
-            owner="run",
         ),
         Probe(
-            kind="failure", http=HttpCheck(method="POST", url="http://n0/", body=""), owner="any", threshold=3
+            kind="failure",
+            checks=(HttpCheck(method="POST", url="http://n0/", body="", owner="any"),),
+            threshold=3,
         ),
     )
     assert tasks["program"].probes == (
-        Probe(kind="readiness", exec=("curl", "-f", "http://127.0.0.1:8000")),
-        Probe(kind="failure", exec=("bash", "-c", "grep -q 8000 /tmp/state"), threshold=3),
+        Probe(kind="readiness", checks=(ExecCheck(argv=("curl", "-f", "http://127.0.0.1:8000")),)),
+        Probe(
+            kind="failure", checks=(ExecCheck(argv=("bash", "-c", "grep -q 8000 /tmp/state")),), threshold=3
+        ),
     )
     assert tasks["several"].probes == (
         Probe(
             kind="readiness",
-            parts=(Condition(tcp_port=8000), Condition(log=LogPattern(pattern="up"), log_task="http")),
+            checks=(TcpCheck(port=8000), LogCheck(pattern=LogPattern(pattern="up"), task="http")),
             on_node="each",
         ),
         Probe(
             kind="failure",
-            parts=(Condition(exec=("false",)), Condition(tcp_port=9, owner="run")),
+            checks=(ExecCheck(argv=("false",)), TcpCheck(port=9, owner="run")),
             needs_all=False,
             threshold=3,
         ),

@@ -8,8 +8,8 @@ from protocol.errors import PlanError
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.model import Dependency, Plan, dependency_names
 from sflow_ctl.planner.context import PlanContext
-from sflow_ctl.planner.phases.prune import pruned
 from sflow_ctl.planner.pipeline import build_plan
+from sflow_ctl.planner.prune import pruned
 
 CONTEXT = PlanContext(
     workspace_dir="/w",

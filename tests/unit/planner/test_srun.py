@@ -5,15 +5,18 @@ import subprocess
 import pytest
 
 from sflow_ctl.format.schema import Operator
+from sflow_ctl.plan.assignment import assigned_argv
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.tasks.srun import ASSIGNED_GROUP, ASSIGNED_NODES, assigned, srun_argv
+from sflow_ctl.planner.launch.srun import Step, srun_command
 
 
 def argv(**fields: object) -> list[str]:
     """The command of a step on two nodes, without the parts that never change."""
     operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
-    whole = srun_argv(operator, task="t_1", script="x", job_id="7", nodes=["n0", "n1"], mounts=["/ws:/ws:rw"])
+    step = Step(task="t_1", job_id="7", nodes=("n0", "n1"), node_count=2, mounts=("/ws:/ws:rw",))
+    whole, assigned = srun_command(operator, step, "x")
+    assert assigned == ()
     assert whole[0] == "srun" and whole[-3:] == ("bash", "-c", "x")
     return list(whole[1:-3])
 
@@ -71,9 +74,8 @@ def test_mounts_without_a_value_are_refused() -> None:
 def own_gpus(**fields: object) -> str:
     """The script of a step of a task that has GPUs."""
     operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
-    given = srun_argv(
-        operator, task="t", script="echo $CUDA_VISIBLE_DEVICES", job_id="7", nodes=["n"], has_gpus=True
-    )
+    step = Step(task="t", job_id="7", nodes=("n",), node_count=1, has_gpus=True)
+    given, _ = srun_command(operator, step, "echo $CUDA_VISIBLE_DEVICES")
     assert given[-3:-1] == ("bash", "-c")
     return given[-1]
 
@@ -112,13 +114,16 @@ def shell(script: str, variables: dict[str, str]) -> str:
 
 def test_nodes_that_were_not_known_when_planning_are_filled_in() -> None:
     operator = Operator(name="o", type="srun", mpi="pmix")
-    step = srun_argv(
-        operator, task="t", script="x", job_id="7", nodes=[ASSIGNED_NODES] * 2, het_group=ASSIGNED_GROUP
-    )
     nodes = [
         PlannedNode(index=n, backend="p", backend_index=n, name=f"n{n}", address="", gpus=4, het_group=1)
         for n in range(2)
     ]
-    words = " ".join(assigned(step, nodes))
-    assert "--jobid 7 --het-group 1 --nodes 2 --nodelist n0,n1" in words
-    assert "@assigned" not in words
+    argv, arguments = srun_command(operator, Step(task="t", job_id="7", nodes=(), node_count=2), "x")
+    assert "--jobid 7 --nodes 2 --nodelist n0,n1 --job-name" in " ".join(
+        assigned_argv(argv, arguments, nodes)
+    )
+    alone = Step(task="t", job_id="7", nodes=(), node_count=1, het_groups=("0", "1"))
+    argv, arguments = srun_command(operator, alone, "x")
+    words = " ".join(assigned_argv(argv, arguments, nodes[1:]))
+    assert "--jobid 7 --het-group 1 --nodes 1 --nodelist n1" in words
+    assert "chosen" not in words

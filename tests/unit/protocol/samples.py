@@ -1,9 +1,9 @@
 """One sample of every message, with every field set: the golden files are made of these."""
 
 from protocol.diagnosis.signatures import Signature
-from protocol.ids import AttemptId, RankId
+from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message
-from protocol.messages.checks import Condition, HttpCheck, LogPattern, Probe
+from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
     ExitCause,
     Goodbye,
@@ -70,7 +70,7 @@ EXITED = RankExited(
     runtime_s=1.5,
     log_bytes=100,
     cleared=False,
-    stolen="port 15000",
+    port_conflict="port 15000",
     was_asked=True,
     cause=ExitCause(
         word="port_in_use",
@@ -101,8 +101,7 @@ SPEC = RankSpec(
     probes=(
         Probe(
             kind="readiness",
-            tcp_port=80,
-            tcp_host="127.0.0.1",
+            checks=(TcpCheck(port=80, host="127.0.0.1"),),
             delay_s=1.0,
             interval_s=2.0,
             timeout_s=3.0,
@@ -110,27 +109,28 @@ SPEC = RankSpec(
         ),
         Probe(
             kind="readiness",
-            parts=(
-                Condition(
-                    http=HttpCheck(
-                        method="POST",
-                        url="https://n0:8000/health",
-                        headers=(("A", "b"),),
-                        body="{}",
-                        status=(200, 204),
-                        header=(("Content-Type", "json"),),
-                        body_contains="ok",
-                        json="len(instances) >= 6",
-                        verify=False,
-                        ca_file="/etc/ca.pem",
-                    )
+            checks=(
+                HttpCheck(
+                    method="POST",
+                    url="https://n0:8000/health",
+                    headers=(("A", "b"),),
+                    body="{}",
+                    status=(200, 204),
+                    header=(("Content-Type", "json"),),
+                    body_contains="ok",
+                    json="len(instances) >= 6",
+                    verify=False,
+                    ca_file="/etc/ca.pem",
                 ),
-                Condition(exec=("nvidia-smi", "-L")),
+                ExecCheck(argv=("nvidia-smi", "-L")),
             ),
             needs_all=False,
             on_node="each",
         ),
-        Probe(kind="failure", log=LogPattern(pattern="x.*", is_regex=True, count=2), log_task="other"),
+        Probe(
+            kind="failure",
+            checks=(LogCheck(pattern=LogPattern(pattern="x.*", is_regex=True, count=2), task="other"),),
+        ),
     ),
     stream=True,
     gpus=(0, 1),
@@ -228,7 +228,7 @@ TO_AGENT: tuple[Message, ...] = (
     Release(task="decode_3"),
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
-    LogMatched(rank=RANK, key="readiness/0", line="the server is up"),
+    LogMatched(rank=RANK, key=ProbeKey("readiness", 0), line="the server is up"),
     Inspect(
         number=2,
         token="t",
@@ -241,7 +241,7 @@ TO_AGENT: tuple[Message, ...] = (
 )
 FROM_AGENT: tuple[Message, ...] = (
     RankStarted(rank=RANK, pid=4123, started_at_ns=1),
-    LaunchFailed(rank=RANK, errno=2, reason="no such program", stolen="port 15000 (http) is taken"),
+    LaunchFailed(rank=RANK, errno=2, reason="no such program", port_conflict="port 15000 (http) is taken"),
     Leased(task="decode_3", number=2, ports={"http": (15000,)}, problem="none are left"),
     EXITED,
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
@@ -249,7 +249,9 @@ FROM_AGENT: tuple[Message, ...] = (
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     RankIdle(rank=RANK, kind="output", is_quiet=True),
     SideCommandEnded(rank=RANK, purpose="hang", output=b"Thread 1", problem="exited with 1"),
-    LogSearch(rank=RANK, key="readiness/0", task="other", pattern=LogPattern(pattern="up", count=2)),
+    LogSearch(
+        rank=RANK, key=ProbeKey("readiness", 0), task="other", pattern=LogPattern(pattern="up", count=2)
+    ),
     NodeDescribed(addresses=(("eth0", "10.0.0.7"), ("lo", "::1")), clock_ns=5),
     Inspected(
         number=2,

@@ -1,0 +1,33 @@
+"""What a task gets once its nodes and GPUs are chosen: arguments of its job step, and the variables that name its GPUs.
+
+Where tasks run is decided in the planner, or by the scheduler for a flexible placement; both call these functions.
+"""
+
+from collections.abc import Sequence
+
+from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+
+
+def assigned_argv(
+    argv: tuple[str, ...], arguments: Sequence[AssignedArgument], nodes: Sequence[PlannedNode]
+) -> tuple[str, ...]:
+    """Fill in the arguments of a job step whose nodes were not known when it was planned."""
+    words = list(argv)
+    for argument in arguments:
+        match argument.value:
+            case "node_names":
+                words[argument.position] = ",".join(node.name for node in nodes)
+            case "het_group":
+                words[argument.position] = str(nodes[0].het_group)
+    return tuple(words)
+
+
+def gpu_environment(gpus: Sequence[int]) -> dict[str, str]:
+    """Return the variables that name a task's GPUs, counted within what its agents may use; none without GPUs.
+
+    The agent replaces the value of `CUDA_VISIBLE_DEVICES` by the GPUs' names on its node; `SFLOW_TASK_GPUS` stays.
+    """
+    if not gpus:
+        return {}
+    indices = ",".join(map(str, gpus))
+    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices}

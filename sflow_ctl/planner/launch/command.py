@@ -1,0 +1,154 @@
+"""From a script and its operator to a command line."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from protocol.errors import Finding
+from protocol.messages.rank_spec import Container, LaunchKind
+from sflow_ctl.format import schema
+from sflow_ctl.format.checking import check
+from sflow_ctl.format.extends import overridden
+from sflow_ctl.format.rules.operators import operator_findings
+from sflow_ctl.plan.model import AssignedArgument
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.containers import any_container, docker_container
+from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
+from sflow_ctl.planner.launch.srun import Step, srun_command
+from sflow_ctl.planner.launch.ssh import ssh_command
+from sflow_ctl.planner.numbers import as_flag
+
+_STRICT = "set -euo pipefail; "
+"""On the script's first line, so that bash counts lines as the file does."""
+_NEEDS_STEP = (
+    "mpi", "container_image", "container_name", "gres", "gpus", "gpus_per_task", "mem", "mem_per_cpu",
+    "exclusive", "constraint", "extra_args",
+)  # fmt: skip
+"""Fields of an srun operator that only a real job step can honour."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """How a task's process is started."""
+
+    name: str
+    operator_kind: str
+    launch_kind: LaunchKind
+    argv: tuple[str, ...]
+    assigned_arguments: tuple[AssignedArgument, ...] = ()
+    cwd: str | None = None
+    env: dict[str, str] = {}
+    container: Container | None = None
+
+
+def merged_operator(
+    task: schema.Task, operators: dict[str, schema.Operator], evaluate: Callable[[Any], Any]
+) -> schema.Operator | None:
+    """The task's operator with its overrides, expressions evaluated; None for the backend's own. Raises:
+    UnplannableError.
+    """
+    if task.operator is None:
+        return None
+    overrides = {"name": task.operator} if isinstance(task.operator, str) else task.operator
+    base = operators[overrides["name"]]
+    if len(overrides) == 1 and not _has_text(base):
+        return base
+    body = overridden(msgspec.structs.asdict(base), overrides)
+    body = {key: value for key, value in evaluate(body).items() if value is not None}
+    for key in _TEXT_FIELDS:
+        if isinstance(body.get(key), int | float) and not isinstance(body.get(key), bool):
+            body[key] = str(body[key])
+    findings: list[Finding] = []
+    operator = check(schema.Operator, body, (), lambda _: None, findings)
+    for finding in findings:
+        key = finding.where or ""
+        path = ("operator", key) if key in overrides else ("operator",)
+        raise UnplannableError(finding.code, f'task "{task.name}": {finding.what}', finding.hint, path)
+    assert operator is not None
+    for finding in operator_findings(operator, lambda *_: ""):
+        raise UnplannableError(
+            finding.code, f'task "{task.name}": {finding.what}', finding.hint, ("operator",)
+        )
+    return operator
+
+
+_TEXT_FIELDS = ("account", "partition", "qos", "reservation", "job_id", "export", "mpi", "user", "host")
+
+
+def _has_text(operator: schema.Operator) -> bool:
+    return any("${{" in str(value) for value in msgspec.structs.astuple(operator) if value)
+
+
+def command(
+    task: schema.Task,
+    operator: schema.Operator | None,
+    backend: schema.Backend,
+    script: str,
+    env: Mapping[str, str],
+    directories: Sequence[str],
+    step: Step | None,
+    engine: str,
+) -> Command:
+    """The command line of one concrete task on an agent; `step` is None away from Slurm.
+
+    `directories` are what a container sees at the same path as outside, `engine` what it runs in where its operator names
+    none.
+
+    Raises: UnplannableError, NumberError.
+    """
+    if operator is None:
+        kind = "bash" if backend.type == "local" else "srun"
+        return Command(
+            name=f"default_{backend.name}",
+            operator_kind=kind,
+            launch_kind="process",
+            argv=("bash", "-c", script),
+        )
+    if operator.strict is not None and as_flag(operator.strict):
+        script = f"{_STRICT}{script}"
+    container: Container | None = None
+    own_env: dict[str, str] = {}
+    cwd: str | None = None
+    match operator.type:
+        case "bash":
+            argv: tuple[str, ...] = ("bash", "-c", script)
+        case "python":
+            argv = (operator.python_exec or "python", *operator.extra_args, "-c", script)
+        case "docker":
+            argv, container = ("bash", "-lc", script), docker_container(operator)
+        case "container":
+            argv, container = ("bash", "-lc", script), any_container(operator, directories, engine)
+        case "ssh":
+            more = STEP_VARIABLES if backend.type == "slurm" else ()
+            argv, own_env = ssh_command(task.name, operator, script, env, more)
+        case "srun":
+            wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
+            if wanting and step is not None:
+                if step.spans_components:
+                    what = (
+                        f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step, '
+                        f"and its nodes are of components {', '.join(step.het_groups)} of a heterogeneous job"
+                    )
+                    hint = "choose nodes of one component with resources.nodes.indices"
+                    raise UnplannableError("step-spans-components", what, hint, ("resources",))
+                argv, assigned = srun_command(operator, step, script)
+                return Command(
+                    name=operator.name,
+                    operator_kind="srun",
+                    launch_kind="step",
+                    argv=argv,
+                    assigned_arguments=assigned,
+                )
+            if wanting:
+                what = f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step'
+                raise UnplannableError("needs-slurm", what, "run inside a Slurm allocation", ("operator",))
+            argv, cwd = ("bash", "-c", script), operator.chdir
+    return Command(
+        name=operator.name,
+        operator_kind=operator.type,
+        launch_kind="ssh" if operator.type == "ssh" else "process",
+        argv=argv,
+        cwd=cwd,
+        env=own_env,
+        container=container,
+    )

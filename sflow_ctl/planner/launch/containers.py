@@ -1,0 +1,61 @@
+"""The `docker` and `container` operators: what an agent must know to run a task in a container.
+
+Names of engines have been checked with the file (`schema.CHOICES`) and the settings.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from protocol.messages.rank_spec import Container, EngineChoice
+from sflow_ctl.format import schema
+from sflow_ctl.planner.numbers import as_flag
+
+
+def docker_container(operator: schema.Operator) -> Container:
+    """A container as `docker run` makes it, with nothing but what the file asks for. Raises: NumberError."""
+    assert operator.image is not None
+    return Container(
+        engine=cast("EngineChoice", operator.runtime or "docker"),
+        image=operator.image,
+        workdir=operator.workdir,
+        mounts=tuple(operator.mounts),
+        gpus=None if operator.gpus is None else str(operator.gpus),
+        pass_envs=_flag(operator.pass_envs, True),
+        extra_args=tuple(operator.extra_args),
+    )
+
+
+def any_container(operator: schema.Operator, directories: Sequence[str], engine: str) -> Container:
+    """A container of the operator's engine, else of `engine`, that sees the run's `directories` at their own paths.
+
+    Raises: NumberError.
+    """
+    assert operator.image is not None
+    return Container(
+        engine=cast("EngineChoice", operator.engine or engine),
+        image=operator.image,
+        workdir=operator.workdir,
+        mounts=tuple(operator.mounts),
+        directories=_outermost(directories),
+        gpus=None if operator.gpus is None else str(operator.gpus),
+        pass_envs=_flag(operator.pass_envs, True),
+        is_writable=_flag(operator.writable, True),
+        mounts_home=_flag(operator.mount_home, False),
+        remaps_root=None if operator.remap_root is None else as_flag(operator.remap_root),
+        network=operator.network or "host",
+        extra_args=tuple(operator.extra_args),
+    )
+
+
+def _flag(value: schema.Flag | None, default: bool) -> bool:
+    return default if value is None else as_flag(value)
+
+
+def _outermost(directories: Sequence[str]) -> tuple[str, ...]:
+    """Without those that are inside another one."""
+    chosen = dict.fromkeys(directories)
+    return tuple(
+        path
+        for path in chosen
+        if not any(path != other and path.startswith(f"{other.rstrip('/')}/") for other in chosen)
+    )

@@ -1,0 +1,61 @@
+"""`launcher`: a task whose script starts its processes by torchrun or mpirun, once on each of its nodes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import Launcher, Placement
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.command import Command
+from sflow_ctl.planner.numbers import NumberError, as_int
+
+
+def plan_launcher(
+    task: schema.Task, value: Callable[[Any], Any], placement: Placement, how: Command
+) -> Launcher | None:
+    """What the task's script launches its processes by; there is one process of ours on each of its nodes then.
+
+    Raises: UnplannableError, NumberError.
+    """
+    if task.launcher is None:
+        return None
+    launcher = schema.Launcher(type=task.launcher) if isinstance(task.launcher, str) else task.launcher
+    kind = launcher.type
+    if kind == "none":
+        if launcher.nproc is not None:
+            raise _problem(task, "launcher is none, and nproc is what a launcher starts", "drop nproc")
+        return None
+    if how.launch_kind != "process":
+        is_step = how.launch_kind == "step"
+        whose = "is a job step, whose processes Slurm starts" if is_step else "runs on another machine"
+        hint = "drop launcher, or use an operator whose processes an agent starts"
+        raise _problem(task, f"launcher {kind}: the task {whose}", hint)
+    nodes = placement.node_count if placement.is_flexible else len(placement.nodes)
+    if kind == "mpirun" and nodes > 1:
+        what = f"launcher mpirun: the task has {nodes} nodes, and mpirun has no way to the others"
+        hint = (
+            "give it one node, or an srun operator with `mpi: pmix` (or pmi2), which is a job step of its own"
+        )
+        raise _problem(task, what, hint)
+    processes = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
+    if launcher.nproc is not None:
+        try:
+            processes = as_int(value(launcher.nproc), 1)
+        except NumberError as error:
+            raise _problem(
+                task, f"nproc of its launcher {error}", "it counts processes on each node"
+            ) from error
+    return Launcher(kind=kind, processes=processes or 1)
+
+
+def _problem(task: schema.Task, what: str, hint: str) -> UnplannableError:
+    return UnplannableError("launcher", f'task "{task.name}": {what}', hint, ("launcher",))
+
+
+def once_per_node(task: schema.Task, launcher: Launcher, nodes: int, asked: Sequence[int]) -> tuple[int, ...]:
+    """Processes of ours on each node; `asked` are those that the operator wants. Raises: UnplannableError."""
+    if max(asked) > 1 or 1 < len(asked) < nodes:
+        what = f"{launcher.kind} is started once per node, and the operator says otherwise"
+        hint = "drop ntasks, ntasks_per_node and nodes of the operator; nproc counts what it starts"
+        raise _problem(task, what, hint)
+    return (1,) * nodes

@@ -1,0 +1,176 @@
+"""The command line of a real job step, which an `srun` operator needs for what only Slurm can do (`mpi`, containers).
+
+Options are in the format's own order. Other tasks of a Slurm backend are started by an agent: `tasks/command.py` decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import AssignedArgument, AssignedValue
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.numbers import as_flag
+
+_MOUNTS = "--container-mounts"
+_GPU_OPTIONS = ("--gres", "--gpu", "-G", "--tres-per-task")
+_SHOWN_UNTIL_ASSIGNED = "(chosen at the start)"
+"""An argument that is not known yet, in a plan that a person reads."""
+_OWN_GPUS = (
+    'if [ "$SLURM_STEP_GPUS" ]; then IFS=, read -ra g <<< "$CUDA_VISIBLE_DEVICES"; s=; '
+    'for i in ${SFLOW_TASK_GPUS//,/ }; do [ "${g[i]}" ] || { s=; break; }; s+=,${g[i]}; done; '
+    '[ -z "$s" ] || export CUDA_VISIBLE_DEVICES=${s#,}; unset g s i; fi; '
+)
+"""Slurm sets CUDA_VISIBLE_DEVICES of a step to all GPUs of the job, whatever the step's environment says. This selects the
+task's GPUs again, by their names on each node. It is on the script's first line, so that bash counts lines as the file does.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a job step needs beside its operator: its job, its nodes, and what a container of it sees."""
+
+    task: str
+    job_id: str
+    nodes: tuple[str, ...]
+    """Empty while the task's placement is flexible."""
+    node_count: int
+    het_groups: tuple[str, ...] = ()
+    """Components of a heterogeneous job that the nodes, or candidates, belong to; empty in a plain job."""
+    mounts: tuple[str, ...] = ()
+    """Automatic mounts of a container."""
+    has_gpus: bool = False
+    """The task has GPUs of its own, so a step that does not ask Slurm for GPUs must use those."""
+
+    @property
+    def component_is_deferred(self) -> bool:
+        """True where the one node is not chosen yet, and with it the component of a heterogeneous job."""
+        return bool(self.het_groups) and not self.nodes and self.node_count == 1
+
+    @property
+    def spans_components(self) -> bool:
+        """True where the nodes may belong to several components, of which a step can use only one."""
+        return len(self.het_groups) > 1 and not self.component_is_deferred
+
+
+def srun_command(
+    operator: schema.Operator, step: Step, script: str
+) -> tuple[tuple[str, ...], tuple[AssignedArgument, ...]]:
+    """Return a step's command line, and which of its arguments are filled in once the task has its nodes.
+
+    `extra_args` follow the generated options unchanged, except that container mounts among them join the others.
+
+    Raises: UnplannableError, NumberError.
+    """
+    extra, more_mounts = _without_mounts(step.task, operator.extra_args)
+    line = _Line()
+    _allocation_options(operator, step, line)
+    _geometry_options(operator, step, line)
+    line.option("--job-name", step.task)
+    line.flag("--unbuffered", operator.unbuffered, default=True)
+    line.option("--export", operator.export if operator.export is not None else "ALL")
+    line.flag("--label", operator.label, default=True)
+    line.flag("--kill-on-bad-exit", operator.kill_on_bad_exit)
+    line.flag("--overlap", operator.overlap, default=True)
+    line.option("--wait", operator.wait)
+    line.option("--mpi", operator.mpi)
+    if uses_container(operator):
+        _container_options(operator, line.argv, [*operator.container_mounts, *more_mounts, *step.mounts])
+    elif more_mounts:
+        line.argv += [_MOUNTS, ",".join(more_mounts)]
+    chooses_gpus = operator.gres or operator.gpus or operator.gpus_per_task
+    if step.has_gpus and not chooses_gpus and not any(one.startswith(_GPU_OPTIONS) for one in extra):
+        script = _OWN_GPUS + script
+    return (*line.argv, *extra, "bash", "-c", script), tuple(line.assigned)
+
+
+class _Line:
+    """A command line that grows."""
+
+    def __init__(self) -> None:
+        self.argv = ["srun"]
+        self.assigned: list[AssignedArgument] = []
+
+    def option(self, name: str, value: Any) -> None:
+        if value is not None and value != "":
+            self.argv += [name, str(value)]
+
+    def flag(self, name: str, value: Any, default: bool = False) -> None:
+        if as_flag(default if value is None else value):
+            self.argv.append(name)
+
+    def assigned_option(self, name: str, value: AssignedValue) -> None:
+        self.argv += [name, _SHOWN_UNTIL_ASSIGNED]
+        self.assigned.append(AssignedArgument(position=len(self.argv) - 1, value=value))
+
+
+def _allocation_options(operator: schema.Operator, step: Step, line: _Line) -> None:
+    line.option("--jobid", operator.job_id if operator.job_id not in (None, "", "0") else step.job_id)
+    if step.component_is_deferred:
+        line.assigned_option("--het-group", "het_group")
+    else:
+        line.option("--het-group", step.het_groups[0] if step.het_groups else None)
+    for name in ("partition", "account", "qos", "reservation", "time", "constraint"):
+        line.option(f"--{name}", getattr(operator, name))
+    line.flag("--exclusive", operator.exclusive)
+
+
+def _geometry_options(operator: schema.Operator, step: Step, line: _Line) -> None:
+    line.option("--chdir", operator.chdir)
+    nodes = operator.nodelist or step.nodes
+    count = len(nodes) or step.node_count
+    line.option("--nodes", operator.nodes if operator.nodes not in (None, 0, "0") else count)
+    if nodes:
+        line.option("--nodelist", ",".join(nodes))
+    else:
+        line.assigned_option("--nodelist", "node_names")
+    line.option("--ntasks", operator.ntasks)
+    line.option("--ntasks-per-node", operator.ntasks_per_node)
+    line.option("--cpus-per-task", operator.cpus_per_task)
+    for name in ("gpus", "gpus_per_task", "gres", "mem", "mem_per_cpu"):
+        line.option(f"--{name.replace('_', '-')}", getattr(operator, name))
+
+
+def uses_container(operator: schema.Operator) -> bool:
+    """Return whether the step runs in a container; also true if only `extra_args` name its image."""
+    return bool(
+        operator.container_image
+        or operator.container_name
+        or any(argument.split("=", 1)[0] == "--container-image" for argument in operator.extra_args)
+    )
+
+
+def _container_options(operator: schema.Operator, argv: list[str], mounts: list[str]) -> None:
+    if operator.container_image:
+        argv += ["--container-image", operator.container_image]
+    home = as_flag(False if operator.container_mount_home is None else operator.container_mount_home)
+    argv.append("--container-mount-home" if home else "--no-container-mount-home")
+    if operator.container_name:
+        argv += ["--container-name", operator.container_name]
+    if as_flag(True if operator.container_writable is None else operator.container_writable):
+        argv.append("--container-writable")
+    if mounts:
+        argv += [_MOUNTS, ",".join(dict.fromkeys(mounts))]
+    if operator.container_workdir:
+        argv += ["--container-workdir", operator.container_workdir]
+    if operator.container_remap_root is not None and as_flag(operator.container_remap_root):
+        argv.append("--container-remap-root")
+
+
+def _without_mounts(task: str, extra_args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the container mounts from other `extra_args`. Raises: UnplannableError for an option without a value."""
+    rest: list[str] = []
+    mounts: list[str] = []
+    arguments = iter(extra_args)
+    for argument in arguments:
+        if argument == _MOUNTS:
+            value = next(arguments, None)
+            if value is None:
+                what = f'task "{task}": {_MOUNTS} in extra_args has no value'
+                raise UnplannableError("wrong-operator", what, "SOURCE:TARGET", ("operator",))
+            mounts += value.split(",")
+        elif argument.startswith(f"{_MOUNTS}="):
+            mounts += argument.removeprefix(f"{_MOUNTS}=").split(",")
+        else:
+            rest.append(argument)
+    return rest, mounts

@@ -1,0 +1,92 @@
+"""Patterns in logs, looked for here for probes on nodes that do not see the run directory.
+
+Owned by the output thread. The file is read as it grows, so a flood costs no memory, and a log that is begun anew (a
+retry's) is searched from its beginning.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.ids import ProbeKey, RankId
+from protocol.messages.checks import LogPattern
+from protocol.messages.facts import LogSearch
+from protocol.messages.orders import LogMatched
+from protocol.text.line_matcher import LineMatcher
+from sflow_ctl.core.tasks import log_path
+
+LOOK_EVERY_S = 0.05
+READ_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class _Search:
+    """One probe's pattern in one file."""
+
+    node: int
+    path: Path
+    pattern: LogPattern
+    matcher: LineMatcher
+    inode: int = 0
+    offset: int = 0
+
+    def go_on(self, budget: int) -> tuple[int, bool]:
+        """(bytes read, whether the pattern has been seen). Raises: OSError."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            inode = os.fstat(descriptor).st_ino
+            if inode != self.inode:
+                self.inode, self.offset, self.matcher = inode, 0, LineMatcher(self.pattern)
+            read = 0
+            while read < budget and (data := os.pread(descriptor, READ_BYTES, self.offset)):
+                read += len(data)
+                self.offset += len(data)
+                if self.matcher.feed(data):
+                    return read, True
+            return read, False
+        finally:
+            os.close(descriptor)
+
+
+class LogSearches:
+    """All searches that have found nothing yet."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self._run_directory = run_directory
+        self._searches: dict[tuple[RankId, ProbeKey], _Search] = {}
+        self._next_look = 0.0
+
+    def take(self, node: int, asked: LogSearch) -> None:
+        """Begins a search, or ends it. Asked again it begins anew: the answer may have been lost."""
+        key = asked.rank, asked.key
+        if asked.pattern is None:
+            self._searches.pop(key, None)
+            return
+        path = self._run_directory / log_path(asked.task)
+        self._searches[key] = _Search(node, path, asked.pattern, LineMatcher(asked.pattern))
+        self._next_look = 0.0
+
+    def node_lost(self, node: int) -> None:
+        """Nobody there waits any more."""
+        self._searches = {key: one for key, one in self._searches.items() if one.node != node}
+
+    def wake_at(self, now: float) -> float | None:
+        """When `work` has something to do."""
+        return max(self._next_look, now) if self._searches else None
+
+    def work(self, now: float, budget: int) -> list[tuple[int, LogMatched]]:
+        """What has been seen since the last look, with the node to tell, when a look is due."""
+        if now < self._next_look:
+            return []
+        self._next_look = now + LOOK_EVERY_S
+        found = []
+        for (rank, key), search in list(self._searches.items()):
+            with suppress(OSError):  # it is not there yet, or is just being moved
+                read, is_seen = search.go_on(budget)
+                if is_seen:
+                    del self._searches[rank, key]
+                    found.append((search.node, LogMatched(rank=rank, key=key, line=search.matcher.line)))
+                elif read >= budget:
+                    self._next_look = now  # there is more of it: after everybody else
+        return found

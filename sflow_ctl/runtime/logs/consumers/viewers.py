@@ -1,0 +1,362 @@
+"""The server's side of `attach`: everybody who looks at the run through the clients socket.
+
+Owned by the output thread. What a viewer has not taken yet is bounded: beyond that it waits, and then gets
+the newest state instead of every change, and the end of a log instead of all of it. So a stopped viewer costs
+a megabyte at most, and nobody any time.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import zmq
+
+from protocol.ids import AttemptId, RankId
+from sflow_ctl.core.states import TERMINAL
+from sflow_ctl.runtime.logs.cursor import Cursor
+from sflow_ctl.runtime.logs.store import RankLog
+from sflow_ctl.runtime.viewing.messages import (
+    VIEWER_VERSION,
+    Attach,
+    Change,
+    Follow,
+    LogEnded,
+    LogPiece,
+    RunEnded,
+    StateChanges,
+    Taken,
+    ToViewerMessage,
+    Unfollow,
+    ViewerRefused,
+    decode_from_viewer,
+    encode,
+)
+
+WINDOW_BYTES = 1024 * 1024
+"""Sent and not taken, per viewer."""
+WINDOW_MESSAGES = 40
+"""The same in messages: below the socket's own limit of 64, where it would refuse them."""
+PIECE_BYTES = 128 * 1024
+CHANGES_PER_MESSAGE = 1_000
+MAX_VIEWERS = 32
+MAX_FOLLOWED = 256
+MESSAGES_PER_PASS = 64
+LOOK_S = 0.2
+"""How often the size of a followed log is looked at when its bytes do not come by: network file systems tell
+nobody that a file has grown on another node."""
+SILENT_AFTER_S = 60.0
+"""A viewer says something every 2 s. One that was only stopped attaches again when it goes on."""
+
+
+@dataclass(slots=True, eq=False)
+class Viewer:
+    """One attached viewer."""
+
+    routing_id: bytes
+    session: int
+    heard_at: float
+    queue: deque[Change]
+    follows: dict[RankId, Cursor] = field(default_factory=dict)
+    ready: dict[RankId, Cursor] = field(default_factory=dict)
+    """Followed logs that have something to send, in turn."""
+    next_seq: int = 1
+    in_flight: deque[tuple[int, int]] = field(default_factory=deque)
+    in_flight_bytes: int = 0
+    is_current: bool = False
+    unsent: deque[list[bytes]] = field(default_factory=deque)
+    """Messages that the socket had no room for; few, since the window is smaller."""
+
+    @property
+    def has_room(self) -> bool:
+        """True when it may be sent more."""
+        return self.in_flight_bytes < WINDOW_BYTES and len(self.in_flight) < WINDOW_MESSAGES
+
+    def taken(self, seq: int) -> None:
+        """Everything up to `seq` has been handled."""
+        while self.in_flight and self.in_flight[0][0] <= seq:
+            self.in_flight_bytes -= self.in_flight.popleft()[1]
+
+    def drop(self) -> None:
+        """Closes what it has open."""
+        for cursor in self.follows.values():
+            cursor.close()
+
+
+class ViewerHub:
+    """All viewers. `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's
+    log."""
+
+    def __init__(
+        self,
+        socket: "zmq.Socket[bytes]",
+        last: dict[str, Change],
+        log_of: Callable[[RankId], RankLog | None],
+        counters: Counter[str],
+    ) -> None:
+        self.socket = socket
+        # A full or absent viewer is an error to see, not a message to lose without a word.
+        self.socket.router_mandatory = True
+        self._last = last
+        self._log_of = log_of
+        self._counters = counters
+        self._viewers: dict[bytes, Viewer] = {}
+        self._followers: dict[RankId, list[tuple[Viewer, Cursor]]] = {}
+        self._look_at: float | None = None
+        self._has_work = False
+
+    def wake_at(self, now: float) -> float | None:
+        """When `work` is due without anything arriving; None when nobody looks."""
+        if self._has_work:
+            return now
+        return self._look_at
+
+    def change(self, change: Change) -> None:
+        """A change of state for everybody."""
+        for viewer in self._viewers.values():
+            viewer.queue.append(change)
+            if len(viewer.queue) > 2 * len(self._last) + CHANGES_PER_MESSAGE:
+                viewer.queue = deque({queued.transition.task: queued for queued in viewer.queue}.values())
+
+    def offer(self, log: RankLog, offset: int, body: memoryview) -> None:
+        """A chunk that has just become part of the log: straight to those who are right before it."""
+        for viewer, cursor in self._followers.get(log.rank, ()):
+            if cursor.log is not log:
+                cursor.log = log
+            if log.rank not in viewer.ready and viewer.has_room:
+                new = cursor.take(offset, body)
+                if new is not None:
+                    if new:
+                        self._send_piece(viewer, log, cursor.offset - len(new), bytes(new))
+                    continue
+            viewer.ready[log.rank] = cursor
+
+    def work(self, has_messages: bool, now: float) -> None:
+        """Takes messages, and sends what the viewers' windows allow."""
+        if has_messages:
+            self._receive(now)
+        if not self._viewers:
+            self._look_at, self._has_work = None, False
+            return
+        if self._look_at is None or now >= self._look_at:
+            self._look(now)
+        self._has_work = False
+        for viewer in list(self._viewers.values()):
+            self._serve(viewer)
+
+    def say_goodbye(self) -> None:
+        """The last message to everybody, after all that their windows allow."""
+        for viewer in list(self._viewers.values()):
+            self._serve(viewer)
+            self._send(viewer, RunEnded(session=viewer.session, seq=viewer.next_seq))
+            viewer.drop()
+        self._viewers.clear()
+        self._followers.clear()
+
+    # ------------------------------------------------------------------ from viewers
+
+    def _receive(self, now: float) -> None:
+        for _ in range(MESSAGES_PER_PASS):
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(frames) != 2:
+                self._counters["malformed"] += 1
+                continue
+            try:
+                message = decode_from_viewer(frames[1])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._counters["malformed"] += 1
+                continue
+            self._take(frames[0], message, now)
+
+    def _take(self, routing_id: bytes, message: "Attach | Follow | Unfollow | Taken", now: float) -> None:
+        viewer = self._viewers.get(routing_id)
+        if isinstance(message, Attach):
+            self._attach(routing_id, message, now)
+        elif viewer is None:
+            self._refuse(routing_id, "not-attached", "this viewer is not known any more")
+        else:
+            viewer.heard_at = now
+            if isinstance(message, Taken):
+                viewer.taken(message.seq)
+            elif isinstance(message, Follow):
+                self._follow(viewer, message)
+            else:
+                self._unfollow(viewer, RankId(AttemptId(message.task, message.attempt), message.rank))
+
+    def _attach(self, routing_id: bytes, message: Attach, now: float) -> None:
+        old = self._viewers.get(routing_id)
+        if old is not None:
+            self._forget(old)
+        if message.version != VIEWER_VERSION:
+            reason = f"the controller speaks viewer protocol {VIEWER_VERSION}, this command {message.version}"
+            self._refuse(routing_id, "version-mismatch", reason)
+        elif len(self._viewers) >= MAX_VIEWERS:
+            self._refuse(routing_id, "too-many-viewers", f"{MAX_VIEWERS} viewers are attached already")
+        else:
+            self._viewers[routing_id] = Viewer(routing_id, message.session, now, deque(self._last.values()))
+
+    def _follow(self, viewer: Viewer, message: Follow) -> None:
+        rank = RankId(AttemptId(message.task, message.attempt), message.rank)
+        self._unfollow(viewer, rank)
+        log = self._log_of(rank) if message.task in self._last else None
+        if log is None or len(viewer.follows) >= MAX_FOLLOWED:
+            self._send(viewer, _ended(viewer, rank, 0))
+            return
+        cursor = Cursor(log, may_skip=True)
+        _look_at_size(log)
+        try:
+            if message.offset is not None:
+                cursor.offset = max(message.offset, 0)
+            else:
+                cursor.seek_to_last_lines(max(message.lines, 0))
+        except OSError:
+            cursor.offset = 0  # not there yet
+        viewer.follows[rank] = viewer.ready[rank] = cursor
+        self._followers.setdefault(rank, []).append((viewer, cursor))
+
+    def _unfollow(self, viewer: Viewer, rank: RankId) -> None:
+        cursor = viewer.follows.pop(rank, None)
+        viewer.ready.pop(rank, None)
+        if cursor is None:
+            return
+        cursor.close()
+        left = [pair for pair in self._followers.get(rank, ()) if pair[0] is not viewer]
+        if left:
+            self._followers[rank] = left
+        else:
+            self._followers.pop(rank, None)
+
+    def _forget(self, viewer: Viewer) -> None:
+        for rank in list(viewer.follows):
+            self._unfollow(viewer, rank)
+        self._viewers.pop(viewer.routing_id, None)
+
+    # ------------------------------------------------------------------ to viewers
+
+    def _look(self, now: float) -> None:
+        """Drops silent viewers; finds growth and ends of followed logs that do not come by as chunks."""
+        self._look_at = now + LOOK_S
+        for viewer in list(self._viewers.values()):
+            if now - viewer.heard_at > SILENT_AFTER_S:
+                self._counters["silent_viewers"] += 1
+                self._forget(viewer)
+                continue
+            for rank, cursor in viewer.follows.items():
+                if not cursor.log.is_spooled:
+                    _look_at_size(cursor.log)
+                viewer.ready.setdefault(rank, cursor)
+
+    def _serve(self, viewer: Viewer) -> None:
+        if not self._flush(viewer):
+            return
+        while viewer.queue and viewer.has_room:
+            count = min(len(viewer.queue), CHANGES_PER_MESSAGE)
+            changes = tuple(viewer.queue.popleft() for _ in range(count))
+            viewer.is_current = viewer.is_current or not viewer.queue
+            message = StateChanges(
+                session=viewer.session, seq=viewer.next_seq, changes=changes, is_current=viewer.is_current
+            )
+            if not self._send(viewer, message):
+                return
+        if not viewer.is_current and viewer.has_room:
+            viewer.is_current = True  # nothing has happened in this run yet
+            nothing = StateChanges(session=viewer.session, seq=viewer.next_seq, changes=(), is_current=True)
+            self._send(viewer, nothing)
+        for rank in list(viewer.ready):
+            if not viewer.has_room:
+                return
+            self._serve_log(viewer, rank, viewer.ready.pop(rank))
+
+    def _serve_log(self, viewer: Viewer, rank: RankId, cursor: Cursor) -> None:
+        try:
+            piece = cursor.read(PIECE_BYTES)
+        except OSError:
+            piece = None  # looked at again soon
+        if piece is not None:
+            if piece.data:
+                self._send_piece(viewer, cursor.log, piece.offset, piece.data, piece.skipped_lines)
+            viewer.ready[rank] = cursor
+            self._has_work = viewer.has_room
+        elif self._has_ended(cursor):
+            self._send(viewer, _ended(viewer, rank, cursor.offset))
+            self._unfollow(viewer, rank)
+
+    def _has_ended(self, cursor: Cursor) -> bool:
+        """True when nothing more of the log will come and all of it was sent."""
+        log = cursor.log
+        if not cursor.is_at_end:
+            return False
+        if log.final_bytes is not None:
+            return log.is_complete
+        transition = self._last[log.rank.attempt.task].transition
+        is_past = transition.attempt > log.rank.attempt.number
+        return is_past or transition.new in TERMINAL or transition.is_again
+
+    def _send_piece(self, viewer: Viewer, log: RankLog, offset: int, data: bytes, skipped: int = 0) -> None:
+        header = LogPiece(
+            session=viewer.session,
+            seq=viewer.next_seq,
+            task=log.rank.attempt.task,
+            attempt=log.rank.attempt.number,
+            rank=log.rank.rank,
+            offset=offset,
+            skipped_lines=skipped,
+            path=str(log.path) if skipped else "",
+        )
+        self._send(viewer, header, data)
+
+    def _send(self, viewer: Viewer, message: ToViewerMessage, body: bytes = b"") -> bool:
+        """False when the viewer has gone. What the socket has no room for goes out later, in order."""
+        frames = [viewer.routing_id, encode(message)]
+        if body:
+            frames.append(body)
+        size = sum(map(len, frames))
+        viewer.in_flight.append((viewer.next_seq, size))
+        viewer.in_flight_bytes += size
+        viewer.next_seq += 1
+        viewer.unsent.append(frames)
+        return self._flush(viewer)
+
+    def _flush(self, viewer: Viewer) -> bool:
+        while viewer.unsent:
+            try:
+                self.socket.send_multipart(viewer.unsent[0], zmq.NOBLOCK)
+            except zmq.Again:
+                return True
+            except zmq.ZMQError:  # EHOSTUNREACH: it has gone
+                self._forget(viewer)
+                return False
+            viewer.unsent.popleft()
+        return True
+
+    def _refuse(self, routing_id: bytes, code: str, reason: str) -> None:
+        try:
+            self.socket.send_multipart(
+                (routing_id, encode(ViewerRefused(code=code, reason=reason))), zmq.NOBLOCK
+            )
+        except zmq.ZMQError:
+            self._counters["viewer_unsent"] += 1
+
+
+def _ended(viewer: Viewer, rank: RankId, offset: int) -> LogEnded:
+    return LogEnded(
+        session=viewer.session,
+        seq=viewer.next_seq,
+        task=rank.attempt.task,
+        attempt=rank.attempt.number,
+        rank=rank.rank,
+        offset=offset,
+    )
+
+
+def _look_at_size(log: RankLog) -> None:
+    """The file may have grown without a chunk; what it has, it has."""
+    if log.is_spooled:
+        return
+    try:
+        log.position = max(log.position, log.path.stat().st_size)
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""The run directory: writing its files, reading them back, finding runs."""

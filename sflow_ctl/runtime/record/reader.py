@@ -1,0 +1,280 @@
+"""Finding a run, and reading what its directory says, while it grows or long after.
+
+The run directory is the interface (docs/architecture.md): this reads it, `run_directory.py` writes it.
+"""
+
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from protocol.errors import RunDirectoryError, UsageError
+from protocol.ids import AttemptId, RankId
+from sflow_ctl.core.tasks import log_path, rank_log_path
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.runtime.logs.cursor import Cursor
+from sflow_ctl.runtime.logs.store import RankLog
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, process_start_ticks
+from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.viewing.messages import Change
+
+T = TypeVar("T")
+READ_BYTES = 1024 * 1024
+MAX_LISTED = 8
+_STAMP = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
+_TRANSITION = b'"kind":"transition"'
+_WAITING = b'"kind":"waiting"'
+_UNSHOWABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Liveness(StrEnum):
+    """What is known of a run's controller."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    DEAD = "dead"
+    """It is gone, and has not said how the run ended."""
+    UNKNOWN = "unknown"
+    """It was started on another host and cannot be seen from here."""
+
+
+def find_run(argument: str | None, output_dir: Path) -> Path:
+    """The directory of the run that `argument` names; the newest one in `output_dir` without it.
+
+    A name is a path, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
+    newest run of a job when several of its runs do. Raises: UsageError.
+    """
+    if argument is not None:
+        path = Path(argument)
+        if (path / "run.json").is_file():
+            return path
+        if "/" in argument:
+            raise UsageError.of(
+                "no-such-run",
+                f"{argument} is not a run directory",
+                hint="a run directory has a file run.json in it",
+            )
+    runs = list_runs(output_dir)
+    if not runs:
+        raise UsageError.of(
+            "no-runs", f"there are no runs in {output_dir}", hint="name the place with --output-dir"
+        )
+    if argument is None:
+        return runs[-1]
+    fitting = [run for run in runs if run.name.startswith(argument)]
+    exact = [run for run in fitting if run.name == argument]
+    of_job = [run for run in fitting if argument.isdecimal() and run.name.startswith(f"{argument}-")]
+    if exact or of_job or len(fitting) == 1:
+        return (exact or of_job or fitting)[-1]
+    if fitting:
+        names = ", ".join(run.name for run in fitting[-MAX_LISTED:])
+        raise UsageError.of(
+            "ambiguous-run", f'{len(fitting)} runs begin with "{argument}"', hint=f"name one of: {names}"
+        )
+    raise UsageError.of(
+        "no-such-run",
+        f'no run in {output_dir} begins with "{argument}"',
+        hint="the newest are: " + ", ".join(run.name for run in runs[-MAX_LISTED:]),
+    )
+
+
+def list_runs(output_dir: Path) -> list[Path]:
+    """All run directories in `output_dir`, oldest first."""
+    try:
+        entries = [entry for entry in os.scandir(output_dir) if not entry.name.startswith(".")]
+    except OSError:
+        return []
+    runs = [(_started(entry), Path(entry.path)) for entry in entries if _is_run(entry)]
+    return [path for _, path in sorted(runs)]
+
+
+def _is_run(entry: "os.DirEntry[str]") -> bool:
+    return os.path.exists(f"{entry.path}/run.json")  # noqa: PTH110 - thousands of runs: not a Path for each
+
+
+def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
+    """A key in order of start: the stamp in the name, or the time of the file for a run with a name of its
+    own."""
+    info = os.stat(f"{entry.path}/run.json")  # noqa: PTH116
+    stamp = _STAMP.search(entry.name)
+    if stamp is not None:
+        return (stamp[1], info.st_mtime_ns)
+    import time
+
+    return (time.strftime("%Y%m%d-%H%M%S", time.localtime(info.st_mtime)), info.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """Whether a run goes on, and the sentence for it."""
+
+    liveness: Liveness
+    text: str
+
+
+class RunReader:
+    """One run as its files tell it. `refresh` reads what is new. Raises: RunDirectoryError when it is not
+    readable."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.facts = self._decode("run.json", RunFacts)
+        self.plan = self._decode("plan.json", Plan)
+        self.state = RunView(self.plan)
+        self.last_wall_ns = self.facts.started_wall_ns
+        self._offset = 0
+        self._torn = b""
+
+    def refresh(self) -> list[Change]:
+        """The changes of state written since the last call, applied to `state` already."""
+        try:
+            with (self.directory / "events.jsonl").open("rb") as journal:
+                journal.seek(self._offset)
+                fresh = self._read_new(journal.read)
+        except OSError:
+            return []  # nothing has been written yet
+        return fresh
+
+    def summary(self) -> Summary | None:
+        """How the run ended; None while it has not."""
+        try:
+            return read_summary((self.directory / "summary.json").read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def status(self) -> RunStatus:
+        """Whether the run goes on, as far as can be told from here."""
+        if self.summary() is not None:
+            return RunStatus(Liveness.ENDED, "ended")
+        facts = self.facts
+        if facts.host != socket.gethostname():
+            text = f"its controller is pid {facts.pid} on {facts.host}, which cannot be seen from here"
+            return RunStatus(Liveness.UNKNOWN, text)
+        if _is_alive(facts.pid, facts.pid_started):
+            return RunStatus(Liveness.RUNNING, f"controller pid {facts.pid} on {facts.host}")
+        since = _clock_text(self._last_sign_ns())
+        return RunStatus(
+            Liveness.DEAD, f"controller pid {facts.pid} on {facts.host} is gone; last sign of it {since}"
+        )
+
+    def connection(self) -> ConnectionFacts | None:
+        """How to reach the controller; None when it takes no viewers. Raises: RunDirectoryError for an open
+        secret."""
+        path = self.directory / "connection.json"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            info = os.fstat(descriptor)
+            if stat.S_IMODE(info.st_mode) & 0o077 or info.st_uid not in (os.getuid(), 0):
+                raise RunDirectoryError.of(
+                    "connection-not-private",
+                    f"{path} can be read by others: its keys are not used",
+                    hint=f"chmod 600 {path}, and find out who has opened it",
+                )
+            try:
+                return msgspec.json.decode(file.read(), type=ConnectionFacts)
+            except msgspec.DecodeError:
+                return None  # being written
+
+    def log_path(self, task: str, rank: int | None = None) -> Path:
+        """The newest attempt's log of a task, or of one of its several ranks."""
+        return self.directory / (log_path(task) if rank is None else rank_log_path(task, rank))
+
+    def _read_new(self, read: Callable[[int], bytes]) -> list[Change]:
+        fresh: list[Change] = []
+        while block := read(READ_BYTES):
+            self._offset += len(block)
+            lines = (self._torn + block).split(b"\n")
+            self._torn = lines.pop()
+            # Decoding only what is shown: the events of a large run are most of the file.
+            for entry in read_journal(line for line in lines if _TRANSITION in line or _WAITING in line):
+                if entry.waiting is not None:
+                    self.state.note_waiting(entry.waiting.task, entry.waiting.attempt, entry.waiting.text)
+                if entry.transition is not None:
+                    self.last_wall_ns = entry.wall_ns
+                    self.state.apply(entry.transition, entry.wall_ns)
+                    fresh.append(Change(entry.wall_ns, entry.transition))
+        return fresh
+
+    def _last_sign_ns(self) -> int:
+        signs = [self.last_wall_ns]
+        for name in ("events.jsonl", "sflow.log"):
+            try:
+                signs.append((self.directory / name).stat().st_mtime_ns)
+            except OSError:
+                continue
+        return max(signs)
+
+    def _decode(self, name: str, kind: type[T]) -> T:
+        path = self.directory / name
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except OSError as error:
+            raise RunDirectoryError.of(
+                "run-not-readable", f"cannot read {path}: {error.strerror or error}"
+            ) from error
+        except msgspec.DecodeError as error:
+            raise RunDirectoryError.of(
+                "run-not-readable",
+                f"{path} is not what this version writes: {error}",
+                hint=f"the run was made by {self._version()}",
+            ) from error
+
+    def _version(self) -> str:
+        try:
+            facts = msgspec.json.decode((self.directory / "run.json").read_bytes(), type=RunFacts)
+        except (OSError, msgspec.DecodeError):
+            return "another version"
+        return f"sflow-ctl {facts.version}"
+
+
+def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
+    """A log known only by its file. `position` is its size now. Raises: OSError when it is not there."""
+    return RankLog(RankId(AttemptId(task, attempt), 0), path, position=path.stat().st_size)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a log, as text that is safe on any terminal; empty when it cannot be read."""
+    try:
+        cursor = Cursor(file_log(path, "log"))
+        cursor.seek_to_last_lines(count)
+        data = b""
+        while len(data) < READ_BYTES and (piece := cursor.read(READ_BYTES)) is not None:
+            data += piece.data
+        cursor.close()
+    except OSError:
+        return []
+    lines = data.decode(errors="replace").rstrip("\n").split("\n") if data else []
+    return [shown_line(line) for line in lines[-count:]]
+
+
+def shown_line(line: str) -> str:
+    """A line without what moves a cursor; of an overdrawn one its last state."""
+    return _UNSHOWABLE.sub("", line.rstrip("\r").rpartition("\r")[2])
+
+
+def _is_alive(pid: int, started: int) -> bool:
+    """True when the process is that one and has not ended, waited for or not. Source: proc(5)."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    is_over = content.rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    return not is_over and process_start_ticks(pid) == started
+
+
+def _clock_text(wall_ns: int) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_ns / 1e9))

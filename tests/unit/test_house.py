@@ -1,0 +1,144 @@
+"""Keeps the limits of `CONTRIBUTING.md`: sizes of functions, classes, files and folders, and one meaning per class name.
+
+Reads the source of the three packages as text; imports nothing of it.
+"""
+
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("protocol", "sflow_agent", "sflow_ctl")
+MAX_FUNCTION_LINES = 60
+"""Of a function's body, without its docstring."""
+MAX_CLASS_LINES = 300
+MAX_FILE_LINES = 400
+MAX_FOLDER_MODULES = 15
+"""Without `__init__.py`."""
+
+LARGE_FUNCTIONS = frozenset({"build", "_plan_task", "job_fleet", "_run"})
+LARGE_CLASSES = frozenset({"Agent", "AgentCore", "Ends", "Scheduler", "_Planner", "LogIntake", "Controller"})
+LARGE_FILES = frozenset(
+    {
+        "sflow_agent/agent.py",
+        "sflow_agent/core/agent.py",
+        "sflow_ctl/format/rules.py",
+        "sflow_ctl/format/schema.py",
+        "sflow_ctl/planner/pipeline.py",
+        "sflow_ctl/runtime/run/controller.py",
+        "sflow_ctl/runtime/run/workflow.py",
+    }
+)
+LARGE_FOLDERS = frozenset({"sflow_ctl/core", "sflow_ctl/planner/tasks"})
+"""What is still over a limit. Functions and classes go by their name alone: moving one changes nothing here."""
+
+SCHEMA = "sflow_ctl/format/schema"
+"""Classes there are the words of the workflow file, so a run-time type made from one may have its name."""
+SHARED_NAMES: dict[str, str] = {
+    "WakeUp": "the same event of the two cores, which never import each other",
+}
+"""Public class names that several modules define, each with the reason."""
+UNDECIDED_NAMES = frozenset(
+    {"Changes", "Collected", "Condition", "Console", "Launcher", "Piece", "Refused", "Report", "Request"}
+)
+"""Names with two meanings that are still to be renamed."""
+
+
+def modules() -> Iterator[Path]:
+    """Yield every module of the three packages."""
+    for package in PACKAGES:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the path and syntax tree of every module."""
+    for path in modules():
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the number of lines from the first statement after the docstring to the function's last line."""
+    body = function.body
+    first = body[0]
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        body = body[1:]
+    if not body:
+        return 0
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+def test_functions_are_short() -> None:
+    too_long = [
+        f"{path}:{node.lineno} {node.name}: {body_lines(node)} lines"
+        for path, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and body_lines(node) > MAX_FUNCTION_LINES
+        and node.name not in LARGE_FUNCTIONS
+    ]
+    assert not too_long, f"over {MAX_FUNCTION_LINES} lines:\n" + "\n".join(too_long)
+
+
+def test_classes_are_short() -> None:
+    too_long = [
+        f"{path}:{node.lineno} {node.name}: {lines} lines"
+        for path, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > MAX_CLASS_LINES
+        and node.name not in LARGE_CLASSES
+    ]
+    assert not too_long, f"over {MAX_CLASS_LINES} lines:\n" + "\n".join(too_long)
+
+
+def test_files_are_short() -> None:
+    too_long = [
+        f"{path.relative_to(ROOT)}: {lines} lines"
+        for path in modules()
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_FILE_LINES
+        and str(path.relative_to(ROOT)) not in LARGE_FILES
+    ]
+    assert not too_long, f"over {MAX_FILE_LINES} lines:\n" + "\n".join(too_long)
+
+
+def test_folders_are_small() -> None:
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in modules() if path.name != "__init__.py")
+    too_large = {
+        folder: size
+        for folder, size in sizes.items()
+        if size > MAX_FOLDER_MODULES and folder not in LARGE_FOLDERS
+    }
+    assert not too_large, f"over {MAX_FOLDER_MODULES} modules: {too_large}"
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    homes = defaultdict(list)
+    for path, tree in trees():
+        for node in tree.body:
+            if (
+                isinstance(node, ast.ClassDef)
+                and not node.name.startswith("_")
+                and not path.startswith(SCHEMA)
+            ):
+                homes[node.name].append(path)
+    allowed = UNDECIDED_NAMES | SHARED_NAMES.keys()
+    several = {name: paths for name, paths in homes.items() if len(paths) > 1 and name not in allowed}
+    assert not several, f"rename one, or give the reason in SHARED_NAMES: {several}"
+
+
+@pytest.mark.parametrize("name", sorted(SHARED_NAMES))
+def test_a_shared_name_is_still_shared(name: str) -> None:
+    homes = [
+        path
+        for path, tree in trees()
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    assert len(homes) > 1, f"{name} is defined in {homes} only: remove it from SHARED_NAMES"
