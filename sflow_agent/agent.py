@@ -23,6 +23,8 @@ from sflow_agent.descriptors import Descriptors
 from sflow_agent.limits import allow_many
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
+from sflow_agent.logs.output import Outputs
+from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.spool import make_spool, remove_spool, shares_run_directory
 from sflow_agent.loop import EventSource, Loop
 from sflow_agent.node.interfaces import Interfaces
@@ -47,7 +49,9 @@ DESCRIBE_AFTER_S = 0.2
 """Slow facts wait until the first tasks have been started."""
 
 
-def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) -> int:
+def run_agent(
+    guardian: int, encoded_config: str | None, cleanups: CleanupList, handover: OutputSender | None
+) -> int:
     """Run the agent to its end; return its exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
@@ -56,7 +60,7 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
         config = read_config(encoded_config)
         if config is None:
             return 0  # prestarted and not needed
-        agent = Agent(config, guardian, cleanups)
+        agent = Agent(config, guardian, cleanups, handover)
     except (FleetError, OSError, ValueError) as error:
         _print_error(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
@@ -66,7 +70,9 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
 class Agent:
     """One agent: the loop around an `AgentCore`, and everything that the loop asks or tells."""
 
-    def __init__(self, config: AgentConfig, guardian: int, cleanups: CleanupList) -> None:
+    def __init__(
+        self, config: AgentConfig, guardian: int, cleanups: CleanupList, handover: OutputSender | None
+    ) -> None:
         self._config = config
         survivors = _end_predecessors(config.predecessor) if config.predecessor else []
         self._shares = shares_run_directory(config)
@@ -83,11 +89,12 @@ class Agent:
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
         spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
+        self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)
         self._processes = processes = Processes(
-            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory
+            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
-        self._logs = logs = LogFollower(link.send_log, descriptors)
+        self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once)
         self._probes = probes = ProbeWatcher(
             descriptors,
             workers,
@@ -119,7 +126,8 @@ class Agent:
         )
         performer = Performer(parts, self._add_source, self._exit)
         self._loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
-        self._loop.sources += [link, self._signals, descriptors, processes, logs, probes, self._introduction]
+        self._loop.sources += [link, self._signals, descriptors, processes, outputs, logs, probes]
+        self._loop.sources.append(self._introduction)
         self._loop.sources.append(processes.trees)  # last: it serves the orders of all others in one scan
         link.poller.register(descriptors.fileno, zmq.POLLIN)
         for pid in survivors:
@@ -176,6 +184,7 @@ class Agent:
     def _leave(self, status: int) -> int:
         """End what is left, say goodbye, and remove the spool if the controller has all of it."""
         survivors = self._processes.end_everything()
+        self._outputs.drain_all()
         if survivors:
             _print_error(f"could not end: {', '.join(survivors)}")
         deadline = time.monotonic() + GOODBYE_WITHIN_S

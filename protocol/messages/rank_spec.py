@@ -121,6 +121,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Chunks, acks and watches name the rank, not this path: it is unique per attempt.
     """
+    is_log_direct: bool = False
+    """The rank writes into its log itself. Otherwise it prints to a pipe, from which the agent fills the log."""
     earlier_log: str | None = None
     """Where an existing file at `log` (the previous attempt's) is renamed to before the rank starts."""
     stopping: Stopping = Stopping()

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
@@ -20,6 +21,7 @@ from sflow_agent.core.events import (
     ProcessStarted,
 )
 from sflow_agent.descriptors import Descriptors
+from sflow_agent.logs.output import Outputs, make_log_directory
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.containers import Containers
@@ -51,12 +53,14 @@ class Processes:
         descriptors: Descriptors,
         signals: Signals,
         memory: MemoryEvents,
+        outputs: Outputs,
     ) -> None:
         self._spawner = spawner
         self._containers = containers
         self._cleanups = cleanups
         self._signals = signals
         self._memory = memory
+        self._outputs = outputs
         self._me = os.getpid()
         self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
@@ -85,14 +89,22 @@ class Processes:
                 spec, cleanup = self._containers.prepare(spec, spec.container)
                 if cleanup is not None:
                     self._cleanups.expect(spec.rank, cleanup)
-            pid, started_at_ns = self._spawner.spawn(spec)
+            pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec))
         except SpawnError as error:
             self._cleanups.forget(spec.rank)
+            self._outputs.discard(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
         return ProcessStarted(spec.rank, pid, started_at_ns, ordered, kills)
+
+    def _open_output(self, spec: RankSpec, log: str) -> int | None:
+        """Return the descriptor that the rank prints to; None is its log. Raises: OSError."""
+        if spec.is_log_direct:
+            make_log_directory(log)
+            return None
+        return self._outputs.open(spec.rank, log, time.monotonic())
 
     def start_check(
         self,
@@ -172,6 +184,7 @@ class Processes:
     def _exited(
         self, rank: RankId, exit_code: int | None, number: int | None, owners: set[RankId]
     ) -> ProcessExited:
+        self._outputs.drain(rank)
         try:
             size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
         except OSError:

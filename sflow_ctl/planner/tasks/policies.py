@@ -21,6 +21,7 @@ def policies(
         "is_main": as_flag(value(task.main)),
         "on_failure": _on_failure(task, workflow, value),
         "restart": _restart(task, value),
+        "is_log_direct": task.log == "direct",
         "success_exit_codes": _exit_codes(task, value),
         "finally_when": _finally_when(task),
         "min_ready": _min_ready(task, replicas, value),
