@@ -5,6 +5,7 @@ stops if there are any. `run`, `batch`, `plan` and `visualize` call `build_plan`
 """
 
 from sflow_ctl.format.loader import LoadedDocument
+from sflow_ctl.format.written import plain
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.findings import Findings
@@ -76,7 +77,7 @@ def _assembled(
         signatures=policy.signatures,
         max_running=context.max_running,
         job_id=context.job_id if context.job_id != "0" else None,
-        variables=dict(scope.values),
+        variables=plain(dict(scope.values)),
         artifacts=artifacts.paths,
         files=files,
         fetches=artifacts.fetches,
