@@ -1,6 +1,6 @@
 """`--compat strict` as one object: how planning with the rules of sflow 0.2 differs from our own rules.
 
-Phases ask the policy of their `Source`; no phase compares modes. docs/format.md lists the differences for users.
+Phases ask the policy of their `PlanInput`; no phase compares modes. docs/format.md lists the differences for users.
 """
 
 from collections.abc import Mapping, Sequence

@@ -16,14 +16,14 @@ from sflow_ctl.planner.phases.requests import place_tasks
 from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks
 from sflow_ctl.planner.phases.variables import resolve_global, resolve_workflow
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
-from sflow_ctl.planner.source import Scope, Source
+from sflow_ctl.planner.source import PlanInput, Scope
 
 __all__ = ["PlanContext", "build_plan"]
 
 
 def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     """Plan a document. Raises: PlanError with every finding of the first phase that has any."""
-    source = Source(loaded.document, context)
+    source = PlanInput(loaded.document, context)
     findings = Findings(loaded, warnings=list(loaded.warnings))
 
     outer = resolve_global(source, findings)
@@ -44,7 +44,7 @@ def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
 
 
 def _warn_if_only_services(
-    source: Source, policy: WorkflowPolicy, planned: PlannedTasks, findings: Findings
+    source: PlanInput, policy: WorkflowPolicy, planned: PlannedTasks, findings: Findings
 ) -> None:
     if policy.keep_alive or source.rules.services_may_leave:
         return
@@ -55,7 +55,7 @@ def _warn_if_only_services(
 
 
 def _assembled(
-    source: Source,
+    source: PlanInput,
     backends: PlannedBackends,
     artifacts: PlannedArtifacts,
     scope: Scope,

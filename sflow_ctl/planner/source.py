@@ -21,7 +21,7 @@ def namespace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str,
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PlanInput:
     """The input of the pipeline; no phase changes it."""
 
     document: schema.Document

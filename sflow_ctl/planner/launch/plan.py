@@ -20,7 +20,7 @@ from sflow_ctl.planner.numbers import as_flag, as_seconds
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.requests import PlacedTask
-from sflow_ctl.planner.source import Source
+from sflow_ctl.planner.source import PlanInput
 
 _MASTER_PORT = "SFLOW_MASTER_PORT"
 """A task of one process leases a port to meet at only if its script names this variable: leasing costs a message."""
@@ -53,7 +53,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 class LaunchSetting:
     """What all tasks are launched with."""
 
-    source: Source
+    source: PlanInput
     operators: Mapping[str, schema.Operator]
     backends: PlannedBackends
     mounts: tuple[str, ...]
@@ -62,7 +62,7 @@ class LaunchSetting:
     """The run is in a heterogeneous job."""
 
     @classmethod
-    def of(cls, source: Source, backends: PlannedBackends, artifacts: PlannedArtifacts) -> "LaunchSetting":
+    def of(cls, source: PlanInput, backends: PlannedBackends, artifacts: PlannedArtifacts) -> "LaunchSetting":
         """Collect the setting from earlier phases."""
         return cls(
             source,

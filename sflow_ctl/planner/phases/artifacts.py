@@ -16,7 +16,7 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.artifact_use import artifact_use
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.fetches import hub_cache, plan_fetch
-from sflow_ctl.planner.source import Scope, Source, namespace
+from sflow_ctl.planner.source import PlanInput, Scope, namespace
 from sflow_ctl.planner.tasks.ports import artifacts_in_files
 
 _OF_TASKS = frozenset(("task", "replica", *OWN))
@@ -76,7 +76,7 @@ class PlannedArtifacts:
 
 
 def plan_artifacts(
-    source: Source, backends: PlannedBackends, values: Mapping[str, Any], findings: Findings
+    source: PlanInput, backends: PlannedBackends, values: Mapping[str, Any], findings: Findings
 ) -> PlannedArtifacts:
     """Phase: find out what each artifact is, in file order; problems are findings."""
     context = source.context
@@ -127,7 +127,7 @@ def planned_fetches(
 
 
 def inline_files(
-    source: Source, planned: PlannedArtifacts, scope: Scope, findings: Findings
+    source: PlanInput, planned: PlannedArtifacts, scope: Scope, findings: Findings
 ) -> tuple[tuple[str, str], ...]:
     """Phase: (path, content) of the files to write before the first task. Problems are findings.
 

@@ -16,7 +16,7 @@ from sflow_ctl.format.checking import check
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.nodes import JobNodes, backend_nodes, node_view
-from sflow_ctl.planner.source import Source, namespace
+from sflow_ctl.planner.source import PlanInput, namespace
 
 DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
 
@@ -67,7 +67,7 @@ def choose_backends(document: schema.Document, findings: Findings) -> BackendCho
     return BackendChoice((*declared, *own.values()), of_task)
 
 
-def plan_backends(source: Source, values: Mapping[str, Any], findings: Findings) -> PlannedBackends:
+def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findings) -> PlannedBackends:
     """Number the nodes of the backends that tasks use. Problems are findings."""
     choice = choose_backends(source.document, findings)
     _require_job_fields(source, findings)
@@ -94,7 +94,7 @@ def _view(backend: schema.Backend, nodes: Sequence[PlannedNode]) -> dict[str, An
     return {"name": backend.name, "nodes": [node_view(node, node.backend_index) for node in nodes]}
 
 
-def _require_job_fields(source: Source, findings: Findings) -> None:
+def _require_job_fields(source: PlanInput, findings: Findings) -> None:
     for backend in source.document.backends:
         for name in ("account", "partition"):
             is_missing = getattr(backend, name) is None and name not in source.context.given

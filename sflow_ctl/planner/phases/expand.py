@@ -13,7 +13,7 @@ from sflow_ctl.plan.model import Dependency, Until
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.variables import environment_text
-from sflow_ctl.planner.source import Scope, Source
+from sflow_ctl.planner.source import PlanInput, Scope
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
@@ -165,7 +165,7 @@ class Graph:
     """Tasks as written to concrete names."""
 
 
-def expand_tasks(source: Source, scope: Scope, findings: Findings) -> Graph:
+def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     """Phase: the copies of every task, with distinct names and a graph without cycles."""
     domains = {variable.name: variable.domain for variable in source.variables}
     expanded = []

@@ -17,7 +17,7 @@ from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
 from sflow_ctl.planner.phases.place import Pool, Request, place_all
-from sflow_ctl.planner.source import Scope, Source
+from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports
 from sflow_ctl.planner.tasks.scopes import TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
@@ -46,7 +46,7 @@ class PlacedTask:
 
 
 def place_tasks(
-    source: Source, backends: PlannedBackends, scope: Scope, graph: Graph, findings: Findings
+    source: PlanInput, backends: PlannedBackends, scope: Scope, graph: Graph, findings: Findings
 ) -> tuple[PlacedTask, ...]:
     """Place all tasks, in file and replica order. Problems are findings."""
     scripts = Scripts(source.tasks, graph.replicas_of)
@@ -130,7 +130,7 @@ def _node_count(resources: schema.Resources, is_apart: bool, value: Callable[[An
 
 
 def _check_room(
-    source: Source, backends: PlannedBackends, placed: Sequence[PlacedTask], findings: Findings
+    source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask], findings: Findings
 ) -> None:
     by_base: dict[str, list[PlacedTask]] = {}
     for one in placed:

@@ -20,7 +20,7 @@ from sflow_ctl.planner.phases.expand import Graph
 from sflow_ctl.planner.phases.nodes import node_view
 from sflow_ctl.planner.phases.requests import PlacedTask, port_counts
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
-from sflow_ctl.planner.source import Scope, Source
+from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.environment import shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import end_policy
@@ -45,7 +45,7 @@ class PlannedTasks:
 class _Setting:
     """What all tasks are planned with."""
 
-    source: Source
+    source: PlanInput
     backends: PlannedBackends
     artifacts: PlannedArtifacts
     graph: Graph
@@ -58,7 +58,7 @@ class _Setting:
 
 
 def plan_tasks(
-    source: Source,
+    source: PlanInput,
     backends: PlannedBackends,
     artifacts: PlannedArtifacts,
     scope: Scope,
@@ -95,7 +95,7 @@ def _has_deferred(tasks: Sequence[PlannedTask]) -> bool:
     return any(task.late or any(file.names is not None for file in task.files) for task in tasks)
 
 
-def _run_environment(source: Source) -> dict[str, str]:
+def _run_environment(source: PlanInput) -> dict[str, str]:
     context = source.context
     return {
         "SFLOW_WORKSPACE_DIR": context.workspace_dir,

@@ -9,7 +9,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import MARK, ExpressionError, evaluate_any, names_used
 from sflow_ctl.planner.findings import Findings
-from sflow_ctl.planner.source import NAMESPACES, Scope, Source, namespace
+from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, namespace
 
 
 def resolve(
@@ -131,7 +131,7 @@ def environment_text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-def resolve_global(source: Source, findings: Findings) -> Scope:
+def resolve_global(source: PlanInput, findings: Findings) -> Scope:
     """Phase: the variables of the document. Nothing else is known yet."""
     variables = source.document.variables
     values = resolve(variables, {}, {}, "variables", findings)
@@ -140,7 +140,7 @@ def resolve_global(source: Source, findings: Findings) -> Scope:
 
 
 def resolve_workflow(
-    source: Source,
+    source: PlanInput,
     outer: Scope,
     backends: Mapping[str, Any],
     artifacts: Mapping[str, Any],

@@ -7,7 +7,7 @@ from protocol.messages.rank_spec import Stopping, Success
 from sflow_ctl.format.expressions.templates import as_text
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.numbers import as_flag, as_seconds
-from sflow_ctl.planner.source import Scope, Source
+from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.signatures import plan_signatures
 from sflow_ctl.planner.tasks.stopping import workflow_stopping
 from sflow_ctl.planner.tasks.success import plan_success
@@ -26,7 +26,7 @@ class WorkflowPolicy:
     signatures: tuple[Signature, ...]
 
 
-def plan_workflow(source: Source, scope: Scope, findings: Findings) -> WorkflowPolicy:
+def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> WorkflowPolicy:
     """Resolve the fields of the workflow. Problems are findings, and leave a field at its default."""
     workflow, rules = source.document.workflow, source.rules
     stopping, timeout_s, stop_timeout_s, keep_alive = Stopping(), None, None, False

@@ -11,7 +11,7 @@ from sflow_ctl.plan.model import FinallyWhen, OnFailure, Restart, Retries
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.phases.expand import Expanded
-from sflow_ctl.planner.source import Source
+from sflow_ctl.planner.source import PlanInput
 from sflow_ctl.planner.tasks.stopping import plan_stopping
 
 FINALLY_TIMEOUT_S = 60.0
@@ -34,7 +34,7 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def end_policy(
-    source: Source, expanded: Expanded, stopping: Stopping, value: Callable[[Any], Any]
+    source: PlanInput, expanded: Expanded, stopping: Stopping, value: Callable[[Any], Any]
 ) -> EndPolicy:
     """Plan the end of a task's copies; `stopping` is the workflow's default.
 

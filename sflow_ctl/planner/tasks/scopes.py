@@ -16,7 +16,7 @@ from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import resolve
-from sflow_ctl.planner.source import Scope, Source, namespace
+from sflow_ctl.planner.source import PlanInput, Scope, namespace
 from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 
 
@@ -31,7 +31,7 @@ class TaskScopes:
     """Makes the scope of each replica. `views` is the `task` namespace, empty before tasks are placed."""
 
     def __init__(
-        self, source: Source, scope: Scope, scripts: Scripts, views: Mapping[str, Any], findings: Findings
+        self, source: PlanInput, scope: Scope, scripts: Scripts, views: Mapping[str, Any], findings: Findings
     ) -> None:
         self.scope, self.scripts, self.views = scope, scripts, views
         self.rules = source.rules

@@ -13,7 +13,7 @@ from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readines
 from sflow_ctl.planner.tasks.stopping import plan_hang
 
 
-class Watch(msgspec.Struct, frozen=True, kw_only=True):
+class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a planned task about its probes. Meanings: `PlannedTask`."""
 
     probes: tuple[Probe, ...]
@@ -28,13 +28,13 @@ def plan_watch(
     deferred: DeferredProbes,
     addresses: frozenset[str],
     replicas_of: Mapping[str, tuple[str, ...]],
-) -> Watch:
+) -> WatchPlan:
     """Plan the probes of one copy; `deferred` collects what only its start will tell. `addresses` are its nodes'.
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
     probes = plan_probes(task, deferred, addresses, replicas_of)
-    return Watch(
+    return WatchPlan(
         probes=probes,
         late_tcp_ports=tuple(deferred.tcp_ports),
         deadline_s=readiness_deadline_s(task, value),
