@@ -13,7 +13,7 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.terminal.console import Console, wants_colours
 from sflow_ctl.cli.terminal.shown import columns, shown_path
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.core.tasks import log_path, rank_log_path
+from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.report.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher

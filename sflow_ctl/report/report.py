@@ -11,7 +11,7 @@ import msgspec
 
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome, Reason, TaskState, Transition, is_again
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 
 MANY_TASKS = 40

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from protocol.messages.facts import MAX_SIDE_OUTPUT_BYTES, SideCommandEnded
-from sflow_ctl.core.tasks import side_log_path
+from sflow_ctl.plan.log_paths import side_log_path
 
 LINE_CHARACTERS = 300
 _WHAT = {"stop": "stop command", "hang": "command that looks into its hang"}

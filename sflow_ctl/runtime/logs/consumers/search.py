@@ -14,7 +14,7 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from protocol.text.line_matcher import LineMatcher
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 
 LOOK_EVERY_S = 0.05
 READ_BYTES = 256 * 1024
