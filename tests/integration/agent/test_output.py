@@ -103,7 +103,9 @@ def test_public_02_no_limit_of_inotify_blinds_a_probe_or_a_watcher(
     controller.started("a")
     controller.order(Watch(rank=rank_id("a"), offset=0))
     controller.until(lambda: controller.said(ProbeTriggered), "its readiness", 3.0)
-    controller.until(lambda: controller.received.get(rank_id("a")) == b"READY\n", "its output", 3.0)
+    controller.until(
+        lambda: bytes(controller.received.get(rank_id("a"), b"")) == b"READY\n", "its output", 3.0
+    )
 
 
 @pytest.mark.skipif(not is_supported(), reason="system calls of this machine are not known here")
@@ -134,10 +136,14 @@ def test_a_background_child_holds_up_no_exit_and_loses_no_line(controller: FakeC
 
 def test_a_killed_agent_loses_no_line_of_its_tasks(controller: FakeController) -> None:
     """The guardian has the pipes, too: what tasks print while they end is in their logs."""
-    script = (
-        "trap 'for i in $(seq 20000); do echo $i; done; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    program = (
+        "import signal, sys\n"
+        "def end(*_): print('\\n'.join(map(str, range(1, 20001)))); sys.stdout.flush(); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('up', flush=True)\n"
+        "while True: signal.pause()"
     )
-    controller.spawn(spec("a", "bash", "-c", script, probes=(log_probe("up"),)))
+    controller.spawn(spec("a", sys.executable, "-c", program, probes=(log_probe("up"),)))
     controller.until(lambda: controller.said(ProbeTriggered), "its first line")
     pid = controller.started("a").pid
     time.sleep(0.1)  # the guardian is given a pipe within 30 ms
