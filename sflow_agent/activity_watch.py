@@ -16,7 +16,6 @@ from protocol.messages.node import Gpu
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import IdleChanged
 from sflow_agent.core.inactivity import InactivityTimer
-from sflow_agent.descriptors import Descriptors
 from sflow_agent.worker import Workers
 
 MAX_GPU_REST_S = 1.0
@@ -38,16 +37,15 @@ class ActivityWatch:
 
     def __init__(
         self,
-        descriptors: Descriptors,
+        workers: Workers,
         gpus: Sequence[Gpu],
         log_path: Callable[[str], str],
         warn: Callable[[str], None],
     ) -> None:
-        self._descriptors = descriptors
         self._gpus = gpus
         self._log_path = log_path
         self._warn = warn
-        self._background: Workers | None = None
+        self._workers = workers
         self._watched: dict[tuple[RankId, ActivityKind], Watched] = {}
         self._agenda: list[tuple[float, int, tuple[RankId, ActivityKind], Watched]] = []
         """A heap; an entry of what is not watched any more means nothing."""
@@ -72,13 +70,13 @@ class ActivityWatch:
         self._watched.pop((rank, "gpus"), None)
 
     def next_wakeup(self) -> float | None:
-        """When `look` has something to do."""
+        """Return when `poll` has something to do."""
         if self._answers:
             return 0.0
         return self._agenda[0][0] if self._agenda else None
 
-    def look(self, now: float) -> list[IdleChanged]:
-        """Looks where it is time to; returns who fell silent, and who shows life again."""
+    def poll(self, now: float) -> list[IdleChanged]:
+        """Look where it is time to; return which ranks became idle, and which are active again."""
         changed: list[IdleChanged] = []
         while self._agenda and self._agenda[0][0] <= now:
             _, _, key, watched = heappop(self._agenda)
@@ -132,10 +130,8 @@ class ActivityWatch:
     def _ask(self, key: tuple[RankId, ActivityKind], watched: Watched) -> None:
         from sflow_agent.node.gpu_use import gpu_use
 
-        if self._background is None:
-            self._background = Workers(self._descriptors)
         uuids = watched.uuids
-        self._background.run(
+        self._workers.run(
             uuids, lambda: gpu_use(uuids), lambda answer: self._answers.append((key, watched, answer))
         )
 

@@ -1,38 +1,47 @@
-"""Descriptors of checks in the agent's epoll, each with what to call when it is ready."""
+"""The agent's epoll: maps file descriptors to the functions that are called when they are ready."""
 
 import contextlib
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from sflow_agent.core.events import AgentEvent
 
 
 class Descriptors:
-    """Who is called for which descriptor."""
+    """Descriptors that are waited for. A source of the loop: `poll` calls what is ready."""
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
         self._on_ready: dict[int, Callable[[], None]] = {}
 
+    @property
+    def fileno(self) -> int:
+        """Readable while any of the descriptors is ready."""
+        return self._epoll.fileno()
+
     def add(self, descriptor: int, events: int, on_ready: Callable[[], None]) -> None:
-        """Calls `on_ready` while the descriptor is ready for one of `events`."""
+        """Call `on_ready` while the descriptor is ready for one of `events`."""
         self._epoll.register(descriptor, events)
         self._on_ready[descriptor] = on_ready
 
     def change(self, descriptor: int, events: int) -> None:
-        """Waits for other events from now on."""
+        """Wait for other events from now on."""
         self._epoll.modify(descriptor, events)
 
     def remove(self, descriptor: int) -> None:
-        """Must come before the descriptor is closed. One that is not watched is no matter."""
+        """Wait for a descriptor no more; must come before it is closed. One that is not waited for is ignored."""
         if self._on_ready.pop(descriptor, None) is not None:
             with contextlib.suppress(FileNotFoundError):
                 self._epoll.unregister(descriptor)
 
-    def owns(self, descriptor: int) -> bool:
-        """True for one that was added."""
-        return descriptor in self._on_ready
+    def next_wakeup(self) -> float | None:
+        """Return None: descriptors have no time of their own."""
+        return None
 
-    def ready(self, descriptor: int) -> None:
-        """The descriptor is ready."""
-        on_ready = self._on_ready.get(descriptor)
-        if on_ready is not None:  # else removed by another one's event of the same pass
-            on_ready()
+    def poll(self, now: float) -> Sequence[AgentEvent]:
+        """Call the functions of the descriptors that are ready. What they find out, their owners' `poll` returns."""
+        for descriptor, _ in self._epoll.poll(0):
+            on_ready = self._on_ready.get(descriptor)
+            if on_ready is not None:  # else removed by another one's function in this pass
+                on_ready()
+        return ()

@@ -1,16 +1,14 @@
-"""Looking into how ranks ended, in threads: a log or a file system may be slow, and the loop must not be.
+"""Diagnoses the exits of ranks from their logs, ports and the kernel's log, in threads of `worker`: files may be slow.
 
-Imported at the first end that is worth a look.
+Reads the evidence; `core.exit_cause` weighs it. Imported at the first exit that needs it.
 """
 
-import contextlib
 import os
-import queue
 import re
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +22,13 @@ from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_traceba
 from sflow_agent.core.log_reading import LogReader, Piece, port_in
 from sflow_agent.node.memory_events import kernel_killed
 from sflow_agent.probes.port_holder import listening_ports, owner_of_port
+from sflow_agent.worker import Workers
 
 PIECE_BYTES = 256 * 1024
 """Of a log's end, and of its beginning, that are searched."""
 TAIL_LINES = 20
 COUNTED_BYTES = 64 * 1024 * 1024
 """A line further into a log than this has no number: counting reads everything before it."""
-THREADS = 2
-"""A long look at one rank's files does not hold up all others."""
 MAX_MATCHES = 10_000
 SIGNATURES = "signatures.toml"
 _NUMBER = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
@@ -39,85 +36,67 @@ _SIGKILL_STATUS = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """A rank whose end is to be looked into."""
+class EndedRank:
+    """A rank whose exit is to be diagnosed."""
 
     spec: RankSpec
     log: str
+    """On this node."""
     pid: int
     started_at: float
     """On the monotonic clock."""
     exit_code: int | None
     signal: int | None
-    oom_kills: int
+    memory_kills: int
 
 
 class ExitDiagnosis:
-    """`judge` ranks that have ended; once `fileno` is readable the results are among `judged`."""
+    """A source of the loop: `begin` the diagnosis of an exit, `poll` returns the finished ones."""
 
     def __init__(
-        self, marker: str, signatures: tuple[Signature, ...], memory_limit: Callable[[], str]
+        self,
+        workers: Workers,
+        marker: str,
+        signatures: tuple[Signature, ...],
+        memory_limit: Callable[[], str],
     ) -> None:
         """`signatures` are the workflow's own."""
-        self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._workers = workers
         self._signatures = signatures
         self._marker = marker
         self._memory_limit = memory_limit
-        self._wanted: queue.SimpleQueue[_End] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[ExitDiagnosed] = queue.SimpleQueue()
-        self._threads = 0
-        self._waiting = 0
+        self._done: list[ExitDiagnosed] = []
         self._reader: LogReader | None = None
         self._making_reader = threading.Lock()
 
-    def judge(
-        self,
-        *,
-        spec: RankSpec,
-        log: str,
-        pid: int,
-        started_at: float,
-        exit_code: int | None,
-        signal_number: int | None,
-        oom_kills: int,
-    ) -> None:
-        """Begins to look into how a rank ended."""
-        self._waiting += 1
-        self._wanted.put(_End(spec, log, pid, started_at, exit_code, signal_number, oom_kills))
-        if self._threads < min(THREADS, self._waiting):
-            self._threads += 1
-            threading.Thread(target=self._work, name="judging", daemon=True).start()
+    def begin(self, end: EndedRank) -> None:
+        """Diagnose an exit in a thread."""
 
-    def judged(self) -> Iterator[ExitDiagnosed]:
-        """What has been found out since the last call."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.fileno)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                yield self._done.get_nowait()
-                self._waiting -= 1
+        def done(cause: ExitCause | OSError | None) -> None:
+            cause = _could_not(end, cause) if isinstance(cause, OSError) else cause
+            self._done.append(ExitDiagnosed(end.spec.rank, cause))
+
+        key = ("exit", end.spec.rank)
+        self._workers.run(key, lambda: self._diagnose(end), done, self._workers.reading)
+
+    def next_wakeup(self) -> float | None:
+        """Return 0 while there is something to return."""
+        return 0.0 if self._done else None
+
+    def poll(self, now: float) -> Sequence[ExitDiagnosed]:
+        """Return what has been found out since the last call."""
+        done, self._done = self._done, []
+        return done
 
     # ------------------------------------------------------------------ the threads' side
 
-    def _work(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
-        while True:
-            end = self._wanted.get()
-            try:
-                cause = self._looked_into(end)
-            except Exception as error:  # noqa: BLE001 - whatever a log or file holds, the end must be told
-                cause = _could_not(end, error)
-            self._done.put(ExitDiagnosed(end.spec.rank, cause))
-            with contextlib.suppress(BlockingIOError):  # it is readable already
-                os.eventfd_write(self.fileno, 1)
-
-    def _looked_into(self, end: _End) -> ExitCause | None:
+    def _diagnose(self, end: EndedRank) -> ExitCause | None:
         if end.exit_code in end.spec.success_exit_codes:
             success = end.spec.success
             return None if success is None else missing(success, [end.log], local_files())
         return self._explain(end)
 
-    def _explain(self, end: _End) -> ExitCause | None:
+    def _explain(self, end: EndedRank) -> ExitCause | None:
         pieces = _pieces(end.log)
         found = self._log_reader().explanation(pieces, with_tracebacks=is_asked_for_tracebacks(end.exit_code))
         is_killed = end.signal == signal.SIGKILL or end.exit_code == _SIGKILL_STATUS
@@ -128,9 +107,9 @@ class ExitDiagnosis:
                 found=found,
                 found_number=None if found is None else _line_number(end.log, found.offset),
                 tail=pieces[0].text().splitlines()[-TAIL_LINES:] if pieces else (),
-                oom_kills=end.oom_kills,
+                oom_kills=end.memory_kills,
                 is_oom_victim=is_killed and kernel_killed(end.pid, end.started_at),
-                memory_limit=self._memory_limit() if end.oom_kills else "",
+                memory_limit=self._memory_limit() if end.memory_kills else "",
             )
         )
         if cause is not None and cause.word == "port_in_use":
@@ -166,11 +145,11 @@ class ExitDiagnosis:
             return self._reader
 
 
-def _could_not(end: _End, error: Exception) -> ExitCause | None:
-    """What cannot be judged is no success; a bad end stays what it is."""
+def _could_not(end: EndedRank, error: OSError) -> ExitCause | None:
+    """Return the cause of an exit whose diagnosis failed: `success` that cannot be checked does not hold."""
     if end.exit_code not in end.spec.success_exit_codes:
         return None
-    what = f"whether it did what it was for cannot be told: {type(error).__name__}: {error}"
+    what = f"its `success` could not be checked: {error.strerror or error}"
     return ExitCause(word="success", text=what)
 
 

@@ -1,8 +1,8 @@
-"""The agent's sockets and its session with the controller. zmq lives here only.
+"""The agent's sockets and its session with the controller.
 
-Dials every address the controller published and keeps the first that completes the authenticated handshake.
-After a silence it dials anew and says hello with the whole truth; facts that were not acknowledged are said
-again in the new session.
+Dials every address that the controller published and keeps the first that completes the authenticated handshake.
+After a silence it dials anew and says hello with the whole truth; unacknowledged facts are repeated in the new
+session. A source of the loop.
 """
 
 import os
@@ -16,6 +16,7 @@ import zmq
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
+from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.logs import LogAck, LogChunk
@@ -23,6 +24,7 @@ from protocol.messages.orders import Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
+from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
@@ -30,8 +32,8 @@ MAX_PACKETS_PER_PASS = 512
 CONNECT_MS = 5000
 """A black hole among the controller's addresses must not last longer: what it swallows may pass the next time."""
 HANDSHAKE_MS = 30_000
-"""Three round trips, and a controller that has a thousand hellos to read, or stands still, before it answers. Who
-gives up sooner only comes again, to the end of the queue."""
+"""Three round trips, and a controller that has a thousand hellos to read, or stands still, before it answers. An agent
+that gives up sooner only joins the end of the queue again."""
 
 
 @dataclass(slots=True)
@@ -66,11 +68,14 @@ def own_address(endpoint: str) -> str:
 
 
 class ControllerLink:
-    """The way to the controller."""
+    """The connection to the controller."""
 
     def __init__(self, config: AgentConfig, make_hello: Callable[[str, int, int], Hello], now: float) -> None:
         self.counters: Counter[str] = Counter()
         self.on_new_session: Callable[[], None] = lambda: None
+        self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
+        """Called with how much of a rank's log the controller has."""
+        self._has_unacknowledged = False
         self._config = config
         self._make_hello = make_hello
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -100,8 +105,21 @@ class ControllerLink:
         """What the loop polls; the loop adds its own descriptors."""
         return self._poller
 
+    def poll(self, now: float) -> list[AgentEvent]:
+        """Return the orders that have arrived, and what time has brought: a source of the loop."""
+        events: list[AgentEvent] = [Ordered(order) for order in self.receive(now)]
+        for ack in self.log_acks():
+            self.on_log_ack(ack.rank, ack.offset)
+        reason = self.tick(now)
+        if reason is not None:
+            events.append(EndRequested(reason))
+        if self._has_unacknowledged and self.is_idle:
+            self._has_unacknowledged = False
+            events.append(FactsAcknowledged())
+        return events
+
     def receive(self, now: float) -> list[ToAgent]:
-        """Orders that have arrived, each once and in order."""
+        """Return the orders that have arrived, each once and in order."""
         orders: list[ToAgent] = []
         for dialled in list(self._dialled):
             for _ in range(MAX_PACKETS_PER_PASS):
@@ -115,7 +133,7 @@ class ControllerLink:
         return orders
 
     def log_acks(self) -> list[LogAck]:
-        """What the controller says it has of the logs."""
+        """Return how much the controller has of each log."""
         acks = []
         while self._logs is not None:
             try:
@@ -129,11 +147,12 @@ class ControllerLink:
         return acks
 
     def report(self, message: FromAgent) -> None:
-        """Queues a fact; it leaves with the next `flush`."""
+        """Queue a fact; it leaves with the next `flush`."""
+        self._has_unacknowledged = True
         self._outbox.append(message)
 
     def send_log(self, header: LogChunk, body: bytes) -> bool:
-        """Sends one chunk; False when the socket takes no more now."""
+        """Send one chunk; return False when the socket takes no more now."""
         if self._logs is None or not self._is_welcome:
             return False
         try:
@@ -143,7 +162,7 @@ class ControllerLink:
         return True
 
     def flush(self, now: float) -> None:
-        """Sends everything queued in one packet, or the acknowledgement owed."""
+        """Send everything queued in one packet, or the acknowledgement owed."""
         if not self._is_welcome:
             return
         if self._outbox:
@@ -154,7 +173,7 @@ class ControllerLink:
 
     @property
     def is_welcome(self) -> bool:
-        """True while a session with the controller goes on."""
+        """True while there is a session with the controller."""
         return self._is_welcome
 
     @property
@@ -164,11 +183,11 @@ class ControllerLink:
 
     @property
     def can_deliver(self) -> bool:
-        """True while something reported is not acknowledged and somebody may still acknowledge it."""
+        """True while a fact is unacknowledged and the controller may still acknowledge it."""
         return not self.is_idle and not self._is_given_up
 
     def next_wakeup(self) -> float:
-        """When `look_after` is due."""
+        """Return when `tick` is due."""
         if self._is_given_up:
             return self._last_look + self._heartbeat_s
         if not self._is_welcome:
@@ -177,8 +196,8 @@ class ControllerLink:
         overdue = self._channel.next_wakeup()
         return due if overdue is None else min(due, overdue)
 
-    def look_after(self, now: float) -> str | None:
-        """Hellos, heartbeats, repeats. Returns, once, why the controller is given up."""
+    def tick(self, now: float) -> str | None:
+        """Send the hellos, heartbeats and repeats that are due. Return, once, why the controller is given up."""
         if now - self._last_look > 2 * self._heartbeat_s:
             # This process stood still (SIGSTOP, a suspended machine): the silence is its own.
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
@@ -201,7 +220,7 @@ class ControllerLink:
         return None
 
     def close(self, linger_ms: int) -> None:
-        """Closes all sockets once what was sent is on its way, or after `linger_ms`."""
+        """Close all sockets once what was sent is on its way, or after `linger_ms`."""
         for dialled in self._dialled:
             dialled.control.close(linger=linger_ms)
         if self._logs is not None:
@@ -281,11 +300,11 @@ class ControllerLink:
         if self._channel.receive(packet.seq, packet.ack, now):
             for message in packet.messages:
                 if isinstance(message, Welcome) and not self._is_welcome:
-                    self._settle_on(dialled, message)
+                    self._use(dialled, message)
                 orders.append(message)
 
-    def _settle_on(self, dialled: Dialled, welcome: Welcome) -> None:
-        """This address works: the others are closed, and logs go the same way."""
+    def _use(self, dialled: Dialled, welcome: Welcome) -> None:
+        """Keep this address, which works: close the others, and send logs the same way."""
         self._is_welcome = True
         self._heartbeat_s = welcome.heartbeat_s
         self._orphan_grace_s = welcome.orphan_grace_s

@@ -10,8 +10,9 @@ import msgspec
 
 from protocol.errors import Finding
 from sflow_ctl.format import schema
-from sflow_ctl.format.checking import PathKey, Where, check, describe
+from sflow_ctl.format.checking import Where, check
 from sflow_ctl.format.expressions.templates import MARK
+from sflow_ctl.format.field_lookup import PathKey, dotted
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Layer(msgspec.Struct, frozen=True):
     def place(self, *path: PathKey) -> str:
         """`file:line:column  field`, for a message."""
         found = self.where(path)
-        field = describe((*self.section, *path))
+        field = dotted((*self.section, *path))
         return f"{found}  {field}" if found else field
 
 

@@ -1,7 +1,8 @@
-"""What the agent's core can ask of its shell. None blocks; outcomes come back as events."""
+"""Everything the agent's core asks of its shell. None blocks; outcomes come back as events."""
 
 from dataclasses import dataclass
 
+from protocol.diagnosis.signatures import Signature
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.orders import Inspect, Lease
@@ -10,7 +11,7 @@ from protocol.messages.rank_spec import RankSpec
 
 @dataclass(frozen=True, slots=True)
 class StartProcess:
-    """Make the rank's process, on the ports of its task; answer with ProcessStarted or ProcessFailed."""
+    """Start the rank's process on the ports of its task; answer with ProcessStarted or ProcessFailed."""
 
     spec: RankSpec
 
@@ -24,25 +25,41 @@ class TakePorts:
 
 @dataclass(frozen=True, slots=True)
 class TakeBackPorts:
-    """Nothing of the task runs any more: hold its ports again."""
+    """Hold the task's ports again: nothing of the task runs."""
 
     task: str
 
 
 @dataclass(frozen=True, slots=True)
 class DropPorts:
-    """The task's ports are anybody's."""
+    """Release the task's ports for good."""
 
     task: str
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnoseExit:
-    """Find out why the rank ended badly, or whether it did what it was for; answer with ExitDiagnosed."""
+    """Find the cause of a bad exit, or check `success` after a good one; answer with ExitDiagnosed."""
 
     rank: RankId
     exit_code: int | None
     signal: int | None
+    memory_kills: int = 0
+    """Kills of the kernel for want of memory that may explain the exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnSignatures:
+    """Diagnose exits with these signatures of the workflow's own, in addition to ours."""
+
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRank:
+    """Drop all that the shell has of a rank: its exit is reported and nothing of it is left."""
+
+    rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +90,7 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class EndCommand:
-    """The command's time is over: end it; its CommandEnded says so."""
+    """End a command whose timeout is over; its CommandEnded says so."""
 
     rank: RankId
     purpose: SidePurpose
@@ -81,14 +98,14 @@ class EndCommand:
 
 @dataclass(frozen=True, slots=True)
 class WatchActivity:
-    """Begin to look for signs of life of the rank; answer with IdleChanged when they stop and begin."""
+    """Begin to look for activity of the rank; answer with IdleChanged when it stops and when it resumes."""
 
     rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
 class UnwatchActivity:
-    """It does not matter any more whether the rank shows life."""
+    """Stop looking for activity of the rank."""
 
     rank: RankId
 
@@ -119,7 +136,7 @@ class WatchLog:
 
 @dataclass(frozen=True, slots=True)
 class UnwatchLog:
-    """Nobody looks at the rank's log any more."""
+    """Stop sending the rank's log."""
 
     rank: RankId
 
@@ -131,14 +148,14 @@ class FinishLogs:
 
 @dataclass(frozen=True, slots=True)
 class InspectNode:
-    """Find out what is asked and report it: nothing of it concerns ranks."""
+    """Inspect the node as ordered and report the result; ranks are not concerned."""
 
     order: Inspect
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the controller this fact."""
+    """Send this fact to the controller."""
 
     message: FromAgent
 
@@ -156,6 +173,8 @@ AgentCommand = (
     | TakeBackPorts
     | DropPorts
     | DiagnoseExit
+    | LearnSignatures
+    | ForgetRank
     | SignalTree
     | GiveUpTree
     | RunCommand

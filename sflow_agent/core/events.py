@@ -1,26 +1,31 @@
-"""What the agent's core can be told. The shell turns orders, child exits and observations into these."""
+"""Everything the agent's core is fed with. The shell turns orders, child exits and observations into these."""
 
 from dataclasses import dataclass
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.facts import ActivityKind, ExitCause, Leased, SidePurpose
 from protocol.messages.orders import ToAgent
+from protocol.messages.rank_spec import RankSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The controller wants something; delivered once and in order."""
+    """An order of the controller; delivered once and in order."""
 
     message: ToAgent
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStarted:
-    """A rank has a process now."""
+    """A rank's process exists."""
 
     rank: RankId
     pid: int
     started_at_ns: int
+    spec: RankSpec | None = None
+    """The rank's spec as this node completed it; None leaves it as ordered."""
+    memory_kills: int = 0
+    """The kernel's counter of out-of-memory kills before the process was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class ProcessFailed:
     errno: int
     reason: str
     port_conflict: str = ""
-    """Who has a port of its task."""
+    """The port of its task that another process has, and which process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +49,28 @@ class ProcessExited:
     log_bytes: int
     has_leftovers: bool
     port_conflict: str = ""
-    """Who listens on a port of its task, after a failure."""
+    """The same, looked for after a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessesReaped:
+    """Main processes that have ended in one pass of the loop, at least one."""
+
+    exits: tuple[ProcessExited, ...]
+    memory_kills: int = 0
+    """The kernel's counter of out-of-memory kills now."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortsTaken:
-    """What became of a lease."""
+    """The result of `TakePorts`."""
 
     leased: Leased
 
 
 @dataclass(frozen=True, slots=True)
 class ExitDiagnosed:
-    """What an end was found to mean; None when there is nothing more to say, or all that must hold does."""
+    """The cause of an exit; None when the status says it all, or all conditions of `success` hold."""
 
     rank: RankId
     cause: ExitCause | None
@@ -80,7 +94,7 @@ class TreeSurvived:
 
 @dataclass(frozen=True, slots=True)
 class CheckObserved:
-    """A check of a probe has a result: it holds, or it does not (any more)."""
+    """A check of a probe holds, or no longer holds."""
 
     rank: RankId
     key: ProbeKey
@@ -93,7 +107,7 @@ class CheckObserved:
 
 @dataclass(frozen=True, slots=True)
 class CommandEnded:
-    """A command that was run beside a rank is over."""
+    """A command beside a rank has ended, or was ended."""
 
     rank: RankId
     purpose: SidePurpose
@@ -104,7 +118,7 @@ class CommandEnded:
 
 @dataclass(frozen=True, slots=True)
 class IdleChanged:
-    """A rank has shown no life of a kind for its limit, or shows some again."""
+    """A rank has shown no activity of a kind for its limit, or shows some again."""
 
     rank: RankId
     kind: ActivityKind
@@ -113,26 +127,31 @@ class IdleChanged:
 
 @dataclass(frozen=True, slots=True)
 class EndRequested:
-    """The agent must end by itself: its guardian or its controller is gone, or somebody signalled it."""
+    """The agent must end without an order: its guardian or controller is gone, or it was signalled."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LogsDelivered:
-    """Nothing is left to hand over on the log socket."""
+    """The controller has all of every log."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactsAcknowledged:
+    """The controller has acknowledged every fact that was reported so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """The time that `next_wakeup` named has come."""
+    """The time that `next_wakeup` returned has come."""
 
 
 AgentEvent = (
     Ordered
     | ProcessStarted
     | ProcessFailed
-    | ProcessExited
+    | ProcessesReaped
     | PortsTaken
     | ExitDiagnosed
     | TreeGone
@@ -142,5 +161,6 @@ AgentEvent = (
     | IdleChanged
     | EndRequested
     | LogsDelivered
+    | FactsAcknowledged
     | WakeUp
 )

@@ -4,7 +4,7 @@ Imported when the first order comes; a run has none of this.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -13,6 +13,7 @@ from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Inspected
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.orders import Inspect
+from sflow_agent.core.events import AgentEvent
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.inspection.mesh import MeshListener, reach
 from sflow_agent.inspection.report import Part, merged, parts
@@ -39,12 +40,13 @@ class Inspector:
     def __init__(
         self,
         descriptors: Descriptors,
+        workers: Workers,
         config: AgentConfig,
         gpu_uuids: tuple[str, ...],
         report: Callable[[Inspected], None],
     ) -> None:
         self._descriptors = descriptors
-        self._background = Workers(descriptors)
+        self._workers = workers
         self._config = config
         self._gpu_uuids = gpu_uuids
         self._report = report
@@ -55,23 +57,24 @@ class Inspector:
         """Answers at once, or when it is known."""
         if order.targets:
             work = partial(reach, order.targets, order.token, order.within_s)
-            self._background.run(("mesh", order.number), work, partial(self._reached, order.number))
+            self._workers.run(("mesh", order.number), work, partial(self._reached, order.number))
         elif order.wants_report:
             self._begin_report(order, now)
         else:
             self._report(Inspected(number=order.number, clock_ns=time.time_ns()))
 
     def next_wakeup(self) -> float | None:
-        """When `look_after` is due."""
+        """Return when `poll` is due."""
         return min((report.deadline for report in self._open), default=None)
 
-    def look_after(self, now: float) -> None:
-        """What is late is reported missing."""
+    def poll(self, now: float) -> Sequence[AgentEvent]:
+        """Report the parts that are late as missing: a source of the loop."""
         for report in [report for report in self._open if report.deadline <= now]:
             for name in report.waiting:
                 report.miss(name, f"no answer within {report.order.within_s:g} s")
             report.waiting.clear()
             self._finish(report)
+        return ()
 
     def _begin_report(self, order: Inspect, now: float) -> None:
         work = parts(order.directories, self._config.marker, order.token, self._gpu_uuids)
@@ -85,7 +88,7 @@ class Inspector:
         except OSError as error:
             report.miss("listening for other nodes", error.strerror or str(error))
         for name, find_out in work.items():
-            self._background.run((order.number, name), find_out, partial(self._take, report, name))
+            self._workers.run((order.number, name), find_out, partial(self._take, report, name))
 
     def _take(self, report: _Report, name: str, part: Part | OSError) -> None:
         if name not in report.waiting:

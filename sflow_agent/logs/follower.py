@@ -7,6 +7,7 @@ inotify does not see.
 """
 
 import os
+import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.logs import LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES
 from protocol.text.line_matcher import LineMatcher
+from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
+from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.syscalls import OVERFLOWED, Inotify
 
 ARM_AFTER_S = 0.03
@@ -63,8 +66,9 @@ class Log:
 class LogFollower:
     """All followed logs of this node. `send` puts one chunk on the wire and says whether it took it."""
 
-    def __init__(self, send: Callable[[LogChunk, bytes], bool]) -> None:
-        self.inotify = Inotify()
+    def __init__(self, send: Callable[[LogChunk, bytes], bool], descriptors: Descriptors) -> None:
+        self._inotify = Inotify()
+        descriptors.add(self._inotify.fileno, select.EPOLLIN, self._note_changes)
         self._send = send
         self._logs: dict[RankId, Log] = {}
         self._rank_of_watch: dict[int, RankId] = {}
@@ -80,6 +84,7 @@ class LogFollower:
         """Logs with something to send and no room for it, in order."""
         self._foreign: dict[RankId, Log] = {}
         self._next_foreign_look = 0.0
+        self._is_finishing = False
 
     # ------------------------------------------------------------------ who is interested
 
@@ -147,7 +152,9 @@ class LogFollower:
     # ------------------------------------------------------------------ the loop's side
 
     def next_wakeup(self) -> float | None:
-        """When `work_due` has something to do."""
+        """Return when `poll` has something to do: a source of the loop."""
+        if self._grown or (self._is_finishing and self.is_delivered):
+            return 0.0
         times = [
             self._to_arm[0][0] if self._to_arm else None,
             self._next_foreign_look if self._foreign else None,
@@ -155,8 +162,21 @@ class LogFollower:
         ]
         return min((at for at in times if at is not None), default=None)
 
-    def work_due(self, now: float) -> None:
-        """Begins to watch the logs of tasks that live longer than a moment; looks at other tasks' logs."""
+    def poll(self, now: float) -> list[AgentEvent]:
+        """Read what grew and send what the window allows; return the patterns seen, and once that all is delivered."""
+        self._work_due(now)
+        events: list[AgentEvent] = list(self._pump())
+        if self._is_finishing and self.is_delivered:
+            self._is_finishing = False
+            events.append(LogsDelivered())
+        return events
+
+    def finish_all(self) -> None:
+        """Say with `LogsDelivered` when the controller has all of every log."""
+        self._is_finishing = True
+
+    def _work_due(self, now: float) -> None:
+        """Watch the logs of tasks that live longer than a moment; look at other tasks' logs."""
         if self._foreign and now >= self._next_foreign_look:
             self._next_foreign_look = now + FOREIGN_EVERY_S
             for foreign, foreign_log in self._foreign.items():
@@ -177,9 +197,9 @@ class LogFollower:
             self._repeat_at = now + REPEAT_AFTER_S
             self.rewind()
 
-    def note_changes(self) -> None:
-        """Takes in what inotify has to say."""
-        numbers = self.inotify.changed()
+    def _note_changes(self) -> None:
+        """Take in which files have changed, from inotify."""
+        numbers = self._inotify.changed()
         if OVERFLOWED in numbers:
             self._grown.update(dict.fromkeys(self._rank_of_watch.values()))
         for number in numbers:
@@ -187,14 +207,9 @@ class LogFollower:
             if rank is not None:
                 self._grown[rank] = None
 
-    @property
-    def has_work(self) -> bool:
-        """True when `pump` can do something now."""
-        return bool(self._grown)
-
-    def pump(self) -> list[tuple[RankId, ProbeKey, bool, str]]:
-        """Reads what grew and sends what it may; returns (owner, key, True, line) for patterns seen."""
-        seen: list[tuple[RankId, ProbeKey, bool, str]] = []
+    def _pump(self) -> list[CheckObserved]:
+        """Read what grew and send what the window allows; return the patterns seen."""
+        seen: list[CheckObserved] = []
         budget = READ_PER_PASS
         for rank in list(self._grown):
             if budget <= 0:
@@ -240,7 +255,7 @@ class LogFollower:
 
     # ------------------------------------------------------------------ reading
 
-    def _search(self, log: Log, budget: int, seen: list[tuple[RankId, ProbeKey, bool, str]]) -> int:
+    def _search(self, log: Log, budget: int, seen: list[CheckObserved]) -> int:
         for (owner, key), search in log.searches.items():
             if search.is_done:
                 continue
@@ -249,7 +264,7 @@ class LogFollower:
                 budget -= len(data)
                 if search.matcher.feed(data):
                     search.is_done = True
-                    seen.append((owner, key, True, search.matcher.line))
+                    seen.append(CheckObserved(owner, key, True, search.matcher.line))
                     break
         return budget
 
@@ -292,7 +307,7 @@ class LogFollower:
     def _arm(self, rank: RankId, log: Log) -> None:
         if log.watch is None:
             try:
-                log.watch = self.inotify.add(log.path)
+                log.watch = self._inotify.add(log.path)
             except OSError:
                 return  # not there yet, or no watches left: it is read when the rank ends
             self._rank_of_watch[log.watch] = rank
@@ -300,7 +315,7 @@ class LogFollower:
 
     def _unarm(self, log: Log) -> None:
         if log.watch is not None:
-            self.inotify.remove(log.watch)
+            self._inotify.remove(log.watch)
             self._rank_of_watch.pop(log.watch, None)
             log.watch = None
 

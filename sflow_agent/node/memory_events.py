@@ -1,11 +1,12 @@
-"""What the kernel has killed for want of memory: the counter of this agent's cgroup, and the kernel's log."""
+"""The kernel's out-of-memory kills: the counter of this agent's cgroup, and the kernel's log.
+
+Which rank a kill is attributed to is decided in `core.memory_kills`.
+"""
 
 import contextlib
 import os
 import re
 from pathlib import Path
-
-from protocol.ids import RankId
 
 _KILLED = re.compile(rb"Killed process (\d+) \(")
 _COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
@@ -16,7 +17,7 @@ MAX_RECORDS = 50_000
 
 
 class MemoryEvents:
-    """The counter of processes killed by the OOM killer in a cgroup, whoever's limit it was. 0 where nothing counts."""
+    """The counter of processes that the OOM killer ended in a cgroup, for any limit. 0 where nothing counts."""
 
     def __init__(self, root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> None:
         self._directory, name = _find(Path(root), Path(membership))
@@ -46,32 +47,6 @@ class MemoryEvents:
                         return _bytes_text(limit)
             directory = directory.parent
         return ""
-
-
-class MemoryKills:
-    """Which kills may explain which rank's end. Costs a rank one small read at its start and one at its end."""
-
-    def __init__(self, events: MemoryEvents) -> None:
-        self._events = events
-        self._at_start: dict[RankId, int] = {}
-        self._explained: set[int] = set()
-        """Numbers of those that an end was put down to, or that people were told of."""
-
-    def started(self, rank: RankId) -> None:
-        """The rank is about to start: what is killed from now on may be its."""
-        self._at_start[rank] = self._events.kills()
-
-    def ended(self, rank: RankId, *, is_killed: bool) -> int:
-        """How many processes were killed while the rank ran, and explain no other rank's end.
-
-        One of them explains this one's, if it was killed; else it is for the caller to tell of all.
-        """
-        start, kills = self._at_start.pop(rank, None), self._events.kills()
-        if start is None or kills <= start:
-            return 0
-        unexplained = set(range(start + 1, kills + 1)) - self._explained
-        self._explained |= {min(unexplained)} if unexplained and is_killed else unexplained
-        return len(unexplained)
 
 
 def _find(root: Path, membership: Path) -> tuple[Path | None, str]:

@@ -5,7 +5,6 @@ answer comes from this node, its port opening is the sign to ask at once.
 """
 
 import contextlib
-import select
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +27,7 @@ from sflow_agent.probes.poller import ProbePoller
 from sflow_agent.probes.port_watch import PortWatch
 from sflow_agent.probes.socket_owner import OwnerScope, SocketOwners
 from sflow_agent.processes.table import Processes
+from sflow_agent.worker import Workers
 
 if TYPE_CHECKING:
     from sflow_agent.probes.checks.http import HttpTools
@@ -45,7 +45,8 @@ class ProbeWatcher:
 
     def __init__(
         self,
-        epoll: select.epoll,
+        descriptors: Descriptors,
+        workers: Workers,
         processes: Processes,
         logs: LogFollower,
         log_path: Callable[[str], str],
@@ -55,7 +56,8 @@ class ProbeWatcher:
         report: Callable[[LogSearch], None],
         warn: Callable[[str], None],
     ) -> None:
-        self.descriptors = Descriptors(epoll)
+        self.descriptors = descriptors
+        self._workers = workers
         self._processes = processes
         self._logs = logs
         self._log_path = log_path
@@ -115,6 +117,10 @@ class ProbeWatcher:
             elif is_open:
                 self._polls.poll_now((rank, key), now)
         return found + [self._of_the_right_one(seen) for seen in self._polls.work(now)]
+
+    def poll(self, now: float) -> list[CheckObserved]:
+        """Return what has changed: a source of the loop."""
+        return self.seen(now)
 
     def _of_the_right_one(self, seen: CheckObserved) -> CheckObserved:
         """A good answer counts only from whom it may come."""
@@ -212,10 +218,8 @@ class ProbeWatcher:
         if self._tools is None:
             from sflow_agent.probes.checks.http import HttpTools
             from sflow_agent.probes.http.connect import Resolver
-            from sflow_agent.worker import Workers
 
-            background = Workers(self.descriptors)
-            self._tools = HttpTools(self.descriptors, background, Resolver(background))
+            self._tools = HttpTools(self.descriptors, self._workers, Resolver(self._workers))
         return self._tools
 
 

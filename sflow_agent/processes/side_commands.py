@@ -22,7 +22,7 @@ class SideCommands:
         self._running: dict[tuple[RankId, SidePurpose], tuple[Program, SideCommand]] = {}
 
     def run(self, spec: RankSpec, purpose: SidePurpose) -> None:
-        """Starts the rank's command for this purpose; `take_ended` will say what became of it."""
+        """Starts the rank's command for this purpose; `poll` will return what became of it."""
         command = _command(spec, purpose)
         program = Program(
             command.argv,
@@ -49,8 +49,12 @@ class SideCommands:
             problem = f"did not end within {command.timeout_s:g} s"
             self._ended.append(CommandEnded(rank, purpose, program.printed, problem))
 
-    def take_ended(self) -> list[CommandEnded]:
-        """Those that have ended since the last call."""
+    def next_wakeup(self) -> float | None:
+        """Return 0 while there is something to return."""
+        return 0.0 if self._ended else None
+
+    def poll(self, now: float) -> list[CommandEnded]:
+        """Return the commands that have ended since the last call: a source of the loop."""
         ended, self._ended = self._ended, []
         return ended
 

@@ -1,4 +1,4 @@
-"""The processes of all ranks: made and reaped; their trees are ended in `endings.py`.
+"""The processes of all ranks: started and reaped; `tree_killer` ends their trees.
 
 Every child of this agent is a rank's main process or an orphan that came to it as subreaper, so one wait loop
 on SIGCHLD reaps everything, and what is left of a rank that ended is found among the agent's own children.
@@ -6,14 +6,21 @@ on SIGCHLD reaps everything, and what is left of a rank that ended is found amon
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Mapping
 
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
-from sflow_agent.core.events import AgentEvent, ProcessExited, ProcessFailed, ProcessStarted
+from sflow_agent.core.events import (
+    AgentEvent,
+    ProcessesReaped,
+    ProcessExited,
+    ProcessFailed,
+    ProcessStarted,
+)
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.containers import Containers
 from sflow_agent.processes.spawn import Spawner, SpawnError
@@ -27,6 +34,7 @@ from sflow_agent.processes.tree import (
     settled_environment,
 )
 from sflow_agent.processes.tree_killer import TreeKiller
+from sflow_agent.signals import Signals
 
 LAST_ACT_S = 5.0
 _MARKER_PREFIX = f"{RANK_MARKER}=".encode()
@@ -36,11 +44,19 @@ class Processes:
     """Ranks as processes."""
 
     def __init__(
-        self, spawner: Spawner, containers: Containers, cleanups: Cleanups, epoll: select.epoll
+        self,
+        spawner: Spawner,
+        containers: Containers,
+        cleanups: Cleanups,
+        descriptors: Descriptors,
+        signals: Signals,
+        memory: MemoryEvents,
     ) -> None:
         self._spawner = spawner
         self._containers = containers
         self._cleanups = cleanups
+        self._signals = signals
+        self._memory = memory
         self._me = os.getpid()
         self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
@@ -54,12 +70,15 @@ class Processes:
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
         """Programs beside ranks, started for probes and stops, that are not reaped, and who is told (exit status, signal)."""
         self._checks_of: dict[RankId, set[int]] = {}
-        self.endings = TreeKiller(
-            epoll, self._main_of, self._running, cleanups, self._checks_of, self._forget
+        self.find_port_conflict: Callable[[RankId], str] = lambda _rank: ""
+        """Returns which port of a failed rank's task another process has, and which process; empty if none has."""
+        self.trees = TreeKiller(
+            descriptors, self._main_of, self._running, cleanups, self._checks_of, self._forget
         )
 
     def start(self, spec: RankSpec) -> AgentEvent:
-        """Makes the rank's process."""
+        """Start the rank's process."""
+        ordered, kills = spec, self._memory.kills()
         try:
             self._spawner.require(spec)
             if spec.container is not None:
@@ -73,7 +92,7 @@ class Processes:
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
-        return ProcessStarted(spec.rank, pid, started_at_ns)
+        return ProcessStarted(spec.rank, pid, started_at_ns, ordered, kills)
 
     def start_check(
         self,
@@ -96,8 +115,20 @@ class Processes:
         """Main processes that run."""
         return self._running
 
-    def reap(self) -> list[AgentEvent]:
-        """Everything that has ended since the last call; never blocks."""
+    def next_wakeup(self) -> float | None:
+        """Return 0 when `poll` has something to do."""
+        return 0.0 if self._signals.has_child_ended else None
+
+    def poll(self, now: float) -> list[AgentEvent]:
+        """Reap the children that have ended; return the exits of ranks: a source of the loop."""
+        if not self._signals.has_child_ended:
+            return []
+        self._signals.has_child_ended = False
+        exits = self.reap()
+        return [ProcessesReaped(tuple(exits), self._memory.kills())] if exits else []
+
+    def reap(self) -> list[ProcessExited]:
+        """Reap everything that has ended since the last call; never block."""
         ended: list[tuple[RankId, int | None, int | None]] = []
         while True:
             try:
@@ -117,7 +148,7 @@ class Processes:
             else:
                 cleaned = self._cleanups.reaped(result.si_pid, result.si_status)
                 if cleaned is not None:
-                    self.endings.look_at(cleaned)
+                    self.trees.look_at(cleaned)
         if not ended:
             return []
         owners = self._owners_of_orphans()
@@ -150,13 +181,14 @@ class Processes:
             rank in owners
             or rank in self._checks_of
             or _group_exists(main)
-            or self.endings.has_living_members(rank, main)
+            or self.trees.has_living_members(rank, main)
             or self._cleanups.is_unfinished(rank)
         )
         if not has_leftovers:
-            self.endings.drop(rank)
+            self.trees.drop(rank)
             self._forget(rank)
-        return ProcessExited(rank, exit_code, number, size, has_leftovers)
+        conflict = self.find_port_conflict(rank) if exit_code != 0 else ""
+        return ProcessExited(rank, exit_code, number, size, has_leftovers, conflict)
 
     def _check_ended(self, pid: int, exit_status: int | None, number: int | None) -> None:
         rank, ended = self._checks.pop(pid)
@@ -164,7 +196,7 @@ class Processes:
         if not self._checks_of[rank]:
             del self._checks_of[rank]
         # What it had started has come to this agent by now.
-        self.endings.look_at(rank)
+        self.trees.look_at(rank)
         ended(exit_status, number)
 
     def _owners_of_orphans(self) -> set[RankId]:

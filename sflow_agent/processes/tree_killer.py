@@ -1,7 +1,7 @@
-"""TreeKill the trees of ranks: signal every member, wait for all by descriptor, look again, until none is left.
+"""Ends the process trees of ranks: signals every member, waits for all by descriptor, looks again, until none is left.
 
-Orders of one pass are gathered and served by a single scan, so that stopping a thousand ranks at once costs
-one.
+The orders of one pass of the loop are served by a single scan, so that stopping a thousand ranks at once costs one.
+When to signal, and with what, is decided in `core.stop_sequence`.
 """
 
 import contextlib
@@ -10,9 +10,11 @@ import select
 import signal
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from protocol.ids import RankId
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
+from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.tree import is_living, name_of, tree_members
 
@@ -38,14 +40,14 @@ class TreeKiller:
 
     def __init__(
         self,
-        epoll: select.epoll,
+        descriptors: Descriptors,
         main_of: Mapping[RankId, int],
         running: Mapping[int, RankId],
         cleanups: Cleanups,
         checks_of: Mapping[RankId, Collection[int]],
         forget: Callable[[RankId], None],
     ) -> None:
-        self._epoll = epoll
+        self._descriptors = descriptors
         self._main_of = main_of
         self._running = running
         self._cleanups = cleanups
@@ -53,12 +55,12 @@ class TreeKiller:
         self._forget = forget
         self._me = os.getpid()
         self._endings: dict[RankId, TreeKill] = {}
-        self._rank_of_pidfd: dict[int, RankId] = {}
+        self._next_rescan = 0.0
         self._pending: dict[RankId, None] = {}
         """Trees to look at in this pass, in order."""
 
     def order(self, rank: RankId, number: int) -> None:
-        """Signals everything the rank started with the next `press`; a second order escalates."""
+        """Signal everything the rank started with the next `poll`; a second order escalates."""
         if rank not in self._main_of:
             return
         ending = self._endings.setdefault(rank, TreeKill(number))
@@ -70,8 +72,22 @@ class TreeKiller:
                 ending.signalled.add(pid)
         self._pending[rank] = None
 
-    def press(self) -> list[AgentEvent]:
-        """Signals and watches what is in the trees whose turn it is; TreeGone where nothing is."""
+    def next_wakeup(self) -> float | None:
+        """Return when `poll` has something to do."""
+        if self._pending:
+            return 0.0
+        needs_rescan = any(not ending.watched for ending in self._endings.values())
+        return self._next_rescan if needs_rescan else None
+
+    def poll(self, now: float) -> list[AgentEvent]:
+        """Serve the orders, and look again at trees without a watched member: a source of the loop."""
+        if now >= self._next_rescan and any(not ending.watched for ending in self._endings.values()):
+            self._next_rescan = now + RESCAN_S
+            self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
+        return self._signal_pending()
+
+    def _signal_pending(self) -> list[AgentEvent]:
+        """Signal and watch the members of the trees that are pending; TreeGone where there are none."""
         ranks = [rank for rank in self._pending if rank in self._endings]
         self._pending.clear()
         if not ranks:
@@ -100,37 +116,18 @@ class TreeKiller:
                 self._signal_and_watch(rank, ending, pid)
         return events
 
-    def members_ended(self, descriptors: list[int]) -> None:
-        """Watched members have ended; trees whose last one it was are looked at with the next `press`."""
-        for descriptor in descriptors:
-            rank = self._rank_of_pidfd.pop(descriptor, None)
-            if rank is None:
-                continue  # its tree was given up in this very pass
-            self._epoll.unregister(descriptor)
-            os.close(descriptor)
-            ending = self._endings[rank]
-            del ending.watched[descriptor]
-            if not ending.watched:
-                self._pending[rank] = None
-
-    def look_again(self) -> None:
-        """Trees without a watch are looked at with the next `press`."""
-        self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
-
-    def look_at(self, rank: RankId) -> None:
-        """The rank's tree, if it is being ended, is looked at with the next `press`."""
-        if rank in self._endings:
+    def _member_ended(self, rank: RankId, descriptor: int) -> None:
+        """Look at the rank's tree with the next `poll` if this was its last watched member."""
+        ending = self._endings[rank]
+        self._unwatch(descriptor)
+        del ending.watched[descriptor]
+        if not ending.watched:
             self._pending[rank] = None
 
-    @property
-    def needs_press(self) -> bool:
-        """True when `press` has something to do now."""
-        return bool(self._pending)
-
-    @property
-    def needs_look(self) -> bool:
-        """True when `look_again` must be called within `RESCAN_S`."""
-        return any(not ending.watched for ending in self._endings.values())
+    def look_at(self, rank: RankId) -> None:
+        """Look at the rank's tree, if it is being ended, with the next `poll`."""
+        if rank in self._endings:
+            self._pending[rank] = None
 
     def has_living_members(self, rank: RankId, main: int) -> bool:
         """True while a member that was signalled still lives, other than the main process."""
@@ -140,7 +137,7 @@ class TreeKiller:
         )
 
     def give_up(self, rank: RankId) -> list[AgentEvent]:
-        """Names what could not be ended."""
+        """Stop waiting for the rank's tree, and name what could not be ended."""
         ending = self._endings.get(rank)
         if ending is None:
             return []
@@ -165,12 +162,14 @@ class TreeKiller:
         return [TreeGone(rank, len(ending.signalled - {main}))]
 
     def drop(self, rank: RankId) -> None:
-        """The rank's tree needs no ending any more."""
+        """Stop ending the rank's tree."""
         ending = self._endings.pop(rank, None)
         for descriptor in ending.watched if ending is not None else ():
-            del self._rank_of_pidfd[descriptor]
-            self._epoll.unregister(descriptor)
-            os.close(descriptor)
+            self._unwatch(descriptor)
+
+    def _unwatch(self, descriptor: int) -> None:
+        self._descriptors.remove(descriptor)
+        os.close(descriptor)
 
     def _signal_and_watch(self, rank: RankId, ending: TreeKill, pid: int) -> None:
         is_new = bool(ending.signal) and (pid not in ending.signalled or ending.signal == signal.SIGKILL)
@@ -187,8 +186,7 @@ class TreeKiller:
                     os.kill(pid, signal.SIGCONT)
             return
         ending.watched[descriptor] = pid
-        self._rank_of_pidfd[descriptor] = rank
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._descriptors.add(descriptor, select.EPOLLIN, partial(self._member_ended, rank, descriptor))
         if is_new:
             _signal_descriptor(descriptor, ending.signal)
 

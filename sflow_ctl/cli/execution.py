@@ -17,8 +17,10 @@ from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.report.report import closing_table, duration_text, first_cause
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.runtime.run.options import RunOptions
-from sflow_ctl.runtime.run.workflow import RunEnd, plan_run, read_run, run_plan
+from sflow_ctl.runtime.run.planning import plan_run, read_run
+from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 
 if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
@@ -73,7 +75,7 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     def say(text: str) -> None:
         click.echo(f"sflow-ctl: {text}", err=True)
 
-    end = run_plan(planned, options, launcher, open_console, open_fetch_display, say)
+    end = run_plan(planned, options, launcher, Terminal(open_console, open_fetch_display, say))
     for console in consoles:
         console.close()
     show_end(end)

@@ -17,8 +17,10 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
 
     Raises: UsageError.
     """
+    source = options.workflow
     output_dir = output_directory(
-        settings_layers(options.said, os.environ).without_workflow(), options.workspace_dir / OUTPUT_DIRECTORY
+        settings_layers(source.settings, os.environ).without_workflow(),
+        source.workspace_dir / OUTPUT_DIRECTORY,
     )
     if wanted is None:
         directory = requeued_run(output_dir, options.run_id)
@@ -30,11 +32,12 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
     else:
         directory = find_run(wanted, output_dir)
     directory = directory.absolute()
-    files = options.files if options.are_files_given else (directory / "workflow.yaml",)
+    files = source.files if source.are_files_given else (directory / "workflow.yaml",)
     return dataclasses.replace(
         options,
         resume=directory,
-        files=files,
         run_id=directory.name,
-        said={**options.said, "output_dir": str(directory.parent)},
+        workflow=dataclasses.replace(
+            source, files=files, settings={**source.settings, "output_dir": str(directory.parent)}
+        ),
     )

@@ -1,28 +1,31 @@
-"""Values as the type that a variable declares."""
+"""Converts values to the type that a variable declares. The planner calls it after expressions are evaluated."""
 
 from typing import Any
 
-from sflow_ctl.format.rules import VARIABLE_TYPES
-
+VARIABLE_TYPES = {
+    "string": "string",
+    "str": "string",
+    "integer": "integer",
+    "int": "integer",
+    "float": "float",
+    "boolean": "boolean",
+    "bool": "boolean",
+    "list": "list",
+    "dict": "dict",
+}
+"""Accepted spellings to the format's own."""
 _TRUE, _FALSE = frozenset(("true", "1", "yes", "y", "on")), frozenset(("false", "0", "no", "n", "off"))
 
 
 def cast(value: Any, type_name: str | None) -> Any:
-    """A value as its declared type; without one it stays what the file says. Raises: ValueError."""
+    """Return a value as its declared type; without one it stays as it is in the file. Raises: ValueError."""
     if type_name is None or value is None:
         return value
     match VARIABLE_TYPES.get(type_name, type_name):
         case "string":
             return value if isinstance(value, str) else str(value)
         case "integer":
-            if isinstance(value, int):
-                return int(value)
-            try:
-                if isinstance(value, str):
-                    return int(value.strip())
-            except ValueError:
-                pass
-            raise ValueError(f"expected integer, is {value!r}")
+            return _integer(value)
         case "float":
             try:
                 return float(value)
@@ -32,6 +35,17 @@ def cast(value: Any, type_name: str | None) -> Any:
             return _boolean(value)
         case _:
             return value
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, int):
+        return int(value)
+    try:
+        if isinstance(value, str):
+            return int(value.strip())
+    except ValueError:
+        pass
+    raise ValueError(f"expected integer, is {value!r}")
 
 
 def _boolean(value: Any) -> bool:

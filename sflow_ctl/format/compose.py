@@ -1,8 +1,7 @@
-"""`compose`: the merged document as one file, and with `--resolve` its expressions worked out.
+"""Writes the merged document as one file, with `--resolve` after evaluating its expressions. Serves `compose` and `batch`.
 
-Resolving keeps the meaning: every variable stays, so that the environment of tasks is the same, and only expressions that
-are certain to have one value everywhere are replaced. What depends on a swept variable, on nodes, artifacts or tasks
-stays an expression.
+Resolving keeps the meaning: every variable stays, so that the environment of tasks is the same, and only expressions with one
+certain value are replaced. Whatever depends on a swept variable, on nodes, artifacts or tasks stays an expression.
 """
 
 import copy
@@ -22,18 +21,18 @@ from sflow_ctl.format.yaml_source import dump
 
 _LATER = frozenset(("backends", "artifacts", "workflow", "task", "replica"))
 _NEVER_EVALUATED = frozenset(("name", "depends_on", "domain", "description", "type", "content"))
-"""Keys whose texts are no expressions, or (content) whole templates."""
+"""Keys whose texts are not expressions, or (content) are whole templates."""
 
 
 def compose(loaded: LoadedDocument, is_resolved: bool = False) -> str:
-    """The document as YAML text, with values in place of expressions where `is_resolved`."""
+    """Return the document as YAML text, with values in place of expressions if `is_resolved`."""
     data = loaded.composed_data()
     data = {key: part if key == "settings" else without_nulls(part) for key, part in data.items()}
     return dump(resolve_document(data) if is_resolved else data)
 
 
 def without_nulls(data: Any) -> Any:
-    """Keys that say nothing left out; a variable's `value: null` says something and stays."""
+    """Return data without keys whose value is null, except a variable's `value: null`, which has a meaning."""
     if isinstance(data, dict):
         is_variable = "name" in data and "value" in data
         return {
@@ -47,7 +46,7 @@ def without_nulls(data: Any) -> Any:
 
 
 def resolve_document(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a composed document (list forms) with expressions replaced where their value is certain."""
+    """Return a copy of a composed document (list forms) with expressions replaced where their value is certain."""
     result: dict[str, Any] = copy.deepcopy(dict(data))
     workflow = result["workflow"]
     tasks = workflow["tasks"]
@@ -66,7 +65,7 @@ def resolve_document(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open_names(levels: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> set[str]:
-    """Variables without one certain value: swept ones, ones defined at both levels, and what is computed from them."""
+    """Return the variables without one certain value: swept ones, and ones defined at both levels."""
     names = [variable["name"] for variable in levels]
     found = {name for name in names if names.count(name) > 1}
     for task in tasks:
@@ -93,12 +92,12 @@ def _known_values(levels: list[dict[str, Any]], open_names: Set[str]) -> dict[st
             try:
                 known[name] = cast(value, variable.get("type"))
             except ValueError:
-                continue  # the plan says what is wrong with it
+                continue  # planning reports it
     return known
 
 
 def _without_own(values: Mapping[str, Any], task: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is certain inside a task: its own variables hide those of the same name."""
+    """Return the values that are certain inside a task: its own variables hide those of the same name."""
     own = {variable["name"] for variable in task.get("variables") or ()}
     return {name: value for name, value in values.items() if name not in own} if own else values
 
@@ -122,9 +121,9 @@ def _value(data: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _text(text: str, values: Mapping[str, Any]) -> Any:
-    """Each expression of a text replaced that can be; a whole one keeps its native value."""
+    """Replace the expressions of a text that can be; a text that is one expression keeps its native value."""
     if "{% raw %}" in text:
-        return text  # what is literal there would be an expression afterwards
+        return text  # its literal text would become an expression
     parts = pieces(text)
     if len(parts) == 1:
         value, is_known = _try(f"{MARK} {parts[0].text} }}}}", values)

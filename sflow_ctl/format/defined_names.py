@@ -1,12 +1,12 @@
-"""What `--set` and `--artifact` can reach in some files, without checking the rest of them."""
+"""Finds the names that `--set` and `--artifact` can change in some files, without checking the rest. Serves sheets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.errors import SpecError
+from sflow_ctl.format.loader import read_sources
 from sflow_ctl.format.merging import merge, named_items
-from sflow_ctl.format.yaml_source import read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +18,8 @@ class DefinedNames:
 
 
 def defined_names(paths: Sequence[Path]) -> DefinedNames:
-    """The names in these files together. Raises: SpecError for files that cannot be read as YAML."""
-    sources, findings = [], []
-    for path in paths:
-        source, problems = read_source(path)
-        findings += problems
-        if source is not None:
-            sources.append(source)
+    """Return the names in these files together. Raises: SpecError for files that cannot be read as YAML."""
+    sources, findings = read_sources(paths)
     if findings:
         raise SpecError(findings)
     merged = merge(sources)

@@ -1,17 +1,17 @@
-"""`extends`: an operator as another one with changes."""
+"""Resolves `extends`: an operator that is another one with changes. Called before operators are converted."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from protocol.errors import Finding
-from sflow_ctl.format.checking import nearest
+from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.merging import Item
 
 EXTENDS = "extends"
 
 
 def extended(items: Sequence[Item], findings: list[Finding]) -> list[Item]:
-    """The operators with what they extend put in, in the same order; what is wrong goes to `findings`.
+    """Return the operators, in the same order, with the fields of those they extend; problems go to `findings`.
 
     As where a task overrides its operator: fields are replaced, `extra_args` are appended, `null` changes nothing.
     """
@@ -24,7 +24,7 @@ def _extended(item: Item, by_name: dict[str, Item], findings: list[Finding]) -> 
     while (base := chain[-1].body.get(EXTENDS)) is not None:
         problem = _problem(base, chain, by_name)
         if problem is not None:
-            # Said once: by the operator that names what is missing, or by the first one of a circle.
+            # Reported once: for the operator that names a missing one, or for the first one of a cycle.
             if len(chain) == 1 or (base == item.name and item.name == min(link.name for link in chain)):
                 findings.append(problem)
             break
@@ -38,7 +38,7 @@ def _extended(item: Item, by_name: dict[str, Item], findings: list[Finding]) -> 
 
 
 def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """An operator's fields with changes."""
+    """Return an operator's fields with changes applied."""
     body = dict(base)
     for key, value in changes.items():
         if key == "extra_args" and isinstance(value, list) and isinstance(body.get(key), list):
@@ -53,8 +53,7 @@ def _problem(base: Any, chain: list[Item], by_name: dict[str, Item]) -> Finding 
     if not isinstance(base, str):
         return Finding("wrong-type", "expected the name of an operator", where)
     if base not in by_name:
-        guess = nearest(base, sorted(by_name))
-        hint = f'did you mean "{guess}"?' if guess else "extends: takes the name of another entry"
+        hint = guess_hint(base, sorted(by_name), "extends: takes the name of another entry")
         return Finding(
             "unknown-operator", f'operator "{chain[-1].name}" extends unknown operator "{base}"', where, hint
         )

@@ -1,11 +1,15 @@
-"""Several files, in dict or list form, brought into one shape: named items that know where they stand."""
+"""Merges files, in mapping or list form, into one shape: named items that know their places.
+
+Only shapes are checked here; the loader converts and checks what is inside the items.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.errors import Finding
-from sflow_ctl.format.checking import describe, nearest
+from sflow_ctl.format.checking import guess_hint
+from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.schema import WorkflowSettings
 from sflow_ctl.format.yaml_source import PathKey, Source
 
@@ -28,7 +32,7 @@ TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "signatures")
 
 @dataclass(slots=True)
 class Item:
-    """One entry of a named section: its body with its name, and where its text stands."""
+    """One entry of a named section: its body with its name, and the place of its text."""
 
     name: str
     body: dict[str, Any]
@@ -37,9 +41,9 @@ class Item:
     is_shorthand: bool = False
 
     def where(self, *path: PathKey) -> str:
-        """`file:line:column  section.name.field` for a message."""
+        """Return `file:line:column  section.name.field` for a message."""
         full = (*self.path, *(() if self.is_shorthand else path))
-        return f"{self.source.where(full)}  {describe(full)}"
+        return f"{self.source.where(full)}  {dotted(full)}"
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ class Merged:
     settings: dict[str, tuple[Any, Source]] = field(default_factory=dict)
     """The workflow's other fields, each from the last file that has it."""
     site: dict[str, tuple[Any, Source]] = field(default_factory=dict)
-    """What stands under `settings:`, each from the last file that has it."""
+    """Entries of `settings:`, each from the last file that has it."""
     sections: dict[str, list[Item]] = field(default_factory=lambda: {name: [] for name in TOP_SECTIONS})
     workflow_variables: list[Item] = field(default_factory=list)
     tasks: list[Item] = field(default_factory=list)
@@ -62,13 +66,13 @@ class Merged:
     findings: list[Finding] = field(default_factory=list)
 
     def site_where(self, path: Sequence[PathKey]) -> str | None:
-        """`file:line:column` of `("settings", key, ...)` in the file that counts for this key."""
+        """Return `file:line:column` of `("settings", key, ...)` in the file whose value counts."""
         found = self.site.get(str(path[1])) if len(path) > 1 else None
         return None if found is None else found[1].where(path)
 
 
 def merge(sources: Sequence[Source]) -> Merged:
-    """One document of all files, in order; what is wrong with the shape of any is in `findings`."""
+    """Return one document of all files, in order; wrong shapes are in its `findings`."""
     merged = Merged(list(sources))
     for source in sources:
         if not isinstance(source.data, dict):
@@ -88,7 +92,7 @@ def merge(sources: Sequence[Source]) -> Merged:
 def named_items(
     source: Source, path: tuple[PathKey, ...], data: Any, findings: list[Finding], allow_values: bool = True
 ) -> list[Item]:
-    """The entries of a section in either form. A body that is no mapping is the value of a variable."""
+    """Return the entries of a section in either form. A body that is not a mapping is the value of a variable."""
     items: list[Item] = []
     if data is None:
         return items
@@ -111,7 +115,7 @@ def named_items(
                 items.append(Item(key, {"name": key, "value": body}, source, (*path, key), is_shorthand=True))
         return items
     if not isinstance(data, list):
-        findings.append(_shape(source, path, f"{describe(path)} must be a list or a mapping"))
+        findings.append(_shape(source, path, f"{dotted(path)} must be a list or a mapping"))
         return items
     for index, body in enumerate(data):
         if not isinstance(body, dict):
@@ -121,7 +125,7 @@ def named_items(
         elif not isinstance(body.get("name"), str):
             what = '"name" is missing' if "name" not in body else "the name is not text"
             code = "missing-key" if "name" not in body else "wrong-type"
-            where = f"{source.where((*path, index))}  {describe((*path, index))}"
+            where = f"{source.where((*path, index))}  {dotted((*path, index))}"
             findings.append(Finding(code, what, where, "give every entry of a list a `name:`"))
         else:
             items.append(Item(body["name"], dict(body), source, (*path, index)))
@@ -211,19 +215,18 @@ def _unknown_keys(
 ) -> None:
     for key in data:
         if key not in allowed:
-            guess = nearest(str(key), allowed)
             full = (*path, str(key))
             merged.findings.append(
                 Finding(
                     "unknown-key",
-                    f'unknown key "{key}": Extra inputs are not permitted',
-                    f"{source.key_where(full)}  {describe(full)}",
-                    f'did you mean "{guess}"?' if guess else f"allowed here: {', '.join(allowed)}",
+                    f'unknown key "{key}"',
+                    f"{source.key_where(full)}  {dotted(full)}",
+                    guess_hint(str(key), allowed, f"allowed here: {', '.join(allowed)}"),
                 )
             )
 
 
 def _shape(source: Source, path: tuple[PathKey, ...], what: str) -> Finding:
-    field_name = describe(path)
+    field_name = dotted(path)
     place = source.where(path) or str(source.path)
     return Finding("wrong-type", what, f"{place}  {field_name}" if field_name else place)

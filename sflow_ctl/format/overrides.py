@@ -1,4 +1,4 @@
-"""`--set`, `--artifact` and `--missable-tasks`, applied to the merged document before it is checked."""
+"""Applies `--set`, `--artifact` and `--missable-tasks` to the merged document, before it is checked."""
 
 import fnmatch
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import Finding
-from sflow_ctl.format.checking import nearest
+from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import MARK
 from sflow_ctl.format.merging import Item, Merged, named_items
 from sflow_ctl.format.schema import ARTIFACT_FIELDS
@@ -16,7 +16,7 @@ _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off
 
 
 def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False) -> None:
-    """Sets variables: at both levels, and `TASK.KEY` those of a task. Strictly, text is never left as it is."""
+    """Set variables: those of both levels, and with `TASK.KEY` those of a task. `is_strict` converts every text."""
     for text in overrides:
         key, separator, value = text.partition("=")
         key = key.strip()
@@ -27,17 +27,15 @@ def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False)
         items = _targets(merged, key)
         if not items:
             what = f'variable "{key}" is not defined in the configuration'
-            guess = nearest(
-                key, [item.name for item in (*merged.sections["variables"], *merged.workflow_variables)]
-            )
-            hint = f'did you mean "{guess}"?' if guess else "define it under variables: first"
+            names = [item.name for item in (*merged.sections["variables"], *merged.workflow_variables)]
+            hint = guess_hint(key, names, "define it under variables: first")
             merged.findings.append(Finding("override-unknown", what, f"--set {text}", hint))
         for item in items:
             _assign(item, value, is_strict)
 
 
 def _targets(merged: Merged, key: str) -> list[Item]:
-    # Both levels: a workflow variable of that name would otherwise hide what the user asked for.
+    # Both levels: a workflow variable of that name would otherwise hide the user's value.
     found = [item for item in (*merged.workflow_variables, *merged.sections["variables"]) if item.name == key]
     if found or "." not in key:
         return found
@@ -64,9 +62,7 @@ def _assign(item: Item, text: str, is_strict: bool) -> None:
 
 
 def infer(text: str) -> Any:
-    """What a value on the command line means where the file does not say: JSON, integer, float, boolean,
-    text.
-    """
+    """Return the value of a text from the command line: JSON, an integer, a float, a boolean, or the text itself."""
     if text.startswith(("[", "{")):
         try:
             return msgspec.json.decode(text)
@@ -82,7 +78,7 @@ def infer(text: str) -> Any:
 
 
 def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
-    """Points artifacts elsewhere; content goes when the new place is no file, and so do fields it cannot have."""
+    """Replace URIs of artifacts. Content and fields that the new scheme cannot have are dropped."""
     for text in overrides:
         name, separator, uri = text.partition("=")
         item = next((item for item in merged.sections["artifacts"] if item.name == name), None)
@@ -92,9 +88,9 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
                 Finding("override-format", what, f"--artifact {text}", "write --artifact NAME=URI")
             )
         elif item is None:
-            guess = nearest(name, [item.name for item in merged.sections["artifacts"]])
             what = f'artifact "{name}" is not defined in the configuration'
-            hint = f'did you mean "{guess}"?' if guess else "define it under artifacts: first"
+            names = [item.name for item in merged.sections["artifacts"]]
+            hint = guess_hint(name, names, "define it under artifacts: first")
             merged.findings.append(Finding("override-unknown", what, f"--artifact {text}", hint))
         else:
             item.body["uri"] = uri
@@ -106,7 +102,7 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
 
 
 def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:
-    """Removes references to absent tasks that may be absent, and says so."""
+    """Remove references to missing tasks that match one of `patterns`, with a warning for each."""
     if not patterns:
         return
     present = {item.name for item in merged.tasks}
@@ -133,7 +129,7 @@ def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:
 
 
 def _named(dependency: Any) -> Any:
-    """The task that an entry of `depends_on` names, short or long."""
+    """Return the task that an entry of `depends_on` names, in its short or long form."""
     return dependency.get("task") if isinstance(dependency, dict) else dependency
 
 

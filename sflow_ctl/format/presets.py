@@ -1,5 +1,4 @@
-"""`uses`: a task that is written already, with what the user says of it. Expanded before anything is checked, so that all
-that comes after sees a plain task.
+"""Expands `uses`: a task made from a preset and the user's own fields. Runs before checks, which then see a plain task.
 
 A preset is a file of `sflow_ctl/presets` with the body of a task. Its variables are its parameters: `with` gives them values.
 """
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.errors import Finding
-from sflow_ctl.format.checking import nearest
+from sflow_ctl.format.checking import guess_hint, nearest
 from sflow_ctl.format.merging import USES, WITH, Item
 from sflow_ctl.format.schema import Condition
 from sflow_ctl.format.yaml_source import read_source
@@ -38,12 +37,12 @@ class Preset:
 
 
 def preset_names() -> list[str]:
-    """All there are."""
+    """Return the names of all presets."""
     return sorted(path.stem for path in _HOME.glob("*.yaml"))
 
 
 def preset(name: str) -> Preset:
-    """One that there is."""
+    """Return an existing preset."""
     source, findings = read_source(_HOME / f"{name}.yaml")
     assert source is not None and not findings, findings
     about = source.text.partition("\n")[0].removeprefix("#").strip()
@@ -51,7 +50,7 @@ def preset(name: str) -> Preset:
 
 
 def unknown_preset(name: str) -> tuple[str, str]:
-    """What is wrong with a name that is none, and what to do."""
+    """Return a sentence and a hint for the name of a preset that does not exist."""
     names = preset_names()
     guess = nearest(name, names)
     listed = f"presets are {', '.join(names)}"
@@ -59,13 +58,13 @@ def unknown_preset(name: str) -> tuple[str, str]:
 
 
 def expand_presets(items: list[Item], findings: list[Finding]) -> None:
-    """Puts presets into the bodies of tasks that use one; what is wrong goes to `findings`."""
+    """Replace the bodies of tasks that use a preset; problems go to `findings`."""
     for item in items:
         given = item.body.pop(WITH, None)
         name = item.body.pop(USES, None)
         if name is None:
             if given is not None:
-                what = f'task "{item.name}" has "with", which are the parameters of a preset'
+                what = f'task "{item.name}" has "with", the parameters of a preset, but no preset'
                 findings.append(Finding("missing-key", what, item.where(WITH), "add uses: PRESET"))
         elif not isinstance(name, str):
             findings.append(Finding("wrong-type", "expected the name of a preset", item.where(USES)))
@@ -73,7 +72,7 @@ def expand_presets(items: list[Item], findings: list[Finding]) -> None:
         elif name not in preset_names():
             what, hint = unknown_preset(name)
             findings.append(Finding("unknown-preset", what, item.where(USES), hint))
-            item.body.setdefault("script", ["false"])  # what it lacks without its preset is nothing to tell
+            item.body.setdefault("script", ["false"])  # a missing script only follows from this
         else:
             _expand(item, preset(name), given, findings)
 
@@ -87,8 +86,7 @@ def _expand(item: Item, base: Preset, given: Any, findings: list[Finding]) -> No
     values: dict[str, Any] = given or {}
     for key in values:
         if key not in parameters:
-            guess = nearest(str(key), list(parameters))
-            hint = f'did you mean "{guess}"?' if guess else f"it has {', '.join(parameters)}"
+            hint = guess_hint(str(key), list(parameters), f"it has {', '.join(parameters)}")
             what = f'preset "{base.name}" of task "{item.name}" has no parameter "{key}"'
             findings.append(Finding("unknown-key", what, item.where(WITH, str(key)), hint))
     body = _about(item.name, base.body)
@@ -107,7 +105,7 @@ def _expand(item: Item, base: Preset, given: Any, findings: list[Finding]) -> No
 
 
 def _about(task: str, data: Any) -> Any:
-    """A copy in which `task.self` is this task."""
+    """Return a copy in which `task.self` is this task."""
     if isinstance(data, dict):
         return {key: _about(task, value) for key, value in data.items()}
     if isinstance(data, list):
@@ -118,7 +116,7 @@ def _about(task: str, data: Any) -> Any:
 
 
 def _with_changes(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The preset's fields with the task's own in their place; names within some, and probes, by themselves."""
+    """Return the preset's fields, replaced by the task's own; ports, files, variables and probes are merged by name."""
     body = dict(base)
     for key, value in own.items():
         if key in _BY_NAME and isinstance(value, dict):
@@ -140,7 +138,7 @@ def _with_changes(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _probe(base: Mapping[str, Any], kind: str, own: Any) -> Any:
-    """The task's own probe; one without a check changes the times of the preset's."""
+    """Return the task's own probe; one without a check only changes the timing of the preset's."""
     there = base.get("probes", {}).get(kind)
     if there is None or not isinstance(own, dict) or any(name in own for name in _CHECKS):
         return own

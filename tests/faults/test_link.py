@@ -50,7 +50,7 @@ class Agent:
     def turn(self) -> None:
         """One pass of an agent's loop."""
         now = time.monotonic()
-        self.given_up = self.link.look_after(now) or self.given_up
+        self.given_up = self.link.tick(now) or self.given_up
         self.link.flush(now)
         for order in self.link.receive(time.monotonic()):
             if isinstance(order, Watch):

@@ -305,8 +305,8 @@ def test_f53_tasks_see_nothing_of_the_agents_step(tmp_path: Path) -> None:
 
 OTHER_VERSION = """
 import runpy, sys
-import protocol.version
-protocol.version.PROTOCOL_VERSION = tuple(map(int, sys.argv[1].split(".")))
+import protocol.session.version
+protocol.session.version.PROTOCOL_VERSION = tuple(map(int, sys.argv[1].split(".")))
 sys.argv = ["sflow_agent"]
 runpy.run_module("sflow_agent", run_name="__main__")
 """

@@ -47,15 +47,23 @@ def compose(
     chosen = run_options(**options)
     opened = open_sheet(bulk_input, rows, (*options["workflow"], *options["files"]))
     parent = output or Path("sflow_output")
-    return compose_rows(opened, parent, chosen.overrides, chosen.artifacts, chosen.missable, resolve)
+    return compose_rows(
+        opened,
+        parent,
+        chosen.workflow.overrides,
+        chosen.workflow.artifacts,
+        chosen.workflow.missable,
+        resolve,
+    )
 
 
 def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validate: bool) -> int:
     from sflow_ctl.format.compose import compose as composed
     from sflow_ctl.format.loader import load_documents
 
+    source = chosen.workflow
     loaded = load_documents(
-        chosen.files, chosen.overrides, chosen.artifacts, chosen.missable, is_strict=chosen.is_strict
+        source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
     )
     text = composed(loaded, resolve)
     for warning in loaded.warnings:
@@ -71,7 +79,7 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
 def _validate(chosen: RunOptions) -> int:
     """Says on standard error, so that the file can go to standard output, whether a run could be planned."""
     from sflow_ctl.cli.app import print_findings
-    from sflow_ctl.runtime.run.workflow import plan_run, read_run
+    from sflow_ctl.runtime.run.planning import plan_run, read_run
 
     try:
         plan_run(read_run(chosen), chosen, is_dry=True)

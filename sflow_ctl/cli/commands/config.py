@@ -24,11 +24,11 @@ def config() -> None:
 def show(origin: bool, as_json: bool, **others: Any) -> int:
     """Print the settings that count, as a site file has them. With workflow files and options: for such a run."""
     from sflow_ctl.runtime.files.settings_files import settings_layers
-    from sflow_ctl.runtime.run.workflow import read_run
+    from sflow_ctl.runtime.run.planning import read_run
 
     has_workflow = others["workflow"] or others["files"]
     options = run_options(nodes=None, gpus_per_node=None, **others)
-    layers = settings_layers(options.said, os.environ)
+    layers = settings_layers(options.workflow.settings, os.environ)
     found = read_run(options).found if has_workflow else layers.without_workflow()
     values = msgspec.structs.asdict(found.settings)
     if as_json:

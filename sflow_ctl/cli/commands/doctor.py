@@ -11,7 +11,7 @@ from sflow_ctl.cli.options.workflow_options import absolute
 from sflow_ctl.cli.terminal.console import wants_colours
 from sflow_ctl.doctor.diagnosis import diagnose, text
 from sflow_ctl.runtime.files.settings_files import run_settings, settings_layers
-from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.options import FleetOptions
 
 _POSITIVE = click.IntRange(min=1)
 
@@ -55,17 +55,8 @@ def doctor(
     if output_dir is not None:
         said["output_dir"] = str(absolute(output_dir))
     settings = run_settings(settings_layers(said, os.environ).without_workflow(), Path.cwd())
-    options = RunOptions(
-        files=(),
-        overrides=(),
-        artifacts=(),
-        missable=(),
-        workspace_dir=Path.cwd(),
-        nodes=nodes,
-        gpus_per_node=None,
-        min_nodes=1,  # those that have called can be examined all the same
-        job_id=job_id,
-    )
+    # Nodes that have reported can be examined whatever the others do: min_nodes=1.
+    options = FleetOptions(nodes=nodes, min_nodes=1, job_id=job_id)
     allocation = slurm = None
     if nodes is None:
         from sflow_ctl.runtime.slurm.allocation import allocation_of, current_allocation

@@ -24,7 +24,7 @@ _PICTURES = ("svg", "png", "pdf")
 def visualize(kind: str, output: Path | None, show_variables: bool, **options: Any) -> int:
     """Draw the graph of a workflow. Starts nothing."""
     from sflow_ctl.planner.show.graph_text import dot, mermaid
-    from sflow_ctl.runtime.run.workflow import plan_run, read_run
+    from sflow_ctl.runtime.run.planning import plan_run, read_run
 
     if kind in _PICTURES:
         if output is None:

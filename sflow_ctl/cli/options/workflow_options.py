@@ -79,11 +79,11 @@ def run_options(
     **others: Any,
 ) -> RunOptions:
     """The options as the runtime takes them: files in order, directories absolute. `others` go through as they are."""
-    return RunOptions(
+    return RunOptions.of(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
         are_files_given=bool(workflow or files),
         workspace_dir=absolute(workspace_dir),
-        said=take_said(others, output_dir),
+        settings=take_said(others, output_dir),
         is_strict=compat == "strict",
         **others,
     )

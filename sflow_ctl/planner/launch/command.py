@@ -10,7 +10,7 @@ from protocol.messages.rank_spec import Container, LaunchKind
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import check
 from sflow_ctl.format.extends import overridden
-from sflow_ctl.format.rules import operator_findings
+from sflow_ctl.format.rules.operators import operator_findings
 from sflow_ctl.plan.model import AssignedArgument
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.containers import any_container, docker_container

@@ -6,7 +6,7 @@ from typing import Any
 from protocol.diagnosis.signatures import Signature, problem_of
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import as_text, evaluate_any
-from sflow_ctl.format.rules import reason_of
+from sflow_ctl.format.rules.definitions import reason_of
 from sflow_ctl.planner.findings import Findings
 
 

@@ -150,7 +150,7 @@ def _layer(path: Path, findings: list[Finding]) -> Layer:
     from sflow_ctl.format.yaml_source import read_source  # `status` and the like read no other file
 
     source, problems = read_source(path, "settings file")
+    findings += [problem for problem in problems if problem.code != "file-empty"]
     if source is None:
-        findings += [problem for problem in problems if problem.code != "file-empty"]
         return Layer({}, lambda _: str(path))
     return checked_layer(source.data, source.where, schema.SiteFile, findings)

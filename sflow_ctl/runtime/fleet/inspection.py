@@ -20,9 +20,9 @@ from sflow_ctl.doctor.facts import Clock, Examination, ExaminedNode, SlurmFacts
 from sflow_ctl.doctor.mesh import targets
 from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
-from sflow_ctl.runtime.fleet.fleet import Fleet, job_fleet, local_fleet
+from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.options import FleetOptions
 from sflow_ctl.version import VERSION
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _Round:
 
 
 def examine(
-    options: RunOptions,
+    options: FleetOptions,
     settings: RunSettings,
     allocation: "Allocation | None",
     slurm: SlurmFacts | None,
@@ -145,7 +145,7 @@ def examine(
     began = time.monotonic()
     with (
         _output_directory(settings.output_dir),
-        _fleet(run_id, names, options, settings, allocation) as fleet,
+        _fleet(FleetRequest(_plan(names, allocation), run_id, options, settings), allocation) as fleet,
     ):
         talk = _Round(fleet, [_Node(name) for name in names])
         for index in fleet.missing:
@@ -241,43 +241,33 @@ def _output_directory(path: Path) -> Iterator[None]:
                 directory.rmdir()
 
 
+def _plan(names: tuple[str, ...], allocation: "Allocation | None") -> Plan:
+    """A plan without tasks that has these nodes."""
+    nodes = tuple(
+        PlannedNode(
+            index=index,
+            backend="nodes",
+            backend_type="local" if allocation is None else "slurm",
+            backend_index=index,
+            name=name,
+            address="",
+            gpus=None,
+        )
+        for index, name in enumerate(names)
+    )
+    return Plan(workflow="doctor", tasks=(), nodes=nodes)
+
+
 @contextlib.contextmanager
-def _fleet(
-    run_id: str,
-    names: tuple[str, ...],
-    options: RunOptions,
-    settings: RunSettings,
-    allocation: "Allocation | None",
-) -> Iterator[Fleet]:
+def _fleet(request: FleetRequest, allocation: "Allocation | None") -> Iterator[Fleet]:
     """Agents that leave at the end. Raises: LaunchError."""
-    plan = Plan(
-        workflow="doctor",
-        tasks=(),
-        nodes=tuple(
-            PlannedNode(
-                index=index,
-                backend="nodes",
-                backend_type="local" if allocation is None else "slurm",
-                backend_index=index,
-                name=name,
-                address="",
-                gpus=None,
-            )
-            for index, name in enumerate(names)
-        ),
-    )
-    made = (
-        _job(plan, run_id, options, settings, allocation)
-        if allocation
-        else _local(plan, run_id, options, settings)
-    )
-    with made as fleet:
+    with _job(request, allocation) if allocation else _local(request) as fleet:
         try:
             yield fleet
         finally:
-            for index in range(len(names)):
+            for index in range(len(request.plan.nodes)):
                 fleet.link.send(index, Leave())
-            # One that has never called does not hear this either: the step is ended, and it with it.
+            # An agent that has never reported does not hear this either: it ends with the step.
             _let_leave(fleet, time.monotonic() + (STRAGGLERS_S if fleet.missing else END_WITHIN_S))
             fleet.launcher.wait_all(0.0)
             fleet.link.close()
@@ -298,10 +288,12 @@ def _let_leave(fleet: Fleet, deadline: float) -> None:
 
 
 @contextlib.contextmanager
-def _local(plan: Plan, run_id: str, options: RunOptions, settings: RunSettings) -> Iterator[Fleet]:
+def _local(request: FleetRequest) -> Iterator[Fleet]:
+    from sflow_ctl.runtime.fleet.local_fleet import local_fleet
+
     launcher = LocalLauncher()
-    fleet = local_fleet(plan, run_id, options, settings, launcher)
-    directory = settings.output_dir / run_id
+    fleet = local_fleet(request, launcher)
+    directory = request.settings.output_dir / request.run_id
     nonce = directory / ".nonce"
     directory.mkdir(mode=0o700)
     nonce.write_text(fleet.nonce)
@@ -315,10 +307,10 @@ def _local(plan: Plan, run_id: str, options: RunOptions, settings: RunSettings) 
 
 
 @contextlib.contextmanager
-def _job(
-    plan: Plan, run_id: str, options: RunOptions, settings: RunSettings, allocation: "Allocation"
-) -> Iterator[Fleet]:
-    fleet = job_fleet(plan, run_id, options, settings, allocation)
+def _job(request: FleetRequest, allocation: "Allocation") -> Iterator[Fleet]:
+    from sflow_ctl.runtime.fleet.job_fleet import job_fleet
+
+    fleet = job_fleet(request, allocation)
     try:
         yield fleet
     finally:

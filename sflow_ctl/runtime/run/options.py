@@ -1,30 +1,37 @@
-"""What the command line says about a run."""
+"""The command line's choices for a run, grouped by what they are about.
+
+Made by `cli`, read by everything in `runtime` that plans, starts or resumes a run. Directories are absolute,
+durations are seconds.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What the command line says about a run. Directories are absolute, durations seconds."""
+class WorkflowOptions:
+    """Which files make up the workflow, and what is changed in them."""
 
     files: tuple[Path, ...]
     are_files_given: bool = True
-    """False for the default, `sflow.yaml` in this directory."""
-    overrides: tuple[str, ...]
-    artifacts: tuple[str, ...]
-    missable: tuple[str, ...]
+    """False for the default, `sflow.yaml` in the current directory."""
+    overrides: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    missable: tuple[str, ...] = ()
     workspace_dir: Path
-    said: Mapping[str, Any] = field(default_factory=dict)
-    """Settings (`spec/schema.py`) by name: they win over those of files."""
-    nodes: int | None
-    gpus_per_node: int | None
-    max_running: int | None = None
-    run_id: str | None = None
-    resume: Path | None = None
-    """The directory of a run that is to go on."""
+    is_strict: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings by name (`format/schema.py`); they override those of files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOptions:
+    """Which nodes and GPUs a run uses, and how it treats missing ones."""
+
+    nodes: int | None = None
+    gpus_per_node: int | None = None
     simulate_gpus: bool = False
     """Local agents only count their GPUs, although this machine has some."""
     require_idle_gpus: bool = False
@@ -34,12 +41,41 @@ class RunOptions:
     """A running Slurm job to use."""
     extra_args: tuple[str, ...] = ()
     """For salloc, after the backend's own."""
-    quiet: bool = False
-    keep_alive: bool = False
-    """Services alone keep the run going, whatever the file says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """Which tasks run, how many at once, and whether services alone keep the run alive."""
+
     tasks: tuple[str, ...] = ()
-    """Only these, and what they need unless `skip_dependencies`; all when empty."""
+    """Only these, and their dependencies unless `skip_dependencies`; all when empty."""
     skip_dependencies: bool = False
+    keep_alive: bool = False
+    max_running: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """All choices for one run."""
+
+    workflow: WorkflowOptions
+    fleet: FleetOptions
+    tasks: TaskOptions
+    run_id: str | None = None
+    resume: Path | None = None
+    """The directory of the run to resume."""
+    quiet: bool = False
     log_level: str = "info"
-    is_strict: bool = False
     argv: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, **given: Any) -> "RunOptions":
+        """Put each option into the group that has a field of its name. Raises: TypeError for an unknown name."""
+        parts = {
+            name: kind(**{one.name: given.pop(one.name) for one in fields(kind) if one.name in given})
+            for name, kind in _GROUPS.items()
+        }
+        return cls(**parts, **given)
+
+
+_GROUPS: dict[str, Any] = {"workflow": WorkflowOptions, "fleet": FleetOptions, "tasks": TaskOptions}

@@ -59,7 +59,7 @@ def earlier_run(directory: Path) -> PriorRun:
     )
 
 
-def what_is_behind(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
+def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
     """Each task of the new plan that was there before, and warnings about those that changed."""
     states = {name: record.state for name, record in run.state.tasks.items()}
     done, changed = done_tasks(run.plan, plan, states)

@@ -13,6 +13,7 @@ from sflow_agent.activity_watch import ActivityWatch
 from sflow_agent.core.events import IdleChanged
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.node.gpu_use import gpu_use
+from sflow_agent.worker import Workers
 from tests.integration.agent.fake_controller import DEADLINE_S, rank_id
 from tests.unit.agent.fake_nvml import FakeGpu, FakeNvml
 
@@ -30,16 +31,16 @@ class Loop:
         self.descriptors = Descriptors(self.epoll)
         self.warnings: list[str] = []
         self.changes: list[IdleChanged] = []
-        self.life = ActivityWatch(self.descriptors, gpus, lambda path: path, self.warnings.append)
+        self.life = ActivityWatch(Workers(self.descriptors), gpus, lambda path: path, self.warnings.append)
         self.life.watch(spec, time.monotonic())
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not come: {self.changes} {self.warnings}"
-            for descriptor, _ in self.epoll.poll(0.01):
-                self.descriptors.ready(descriptor)
-            self.changes += self.life.look(time.monotonic())
+            self.epoll.poll(0.01)
+            self.descriptors.poll(time.monotonic())
+            self.changes += self.life.poll(time.monotonic())
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """An acknowledgement that is lost costs a repetition, not the run's last half minute."""
 
+import select
 from pathlib import Path
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.logs import LogChunk
+from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import REPEAT_AFTER_S, LogFollower
 
 RANK = RankId(AttemptId("a", 1), 0)
@@ -18,18 +20,17 @@ def test_what_nobody_acknowledges_is_sent_again(tmp_path: Path) -> None:
         sent.append((header.offset, bytes(body), header.is_end))
         return True
 
-    follower = LogFollower(send)
+    follower = LogFollower(send, Descriptors(select.epoll()))
     follower.stream(RANK, str(log), is_spool=False, now=0.0)
     follower.finish(RANK)
-    follower.pump()
-    follower.work_due(1.0)
+    follower.poll(1.0)
+    follower.poll(1.0)
     assert sent == [(0, b"hello\n", True)] and not follower.is_delivered
     due = follower.next_wakeup()
     assert due == 1.0 + REPEAT_AFTER_S
-    follower.work_due(due)
-    follower.pump()
+    follower.poll(due)
     assert sent == [(0, b"hello\n", True)] * 2
     follower.acknowledge(RANK, 6)
-    follower.pump()
-    follower.work_due(due + 1)
+    follower.poll(due + 1)
+    follower.poll(due + 1)
     assert follower.is_delivered and follower.next_wakeup() is None

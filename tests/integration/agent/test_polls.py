@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from protocol.ids import AttemptId, ProbeKey, RankId
-from sflow_agent import worker as background_module
 from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.poll_schedule import PollSchedule
 from sflow_agent.descriptors import Descriptors
@@ -54,8 +53,8 @@ class Loop:
     def turn(self) -> None:
         wakeup = self.polls.next_wakeup()
         wait_s = 0.05 if wakeup is None else min(0.05, max(0.0, wakeup - time.monotonic()))
-        for descriptor, _ in self.epoll.poll(wait_s):
-            self.descriptors.ready(descriptor)
+        self.epoll.poll(wait_s)
+        self.descriptors.poll(time.monotonic())
         self.seen += self.polls.work(time.monotonic())
 
     def until(self, condition: Callable[[], object], within_s: float = 5.0) -> None:
@@ -182,8 +181,8 @@ def test_f28_a_name_that_stalls_keeps_no_other_waiting(loop: Loop, monkeypatch: 
         assert detail == "stall9 has no address: Temporary failure in name resolution"
 
 
-def test_f28_lookups_that_never_come_back_are_limited(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_module, "MAX_THREADS", 3)
+def test_f28_lookups_that_never_come_back_are_limited(loop: Loop) -> None:
+    loop.background.lookups.threads = 3
     released = threading.Event()
     results: list[object] = []
     for number in range(4):

@@ -16,7 +16,7 @@ from protocol.messages.checks import Probe, TcpCheck
 from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
 from protocol.messages.orders import Welcome
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
-from sflow_agent.node.memory_events import MemoryEvents, MemoryKills, kernel_killed
+from sflow_agent.node.memory_events import MemoryEvents, kernel_killed
 from sflow_agent.probes.port_holder import owner_of_port
 from tests.integration.agent.fake_controller import FakeController, rank_id, spec
 
@@ -261,22 +261,6 @@ def test_where_nothing_counts_nothing_was_killed(tmp_path: Path) -> None:
     assert (events.kills(), events.limit()) == (0, "")
 
 
-def test_f43_a_kill_explains_one_end(tmp_path: Path) -> None:
-    events, file = counters(tmp_path, "v2")
-    kills = MemoryKills(events)
-    a, b, c, d = (rank_id(name) for name in "abcd")
-    for one in (a, b, c):
-        kills.started(one)
-    file.write_text("oom_kill 4\n")
-    kills.started(d)
-    assert kills.ended(a, is_killed=True) == 1
-    assert kills.ended(b, is_killed=False) == 0
-    file.write_text("oom_kill 6\n")
-    assert kills.ended(d, is_killed=True) == 2
-    assert kills.ended(c, is_killed=False) == 1
-    assert kills.ended(c, is_killed=True) == 0
-
-
 def test_the_kernels_log_names_who_was_killed(tmp_path: Path) -> None:
     log = tmp_path / "kmsg"
     text = "Memory cgroup out of memory: Killed process 4123 (python3) total-vm:1kB"
@@ -300,4 +284,4 @@ def test_good_ends_are_not_looked_into(controller: FakeController) -> None:
     assert {controller.exited(name).exit_code for name in names} == {0}
     assert threads() == before
     cause(controller, "sh", "-c", "echo No space left on device; exit 1")
-    assert before < threads() <= before + 2
+    assert before <= threads() <= before + 2

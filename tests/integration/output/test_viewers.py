@@ -208,8 +208,8 @@ import sys
 from pathlib import Path
 import msgspec
 from protocol.ids import AttemptId, RankId
-from sflow_ctl.runtime.run_directory import ConnectionFacts
-from sflow_ctl.runtime.viewer_link import Output, OutputEnded, connect
+from sflow_ctl.runtime.record.directory import ConnectionFacts
+from sflow_ctl.runtime.viewing.client import Output, OutputEnded, connect
 
 link = connect(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=ConnectionFacts), 10.0)
 link.follow(RankId(AttemptId("a", 1), 0), lines=0, offset=0)

@@ -19,21 +19,13 @@ from protocol.messages.facts import (
 )
 from protocol.messages.orders import Leave, Refused, Spawn, Stop, Unwatch, Watch, Welcome
 from protocol.messages.rank_spec import RankSpec, Stopping, Success
-from sflow_agent.core.agent import (
-    EXAMINE_WITHIN_S,
-    EXIT_OK,
-    EXIT_ORPHANED,
-    LOGS_WITHIN_S,
-    ORPHAN_GRACE_S,
-    SIGKILL,
-    VERIFY_S,
-    AgentCore,
-)
+from sflow_agent.core.agent import EXIT_OK, EXIT_ORPHANED, LOGS_WITHIN_S, ORPHAN_GRACE_S, AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
     DiagnoseExit,
     Exit,
     FinishLogs,
+    ForgetRank,
     GiveUpTree,
     Report,
     SignalTree,
@@ -47,8 +39,10 @@ from sflow_agent.core.events import (
     CheckObserved,
     EndRequested,
     ExitDiagnosed,
+    FactsAcknowledged,
     LogsDelivered,
     Ordered,
+    ProcessesReaped,
     ProcessExited,
     ProcessFailed,
     ProcessStarted,
@@ -56,6 +50,8 @@ from sflow_agent.core.events import (
     TreeSurvived,
     WakeUp,
 )
+from sflow_agent.core.rank import DIAGNOSE_WITHIN_S
+from sflow_agent.core.stop_sequence import SIGKILL, VERIFY_S
 
 A = RankId(AttemptId("a", 1), 0)
 B = RankId(AttemptId("b", 1), 0)
@@ -77,8 +73,8 @@ def running(core: AgentCore, *probes: Probe, rank: RankId = A, now: float = 0.0)
     return core
 
 
-def exited(rank: RankId = A, *, has_leftovers: bool = False) -> ProcessExited:
-    return ProcessExited(rank, 0, None, 10, has_leftovers)
+def exited(rank: RankId = A, *, has_leftovers: bool = False) -> ProcessesReaped:
+    return ProcessesReaped((ProcessExited(rank, 0, None, 10, has_leftovers),))
 
 
 def reports(commands: Sequence[AgentCommand]) -> list[object]:
@@ -102,7 +98,7 @@ def test_a_rank_is_started_once_whatever_is_repeated() -> None:
     ]
     assert core.live() == (LiveRank(A, 100, 7),)
     core.handle(exited(), 2.0)
-    core.forget_told()
+    core.handle(FactsAcknowledged(), 9.0)
     assert core.handle(order, 3.0) == []
     assert core.next_wakeup() is None
 
@@ -122,10 +118,10 @@ def test_a_failed_start_is_told_and_forgotten() -> None:
 def test_an_exit_without_leftovers_is_one_fact() -> None:
     core = running(AgentCore())
     fact = RankExited(rank=A, exit_code=0, runtime_s=3.0, log_bytes=10, cleared=True)
-    assert core.handle(exited(), 3.0) == [Report(fact)]
+    assert core.handle(exited(), 3.0) == [Report(fact), ForgetRank(A)]
     assert core.exited() == (fact,)
     assert (core.live(), core.clearing()) == ((), ())
-    core.forget_told()
+    core.handle(FactsAcknowledged(), 9.0)
     assert core.exited() == ()
 
 
@@ -135,11 +131,11 @@ def test_leftovers_are_ended_and_then_cleared() -> None:
     assert [fact.cleared for fact in reports(commands) if isinstance(fact, RankExited)] == [False]
     assert commands[-1] == SignalTree(A, SIGTERM)
     assert core.clearing() == (A,)
-    core.forget_told()
+    core.handle(FactsAcknowledged(), 9.0)
     assert len(core.exited()) == 1
     assert core.next_wakeup() == 6.0
     assert core.handle(WakeUp(), 6.0) == [SignalTree(A, SIGKILL)]
-    assert core.handle(TreeGone(A, 2), 6.1) == [Report(RankCleared(rank=A, ended=2))]
+    assert core.handle(TreeGone(A, 2), 6.1) == [Report(RankCleared(rank=A, ended=2)), ForgetRank(A)]
     assert core.handle(TreeGone(A, 2), 6.2) == []
     assert core.next_wakeup() is None
 
@@ -154,7 +150,8 @@ def test_f31_a_stop_escalates_and_names_survivors() -> None:
     assert core.handle(WakeUp(), 12.0 + VERIFY_S) == [GiveUpTree(A)]
     assert core.next_wakeup() is None
     survivors = ("7 stuck",)
-    assert core.handle(TreeSurvived(A, survivors), 20.0) == [Report(RankCleared(rank=A, survivors=survivors))]
+    cleared = Report(RankCleared(rank=A, survivors=survivors))
+    assert core.handle(TreeSurvived(A, survivors), 20.0) == [cleared, ForgetRank(A)]
 
 
 def test_a_repeated_stop_only_shortens_the_grace() -> None:
@@ -217,7 +214,7 @@ def test_a_probe_triggers_once_and_is_watched_no_longer() -> None:
     assert core.handle(seen, 1.0) == [Report(fact), UnwatchCheck(A, ProbeKey("readiness", 0))]
     assert core.handle(seen, 2.0) == []
     assert core.triggered() == (fact,)
-    assert core.handle(exited(), 3.0)[1:] == []
+    assert core.handle(exited(), 3.0)[1:] == [ForgetRank(A)]
     assert core.triggered() == ()
     assert core.handle(seen, 4.0) == []
 
@@ -310,8 +307,8 @@ def test_a_refused_agent_ends_with_the_reason_it_was_given_first() -> None:
 FULL = ExitCause(word="disk_full", text="No space left on device")
 
 
-def failed(rank: RankId = A, *, has_leftovers: bool = False) -> ProcessExited:
-    return ProcessExited(rank, 3, None, 10, has_leftovers)
+def failed(rank: RankId = A, *, has_leftovers: bool = False) -> ProcessesReaped:
+    return ProcessesReaped((ProcessExited(rank, 3, None, 10, has_leftovers),))
 
 
 def told(commands: Sequence[AgentCommand]) -> list[RankExited]:
@@ -323,12 +320,12 @@ def test_a_bad_exit_is_told_with_its_cause() -> None:
     assert core.handle(failed(), 1.0) == [DiagnoseExit(A, 3, None)]
     assert core.exited() == ()
     assert core.live() == (LiveRank(A, 100, 7),)  # a controller that asks must not take it for lost
-    (report,) = core.handle(ExitDiagnosed(A, FULL), 1.1)
+    report, _ = core.handle(ExitDiagnosed(A, FULL), 1.1)
     expected = RankExited(rank=A, exit_code=3, runtime_s=1.0, log_bytes=10, cause=FULL)
     assert report == Report(expected)
     assert core.exited() == (expected,)
     assert core.live() == ()
-    core.forget_told()
+    core.handle(FactsAcknowledged(), 9.0)
     assert core.handle(ExitDiagnosed(A, FULL), 1.2) == []
 
 
@@ -369,14 +366,14 @@ def test_leftovers_may_outlast_the_look() -> None:
     (exit,) = told(core.handle(ExitDiagnosed(A, FULL), 1.2))
     assert not exit.cleared
     assert core.clearing() == (A,)
-    assert core.handle(TreeGone(A, 1), 1.5) == [Report(RankCleared(rank=A, ended=1))]
+    assert core.handle(TreeGone(A, 1), 1.5) == [Report(RankCleared(rank=A, ended=1)), ForgetRank(A)]
 
 
 def test_a_look_that_takes_too_long_is_not_waited_for() -> None:
     core = running(AgentCore())
     core.handle(failed(), 1.0)
-    assert core.next_wakeup() == 1.0 + EXAMINE_WITHIN_S
-    (exit,) = told(core.handle(WakeUp(), 1.0 + EXAMINE_WITHIN_S))
+    assert core.next_wakeup() == 1.0 + DIAGNOSE_WITHIN_S
+    (exit,) = told(core.handle(WakeUp(), 1.0 + DIAGNOSE_WITHIN_S))
     assert exit.cause is None
     assert core.next_wakeup() is None
     assert core.handle(ExitDiagnosed(A, FULL), 20.0) == []
@@ -386,7 +383,7 @@ def test_a_stop_does_not_wait_for_the_look() -> None:
     core = running(AgentCore())
     core.handle(failed(), 1.0)
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 1.1)
-    assert [type(command) for command in commands] == [Report]
+    assert [type(command) for command in commands] == [Report, ForgetRank]
     assert told(commands)[0].was_asked is False
     core = running(AgentCore())
     core.handle(failed(has_leftovers=True), 1.0)

@@ -4,10 +4,11 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded, SidePurpose
 from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import HangPolicy, RankSpec, SideCommand, Stopping
-from sflow_agent.core.agent import ONLY_WAIT, ORPHAN_GRACE_S, SIGKILL, AgentCore
+from sflow_agent.core.agent import ORPHAN_GRACE_S, AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
     EndCommand,
+    ForgetRank,
     Report,
     RunCommand,
     SignalTree,
@@ -19,12 +20,14 @@ from sflow_agent.core.events import (
     EndRequested,
     IdleChanged,
     Ordered,
+    ProcessesReaped,
     ProcessExited,
     ProcessStarted,
     TreeGone,
     WakeUp,
 )
 from sflow_agent.core.inactivity import LONGEST_REST_S, SHORTEST_REST_S, InactivityTimer
+from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 
 A = RankId(AttemptId("a", 1), 0)
 SIGINT = 2
@@ -54,8 +57,8 @@ def told(purpose: SidePurpose = "stop", problem: str = "") -> AgentCommand:
     return Report(SideCommandEnded(rank=A, purpose=purpose, output=b"said", problem=problem))
 
 
-def exited(*, has_leftovers: bool) -> ProcessExited:
-    return ProcessExited(A, 0, None, 10, has_leftovers)
+def exited(*, has_leftovers: bool) -> ProcessesReaped:
+    return ProcessesReaped((ProcessExited(A, 0, None, 10, has_leftovers),))
 
 
 def test_a_command_that_ends_the_task_is_all_that_is_done() -> None:
@@ -64,7 +67,7 @@ def test_a_command_that_ends_the_task_is_all_that_is_done() -> None:
     assert core.handle(ended(), 2.0) == [told()]
     assert core.next_wakeup() == 11.0
     core.handle(exited(has_leftovers=True), 3.0)
-    assert core.handle(TreeGone(A, 0), 4.0) == [Report(RankCleared(rank=A))]
+    assert core.handle(TreeGone(A, 0), 4.0) == [Report(RankCleared(rank=A)), ForgetRank(A)]
     assert core.next_wakeup() is None
 
 
@@ -149,7 +152,7 @@ def test_looking_into_a_hang_takes_no_longer_than_its_time() -> None:
     core = running(Stopping(), WATCH)
     core.handle(stop(is_hang=True), 1.0)
     assert core.next_wakeup() == 31.0
-    assert core.handle(WakeUp(), 31.0) == [EndCommand(A, "hang"), UnwatchActivity(A), SignalTree(A, 15)]
+    assert core.handle(WakeUp(), 31.0) == [EndCommand(A, "hang"), SignalTree(A, 15)]
 
 
 def test_a_task_that_ends_while_its_hang_is_looked_into_is_only_cleared() -> None:

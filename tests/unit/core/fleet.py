@@ -17,7 +17,8 @@ from protocol.messages.rank_spec import RankSpec
 from protocol.session.channel import Channel, Numbered
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
-from sflow_agent.core.agent import ONLY_WAIT, SIGKILL, AgentCore
+from sflow_agent.core.agent import AgentCore
+from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -83,7 +84,7 @@ class Behaviour:
     fail: float = 0.0
     leftovers: float = 0.0
     steal: float = 0.0
-    """How many failures are those of a stolen port."""
+    """How many failures are those of a port_conflict port."""
     silence: float = 0.0
     disconnects: int = 0
     agent_crashes: int = 0
@@ -284,7 +285,7 @@ class Fleet:
                 agent.is_welcome = agent.is_welcome or isinstance(message, Welcome)
                 self._feed(agent, agent_events.Ordered(message))
         if agent.channel.is_idle:
-            agent.core.forget_told()
+            self._feed(agent, agent_events.FactsAcknowledged())
         if agent.is_welcome and agent.channel.owes_ack:
             self._put_to_controller(agent, agent.channel.heartbeat())
 
@@ -379,10 +380,11 @@ class Fleet:
         process = agent.processes.get(rank)
         if process is not None and process.is_running:
             process.is_running = False
-            stolen = ""
+            port_conflict = ""
             if code and rank.attempt.task in agent.leases and self._random.random() < self._behaviour.steal:
-                stolen = "port 10000 (http) is taken by process 7 thief"
-            self._feed(agent, agent_events.ProcessExited(rank, code, number, 0, process.has_children, stolen))
+                port_conflict = "port 10000 (http) is taken by process 7 thief"
+            end = agent_events.ProcessExited(rank, code, number, 0, process.has_children, port_conflict)
+            self._feed(agent, agent_events.ProcessesReaped((end,)))
 
     def _signal_tree(self, agent: SimulatedAgent, rank: RankId, number: int) -> None:
         process = agent.processes.get(rank)

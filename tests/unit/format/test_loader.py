@@ -164,3 +164,33 @@ def test_any_values_are_a_document_or_findings(file: Path, body: dict[str, objec
         "workflow": {"name": "w", "tasks": [{"name": "a", "script": ["x"]}, {"name": "b", **body}]},
     }
     survives(file, dump(document).encode("utf-8", "surrogatepass"))
+
+
+def test_problems_of_yaml_keys_types_and_names_are_found_together(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        'version: "0.1"\n'
+        "variables: {A: 1, A: 2}\n"
+        "workflow:\n"
+        "  name: w\n"
+        "  tasks:\n"
+        "    - {name: a, script: [x], main: [3], timeout: [1]}\n"
+        "    - {name: b, script: [x], depends_on: [nope]}\n"
+        "    - {name: b, script: [y]}\n"
+    )
+    assert sorted(findings(path)) == [
+        "duplicate-key w.yaml:2:19",
+        "duplicate-task w.yaml:7:7  workflow.tasks[1]",
+        "unknown-dependency w.yaml:7:43  workflow.tasks[1].depends_on[0]",
+        "wrong-type w.yaml:6:36  workflow.tasks[0].main",
+        "wrong-type w.yaml:6:50  workflow.tasks[0].timeout",
+    ]
+
+
+def test_a_misspelled_key_is_not_also_missing(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text('version: "0.1"\nworkflow: {name: w, tasks: [{name: a, scirpt: [x]}]}\n')
+    with pytest.raises(SpecError) as caught:
+        load_documents([path])
+    (finding,) = caught.value.findings
+    assert (finding.what, finding.hint) == ('unknown key "scirpt"', 'did you mean "script"?')

@@ -1,44 +1,99 @@
-"""The document of the format has every field that there is."""
+"""The documents have every field of the schema, with its meaning."""
 
 from pathlib import Path
 
+import pytest
+
 import sflow_ctl
-from sflow_ctl.format.reference import (
-    BEGIN,
-    END,
-    REASONS_BEGIN,
-    REASONS_END,
-    field_tables,
-    reason_table,
-    settings_table,
-)
+from sflow_ctl.format import schema
+from sflow_ctl.format.presets import preset_names
+from sflow_ctl.format.reference import markdown
+from sflow_ctl.format.reference.fields import UnknownFieldError, describe, meanings, summary
 
-DOCUMENT = Path(sflow_ctl.__file__).parents[1] / "docs" / "format.md"
-
-
-def generated(document: Path) -> str:
-    """What stands between the two marks."""
-    text = document.read_text()
-    return text[text.index(BEGIN) : text.index(END) + len(END)]
+DOCS = Path(sflow_ctl.__file__).parents[1] / "docs"
+PARTS = [
+    kind
+    for kind in (getattr(schema, name) for name in schema.__all__)
+    if isinstance(kind, type) and issubclass(kind, schema.Part) and kind is not schema.Part
+]
 
 
-def test_the_tables_are_those_of_the_types() -> None:
-    assert generated(DOCUMENT) == field_tables(), "put the output of field_tables() between the two marks"
+def between_marks(begin: str, end: str) -> str:
+    """Return the generated table that one page of the documents has between these marks."""
+    pages = [text for page in sorted(DOCS.rglob("*.md")) if begin in (text := page.read_text())]
+    assert len(pages) == 1, f"exactly one page must have the mark {begin}"
+    return pages[0][pages[0].index(begin) : pages[0].index(end) + len(end)]
 
 
-def test_the_table_of_settings_is_that_of_the_type() -> None:
+@pytest.mark.parametrize("kind", PARTS, ids=lambda kind: kind.__name__)
+def test_every_field_has_a_meaning_that_is_a_sentence(kind: type[schema.Part]) -> None:
+    found = meanings(kind)
+    assert set(found) == set(kind.__struct_fields__)
+    assert all(len(text) > 10 and text[-1] == "." for text in [summary(kind), *found.values()])
+
+
+def test_the_page_of_fields_is_generated_from_the_schema() -> None:
+    remedy = "run: python -m sflow_ctl.format.reference.markdown docs"
+    assert (DOCS / markdown.PAGE).read_text() == markdown.format_page(), remedy
+
+
+def test_the_table_of_settings_is_generated_from_the_schema() -> None:
     remedy = "put the output of settings_table() between the two marks"
-    assert generated(DOCUMENT.with_name("site.md")) == settings_table(), remedy
+    assert between_marks(markdown.BEGIN, markdown.END) == markdown.settings_table(), remedy
 
 
 def test_the_table_of_reasons_is_that_of_the_code() -> None:
-    text = DOCUMENT.read_text()
-    table = text[text.index(REASONS_BEGIN) : text.index(REASONS_END) + len(REASONS_END)]
-    assert table == reason_table(), "put the output of reason_table() between the two marks"
+    remedy = "put the output of reason_table() between the two marks"
+    assert between_marks(markdown.REASONS_BEGIN, markdown.REASONS_END) == markdown.reason_table(), remedy
 
 
 def test_every_link_of_a_table_leads_to_a_heading() -> None:
-    text = DOCUMENT.read_text()
-    headings = {line.removeprefix("### ").lower() for line in text.splitlines() if line.startswith("### ")}
+    text = markdown.format_page()
+    headings = {line.removeprefix("## ").lower() for line in text.splitlines() if line.startswith("## ")}
     links = {part.split(")")[0] for part in text.split("](#")[1:]}
     assert links and links <= headings
+
+
+def test_every_type_is_on_the_page() -> None:
+    text = markdown.format_page()
+    beside = {schema.WorkflowSettings, schema.SiteFile}
+    assert all(f"\n## {kind.__name__}\n" in text for kind in PARTS if kind not in beside)
+
+
+@pytest.mark.parametrize(
+    ("path", "struct", "takes", "default"),
+    [
+        ("workflow.tasks.probes.readiness.interval", "Probe", "duration", "5"),
+        ("tasks.script", "Task", "list of text", "required"),
+        ("Task.finally", "Task", "true/false or `after_stop` or `services_up`", "false"),
+        ("tasks.ports.count", "Ports", "number", "1"),
+        ("tasks.files.from", "File", "text", ""),
+        ("tasks.outputs.metrics.aggregate", "Metric", "text", ""),
+        ("workflow.timeout", "Workflow", "duration", ""),
+        ("headroom", "SiteFile", "duration", "60"),
+        ("variables", "Document", "list of [Variable]", ""),
+    ],
+)
+def test_a_field_is_described_by_its_path(path: str, struct: str, takes: str, default: str) -> None:
+    found = describe(path)
+    assert (found.path, found.struct, found.takes, found.default) == (path, struct, takes, default)
+    assert found.meaning
+
+
+def test_a_described_mapping_lists_its_fields() -> None:
+    assert describe("tasks.retries").fields == ("count", "interval", "backoff", "reasons")
+    assert describe("tasks.retries.count").fields == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "guess"),
+    [("tasks.scirpt", "scirpt", "script"), ("tasks.script.x", "x", None), ("Task", "", None), ("", "", None)],
+)
+def test_a_path_that_leads_nowhere_names_what_is_there(path: str, key: str, guess: str | None) -> None:
+    with pytest.raises(UnknownFieldError) as caught:
+        describe(path)
+    assert (caught.value.key, caught.value.guess) == (key, guess)
+
+
+def test_the_presets_that_exist_are_named() -> None:
+    assert all(f"`{name}`" in describe("tasks.uses").meaning for name in preset_names())

@@ -1,0 +1,44 @@
+"""Which ranks the kernel's out-of-memory kills are attributed to. Pure: the shell reads the counter of the agent's cgroup.
+
+The counter says how many processes were killed, not which. A rank that was killed itself takes one kill; what no end
+explains is reported with the next end of a rank that was running meanwhile.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from protocol.ids import RankId
+from sflow_agent.core.events import ProcessExited
+
+SIGKILL = 9
+
+
+@dataclass(slots=True)
+class MemoryKills:
+    """The kills that are attributed to an end, or were reported, by their number in the counter."""
+
+    _at_start: dict[RankId, int] = field(default_factory=dict)
+    _explained: set[int] = field(default_factory=set)
+
+    def started(self, rank: RankId, count: int) -> None:
+        """Note the counter at a rank's start: what is killed from now on may be part of it."""
+        self._at_start[rank] = count
+
+    def attribute(self, exits: Iterable[ProcessExited], count: int) -> dict[RankId, int]:
+        """Return how many unexplained kills each of these ranks ran through; `count` is the counter now.
+
+        Killed ranks come first: each takes one kill for itself before the others are asked whether they lost a process.
+        """
+        kills = {}
+        for end in sorted(exits, key=lambda end: not was_killed(end)):
+            start = self._at_start.pop(end.rank, count)
+            unexplained = set(range(start + 1, count + 1)) - self._explained
+            if unexplained:
+                self._explained |= {min(unexplained)} if was_killed(end) else unexplained
+                kills[end.rank] = len(unexplained)
+        return kills
+
+
+def was_killed(end: ProcessExited) -> bool:
+    """Return whether SIGKILL ended the rank, itself or the last program of its script."""
+    return end.signal == SIGKILL or end.exit_code == 128 + SIGKILL

@@ -1,0 +1,320 @@
+"""One rank from its order until nothing of it is left: its phase, process, exit, stop and probes.
+
+Methods take what has happened to the rank and return commands. What concerns all ranks of a node (who is known, what
+the controller has acknowledged, the agent's own end) is in `agent`.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+
+from protocol.ids import ProbeKind, RankId
+from protocol.messages.facts import (
+    ActivityKind,
+    ExitCause,
+    LiveRank,
+    Notice,
+    ProbeTriggered,
+    RankCleared,
+    RankExited,
+    RankIdle,
+    RankStarted,
+    SideCommandEnded,
+)
+from protocol.messages.orders import Stop
+from protocol.messages.rank_spec import RankSpec
+from sflow_agent.core.commands import (
+    AgentCommand,
+    DiagnoseExit,
+    Report,
+    UnwatchActivity,
+    UnwatchCheck,
+    WatchActivity,
+    WatchCheck,
+)
+from sflow_agent.core.events import CheckObserved, CommandEnded, IdleChanged, ProcessExited, ProcessStarted
+from sflow_agent.core.probes import ProbeState
+from sflow_agent.core.stop_sequence import StopSequence
+
+DIAGNOSE_WITHIN_S = 10.0
+"""An exit is reported without its cause when that takes longer to find out: a file system may hang."""
+
+
+class RankPhase(Enum):
+    """Where a rank is. Why it is being stopped, and how far that has come, is its `StopSequence`."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """Its main process runs and is to end."""
+    DIAGNOSING = "diagnosing"
+    """Its main process has ended; the exit is withheld until its cause is known. Its tree may be ending meanwhile."""
+    CLEARING = "clearing"
+    """Its exit is reported; what it left behind is being ended."""
+    GONE = "gone"
+
+
+NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
+    RankPhase.STARTING: frozenset({RankPhase.RUNNING, RankPhase.STOPPING}),
+    RankPhase.RUNNING: frozenset({RankPhase.STOPPING, RankPhase.DIAGNOSING, RankPhase.CLEARING}),
+    RankPhase.STOPPING: frozenset({RankPhase.CLEARING, RankPhase.GONE}),
+    RankPhase.DIAGNOSING: frozenset({RankPhase.CLEARING}),
+    RankPhase.CLEARING: frozenset({RankPhase.GONE}),
+    RankPhase.GONE: frozenset({RankPhase.CLEARING}),
+}
+"""STOPPING to GONE: its main process could not be ended. Should it end after all, that is reported (GONE to CLEARING)."""
+
+
+@dataclass(slots=True)
+class Rank:
+    """One process that this agent was ordered to start, and its tree."""
+
+    spec: RankSpec
+    phase: RankPhase = RankPhase.STARTING
+    pid: int | None = None
+    started_at_ns: int = 0
+    started_at: float = 0.0
+    exit: RankExited | None = None
+    cleared: RankCleared | None = None
+    """What became of its tree, while the exit is withheld."""
+    stop: StopSequence | None = None
+    diagnose_by: float | None = None
+    probes: dict[ProbeKind, ProbeState] = field(default_factory=dict)
+    idle: set[ActivityKind] = field(default_factory=set)
+
+    @property
+    def id(self) -> RankId:
+        """The rank's id."""
+        return self.spec.rank
+
+    @property
+    def is_live(self) -> bool:
+        """True while it has a main process, as far as the controller is to know."""
+        return self.pid is not None and self.phase in (
+            RankPhase.RUNNING,
+            RankPhase.STOPPING,
+            RankPhase.DIAGNOSING,
+        )
+
+    @property
+    def is_gone(self) -> bool:
+        """True once nothing of it is left, or what is left was named."""
+        return self.phase is RankPhase.GONE
+
+    def live(self) -> LiveRank:
+        """Return what a hello says of a live rank."""
+        assert self.pid is not None
+        return LiveRank(self.id, self.pid, self.started_at_ns)
+
+    def next_wakeup(self) -> float | None:
+        """Return when `wake` is due, or None."""
+        times = [self.diagnose_by, None if self.stop is None else self.stop.due]
+        if self.exit is None:
+            times += [state.next_check for state in self.probes.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    # ------------------------------------------------------------------ its process
+
+    def started(self, event: ProcessStarted, now: float) -> list[AgentCommand]:
+        """Report the process and begin its probes."""
+        self.pid, self.started_at_ns, self.started_at = event.pid, event.started_at_ns, now
+        if event.spec is not None:
+            self.spec = event.spec
+        if self.phase is RankPhase.STARTING:
+            self._enter(RankPhase.RUNNING)
+        out: list[AgentCommand] = [
+            Report(RankStarted(rank=self.id, pid=event.pid, started_at_ns=event.started_at_ns))
+        ]
+        for probe in self.spec.probes:
+            state = self.probes[probe.kind] = ProbeState.begin(probe, now)
+            out.extend(WatchCheck(self.id, key) for key in state.streaks)
+        if self.spec.hang is not None:
+            out.append(WatchActivity(self.id))
+        return out
+
+    def exited(self, event: ProcessExited, memory_kills: int, now: float) -> list[AgentCommand]:
+        """Report how the main process ended, or have its cause looked for first; end what it left behind.
+
+        `memory_kills` is how many kills of the kernel may explain the end.
+        """
+        self.exit = RankExited(
+            rank=event.rank,
+            exit_code=event.exit_code,
+            signal=event.signal,
+            runtime_s=now - self.started_at,
+            log_bytes=event.log_bytes,
+            cleared=not event.has_leftovers or self.is_gone,  # survivors were named when it was given up
+            port_conflict=event.port_conflict,
+            was_asked=self.stop is not None,
+        )
+        out = self._unwatch()
+        is_good = event.exit_code in self.spec.success_exit_codes
+        if is_good and memory_kills:
+            out.append(Report(_lost_processes(event, memory_kills)))
+        if self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):
+            self._enter(RankPhase.DIAGNOSING)
+            # `success` must be known before the exit counts, however long that takes; a stop ends the waiting.
+            self.diagnose_by = None if is_good else now + DIAGNOSE_WITHIN_S
+            kills = 0 if is_good else memory_kills
+            out.append(DiagnoseExit(self.id, event.exit_code, event.signal, kills))
+        else:
+            out += self._report_exit()
+        if event.has_leftovers and self.stop is None:
+            self.stop = StopSequence(self.spec)
+            out += self.stop.signal(self.spec.stopping.grace_s, now)
+        return out
+
+    def diagnosed(self, cause: ExitCause | None) -> list[AgentCommand]:
+        """Report the exit that was withheld for its cause; a cause that comes too late is dropped."""
+        if self.phase is not RankPhase.DIAGNOSING:
+            return []
+        assert self.exit is not None
+        self.exit = msgspec.structs.replace(self.exit, cause=cause)
+        return self._report_exit()
+
+    def tree_gone(self, ended: int, survivors: tuple[str, ...]) -> list[AgentCommand]:
+        """Report that nothing is left but `survivors`."""
+        if self.is_gone or (self.exit is None and not survivors):
+            return []  # the main process is still to be reaped: its exit will say whether anything is left
+        cleared = RankCleared(rank=self.id, ended=ended, survivors=survivors)
+        if self.phase is RankPhase.DIAGNOSING:
+            self.cleared = cleared
+            if self.stop is not None:
+                self.stop.cease()
+            return []
+        self._close()
+        return [Report(cleared)]
+
+    # ------------------------------------------------------------------ stopping it
+
+    def stop_politely(self, order: Stop, now: float) -> list[AgentCommand]:
+        """End the tree in the task's own way: its commands first, if it has any and its main process runs."""
+        if order.is_forced or self.exit is not None or (self.stop is not None and self.stop.is_signalled):
+            return self.end(0.0 if order.is_forced else order.grace_s, now)
+        if self.stop is not None:
+            self.stop.shorten(order.grace_s)
+            return []
+        out = self._unwatch()
+        self._enter(RankPhase.STOPPING)
+        self.stop = StopSequence(self.spec)
+        return out + self.stop.begin(
+            ("hang", "stop") if order.is_hang else ("stop",), order.grace_s, now, has_exited=False
+        )
+
+    def end(self, grace_s: float, now: float) -> list[AgentCommand]:
+        """Signal the tree at once, and report an exit that is withheld: its cause is not waited for any more."""
+        out: list[AgentCommand] = []
+        if self.phase is RankPhase.DIAGNOSING:
+            out += self._report_exit()
+        if self.is_gone:
+            return out
+        if self.phase in (RankPhase.STARTING, RankPhase.RUNNING):
+            out += self._unwatch()
+            self._enter(RankPhase.STOPPING)
+        if self.stop is None:
+            self.stop = StopSequence(self.spec)
+        return out + self.stop.signal(grace_s, now)
+
+    def command_ended(self, event: CommandEnded, now: float) -> list[AgentCommand]:
+        """Report a command of the rank, and take the next step of its stop."""
+        is_killed = self.stop is not None and self.stop.is_killed
+        out = [side_command_report(event, "" if is_killed else event.problem)]  # it was ended with the tree
+        if self.stop is not None:
+            out += self.stop.command_ended(
+                event.purpose, not event.problem, now, has_exited=self.exit is not None
+            )
+        return out
+
+    def wake(self, now: float) -> list[AgentCommand]:
+        """Do what is due."""
+        out: list[AgentCommand] = []
+        if self.stop is not None:
+            out += self.stop.advance(now, has_exited=self.exit is not None)
+        if self.diagnose_by is not None and self.diagnose_by <= now:
+            out += self._report_exit()
+        if self.exit is None:
+            for state in self.probes.values():
+                if state.wake(now):
+                    out += self._triggered(state)
+        return out
+
+    # ------------------------------------------------------------------ probes and activity
+
+    def observe(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
+        """Take a change of a probe's check, or a result."""
+        is_new = state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
+        return self._triggered(state) if is_new else []
+
+    def open_probe(self, kind: ProbeKind) -> ProbeState | None:
+        """Return the state of a probe that may still trigger."""
+        state = self.probes.get(kind)
+        return None if state is None or state.has_triggered or self.exit is not None else state
+
+    def triggered(self) -> list[ProbeTriggered]:
+        """Return its probes that have triggered."""
+        return [self._fact(state) for state in self.probes.values() if state.has_triggered]
+
+    def idle_changed(self, event: IdleChanged) -> list[AgentCommand]:
+        """Report that a running rank shows no activity, or some again."""
+        if self.phase is not RankPhase.RUNNING:
+            return []
+        (self.idle.add if event.is_quiet else self.idle.discard)(event.kind)
+        return [Report(RankIdle(rank=self.id, kind=event.kind, is_quiet=event.is_quiet))]
+
+    def _triggered(self, state: ProbeState) -> list[AgentCommand]:
+        return [Report(self._fact(state)), *(UnwatchCheck(self.id, key) for key in state.streaks)]
+
+    def _fact(self, state: ProbeState) -> ProbeTriggered:
+        return ProbeTriggered(
+            attempt=self.id.attempt, rank=self.id.rank, kind=state.probe.kind, detail=state.detail
+        )
+
+    def _unwatch(self) -> list[AgentCommand]:
+        """Stop the probes of an ending rank; triggered probes stay triggered."""
+        if self.phase is RankPhase.STOPPING:
+            return []  # done when the stop began
+        out: list[AgentCommand] = [UnwatchActivity(self.id)] if self.spec.hang is not None else []
+        for state in self.probes.values():
+            if not state.has_triggered:
+                out.extend(UnwatchCheck(self.id, key) for key in state.streaks)
+        self.probes = {kind: state for kind, state in self.probes.items() if state.has_triggered}
+        return out
+
+    # ------------------------------------------------------------------ phases
+
+    def _report_exit(self) -> list[AgentCommand]:
+        """Report the exit, and what became of the tree while it was withheld."""
+        assert self.exit is not None
+        self._enter(RankPhase.CLEARING)
+        self.diagnose_by = None
+        out: list[AgentCommand] = [Report(self.exit)]
+        if self.cleared is not None:
+            out.append(Report(self.cleared))
+        if self.exit.cleared or self.cleared is not None:
+            self._close()
+        return out
+
+    def _close(self) -> None:
+        self._enter(RankPhase.GONE)
+        if self.stop is not None:
+            self.stop.cease()
+
+    def _enter(self, phase: RankPhase) -> None:
+        assert phase in NEXT_PHASES[self.phase], f"{self.id}: {self.phase.value} to {phase.value}"
+        self.phase = phase
+
+
+def side_command_report(event: CommandEnded, problem: str) -> AgentCommand:
+    """Return the report of a command beside a rank that has ended."""
+    return Report(
+        SideCommandEnded(rank=event.rank, purpose=event.purpose, output=event.output, problem=problem)
+    )
+
+
+def _lost_processes(end: ProcessExited, kills: int) -> Notice:
+    text = (
+        f"{end.rank} ended with status {end.exit_code}, but while it ran the kernel killed {kills} process(es) of this "
+        "node's tasks for want of memory: what it has written may not be complete"
+    )
+    return Notice(level="warning", text=text)

@@ -1,0 +1,150 @@
+"""How one rank's process tree is stopped: its own commands, then a signal, then SIGKILL, then giving up.
+
+A sequence only moves forward, and a repeated order can only make it faster. It decides; the shell sends the signals
+and runs the commands. Used by `Rank`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from protocol.messages.facts import SidePurpose
+from protocol.messages.rank_spec import RankSpec, SideCommand
+from sflow_agent.core.commands import AgentCommand, EndCommand, GiveUpTree, RunCommand, SignalTree
+
+SIGKILL = 9
+ONLY_WAIT = 0
+"""Instead of a signal."""
+VERIFY_S = 5.0
+"""After SIGKILL: a process that is left by then cannot be ended (uninterruptible sleep) and is named."""
+CONTAINER_VERIFY_S = 12.0
+"""The same for a container, which an engine has to remove; less than what a controller allows an agent."""
+
+
+class StopStage(Enum):
+    """Where a sequence is. Each step has one deadline, `StopSequence.due`."""
+
+    COMMAND = "command"
+    """A command of the task runs, or has succeeded and gives the tree the rest of its timeout to end."""
+    SIGNAL = "signal"
+    """The tree has got its stop signal and has the grace."""
+    KILL = "kill"
+    """The tree has got SIGKILL; what is left at the deadline is named."""
+    GIVEN_UP = "given up"
+
+
+NEXT_STEPS: dict[StopStage, frozenset[StopStage]] = {
+    StopStage.COMMAND: frozenset({StopStage.COMMAND, StopStage.SIGNAL, StopStage.KILL}),
+    StopStage.SIGNAL: frozenset({StopStage.SIGNAL, StopStage.KILL}),
+    StopStage.KILL: frozenset({StopStage.GIVEN_UP}),
+    StopStage.GIVEN_UP: frozenset(),
+}
+
+
+@dataclass(slots=True)
+class StopSequence:
+    """The stop of one rank. `begin` or `signal` starts it; each method returns the commands of the step it takes."""
+
+    spec: RankSpec
+    grace_s: float = 0.0
+    """Seconds between the signal and SIGKILL."""
+    step: StopStage | None = None
+    due: float | None = None
+    """When `advance` takes the next step."""
+    _purposes: list[SidePurpose] = field(default_factory=list)
+    """Of the commands that are still to run before the signal."""
+    _running: SidePurpose | None = None
+    """Of the command that runs and is waited for."""
+
+    def begin(
+        self, purposes: Sequence[SidePurpose], grace_s: float, now: float, *, has_exited: bool
+    ) -> list[AgentCommand]:
+        """Stop the tree in the task's own way: its commands for these purposes first, as far as it has any."""
+        self._purposes, self.grace_s = list(purposes), grace_s
+        return self._next_command(now, has_exited)
+
+    def shorten(self, grace_s: float) -> None:
+        """Lower the grace that follows the command which runs now."""
+        self.grace_s = min(self.grace_s, grace_s)
+
+    def signal(self, grace_s: float, now: float) -> list[AgentCommand]:
+        """Send the stop signal, or SIGKILL when there is no grace; repeated, it only brings SIGKILL forward."""
+        if self.step in (StopStage.KILL, StopStage.GIVEN_UP):
+            return []
+        if self.step is StopStage.SIGNAL and self.due is not None and self.due <= now + grace_s:
+            return []
+        is_first = self.step is not StopStage.SIGNAL
+        self._running = None
+        self._purposes.clear()
+        if grace_s <= 0:
+            return self._kill(now)
+        self._enter(StopStage.SIGNAL, now + grace_s)
+        return [SignalTree(self.spec.rank, self.spec.stopping.signal)] if is_first else []
+
+    def command_ended(
+        self, purpose: SidePurpose, is_success: bool, now: float, *, has_exited: bool
+    ) -> list[AgentCommand]:
+        """Take the next step after a command, unless it was a stop command that has begun the end."""
+        if self._running != purpose:
+            return []  # the tree is being stopped by other means
+        self._running = None
+        if purpose == "stop" and is_success:
+            return []  # the tree has the rest of the time
+        return self._next_command(now, has_exited)
+
+    def advance(self, now: float, *, has_exited: bool) -> list[AgentCommand]:
+        """Take the next step if its time has come."""
+        if self.due is None or self.due > now:
+            return []
+        if self.step is StopStage.KILL:
+            self._enter(StopStage.GIVEN_UP, None)
+            return [GiveUpTree(self.spec.rank)]
+        if self.step is StopStage.SIGNAL:
+            return self._kill(now)
+        late: list[AgentCommand] = []
+        if self._running is not None:
+            late.append(EndCommand(self.spec.rank, self._running))
+            self._running = None
+        return late + self._next_command(now, has_exited)
+
+    def cease(self) -> None:
+        """Need no further step: the tree is gone."""
+        self._running = self.due = None
+
+    @property
+    def is_signalled(self) -> bool:
+        """True once the tree has got a signal."""
+        return self.step is not None and self.step is not StopStage.COMMAND
+
+    @property
+    def is_killed(self) -> bool:
+        """True once all of the tree has got SIGKILL."""
+        return self.step in (StopStage.KILL, StopStage.GIVEN_UP)
+
+    def _next_command(self, now: float, has_exited: bool) -> list[AgentCommand]:
+        """Run the next command, or signal when there is none or nothing left for one to stop."""
+        while self._purposes and not has_exited:
+            purpose = self._purposes.pop(0)
+            command = _command(self.spec, purpose)
+            if command is None:
+                continue
+            self._running = purpose
+            self._enter(StopStage.COMMAND, now + command.timeout_s)
+            run = RunCommand(self.spec.rank, purpose)
+            return [SignalTree(self.spec.rank, ONLY_WAIT), run] if purpose == "stop" else [run]
+        return self.signal(self.grace_s, now)
+
+    def _kill(self, now: float) -> list[AgentCommand]:
+        verify_s = VERIFY_S if self.spec.container is None else CONTAINER_VERIFY_S
+        self._enter(StopStage.KILL, now + verify_s)
+        return [SignalTree(self.spec.rank, SIGKILL)]
+
+    def _enter(self, step: StopStage, due: float | None) -> None:
+        assert self.step is None or step in NEXT_STEPS[self.step], f"{self.spec.rank}: {self.step} to {step}"
+        self.step, self.due = step, due
+
+
+def _command(spec: RankSpec, purpose: SidePurpose) -> SideCommand | None:
+    if purpose == "stop":
+        return spec.stopping.command
+    return spec.hang.command if spec.hang is not None else None

@@ -1,0 +1,256 @@
+"""Carries out the commands of the core, each by the part of the agent whose subject it is. Decides nothing.
+
+Parts that few runs need are imported and made at the first command for them, and join the loop as sources.
+"""
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from protocol.diagnosis.signatures import Signature
+from protocol.ids import RankId
+from protocol.messages.config import AgentConfig
+from protocol.messages.facts import FromAgent, Leased
+from protocol.messages.node import Inventory
+from protocol.messages.orders import Inspect, Lease
+from protocol.messages.rank_spec import RankSpec
+from sflow_agent.core.commands import (
+    AgentCommand,
+    DiagnoseExit,
+    DropPorts,
+    EndCommand,
+    Exit,
+    FinishLogs,
+    ForgetRank,
+    GiveUpTree,
+    InspectNode,
+    LearnSignatures,
+    Report,
+    RunCommand,
+    SignalTree,
+    StartProcess,
+    TakeBackPorts,
+    TakePorts,
+    UnwatchActivity,
+    UnwatchCheck,
+    UnwatchLog,
+    WatchActivity,
+    WatchCheck,
+    WatchLog,
+)
+from sflow_agent.core.events import AgentEvent, PortsTaken, ProcessFailed
+from sflow_agent.core.rank import Rank
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.logs.follower import LogFollower
+from sflow_agent.loop import EventSource
+from sflow_agent.node.memory_events import MemoryEvents
+from sflow_agent.probes.watcher import ProbeWatcher
+from sflow_agent.processes.spawn import Spawner, SpawnError
+from sflow_agent.processes.table import Processes
+from sflow_agent.worker import Workers
+
+if TYPE_CHECKING:
+    from sflow_agent.activity_watch import ActivityWatch
+    from sflow_agent.exit_diagnosis import ExitDiagnosis
+    from sflow_agent.inspection.inspector import Inspector
+    from sflow_agent.port_leases import PortLeases
+    from sflow_agent.processes.side_commands import SideCommands
+
+S = TypeVar("S", bound=EventSource)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of an agent that every run needs, and how it reports."""
+
+    config: AgentConfig
+    inventory: Inventory
+    shares_run_directory: bool
+    ranks: Mapping[RankId, Rank]
+    """The core's records, to read."""
+    descriptors: Descriptors
+    workers: Workers
+    spawner: Spawner
+    processes: Processes
+    logs: LogFollower
+    probes: ProbeWatcher
+    memory: MemoryEvents
+    report: Callable[[FromAgent], None]
+    warn: Callable[[str], None]
+    """Tells people, once for each text."""
+
+
+class Performer:
+    """Performs commands. `add_source` gives the loop another source, `exit` ends it with a status."""
+
+    def __init__(
+        self, parts: Parts, add_source: Callable[[EventSource], None], exit: Callable[[int], None]
+    ) -> None:
+        self._parts = parts
+        self._add_source = add_source
+        self._exit = exit
+        self._signatures: tuple[Signature, ...] = ()
+        self._leases: PortLeases | None = None
+        self._diagnosis: ExitDiagnosis | None = None
+        self._side_commands: SideCommands | None = None
+        self._activity: ActivityWatch | None = None
+        self._inspector: Inspector | None = None
+
+    def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
+        """Carry out a command; return what has come of it at once."""
+        parts = self._parts
+        match command:
+            case Report(message=message):
+                parts.report(message)
+            case StartProcess(spec=spec):
+                return [self._start(spec, now)]
+            case SignalTree(rank=rank, signal=number):
+                parts.processes.trees.order(rank, number)
+            case GiveUpTree(rank=rank):
+                return parts.processes.trees.give_up(rank)
+            case ForgetRank(rank=rank):
+                parts.logs.finish(rank)
+            case WatchCheck(rank=rank, key=key):
+                parts.probes.watch(parts.ranks[rank].spec, key, now)
+            case UnwatchCheck(rank=rank, key=key):
+                parts.probes.unwatch(rank, key)
+            case WatchLog(rank=rank, offset=offset):
+                parts.logs.watch(rank, parts.spawner.log_path(parts.ranks[rank].spec.log), offset)
+            case UnwatchLog(rank=rank):
+                parts.logs.unwatch(rank)
+            case FinishLogs():
+                parts.logs.finish_all()
+            case Exit(status=status):
+                self._exit(status)
+            case _:
+                return self._perform_rare(command, now)
+        return ()
+
+    def _perform_rare(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
+        """Carry out a command of a part that few runs need."""
+        match command:
+            case DiagnoseExit():
+                self._diagnose(command)
+            case LearnSignatures(signatures=signatures):
+                self._signatures = signatures
+            case RunCommand(rank=rank, purpose=purpose):
+                self._commands().run(self._parts.ranks[rank].spec, purpose)
+            case EndCommand(rank=rank, purpose=purpose):
+                self._commands().end(rank, purpose)
+            case WatchActivity(rank=rank):
+                self._activity_watch().watch(self._parts.ranks[rank].spec, now)
+            case UnwatchActivity(rank=rank):
+                self._activity_watch().unwatch(rank)
+            case TakePorts(order=order):
+                return [PortsTaken(self._take_ports(order))]
+            case TakeBackPorts(task=task) if self._leases is not None:
+                self._leases.take_back(task)
+            case DropPorts(task=task) if self._leases is not None:
+                self._leases.drop(task)
+            case InspectNode(order=order):
+                self._inspect(order, now)
+            case _:
+                pass  # ports of a task that never leased any
+        return ()
+
+    # ------------------------------------------------------------------ starting
+
+    def _start(self, spec: RankSpec, now: float) -> AgentEvent:
+        parts = self._parts
+        path = parts.spawner.log_path(spec.log)
+        if spec.earlier_log is not None:
+            parts.logs.renamed(path, parts.spawner.log_path(spec.earlier_log))
+        try:
+            spec = _with_files(spec, path)
+        except SpawnError as error:
+            return ProcessFailed(spec.rank, error.errno, error.reason)
+        if self._leases is not None:
+            conflict = self._leases.hand_over(spec.rank.attempt.task, str(spec.rank.attempt))
+            if conflict:
+                return ProcessFailed(spec.rank, errno.EADDRINUSE, conflict, port_conflict=conflict)
+        outcome = parts.processes.start(spec)
+        is_streamed = spec.stream or not parts.shares_run_directory
+        if is_streamed and not isinstance(outcome, ProcessFailed):  # else it has no log that would ever end
+            parts.logs.stream(spec.rank, path, not parts.shares_run_directory, now)
+        return outcome
+
+    def _take_ports(self, order: Lease) -> Leased:
+        if self._leases is None:
+            from sflow_agent.port_leases import PortLeases
+
+            self._leases = PortLeases(f"{self._parts.config.run_id} {self._parts.config.node}")
+            self._parts.processes.find_port_conflict = self._port_conflict
+        leased = self._leases.take(order)
+        if self._leases.warning:
+            self._parts.warn(self._leases.warning)
+        return leased
+
+    def _port_conflict(self, rank: RankId) -> str:
+        assert self._leases is not None
+        return self._leases.port_conflict(rank.attempt.task, str(rank.attempt))
+
+    # ------------------------------------------------------------------ parts that few runs need
+
+    def _source(self, made: S) -> S:
+        self._add_source(made)
+        return made
+
+    def _diagnose(self, command: DiagnoseExit) -> None:
+        from sflow_agent.exit_diagnosis import EndedRank, ExitDiagnosis
+
+        parts = self._parts
+        if self._diagnosis is None:
+            self._diagnosis = self._source(
+                ExitDiagnosis(parts.workers, parts.config.marker, self._signatures, parts.memory.limit)
+            )
+        record = parts.ranks[command.rank]
+        assert record.pid is not None
+        self._diagnosis.begin(
+            EndedRank(
+                spec=record.spec,
+                log=parts.spawner.log_path(record.spec.log),
+                pid=record.pid,
+                started_at=record.started_at,
+                exit_code=command.exit_code,
+                signal=command.signal,
+                memory_kills=command.memory_kills,
+            )
+        )
+
+    def _commands(self) -> "SideCommands":
+        if self._side_commands is None:
+            from sflow_agent.processes.side_commands import SideCommands
+
+            self._side_commands = self._source(SideCommands(self._parts.processes, self._parts.descriptors))
+        return self._side_commands
+
+    def _activity_watch(self) -> "ActivityWatch":
+        if self._activity is None:
+            from sflow_agent.activity_watch import ActivityWatch
+
+            parts = self._parts
+            self._activity = self._source(
+                ActivityWatch(parts.workers, parts.inventory.gpus, parts.spawner.log_path, parts.warn)
+            )
+        return self._activity
+
+    def _inspect(self, order: Inspect, now: float) -> None:
+        if self._inspector is None:
+            from sflow_agent.inspection.inspector import Inspector
+
+            parts = self._parts
+            uuids = tuple(gpu.uuid for gpu in parts.inventory.gpus if not gpu.simulated)
+            self._inspector = self._source(
+                Inspector(parts.descriptors, parts.workers, parts.config, uuids, parts.report)
+            )
+        self._inspector.begin(order, now)
+
+
+def _with_files(spec: RankSpec, log: str) -> RankSpec:
+    """Return the rank with its files written. Raises: SpawnError."""
+    if not spec.files:
+        return spec
+    from sflow_agent.task_files import with_files  # few tasks have any
+
+    return with_files(spec, log)

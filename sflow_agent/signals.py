@@ -1,0 +1,68 @@
+"""What the agent is told by signals and by its guardian: children that ended, a request to end, a guardian that died.
+
+Handlers only set a flag; the loop's pass does the rest. Tasks get default handlers: `spawn` sees to that.
+"""
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+from sflow_agent.core.events import AgentEvent, EndRequested
+from sflow_agent.descriptors import Descriptors
+
+
+class Signals:
+    """A source of the loop: requests to end. `has_child_ended` is for the owner of the processes, who resets it."""
+
+    def __init__(self, descriptors: Descriptors, guardian: int) -> None:
+        """`guardian` is the parent's pid. Raises: ProcessLookupError when that has died."""
+        self.has_child_ended = True
+        """True at first: a child may have ended before there was a handler."""
+        self._reasons: list[str] = []
+        self._descriptors = descriptors
+        self._watch_guardian(guardian)
+
+    def install(self) -> None:
+        """Handle this process's signals from here on."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        self._descriptors.add(read_end, select.EPOLLIN, lambda: _drain(read_end))
+        signal.signal(signal.SIGCHLD, self._on_child)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def next_wakeup(self) -> float | None:
+        """Return 0 while there is something to say."""
+        return 0.0 if self._reasons else None
+
+    def poll(self, now: float) -> Sequence[AgentEvent]:
+        """Return the requests to end since the last call."""
+        reasons, self._reasons = self._reasons, []
+        return [EndRequested(reason) for reason in reasons]
+
+    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
+        self.has_child_ended = True
+
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._reasons.append("SIGTERM received")
+
+    def _watch_guardian(self, guardian: int) -> None:
+        if os.getppid() != guardian:
+            raise ProcessLookupError("the guardian has died")
+        descriptor = os.pidfd_open(guardian)
+
+        def has_died() -> None:
+            self._descriptors.remove(descriptor)
+            self._reasons.append("the agent's guardian is gone")
+
+        self._descriptors.add(descriptor, select.EPOLLIN, has_died)
+
+
+def _drain(descriptor: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while len(os.read(descriptor, 4096)) == 4096:
+            pass

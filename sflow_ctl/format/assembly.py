@@ -1,0 +1,125 @@
+"""Builds the checked document from merged entries: every entry by itself, so that one bad entry hides no other.
+
+Called by the loader, after overrides and before the rules.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from protocol.errors import Finding
+from sflow_ctl.format import schema
+from sflow_ctl.format.checking import check
+from sflow_ctl.format.extends import extended
+from sflow_ctl.format.merging import Item, Merged, named_items
+
+P = TypeVar("P", bound=schema.Part)
+
+
+@dataclass(slots=True)
+class Assembly:
+    """The document made of all entries that are right by themselves, or None if it lacks a name or version."""
+
+    document: schema.Document | None = None
+    items: dict[tuple[str, str], Item] = field(default_factory=dict)
+    """Section and name to entry, for places in messages."""
+    broken: frozenset[str] = frozenset()
+    """Names of entries with findings; what refers to them only follows from those."""
+
+
+def assemble(merged: Merged) -> Assembly:
+    """Convert every entry; problems are added to `merged.findings`."""
+    result = Assembly()
+    sections = _sections(merged, result.items)
+    _check_version(merged)
+    settings = _workflow_settings(merged)
+    said = {key: value for key, (value, _) in merged.site.items() if value is not None}
+    site = check(schema.Settings, said, ("settings",), merged.site_where, merged.findings)
+    result.broken = _broken_names(merged, sections)
+    if not isinstance(merged.workflow_name, str) or merged.version is None:
+        return result
+    sources = {key: source for key, (_, source) in merged.settings.items()}
+    for key, source in (("name", merged.workflow_source), *sources.items()):
+        if source is not None:
+            is_value = key != "success"
+            item = Item(key, {}, source, ("workflow", key), is_shorthand=is_value)
+            result.items["workflow", key] = item
+    own, tasks = sections.pop("workflow.variables"), sections.pop("tasks")
+    workflow = schema.Workflow(name=merged.workflow_name, tasks=tasks, variables=own, **settings)
+    result.document = schema.Document(version=merged.version, workflow=workflow, settings=site, **sections)
+    return result
+
+
+def _sections(merged: Merged, items: dict[tuple[str, str], Item]) -> dict[str, list[Any]]:
+    """Convert the entries of all named sections."""
+    for task in merged.tasks:
+        listed = task.body.get("variables")
+        if isinstance(listed, dict):
+            inner = named_items(task.source, (*task.path, "variables"), listed, merged.findings)
+            task.body["variables"] = [variable.body for variable in inner]
+    of = merged.sections
+    return {
+        "variables": _convert(merged, "variables", of["variables"], schema.Variable, items),
+        "artifacts": _convert(merged, "artifacts", of["artifacts"], schema.Artifact, items),
+        "backends": _convert(merged, "backends", of["backends"], schema.Backend, items),
+        "operators": _convert(
+            merged, "operators", extended(of["operators"], merged.findings), schema.Operator, items
+        ),
+        "signatures": _convert(merged, "signatures", of["signatures"], schema.Signature, items),
+        "workflow.variables": _convert(
+            merged, "workflow.variables", merged.workflow_variables, schema.Variable, items
+        ),
+        "tasks": _convert(merged, "tasks", merged.tasks, schema.Task, items),
+    }
+
+
+def _convert(
+    merged: Merged, section: str, items: list[Item], kind: type[P], index: dict[tuple[str, str], Item]
+) -> list[P]:
+    result = []
+    for item in items:
+        index.setdefault((section, item.name), item)
+        if item.is_shorthand and kind is not schema.Variable:
+            merged.findings.append(Finding("wrong-type", f'"{item.name}" must be a mapping', item.where()))
+            continue
+        checked = check(kind, item.body, item.path, item.source.where, merged.findings)
+        if checked is not None:
+            result.append(checked)
+    return result
+
+
+def _check_version(merged: Merged) -> None:
+    if merged.version is None or merged.version == schema.VERSION:
+        return
+    assert merged.version_source is not None
+    where = f"{merged.version_source.where(('version',))}  version"
+    if isinstance(merged.version, str):
+        what = f"Version {merged.version} is not supported"
+        finding = Finding("unsupported-version", what, where, f'use "{schema.VERSION}"')
+    else:
+        hint = f'quote it: version: "{schema.VERSION}"'
+        finding = Finding("wrong-type", "expected text, found a number", where, hint)
+    merged.findings.append(finding)
+
+
+def _workflow_settings(merged: Merged) -> dict[str, Any]:
+    """Return the workflow's own fields that are right."""
+    name = merged.workflow_name
+    if name is not None and not isinstance(name, str) and merged.workflow_source is not None:
+        where = f"{merged.workflow_source.where(('workflow', 'name'))}  workflow.name"
+        what = "expected text as workflow.name"
+        merged.findings.append(Finding("wrong-type", what, where, "put it in quotes"))
+    settings = {}
+    for key, (value, source) in merged.settings.items():
+        kind = schema.WorkflowSettings
+        checked = check(kind, {key: value}, ("workflow",), source.where, merged.findings)
+        if checked is not None and value is not None:
+            settings[key] = getattr(checked, key)
+    return settings
+
+
+def _broken_names(merged: Merged, sections: dict[str, list[Any]]) -> frozenset[str]:
+    """Return the names of entries that could not be converted."""
+    given = [*merged.tasks, *merged.workflow_variables]
+    given += [item for section in merged.sections.values() for item in section]
+    names = {one.name for converted in sections.values() for one in converted}
+    return frozenset(item.name for item in given if item.name not in names)

@@ -1,0 +1,45 @@
+"""Rules of the format that types cannot express: references, exclusive fields, names.
+
+`check_rules` runs all of them on a document whose types are right; the loader calls it. One module per subject.
+"""
+
+from collections.abc import Callable
+
+from protocol.errors import Finding
+from sflow_ctl.format import schema
+from sflow_ctl.format.rules.definitions import artifact_findings, variable_findings
+from sflow_ctl.format.rules.files import file_findings, output_findings, port_findings
+from sflow_ctl.format.rules.operators import all_operator_findings, backend_findings
+from sflow_ctl.format.rules.probes import probe_findings
+from sflow_ctl.format.rules.tasks import (
+    hang_findings,
+    name_findings,
+    policy_findings,
+    reference_findings,
+    retry_findings,
+)
+
+
+def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Finding]:
+    """Return everything that is wrong with a document, in the order of its sections."""
+    findings = [
+        *name_findings(document, where),
+        *variable_findings(document, where),
+        *artifact_findings(document, where),
+        *backend_findings(document, where),
+        *all_operator_findings(document, where),
+    ]
+    known = {task.name for task in document.workflow.tasks}
+    finals = {task.name for task in document.workflow.tasks if task.finally_}
+    for task in document.workflow.tasks:
+        findings += [
+            *reference_findings(document, task, known, where),
+            *policy_findings(task, finals, where),
+            *hang_findings(task, where),
+            *output_findings(task, where),
+            *port_findings(task, where),
+            *file_findings(task, where),
+            *retry_findings(document, task, where),
+            *probe_findings(task, known, where),
+        ]
+    return findings

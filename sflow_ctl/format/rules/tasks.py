@@ -1,0 +1,128 @@
+"""Rules for tasks: names and references, and which policies exclude each other."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Set
+
+from protocol.diagnosis.reasons import RETRY_WORDS, WORDS
+from protocol.errors import Finding
+from sflow_ctl.format import schema
+from sflow_ctl.format.checking import guess_hint
+from sflow_ctl.format.expressions.templates import has_expression
+from sflow_ctl.format.rules.definitions import reason_of
+from sflow_ctl.format.rules.names import NAME_HINT, unsafe_name
+
+Where = Callable[..., str]
+
+
+def name_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
+    """Check that the workflow's and the tasks' names can be directories, and that tasks have different ones."""
+    name = document.workflow.name
+    problem = unsafe_name(name)
+    if problem:
+        what = f'the workflow\'s name "{name}" {problem}'
+        yield Finding("unsafe-name", what, where("workflow", "name"), NAME_HINT)
+    for task in document.workflow.tasks:
+        problem = unsafe_name(task.name)
+        if problem:
+            what = f'task name "{task.name}" {problem}'
+            yield Finding("unsafe-name", what, where("tasks", task.name, "name"), NAME_HINT)
+    counts = Counter(task.name for task in document.workflow.tasks)
+    twice = sorted(name for name, count in counts.items() if count > 1)
+    if twice:
+        what = f"Duplicate task names found: {', '.join(twice)}"
+        yield Finding("duplicate-task", what, where("tasks", twice[0]), "give every task a name of its own")
+
+
+def reference_findings(
+    document: schema.Document, task: schema.Task, known: Set[str], where: Where
+) -> Iterator[Finding]:
+    """Check that a task has a script, and depends on tasks and uses a backend that exist."""
+    if not task.script:
+        what = f'task "{task.name}" has an empty script'
+        yield Finding("empty-script", what, where("tasks", task.name, "script"))
+    for index, dependency in enumerate(task.dependencies):
+        other = dependency.task
+        if other not in known:
+            names = [one.name for one in document.workflow.tasks]
+            hint = guess_hint(other, names, f"tasks here: {', '.join(names[:10])}")
+            what = f'task "{task.name}" depends on unknown task "{other}"'
+            place = where("tasks", task.name, "depends_on", index)
+            yield Finding("unknown-dependency", what, place, hint)
+    backends = {backend.name for backend in document.backends} or {"local"}
+    own = task.backend if isinstance(task.backend, dict) else {}
+    name = own.get("name") if own else task.backend
+    if isinstance(name, str) and name not in backends and "type" not in own:
+        hint = guess_hint(name, sorted(backends), "define it under backends:")
+        what = f'task "{task.name}" references unknown backend "{name}"'
+        yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
+
+
+def policy_findings(task: schema.Task, finals: Set[str], where: Where) -> Iterator[Finding]:
+    """Check that the policies for a task's end do not contradict each other. `finals` are the tasks that run at the end."""
+
+    def conflict(what: str, field: str, hint: str) -> Finding:
+        return Finding(
+            "conflicting-keys", f'task "{task.name}" {what}', where("tasks", task.name, field), hint
+        )
+
+    if task.restart is not None and task.retries is not None:
+        yield conflict(
+            "has both retries and restart", "restart", "restart covers every failure: drop retries"
+        )
+    if task.restart is not None and not task.is_service:
+        hint = "use retries, or make it a service: kind: service, or a readiness probe"
+        yield conflict("has restart, which is for services", "restart", hint)
+    if task.critical in (False, "false") and task.on_failure not in (None, "continue"):
+        hint = "critical: false is on_failure: continue; keep one of the two"
+        yield conflict(f"is not critical, and on_failure is {task.on_failure}", "on_failure", hint)
+    if task.replicas is not None and task.replicas.min_ready is not None and not task.is_service:
+        hint = "it counts ready replicas: add a readiness probe, or kind: service"
+        yield conflict("has min_ready, which is for services", "replicas", hint)
+    yield from _finally_findings(task, finals, where)
+
+
+def _finally_findings(task: schema.Task, finals: Set[str], where: Where) -> Iterator[Finding]:
+    """Check that tasks for the run's end depend only on each other, and can end themselves."""
+    for index, dependency in enumerate(task.dependencies):
+        place = where("tasks", task.name, "depends_on", index)
+        if task.finally_ and dependency.task not in finals:
+            what = f'task "{task.name}" runs at the end, after all others: it cannot depend on "{dependency.task}"'
+            yield Finding("conflicting-keys", what, place, "drop the dependency, or finally")
+        elif not task.finally_ and dependency.task in finals:
+            what = f'task "{task.name}" depends on "{dependency.task}", which only runs at the end'
+            yield Finding("conflicting-keys", what, place, "make it a finally task as well")
+    if not task.finally_:
+        return
+    unfit = [field for field in ("main", "restart") if getattr(task, field)]
+    for field in [*unfit, "kind"] if task.is_service else unfit:
+        what = f'task "{task.name}" runs at the end, as a task that must end itself'
+        hint = f"drop {field}" if field != "kind" else "it cannot be a service"
+        yield Finding("conflicting-keys", what, where("tasks", task.name, field), hint)
+
+
+def retry_findings(document: schema.Document, task: schema.Task, where: Where) -> Iterator[Finding]:
+    """Check the reason words of `retries.reasons`."""
+    known = [*RETRY_WORDS, *(reason_of(signature) for signature in document.signatures)]
+    for index, word in enumerate(task.retries.reasons if task.retries is not None else ()):
+        if word in known or has_expression(word):
+            continue
+        listed = f"one of {', '.join(known)}"
+        what, hint = f'no attempt ends with the reason "{word}"', guess_hint(word, known, listed)
+        if word in WORDS:
+            what, hint = f'an end with the reason "{word}" is never retried', listed
+        place = where("tasks", task.name, "retries", "reasons", index)
+        yield Finding("unknown-reason", what, place, hint)
+
+
+def hang_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
+    """Check that `hang` has a limit, and a time in which it counts."""
+    if task.hang is None:
+        return
+    place = where("tasks", task.name, "hang")
+    if task.hang.no_output_for is None and task.hang.no_gpu_use_for is None:
+        what = f'hang of task "{task.name}" needs no_output_for or no_gpu_use_for'
+        yield Finding("missing-key", what, place, "e.g. no_output_for: 10m")
+    if task.is_service and task.hang.when != "always" and not (task.probes and task.probes.readiness):
+        what = f'hang of task "{task.name}" never counts: the service is ready as soon as it runs'
+        hint = "add when: always, or a readiness probe for the time until then"
+        yield Finding("conflicting-keys", what, place, hint)

@@ -1,0 +1,33 @@
+"""The file format, version "0.1", as types: every section and field with its meaning, but no checks.
+
+One module per subject; other packages write `from sflow_ctl.format import schema` and `schema.Task`. Named sections are lists
+here: the loader brings the mapping forms into this shape.
+"""
+
+from sflow_ctl.format.schema.backends import Backend
+from sflow_ctl.format.schema.definitions import ARTIFACT_FIELDS, Artifact, Signature, Variable
+from sflow_ctl.format.schema.document import Document, Settings, SiteFile, Workflow, WorkflowSettings
+from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERATOR_FIELDS, Operator
+from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
+from sflow_ctl.format.schema.results import Metric, Output, Success, SuccessFile, SuccessJson
+from sflow_ctl.format.schema.tasks import (
+    Dependency,
+    File,
+    Gpus,
+    Launcher,
+    Nodes,
+    Ports,
+    Replicas,
+    Resources,
+    Task,
+)
+from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, OnFailure, Part, Time
+
+__all__ = [
+    "ARTIFACT_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION",
+    "Artifact", "Backend", "Condition", "Dependency", "Document", "Exec", "File", "Flag", "Gpus", "Hang", "Http", "IntExpr",
+    "Launcher", "LogWatch", "Metric", "Nodes", "OnFailure", "Operator", "Output", "Part", "Ports", "Probe", "Probes",
+    "Replicas", "Resources", "Restart", "Retries", "Settings", "Signature", "SiteFile", "Stop", "Success", "SuccessFile",
+    "SuccessJson", "Task", "TcpPort", "Time", "Variable", "Workflow", "WorkflowSettings",
+]  # fmt: skip

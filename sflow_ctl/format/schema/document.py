@@ -1,0 +1,107 @@
+"""A whole file: the workflow, its settings, and the named things beside it."""
+
+from typing import Literal
+
+from sflow_ctl.format.schema.backends import Backend
+from sflow_ctl.format.schema.definitions import Artifact, Signature, Variable
+from sflow_ctl.format.schema.operators import Operator
+from sflow_ctl.format.schema.policies import Stop
+from sflow_ctl.format.schema.results import Success
+from sflow_ctl.format.schema.tasks import Task
+from sflow_ctl.format.schema.values import Flag, OnFailure, Part, Time
+
+
+class WorkflowSettings(Part, frozen=True, kw_only=True):
+    """Fields of a workflow that hold for all its tasks."""
+
+    timeout: Time | None = None
+    """Time limit of the whole run: seconds or a duration, for example `4h`. Default: no limit."""
+    on_failure: OnFailure = "cancel"
+    """What a task's failure means for the run, for tasks that say nothing themselves: `cancel` ends the run, `drain` starts
+    nothing new, `isolate` stops what needs the task, `continue` ignores the failure."""
+    keep_alive: Flag = False
+    """Keep the run going while only services are left, until it is stopped."""
+    success: Success | None = None
+    """What must hold when the run has completed; paths are in the run directory, patterns are for the logs of all tasks."""
+    stop: Stop | str | None = None
+    """How tasks are stopped that say nothing themselves; a text is short for `{signal: TEXT}`."""
+    stop_timeout: Time | None = None
+    """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
+
+
+class Workflow(WorkflowSettings, frozen=True, kw_only=True):
+    """The tasks and what they have in common."""
+
+    name: str
+    """Name of the workflow; run directories begin with it."""
+    tasks: list[Task]
+    """The tasks: a list of entries with names, or a mapping from names to bodies."""
+    variables: list[Variable] = []
+    """Variables of the workflow; they replace those of the file with the same name."""
+
+
+class Settings(Part, frozen=True, kw_only=True):
+    """How runs are started: a site's or a user's file usually says it, and a workflow may."""
+
+    partition: str | None = None
+    """Slurm partition of jobs, where a backend names none."""
+    account: str | None = None
+    """Slurm account of jobs, where a backend names none."""
+    qos: str | None = None
+    """Slurm quality of service of jobs; `--qos` in a backend's `extra_args` wins."""
+    reservation: str | None = None
+    """Slurm reservation of jobs; `--reservation` in a backend's `extra_args` wins."""
+    preamble: list[str] = []
+    """Shell commands that run once, before everything else of a run; the run, its agents and its tasks inherit their environment.
+    The first command that fails ends the run with status 3."""
+    launch_flags: list[str] = []
+    """More options for the one `srun` that starts the agents, each `--key=value`."""
+    step_gres: bool = True
+    """Let that `srun` ask for the job's GPUs (`--gres=gpu:N`). Use false where Slurm refuses it; steps then have what the site
+    gives them."""
+    interface: str | None = None
+    """In a Slurm job: network interface for the connections of agents, which tasks also find in `NCCL_SOCKET_IFNAME` and
+    `GLOO_SOCKET_IFNAME`. Default: all interfaces."""
+    python: str | None = None
+    """Python interpreter on the nodes of a Slurm job that has this installation. Default: the one that runs the controller."""
+    container_engine: Literal["auto", "apptainer", "enroot", "podman", "docker"] = "auto"
+    """Engine for `container` operators that name none."""
+    log_spool: str | None = None
+    """Directory on the nodes where agents write logs before they stream them to the run directory. Default: logs are written
+    to the run directory directly where the node shares it."""
+    join_within: Time = 60
+    """In a Slurm job: time for all agents to connect."""
+    headroom: Time = 60
+    """In a Slurm job: time before the job's end at which the run is stopped."""
+    lost_after: Time = 30
+    """Silence of an agent after which its node is lost."""
+    orphan_grace: Time | None = None
+    """How long an agent waits for a vanished controller before it stops its tasks. Default: 10 seconds, in a Slurm job 60."""
+
+
+class SiteFile(Settings, frozen=True, kw_only=True):
+    """A site's or a user's file of settings."""
+
+    output_dir: str | None = None
+    """Directory for run directories. Default: `sflow_output` in the workspace."""
+
+
+class Document(Part, frozen=True, kw_only=True):
+    """A whole file, or several merged."""
+
+    version: str
+    """Version of the format, in quotes: `"0.1"`."""
+    workflow: Workflow
+    """The tasks and what they have in common."""
+    settings: Settings | None = None
+    """How runs of this file are started; overrides the settings of the site and the user."""
+    variables: list[Variable] = []
+    """Values for expressions and for the environment of tasks."""
+    artifacts: list[Artifact] = []
+    """Files, directories and remote objects that tasks use."""
+    backends: list[Backend] = []
+    """Pools of nodes. Default: one local backend."""
+    operators: list[Operator] = []
+    """Ways to start scripts. Default: bash on the task's node."""
+    signatures: list[Signature] = []
+    """Patterns for log lines that explain failures."""

@@ -1,0 +1,64 @@
+"""What failures, stops and silence lead to: retries, restarts, stopping, hang detection."""
+
+from typing import Literal
+
+from sflow_ctl.format.schema.values import IntExpr, Part, Time
+
+
+class Retries(Part, frozen=True, kw_only=True):
+    """New attempts after a failure."""
+
+    count: IntExpr
+    """Number of attempts after the first one."""
+    interval: Time
+    """Pause before the first retry: seconds or a duration."""
+    backoff: IntExpr = 1
+    """Factor by which the pause grows with each retry; 1 keeps it constant."""
+    reasons: list[str] = []
+    """Retry only after failures with one of these reason words, for example `[node_lost, port_in_use]`. Default: after every
+    failure but a failure probe's."""
+
+
+class Restart(Part, frozen=True, kw_only=True):
+    """How a service is started again in its place, on the same nodes and GPUs."""
+
+    policy: Literal["on_failure", "always"] = "on_failure"
+    """`on_failure`: after failures, including those that a failure probe saw; `always`: after every end."""
+    max: IntExpr = 3
+    """Highest number of restarts within `window`."""
+    backoff: Time = 1
+    """Pause before a restart, doubled each time up to one minute: seconds or a duration."""
+    window: Time | None = None
+    """Time over which `max` counts, for example `10m`. Default: the whole run."""
+    dependents: Literal["keep", "restart"] = "keep"
+    """`keep`: running tasks that depend on the service go on; `restart`: they are started again as well."""
+
+
+class Stop(Part, frozen=True, kw_only=True):
+    """How a task is stopped: its own command, then a signal, then SIGKILL."""
+
+    command: str | list[str] | None = None
+    """Command that asks the program to stop: text is a line for bash, a list is a program with its arguments. Example:
+    `"nginx -s quit"`."""
+    timeout: Time | None = None
+    """Time for the task to be gone after the command has started. Default: 10 seconds."""
+    signal: str | int | None = None
+    """Signal for everything that the task started: a name with or without `SIG`, or a number. Default: SIGTERM."""
+    grace: Time | None = None
+    """Time between the signal and SIGKILL. Default: 5 seconds."""
+
+
+class Hang(Part, frozen=True, kw_only=True):
+    """How long a task may show no activity, and what inspects it before it is stopped."""
+
+    no_output_for: Time | None = None
+    """End the attempt after this long without output from any of its processes, for example `10m`."""
+    no_gpu_use_for: Time | None = None
+    """End the attempt after its GPUs have been idle for this long, according to NVIDIA's driver."""
+    command: str | list[str] | None = None
+    """Command that inspects the hung process, `$SFLOW_TASK_PID`; its output is kept in `TASK.hang.log`. Example:
+    `"py-spy dump --pid $SFLOW_TASK_PID"`."""
+    timeout: Time = 30
+    """Time limit of that command: seconds or a duration."""
+    when: Literal["until_ready", "always"] = "until_ready"
+    """`until_ready`: a service is watched until it is ready; `always`: until its end. Other tasks are always watched."""

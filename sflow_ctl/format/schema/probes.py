@@ -1,0 +1,109 @@
+"""Checks that decide when a task is ready and when it has failed."""
+
+from typing import Literal
+
+from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
+
+
+class TcpPort(Part, frozen=True, kw_only=True):
+    """True while a TCP port accepts connections."""
+
+    port: IntExpr
+    """Port number, or an expression such as `${{ port.http }}`."""
+    host: str | None = None
+    """Host name or address. Default: the task's own node."""
+    on_node: Literal["first", "each"] = "first"
+    """`first`: check the task's first node; `each`: every node of the task must pass, for the whole probe."""
+    owner: Literal["task", "run", "any"] = "task"
+    """Whose process may listen on a port of the task's node: the task's, any task's of this run, or any process."""
+
+
+class Http(Part, frozen=True, kw_only=True):
+    """True while a URL answers with a status from 200 to 399, after redirects, and with everything else given here."""
+
+    url: str
+    """URL to request, `http://` or `https://`."""
+    headers: dict[str, str] = {}
+    """Headers to send."""
+    body: str | None = None
+    """Body to send, for `http_post`."""
+    status: list[IntExpr] = []
+    """Accepted statuses, for example `[200, 204]`. Default: 200 to 399."""
+    header: dict[str, str] = {}
+    """Headers that the answer must have, each containing the given text."""
+    body_contains: str | None = None
+    """Text that the answer's body must contain, within its first 1 MiB."""
+    json: str | None = None
+    """Expression over the JSON answer that must be true, for example `len(instances) >= 6 and status == 'ok'`."""
+    verify: Flag = True
+    """Verify the server's certificate."""
+    ca_file: str | None = None
+    """File with the certificate authorities to trust. Default: the system's."""
+    owner: Literal["task", "run", "any"] = "run"
+    """Whose process may answer at the task's own node: the task's, any task's of this run, or any process."""
+
+
+class LogWatch(Part, frozen=True, kw_only=True):
+    """True once a pattern has been seen often enough in a log."""
+
+    regex_pattern: str | None = None
+    """The same as `match_pattern`: a regular expression only if it begins with `re:`."""
+    match_pattern: str | None = None
+    """Text to find in a line, or a Python regular expression after `re:`, for example `"re:ready in \\\\d+ s"`."""
+    logger: str | None = None
+    """Task or replica (`NAME[i]`) whose log is searched. Default: the task itself."""
+    match_count: IntExpr = 1
+    """Number of matches needed."""
+
+
+class Exec(Part, frozen=True, kw_only=True):
+    """True while a command exits with status 0. It runs on the task's node, with the task's environment and directory."""
+
+    command: str | list[str]
+    """Text is a line for bash, a list is a program with its arguments."""
+
+
+class Condition(Part, frozen=True, kw_only=True):
+    """Exactly one check."""
+
+    tcp_port: TcpPort | None = None
+    """Check that a TCP port accepts connections."""
+    http_get: Http | None = None
+    """Check the answer to an HTTP GET request."""
+    http_post: Http | None = None
+    """Check the answer to an HTTP POST request."""
+    log_watch: LogWatch | None = None
+    """Check that a pattern appeared in a log."""
+    exec: Exec | None = None
+    """Check that a command exits with status 0."""
+
+
+class Probe(Condition, frozen=True, kw_only=True):
+    """Exactly one check, or several in `all` or `any`, with their timing."""
+
+    all: list[Condition] | None = None
+    """Checks that must all be true."""
+    any: list[Condition] | None = None
+    """Checks of which one must be true."""
+    delay: Time = 0
+    """Time between the start of an attempt and the first check: seconds or a duration."""
+    timeout: Time = 60
+    """Time limit of one check, not of becoming ready (that is `deadline`): seconds or a duration."""
+    interval: Time = 5
+    """Longest pause between two checks; while a task starts it is checked more often: seconds or a duration."""
+    deadline: Time | None = None
+    """Time within which an attempt must become ready, else it ends as a timeout, for example `20m`. Only for readiness.
+    Default: no limit."""
+    success_threshold: IntExpr = 1
+    """Checks in a row that must pass for the task to be ready."""
+    failure_threshold: IntExpr = 3
+    """Checks in a row that must be true for a failure probe to fail the task."""
+
+
+class Probes(Part, frozen=True, kw_only=True):
+    """What makes a task ready, and what makes it fail."""
+
+    readiness: Probe | None = None
+    """The task is ready when this probe succeeds. It makes the task a service unless `kind: task` is given."""
+    failure: Probe | None = None
+    """The task fails when this probe's check is true."""

@@ -1,0 +1,169 @@
+"""A task: what it runs, what it needs and waits for."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from sflow_ctl.format.schema.definitions import Variable
+from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.probes import Probes
+from sflow_ctl.format.schema.results import Output, Success
+from sflow_ctl.format.schema.values import Flag, IntExpr, OnFailure, Part, Time
+
+
+class Nodes(Part, frozen=True, kw_only=True):
+    """Which nodes of the backend a task takes. Default: all of them, or as many as its GPUs need."""
+
+    indices: list[IntExpr] | None = None
+    """These nodes, by index from 0."""
+    count: IntExpr | None = None
+    """This many nodes."""
+    exclude: IntExpr | list[IntExpr] | None = None
+    """Not these nodes, by index from 0."""
+
+
+class Gpus(Part, frozen=True, kw_only=True):
+    """How many GPUs a task takes."""
+
+    count: IntExpr
+    """Number of GPUs over all of the task's nodes."""
+    shared: Flag = False
+    """Use GPUs without reserving them, so that other tasks may use them at the same time."""
+
+
+class Resources(Part, frozen=True, kw_only=True):
+    """What a task needs."""
+
+    nodes: Nodes | None = None
+    """Which nodes, or how many."""
+    gpus: Gpus | None = None
+    """How many GPUs. Without it a task sees every GPU of the job."""
+
+
+class Replicas(Part, frozen=True, kw_only=True):
+    """Copies of a task: a number of them, or one for each value of variables with a domain."""
+
+    count: IntExpr | None = None
+    """Number of replicas. They are called `NAME_0`, `NAME_1`, ..."""
+    policy: str = "parallel"
+    """`parallel`: all at once; `sequential`: each after the one before has completed."""
+    variables: list[str] | None = None
+    """Variables to sweep: one replica for each combination of the values of their domains."""
+    min_ready: IntExpr | None = None
+    """For services: number of ready replicas that is enough for tasks that depend on them. Default: all."""
+
+
+class Dependency(Part, frozen=True, kw_only=True):
+    """Another task, and the state it must have reached."""
+
+    task: str
+    """Name of the other task; all its replicas count."""
+    until: Literal["available", "ready", "started", "completed", "finished", "failed"] = "available"
+    """`available`: ready or completed; `ready`, `started`, `completed`: exactly that; `finished`: ended in any way; `failed`:
+    failed for good."""
+
+
+class Ports(Part, frozen=True, kw_only=True):
+    """How many ports a name stands for."""
+
+    count: IntExpr = 1
+    """Number of ports."""
+    contiguous: Flag = False
+    """Choose consecutive port numbers."""
+
+
+class Launcher(Part, frozen=True, kw_only=True):
+    """What starts the processes of a distributed script."""
+
+    type: Literal["torchrun", "mpirun", "none"]
+    """`torchrun`: the script runs once per node and torchrun finds its options in the environment; `mpirun`: on one node, with
+    `$SFLOW_NPROC`; `none`: no launcher."""
+    nproc: IntExpr | None = None
+    """Processes on each node. Default: the task's GPUs on a node, else 1."""
+
+
+class File(Part, frozen=True, kw_only=True):
+    """A file that is written just before its task starts. Exactly one of `content` and `from` is given."""
+
+    content: str | None = None
+    """Template of the content."""
+    source: str | None = msgspec.field(default=None, name="from")
+    """Name of an artifact, or a file of the workspace, to copy."""
+    mode: str | None = None
+    """Permissions, three octal digits in quotes, for example `"755"`."""
+
+
+class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with_": "with"}):
+    """A named unit of the workflow."""
+
+    name: str
+    """Name of the task and of its directory. In the mapping form the key is the name."""
+    uses: str | None = None
+    """Preset that this task is made from: `etcd`, `nats`, `nginx`, `ray-head` or `redis`. Fields given here replace its
+    fields."""
+    with_: dict[str, Any] = {}
+    """Parameters of the preset, for example `{jetstream: true}`."""
+    script: list[str]
+    """Lines of the script, run by one bash. A failing line does not end it unless the operator has `strict: true`."""
+    launcher: Launcher | Literal["torchrun", "mpirun", "none"] | None = None
+    """What starts the script's distributed processes; a word is short for `{type: WORD}`."""
+    operator: str | dict[str, Any] | None = None
+    """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash on the node."""
+    backend: str | dict[str, Any] | None = None
+    """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
+    depends_on: list[str | Dependency] = []
+    """Tasks to wait for: names, or mappings with `task` and `until`."""
+    kind: Literal["task", "service"] | None = None
+    """`service`: other tasks use it, and the run does not wait for its end; `task`: the run waits for it. Default: a task with a
+    readiness probe is a service."""
+    main: Flag = False
+    """The run ends when all main tasks have ended, with their outcome."""
+    finally_: bool | Literal["after_stop", "services_up"] = False
+    """Run at the end of the run, also after failures: `after_stop` (or true) when everything else has been stopped,
+    `services_up` while services still run."""
+    resources: Resources | None = None
+    """Nodes and GPUs that the task needs. Default: all nodes of its backend."""
+    replicas: Replicas | None = None
+    """Copies of the task."""
+    retries: Retries | None = None
+    """New attempts after a failure."""
+    restart: Restart | Literal["on_failure", "always"] | None = None
+    """Restarts of a service; a word is short for `{policy: WORD}`."""
+    on_failure: OnFailure | None = None
+    """What the task's failure means for the run: `cancel` ends it, `drain` starts nothing new, `isolate` stops what needs the
+    task, `continue` ignores it. Default: the workflow's."""
+    critical: Flag = True
+    """False is short for `on_failure: continue`."""
+    stop: Stop | str | None = None
+    """How the task is stopped; a text is short for `{signal: TEXT}`."""
+    hang: Hang | None = None
+    """How long the task may show no activity. Default: no limit."""
+    success_exit_codes: list[IntExpr] = []
+    """Exit statuses that count as success, beside 0."""
+    probes: Probes | None = None
+    """What makes the task ready, and what makes it fail."""
+    ports: dict[str, IntExpr | Ports] = {}
+    """Ports to lease on the task's nodes, by name: how many, for example `{http: 1}`. Available as `${{ port.http }}` and
+    `$SFLOW_PORT_HTTP`."""
+    files: dict[str, str | File] = {}
+    """Files to write before the task starts: path in the task's directory to content."""
+    outputs: list[Output] = []
+    """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
+    success: Success | None = None
+    """What must hold besides an exit status of 0."""
+    timeout: Time | None = None
+    """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default: no limit."""
+    variables: list[Variable] = []
+    """Variables of this task alone; they replace others of the same name."""
+
+    @property
+    def dependencies(self) -> list[Dependency]:
+        """`depends_on`, every entry in its long form."""
+        return [Dependency(task=one) if isinstance(one, str) else one for one in self.depends_on]
+
+    @property
+    def is_service(self) -> bool:
+        """True if the run need not wait for this task's end."""
+        if self.kind is not None:
+            return self.kind == "service"
+        return self.probes is not None and self.probes.readiness is not None

@@ -1,0 +1,155 @@
+"""Turns parsed YAML nodes into plain data: YAML 1.1 as the format uses it, without its traps.
+
+Base-60 numbers and dates stay text, `1e-4` is a number, duplicate keys and tags are problems. `yaml_source` reads the files.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import yaml
+
+MAX_DEPTH = 200
+_BOOL = {
+    word: value
+    for value, words in (
+        (True, "yes Yes YES true True TRUE on On ON"),
+        (False, "no No NO false False FALSE off Off OFF"),
+    )
+    for word in words.split()
+}
+_INT = re.compile(r"[-+]?(?:0b[0-1_]+|0[0-7_]*|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
+)
+_SPECIAL_FLOAT = re.compile(r"\.(inf|nan)", re.IGNORECASE)
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_STARTS_PLAIN = frozenset("0123456789+-.~nNyYtToOfF")
+STR_TAG = "tag:yaml.org,2002:str"
+_PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "null"))
+
+
+class Problem(NamedTuple):
+    """Part of a file that is not valid data, and the node where it is."""
+
+    code: str
+    what: str
+    node: yaml.Node
+    hint: str | None = None
+
+
+class InvalidDataError(Exception):
+    """A problem after which the rest of the file cannot be read."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.what)
+        self.problem = problem
+
+
+def plain_data(root: yaml.Node) -> tuple[Any, list[Problem]]:
+    """Return the data of a file and all its problems. Raises: InvalidDataError."""
+    reader = _Reader()
+    return reader.value(root), reader.problems
+
+
+def place_of(node: yaml.Node) -> str:
+    """Return `line:column` of a node, both from 1."""
+    return f"{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def plain_scalar(text: str) -> Any:
+    """Return the value of an unquoted scalar."""
+    if not text:
+        return None
+    if text[0] not in _STARTS_PLAIN:
+        return text
+    if text in _BOOL:
+        return _BOOL[text]
+    if text in _NULL:
+        return None
+    if _INT.match(text):
+        return _integer(text)
+    if _FLOAT.match(text):
+        return float(_SPECIAL_FLOAT.sub(r"\1", text.replace("_", "")))
+    return text
+
+
+def _integer(text: str) -> int | str:
+    digits = text.replace("_", "")
+    sign = -1 if digits[0] == "-" else 1
+    digits = digits.lstrip("+-")
+    if not digits:
+        return text
+    if digits.startswith("0b"):
+        return sign * int(digits[2:], 2)
+    if digits.startswith("0x"):
+        return sign * int(digits[2:], 16)
+    if digits[0] == "0" and len(digits) > 1:
+        return sign * int(digits, 8)
+    return sign * int(digits) if len(digits) < 4000 else text
+
+
+class _Reader:
+    """Converts the nodes of one file, collecting problems that hide nothing else."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def value(self, node: yaml.Node, depth: int = 0) -> Any:
+        """Return the data of a node. Raises: InvalidDataError."""
+        if depth > MAX_DEPTH:
+            what = "not valid YAML: nested too deeply, or an alias contains itself"
+            raise InvalidDataError(Problem("yaml-syntax", what, node))
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node, ("seq", "tag:yaml.org,2002:seq"))
+            return [self.value(item, depth + 1) for item in node.value]
+        assert isinstance(node, yaml.MappingNode)
+        self._check_tag(node, ("map", "tag:yaml.org,2002:map"))
+        return self._mapping(node, depth)
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag == "" or node.tag in _PLAIN_TAGS:
+            return plain_scalar(node.value)
+        if node.tag not in (STR_TAG, "!"):
+            self._check_tag(node, ())
+        return node.value
+
+    def _check_tag(self, node: yaml.Node, allowed: tuple[str, ...]) -> None:
+        if node.tag not in allowed:
+            what = f"the tag {node.tag} is not allowed"
+            self.problems.append(Problem("yaml-tag", what, node, "write plain values"))
+
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[Any, Any]:
+        result: dict[Any, Any] = {}
+        first: dict[Any, yaml.Node] = {}
+        merged: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(Problem("yaml-key", "a mapping's key must be plain text", key_node))
+                continue
+            if key_node.value == "<<" and key_node.tag == "":
+                for source in self._merge_sources(value_node, depth):
+                    merged = {**source, **merged}
+                continue
+            key = self.value(key_node)
+            if key in first:
+                self._add_duplicate(key, first[key], key_node)
+            else:
+                first[key] = key_node
+            result[key] = self.value(value_node, depth + 1)
+        return {**merged, **result} if merged else result
+
+    def _add_duplicate(self, key: Any, first: yaml.Node, again: yaml.Node) -> None:
+        what = f'"{key}" is given twice in one mapping (at {place_of(first)} and {place_of(again)})'
+        hint = "remove one of them: only the last would count"
+        self.problems.append(Problem("duplicate-key", what, again, hint))
+
+    def _merge_sources(self, node: yaml.Node, depth: int) -> list[dict[Any, Any]]:
+        values = self.value(node, depth + 1)
+        sources = values if isinstance(values, list) else [values]
+        if not all(isinstance(source, dict) for source in sources):
+            what = "a merge key `<<` needs a mapping or a list of mappings"
+            self.problems.append(Problem("yaml-key", what, node))
+        return [source for source in sources if isinstance(source, dict)]

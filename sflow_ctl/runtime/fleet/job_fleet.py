@@ -1,0 +1,155 @@
+"""Makes the fleet of a run in a Slurm job: one agent on each node of the job, started by one srun.
+
+Agents on this machine, for tasks of local backends, start with the run.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from protocol.errors import LaunchError
+from protocol.messages.config import AgentConfig, StepConfig
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.runtime.fleet.addresses import own_addresses
+from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
+from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.mixed import MixedLauncher
+from sflow_ctl.runtime.fleet.registration import JoinedAgents, wait_for_agents
+from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.slurm.allocation import Allocation
+
+JOB_ORPHAN_GRACE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The job step that is to start the agents."""
+
+    request: FleetRequest
+    launcher: StepLauncher
+    link: FleetLink
+    config: StepConfig
+    print_line: Callable[[str], object]
+
+    @property
+    def expected(self) -> dict[int, str]:
+        """The nodes of the job, by number in the run."""
+        return {node: name for node, name in enumerate(self.config.nodes) if name}
+
+
+def job_fleet(
+    request: FleetRequest,
+    allocation: Allocation,
+    local: LocalLauncher | None = None,
+    print_line: Callable[[str], object] = lambda _: None,
+) -> Fleet:
+    """Start an agent on each node of the job that the plan uses; return once they have reported.
+
+    `print_line` says what takes long. Raises: LaunchError; nothing of the fleet is left then.
+    """
+    plan, settings = request.plan, request.settings
+    keys = RunKeys.derived(len(plan.nodes))
+    grace_s = settings.orphan_grace_s or JOB_ORPHAN_GRACE_S
+    nonce = os.urandom(16).hex()
+    here = [node for node in plan.nodes if node.backend_type == "local"]
+    with ExitStack() as undo:
+        link = _open_link(request, keys, grace_s)
+        undo.callback(link.close)
+        nonce_path = _nonce_path(request)
+        common = common_config(request, keys, link, nonce, grace_s)
+        config = _step_config(request, keys, common, nonce_path)
+        launcher = _step_launcher(request, allocation)
+        undo.callback(launcher.end)
+        configs = local_configs(common, here, keys, request.options)
+        _check_gpus_here(here, configs, config.nodes)
+        step = _Step(request, launcher, link, config, print_line)
+        try:
+            _write_nonce(nonce_path, nonce)
+            agents = _start_agents(step)
+        finally:
+            nonce_path.unlink(missing_ok=True)
+        warnings = check_gpus(plan, agents.inventories(), request.options)
+        undo.pop_all()
+    missing = frozenset(step.expected) - agents.joined.keys()
+    for node in missing:
+        link.abandon(node, "the run began without it")
+    return Fleet(
+        MixedLauncher(local, launcher) if here and local is not None else launcher,
+        link,
+        keys,
+        nonce,
+        configs,
+        common,
+        early=list(agents.joined.values()),
+        addresses=agents.addresses(),
+        missing=missing,
+        warnings=warnings,
+        close=launcher.end,
+    )
+
+
+def _open_link(request: FleetRequest, keys: RunKeys, grace_s: float) -> FleetLink:
+    settings = request.settings
+    times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
+    addresses = own_addresses(settings.interface)
+    return FleetLink(keys, addresses, request.generation.incarnation, times, time.monotonic())
+
+
+def _nonce_path(request: FleetRequest) -> Path:
+    request.settings.output_dir.mkdir(parents=True, exist_ok=True)
+    return request.settings.output_dir / f".{request.run_id}.nonce"
+
+
+def _write_nonce(path: Path, nonce: str) -> None:
+    path.write_text(nonce)
+
+
+def _step_config(request: FleetRequest, keys: RunKeys, common: AgentConfig, nonce_path: Path) -> StepConfig:
+    names = tuple("" if node.backend_type == "local" else node.name for node in request.plan.nodes)
+    in_job = msgspec.structs.replace(
+        common,
+        nonce_path=str(nonce_path),
+        is_interface_chosen=request.settings.interface is not None,
+    )
+    return StepConfig(common=in_job, nodes=names, key_seed=keys.seed)
+
+
+def _step_launcher(request: FleetRequest, allocation: Allocation) -> StepLauncher:
+    settings = request.settings
+    if not settings.step_gres:
+        allocation = replace(allocation, gpus_on_node=None)
+    return StepLauncher(
+        allocation, python=settings.python, extra=settings.launch_flags, no_kill=request.options.no_kill
+    )
+
+
+def _start_agents(step: _Step) -> JoinedAgents:
+    """Start the step; start it again without a node whose loss ended it. Raises: LaunchError."""
+    expected = awaited = step.expected
+    within_s = step.request.settings.join_within_s
+    least = min(step.request.options.min_nodes or len(expected), len(expected))
+    while True:
+        step.launcher.launch(step.config, os.environ, awaited)
+        agents = wait_for_agents(step.link, step.launcher, awaited, within_s, least, step.print_line)
+        if agents.step_end is None:
+            return agents
+        awaited = {node: expected[node] for node in sorted(agents.joined)}
+
+
+def _check_gpus_here(
+    here: Sequence[PlannedNode], configs: list[AgentConfig], job_nodes: tuple[str, ...]
+) -> None:
+    """Refuse to give out the real GPUs of a node twice, locally and as a node of the job. Raises: LaunchError."""
+    name = os.environ.get("SLURMD_NODENAME", "")
+    for node, config in zip(here, configs, strict=True):
+        if node.gpus and not config.simulated_gpus and name and name in job_nodes:
+            what = f'backend "{node.backend}" gives out the GPUs of {name}, which is also a node of the job'
+            hint = "leave gpus_per_node out of the local backend: its tasks with GPUs belong to the slurm backend"
+            raise LaunchError.of("gpus-twice", what, where=f"backends.{node.backend}", hint=hint)

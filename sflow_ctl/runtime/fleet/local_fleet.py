@@ -1,0 +1,40 @@
+"""Makes the fleet of a run on this machine: agents as local processes, reached over the loopback."""
+
+import os
+import time
+
+from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
+from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+
+LOCAL_ORPHAN_GRACE_S = 10.0
+
+
+def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
+    """Make a fleet whose agents start with the run; where real GPUs may be given out, start them now and ask.
+
+    Raises: LaunchError; nothing of the fleet is left then.
+    """
+    plan, settings = request.plan, request.settings
+    keys = RunKeys.make(len(plan.nodes))
+    grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
+    times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
+    link = FleetLink(keys, ("127.0.0.1",), request.generation.incarnation, times, time.monotonic())
+    nonce = os.urandom(16).hex()
+    common = common_config(request, keys, link, nonce, grace_s)
+    configs = local_configs(common, plan.nodes, keys, request.options)
+    fleet = Fleet(launcher, link, keys, nonce, configs, common)
+    if plan.nodes[0].gpus and not configs[0].simulated_gpus:
+        from sflow_ctl.runtime.fleet.registration import wait_for_agents
+
+        try:
+            launcher.start(configs)
+            agents = wait_for_agents(link, launcher, {0: plan.nodes[0].name}, settings.join_within_s, 1)
+            fleet.warnings = check_gpus(plan, agents.inventories(), request.options)
+        except BaseException:
+            launcher.end()
+            link.close()
+            raise
+        fleet.early = list(agents.joined.values())
+    return fleet

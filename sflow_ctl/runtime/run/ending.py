@@ -1,0 +1,113 @@
+"""Decides how a run ended, once everything has stopped: Slurm's own reason, the workflow's `success`, the summary.
+
+Called by `workflow.py` after the controller's loop; writes `summary.json` and `results.csv`.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protocol.errors import ExitStatus
+from sflow_ctl.core.commands import FinishRun
+from sflow_ctl.core.states import FirstCause, Outcome
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.report import RunView, Summary, summary, summary_json
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
+
+_EXIT = {
+    Outcome.COMPLETED: ExitStatus.OK,
+    Outcome.FAILED: ExitStatus.RUN_FAILED,
+    Outcome.TIMEOUT: ExitStatus.TIME_LIMIT,
+    Outcome.INTERRUPTED: ExitStatus.INTERRUPTED,
+    Outcome.TERMINATED: ExitStatus.TERMINATED,
+    Outcome.INFRASTRUCTURE: ExitStatus.INFRASTRUCTURE,
+}
+_MAY_BE_SLURMS = ("signal", "node_lost", "time_limit")
+"""Reasons that Slurm causes when it ends a job: it signals this process, the agents and the tasks in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended, for the console."""
+
+    status: ExitStatus
+    state: RunView
+    summary: Summary
+    directory: Path
+    outputs: dict[str, dict[str, Any]]
+    """Values of the tasks' outputs, by task."""
+
+
+def conclude(
+    finish: FinishRun,
+    *,
+    directory: "RunDirectory",
+    facts: "RunFacts",
+    state: RunView,
+    outputs: dict[str, dict[str, Any]],
+    refused: dict[str, int],
+    job_id: str | None,
+) -> RunEnd:
+    """Settle the outcome of a run that has stopped, and write its summary and results.
+
+    `refused` counts messages that were refused or dropped, by kind; `job_id` is the Slurm job, None outside of one.
+    """
+    plan = state.plan
+    if job_id is not None:
+        finish = with_slurm_reason(finish, job_id)
+    finish = _with_workflow_success(finish, plan, directory.path)
+    status = _EXIT[finish.outcome]
+    whole = summary(
+        state,
+        finish.outcome,
+        finish.cause,
+        run_id=facts.run_id,
+        exit_status=int(status),
+        started_wall_ns=facts.started_wall_ns,
+        ended_wall_ns=time.time_ns(),
+        survivors=finish.survivors,
+        refused=refused,
+    )
+    directory.write("summary.json", summary_json(whole))
+    if any(task.outputs for task in plan.tasks):
+        from sflow_ctl.results.table import results, results_csv
+
+        table = results_csv(*results(plan, state, outputs))
+        directory.write("results.csv", table.encode())
+    return RunEnd(status, state, whole, directory.path, outputs)
+
+
+def with_slurm_reason(finish: FinishRun, job_id: str) -> FinishRun:
+    """Replace a signal, a lost node or a time limit by Slurm's own reason, if Slurm ended the job."""
+    cause = finish.cause
+    if cause is None or (
+        finish.outcome is not Outcome.TERMINATED
+        and (cause.reason is None or cause.reason.word not in _MAY_BE_SLURMS)
+    ):
+        return finish
+    from sflow_ctl.runtime.slurm.allocation import why_it_ends
+
+    reason = why_it_ends(job_id)
+    is_time_limit = cause.reason is not None and cause.reason.word == "time_limit"
+    if reason is None or (is_time_limit and reason.word == "time_limit"):
+        return finish
+    outcome = Outcome.TIMEOUT if reason.word == "time_limit" else Outcome.TERMINATED
+    how = cause.text if is_time_limit else "stopped by SIGTERM"
+    cause = FirstCause(text=f"{how} ({reason.text})", reason=reason)
+    return FinishRun(outcome=outcome, cause=cause, survivors=finish.survivors)
+
+
+def _with_workflow_success(finish: FinishRun, plan: Plan, directory: Path) -> FinishRun:
+    """Fail a run whose tasks all completed if the workflow's own `success` conditions do not hold."""
+    if finish.outcome is not Outcome.COMPLETED or plan.success is None:
+        return finish
+    from sflow_ctl.runtime.run.success import what_is_missing
+
+    reason = what_is_missing(plan, directory)
+    if reason is None:
+        return finish
+    cause = FirstCause(text=f"the workflow did not do what it must: {reason.text}", reason=reason)
+    return FinishRun(outcome=Outcome.FAILED, cause=cause, survivors=finish.survivors)

@@ -1,0 +1,181 @@
+"""Plans a run: reads its files and settings, asks Slurm which job this is, and builds the plan.
+
+Starts nothing and writes nothing; `workflow.py` carries out the result. Called by every command that shows or
+runs a plan.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from protocol.errors import UsageError
+from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.runtime.files.settings_files import (
+    JOB_FIELDS,
+    RunSettings,
+    job_fields,
+    run_settings,
+    settings_layers,
+)
+from sflow_ctl.runtime.fleet.fleet import Generation
+from sflow_ctl.runtime.record.directory import make_run_id
+from sflow_ctl.runtime.run.options import RunOptions, TaskOptions
+from sflow_ctl.settings import Effective
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.context import JobNode
+    from sflow_ctl.runtime.run.resume import PriorRun
+    from sflow_ctl.runtime.slurm.allocation import Allocation
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRun:
+    """A run's workflow files, and the settings that apply to it."""
+
+    loaded: LoadedDocument
+    found: Effective
+    settings: RunSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Where the nodes of a run come from."""
+
+    allocation: "Allocation | None" = None
+    """The Slurm job that this run is in; None on this machine, and where a job must be asked for."""
+    must_ask: bool = False
+    """True when a job has to be asked for with salloc."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A plan and everything that was decided with it."""
+
+    plan: Plan
+    settings: RunSettings
+    run_id: str
+    workflow_yaml: str
+    allocation: "Allocation | None"
+    """The Slurm job whose nodes are used; None on this machine."""
+    salloc: tuple[str, ...]
+    """The command that asks for nodes; empty when none are needed."""
+    replan: Callable[[str, "tuple[JobNode, ...]", tuple[str, str]], Plan]
+    """Plan again with a job's id and nodes, and this host's name and address as those nodes see it."""
+    earlier: "PriorRun | None" = None
+    """The run to resume."""
+
+    @property
+    def generation(self) -> Generation:
+        """Which of the run's controllers this is."""
+        if self.earlier is None:
+            return Generation()
+        return Generation(self.earlier.incarnation + 1, self.earlier.marker or None)
+
+
+def read_run(options: RunOptions) -> ReadRun:
+    """Read the workflow, and the settings of site and user. Raises: SpecError."""
+    source = options.workflow
+    layers = settings_layers(source.settings, os.environ)
+    loaded = load_documents(
+        source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
+    )
+    found = layers.of(loaded)
+    return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
+
+
+def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
+    """Plan a run without touching anything. In a Slurm job the plan is provisional until its agents report.
+
+    Raises: PlanError, UsageError with every finding; AllocationError.
+    """
+    earlier = None
+    if options.resume is not None:
+        from sflow_ctl.runtime.run.resume import earlier_run
+
+        earlier = earlier_run(options.resume)
+    loaded, settings = read.loaded, read.settings
+    name = loaded.document.workflow.name
+    run_id = options.run_id or (name if is_dry else make_run_id(name))  # a dry run's plan is always the same
+    _check_run_id(run_id)
+    nodes = _find_nodes(loaded, options, is_dry)
+    directory = settings.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
+    context = _plan_context(read, options, nodes, run_id, directory, is_dry)
+
+    def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
+        known = replace(context, job_nodes=job_nodes, job_id=job_id, here=here)
+        return _selected(build_plan(loaded, known), options.tasks)
+
+    plan = _selected(build_plan(loaded, context), options.tasks)
+    if not any(node.backend_type == "slurm" for node in plan.nodes):
+        nodes = Nodes()
+    salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
+    return PlannedRun(
+        plan, settings, run_id, loaded.composed_yaml(), nodes.allocation, salloc, replan, earlier
+    )
+
+
+def _check_run_id(run_id: str) -> None:
+    if Path(run_id).name != run_id or run_id in (".", ".."):
+        raise UsageError.of(
+            "unsafe-name", f'"{run_id}" cannot be the name of a directory', hint="use --run-id NAME"
+        )
+
+
+def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> Nodes:
+    """Raises: AllocationError."""
+    fleet = options.fleet
+    if fleet.nodes is not None or not any(one.type == "slurm" for one in loaded.document.backends):
+        return Nodes()
+    from sflow_ctl.runtime.slurm.allocation import allocation_of, current_allocation
+
+    allocation = current_allocation(os.environ) if fleet.job_id is None else allocation_of(fleet.job_id)
+    return Nodes(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
+
+
+def _plan_context(
+    read: ReadRun, options: RunOptions, nodes: Nodes, run_id: str, directory: Path, is_dry: bool
+) -> PlanContext:
+    allocation = nodes.allocation
+    return PlanContext(
+        workspace_dir=str(options.workflow.workspace_dir),
+        output_dir=str(read.settings.output_dir),
+        run_directory=str(directory),
+        run_id=run_id,
+        nodes_override=options.fleet.nodes,
+        gpus_per_node_override=options.fleet.gpus_per_node,
+        max_running=options.tasks.max_running,
+        path_exists=os.path.exists,
+        read_text=lambda path: Path(path).read_text(encoding="utf-8"),
+        job_nodes=None if allocation is None else allocation.nodes,
+        job_id="0" if allocation is None else allocation.job_id,
+        container_engine=read.found.settings.container_engine,
+        given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
+        is_strict=options.workflow.is_strict,
+        allow_placeholder_nodes=is_dry or nodes.must_ask,
+    )
+
+
+def _salloc_command(read: ReadRun, options: RunOptions, name: str) -> tuple[str, ...]:
+    from sflow_ctl.batch.slurm_request import completed, slurm_request
+    from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
+
+    request = completed(slurm_request(read.loaded), options.workflow.settings, read.found.settings)
+    return salloc_argv(request, name, options.fleet.extra_args)
+
+
+def _selected(plan: Plan, options: TaskOptions) -> Plan:
+    """Return the part of the plan that `--task` asks for. Raises: PlanError."""
+    if options.keep_alive:
+        plan = msgspec.structs.replace(plan, keep_alive=True)
+    if not options.tasks:
+        return plan
+    from sflow_ctl.planner.prune import pruned  # most runs are of everything
+
+    return pruned(plan, options.tasks, options.skip_dependencies)

@@ -1,0 +1,55 @@
+"""Checks before anything is started: the programs that tasks need, and artifacts that must be fetched.
+
+Called by `workflow.py`.
+"""
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from protocol.errors import Finding, PlanError
+from sflow_ctl.format.schema import CONTAINER_ENGINES
+from sflow_ctl.plan.model import Plan, PlannedTask
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
+    from sflow_ctl.runtime.artifacts.transfer import Progress
+
+
+def check_programs(plan: Plan) -> None:
+    """Check once that every program a task starts with exists here. Raises: PlanError naming all that do not."""
+    checked: set[tuple[tuple[str, ...], str | None]] = set()
+    findings = []
+    for task in plan.tasks:
+        programs, path = _programs(task), task.env.get("PATH")
+        if (programs, path) in checked:
+            continue
+        checked.add((programs, path))
+        if not any(shutil.which(program, path=path) for program in programs):
+            names = '" or "'.join(programs)
+            findings.append(
+                Finding(
+                    "program-not-found",
+                    f'task "{task.name}" needs the program "{names}", which is not on PATH',
+                    where=f"tasks.{task.base}.operator",
+                    hint=f"install {programs[0]}, or choose another operator",
+                )
+            )
+    if findings:
+        raise PlanError(findings)
+
+
+def fetch_missing_artifacts(plan: Plan, open_display: Callable[[], "FetchDisplay"]) -> "list[Progress]":
+    """Fetch the artifacts that are not here; return how each one arrived. Raises: ArtifactError."""
+    if not plan.fetches and not plan.directories:
+        return []
+    from sflow_ctl.runtime.artifacts.fetching import fetch_artifacts  # most runs fetch nothing
+
+    return fetch_artifacts(plan, open_display)
+
+
+def _programs(task: PlannedTask) -> tuple[str, ...]:
+    """Return the programs that can start the task; any one of them is enough."""
+    if task.container is None:
+        return task.argv[:1]
+    return CONTAINER_ENGINES if task.container.engine == "auto" else (task.container.engine,)
