@@ -6,14 +6,14 @@ Reads the evidence; `core.exit_cause` weighs it. Imported at the first exit that
 import os
 import re
 import signal
-import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.diagnosis.local_files import local_files
 from protocol.diagnosis.signatures import Signature, read_signatures
-from protocol.diagnosis.success import BLOCK_BYTES, Files, is_pattern, missing
+from protocol.diagnosis.success import BLOCK_BYTES, missing
 from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
@@ -29,7 +29,6 @@ PIECE_BYTES = 256 * 1024
 TAIL_LINES = 20
 COUNTED_BYTES = 64 * 1024 * 1024
 """A line further into a log than this has no number: counting reads everything before it."""
-MAX_MATCHES = 10_000
 SIGNATURES = "signatures.toml"
 _NUMBER = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
 _SIGKILL_STATUS = 128 + signal.SIGKILL
@@ -214,39 +213,3 @@ def _named_port(spec: RankSpec) -> int | None:
     numbers = {int(number) for text in texts for number in _NUMBER.findall(text)}
     ports = {number for number in numbers if number > 1023} & listening_ports()
     return ports.pop() if len(ports) == 1 else None
-
-
-# ---------------------------------------------------------------------- files
-
-
-def local_files() -> Files:
-    """This node's files, for conditions of `success`."""
-    return Files(matching=_matching, read=_read, blocks=_blocks)
-
-
-def _matching(path: str) -> Iterator[tuple[str, int]]:
-    for number, one in enumerate(Path("/").glob(path.lstrip("/")) if is_pattern(path) else (Path(path),)):
-        if number == MAX_MATCHES:
-            return
-        try:
-            found = one.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if stat.S_ISREG(found.st_mode):
-            yield str(one), found.st_size
-
-
-def _read(path: str, limit: int) -> bytes:
-    with open(path, "rb", opener=_open_file) as file:
-        return file.read(limit)
-
-
-def _blocks(path: str) -> Iterator[bytes]:
-    with Path(path).open("rb") as file:
-        while data := file.read(BLOCK_BYTES):
-            yield data
-
-
-def _open_file(path: str, flags: int) -> int:
-    """Without waiting for a writer, should it be a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -18,7 +18,7 @@ from protocol.messages.orders import Lease
 from protocol.messages.rank_spec import PortBlock
 from sflow_agent.core.port_choice import PortChoice, usable_ports
 from sflow_agent.probes.socket_owner import listening_sockets, owner_of, owners_of
-from sflow_agent.processes.tree import ATTEMPT_MARKER, descendants, environment
+from sflow_agent.processes.procfs import ATTEMPT_MARKER, descendants, environment
 
 THIEF_WITHIN_S = 0.25
 """How long the loop may look for the name of who has a task's port: it is what a person needs then."""

@@ -1,6 +1,9 @@
-"""Whether what ended with status 0 did what it was for: files, JSON documents and patterns. Pure: files come from the caller."""
+"""Evaluates `success` conditions after exit status 0: files, JSON documents and patterns. Pure.
 
-import re
+Files are read through `Files`, which the caller provides (`local_files`). The agent calls it for a task, the
+controller for the whole run.
+"""
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -8,20 +11,20 @@ import msgspec
 
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
+from protocol.text.ansi import LINE_END, text_of_line
 from protocol.text.json_expression import JsonExpressionError, json_expression
+from protocol.text.line_pattern import LinePattern
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
 BLOCK_BYTES = 1024 * 1024
 LINE_BYTES = 64 * 1024
 """A longer line is searched in pieces of this size."""
 SHOWN_CHARACTERS = 300
-_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-_HINT = "the task says itself what must be there: see its `success`"
+_HINT = "the task's own `success` asks for it"
 
 
 class Files(NamedTuple):
-    """How to look at files. All may raise OSError; none writes."""
+    """How to read files. All may raise OSError; none writes."""
 
     matching: Callable[[str], Iterable[tuple[str, int]]]
     """(path, size) of the regular files that a path or pattern means."""
@@ -37,7 +40,7 @@ def is_pattern(path: str) -> bool:
 
 
 def missing(success: Success, logs: Sequence[str], files: Files) -> ExitCause | None:
-    """The first thing that does not hold: files, then JSON, then patterns; None when all does.
+    """Return the first condition that does not hold: files, then JSON, then patterns; None when all hold.
 
     A required pattern must be in one of the logs, a forbidden one in none.
     """
@@ -81,7 +84,7 @@ def _json_wrong(required: RequiredJson, files: Files) -> str | None:
     except OSError as error:
         return f"{required.path} cannot be read: {error.strerror or error}"
     except (msgspec.DecodeError, RecursionError) as error:
-        return f"{required.path} is no JSON document: {error}"
+        return f"{required.path} is not a JSON document: {error}"
     try:
         holds, why = json_expression(required.where).holds(document)
     except JsonExpressionError as error:
@@ -93,13 +96,13 @@ def _json_wrong(required: RequiredJson, files: Files) -> str | None:
 
 
 def _patterns_wrong(success: Success, logs: Sequence[str], files: Files) -> ExitCause | None:
-    wanted = {pattern: re.compile(pattern) for pattern in success.require}
-    forbidden = [(pattern, re.compile(pattern)) for pattern in success.forbid]
+    wanted = {pattern: LinePattern(pattern) for pattern in success.require}
+    forbidden = [(pattern, LinePattern(pattern)) for pattern in success.forbid]
     for log in logs:
         try:
             for number, (offset, line) in enumerate(_lines(files.blocks(log)), 1):
                 for pattern, regex in forbidden:
-                    if regex.search(line):
+                    if regex.is_in(line):
                         return ExitCause(
                             word="success",
                             text=f"its log has a line that `{pattern}` forbids: {line.strip()[:SHOWN_CHARACTERS]}",
@@ -108,7 +111,7 @@ def _patterns_wrong(success: Success, logs: Sequence[str], files: Files) -> Exit
                             line_number=number,
                             offset=offset,
                         )
-                for pattern in [pattern for pattern, regex in wanted.items() if regex.search(line)]:
+                for pattern in [pattern for pattern, regex in wanted.items() if regex.is_in(line)]:
                     del wanted[pattern]
                 if not wanted and not forbidden:
                     return None
@@ -127,16 +130,12 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, str]]:
         rest += block
         # A return at the very end may be half of a pair of both.
         position = 0
-        for end in _LINE_END.finditer(rest, 0, len(rest) - rest.endswith(b"\r")):
-            yield offset + position, _text(rest[position : end.start()])
+        for end in LINE_END.finditer(rest, 0, len(rest) - rest.endswith(b"\r")):
+            yield offset + position, text_of_line(rest[position : end.start()])
             position = end.end()
         while len(rest) - position > LINE_BYTES:
-            yield offset + position, _text(rest[position : position + LINE_BYTES])
+            yield offset + position, text_of_line(rest[position : position + LINE_BYTES])
             position += LINE_BYTES
         offset, rest = offset + position, rest[position:]
     if rest:
-        yield offset, _text(rest.rstrip(b"\r"))
-
-
-def _text(raw: bytes) -> str:
-    return (_ANSI.sub(b"", raw) if b"\x1b" in raw else raw).decode(errors="replace").rstrip()
+        yield offset, text_of_line(rest.rstrip(b"\r"))

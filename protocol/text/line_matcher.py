@@ -1,37 +1,37 @@
-"""Whether a pattern has been seen in a log. Pure: bytes in, decisions out.
+"""Counts a pattern's matches in a growing log. Pure: bytes in, decisions out.
 
-The agent searches what is on its node; the controller searches for agents that do not see the run directory.
+The agent searches logs that are on its node; the controller searches for agents that do not see the run directory.
 """
 
-import re
-
 from protocol.messages.checks import LogPattern
+from protocol.text.ansi import LINE_END, text_of_line, without_cut_escape, without_escapes
+from protocol.text.line_pattern import LinePattern
 
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is matched in pieces of this size."""
-_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_BARE_RETURN = re.compile(rb"\r\n?")
+SHOWN_CHARACTERS = 500
+"""Of a matched line."""
 
 
 class LineMatcher:
-    """Counts a pattern's matches in a growing log; how the bytes come in chunks makes no difference.
+    """Counts a pattern's matches in a growing log; how its bytes are cut into chunks makes no difference.
 
-    What is searched is text as a person reads it: lines end at newline or carriage return, escape sequences
-    are gone, bad UTF-8 is replaced. A literal is seen in a line without its end too (a prompt); an expression
-    needs the whole line, as `$` or a lookahead may judge half of one differently.
+    What is searched is the text that a person sees: lines end at newline or carriage return, escape sequences are
+    removed, bad UTF-8 is replaced. A literal is also found in a line without its end (a prompt); an expression needs
+    the whole line, as `$` or a lookahead may judge half of one differently.
     """
 
     def __init__(self, pattern: LogPattern) -> None:
         self._needed = max(1, pattern.count)
         self._literal = pattern.pattern.encode()
-        self._regex = re.compile(pattern.pattern) if pattern.is_regex else None
+        self._regex = LinePattern(pattern.pattern) if pattern.is_regex else None
         self._complete = 0
         self._partial = b""
         self.line = ""
         """The line of the newest match, for people."""
 
     def feed(self, data: bytes) -> bool:
-        """Takes the log's next bytes; True when the pattern has been seen often enough."""
+        """Take the log's next bytes; return True once the pattern has been found often enough."""
         text = self._partial + data
         # A return at the very end may be half of a pair of both: it waits for what follows.
         cut = max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - 1)) + 1
@@ -44,11 +44,10 @@ class LineMatcher:
             return True
         if self._regex is not None:
             return False
-        return self._complete + self._count(_without_cut_escape(self._partial)) >= self._needed
+        return self._complete + self._count(without_cut_escape(self._partial)) >= self._needed
 
     def _count(self, raw: bytes) -> int:
-        if b"\x1b" in raw:
-            raw = _ANSI.sub(b"", raw)
+        raw = without_escapes(raw)
         return self._count_literal(raw) if self._regex is None else self._count_regex(raw, self._regex)
 
     def _count_literal(self, raw: bytes) -> int:
@@ -56,22 +55,16 @@ class LineMatcher:
         if found:
             position = raw.rfind(self._literal)
             start = max(raw.rfind(b"\n", 0, position), raw.rfind(b"\r", 0, position)) + 1
-            line = re.split(rb"[\r\n]", raw[start : position + 500], maxsplit=1)[0]
-            self.line = line[:500].decode(errors="replace")
+            line = LINE_END.split(raw[start : position + SHOWN_CHARACTERS], maxsplit=1)[0]
+            self.line = line[:SHOWN_CHARACTERS].decode(errors="replace")
         return found
 
-    def _count_regex(self, raw: bytes, regex: "re.Pattern[str]") -> int:
+    def _count_regex(self, raw: bytes, regex: LinePattern) -> int:
         total = 0
-        for line in _BARE_RETURN.sub(b"\n", raw).split(b"\n"):
-            decoded = line.rstrip().decode(errors="replace")
-            matches = sum(1 for _ in regex.finditer(decoded))
-            if matches:
-                total += matches
-                self.line = decoded[:500]
+        for line in LINE_END.split(raw) if regex.may_be_in(LINE_END.sub(b"\n", raw)) else ():
+            text = text_of_line(line)
+            found = regex.count(text, self._needed)
+            if found:
+                total += found
+                self.line = text[:SHOWN_CHARACTERS]
         return total
-
-
-def _without_cut_escape(raw: bytes) -> bytes:
-    """Without an escape sequence at the end whose rest is still to come: its parameters are no text."""
-    start = raw.rfind(b"\x1b")
-    return raw if start < 0 or _ANSI.match(raw, start) else raw[:start]

@@ -1,58 +1,22 @@
-"""Signal numbers and names, for messages and files. A table because pure modules import no `signal`, and agents are
-all Linux.
-"""
+"""Names of signals in messages and files, by the standard library's table. Source: signal(7)."""
 
-_NAMES = dict(
-    enumerate(
-        (
-            "SIGHUP",
-            "SIGINT",
-            "SIGQUIT",
-            "SIGILL",
-            "SIGTRAP",
-            "SIGABRT",
-            "SIGBUS",
-            "SIGFPE",
-            "SIGKILL",
-            "SIGUSR1",
-            "SIGSEGV",
-            "SIGUSR2",
-            "SIGPIPE",
-            "SIGALRM",
-            "SIGTERM",
-            "SIGSTKFLT",
-            "SIGCHLD",
-            "SIGCONT",
-            "SIGSTOP",
-            "SIGTSTP",
-            "SIGTTIN",
-            "SIGTTOU",
-            "SIGURG",
-            "SIGXCPU",
-            "SIGXFSZ",
-            "SIGVTALRM",
-            "SIGPROF",
-            "SIGWINCH",
-            "SIGIO",
-            "SIGPWR",
-            "SIGSYS",
-        ),
-        start=1,
-    )
-)
+from signal import Signals
+
+SIGNAL_NAMES = tuple(signal.name for signal in Signals)
 
 
 def signal_name(number: int) -> str:
-    """`SIGKILL` for 9; `signal 40` for one without a name. Source: signal(7), x86 and Arm."""
-    return _NAMES.get(number, f"signal {number}")
-
-
-NUMBERS = {name: number for number, name in _NAMES.items()}
+    """Return `SIGKILL` for 9; `signal 40` for one without a name."""
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def signal_number(text: str) -> int | None:
-    """15 for `SIGTERM`, `term` or `15`; None for what is no signal."""
+    """Return 15 for `SIGTERM`, `term` or `15`; None for a text that does not name a signal."""
     word = text.strip().upper()
     if word.isdecimal():
         return int(word) if 1 <= int(word) <= 64 else None
-    return NUMBERS.get(word if word.startswith("SIG") else f"SIG{word}")
+    name = word if word.startswith("SIG") else f"SIG{word}"
+    return Signals[name].value if name in Signals.__members__ else None

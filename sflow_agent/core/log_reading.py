@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from protocol.diagnosis.signatures import Signature, sentence
+from protocol.text.ansi import LINE_END, without_escapes
 
 LINE_CHARACTERS = 500
 """Of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""
-_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 _LONG = re.compile(rf"^(.{{{LINE_CHARACTERS}}}).+$", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:\s?\([^)]*\))?(?::(?:\s.*)?)?$")
@@ -36,9 +35,9 @@ class Piece:
 
     def text(self) -> str:
         """Its lines, for people."""
-        plain = _ANSI.sub(b"", self.data) if b"\x1b" in self.data else self.data
+        plain = without_escapes(self.data)
         text = (
-            _LINE_END.sub(b"\n", plain).decode(errors="replace")
+            LINE_END.sub(b"\n", plain).decode(errors="replace")
             if b"\r" in plain
             else plain.decode(errors="replace")
         )
@@ -48,7 +47,7 @@ class Piece:
         """The byte of the log at which the piece's line number `line` (from 0) begins."""
         if line == 0:
             return self.offset
-        ends = _LINE_END.finditer(self.data)
+        ends = LINE_END.finditer(self.data)
         return self.offset + next(end.end() for number, end in enumerate(ends, 1) if number == line)
 
 

@@ -2,13 +2,20 @@
 
 import contextlib
 import itertools
-import os
 import pwd
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sflow_agent.processes.tree import ATTEMPT_MARKER, RUN_MARKER, environment, name_of
+from sflow_agent.processes.procfs import (
+    ATTEMPT_MARKER,
+    RUN_MARKER,
+    all_processes,
+    command_line,
+    environment,
+    has_socket,
+    name_of,
+)
 
 WITHIN_S = 1.0
 COMMAND_CHARACTERS = 80
@@ -65,18 +72,13 @@ def _sockets(family: str, port: int) -> list[_Socket]:
 
 
 def _holder(inodes: set[str]) -> int | None:
-    wanted = {f"socket:[{inode}]" for inode in inodes - {"0"}}
+    wanted = [int(inode) for inode in inodes - {"0"}]
     until = time.monotonic() + WITHIN_S
-    for name in os.listdir("/proc"):  # noqa: PTH208
+    for pid in all_processes():
         if time.monotonic() > until:
             return None
-        if not name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):  # ended, or another user's
-            for number in os.listdir(f"/proc/{name}/fd"):  # noqa: PTH208
-                with contextlib.suppress(OSError):
-                    if os.readlink(f"/proc/{name}/fd/{number}") in wanted:  # noqa: PTH115
-                        return int(name)
+        if has_socket(pid, wanted):
+            return pid
     return None
 
 
@@ -85,10 +87,7 @@ def _described(pid: int, marker: str) -> str:
     attempt = variables.get(ATTEMPT_MARKER.encode())
     if attempt is not None and variables.get(RUN_MARKER.encode()) == marker.encode():
         return f"task {attempt.decode(errors='replace')} of this run, process {name_of(pid)},"
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        words = []
+    words = command_line(pid)
     # What comes after the first long option is nobody's business: it may be a key.
     shown = itertools.takewhile(
         lambda word: not word.startswith("--"), (word.decode(errors="replace") for word in words)

@@ -1,8 +1,6 @@
 """OwnerScope process listens on a TCP port of this node: the kernel's list of sockets, and who holds one of them."""
 
-import contextlib
 import math
-import os
 import socket
 import struct
 import time
@@ -11,11 +9,13 @@ from dataclasses import dataclass
 
 from protocol.ids import RankId
 from protocol.messages.checks import Owner
-from sflow_agent.processes.tree import (
+from sflow_agent.processes.procfs import (
     ATTEMPT_MARKER,
     RUN_MARKER,
+    all_processes,
     descendants,
     environment,
+    has_socket,
     name_of,
     parent_of,
     session_of,
@@ -121,7 +121,7 @@ class SocketOwners:
             # First where it most likely is: everything else costs a look at all processes of the node.
             own = (main for main, rank in mains.items() if rank.attempt == whose.rank.attempt)
             near = (pid for main in own for pid in (main, *descendants(main)))
-            pid = next((pid for pid in near if _holds(pid, {inode})), None) or holder_of({inode})
+            pid = next((pid for pid in near if has_socket(pid, {inode})), None) or holder_of({inode})
             attempt = self._attempt_of(pid, mains) if pid is not None else None
             known = _Owner(pid, attempt, math.inf if pid is not None else now + ASK_AGAIN_S)
             self._owners[inode] = known
@@ -135,7 +135,7 @@ class SocketOwners:
         for _ in range(MAX_ANCESTORS):
             if pid <= 1:
                 break
-            rank = mains.get(pid) or mains.get(session_of(pid)[0])
+            rank = mains.get(pid) or mains.get(session_of(pid))
             if rank is not None:
                 return str(rank.attempt)
             variables = environment(pid)
@@ -163,17 +163,16 @@ def _sentence(who: str, of: str, enough: str) -> str:
 
 def owners_of(inodes: set[int], pids: Iterable[int]) -> list[int]:
     """Those of these processes that have one of these sockets."""
-    return [pid for pid in pids if _holds(pid, inodes)]
+    return [pid for pid in pids if has_socket(pid, inodes)]
 
 
 def holder_of(inodes: Collection[int], within_s: float = OWNER_WITHIN_S) -> int | None:
     """A process that has one of these sockets, as far as that is to be seen within this time."""
     until = time.monotonic() + within_s
-    newest_first = sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)  # noqa: PTH208
-    for pid in newest_first:
+    for pid in sorted(all_processes(), reverse=True):  # the newest first
         if time.monotonic() > until:
             break
-        if _holds(pid, inodes):
+        if has_socket(pid, inodes):
             return pid
     return None
 
@@ -183,13 +182,3 @@ def owner_of(inodes: set[int], within_s: float = OWNER_WITHIN_S) -> str:
     holder = holder_of(inodes, within_s)
     who = "another process" if holder is None else f"process {name_of(holder)}"
     return f"{who}, which is not of this task"
-
-
-def _holds(pid: int, inodes: Collection[int]) -> bool:
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if os.readlink(entry.path) in wanted:  # noqa: PTH115
-                    return True
-    return False

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from protocol.text.ansi import text_without_escapes
 from sflow_ctl.plan.model import STDOUT, PlannedOutput
 from sflow_ctl.results.aggregates import AggregateError, summarised
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _LABEL = re.compile(r"\d+: ")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\*)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
 
@@ -119,7 +119,7 @@ def clean_lines(line: str) -> list[str]:
     """A line of a log as a person reads it: returns end lines too, no escape sequences, no trailing
     blanks.
     """
-    text = _ANSI.sub("", line) if "\x1b" in line else line
+    text = text_without_escapes(line)
     parts = text.split("\r") if "\r" in text else [text]
     return [part.rstrip() for part in parts if part.strip()]
 

@@ -1,11 +1,15 @@
-"""One HTTP/1.1 exchange without its socket: the bytes of a request, and an answer read as its bytes come.
+"""One HTTP/1.1 exchange without its socket: the bytes of a request, and an answer read as its bytes arrive.
 
-Pure, and meant for short answers: only so much of a head or a body is ever kept. Source: RFC 9112.
+h11 reads the answer; this module bounds it, as only short answers are expected, and accepts bare line feeds around chunks, as
+curl does (h11 accepts them in heads). Imported with the first HTTP probe. `checks.http` owns the socket, `verdict` judges.
+Source: RFC 9112.
 """
 
+import contextlib
 import re
-from dataclasses import dataclass, field
 from urllib.parse import urljoin
+
+import h11
 
 from protocol.messages.checks import HttpCheck, Method
 from protocol.text.urls import UrlParts
@@ -13,20 +17,24 @@ from protocol.text.urls import UrlParts
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 1024 * 1024
 MAX_REDIRECTS = 10
+MAX_INTERIM = 20
+"""Answers with a status of 1xx that may come before the one that counts."""
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_STATUS_LINE = re.compile(r"HTTP/\d\.\d (\d{3})(?: (.*))?$")
-_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
-_MAX_SIZE_LINE = 4096
 _KEEPS_METHOD = frozenset((307, 308))
 _DEFAULT_CONTENT_TYPE = "text/plain; charset=utf-8"
+_NOT_GIVEN = ("connection", "content-length", "transfer-encoding")
+"""Headers that say how the request is framed: a check does not replace them."""
+MAX_SIZE_LINE = 4096
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\s*(?:;|$)")
 
 
 class BadAnswerError(Exception):
-    """What came is no HTTP answer. The text is for a person."""
+    """The bytes received are not an HTTP answer. The text is for a person."""
 
 
-def request_bytes(check: HttpCheck, url: UrlParts, method: str) -> bytes:
-    """The whole request. A body goes with POST only; headers of the check replace ours."""
+def request_bytes(check: HttpCheck, url: UrlParts, method: Method) -> bytes:
+    """Return the whole request. A body goes with POST only; headers of the check replace ours."""
     body = (check.body or "").encode() if method == "POST" else b""
     headers = {
         "Host": url.host_header,
@@ -39,149 +47,164 @@ def request_bytes(check: HttpCheck, url: UrlParts, method: str) -> bytes:
     given = {name.lower() for name, _ in check.headers}
     lines = [f"{method} {url.target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items() if name.lower() not in given]
-    lines += [
-        f"{name}: {value}"
-        for name, value in check.headers
-        if name.lower() not in ("connection", "content-length")
-    ]
+    lines += [f"{name}: {value}" for name, value in check.headers if name.lower() not in _NOT_GIVEN]
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
 
 
 def redirect(check: HttpCheck, answer: "Answer", url: str, method: Method) -> tuple[str, Method] | None:
-    """(URL, method) to ask next; None when the answer is to be taken as it is."""
+    """Return (URL, method) to request next; None when the answer is to be judged as it is."""
     location = answer.header("location")
     if answer.status not in _REDIRECTS or answer.status in check.status or location is None:
         return None
     return urljoin(url, location), method if answer.status in _KEEPS_METHOD else "GET"
 
 
-@dataclass(slots=True)
 class Answer:
-    """An answer while it comes in. `feed` takes bytes in any pieces; `end` says that no more will come."""
+    """An answer while it arrives. `feed` takes bytes in any pieces; `end` says that no more will come."""
 
-    status: int = 0
-    reason: str = ""
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    """Names in lower case."""
-    body: bytearray = field(default_factory=bytearray)
-    has_head: bool = False
-    is_complete: bool = False
-    is_cut: bool = False
-    """The body is longer than is kept, or the connection ended in the middle of it."""
-    _pending: bytearray = field(default_factory=bytearray)
-    _left: int | None = None
-    """Bytes still to come of the body, or of its present chunk; None when that is not known."""
-    _is_chunked: bool = False
-    _is_between_chunks: bool = False
+    def __init__(self) -> None:
+        self.status = 0
+        self.reason = ""
+        self.headers: list[tuple[str, str]] = []
+        """Names in lower case."""
+        self.body = bytearray()
+        self.has_head = False
+        self.is_complete = False
+        self.is_cut = False
+        """The body is longer than is kept, or the connection ended in the middle of it."""
+        self._head = bytearray()
+        self._interim = 0
+        self._chunks: _ChunkLines | None = None
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD_BYTES)
+        # The caller sends the request; h11 reads an answer only to a request that it knows of.
+        self._h11.send(
+            h11.Request(method="GET", target="/", headers=[("Host", "n"), ("Connection", "close")])
+        )
+        self._h11.send(h11.EndOfMessage())
 
     @property
     def is_over(self) -> bool:
-        """True when more bytes change nothing."""
+        """Whether more bytes change nothing."""
         return self.is_complete or self.is_cut
 
     def header(self, name: str) -> str | None:
-        """The values of a header, joined; None without it."""
+        """Return the values of a header, joined; None without it."""
         values = [value for known, value in self.headers if known == name.lower()]
         return ", ".join(values) if values else None
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes. Raises: BadAnswerError."""
-        if self.is_over:
-            return
-        searched = max(0, len(self._pending) - 3)
-        self._pending += data
+        """Take the next bytes. Raises: BadAnswerError."""
+        searched = max(0, len(self._head) - 2)
+        self._head += b"" if self.has_head else data
         while not self.has_head:
-            if not self._take_head(searched):
+            end = self._end_of_head(searched)
+            if end is None:
                 return
+            head, data = bytes(self._head[:end]), bytes(self._head[end:])
+            del self._head[:end]
             searched = 0
-        if self._is_chunked:
-            while not self.is_over and self._take_of_chunk():
-                pass
-        elif not self.is_over:
-            self._take_body()
+            self._receive(head)
+        if not self.is_over:
+            data = data if self._chunks is None else self._chunks.feed(data)
+            if data:
+                self._receive(data)
 
     def end(self) -> None:
-        """The connection has ended. Raises: BadAnswerError when there is not even a head."""
+        """Take the end of the connection. Raises: BadAnswerError when there is not even a head."""
         if not self.has_head:
             raise BadAnswerError("the connection was closed without an answer")
         if not self.is_over:
-            self.is_complete = self._left is None and not self._is_chunked
+            with contextlib.suppress(BadAnswerError):  # it ends in the middle of the body
+                self._receive(b"")
             self.is_cut = not self.is_complete
 
-    def _take_head(self, searched: int) -> bool:
-        """True when a head was taken; that of an interim answer (1xx) is not the one."""
-        start = bytes(self._pending[:60])
+    def _end_of_head(self, searched: int) -> int | None:
+        """Return where the first head in what was received ends, or None. Raises: BadAnswerError."""
+        start = bytes(self._head[:60])
         if not start.startswith(b"HTTP/"[: len(start)]):
-            raise BadAnswerError(f"this is no HTTP answer: {start.decode(errors='replace')!r}")
-        end = self._pending.find(b"\r\n\r\n", searched)
-        if end < 0 or end > MAX_HEAD_BYTES:
-            if len(self._pending) > MAX_HEAD_BYTES:
-                raise BadAnswerError(f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes")
-            return False
-        first, *lines = self._pending[:end].decode("latin-1").split("\r\n")
-        del self._pending[: end + 4]
-        match = _STATUS_LINE.match(first)
-        if match is None:
-            raise BadAnswerError(f"this is no HTTP answer: {first[:60]!r}")
-        self.status, self.reason = int(match[1]), (match[2] or "").strip()
-        if 100 <= self.status < 200:
-            return True
-        pairs = (line.partition(":") for line in lines)
-        self.headers = [(name.strip().lower(), value.strip()) for name, colon, value in pairs if colon]
-        self._begin_body()
-        self.has_head = True
-        return True
+            raise BadAnswerError(f"this is not an HTTP answer: {start.decode(errors='replace')!r}")
+        end = _BLANK_LINE.search(self._head, searched)
+        if (end.end() if end is not None else len(self._head)) > MAX_HEAD_BYTES:
+            raise BadAnswerError(f"the head of its answer is longer than {MAX_HEAD_BYTES} bytes")
+        return None if end is None else end.end()
 
-    def _begin_body(self) -> None:
-        length = self.header("content-length")
-        if self.status in (204, 304):
-            self.is_complete = True
-        elif "chunked" in (self.header("transfer-encoding") or "").lower():
-            self._is_chunked = True
-        elif length is not None:
-            if not (length.isascii() and length.isdecimal() and len(length) < 19):
-                raise BadAnswerError(f"its Content-Length is {length[:60]!r}")
-            self._left = int(length)
-            self.is_complete = self._left == 0
+    def _receive(self, data: bytes) -> None:
+        """Hand bytes to h11, none at the end of the connection, and take what it makes of them."""
+        try:
+            self._h11.receive_data(data)
+            while not self.is_over:
+                event = self._h11.next_event()
+                if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+                    return
+                self._take(event)
+        except h11.ProtocolError as error:
+            where = "body" if self.has_head else "head"
+            raise BadAnswerError(f"the {where} of its answer cannot be read: {error}") from error
 
-    def _take_body(self) -> None:
-        count = len(self._pending) if self._left is None else min(self._left, len(self._pending))
-        self._keep(count)
-        if self._left is not None:
-            self._left -= count
-            self.is_complete = self._left == 0 and not self.is_cut
+    def _take(self, event: object) -> None:
+        match event:
+            case h11.InformationalResponse():
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    raise BadAnswerError(f"more than {MAX_INTERIM} interim answers")
+            case h11.Response():
+                self.status, self.reason = event.status_code, bytes(event.reason).decode("latin-1").strip()
+                self.headers = [
+                    (name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers
+                ]
+                self.has_head = True
+                if "chunked" in (self.header("transfer-encoding") or "").lower():
+                    self._chunks = _ChunkLines()
+            case h11.Data(data=data):
+                room = MAX_BODY_BYTES - len(self.body)
+                self.body += data[:room]
+                self.is_cut = len(data) > room
+            case h11.EndOfMessage():
+                self.is_complete = True
+            case _:
+                pass  # of h11's own state
 
-    def _take_of_chunk(self) -> bool:
-        """One size line, or what is there of a chunk's data; False when more bytes are needed first."""
-        if self._left is None:
-            end = self._pending.find(b"\n")
-            if end < 0 or end > _MAX_SIZE_LINE:
-                if len(self._pending) > _MAX_SIZE_LINE:
-                    raise BadAnswerError("the size of a chunk cannot be read")
-                return False
-            line = bytes(self._pending[:end]).strip()
-            del self._pending[: end + 1]
-            if self._is_between_chunks and not line:
-                self._is_between_chunks = False
-                return True
-            size = line.partition(b";")[0].strip()
-            if not _SIZE.fullmatch(size):
-                raise BadAnswerError("the size of a chunk cannot be read")
-            self._left = int(size, 16)
-            if self._left == 0:
-                self.is_complete = True  # what may follow are more headers, which nobody asks for
-            return True
-        if not self._pending:
-            return False
-        count = min(self._left, len(self._pending))
-        self._keep(count)
-        self._left -= count
-        if self._left == 0:
-            self._left, self._is_between_chunks = None, True
-        return True
 
-    def _keep(self, count: int) -> None:
-        room = MAX_BODY_BYTES - len(self.body)
-        self.body += self._pending[: min(count, room)]
-        del self._pending[:count]
-        self.is_cut = count > room
+class _ChunkLines:
+    """Rewrites the lines around chunks to end with CR LF, which h11 insists on.
+
+    Trailers are dropped: no check asks for them. A line that is not a chunk's size is passed on, for h11 to refuse.
+    """
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._left = 0
+        """Bytes still to come of the present chunk."""
+        self._ends_chunk = False
+        self._is_over = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the bytes for h11. What may be the beginning of a line is kept."""
+        out = bytearray()
+        while data and not self._is_over:
+            if self._left:
+                out += data[: self._left]
+                count = min(self._left, len(data))
+                self._left, data = self._left - count, data[count:]
+                self._ends_chunk = not self._left
+                continue
+            line, newline, data = data.partition(b"\n")
+            self._line += line
+            if not newline:
+                if len(self._line) > MAX_SIZE_LINE:
+                    out += self._line + b"\r\n"  # h11 refuses it
+                break
+            out += self._take_line()
+        return bytes(out)
+
+    def _take_line(self) -> bytes:
+        line, self._line = self._line.strip(), b""
+        if self._ends_chunk and not line:
+            self._ends_chunk = False
+            return b"\r\n"
+        size = _SIZE.match(line)
+        if size is None:
+            return line + b"\r\n"
+        self._left = int(size[1], 16)
+        self._is_over = not self._left
+        return b"0\r\n\r\n" if self._is_over else b"%x\r\n" % self._left

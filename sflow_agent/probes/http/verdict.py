@@ -1,4 +1,4 @@
-"""Whether an answer is what a probe asked for, and if not, what is missing. Pure."""
+"""Judges an HTTP answer against a probe's check and says what is missing. Pure. Called by `checks.http`."""
 
 import msgspec
 
@@ -10,9 +10,9 @@ SHOWN_CHARACTERS = 200
 
 
 def verdict(check: HttpCheck, answer: Answer) -> tuple[bool, str] | None:
-    """(holds, in words) as soon as it is certain; None while more of the answer is needed.
+    """Return (holds, in words) as soon as it is certain; None while more of the answer is needed.
 
-    A body is only waited for when something is asked of it, so one that never ends holds nobody up.
+    A body is awaited only when the check asks something of it, so one that never ends delays nothing.
     """
     if not answer.has_head:
         return None
@@ -51,7 +51,7 @@ def _json_verdict(source: str, answer: Answer, status: str) -> tuple[bool, str]:
     try:
         document = msgspec.json.decode(bytes(answer.body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False, f"{status}, but its body is no JSON"
+        return False, f"{status}, but its body is not JSON"
     expression = json_expression(source)
     holds, why = expression.holds(document)
     return (

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
-from protocol.text.signal_names import NUMBERS, signal_number
+from protocol.text.signal_names import SIGNAL_NAMES, signal_number
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.planner.findings import UnplannableError
@@ -93,9 +93,9 @@ def _signal(written: Any, subject: str, path: Path) -> int:
     number = signal_number(str(written))
     if number is None:
         word = str(written).strip().upper()
-        guess = nearest(word if word.startswith("SIG") else f"SIG{word}", list(NUMBERS))
+        guess = nearest(word if word.startswith("SIG") else f"SIG{word}", SIGNAL_NAMES)
         hint = f'did you mean "{guess}"?' if guess else "e.g. SIGINT, TERM or 15"
-        raise UnplannableError("wrong-value", f'{subject}: "{written}" is no signal', hint, path)
+        raise UnplannableError("wrong-value", f'{subject}: "{written}" is not a signal', hint, path)
     return number
 
 

@@ -225,7 +225,7 @@ def test_a_pipe_instead_of_a_document_is_not_waited_for(controller: FakeControll
     controller.spawn(msgspec.structs.replace(spec("a", "true"), success=success))
     found = controller.exited("a").cause
     assert found is not None
-    assert "is no JSON document" in found.text
+    assert "is not a JSON document" in found.text
 
 
 # ---------------------------------------------------------------------- memory

@@ -11,6 +11,7 @@ from protocol.text.urls import split_url
 from sflow_agent.probes.http.exchange import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
+    MAX_INTERIM,
     Answer,
     BadAnswerError,
     redirect,
@@ -103,9 +104,15 @@ ANSWERS = {
 }
 
 
+ANSWERS |= {f"{kind}, bare line feeds": raw.replace(b"\r\n", b"\n") for kind, raw in ANSWERS.items()}
+"""Public 23: curl reads them."""
+
+
 @pytest.mark.parametrize("kind", ANSWERS)
 @given(cuts=st.lists(st.integers(0, 200), max_size=8))
-def test_the_pieces_an_answer_comes_in_make_no_difference(kind: str, cuts: list[int]) -> None:
+def test_public_23_line_ends_and_the_pieces_an_answer_comes_in_make_no_difference(
+    kind: str, cuts: list[int]
+) -> None:
     raw = ANSWERS[kind]
     got = Answer()
     edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
@@ -132,12 +139,23 @@ def test_garbage_is_an_answer_or_an_error(data: bytes, start: bytes) -> None:
     [
         (b"", "without an answer"),
         (b"HTTP/1.1 200", "without an answer"),
-        (b"SSH-2.0-OpenSSH_9\r\n", "no HTTP answer: 'SSH-2.0"),
-        (b"HTTP/2 banana\r\n\r\n", "no HTTP answer"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "not an HTTP answer: 'SSH-2.0"),
+        (b"HTTP/2 banana\r\n\r\n", "the head of its answer cannot be read"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_HEAD_BYTES, "longer than"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Content-Length"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "size of a chunk"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 5000, "size of a chunk"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM + 1), "interim answers"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "the head of its answer cannot be read"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "the head of its answer cannot be read: bad Content-Length",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "body of its answer .* illegal chunk header",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 5000,
+            "body of its answer .* illegal chunk header",
+        ),
     ],
 )
 def test_what_is_no_answer(data: bytes, why: str) -> None:
@@ -268,4 +286,4 @@ def test_json_needs_the_whole_body() -> None:
     )
     for body in (b"<html>", b"\xff", b"[" * 100_000):
         got = answer(b"HTTP/1.1 200 OK\r\n\r\n" + body, is_ended=True)
-        assert verdict(check, got) == (False, "HTTP 200 OK, but its body is no JSON")
+        assert verdict(check, got) == (False, "HTTP 200 OK, but its body is not JSON")

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,12 +71,10 @@ def test_the_line_shown_is_bounded() -> None:
     assert len(matcher.line) == 500
 
 
-TEXT = st.lists(
-    st.sampled_from(
-        [b"ready", b"re", b"ady", b"\n", b"\r", b"\r\n", b"\x1b[32m", b"\x1b[0m", b"\xff", b" x"]
-    ),
-    max_size=30,
-).map(b"".join)
+PIECES = (b"ready", b"re", b"ady", b"\n", b"\r", b"\r\n", b"\xff", b" x")
+ESCAPES = (b"\x1b", b"[", b"]", b"P", b"(B", b"32m", b"0;t", b"\x07", b"\\")
+"""Of whole escape sequences and torn ones."""
+TEXT = st.lists(st.sampled_from([*PIECES, *ESCAPES]), max_size=30).map(b"".join)
 
 
 @given(TEXT, st.lists(st.integers(0, 200), max_size=8), st.integers(1, 3), st.booleans())
@@ -90,3 +89,27 @@ def test_f27_how_bytes_come_in_chunks_makes_no_difference(
     assert any(results) == whole
     one_by_one = LineMatcher(pattern)
     assert any(feed(one_by_one, *(text[i : i + 1] for i in range(len(text))))) == whole
+
+
+def test_an_unterminated_escape_hides_no_line() -> None:
+    text = b"\x1b]0;title\nServer ready\nnext \x07\n"
+    for is_regex in (False, True):
+        pattern = LogPattern(pattern="Server ready", is_regex=is_regex)
+        assert LineMatcher(pattern).feed(text)
+        assert feed(LineMatcher(pattern), text[:5], text[5:]) == [False, True]
+
+
+@pytest.mark.parametrize("filler", ["x", "\u0663"])
+def test_r17_a_long_line_costs_a_backtracking_expression_little(filler: str) -> None:
+    """Counted, not timed: Python's engine gets only the beginning of a line that RE2 cannot search."""
+    pattern = LogPattern(pattern=r"(.+?): (\d+) ms", is_regex=True)
+    line = (filler * 60_000).encode()
+    matcher = LineMatcher(pattern)
+    assert not matcher.feed(line + b"\n")
+    assert matcher.feed(b"x: 5 ms\n")
+
+
+def test_r17_a_match_at_the_end_of_a_long_line_is_found() -> None:
+    assert LineMatcher(LogPattern(pattern=r"(.+?): (\d+) ms$", is_regex=True)).feed(
+        b"x" * 120_000 + b": 7 ms\n"
+    )

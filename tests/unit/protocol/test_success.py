@@ -91,7 +91,7 @@ def test_json_documents(success: Success, text: str | None) -> None:
 def test_a_document_that_is_none() -> None:
     word, text = said(of_json("/d/bad.json", "x")) or ("", "")
     assert word == "success"
-    assert text.startswith("/d/bad.json is no JSON document")
+    assert text.startswith("/d/bad.json is not a JSON document")
 
 
 def test_patterns() -> None:
