@@ -19,7 +19,7 @@ import msgspec
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
-from sflow_ctl.report.report import Summary, TaskSummary
+from sflow_ctl.report.summary import Summary, TaskSummary
 from sflow_ctl.runtime.record.journal import Entry
 from tests.documents.blocks import ROOT
 
