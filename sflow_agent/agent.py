@@ -109,6 +109,9 @@ class Agent:
         self._introduction = _Introduction(config, link)
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
+        if config.controller_pid is not None:
+            self._signals.watch_controller(config.controller_pid)
+            link.controller_lives = self._signals.controller_lives
         parts = Parts(
             config=config,
             inventory=self._inventory,

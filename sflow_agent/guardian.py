@@ -30,7 +30,7 @@ def guard() -> int:
     """Forks the agent and watches over it; returns the process's exit status, in both of them."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     _keep_descriptors_from_tasks()
     hide_memory()
