@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from protocol.messages.rank_spec import RankSpec
-from sflow_agent.limits import as_inherited, inherited_limit
+from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes.procfs import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
@@ -90,10 +90,13 @@ class Spawner:
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
 
-    def spawn(self, spec: RankSpec, open_output: Callable[[str], int | None]) -> tuple[int, int]:
+    def spawn(
+        self, spec: RankSpec, open_output: Callable[[str], int | None], mark: int | None = None
+    ) -> tuple[int, int]:
         """Return (pid, wall time in ns) of the new process. Raises: SpawnError.
 
         `open_output` returns the descriptor that it prints to, given its log's path; None lets it print to the file.
+        `mark` is what all that it starts inherits.
         """
         environment = self._environment_of(spec)
         program = self.find(spec.argv[0], environment.get("PATH"))
@@ -105,7 +108,7 @@ class Spawner:
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain_log(error, spec)) from error
         try:
-            with self._in_directory(spec.cwd), as_inherited():
+            with self._in_directory(spec.cwd), as_inherited(), marked(mark):
                 pid = _spawn(program, spec.argv, environment, log, output)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error

@@ -194,5 +194,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # ended, or of a task that changed its user
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # ended, or of a task that changed its user
         os.kill(pid, number)
