@@ -127,12 +127,7 @@ class Agent:
             report=link.report,
             warn=self._warn_once,
         )
-        performer = Performer(parts, self._add_source, self._exit)
-        self._loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
-        self._loop.sources += [link, self._signals, descriptors, processes, outputs, logs, probes]
-        self._loop.sources.append(self._introduction)
-        self._loop.sources.append(processes.trees)  # last: it serves the orders of all others in one scan
-        link.poller.register(descriptors.fileno, zmq.POLLIN)
+        self._loop = self._make_loop(parts)
         for pid in survivors:
             self._warn_once(f"process {pid} of the run's earlier agents could not be ended")
 
@@ -142,6 +137,17 @@ class Agent:
         gc.collect()
         gc.freeze()
         return self._leave(self._loop.run())
+
+    def _make_loop(self, parts: Parts) -> Loop:
+        """Return the loop with the sources that every agent has, in the order in which they are asked."""
+        link = self._link
+        performer = Performer(parts, self._add_source, self._exit)
+        loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
+        loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
+        loop.sources += [parts.probes, self._introduction]
+        loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
+        link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
+        return loop
 
     def _add_source(self, source: EventSource) -> None:
         self._loop.sources.insert(-1, source)
