@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from protocol.errors import UsageError
-from sflow_ctl.cli.options.workflow_options import absolute
+from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 from sflow_ctl.runtime.record import layout

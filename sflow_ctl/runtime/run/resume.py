@@ -15,7 +15,7 @@ import msgspec
 from protocol.errors import UsageError
 from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.record import layout

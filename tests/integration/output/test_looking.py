@@ -253,6 +253,7 @@ def test_status_of_a_run_whose_controller_died_says_so(tmp_path: Path) -> None:
 
 def test_status_asks_a_controller_on_another_host(tmp_path: Path) -> None:
     run = Run(tmp_path, host="elsewhere")
+    (run.path / ".sflow/controller.lock").unlink()
     run.open()
     run.change("load", S.RUNNING)
     with following(tmp_path, "status") as watcher:
