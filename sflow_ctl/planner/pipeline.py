@@ -545,9 +545,7 @@ class _Planner:
             if how.launch_kind == "ssh":
                 _refuse_elsewhere(task)
             probes = DeferredProbes(self._scripts, task, replica.name, self._names(draft))
-            planned_probes = plan_probes(
-                task, probes, frozenset(node.address for node in nodes), self._replicas_of
-            )
+            planned_probes = plan_probes(task, probes, self._replicas_of)
             return PlannedTask(
                 name=replica.name,
                 base=task.name,
