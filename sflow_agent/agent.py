@@ -33,10 +33,10 @@ from sflow_agent.probes.watcher import ProbeWatcher
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.cleanup_list import CleanupList
 from sflow_agent.processes.containers import Containers
+from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, task_environment
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory
 from sflow_agent.processes.table import Processes
-from sflow_agent.signals import Signals
 from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3

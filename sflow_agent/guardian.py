@@ -13,8 +13,8 @@ import sys
 import time
 
 from sflow_agent.processes.cleanup_list import CleanupList
+from sflow_agent.processes.procfs import descendants, is_living, name_of
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
-from sflow_agent.processes.tree import descendants, is_living, name_of
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
 """How a job step's agents get their configuration: every one of them has the same standard input."""

@@ -19,7 +19,7 @@ from protocol.messages.rank_spec import PortBlock
 from sflow_agent.core.port_choice import PortChoice, usable_ports
 from sflow_agent.probes.socket_owner import owner_text, owners_of
 from sflow_agent.probes.sockets import listening_sockets
-from sflow_agent.processes.tree import ATTEMPT_MARKER, descendants, environment
+from sflow_agent.processes.procfs import ATTEMPT_MARKER, descendants, environment
 
 THIEF_WITHIN_S = 0.25
 """How long the loop may look for the name of who has a task's port: it is what a person needs then."""

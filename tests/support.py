@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sflow_ctl.report.report import Summary, read_summary
+from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.fleet.leftovers import MARKER
 from sflow_ctl.runtime.record.journal import Entry, read_journal
 

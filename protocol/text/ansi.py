@@ -50,3 +50,23 @@ def without_cut_escape(raw: bytes) -> bytes:
 def text_of_line(raw: bytes) -> str:
     """Return a line's bytes as text: no escape sequences, no trailing blanks, bad UTF-8 replaced."""
     return without_escapes(raw).decode(errors="replace").rstrip()
+
+
+_EIGHT_BIT = re.compile(
+    "\x9b[0-?]*[ -/]*[@-~]?"  # CSI
+    "|[\x90\x98\x9d-\x9f][^\x07\x1b\x9c\r\n]*(?:[\x07\x9c]|\x1b\\\\)?"  # device strings, titles
+)
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls but tab and newline, marks that reverse the direction of text, and bytes that are not UTF-8."""
+
+
+def printable(text: str) -> str:
+    """Return a text from elsewhere as it may reach a terminal: no escape sequence, no control, C1 included.
+
+    Tabs and newlines stay. Of a line that overwrites itself by carriage returns, the last state stays.
+    """
+    if text.isprintable():
+        return text
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return _UNPRINTABLE.sub("", _EIGHT_BIT.sub("", text_without_escapes(text)))

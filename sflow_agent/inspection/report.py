@@ -21,9 +21,16 @@ import zmq
 from protocol.messages.inspection import Directory, Engine, Leftover, Limit, NodeReport, Quota
 from sflow_agent.inspection.file_systems import least, mount_of, quota_of
 from sflow_agent.limits import inherited_limit
-from sflow_agent.processes.captured import answer
+from sflow_agent.processes.captured import run_captured
 from sflow_agent.processes.engines import ENGINES
-from sflow_agent.processes.tree import RUN_MARKER, environment, is_living, session_of
+from sflow_agent.processes.procfs import (
+    RUN_MARKER,
+    all_processes,
+    command_line,
+    environment,
+    is_living,
+    parent_of,
+)
 
 WRITTEN_BYTES = 1 << 20
 _ANSWER_WITHIN_S = 8.0
@@ -42,7 +49,7 @@ _ENGINE_QUESTIONS = {
     "podman": ("podman", "info", "--format", "{{.Version.Version}}"),
     "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
 }
-"""Those of an engine with a service or a store ask it, so that an answer says that it works."""
+"""Those of an engine with a service or a store ask it, so that an run_captured says that it works."""
 _AGENT_WORDS = (b"-m", b"sflow_agent")
 Part = dict[str, object]
 
@@ -214,7 +221,7 @@ def _quota(path: str, source: str, kind: str) -> Quota | None:
     if kind == "lustre":
         question, name = ("lfs", "quota", "-q", "-u", str(os.getuid()), path), path
     try:
-        said, _ = answer(question, _ANSWER_WITHIN_S)
+        said, _ = run_captured(question, _ANSWER_WITHIN_S)
     except OSError:
         return None
     return quota_of(said, name)
@@ -225,7 +232,7 @@ def _engine(name: str) -> Part:
     if path is None:
         return {}
     try:
-        said, complaint = answer(_ENGINE_QUESTIONS[name], _ANSWER_WITHIN_S)
+        said, complaint = run_captured(_ENGINE_QUESTIONS[name], _ANSWER_WITHIN_S)
     except OSError as error:
         return {"engines": (Engine(name=name, path=path, problem=str(error.strerror or error)),)}
     if said:
@@ -241,15 +248,13 @@ def _leftovers(own_marker: str) -> Part:
     wanted = f"{RUN_MARKER}=".encode()
     found: dict[str, list[int]] = {}
     watched: set[str] = set()
-    for name in os.listdir("/proc"):  # noqa: PTH208
-        if not name.isdecimal():
-            continue
-        for variable in environment(int(name)):
+    for pid in all_processes():
+        for variable in environment(pid):
             if variable.startswith(wanted):
                 run = variable[len(wanted) :].decode(errors="replace")
-                if run != own_marker and is_living(int(name)):
-                    found.setdefault(run, []).append(int(name))
-                    if _has_agent(int(name)):
+                if run != own_marker and is_living(pid):
+                    found.setdefault(run, []).append(pid)
+                    if _has_agent(pid):
                         watched.add(run)
     return {
         "leftovers": tuple(
@@ -260,16 +265,11 @@ def _leftovers(own_marker: str) -> Part:
 
 
 def _has_agent(pid: int) -> bool:
-    """Whether one of its parents is an agent: whatever a rank starts stays below its agent."""
+    """Return whether one of its parents is an agent: whatever a rank starts stays below its agent."""
     while pid > 1:
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except OSError:
-            return False
-        if any(pair == _AGENT_WORDS for pair in itertools.pairwise(words)):
-            return session_of(pid)[1] not in ("", "Z", "X")
-        pid = int(stat.rpartition(b")")[2].split()[1])
+        if any(pair == _AGENT_WORDS for pair in itertools.pairwise(command_line(pid))):
+            return is_living(pid)
+        pid = parent_of(pid)
     return False
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sflow_agent.probes.socket_owner import holder_of
 from sflow_agent.probes.sockets import listening_sockets
-from sflow_agent.processes.tree import ATTEMPT_MARKER, RUN_MARKER, environment, name_of
+from sflow_agent.processes.procfs import ATTEMPT_MARKER, RUN_MARKER, command_line, environment, name_of
 
 WITHIN_S = 1.0
 COMMAND_CHARACTERS = 80
@@ -55,10 +55,7 @@ def _described(pid: int, marker: str) -> str:
     attempt = variables.get(ATTEMPT_MARKER.encode())
     if attempt is not None and variables.get(RUN_MARKER.encode()) == marker.encode():
         return f"task {attempt.decode(errors='replace')} of this run, process {name_of(pid)},"
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        words = []
+    words = command_line(pid)
     # What follows the first long option is not shown: it may be a key.
     shown = itertools.takewhile(
         lambda word: not word.startswith("--"), (word.decode(errors="replace") for word in words)

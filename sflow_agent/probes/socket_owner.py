@@ -4,7 +4,6 @@ The sockets themselves are in `sockets`. Called by `port_watch` and `watcher` fo
 `exit_diagnosis` after failures. What cannot be looked into is unknown, which is not "no".
 """
 
-import contextlib
 import math
 import os
 import re
@@ -16,14 +15,19 @@ from typing import Literal, NamedTuple
 from protocol.ids import RankId
 from protocol.messages.checks import Owner
 from sflow_agent.probes.sockets import Listener, listening_sockets
-from sflow_agent.processes.tree import (
+from sflow_agent.processes.procfs import (
     ATTEMPT_MARKER,
     RUN_MARKER,
+    all_processes,
+    command_line,
     descendants,
     environment,
+    has_socket,
     name_of,
     parent_of,
     session_of,
+    sockets_of,
+    users_of,
 )
 
 OWNER_WITHIN_S = 0.05
@@ -121,7 +125,7 @@ class SocketOwners:
         self, scope: OwnerScope, sockets: Mapping[int, tuple[Listener, ...]], mains: Mapping[int, RankId]
     ) -> list[Listener]:
         """Return what the processes of the scope's attempt listen on, as far as they are below this agent."""
-        held = {inode for pid in _own_processes(scope, mains) for inode in _inodes_of(pid) or ()}
+        held = {inode for pid in _own_processes(scope, mains) for inode in sockets_of(pid) or ()}
         return [one for ones in sockets.values() for one in ones if one.inode in held]
 
     def _owner(self, inode: int, scope: OwnerScope, mains: Mapping[int, RankId]) -> _SocketOwner:
@@ -130,7 +134,7 @@ class SocketOwners:
         if known is None or known.ask_again_at <= now:
             # First where it most likely is: everything else costs a look at all processes of the node.
             near = _own_processes(scope, mains)
-            pid = next((pid for pid in near if _holds(pid, {inode})), None) or holder_of({inode})
+            pid = next((pid for pid in near if has_socket(pid, {inode})), None) or holder_of({inode})
             attempt = self._attempt_of(pid, mains) if pid is not None else None
             known = _SocketOwner(pid, attempt, math.inf if pid is not None else now + ASK_AGAIN_S)
             self._owners[inode] = known
@@ -146,7 +150,7 @@ class SocketOwners:
         for _ in range(MAX_ANCESTORS):
             if pid <= 1:
                 break
-            rank = mains.get(pid) or mains.get(session_of(pid)[0])
+            rank = mains.get(pid) or mains.get(session_of(pid))
             if rank is not None:
                 return str(rank.attempt)
             variables = environment(pid)
@@ -170,27 +174,14 @@ def _may_hide(scope: OwnerScope, listener: Listener, mains: Mapping[int, RankId]
     It is undumpable, has capabilities, or is another user's (sudo, setuid): its descriptors are hidden from us.
     """
     return any(
-        _inodes_of(pid) is None and listener.uid in _users_of(pid) for pid in _own_processes(scope, mains)
+        sockets_of(pid) is None and listener.uid in users_of(pid) for pid in _own_processes(scope, mains)
     )
-
-
-def _users_of(pid: int) -> Collection[int]:
-    """Return the real, effective and saved user of a process. Source: proc(5), status."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123
-        for line in file:
-            if line.startswith(b"Uid:"):
-                return {int(word) for word in line.split()[1:]}
-    return ()
 
 
 def _is_daemon_of_this_job(pid: int) -> bool:
     job = os.environ.get("SLURM_JOB_ID", "")
-    if not job:
-        return False
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
-        match = _STEP_DAEMON.match(file.read(200))
-        return match is not None and match[1].decode() == job
-    return False
+    match = _STEP_DAEMON.match(command_line(pid)[0]) if job else None
+    return match is not None and match[1].decode() == job
 
 
 def _sentence(who: str, of: str, enough: str) -> str:
@@ -202,17 +193,16 @@ def _sentence(who: str, of: str, enough: str) -> str:
 
 def owners_of(inodes: Collection[int], pids: Iterable[int]) -> list[int]:
     """Return those of these processes that have one of these sockets."""
-    return [pid for pid in pids if _holds(pid, inodes)]
+    return [pid for pid in pids if has_socket(pid, inodes)]
 
 
 def holder_of(inodes: Collection[int], within_s: float = OWNER_WITHIN_S) -> int | None:
     """Return a process that has one of these sockets, if one is found within this time."""
     until = time.monotonic() + within_s
-    newest_first = sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)  # noqa: PTH208
-    for pid in newest_first:
+    for pid in sorted(all_processes(), reverse=True):  # the newest first
         if time.monotonic() > until:
             break
-        if _holds(pid, inodes):
+        if has_socket(pid, inodes):
             return pid
     return None
 
@@ -222,30 +212,3 @@ def owner_text(inodes: Collection[int], within_s: float = OWNER_WITHIN_S) -> str
     holder = holder_of(inodes, within_s)
     who = "another process" if holder is None else f"process {name_of(holder)}"
     return f"{who}, which is not of this task"
-
-
-def _holds(pid: int, inodes: Collection[int]) -> bool:
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if os.readlink(entry.path) in wanted:  # noqa: PTH115
-                    return True
-    return False
-
-
-def _inodes_of(pid: int) -> set[int] | None:
-    """Return the sockets of a process; None when it may not be looked into."""
-    found: set[int] = set()
-    try:
-        with os.scandir(f"/proc/{pid}/fd") as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    target = os.readlink(entry.path)  # noqa: PTH115
-                    if target.startswith("socket:["):
-                        found.add(int(target[8:-1]))
-    except PermissionError:
-        return None
-    except OSError:  # it has ended
-        return found
-    return found

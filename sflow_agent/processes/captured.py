@@ -1,21 +1,27 @@
-"""What a program says, asked from a thread of the agent's and never for longer than its limit."""
+"""Runs a short program in a thread of the agent's and captures what it prints, within a limit of time."""
 
 import contextlib
 import os
 import select
 import signal
+import time
+
+from sflow_agent.processes.procfs import is_living
+from sflow_agent.processes.syscalls import memory_file, open_pidfd
 
 _MOST_BYTES = 1 << 20
+_LOOK_EVERY_S = 0.01
+"""Only where the kernel has no pidfd."""
 
 
-def answer(argv: tuple[str, ...], within_s: float) -> tuple[str, str]:
-    """(standard output, standard error) of a program. Raises: OSError, also when it does not answer in time.
+def run_captured(argv: tuple[str, ...], timeout_s: float) -> tuple[str, str]:
+    """Return (standard output, standard error) of a program. Raises: OSError, also when it exceeds `timeout_s`.
 
-    Its exit status is not known: the agent's loop reaps all children, this one too. It is started with nothing blocked,
-    which the thread's own signals are, and which some engines would not survive.
+    Its exit status is unknown: the agent's loop reaps all children, this one too. It is started with no signal blocked,
+    unlike the thread itself, because some engines would not survive that.
     """
-    output = os.memfd_create("answer", os.MFD_CLOEXEC)
-    errors = os.memfd_create("errors", os.MFD_CLOEXEC)
+    output = memory_file("output")
+    errors = memory_file("errors")
     try:
         pid = os.posix_spawnp(
             argv[0],
@@ -29,26 +35,35 @@ def answer(argv: tuple[str, ...], within_s: float) -> tuple[str, str]:
             setsid=True,
             setsigmask=(),
         )
-        _wait(pid, argv[0], within_s)
+        _wait(pid, argv[0], timeout_s)
         return _text(output), _text(errors)
     finally:
         os.close(output)
         os.close(errors)
 
 
-def _wait(pid: int, name: str, within_s: float) -> None:
-    """Until the process has ended; ends it otherwise. Raises: TimeoutError."""
+def _wait(pid: int, name: str, timeout_s: float) -> None:
+    """Wait until the process has ended; kill it if it takes too long. Raises: TimeoutError."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = open_pidfd(pid)
     except ProcessLookupError:
         return  # reaped already
+    if pidfd is None:
+        deadline = time.monotonic() + timeout_s
+        while is_living(pid):
+            if time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                raise TimeoutError(f"{name} has not answered for {timeout_s:g} s")
+            time.sleep(_LOOK_EVERY_S)
+        return
     try:
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
-        if not poller.poll(within_s * 1000):
-            with contextlib.suppress(ProcessLookupError):
+        if not poller.poll(timeout_s * 1000):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            raise TimeoutError(f"{name} has not answered for {within_s:g} s")
+            raise TimeoutError(f"{name} has not answered for {timeout_s:g} s")
     finally:
         os.close(pidfd)
 

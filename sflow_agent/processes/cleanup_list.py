@@ -2,12 +2,14 @@
 
 import os
 
+from sflow_agent.processes.syscalls import memory_file
+
 
 class CleanupList:
     """Commands by key, in a memory file that outlives the process that writes it. Only ever appended to."""
 
     def __init__(self) -> None:
-        self._file = os.memfd_create("sflow-cleanups")
+        self._file = memory_file("cleanups")
 
     def add(self, key: str, argv: tuple[str, ...], environment: dict[str, str]) -> None:
         """This command must be run, whoever is left to do it. Raises: OSError."""

@@ -10,8 +10,8 @@ from protocol.messages.rank_spec import Container, RankSpec
 from sflow_agent.node.gpu_view import GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes.cleanup import Cleanup
+from sflow_agent.processes.procfs import RUN_MARKER
 from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
-from sflow_agent.processes.tree import RUN_MARKER
 
 
 class Containers:

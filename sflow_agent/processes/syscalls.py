@@ -1,6 +1,7 @@
-"""Two Linux interfaces that the standard library lacks: prctl(2) and inotify(7)."""
+"""Linux interfaces that the standard library lacks (prctl(2), inotify(7)), or that a kernel or container may lack."""
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -41,6 +42,37 @@ def wipe_variable(name: str) -> None:
             length = len(ctypes.string_at(address)) - len(prefix)
             ctypes.memset(address + len(prefix), 0, length)
         index += 1
+
+
+def open_pidfd(pid: int) -> int | None:
+    """Return a descriptor of a process; None where there is none to be had. Raises: ProcessLookupError.
+
+    Kernels before 5.3 lack pidfd_open, some containers forbid it, and there may be no descriptor left: the caller looks
+    at the process now and then instead.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
+
+
+def memory_file(name: str) -> int:
+    """Return a descriptor of a file that nobody else can open: in memory, or on disk where memfd_create is missing.
+
+    Raises: OSError.
+    """
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
+            raise
+    import tempfile  # 5 ms, on old kernels only
+
+    descriptor, path = tempfile.mkstemp(prefix=f"sflow-{name}-")
+    os.unlink(path)  # noqa: PTH108
+    return descriptor
 
 
 class Inotify:

@@ -23,8 +23,7 @@ from sflow_agent.descriptors import Descriptors
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.containers import Containers
-from sflow_agent.processes.spawn import Spawner, SpawnError
-from sflow_agent.processes.tree import (
+from sflow_agent.processes.procfs import (
     RANK_MARKER,
     descendants,
     is_living,
@@ -33,8 +32,9 @@ from sflow_agent.processes.tree import (
     session_of,
     settled_environment,
 )
+from sflow_agent.processes.signals import Signals
+from sflow_agent.processes.spawn import Spawner, SpawnError
 from sflow_agent.processes.tree_killer import TreeKiller
-from sflow_agent.signals import Signals
 
 LAST_ACT_S = 5.0
 _MARKER_PREFIX = f"{RANK_MARKER}=".encode()
@@ -213,7 +213,7 @@ class Processes:
         return owners
 
     def _find_owner(self, pid: int) -> RankId | None:
-        by_session = self._rank_of_session.get(session_of(pid)[0])
+        by_session = self._rank_of_session.get(session_of(pid))
         if by_session is not None:
             return by_session
         for variable in settled_environment(pid):

@@ -16,7 +16,9 @@ from protocol.ids import RankId
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.cleanup import Cleanups
-from sflow_agent.processes.tree import is_living, name_of, tree_members
+from sflow_agent.processes.procfs import is_living, name_of
+from sflow_agent.processes.syscalls import open_pidfd
+from sflow_agent.processes.tree import tree_members
 
 RESCAN_S = 0.05
 """Only where a member cannot be watched (no descriptors left), or the main process is about to be reaped."""
@@ -176,10 +178,10 @@ class TreeKiller:
         if ending.signal:
             ending.signalled.add(pid)
         try:
-            descriptor = os.pidfd_open(pid)
+            descriptor = open_pidfd(pid)
         except ProcessLookupError:
             return
-        except OSError:  # no descriptors left: signalled by number, looked at again soon
+        if descriptor is None:  # signalled by number, looked at again soon
             if is_new and is_living(pid):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, ending.signal)

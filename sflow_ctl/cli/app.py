@@ -8,6 +8,7 @@ import sys
 import click
 
 from protocol.errors import ExitStatus, FleetError
+from sflow_ctl.cli.terminal.lines import print_findings
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
@@ -66,11 +67,6 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def group(debug: bool) -> None:
     """Run services and jobs together inside a Slurm allocation, or on this machine."""
-
-
-def print_findings(error: FleetError) -> None:
-    """All of an error's findings on standard error, each with its place and its remedy."""
-    click.echo("\n".join(str(finding) for finding in error.findings), err=True)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def _sections(merged: Merged, items: dict[tuple[str, str], Item]) -> dict[str, l
     """Convert the entries of all named sections."""
     for task in merged.tasks:
         listed = task.body.get("variables")
-        if isinstance(listed, dict):
+        if isinstance(listed, dict):  # those of a preset
             inner = named_items(task.source, (*task.path, "variables"), listed, merged.findings)
             task.body["variables"] = [variable.body for variable in inner]
     of = merged.sections

@@ -22,7 +22,7 @@ def cast(value: Any, type_name: str | None) -> Any:
     if type_name is None or value is None:
         return value
     match VARIABLE_TYPES.get(type_name, type_name):
-        case "string":
+        case "string":  # of a number as written in the file, this is its source text
             return value if isinstance(value, str) else str(value)
         case "integer":
             return _integer(value)

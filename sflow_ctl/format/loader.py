@@ -22,6 +22,7 @@ from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merging import USES, WITH, Item, Merged, merge
 from sflow_ctl.format.overrides import apply_artifacts, apply_set, strip_missable
 from sflow_ctl.format.rules.document import check_rules
+from sflow_ctl.format.written import plain
 from sflow_ctl.format.yaml_source import PathKey, Source, dump, read_source
 
 
@@ -75,6 +76,9 @@ def load_documents(
         raise SpecError(findings[:MAX_FINDINGS])
     merged = merge(sources)
     merged.findings[:0] = findings
+    if is_strict:  # the reference does not keep the text of numbers
+        for item in (*merged.sections["variables"], *merged.workflow_variables):
+            item.body = plain(item.body)
     if any(USES in item.body or WITH in item.body for item in merged.tasks):
         from sflow_ctl.format.presets import expand_presets  # only files that use presets pay for them
 

@@ -11,6 +11,7 @@ from protocol.errors import Finding
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.schema import WorkflowSettings
+from sflow_ctl.format.written import variable_value, written
 from sflow_ctl.format.yaml_source import PathKey, Source
 
 ROOT_KEYS = (
@@ -82,7 +83,8 @@ def merge(sources: Sequence[Source]) -> Merged:
         _take_scalar(merged, source, "version")
         _take_site(merged, source)
         for section in TOP_SECTIONS:
-            items = named_items(source, (section,), source.data.get(section), merged.findings)
+            read = variable_items if section == "variables" else named_items
+            items = read(source, (section,), source.data.get(section), merged.findings)
             _merge_named(merged, merged.sections[section], items, section)
         _take_workflow(merged, source)
     _require(merged)
@@ -132,6 +134,25 @@ def named_items(
     return items
 
 
+def variable_items(
+    source: Source, path: tuple[PathKey, ...], data: Any, findings: list[Finding]
+) -> list[Item]:
+    """Return the variables of a section, their values with the text they were written as."""
+    items = named_items(source, path, data, findings)
+    for item in items:
+        kind = item.body.get("type")
+        place = item.path if item.is_shorthand else (*item.path, "value")
+        if "value" in item.body:
+            item.body["value"] = variable_value(item.body["value"], source.scalar_text(place), kind)
+        domain = item.body.get("domain")
+        if isinstance(domain, list):
+            texts = [source.scalar_text((*item.path, "domain", index)) for index in range(len(domain))]
+            item.body["domain"] = [
+                variable_value(member, text, kind) for member, text in zip(domain, texts, strict=True)
+            ]
+    return items
+
+
 def _take_workflow(merged: Merged, source: Source) -> None:
     workflow = source.data.get("workflow")
     if workflow is None:
@@ -149,11 +170,31 @@ def _take_workflow(merged: Merged, source: Source) -> None:
             )
         merged.workflow_name, merged.workflow_source = name, source
     merged.settings.update({key: (workflow[key], source) for key in SETTINGS if key in workflow})
-    variables = named_items(source, ("workflow", "variables"), workflow.get("variables"), merged.findings)
+    variables = variable_items(source, ("workflow", "variables"), workflow.get("variables"), merged.findings)
     _merge_named(merged, merged.workflow_variables, variables, "workflow.variables")
-    merged.tasks += named_items(
+    tasks = named_items(
         source, ("workflow", "tasks"), workflow.get("tasks"), merged.findings, allow_values=False
     )
+    for task in tasks:
+        _take_values(task, merged.findings)
+    merged.tasks += tasks
+
+
+def _take_values(task: Item, findings: list[Finding]) -> None:
+    """Give a task's variables, and the parameters of its preset, the text they were written as."""
+    listed, given = task.body.get("variables"), task.body.get(WITH)
+    if isinstance(listed, list | dict):
+        is_whole = isinstance(listed, dict) or all(
+            isinstance(one, dict) and isinstance(one.get("name"), str) for one in listed
+        )
+        if is_whole:  # what is wrong with others is found where they are converted
+            items = variable_items(task.source, (*task.path, "variables"), listed, findings)
+            task.body["variables"] = [item.body for item in items]
+    if isinstance(given, dict):
+        task.body[WITH] = {
+            key: written(value, task.source.scalar_text((*task.path, WITH, key)))
+            for key, value in given.items()
+        }
 
 
 def _merge_named(merged: Merged, existing: list[Item], items: list[Item], section: str) -> None:

@@ -4,13 +4,12 @@ import fnmatch
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from protocol.errors import Finding
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import MARK
 from sflow_ctl.format.merging import Item, Merged, named_items
 from sflow_ctl.format.schema import ARTIFACT_FIELDS
+from sflow_ctl.format.written import json_value, number_or_text, plain
 
 _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off"))
 
@@ -51,9 +50,12 @@ def _targets(merged: Merged, key: str) -> list[Item]:
 def _assign(item: Item, text: str, is_strict: bool) -> None:
     declared = item.body.get("type")
     current = item.body.get("value")
-    is_text = declared == "string" or (declared is None and isinstance(current, str) and "${{" not in current)
+    is_text = declared in ("string", "str") or (
+        declared is None and isinstance(current, str) and "${{" not in current
+    )
     is_text = is_text and not is_strict
     value = text if is_text and not text.startswith(("[", "{")) else infer(text)
+    value = plain(value) if is_strict else value
     if isinstance(value, list):
         item.body["domain"] = [str(member) if is_text else member for member in value]
         item.body["value"] = item.body["domain"][0] if value else None
@@ -65,16 +67,11 @@ def infer(text: str) -> Any:
     """Return the value of a text from the command line: JSON, an integer, a float, a boolean, or the text itself."""
     if text.startswith(("[", "{")):
         try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
+            return json_value(text)
+        except (ValueError, RecursionError):
             return text
-    for convert in (int, float):
-        try:
-            return convert(text)
-        except ValueError:
-            continue
     lower = text.lower()
-    return True if lower in _TRUE else False if lower in _FALSE else text
+    return True if lower in _TRUE else False if lower in _FALSE else number_or_text(text)
 
 
 def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import yaml
 from yaml.resolver import Resolver
 
 from protocol.errors import Finding
+from sflow_ctl.format.written import WrittenFloat, WrittenInt
 from sflow_ctl.format.yaml_values import (
     STR_TAG,
     InvalidDataError,
@@ -83,6 +84,13 @@ class Source:
                 return False
         return True
 
+    def scalar_text(self, path: Sequence[PathKey]) -> str | None:
+        """Return the source of the unquoted scalar at `path`, or None for anything else."""
+        node: yaml.Node | None = self.root
+        for key in path:
+            node = _child(node, key)
+        return node.value if isinstance(node, yaml.ScalarNode) and node.tag == "" else None
+
     def key_where(self, path: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of the last key of `path` itself."""
         node: yaml.Node | None = self.root
@@ -136,7 +144,18 @@ def dump(data: Any) -> str:
         node: yaml.Node = dumper.represent_scalar(STR_TAG, value, style=style)
         return node
 
+    def number(dumper: Any, value: WrittenInt | WrittenFloat) -> yaml.Node:
+        if plain_scalar(value.text) != value:  # YAML would read this spelling as something else
+            return text(dumper, value.text)
+        tag = dumper.resolve(
+            yaml.ScalarNode, value.text, (True, False)
+        )  # so that it is written without a tag
+        node: yaml.Node = dumper.represent_scalar(tag, value.text)
+        return node
+
     Dumper.add_representer(str, text)
+    Dumper.add_representer(WrittenInt, number)
+    Dumper.add_representer(WrittenFloat, number)
     dumped: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return dumped
 

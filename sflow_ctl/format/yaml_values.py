@@ -3,12 +3,15 @@
 Base-60 numbers and dates stay text, `1e-4` is a number, duplicate keys and tags are problems. `yaml_source` reads the files.
 """
 
+import math
 import re
 from typing import Any, NamedTuple
 
 import yaml
 
 MAX_DEPTH = 200
+MAX_ALIASED = 100_000
+"""Values that aliases may repeat: more than any file needs, and far below what takes a noticeable time."""
 _BOOL = {
     word: value
     for value, words in (
@@ -70,7 +73,9 @@ def plain_scalar(text: str) -> Any:
     if _INT.match(text):
         return _integer(text)
     if _FLOAT.match(text):
-        return float(_SPECIAL_FLOAT.sub(r"\1", text.replace("_", "")))
+        value = float(_SPECIAL_FLOAT.sub(r"\1", text.replace("_", "")))
+        # A commit such as 83e2010 is too large for a float: it was never meant as one.
+        return text if math.isinf(value) and text[-1].isdigit() else value
     return text
 
 
@@ -94,12 +99,15 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self._seen: set[int] = set()
+        self._aliased = 0
 
     def value(self, node: yaml.Node, depth: int = 0) -> Any:
         """Return the data of a node. Raises: InvalidDataError."""
         if depth > MAX_DEPTH:
             what = "not valid YAML: nested too deeply, or an alias contains itself"
             raise InvalidDataError(Problem("yaml-syntax", what, node))
+        self._count(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if isinstance(node, yaml.SequenceNode):
@@ -108,6 +116,16 @@ class _Reader:
         assert isinstance(node, yaml.MappingNode)
         self._check_tag(node, ("map", "tag:yaml.org,2002:map"))
         return self._mapping(node, depth)
+
+    def _count(self, node: yaml.Node) -> None:
+        """Count values that come from an alias, which can multiply with each level. Raises: InvalidDataError."""
+        if id(node) not in self._seen:
+            self._seen.add(id(node))
+            return
+        self._aliased += 1
+        if self._aliased > MAX_ALIASED:
+            what = f"aliases repeat more than {MAX_ALIASED} values"
+            raise InvalidDataError(Problem("yaml-aliases", what, node, "write fewer aliases of aliases"))
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         if node.tag == "" or node.tag in _PLAIN_TAGS:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import MARK, as_text, evaluate, names_used, pieces
+from sflow_ctl.format.written import as_written
 from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.plan.task_views import OWN
@@ -55,7 +56,7 @@ def are_late(used: Iterable[str], names: Mapping[str, Any]) -> bool:
 def early_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the names that are used and known now."""
     return {
-        name: names[name]
+        name: as_written(names[name])
         for name in used
         if name in names and name != "task" and not isinstance(names[name], OwnPorts)
     }

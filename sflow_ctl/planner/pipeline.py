@@ -16,6 +16,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import MARK, as_text, evaluate_any
 from sflow_ctl.format.loader import LoadedDocument
+from sflow_ctl.format.written import plain
 from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import (
     DeferredExpression,
@@ -177,7 +178,7 @@ class _Planner:
             signatures=signatures,
             max_running=context.max_running,
             job_id=context.job_id if context.job_id != "0" else None,
-            variables=dict(self._variables),
+            variables=plain(dict(self._variables)),
             artifacts={name: one.path for name, one in artifacts.items()},
             files=files,
             fetches=self._fetches,

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.report import RunView
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.tables import Table
 
 MAX_ROWS = 60
 """Of the table on a terminal; `results.csv` has all."""
@@ -43,22 +44,19 @@ def results_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def results_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: str) -> str:
-    """The table for a terminal; `path` is where all of it is."""
-    cells = [[_short(value) for value in row] for row in rows[:MAX_ROWS]]
-    lines = [list(columns), *cells]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    is_number = [all(_is_number(row[index]) for row in rows[:MAX_ROWS]) for index in range(len(columns))]
-    shown = [
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, is_number, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-    if len(rows) > MAX_ROWS:
-        shown.append(f"... {len(rows) - MAX_ROWS} more rows")
-    return "\n".join([*shown, f"Results: {path}"])
+def results_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: str) -> Table:
+    """Return the table for a console; `path` is where the whole table is."""
+    shown = rows[:MAX_ROWS]
+    notes = [f"... {len(rows) - MAX_ROWS} more rows"] if len(rows) > MAX_ROWS else []
+    return Table(
+        headings=tuple(columns),
+        rows=tuple(tuple(_short(value) for value in row) for row in shown),
+        right=frozenset(
+            name for index, name in enumerate(columns) if all(_is_number(row[index]) for row in shown)
+        ),
+        shrinks=frozenset({columns[0]}),
+        notes=(*notes, f"Results: {path}"),
+    )
 
 
 def _is_number(value: Any) -> bool:

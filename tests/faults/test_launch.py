@@ -10,7 +10,7 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.node.gpu_view import GpuView
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes import spawn
-from sflow_agent.processes.tree import RUN_MARKER
+from sflow_agent.processes.procfs import RUN_MARKER
 from tests.support import Run, nothing_left
 
 WORKFLOW = """version: "0.1"

@@ -28,7 +28,6 @@ LARGE_FILES = frozenset(
         "sflow_ctl/format/rules.py",
         "sflow_ctl/format/schema.py",
         "sflow_ctl/planner/pipeline.py",
-        "sflow_ctl/report/report.py",
         "sflow_ctl/runtime/run/controller.py",
         "sflow_ctl/runtime/run/workflow.py",
     }

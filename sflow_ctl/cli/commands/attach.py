@@ -1,7 +1,5 @@
 """`sflow-ctl attach`: follow a run from another terminal. It looks; it cannot change or stop anything."""
 
-import os
-import sys
 import threading
 import time
 from pathlib import Path
@@ -10,12 +8,13 @@ import click
 
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
-from sflow_ctl.cli.commands.status import cause_block
+from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, state_text, watch_run
-from sflow_ctl.cli.terminal.console import Console, wants_colours
-from sflow_ctl.cli.terminal.shown import columns
+from sflow_ctl.cli.terminal.console import Console
+from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import LIVE, TaskState
-from sflow_ctl.report.report import closing_table, status_table
+from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewerLink, ViewEvent
 from sflow_ctl.runtime.viewing.files import FileWatch
@@ -45,9 +44,8 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     if reader.summary() is not None or reader.status().liveness is Liveness.DEAD:
         return _say_end(reader)
     watch, how = watch_run(reader)
-    colours = wants_colours(sys.stdout.isatty(), os.environ)
-    click.echo(f"attached to {reader.facts.run_id} {how}; Ctrl-C leaves, the run goes on")
-    click.echo(status_table(reader.state, columns(), time.time_ns(), colours=colours))
+    print_line(f"Attached to {reader.facts.run_id} {how}. Ctrl-C detaches; the run keeps going.")
+    print_table(status_table(reader.state, time.time_ns()))
     elapsed_s = max(0.0, (time.time_ns() - reader.facts.started_wall_ns) / 1e9)
     console = Console(reader.plan, reader.directory, is_quiet=quiet, elapsed_s=elapsed_s)
     console.start()
@@ -57,7 +55,7 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
         return _say_end(reader)
     except KeyboardInterrupt:
         console.close(0.5)
-        click.echo("detached; the run goes on", err=True)
+        print_line("Detached; the run keeps going.", err=True)
         return int(ExitStatus.OK)
     finally:
         watch.close()
@@ -72,14 +70,12 @@ def _say_end(reader: RunReader) -> int:
             break
         time.sleep(0.05)
     reader.refresh()
-    colours = wants_colours(sys.stdout.isatty(), os.environ)
-    click.echo(closing_table(reader.state, columns(), colours=colours))
+    print_table(closing_table(reader.state))
     if ended is None:
-        click.echo(state_text(reader, None))
+        print_line(state_text(reader, None))
         return int(ExitStatus.INFRASTRUCTURE)
-    if ended.cause is not None:
-        click.echo(cause_block(reader, ended, colours))
-    click.echo(ended_text(reader, ended))
+    print_cause(reader.state, ended, reader.directory)
+    print_line(ended_text(reader, ended))
     return ended.exit_status
 
 

@@ -8,7 +8,7 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
 from sflow_ctl.cli.options.workflow_options import file_options
-from sflow_ctl.cli.terminal.shown import shown_path
+from sflow_ctl.cli.terminal.columns import display_path
 
 _PATH = click.Path(path_type=Path)
 
@@ -125,7 +125,7 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
         return 0
     composed = _beside(script_path, files)
     write_job(job, script_path, composed)
-    click.echo(f"✓ Saved to {shown_path(script_path)}; the workflow as one file: {shown_path(composed)}")
+    click.echo(f"✓ Saved to {display_path(script_path)}; the workflow as one file: {display_path(composed)}")
     if options.submit:
         job_id = submit_job(job, script_path)
         click.echo(f"✓ Submitted job {job_id}\n  Log:    {log_of(job, job_id)}")

@@ -78,7 +78,7 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
 
 def _validate(chosen: RunOptions) -> int:
     """Says on standard error, so that the file can go to standard output, whether a run could be planned."""
-    from sflow_ctl.cli.app import print_findings
+    from sflow_ctl.cli.terminal.lines import print_findings
     from sflow_ctl.runtime.run.planning import plan_run, read_run
 
     try:

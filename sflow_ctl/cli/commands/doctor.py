@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from sflow_ctl.cli.options.workflow_options import absolute
-from sflow_ctl.cli.terminal.console import wants_colours
+from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.terminal.paint import wants_colours
 from sflow_ctl.doctor.diagnosis import diagnose, text
 from sflow_ctl.runtime.files.settings_files import run_settings, settings_layers
 from sflow_ctl.runtime.run.options import FleetOptions

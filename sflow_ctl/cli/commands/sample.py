@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sflow_ctl.cli.terminal.shown import shown_path
+from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.runtime.files.samples import copy_sample, find_sample, samples
 
 
@@ -48,5 +48,5 @@ def show(name: str) -> int:
 def copy(name: str, output: Path | None, force: bool) -> int:
     """Copy one, to be changed and run."""
     path = copy_sample(find_sample(name), output, force)
-    click.echo(f"✓ Saved to {shown_path(path)}")
+    click.echo(f"✓ Saved to {display_path(path)}")
     return 0

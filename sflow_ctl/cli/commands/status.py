@@ -1,7 +1,5 @@
 """`sflow-ctl status`: where a run stands, now."""
 
-import os
-import sys
 import time
 from pathlib import Path
 
@@ -9,30 +7,27 @@ import click
 import msgspec
 
 from protocol.errors import ExitStatus
+from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text
-from sflow_ctl.cli.terminal.console import wants_colours
-from sflow_ctl.cli.terminal.shown import columns, shown_path
+from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_json, print_line
+from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.report.report import (
-    RunView,
-    Summary,
-    TaskSummary,
-    ended_table,
-    first_cause,
-    status_table,
-    task_summaries,
-)
-from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run, last_lines
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries
+from sflow_ctl.report.tables import ended_table, status_table
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
 
 STATE_WITHIN_S = 2.0
-CAUSE_LINES = 20
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """`status --json`. `outcome` and `exit_status` are null until the run has ended in order."""
 
+    version: int = 1
+    """Of this format; it grows when a field changes its meaning."""
     run_id: str
     directory: str
     liveness: Liveness
@@ -58,43 +53,16 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     if as_json:
         _print_json(reader, ended, is_live)
         return int(ExitStatus.OK)
-    colours = wants_colours(sys.stdout.isatty(), os.environ)
-    source = "as its controller says" if is_live else f"from {shown_path(reader.directory)}"
-    click.echo(f"{state_text(reader, ended)} ({source})")
+    source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
+    print_line(f"{state_text(reader, ended)} ({source})")
     if ended is not None:
-        click.echo(
-            ended_table(
-                reader.state,
-                columns(),
-                but=ended.cause.task if ended.cause is not None else None,
-                colours=colours,
-            )
-        )
-        if ended.cause is not None:
-            click.echo(cause_block(reader, ended, colours))
+        print_table(ended_table(reader.state, but=ended.cause.task if ended.cause is not None else None))
+        print_cause(reader.state, ended, reader.directory)
     else:
-        # A dead controller's clock has stopped: so have its tasks, or they will within the agents' grace.
+        # The tasks of a dead controller have stopped with it, or will within the agents' grace.
         is_dead = liveness.liveness is Liveness.DEAD
-        now_ns = reader.last_wall_ns if is_dead else time.time_ns()
-        click.echo(status_table(reader.state, columns(), now_ns, colours=colours))
+        print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
     return int(ExitStatus.OK)
-
-
-def cause_block(reader: RunReader, ended: Summary, colours: bool) -> str:
-    """The first cause with the end of its log, as it can be read from here."""
-    assert ended.cause is not None
-    task = ended.cause.task
-    rank = ended.cause.reason.rank if ended.cause.reason is not None else None
-    path = reader.log_path(task, rank) if task is not None else None
-    return first_cause(
-        reader.state,
-        ended.outcome,
-        ended.cause,
-        run=shown_path(reader.directory),
-        log=shown_path(path) if path is not None else None,
-        log_tail=last_lines(path, CAUSE_LINES) if path is not None else (),
-        colours=colours,
-    )
 
 
 def _ask_controller(reader: RunReader) -> bool:
@@ -135,4 +103,4 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None
         counts={word.value: count for word, count in reader.state.counts().items()},
         tasks=task_summaries(reader.state),
     )
-    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    print_json(report)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from protocol.errors import UsageError
-from sflow_ctl.cli.options.setting_options import job_setting_options, take_said
-from sflow_ctl.cli.options.workflow_options import absolute
+from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
 from sflow_ctl.runtime.files.settings_files import (
     OUTPUT_DIRECTORY,
     SettingsLayers,
@@ -126,7 +126,7 @@ def batch_options(
         if not _JOB_ID.fullmatch(job):
             hint = "write a number, as sbatch and squeue print it"
             raise UsageError.of("job-id", f'"{job}" is no job id', f"--after-ok {job}", hint)
-    layers = settings_layers(take_said(others, output_dir), os.environ)
+    layers = settings_layers(cli_settings(others, output_dir), os.environ)
     output = output_directory(layers.without_workflow(), absolute(workspace_dir / OUTPUT_DIRECTORY))
     log = f"{literal_path(str(output))}/%j-sflow-submit"
     return BatchOptions(

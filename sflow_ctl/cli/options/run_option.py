@@ -9,7 +9,8 @@ import click
 
 from protocol.errors import UsageError
 from sflow_ctl.format.checking import nearest
-from sflow_ctl.report.report import Summary, duration_text, outcome_text
+from sflow_ctl.report.summary import Summary
+from sflow_ctl.report.words import duration_text, outcome_text
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.viewing.client import ViewerLink, connect
 from sflow_ctl.runtime.viewing.files import FileWatch

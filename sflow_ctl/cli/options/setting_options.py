@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from sflow_ctl.cli.options.paths import absolute
+
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 ENGINES = ("auto", "apptainer", "enroot", "podman", "docker")
@@ -73,10 +75,8 @@ def run_setting_options(command: F) -> F:
     return _with(command, _RUN_OPTIONS)
 
 
-def take_said(options: dict[str, Any], output_dir: Path | None) -> dict[str, Any]:
+def cli_settings(options: dict[str, Any], output_dir: Path | None) -> dict[str, Any]:
     """Takes the settings out of a command's options: those that were given."""
-    from sflow_ctl.cli.options.workflow_options import absolute
-
     said: dict[str, Any] = {}
     for name in NAMES:
         value = options.pop(name, None)

@@ -1,13 +1,13 @@
 """The options that every command has which reads workflow files."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from sflow_ctl.cli.options.setting_options import take_said
+from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.setting_options import cli_settings
 from sflow_ctl.runtime.run.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -83,12 +83,7 @@ def run_options(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
         are_files_given=bool(workflow or files),
         workspace_dir=absolute(workspace_dir),
-        settings=take_said(others, output_dir),
+        settings=cli_settings(others, output_dir),
         is_strict=compat == "strict",
         **others,
     )
-
-
-def absolute(path: Path) -> Path:
-    """The path from the root, links as they are."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links

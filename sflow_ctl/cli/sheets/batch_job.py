@@ -15,7 +15,7 @@ from sflow_ctl.batch.sheet import NODE_COLUMNS
 from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.cli.options.batch_options import BatchOptions
-from sflow_ctl.cli.options.workflow_options import absolute
+from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan

@@ -11,7 +11,6 @@ from sflow_ctl.batch.names import row_name, unique_names
 from sflow_ctl.batch.results_table import JobResult, result_cells, results_table
 from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import FILES, JOB_NAME, Row
-from sflow_ctl.cli.app import print_findings
 from sflow_ctl.cli.options.batch_options import BatchOptions
 from sflow_ctl.cli.sheets.batch_job import (
     DEFAULT_NAME,
@@ -24,7 +23,8 @@ from sflow_ctl.cli.sheets.batch_job import (
     write_job,
 )
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
-from sflow_ctl.cli.terminal.shown import shown_path
+from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_findings
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
 
 
@@ -113,7 +113,7 @@ def _write_all(
     done = len(results) - failed
     verb = "submitted" if options.submit else "written"
     click.echo(
-        f"{'✗' if failed else '✓'} {done} of {len(results)} {verb}: {shown_path(directory)}/results.csv"
+        f"{'✗' if failed else '✓'} {done} of {len(results)} {verb}: {display_path(directory)}/results.csv"
     )
     return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
 
@@ -127,7 +127,7 @@ def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> Job
         make_log_directories(job)
         write_job(job, script, script.with_suffix(".yaml"))
         if not options.submit:
-            click.echo(f"✓ {candidate.name}: {shown_path(script)}")
+            click.echo(f"✓ {candidate.name}: {display_path(script)}")
             return JobResult("not submitted")
         job_id = submit_job(job, script)
     except FleetError as error:

@@ -8,9 +8,9 @@ from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.batch.names import row_name
 from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import Row
-from sflow_ctl.cli.app import print_findings
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
-from sflow_ctl.cli.terminal.shown import shown_path
+from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_findings
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
@@ -45,7 +45,7 @@ def compose_rows(
             click.echo(f"✗ {rows.sheet.where(row)}", err=True)
             print_findings(error)
         else:
-            click.echo(f"✓ Saved to {shown_path(path)}")
+            click.echo(f"✓ Saved to {display_path(path)}")
     if failed:
         click.echo(f"✗ {failed} of {len(rows.chosen)} rows failed", err=True)
     return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)

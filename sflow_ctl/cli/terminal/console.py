@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
+from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
 from sflow_ctl.cli.terminal.state_lines import StateLines
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import Plan
@@ -31,17 +33,6 @@ PIPE_BYTES = 1024 * 1024
 """A larger pipe means fewer switches between us and the reader: 64 KiB is filled by 0.4 ms of fast output."""
 F_SETPIPE_SZ = 1031
 """fcntl(2), Linux; `fcntl.F_SETPIPE_SZ` without importing a module for one number's sake."""
-
-
-def wants_colours(is_terminal: bool, environ: Mapping[str, str]) -> bool:
-    """Colours only on a terminal that can, and not when the user has asked for none (no-color.org)."""
-    return is_terminal and not environ.get("NO_COLOR") and environ.get("TERM", "") not in ("", "dumb")
-
-
-def wants_unicode(environ: Mapping[str, str]) -> bool:
-    """True when the locale's character set is UTF-8, by the order of locale(7)."""
-    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or ""
-    return "utf-8" in locale.lower() or "utf8" in locale.lower()
 
 
 class Console:
@@ -249,11 +240,8 @@ class Console:
             self.on_room()
 
     def _progress(self) -> bytes:
-        try:
-            columns = os.get_terminal_size(self._descriptor).columns
-        except OSError:
-            columns = 80
-        return self._states.progress(max(columns - 1, 20)).encode()
+        width = columns(self._descriptor) or DEFAULT_COLUMNS
+        return self._states.progress(max(width - 1, 20)).encode()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

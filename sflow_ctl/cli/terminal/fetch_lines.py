@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from sflow_ctl.cli.terminal.shown import columns
+from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
 
 RATE_OVER_S = 5.0
@@ -53,7 +53,7 @@ class FetchLines:
         (first, before), (last, after) = self._samples[0], self._samples[-1]
         rate = (after - before) / (last - first) if last > first else 0.0
         line = f"⇣ {bytes_text(rate)}/s  " + "  ".join(map(_how_far, going_on))
-        width = (columns() or 80) - 1  # a terminal may not know its size
+        width = (columns() or DEFAULT_COLUMNS) - 1
         click.echo(
             f"\r\x1b[K{line if len(line) <= width else line[: width - 3] + '...'}", nl=False, color=True
         )

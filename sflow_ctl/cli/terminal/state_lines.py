@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 
 from protocol.text.signal_names import signal_name
+from sflow_ctl.cli.terminal.paint import Colour, paint
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 
 MANY_TASKS = 40
 """With more tasks than this only failures, retries and services that became ready get a line."""
 _WORTH_A_LINE = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST, TaskState.READY})
 _BAD = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
-_RED, _GREEN, _YELLOW, _DIM = 31, 32, 33, 2
 
 
 def clock(seconds: float) -> str:
@@ -73,7 +73,7 @@ class StateLines:
         if bad:
             parts.append(f"{bad} failed")
         parts.append(clock(self._now() - self._started_at))
-        return self._paint(self._dot.join(parts)[:width], _DIM)
+        return self._paint(self._dot.join(parts)[:width], "dim")
 
     def _line(self, transition: Transition) -> str | None:
         is_again, new = transition.is_again, transition.new
@@ -84,7 +84,7 @@ class StateLines:
                 return None
         name = transition.task if transition.attempt <= 1 else f"{transition.task}#{transition.attempt}"
         if is_again:
-            word = self._paint(transition.reason.word, _YELLOW)
+            word = self._paint(transition.reason.word, "yellow")
             return f"{self._dash} {name} {word}: {transition.reason.text}"
         return f"{self._dash} {name} {self._word(new)}{_detail(transition)}"
 
@@ -93,12 +93,12 @@ class StateLines:
             case TaskState.RUNNING:
                 return "started"
             case TaskState.READY | TaskState.COMPLETED:
-                return self._paint(state.value, _GREEN)
+                return self._paint(state.value, "green")
             case _:
-                return self._paint(state.value, _RED)
+                return self._paint(state.value, "red")
 
-    def _paint(self, text: str, colour: int) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
+    def _paint(self, text: str, colour: Colour) -> str:
+        return paint(text, colour, self._colours)
 
 
 def _detail(transition: Transition) -> str:

@@ -19,7 +19,8 @@ from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.report import RunView, Summary, read_summary
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, process_start_ticks

@@ -44,7 +44,7 @@ from sflow_ctl.core.events import (
 )
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
-from sflow_ctl.report.report import RunView
+from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink

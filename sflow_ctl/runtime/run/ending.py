@@ -12,7 +12,8 @@ from protocol.errors import ExitStatus
 from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.report import RunView, Summary, summary, summary_json
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import Summary, summary, summary_json
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts

@@ -11,7 +11,7 @@ from protocol.errors import UsageError
 from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.report import RunView
+from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, list_runs
 
 

@@ -17,7 +17,7 @@ from sflow_ctl.core.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.tasks import log_path, rank_log_path
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
-from sflow_ctl.report.report import RunView
+from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.logs.consumers.console import Console

@@ -57,7 +57,7 @@ def test_a_failure_that_does_not_count_is_named_and_the_run_succeeds(tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert states(summary) == {"flaky": "failed", "needs": "skipped", "rescue": "completed"}
     assert summary["tolerated"] == ["flaky"]
-    assert "1 failed, which does not count: flaky" in done.stdout
+    assert "1 non-critical failure: flaky" in done.stdout
     assert log(tmp_path, "needs") == ""
 
 
@@ -154,7 +154,7 @@ def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     done = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Going on with sflow_output/R: 1 of 3 tasks had completed" in done.stdout
+    assert "Resuming sflow_output/R: 1 of 3 tasks had completed" in done.stdout
     assert [log(tmp_path, name) for name in ("first", "second", "third")] == ["value = 1\n", "2\n", "1\n"]
     assert log(tmp_path, "second", "second.attempt-1.log") == "1\n"
     assert not marked("R", tmp_path / "sflow_output" / "R")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sflow_ctl.report.report import Summary
+from sflow_ctl.report.summary import Summary
 from tests.integration.operators.podman import IMAGE, Podman
 from tests.support import Run, nothing_left, parent_of, wait_until
 

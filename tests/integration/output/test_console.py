@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sflow_ctl.cli.terminal.console import BUFFER_BYTES, Console, wants_colours, wants_unicode
+from sflow_ctl.cli.terminal.console import BUFFER_BYTES, Console
+from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
 from tests.integration.output.fleet import DEADLINE_S, Agent, Controller, change, rank_of

@@ -16,7 +16,8 @@ import pytest
 from protocol.errors import RunDirectoryError
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
-from sflow_ctl.report.report import RunView, summary, summary_json
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import summary, summary_json
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, process_start_ticks
 from sflow_ctl.runtime.record.journal import Journal
 from tests.integration.output.fleet import DEADLINE_S, Controller

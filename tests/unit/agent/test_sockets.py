@@ -130,12 +130,12 @@ class Node:
         self.listeners: dict[int, tuple[Listener, ...]] = {}
         monkeypatch.setattr(socket_owner, "descendants", lambda pid: self.below if pid == MAIN else [])
         monkeypatch.setattr(
-            socket_owner, "_holds", lambda pid, inodes: bool(inodes & (self.sockets.get(pid) or set()))
+            socket_owner, "has_socket", lambda pid, inodes: bool(inodes & (self.sockets.get(pid) or set()))
         )
-        monkeypatch.setattr(socket_owner, "_inodes_of", lambda pid: self.sockets.get(pid, set()))
-        monkeypatch.setattr(socket_owner, "_users_of", lambda pid: self.users.get(pid, {0}))
+        monkeypatch.setattr(socket_owner, "sockets_of", lambda pid: self.sockets.get(pid, set()))
+        monkeypatch.setattr(socket_owner, "users_of", lambda pid: self.users.get(pid, {0}))
         monkeypatch.setattr(socket_owner, "environment", lambda _: [])
-        monkeypatch.setattr(socket_owner, "session_of", lambda _: (0, "S", ""))
+        monkeypatch.setattr(socket_owner, "session_of", lambda _: 0)
         monkeypatch.setattr(socket_owner, "parent_of", lambda pid: self.parents.get(pid, 0))
         monkeypatch.setattr(
             socket_owner,

@@ -3,22 +3,14 @@
 import msgspec
 import pytest
 
+from sflow_ctl.cli.terminal.tables import plain_text, terminal_text
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask, Retries
-from sflow_ctl.report.report import (
-    MANY_TASKS,
-    RunView,
-    closing_table,
-    duration_text,
-    ended_table,
-    first_cause,
-    gpus_text,
-    read_summary,
-    status_table,
-    summary,
-    summary_json,
-    totals,
-)
+from sflow_ctl.report.cause import first_cause
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import read_summary, summary, summary_json
+from sflow_ctl.report.tables import MANY_TASKS, Table, closing_table, ended_table, status_table, totals
+from sflow_ctl.report.words import duration_text, gpus_text
 
 S = TaskState
 
@@ -68,6 +60,15 @@ def change(
     )
 
 
+def lines_of(table: Table) -> list[str]:
+    """The lines that a file gets."""
+    return [*(plain_text(table).split("\n") if table.rows else []), *table.notes]
+
+
+def text_of(table: Table) -> str:
+    return "\n".join(lines_of(table))
+
+
 def failed_run() -> RunView:
     state = RunView(plan_of("load", "train", "after", retries=1))
     state.apply_all(
@@ -87,7 +88,7 @@ def failed_run() -> RunView:
 
 
 def test_the_closing_table_is_aligned_and_complete() -> None:
-    assert closing_table(failed_run(), 100).split("\n") == [
+    assert lines_of(closing_table(failed_run())) == [
         "TASK   STATE      REASON  ATTEMPTS  EXIT     DURATION  NODE  GPUS",
         "load   completed                 1  0          0.50 s  n07   -",
         "train  failed     signal         2  SIGKILL      1:15  n07   0-3",
@@ -95,19 +96,22 @@ def test_the_closing_table_is_aligned_and_complete() -> None:
     ]
 
 
-def test_a_narrow_table_fits_and_keeps_what_matters() -> None:
+@pytest.mark.parametrize("width", [60, 70, 80])
+def test_a_narrow_table_fits_and_keeps_what_matters(width: int) -> None:
     state = RunView(plan_of("a_task_with_a_very_long_name_indeed_it_goes_on"))
-    table = closing_table(state, 60)
-    assert all(len(line) <= 60 for line in table.split("\n"))
-    assert ".." in table
+    table = terminal_text(closing_table(state), width, colours=False)
+    assert all(len(line) <= width for line in table.split("\n"))
+    assert "\u2026" in table
     assert "waiting" in table
 
 
 def test_colours_change_no_column() -> None:
     import re
 
-    plain = closing_table(failed_run(), 100)
-    assert re.sub("\x1b\\[[0-9;]*m", "", closing_table(failed_run(), 100, colours=True)) == plain
+    plain = terminal_text(closing_table(failed_run()), 100, colours=False)
+    assert (
+        re.sub("\x1b\\[[0-9;]*m", "", terminal_text(closing_table(failed_run()), 100, colours=True)) == plain
+    )
 
 
 def test_a_large_run_shows_totals_and_what_did_not_complete() -> None:
@@ -115,7 +119,7 @@ def test_a_large_run_shows_totals_and_what_did_not_complete() -> None:
     state = RunView(plan_of(*names))
     for number, name in enumerate(names):
         state.apply(change(name, S.FAILED if number % 10 == 0 else S.COMPLETED, exit_code=0))
-    lines = closing_table(state, 100).split("\n")
+    lines = lines_of(closing_table(state))
     assert len(lines) == 1 + MANY_TASKS + 2
     assert lines[-2] == "... and 60 more that have not completed"
     assert lines[-1] == "1000 tasks: 900 completed, 100 failed"
@@ -124,7 +128,7 @@ def test_a_large_run_shows_totals_and_what_did_not_complete() -> None:
 def test_a_running_task_shows_for_how_long() -> None:
     state = RunView(plan_of("serve"))
     state.apply(change("serve", S.RUNNING), wall_ns=1_000_000_000)
-    assert "3.50 s" in status_table(state, 100, 4_500_000_000)
+    assert "3.50 s" in text_of(status_table(state, 4_500_000_000))
     assert totals(state) == "1 running"
 
 
@@ -139,7 +143,7 @@ def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
     text = first_cause(
         failed_run(), Outcome.FAILED, cause, run="R", log="out/train.log", log_tail=["step 1", "step 2"]
     )
-    assert text.split("\n") == [
+    assert text == [
         "the run failed: process exited with error: train: killed by SIGKILL",
         "  task:  train, attempt 2 of 2",
         "  node:  n07",
@@ -161,7 +165,7 @@ def test_the_first_cause_shows_what_explains_it() -> None:
         line_number=7,
     )
     cause = FirstCause(text=f"train: {reason.text}", task="train", node=0, reason=reason)
-    lines = first_cause(failed_run(), Outcome.FAILED, cause, run="R").split("\n")
+    lines = first_cause(failed_run(), Outcome.FAILED, cause, run="R")
     assert lines[-4:-1] == [
         "  why:   port_in_use",
         "  line:  7: bind: Address already in use",
@@ -175,25 +179,25 @@ def test_the_first_cause_shows_what_explains_it() -> None:
 
 def test_why_tasks_failed_is_said_to_who_comes_later() -> None:
     state = failed_run()
-    assert ended_table(state, 100).split("\n")[-1] == "train failed: because"
-    assert "because" not in ended_table(state, 100, but="train")
-    assert "train failed: because" in status_table(state, 100, 0)
+    assert lines_of(ended_table(state))[-1] == "train failed: because"
+    assert "because" not in text_of(ended_table(state, but="train"))
+    assert "train failed: because" in text_of(status_table(state, 0))
 
 
 def test_no_column_is_spent_where_nothing_went_wrong() -> None:
     state = RunView(plan_of("a"))
     state.apply(change("a", S.COMPLETED, exit_code=0))
-    assert "REASON" not in closing_table(state, 100)
+    assert "REASON" not in text_of(closing_table(state))
     state.apply_all([change("a", S.WAITING, "retry", exit_code=3)])
-    assert "REASON" not in closing_table(state, 100)
+    assert "REASON" not in text_of(closing_table(state))
     retry = change("a", S.WAITING, "retry", exit_code=3)
     state.apply(msgspec.structs.replace(retry, reason=Reason("retry", "again", after="nccl")))
-    assert "nccl" in closing_table(state, 100)
+    assert "nccl" in text_of(closing_table(state))
 
 
 def test_a_cause_without_a_task_is_said_too() -> None:
     text = first_cause(failed_run(), Outcome.TIMEOUT, FirstCause(text="the time limit is over"), run="R")
-    assert text.split("\n") == [
+    assert text == [
         "the run was stopped at its time limit: the time limit is over",
         "  next:  sflow-ctl status R",
     ]

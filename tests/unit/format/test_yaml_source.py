@@ -110,6 +110,27 @@ def test_l8_a_syntax_error_is_placed_where_it_begins(
     assert (finding.what, finding.where.rpartition("a.yaml:")[2]) == (what, place)
 
 
+def test_s1_aliases_of_aliases_are_refused_before_they_are_written_out(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
+    source, (finding,) = read(tmp_path, "\n".join(lines) + "\n")
+    assert source is None
+    assert (finding.code, finding.what) == ("yaml-aliases", "aliases repeat more than 100000 values")
+    assert finding.where.rpartition("a.yaml:")[0]
+
+
+def test_s1_merge_keys_of_merge_keys_are_counted_too(tmp_path: Path) -> None:
+    first = "a0: &a0 {" + ", ".join(f"k{i}: 1" for i in range(50)) + "}"
+    lines = [first] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 30)]
+    source, (finding,) = read(tmp_path, "\n".join(lines) + "\n")
+    assert source is None and finding.code == "yaml-aliases"
+
+
+def test_a_thousand_uses_of_one_anchor_are_fine(tmp_path: Path) -> None:
+    uses = "\n".join(f"- {{<<: *base, n: {i}}}" for i in range(1000))
+    source, findings = read(tmp_path, f"- &base {{a: 1, b: [1, 2, 3]}}\n{uses}\n")
+    assert not findings and source.data[1000] == {"a": 1, "b": [1, 2, 3], "n": 999}
+
+
 def test_a_place_is_found_by_path(tmp_path: Path) -> None:
     source, _ = read(tmp_path, "a:\n  - b: 1\n  - c:\n      d: 2\n")
     assert source.where(("a", 1, "c", "d")).endswith(":4:10")

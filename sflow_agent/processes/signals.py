@@ -12,6 +12,10 @@ from types import FrameType
 
 from sflow_agent.core.events import AgentEvent, EndRequested
 from sflow_agent.descriptors import Descriptors
+from sflow_agent.processes.syscalls import open_pidfd
+
+GUARDIAN_GONE = "the agent's guardian is gone"
+LOOK_EVERY_S = 0.5
 
 
 class Signals:
@@ -23,6 +27,9 @@ class Signals:
         """True at first: a child may have ended before there was a handler."""
         self._reasons: list[str] = []
         self._descriptors = descriptors
+        self._guardian = guardian
+        self._next_look: float | None = None
+        """When to look for the guardian, where the kernel has no pidfd."""
         self._watch_guardian(guardian)
 
     def install(self) -> None:
@@ -37,10 +44,15 @@ class Signals:
 
     def next_wakeup(self) -> float | None:
         """Return 0 while there is something to say."""
-        return 0.0 if self._reasons else None
+        return 0.0 if self._reasons else self._next_look
 
     def poll(self, now: float) -> Sequence[AgentEvent]:
         """Return the requests to end since the last call."""
+        if self._next_look is not None and now >= self._next_look:
+            self._next_look = now + LOOK_EVERY_S
+            if os.getppid() != self._guardian:
+                self._next_look = None
+                self._reasons.append(GUARDIAN_GONE)
         reasons, self._reasons = self._reasons, []
         return [EndRequested(reason) for reason in reasons]
 
@@ -53,11 +65,14 @@ class Signals:
     def _watch_guardian(self, guardian: int) -> None:
         if os.getppid() != guardian:
             raise ProcessLookupError("the guardian has died")
-        descriptor = os.pidfd_open(guardian)
+        descriptor = open_pidfd(guardian)
+        if descriptor is None:
+            self._next_look = 0.0
+            return
 
         def has_died() -> None:
             self._descriptors.remove(descriptor)
-            self._reasons.append("the agent's guardian is gone")
+            self._reasons.append(GUARDIAN_GONE)
 
         self._descriptors.add(descriptor, select.EPOLLIN, has_died)
 

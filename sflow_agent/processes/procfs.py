@@ -1,0 +1,211 @@
+"""Reads processes from /proc: parents, children, environments, states, sockets. Signals nothing, decides nothing.
+
+Each function answers for a process that may end at any moment: what is gone is empty, never an error. A process whose
+main thread has ended while others run is a living process: its files are then read from one of those threads.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+RUN_MARKER = "SFLOW_RUN_MARKER"
+ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
+RANK_MARKER = "SFLOW_RANK_MARKER"
+"""Names the rank of a stray process: ranks of one attempt on one node share the attempt's id."""
+EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
+
+
+class Stat(NamedTuple):
+    """The part of `/proc/PID/stat` that we need. Source: proc(5)."""
+
+    name: str
+    """Of the command, at most 15 characters."""
+    state: str
+    parent: int
+    session: int
+    threads: int
+
+    @property
+    def is_living(self) -> bool:
+        """True unless it is a zombie: one with threads has only lost its main thread."""
+        return self.state not in "ZX" or self.threads > 1
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return the state of a process; None for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - hot path
+            head, _, tail = file.read().rpartition(b")")
+    except OSError:
+        return None
+    fields = tail.split()
+    return Stat(
+        head.partition(b"(")[2].decode(errors="replace"),
+        fields[0].decode(),
+        int(fields[1]),
+        int(fields[3]),
+        int(fields[17]),
+    )
+
+
+def is_living(pid: int) -> bool:
+    """Return whether a process exists and is not a zombie."""
+    stat = read_stat(pid)
+    return stat is not None and stat.is_living
+
+
+def parent_of(pid: int) -> int:
+    """Return a process's parent; 0 for one that is gone."""
+    stat = read_stat(pid)
+    return 0 if stat is None else stat.parent
+
+
+def session_of(pid: int) -> int:
+    """Return the session of a process; 0 for one that is gone."""
+    stat = read_stat(pid)
+    return 0 if stat is None else stat.session
+
+
+def name_of(pid: int) -> str:
+    """Return "pid command" for a person."""
+    stat = read_stat(pid)
+    return f"{pid} {stat.name if stat is not None and stat.name else '?'}"
+
+
+def all_processes() -> list[int]:
+    """Return every process of the node."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+
+
+# ---------------------------------------------------------------------- parentage
+
+
+def own_children(pid: int) -> list[int]:
+    """Return the children of a process's main thread, zombies included: for a process whose other threads start none.
+
+    Source: proc(5), `children`, which needs CONFIG_PROC_CHILDREN.
+    """
+    return _children_of_thread(pid, str(pid))
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, of all its threads."""
+    return [child for thread in _threads(pid) for child in _children_of_thread(pid, thread)]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return everything below a process, by parentage."""
+    found: list[int] = []
+    stack = [pid]
+    while stack:
+        for child in children(stack.pop()):
+            found.append(child)
+            stack.append(child)
+    return found
+
+
+def _children_of_thread(pid: int, thread: str) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 - hot path
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - hot path
+    except OSError:
+        return []
+
+
+# ---------------------------------------------------------------------- environment
+
+
+def environment(pid: int) -> list[bytes]:
+    """Return a process's initial environment; empty for one that is gone or not ours to read."""
+    return _content(pid, "environ").split(b"\0")
+
+
+def command_line(pid: int) -> list[bytes]:
+    """Return a process's arguments; empty for one that is gone."""
+    return _content(pid, "cmdline").split(b"\0")
+
+
+def settled_environment(pid: int) -> list[bytes]:
+    """Return a process's initial environment, also of one that is in the middle of exec: it has none for a moment."""
+    deadline = time.monotonic() + EXEC_WITHIN_S
+    while True:
+        found = environment(pid)
+        if any(found) or not is_living(pid) or time.monotonic() > deadline:
+            return found
+        time.sleep(EXEC_LOOK_S)
+
+
+def marked(variable: str, value: str) -> list[int]:
+    """Return the processes of the node, but this one, that were started with a variable of this value."""
+    wanted = f"{variable}={value}".encode()
+    return [pid for pid in all_processes() if pid != os.getpid() and wanted in environment(pid)]
+
+
+def _content(pid: int, name: str) -> bytes:
+    for directory in _living_directories(pid):
+        try:
+            with open(f"{directory}/{name}", "rb") as file:  # noqa: PTH123 - hot path
+                content = file.read()
+        except OSError:
+            continue
+        if content:
+            return content
+    return b""
+
+
+def _living_directories(pid: int) -> Iterator[str]:
+    """Yield the process's directory, then those of its other threads if the main one has ended."""
+    yield f"/proc/{pid}"
+    stat = read_stat(pid)
+    if stat is not None and stat.state in "ZX" and stat.is_living:
+        yield from (f"/proc/{pid}/task/{thread}" for thread in _threads(pid) if thread != str(pid))
+
+
+# ---------------------------------------------------------------------- sockets
+
+
+def has_socket(pid: int, inodes: Collection[int]) -> bool:
+    """Return whether a process has one of these sockets open, as far as it may be looked into."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for directory in _living_directories(pid):
+        with contextlib.suppress(OSError), os.scandir(f"{directory}/fd") as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if os.readlink(entry.path) in wanted:  # noqa: PTH115
+                        return True
+    return False
+
+
+def sockets_of(pid: int) -> set[int] | None:
+    """Return the inodes of a process's sockets; None when it may not be looked into."""
+    found: set[int] = set()
+    for directory in _living_directories(pid):
+        try:
+            with os.scandir(f"{directory}/fd") as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                        target = os.readlink(entry.path)  # noqa: PTH115
+                        if target.startswith("socket:["):
+                            found.add(int(target[8:-1]))
+        except PermissionError:
+            return None
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def users_of(pid: int) -> set[int]:
+    """Return the real, effective and saved users of a process; empty for one that is gone. Source: proc(5), status."""
+    for line in _content(pid, "status").splitlines():
+        if line.startswith(b"Uid:"):
+            return {int(word) for word in line.split()[1:]}
+    return set()

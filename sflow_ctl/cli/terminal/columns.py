@@ -1,0 +1,23 @@
+"""The width of the terminal, and paths as they are shortest to type."""
+
+import os
+import sys
+from pathlib import Path
+
+DEFAULT_COLUMNS = 80
+"""For a terminal that does not know its size: `docker run -t` and script(1) leave it at 0."""
+
+
+def display_path(path: Path) -> str:
+    """Return the path relative to the working directory where that is shorter to type."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("../..") else relative
+
+
+def columns(descriptor: int | None = None) -> int | None:
+    """Return the width of the terminal on `descriptor` (default: standard output); None when it is not one."""
+    try:
+        at = sys.stdout.fileno() if descriptor is None else descriptor
+        return os.get_terminal_size(at).columns or DEFAULT_COLUMNS
+    except (OSError, ValueError):
+        return None

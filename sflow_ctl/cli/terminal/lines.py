@@ -1,0 +1,46 @@
+"""Printing lines: the one way from a text to the user's terminal for everything that is not a task's output.
+
+Texts of other programs (node names, reasons, log lines, values, file names) lose their control characters here, so no
+command has to think of it. Colours are added afterwards.
+"""
+
+from typing import Any
+
+import click
+import msgspec
+
+from protocol.errors import FleetError
+from protocol.text.ansi import printable
+from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
+
+
+def print_line(text: str, colour: Colour | None = None, *, err: bool = False) -> None:
+    """Print a line, or several, to standard output or standard error; `colour` is for a terminal only."""
+    shown = printable(text)
+    if colour is not None and not err:
+        shown = paint(shown, colour, stdout_wants_colours())
+    click.echo(shown, err=err, color=True)
+
+
+def print_warning(text: str) -> None:
+    """Print a warning to standard error."""
+    print_line(f"warning: {text}", err=True)
+
+
+def print_json(value: Any, indent: int = 1) -> None:
+    """Print a value as JSON; control characters that JSON allows in strings are escaped."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
+    click.echo("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    if number < 0x10000:
+        return f"\\u{number:04x}"
+    high, low = divmod(number - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+def print_findings(error: FleetError) -> None:
+    """Print all findings of an error to standard error, each with its place and remedy."""
+    print_line("\n".join(str(finding) for finding in error.findings), err=True)

@@ -1,0 +1,101 @@
+"""The state of a run folded from the transitions of its tasks.
+
+A controller, a viewer's socket and the files of a run that ended last week all produce the same view, so
+tables, causes and `summary.json` are made from it alone. Holds no text and decides nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition, is_again
+from sflow_ctl.plan.model import Plan
+
+FAILURES = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
+"""Ends that are failures: they need a reason, and they count as failed."""
+
+
+@dataclass(slots=True)
+class TaskRecord:
+    """The current state of one task, folded from its transitions."""
+
+    name: str
+    state: TaskState = TaskState.WAITING
+    attempts: int = 0
+    node: int | None = None
+    gpus: tuple[int, ...] = ()
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    runtime_s: float | None = None
+    """Run time of the last attempt that has ended."""
+    reason: Reason | None = None
+    started_wall_ns: int | None = None
+    """When the current attempt began to run."""
+    waits_for: str = ""
+    """The readiness conditions that a running service has not met yet, as last reported by its agent."""
+
+
+@dataclass(slots=True)
+class RunView:
+    """All tasks of a run. Applying the same transition again changes nothing."""
+
+    plan: Plan
+    tasks: dict[str, TaskRecord] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for task in self.plan.tasks:
+            self.tasks.setdefault(task.name, TaskRecord(task.name))
+
+    def apply(self, transition: Transition, wall_ns: int | None = None) -> None:
+        """Apply one change of state, made at `wall_ns`."""
+        record = self.tasks.setdefault(transition.task, TaskRecord(transition.task))
+        record.state = transition.new
+        record.waits_for = ""
+        record.attempts = transition.attempt
+        record.reason = transition.reason
+        if transition.node is not None:
+            record.node = transition.node
+        record.gpus = transition.gpus or record.gpus
+        if transition.new is TaskState.STARTING:
+            record.exit_code = record.signal = record.runtime_s = record.pid = None
+            record.started_wall_ns = wall_ns
+        elif transition.new is TaskState.RUNNING:
+            record.pid = transition.pid
+            record.started_wall_ns = wall_ns
+        if transition.new in TERMINAL or transition.is_again:
+            record.exit_code, record.signal = transition.exit_code, transition.signal
+            record.runtime_s = transition.runtime_s
+
+    def note_waiting(self, task: str, attempt: int, text: str) -> None:
+        """Record what a service waits for; a report about an earlier attempt or state is ignored."""
+        record = self.tasks.get(task)
+        if record is not None and record.attempts == attempt and record.state is TaskState.RUNNING:
+            record.waits_for = text
+
+    def apply_all(self, transitions: Iterable[Transition]) -> None:
+        """Apply several changes of state, in order."""
+        for transition in transitions:
+            self.apply(transition)
+
+    def counts(self) -> dict[TaskState, int]:
+        """Return the number of tasks in each state that any task is in."""
+        result: dict[TaskState, int] = {}
+        for record in self.tasks.values():
+            result[record.state] = result.get(record.state, 0) + 1
+        return result
+
+    def failures(self) -> tuple[str, ...]:
+        """Return the names of the tasks that failed, timed out or were lost."""
+        return tuple(record.name for record in self.tasks.values() if record.state in FAILURES)
+
+    def has_ended(self, task: str, attempt: int) -> bool:
+        """Return True when this attempt of the task no longer runs."""
+        record = self.tasks.get(task)
+        if record is None or record.attempts != attempt:
+            return record is not None and record.attempts > attempt
+        return record.state in TERMINAL or is_again(record.state, record.reason)
+
+    @property
+    def is_ended(self) -> bool:
+        """True when every task has ended."""
+        return all(record.state in TERMINAL for record in self.tasks.values())

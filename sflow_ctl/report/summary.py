@@ -1,0 +1,125 @@
+"""`summary.json`: how a run and each of its tasks ended, for programs.
+
+The format is described in `docs/`; `version` grows when a field changes its meaning. Written by the runtime,
+read by `status`, `attach` and `run --resume`. Pure.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from protocol.text.signal_names import signal_name
+from sflow_ctl.core.states import FirstCause, Outcome, TaskState
+from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.report.words import node_name
+
+
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """How one task ended. `exit_code` and `signal` are those of its last attempt."""
+
+    name: str
+    state: TaskState
+    attempts: int
+    exit_code: int | None
+    signal: str | None
+    runtime_s: float | None
+    node: str | None
+    gpus: tuple[int, ...]
+    reason: str
+    """The reason as a sentence."""
+    reason_word: str
+    """One of `protocol.diagnosis.reasons` for a task that has ended, or of a signature of the workflow's own."""
+    hint: str = ""
+    line: str = ""
+    """The log line that shows the reason."""
+    waits_for: str = ""
+    """The readiness conditions that a running service has not met."""
+    log: str
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """`summary.json`: how a run ended. `log` paths are relative to the run directory."""
+
+    version: int = 1
+    run_id: str
+    workflow: str
+    outcome: Outcome
+    exit_status: int
+    started_wall_ns: int
+    ended_wall_ns: int
+    duration_s: float
+    counts: dict[str, int]
+    cause: FirstCause | None
+    tolerated: tuple[str, ...] = ()
+    """Tasks of a completed run whose failure was not critical."""
+    survivors: tuple[str, ...]
+    """Processes that could not be killed, as "pid name"."""
+    refused: dict[str, int]
+    """Messages of peers that were refused or dropped, and connections denied, by kind."""
+    tasks: tuple[TaskSummary, ...]
+
+
+def summary(
+    state: RunView,
+    outcome: Outcome,
+    cause: FirstCause | None,
+    *,
+    run_id: str,
+    exit_status: int,
+    started_wall_ns: int,
+    ended_wall_ns: int,
+    survivors: Sequence[str] = (),
+    refused: dict[str, int] | None = None,
+) -> Summary:
+    """Return the summary of a run that has ended."""
+    return Summary(
+        run_id=run_id,
+        workflow=state.plan.workflow,
+        outcome=outcome,
+        exit_status=exit_status,
+        started_wall_ns=started_wall_ns,
+        ended_wall_ns=ended_wall_ns,
+        duration_s=round((ended_wall_ns - started_wall_ns) / 1e9, 3),
+        counts={word.value: count for word, count in state.counts().items()},
+        cause=cause,
+        tolerated=state.failures() if outcome is Outcome.COMPLETED else (),
+        survivors=tuple(survivors),
+        refused=refused or {},
+        tasks=task_summaries(state),
+    )
+
+
+def task_summaries(state: RunView) -> tuple[TaskSummary, ...]:
+    """Return the current state of every task, for programs."""
+    return tuple(_task_summary(record, state.plan) for record in state.tasks.values())
+
+
+def _task_summary(record: TaskRecord, plan: Plan) -> TaskSummary:
+    return TaskSummary(
+        name=record.name,
+        state=record.state,
+        attempts=record.attempts,
+        exit_code=record.exit_code,
+        signal=None if record.signal is None else signal_name(record.signal),
+        runtime_s=None if record.runtime_s is None else round(record.runtime_s, 6),
+        node=None if record.node is None else node_name(plan, record.node),
+        gpus=record.gpus,
+        reason=record.reason.text if record.reason is not None else "",
+        reason_word=record.reason.word if record.reason is not None else "",
+        hint=record.reason.hint if record.reason is not None else "",
+        line=record.reason.line if record.reason is not None else "",
+        waits_for=record.waits_for,
+        log=log_path(record.name),
+    )
+
+
+def summary_json(whole: Summary) -> bytes:
+    """Return the content of the file, indented for readers."""
+    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+
+
+def read_summary(content: bytes) -> Summary:
+    """Return the summary in a file. Raises: msgspec.DecodeError when it is not one."""
+    return msgspec.json.decode(content, type=Summary)

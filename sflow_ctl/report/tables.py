@@ -1,0 +1,159 @@
+"""Tables of a run's tasks, as data: headings, rows, and sentences that belong under them.
+
+Layout, colours and the width of a terminal are `cli/terminal/tables.py`'s. Pure, so that `run`, `status`
+and `attach` show the same table whether it comes from a controller or from files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sflow_ctl.core.states import TaskState
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.run_view import FAILURES, RunView, TaskRecord
+from sflow_ctl.report.words import duration_text, exit_text, gpus_text, node_name
+
+MANY_TASKS = 40
+"""A table of more tasks than this shows totals, and as many of the tasks that did not complete."""
+MAX_WAITS = 10
+
+Colour = Literal["red", "green", "yellow"]
+_COLOUR_OF: dict[TaskState, Colour] = {
+    TaskState.COMPLETED: "green",
+    TaskState.READY: "green",
+    TaskState.FAILED: "red",
+    TaskState.TIMEOUT: "red",
+    TaskState.LOST: "red",
+    TaskState.CANCELLED: "yellow",
+}
+_TOTALS_ORDER = (
+    TaskState.COMPLETED,
+    TaskState.FAILED,
+    TaskState.TIMEOUT,
+    TaskState.LOST,
+    TaskState.CANCELLED,
+    TaskState.SKIPPED,
+    TaskState.STOPPING,
+    TaskState.READY,
+    TaskState.RUNNING,
+    TaskState.STARTING,
+    TaskState.QUEUED,
+    TaskState.WAITING,
+)
+_HEADINGS = ("TASK", "STATE", "REASON", "ATTEMPTS", "EXIT", "DURATION", "NODE", "GPUS")
+_REASON = _HEADINGS.index("REASON")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table without layout. Columns are named by their headings; names are unique."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[str] = frozenset()
+    """Columns of numbers, aligned to the right."""
+    shrinks: frozenset[str] = frozenset()
+    """Columns that may be cut where a terminal is too narrow: those that hold names."""
+    painted: str = ""
+    """The column that the colours are for."""
+    colours: tuple[Colour | None, ...] = ()
+    """One for each row, or none at all."""
+    notes: tuple[str, ...] = ()
+    """Lines below the table."""
+
+
+def closing_table(state: RunView) -> Table:
+    """Return the tasks of a run that has ended; above `MANY_TASKS` totals, and tasks that did not complete."""
+    return _table(state, None, ())
+
+
+def status_table(state: RunView, now_wall_ns: int) -> Table:
+    """Return the tasks of an unfinished run, with the time that they have run and what services wait for."""
+    waiting = [record for record in state.tasks.values() if record.waits_for]
+    lines = [f"{record.name} is not ready: {record.waits_for}" for record in waiting[:MAX_WAITS]]
+    if len(waiting) > MAX_WAITS:
+        lines.append(f"... and {len(waiting) - MAX_WAITS} more are not ready")
+    return _table(state, now_wall_ns, [*lines, *_sentences(state)])
+
+
+def ended_table(state: RunView, *, but: str | None = None) -> Table:
+    """Return the closing table with the reasons of failures, for a reader who did not see the console.
+
+    Without the reason of the task `but`, which the cause block explains.
+    """
+    return _table(state, None, _sentences(state, but))
+
+
+def _sentences(state: RunView, but: str | None = None) -> list[str]:
+    bad = [record for record in state.tasks.values() if record.state in FAILURES and record.name != but]
+    lines = [
+        f"{record.name} {record.state.value}: {record.reason.text}"
+        for record in bad[:MAX_WAITS]
+        if record.reason
+    ]
+    return [*lines, f"... and {len(bad) - MAX_WAITS} more"] if len(bad) > MAX_WAITS else lines
+
+
+def totals(state: RunView) -> str:
+    """Return `38 completed, 1 failed, 1 cancelled`."""
+    counts = state.counts()
+    parts = [f"{counts[word]} {word.value}" for word in _TOTALS_ORDER if word in counts]
+    return ", ".join(parts) if parts else "no tasks"
+
+
+def _table(state: RunView, now_wall_ns: int | None, sentences: Sequence[str]) -> Table:
+    records, notes = _shown(state)
+    rows = [_row(record, state.plan, now_wall_ns) for record in records]
+    has_reasons = any(row[_REASON] for row in rows)
+    headings = _HEADINGS if has_reasons else _without_reason(_HEADINGS)
+    return Table(
+        headings=headings if rows else (),
+        rows=tuple(rows if has_reasons else map(_without_reason, rows)),
+        right=frozenset({"ATTEMPTS", "DURATION"}),
+        shrinks=frozenset({"TASK", "NODE"}),
+        painted="STATE",
+        colours=tuple(_COLOUR_OF.get(record.state) for record in records),
+        notes=(*notes, *sentences),
+    )
+
+
+def _shown(state: RunView) -> tuple[list[TaskRecord], list[str]]:
+    """Return the tasks that get a row, and lines about the others."""
+    records = list(state.tasks.values())
+    if len(records) <= MANY_TASKS:
+        return records, []
+    notes: list[str] = []
+    notable = [record for record in records if record.state not in (TaskState.COMPLETED, TaskState.WAITING)]
+    # Failures first: a run that was stopped has far more cancelled tasks than are of interest.
+    notable.sort(key=lambda record: record.state in (TaskState.CANCELLED, TaskState.QUEUED))
+    if len(notable) > MANY_TASKS:
+        notes.append(f"... and {len(notable) - MANY_TASKS} more that have not completed")
+    notes.append(f"{len(state.tasks)} tasks: {totals(state)}")
+    return notable[:MANY_TASKS], notes
+
+
+def _without_reason(row: tuple[str, ...]) -> tuple[str, ...]:
+    return row[:_REASON] + row[_REASON + 1 :]
+
+
+def _row(record: TaskRecord, plan: Plan, now_wall_ns: int | None) -> tuple[str, ...]:
+    seconds = record.runtime_s
+    if seconds is None and record.started_wall_ns is not None and now_wall_ns is not None:
+        seconds = max(0.0, (now_wall_ns - record.started_wall_ns) / 1e9)
+    return (
+        record.name,
+        record.state.value,
+        _reason_word(record),
+        str(record.attempts) if record.attempts else "-",
+        exit_text(record.exit_code, record.signal),
+        "-" if seconds is None else duration_text(seconds),
+        node_name(plan, record.node),
+        gpus_text(record.gpus),
+    )
+
+
+def _reason_word(record: TaskRecord) -> str:
+    """Return why a task failed, or why its last attempt did while it waits for the next."""
+    if record.reason is None or not (record.state in FAILURES or record.reason.after):
+        return ""
+    return record.reason.after or record.reason.word
