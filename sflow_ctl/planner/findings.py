@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.errors import Finding
+from protocol.errors import Finding, PlanError
 from sflow_ctl.format.expressions.templates import ExpressionError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import PathKey
@@ -41,6 +41,16 @@ class Findings:
         """Notes a warning, once."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def add_problem(self, problem: UnplannableError, section: str, name: str) -> None:
+        """Note a problem of one part of the file as a finding."""
+        where = self.loaded.where(section, name, *problem.path)
+        self.add(problem.code, problem.what, where, problem.hint)
+
+    def stop_if_any(self) -> None:
+        """Raises: PlanError with all findings, if there are any."""
+        if self.found:
+            raise PlanError(self.found)
 
     @contextmanager
     def collecting(self, section: str, name: str, *path: PathKey, subject: str = "") -> Iterator[None]:

@@ -19,20 +19,19 @@ MAX_FILE_LINES = 400
 MAX_FOLDER_MODULES = 15
 """Without `__init__.py`."""
 
-LARGE_FUNCTIONS = frozenset({"build", "_plan_task", "job_fleet", "_run"})
-LARGE_CLASSES = frozenset({"Agent", "AgentCore", "Ends", "Scheduler", "_Planner", "LogIntake", "Controller"})
+LARGE_FUNCTIONS = frozenset({"job_fleet", "_run"})
+LARGE_CLASSES = frozenset({"Agent", "AgentCore", "Ends", "Scheduler", "LogIntake", "Controller"})
 LARGE_FILES = frozenset(
     {
         "sflow_agent/agent.py",
         "sflow_agent/core/agent.py",
         "sflow_ctl/format/rules.py",
         "sflow_ctl/format/schema.py",
-        "sflow_ctl/planner/pipeline.py",
         "sflow_ctl/runtime/run/controller.py",
         "sflow_ctl/runtime/run/workflow.py",
     }
 )
-LARGE_FOLDERS = frozenset({"sflow_ctl/core", "sflow_ctl/planner/tasks"})
+LARGE_FOLDERS = frozenset({"sflow_ctl/core"})
 """What is still over a limit. Functions and classes go by their name alone: moving one changes nothing here."""
 
 SCHEMA = "sflow_ctl/format/schema"

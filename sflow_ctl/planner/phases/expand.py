@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sflow_ctl.format import schema
+from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import Dependency, Until
-from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.variables import environment_text
+from sflow_ctl.planner.source import PlanInput, Scope
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
@@ -149,3 +152,57 @@ def dependencies(
             else:
                 result[replica.name] = shared
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """All concrete tasks of a workflow and what they wait for, in file and replica order."""
+
+    tasks: tuple[Expanded, ...]
+    waits_for: Mapping[str, tuple[Dependency, ...]]
+    """Of concrete names."""
+    replicas_of: Mapping[str, tuple[str, ...]]
+    """Tasks as written to concrete names."""
+
+
+def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
+    """Phase: the copies of every task, with distinct names and a graph without cycles."""
+    domains = {variable.name: variable.domain for variable in source.variables}
+    expanded = []
+    for task in source.tasks:
+        with findings.collecting("tasks", task.name, "replicas", subject=f'task "{task.name}"'):
+            count, policy = None, "parallel"
+            if task.replicas is not None:
+                policy = str(scope.value(task.replicas.policy))
+                if task.replicas.count is not None:
+                    count = as_int(scope.value(task.replicas.count))
+            expanded.append(expand(task, count, policy, domains))
+    findings.stop_if_any()
+    _find_collisions(expanded, findings)
+    findings.stop_if_any()
+    _find_cycle(expanded, findings)
+    findings.stop_if_any()
+    names = {one.task.name: tuple(replica.name for replica in one.replicas) for one in expanded}
+    return Graph(tuple(expanded), dependencies(expanded, source.rules.chain_until), names)
+
+
+def _find_collisions(expanded: Sequence[Expanded], findings: Findings) -> None:
+    owner: dict[str, str] = {}
+    for one in expanded:
+        for replica in one.replicas:
+            other = owner.setdefault(replica.name, one.task.name)
+            if other != one.task.name:
+                what = (
+                    f'a replica of task "{one.task.name}" and task "{other}" are both called "{replica.name}"'
+                )
+                where = findings.loaded.where("tasks", one.task.name)
+                findings.add("name-collision", what, where, "rename one of the tasks")
+
+
+def _find_cycle(expanded: Sequence[Expanded], findings: Findings) -> None:
+    """Replicas of a task wait for the same tasks, and chains are acyclic: looking at tasks as written is enough."""
+    cycle = find_cycle({one.task.name: [d.task for d in one.task.dependencies] for one in expanded})
+    if cycle is not None:
+        where = findings.loaded.where("tasks", cycle[0], "depends_on")
+        what = f"Graph contains a cycle: {' -> '.join(cycle)}"
+        findings.add("cycle", what, where, "remove one of these dependencies")

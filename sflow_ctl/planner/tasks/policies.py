@@ -1,30 +1,77 @@
-"""What the end of a task means for it and for the run: restarts, failures that count, tasks for the end."""
+"""What the end of a task means for it and for the run: retries, restarts, failures that count, how it is stopped."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
+
+from protocol.messages.rank_spec import Stopping
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import FinallyWhen, OnFailure, Restart
+from sflow_ctl.plan.model import FinallyWhen, OnFailure, Restart, Retries
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
+from sflow_ctl.planner.phases.expand import Expanded
+from sflow_ctl.planner.source import PlanInput
+from sflow_ctl.planner.tasks.stopping import plan_stopping
 
 FINALLY_TIMEOUT_S = 60.0
-"""Of a task that runs at the end and says nothing of time: a run must end."""
+"""Of a task that runs at the end and has no `timeout`: a run must end."""
 
 
-def policies(
-    task: schema.Task, workflow: schema.Workflow, replicas: int, value: Callable[[Any], Any]
-) -> dict[str, Any]:
-    """Fields of the planned task. Raises: UnplannableError, NumberError."""
-    return {
-        "kind": task.kind,
-        "is_main": as_flag(value(task.main)),
-        "on_failure": _on_failure(task, workflow, value),
-        "restart": _restart(task, value),
-        "success_exit_codes": _exit_codes(task, value),
-        "finally_when": _finally_when(task),
-        "min_ready": _min_ready(task, replicas, value),
-    }
+class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a planned task about its end. Meanings: `PlannedTask`."""
+
+    retries: Retries
+    timeout_s: float | None
+    kind: Literal["task", "service"] | None
+    is_main: bool
+    on_failure: OnFailure
+    restart: Restart | None
+    success_exit_codes: tuple[int, ...]
+    finally_when: FinallyWhen | None
+    min_ready: int | None
+    stopping: Stopping
+
+
+def end_policy(
+    source: PlanInput, expanded: Expanded, stopping: Stopping, value: Callable[[Any], Any]
+) -> EndPolicy:
+    """Plan the end of a task's copies; `stopping` is the workflow's default.
+
+    Raises: UnplannableError, NumberError, ExpressionError.
+    """
+    task = expanded.task
+    return EndPolicy(
+        retries=_retries(task, value),
+        timeout_s=_timeout_s(task, source.rules.has_time_limits, value),
+        kind=task.kind,
+        is_main=as_flag(value(task.main)),
+        on_failure=_on_failure(task, source.document.workflow, value),
+        restart=_restart(task, value),
+        success_exit_codes=_exit_codes(task, value),
+        finally_when=_finally_when(task),
+        min_ready=_min_ready(task, len(expanded.replicas), value),
+        stopping=plan_stopping(task, stopping, value),
+    )
+
+
+def _retries(task: schema.Task, value: Callable[[Any], Any]) -> Retries:
+    if task.retries is None:
+        return Retries()
+    return Retries(
+        count=as_int(value(task.retries.count), 0),
+        interval_s=as_seconds(value(task.retries.interval)),
+        backoff=float(as_int(value(task.retries.backoff), 1)),
+        reasons=tuple(str(value(word)) for word in task.retries.reasons),
+    )
+
+
+def _timeout_s(task: schema.Task, has_time_limits: bool, value: Callable[[Any], Any]) -> float | None:
+    if task.timeout is None and task.finally_:
+        return FINALLY_TIMEOUT_S
+    if task.timeout is None or not has_time_limits:
+        return None
+    return as_seconds(value(task.timeout))
 
 
 def _on_failure(task: schema.Task, workflow: schema.Workflow, value: Callable[[Any], Any]) -> OnFailure:
