@@ -4,6 +4,7 @@ Reads the source of the three packages as text; imports nothing of it.
 """
 
 import ast
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,3 +142,16 @@ def test_a_shared_name_is_still_shared(name: str) -> None:
         if isinstance(node, ast.ClassDef) and node.name == name
     ]
     assert len(homes) > 1, f"{name} is defined in {homes} only: remove it from SHARED_NAMES"
+
+
+def test_a_wheel_holds_every_folder() -> None:
+    folders = {
+        str(file.parent.relative_to(ROOT)).replace("/", ".")
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("__init__.py")
+    }
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(settings["tool"]["setuptools"]["packages"])
+    assert listed - {"sflow_ctl.samples", "sflow_ctl.presets"} == folders, (
+        "correct packages in pyproject.toml"
+    )

@@ -199,7 +199,7 @@ def test_what_is_no_http_is_said(controller: FakeController) -> None:
         threading.Thread(target=speak, args=(server,), daemon=True).start()
         port = server.getsockname()[1]
         sleeper(controller, "a", readiness(get(f"http://127.0.0.1:{port}/"), interval_s=0.5))
-        assert "not an HTTP answer: 'SSH-2.0-OpenSSH" in waits_for(controller, "a", "SSH")
+        assert "this is not an HTTP answer: 'SSH-2.0-OpenSSH" in waits_for(controller, "a", "SSH")
         port = free_port()
         sleeper(controller, "b", readiness(get(f"http://127.0.0.1:{port}/"), interval_s=0.5))
         assert waits_for(controller, "b", "refused") == f"127.0.0.1:{port}: connection refused"
