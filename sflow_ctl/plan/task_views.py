@@ -8,7 +8,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
-from sflow_ctl.format.expressions.templates import ExpressionError
+from sflow_ctl.plan.errors import ExpressionError
 
 
 class TaskPorts(NamedTuple):

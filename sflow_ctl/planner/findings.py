@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.errors import Finding, PlanError
-from sflow_ctl.format.expressions.templates import ExpressionError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import PathKey
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.numbers import NumberError
 
 _HINTS = {"undefined-name": 'define it under "variables", or correct its name'}

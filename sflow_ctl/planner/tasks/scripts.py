@@ -13,7 +13,6 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import (
     MARK,
-    ExpressionError,
     as_text,
     evaluate,
     evaluate_any,
@@ -22,6 +21,7 @@ from sflow_ctl.format.expressions.templates import (
     template_names,
 )
 from sflow_ctl.format.yaml_source import PathKey
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile
 from sflow_ctl.plan.task_views import OWN, TaskPorts, TaskViews
 from sflow_ctl.planner.deferred import (

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from sflow_ctl.format.expressions.templates import ExpressionError, evaluate
+from sflow_ctl.format.expressions.templates import evaluate
+from sflow_ctl.plan.errors import ExpressionError
 
 
 @pytest.mark.parametrize(
