@@ -3,7 +3,7 @@
 import pytest
 
 from sflow_agent.core.launcher_failures import launcher_failure
-from sflow_agent.core.log_reading import Found, LogReader, Piece
+from sflow_agent.core.log_reading import ExplainingLine, LogReader, Piece
 
 TORCHRUN = """\
 Traceback (most recent call last):
@@ -67,7 +67,9 @@ def test_l6_a_ranks_own_exception_says_more() -> None:
         status=1, trace="x"
     )
     found = LogReader(()).explanation((Piece(0, log.encode()),), with_tracebacks=True)
-    assert found == Found("traceback", "ValueError: bad", "", "ValueError: bad", log.index("ValueError"))
+    assert found == ExplainingLine(
+        "traceback", "ValueError: bad", "", "ValueError: bad", log.index("ValueError")
+    )
 
 
 @pytest.mark.parametrize(
