@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from protocol.diagnosis.local_files import local_files
 from protocol.diagnosis.signatures import Signature, read_signatures
 from protocol.diagnosis.success import BLOCK_BYTES, missing
@@ -116,22 +118,21 @@ class ExitDiagnosis:
         return cause
 
     def _with_owner(self, cause: ExitCause, pieces: list[Piece], spec: RankSpec) -> ExitCause:
-        """The cause with the port and who has it: the line's own, one nearby, the probes', or one that its command names."""
-        port = (
-            port_in(cause.line) or _port_nearby(cause.line, pieces) or _probed_port(spec) or _named_port(spec)
-        )
+        """Return the cause with the port and its owner. A port that no line names is a guess, and says so."""
+        port = port_in(cause.line) or _port_nearby(cause.line, pieces)
+        if port is not None:
+            owner = owner_of_port(port, self._marker)
+            text = f"port {port} was in use{f' by {owner}' if owner is not None else '; it is free now'}"
+            return msgspec.structs.replace(cause, text=text)
+        probed, named = _probed_port(spec), _named_port(spec)
+        port = probed or named
         if port is None:
             return cause
+        source = "its probe asks for" if probed else "its command names"
         owner = owner_of_port(port, self._marker)
-        who = f"by {owner}" if owner is not None else "by somebody who has left it since"
-        return ExitCause(
-            word=cause.word,
-            text=f"port {port} was in use {who}",
-            hint=cause.hint,
-            line=cause.line,
-            line_number=cause.line_number,
-            offset=cause.offset,
-        )
+        state = "is free now" if owner is None else f"{owner} has"
+        text = f"an address was in use; the log does not say which ({source} port {port}, which {state})"
+        return msgspec.structs.replace(cause, text=text)
 
     def _log_reader(self) -> LogReader:
         """Made at the first bad end: reading and compiling takes 20 ms."""

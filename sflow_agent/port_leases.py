@@ -17,7 +17,8 @@ from protocol.messages.facts import Leased
 from protocol.messages.orders import Lease
 from protocol.messages.rank_spec import PortBlock
 from sflow_agent.core.port_choice import PortChoice, usable_ports
-from sflow_agent.probes.socket_owner import listening_sockets, owner_of, owners_of
+from sflow_agent.probes.socket_owner import owner_text, owners_of
+from sflow_agent.probes.sockets import listening_sockets
 from sflow_agent.processes.procfs import ATTEMPT_MARKER, descendants, environment
 
 THIEF_WITHIN_S = 0.25
@@ -100,7 +101,7 @@ class PortLeases:
         sockets = listening_sockets()
         for name, ports in record.ports.items():
             for port in ports:
-                inodes = sockets.get(port)
+                inodes = {one.inode for one in sockets.get(port, ())}
                 if inodes and not _is_of(attempt, inodes):
                     return _taken(name, port)
         return ""
@@ -213,8 +214,8 @@ def _close(record: _Record) -> None:
 
 
 def _taken(name: str, port: int) -> str:
-    inodes = listening_sockets().get(port, set())
-    by = owner_of(inodes, THIEF_WITHIN_S) if inodes else "another process, which does not listen on it"
+    inodes = {one.inode for one in listening_sockets().get(port, ())}
+    by = owner_text(inodes, THIEF_WITHIN_S) if inodes else "another process, which does not listen on it"
     return f"port {port} ({name}) is taken by {by}"
 
 

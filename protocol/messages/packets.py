@@ -1,4 +1,4 @@
-"""Packets: numbered batches of messages on the link."""
+"""Packets: numbered batches of messages on the control socket. `session.channel` numbers them, `session.codec` packs them."""
 
 import msgspec
 
@@ -7,19 +7,26 @@ from protocol.messages.orders import ToAgent
 
 
 class ToAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What crosses the control socket towards an agent. See `protocol.session.channel` for `seq` and `ack`."""
+    """A frame towards an agent."""
 
     session: str
+    """As the agent's `Hello` named it."""
     incarnation: int
+    """Of the controller: an agent obeys the highest one only."""
     seq: int = 0
+    """Its number in this direction and session, from 1; 0 for a heartbeat."""
     ack: int = 0
+    """All packets of the agent up to this number have been handled."""
     messages: tuple[ToAgent, ...] = ()
 
 
 class FromAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What crosses the control socket from an agent. `seq` 0 is not numbered: a `Hello`, or a heartbeat."""
+    """A frame from an agent."""
 
     session: str
+    """As its `Hello` names it."""
     seq: int = 0
+    """Its number in this direction and session, from 1; 0 for a `Hello` or a heartbeat."""
     ack: int = 0
+    """All packets of the controller up to this number have been handled."""
     messages: tuple[FromAgent, ...] = ()

@@ -43,7 +43,8 @@ class _RawPacket(msgspec.Struct, kw_only=True):
 _raw_packet = msgspec.msgpack.Decoder(_RawPacket)
 _to_agent_message = msgspec.msgpack.Decoder(ToAgent)
 _from_agent_message = msgspec.msgpack.Decoder(FromAgent)
-_ERRORS = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError)
+_ERRORS = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+"""RecursionError: what a peer sends may be nested as deep as its frame is long."""
 T = TypeVar("T")
 
 

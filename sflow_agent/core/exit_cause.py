@@ -23,7 +23,8 @@ _LAUNCH_LINE = re.compile(
 )
 _LAUNCH_HINT = "check the program's name, its mode, its first line and PATH, all on the task's node"
 _KILL_HINT = (
-    "nothing of this run sent it: the batch system, a person or the kernel did; dmesg on the node may tell"
+    "sflow-ctl did not send it: the task itself, a person, the batch system or the kernel did; "
+    "dmesg on the node may tell"
 )
 
 
@@ -81,7 +82,9 @@ def cause_of(evidence: Evidence) -> ExitCause | None:
         )
     if evidence.signal is None and number in _CRASHES:
         hint = _KILL_HINT if is_killed else ""
-        return ExitCause(word="signal", text=f"{signal_name(number)} killed a program in it", hint=hint)
+        return ExitCause(
+            word="signal", text=f"a program in it was probably killed by {signal_name(number)}", hint=hint
+        )
     return None
 
 

@@ -9,15 +9,23 @@ from dataclasses import dataclass
 
 from protocol.diagnosis.signatures import Signature, sentence
 from protocol.text.ansi import LINE_END, without_escapes
+from sflow_agent.core.launcher_failures import launcher_failure
 
 LINE_CHARACTERS = 500
 """Of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""
 _LONG = re.compile(rf"^(.{{{LINE_CHARACTERS}}}).+$", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:\s?\([^)]*\))?(?::(?:\s.*)?)?$")
-_NO_EXPLANATIONS = frozenset({"KeyboardInterrupt", "SystemExit", "asyncio.exceptions.CancelledError"})
+_NO_EXPLANATIONS = frozenset(
+    {
+        "KeyboardInterrupt",
+        "SystemExit",
+        "asyncio.exceptions.CancelledError",
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError",  # the launcher's: `launcher_failures` reads it
+    }
+)
 _PORTS = (
-    re.compile(r"(?i)\bport\W{1,3}(\d{2,5})\b"),
+    re.compile(r"(?i)\bport\W{1,3}(\d{2,5})\b(?!\.\d|:[0-9a-f:])"),
     re.compile(r"""['"][^'"]*['"]\s*,\s*(\d{2,5})\b"""),
     re.compile(r"(?:^|[\s\"'(\[=]):(\d{2,5})\b(?![:.]\d)"),
     re.compile(r"(?:[\d.]{7,}|\]|\*|::|\blocalhost):(\d{2,5})\b"),
@@ -76,10 +84,11 @@ class LogReader:
             found = self._by_signature(piece, text)
             if found is not None:
                 return found
-        for piece, text in texts if with_tracebacks else ():
-            found = _by_traceback(piece, text)
-            if found is not None:
-                return found
+        for reader in (_by_traceback, _by_launcher) if with_tracebacks else ():
+            for piece, text in texts:
+                found = reader(piece, text)
+                if found is not None:
+                    return found
         return None
 
     def _by_signature(self, piece: Piece, text: str) -> ExplainingLine | None:
@@ -137,6 +146,15 @@ def _by_traceback(piece: Piece, text: str) -> ExplainingLine | None:
             return ExplainingLine("traceback", line, "", line, offset)
         position = text.find(_TRACEBACK, position + len(_TRACEBACK))
     return None
+
+
+def _by_launcher(piece: Piece, text: str) -> ExplainingLine | None:
+    failure = launcher_failure(text)
+    if failure is None:
+        return None
+    start = text.rfind("\n", 0, failure.position) + 1
+    offset = piece.start_of(text.count("\n", 0, start))
+    return ExplainingLine(failure.reason, failure.text, "", _line_at(text, start), offset)
 
 
 def _exception_after(text: str, start: int, prefix: str) -> tuple[int, str] | None:

@@ -1,41 +1,56 @@
-"""When something that must be asked for is asked next. Pure.
+"""When checks that poll are made: each at its own schedule, and how many at a time. Pure.
 
-A readiness probe's interval is what a person allows, not how late they want to know. So at first, and again
-whenever there is a sign that the answer may have changed, it is asked eagerly: after a rest that grows with the
-time that has passed, up to the interval. What comes up after a minute is seen 3 s late at most, after a second 50 ms,
-for some 150 questions in all.
+A readiness probe's interval is what a person allows, not how late they want to know. So at first, and again whenever there is
+a sign that the answer may have changed, a check is eager: it repeats after a rest that grows with the time that has
+passed, up to the interval. What comes up after a minute is seen 3 s late at most, after a second 50 ms, for some 150
+checks in all.
+
+`PollAgenda` is the one owner of timing: `probes.poller` performs what it says. `core.probes` counts the results.
 """
 
+import itertools
+import math
+from collections.abc import Hashable
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 MIN_INTERVAL_S = 0.05
 """A zero interval would spin."""
 RESTS_PER_AGE = 0.05
 """Of the time since the eagerness began: how long an eager rest is."""
+CROWD_S = 0.0005
+"""Rest of an eager check for each other that waits for its turn: all of them together take half a processor."""
+PATIENCE_S = 1.0
+"""How long every check may take, however many there are."""
+LATER_S = 0.05
+"""When a check is tried again for which there was no room."""
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(slots=True)
 class PollSchedule:
-    """The times of one condition's checks. `due` is when the next one begins."""
+    """The times of one check. `due` is when the next poll begins."""
 
     interval_s: float
     floor_s: float
-    """The shortest rest between two eager checks."""
+    """The shortest rest between two eager polls."""
     due: float
     eager_since: float | None = None
     began: float = 0.0
 
     def poll_now(self, now: float) -> None:
-        """There is a sign that it may hold now."""
+        """Take a sign that the check may hold now."""
         self.eager_since = now
         self.due = min(self.due, now)
 
     def begin(self, now: float) -> None:
-        """A check begins."""
+        """Note that a poll begins."""
         self.began = now
 
     def end(self, holds: bool, now: float, crowd_s: float = 0.0) -> None:
-        """It has ended. `crowd_s` is a rest that the number of others asks for."""
+        """Set the next poll after one that has ended. `crowd_s` is a rest that the number of others asks for."""
         interval_s = max(self.interval_s, MIN_INTERVAL_S)
         regular = max(self.began + interval_s, now)
         if holds:  # more of them in a row are counted by the interval
@@ -48,3 +63,113 @@ class PollSchedule:
         self.due = min(now + rest_s, regular)
         if rest_s >= interval_s:
             self.eager_since = None
+
+
+class Turn(NamedTuple, Generic[K]):
+    """What to do with a check now: begin a poll, or give up the one under way and report it as failed."""
+
+    key: K
+    action: Literal["begin", "give_up"]
+    why: str = ""
+    """Completes the sentence of a poll that is given up: "within 5 s"."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    schedule: PollSchedule
+    timeout_s: float
+    not_before: float
+    wake_at: float = 0.0
+
+
+class PollAgenda(Generic[K]):
+    """All checks of a node that poll, of which at most `most` are under way at a time.
+
+    A poll that is stuck holds its place until its own timeout and delays no other. When there are more checks than
+    places, the poll that has taken longest makes room, once it has had `PATIENCE_S`.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._entries: dict[K, _Entry] = {}
+        self._under_way: dict[K, None] = {}
+        """In the order in which they began."""
+        self._heap: list[tuple[float, int, K]] = []
+        """An item whose time is not its entry's `wake_at` any more is stale."""
+        self._number = itertools.count()
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._entries
+
+    def add(self, key: K, schedule: PollSchedule, timeout_s: float) -> None:
+        """Plan the polls of a check, the first one when its schedule says."""
+        self._entries[key] = entry = _Entry(schedule, timeout_s, not_before=schedule.due)
+        self._wake(key, entry, schedule.due)
+
+    def remove(self, key: K) -> None:
+        """Forget a check, and that a poll of it is under way."""
+        self._entries.pop(key, None)
+        self._under_way.pop(key, None)
+
+    def poll_now(self, key: K, now: float) -> None:
+        """Take a sign that a check may hold now."""
+        entry = self._entries[key]
+        entry.schedule.poll_now(max(now, entry.not_before))
+        if key not in self._under_way:
+            self._wake(key, entry, entry.schedule.due)
+
+    def next_wakeup(self) -> float | None:
+        """When `next_turn` has something, or None."""
+        self._drop_stale()
+        return self._heap[0][0] if self._heap else None
+
+    def next_turn(self, now: float) -> list[Turn[K]]:
+        """Return what to do for the next check that is due, in order; nothing when none is.
+
+        The caller reports each poll that ends, also one that is given up, by `ended`.
+        """
+        while (at := self.next_wakeup()) is not None and at <= now:
+            key = heappop(self._heap)[2]
+            entry = self._entries[key]
+            if key in self._under_way:
+                del self._under_way[key]
+                return [Turn(key, "give_up", f"within {entry.timeout_s:g} s")]
+            turns = self._room(now)
+            if turns is None:
+                self._wake(key, entry, now + LATER_S)
+                continue
+            self._under_way[key] = None
+            entry.schedule.begin(now)
+            self._wake(key, entry, now + entry.timeout_s)
+            return [*turns, Turn(key, "begin")]
+        return []
+
+    def ended(self, key: K, holds: bool, now: float) -> None:
+        """Plan the next poll of a check whose poll has ended."""
+        self._under_way.pop(key, None)
+        entry = self._entries[key]
+        entry.schedule.end(holds, now, CROWD_S * (len(self._entries) - len(self._under_way)))
+        self._wake(key, entry, entry.schedule.due)
+
+    def _room(self, now: float) -> list[Turn[K]] | None:
+        """Return what makes room for one more poll, or None when it has to wait."""
+        if len(self._under_way) < self._most:
+            return []
+        oldest = next(iter(self._under_way))
+        if now - self._entries[oldest].schedule.began < PATIENCE_S:
+            return None
+        del self._under_way[oldest]
+        self._entries[oldest].wake_at = math.inf  # until its end is reported
+        return [Turn(oldest, "give_up", f"and had to make room for one of {len(self._entries)} checks")]
+
+    def _wake(self, key: K, entry: _Entry, at: float) -> None:
+        entry.wake_at = at
+        heappush(self._heap, (at, next(self._number), key))
+
+    def _drop_stale(self) -> None:
+        while self._heap:
+            at, _, key = self._heap[0]
+            entry = self._entries.get(key)
+            if entry is not None and entry.wake_at == at:
+                return
+            heappop(self._heap)

@@ -1,84 +1,52 @@
-"""Who has a TCP port of this node, for a person. Source: proc(5), /proc/net/tcp and /proc/PID/fd."""
+"""Describes who has a TCP port of this node, for a person who reads a failure. Called by `exit_diagnosis`.
+
+Sockets and their owners are found by `sockets` and `socket_owner`.
+"""
 
 import contextlib
 import itertools
 import pwd
-import time
 from pathlib import Path
-from typing import NamedTuple
 
-from sflow_agent.processes.procfs import (
-    ATTEMPT_MARKER,
-    RUN_MARKER,
-    all_processes,
-    command_line,
-    environment,
-    has_socket,
-    name_of,
-)
+from sflow_agent.probes.socket_owner import holder_of
+from sflow_agent.probes.sockets import listening_sockets
+from sflow_agent.processes.procfs import ATTEMPT_MARKER, RUN_MARKER, command_line, environment, name_of
 
 WITHIN_S = 1.0
 COMMAND_CHARACTERS = 80
-_LISTEN = "0A"
-
-
-class _Socket(NamedTuple):
-    is_listening: bool
-    uid: int
-    inode: str
 
 
 def owner_of_port(port: int, marker: str) -> str | None:
-    """ "process 4123 (python3 -m http.server) of user ann", as far as it is to be seen; None when the port is free by now.
+    """Return "process 4123 (python3 -m http.server) of user ann", as far as it can be seen; None when the port is free by now.
 
     `marker` is the run's: an owner of the same run is named by its attempt too.
     """
-    sockets = [one for family in ("tcp", "tcp6") for one in _sockets(family, port)]
-    if not sockets:
-        return None
-    listening = [one for one in sockets if one.is_listening]
-    chosen = listening or sockets
-    pid = _holder({one.inode for one in chosen})
-    if pid is None:
-        state = "a process" if listening else "a connection"
-        return f"{state} of user {_user(chosen[0].uid)}"
-    return f"{_described(pid, marker)} of user {_user(chosen[0].uid)}"
+    with contextlib.suppress(OSError):
+        listeners = listening_sockets().get(port, ())
+        if listeners:
+            pid = holder_of({one.inode for one in listeners}, WITHIN_S)
+            who = "a process" if pid is None else _described(pid, marker)
+            return f"{who} of user {_user(listeners[0].uid)}"
+    uid = _user_of_connection(port)
+    return None if uid is None else f"a connection of user {_user(uid)}"
 
 
 def listening_ports() -> set[int]:
-    """All TCP ports of this node that somebody listens on."""
-    found = set()
+    """Return all TCP ports of this node that a process listens on."""
+    with contextlib.suppress(OSError):
+        return set(listening_sockets())
+    return set()
+
+
+def _user_of_connection(port: int) -> int | None:
+    """Return the user of a connection that keeps a local port from being bound. Source: proc(5), /proc/net/tcp."""
+    suffix = f":{port:04X}"
     for family in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/net/{family}").read_text().splitlines()[1:]:
                 fields = line.split()
-                if len(fields) > 3 and fields[3] == _LISTEN:
-                    found.add(int(fields[1].rpartition(":")[2], 16))
-    return found
-
-
-def _sockets(family: str, port: int) -> list[_Socket]:
-    try:
-        lines = Path(f"/proc/net/{family}").read_text().splitlines()[1:]
-    except OSError:
-        return []
-    suffix = f":{port:04X}"
-    found = []
-    for line in lines:
-        fields = line.split()
-        if len(fields) > 9 and fields[1].endswith(suffix):
-            found.append(_Socket(fields[3] == _LISTEN, int(fields[7]), fields[9]))
-    return found
-
-
-def _holder(inodes: set[str]) -> int | None:
-    wanted = [int(inode) for inode in inodes - {"0"}]
-    until = time.monotonic() + WITHIN_S
-    for pid in all_processes():
-        if time.monotonic() > until:
-            return None
-        if has_socket(pid, wanted):
-            return pid
+                if len(fields) > 9 and fields[1].endswith(suffix):
+                    return int(fields[7])
     return None
 
 
@@ -88,7 +56,7 @@ def _described(pid: int, marker: str) -> str:
     if attempt is not None and variables.get(RUN_MARKER.encode()) == marker.encode():
         return f"task {attempt.decode(errors='replace')} of this run, process {name_of(pid)},"
     words = command_line(pid)
-    # What comes after the first long option is nobody's business: it may be a key.
+    # What follows the first long option is not shown: it may be a key.
     shown = itertools.takewhile(
         lambda word: not word.startswith("--"), (word.decode(errors="replace") for word in words)
     )

@@ -1,40 +1,52 @@
-"""Seeing a task's TCP port open: one dump of the node's listening sockets serves every waiting probe.
+"""Sees a task's TCP port open: one dump of the node's listening sockets serves every waiting probe.
 
-A port counts only when the right process listens on it: an old server of somebody else must not make a task ready.
+A port counts only when the right process listens on it, at the address that clients use: an old server of another run,
+or one on the loopback device only, must not make a task ready. Called by `watcher`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from protocol.ids import ProbeKey, RankId
-from sflow_agent.probes.socket_owner import OwnerScope, SocketOwners
+from sflow_agent.probes.socket_owner import Judgement, OwnerScope, SocketOwners
+from sflow_agent.probes.sockets import Listener, reached
 
 LOOK_EVERY_S, LOOK_LATER_EVERY_S, EARLY_S = 0.005, 0.015, 2.0
-"""The kernel tells nobody of a bind. A dump costs 0.05 ms, and is made only while some port is awaited: often
-at first, where most servers come up, and then still often enough for 20 ms."""
-STRANGER_EVERY_S = 0.25
-"""How often a port is looked at again that somebody else listens on."""
+"""The kernel does not report a bind. A dump costs 0.05 ms, and is made only while some port is awaited: often
+at first, when most servers come up, and then still often enough for 20 ms."""
+FOREIGN_EVERY_S = 0.25
+"""How often a port is looked at again that a foreign process listens on."""
+ELSEWHERE_EVERY_S = 2.0
+"""How often the task's own processes are searched for other ports, while the awaited one is not open."""
+SHOWN_PORTS = 5
 
 
 @dataclass(slots=True)
 class Awaited:
-    """A port some probe looks at."""
+    """A port that a probe waits for."""
 
     port: int
-    whose: OwnerScope
+    scope: OwnerScope
+    host: str | None
+    """As the check names it, for people."""
+    addresses: Sequence[bytes] | None
+    """Those that clients connect to; None is any."""
     is_open: bool = False
-    strangers: Collection[int] = frozenset()
-    """Sockets that listen on it and are not the right one's."""
-    strangers_until: float = 0.0
-    stranger: str = ""
-    """Who that is, as it was last told; empty when nobody was."""
+    text: str = ""
+    """Why the port does not count, or only with a doubt."""
+    judged: tuple[Listener, ...] = ()
+    """The foreign listeners of the last judgement."""
+    judged_until: float = 0.0
+    elsewhere_at: float = 0.0
+    """When the task's other ports are searched for again."""
+    elsewhere: str = ""
 
 
 class PortWatch:
     """The ports that probes wait for, and which of them are open by the right process."""
 
-    def __init__(self, listeners: SocketOwners) -> None:
-        self._listeners = listeners
+    def __init__(self, owners: SocketOwners) -> None:
+        self._owners = owners
         self._wanted: dict[tuple[RankId, ProbeKey], Awaited] = {}
         self._early_until = 0.0
         self._next_look = 0.0
@@ -43,45 +55,81 @@ class PortWatch:
         """When `look` is due, or None."""
         return self._next_look if self._wanted else None
 
-    def add(self, key: ProbeKey, port: int, whose: OwnerScope, now: float) -> None:
-        """Begins to watch for a port, for the probe `key` of a rank."""
-        self._wanted[whose.rank, key] = Awaited(port, whose)
+    def add(
+        self,
+        key: ProbeKey,
+        port: int,
+        scope: OwnerScope,
+        now: float,
+        host: str | None = None,
+        addresses: Sequence[bytes] | None = None,
+    ) -> None:
+        """Begin to watch for a port, for the check `key` of a rank."""
+        self._wanted[scope.rank, key] = Awaited(
+            port, scope, host, addresses, elsewhere_at=now + ELSEWHERE_EVERY_S
+        )
         self._early_until = now + EARLY_S
         self._next_look = min(self._next_look, now + LOOK_EVERY_S)
 
     def remove(self, rank: RankId, key: ProbeKey) -> None:
-        """This probe needs nothing any more."""
+        """Stop watching for a check's port."""
         self._wanted.pop((rank, key), None)
 
     def look(self, now: float, mains: Mapping[int, RankId]) -> list[tuple[RankId, ProbeKey, bool, str]]:
-        """(rank, key, is open, detail) of what has changed since the last look, when one is due.
+        """Return (rank, key, is open, detail) of what has changed since the last look, when one is due.
 
-        `mains` are the main processes of all ranks.
+        `mains` are the main processes of all ranks. Raises: OSError.
         """
         if not self._wanted or now < self._next_look:
             return []
         self._next_look = now + (LOOK_EVERY_S if now < self._early_until else LOOK_LATER_EVERY_S)
-        sockets = self._listeners.look()
+        sockets = self._owners.look()
         changes = []
         for (rank, key), awaited in self._wanted.items():
-            before = awaited.is_open, awaited.stranger
-            self._look_at(awaited, sockets.get(awaited.port, set()), now, mains)
-            if (awaited.is_open, awaited.stranger) != before:
+            before = awaited.is_open, awaited.text, awaited.elsewhere
+            self._look_at(awaited, sockets, now, mains)
+            if (awaited.is_open, awaited.text, awaited.elsewhere) != before:
                 changes.append((rank, key, awaited.is_open, _detail(awaited)))
         return changes
 
-    def _look_at(self, awaited: Awaited, inodes: set[int], now: float, mains: Mapping[int, RankId]) -> None:
-        if not inodes:
-            awaited.is_open, awaited.stranger, awaited.strangers = False, "", frozenset()
+    def _look_at(
+        self,
+        awaited: Awaited,
+        sockets: Mapping[int, tuple[Listener, ...]],
+        now: float,
+        mains: Mapping[int, RankId],
+    ) -> None:
+        at_port = sockets.get(awaited.port, ())
+        listeners = reached(at_port, awaited.addresses)
+        if not listeners:
+            awaited.is_open, awaited.text, awaited.judged = False, "", ()
+            if at_port:
+                places = ", ".join(sorted(one.place for one in at_port)[:SHOWN_PORTS])
+                awaited.text = f"port {awaited.port} is not listening on {awaited.host}, only on {places}"
+            elif now >= awaited.elsewhere_at:
+                awaited.elsewhere_at = now + ELSEWHERE_EVERY_S
+                found = self._owners.ports_of(awaited.scope, sockets, mains)
+                places = ", ".join(sorted({one.place for one in found})[:SHOWN_PORTS])
+                awaited.elsewhere = f"the task listens on {places}" if places else ""
             return
-        if awaited.is_open or (inodes == awaited.strangers and now < awaited.strangers_until):
+        if awaited.is_open or (listeners == awaited.judged and now < awaited.judged_until):
             return
-        stranger = self._listeners.stranger(awaited.whose, inodes, mains)
-        awaited.is_open, awaited.stranger = stranger is None, stranger or ""
-        awaited.strangers, awaited.strangers_until = inodes, now + STRANGER_EVERY_S
+        judgement = self._owners.judge(awaited.scope, listeners, mains)
+        awaited.is_open = judgement.counts
+        awaited.text = _text(awaited.port, judgement)
+        awaited.judged, awaited.judged_until = listeners, now + FOREIGN_EVERY_S
+
+
+def _text(port: int, judgement: Judgement) -> str:
+    if judgement.verdict == "foreign":
+        return f"port {port} is taken by {judgement.text}"
+    return f"port {port} is listening, but {judgement.text}" if judgement.text else ""
 
 
 def _detail(awaited: Awaited) -> str:
-    if awaited.stranger:
-        return f"port {awaited.port} is taken by {awaited.stranger}"
-    return f"port {awaited.port} {'is' if awaited.is_open else 'is not'} listening"
+    if awaited.text:
+        return awaited.text
+    if awaited.is_open:
+        return f"port {awaited.port} is listening"
+    closed = f"port {awaited.port} is not listening"
+    return f"{closed}; {awaited.elsewhere}" if awaited.elsewhere else closed

@@ -8,7 +8,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from msgspec.structs import replace as replace_fields
 
@@ -25,7 +25,8 @@ from sflow_agent.logs.follower import LogFollower
 from sflow_agent.probes.checks.check import ActiveCheck, Done
 from sflow_agent.probes.poller import ProbePoller
 from sflow_agent.probes.port_watch import PortWatch
-from sflow_agent.probes.socket_owner import OwnerScope, SocketOwners
+from sflow_agent.probes.socket_owner import UNKNOWN_OWNER, OwnerScope, SocketOwners
+from sflow_agent.probes.sockets import addresses_of, reached
 from sflow_agent.processes.table import Processes
 from sflow_agent.worker import Workers
 
@@ -36,6 +37,14 @@ SOCKET_REST_S, PROGRAM_REST_S = 0.005, 0.05
 """The shortest rest between two eager checks: a program costs the task's node something each time."""
 MAX_CONNECT_S = 5.0
 """A connection is tried again anyway, and one that hangs must not hide the port opening. Source: the format, 9.3."""
+
+
+class _Guard(NamedTuple):
+    """Where a URL of this node is answered, and whose answer counts."""
+
+    port: int
+    addresses: tuple[bytes, ...] | None
+    scope: OwnerScope
 
 
 class ProbeWatcher:
@@ -64,12 +73,12 @@ class ProbeWatcher:
         self._has_all_logs = has_all_logs
         self._report = report
         self._warn = warn
-        self._listeners = SocketOwners(marker)
-        self._ports = PortWatch(self._listeners)
+        self._owners = SocketOwners(marker)
+        self._ports = PortWatch(self._owners)
         self._polls = ProbePoller()
         self._tools: HttpTools | None = None
-        self._guarded: dict[tuple[RankId, ProbeKey], tuple[int, OwnerScope]] = {}
-        """Of URLs of this node: the port, and whose answer counts."""
+        self._guarded: dict[tuple[RankId, ProbeKey], _Guard] = {}
+        """Of URLs of this node."""
         self._asked: dict[tuple[RankId, ProbeKey], LogSearch] = {}
         """Searches that only the controller can make."""
 
@@ -114,28 +123,34 @@ class ProbeWatcher:
         for rank, key, is_open, detail in self._look_at_ports(now):
             if not self._polls.owns((rank, key)):
                 found.append(CheckObserved(rank, key, is_open, detail))
+                if is_open and UNKNOWN_OWNER in detail:
+                    self._warn(f"{rank}: {detail}")
             elif is_open:
                 self._polls.poll_now((rank, key), now)
-        return found + [self._of_the_right_one(seen) for seen in self._polls.work(now)]
+        return found + [self._accepted(seen) for seen in self._polls.work(now)]
 
     def poll(self, now: float) -> list[CheckObserved]:
         """Return what has changed: a source of the loop."""
         return self.seen(now)
 
-    def _of_the_right_one(self, seen: CheckObserved) -> CheckObserved:
-        """A good answer counts only from whom it may come."""
-        port, whose = self._guarded.get((seen.rank, seen.key), (0, None))
-        if whose is None or not seen.is_true:
+    def _accepted(self, seen: CheckObserved) -> CheckObserved:
+        """Return the result of a poll, negative if a foreign process gave the positive answer."""
+        guard = self._guarded.get((seen.rank, seen.key))
+        if guard is None or not seen.is_true:
             return seen
         try:
-            inodes = self._listeners.look().get(port)
+            listeners = reached(self._owners.look().get(guard.port, ()), guard.addresses)
         except OSError as error:
             return replace(seen, is_true=False, detail=f"listening sockets cannot be read: {error.strerror}")
-        # Nobody listens where the answer is redirected by the kernel's own rules: then it cannot be known whose it is.
-        stranger = self._listeners.stranger(whose, inodes, self._processes.mains) if inodes else None
-        if stranger is None:
+        # No socket listens where the kernel's own rules redirect the request: then its owner cannot be known.
+        judgement = self._owners.judge(guard.scope, listeners, self._processes.mains)
+        if judgement.verdict == "unknown":
+            self._warn(f"{seen.rank}: {seen.detail}, but {judgement.text}")
+        if judgement.counts:
             return seen
-        return replace(seen, is_true=False, detail=f"it was answered on port {port} by {stranger}")
+        return replace(
+            seen, is_true=False, detail=f"it was answered on port {guard.port} by {judgement.text}"
+        )
 
     def _look_at_ports(self, now: float) -> list[tuple[RankId, ProbeKey, bool, str]]:
         try:
@@ -148,7 +163,8 @@ class ProbeWatcher:
 
     def _watch_port(self, spec: RankSpec, key: ProbeKey, probe: Probe, check: TcpCheck, now: float) -> None:
         if check.host is None or is_this_node(check.host):
-            self._ports.add(key, check.port, _scope(spec, check.owner), now)
+            addresses = addresses_of(check.host)
+            self._ports.add(key, check.port, _scope(spec, check.owner), now, check.host, addresses)
             return
         self._poll(spec, key, probe, self._connect(check.host, check.port), now, limit_s=MAX_CONNECT_S)
 
@@ -171,10 +187,10 @@ class ProbeWatcher:
         is_here = is_this_node(parts.host)
         has_sign = probe.kind == "readiness" and is_here
         if is_here:
-            scope = _scope(spec, check.owner)
-            self._guarded[spec.rank, key] = parts.port, scope
+            guard = _Guard(parts.port, addresses_of(parts.host), _scope(spec, check.owner))
+            self._guarded[spec.rank, key] = guard
             if has_sign:
-                self._ports.add(key, parts.port, scope, now)
+                self._ports.add(key, guard.port, guard.scope, now, parts.host, guard.addresses)
         self._poll(spec, key, probe, self._ask(check), now, has_sign=has_sign)
 
     def _poll(
@@ -224,7 +240,8 @@ class ProbeWatcher:
 
 
 def _scope(spec: RankSpec, owner: Owner) -> OwnerScope:
-    return OwnerScope(spec.rank, owner, is_in_container=spec.container is not None)
+    is_in_container, is_step = spec.container is not None, spec.launch_kind == "step"
+    return OwnerScope(spec.rank, owner, is_in_container, is_step)
 
 
 def is_this_node(host: str) -> bool:

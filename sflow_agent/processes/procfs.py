@@ -195,3 +195,29 @@ def has_socket(pid: int, inodes: Collection[int]) -> bool:
                     if os.readlink(entry.path) in wanted:  # noqa: PTH115
                         return True
     return False
+
+
+def sockets_of(pid: int) -> set[int] | None:
+    """Return the inodes of a process's sockets; None when it may not be looked into."""
+    found: set[int] = set()
+    for directory in _living_directories(pid):
+        try:
+            with os.scandir(f"{directory}/fd") as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                        target = os.readlink(entry.path)  # noqa: PTH115
+                        if target.startswith("socket:["):
+                            found.add(int(target[8:-1]))
+        except PermissionError:
+            return None
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def users_of(pid: int) -> set[int]:
+    """Return the real, effective and saved users of a process; empty for one that is gone. Source: proc(5), status."""
+    for line in _content(pid, "status").splitlines():
+        if line.startswith(b"Uid:"):
+            return {int(word) for word in line.split()[1:]}
+    return set()

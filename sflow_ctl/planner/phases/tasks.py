@@ -155,9 +155,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             _refuse_elsewhere(task)
         _warn_of_idle_gpus(placed, launch, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
-        watch = plan_watch(
-            task, scope.value, probes, frozenset(n.address for n in nodes), setting.graph.replicas_of
-        )
+        watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of)
         policy = end_policy(setting.source, placed.expanded, setting.policy.stopping, scope.value)
         success, more = _success(setting, scope, env["SFLOW_TASK_OUTPUT_DIR"])
         return PlannedTask(

@@ -19,7 +19,8 @@ from sflow_ctl.planner.tasks.http_probes import plan_http
 from sflow_ctl.planner.tasks.scripts import Scripts
 
 _Path = tuple[str | int, ...]
-_LOCAL = frozenset(("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"))
+_ANY_ADDRESS = (None, "0.0.0.0", "::")
+"""Hosts for which a socket on any address of the task's node will do."""
 
 
 class DeferredProbes:
@@ -51,23 +52,21 @@ class _Scope:
 
     task: schema.Task
     evaluate: DeferredProbes
-    addresses: frozenset[str]
     replicas_of: Mapping[str, tuple[str, ...]]
 
 
 def plan_probes(
     task: schema.Task,
     evaluate: DeferredProbes,
-    addresses: frozenset[str],
     replicas_of: Mapping[str, tuple[str, ...]],
 ) -> tuple[AgentProbe, ...]:
-    """Return the probes of one concrete task. `addresses` are those of its nodes.
+    """Return the probes of one concrete task.
 
     Raises: UnplannableError, NumberError.
     """
     if task.probes is None:
         return ()
-    scope = _Scope(task, evaluate, addresses, replicas_of)
+    scope = _Scope(task, evaluate, replicas_of)
     probes = []
     if task.probes.readiness is not None:
         probes.append(_plan_probe(scope, "readiness", task.probes.readiness))
@@ -144,8 +143,7 @@ def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: _Path, key: ProbeKey) ->
         what = f'task "{scope.task.name}": port {port} is above 65535'
         raise UnplannableError("wrong-value", what, path=(*path, "port"))
     host = scope.evaluate(tcp.host) if tcp.on_node == "first" else None
-    is_elsewhere = host is not None and host not in _LOCAL and host not in scope.addresses
-    return TcpCheck(port=port, host=str(host) if is_elsewhere else None, owner=tcp.owner)
+    return TcpCheck(port=port, host=None if host in _ANY_ADDRESS else str(host), owner=tcp.owner)
 
 
 def _exec(scope: _Scope, exec_: schema.Exec, path: _Path) -> ExecCheck:

@@ -26,14 +26,13 @@ def plan_watch(
     task: schema.Task,
     value: Callable[[Any], Any],
     deferred: DeferredProbes,
-    addresses: frozenset[str],
     replicas_of: Mapping[str, tuple[str, ...]],
 ) -> WatchPlan:
-    """Plan the probes of one copy; `deferred` collects what only its start will tell. `addresses` are its nodes'.
+    """Plan the probes of one copy; `deferred` collects what only its start will tell.
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
-    probes = plan_probes(task, deferred, addresses, replicas_of)
+    probes = plan_probes(task, deferred, replicas_of)
     return WatchPlan(
         probes=probes,
         late_tcp_ports=tuple(deferred.tcp_ports),

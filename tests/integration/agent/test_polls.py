@@ -10,12 +10,12 @@ import pytest
 
 from protocol.ids import AttemptId, ProbeKey, RankId
 from sflow_agent.core.events import CheckObserved
-from sflow_agent.core.poll_schedule import PollSchedule
+from sflow_agent.core.poll_schedule import PATIENCE_S, PollSchedule
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.probes.checks.check import ActiveCheck, Done
 from sflow_agent.probes.checks.tcp import ActiveTcpCheck
 from sflow_agent.probes.http.connect import Resolver
-from sflow_agent.probes.poller import PATIENCE_S, Key, ProbePoller
+from sflow_agent.probes.poller import Key, ProbePoller
 from sflow_agent.probes.watcher import is_this_node
 from sflow_agent.worker import Workers
 from tests.integration.agent.test_logs_and_probes import free_port
@@ -74,7 +74,7 @@ def loop() -> Iterator[Loop]:
     made.epoll.close()
 
 
-class StuckTrial:
+class StuckCheck:
     """A check that never comes to an end."""
 
     open_now = 0
@@ -86,10 +86,10 @@ class StuckTrial:
 
     def begin(self) -> None:
         self._is_open = True
-        StuckTrial.open_now += 1
+        StuckCheck.open_now += 1
 
     def close(self) -> None:
-        StuckTrial.open_now -= self._is_open
+        StuckCheck.open_now -= self._is_open
         self._is_open = False
 
 
@@ -120,33 +120,33 @@ def test_localhost_is_either_of_its_addresses(loop: Loop, family: int, address: 
 
 
 def test_a_check_is_given_up_at_its_timeout_and_gives_everything_back(loop: Loop) -> None:
-    loop.add("a", StuckTrial, timeout_s=0.1, interval_s=0.2)
+    loop.add("a", StuckCheck, timeout_s=0.1, interval_s=0.2)
     loop.until(lambda: len(loop.of("a")) == 2)
     assert loop.seen[0].detail == "it did not answer within 0.1 s"
     loop.polls.remove(key("a"))
-    assert StuckTrial.open_now == 0
+    assert StuckCheck.open_now == 0
 
 
 def test_the_oldest_check_makes_room_when_there_are_too_many(loop: Loop) -> None:
-    loop.polls._most = 5
+    loop.polls = ProbePoller(most=5)
     for number in range(8):
-        loop.add(f"stuck{number}", StuckTrial)
-    loop.until(lambda: StuckTrial.open_now == 5)
+        loop.add(f"stuck{number}", StuckCheck)
+    loop.until(lambda: StuckCheck.open_now == 5)
     begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as server:
         loop.connect("good", "127.0.0.1", server.getsockname()[1])
         loop.until(lambda: loop.of("good"))
         assert loop.of("good")[0]
     assert time.monotonic() - begun < PATIENCE_S + 1.0
-    assert StuckTrial.open_now <= 5
+    assert StuckCheck.open_now <= 5
     assert "had to make room for one of 9 checks" in next(s.detail for s in loop.seen if not s.is_true)
     for number in range(8):
         loop.polls.remove(key(f"stuck{number}"))
-    assert StuckTrial.open_now == 0
+    assert StuckCheck.open_now == 0
 
 
 def test_a_check_that_cannot_begin_is_false_and_tried_again(loop: Loop) -> None:
-    class Refusing(StuckTrial):
+    class Refusing(StuckCheck):
         def begin(self) -> None:
             raise OSError(24, "Too many open files")
 

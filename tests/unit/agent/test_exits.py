@@ -69,7 +69,7 @@ def test_an_abort_may_be_explained_by_the_log() -> None:
 def test_f39_a_shell_tells_a_crash_as_a_status(status: int, name: str) -> None:
     cause = cause_of(Evidence(status, None))
     assert cause is not None
-    assert (cause.word, cause.text) == ("signal", f"{name} killed a program in it")
+    assert (cause.word, cause.text) == ("signal", f"a program in it was probably killed by {name}")
     assert not is_asked_for_tracebacks(status)
 
 

@@ -113,6 +113,7 @@ LINES: dict[str, list[str]] = {
         "slurmstepd: error: pyxis: child 4 failed with error code: 1; pyxis: failed to import docker image",
         "FATAL:   While making image from oci registry: error fetching image to cache",
     ],
+    "launch": ["[proxy:0:0@n07] HYDU_create_process (../external/launcher.c:75): execvp error on file ./nope (No such file or directory)"],
 }  # fmt: skip
 """Word to lines that say so, as they come from programs."""
 
@@ -188,9 +189,16 @@ def test_every_signature_and_every_word_has_its_lines() -> None:
         ("cannot listen on n07:9000: Address already in use", 9000),
         ("12:30:45 [server.py:88] OSError: [Errno 98] Address already in use", None),
         ("OSError: [Errno 98] Address already in use", None),
+        (
+            'Error listening on port: 127.0.0.1:24456, "listen tcp 127.0.0.1:24456: bind: address already in use"',
+            24456,
+        ),
+        ("bind port 127.0.0.1:24456: address already in use", 24456),
+        ("bind port 10.0.0.5:24456", 24456),
+        ("port: [fd00::12]:2380 is in use", 2380),
     ],
 )
-def test_the_port_in_a_message(line: str, port: int | None) -> None:
+def test_surroundings_p10_the_port_in_a_message(line: str, port: int | None) -> None:
     assert port_in(line) == port
 
 

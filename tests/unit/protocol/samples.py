@@ -6,6 +6,7 @@ from protocol.messages.base import Message
 from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
     ExitCause,
+    FromAgent,
     Goodbye,
     Hello,
     Inspected,
@@ -45,6 +46,7 @@ from protocol.messages.orders import (
     Release,
     Spawn,
     Stop,
+    ToAgent,
     Unwatch,
     Watch,
     Welcome,
@@ -81,7 +83,8 @@ EXITED = RankExited(
         offset=123,
     ),
 )
-TRIGGERED = ProbeTriggered(attempt=ATTEMPT, kind="readiness", detail="port 80 is listening")
+KILLED = RankExited(rank=RANK, signal=9, runtime_s=0.5)
+TRIGGERED = ProbeTriggered(attempt=ATTEMPT, rank=1, kind="readiness", detail="port 80 is listening")
 SPEC = RankSpec(
     rank=RANK,
     argv=("bash", "-c", "true"),
@@ -101,7 +104,7 @@ SPEC = RankSpec(
     probes=(
         Probe(
             kind="readiness",
-            checks=(TcpCheck(port=80, host="127.0.0.1"),),
+            checks=(TcpCheck(port=80, host="127.0.0.1", owner="any"),),
             delay_s=1.0,
             interval_s=2.0,
             timeout_s=3.0,
@@ -121,6 +124,7 @@ SPEC = RankSpec(
                     json="len(instances) >= 6",
                     verify=False,
                     ca_file="/etc/ca.pem",
+                    owner="run",
                 ),
                 ExecCheck(argv=("nvidia-smi", "-L")),
             ),
@@ -132,6 +136,7 @@ SPEC = RankSpec(
             checks=(LogCheck(pattern=LogPattern(pattern="x.*", is_regex=True, count=2), task="other"),),
         ),
     ),
+    launch_kind="step",
     stream=True,
     gpus=(0, 1),
     required_paths=(("MODEL", "/models/a"),),
@@ -211,7 +216,7 @@ REPORT = NodeReport(
     has_infiniband=True,
     unanswered=(("leftovers", "no answer within 10 s"),),
 )
-TO_AGENT: tuple[Message, ...] = (
+TO_AGENT: tuple[ToAgent, ...] = (
     Welcome(
         session="s",
         incarnation=2,
@@ -219,7 +224,14 @@ TO_AGENT: tuple[Message, ...] = (
         heartbeat_s=1.0,
         orphan_grace_s=5.0,
         signatures=(
-            Signature(name="mine", reason="license", pattern="no licen[cs]e", text="{line}!", hint="ask"),
+            Signature(
+                name="mine",
+                reason="license",
+                pattern="no licen[cs]e",
+                text="{line}!",
+                hint="ask",
+                contains=("licen",),
+            ),
         ),
     ),
     Refused(code="version-mismatch", reason="2.0 is not 1.0"),
@@ -240,7 +252,7 @@ TO_AGENT: tuple[Message, ...] = (
     ),
     Leave(grace_s=1.0),
 )
-FROM_AGENT: tuple[Message, ...] = (
+FROM_AGENT: tuple[FromAgent, ...] = (
     RankStarted(rank=RANK, pid=4123, started_at_ns=1),
     LaunchFailed(rank=RANK, errno=2, reason="no such program", port_conflict="port 15000 (http) is taken"),
     Leased(task="decode_3", number=2, ports={"http": (15000,)}, problem="none are left"),
@@ -275,6 +287,9 @@ FROM_AGENT: tuple[Message, ...] = (
         install_path="/opt/sflow",
         session="s",
         session_number=3,
+        sent_at_ns=12,
+        node_name="n07",
+        address="10.0.0.7",
         node=7,
         agent_incarnation=11,
         controller_incarnation=2,
@@ -283,7 +298,7 @@ FROM_AGENT: tuple[Message, ...] = (
         inventory=INVENTORY,
         shares_run_directory=True,
         live=(LiveRank(RANK, 4123, 1),),
-        exited=(EXITED,),
+        exited=(EXITED, KILLED),
         clearing=(RANK,),
         triggered=(TRIGGERED,),
         quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
