@@ -37,8 +37,9 @@ class Findings:
         if finding not in self.found[-50:]:
             self.found.append(finding)
 
-    def warn(self, text: str) -> None:
-        """Notes a warning, once."""
+    def warn(self, text: str, code: str | None = None, where: str | None = None) -> None:
+        """Note a warning, once, with its code and place where they are known."""
+        text = " ".join((text, *([f"[{code}]"] if code else []), *([f"({where})"] if where else [])))
         if text not in self.warnings:
             self.warnings.append(text)
 

@@ -191,6 +191,8 @@ class Scripts:
         """`task`, `port` and `ports` with ports that are made up; who is asked for one is added to `uses`."""
 
         def note(name: str) -> None:
+            if not self._replicas_of.get(name, (name,)):
+                return  # a task without replicas has no ports to wait for
             if name != replica and name not in uses and self._known.base_of[name] not in uses:
                 uses.append(name)
 
