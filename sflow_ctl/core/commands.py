@@ -1,6 +1,4 @@
-"""Everything the scheduler can ask of its shell. Performing one never blocks; the outcome comes back as
-an event.
-"""
+"""Everything the scheduler can ask of its shell. Performing one never blocks; the outcome comes back as an event."""
 
 import msgspec
 
@@ -33,6 +31,19 @@ class AbandonNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
+class AwaitLog(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer with `LogArrived` once the log of this exited rank is complete here."""
+
+    rank: RankId
+
+
+class CollectOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Read the outputs of a task that exited with success; answer with `OutputsCollected`."""
+
+    task: str
+    attempt: int
+
+
 class RecordTransition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A task changed its state."""
 
@@ -40,7 +51,7 @@ class RecordTransition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Warn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Say this to whoever watches the run; it changes nothing."""
+    """Show a warning to the people who watch the run; it changes nothing."""
 
     text: str
 
@@ -54,11 +65,21 @@ class RecordWaiting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """All is said and done; the last command of a run."""
+    """The run has finished; the last command."""
 
     outcome: Outcome
     cause: FirstCause | None
     survivors: tuple[str, ...] = ()
 
 
-Command = AcceptAgent | SendToAgent | AbandonNode | RecordTransition | RecordWaiting | Warn | FinishRun
+Command = (
+    AcceptAgent
+    | SendToAgent
+    | AbandonNode
+    | AwaitLog
+    | CollectOutputs
+    | RecordTransition
+    | RecordWaiting
+    | Warn
+    | FinishRun
+)

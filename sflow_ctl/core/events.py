@@ -1,9 +1,10 @@
-"""Everything the scheduler can be told. The journal of these, with their times, replays to the same state."""
+"""Everything that can happen to the scheduler. The journal of these, with their times, replays to the same state."""
 
 from typing import Any
 
 import msgspec
 
+from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import FromAgent, Hello
 
 
@@ -34,23 +35,36 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
 
 
 class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
-    """Somebody wants the run to end. `force` skips grace and order."""
+    """The run is to stop. `force` skips grace and order."""
 
     signal: str
     """"SIGINT", "SIGTERM", or who asked for it."""
     force: bool = False
 
 
+class LogArrived(Event, frozen=True, kw_only=True, tag="log_arrived"):
+    """The log of an exited rank is complete here, as `AwaitLog` asked."""
+
+    rank: RankId
+
+
 class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"):
-    """What a task's outputs say. Comes before the exit of the attempt that wrote them."""
+    """The values of a task's outputs, as `CollectOutputs` asked."""
 
     task: str
     attempt: int
     values: dict[str, Any]
+
+    @property
+    def attempt_id(self) -> AttemptId:
+        """The attempt that wrote them."""
+        return AttemptId(self.task, self.attempt)
 
 
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
     """The time that `next_wakeup` named has come."""
 
 
-SchedulerEvent = AgentJoined | MessageReceived | AgentLost | StopRequested | OutputsCollected | WakeUp
+SchedulerEvent = (
+    AgentJoined | MessageReceived | AgentLost | StopRequested | LogArrived | OutputsCollected | WakeUp
+)

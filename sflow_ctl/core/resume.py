@@ -1,9 +1,13 @@
-"""What a run that is resumed has behind it: which tasks need not run again. Pure."""
+"""What a resumed run has done before: which tasks need not run again, and where the others continue. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sflow_ctl.core.states import TaskState
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model.attempt import Attempt
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.transitions import change
+from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
 
@@ -80,3 +84,28 @@ def _unneeded_services(
         if by_name[name].is_service and users and all(user in done or user in unneeded for user in users):
             unneeded.add(name)
     return unneeded
+
+
+def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> list[Transition]:
+    """Take over completed tasks; return the transitions to record of all others, which start again."""
+    again: list[Transition] = []
+    for task in run.tasks:
+        before = earlier.get(task.plan.name)
+        if before is None:
+            continue
+        task.attempt = Attempt(number=before.attempt)
+        if before.is_done:
+            run.outputs[task.plan.name] = before.outputs or {}
+            change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
+        elif before.state is not TaskState.WAITING:
+            reason = Reason("resumed", f"it was {before.state}; the run goes on")
+            again.append(
+                Transition(
+                    task=task.plan.name,
+                    attempt=before.attempt,
+                    old=before.state,
+                    new=TaskState.WAITING,
+                    reason=reason,
+                )
+            )
+    return again

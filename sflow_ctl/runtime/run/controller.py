@@ -10,7 +10,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,8 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AwaitLog,
+    CollectOutputs,
     Command,
     FinishRun,
     RecordTransition,
@@ -36,6 +37,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    LogArrived,
     MessageReceived,
     OutputsCollected,
     SchedulerEvent,
@@ -58,8 +60,6 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector
 if TYPE_CHECKING:
     from sflow_ctl.doctor.at_start import StartChecks
 
-LOG_WAIT_S = 30.0
-"""How long an exit may wait for the rest of a spooled log before it counts without it."""
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
 """When a node is gone: srun may wait for it for ever, and all others have said goodbye."""
@@ -74,14 +74,6 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     shares_run_directory: bool
     inventory: Inventory
     addresses: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(slots=True)
-class HeldExit:
-    """An exit that waits until the log it belongs to has arrived."""
-
-    event: MessageReceived
-    deadline: float
 
 
 class Controller:
@@ -103,6 +95,8 @@ class Controller:
     ) -> None:
         """`state` is that of a resumed run."""
         self._scheduler = scheduler
+        self._plan = scheduler.plan
+        self._planned = {task.name: task for task in scheduler.plan.tasks}
         self._link = link
         self._launcher = launcher
         self._output = output
@@ -115,13 +109,14 @@ class Controller:
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
         self._nodes: dict[int, NodeFacts] = {}
-        self._held: dict[RankId, HeldExit] = {}
-        self._arrived: set[RankId] = set()
-        """Ranks whose exit need not wait for their log any more."""
+        self._awaited_logs: set[RankId] = set()
+        """Exited ranks whose log the scheduler waits for."""
         self._signals: list[int] = []
         self._stops_requested = 0
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
+        self._foreign_messages = 0
+        """Messages about tasks that the plan does not have."""
         self._is_journal_failing = False
         self._first_hellos: dict[int, Hello] = {}
         self._welcomed_ns: dict[int, int] = {}
@@ -157,12 +152,12 @@ class Controller:
         events: list[SchedulerEvent] = []
         while self._signals:
             events.append(self._stop_event(self._signals.pop(0)))
-        arrived = [*self._link.receive(now), *self._released(now)]
-        events.extend(event for event in arrived if not self._hold(event, now))
+        events.extend(self._link.receive(now))
+        events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
         for node, how in self._launcher.ended():
-            if self._scheduler.nodes[node].is_up or not self._scheduler.nodes[node].has_joined:
+            if self._scheduler.is_expected(node):
                 events.append(AgentLost(node=node, reason=how))
                 self._abandoned.add(node)
         wakeup = self._scheduler.next_wakeup()
@@ -176,56 +171,22 @@ class Controller:
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
-    def _hold(self, event: SchedulerEvent, now: float) -> bool:
-        """An exit is only true once its log is here and its outputs are known: whoever starts next may use them."""
-        if not isinstance(event, MessageReceived) or not isinstance(event.message, RankExited):
-            return False
-        exited = event.message
-        if exited.rank not in self._arrived and self._hold_for_log(event, exited, now):
-            return True
-        self._arrived.discard(exited.rank)
-        task = self._scheduler.task_named(exited.rank.attempt.task)
-        is_wanted = exited.exit_code == 0 and task.plan.outputs and task.state is not TaskState.STOPPING
-        if not is_wanted or exited.rank.attempt != task.attempt_id:
-            return False
-        self.outputs.collect(task.plan, event)
-        return True
-
-    def _hold_for_log(self, event: MessageReceived, exited: RankExited, now: float) -> bool:
-        facts = self._nodes.get(event.node)
-        is_spooled = facts is not None and not facts.shares_run_directory
-        self._output.expect(exited.rank, exited.log_bytes, is_spooled)
-        is_gang = self._scheduler.task_named(exited.rank.attempt.task).plan.world_size > 1
-        if not (is_spooled or is_gang) or exited.log_bytes == 0:
-            return False
-        self._held[exited.rank] = HeldExit(event, now + LOG_WAIT_S)
-        return True
-
     def _collected(self) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
-        for event, values, problems in self.outputs.collected():
-            assert isinstance(event.message, RankExited)
-            name, number = event.message.rank.attempt
+        for task, attempt, values, problems in self.outputs.collected():
             for problem in problems:
-                self._log.warning(f"outputs of {name}: {problem}")
-            events += [OutputsCollected(task=name, attempt=number, values=values), event]
+                self._log.warning(f"outputs of {task}: {problem}")
+            events.append(OutputsCollected(task=task, attempt=attempt, values=values))
         return events
 
-    def _released(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
+    def _logs(self) -> list[SchedulerEvent]:
+        """Return what the output service has found out since the last call."""
         self.note_output()
         for node, matched in self._output.matched():
             self._link.send(node, matched)
-        for rank in self._output.completed():
-            held = self._held.pop(rank, None)
-            if held is not None:
-                self._arrived.add(rank)
-                events.append(held.event)
-        for rank in [rank for rank, held in self._held.items() if held.deadline <= now]:
-            self._log.warning(f"{rank}: its log did not arrive completely within {LOG_WAIT_S:g} s")
-            self._arrived.add(rank)
-            events.append(self._held.pop(rank).event)
-        return events
+        arrived = [rank for rank in self._output.completed() if rank in self._awaited_logs]
+        self._awaited_logs.difference_update(arrived)
+        return [LogArrived(rank=rank) for rank in arrived]
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
         if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
@@ -240,7 +201,7 @@ class Controller:
         """What only the shell and people need of an event."""
         match event:
             case AgentJoined(hello=hello):
-                name = self._scheduler.plan.nodes[hello.node].name
+                name = self._plan.nodes[hello.node].name
                 self._nodes[hello.node] = NodeFacts(
                     node=hello.node,
                     name=name,
@@ -256,25 +217,38 @@ class Controller:
                     else ""
                 )
                 self._log.info(f"node {name}: agent {hello.pid} joined{way}, run directory {shared}")
+                for exited in hello.exited:
+                    self._expect_log(hello.node, exited)
+            case MessageReceived(node=node, message=RankExited() as exited):
+                self._expect_log(node, exited)
             case MessageReceived(node=node, message=NodeDescribed() as described) if node in self._nodes:
                 self._described(node, described)
             case MessageReceived(node=node, message=LogSearch() as asked):
                 self._output.search(node, asked)
             case MessageReceived(node=node, message=Notice(text=text)):
-                said = f"node {self._scheduler.plan.nodes[node].name}: {text}"
+                said = f"node {self._plan.nodes[node].name}: {text}"
                 self._log.warning(said)
                 self._output.say(f"warning: {said}")
             case AgentLost(node=node, reason=reason):
-                self._log.warning(f"node {self._scheduler.plan.nodes[node].name} lost: {reason}")
+                self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
             case _:
                 pass
 
+    def _expect_log(self, node: int, exited: RankExited) -> None:
+        """Tell the output service how long the log of an exited rank is."""
+        facts = self._nodes.get(node)
+        if facts is not None and exited.rank.attempt.task in self._planned:
+            self._output.expect(exited.rank, exited.log_bytes, not facts.shares_run_directory)
+
     def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
+        if ended.rank.attempt.task not in self._planned:
+            self._foreign_messages += 1  # its name would become a path
+            return
         from sflow_ctl.runtime.logs.side_logs import keep_output, warning_of  # few tasks have such commands
 
         warning = warning_of(ended)
         try:
-            keep_output(self._directory.path, self._scheduler.plan.nodes[node].name, ended)
+            keep_output(self._directory.path, self._plan.nodes[node].name, ended)
         except OSError as error:
             warning = f"what its {ended.purpose} command of {ended.rank} has printed cannot be kept: {error}"
         if warning is not None:
@@ -288,12 +262,12 @@ class Controller:
             from sflow_ctl.doctor.at_start import StartChecks
 
             self._start_checks = StartChecks(
-                [one.name for one in self._scheduler.plan.nodes],
+                [one.name for one in self._plan.nodes],
                 self._first_hellos,
                 self._welcomed_ns,
                 is_spooled=self._common.spool_directory is not None,
             )
-        is_awaiting = any(not one.has_joined and not one.is_gone for one in self._scheduler.nodes)
+        is_awaiting = self._scheduler.awaits_agents()
         for warning in self._start_checks.described(node, described, time.time_ns(), is_awaiting):
             self._log.warning(warning)
             self._output.say(f"warning: {warning}")
@@ -312,6 +286,10 @@ class Controller:
                 self._journal.waiting(command, now)
                 self.state.note_waiting(task, attempt, text)
                 self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
+            case AwaitLog(rank=rank):
+                self._awaited_logs.add(rank)
+            case CollectOutputs(task=task, attempt=attempt):
+                self.outputs.collect(self._planned[task], attempt)
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
                 self._welcomed_ns.setdefault(node, time.time_ns())
@@ -358,8 +336,6 @@ class Controller:
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None:
             due = min(due, wakeup)
-        for held in self._held.values():
-            due = min(due, held.deadline)
         return max(0, math.ceil((due - time.monotonic()) * 1000))
 
     def note_output(self) -> None:
@@ -373,15 +349,14 @@ class Controller:
         """Waits for the agents' processes, then makes sure that nothing of the run is left on this
         machine.
         """
-        for node, known in enumerate(self._scheduler.nodes):
-            if not known.has_joined:  # it has started nothing, and would wait for an answer
-                self._launcher.kill(node)
-        is_short = any(node.is_gone for node in self._scheduler.nodes)
+        for (
+            node
+        ) in self._scheduler.nodes_without_agent():  # it has started nothing, and would wait for an answer
+            self._launcher.kill(node)
+        is_short = self._scheduler.has_lost_nodes()
         late = self._launcher.wait_all(OTHERS_END_WITHIN_S if is_short else AGENTS_END_WITHIN_S)
         for node in late:
-            self._log.warning(
-                f"node {self._scheduler.plan.nodes[node].name}: its agent did not exit and was killed"
-            )
+            self._log.warning(f"node {self._plan.nodes[node].name}: its agent did not exit and was killed")
         assert self._finish is not None
         if late or self._abandoned:
             survivors = sweep(self._common.marker)
@@ -391,6 +366,8 @@ class Controller:
         self._directory.write(
             layout.NODES, msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
         )
+        if self._foreign_messages:
+            self._log.warning(f"{self._foreign_messages} messages about tasks that the plan does not have")
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
 

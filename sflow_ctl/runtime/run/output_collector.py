@@ -1,7 +1,7 @@
-"""Reads what completed tasks have written, in a thread of its own: `<task>/outputs.json`, and values for later tasks.
+"""Reads the outputs of completed tasks in a thread of its own: `<task>/outputs.json`, and values for later tasks.
 
-A log may be large and a pattern slow; the scheduler's thread waits for neither. The exit of a task is held
-back meanwhile, so nobody starts on values that are not there yet.
+A log may be large and a pattern slow, and the scheduler's thread must not wait for either. The scheduler asks for it
+with `CollectOutputs` and lets the exit count when the values are here, so no task starts before they are known.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
 
 
 class Collected(NamedTuple):
-    """The exit that was held back, and what the task's outputs say."""
+    """The values of a task's outputs."""
 
-    event: MessageReceived
+    task: str
+    attempt: int
     values: dict[str, Any]
     problems: list[str]
 
@@ -36,19 +36,19 @@ class OutputCollector:
         self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.values: dict[str, dict[str, Any]] = {}
         """All that has been collected, by task."""
-        self._wanted: queue.SimpleQueue[tuple[PlannedTask, MessageReceived] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Collected] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def collect(self, task: PlannedTask, event: MessageReceived) -> None:
-        """Begins to read the outputs of a task that has exited well."""
+    def collect(self, task: PlannedTask, attempt: int) -> None:
+        """Begin to read the outputs of an attempt that exited with success."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="outputs", daemon=True)
             self._thread.start()
-        self._wanted.put((task, event))
+        self._wanted.put((task, attempt))
 
     def collected(self) -> Iterator[Collected]:
-        """What has been read since the last call."""
+        """Return what has been read since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
         with contextlib.suppress(queue.Empty):
@@ -56,36 +56,21 @@ class OutputCollector:
                 yield self._done.get_nowait()
 
     def close(self) -> None:
-        """Ends the thread; what it was still reading is not waited for."""
+        """End the thread, without waiting for what it is still reading."""
         self._wanted.put(None)
         os.close(self.fileno)
 
     def _work(self) -> None:
-        while (wanted := self._take()) is not None:
-            for task, events in wanted:
-                try:
-                    values, problems = self._read(task)
-                except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
-                    values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
-                self.values[task.name] = values
-                for event in events:
-                    self._done.put(Collected(event, values, problems if event is events[-1] else []))
-                with contextlib.suppress(OSError):  # closed: the run has ended
-                    os.eventfd_write(self.fileno, 1)
-
-    def _take(self) -> list[tuple[PlannedTask, list[MessageReceived]]] | None:
-        """Wait for work and return all that is queued, by task: the exits of a task's ranks need one reading, not one each."""
-        waiting = [self._wanted.get()]
-        with contextlib.suppress(queue.Empty):
-            while waiting[-1] is not None:
-                waiting.append(self._wanted.get_nowait())
-        if waiting[-1] is None:
-            return None
-        by_task: dict[str, tuple[PlannedTask, list[MessageReceived]]] = {}
-        for one in waiting:
-            assert one is not None
-            by_task.setdefault(one[0].name, (one[0], []))[1].append(one[1])
-        return list(by_task.values())
+        while (wanted := self._wanted.get()) is not None:
+            task, attempt = wanted
+            try:
+                values, problems = self._read(task)
+            except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
+                values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
+            self.values[task.name] = values
+            self._done.put(Collected(task.name, attempt, values, problems))
+            with contextlib.suppress(OSError):  # closed: the run has ended
+                os.eventfd_write(self.fileno, 1)
 
     def _read(self, task: PlannedTask) -> tuple[dict[str, Any], list[str]]:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it

@@ -2,7 +2,6 @@
 
 import os
 import select
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,47 +64,19 @@ def test_r26_a_source_that_is_not_a_file_holds_nothing_up(
     rate = PlannedOutput(pattern="rate = {rate:d}")
     for how in ({"json": "v"}, {"csv": "v"}, {"pattern": "{v}"}):
         other = msgspec.convert({"name": "v", "source": "values", **how}, PlannedOutput)
-        collector.collect(with_outputs("a", other, rate), exited("a"))
+        collector.collect(with_outputs("a", other, rate), 1)
         (found,) = wait_for(collector, 1)
         assert found.values == {"rate": 5}
         assert len(found.problems) == 1 and "values" in found.problems[0]
-    collector.collect(with_outputs("b", rate), exited("b"))
+    collector.collect(with_outputs("b", rate), 1)
     assert wait_for(collector, 1)[0].values == {"rate": 5}
-
-
-def test_r21_ranks_that_end_together_are_read_once(
-    tmp_path: Path, collector: OutputCollector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("gate", "gang"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.log").write_text("rate = 5\n")
-    may_go, read = threading.Event(), OutputCollector._read
-    reads: list[str] = []
-
-    def counted(self: OutputCollector, task: PlannedTask) -> tuple[dict[str, object], list[str]]:
-        reads.append(task.name)
-        assert task.name != "gate" or may_go.wait(10)
-        return read(self, task)
-
-    monkeypatch.setattr(OutputCollector, "_read", counted)
-    outputs = (PlannedOutput(pattern="rate = {rate:d}"), PlannedOutput(json="v", name="v", source="none"))
-    collector.collect(with_outputs("gate"), exited("gate"))
-    for rank in range(48):
-        collector.collect(with_outputs("gang", *outputs), exited("gang", rank))
-    may_go.set()
-    found = wait_for(collector, 49)
-    assert reads == ["gate", "gang"]
-    ranks = [one.event.message.rank.rank for one in found[1:] if isinstance(one.event.message, RankExited)]
-    assert ranks == list(range(48))
-    assert all(one.values == {"rate": 5} for one in found[1:])
-    assert [len(one.problems) for one in found[1:]] == [0] * 47 + [1]
 
 
 def test_r6_values_are_known_where_nothing_can_be_written(tmp_path: Path, collector: OutputCollector) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "a.log").write_text("rate = 5\n")
     (tmp_path / "a" / "outputs.json").mkdir()
-    collector.collect(with_outputs("a", PlannedOutput(pattern="rate = {rate:d}")), exited("a"))
+    collector.collect(with_outputs("a", PlannedOutput(pattern="rate = {rate:d}")), 1)
     (found,) = wait_for(collector, 1)
     assert found.values == {"rate": 5}
     assert len(found.problems) == 1 and "outputs.json cannot be written" in found.problems[0]

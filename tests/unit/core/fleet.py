@@ -22,6 +22,8 @@ from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AwaitLog,
+    CollectOutputs,
     Command,
     FinishRun,
     RecordTransition,
@@ -32,7 +34,9 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    LogArrived,
     MessageReceived,
+    OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
@@ -161,7 +165,7 @@ class Fleet:
     def _tell(self, event: SchedulerEvent) -> None:
         self.journal.append((self._now, event))
         commands = self.scheduler.handle(event, self._now)
-        check_invariants(self.scheduler)
+        check_invariants(self.scheduler.run)
         self.commands.extend(commands)
         for command in commands:
             self._perform(command)
@@ -182,10 +186,15 @@ class Fleet:
                 assert transition.task not in self._terminal, f"{transition.task} had ended"
                 if transition.new in TERMINAL:
                     self._terminal[transition.task] = transition.new
+            case AwaitLog(rank=rank):
+                self._at(self._random.random() * 40, lambda: self._tell(LogArrived(rank=rank)))
+            case CollectOutputs(task=task, attempt=attempt):
+                found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
+                self._at(self._random.random() * 3, lambda: self._tell(found))
             case Warn():
                 pass
             case RecordWaiting(task=task, text=text):
-                assert self.scheduler.task_named(task).state is TaskState.RUNNING and text
+                assert self.scheduler.run.task_named(task).state is TaskState.RUNNING and text
             case FinishRun():
                 self.finish = command
 
@@ -194,16 +203,18 @@ class Fleet:
             return
         assert node not in self._abandoned, "an order to start on a lost node"
         for spec in message.ranks:
-            task = self.scheduler.task_named(spec.rank.attempt.task)
-            assert spec.rank.attempt.number == task.attempt, "an order to start an old attempt"
-            is_new = self._ever_started.get(task.plan.name, 0) < task.attempt
+            task = self.scheduler.run.task_named(spec.rank.attempt.task)
+            assert spec.rank.attempt.number == task.attempt.number, "an order to start an old attempt"
+            is_new = self._ever_started.get(task.plan.name, 0) < task.attempt.number
             if is_new:
                 assert task.state in LIVE
                 is_final = task.plan.finally_when is not None
-                assert (self.scheduler.outcome is not None) == is_final, "started at the wrong time"
-                self._ever_started[task.plan.name] = task.attempt
+                assert (self.scheduler.run.outcome is not None) == is_final, "started at the wrong time"
+                self._ever_started[task.plan.name] = task.attempt.number
                 for dependency in task.plan.depends_on:
-                    assert is_satisfied(self.scheduler, dependency), f"{task.plan.name} before {dependency}"
+                    assert is_satisfied(self.scheduler.run, dependency), (
+                        f"{task.plan.name} before {dependency}"
+                    )
 
     def _order_agent(self, node: int, message: ToAgent) -> None:
         if node in self._abandoned:
@@ -360,7 +371,7 @@ class Fleet:
                 assert value in self._leased[name.removeprefix("PORT_OF_")], f"{rank}: {name} is {value}"
             elif name == "SFLOW_MASTER_PORT":
                 assert value in self._leased[rank.attempt.task], f"{rank} meets at {value}"
-        if self.scheduler.task_named(rank.attempt.task).plan.has_master_port:
+        if self.scheduler.run.task_named(rank.attempt.task).plan.has_master_port:
             assert "SFLOW_MASTER_PORT" in spec.env, f"{rank} has nowhere to meet"
         assert rank not in agent.started, f"{rank} was started twice"
         agent.started.append(rank)

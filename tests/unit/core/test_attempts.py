@@ -7,9 +7,9 @@ from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
 from protocol.messages.rank_spec import Success
 from sflow_ctl.core.commands import FinishRun, RecordTransition
 from sflow_ctl.core.events import MessageReceived, WakeUp
+from sflow_ctl.core.model.rank_specs import success_of_rank
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState, Transition
-from sflow_ctl.core.tasks import success_of_rank
 from sflow_ctl.plan.model import Placement, PlannedTask, Retries
 from tests.unit.core.plans import a_plan, a_task, goodbye, hello, rank, ready, started
 
@@ -88,8 +88,8 @@ def test_status_0_with_something_missing_is_a_failure() -> None:
     cause = ExitCause(word="no_output", text="there is no r.json")
     change = last(scheduler, ended(code=0, cause=cause))
     assert (change.new, change.reason.word, change.exit_code) == (TaskState.FAILED, "no_output", 0)
-    assert scheduler.cause is not None
-    assert scheduler.cause.text.startswith("task a did not do what it must: there is no r.json")
+    assert scheduler.run.cause is not None
+    assert scheduler.run.cause.text.startswith("task a did not do what it must: there is no r.json")
 
 
 def test_a_log_that_cannot_be_made_for_want_of_space_is_a_full_disk() -> None:
@@ -117,8 +117,8 @@ def test_the_rank_that_ended_first_is_the_cause_whoever_was_heard_first(
     assert (change.reason.word, change.reason.rank) == ("traceback", 1)
     assert change.reason.text == "rank 1: KeyError: 3 (exit status 1)"
     assert (change.exit_code, change.signal) == (1, None)
-    assert scheduler.cause is not None
-    assert scheduler.cause.node == 1
+    assert scheduler.run.cause is not None
+    assert scheduler.run.cause.node == 1
 
 
 def test_a_rank_that_was_told_to_end_is_no_cause_whatever_its_clock_says() -> None:
@@ -178,7 +178,7 @@ def test_a_run_ends_although_its_reason_would_be_retried() -> None:
             assert now is not None
             scheduler.handle(WakeUp(), now)
             scheduler.handle(started("a", attempt=attempt + 1), now)
-    assert scheduler.task_named("a").state is TaskState.FAILED
+    assert scheduler.run.task_named("a").state is TaskState.FAILED
     assert any(isinstance(command, FinishRun) for command in scheduler.handle(goodbye(), 9.0))
 
 

@@ -4,6 +4,7 @@ import msgspec
 
 from sflow_ctl.core.commands import RecordTransition
 from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState
@@ -70,7 +71,7 @@ def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
         "c": PriorResult(S.CANCELLED, 0),
     }
     scheduler = Scheduler(plan, earlier=earlier)
-    check_invariants(scheduler)
+    check_invariants(scheduler.run)
     commands = scheduler.handle(hello(), 0.0)
     moves = [
         (c.transition.task, c.transition.attempt, str(c.transition.old), str(c.transition.new))
@@ -82,13 +83,13 @@ def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
         ("c", 0, "cancelled", "waiting"),
         ("b", 2, "queued", "starting"),
     ]
-    check_invariants(scheduler)
-    spec = scheduler.task_named("b").rank_specs(plan, False)[0][1]
+    check_invariants(scheduler.run)
+    spec = rank_specs(scheduler.run.task_named("b"), plan, stream=False)[0][1]
     assert spec.earlier_log == "b/b.attempt-1.log"
     for name, attempt in (("b", 2), ("c", 1)):
         scheduler.handle(started(name, attempt), 1.0)
         scheduler.handle(exited(name, 0, attempt), 1.0)
-    assert str(scheduler.outcome) == "completed"
+    assert str(scheduler.run.outcome) == "completed"
 
 
 def test_a_run_whose_tasks_are_all_done_ends_at_once() -> None:
@@ -96,5 +97,5 @@ def test_a_run_whose_tasks_are_all_done_ends_at_once() -> None:
     earlier = {name: PriorResult(S.COMPLETED, 1, is_done=True) for name in ("s", "a")}
     scheduler = Scheduler(plan, earlier=earlier)
     scheduler.handle(hello(), 0.0)
-    check_invariants(scheduler)
-    assert str(scheduler.outcome) == "completed"
+    check_invariants(scheduler.run)
+    assert str(scheduler.run.outcome) == "completed"

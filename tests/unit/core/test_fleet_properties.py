@@ -140,9 +140,9 @@ def test_every_run_ends_and_keeps_its_promises(plan: Plan, seed: int, behaviour:
     fleet = Fleet(plan, seed, behaviour)
     fleet.run()
     assert fleet.finish is not None
-    assert all(task.state in TERMINAL for task in fleet.scheduler.tasks)
+    assert all(task.state in TERMINAL for task in fleet.scheduler.run.tasks)
     if fleet.finish.outcome is Outcome.COMPLETED:
-        for task in fleet.scheduler.tasks:
+        for task in fleet.scheduler.run.tasks:
             is_expected = task.plan.on_failure == "continue" or task.state in (
                 TaskState.COMPLETED,
                 TaskState.SKIPPED,
@@ -171,7 +171,7 @@ def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
     fleet.run()
     assert fleet.finish is not None and fleet.finish.outcome is Outcome.COMPLETED
     if not any(task.finally_when for task in plan.tasks):
-        ran = [task for task in fleet.scheduler.tasks if not is_after_failure(plan, task.plan)]
+        ran = [task for task in fleet.scheduler.run.tasks if not is_after_failure(plan, task.plan)]
         assert all(task.state is TaskState.COMPLETED for task in ran)
 
 

@@ -8,7 +8,7 @@ from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.core.commands import SendToAgent
 from sflow_ctl.core.events import AgentLost, MessageReceived, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.restart_policy import MAX_RENEWALS
+from sflow_ctl.core.policy.restart_policy import MAX_RENEWALS
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.format.expressions.templates import EVALUATOR
@@ -33,7 +33,7 @@ class Run:
             for command in self.scheduler.handle(event, self.now)
             if isinstance(command, SendToAgent)
         ]
-        check_invariants(self.scheduler)
+        check_invariants(self.scheduler.run)
         return self.orders
 
     def lease(self, task: str, *ports: int, node: int = 0, number: int = 1, name: str = "http") -> None:
@@ -48,7 +48,7 @@ class Run:
         return {str(spec.rank): spec.env for spec in specs}
 
     def state(self, name: str) -> TaskState:
-        return self.scheduler.task_named(name).state
+        return self.scheduler.run.task_named(name).state
 
     def failed(self, name: str, attempt: int, port_conflict: str = "") -> None:
         message = RankExited(rank=rank(name, attempt), exit_code=1, port_conflict=port_conflict)
@@ -99,7 +99,7 @@ def test_an_answer_that_is_late_or_of_another_number_is_ignored() -> None:
     assert not run.envs()
     run.lease("a", 8)
     run.lease("a", 9)
-    assert not run.envs() and run.scheduler.task_named("a").ports == {0: {"http": (8,)}}
+    assert not run.envs() and run.scheduler.run.task_named("a").attempt.ports == {0: {"http": (8,)}}
 
 
 def test_an_agent_that_comes_later_or_again_is_asked_then() -> None:
@@ -157,7 +157,8 @@ def test_a_stolen_port_is_replaced_and_no_retry_is_used_up() -> None:
     run.failed("a", MAX_RENEWALS + 1, port_conflict="port 99 (http) is taken by process 9 nginx")
     assert run.state("a") is S.FAILED
     assert (
-        run.scheduler.cause is not None and "port 99 (http) is taken by process 9" in run.scheduler.cause.text
+        run.scheduler.run.cause is not None
+        and "port 99 (http) is taken by process 9" in run.scheduler.run.cause.text
     )
 
 
@@ -185,7 +186,7 @@ def test_a_rank_whose_port_is_stolen_ends_its_gang() -> None:
 def test_each_node_of_a_gang_has_ports_and_the_first_ones_are_known() -> None:
     gang = a_task("g", placement=on(0, 1), ranks_per_node=(1, 1), ports=(HTTP,), service=True)
     run = Run(a_plan(gang, a_task("c", "g", uses_port_of=("g",)), nodes=2), 0, 1)
-    assert run.scheduler.task_named("g").is_unsent
+    assert run.scheduler.run.task_named("g").attempt.is_unsent
     run.lease("g", 7)
     run.lease("g", 8, node=1)
     assert [env["SFLOW_PORT_HTTP"] for env in run.envs().values()] == ["7", "8"]
@@ -200,8 +201,8 @@ def test_a_node_without_ports_fails_the_task_with_its_words() -> None:
     message = Leased(task="a", number=1, problem="there are no 1 ports free for http")
     run.tell(MessageReceived(node=0, message=message))
     assert run.state("a") is S.FAILED
-    assert run.scheduler.cause is not None
-    assert "no ports for a on node localhost-0: there are no 1 ports free" in run.scheduler.cause.text
+    assert run.scheduler.run.cause is not None
+    assert "no ports for a on node localhost-0: there are no 1 ports free" in run.scheduler.run.cause.text
 
 
 def test_ports_of_a_lost_node_are_not_waited_for() -> None:
@@ -219,7 +220,7 @@ def test_the_end_of_a_run_does_not_wait_for_ports() -> None:
     run = Run(a_plan(a_task("a", ports=(HTTP,)), a_task("b")), 0)
     run.tell(started("b"))
     run.tell(StopRequested(signal="SIGINT"))
-    assert run.state("a") is S.CANCELLED and run.scheduler.outcome is Outcome.INTERRUPTED
+    assert run.state("a") is S.CANCELLED and run.scheduler.run.outcome is Outcome.INTERRUPTED
     run.lease("a", 7)
     assert not run.envs()
 
@@ -255,7 +256,7 @@ def test_an_expression_that_fails_at_the_start_fails_its_task() -> None:
     run = Run(a_plan(a_task("a", ports=(HTTP,)), msgspec.structs.replace(broken, late=late)), 0)
     run.lease("a", 7)
     assert run.state("b") is S.FAILED
-    assert run.scheduler.cause is not None and "task b cannot start" in run.scheduler.cause.text
+    assert run.scheduler.run.cause is not None and "task b cannot start" in run.scheduler.run.cause.text
 
 
 def test_a_gang_that_moves_has_a_place_to_meet_on_its_new_first_node() -> None:

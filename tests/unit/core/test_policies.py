@@ -6,9 +6,9 @@ from protocol.messages.orders import Spawn, Stop
 from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.tasks import Task
 from sflow_ctl.plan.model import Dependency, Placement, Plan, Restart
 from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, ready, started
 
@@ -28,19 +28,19 @@ class Run:
     def tell(self, event: SchedulerEvent, now: float | None = None) -> None:
         self.now = self.now if now is None else now
         self.commands += self.scheduler.handle(event, self.now)
-        check_invariants(self.scheduler)
+        check_invariants(self.scheduler.run)
 
     def start(self, *names: str) -> None:
         for name in names:
-            self.tell(started(name, self.task(name).attempt))
+            self.tell(started(name, self.task(name).attempt.number))
 
     def serve(self, *names: str) -> None:
         self.start(*names)
         for name in names:
-            self.tell(ready(name, self.task(name).attempt))
+            self.tell(ready(name, self.task(name).attempt.number))
 
     def end(self, name: str, code: int = 0, signal: int | None = None, node: int = 0) -> None:
-        self.tell(exited(name, code, self.task(name).attempt, node=node, signal=signal))
+        self.tell(exited(name, code, self.task(name).attempt.number, node=node, signal=signal))
 
     def wake(self) -> None:
         """At the next time that something is due."""
@@ -49,7 +49,7 @@ class Run:
         self.tell(WakeUp(), at)
 
     def task(self, name: str) -> Task:
-        return self.scheduler.task_named(name)
+        return self.scheduler.run.task_named(name)
 
     def states(self, *names: str) -> list[TaskState]:
         return [self.task(name).state for name in names]
@@ -80,7 +80,7 @@ class Run:
 
     def leave(self) -> FinishRun:
         """All agents say goodbye: the run is over."""
-        for node in range(len(self.scheduler.nodes)):
+        for node in range(len(self.scheduler.run.nodes)):
             self.tell(goodbye(node))
         finish = self.commands[-1]
         assert isinstance(finish, FinishRun)
@@ -95,7 +95,7 @@ def test_drain_lets_what_runs_end_and_starts_nothing() -> None:
     run.start("a", "b")
     run.end("a", 3)
     assert run.states("a", "b", "c") == [S.FAILED, S.RUNNING, S.CANCELLED]
-    assert run.scheduler.outcome is None
+    assert run.scheduler.run.outcome is None
     run.end("b")
     finish = run.leave()
     assert finish.outcome is Outcome.FAILED
@@ -174,8 +174,8 @@ def test_a_long_chain_is_skipped_at_once() -> None:
     run.handle(hello(), 0.0)
     run.handle(started("t0"), 0.0)
     run.handle(exited("t0", 1), 0.0)
-    assert all(task.state is S.SKIPPED for task in run.tasks[1:])
-    assert run.outcome is Outcome.COMPLETED
+    assert all(task.state is S.SKIPPED for task in run.run.tasks[1:])
+    assert run.run.outcome is Outcome.COMPLETED
 
 
 # ---------------------------------------------------------------------- exit statuses
@@ -209,7 +209,7 @@ def test_a_ready_service_that_leaves_while_it_is_needed_has_failed() -> None:
     run.end("s", 0)
     assert run.task("s").state is S.FAILED
     assert run.why("s") == "exit: exit status 0, while a, b still need it"
-    assert run.scheduler.cause is not None and run.scheduler.cause.task == "s"
+    assert run.scheduler.run.cause is not None and run.scheduler.run.cause.task == "s"
 
 
 def test_a_service_that_nobody_needs_any_more_may_leave() -> None:
@@ -218,7 +218,7 @@ def test_a_service_that_nobody_needs_any_more_may_leave() -> None:
     run.start("a", "z")
     run.end("a")
     run.end("s", 0)
-    assert run.task("s").state is S.COMPLETED and run.scheduler.outcome is None
+    assert run.task("s").state is S.COMPLETED and run.scheduler.run.outcome is None
 
 
 def test_the_references_rule_lets_it_leave() -> None:
@@ -243,7 +243,7 @@ def test_a_task_with_a_readiness_probe_is_waited_for() -> None:
     run.serve("t")
     run.start("a")
     run.end("a")
-    assert run.scheduler.outcome is None and run.task("t").state is S.READY
+    assert run.scheduler.run.outcome is None and run.task("t").state is S.READY
     run.end("t")
     assert run.leave().outcome is Outcome.COMPLETED
 
@@ -257,7 +257,7 @@ def test_enough_replicas_are_enough() -> None:
     assert run.task("a").state is S.STARTING
     run.start("a", "w_1")
     run.end("a")
-    assert run.scheduler.outcome is None, "one replica is still on its way"
+    assert run.scheduler.run.outcome is None, "one replica is still on its way"
 
 
 def test_a_replica_too_many_may_leave() -> None:
@@ -274,7 +274,7 @@ def test_a_replica_too_many_may_leave() -> None:
 def test_keep_alive_waits_for_somebody_to_stop_it() -> None:
     run = Run(a_plan(a_task("s", service=True), keep_alive=True))
     run.serve("s")
-    assert run.scheduler.outcome is None
+    assert run.scheduler.run.outcome is None
     run.tell(StopRequested(signal="SIGINT"))
     assert run.stopped() == ["s"]
 
@@ -293,7 +293,7 @@ def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> N
     run.serve("s")
     run.start("c", "z")
     run.tell(exited("c", 1, node=1, runtime_s=5.2))  # what a client makes of its server's end
-    assert run.scheduler.cause is not None and run.scheduler.cause.task == "c"
+    assert run.scheduler.run.cause is not None and run.scheduler.run.cause.task == "c"
     run.tell(exited("s", signal=11, runtime_s=5.0))
     run.tell(exited("z", 1, runtime_s=5.3))
     assert run.states("s", "c", "z") == [S.FAILED, S.FAILED, S.CANCELLED]
@@ -311,7 +311,7 @@ def test_clocks_that_differ_are_compared_all_the_same() -> None:
     scheduler.handle(started("c", node=1, started_at_ns=hour_ns), 0.0)
     scheduler.handle(exited("c", 1, node=1, runtime_s=2.0), 2.0)
     scheduler.handle(exited("s", 1, runtime_s=1.0), 2.1)
-    assert scheduler.cause is not None and scheduler.cause.task == "s"
+    assert scheduler.run.cause is not None and scheduler.run.cause.task == "s"
 
 
 # ---------------------------------------------------------------------- restarts
@@ -321,16 +321,16 @@ def test_a_restart_is_in_place() -> None:
     gpu = Placement(nodes=(0, 1), is_flexible=True, gpus_per_node=1)
     service = a_task("s", service=True, placement=gpu, restart=Restart(count=1, backoff_s=2.0))
     run = Run(a_plan(service, a_task("rival", placement=gpu), nodes=2, gpus=1))
-    place = run.task("s").taken
+    place = run.task("s").attempt.placement
     run.serve("s")
     run.end("s", signal=11)
-    assert run.states("s") == [S.WAITING] and run.task("s").taken == place
+    assert run.states("s") == [S.WAITING] and run.task("s").attempt.placement == place
     assert run.why("s") == "restart: killed by SIGSEGV; restart 1 of 1 in 2 s"
     run.wake()
-    assert run.now == 2.0 and run.task("s").state is S.STARTING and run.task("s").taken == place
+    assert run.now == 2.0 and run.task("s").state is S.STARTING and run.task("s").attempt.placement == place
     run.serve("s")
     run.end("s", 4)
-    assert run.task("s").state is S.FAILED and run.scheduler.outcome is Outcome.FAILED
+    assert run.task("s").state is S.FAILED and run.scheduler.run.outcome is Outcome.FAILED
 
 
 def test_restarts_outside_the_window_do_not_count() -> None:
@@ -366,10 +366,10 @@ def test_always_also_restarts_what_ended_well() -> None:
     run.end("s", 0)
     assert run.task("s").state is S.WAITING
     run.end("a")
-    assert run.scheduler.outcome is None, "the run waits for it to be ready again"
+    assert run.scheduler.run.outcome is None, "the run waits for it to be ready again"
     run.wake()
     run.serve("s")
-    assert run.scheduler.outcome is Outcome.COMPLETED
+    assert run.scheduler.run.outcome is Outcome.COMPLETED
 
 
 def test_a_failure_probe_leads_to_a_restart_where_there_is_a_policy() -> None:
@@ -409,12 +409,12 @@ def test_a_place_on_a_lost_node_is_given_up() -> None:
             nodes=2,
         )
     )
-    assert run.task("s").node == 0
+    assert run.task("s").attempt.node == 0
     run.serve("s")
     run.end("s", 1)
     run.tell(AgentLost(node=0, reason="gone"))
     run.wake()
-    assert run.task("s").state is S.STARTING and run.task("s").node == 1
+    assert run.task("s").state is S.STARTING and run.task("s").attempt.node == 1
 
 
 # ---------------------------------------------------------------------- main
@@ -534,4 +534,4 @@ def test_final_tasks_have_no_more_time_than_the_job() -> None:
 def test_nothing_runs_at_the_end_of_a_run_that_never_began() -> None:
     scheduler = Scheduler(a_plan(a_task("f", finally_when="after_stop"), a_task("a")))
     scheduler.handle(StopRequested(signal="SIGINT"), 0.0)
-    assert scheduler.task_named("f").state is S.CANCELLED
+    assert scheduler.run.task_named("f").state is S.CANCELLED

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from sflow_ctl.core.ranks import rank_environments
+from sflow_ctl.core.model.ranks import rank_environments
 from sflow_ctl.plan.model import Launcher, PlannedNode
 from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
 from tests.unit.core.plans import a_task

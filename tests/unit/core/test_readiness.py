@@ -9,7 +9,7 @@ from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import RankSpec
 from sflow_ctl.core.commands import Command, RecordTransition, RecordWaiting, SendToAgent
 from sflow_ctl.core.events import MessageReceived, WakeUp
-from sflow_ctl.core.readiness import Readiness, probes_of_rank
+from sflow_ctl.core.model.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState, Transition
 from tests.unit.core.plans import READINESS, a_plan, a_task, exited, hello, rank, ready, started
@@ -110,9 +110,9 @@ def test_a_deadline_ends_the_attempt_with_what_was_missing() -> None:
     )
     assert SendToAgent(node=0, message=Stop(attempt=AttemptId("a", 1), grace_s=5.0)) in commands
     scheduler.handle(exited("a", signal=15), 41.0)
-    assert scheduler.task_named("a").state is TaskState.TIMEOUT
-    assert scheduler.outcome is Outcome.FAILED
-    assert scheduler.cause is not None and scheduler.cause.text == f"task a {text}"
+    assert scheduler.run.task_named("a").state is TaskState.TIMEOUT
+    assert scheduler.run.outcome is Outcome.FAILED
+    assert scheduler.run.cause is not None and scheduler.run.cause.text == f"task a {text}"
 
 
 def test_a_deadline_counts_for_each_attempt_and_may_be_retried() -> None:
@@ -123,10 +123,10 @@ def test_a_deadline_counts_for_each_attempt_and_may_be_retried() -> None:
     scheduler.handle(WakeUp(), 42.0)
     scheduler.handle(started("a", attempt=2), 43.0)
     scheduler.handle(WakeUp(), 71.9)
-    assert scheduler.task_named("a").state is TaskState.RUNNING
+    assert scheduler.run.task_named("a").state is TaskState.RUNNING
     scheduler.handle(ready("a", attempt=2), 71.95)
     scheduler.handle(WakeUp(), 80.0)
-    assert scheduler.task_named("a").state is TaskState.READY
+    assert scheduler.run.task_named("a").state is TaskState.READY
 
 
 def test_a_run_at_its_limit_names_who_is_not_ready() -> None:
@@ -137,8 +137,8 @@ def test_a_run_at_its_limit_names_who_is_not_ready() -> None:
         scheduler.handle(started(name), 0.5)
     scheduler.handle(waiting("HTTP 503"), 1.0)
     scheduler.handle(WakeUp(), 60.0)
-    assert scheduler.cause is not None
-    assert scheduler.cause.text == (
+    assert scheduler.run.cause is not None
+    assert scheduler.run.cause.text == (
         "the workflow's time limit of 60 s is over, and not ready are a: HTTP 503; c; d and 1 more"
     )
 
@@ -150,9 +150,9 @@ def test_a_gang_whose_watched_rank_fails_cannot_become_ready_and_ends() -> None:
     for number in (0, 1):
         scheduler.handle(started("a", rank_number=number), 0.5)
     scheduler.handle(exited("a", 3, rank_number=0), 1.0)
-    task = scheduler.task_named("a")
-    assert task.state is TaskState.STOPPING and task.end is not None
-    assert task.end.reason.text == "rank 0: exit status 3, and its readiness waits for rank 0"
+    task = scheduler.run.task_named("a")
+    assert task.state is TaskState.STOPPING and task.attempt.verdict is not None
+    assert task.attempt.verdict.reason.text == "rank 0: exit status 3, and its readiness waits for rank 0"
 
 
 def test_a_gang_whose_other_rank_fails_goes_on_waiting() -> None:
@@ -162,4 +162,4 @@ def test_a_gang_whose_other_rank_fails_goes_on_waiting() -> None:
     for number in (0, 1):
         scheduler.handle(started("a", rank_number=number), 0.5)
     scheduler.handle(exited("a", 3, rank_number=1), 1.0)
-    assert scheduler.task_named("a").state is TaskState.RUNNING
+    assert scheduler.run.task_named("a").state is TaskState.RUNNING

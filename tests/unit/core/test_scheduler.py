@@ -14,12 +14,12 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     SendToAgent,
 )
-from sflow_ctl.core.ends import LEAVE_OVERDUE_S, STOP_OVERDUE_S
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.core.shutdown import DEFAULT_GRACE_S, LEAVE_OVERDUE_S
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.tasks import DEFAULT_GRACE_S
+from sflow_ctl.core.stopping import STOP_OVERDUE_S
 from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import (
     a_plan,
@@ -44,11 +44,11 @@ class Drive:
     def __call__(self, event: SchedulerEvent, now: float | None = None) -> list[str]:
         self.now = self.now if now is None else now
         commands = self.scheduler.handle(event, self.now)
-        check_invariants(self.scheduler)
+        check_invariants(self.scheduler.run)
         return [line for command in commands for line in self._lines(command)]
 
     def state(self, name: str) -> TaskState:
-        return self.scheduler.task_named(name).state
+        return self.scheduler.run.task_named(name).state
 
     def _lines(self, command: Command) -> list[str]:
         match command:
@@ -83,7 +83,7 @@ def test_a_chain_runs_link_by_link_and_the_run_completes() -> None:
     drive(started("b"))
     assert drive(exited("b")) == ["b#1 running->completed exit", "0: leave 5"]
     assert drive(goodbye()) == ["finish completed"]
-    assert drive.scheduler.cause is None
+    assert drive.scheduler.run.cause is None
 
 
 def test_all_that_may_start_on_a_node_is_one_order() -> None:
@@ -155,7 +155,7 @@ def test_the_first_failure_stops_the_run_and_is_its_cause() -> None:
     ]
     assert drive(exited("b", signal=15)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
     assert drive(goodbye()) == ["finish failed"]
-    cause = drive.scheduler.cause
+    cause = drive.scheduler.run.cause
     assert cause is not None and (cause.task, cause.text) == (
         "a",
         "process exited with error: a: exit status 3",
@@ -167,7 +167,7 @@ def test_a_second_failure_while_stopping_is_no_cause() -> None:
     drive(hello())
     drive(exited("a", code=1))
     assert drive(exited("b", code=7)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
-    assert drive.scheduler.cause is not None and drive.scheduler.cause.task == "a"
+    assert drive.scheduler.run.cause is not None and drive.scheduler.run.cause.task == "a"
 
 
 def test_retries_wait_with_backoff_and_count_attempts() -> None:
@@ -217,7 +217,7 @@ def test_exit_of_an_old_attempt_is_ignored_and_counted() -> None:
     drive(WakeUp(), 5.0)
     drive(started("a", 2))
     assert drive(exited("a", code=0, attempt=1)) == []
-    assert drive.scheduler.stale_messages == 1
+    assert drive.scheduler.run.stale_messages == 1
 
 
 def test_facts_of_unknown_tasks_are_ignored() -> None:
@@ -233,7 +233,7 @@ def test_a_failure_probe_ends_the_run_in_spite_of_retries() -> None:
     drive(started("a"))
     assert drive(ready("a", kind="failure")) == ["a#1 running->stopping probe", "0: stop a#1 5"]
     assert drive(exited("a", code=0))[0] == "a#1 stopping->failed probe"
-    assert drive.scheduler.outcome is Outcome.FAILED
+    assert drive.scheduler.run.outcome is Outcome.FAILED
 
 
 def test_dependants_start_at_the_exit_and_gpus_come_free_when_the_tree_is_gone() -> None:
@@ -361,7 +361,7 @@ def test_a_lost_node_loses_its_attempts_and_the_run_fails_with_that_cause() -> N
     ]
     drive(exited("a", signal=15))
     assert drive(goodbye(0)) == ["finish failed"]
-    assert "localhost-1" in str(drive.scheduler.cause)
+    assert "localhost-1" in str(drive.scheduler.run.cause)
 
 
 def test_a_lost_attempt_is_retried_on_another_node_when_it_may_run_there() -> None:
@@ -431,7 +431,7 @@ def test_leftovers_die_with_a_restarted_agent() -> None:
     drive(started("b"))
     drive(exited("a", cleared=False))
     drive(hello(session="s2", live=(LiveRank(rank("b"), 1, 0),), incarnation=2))
-    assert not drive.scheduler.task_named("a").is_live
+    assert not drive.scheduler.run.task_named("a").is_live
 
 
 def test_a_lost_node_that_comes_back_is_abandoned_again() -> None:
@@ -500,7 +500,7 @@ def test_a_flexible_gang_gets_the_same_indices_on_every_node() -> None:
     )
     for node in range(3):
         drive(hello(node, f"s{node}"))
-    taken = drive.scheduler.task_named("g").taken
+    taken = drive.scheduler.run.task_named("g").attempt.placement
     assert taken is not None and (taken.nodes, taken.gpus) == ((1, 2), (0, 1))
 
 

@@ -9,12 +9,12 @@ from protocol.messages.facts import ActivityKind, RankCleared, RankIdle
 from protocol.messages.orders import Leave, Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
-from sflow_ctl.core.ends import STOP_OVERDUE_S
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.shutdown_steps import FORCE_MARGIN_S
 from sflow_ctl.core.states import Outcome, TaskState
+from sflow_ctl.core.stopping import STOP_OVERDUE_S
 from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, rank, ready, started
 
@@ -51,7 +51,7 @@ class Run:
         commands: list[Command] = []
         for event in events:
             commands += self.scheduler.handle(event, now)  # type: ignore[arg-type]
-            check_invariants(self.scheduler)
+            check_invariants(self.scheduler.run)
         return commands
 
 
@@ -81,7 +81,7 @@ def test_a_silent_task_is_ended_as_a_hang_and_tried_again() -> None:
     assert [order.is_hang for order in stops(commands)] == [True]
     assert run(WakeUp(), now=60.0 + 330.0 + STOP_OVERDUE_S - 0.1) == []
     run(exited("a", signal=15), now=61.0)
-    task = run.scheduler.task_named("a")
+    task = run.scheduler.run.task_named("a")
     assert (task.state, task.retries_used) == (TaskState.WAITING, 1)
     assert task.last_reason is not None
     assert "it has printed nothing for 60 s; see a/a.hang.log" in task.last_reason.text
@@ -92,9 +92,9 @@ def test_a_hang_without_retries_ends_the_run_and_is_its_cause() -> None:
     run(hello(), started("a"), quiet("a", kind="gpus"))
     commands = run(exited("a", signal=15))
     assert transitions(commands) == [("a", "timeout", "hang")]
-    assert run.scheduler.outcome is Outcome.FAILED
-    assert run.scheduler.cause is not None
-    assert run.scheduler.cause.text == "task a hangs: it has not used its GPUs for 90 s"
+    assert run.scheduler.run.outcome is Outcome.FAILED
+    assert run.scheduler.run.cause is not None
+    assert run.scheduler.run.cause.text == "task a hangs: it has not used its GPUs for 90 s"
 
 
 def test_a_gang_hangs_when_none_of_its_ranks_shows_life() -> None:

@@ -1,10 +1,10 @@
-"""When a task's dependencies hold: counters that change with the tasks they point at, never recounted."""
+"""Updates the counters of dependencies when a task changes its state. Pure; they are never counted anew."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Task
 from sflow_ctl.core.states import TERMINAL, TaskState
-from sflow_ctl.core.tasks import NEEDS_IT_ALIVE, Task
 from sflow_ctl.plan.model import Until
 
 S = TaskState
@@ -13,21 +13,21 @@ _REACHED: dict[TaskState, frozenset[Until]] = {
     S.READY: frozenset({"started", "ready", "available"}),
     S.COMPLETED: frozenset({"started", "available", "completed", "finished"}),
 }
-"""What holds from a state on. It goes on holding until the attempt is over and another one follows."""
+"""What holds from a state on. It holds until another attempt follows."""
 _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
 
 
 class Changes(NamedTuple):
-    """Tasks for which a change of another one's state made a difference, in the order of the plan."""
+    """Tasks that a change of another task's state concerns, in plan order."""
 
     startable: list[Task]
-    hopeless: list[tuple[Task, str]]
-    """They wait for something that cannot happen any more, and why."""
+    unsatisfiable: list[tuple[Task, str]]
+    """Their dependencies can no longer be met, and why."""
 
 
 def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
-    """How far a task has come when it enters `state`, having come as far as `before`."""
+    """Return how far a task has come when it enters `state`, having come as far as `before`."""
     match state:
         case S.RUNNING | S.READY | S.COMPLETED:
             return before | _REACHED[state]
@@ -42,9 +42,9 @@ def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
 
 
 def update(tasks: list[Task], task: Task) -> Changes:
-    """Takes in that `task` has changed its state.
+    """Update the conditions that `task`, whose state has changed, is a member of.
 
-    A service that is being restarted takes back what it was: what has not started yet waits for it again.
+    A service that is being restarted is no longer ready: tasks that have not started wait for it again.
     """
     met = reached(task.state, task.met)
     gained, lost = met - task.met, task.met - met
@@ -66,7 +66,7 @@ def update(tasks: list[Task], task: Task) -> Changes:
             condition.possible -= 1
             if condition.possible == condition.needed - 1:
                 because = f"needs {task.plan.name}, which is {task.state}"
-                changes.hopeless.extend((tasks[target], because) for target in condition.dependants)
+                changes.unsatisfiable.extend((tasks[target], because) for target in condition.dependants)
     return changes
 
 
@@ -79,7 +79,7 @@ def _one_less(tasks: list[Task], targets: list[int]) -> Iterator[Task]:
 
 
 def needers(tasks: list[Task], task: Task) -> Iterator[Task]:
-    """Who has not ended and cannot do without `task`: without it too few serve."""
+    """Yield the tasks that have not ended and still need `task`: without it too few members serve."""
     for condition in task.conditions:
         others = condition.serving - task.is_serving
         if condition.until in NEEDS_IT_ALIVE and others < condition.needed:

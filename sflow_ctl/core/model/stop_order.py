@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sflow_ctl.core.tasks import Task, stop_levels
+from sflow_ctl.core.model.task import Task
 
 
 class StopOrder:
@@ -39,3 +39,32 @@ class StopOrder:
     def gone(self, index: int) -> None:
         """Nothing of this task is live any more."""
         self._open.discard(index)
+
+
+def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[int]]:
+    """The chosen tasks in waves: all that depends on a task, however far, is in an earlier wave.
+
+    Wave 0 first. Plan order is not topological, so the order is found here; a plan has no cycles.
+    """
+    level = [-1] * len(tasks)
+    above: dict[int, int] = {}  # of a condition, by identity: the first wave that may stop its members
+    waves: dict[int, list[int]] = {}
+    for root in range(len(tasks)):
+        stack = [root]
+        while stack:
+            index = stack[-1]
+            if level[index] >= 0:
+                stack.pop()
+                continue
+            unknown = [one for one in tasks[index].conditions if id(one) not in above]
+            missing = [target for one in unknown for target in one.dependants if level[target] < 0]
+            if missing:
+                stack.extend(missing)
+                continue
+            for one in unknown:
+                above[id(one)] = max(level[target] + chosen(tasks[target]) for target in one.dependants)
+            stack.pop()
+            level[index] = max((above[id(one)] for one in tasks[index].conditions), default=0)
+            if chosen(tasks[index]):
+                waves.setdefault(level[index], []).append(index)
+    return [sorted(waves[number]) for number in sorted(waves)]

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from protocol.messages.facts import Leased
 from protocol.messages.orders import Lease, Release
 from protocol.messages.rank_spec import PortBlock
-from sflow_ctl.core.ranks import MASTER
-from sflow_ctl.core.tasks import Task
+from sflow_ctl.core.model.ranks import MASTER
+from sflow_ctl.core.model.task import Task
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.task_views import TaskPorts
 
@@ -26,6 +26,11 @@ class Key(NamedTuple):
 
 Orders = list[tuple[int, Lease | Release]]
 """For agents, by node."""
+
+
+def needs_leases(task: PlannedTask) -> bool:
+    """Return True for a task that has ports or uses those of others."""
+    return bool(task.ports or task.has_master_port or ((task.late or task.files) and task.uses_ports))
 
 
 class Leases:
@@ -48,17 +53,12 @@ class Leases:
         """Attempts that have begun without processes, and what they wait for."""
         self._waiters: dict[Key, set[int]] = {}
 
-    @staticmethod
-    def concern(task: PlannedTask) -> bool:
-        """True for a task that has ports or uses those of others."""
-        return bool(task.ports or task.has_master_port or ((task.late or task.files) and task.uses_ports))
-
     # ------------------------------------------------------------------ attempts
 
     def begin(self, task: Task) -> Orders:
         """An attempt has its place: what is to be asked for now. `is_waiting` says whether it must wait."""
         orders: Orders = []
-        for node in sorted(self._held.get(task.index, set()) - set(task.node_of_rank)):
+        for node in sorted(self._held.get(task.index, set()) - set(task.attempt.node_of_rank)):
             self._forget(Key(task.index, node))  # an earlier attempt was elsewhere
             orders.append((node, Release(task=task.plan.name)))
         for key in self._own_needs(task):  # what was one of its nodes may be the first now, where it meets
@@ -109,7 +109,7 @@ class Leases:
 
     # ------------------------------------------------------------------ answers
 
-    def leased(self, node: int, message: Leased) -> list[Task]:
+    def on_leased(self, node: int, message: Leased) -> list[Task]:
         """An answer; returns the attempts that wait for nothing any more, or, if it is a refusal, those that it fails."""
         key = Key(self._index_of.get(message.task, -1), node)
         if key not in self._asked or message.number != self._numbers[key]:
@@ -184,7 +184,7 @@ class Leases:
 
     def _own_needs(self, task: Task) -> Iterable[Key]:
         """Its own, on every node where it has processes."""
-        nodes = list(dict.fromkeys(task.node_of_rank))
+        nodes = list(dict.fromkeys(task.attempt.node_of_rank))
         return [
             Key(task.index, node)
             for position, node in enumerate(nodes)
@@ -203,5 +203,5 @@ def blocks_of(task: PlannedTask, *, is_first: bool) -> tuple[PortBlock, ...]:
 def _first_node(task: Task) -> int | None:
     """Where a task's first process is or will be; None while nobody knows."""
     if task.plan.placement.is_flexible:
-        return task.node
+        return task.attempt.node
     return task.plan.placement.nodes[0]

@@ -1,9 +1,10 @@
-"""What follows an attempt that has ended: another one, when, and where; or nothing. Pure."""
+"""Decides whether another attempt follows one that has ended, when, and where. Pure."""
 
 from typing import NamedTuple
 
+from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.core.tasks import End, Task
 from sflow_ctl.plan.model import MAX_BACKOFF_S, Restart
 
 MAX_RENEWALS = 3
@@ -22,11 +23,11 @@ class NextAttempt(NamedTuple):
     """It counts neither as a retry nor as a restart."""
 
 
-def following(task: Task, end: End, now: float) -> NextAttempt | None:
-    """What comes after `end` while the run goes on, or None when that is the task's end."""
+def following(task: Task, end: Verdict, now: float) -> NextAttempt | None:
+    """Return the next attempt after `end` in a run that is not stopping, or None when the task has ended."""
     if end.is_repeated:
         return NextAttempt(0.0, "it is started again", True)
-    if task.stolen and end.may_retry and task.renewals < MAX_RENEWALS:
+    if task.attempt.port_conflicts and end.may_retry and task.renewals < MAX_RENEWALS:
         return NextAttempt(0.0, "again with another port, which is no retry", True, has_other_ports=True)
     restart = task.plan.restart
     if restart is not None:
@@ -41,7 +42,7 @@ def following(task: Task, end: End, now: float) -> NextAttempt | None:
     )
 
 
-def _restart(task: Task, restart: Restart, end: End, now: float) -> NextAttempt | None:
+def _restart(task: Task, restart: Restart, end: Verdict, now: float) -> NextAttempt | None:
     if end.state is TaskState.COMPLETED:
         if restart.policy != "always":
             return None
@@ -55,14 +56,14 @@ def _restart(task: Task, restart: Restart, end: End, now: float) -> NextAttempt 
 
 
 def recent_restarts(task: Task, restart: Restart, now: float) -> int:
-    """Restarts that still count."""
+    """Return how many restarts lie within the policy's window."""
     if restart.window_s is None:
         return len(task.restarted_at)
     return sum(at > now - restart.window_s for at in task.restarted_at)
 
 
-def note(task: Task, end: End, next_one: NextAttempt, now: float) -> None:
-    """Counts what `following` has said as done."""
+def note(task: Task, end: Verdict, next_one: NextAttempt, now: float) -> None:
+    """Count the attempt that `following` returned."""
     if end.is_repeated:
         return
     if next_one.has_other_ports:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL
-from sflow_ctl.core.tasks import Task
 
 GONE_MARGIN_S = 10.0
 """Before the job's end: agents still have to leave."""

@@ -1,0 +1,57 @@
+"""The one way in which the scheduler's functions act: they add commands here, in order.
+
+Orders to start ranks are collected per node and sent as one message.
+"""
+
+from protocol.ids import RankId
+from protocol.messages.orders import Spawn, ToAgent
+from protocol.messages.rank_spec import RankSpec
+from sflow_ctl.core.commands import Command, RecordTransition, SendToAgent, Warn
+from sflow_ctl.core.states import Transition
+
+
+class Effects:
+    """Commands of the present event."""
+
+    __slots__ = ("_commands", "_spawns")
+
+    def __init__(self) -> None:
+        self._commands: list[Command] = []
+        self._spawns: dict[int, list[RankSpec]] = {}
+
+    def perform(self, command: Command) -> None:
+        """Add a command."""
+        self._commands.append(command)
+
+    def send(self, node: int, message: ToAgent) -> None:
+        """Order something of a node's agent."""
+        self._commands.append(SendToAgent(node=node, message=message))
+
+    def record(self, transition: Transition) -> None:
+        """Record a task's change of state."""
+        self._commands.append(RecordTransition(transition=transition))
+
+    def warn(self, text: str) -> None:
+        """Warn the people who watch the run."""
+        self._commands.append(Warn(text=text))
+
+    def spawn(self, node: int, spec: RankSpec) -> None:
+        """Order a rank to be started, with the next `send_spawns`."""
+        self._spawns.setdefault(node, []).append(spec)
+
+    def send_spawns(self) -> None:
+        """Send the orders to start ranks, one message for each node."""
+        for node, specs in self._spawns.items():
+            self.send(node, Spawn(ranks=tuple(specs)))
+        self._spawns.clear()
+
+    def withdraw_spawns(self) -> list[RankId]:
+        """Drop the orders to start ranks that have not been sent; return their ranks."""
+        ranks = [spec.rank for specs in self._spawns.values() for spec in specs]
+        self._spawns.clear()
+        return ranks
+
+    def take(self) -> list[Command]:
+        """Return the commands so far, and begin anew."""
+        commands, self._commands = self._commands, []
+        return commands

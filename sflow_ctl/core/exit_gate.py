@@ -1,0 +1,96 @@
+"""When an exit counts: once the rank's log has arrived and, of a successful task, its outputs have been collected.
+
+Whatever starts next may use both. An exit that arrives as a fact and one that a hello repeats take the same path.
+"""
+
+from protocol.messages.facts import RankExited
+from sflow_ctl.core.attempt_ends import count_exit
+from sflow_ctl.core.commands import AwaitLog, CollectOutputs
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.events import LogArrived, OutputsCollected
+from sflow_ctl.core.model.attempt import HeldExit
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import LogOverdue
+from sflow_ctl.core.policy import exit_policy
+from sflow_ctl.core.states import TaskState
+
+LOG_WAIT_S = 30.0
+"""How long an exit waits for the rest of a streamed log before it counts without it."""
+
+
+def on_exited(run: Run, out: Effects, node: int, message: RankExited, now: float) -> None:
+    """Take in an exit: hold it until its log is here, if the log is streamed."""
+    task = run.current(message.rank.attempt)
+    rank = message.rank.rank
+    if task is None or rank not in task.attempt.open_ranks or rank in task.attempt.held:
+        return
+    is_spooled = not run.nodes[node].shares_run_directory
+    if message.log_bytes == 0 or not (is_spooled or task.plan.world_size > 1):
+        _log_is_here(run, out, task, message, now)
+        return
+    task.attempt.held[rank] = HeldExit(message, "log")
+    out.perform(AwaitLog(rank=message.rank))
+    run.timers.set(now + LOG_WAIT_S, LogOverdue(task.index, task.attempt.number, rank))
+
+
+def on_log_arrived(run: Run, out: Effects, event: LogArrived, now: float) -> None:
+    """Continue with an exit whose log has arrived; the shell may say so after the wait is over."""
+    if run.is_current(event.rank.attempt):
+        _end_log_wait(run, out, run.task_named(event.rank.attempt.task), event.rank.rank, now)
+
+
+def on_log_overdue(run: Run, out: Effects, task: Task, rank: int, now: float) -> None:
+    """Let an exit count without the rest of its log."""
+    held = task.attempt.held.get(rank)
+    if held is not None and held.awaits == "log":
+        out.warn(f"{held.message.rank}: its log did not arrive completely within {LOG_WAIT_S:g} s")
+        _end_log_wait(run, out, task, rank, now)
+
+
+def on_outputs_collected(run: Run, out: Effects, event: OutputsCollected, now: float) -> None:
+    """Take the values of a task's outputs, and let the exit count that waited for them."""
+    task = run.current(event.attempt_id)
+    if task is None:
+        return
+    run.outputs[event.task] = event.values
+    for rank, held in list(task.attempt.held.items()):
+        if held.awaits == "outputs":
+            del task.attempt.held[rank]
+            count_exit(run, out, task, held.message, now)
+
+
+def release_exits(run: Run, out: Effects, task: Task, now: float) -> None:
+    """Let all held exits of an attempt count at once."""
+    number = task.attempt.number
+    for rank in sorted(task.attempt.held):
+        held = task.attempt.held.pop(rank, None) if task.attempt.number == number else None
+        if held is not None:
+            count_exit(run, out, task, held.message, now)
+
+
+def release_logs(run: Run, out: Effects, task: Task, node: int, now: float) -> None:
+    """End the wait for logs of a node that will not send any more."""
+    number = task.attempt.number
+    for rank in sorted(task.attempt.ranks_on(node) & task.attempt.held.keys()):
+        if task.attempt.number == number:
+            _end_log_wait(run, out, task, rank, now)
+
+
+def _end_log_wait(run: Run, out: Effects, task: Task, rank: int, now: float) -> None:
+    held = task.attempt.held.get(rank)
+    if held is not None and held.awaits == "log":
+        del task.attempt.held[rank]
+        _log_is_here(run, out, task, held.message, now)
+
+
+def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> None:
+    """Collect the outputs of a task whose last rank has exited with success; else the exit counts."""
+    attempt = task.attempt
+    is_last = attempt.open_ranks == {message.rank.rank}
+    is_success = message.exit_code == 0 or not exit_policy.is_bad(task, message)
+    if task.plan.outputs and is_last and is_success and task.state is not TaskState.STOPPING:
+        attempt.held[message.rank.rank] = HeldExit(message, "outputs")
+        out.perform(CollectOutputs(task=task.plan.name, attempt=attempt.number))
+        return
+    count_exit(run, out, task, message, now)

@@ -1,0 +1,159 @@
+"""One attempt of a task: what is known of its ranks, and how it will be judged. A new record for each attempt.
+
+The scheduler's functions change these records; what a verdict leads to is decided in `stopping`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from protocol.messages.checks import Probe
+from protocol.messages.facts import LaunchFailed, RankExited
+from protocol.messages.rank_spec import TaskFile
+from sflow_ctl.core.model.ranks import node_positions
+from sflow_ctl.core.model.readiness import Readiness
+from sflow_ctl.core.states import Reason, TaskState
+from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.model import Placement, PlannedTask
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How an attempt is judged once its process tree is gone."""
+
+    state: TaskState
+    reason: Reason
+    may_retry: bool = False
+    is_repeated: bool = False
+    """Another attempt follows whatever the task's retries: the attempt did nothing wrong."""
+    is_of_rank: bool = False
+    """One of several ranks failed, and the others are stopped because of it."""
+
+
+@dataclass(slots=True)
+class HeldExit:
+    """A rank's exit that does not count yet."""
+
+    message: RankExited
+    awaits: Literal["log", "outputs"]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is known of one attempt. Number 0 stands for a task that has not started."""
+
+    number: int = 0
+    placement: Placement | None = None
+    """What it occupies; kept until its process tree is gone, or while its place is reserved for the next attempt."""
+    node: int | None = None
+    """Where its first rank runs or ran."""
+    gpus: tuple[int, ...] = ()
+    node_of_rank: list[int] = field(default_factory=list)
+    open_ranks: set[int] = field(default_factory=set)
+    """Ranks whose exit has not counted yet."""
+    unstarted: set[int] = field(default_factory=set)
+    """Ranks whose process has not been reported as started."""
+    uncleared: set[int] = field(default_factory=set)
+    """Ranks whose process tree may still exist."""
+    held: dict[int, HeldExit] = field(default_factory=dict)
+    """Exits of open ranks that wait for the log or the outputs."""
+    started_at: float | None = None
+    is_unsent: bool = False
+    """The attempt has begun, and no agent has an order for it: it waits for ports."""
+    was_ready: bool = False
+    readiness: Readiness = field(default_factory=Readiness)
+    early_readiness: str | None = None
+    """The detail of a readiness probe that triggered before all ranks were reported as started."""
+    verdict: Verdict | None = None
+    is_stop_sent: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+    launch_error: LaunchFailed | None = None
+    failed_first: RankExited | None = None
+    """Of the ranks that failed by themselves, the exit of the first."""
+    failed_rank: int | None = None
+    """Of several ranks, the one whose exit or failed start decides."""
+    failed_at_ns: int | None = None
+    """When the first rank failed, by the controller's clock."""
+    started_at_ns: dict[int, int] = field(default_factory=dict)
+    """Per rank, when its process started, by the controller's clock."""
+    pid: int | None = None
+    """Of the first rank."""
+    ports: Mapping[int, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    """By node."""
+    filled: PlannedTask | None = None
+    """The plan with its deferred values filled in."""
+    files: tuple[TaskFile, ...] = ()
+    probes_on: dict[int, tuple[Probe, ...]] = field(default_factory=dict)
+    """By node, where they differ from those of the plan."""
+    port_conflicts: dict[int, str] = field(default_factory=dict)
+    """By node: which of its ports another process has, and which process."""
+    idle: dict[str, set[int]] = field(default_factory=dict)
+    """Per kind of activity, the ranks that show none."""
+
+    @classmethod
+    def on(cls, placement: Placement, number: int, ranks_per_node: Sequence[int], now: float) -> "Attempt":
+        """Return the record of an attempt that begins now on `placement`."""
+        node_of_rank = [placement.nodes[position] for position in node_positions(ranks_per_node)]
+        ranks = set(range(len(node_of_rank)))
+        return cls(
+            number=number,
+            placement=placement,
+            node=placement.nodes[0],
+            gpus=placement.gpus,
+            node_of_rank=node_of_rank,
+            open_ranks=ranks,
+            unstarted=ranks.copy(),
+            uncleared=ranks.copy(),
+            started_at=now,
+            is_unsent=True,
+        )
+
+    def fill_in(
+        self, plan: PlannedTask, deferred: DeferredValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]
+    ) -> None:
+        """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
+        self.ports = ports
+        self.filled, self.files = deferred.filled_in(plan)
+        if plan.late and any(probe.on_node == "each" for probe in plan.probes):
+            self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
+        self.is_unsent = False
+
+    def withdraw(self) -> None:
+        """End the attempt before any agent has an order for it."""
+        self.is_unsent = False
+        self.open_ranks.clear()
+        self.unstarted.clear()
+        self.uncleared.clear()
+
+    def note_port_conflict(self, rank: int, text: str) -> None:
+        """Record which process has a port of this attempt on the rank's node; an empty text says none has."""
+        if text:
+            self.port_conflicts.setdefault(self.node_of_rank[rank], text)
+
+    @property
+    def node_of_cause(self) -> int | None:
+        """The node of the rank that failed, else of the first rank."""
+        if self.failed_rank is None or self.failed_rank >= len(self.node_of_rank):
+            return self.node
+        return self.node_of_rank[self.failed_rank]
+
+    @property
+    def has_hung(self) -> bool:
+        """True when the attempt is stopped because it hangs."""
+        return self.verdict is not None and self.verdict.reason.word == "hang"
+
+    @property
+    def has_exited(self) -> bool:
+        """True when every rank has exited and at least one exit does not count yet."""
+        return bool(self.held) and self.open_ranks <= self.held.keys()
+
+    def ranks_on(self, node: int) -> set[int]:
+        """Return the ranks on this node."""
+        return {rank for rank, where in enumerate(self.node_of_rank) if where == node}
+
+    @property
+    def nodes_left(self) -> list[int]:
+        """Nodes where processes of the attempt may still exist."""
+        ranks = (self.open_ranks - self.held.keys()) | self.uncleared
+        return sorted({self.node_of_rank[rank] for rank in ranks})

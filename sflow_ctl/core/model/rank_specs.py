@@ -1,0 +1,75 @@
+"""Builds the orders that start the ranks of an attempt, from its filled-in plan. Called by `dispatch` and `reconciliation`."""
+
+from protocol.ids import RankId
+from protocol.messages.rank_spec import RankSpec, Success
+from sflow_ctl.core.model.ranks import rank_environments
+from sflow_ctl.core.model.readiness import probes_of_rank
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.plan.assignment import assigned_argv, gpu_environment
+from sflow_ctl.plan.log_paths import earlier_log_path, log_path, rank_log_path
+from sflow_ctl.plan.model import Plan
+
+
+def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec]]:
+    """Return (node, order) for each rank of the current attempt. `stream` asks for the ranks' output."""
+    attempt = task.attempt
+    assert attempt.placement is not None
+    assert attempt.filled is not None
+    planned, name = attempt.filled, task.plan.name
+    env = {**planned.env, "SFLOW_ATTEMPT": str(attempt.number), **task.run_env}
+    nodes = [plan.nodes[index] for index in attempt.placement.nodes]
+    argv = planned.argv
+    if planned.placement.is_flexible:
+        argv = assigned_argv(argv, planned.assigned_arguments, nodes)
+        env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
+        env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
+        env.update(gpu_environment(attempt.placement.gpus))
+    own = rank_environments(planned, nodes, attempt.ports, plan.job_id)
+    is_gang = len(own) > 1
+    first_ranks = {node: rank for rank, node in reversed(list(enumerate(attempt.node_of_rank)))}
+    specs = []
+    for rank, extra in enumerate(own):
+        node = attempt.node_of_rank[rank]
+        is_first_on_node = rank == first_ranks[node]
+        specs.append(
+            (
+                node,
+                RankSpec(
+                    rank=RankId(task.attempt_id, rank),
+                    argv=argv,
+                    launch_kind=planned.launch_kind,
+                    env={**env, **extra},
+                    cwd=planned.cwd,
+                    log=rank_log_path(name, rank) if is_gang else log_path(name),
+                    earlier_log=_earlier_log(task, rank if is_gang else None),
+                    stopping=task.plan.stopping,
+                    hang=task.plan.hang,
+                    probes=probes_of_rank(
+                        attempt.probes_on.get(node, planned.probes),
+                        is_first=rank == 0,
+                        is_first_on_node=is_first_on_node,
+                        world_size=len(own),
+                    ),
+                    stream=stream or is_gang,
+                    gpus=attempt.gpus,
+                    container=planned.container,
+                    required_paths=planned.required_paths,
+                    files=attempt.files if is_first_on_node else (),
+                    success=success_of_rank(planned.success, rank),
+                    success_exit_codes=planned.success_exit_codes,
+                ),
+            )
+        )
+    return specs
+
+
+def _earlier_log(task: Task, rank: int | None) -> str | None:
+    number = task.attempt.number
+    return earlier_log_path(task.plan.name, number - 1, rank) if number > 1 else None
+
+
+def success_of_rank(success: Success | None, rank: int) -> Success | None:
+    """Return the conditions that a rank is checked against: all for the first, `forbid` for the others."""
+    if success is None or rank == 0:
+        return success
+    return Success(forbid=success.forbid) if success.forbid else None

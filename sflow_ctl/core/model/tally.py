@@ -1,0 +1,58 @@
+"""Counts of tasks that the scheduler needs after every event, so that it never counts all tasks again.
+
+Only `transitions` calls this: every change of a task's state, delay or place goes through there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.states import TERMINAL
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over all tasks of a run."""
+
+    has_mains: bool = False
+    mains_left: int = 0
+    """Main tasks that have not ended."""
+    unsettled: int = 0
+    """Tasks that the run waits for."""
+    working: int = 0
+    """Tasks that will end, become ready or start again without anything else happening."""
+    live: int = 0
+    """Tasks that occupy a place."""
+    jobs: int = 0
+    """Those of them that are not services."""
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task]) -> "Tally":
+        """Count tasks none of which occupies a place."""
+        tally = cls()
+        for task in tasks:
+            tally.add(task)
+        tally.has_mains = tally.mains_left > 0
+        return tally
+
+    def add(self, task: Task) -> None:
+        """Count a task in its present state."""
+        self.unsettled += not task.is_settled
+        self.working += task.is_working
+        self.mains_left += task.plan.is_main and task.state not in TERMINAL
+
+    def remove(self, task: Task) -> None:
+        """Undo `add`, before the task's state changes."""
+        self.unsettled -= not task.is_settled
+        self.working -= task.is_working
+        self.mains_left -= task.plan.is_main and task.state not in TERMINAL
+
+    def occupy(self, task: Task) -> None:
+        """Count a task that takes a place."""
+        self.live += 1
+        self.jobs += not task.plan.is_service
+
+    def release(self, task: Task) -> None:
+        """Undo `occupy`."""
+        self.live -= 1
+        self.jobs -= not task.plan.is_service

@@ -1,0 +1,140 @@
+"""The scheduler's record of a concrete task, the conditions between tasks, and the graph of a plan.
+
+What belongs to one attempt is in `attempt.Attempt`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from protocol.ids import AttemptId
+from sflow_ctl.core.model.attempt import Attempt
+from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
+from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Until
+
+NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
+"""Dependants with one of these need the task to keep serving; the others look at what has happened."""
+
+
+@dataclass(slots=True)
+class Condition:
+    """`until` holds for enough members. All dependants of a group of replicas share one condition."""
+
+    until: Until
+    needed: int
+    """How many members are enough."""
+    possible: int
+    """Members for which it holds or may still come to hold."""
+    holding: int = 0
+    """Members for which it holds now."""
+    serving: int = 0
+    """Members that are ready now. A service that has ended keeps what it reached, but no longer serves."""
+    dependants: list[int] = field(default_factory=list)
+
+    @property
+    def is_met(self) -> bool:
+        """True when it holds for enough members now."""
+        return self.holding >= self.needed
+
+
+@dataclass(slots=True)
+class Task:
+    """Where a concrete task is, over all of its attempts."""
+
+    index: int
+    plan: PlannedTask
+    state: TaskState = TaskState.WAITING
+    last_reason: Reason | None = None
+    """Of the last change of state."""
+    attempt: Attempt = field(default_factory=Attempt)
+    """The current or last one."""
+    conditions: list[Condition] = field(default_factory=list)
+    """Conditions that this task is a member of: through them other tasks wait for it."""
+    met: frozenset[Until] = frozenset()
+    """How far the task has come, as dependants see it."""
+    unmet: int = 0
+    """Conditions that the task waits for and that do not hold now."""
+    is_serving: bool = False
+    """Counted as serving in its conditions."""
+    is_delayed: bool = False
+    """Waits until its next attempt is due."""
+    is_reserved: bool = False
+    """Between two attempts in the same place, which stays taken."""
+    retries_used: int = 0
+    restarted_at: list[float] = field(default_factory=list)
+    """When it was restarted in its place."""
+    renewals: int = 0
+    """Attempts made because another process had a port of the task; they do not count as retries."""
+    run_env: dict[str, str] = field(default_factory=dict)
+    """Variables about the run, for a task that runs at the run's end."""
+
+    @property
+    def attempt_id(self) -> AttemptId:
+        """The current or last attempt."""
+        return AttemptId(self.plan.name, self.attempt.number)
+
+    @property
+    def is_live(self) -> bool:
+        """True while a process of the task exists or may exist, left-over children included."""
+        return self.state in LIVE or bool(self.attempt.uncleared)
+
+    @property
+    def is_settled(self) -> bool:
+        """True when the run need not wait for the task: it has ended, or it is a ready service.
+
+        Tasks that run at the run's end are never waited for.
+        """
+        if self.state in TERMINAL or self.plan.finally_when is not None:
+            return True
+        return self.state is TaskState.READY and self.plan.is_service
+
+    @property
+    def is_working(self) -> bool:
+        """True when the task will end, become ready or start again without anything else happening."""
+        is_idle_service = self.state is TaskState.READY and self.plan.is_service
+        return self.is_delayed or (self.state in LIVE and not is_idle_service)
+
+    @property
+    def stop_limit_s(self) -> float:
+        """Seconds that stopping it may take, without the agent's own verification."""
+        commands = [self.plan.stopping.command]
+        if self.attempt.has_hung and self.plan.hang is not None:
+            commands.append(self.plan.hang.command)
+        timeouts = (command.timeout_s for command in commands if command is not None)
+        return sum(timeouts, self.plan.stopping.grace_s)
+
+    def begin_attempt(self, placement: Placement, now: float) -> None:
+        """Replace the attempt's record by a fresh one on `placement`."""
+        self.is_reserved = False
+        self.attempt = Attempt.on(placement, self.attempt.number + 1, self.plan.ranks_per_node, now)
+
+
+def build_graph(plan: Plan) -> list[Task]:
+    """Return one `Task` per concrete task, in plan order, linked by conditions. Linear in tasks and dependencies."""
+    tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
+    by_name = {task.plan.name: [task] for task in tasks}
+    by_base: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_base.setdefault(task.plan.base, []).append(task)
+    conditions: dict[Dependency, Condition] = {}
+    for task in tasks:
+        for dependency in task.plan.depends_on:
+            condition = conditions.get(dependency)
+            if condition is None:
+                members = (by_base if dependency.is_group else by_name)[dependency.task]
+                needed = members_needed(dependency, members)
+                condition = conditions[dependency] = Condition(dependency.until, needed, len(members))
+                for member in members:
+                    member.conditions.append(condition)
+            condition.dependants.append(task.index)
+        # A task that runs at the run's end waits for that end as well.
+        task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
+    return tasks
+
+
+def members_needed(dependency: Dependency, members: Sequence[Task]) -> int:
+    """Return for how many of its members a dependency must hold: one failure is a failure of the group."""
+    if dependency.until == "failed":
+        return 1
+    if dependency.is_group and dependency.until in NEEDS_IT_ALIVE:
+        return members[0].plan.min_ready or len(members)
+    return len(members)

@@ -1,0 +1,100 @@
+"""What becomes due when. Timers are never cancelled: the reactor recognises an outdated one by its attempt or step."""
+
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+
+class RetryDue(NamedTuple):
+    """The delay before a task's next attempt is over."""
+
+    task: int
+    attempt: int
+
+
+class TimeoutDue(NamedTuple):
+    """An attempt's `timeout` is over."""
+
+    task: int
+    attempt: int
+
+
+class DeadlineDue(NamedTuple):
+    """An attempt's deadline for readiness is over."""
+
+    task: int
+    attempt: int
+
+
+class OtherRanksDue(NamedTuple):
+    """The time that other ranks may run after the first one exited (`--wait`) is over."""
+
+    task: int
+    attempt: int
+
+
+class StopOverdue(NamedTuple):
+    """An agent has not stopped an attempt in time."""
+
+    task: int
+    attempt: int
+
+
+class LogOverdue(NamedTuple):
+    """The log of an exited rank has not arrived in time."""
+
+    task: int
+    attempt: int
+    rank: int
+
+
+class WorkflowTimeout(NamedTuple):
+    """The workflow's own time limit is over."""
+
+
+class AllocationEnding(NamedTuple):
+    """The Slurm job's time is nearly over."""
+
+
+class FinalsOver(NamedTuple):
+    """The time of the tasks that run at the run's end is over."""
+
+    steps_left: int
+    """Steps of the shutdown that were left when it was set, which identifies the step."""
+
+
+class StopTimeout(NamedTuple):
+    """The time that the run may take to stop is over."""
+
+
+class LeaveOverdue(NamedTuple):
+    """Agents have not left in time."""
+
+
+AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue
+RunTimer = WorkflowTimeout | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
+Timer = AttemptTimer | RunTimer
+
+
+class Timers:
+    """All timers of a run, the next one first. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._count = 0
+
+    def set(self, at: float, timer: Timer) -> None:
+        """Add a timer. Those due at the same time fire in the order in which they were set."""
+        self._count += 1
+        heappush(self._heap, (at, self._count, timer))
+
+    def pop_due(self, now: float) -> Timer | None:
+        """Remove and return the next timer that is due, or None."""
+        return heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
+
+    def next_at(self) -> float | None:
+        """Return when the next timer is due, or None."""
+        return self._heap[0][0] if self._heap else None
+
+    def clear(self) -> None:
+        """Remove all timers."""
+        self._heap.clear()

@@ -1,0 +1,135 @@
+"""Changes of a task's state and place. The only functions that change a run's tally."""
+
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.port_leases import Orders
+from sflow_ctl.core.model.run import InvalidTransitionError, Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.policy import dependencies
+from sflow_ctl.core.states import TERMINAL, TRANSITIONS, Reason, TaskState, Transition, is_again
+from sflow_ctl.plan.model import Placement
+
+
+def change(
+    run: Run, out: Effects, task: Task, new: TaskState, reason: Reason, runtime_s: float | None = None
+) -> None:
+    """Change a task's state, record it, and enqueue the tasks that may start because of it.
+
+    Raises: InvalidTransitionError for a change that is not in the table.
+    """
+    old = task.state
+    if new not in TRANSITIONS[old]:
+        raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
+    run.tally.remove(task)
+    task.is_delayed = is_again(new, reason)
+    task.state, task.last_reason = new, reason
+    run.tally.add(task)
+    attempt = task.attempt
+    attempt.was_ready = attempt.was_ready or new is TaskState.READY
+    is_end = new in TERMINAL or task.is_delayed
+    out.record(
+        Transition(
+            task=task.plan.name,
+            attempt=attempt.number,
+            old=old,
+            new=new,
+            reason=reason,
+            node=attempt.node,
+            gpus=attempt.gpus,
+            pid=attempt.pid if new is TaskState.RUNNING else None,
+            exit_code=attempt.exit_code if is_end else None,
+            signal=attempt.signal if is_end else None,
+            runtime_s=runtime_s,
+        )
+    )
+    changes = dependencies.update(run.tasks, task)
+    if not run.is_ending_for(task) and run.phase is not RunPhase.DRAINING:
+        run.unsatisfiable.extend(changes.unsatisfiable)
+        for startable in changes.startable:
+            enqueue(run, out, startable)
+
+
+def enqueue(run: Run, out: Effects, task: Task) -> None:
+    """Queue a task whose dependencies hold."""
+    change(run, out, task, TaskState.QUEUED, Reason("dependencies"))
+    if task.is_reserved:
+        run.reserved_ready.append(task.index)
+    else:
+        run.queue.push(task.index)
+
+
+def end_delay(run: Run, out: Effects, task: Task) -> None:
+    """Let a task start again whose delay between two attempts is over."""
+    run.tally.remove(task)
+    task.is_delayed = False
+    run.tally.add(task)
+    if task.unmet == 0:
+        enqueue(run, out, task)
+
+
+def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
+    """Begin an attempt of a queued task on a place that the ledger has taken, or that is reserved."""
+    if task.is_reserved:
+        for node in placement.nodes:
+            run.nodes[node].reserved.discard(task.index)
+    else:
+        run.tally.occupy(task)
+    task.begin_attempt(placement, now)
+    for node in task.attempt.node_of_rank:
+        run.nodes[node].live.add(task.index)
+
+
+def release(run: Run, task: Task) -> None:
+    """Free what the attempt occupies."""
+    placement = task.attempt.placement
+    if placement is None:
+        return
+    for node in placement.nodes:
+        run.nodes[node].live.discard(task.index)
+        run.nodes[node].reserved.discard(task.index)
+    run.ledger.release(placement)
+    task.attempt.placement = None
+    task.is_reserved = False
+    run.tally.release(task)
+    run.shutdown.order.gone(task.index)
+    run.queue.retry_all()
+
+
+def reserve(run: Run, task: Task) -> None:
+    """Keep the place of an attempt that has ended for the next one."""
+    assert task.attempt.placement is not None
+    task.is_reserved = True
+    for node in task.attempt.placement.nodes:
+        run.nodes[node].live.discard(task.index)
+        run.nodes[node].reserved.add(task.index)
+
+
+def give_up_reservation(run: Run, task: Task) -> None:
+    """Free the place of a task that has one reserved."""
+    if task.is_reserved:
+        release(run, task)
+
+
+def skip_unsatisfiable(run: Run, out: Effects) -> None:
+    """Skip the tasks whose dependencies can no longer be met."""
+    while run.unsatisfiable:
+        task, because = run.unsatisfiable.pop()
+        if task.state in (TaskState.WAITING, TaskState.QUEUED):
+            give_up_reservation(run, task)
+            state = TaskState.CANCELLED if task.attempt.number else TaskState.SKIPPED
+            change(run, out, task, state, Reason("upstream", because))
+
+
+def cancel_waiting(run: Run, out: Effects, reason: Reason) -> None:
+    """Cancel all tasks that have not started, except those that run at the run's end."""
+    for task in run.tasks:
+        if task.state in (TaskState.WAITING, TaskState.QUEUED) and task.plan.finally_when is None:
+            give_up_reservation(run, task)
+            change(run, out, task, TaskState.CANCELLED, reason)
+
+
+def send_leases(run: Run, out: Effects, orders: Orders) -> None:
+    """Send orders about ports to the agents that are connected; the others get them when they join."""
+    for node, order in orders:
+        if run.nodes[node].is_up:
+            out.send(node, order)

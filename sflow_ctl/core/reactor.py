@@ -1,0 +1,253 @@
+"""What each event and each timer does to a run. Called by `Scheduler.handle`; what follows is in the modules beside."""
+
+from typing import assert_never
+
+from protocol.messages.facts import (
+    FromAgent,
+    Goodbye,
+    Hello,
+    Inspected,
+    LaunchFailed,
+    Leased,
+    LogSearch,
+    NodeDescribed,
+    Notice,
+    ProbeTriggered,
+    ProbeWaiting,
+    RankCleared,
+    RankExited,
+    RankIdle,
+    RankStarted,
+    SideCommandEnded,
+)
+from sflow_ctl.core.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
+from sflow_ctl.core.commands import AbandonNode, RecordWaiting
+from sflow_ctl.core.dispatch import on_leased, start_queued, warn_if_stuck
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.events import AgentJoined, StopRequested
+from sflow_ctl.core.exit_gate import on_exited, on_log_overdue
+from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import (
+    AllocationEnding,
+    AttemptTimer,
+    DeadlineDue,
+    FinalsOver,
+    LeaveOverdue,
+    LogOverdue,
+    OtherRanksDue,
+    RetryDue,
+    StopOverdue,
+    StopTimeout,
+    TimeoutDue,
+    Timer,
+    WorkflowTimeout,
+)
+from sflow_ctl.core.model.transitions import change, end_delay, send_leases, skip_unsatisfiable
+from sflow_ctl.core.policy import exit_policy, explanations, timeouts
+from sflow_ctl.core.reconciliation import accept_agent, on_agent_lost, reconcile_node
+from sflow_ctl.core.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
+from sflow_ctl.core.stopping import begin_stop, main_that_did_not_run, stop_task
+
+# ---------------------------------------------------------------------- events
+
+
+def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
+    """Take in an agent's hello: the whole truth about its node."""
+    hello = event.hello
+    if run.nodes[hello.node].is_gone:
+        out.perform(AbandonNode(node=hello.node, reason="the run continues without this node"))
+        return
+    is_restarted = accept_agent(run, out, hello, event.clock_ahead_ns)
+    for live in hello.live:
+        started = RankStarted(rank=live.rank, pid=live.pid, started_at_ns=live.started_at_ns)
+        on_message(run, out, hello.node, started, now)
+    for fact in hello.triggered + hello.quiet + hello.exited:
+        on_message(run, out, hello.node, fact, now)
+    send_leases(run, out, run.leases.node_joined(hello.node, is_restarted))
+    reconcile_node(run, out, hello, is_restarted=is_restarted, now=now)
+    if run.phase is RunPhase.LEAVING:
+        send_leave(run, out, hello.node)
+    run.queue.retry_all()
+
+
+def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
+    """Take in a fact from an agent."""
+    match message:
+        case RankStarted():
+            _on_started(run, out, node, message, now)
+        case RankExited():
+            on_exited(run, out, node, message, now)
+        case RankCleared():
+            on_cleared(run, out, message, now)
+        case LaunchFailed():
+            on_launch_failed(run, out, message, now)
+        case ProbeTriggered():
+            _on_probe(run, out, node, message, now)
+        case ProbeWaiting():
+            _on_waiting(run, out, node, message)
+        case Leased():
+            on_leased(run, out, node, message, now)
+        case RankIdle():
+            _on_idle(run, out, message, now)
+        case Goodbye(survivors=survivors):
+            run.survivors.extend(survivors)
+            if run.phase is RunPhase.LEAVING:
+                run.shutdown.leaving.discard(node)
+                run.nodes[node].is_up = False
+        case NodeDescribed() | Inspected() | LogSearch() | Notice() | Hello() | SideCommandEnded():
+            pass  # facts for the shell and for people; hellos arrive as AgentJoined
+        case _:
+            assert_never(message)
+
+
+def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) -> None:
+    """Stop the run by a signal or a request."""
+    if run.outcome is None:
+        begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
+    if event.force:
+        force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
+
+
+def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:
+    task, rank = run.current(message.rank.attempt), message.rank.rank
+    if task is None or rank not in task.attempt.unstarted:
+        return
+    attempt = task.attempt
+    attempt.started_at_ns[rank] = message.started_at_ns + run.nodes[node].clock_ahead_ns
+    attempt.unstarted.discard(rank)
+    if rank == 0:
+        attempt.pid = message.pid
+    if task.state is TaskState.STARTING and not attempt.unstarted:
+        change(run, out, task, TaskState.RUNNING, Reason("started"))
+        if attempt.early_readiness is not None:
+            change(run, out, task, TaskState.READY, Reason("ready", attempt.early_readiness))
+        elif task.plan.is_service and not task.plan.has_readiness:
+            change(run, out, task, TaskState.READY, Reason("ready", "its process runs"))
+        stop_if_hung(run, out, task, now)
+
+
+def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered, now: float) -> None:
+    task = run.current(message.attempt)
+    if task is None:
+        return
+    if message.kind == "readiness":
+        if not task.attempt.readiness.seen(node, message.rank):
+            return
+        if task.state is TaskState.RUNNING:
+            change(run, out, task, TaskState.READY, Reason("ready", message.detail))
+        elif task.state is TaskState.STARTING:  # one rank is ready before others are reported as started
+            task.attempt.early_readiness = message.detail
+    elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
+        # The format: a failure probe ends the task whatever retries it has. A restart policy still applies.
+        stop_task(run, out, task, Verdict(TaskState.FAILED, Reason("probe", message.detail)), now)
+
+
+def _on_idle(run: Run, out: Effects, message: RankIdle, now: float) -> None:
+    task = run.current(message.rank.attempt)
+    if task is None:
+        return
+    idle = task.attempt.idle.setdefault(message.kind, set())
+    (idle.add if message.is_quiet else idle.discard)(message.rank.rank)
+    stop_if_hung(run, out, task, now)
+
+
+def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> None:
+    task = run.current(message.attempt)
+    if task is None or task.state is not TaskState.RUNNING:
+        return
+    if task.attempt.readiness.waits(node, message.detail):
+        text = explanations.waits_for(task, run.node_names)
+        out.perform(RecordWaiting(task=task.plan.name, attempt=task.attempt.number, text=text))
+
+
+# ---------------------------------------------------------------------- timers
+
+
+def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
+    """Act on a timer that is due, unless what it was set for is over."""
+    match timer:
+        case WorkflowTimeout():
+            if run.outcome is None:
+                still = explanations.not_ready(run.tasks, run.node_names)
+                text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
+                begin_stop(run, out, Outcome.TIMEOUT, FirstCause(text=text), now)
+        case AllocationEnding():
+            if run.outcome is None:
+                text = "the Slurm job's time is nearly over"
+                cause = FirstCause(text=text, reason=Reason("time_limit"))
+                begin_stop(run, out, Outcome.TIMEOUT, cause, now)
+        case FinalsOver(steps_left=steps_left):
+            if steps_left == len(run.shutdown.steps):
+                on_finals_over(run, out, now)
+        case StopTimeout():
+            on_stop_timeout(run, out, now)
+        case LeaveOverdue():
+            for node in sorted(run.shutdown.leaving):
+                on_agent_lost(run, out, node, "it did not leave in time", now)
+        case _:
+            task = run.tasks[timer.task]
+            if task.attempt.number == timer.attempt:
+                _on_attempt_timer(run, out, task, timer, now)
+
+
+def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, now: float) -> None:
+    names, is_starting = run.node_names, task.state in (TaskState.STARTING, TaskState.RUNNING)
+    match timer:
+        case RetryDue():
+            if task.state is TaskState.WAITING:
+                end_delay(run, out, task)
+        case TimeoutDue():
+            is_ready_job = task.state is TaskState.READY and not task.plan.is_service
+            if is_starting or is_ready_job:
+                stop_task(run, out, task, timeouts.timed_out(task, names), now)
+        case DeadlineDue():
+            if is_starting:
+                stop_task(run, out, task, timeouts.not_ready_in_time(task, names), now)
+        case OtherRanksDue():
+            if task.attempt.open_ranks and task.state is not TaskState.STOPPING:
+                stop_task(run, out, task, timeouts.ranks_ran_on(task), now)
+        case StopOverdue():
+            if task.is_live and task.attempt.placement is not None:
+                for node in task.attempt.nodes_left:
+                    on_agent_lost(run, out, node, f"it did not end {task.attempt_id} in time", now)
+        case LogOverdue(rank=rank):
+            on_log_overdue(run, out, task, rank, now)
+        case _:
+            assert_never(timer)
+
+
+# ---------------------------------------------------------------------- after each event
+
+
+def settle(run: Run, out: Effects, now: float) -> None:
+    """Start what may start, and stop the run when nothing is left to do. Called after each event."""
+    if run.outcome is None:
+        skip_unsatisfiable(run, out)
+        if run.phase is RunPhase.RUNNING:
+            start_queued(run, out, now)
+        if run.tally.working == 0 and run.tally.live:
+            warn_if_stuck(run, out)
+        if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:
+            run.is_time_armed = True
+            run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
+        if run.outcome is None and _is_over(run):
+            run.shutdown.is_done = True
+            failure = run.failure or main_that_did_not_run(run)
+            begin_stop(run, out, Outcome.FAILED if failure else Outcome.COMPLETED, failure, now)
+    out.send_spawns()
+    if run.outcome is not None:
+        advance(run, out, now)
+
+
+def _is_over(run: Run) -> bool:
+    """Return True when nothing is left to do."""
+    tally = run.tally
+    if tally.has_mains and tally.mains_left == 0:
+        return True
+    if run.phase is RunPhase.DRAINING:
+        return tally.jobs == 0
+    return tally.unsettled == 0 and (not run.plan.keep_alive or tally.live == 0)

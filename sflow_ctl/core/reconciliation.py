@@ -1,0 +1,107 @@
+"""Compares what an agent reports when it joins, or is lost, with what the scheduler knows of its node."""
+
+from protocol.ids import AttemptId
+from protocol.messages.facts import Hello
+from sflow_ctl.core.attempt_ends import all_cleared, ranks_vanished
+from sflow_ctl.core.commands import AbandonNode, AcceptAgent
+from sflow_ctl.core.dispatch import give_up_leases
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.exit_gate import release_logs
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.rank_specs import rank_specs
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.transitions import release
+from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
+from sflow_ctl.core.stopping import begin_stop, send_stop
+
+CLOCKS_AGREE_NS = 1_000_000_000
+"""A smaller difference may as well be the time that the hello took."""
+
+
+def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> bool:
+    """Answer a hello, naming the ranks that must not live; return whether the agent was restarted."""
+    node = run.nodes[hello.node]
+    node.clock_ahead_ns = clock_ahead_ns if abs(clock_ahead_ns) > CLOCKS_AGREE_NS else 0
+    node.shares_run_directory = hello.shares_run_directory
+    run.awaited.discard(hello.node)
+    is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
+    node.is_up = node.has_joined = True
+    node.agent_incarnation = hello.agent_incarnation
+    kill = tuple(live.rank for live in hello.live if not run.is_current(live.rank.attempt))
+    out.perform(AcceptAgent(node=hello.node, session=hello.session, kill=kill))
+    return is_restarted
+
+
+def reconcile_node(run: Run, out: Effects, hello: Hello, *, is_restarted: bool, now: float) -> None:
+    """Bring all tasks on an agent's node in line with what the agent has."""
+    known = {(live.rank.attempt, live.rank.rank) for live in hello.live}
+    known |= {(exited.rank.attempt, exited.rank.rank) for exited in hello.exited}
+    for index in sorted(run.nodes[hello.node].live):
+        _reconcile(run, out, run.tasks[index], hello, known, is_restarted=is_restarted, now=now)
+
+
+def _reconcile(
+    run: Run,
+    out: Effects,
+    task: Task,
+    hello: Hello,
+    known: set[tuple[AttemptId, int]],
+    *,
+    is_restarted: bool,
+    now: float,
+) -> None:
+    """Repeat orders that a lost session may have lost, and give up ranks that the agent does not have.
+
+    A held exit is known here: the agent forgets a rank whose exit has been acknowledged.
+    """
+    attempt = task.attempt
+    if attempt.is_unsent:
+        return
+    here = attempt.ranks_on(hello.node)
+    running = attempt.open_ranks - attempt.held.keys()
+    for rank in sorted(running & here):
+        if (task.attempt_id, rank) in known:
+            continue
+        if rank in attempt.unstarted and not is_restarted:
+            for node, spec in rank_specs(task, run.plan, run.stream_logs):
+                if node == hello.node and spec.rank.rank == rank:
+                    out.spawn(node, spec)
+        elif task.state in LIVE:
+            reason = Reason("node_lost", "the agent on its node was restarted")
+            ranks_vanished(run, out, task, hello.node, reason, now)
+            return
+    clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
+    attempt.uncleared -= here - running - clearing
+    if not attempt.uncleared and not attempt.open_ranks:
+        all_cleared(run, out, task, now)
+    elif attempt.is_stop_sent:
+        send_stop(run, out, task)
+
+
+def on_agent_lost(run: Run, out: Effects, index: int, reason: str, now: float) -> None:
+    """Give up a node: what runs there is lost, and its places elsewhere are decided anew."""
+    node = run.nodes[index]
+    if node.is_gone:
+        return
+    node.is_up, node.is_gone = False, True
+    run.awaited.discard(index)
+    name = run.plan.nodes[index].name
+    out.perform(AbandonNode(node=index, reason=reason))
+    run.shutdown.leaving.discard(index)
+    sentence = f"node {name} was lost: {reason}"
+    for task_index in sorted(node.reserved):
+        task = run.tasks[task_index]
+        release(run, task)
+        if task.state is TaskState.QUEUED:
+            run.queue.push(task_index)  # elsewhere, if it may; else it is lost when its turn comes
+    for task_index in sorted(node.live):
+        task = run.tasks[task_index]
+        release_logs(run, out, task, index, now)
+        if task_index in node.live:
+            ranks_vanished(run, out, task, index, Reason("node_lost", sentence), now)
+    give_up_leases(run, out, {index}, now)
+    if not node.has_joined and run.phase in (RunPhase.RUNNING, RunPhase.DRAINING):
+        cause = FirstCause(text=f"the agent of node {name} did not report: {reason}", node=index)
+        begin_stop(run, out, Outcome.INFRASTRUCTURE, cause, now)
+    run.queue.retry_all()

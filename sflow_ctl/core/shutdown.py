@@ -1,0 +1,119 @@
+"""Takes a run that stops through its steps: waves of stops, tasks that run at the end, agents that leave.
+
+`stopping.begin_stop` begins it; the order of the steps is in `policy.shutdown_steps`.
+"""
+
+from protocol.messages.orders import Leave
+from sflow_ctl.core.commands import FinishRun
+from sflow_ctl.core.dispatch import start_queued
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.exit_gate import release_exits
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import LeaveOverdue
+from sflow_ctl.core.model.transitions import skip_unsatisfiable
+from sflow_ctl.core.policy import explanations
+from sflow_ctl.core.policy.shutdown_steps import EVERYBODY, FORCE_MARGIN_S, FinalStep
+from sflow_ctl.core.states import Reason, TaskState
+from sflow_ctl.core.stopping import (
+    begin_step,
+    cancel_finals,
+    expect_stop,
+    send_stop,
+    stop_task,
+    stopped_verdict,
+)
+
+DEFAULT_GRACE_S = 5.0
+"""Between SIGTERM and SIGKILL of what an agent has when it leaves; the reference's value."""
+LEAVE_OVERDUE_S = 40.0
+"""An agent may need 30 s to hand over the rest of its logs."""
+
+
+def advance(run: Run, out: Effects, now: float) -> None:
+    """Take a stopping run as far as it can get now."""
+    _take_steps(run, out, now)
+    out.send_spawns()
+    if run.phase is RunPhase.STOPPING and run.tally.live == 0 and not run.shutdown.steps:
+        _leave(run, out, now)
+    if run.phase is RunPhase.LEAVING and not run.shutdown.leaving:
+        run.enter(RunPhase.FINISHED)
+        run.timers.clear()
+        assert run.outcome is not None
+        out.perform(FinishRun(outcome=run.outcome, cause=run.cause, survivors=tuple(run.survivors)))
+
+
+def _take_steps(run: Run, out: Effects, now: float) -> None:
+    shutdown = run.shutdown
+    while shutdown.steps:
+        step = shutdown.steps[0]
+        if isinstance(step, FinalStep):
+            skip_unsatisfiable(run, out)
+            start_queued(run, out, now)
+            if not step.is_over(run.tasks):
+                return
+        else:
+            for index in shutdown.order.next_wave(run.tasks):
+                _stop_in_wave(run, out, run.tasks[index], now)
+            if not shutdown.order.is_over:
+                return
+        shutdown.steps.pop(0)
+        begin_step(run, out, now)
+
+
+def _stop_in_wave(run: Run, out: Effects, task: Task, now: float) -> None:
+    if run.shutdown.is_forced:
+        release_exits(run, out, task, now)
+        if not task.is_live:
+            return
+    if task.state is TaskState.STOPPING:
+        send_stop(run, out, task)  # its verdict is known already; only the grace may be shorter
+        if run.shutdown.is_forced:
+            expect_stop(run, task, now)
+        return
+    stop_task(run, out, task, stopped_verdict(run, task), now)
+
+
+def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
+    """Kill what is left of a stopping run; no task runs at the end any more."""
+    if run.shutdown.is_forced:
+        return
+    run.shutdown.is_forced = True
+    cancel_finals(run, out, (EVERYBODY,), reason)
+    run.shutdown.order.begin(run.tasks, EVERYBODY.includes)
+    for index in run.shutdown.order.force(run.tasks):
+        _stop_in_wave(run, out, run.tasks[index], now)
+
+
+def on_finals_over(run: Run, out: Effects, now: float) -> None:
+    """Stop the tasks that run at the end, whose time is over."""
+    cancel_finals(run, out, (EVERYBODY,), Reason("time_limit", "there was no time left for it"))
+    begin_step(run, out, now)
+
+
+def on_stop_timeout(run: Run, out: Effects, now: float) -> None:
+    """Force the end of a run that takes too long to stop."""
+    late = explanations.stops_late(run.tasks)
+    if run.shutdown.is_forced or run.phase is RunPhase.LEAVING or not (late or run.shutdown.steps):
+        return
+    limit_s = run.plan.stop_timeout_s
+    is_own = limit_s is not None and (run.gone_at is None or now < run.gone_at - FORCE_MARGIN_S)
+    what = f"stop_timeout of {limit_s:g} s" if is_own else "time that the Slurm job has left"
+    text = f"the run did not end within its {what}"
+    out.warn(f"{text}; killed: {late}" if late else text)
+    force(run, out, Reason("time_limit", text), now)
+
+
+def _leave(run: Run, out: Effects, now: float) -> None:
+    run.enter(RunPhase.LEAVING)
+    run.shutdown.leaving = {index for index, node in enumerate(run.nodes) if node.is_up}
+    for node in sorted(run.shutdown.leaving):
+        send_leave(run, out, node)
+    run.timers.set(now + LEAVE_OVERDUE_S, LeaveOverdue())
+
+
+def send_leave(run: Run, out: Effects, node: int) -> None:
+    """Order an agent to leave."""
+    run.shutdown.leaving.add(node)
+    out.send(node, Leave(grace_s=0.0 if run.shutdown.is_forced else DEFAULT_GRACE_S))

@@ -1,0 +1,256 @@
+"""Stops attempts, and decides what follows an attempt's end: another attempt, the task's end, the run's stop.
+
+How an attempt is judged is in `policy.exit_policy`; the steps of a run that stops are in `shutdown`.
+"""
+
+from typing import assert_never
+
+from protocol.messages.orders import Stop
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.port_leases import needs_leases
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
+from sflow_ctl.core.model.transitions import (
+    cancel_waiting,
+    change,
+    enqueue,
+    release,
+    reserve,
+    send_leases,
+)
+from sflow_ctl.core.policy import dependencies, exit_policy, restart_policy
+from sflow_ctl.core.policy.restart_policy import NextAttempt
+from sflow_ctl.core.policy.shutdown_steps import (
+    FORCE_MARGIN_S,
+    GONE_MARGIN_S,
+    Step,
+    StopStep,
+    ending_steps,
+)
+from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
+
+STOP_OVERDUE_S = 15.0
+"""After the task's own stop time: an agent that has not stopped its tasks by then is given up. An agent's own limit
+for verifying that a tree is gone is 5 s.
+"""
+
+
+# ---------------------------------------------------------------------- attempts
+
+
+def stop_task(run: Run, out: Effects, task: Task, verdict: Verdict, now: float) -> None:
+    """Stop a live attempt; it is judged by `verdict` when its tree is gone.
+
+    An attempt whose ranks have all exited, and whose exit only waits to count, is judged by that exit instead.
+    """
+    attempt = task.attempt
+    if attempt.is_unsent:  # no agent knows of it
+        run.leases.withdraw(task)
+        attempt.withdraw()
+        conclude(run, out, task, verdict, now)
+        return
+    if attempt.has_exited and task.state is not TaskState.STOPPING:
+        return
+    attempt.verdict = verdict
+    if task.state in LIVE and task.state is not TaskState.STOPPING:
+        change(run, out, task, TaskState.STOPPING, verdict.reason)
+    send_stop(run, out, task)
+    expect_stop(run, task, now)
+
+
+def send_stop(run: Run, out: Effects, task: Task) -> None:
+    """Order the agents of an attempt to stop what is left of it."""
+    attempt = task.attempt
+    attempt.is_stop_sent = True
+    is_forced = run.shutdown.is_forced
+    grace_s = 0.0 if is_forced else task.plan.stopping.grace_s
+    order = Stop(attempt=task.attempt_id, grace_s=grace_s, is_forced=is_forced, is_hang=attempt.has_hung)
+    for node in attempt.nodes_left:
+        if run.nodes[node].is_up:
+            out.send(node, order)
+
+
+def expect_stop(run: Run, task: Task, now: float) -> None:
+    """Give up the agents of an attempt if they do not stop it in time."""
+    limit_s = 0.0 if run.shutdown.is_forced else task.stop_limit_s
+    run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
+
+
+def following(run: Run, task: Task, verdict: Verdict, now: float) -> NextAttempt | None:
+    """Return the attempt that follows one with this verdict, or None."""
+    if run.is_ending_for(task) or run.phase is RunPhase.DRAINING:
+        return None
+    return restart_policy.following(task, verdict, now)
+
+
+def conclude(run: Run, out: Effects, task: Task, verdict: Verdict, now: float) -> None:
+    """Begin another attempt, or end the task and apply its failure policy."""
+    started_at = task.attempt.started_at
+    runtime_s = None if started_at is None else now - started_at
+    next_one = following(run, task, verdict, now)
+    if next_one is not None:
+        _begin_again(run, out, task, verdict, next_one, runtime_s, now)
+        return
+    if not task.attempt.uncleared:
+        release(run, task)
+    change(run, out, task, verdict.state, verdict.reason, runtime_s)
+    if needs_leases(task.plan) and not run.is_ending_for(task):
+        send_leases(run, out, run.leases.ended(task))
+    if verdict.state is not TaskState.COMPLETED:
+        task_failed(run, out, task, verdict, exit_policy.cause_of(task, verdict), now)
+
+
+def _begin_again(
+    run: Run,
+    out: Effects,
+    task: Task,
+    verdict: Verdict,
+    next_one: NextAttempt,
+    runtime_s: float | None,
+    now: float,
+) -> None:
+    """Wait for the next attempt; nothing of this one is left."""
+    attempt = task.attempt
+    was_ready = attempt.was_ready
+    restart_policy.note(task, verdict, next_one, now)
+    for node in attempt.port_conflicts:
+        run.leases.renew(task, node)
+    assert attempt.placement is not None
+    is_there = not any(run.nodes[node].is_gone for node in attempt.placement.nodes)
+    if next_one.in_place and is_there:
+        reserve(run, task)
+    else:
+        release(run, task)
+    word = "restart" if next_one.in_place else "retry"
+    reason = exit_policy.again(verdict, word, next_one.text)
+    change(run, out, task, TaskState.WAITING, reason, runtime_s)
+    attempt.verdict = None
+    run.timers.set(now + next_one.delay_s, RetryDue(task.index, attempt.number))
+    restart = task.plan.restart
+    if restart is not None and restart.restarts_dependents and was_ready:
+        for other in dependencies.needers(run.tasks, task):
+            if other.state in LIVE and other.state is not TaskState.STOPPING:
+                reason = Reason("restart", f"{task.plan.name}, which it needs, is started again")
+                stop_task(run, out, other, Verdict(TaskState.CANCELLED, reason, is_repeated=True), now)
+
+
+# ---------------------------------------------------------------------- failures
+
+
+def task_failed(run: Run, out: Effects, task: Task, verdict: Verdict, cause: FirstCause, now: float) -> None:
+    """Apply the failure policy of a task that has ended without success."""
+    if run.outcome is not None:
+        # A task that runs at the end, or one whose failure was decided before everything else was done.
+        is_own = run.outcome is Outcome.COMPLETED and verdict.state is not TaskState.CANCELLED
+        if is_own and task.plan.on_failure != "continue":
+            run.outcome, run.cause = Outcome.FAILED, cause
+        return
+    if verdict.reason.word == "upstream":
+        _stop_needers(run, out, task, now)
+        return
+    match task.plan.on_failure:
+        case "cancel":
+            begin_stop(run, out, Outcome.FAILED, run.failure or cause, now)
+        case "drain":
+            run.failure = run.failure or cause
+            if run.phase is RunPhase.RUNNING:
+                run.enter(RunPhase.DRAINING)
+            cancel_waiting(run, out, Reason("fail_fast", cause.text))
+        case "isolate":
+            run.failure = run.failure or cause
+            _stop_needers(run, out, task, now)
+        case "continue":
+            pass  # tasks that have not started and need it are skipped
+        case _:
+            assert_never(task.plan.on_failure)
+
+
+def cannot_start(run: Run, out: Effects, task: Task, state: TaskState, reason: Reason, now: float) -> None:
+    """End a task that can never start."""
+    change(run, out, task, state, reason)
+    text = f"task {task.plan.name} cannot start: {reason.text}"
+    cause = FirstCause(text=text, task=task.plan.name, reason=reason)
+    task_failed(run, out, task, Verdict(state, reason), cause, now)
+
+
+def _stop_needers(run: Run, out: Effects, task: Task, now: float) -> None:
+    for other in dependencies.needers(run.tasks, task):
+        if other.state in LIVE and other.state is not TaskState.STOPPING:
+            reason = Reason("upstream", f"needs {task.plan.name}, which is {task.state}")
+            stop_task(run, out, other, Verdict(TaskState.CANCELLED, reason), now)
+
+
+# ---------------------------------------------------------------------- the run begins to stop
+
+
+def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
+    """Begin to stop the run: nothing new starts, live tasks are stopped in reverse dependency order."""
+    run.enter(RunPhase.STOPPING)
+    run.outcome, run.cause = outcome, cause
+    cancel_waiting(run, out, exit_policy.never_started(outcome))
+    for task in run.leases.all_waiting():
+        stop_task(run, out, task, stopped_verdict(run, task), now)
+    for rank in out.withdraw_spawns():  # decided in this very event, and never sent to an agent
+        task = run.task_named(rank.attempt.task)
+        task.attempt.open_ranks.discard(rank.rank)
+        task.attempt.uncleared.discard(rank.rank)
+        if not task.attempt.uncleared:
+            conclude(run, out, task, stopped_verdict(run, task), now)
+    run.shutdown.steps = ending_steps(run.tasks)
+    if not run.has_started:
+        cancel_finals(run, out, tuple(run.shutdown.steps), Reason("interrupted", "nothing had started"))
+    limits = [] if run.plan.stop_timeout_s is None else [now + run.plan.stop_timeout_s]
+    limits += [] if run.gone_at is None else [run.gone_at - FORCE_MARGIN_S]
+    if limits:
+        run.timers.set(min(limits), StopTimeout())
+    begin_step(run, out, now)
+
+
+def stopped_verdict(run: Run, task: Task) -> Verdict:
+    """Return the verdict of a task that is stopped because the run stops."""
+    return exit_policy.run_end(task, run.outcome, run.cause, run.shutdown.is_done)
+
+
+def cancel_finals(run: Run, out: Effects, steps: tuple[Step, ...], reason: Reason) -> None:
+    """Cancel the tasks that run at the run's end and have not started; `steps` are those that are left."""
+    for task in run.tasks:
+        if task.plan.finally_when is not None and task.state in (TaskState.WAITING, TaskState.QUEUED):
+            change(run, out, task, TaskState.CANCELLED, reason)
+    run.shutdown.steps = [step for step in steps if isinstance(step, StopStep)]
+
+
+def begin_step(run: Run, out: Effects, now: float) -> None:
+    """Begin the next step of the shutdown, if there is one."""
+    if not run.shutdown.steps:
+        return
+    step = run.shutdown.steps[0]
+    if isinstance(step, StopStep):
+        run.shutdown.order.begin(run.tasks, step.includes)
+        return
+    limit = now + step.limit_s(run.tasks)
+    if run.gone_at is not None:
+        limit = min(limit, run.gone_at - GONE_MARGIN_S)
+    run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
+    facts = exit_policy.run_facts(run.outcome, run.cause)
+    for index in step.tasks:
+        task = run.tasks[index]
+        task.run_env = facts
+        task.unmet -= 1
+        if task.unmet == 0 and task.state is TaskState.WAITING:
+            enqueue(run, out, task)
+
+
+def main_that_did_not_run(run: Run) -> FirstCause | None:
+    """Return the cause of a run whose main task was skipped or cancelled; such a run did not succeed."""
+    for task in run.tasks:
+        if task.plan.is_main and task.state in _DID_NOT_RUN:
+            assert task.last_reason is not None
+            text = f"main task {task.plan.name} did not run: {task.last_reason.text}"
+            return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)
+    return None
+
+
+_DID_NOT_RUN = frozenset({TaskState.SKIPPED, TaskState.CANCELLED})
