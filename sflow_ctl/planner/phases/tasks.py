@@ -24,7 +24,7 @@ from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.environment import shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import end_policy
-from sflow_ctl.planner.tasks.ports import plan_files
+from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
 from sflow_ctl.planner.tasks.probes import DeferredProbes
 from sflow_ctl.planner.tasks.scopes import TaskScope, TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
@@ -236,8 +236,12 @@ def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:
     task, name = scope.task, scope.replica.name
     if not task.files:
         return ()
-    files = plan_files(task, scope.value, partial(_read, setting))
-    return tuple(setting.scripts.file(task, name, file, scope.names, ("files", file.path)) for file in files)
+    written = plan_files(task, scope.value, partial(_read, setting))
+    files = tuple(
+        setting.scripts.file(task, name, file, scope.names, ("files", file.path)) for file in written
+    )
+    check_sizes(task, files)
+    return files
 
 
 def _read(setting: _Setting, source: str) -> str:
