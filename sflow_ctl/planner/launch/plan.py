@@ -126,6 +126,9 @@ def plan_launch(
 
 def _refuse_too_large(task: schema.Task, argv: Sequence[str], env: Mapping[str, str]) -> None:
     """Raises: UnplannableError for a script or a variable that no process could be started with."""
+    characters = sum(map(len, argv)) + sum(map(len, env)) + sum(map(len, env.values())) + len(env)
+    if 4 * characters <= MAX_ARGUMENT_BYTES:
+        return  # nearly all tasks; the widest character has 4 bytes
     longest = max(range(len(task.script)), key=lambda index: len(task.script[index]), default=0)
     for word in argv:
         if (size := _size(word)) > MAX_ARGUMENT_BYTES:

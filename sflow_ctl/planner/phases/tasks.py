@@ -171,9 +171,9 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             depends_on=setting.graph.waits_for[replica.name],
             placement=placed.placement,
             ports=placed.ports,
-            **_fields(launch),
-            **_fields(policy),
-            **_fields(watch),
+            **msgspec.structs.asdict(launch),
+            **msgspec.structs.asdict(policy),
+            **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),
             success=success,
             required_paths=_required_paths(setting, task, launch),
@@ -195,10 +195,6 @@ def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Finding
         "launcher starts one on each, `resources: {nodes: {count: 1}}` asks for one node"
     )
     findings.warn(text, "idle-gpus", findings.loaded.where("tasks", task.name, "resources"))
-
-
-def _fields(part: msgspec.Struct) -> dict[str, Any]:
-    return {name: getattr(part, name) for name in part.__struct_fields__}
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
