@@ -67,7 +67,7 @@ LINES: dict[str, list[str]] = {
         "RuntimeError: CUDA error: device-side assert triggered",
         "torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
         "RuntimeError: No CUDA GPUs are available",
-        "RuntimeError: ExplainingLine no NVIDIA driver on your system.",
+        "RuntimeError: Found no NVIDIA driver on your system.",
         "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
         "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered",
         "Failed to initialize NVML: Driver/library version mismatch",
