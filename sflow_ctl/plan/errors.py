@@ -6,10 +6,20 @@ templates.
 
 
 class ExpressionError(Exception):
-    """An expression that cannot be compiled or evaluated; `text` is a sentence, `hint` what to do."""
+    """An expression that cannot be compiled or evaluated.
 
-    def __init__(self, text: str, hint: str | None = None, is_undefined: bool = False) -> None:
+    `text` is a sentence, `hint` what to do; `others` are the errors of further expressions in the same text.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        hint: str | None = None,
+        is_undefined: bool = False,
+        others: "tuple[ExpressionError, ...]" = (),
+    ) -> None:
         super().__init__(text)
         self.text = text
         self.hint = hint
         self.is_undefined = is_undefined
+        self.others = others

@@ -21,6 +21,8 @@ class UnplannableError(Exception):
     def __init__(self, code: str, what: str, hint: str | None = None, path: tuple[PathKey, ...] = ()) -> None:
         super().__init__(what)
         self.code, self.what, self.hint, self.path = code, what, hint, path
+        self.others: tuple[UnplannableError, ...] = ()
+        """Further problems of the same part of the file."""
 
 
 @dataclass(slots=True)
@@ -60,19 +62,18 @@ class Findings:
         try:
             yield
         except UnplannableError as problem:
-            self.add(
-                problem.code,
-                problem.what,
-                self.loaded.where(section, name, *(problem.path or path)),
-                problem.hint,
-            )
+            for one in (problem, *problem.others):
+                where = self.loaded.where(section, name, *(one.path or path))
+                self.add(one.code, one.what, where, one.hint)
         except NumberError as problem:
             self.add(
                 "wrong-value", f"{prefix}{_field(path)} {problem}", self.loaded.where(section, name, *path)
             )
         except ExpressionError as problem:
-            code = "undefined-name" if problem.is_undefined else "expression-failed"
-            self.add(code, f"{prefix}{problem.text}", self.loaded.where(section, name, *path), problem.hint)
+            where = self.loaded.where(section, name, *path)
+            for error in (problem, *problem.others):
+                code = "undefined-name" if error.is_undefined else "expression-failed"
+                self.add(code, f"{prefix}{error.text}", where, error.hint)
 
 
 def _field(path: tuple[PathKey, ...]) -> str:

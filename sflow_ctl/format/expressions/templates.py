@@ -1,16 +1,15 @@
-"""`${{ ... }}` expressions: found, compiled once each, evaluated in a sandbox. jinja2 lives here,
-imported when first needed.
+"""Finds `${{ ... }}` expressions in texts, compiles each once and evaluates them. The engine is imported when first needed.
 
-Only `${{ }}` is special, so shell text such as `${#array[@]}` passes through; artifact content is a
-whole template, as existing
-files use it. Mapping keys come before a mapping's methods, and nothing that begins with `_` can be reached.
+Only `${{ }}` is special, so shell text such as `${#array[@]}` passes through; the content of artifacts and files is a whole
+template. `engine` holds the sandbox and its budget, `simple` the commonest expressions, which need no engine.
 """
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.simple import UNKNOWN, evaluate_simple, simple
 from sflow_ctl.plan.deferred import Evaluator
 from sflow_ctl.plan.errors import ExpressionError
@@ -18,13 +17,11 @@ from sflow_ctl.plan.errors import ExpressionError
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
+    from sflow_ctl.format.expressions.engine import UnknownNameError
+
 MARK = "${{"
-MAX_BITS = 100_000
-"""Of a number that an expression computes: far above any use, far below what takes a noticeable time."""
-MAX_LENGTH = 10_000_000
-"""Of a text or list that an expression repeats."""
 _OF_OURS = re.compile(r"'sflow_ctl[.\w]* object'")
-"""A type of this program in a message of the engine, which says nothing to a user."""
+"""A type of this program in a message of the engine, which means nothing to a user."""
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 
 
@@ -36,54 +33,19 @@ class Piece(NamedTuple):
 
 
 def has_expression(value: object) -> bool:
-    """True for a text with an expression in it."""
+    """Return True for a text with an expression in it."""
     return isinstance(value, str) and MARK in value
 
 
-@lru_cache(maxsize=1)
 def _environment() -> "SandboxedEnvironment":
-    from jinja2 import StrictUndefined
-    from jinja2.exceptions import SecurityError
-    from jinja2.sandbox import SandboxedEnvironment
+    from sflow_ctl.format.expressions.engine import environment
 
-    class KeysFirst(SandboxedEnvironment):
-        intercepted_binops = frozenset(("*", "**"))
-
-        def getattr(self, obj: Any, attribute: str) -> Any:
-            """A mapping's key before its method; then the sandbox's rules."""
-            if isinstance(obj, Mapping) and attribute in obj:
-                return obj[attribute]
-            return super().getattr(obj, attribute)
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            """`*` and `**` unless the result would be too large to be meant."""
-            if _is_too_large(operator, left, right):
-                raise SecurityError(f"the result of {operator} would be too large")
-            return super().call_binop(context, operator, left, right)
-
-    return KeysFirst(
-        variable_start_string=MARK,
-        variable_end_string="}}",
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-
-
-def _is_too_large(operator: str, left: Any, right: Any) -> bool:
-    if operator == "**":
-        return isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > MAX_BITS
-    for text, times in ((left, right), (right, left)):
-        if isinstance(text, str | list | tuple) and isinstance(times, int):
-            return len(text) * times > MAX_LENGTH
-    return (
-        isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS
-    )
+    return environment()
 
 
 @lru_cache(maxsize=65536)
 def pieces(text: str) -> tuple[Piece, ...]:
-    """Cuts a text at its expressions. Raises: ExpressionError for one that does not end or does not parse."""
+    """Cut a text at its expressions. Raises: ExpressionError for one that does not end or does not parse."""
     result: list[Piece] = []
     position = 0
     while True:
@@ -105,7 +67,7 @@ def pieces(text: str) -> tuple[Piece, ...]:
 
 
 def _expression_end(text: str, start: int) -> int:
-    """Where the expression that begins at `start` ends: the first `}}` before which it parses."""
+    """Return the end of the expression that begins at `start`: the first `}}` before which it parses."""
     first_error: ExpressionError | None = None
     end = text.find("}}", start)
     while end >= 0:
@@ -141,17 +103,17 @@ def _compiled(source: str) -> Any:
 
 
 def check_syntax(text: str) -> None:
-    """Compiles all expressions of a text without evaluating any. Raises: ExpressionError."""
+    """Compile all expressions of a text without evaluating any. Raises: ExpressionError."""
     pieces(text)
 
 
 def check_template(text: str) -> None:
-    """Compiles a whole template. Raises: ExpressionError."""
+    """Compile a whole template. Raises: ExpressionError."""
     _template(text)
 
 
 def names_used(text: str) -> frozenset[str]:
-    """Names that the expressions of a text need from outside. Raises: ExpressionError."""
+    """Return the names that the expressions of a text need from outside. Raises: ExpressionError."""
     used: set[str] = set()
     for piece in pieces(text):
         if not piece.is_expression:
@@ -168,20 +130,32 @@ def names_used(text: str) -> frozenset[str]:
 
 
 def evaluate(text: str, names: Mapping[str, Any]) -> Any:
-    """The text with its expressions replaced; the native value when the whole text is one expression.
+    """Return the text with its expressions replaced; the native value when the whole text is one expression.
 
-    Raises: ExpressionError with the real cause.
+    Raises: ExpressionError with the real cause of the first failure; the failures of further expressions are its `others`.
     """
     parts = pieces(text)
     if len(parts) == 1 and parts[0].is_expression:
         return _evaluate_one(parts[0].text, names)
-    return "".join(
-        as_text(_evaluate_one(part.text, names)) if part.is_expression else part.text for part in parts
-    )
+    done: list[str] = []
+    errors: dict[str, ExpressionError] = {}
+    for part in parts:
+        if not part.is_expression:
+            done.append(part.text)
+            continue
+        try:
+            done.append(as_text(_evaluate_one(part.text, names)))
+        except ExpressionError as error:
+            errors.setdefault(error.text, error)
+    if errors:
+        first, *others = errors.values()
+        first.others = tuple(others)
+        raise first
+    return "".join(done)
 
 
 def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
-    """A value with the expressions in all of its texts evaluated. Raises: ExpressionError."""
+    """Return a value with the expressions in all of its texts evaluated. Raises: ExpressionError."""
     if isinstance(value, str):
         return evaluate(value, names) if MARK in value else value
     if isinstance(value, list):
@@ -192,7 +166,7 @@ def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
 
 
 def template_names(text: str) -> frozenset[str]:
-    """Names that a whole template needs from outside. Raises: ExpressionError."""
+    """Return the names that a whole template needs from outside. Raises: ExpressionError."""
     from jinja2 import meta
 
     check_template(text)
@@ -200,14 +174,14 @@ def template_names(text: str) -> frozenset[str]:
 
 
 def render_template(text: str, names: Mapping[str, Any]) -> str:
-    """A whole template with statements, for artifact content. Keeps the last newline. Raises:
-    ExpressionError.
-    """
+    """Return a whole template with its statements executed, for content. Keeps the last newline. Raises: ExpressionError."""
+    from sflow_ctl.format.expressions.engine import within_budget
+
     template = _template(text)
     try:
-        rendered: str = template.render(names)
-    except Exception as error:
-        raise _explain(error, text) from error
+        rendered: str = within_budget(lambda: template.render(names))
+    except Exception as error:  # noqa: BLE001 - whatever a user's template raises
+        _fail(error, text, names)
     return rendered
 
 
@@ -224,7 +198,7 @@ def _template(text: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value inside a text: Python's spelling, which is what the format promises."""
+    """Return a value as it is spelled inside a text: Python's spelling, which the format promises."""
     return value if isinstance(value, str) else str(value)
 
 
@@ -242,34 +216,54 @@ def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
         quick = evaluate_simple(parts, names)
         if quick is not UNKNOWN:
             return quick
-    from jinja2 import Undefined
+    from sflow_ctl.format.expressions.engine import plain_result, within_budget
 
     compiled = _compiled(source)
     try:
-        value = compiled(**names)
-    except Exception as error:
-        raise _explain(error, source) from error
-    if isinstance(value, Undefined):
-        try:
-            value._fail_with_undefined_error()
-        except Exception as error:
-            raise _explain(error, source) from error
-    return value
+        return within_budget(lambda: plain_result(compiled(**names)))
+    except Exception as error:  # noqa: BLE001 - whatever a user's expression raises
+        _fail(error, source, names)
 
 
-def _explain(error: Exception, source: str) -> ExpressionError:
+def _fail(error: Exception, source: str, names: Mapping[str, Any]) -> NoReturn:
+    raise _explain(error, source, names) from error
+
+
+def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> ExpressionError:
     from jinja2.exceptions import SecurityError, UndefinedError
+
+    from sflow_ctl.format.expressions.engine import BudgetError, ResultError, UnknownNameError
 
     if isinstance(error, ExpressionError):  # of a namespace, which knows better
         return error
     shown = _cut(source) if MARK in source else f"${{{{ {_cut(source)} }}}}"
+    if isinstance(error, UnknownNameError):
+        return _unknown_name(error, shown, names)
     if isinstance(error, UndefinedError):
         message = _OF_OURS.sub("it", str(error.message))
         return ExpressionError(f"Undefined variable in expression: {message}: {shown}", is_undefined=True)
+    if isinstance(error, BudgetError):
+        hint = "let a program compute it: in the script, or in the task's own files"
+        return ExpressionError(f"an expression computes too much: {error}: {shown}", hint)
     if isinstance(error, SecurityError):
         return ExpressionError(f"not allowed in an expression: {error}: {shown}")
+    if isinstance(error, ResultError):
+        return ExpressionError(f"an expression has no value: {error}: {shown}")
+    if isinstance(error, RecursionError):
+        return ExpressionError(f"an expression failed: it is nested too deeply: {shown}")
     cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return ExpressionError(f"an expression failed: {cause}: {shown}")
+
+
+def _unknown_name(error: "UnknownNameError", shown: str, names: Mapping[str, Any]) -> ExpressionError:
+    """Explain a name that is missing by itself, or in a mapping such as `variables`."""
+    within = names if error.within is None else error.within
+    known = [str(name) for name in within]
+    where = next((f" in {name}" for name, value in names.items() if value is error.within), "")
+    guess = nearest(error.name, known)
+    hint = None if guess is None else f'did you mean "{guess}"?'
+    what = f"Undefined variable in expression: '{error.name}' is undefined{where}: {shown}"
+    return ExpressionError(what, hint, is_undefined=True)
 
 
 def _cut(text: str) -> str:

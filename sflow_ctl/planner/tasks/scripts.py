@@ -243,7 +243,9 @@ class Scripts:
             hint = hint or self._hint(text)
         elif error.is_undefined and not used.isdisjoint(OWN):
             hint = "give the task ports: {NAME: 1}"
-        return UnplannableError(code, what, hint, path)
+        problem = UnplannableError(code, what, hint, path)
+        problem.others = tuple(self._problem(replica, text, path, one) for one in error.others)
+        return problem
 
     def _hint(self, item: str) -> str:
         for base, names in self._replicas_of.items():
