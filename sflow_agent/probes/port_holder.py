@@ -17,7 +17,7 @@ COMMAND_CHARACTERS = 80
 
 
 def owner_of_port(port: int, marker: str) -> str | None:
-    """Return "process 4123 (python3 -m http.server) of user ann", as far as it can be seen; None when the port is free by now.
+    """Return who holds a port, "process 4123 (python3 -m http.server) of user ann", or None when it is free by now.
 
     `marker` is the run's: an owner of the same run is named by its attempt too.
     """

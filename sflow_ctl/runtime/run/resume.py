@@ -48,7 +48,7 @@ class PriorRun:
         return self.facts.incarnation if self.claim is None else self.claim.claim.incarnation - 1
 
     def progress(self) -> str:
-        """Return "12 of 40 tasks had completed", for people."""
+        """Return "12 of 40 tasks had completed"."""
         count = sum(record.state is TaskState.COMPLETED for record in self.state.tasks.values())
         return f"{count} of {len(self.state.tasks)} tasks had completed"
 
