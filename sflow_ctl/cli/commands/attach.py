@@ -1,4 +1,4 @@
-"""`sflow-ctl attach`: follow a run from another terminal. It looks; it cannot change or stop anything."""
+"""`sflow-ctl attach`: follows a run from another terminal; it cannot change or stop anything."""
 
 import threading
 import time
@@ -31,13 +31,13 @@ SUMMARY_WITHIN_S = 10.0
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("-q", "--quiet", is_flag=True, help="No task output, only changes of state.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the tasks' output, only state changes.")
 @output_dir_option
 def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
-    """Follow a run from another terminal: its state, its output, and how it ends.
+    """Follow a run from another terminal until it ends, and exit with its exit status.
 
-    RUN is a path, a run id or the beginning of one; the newest by default. Leave with Ctrl-C: the run goes
-    on. When the run ends, so does this, with the run's exit status.
+    RUN is a run directory, a run id or the beginning of one. Default: the newest run. Prints the last lines of each
+    running task first. Ctrl-C detaches; the run keeps going.
     """
     reader = RunReader(find_run(run, output_dir))
     reader.refresh()

@@ -1,4 +1,4 @@
-"""`sflow-ctl presets`: the tasks that `uses` knows."""
+"""`sflow-ctl presets`: the ready-made services that `uses:` can name."""
 
 import click
 
@@ -6,7 +6,7 @@ import click
 @click.command()
 @click.argument("name", required=False)
 def presets(name: str | None) -> int:
-    """List the presets of `uses:`, or print the one of that NAME."""
+    """List the ready-made services for `uses:`, or print the preset NAME."""
     from protocol.errors import SpecError
     from sflow_ctl.format.presets import preset, preset_names, unknown_preset
 

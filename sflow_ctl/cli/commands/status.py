@@ -1,4 +1,4 @@
-"""`sflow-ctl status`: where a run stands, now."""
+"""`sflow-ctl status`: the state of a run and of each task."""
 
 import time
 from pathlib import Path
@@ -41,10 +41,13 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def status(run: str | None, as_json: bool, output_dir: Path) -> int:
-    """Show where a run stands: RUN is a path, a run id or the beginning of one. Default: the newest."""
+    """Show the state of a run and of each task.
+
+    RUN is a run directory, a run id or the beginning of one. Default: the newest run.
+    """
     reader = RunReader(find_run(run, output_dir))
     reader.refresh()
     ended = reader.summary()
