@@ -37,7 +37,7 @@ def hop_ms(directory: Path) -> float:
     """Median time between the ends of neighbours, by the controller's clock."""
     ends = [
         entry.at
-        for entry in read_journal((directory / "events.jsonl").read_bytes().splitlines())
+        for entry in read_journal((directory / ".sflow/events.jsonl").read_bytes().splitlines())
         if entry.transition is not None and entry.transition.new is TaskState.COMPLETED
     ]
     return median([(after - before) * 1000 for before, after in itertools.pairwise(ends)])

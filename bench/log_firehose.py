@@ -77,7 +77,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 def entries(directory: Path) -> Iterator[Entry]:
     """The journal of a run."""
-    return read_journal((directory / "events.jsonl").read_bytes().splitlines())
+    return read_journal((directory / ".sflow/events.jsonl").read_bytes().splitlines())
 
 
 def task_seconds(directory: Path) -> float:

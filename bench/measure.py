@@ -59,7 +59,7 @@ def scratch() -> Iterator[Path]:
 
 def run_workflow(text: str, cwd: Path, *options: str) -> tuple[float, Path]:
     """(seconds of the whole process, run directory) of a workflow given as text."""
-    file = cwd / "workflow.yaml"
+    file = cwd / ".sflow/workflow.yaml"
     file.write_text(text)
     # A new place each time: deleting thousands of directories keeps the file system busy well into the next run.
     output = Path(tempfile.mkdtemp(prefix="out-", dir=cwd))

@@ -104,7 +104,7 @@ class Measurement:
 
     def run(self, name: str, *, is_one_deaf: bool = False, kill: str = "") -> float:
         """One run, ended by SIGINT, or by `kill -9` of the controller or agent."""
-        file = self._cwd / "workflow.yaml"
+        file = self._cwd / ".sflow/workflow.yaml"
         file.write_text(workflow(is_one_deaf=is_one_deaf))
         output = Path(tempfile.mkdtemp(prefix="out-", dir=self._cwd))
         command = [*SFLOW_CTL, "run", str(file), "--output-dir", str(output), "--run-id", "r", "--quiet"]
@@ -142,7 +142,7 @@ class Measurement:
 
 def agent_of(directory: Path) -> int:
     """The agent's pid, by the journal."""
-    for entry in read_journal((directory / "events.jsonl").read_bytes().splitlines()):
+    for entry in read_journal((directory / ".sflow/events.jsonl").read_bytes().splitlines()):
         hello = getattr(entry.event, "hello", None)
         if hello is not None:
             return int(hello.pid)

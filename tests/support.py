@@ -95,7 +95,7 @@ class Run:
     def entries(self) -> list[Entry]:
         """The journal so far."""
         try:
-            return list(read_journal((self.directory / "events.jsonl").read_bytes().splitlines()))
+            return list(read_journal((self.directory / ".sflow/events.jsonl").read_bytes().splitlines()))
         except FileNotFoundError:
             return []
 
@@ -141,7 +141,7 @@ class Run:
 
     def summary(self) -> Summary:
         """How it ended."""
-        return read_summary((self.directory / "summary.json").read_bytes())
+        return read_summary((self.directory / ".sflow/summary.json").read_bytes())
 
     @property
     def run_id(self) -> str:

@@ -22,7 +22,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     run_directory: str
     """Absolute, as the controller sees it."""
     nonce: str
-    """Content of `.nonce` in the run directory: equal on this node means the directory is shared."""
+    """Content of `.sflow/nonce` in the run directory: equal on this node means the directory is shared."""
     nonce_path: str | None = None
     """Where the nonce is, if not in the run directory: that may be made after the agents."""
     spool_directory: str | None = None

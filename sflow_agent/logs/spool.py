@@ -12,7 +12,7 @@ def shares_run_directory(config: AgentConfig) -> bool:
     if config.spool_directory is not None:
         return False
     try:
-        with open(config.nonce_path or f"{config.run_directory}/.nonce", encoding="ascii") as file:  # noqa: PTH123
+        with open(config.nonce_path or f"{config.run_directory}/.sflow/nonce", encoding="ascii") as file:  # noqa: PTH123
             return file.read() == config.nonce
     except (OSError, UnicodeDecodeError):
         return False

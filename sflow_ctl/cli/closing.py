@@ -16,6 +16,7 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.tables import closing_table
 from sflow_ctl.report.words import duration_text
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.run.ending import RunEnd
 
 SHOWN_FAILURES = 5
@@ -30,7 +31,7 @@ def print_end(end: RunEnd) -> None:
 
         header, rows = results(end.state.plan, end.state, end.outputs)
         click.echo()
-        print_table(results_table(header, rows, display_path(end.directory / "results.csv")))
+        print_table(results_table(header, rows, display_path(end.directory / layout.RESULTS)))
     print_cause(end.state, whole, end.directory)
     for survivor in whole.survivors:
         print_line(f"  could not be killed: process {survivor}")

@@ -7,6 +7,7 @@ import click
 
 from protocol.errors import UsageError
 from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.reader import find_run
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.resume import requeued_run
@@ -32,7 +33,7 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
     else:
         directory = find_run(wanted, output_dir)
     directory = directory.absolute()
-    files = source.files if source.are_files_given else (directory / "workflow.yaml",)
+    files = source.files if source.are_files_given else (directory / layout.WORKFLOW,)
     return dataclasses.replace(
         options,
         resume=directory,

@@ -137,7 +137,7 @@ def test_f60_a_flood_costs_neither_memory_nor_another_tasks_start(
         def is_over() -> bool:
             for pid in (agent, run.process.pid):
                 peaks[pid] = max(peaks.get(pid, 0), peak_bytes(pid))
-            return (run.directory / "summary.json").exists() or run.process.poll() is not None
+            return (run.directory / ".sflow/summary.json").exists() or run.process.poll() is not None
 
         # Its console is a pipe that nobody reads meanwhile: that holds up the console and nothing else.
         wait_until(lambda: run.states().get("c4") == "completed", "the chain beside the flood")
@@ -242,9 +242,15 @@ workflow:
     directory = tmp_path / "sflow_output" / "r"
     assert (directory / "a" / "a.log").read_bytes() == f"{word} {word}\n".encode()
     assert (directory / "a" / f"{word}.txt").read_text(encoding="utf-8") == f"{word}\n"
-    for name in ("workflow.yaml", "plan.json", "events.jsonl", "summary.json", "sflow.log"):
+    for name in (
+        ".sflow/workflow.yaml",
+        ".sflow/plan.json",
+        ".sflow/events.jsonl",
+        ".sflow/summary.json",
+        "sflow.log",
+    ):
         (directory / name).read_text(encoding="utf-8")  # all of them are what they should be
-    assert word in (directory / "workflow.yaml").read_text(encoding="utf-8")
+    assert word in (directory / ".sflow/workflow.yaml").read_text(encoding="utf-8")
     # Of our own nothing but ASCII; what the task printed is shown as it is.
     assert f"[a] {word} {word}\n".encode() in ended.stdout
     ours = ended.stdout.replace(f"{word} {word}".encode(), b"").replace("\u00e4".encode(), b"")

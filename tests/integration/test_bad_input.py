@@ -104,12 +104,12 @@ def test_all_findings_are_shown_at_once(tmp_path: Path) -> None:
 def test_an_existing_run_directory_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(task_file("script: ['true']"))
     assert sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path).returncode == 0
-    before = (tmp_path / "sflow_output" / "r" / "events.jsonl").read_bytes()
+    before = (tmp_path / "sflow_output" / "r" / ".sflow/events.jsonl").read_bytes()
     done = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "error[run-directory-exists]" in done.stderr
     assert "hint:" in done.stderr, done.stderr
-    assert (tmp_path / "sflow_output" / "r" / "events.jsonl").read_bytes() == before
+    assert (tmp_path / "sflow_output" / "r" / ".sflow/events.jsonl").read_bytes() == before
 
 
 def test_an_output_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

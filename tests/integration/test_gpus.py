@@ -61,7 +61,7 @@ def test_slices_count_within_what_this_process_was_given(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert [said(tmp_path, name) for name in ("g_0", "g_1")] == ["6 PCI_BUS_ID 0", "3 PCI_BUS_ID 1"]
     assert said(tmp_path, "none") == "6,3 unset"
-    (node,) = json.loads((tmp_path / "sflow_output" / "r" / "nodes.json").read_text())
+    (node,) = json.loads((tmp_path / "sflow_output" / "r" / ".sflow/nodes.json").read_text())
     assert len(node["inventory"]["gpus"]) == 2
 
 

@@ -133,7 +133,7 @@ def test_each_task_sees_its_slice_and_nothing_else(found: GpuView, tmp_path: Pat
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert seen(tmp_path, len(uuids)) == [[uuid] for uuid in uuids]
-    (node,) = json.loads((tmp_path / "sflow_output" / "r" / "nodes.json").read_text())
+    (node,) = json.loads((tmp_path / "sflow_output" / "r" / ".sflow/nodes.json").read_text())
     assert bare([gpu["uuid"] for gpu in node["inventory"]["gpus"]]) == uuids
 
 

@@ -14,7 +14,9 @@ SFLOW_CTL = f"{sys.executable} -m sflow_ctl"
 
 def summary(cluster: Cluster) -> dict[str, object]:
     """Of the run that has ended."""
-    loaded: dict[str, object] = json.loads((cluster.shared / "out" / "run" / "summary.json").read_text())
+    loaded: dict[str, object] = json.loads(
+        (cluster.shared / "out" / "run" / ".sflow/summary.json").read_text()
+    )
     return loaded
 
 

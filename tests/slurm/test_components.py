@@ -68,7 +68,7 @@ def test_one_srun_spans_all_components_in_their_order(how: str, cluster: Cluster
     assert done.returncode == 0, done.stdout + done.stderr
     (agents,) = counted.calls()
     assert agents.count(":") == 1 and {"--het-group=0", "--het-group=1"} <= set(agents)
-    plan = json.loads((cluster.shared / "out" / "run" / "plan.json").read_text())
+    plan = json.loads((cluster.shared / "out" / "run" / ".sflow/plan.json").read_text())
     groups = {node["name"]: node["het_group"] for node in plan["nodes"]}
     assert groups == {"node0": 0, "node1": 1, "node2": 1}
     assert log_of(cluster, "all") == ["0: 0 node0 0,1", "1: 1 node1 0", "2: 2 node2 0"]
@@ -151,7 +151,7 @@ def test_local_and_slurm_backends_work_in_one_run(where: str, first: str, cluste
         host = "head"
     assert log_of(cluster, "client") == [f"{n}: node{n} hello {n}" for n in range(3)]
     assert log_of(cluster, "last") == [f"{host} {host} none"]
-    plan = json.loads((cluster.shared / "out" / "run" / "plan.json").read_text())
+    plan = json.loads((cluster.shared / "out" / "run" / ".sflow/plan.json").read_text())
     assert {(node["backend"], node["backend_type"]) for node in plan["nodes"]} == {
         ("here", "local"),
         ("pool", "slurm"),

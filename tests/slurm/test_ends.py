@@ -31,7 +31,7 @@ def tasks_run(cluster: Cluster, count: int = 1) -> None:
 
 def run_ends(cluster: Cluster, within_s: float = 60.0) -> dict[str, object]:
     """The summary, once it is there."""
-    wait_until((cluster.shared / "out" / "run" / "summary.json").exists, "the run ends", within_s)
+    wait_until((cluster.shared / "out" / "run" / ".sflow/summary.json").exists, "the run ends", within_s)
     return summary(cluster)
 
 
@@ -80,7 +80,7 @@ def test_f38_a_requeued_job_goes_on_in_its_run_directory(cluster: Cluster) -> No
     assert log(cluster, "first") == "attempt 1\n"
     assert log(cluster, "second") == "attempt 2\n"
     assert log(cluster, "second", "second.attempt-1.log") == "attempt 1\n"
-    facts = json.loads((cluster.shared / "out" / "run" / "run.json").read_text())
+    facts = json.loads((cluster.shared / "out" / "run" / ".sflow/run.json").read_text())
     assert facts["incarnation"] == 2
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 

@@ -49,7 +49,7 @@ def test_f12_a_black_hole_that_is_listed_first_delays_nobody(cluster: Cluster) -
     log = cluster.shared / "out" / "run" / "t" / "t.log"
     assert log.read_text() == f"{address('node0')}\n"
     began = float(printed.split()[0])
-    journal = (cluster.shared / "out" / "run" / "events.jsonl").read_text().splitlines()
+    journal = (cluster.shared / "out" / "run" / ".sflow/events.jsonl").read_text().splitlines()
     first = min(json.loads(line)["wall_ns"] for line in journal) / 1e9
     assert first - began < 5.0, "an address that is tried alone, and given up, takes that long"
 
@@ -81,7 +81,7 @@ def test_f17_a_run_can_be_looked_at_where_its_controller_cannot_be_reached(clust
     run = cluster.shared / "out" / "run"
     log = run / "t" / "t.log"
     wait_until(lambda: log.exists() and log.read_text() == "up\n", "the task runs", 30)
-    ports = re.findall(r":(\d+)\"", (run / "connection.json").read_text())
+    ports = re.findall(r":(\d+)\"", (run / ".sflow/connection.json").read_text())
     for port in ports:
         rule = ["INPUT", "-p", "tcp", "--sport", port, "-j", "DROP"]
         assert cluster.run_in_node(HEAD, ["iptables", "-A", *rule]).returncode == 0
@@ -117,7 +117,7 @@ def test_f19_lost_packets_and_a_slow_link_are_no_lost_node(cluster: Cluster) -> 
     cluster.loss("node1", 20)
     cluster.slow("node1", 2000, 400)
     go.touch()
-    ended = cluster.shared / "out" / "run" / "summary.json"
+    ended = cluster.shared / "out" / "run" / ".sflow/summary.json"
     wait_until(ended.exists, "the run ends", 60)
     for node in ("node0", "node1"):
         cluster.heal(node)

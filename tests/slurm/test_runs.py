@@ -124,7 +124,7 @@ def test_f37_that_slurm_ends_a_run_is_the_cause(partition: str, cluster: Cluster
         cluster.scancel(number)
     else:
         cluster.sbatch("sleep 20", nodes=4, exclusive=True)
-    ended = cluster.shared / "out" / "run" / "summary.json"
+    ended = cluster.shared / "out" / "run" / ".sflow/summary.json"
     wait_until(ended.exists, "the run ends", 30)
     cause = summary(cluster)["cause"]
     assert isinstance(cause, dict) and cause["reason"]["word"] in ("cancelled", "preempted"), cause
@@ -141,7 +141,7 @@ def test_f35_a_node_that_is_cut_off_is_lost_by_name_and_the_run_ends(cluster: Cl
     )
     wait_until(lambda: len([one for one in ours_left(cluster) if "7777" in one]) >= 4, "the tasks run", 30)
     cluster.cut("node2")
-    wait_until(lambda: (cluster.shared / "out" / "run" / "summary.json").exists(), "the run ends", 60)
+    wait_until(lambda: (cluster.shared / "out" / "run" / ".sflow/summary.json").exists(), "the run ends", 60)
     assert "node2 was lost" in str(summary(cluster)["cause"])
     cluster.heal("node2")
     cluster.wait_job(number, within_s=90)

@@ -84,7 +84,7 @@ def test_the_serving_example_on_four_nodes(cluster: Cluster) -> None:
     job = cluster.wait_job(cluster.sbatch(f"exec {run}", nodes=4, gres="gpu:4"), within_s=180)
     assert job.state == "COMPLETED", cluster.output(job.number)
     out = cluster.shared / "out" / "run"
-    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((out / ".sflow/results.csv").read_text().splitlines()))
     assert [(row["CONCURRENCY"], row["requests"]) for row in rows] == [
         ("1", "160"),
         ("4", "160"),

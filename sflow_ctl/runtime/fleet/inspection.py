@@ -22,6 +22,8 @@ from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.run.options import FleetOptions
 from sflow_ctl.version import VERSION
 
@@ -294,15 +296,17 @@ def _local(request: FleetRequest) -> Iterator[Fleet]:
     launcher = LocalLauncher()
     fleet = local_fleet(request, launcher)
     directory = request.settings.output_dir / request.run_id
-    nonce = directory / ".nonce"
-    directory.mkdir(mode=0o700)
-    nonce.write_text(fleet.nonce)
+    nonce = directory / layout.NONCE
+    nonce.parent.mkdir(mode=0o700, parents=True)
+    directory.chmod(0o700)
+    write_durably(nonce, fleet.nonce.encode())
     try:
         launcher.start(fleet.configs)
         yield fleet
     finally:
         with contextlib.suppress(OSError):
             nonce.unlink(missing_ok=True)
+            nonce.parent.rmdir()
             directory.rmdir()
 
 

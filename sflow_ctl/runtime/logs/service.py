@@ -26,10 +26,12 @@ from protocol.messages.orders import LogMatched
 from sflow_ctl.core.states import Transition
 from sflow_ctl.runtime.logs.consumers.console import Console as Console
 from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed
+from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
 from sflow_ctl.runtime.logs.consumers.search import LogSearches
 from sflow_ctl.runtime.logs.consumers.viewers import ViewerHub
 from sflow_ctl.runtime.logs.intake import LogIntake
+from sflow_ctl.runtime.logs.store import LogBook
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
@@ -97,23 +99,17 @@ class OutputService:
         self._console = console
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last: dict[str, Change] = {}
-        self._gangs = GangLogs(run_directory, gang_sizes, self._note)
-        self._intake = LogIntake(
-            socket=log_socket,
-            run_directory=run_directory,
-            node_of_key=node_of_key,
-            log_path_of=log_path_of,
-            newest_attempt=self._newest_attempt,
-            before_new_rank=self._take_commands,
-            on_complete=self._report_complete,
-            note=self._note,
-            feed=self._feed,
-            gangs=self._gangs,
-            counters=self.counters,
-        )
-        self._viewers = ViewerHub(client_socket, self._last, self._intake.log_to_view, self.counters)
-        self._intake.viewers = self._viewers
-        self._searches = LogSearches(run_directory)
+        book = LogBook(run_directory, log_path_of, self._newest_attempt)
+        self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
+        self._searches = LogSearches(run_directory, self._report_matches)
+        self._consumers: list[LogConsumer] = [
+            GangLogs(run_directory, gang_sizes, self.note),
+            *([self._feed] if self._feed is not None else []),
+            self._viewers,
+            self._searches,
+        ]
+        """In the order in which they get chunks and turns."""
+        self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed: deque[RankId] = deque()
@@ -240,10 +236,7 @@ class OutputService:
         times = [
             self._gather_until,
             self._intake.wake_at(now),
-            self._viewers.wake_at(now),
-            self._gangs.wake_at(now),
-            self._searches.wake_at(now),
-            self._feed.wake_at(now) if self._feed is not None else None,
+            *(consumer.wake_at(now) for consumer in self._consumers),
             min(self._close_by, now + CLOSING_LOOK_S) if self._is_closing else None,
         ]
         wake_at = min((at for at in times if at is not None), default=None)
@@ -265,20 +258,13 @@ class OutputService:
         if self._intake.socket in ready:
             self._intake.receive(now)
         self._pump(now)
-        self._viewers.work(self._viewers.socket in ready, now)
+        self._viewers.serve(self._viewers.socket in ready, now)
         self._intake.work(now)
 
     def _pump(self, now: float) -> None:
-        for log in self._gangs.work(now, PUMP_BYTES):
-            self._intake.settle(log)
-        if self._feed is not None:
-            for log in self._feed.pump(now, PUMP_BYTES):
-                self._intake.settle(log)
-        found = self._searches.work(now, PUMP_BYTES)
-        if found:
-            self._matched.extend(found)
-            with suppress(BlockingIOError):
-                os.eventfd_write(self._done_fd, 1)
+        for consumer in self._consumers:
+            for log in consumer.work(now, PUMP_BYTES):
+                self._intake.settle_log(log)
 
     def _take_commands(self) -> bool:
         """Carries out what the main thread has ordered; True when there was anything."""
@@ -316,13 +302,21 @@ class OutputService:
         last = self._last.get(task)
         return None if last is None else last.transition.attempt
 
-    def _report_complete(self, rank: RankId) -> None:
-        self._completed.append(rank)
-        with suppress(BlockingIOError):
-            os.eventfd_write(self._done_fd, 1)
+    def before_new_rank(self) -> None:
+        """Carry out the main thread's orders before the first bytes of a rank are taken."""
+        self._take_commands()
 
-    def _note(self, text: str) -> None:
-        """Something a person should read: on the console now, and in `sflow.log` by `notices`."""
+    def log_completed(self, rank: RankId) -> None:
+        """Report to the main thread that an awaited log is complete."""
+        self._completed.append(rank)
+        self._signal_done()
+
+    def _report_matches(self, found: list[tuple[int, LogMatched]]) -> None:
+        self._matched.extend(found)
+        self._signal_done()
+
+    def note(self, text: str) -> None:
+        """Show a warning on the console now, and in `sflow.log` through `notices`."""
         if self._console is not None:
             self._console.say(f"warning: {text}")
         self._keep_note(text)
@@ -330,6 +324,9 @@ class OutputService:
     def _keep_note(self, text: str) -> None:
         if len(self._notes) < MAX_NOTES:
             self._notes.append(text)
+        self._signal_done()
+
+    def _signal_done(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_write(self._done_fd, 1)
 
@@ -341,7 +338,7 @@ class OutputService:
         now = time.monotonic()
         if now >= self._close_by:
             if self._intake.awaited:
-                self._note(f"{len(self._intake.awaited)} logs did not arrive completely in time")
+                self.note(f"{len(self._intake.awaited)} logs did not arrive completely in time")
                 self.counters["logs_incomplete"] += len(self._intake.awaited)
             return True
         if self._commands or self._intake.awaited:
@@ -354,7 +351,7 @@ class OutputService:
             return now >= self._closing_since + TERMINAL_WAIT_S
         if feed.unreadable_since is None or now < feed.unreadable_since + UNREADABLE_WAIT_S:
             return False
-        self._note(f"{feed.behind_bytes()} bytes of output could not be read to be shown")
+        self.note(f"{feed.behind_bytes()} bytes of output could not be read to be shown")
         self.counters["console_incomplete"] += 1
         return True
 

@@ -1,18 +1,23 @@
-"""What commands beside tasks have printed: kept in a file beside the task's log, and told when they failed."""
+"""Keeps the output of stop and hang commands in a file beside the task's log, and reports failed ones."""
 
+import errno
 import os
 import time
 from pathlib import Path
 
 from protocol.messages.facts import MAX_SIDE_OUTPUT_BYTES, SideCommandEnded
 from sflow_ctl.core.tasks import side_log_path
+from sflow_ctl.runtime.logs.store import log_file
 
 LINE_CHARACTERS = 300
 _WHAT = {"stop": "stop command", "hang": "command that looks into its hang"}
 
 
 def keep_output(directory: Path, node: str, ended: SideCommandEnded) -> None:
-    """Appends it to the task's file for the purpose, under a line that says of what and when. Raises: OSError."""
+    """Append the output to the task's file for its purpose, under a line that says whose it is and when.
+
+    Raises: OSError; also for a task name that would lead out of the run directory.
+    """
     if not ended.output and not ended.problem:
         return
     when = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -22,8 +27,10 @@ def keep_output(directory: Path, node: str, ended: SideCommandEnded) -> None:
         f"==== {when} {ended.rank} on {node}: {how}{', its beginning is cut' if is_cut else ''}\n".encode()
     )
     end = b"" if not ended.output or ended.output.endswith(b"\n") else b"\n"
-    path = directory / side_log_path(ended.rank.attempt.task, ended.purpose)
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    path = log_file(directory, side_log_path(ended.rank.attempt.task, ended.purpose))
+    if path is None:
+        raise OSError(errno.EINVAL, "not a task of this run")
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(file, header + ended.output + end)
     finally:
@@ -31,7 +38,7 @@ def keep_output(directory: Path, node: str, ended: SideCommandEnded) -> None:
 
 
 def warning_of(ended: SideCommandEnded) -> str | None:
-    """What to say of a command that did not do its work."""
+    """Return the warning about a command that failed; None for one that did not."""
     if not ended.problem:
         return None
     lines = ended.output.decode(errors="replace").split("\n")

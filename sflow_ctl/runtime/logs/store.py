@@ -1,12 +1,13 @@
-"""The logs of ranks as the controller has them: what has arrived, and the files it writes itself.
+"""The logs of ranks as the controller knows them: what has arrived, where it is, and the files it writes itself.
 
-A `RankLog` says how many bytes of a log are known to exist, without a hole. `SpoolFiles` writes what an agent
-that does not share the run directory sends, each byte once, at its offset. Readers are in `log_cursor.py`;
-the thread that uses all of this is in `output.py`.
+A `RankLog` says how many bytes of a log are known to exist, without a hole. `LogBook` finds the log of a rank.
+`SpoolFiles` writes what an agent that does not share the run directory sends, each byte once, at its offset.
+Readers are in `cursor.py`; `service.py` has the thread that uses all of this.
 """
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,9 @@ class RankLog:
     """When to ask for bytes again that the disk refused; None when it accepts them."""
     is_held: bool = False
     """The disk has just refused: what arrives before `retry_at` is dropped, and sent again later."""
-    told: tuple[bytes, int] = (b"", -1)
+    last_ack: tuple[bytes, int] = (b"", -1)
     """The last acknowledgement: to whom, and the offset."""
-    told_at: float = float("-inf")
+    acked_at: float = float("-inf")
 
     @property
     def is_complete(self) -> bool:
@@ -87,6 +88,42 @@ def current_path(relative: str, rank: RankId, newest_attempt: int) -> str:
         return relative
     is_one_of_several = relative == rank_log_path(task, rank.rank)
     return earlier_log_path(task, number, rank.rank if is_one_of_several else None)
+
+
+class LogBook:
+    """The logs that are open, and the place of every rank's log."""
+
+    def __init__(
+        self,
+        run_directory: Path,
+        log_path_of: Callable[[RankId], str],
+        newest_attempt: Callable[[str], int | None],
+    ) -> None:
+        """`log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns
+        None for a task that has not started."""
+        self.run_directory = run_directory
+        self.open: dict[RankId, RankLog] = {}
+        self._log_path_of = log_path_of
+        self._newest_attempt = newest_attempt
+
+    def path_of(self, rank: RankId) -> Path | None:
+        """Return where the rank's log is now; None for a rank that this run cannot have."""
+        if rank.rank < 0 or rank.attempt.number < 1:
+            return None
+        try:
+            relative = self._log_path_of(rank)
+        except (KeyError, IndexError):
+            return None
+        newest = self._newest_attempt(rank.attempt.task) or rank.attempt.number
+        return log_file(self.run_directory, current_path(relative, rank, newest))
+
+    def to_view(self, rank: RankId) -> RankLog | None:
+        """Return the open log, or one made from its file; None for a rank that this run cannot have."""
+        log = self.open.get(rank)
+        if log is None:
+            path = self.path_of(rank)
+            log = None if path is None else RankLog(rank, path)
+        return log
 
 
 class SpoolFiles:
@@ -144,10 +181,10 @@ class SpoolFiles:
             return descriptor
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(log.path, flags, 0o644)
+            descriptor = os.open(log.path, flags, 0o600)
         except FileNotFoundError:
             log.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(log.path, flags, 0o644)
+            descriptor = os.open(log.path, flags, 0o600)
         self._open[log.rank] = descriptor
         if len(self._open) > MAX_OPEN_FILES:
             self.close_one(next(iter(self._open)))

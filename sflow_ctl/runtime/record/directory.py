@@ -1,9 +1,11 @@
-"""The run directory: made complete under another name, then renamed, so a directory that exists can be read.
+"""Makes the run directory complete under another name, then renames it, so a directory that exists can be read.
 
-Layout: `docs/architecture.md`. Mode 0700; this module writes everything in it but the logs and the journal.
+Names are in `layout.py`. Directories are 0700, files 0600. Everything in a run directory but the logs and the
+journal is written here.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -17,13 +19,15 @@ import msgspec
 from protocol.errors import RunDirectoryError
 from sflow_ctl.core.tasks import log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.durable import write_durably
 
 MADE_AT_ONCE = 256
 """Task directories that exist before the first task starts; the others come while it runs."""
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """`run.json`: who runs this, where, since when."""
+    """`run.json`: who runs this, where, since when, with which options."""
 
     run_id: str
     workflow: str
@@ -63,8 +67,9 @@ def make_run_id(workflow: str) -> str:
 
 
 def process_start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks after boot; 0 when there is none. Source: proc(5), stat
-    field 22.
+    """Return when a process started, in clock ticks after boot; 0 when there is none.
+
+    Source: proc(5), stat field 22.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -82,66 +87,80 @@ class RunDirectory:
         self._building = output_dir / f".{run_id}.building"
 
     def create(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        """Makes the directory with everything that is known before the first task starts.
+        """Make the directory with everything that is known before the first task starts.
 
-        Raises: RunDirectoryError; nothing is left behind then.
+        Raises: RunDirectoryError; nothing is left behind then, and what another process is making is not touched.
         """
+        if self.path.exists() or self.path.is_symlink():
+            raise RunDirectoryError.of(
+                "run-directory-exists",
+                f"the run directory {self.path} exists already",
+                hint="choose another --run-id, or continue that run with --resume",
+            )
         try:
             self._building.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                raise RunDirectoryError.of(
-                    "run-directory-exists",
-                    f"the run directory {self.path} exists already",
-                    hint="start the run again",
-                )
             self._building.mkdir(mode=0o700)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        try:
             self._fill(self._building, plan, workflow_yaml, facts, nonce)
             self._building.rename(self.path)
         except OSError as error:
             shutil.rmtree(self._building, ignore_errors=True)
-            raise RunDirectoryError.of(
-                "run-directory-not-writable",
-                f"cannot make the run directory {self.path}: {error.strerror or error}",
-                where=str(error.filename or self.path),
-                hint="choose another place with --output-dir",
-            ) from error
+            raise self._not_writable(error) from error
 
     def reopen(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        """Goes on in a directory that exists. What it holds of the run stays; how it ended before is kept beside.
+        """Prepare the directory of an earlier controller for this one; its summary is kept beside the new one.
 
         Raises: RunDirectoryError.
         """
         try:
-            with contextlib.suppress(FileNotFoundError):
-                (self.path / "summary.json").rename(self.path / f"summary.{facts.incarnation - 1}.json")
-            self.remove_connection()
             self._fill(self.path, plan, workflow_yaml, facts, nonce)
+            with contextlib.suppress(FileNotFoundError):
+                earlier = layout.earlier_summary(facts.incarnation - 1)
+                (self.path / layout.SUMMARY).rename(self.path / earlier)
+            self.remove_connection()
         except OSError as error:
             raise RunDirectoryError.of(
                 "run-directory-not-writable",
-                f"cannot go on in the run directory {self.path}: {error.strerror or error}",
+                f"cannot resume in the run directory {self.path}: {error.strerror or error}",
                 where=str(error.filename or self.path),
             ) from error
 
+    def _not_writable(self, error: OSError) -> RunDirectoryError:
+        hint = "choose another place with --output-dir"
+        if error.filename == str(self._building) and error.errno == errno.EEXIST:
+            hint = (
+                f"another run is making it; if none is, delete {self._building}, or choose another --run-id"
+            )
+        return RunDirectoryError.of(
+            "run-directory-not-writable",
+            f"cannot make the run directory {self.path}: {error.strerror or error}",
+            where=str(error.filename or self.path),
+            hint=hint,
+        )
+
     def _fill(self, root: Path, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        (root / "workflow.yaml").write_text(workflow_yaml)
-        (root / "plan.json").write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=1))
-        (root / "run.json").write_bytes(msgspec.json.encode(facts) + b"\n")
-        (root / ".nonce").write_text(nonce)
+        """Write what is known before the first task starts. Raises: OSError; every file is an old or a new one then."""
+        (root / layout.OURS).mkdir(mode=0o700, exist_ok=True)
+        write_durably(root / layout.WORKFLOW, workflow_yaml.encode())
+        write_durably(root / layout.PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
+        write_durably(root / layout.RUN, msgspec.json.encode(facts) + b"\n")
+        write_durably(root / layout.NONCE, nonce.encode())
         for task in plan.tasks[:MADE_AT_ONCE]:
             _make_task_directory(os.fspath(root), task.name)
         for path, content in plan.files:
             target = Path(path)
             if not target.is_absolute():
                 target = root / target
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(content)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_durably(target, content.encode())
 
     def make_the_rest(self, plan: Plan) -> Callable[[], None]:
-        """Makes the other tasks' directories beside the run; returns what waits for the end of that.
+        """Make the other tasks' directories while the run begins; return a function that waits until they are made.
 
-        Thousands of directories take a tenth of a second each thousand, and the first task need not wait for the last
-        one's. Agents make a directory that is not there yet themselves.
+        A thousand directories take a tenth of a second, and the first task need not wait for those. Agents make a
+        directory that is not there yet themselves.
         """
         rest = plan.tasks[MADE_AT_ONCE:]
         if not rest:
@@ -149,7 +168,7 @@ class RunDirectory:
 
         def make() -> None:
             for task in rest:
-                with contextlib.suppress(OSError):  # whoever starts the task will hit it, and say so
+                with contextlib.suppress(OSError):  # the agent that starts the task reports it
                     _make_task_directory(os.fspath(self.path), task.name)
 
         thread = threading.Thread(target=make, name="task-directories", daemon=True)
@@ -157,21 +176,20 @@ class RunDirectory:
         return thread.join
 
     def write_connection(self, facts: ConnectionFacts) -> None:
-        """Lets viewers of the same user connect."""
-        descriptor = os.open(self.path / "connection.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(facts) + b"\n")
+        """Let viewers of the same user connect. Raises: RunDirectoryError."""
+        try:
+            write_durably(self.path / layout.CONNECTION, msgspec.json.encode(facts) + b"\n")
+        except OSError as error:
+            raise self._not_writable(error) from error
 
     def remove_connection(self) -> None:
-        """Nobody can connect any more."""
-        (self.path / "connection.json").unlink(missing_ok=True)
+        """Remove what viewers need to connect."""
+        with contextlib.suppress(OSError):  # the directory may be gone, its file system read-only
+            (self.path / layout.CONNECTION).unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file by rename: readers see the old one or the new one, never a part."""
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.{os.urandom(3).hex()}")
-        temporary.write_bytes(content)
-        temporary.rename(target)
+        """Replace a file of `layout.py`. Raises: OSError; the old file is still there then."""
+        write_durably(self.path / name, content)
 
 
 def _make_task_directory(root: str, name: str) -> None:
@@ -184,7 +202,7 @@ def _make_task_directory(root: str, name: str) -> None:
 def run_facts(
     run_id: str, workflow: str, version: str, argv: tuple[str, ...], incarnation: int, marker: str
 ) -> RunFacts:
-    """The facts of a run that this process starts now."""
+    """Return the facts of a run that this process starts now."""
     return RunFacts(
         run_id=run_id,
         workflow=workflow,

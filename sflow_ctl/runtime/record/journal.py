@@ -1,9 +1,12 @@
 """`events.jsonl`: every event and every transition of a run, in order, one JSON object a line.
 
-Append-only, one writer. Written once per pass of the loop; readers skip a torn last line. Event lines
-(`kind: event`) replay the scheduler, lines of the other kinds are what viewers need.
+Append-only, one writer. Written once per pass of the controller's loop, and synced to the disk when a task has
+ended: after a crash of the machine its result still counts. Readers skip a torn last line. Event lines (`kind: event`)
+replay the scheduler, lines of the other kinds are for viewers.
 """
 
+import errno
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +16,8 @@ import msgspec
 
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
-from sflow_ctl.core.states import Transition
+from sflow_ctl.core.states import TERMINAL, Transition
+from sflow_ctl.runtime.record.durable import open_to_append
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,38 +41,49 @@ class Journal:
     """The one writer of a run's journal."""
 
     def __init__(self, path: Path, incarnation: int, first_seq: int = 1) -> None:
-        self._file: IO[bytes] = path.open("ab", buffering=0)
+        self._file: IO[bytes] = open_to_append(path)
         if first_seq > 1:  # an earlier writer may have been cut off within a line
             self._file.write(b"\n")
         self._incarnation = incarnation
         self._next_seq = first_seq
         self._pending: list[bytes] = []
+        self._needs_sync = first_seq == 1  # the name of a new file
 
     def event(self, event: SchedulerEvent, now: float) -> None:
-        """Notes an event before it is handled."""
+        """Add an event; called before it is handled."""
         self._append(now, "event", event=event)
 
     def transition(self, transition: Transition, now: float) -> None:
-        """Notes a change of state."""
+        """Add a change of state."""
+        self._needs_sync = self._needs_sync or transition.new in TERMINAL or transition.is_again
         self._append(now, "transition", transition=transition)
 
     def waiting(self, waiting: RecordWaiting, now: float) -> None:
-        """Notes what a service waits for."""
+        """Add what a service waits for."""
         self._append(now, "waiting", waiting=waiting)
 
     def flush(self) -> None:
-        """Writes what was noted since the last call.
+        """Write what was added since the last call; sync it if a task has ended.
 
-        Raises: OSError when the disk will not take it; nothing is lost, the next call goes on where this
-        one stopped.
+        Raises: OSError when the disk does not take it; nothing is lost, the next call continues there.
         """
         while self._pending:
             data = b"".join(self._pending)
             written = self._file.write(data)
             self._pending = [data[written:]] if written < len(data) else []
+        if self._needs_sync:
+            self._sync()
+            self._needs_sync = False
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a file system that cannot
+                raise
 
     def close(self) -> None:
-        """Flushes and closes."""
+        """Flush and close. Raises: OSError."""
         self.flush()
         self._file.close()
 

@@ -23,6 +23,7 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, process_start_ticks
 from sflow_ctl.runtime.record.journal import read_journal
 from sflow_ctl.runtime.viewing.messages import Change
@@ -55,13 +56,13 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
     """
     if argument is not None:
         path = Path(argument)
-        if (path / "run.json").is_file():
+        if (path / layout.RUN).is_file():
             return path
         if "/" in argument:
             raise UsageError.of(
                 "no-such-run",
                 f"{argument} is not a run directory",
-                hint="a run directory has a file run.json in it",
+                hint="a run directory has a file .sflow/run.json in it",
             )
     runs = list_runs(output_dir)
     if not runs:
@@ -98,13 +99,13 @@ def list_runs(output_dir: Path) -> list[Path]:
 
 
 def _is_run(entry: "os.DirEntry[str]") -> bool:
-    return os.path.exists(f"{entry.path}/run.json")  # noqa: PTH110 - thousands of runs: not a Path for each
+    return os.path.exists(f"{entry.path}/{layout.RUN}")  # noqa: PTH110 - thousands of runs: not a Path for each
 
 
 def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
     """A key in order of start: the stamp in the name, or the time of the file for a run with a name of its
     own."""
-    info = os.stat(f"{entry.path}/run.json")  # noqa: PTH116
+    info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
     stamp = _STAMP.search(entry.name)
     if stamp is not None:
         return (stamp[1], info.st_mtime_ns)
@@ -127,8 +128,8 @@ class RunReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.facts = self._decode("run.json", RunFacts)
-        self.plan = self._decode("plan.json", Plan)
+        self.facts = self._decode(layout.RUN, RunFacts)
+        self.plan = self._decode(layout.PLAN, Plan)
         self.state = RunView(self.plan)
         self.last_wall_ns = self.facts.started_wall_ns
         self._offset = 0
@@ -137,7 +138,7 @@ class RunReader:
     def refresh(self) -> list[Change]:
         """The changes of state written since the last call, applied to `state` already."""
         try:
-            with (self.directory / "events.jsonl").open("rb") as journal:
+            with (self.directory / layout.JOURNAL).open("rb") as journal:
                 journal.seek(self._offset)
                 fresh = self._read_new(journal.read)
         except OSError:
@@ -147,7 +148,7 @@ class RunReader:
     def summary(self) -> Summary | None:
         """How the run ended; None while it has not."""
         try:
-            return read_summary((self.directory / "summary.json").read_bytes())
+            return read_summary((self.directory / layout.SUMMARY).read_bytes())
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -169,7 +170,7 @@ class RunReader:
     def connection(self) -> ConnectionFacts | None:
         """How to reach the controller; None when it takes no viewers. Raises: RunDirectoryError for an open
         secret."""
-        path = self.directory / "connection.json"
+        path = self.directory / layout.CONNECTION
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -209,7 +210,7 @@ class RunReader:
 
     def _last_sign_ns(self) -> int:
         signs = [self.last_wall_ns]
-        for name in ("events.jsonl", "sflow.log"):
+        for name in (layout.JOURNAL, layout.RUN_LOG):
             try:
                 signs.append((self.directory / name).stat().st_mtime_ns)
             except OSError:
@@ -233,7 +234,7 @@ class RunReader:
 
     def _version(self) -> str:
         try:
-            facts = msgspec.json.decode((self.directory / "run.json").read_bytes(), type=RunFacts)
+            facts = msgspec.json.decode((self.directory / layout.RUN).read_bytes(), type=RunFacts)
         except (OSError, msgspec.DecodeError):
             return "another version"
         return f"sflow-ctl {facts.version}"

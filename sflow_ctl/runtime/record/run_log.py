@@ -3,36 +3,39 @@
 Not `logging`: its import costs a tenth of a first task, and this needs one file, one layout, one writer.
 """
 
+import contextlib
 import time
 from pathlib import Path
 from typing import IO
 
+from sflow_ctl.runtime.record.durable import open_to_append
+
 LEVELS = ("debug", "info", "warning", "error", "critical")
-"""Of the format's `--log-level`. Errors end a run and are said by its end, so nothing here is above a warning."""
+"""The values of `--log-level`. An error ends the run and is reported there, so nothing here is above a warning."""
 
 
 class RunLog:
     """The one writer of a run's `sflow.log`. Lines are kept until `flush`, once per pass of the loop."""
 
     def __init__(self, path: Path, level: str = "info") -> None:
-        """Notes what is at least of this level, one of `LEVELS`."""
-        self._file: IO[bytes] = path.open("ab", buffering=0)
+        """Write lines of at least this level, one of `LEVELS`."""
+        self._file: IO[bytes] = open_to_append(path)
         self._has_info = LEVELS.index(level) <= LEVELS.index("info")
         self._has_warnings = LEVELS.index(level) <= LEVELS.index("warning")
         self._pending: list[str] = []
 
     def info(self, text: str, logger: str = "sflow.controller") -> None:
-        """Notes a fact."""
+        """Add a fact."""
         if self._has_info:
             self._append(logger, "INFO", text)
 
     def warning(self, text: str, logger: str = "sflow.controller") -> None:
-        """Notes something that a person should look at."""
+        """Add something that a person should look at."""
         if self._has_warnings:
             self._append(logger, "WARNING", text)
 
     def flush(self) -> None:
-        """Writes what was noted. A full disk must not end a run over its own log: the lines are kept."""
+        """Write the lines added since the last call; keep them if the disk is full, since a log must not end its run."""
         if not self._pending:
             return
         data = "".join(self._pending).encode(errors="replace")
@@ -44,9 +47,10 @@ class RunLog:
             self._pending = []
 
     def close(self) -> None:
-        """Flushes and closes."""
+        """Flush and close."""
         self.flush()
-        self._file.close()
+        with contextlib.suppress(OSError):  # delayed write errors
+            self._file.close()
 
     def _append(self, logger: str, level: str, text: str) -> None:
         nanoseconds = time.time_ns()

@@ -49,6 +49,7 @@ from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
@@ -388,7 +389,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         self._directory.write(
-            "nodes.json", msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
+            layout.NODES, msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
         )
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")

@@ -14,6 +14,7 @@ from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, summary, summary_json
+from sflow_ctl.runtime.record import layout
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
@@ -72,12 +73,12 @@ def conclude(
         survivors=finish.survivors,
         refused=refused,
     )
-    directory.write("summary.json", summary_json(whole))
+    directory.write(layout.SUMMARY, summary_json(whole))
     if any(task.outputs for task in plan.tasks):
         from sflow_ctl.results.table import results, results_csv
 
         table = results_csv(*results(plan, state, outputs))
-        directory.write("results.csv", table.encode())
+        directory.write(layout.RESULTS, table.encode())
     return RunEnd(status, state, whole, directory.path, outputs)
 
 

@@ -12,6 +12,7 @@ from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, list_runs
 
 
@@ -55,7 +56,7 @@ def earlier_run(directory: Path) -> PriorRun:
         reader.plan,
         reader.facts.marker,
         whole is not None and whole.outcome is Outcome.COMPLETED,
-        _lines(directory / "events.jsonl") + 1,
+        _lines(directory / layout.JOURNAL) + 1,
     )
 
 
@@ -84,7 +85,7 @@ def requeued_run(output_dir: Path, run_id: str | None) -> Path | None:
         return None
     if run_id is not None:
         path = output_dir / run_id
-        return path if (path / "run.json").is_file() else None
+        return path if (path / layout.RUN).is_file() else None
     runs = [path for path in list_runs(output_dir) if path.name.startswith(f"{job}-")]
     return runs[-1] if runs else None
 

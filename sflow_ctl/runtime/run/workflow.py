@@ -22,6 +22,7 @@ from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.logs.consumers.console import Console
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
@@ -134,7 +135,7 @@ def _run(
     directory = record.directory
     output = _make_output(planned, fleet, directory.path, terminal.open_console(directory.path))
     with ExitStack() as ends:
-        log = RunLog(directory.path / "sflow.log", options.log_level)
+        log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
         _log_beginning(log, planned, [*planned.plan.warnings, *record.warnings], fetched)
         journal = _open_journal(planned, record)
@@ -220,7 +221,7 @@ def _make_output(planned: PlannedRun, fleet: Fleet, directory: Path, console: Co
 
 def _open_journal(planned: PlannedRun, record: _Record) -> Journal:
     first_seq = planned.earlier.next_seq if planned.earlier is not None else 1
-    return Journal(record.directory.path / "events.jsonl", record.facts.incarnation, first_seq)
+    return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, first_seq)
 
 
 def _make_controller(

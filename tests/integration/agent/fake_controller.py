@@ -69,7 +69,8 @@ class FakeController:
         self.agent_public, self.agent_secret = zmq.curve_keypair()
         self.nonce = secrets.token_hex(8)
         self.marker = f"test-{secrets.token_hex(6)}"
-        (directory / ".nonce").write_text(self.nonce)
+        (directory / ".sflow").mkdir(parents=True, exist_ok=True)
+        (directory / ".sflow/nonce").write_text(self.nonce)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.control, self.control_endpoint = self._router()
         self.logs, self.log_endpoint = self._router()

@@ -101,7 +101,7 @@ def test_a_signal_to_the_script_stops_the_run_in_order(tmp_path: Path) -> None:
             script.communicate()
     assert script.returncode == 143, output
     (directory,) = tmp_path.glob("sflow_output/demo-*")
-    assert (directory / "summary.json").exists()
+    assert (directory / ".sflow/summary.json").exists()
 
 
 def test_a_module_in_the_workspace_is_not_taken_for_ours(tmp_path: Path) -> None:

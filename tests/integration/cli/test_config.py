@@ -61,7 +61,7 @@ def test_runs_go_where_the_user_wants_and_are_found_there(tmp_path: Path, env: d
     (tmp_path / "site.yaml").write_text("")
     done = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "of-mine" / "r" / "summary.json").exists()
+    assert (tmp_path / "runs" / "of-mine" / "r" / ".sflow/summary.json").exists()
     for command in ("status", "logs", "attach"):
         looked = sflow_ctl(command, cwd=tmp_path, env=env)
         assert looked.returncode == 0, looked.stderr

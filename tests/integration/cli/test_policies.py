@@ -16,7 +16,7 @@ def run(directory: Path, text: str, *options: str) -> tuple[subprocess.Completed
     """(process, summary) of a run with id R."""
     (directory / "w.yaml").write_text(HEAD + text)
     done = sflow_ctl("run", "w.yaml", "--run-id", "R", *options, cwd=directory)
-    return done, json.loads((directory / "sflow_output" / "R" / "summary.json").read_text())
+    return done, json.loads((directory / "sflow_output" / "R" / ".sflow/summary.json").read_text())
 
 
 def states(summary: dict[str, Any]) -> dict[str, str]:
@@ -95,7 +95,7 @@ def test_a_second_ctrl_c_ends_the_tasks_of_the_end(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    summary = json.loads((tmp_path / "sflow_output" / "R" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "sflow_output" / "R" / ".sflow/summary.json").read_text())
     assert states(summary) == {"long": "cancelled", "slow": "cancelled"}
 
 

@@ -133,7 +133,7 @@ def test_a_run_in_the_environment_of_its_preamble_does_not_repeat_it(tmp_path: P
     (tmp_path / "outer.yaml").write_text(text.replace("'echo \"task", f"'{nested}; echo \"task"))
     done = sflow_ctl("run", "outer.yaml", "--run-id", "outer", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "sflow_output" / "inner" / "summary.json").exists()
+    assert (tmp_path / "sflow_output" / "inner" / ".sflow/summary.json").exists()
     assert (tmp_path / "count").read_text() == "ran\n"
 
 

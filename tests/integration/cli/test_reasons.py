@@ -21,7 +21,7 @@ def run(tmp_path: Path, text: str) -> tuple[int, str, dict[str, Any]]:
     """Exit status, output, and the summary of a workflow."""
     (tmp_path / "w.yaml").write_text(text)
     ended = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
-    summary = msgspec.json.decode((tmp_path / "sflow_output" / "r" / "summary.json").read_bytes())
+    summary = msgspec.json.decode((tmp_path / "sflow_output" / "r" / ".sflow/summary.json").read_bytes())
     return ended.returncode, ended.stdout + ended.stderr, summary
 
 
@@ -40,7 +40,7 @@ def test_f20_a_port_that_is_taken_is_told_everywhere(tmp_path: Path) -> None:
     assert sentence in task["reason"]
     assert task["line"].endswith("Address already in use")
     assert summary["cause"]["reason"]["word"] == "port_in_use"
-    journal = (tmp_path / "sflow_output" / "r" / "events.jsonl").read_text()
+    journal = (tmp_path / "sflow_output" / "r" / ".sflow/events.jsonl").read_text()
     assert '"word":"port_in_use"' in journal
     later = sflow_ctl("status", "r", cwd=tmp_path).stdout
     assert "port_in_use" in later

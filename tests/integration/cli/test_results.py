@@ -33,7 +33,7 @@ def test_a_sweep_has_one_table_and_later_tasks_see_its_values(tmp_path: Path) ->
     assert run.returncode == 0, run.stderr
     assert "[best] best 40.7 of 10.7" in run.stdout
     (directory,) = (tmp_path / "sflow_output").iterdir()
-    rows = [line.split(",") for line in (directory / "results.csv").read_text().splitlines()]
+    rows = [line.split(",") for line in (directory / ".sflow/results.csv").read_text().splitlines()]
     assert rows[0] == ["task", "N", "state", "attempts", "runtime_s", "rate", "loss"]
     facts = [[*row[:4], row[5]] for row in rows[1:]]
     assert facts == [[f"bench_{n}", str(n), "completed", "1", f"{n}0.7"] for n in (1, 2, 4)]

@@ -11,7 +11,7 @@ def test_only_a_task_and_what_it_needs(tmp_path: Path) -> None:
     done = sflow_ctl("run", DIAMOND, "-t", "square", "--run-id", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "squared 6 samples" in done.stdout
-    plan = read_json(tmp_path / "sflow_output" / "r" / "plan.json")
+    plan = read_json(tmp_path / "sflow_output" / "r" / ".sflow/plan.json")
     assert isinstance(plan, dict)
     assert [task["name"] for task in plan["tasks"]] == ["prepare", "square"]
 

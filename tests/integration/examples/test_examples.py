@@ -46,10 +46,10 @@ def test_diamond(tmp_path: Path) -> None:
         "events.jsonl",
         "summary.json",
         "nodes.json",
-        "sflow.log",
     }
-    assert expected <= {path.name for path in directory.iterdir()}
-    assert not (directory / "connection.json").exists()
+    assert expected <= {path.name for path in (directory / ".sflow").iterdir()}
+    assert (directory / "sflow.log").exists()
+    assert not (directory / ".sflow/connection.json").exists()
 
 
 def test_sweep(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_redis(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("nginx", path="/usr/bin:/usr/sbin") is None, reason="nginx is not installed")
 def test_serving(tmp_path: Path) -> None:
     _, directory = run_example("serving", tmp_path, "--set", "REQUESTS=160", "--set", "CONCURRENCY=[1,2,8]")
-    rows = list(csv.DictReader((directory / "results.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((directory / ".sflow/results.csv").read_text().splitlines()))
     assert [(row["CONCURRENCY"], row["requests"], row["state"]) for row in rows] == [
         ("1", "160", "completed"),
         ("2", "160", "completed"),

@@ -99,7 +99,7 @@ class Run:
             exit_code=exit_code,
         )
         self.state.apply(transition)
-        journal = Journal(self.path / "events.jsonl", 1)
+        journal = Journal(self.path / ".sflow/events.jsonl", 1)
         journal.transition(transition, 0.0)
         journal.close()
         if self.controller is not None:
@@ -123,7 +123,7 @@ class Run:
             started_wall_ns=self.facts.started_wall_ns,
             ended_wall_ns=self.facts.started_wall_ns + 1_500_000_000,
         )
-        self.directory.write("summary.json", summary_json(whole))
+        self.directory.write(".sflow/summary.json", summary_json(whole))
 
 
 def command(*words: str) -> list[str]:
@@ -344,7 +344,7 @@ def test_without_any_run_it_is_said_where_was_looked(tmp_path: Path) -> None:
 def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.open()
-    (run.path / "connection.json").chmod(0o644)
+    (run.path / ".sflow/connection.json").chmod(0o644)
     answer = ask(tmp_path, "attach")
     assert answer.returncode == RunDirectoryError.exit_status
     assert "error[connection-not-private]" in answer.stderr

@@ -21,58 +21,58 @@ def write(directory: Path, data: bytes) -> None:
 
 
 def test_what_is_written_later_is_seen_at_the_next_look(tmp_path: Path) -> None:
-    searches = LogSearches(tmp_path)
+    searches = LogSearches(tmp_path, lambda found: None)
     assert searches.wake_at(0.0) is None
     searches.take(2, ASKED)
     assert searches.wake_at(5.0) == 5.0
-    assert searches.work(5.0, BUDGET) == []  # there is no file yet
+    assert searches.look(5.0, BUDGET) == []  # there is no file yet
     write(tmp_path, b"it is rea")
-    assert searches.work(5.0 + LOOK_EVERY_S / 2, BUDGET) == []
-    assert searches.work(5.0 + LOOK_EVERY_S, BUDGET) == []
+    assert searches.look(5.0 + LOOK_EVERY_S / 2, BUDGET) == []
+    assert searches.look(5.0 + LOOK_EVERY_S, BUDGET) == []
     write(tmp_path, b"dy now\n")
-    assert searches.work(6.0, BUDGET) == SEEN
+    assert searches.look(6.0, BUDGET) == SEEN
     assert searches.wake_at(6.0) is None  # it is said once
 
 
 def test_who_asks_again_is_told_again(tmp_path: Path) -> None:
     write(tmp_path, b"it is ready now\n")
-    searches = LogSearches(tmp_path)
+    searches = LogSearches(tmp_path, lambda found: None)
     for now in (1.0, 2.0):
         searches.take(2, ASKED)
-        assert searches.work(now, BUDGET) == SEEN
+        assert searches.look(now, BUDGET) == SEEN
 
 
 def test_a_flood_is_read_in_pieces(tmp_path: Path) -> None:
     write(tmp_path, b"x" * 999_999 + b"\nit is ready now\n")
-    searches = LogSearches(tmp_path)
+    searches = LogSearches(tmp_path, lambda found: None)
     searches.take(2, ASKED)
     looks = 0
-    while not (seen := searches.work(1.0, 300_000)):
+    while not (seen := searches.look(1.0, 300_000)):
         assert searches.wake_at(1.0) == 1.0  # it goes on at once, after everybody else
         looks += 1
     assert seen == SEEN and looks >= 1
 
 
 def test_a_log_that_is_begun_anew_is_searched_from_its_beginning(tmp_path: Path) -> None:
-    searches = LogSearches(tmp_path)
+    searches = LogSearches(tmp_path, lambda found: None)
     searches.take(2, ASKED)
     write(tmp_path, b"the first attempt was rea")
-    assert searches.work(1.0, BUDGET) == []
+    assert searches.look(1.0, BUDGET) == []
     (tmp_path / "engine" / "engine.log").rename(tmp_path / "engine" / "engine.attempt-1.log")
     write(tmp_path, b"dy\n")
-    assert searches.work(2.0, BUDGET) == []  # half of it was the first attempt's
+    assert searches.look(2.0, BUDGET) == []  # half of it was the first attempt's
     write(tmp_path, b"it is ready now\n")
-    assert searches.work(3.0, BUDGET) == SEEN
+    assert searches.look(3.0, BUDGET) == SEEN
 
 
 def test_nobody_is_told_who_does_not_wait_any_more(tmp_path: Path) -> None:
     write(tmp_path, b"it is ready now\n")
-    searches = LogSearches(tmp_path)
+    searches = LogSearches(tmp_path, lambda found: None)
     searches.take(2, ASKED)
     searches.take(2, LogSearch(rank=RANK, key=ProbeKey("readiness", 0), task="engine"))
-    assert searches.work(1.0, BUDGET) == []
+    assert searches.look(1.0, BUDGET) == []
     searches.take(2, ASKED)
     searches.node_lost(1)
     assert searches.wake_at(1.0) is not None
     searches.node_lost(2)
-    assert searches.work(1.0, BUDGET) == [] and searches.wake_at(1.0) is None
+    assert searches.look(1.0, BUDGET) == [] and searches.wake_at(1.0) is None

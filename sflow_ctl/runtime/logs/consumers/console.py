@@ -1,13 +1,15 @@
-"""From the logs to the console, at the console's pace. Owned by the output thread.
+"""Shows logs on the console, at the console's pace. Owned by the output thread.
 
-Chunks go on at once while the console takes them; what it cannot take is read from the file later. So a slow
-console costs neither memory nor anybody's time, and a piped one still gets every byte.
+Chunks are passed on at once while the console takes them; the rest is read from the file later. A slow console
+therefore costs no memory and delays nothing, and a piped one still gets every byte.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
+from protocol.ids import RankId
 from sflow_ctl.core.states import Transition
+from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 
@@ -68,8 +70,8 @@ class Console(Protocol):
         ...
 
 
-class ConsoleFeed:
-    """Every log's way to the console."""
+class ConsoleFeed(LogConsumer):
+    """Passes every log to the console."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -90,12 +92,16 @@ class ConsoleFeed:
         """What the console has not been given yet."""
         return sum(cursor.log.position - cursor.offset for cursor in self._behind.values())
 
+    def wants(self, rank: RankId) -> bool:
+        """Every log is shown."""
+        return True
+
     def open(self, log: RankLog, offset: int) -> None:
-        """From now on this log is shown, from `offset` on."""
+        """Begin to show this log, from `offset` on."""
         self._cursors[log] = Cursor(log, offset, may_skip=not self._console.is_lossless)
 
-    def offer(self, log: RankLog, offset: int, body: memoryview) -> None:
-        """A chunk whose end is the log's position."""
+    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+        """Show a chunk whose end is the log's position."""
         cursor = self._cursors[log]
         if log not in self._behind and self._console.room() > 0:
             new = cursor.take(offset, body)
@@ -106,22 +112,22 @@ class ConsoleFeed:
         self.grown(log)
 
     def grown(self, log: RankLog) -> None:
-        """There is more of the log in its file than was offered."""
+        """Note that there is more of the log in its file than was offered."""
         cursor = self._cursors.get(log)
         if cursor is not None and not cursor.is_at_end:
             self._behind.setdefault(log, cursor)
 
     def ended(self, log: RankLog) -> None:
-        """The rank has ended: once all is shown, its last line is finished."""
+        """Finish the rank's last line, once all of the log is shown."""
         if log in self._cursors and log not in self._behind:
             self._console.output_ended(log.label)
 
-    def is_shown(self, log: RankLog) -> bool:
+    def has_all(self, log: RankLog) -> bool:
         """True when nothing of what is known of this log waits to be shown."""
         return log not in self._behind
 
     def forget(self, log: RankLog) -> None:
-        """The log is complete and shown."""
+        """Close the cursor of a log that is complete and shown."""
         cursor = self._cursors.pop(log, None)
         if cursor is not None:
             cursor.close()
@@ -132,14 +138,13 @@ class ConsoleFeed:
         self._is_waiting_for_room = False
 
     def wake_at(self, now: float) -> float | None:
-        """When `pump` has something to do; None when only a chunk or the console can bring it."""
+        """Return when `work` is due; None when only a chunk or the console can make it so."""
         if not self._behind or self._is_waiting_for_room:
             return None
         return now if self._retry_at is None else self._retry_at
 
-    def pump(self, now: float, limit: int) -> list[RankLog]:
-        """Gives the console up to about `limit` bytes of what is waiting, all logs in turn. Returns who
-        caught up."""
+    def work(self, now: float, limit: int) -> list[RankLog]:
+        """Pass up to about `limit` waiting bytes to the console, all logs in turn; return the logs that caught up."""
         caught_up = []
         self._retry_at = None
         unreadable = 0
@@ -155,7 +160,7 @@ class ConsoleFeed:
                 if log.is_complete:
                     self._console.output_ended(log.label)
                 continue
-            self._behind[log] = cursor  # at the end of the queue: everybody gets a turn
+            self._behind[log] = cursor  # at the end of the queue: all logs get their turn
             if size < 0:
                 unreadable += 1
                 self._retry_at = now + UNREADABLE_RETRY_S

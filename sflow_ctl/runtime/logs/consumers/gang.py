@@ -1,7 +1,7 @@
-"""`<task>.log` of tasks with several ranks: the lines of all of them, each behind its rank, as they come.
+"""Merges the logs of a gang's ranks into `<task>.log`: every line with its rank in front, in order of arrival.
 
-Owned by the output thread. Order within a rank is kept, between ranks it is that of arrival. A rank's own file is the
-buffer: what cannot be written now is read from there later.
+Owned by the output thread. The order within a rank is kept. A rank's own file is the buffer: what cannot be
+written now is read from there later.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from protocol.ids import RankId
 from sflow_ctl.core.tasks import earlier_log_path, log_path
+from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 
@@ -23,8 +24,8 @@ MAX_LINE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
-class _Part:
-    """One rank's way into the merged file."""
+class _MergedRank:
+    """The state of one rank's merge."""
 
     log: RankLog
     prefix: bytes
@@ -58,34 +59,34 @@ class _Part:
             self.rest = b""
 
 
-class GangLogs:
-    """`sizes` has the tasks with several ranks, and how many."""
+class GangLogs(LogConsumer):
+    """Merges the logs of tasks with several ranks; `sizes` has their number, by task."""
 
     def __init__(self, run_directory: Path, sizes: dict[str, int], note: Callable[[str], object]) -> None:
         self._run_directory = run_directory
         self._sizes = sizes
         self._note = note
-        self._parts: dict[RankLog, _Part] = {}
-        self._behind: dict[RankLog, _Part] = {}
+        self._parts: dict[RankLog, _MergedRank] = {}
+        self._behind: dict[RankLog, _MergedRank] = {}
         self._files: dict[str, int] = {}
         self._attempts: dict[str, int] = {}
         self._has_complained = False
 
-    def is_part(self, rank: RankId) -> bool:
-        """True for one of several ranks."""
+    def must_finish(self, rank: RankId) -> bool:
+        """True for one of several ranks: its exit waits for the merged log."""
         return rank.attempt.task in self._sizes
 
     def open(self, log: RankLog, offset: int) -> None:
-        """From now on this log is merged, from `offset` on; that of a task's only rank is left alone, here and below."""
-        if not self.is_part(log.rank):
+        """Begin to merge this log, from `offset` on. The log of a task's only rank is ignored, here and below."""
+        if not self.must_finish(log.rank):
             return
         width = len(str(self._sizes[log.rank.attempt.task] - 1))
         prefix = f"{log.rank.rank:0{width}d}: ".encode()
-        self._parts[log] = _Part(log, prefix, Cursor(log, offset))
+        self._parts[log] = _MergedRank(log, prefix, Cursor(log, offset))
         self._begin_attempt(log)
 
     def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
-        """A chunk whose end is the log's position."""
+        """Merge a chunk whose end is the log's position."""
         part = self._parts.get(log)
         if part is None:
             return
@@ -100,18 +101,18 @@ class GangLogs:
         self._behind[log] = part
 
     def grown(self, log: RankLog) -> None:
-        """There is more of the log than was offered, or it has ended."""
+        """Note that there is more of the log than was offered, or that it has ended."""
         part = self._parts.get(log)
         if part is not None and not part.is_merged:
             self._behind[log] = part
 
-    def is_merged(self, log: RankLog) -> bool:
-        """True when nothing of what is known of this log is missing in the merged file."""
+    def has_all(self, log: RankLog) -> bool:
+        """True when all that is known of this log is in the merged file."""
         part = self._parts.get(log)
         return part is None or part.is_merged
 
     def forget(self, log: RankLog) -> None:
-        """The log is complete and merged."""
+        """Close the cursor of a log that is complete and merged, and the merged file with its last rank."""
         part = self._parts.pop(log, None)
         if part is None:
             return
@@ -122,13 +123,13 @@ class GangLogs:
             self._close(task)
 
     def wake_at(self, now: float) -> float | None:
-        """When `work` has something to do."""
+        """Return when `work` is due; None when nothing is behind."""
         if not self._behind:
             return None
         return min(now if part.retry_at is None else part.retry_at for part in self._behind.values())
 
     def work(self, now: float, limit: int) -> list[RankLog]:
-        """Reads and writes up to about `limit` bytes of what is behind; returns whose log is merged now."""
+        """Merge up to about `limit` bytes of what is behind; return the logs that are merged now."""
         merged = []
         for log, part in list(self._behind.items()):
             if part.retry_at is not None and now < part.retry_at:
@@ -149,7 +150,7 @@ class GangLogs:
         for task in list(self._files):
             self._close(task)
 
-    def _catch_up(self, part: _Part, now: float) -> int:
+    def _catch_up(self, part: _MergedRank, now: float) -> int:
         if part.pending:
             self._write(part, now)
             if part.pending:
@@ -170,7 +171,7 @@ class GangLogs:
         self._write(part, now)
         return len(piece.data) if piece is not None else 0
 
-    def _write(self, part: _Part, now: float) -> None:
+    def _write(self, part: _MergedRank, now: float) -> None:
         if not part.pending:
             return
         try:
@@ -192,7 +193,7 @@ class GangLogs:
         return descriptor
 
     def _begin_attempt(self, log: RankLog) -> None:
-        """Moves the merged log of the attempt before aside, once."""
+        """Move the merged log of the attempt before aside, once."""
         task, number = log.rank.attempt
         before = self._attempts.get(task, 1)
         if number <= before:

@@ -1,10 +1,11 @@
-"""Patterns in logs, looked for here for probes on nodes that do not see the run directory.
+"""Searches logs for patterns on behalf of probes on nodes that do not see the run directory.
 
-Owned by the output thread. The file is read as it grows, so a flood costs no memory, and a log that is begun anew (a
+Owned by the output thread. The file is read as it grows, so a flood costs no memory; a log that begins anew (a
 retry's) is searched from its beginning.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from protocol.text.line_matcher import LineMatcher
 from sflow_ctl.core.tasks import log_path
+from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
+from sflow_ctl.runtime.logs.store import RankLog, log_file
 
 LOOK_EVERY_S = 0.05
 READ_BYTES = 256 * 1024
@@ -31,8 +34,8 @@ class _Search:
     inode: int = 0
     offset: int = 0
 
-    def go_on(self, budget: int) -> tuple[int, bool]:
-        """(bytes read, whether the pattern has been seen). Raises: OSError."""
+    def read_on(self, budget: int) -> tuple[int, bool]:
+        """Return the number of bytes read and whether the pattern was seen. Raises: OSError."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             inode = os.fstat(descriptor).st_ino
@@ -49,44 +52,57 @@ class _Search:
             os.close(descriptor)
 
 
-class LogSearches:
-    """All searches that have found nothing yet."""
+class LogSearches(LogConsumer):
+    """All searches that have found nothing yet; `report` gets (node, answer) pairs of those that have."""
 
-    def __init__(self, run_directory: Path) -> None:
+    def __init__(self, run_directory: Path, report: Callable[[list[tuple[int, LogMatched]]], object]) -> None:
         self._run_directory = run_directory
+        self._report = report
         self._searches: dict[tuple[RankId, ProbeKey], _Search] = {}
         self._next_look = 0.0
 
     def take(self, node: int, asked: LogSearch) -> None:
-        """Begins a search, or ends it. Asked again it begins anew: the answer may have been lost."""
+        """Begin a search, or end it. A repeated question starts anew, since the answer may have been lost.
+
+        A task name that would lead out of the run directory is ignored.
+        """
         key = asked.rank, asked.key
         if asked.pattern is None:
             self._searches.pop(key, None)
             return
-        path = self._run_directory / log_path(asked.task)
+        path = log_file(self._run_directory, log_path(asked.task))
+        if path is None:
+            return
         self._searches[key] = _Search(node, path, asked.pattern, LineMatcher(asked.pattern))
         self._next_look = 0.0
 
     def node_lost(self, node: int) -> None:
-        """Nobody there waits any more."""
+        """Drop the searches of a node that was lost."""
         self._searches = {key: one for key, one in self._searches.items() if one.node != node}
 
     def wake_at(self, now: float) -> float | None:
-        """When `work` has something to do."""
+        """Return when a look is due; None without searches."""
         return max(self._next_look, now) if self._searches else None
 
-    def work(self, now: float, budget: int) -> list[tuple[int, LogMatched]]:
-        """What has been seen since the last look, with the node to tell, when a look is due."""
+    def work(self, now: float, limit: int) -> list[RankLog]:
+        """Look, if it is due, and report what was found."""
+        found = self.look(now, limit)
+        if found:
+            self._report(found)
+        return []
+
+    def look(self, now: float, budget: int) -> list[tuple[int, LogMatched]]:
+        """Return what was found since the last look, with the node that asked; nothing before a look is due."""
         if now < self._next_look:
             return []
         self._next_look = now + LOOK_EVERY_S
         found = []
         for (rank, key), search in list(self._searches.items()):
             with suppress(OSError):  # it is not there yet, or is just being moved
-                read, is_seen = search.go_on(budget)
+                read, is_seen = search.read_on(budget)
                 if is_seen:
                     del self._searches[rank, key]
                     found.append((search.node, LogMatched(rank=rank, key=key, line=search.matcher.line)))
                 elif read >= budget:
-                    self._next_look = now  # there is more of it: after everybody else
+                    self._next_look = now  # there is more of it, after the other logs have had their turn
         return found

@@ -1,8 +1,8 @@
-"""The server's side of `attach`: everybody who looks at the run through the clients socket.
+"""Serves `attach`: sends state changes and logs to all viewers on the clients socket.
 
-Owned by the output thread. What a viewer has not taken yet is bounded: beyond that it waits, and then gets
-the newest state instead of every change, and the end of a log instead of all of it. So a stopped viewer costs
-a megabyte at most, and nobody any time.
+Owned by the output thread. What a viewer has not acknowledged is bounded: beyond that it waits, and then gets
+the newest state instead of every change, and the end of a log instead of all of it. A stopped viewer therefore
+costs a megabyte at most and delays nothing.
 """
 
 from collections import Counter, deque
@@ -14,6 +14,7 @@ import zmq
 
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.states import TERMINAL
+from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.viewing.messages import (
@@ -43,8 +44,8 @@ MAX_VIEWERS = 32
 MAX_FOLLOWED = 256
 MESSAGES_PER_PASS = 64
 LOOK_S = 0.2
-"""How often the size of a followed log is looked at when its bytes do not come by: network file systems tell
-nobody that a file has grown on another node."""
+"""How often the size of a followed log is read when its bytes do not arrive as chunks: network file systems do
+not report that a file has grown on another node."""
 SILENT_AFTER_S = 60.0
 """A viewer says something every 2 s. One that was only stopped attaches again when it goes on."""
 
@@ -83,7 +84,7 @@ class Viewer:
             cursor.close()
 
 
-class ViewerHub:
+class ViewerHub(LogConsumer):
     """All viewers. `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's
     log."""
 
@@ -106,20 +107,20 @@ class ViewerHub:
         self._has_work = False
 
     def wake_at(self, now: float) -> float | None:
-        """When `work` is due without anything arriving; None when nobody looks."""
+        """Return when `serve` is due without anything arriving; None without viewers."""
         if self._has_work:
             return now
         return self._look_at
 
     def change(self, change: Change) -> None:
-        """A change of state for everybody."""
+        """Queue a change of state for every viewer."""
         for viewer in self._viewers.values():
             viewer.queue.append(change)
             if len(viewer.queue) > 2 * len(self._last) + CHANGES_PER_MESSAGE:
                 viewer.queue = deque({queued.transition.task: queued for queued in viewer.queue}.values())
 
-    def offer(self, log: RankLog, offset: int, body: memoryview) -> None:
-        """A chunk that has just become part of the log: straight to those who are right before it."""
+    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+        """Send a new chunk to the followers that have everything before it."""
         for viewer, cursor in self._followers.get(log.rank, ()):
             if cursor.log is not log:
                 cursor.log = log
@@ -131,8 +132,8 @@ class ViewerHub:
                     continue
             viewer.ready[log.rank] = cursor
 
-    def work(self, has_messages: bool, now: float) -> None:
-        """Takes messages, and sends what the viewers' windows allow."""
+    def serve(self, has_messages: bool, now: float) -> None:
+        """Take messages, and send what the viewers' windows allow."""
         if has_messages:
             self._receive(now)
         if not self._viewers:
@@ -145,7 +146,7 @@ class ViewerHub:
             self._serve(viewer)
 
     def say_goodbye(self) -> None:
-        """The last message to everybody, after all that their windows allow."""
+        """Send what the viewers' windows allow, then the last message."""
         for viewer in list(self._viewers.values()):
             self._serve(viewer)
             self._send(viewer, RunEnded(session=viewer.session, seq=viewer.next_seq))

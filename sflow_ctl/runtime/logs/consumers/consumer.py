@@ -1,0 +1,50 @@
+"""What the intake of logs asks of everything that gets their bytes: the console, gang merges, viewers, searches.
+
+A consumer is handed chunks as they arrive; one that falls behind reads the rank's file later, so memory stays
+bounded. All consumers belong to the output thread.
+"""
+
+from protocol.ids import RankId
+from sflow_ctl.runtime.logs.store import RankLog
+
+
+class LogConsumer:
+    """A consumer that wants nothing; each real one overrides what concerns it."""
+
+    def wants(self, rank: RankId) -> bool:
+        """True if the rank's log is opened for this consumer even when none of it has arrived."""
+        return False
+
+    def must_finish(self, rank: RankId) -> bool:
+        """True if the rank's exit waits until this consumer `has_all` of its log."""
+        return False
+
+    def open(self, log: RankLog, offset: int) -> None:
+        """Begin to consume this log, from `offset` on."""
+
+    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+        """Take a chunk whose end is the log's position."""
+
+    def grown(self, log: RankLog) -> None:
+        """Note that there is more of the log in its file than was offered, or that it has ended."""
+
+    def ended(self, log: RankLog) -> None:
+        """Note that the rank has ended and its log is complete."""
+
+    def has_all(self, log: RankLog) -> bool:
+        """True when nothing that is known of this log is still to be consumed."""
+        return True
+
+    def forget(self, log: RankLog) -> None:
+        """Close what is open for a log that is complete and consumed."""
+
+    def wake_at(self, now: float) -> float | None:
+        """Return when `work` is due without a chunk arriving; None if it is not."""
+        return None
+
+    def work(self, now: float, limit: int) -> list[RankLog]:
+        """Catch up by reading up to about `limit` bytes from files; return the logs that are caught up now."""
+        return []
+
+    def close(self) -> None:
+        """Close every file."""

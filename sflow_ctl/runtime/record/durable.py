@@ -1,0 +1,75 @@
+"""Writes files that survive a crash of this machine: a temporary name, fsync, rename, fsync of the directory.
+
+A reader sees the old content or the new one, never a part; a full disk leaves the old file and no temporary one.
+Everything of ours in a run directory is written here, except the journal, the logs and `sflow.log`, which grow.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import IO
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file. Raises: OSError naming the file; the old content is still there then."""
+    temporary = _write_temporary(path, content, mode)
+    try:
+        temporary.rename(path)
+    except OSError:
+        _remove(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Make a file that does not exist yet, complete from its first moment.
+
+    Raises: FileExistsError if the file exists; OSError. Of several callers exactly one succeeds, also on network
+    file systems. Source: link(2).
+    """
+    temporary = _write_temporary(path, content, mode)
+    try:
+        path.hardlink_to(temporary)
+    finally:
+        _remove(temporary)
+    sync_directory(path.parent)
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """Open a private file of ours that grows, unbuffered. Raises: OSError; also for a symbolic link."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in a directory durable. File systems that cannot are left alone."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # EINVAL on some network file systems
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(path: Path, content: bytes, mode: int) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.urandom(3).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, mode)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _remove(temporary)
+        error.filename = error.filename or str(path)
+        raise
+    return temporary
+
+
+def _remove(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        temporary.unlink()

@@ -1,0 +1,25 @@
+"""The names of our files in a run directory: all below `.sflow/`, except the logs and what the reference puts there.
+
+Tasks own every other name in the directory, so a task's `summary.json` is the task's. Used by everything that writes
+or reads a run directory.
+"""
+
+OURS = ".sflow"
+"""The one name that is ours."""
+WORKFLOW = f"{OURS}/workflow.yaml"
+PLAN = f"{OURS}/plan.json"
+RUN = f"{OURS}/run.json"
+JOURNAL = f"{OURS}/events.jsonl"
+NODES = f"{OURS}/nodes.json"
+SUMMARY = f"{OURS}/summary.json"
+RESULTS = f"{OURS}/results.csv"
+CONNECTION = f"{OURS}/connection.json"
+CLAIM = f"{OURS}/controller.lock"
+NONCE = f"{OURS}/nonce"
+RUN_LOG = "sflow.log"
+"""Beside the tasks' directories, where the reference has it."""
+
+
+def earlier_summary(incarnation: int) -> str:
+    """Return the name of the summary that an earlier controller wrote."""
+    return f"{OURS}/summary.{incarnation}.json"

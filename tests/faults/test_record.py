@@ -1,0 +1,117 @@
+"""The record of a run on disk: whose files are whose, what survives a full disk, who may write."""
+
+import errno
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sflow_ctl.runtime.record.durable import create_durably, write_durably
+from tests.support import sflow_ctl
+
+OURS = ("workflow.yaml", "plan.json", "run.json", "events.jsonl", "summary.json", "results.csv", "nodes.json")
+
+
+def workflow(*tasks: str) -> str:
+    listed = "\n".join(f"    - {task}" for task in tasks)
+    return f'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n{listed}\n'
+
+
+def run_file(tmp_path: Path, text: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    (tmp_path / "w.yaml").write_text(text)
+    return sflow_ctl("run", "w.yaml", "--output-dir", "out", "--run-id", "r", *options, cwd=tmp_path)
+
+
+def test_clusters_f6_a_task_may_have_files_of_any_name_in_the_run_directory(tmp_path: Path) -> None:
+    names = (*OURS, "connection.json", "controller.lock", "metrics", "report.html")
+    write = "; ".join(f"echo mine > $SFLOW_WORKFLOW_OUTPUT_DIR/{name}" for name in names)
+    done = run_file(tmp_path, workflow(f'{{name: t, script: ["{write}"]}}'))
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "out" / "r"
+    assert {(run / name).read_text() for name in names} == {"mine\n"}
+    assert sorted(path.name for path in run.iterdir()) == sorted((*names, ".sflow", "sflow.log", "t"))
+    shown = sflow_ctl("status", "r", "--output-dir", "out", cwd=tmp_path)
+    assert shown.returncode == 0 and "completed" in shown.stdout
+
+
+def test_s6_files_of_ours_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o000)
+    try:
+        done = run_file(tmp_path, workflow('{name: t, script: ["echo x"]}'))
+    finally:
+        os.umask(old)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "out" / "r"
+    ours = [run, run / ".sflow", *(run / ".sflow").iterdir(), run / "sflow.log", run / "t"]
+    modes = {str(path.relative_to(run)): stat.S_IMODE(path.stat().st_mode) for path in ours}
+    assert modes == {name: 0o700 if (run / name).is_dir() else 0o600 for name in modes}
+
+
+@pytest.mark.parametrize("write", [write_durably, create_durably])
+@pytest.mark.parametrize("call", ["write", "fsync", "close"])
+def test_r5_a_full_disk_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: object, call: str
+) -> None:
+    file = tmp_path / "plan.json"
+    if write is write_durably:
+        file.write_bytes(b"old")
+    real_close = os.close
+
+    def full(descriptor: int, *_: object) -> int:
+        if call == "close":
+            real_close(descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(OSError, match="No space left"):
+            write(file, b"new content")  # type: ignore[operator]
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert left == ({"plan.json": b"old"} if write is write_durably else {})
+
+
+def test_r5_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data[:3])))
+    write_durably(tmp_path / "file", b"0123456789")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+
+
+def test_r8_contents_and_names_are_synced_before_a_file_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    real_fsync, real_rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        calls.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real_fsync(descriptor)
+
+    def rename(self: Path, target: Path) -> Path:
+        calls.append("rename")
+        return real_rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    write_durably(tmp_path / "file", b"x")
+    assert calls == ["file", "rename", "directory"]
+
+
+def test_only_one_of_two_can_create_a_file(tmp_path: Path) -> None:
+    create_durably(tmp_path / "claim", b"first")
+    with pytest.raises(FileExistsError):
+        create_durably(tmp_path / "claim", b"second")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+
+
+def test_r30_the_directory_that_another_run_is_making_is_not_deleted(tmp_path: Path) -> None:
+    building = tmp_path / "out" / ".r.building"
+    building.mkdir(parents=True)
+    (building / "keep").write_text("theirs")
+    done = run_file(tmp_path, workflow('{name: t, script: ["echo x"]}'))
+    assert done.returncode != 0
+    assert ".r.building" in done.stderr and "choose another --run-id" in done.stderr
+    assert (building / "keep").read_text() == "theirs"
