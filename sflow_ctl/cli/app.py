@@ -4,11 +4,12 @@ statuses.
 
 import importlib
 import sys
+from contextlib import suppress
 
 import click
 
 from protocol.errors import ExitStatus, FleetError
-from sflow_ctl.cli.terminal.lines import print_findings
+from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_findings
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
@@ -93,9 +94,14 @@ def main() -> None:
         status = int(ExitStatus.USAGE)
     except (click.Abort, KeyboardInterrupt):
         status = int(ExitStatus.INTERRUPTED)
+    except OutputLostError as error:
+        status = int(ExitStatus.OK if error.has_reader_left else ExitStatus.INFRASTRUCTURE)
+        if not error.has_reader_left:
+            with suppress(OSError):
+                click.echo(f"error[output-not-written]: cannot write the output: {error}", err=True)
     except BrokenPipeError:
-        sys.stderr.close()
-        status = int(ExitStatus.RUN_FAILED)
+        discard_stdout()
+        status = int(ExitStatus.OK)
     except Exception as error:  # noqa: BLE001 - the edge of the program: our bug, said so
         import traceback
 

@@ -3,9 +3,8 @@
 import dataclasses
 import os
 
-import click
-
 from protocol.errors import UsageError
+from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.reader import find_run
@@ -27,7 +26,7 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
         directory = requeued_run(output_dir, options.run_id)
         if directory is None:
             return options
-        click.echo(f"sflow-ctl: this job was requeued: going on with {directory}", err=True)
+        print_line(f"sflow-ctl: this job was requeued: going on with {directory}", err=True)
     elif options.run_id is not None:
         raise UsageError.of("options", "--run-id is for a new run, --resume for an old one", hint="use one")
     else:

@@ -10,10 +10,12 @@ from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, state_text, watch_run
+from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import LIVE, TaskState
+from sflow_ctl.report.cause import resume_text
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewerLink, ViewEvent
@@ -70,9 +72,12 @@ def _say_end(reader: RunReader) -> int:
             break
         time.sleep(0.05)
     reader.refresh()
+    if ended is None and reader.status().liveness is Liveness.DEAD:
+        reader.state.lose_live_tasks()
     print_table(closing_table(reader.state))
     if ended is None:
         print_line(state_text(reader, None))
+        print_line(f"next: {resume_text(display_path(reader.directory))}")
         return int(ExitStatus.INFRASTRUCTURE)
     print_cause(reader.state, ended, reader.directory)
     print_line(ended_text(reader, ended))

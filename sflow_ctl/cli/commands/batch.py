@@ -10,6 +10,7 @@ from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options
 from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 
 _PATH = click.Path(path_type=Path)
 
@@ -127,18 +128,18 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
     )
     job = prepare(options, choice)
     for warning in job.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        print_warning(warning)
     make_log_directories(job)
     if script_path is None:
-        click.echo(job.script, nl=False)
+        print_document(job.script)
         return 0
     composed = _beside(script_path, files)
     write_job(job, script_path, composed)
-    click.echo(f"✓ Saved to {display_path(script_path)}; the workflow as one file: {display_path(composed)}")
+    print_line(f"✓ Saved to {display_path(script_path)}; the workflow as one file: {display_path(composed)}")
     if options.submit:
         job_id = submit_job(job, script_path)
-        click.echo(f"✓ Submitted job {job_id}\n  Log:    {log_of(job, job_id)}")
-        click.echo(f"  Attach: {attach_command(options.output_dir, job_id)}")
+        print_line(f"✓ Submitted job {job_id}\n  Log:    {log_of(job, job_id)}")
+        print_line(f"  Attach: {attach_command(options.output_dir, job_id)}")
     return 0
 
 

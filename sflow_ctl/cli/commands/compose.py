@@ -8,6 +8,7 @@ import click
 from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 from sflow_ctl.runtime.run.options import RunOptions
 
 _PATH = click.Path(path_type=Path)
@@ -85,18 +86,18 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
     )
     text = composed(loaded, resolve)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        print_warning(warning)
     if output is None:
-        click.echo(text, nl=False)
+        print_document(text)
     else:
         output.write_text(text)
-        click.echo(f"✓ Saved to {output}")
+        print_line(f"✓ Saved to {output}")
     return _validate(chosen) if validate else int(ExitStatus.OK)
 
 
 def _validate(chosen: RunOptions) -> int:
     """Report on standard error whether a run can be planned; standard output may hold the file."""
-    from sflow_ctl.cli.terminal.lines import print_findings
+    from sflow_ctl.cli.terminal.lines import print_findings, print_line
     from sflow_ctl.runtime.run.planning import plan_run, read_run
 
     try:
@@ -104,5 +105,5 @@ def _validate(chosen: RunOptions) -> int:
     except FleetError as error:
         print_findings(error)
         return int(error.exit_status)
-    click.echo("✓ Configuration is valid", err=True)
+    print_line("✓ Configuration is valid", err=True)
     return int(ExitStatus.OK)

@@ -9,7 +9,7 @@ import msgspec
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.options.workflow_options import file_options, run_options
-from sflow_ctl.cli.terminal.lines import print_json
+from sflow_ctl.cli.terminal.lines import print_document, print_json
 
 JSON_VERSION = 1
 """Of the output of `config show --json`."""
@@ -50,5 +50,5 @@ def show(origin: bool, as_json: bool, **others: Any) -> int:
     for key, value in values.items():
         first, newline, rest = dump({key: value}).partition("\n")
         note = f"  # {found.origin(key)}" if origin else ""
-        click.echo(f"{first}{note}{newline}{rest}", nl=False)
+        print_document(f"{first}{note}{newline}{rest}")
     return 0

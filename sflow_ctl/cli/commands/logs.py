@@ -10,6 +10,7 @@ from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
+from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
@@ -137,7 +138,7 @@ def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> Non
                 elif isinstance(event, Output):
                     if event.skipped_lines:
                         note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
-                        click.echo(note, err=True)
+                        print_line(note, err=True)
                     printer.put(event.rank.attempt.task, event.data)
                 elif isinstance(event, OutputEnded):
                     followed.discard(event.rank)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_document, print_line
 from sflow_ctl.runtime.files.samples import copy_sample, find_sample, samples
 
 
@@ -29,7 +30,7 @@ def list_samples() -> int:
     known = samples()
     width = max(len(one.name) for one in known)
     for one in known:
-        click.echo(f"{one.name:<{width}}  {one.about}")
+        print_line(f"{one.name:<{width}}  {one.about}")
     return 0
 
 
@@ -37,7 +38,7 @@ def list_samples() -> int:
 @click.argument("name")
 def show(name: str) -> int:
     """Print a sample."""
-    click.echo(find_sample(name).text, nl=False)
+    print_document(find_sample(name).text)
     return 0
 
 
@@ -53,5 +54,5 @@ def show(name: str) -> int:
 def copy(name: str, output: Path | None, force: bool) -> int:
     """Copy a sample into a file of yours."""
     path = copy_sample(find_sample(name), output, force)
-    click.echo(f"✓ Saved to {display_path(path)}")
+    print_line(f"✓ Saved to {display_path(path)}")
     return 0

@@ -10,7 +10,7 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
-from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.lines import print_document, print_line
 
 _TEXTS = ("mermaid", "dot")
 _PICTURES = ("svg", "png", "pdf")
@@ -66,7 +66,7 @@ def visualize(kind: str | None, output: Path | None, show_variables: bool, **opt
     elif output is not None:
         output.write_text(text)
     else:
-        click.echo(text, nl=False)
+        print_document(text)
     if output is not None:
         print_line(f"✓ Saved to {output}")
     return 0
