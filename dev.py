@@ -90,7 +90,8 @@ def main() -> int:
 
 def install(extras: str) -> None:
     """Make `.venv` with this project in it, unless it exists and pyproject.toml has not changed."""
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + extras.encode()).hexdigest()
+    sources = (ROOT / name for name in ("pyproject.toml", "sflow_ctl/version.py"))
+    wanted = hashlib.sha256(b"".join(one.read_bytes() for one in sources) + extras.encode()).hexdigest()
     stamp = VENV / f"installed{extras}"
     if stamp.exists() and stamp.read_text() == wanted:
         return

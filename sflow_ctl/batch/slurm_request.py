@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from protocol.errors import PlanError
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.numbers import as_int
-from sflow_ctl.planner.phases.backends import Backends
-from sflow_ctl.planner.phases.variables import namespace, resolve
+from sflow_ctl.planner.phases.backends import choose_backends
+from sflow_ctl.planner.phases.variables import resolve
+from sflow_ctl.planner.source import namespace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +54,11 @@ def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
     """What the file asks Slurm for; nothing at all if it has no Slurm backend. Raises: PlanError."""
     document = loaded.document
     findings = Findings(loaded)
-    backends = Backends(document)
-    for task in document.workflow.tasks:
-        with findings.collecting("tasks", task.name, "backend", subject=f'task "{task.name}"'):
-            backends.add_own(task)
+    choice = choose_backends(document, findings)
     values = resolve(document.variables, {}, {}, "variables", findings)
-    if findings.found:
-        raise PlanError(findings.found)
-    used = dict.fromkeys(backends.of(task).name for task in document.workflow.tasks)
-    slurm = [backend for backend in backends.all if backend.type == "slurm"]
-    chosen = [backend for backend in slurm if backend.name in used] or slurm[:1]
+    findings.stop_if_any()
+    slurm = [backend for backend in choice.all if backend.type == "slurm"]
+    chosen = [backend for backend in slurm if backend.name in choice.used] or slurm[:1]
     if not chosen:
         return SlurmRequest()
     request = _request(chosen[0], values, findings)
@@ -71,8 +66,7 @@ def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
         nodes = _request(other, values, findings).get("nodes")
         if nodes is not None:
             request["nodes"] = request.get("nodes", 0) + nodes
-    if findings.found:
-        raise PlanError(findings.found)
+    findings.stop_if_any()
     return SlurmRequest(
         backend=chosen[0].name, others=tuple(backend.name for backend in chosen[1:]), **request
     )
@@ -82,7 +76,7 @@ def _request(backend: schema.Backend, values: Mapping[str, Any], findings: Findi
     names = namespace(values, {})
     converters: dict[str, Callable[[Any], Any]] = {
         "nodes": lambda value: as_int(value, 1),
-        "gpus_per_node": lambda value: as_int(value, 1),
+        "gpus_per_node": lambda value: as_int(value, 0),
         "partition": str,
         "account": str,
         "time": slurm_time,

@@ -6,7 +6,7 @@ must the task come before.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sflow_ctl.format import schema
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     base_of: Mapping[str, str]
     """Of concrete names and of those as written."""
     ancestors: Callable[[str], frozenset[str]]
-    flexible: set[str]
+    flexible: Collection[str]
     """Tasks as written whose nodes nobody knows before they start."""
 
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.errors import Finding
-from sflow_ctl.format.expressions.templates import ExpressionError
+from protocol.errors import Finding, PlanError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import PathKey
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.numbers import NumberError
 
 _HINTS = {"undefined-name": 'define it under "variables", or correct its name'}
@@ -37,10 +37,21 @@ class Findings:
         if finding not in self.found[-50:]:
             self.found.append(finding)
 
-    def warn(self, text: str) -> None:
-        """Notes a warning, once."""
+    def warn(self, text: str, code: str | None = None, where: str | None = None) -> None:
+        """Note a warning, once, with its code and place where they are known."""
+        text = " ".join((text, *([f"[{code}]"] if code else []), *([f"({where})"] if where else [])))
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def add_problem(self, problem: UnplannableError, section: str, name: str) -> None:
+        """Note a problem of one part of the file as a finding."""
+        where = self.loaded.where(section, name, *problem.path)
+        self.add(problem.code, problem.what, where, problem.hint)
+
+    def stop_if_any(self) -> None:
+        """Raises: PlanError with all findings, if there are any."""
+        if self.found:
+            raise PlanError(self.found)
 
     @contextmanager
     def collecting(self, section: str, name: str, *path: PathKey, subject: str = "") -> Iterator[None]:

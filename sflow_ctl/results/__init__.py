@@ -1,1 +1,1 @@
-"""Outputs of tasks: read from logs and files, aggregated, and collected in one table. Pure."""
+"""Outputs of tasks: values from logs and files, aggregates, and one table of a sweep. Pure."""

@@ -1,7 +1,11 @@
-"""One table over a sweep: what every task's outputs say, a row per concrete task. Pure."""
+"""Makes one table over a sweep: the outputs of every task, a row per concrete task. Pure.
+
+The run writes it as `results.csv`, the command line prints it.
+"""
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,16 +16,20 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.tables import Table
 
 MAX_ROWS = 60
-"""Of the table on a terminal; `results.csv` has all."""
+"""Rows of the table on a terminal; `results.csv` has all."""
 MAX_WIDTH = 24
-"""Of a cell on a terminal."""
+"""Characters of a cell on a terminal."""
+MAX_CELL = 32_000
+"""Characters of a cell in `results.csv`: spreadsheets refuse more than 32,767."""
+_FORMULA = re.compile(r"[=+\-@\t\n]|\s+[=+\-@]")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]inf", re.ASCII)
 _FACTS = ("task", "state", "attempts", "runtime_s")
 
 
 def results(
     plan: Plan, state: RunView, outputs: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: facts, swept variables, values. Tasks without `outputs` have no row; none, no table."""
+    """Return columns and rows: facts, swept variables, values. Only tasks with `outputs` have a row."""
     tasks = [task for task in plan.tasks if task.outputs]
     swept = list(dict.fromkeys(name for task in tasks for name, _ in task.sweep))
     names = list(dict.fromkeys(name for task in tasks for name in outputs.get(task.name, ())))
@@ -36,11 +44,14 @@ def results(
 
 
 def results_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """The table as a file: a value that is not there is empty, a list or mapping is JSON."""
+    """Return the table as a file: a missing value is empty, a list or mapping is JSON.
+
+    Text that a spreadsheet would execute as a formula begins with an apostrophe. Source: OWASP, CSV injection.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerow([_inert(name) for name in columns])
+    writer.writerows([_inert(_cell(value)[:MAX_CELL]) for value in row] for row in rows)
     return text.getvalue()
 
 
@@ -67,6 +78,12 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else str(value)
+
+
+def _inert(text: str) -> str:
+    """Return a cell that no spreadsheet executes."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 WITH_DRIVER = """
 import sys
 from pathlib import Path
-from sflow_ctl.runtime import fleet
+from sflow_ctl.runtime.fleet import fleet
 fleet.NVIDIA_CONTROL = Path("/dev/null")
 from sflow_ctl.__main__ import main
 sys.exit(main())

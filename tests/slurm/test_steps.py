@@ -83,7 +83,9 @@ def test_the_formats_own_command_line_starts_a_container_step(
     out = f"{cluster.shared}/out"
     mounts = [cluster.shared, out, f"{out}/run", f"{out}/run/c"]
     joined = ",".join(["/data:/data:ro", *(f"{path}:{path}:rw" for path in mounts)])
-    expected = f"--jobid {number} --nodes 2 --nodelist node0,node1 --job-name c --unbuffered --export ALL --label --overlap"
+    expected = (
+        f"--jobid {number} --nodes 2 --nodelist node0,node1 --job-name c --export ALL --label --overlap"
+    )
     expected += " --container-image reg.io/team/image:1 --no-container-mount-home --container-writable"
     expected += f" --container-mounts {joined} --container-workdir /usr"
     assert step == [*expected.split(), "bash", "-c", script]

@@ -1,7 +1,7 @@
 """Artifacts: URIs to paths, inline content to files, what must be fetched or made, and what must exist already."""
 
 import os.path
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +13,11 @@ from sflow_ctl.format.rules.definitions import artifact_field_findings, artifact
 from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, WebFile
 from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.phases.artifact_use import artifact_use
+from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.fetches import hub_cache, plan_fetch
+from sflow_ctl.planner.source import PlanInput, Scope, namespace
+from sflow_ctl.planner.tasks.ports import artifacts_in_files
 
 _OF_TASKS = frozenset(("task", "replica", *OWN))
 
@@ -44,17 +48,64 @@ class Places:
     """Artifacts that no task on this machine uses; true when a task on another does, whose node is asked."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedArtifacts:
+    """All artifacts of a document, and what has to be done for them."""
+
+    items: Mapping[str, Materialised]
+    fetches: tuple[Fetch, ...]
+    required_paths: Mapping[str, tuple[tuple[str, str], ...]]
+    """Tasks as written to (artifact, path) of what only their nodes can look for."""
+    mounts: tuple[str, ...]
+    """Directories that containers need for the artifacts."""
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Names to paths, in file order."""
+        return {name: one.path for name, one in self.items.items()}
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Those to make if they are missing."""
+        return tuple(one.directory for one in self.items.values() if one.directory is not None)
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """`artifacts` for expressions."""
+        return {name: {"uri": one.uri, "path": one.path} for name, one in self.items.items()}
+
+
 def plan_artifacts(
-    artifacts: list[schema.Artifact], names: Mapping[str, Any], places: Places, findings: Findings
-) -> dict[str, Materialised]:
-    """Name to what it is, in file order; problems are findings."""
-    result = {}
-    for artifact in artifacts:
+    source: PlanInput, backends: PlannedBackends, values: Mapping[str, Any], findings: Findings
+) -> PlannedArtifacts:
+    """Phase: find out what each artifact is, in file order; problems are findings."""
+    context = source.context
+
+    def is_elsewhere(task: schema.Task) -> bool:
+        """Return whether a task runs where this process cannot look; a dry run looks here all the same."""
+        is_slurm = backends.of(task).type == "slurm" and context.nodes_override is None
+        return is_slurm and not context.allow_placeholder_nodes
+
+    use = artifact_use(source.document, is_elsewhere)
+    places = Places(context.workspace_dir, context.run_directory, context.path_exists, use.elsewhere)
+    others = {
+        "backends": backends.view,
+        "workflow": {"name": source.document.workflow.name},
+        "artifacts": {},
+    }
+    names = namespace(values, others)
+    items: dict[str, Materialised] = {}
+    for artifact in source.document.artifacts:
         with findings.collecting("artifacts", artifact.name, "uri", subject=f'artifact "{artifact.name}"'):
             uri = str(evaluate(artifact.uri, names)) if MARK in artifact.uri else artifact.uri
             sha256 = _sha256(artifact, uri, names, findings)
-            result[artifact.name] = _plan_one(artifact, uri, sha256, places, findings)
-    return result
+            items[artifact.name] = _plan_one(artifact, uri, sha256, places, findings)
+    required = {
+        task: tuple((name, items[name].path) for name in used if name in items and items[name].is_on_nodes)
+        for task, used in use.of_tasks_elsewhere.items()
+    }
+    fetches = planned_fetches(items, with_images=use.is_any_here, findings=findings)
+    return PlannedArtifacts(items, fetches, required, tuple(mounted_directories(items)))
 
 
 def planned_fetches(
@@ -76,20 +127,17 @@ def planned_fetches(
 
 
 def inline_files(
-    artifacts: list[schema.Artifact],
-    planned: Mapping[str, Materialised],
-    names: Mapping[str, Any],
-    taken: Collection[str],
-    findings: Findings,
+    source: PlanInput, planned: PlannedArtifacts, scope: Scope, findings: Findings
 ) -> tuple[tuple[str, str], ...]:
-    """(path, content) of what is to be written before the first task.
+    """Phase: (path, content) of the files to write before the first task. Problems are findings.
 
-    Later than the paths: content may use workflow variables, which may use the artifacts' paths. Content that uses
-    what a task has is for the `files` of tasks, `taken` are the artifacts that those use.
+    Later than the paths: content may use workflow variables, which may use the artifacts' paths. Content that names what
+    only a task has is left to the `files` of tasks.
     """
+    in_files = artifacts_in_files(source.tasks)
     files = []
-    for artifact in artifacts:
-        one = planned.get(artifact.name)
+    for artifact in source.document.artifacts:
+        one = planned.items.get(artifact.name)
         if one is None or one.file is None or artifact.content is None:
             continue
         with findings.collecting(
@@ -97,9 +145,10 @@ def inline_files(
         ):
             content = artifact.content
             if MARK in content:
-                if artifact.name in taken and not names.keys() >= template_names(content) & _OF_TASKS:
+                is_of_tasks = not scope.names.keys() >= template_names(content) & _OF_TASKS
+                if artifact.name in in_files and is_of_tasks:
                     continue
-                content = render_template(content, names)
+                content = render_template(content, scope.names)
             files.append((one.file, content))
     return tuple(files)
 

@@ -1,5 +1,11 @@
-"""Which backend each task runs on, with those that a task defines or changes for itself."""
+"""Phase: which backend each task runs on, and the nodes of the backends that tasks use.
 
+Backends that a task defines or changes for itself count as backends of their own. How many nodes one has, and what they
+are called, is in `nodes.py`. `batch` asks for the choice alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -7,53 +13,127 @@ import msgspec
 from protocol.errors import Finding
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import check
-from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.phases.nodes import JobNodes, backend_nodes, node_view
+from sflow_ctl.planner.source import PlanInput, namespace
 
 DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
 
 
-class Backends:
-    """All backends of a document, declared ones first."""
+@dataclass(frozen=True, slots=True)
+class BackendChoice:
+    """All backends of a document, declared ones first, and the one of each task as written."""
 
-    def __init__(self, document: schema.Document) -> None:
-        self.all: list[schema.Backend] = list(document.backends) or [DEFAULT_BACKEND]
-        self._by_name = {backend.name: backend for backend in self.all}
-        self._default = next((backend for backend in self.all if backend.default), self.all[0])
-        self._own: dict[str, schema.Backend] = {}
+    all: tuple[schema.Backend, ...]
+    of_task: Mapping[str, schema.Backend]
 
-    def add_own(self, task: schema.Task) -> None:
-        """Takes in a task's mapping form: a declared backend with changes, or one of the task's own.
+    @property
+    def used(self) -> dict[str, schema.Backend]:
+        """Backends with tasks, by name, in the order of the tasks."""
+        return {backend.name: backend for backend in self.of_task.values()}
 
-        It has nodes, or an allocation, of its own; tasks with equal mappings share it. Raises: UnplannableError.
-        """
-        if not isinstance(task.backend, dict):
-            return
-        overrides = {key: value for key, value in task.backend.items() if value is not None}
-        base = self._by_name.get(overrides.get("name", self._default.name))
-        body: dict[str, Any] = {**_given(base), **overrides} if base is not None else dict(overrides)
-        body["default"] = False
-        body["name"] = base.name if base is not None else str(overrides.get("name"))
-        if base is not None and set(overrides) <= {"name"}:
-            self._own[task.name] = base
-            return
-        findings: list[Finding] = []
-        made = check(schema.Backend, body, (), lambda _: None, findings)
-        for finding in findings:
-            what = f'task "{task.name}": its own backend: {finding.what}'
-            raise UnplannableError(finding.code, what, finding.hint, ("backend",))
-        assert made is not None
-        equal = next((other for other in self._own.values() if _is_same(other, made)), None)
-        if equal is None:
-            name = f"{made.name}:{task.name}" if made.name in self._by_name else made.name
-            equal = msgspec.structs.replace(made, name=name)
-            self.all.append(equal)
-        self._own[task.name] = equal
+
+@dataclass(frozen=True, slots=True)
+class PlannedBackends:
+    """The nodes of a plan. Node numbers run over all backends in use, in file order."""
+
+    choice: BackendChoice
+    nodes_of: Mapping[str, tuple[PlannedNode, ...]]
+    """Of backends that tasks use."""
+    nodes: tuple[PlannedNode, ...]
+    """All of them, by their numbers."""
+    view: Mapping[str, Any]
+    """`backends` for expressions."""
 
     def of(self, task: schema.Task) -> schema.Backend:
-        """The backend of a task whose own one, if it has one, has been added."""
-        if isinstance(task.backend, dict):
-            return self._own[task.name]
-        return self._default if task.backend is None else self._by_name[task.backend]
+        """Return the backend of a task as written."""
+        return self.choice.of_task[task.name]
+
+
+def choose_backends(document: schema.Document, findings: Findings) -> BackendChoice:
+    """Find the backend of each task; equal mappings of several tasks are one backend. Problems are findings."""
+    declared = tuple(document.backends) or (DEFAULT_BACKEND,)
+    by_name = {backend.name: backend for backend in declared}
+    default = next((backend for backend in declared if backend.default), declared[0])
+    own: dict[str, schema.Backend] = {}
+    of_task: dict[str, schema.Backend] = {}
+    for task in document.workflow.tasks:
+        with findings.collecting("tasks", task.name, "backend", subject=f'task "{task.name}"'):
+            if isinstance(task.backend, dict):
+                of_task[task.name] = _own_backend(task, task.backend, by_name, default, own)
+            else:
+                of_task[task.name] = default if task.backend is None else by_name[task.backend]
+    return BackendChoice((*declared, *own.values()), of_task)
+
+
+def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findings) -> PlannedBackends:
+    """Number the nodes of the backends that tasks use. Problems are findings."""
+    choice = choose_backends(source.document, findings)
+    _require_job_fields(source, findings)
+    findings.stop_if_any()
+    used = choice.used
+    job = JobNodes(source.context.job_nodes, sum(one.type == "slurm" for one in used.values()))
+    names = namespace(values, {})
+    nodes_of: dict[str, tuple[PlannedNode, ...]] = {}
+    numbered: list[PlannedNode] = []
+    view: dict[str, Any] = {}
+    for backend in choice.all:
+        with findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
+            is_used = backend.name in used
+            nodes = backend_nodes(backend, names, len(numbered), is_used, source.context, job)
+            view[backend.name] = _view(backend, nodes)
+            if is_used:
+                nodes_of[backend.name] = tuple(nodes)
+                numbered += nodes
+    findings.warnings += job.warnings
+    return PlannedBackends(choice, nodes_of, tuple(numbered), view)
+
+
+def _view(backend: schema.Backend, nodes: Sequence[PlannedNode]) -> dict[str, Any]:
+    return {"name": backend.name, "nodes": [node_view(node, node.backend_index) for node in nodes]}
+
+
+def _require_job_fields(source: PlanInput, findings: Findings) -> None:
+    for backend in source.document.backends:
+        for name in ("account", "partition"):
+            is_missing = getattr(backend, name) is None and name not in source.context.given
+            if backend.type == "slurm" and is_missing:
+                what = f'"{name}" is missing: a slurm backend needs it'
+                where = findings.loaded.where("backends", backend.name)
+                hint = f'add "{name}:" here, under settings: or to a site file'
+                findings.add("missing-key", what, where, hint)
+
+
+def _own_backend(
+    task: schema.Task,
+    written: Mapping[str, Any],
+    by_name: Mapping[str, schema.Backend],
+    default: schema.Backend,
+    own: dict[str, schema.Backend],
+) -> schema.Backend:
+    """Return the backend of a task's mapping: a declared one with changes, or one of its own, added to `own`.
+
+    Raises: UnplannableError.
+    """
+    overrides = {key: value for key, value in written.items() if value is not None}
+    base = by_name.get(overrides.get("name", default.name))
+    if base is not None and set(overrides) <= {"name"}:
+        return base
+    body: dict[str, Any] = {**_given(base), **overrides} if base is not None else dict(overrides)
+    body["default"] = False
+    body["name"] = base.name if base is not None else str(overrides.get("name"))
+    problems: list[Finding] = []
+    made = check(schema.Backend, body, (), lambda _: None, problems)
+    for problem in problems:
+        what = f'task "{task.name}": its own backend: {problem.what}'
+        raise UnplannableError(problem.code, what, problem.hint, ("backend",))
+    assert made is not None
+    equal = next((other for other in own.values() if _is_same(other, made)), None)
+    if equal is None:
+        name = f"{made.name}:{task.name}" if made.name in by_name else made.name
+        equal = own[task.name] = msgspec.structs.replace(made, name=name)
+    return equal
 
 
 def _given(backend: schema.Backend) -> dict[str, Any]:

@@ -7,15 +7,10 @@ import msgspec
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
-from sflow_ctl.format.expressions.templates import MARK, ExpressionError, evaluate_any, names_used
+from sflow_ctl.format.expressions.templates import MARK, evaluate_any, names_used
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.findings import Findings
-
-NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task")
-
-
-def namespace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """All names an expression sees: bare variables, `variables`, and the other namespaces, which win."""
-    return {**values, **others, "variables": values}
+from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, namespace
 
 
 def resolve(
@@ -130,14 +125,37 @@ def _settle(
         known[variable.name] = value
 
 
-def as_the_reference(variables: Sequence[schema.Variable], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`--compat strict`: once all are resolved, a variable without a type is text in Python's spelling."""
-    types = {variable.name: variable.type or "string" for variable in variables}
-    return {name: cast(value, types.get(name, "string")) for name, value in values.items()}
-
-
 def environment_text(value: Any) -> str:
     """A value as an environment variable: Python's spelling of scalars, JSON for lists and mappings."""
     if isinstance(value, list | dict | tuple):
         return msgspec.json.encode(value).decode()
     return value if isinstance(value, str) else str(value)
+
+
+def resolve_global(source: PlanInput, findings: Findings) -> Scope:
+    """Phase: the variables of the document. Nothing else is known yet."""
+    variables = source.document.variables
+    values = resolve(variables, {}, {}, "variables", findings)
+    findings.stop_if_any()
+    return Scope(source.rules.typed(variables, values), {})
+
+
+def resolve_workflow(
+    source: PlanInput,
+    outer: Scope,
+    backends: Mapping[str, Any],
+    artifacts: Mapping[str, Any],
+    findings: Findings,
+) -> Scope:
+    """Phase: the variables of the workflow, which see the views of backends and artifacts as well."""
+    workflow = source.document.workflow
+    others = {"backends": backends, "workflow": {"name": workflow.name}, "artifacts": artifacts}
+    own = resolve(workflow.variables, outer.values, others, "workflow.variables", findings)
+    values = {**outer.values, **source.rules.typed(workflow.variables, own)}
+    for name in values:
+        if name in NAMESPACES:
+            findings.warn(
+                f'variable "{name}" has the name of a namespace: ${{{{ {name} }}}} is the namespace, '
+                f"write variables.{name}"
+            )
+    return Scope(values, others)

@@ -3,7 +3,7 @@ left as marks.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,6 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import (
     MARK,
-    ExpressionError,
     as_text,
     evaluate,
     evaluate_any,
@@ -22,6 +21,7 @@ from sflow_ctl.format.expressions.templates import (
     template_names,
 )
 from sflow_ctl.format.yaml_source import PathKey
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile
 from sflow_ctl.plan.task_views import OWN, TaskPorts, TaskViews
 from sflow_ctl.planner.deferred import (
@@ -54,18 +54,26 @@ def own_ports(task: schema.Task) -> dict[str, Any]:
 class Scripts:
     """Of all tasks of a document. `replicas_of` is every task's concrete names."""
 
-    def __init__(self, tasks: list[schema.Task], replicas_of: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        tasks: list[schema.Task],
+        replicas_of: Mapping[str, tuple[str, ...]],
+        flexible: Collection[str] = (),
+        port_counts: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        """Before tasks are placed, `flexible` and `port_counts` are empty, and so is the `task` namespace.
+
+        `flexible` are tasks as written whose nodes and GPUs are chosen when they start, `port_counts` are the numbers of
+        ports of concrete tasks, by name.
+        """
         self._tasks = {task.name: task for task in tasks}
         self._replicas_of = replicas_of
         self._ancestors: dict[str, frozenset[str]] = {}
-        self._has_late = False
         self._namespace: Any = None
         self._all_facts: dict[str, Any] = {}
         """Of that namespace."""
-        self.flexible: set[str] = set()
-        """Tasks whose nodes and GPUs nobody knows before they start."""
-        self.counts: dict[str, dict[str, int]] = {}
-        """Concrete tasks with ports: how many of each name."""
+        self._flexible = flexible
+        self._port_counts = port_counts or {}
 
     def script(self, task: schema.Task, replica: str, names: Names) -> Rendered:
         """The whole script of a replica. Raises: UnplannableError."""
@@ -125,7 +133,6 @@ class Scripts:
         try:
             if not are_late(used, names):
                 return msgspec.structs.replace(file, content=render_template(file.content, names))
-            self._has_late = True
             early = early_names(used, names)
             expressions = " ".join(_IN_TEMPLATE.findall(file.content))
             uses: list[str] = []
@@ -151,7 +158,7 @@ class Scripts:
 
     def views(self, namespace: Names) -> dict[str, Any]:
         """What late expressions need of the `task` namespace: replicated bases as names, not copies."""
-        return self._facts(namespace) if self._has_late else {}
+        return self._facts(namespace)
 
     def _facts(self, namespace: Names) -> dict[str, Any]:
         return {
@@ -163,7 +170,7 @@ class Scripts:
     def _known(self) -> Known:
         bases = {name: base for base, names in self._replicas_of.items() for name in names}
         bases |= {base: base for base in self._replicas_of}
-        return Known(self._tasks, bases, self._all_before, self.flexible)
+        return Known(self._tasks, bases, self._all_before, self._flexible)
 
     def _checked(
         self, task: schema.Task, replica: str, late: list[DeferredExpression], path: Path, names: Names
@@ -178,13 +185,14 @@ class Scripts:
                 evaluate(one.mark, {**one.names, **self._stand_ins(replica, uses, names)})
             check_ports(task, uses, self._known, path)
             checked.append(msgspec.structs.replace(one, uses_ports=tuple(uses)))
-        self._has_late = self._has_late or bool(late)
         return checked
 
     def _stand_ins(self, replica: str, uses: list[str], names: Names) -> dict[str, Any]:
         """`task`, `port` and `ports` with ports that are made up; who is asked for one is added to `uses`."""
 
         def note(name: str) -> None:
+            if not self._replicas_of.get(name, (name,)):
+                return  # a task without replicas has no ports to wait for
             if name != replica and name not in uses and self._known.base_of[name] not in uses:
                 uses.append(name)
 
@@ -192,7 +200,7 @@ class Scripts:
             note(name)
             return TaskPorts("127.0.0.1", self._made_up(name))
 
-        views = TaskViews(self._task_facts(names), {}, self.counts, ports_of, note)
+        views = TaskViews(self._task_facts(names), {}, self._port_counts, ports_of, note)
         own = {name: views.ports(replica, name) for name in OWN if isinstance(names.get(name), OwnPorts)}
         return {"task": views, **own}
 
@@ -203,7 +211,7 @@ class Scripts:
         return self._all_facts
 
     def _made_up(self, name: str) -> dict[str, list[int]]:
-        counts = self.counts.get(name, {})
+        counts = self._port_counts.get(name, {})
         return {port: [_STAND_IN + index for index in range(count)] for port, count in counts.items()}
 
     def _all_before(self, base: str) -> frozenset[str]:
@@ -243,7 +251,7 @@ class Scripts:
                 return (
                     f'"{base}" is a replicated task: write task.{base}[0], or one of {", ".join(names[:5])}'
                 )
-        named = [base for base in sorted(self.flexible) if base in item]
+        named = [base for base in sorted(self._flexible) if base in item]
         if named and (".nodes" in item or ".gpus" in item):
             return (
                 f"there is not room for all tasks at once: {', '.join(named)} is placed when it is ready, so its nodes "

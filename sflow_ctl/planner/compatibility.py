@@ -1,0 +1,56 @@
+"""`--compat strict` as one object: how planning with the rules of sflow 0.2 differs from our own rules.
+
+Phases ask the policy of their `PlanInput`; no phase compares modes. docs/format.md lists the differences for users.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sflow_ctl.format import schema
+from sflow_ctl.format.casting import cast
+from sflow_ctl.plan.model import Until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compatibility:
+    """Which rules apply. The defaults are ours."""
+
+    untyped_is_text: bool = False
+    """Once all are resolved, a variable without a type is text in Python's spelling."""
+    has_task_variables: bool = True
+    """Variables of tasks, and swept values in expressions. Without them a sweep varies the environment only."""
+    has_time_limits: bool = True
+    """`timeout` of tasks and workflows."""
+    has_success: bool = True
+    """`success` of tasks and workflows."""
+    queues_for_room: bool = True
+    """A task without room waits for it. Without a queue the static plan must have room for all tasks."""
+    services_may_leave: bool = False
+    """A ready service that ends with success is done, even if others still need it."""
+    chain_until: Until = "completed"
+    """How far a replica of a sequential task must have come before the next one starts."""
+
+    def typed(self, variables: Sequence[schema.Variable], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return resolved variables as later expressions see them."""
+        if not self.untyped_is_text:
+            return dict(values)
+        types = {variable.name: variable.type or "string" for variable in variables}
+        return {name: cast(value, types.get(name, "string")) for name, value in values.items()}
+
+    def exported(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return variables as tasks get them in their environment."""
+        return {name: str(value) for name, value in values.items()} if self.untyped_is_text else values
+
+
+OURS = Compatibility()
+STRICT = Compatibility(
+    untyped_is_text=True,
+    has_task_variables=False,
+    has_time_limits=False,
+    has_success=False,
+    queues_for_room=False,
+    services_may_leave=True,
+    chain_until="available",
+)
+"""Those of sflow 0.2, known traps included."""

@@ -1,0 +1,151 @@
+"""How one concrete task is launched: its command line, its processes on each node, and what they share.
+
+The command line is in `command.py`, the number of processes in `geometry.py`, torchrun and mpirun in `launchers.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from protocol.messages.rank_spec import Container, LaunchKind
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
+from sflow_ctl.planner.launch.command import Command, command, merged_operator
+from sflow_ctl.planner.launch.geometry import ranks_per_node
+from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
+from sflow_ctl.planner.launch.srun import Step
+from sflow_ctl.planner.numbers import as_flag, as_seconds
+from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
+from sflow_ctl.planner.phases.backends import PlannedBackends
+from sflow_ctl.planner.phases.requests import PlacedTask
+from sflow_ctl.planner.source import PlanInput
+
+_MASTER_PORT = "SFLOW_MASTER_PORT"
+"""A task of one process leases a port to meet at only if its script names this variable: leasing costs a message."""
+_SHARED_DIRECTORIES = (
+    "SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR", "SFLOW_TASK_OUTPUT_DIR",
+)  # fmt: skip
+"""Variables with directories that a container sees at the same path as its node."""
+
+
+class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a planned task that say how its processes are started. Meanings: `PlannedTask`."""
+
+    operator: str
+    operator_kind: str
+    launch_kind: LaunchKind
+    argv: tuple[str, ...]
+    assigned_arguments: tuple[AssignedArgument, ...]
+    env: dict[str, str]
+    cwd: str | None
+    container: Container | None
+    has_step_variables: bool
+    ranks_per_node: tuple[int, ...]
+    launcher: Launcher | None
+    kill_on_bad_exit: bool
+    wait_s: float | None
+    has_master_port: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSetting:
+    """What all tasks are launched with."""
+
+    source: PlanInput
+    operators: Mapping[str, schema.Operator]
+    backends: PlannedBackends
+    mounts: tuple[str, ...]
+    """Directories of artifacts."""
+    is_heterogeneous: bool
+    """The run is in a heterogeneous job."""
+
+    @classmethod
+    def of(cls, source: PlanInput, backends: PlannedBackends, artifacts: PlannedArtifacts) -> "LaunchSetting":
+        """Collect the setting from earlier phases."""
+        return cls(
+            source,
+            {operator.name: operator for operator in source.document.operators},
+            backends,
+            artifacts.mounts,
+            any(node.het_group is not None for node in source.context.job_nodes or ()),
+        )
+
+
+def plan_launch(
+    setting: LaunchSetting,
+    placed: PlacedTask,
+    value: Callable[[Any], Any],
+    nodes: Sequence[PlannedNode],
+    env: Mapping[str, str],
+    script: str,
+) -> LaunchPlan:
+    """Plan how a copy of a task is started. `nodes` are empty while its placement is flexible.
+
+    Raises: UnplannableError, NumberError, ExpressionError.
+    """
+    task = placed.task
+    operator = merged_operator(task, setting.operators, value)
+    directories = [*setting.mounts, *(env[name] for name in _SHARED_DIRECTORIES)]
+    step = _step(setting, placed, nodes, directories)
+    engine = setting.source.context.container_engine
+    how = command(task, operator, placed.backend, script, env, directories, step, engine)
+    has_geometry = how.operator_kind == "srun" and how.launch_kind == "process"
+    is_on_slurm = placed.backend.type == "slurm"
+    is_gang = is_on_slurm and has_geometry
+    ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
+    launcher = plan_launcher(task, value, placed.placement, how, script)
+    if launcher is not None:
+        ranks = once_per_node(task, launcher, placed.node_count, ranks)
+    of_gang = operator if is_gang else None
+    return LaunchPlan(
+        operator=how.name,
+        operator_kind=how.operator_kind,
+        launch_kind=how.launch_kind,
+        argv=how.argv,
+        assigned_arguments=how.assigned_arguments,
+        env={**env, **how.env},
+        cwd=how.cwd,
+        container=how.container,
+        has_step_variables=has_geometry or (how.launch_kind == "ssh" and is_on_slurm),
+        ranks_per_node=ranks,
+        launcher=launcher,
+        # A launcher's other processes would wait for a failed one until their own timeout, half an hour.
+        kill_on_bad_exit=launcher is not None
+        or (of_gang is not None and as_flag(of_gang.kill_on_bad_exit or False)),
+        wait_s=as_seconds(of_gang.wait) if of_gang is not None and of_gang.wait else None,
+        has_master_port=_has_master_port(how, ranks, launcher, script),
+    )
+
+
+def _has_master_port(how: Command, ranks: Sequence[int], launcher: Launcher | None, script: str) -> bool:
+    """Return whether the first node leases a port at which the task's processes meet."""
+    if launcher is not None and launcher.kind == "torchrun":
+        return True
+    return (
+        sum(ranks) > 1 or how.launch_kind == "step" or (how.launch_kind != "ssh" and _MASTER_PORT in script)
+    )
+
+
+def _step(
+    setting: LaunchSetting, placed: PlacedTask, nodes: Sequence[PlannedNode], directories: Sequence[str]
+) -> Step | None:
+    """Return what a job step of the task would need; None away from Slurm."""
+    context = setting.source.context
+    if placed.backend.type != "slurm" or context.nodes_override is not None:
+        return None
+    het_groups: tuple[str, ...] = ()
+    if setting.is_heterogeneous:
+        groups = {setting.backends.nodes[index].het_group or 0 for index in placed.placement.nodes}
+        het_groups = tuple(map(str, sorted(groups)))
+    resources = placed.task.resources
+    return Step(
+        task=placed.replica.name,
+        job_id=context.job_id,
+        nodes=tuple(node.name for node in nodes),
+        node_count=placed.node_count,
+        het_groups=het_groups,
+        mounts=tuple(f"{path}:{path}:rw" for path in directories),
+        has_gpus=resources is not None and resources.gpus is not None,
+    )

@@ -1,0 +1,261 @@
+"""Phase: every concrete task, completely planned. The parts are in `launch/` and `tasks/`; here they are put together."""
+
+import os.path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from protocol.messages.rank_spec import Success
+from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import MARK, as_text
+from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
+from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
+from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
+from sflow_ctl.planner.phases.backends import PlannedBackends
+from sflow_ctl.planner.phases.expand import Graph
+from sflow_ctl.planner.phases.nodes import node_view
+from sflow_ctl.planner.phases.requests import PlacedTask, port_counts
+from sflow_ctl.planner.phases.workflow import WorkflowPolicy
+from sflow_ctl.planner.source import PlanInput, Scope
+from sflow_ctl.planner.tasks.environment import shared_environment, task_environment
+from sflow_ctl.planner.tasks.outputs import plan_outputs
+from sflow_ctl.planner.tasks.policies import end_policy
+from sflow_ctl.planner.tasks.ports import plan_files
+from sflow_ctl.planner.tasks.probes import DeferredProbes
+from sflow_ctl.planner.tasks.scopes import TaskScope, TaskScopes
+from sflow_ctl.planner.tasks.scripts import Scripts
+from sflow_ctl.planner.tasks.success import plan_success
+from sflow_ctl.planner.tasks.watch import plan_watch
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTasks:
+    """All tasks of the plan, and what their deferred expressions see of each other."""
+
+    tasks: tuple[PlannedTask, ...]
+    views: Mapping[str, Any]
+    """Empty where no expression is deferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What all tasks are planned with."""
+
+    source: PlanInput
+    backends: PlannedBackends
+    artifacts: PlannedArtifacts
+    graph: Graph
+    policy: WorkflowPolicy
+    scripts: Scripts
+    scopes: TaskScopes
+    launch: LaunchSetting
+    environment: Mapping[str, str]
+    """Of all tasks."""
+
+
+def plan_tasks(
+    source: PlanInput,
+    backends: PlannedBackends,
+    artifacts: PlannedArtifacts,
+    scope: Scope,
+    graph: Graph,
+    placed: Sequence[PlacedTask],
+    policy: WorkflowPolicy,
+    findings: Findings,
+) -> PlannedTasks:
+    """Plan all tasks, in file and replica order. Problems are findings."""
+    flexible = {one.task.name for one in placed if one.placement.is_flexible}
+    scripts = Scripts(source.tasks, graph.replicas_of, flexible, port_counts(placed))
+    views = _task_namespace(backends, graph, placed)
+    environment, warnings = shared_environment(
+        source.rules.exported(scope.values), artifacts.paths, _run_environment(source)
+    )
+    findings.warnings += warnings
+    setting = _Setting(
+        source,
+        backends,
+        artifacts,
+        graph,
+        policy,
+        scripts,
+        TaskScopes(source, scope, scripts, views, findings),
+        LaunchSetting.of(source, backends, artifacts),
+        environment,
+    )
+    tasks = [_plan_task(setting, one, findings) for one in placed]
+    planned = tuple(task for task in tasks if task is not None)
+    return PlannedTasks(planned, scripts.views(views) if _has_deferred(planned) else {})
+
+
+def _has_deferred(tasks: Sequence[PlannedTask]) -> bool:
+    return any(task.late or any(file.names is not None for file in task.files) for task in tasks)
+
+
+def _run_environment(source: PlanInput) -> dict[str, str]:
+    context = source.context
+    return {
+        "SFLOW_WORKSPACE_DIR": context.workspace_dir,
+        "SFLOW_OUTPUT_DIR": context.output_dir,
+        "SFLOW_WORKFLOW_OUTPUT_DIR": context.run_directory,
+        "SFLOW_WORKFLOW_NAME": source.document.workflow.name,
+        "SFLOW_RUN_ID": context.run_id,
+    }
+
+
+def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[PlacedTask]) -> dict[str, Any]:
+    """Return the `task` namespace: every concrete name, and lists of replicas under names of replicated tasks."""
+    if not any(map(_may_use_tasks, (one.task for one in graph.tasks))):
+        return {}
+    views: dict[str, Any] = {}
+    for one in placed:
+        operator = one.task.operator
+        name = operator if isinstance(operator, str) else (operator or {}).get("name")
+        view: dict[str, Any] = {
+            "backend": one.backend.name,
+            "operator": name or f"default_{one.backend.name}",
+        }
+        if not one.placement.is_flexible:  # otherwise the scheduler chooses nodes and GPUs
+            nodes = (backends.nodes[index] for index in one.placement.nodes)
+            view["nodes"] = [node_view(node, position) for position, node in enumerate(nodes)]
+            view["gpus"] = list(one.placement.gpus)
+        views[one.replica.name] = view
+    for expanded in graph.tasks:
+        if expanded.is_replicated:
+            views[expanded.task.name] = [views[replica.name] for replica in expanded.replicas]
+    return views
+
+
+def _may_use_tasks(task: schema.Task) -> bool:
+    """Return whether a task has a field in which an expression may name other tasks."""
+    has_fields = task.probes or task.operator or task.variables or task.files or task.success
+    return bool(has_fields) or any(MARK in item for item in task.script)
+
+
+def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> PlannedTask | None:
+    """Plan one copy; None if that failed, which is a finding then."""
+    task, replica = placed.task, placed.replica
+    with findings.collecting("tasks", task.name, subject=f'task "{replica.name}"'):
+        scope = setting.scopes.of(task, replica)
+        nodes = _nodes(setting, placed)
+        env = task_environment(
+            shared=setting.environment,
+            nodes=nodes,
+            own=scope.own.values,
+            replica=replica,
+            gpus=placed.placement.gpus,
+            run_directory=setting.source.context.run_directory,
+        )
+        script, deferred = setting.scripts.script(task, replica.name, scope.names)
+        launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)
+        if launch.launch_kind == "ssh":
+            _refuse_elsewhere(task)
+        _warn_of_idle_gpus(placed, launch, findings)
+        probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
+        watch = plan_watch(
+            task, scope.value, probes, frozenset(n.address for n in nodes), setting.graph.replicas_of
+        )
+        policy = end_policy(setting.source, placed.expanded, setting.policy.stopping, scope.value)
+        success, more = _success(setting, scope, env["SFLOW_TASK_OUTPUT_DIR"])
+        return PlannedTask(
+            name=replica.name,
+            base=task.name,
+            replica_index=replica.index,
+            is_replicated=placed.expanded.is_replicated,
+            sweep=tuple((name, env[name]) for name, _ in replica.sweep),
+            backend=placed.backend.name,
+            script=script,
+            depends_on=setting.graph.waits_for[replica.name],
+            placement=placed.placement,
+            ports=placed.ports,
+            **_fields(launch),
+            **_fields(policy),
+            **_fields(watch),
+            outputs=plan_outputs(task, scope.value, findings),
+            success=success,
+            required_paths=_required_paths(setting, task, launch),
+            late=_distinct((*scope.own.deferred, *deferred, *more, *probes.late)),
+            files=_files(setting, scope),
+        )
+    return None
+
+
+def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    """Warn where GPUs are reserved on nodes on which no process of the task starts."""
+    used, count = len(launch.ranks_per_node), placed.node_count
+    has_gpus = placed.placement.gpus or placed.placement.gpus_per_node
+    if launch.launch_kind == "step" or used >= count or not has_gpus:
+        return
+    task = placed.task
+    text = (
+        f'task "{task.name}" reserves GPUs on {count} nodes and starts processes on {used} of them; an srun operator or a '
+        "launcher starts one on each, `resources: {nodes: {count: 1}}` asks for one node"
+    )
+    findings.warn(text, "idle-gpus", findings.loaded.where("tasks", task.name, "resources"))
+
+
+def _fields(part: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in part.__struct_fields__}
+
+
+def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
+    return tuple({one.mark: one for one in deferred}.values())
+
+
+def _nodes(setting: _Setting, placed: PlacedTask) -> list[PlannedNode]:
+    """Return the nodes of a fixed placement; none for a flexible one."""
+    if placed.placement.is_flexible:
+        return []
+    return [setting.backends.nodes[index] for index in placed.placement.nodes]
+
+
+def _required_paths(setting: _Setting, task: schema.Task, launch: LaunchPlan) -> tuple[tuple[str, str], ...]:
+    return () if launch.launch_kind == "ssh" else setting.artifacts.required_paths.get(task.name, ())
+
+
+def _success(
+    setting: _Setting, scope: TaskScope, directory: str
+) -> tuple[Success | None, list[DeferredExpression]]:
+    """Return what must hold of a task besides its exit status, and the deferred expressions in it."""
+    task, deferred = scope.task, list[DeferredExpression]()
+    if task.success is None or not setting.source.rules.has_success:
+        return None, deferred
+
+    def rendered(text: str, path: tuple[str | int, ...]) -> str:
+        done, more = setting.scripts.value(task, scope.replica.name, text, path, scope.names)
+        deferred.extend(more)
+        return as_text(done)
+
+    return plan_success(task.success, directory, rendered, scope.value, ("success",)), deferred
+
+
+def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:
+    task, name = scope.task, scope.replica.name
+    if not task.files:
+        return ()
+    files = plan_files(task, scope.value, partial(_read, setting))
+    return tuple(setting.scripts.file(task, name, file, scope.names, ("files", file.path)) for file in files)
+
+
+def _read(setting: _Setting, source: str) -> str:
+    """Return the text of an artifact, or of a file in the workspace. Raises: OSError, UnicodeDecodeError."""
+    head, _, inside = source.partition("/")
+    context = setting.source.context
+    for artifact in setting.source.document.artifacts:
+        if artifact.name == head:
+            if artifact.content is not None and not inside:
+                return artifact.content
+            path = setting.artifacts.items[head].path
+            return context.read_text(f"{path}/{inside}" if inside else path)
+    return context.read_text(os.path.join(context.workspace_dir, source))  # noqa: PTH118 - text
+
+
+def _refuse_elsewhere(task: schema.Task) -> None:
+    """Raises: UnplannableError for fields that only the agent of a node can honour."""
+    for name, what in (("ports", "leased"), ("files", "written")):
+        if getattr(task, name):
+            text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'
+            raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))

@@ -1,0 +1,54 @@
+"""Phase: what the workflow says of the run as a whole: its limits, its end, what must hold, which failures it knows."""
+
+from dataclasses import dataclass
+
+from protocol.diagnosis.signatures import Signature
+from protocol.messages.rank_spec import Stopping, Success
+from sflow_ctl.format.expressions.templates import as_text
+from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.numbers import as_flag, as_seconds
+from sflow_ctl.planner.source import PlanInput, Scope
+from sflow_ctl.planner.tasks.signatures import plan_signatures
+from sflow_ctl.planner.tasks.stopping import workflow_stopping
+from sflow_ctl.planner.tasks.success import plan_success
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowPolicy:
+    """Rules for the run, and for tasks that have none of their own."""
+
+    stopping: Stopping
+    """Of tasks that say nothing else."""
+    timeout_s: float | None
+    stop_timeout_s: float | None
+    keep_alive: bool
+    success: Success | None
+    signatures: tuple[Signature, ...]
+
+
+def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> WorkflowPolicy:
+    """Resolve the fields of the workflow. Problems are findings, and leave a field at its default."""
+    workflow, rules = source.document.workflow, source.rules
+    stopping, timeout_s, stop_timeout_s, keep_alive = Stopping(), None, None, False
+    with findings.collecting("workflow", "stop"):
+        stopping = workflow_stopping(workflow, scope.value)
+    if workflow.stop_timeout is not None:
+        with findings.collecting("workflow", "stop_timeout", subject="workflow.stop_timeout"):
+            stop_timeout_s = as_seconds(scope.value(workflow.stop_timeout))
+    if workflow.timeout is not None and rules.has_time_limits:
+        with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
+            timeout_s = as_seconds(scope.value(workflow.timeout))
+    with findings.collecting("workflow", "keep_alive", subject="workflow.keep_alive"):
+        keep_alive = as_flag(scope.value(workflow.keep_alive))
+    success = None
+    if workflow.success is not None and rules.has_success:
+        with findings.collecting("workflow", "success", subject="workflow.success"):
+            success = plan_success(
+                workflow.success,
+                source.context.run_directory,
+                lambda text, _: as_text(scope.value(text)),
+                scope.value,
+                (),
+            )
+    signatures = plan_signatures(source.document.signatures, scope.names, findings)
+    return WorkflowPolicy(stopping, timeout_s, stop_timeout_s, keep_alive, success, signatures)

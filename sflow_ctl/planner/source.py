@@ -1,0 +1,60 @@
+"""What every phase of planning reads: the checked document, the facts from outside its files, and the names that
+expressions see. Nothing here decides anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import evaluate_any
+from sflow_ctl.planner.compatibility import OURS, STRICT, Compatibility
+from sflow_ctl.planner.context import PlanContext
+
+NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task")
+
+
+def namespace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all names an expression sees: bare variables, `variables`, and the other namespaces, which win."""
+    return {**values, **others, "variables": values}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInput:
+    """The input of the pipeline; no phase changes it."""
+
+    document: schema.Document
+    context: PlanContext
+
+    @property
+    def rules(self) -> Compatibility:
+        """Which rules apply to this plan."""
+        return STRICT if self.context.is_strict else OURS
+
+    @property
+    def tasks(self) -> list[schema.Task]:
+        """Tasks as written."""
+        return self.document.workflow.tasks
+
+    @property
+    def variables(self) -> tuple[schema.Variable, ...]:
+        """Variables of both levels as written, outer ones first."""
+        return (*self.document.variables, *self.document.workflow.variables)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What expressions outside tasks see: variables, and the namespaces that are known by then."""
+
+    values: Mapping[str, Any]
+    namespaces: Mapping[str, Any]
+
+    @cached_property
+    def names(self) -> dict[str, Any]:
+        """All names together."""
+        return namespace(self.values, self.namespaces)
+
+    def value(self, field: Any) -> Any:
+        """Evaluate a field of the document. Raises: ExpressionError."""
+        return evaluate_any(field, self.names)

@@ -1,0 +1,42 @@
+"""What is watched while a task runs: its probes, the deadline of its readiness, and its life signs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from protocol.messages.checks import Probe
+from protocol.messages.rank_spec import HangPolicy
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import DeferredPort
+from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadline_s
+from sflow_ctl.planner.tasks.stopping import plan_hang
+
+
+class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a planned task about its probes. Meanings: `PlannedTask`."""
+
+    probes: tuple[Probe, ...]
+    late_tcp_ports: tuple[DeferredPort, ...]
+    deadline_s: float | None
+    hang: HangPolicy | None
+
+
+def plan_watch(
+    task: schema.Task,
+    value: Callable[[Any], Any],
+    deferred: DeferredProbes,
+    addresses: frozenset[str],
+    replicas_of: Mapping[str, tuple[str, ...]],
+) -> WatchPlan:
+    """Plan the probes of one copy; `deferred` collects what only its start will tell. `addresses` are its nodes'.
+
+    Raises: UnplannableError, NumberError, ExpressionError.
+    """
+    probes = plan_probes(task, deferred, addresses, replicas_of)
+    return WatchPlan(
+        probes=probes,
+        late_tcp_ports=tuple(deferred.tcp_ports),
+        deadline_s=readiness_deadline_s(task, value),
+        hang=plan_hang(task, value),
+    )

@@ -1,0 +1,133 @@
+"""Reads values from JSON documents and CSV files as programs write them. Pure: lines in, values out.
+
+JSON may be one document, several after each other, or one per line; CSV may begin with a byte order mark, be separated by commas,
+semicolons or tabs, and have blanks after separators.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from sflow_ctl.results.patterns import LABEL, PatternError
+
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\*)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
+_BLANKS = re.compile(r"\s*")
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9]\d*)", re.ASCII)
+_DECIMAL = re.compile(r"[-+]?(?:(?:0|[1-9]\d*)?\.\d*|(?:0|[1-9]\d*)(?=[eE][-+]))(?:[eE][-+]?\d+)?", re.ASCII)
+"""A measured number: with a point, or an exponent with a sign. `83e2010` and `0123` are names that look like numbers."""
+_SEPARATORS = ",;\t|"
+
+
+def json_values(path: str, lines: Iterable[str], is_log: bool) -> list[Any]:
+    """Return the values at `path` of every JSON document in a file, or in the lines of a log.
+
+    Raises: PatternError for a path that is not one, ValueError for a file that is not JSON.
+    """
+    steps = json_path(path)
+    documents = _log_documents(lines) if is_log else _file_documents("".join(lines))
+    return [value for document in documents for value in select(document, steps)]
+
+
+def json_path(path: str) -> tuple[str | int, ...]:
+    """Return the steps of `a.b[0].c`, `$.a["b"]`, `runs[*].rate`; "*" is every member. Raises: PatternError."""
+    text = path.removeprefix("$")
+    steps: list[str | int] = []
+    position = 0
+    while position < len(text):
+        match = _STEP.match(text, position)
+        if match is None:
+            raise PatternError(f'"{path}" is not a path into a JSON document, like a.b[0].c')
+        plain, index, quoted, single = match.groups()
+        if index is not None:
+            steps.append("*" if index == "*" else int(index))
+        else:
+            steps.append(next(name for name in (plain, quoted, single) if name is not None))
+        position = match.end()
+    return tuple(steps)
+
+
+def select(document: Any, steps: Sequence[str | int]) -> list[Any]:
+    """Return the values at a path; none where it leads nowhere. A list at its end is several values."""
+    found = [document]
+    for step in steps:
+        following: list[Any] = []
+        for value in found:
+            if step == "*" and isinstance(value, list | dict):
+                following += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, dict) and str(step) in value:
+                following.append(value[str(step)])
+            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+                following.append(value[step])
+        found = following
+    return [one for value in found for one in (value if isinstance(value, list) else [value])]
+
+
+def column(name: str, lines: Iterable[str]) -> list[Any]:
+    """Return the values of a column of a CSV file with a header; numbers become numbers. Raises: KeyError, ValueError."""
+    rest = iter(lines)
+    header = next((line for line in rest if line.strip("\ufeff \t\r\n")), "").lstrip("\ufeff")
+    reader = csv.reader(chain([header], rest), delimiter=_separator(header), skipinitialspace=True)
+    try:
+        names = [one.strip() for one in next(reader, [])]
+        if name.strip() not in names:
+            raise KeyError(f'no column "{name}", there are {", ".join(names) or "none"}')
+        index = names.index(name.strip())
+        cells = [row[index].strip() for row in reader if index < len(row)]
+    except csv.Error as error:
+        raise ValueError(f"not a CSV file: {error}") from error
+    return [cell_value(cell) for cell in cells if cell]
+
+
+def cell_value(text: str) -> Any:
+    """Return the number that a cell of a table is, or its text."""
+    if _INTEGER.fullmatch(text):
+        return _integer(text)
+    if _DECIMAL.fullmatch(text) and any(character.isdigit() for character in text):
+        value = float(text)
+        return text if value in (float("inf"), float("-inf")) else value
+    return text
+
+
+def _integer(text: str) -> int | str:
+    """Return an integer of at most 64 bits, which every reader of our files understands, or its text."""
+    value = int(text) if len(text) < 30 else 2**64
+    return value if -(2**63) <= value < 2**64 else text
+
+
+def _separator(header: str) -> str:
+    """Return the separator that a header has most of, outside quotes."""
+    outside = re.sub(r'"[^"]*"', "", header)
+    return max(_SEPARATORS, key=outside.count)
+
+
+def _file_documents(text: str) -> Iterator[Any]:
+    """Yield the documents of a file, one after the other. Raises: ValueError."""
+    decoder = json.JSONDecoder(parse_int=_integer)
+    position = _blanks_end(text, len(text) - len(text.lstrip("\ufeff")))
+    if position == len(text):
+        raise ValueError("the file is empty")
+    while position < len(text):
+        document, end = decoder.raw_decode(text, position)
+        yield document
+        position = _blanks_end(text, end)
+
+
+def _blanks_end(text: str, position: int) -> int:
+    match = _BLANKS.match(text, position)
+    assert match is not None
+    return match.end()
+
+
+def _log_documents(lines: Iterable[str]) -> Iterator[Any]:
+    """Yield every line of a log that is a JSON object or list."""
+    for line in lines:
+        text = LABEL.sub("", line, count=1).strip("\ufeff \t\r\n")
+        if text[:1] not in ("{", "["):
+            continue
+        try:
+            yield json.loads(text, parse_int=_integer)
+        except (ValueError, RecursionError):
+            continue  # a line of a log that only looks like JSON

@@ -1,0 +1,165 @@
+"""Finds values in lines of text by the patterns of `outputs`, as the `parse` library understands them. Pure.
+
+A pattern must match the whole line, with or without the process number that launchers put before it. Failing that, it is
+looked for within the line, where a match that would cut a number or a word is refused: a wrong value is worse than none.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any
+
+from protocol.text.ansi import text_without_escapes
+
+MAX_LINE = 10_000
+"""Characters of a line that are searched: patterns may take time that grows with the square of a line's length."""
+MAX_VALUES = 1_000_000
+"""Values of one name that are kept in memory, for aggregates."""
+MAX_TEXT = 10_000
+"""Characters of a value that is text."""
+LABEL = re.compile(r"\d+: ")
+_FLOAT = r"(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|nan|NaN|NAN|inf|Inf|INF)"
+_GOES_ON = re.compile(r"[\w%]|[.,+-](?=\w)")
+"""After a match: more of the same number or word. A point or comma before a blank ends a sentence."""
+_CAME_BEFORE = re.compile(r"(?:\w|\w[.,])\Z")
+"""Before a match: the beginning of the same number or word."""
+
+
+class PatternError(ValueError):
+    """A pattern that the `parse` library does not accept, or a path that is not one into a JSON document."""
+
+
+@dataclass(slots=True)
+class Found:
+    """Values by name, in the order of the lines, and sentences about lines whose values were not taken."""
+
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, name: str, value: Any) -> None:
+        """Add a value, unless there are too many of its name."""
+        values = self.values.setdefault(name, [])
+        if len(values) < MAX_VALUES:
+            values.append(value if not isinstance(value, str) else value[:MAX_TEXT])
+
+
+def match_lines(patterns: Sequence[str], lines: Iterable[str]) -> Found:
+    """Return all values that the first matching pattern finds in each line. Raises: PatternError."""
+    compiled = [_Pattern(pattern) for pattern in patterns]
+    found = Found()
+    longest = 0
+    for line in lines:
+        for text in clean_lines(line):
+            longest = max(longest, len(text))
+            for pattern in compiled:
+                values = pattern.values_in(text[:MAX_LINE])
+                if values is not None:
+                    for name, value in values.items():
+                        found.add(name, value)
+                    break
+    found.problems += [problem for pattern in compiled if (problem := pattern.problem())]
+    if longest > MAX_LINE:
+        found.problems.append(
+            f"a line of {longest} characters was searched for patterns in its first {MAX_LINE} only"
+        )
+    return found
+
+
+def compile_pattern(pattern: str) -> Any:
+    """Return a `parse` parser with the format's own types. Raises: PatternError."""
+    import parse
+
+    def words(text: str) -> str:
+        return text
+
+    def decimal(text: str) -> float:
+        return float(text)
+
+    words.pattern = r"\w*"  # type: ignore[attr-defined]
+    decimal.pattern = _FLOAT  # type: ignore[attr-defined]
+    types = {"w*": words, "f": decimal}  # the library's own `f` stops before an exponent
+    try:
+        return parse.compile(pattern, types, case_sensitive=True)
+    except (ValueError, TypeError, KeyError, re.error, NotImplementedError) as error:
+        raise PatternError(f'"{pattern}" is not a valid pattern: {error}') from error
+
+
+def clean_lines(line: str) -> list[str]:
+    """Return a line of a log as a person reads it: split at carriage returns, without escape sequences and trailing blanks."""
+    text = text_without_escapes(line)
+    parts = text.split("\r") if "\r" in text else [text]
+    return [part.rstrip() for part in parts if part.strip()]
+
+
+class _Pattern:
+    """One pattern, and which lines it could not take a value from."""
+
+    def __init__(self, pattern: str) -> None:
+        self._source = pattern
+        self._parser = compile_pattern(pattern)
+        try:
+            pieces = list(Formatter().parse(pattern))
+        except ValueError as error:
+            raise PatternError(f'"{pattern}" is not a valid pattern: {error}') from error
+        literals = [literal for literal, *_ in pieces if literal]
+        self._word = max((word for literal in literals for word in literal.split()), key=len, default="")
+        first, last = (pieces[0], pieces[-1]) if pieces else (("", None, "", None),) * 2
+        self._starts_with_field = not first[0] and first[1] is not None
+        self._ends_with_field = last[1] is not None
+        self._ends_with_text = self._ends_with_field and not last[2]
+        self._refused = 0
+        self._first_refused = ""
+
+    def values_in(self, text: str) -> dict[str, Any] | None:
+        """Return the values that a line has, or None."""
+        if self._word not in text:
+            return None
+        result = self._parser.parse(text)
+        if result is None and (label := LABEL.match(text)):
+            result = self._parser.parse(text[label.end() :])
+        if result is not None:
+            named: dict[str, Any] = result.named
+            return named
+        return self._within(text)
+
+    def problem(self) -> str | None:
+        """Return a sentence about the lines that were refused, or None."""
+        if not self._refused:
+            return None
+        return (
+            f'pattern "{self._source}" would cut a number or word in {self._refused} '
+            f'{"line" if self._refused == 1 else "lines"}, and took nothing from there: "{self._first_refused}"'
+        )
+
+    def _within(self, text: str) -> dict[str, Any] | None:
+        was_cut = False
+        for match in self._matches(text):
+            begin, end = match.match.span()
+            result = match.evaluate_result()
+            if self._ends_with_text:  # that text reaches to the end of the line, not only as far as it must
+                result, end = self._parser.parse(text[begin:]), len(text)
+            if result is not None and not self._cuts(text, begin, end):
+                named: dict[str, Any] = result.named
+                return named
+            was_cut = True
+        if was_cut:
+            self._refused += 1
+            self._first_refused = self._first_refused or text[:100]
+        return None
+
+    def _matches(self, text: str) -> Iterator[Any]:
+        """Yield the pattern's matches in a line, from left to right."""
+        position = 0
+        while position < len(text):
+            match = self._parser.search(text, position, evaluate_result=False)
+            if match is None:
+                return
+            yield match
+            position = max(match.match.end(), position + 1)
+
+    def _cuts(self, text: str, begin: int, end: int) -> bool:
+        """Return True if a match begins or ends inside a number or a word."""
+        if self._ends_with_field and _GOES_ON.match(text, end):
+            return True
+        return self._starts_with_field and _CAME_BEFORE.search(text, 0, begin) is not None

@@ -1,0 +1,111 @@
+"""The thread that reads outputs: never blocked, once per task, values even where nothing can be written."""
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages.facts import RankExited
+from sflow_ctl.core.events import MessageReceived
+from sflow_ctl.plan.model import PlannedOutput, PlannedTask
+from sflow_ctl.runtime.run.output_collector import Collected, OutputCollector
+from tests.unit.core.plans import a_task
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[OutputCollector]:
+    made = OutputCollector(tmp_path)
+    yield made
+    made.close()
+
+
+def exited(name: str, rank: int = 0) -> MessageReceived:
+    message = RankExited(
+        rank=RankId(AttemptId(name, 1), rank), exit_code=0, signal=None, runtime_s=1.0, log_bytes=0
+    )
+    return MessageReceived(node=0, message=message)
+
+
+def wait_for(collector: OutputCollector, count: int) -> list[Collected]:
+    """Return the first `count` results, within 10 seconds."""
+    found: list[Collected] = []
+    deadline = time.monotonic() + 10
+    while len(found) < count:
+        left = deadline - time.monotonic()
+        assert left > 0, f"only {found}"
+        select.select([collector.fileno], [], [], left)
+        found += collector.collected()
+    return found
+
+
+def with_outputs(name: str, *outputs: PlannedOutput) -> PlannedTask:
+    return msgspec.structs.replace(a_task(name), outputs=outputs)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory", "missing"])
+def test_r26_a_source_that_is_not_a_file_holds_nothing_up(
+    kind: str, tmp_path: Path, collector: OutputCollector
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.log").write_text("rate = 5\n")
+    source = tmp_path / "a" / "values"
+    if kind == "fifo":
+        os.mkfifo(source)
+    elif kind == "device":
+        source.symlink_to("/dev/zero")
+    elif kind == "directory":
+        source.mkdir()
+    rate = PlannedOutput(pattern="rate = {rate:d}")
+    for how in ({"json": "v"}, {"csv": "v"}, {"pattern": "{v}"}):
+        other = msgspec.convert({"name": "v", "source": "values", **how}, PlannedOutput)
+        collector.collect(with_outputs("a", other, rate), exited("a"))
+        (found,) = wait_for(collector, 1)
+        assert found.values == {"rate": 5}
+        assert len(found.problems) == 1 and "values" in found.problems[0]
+    collector.collect(with_outputs("b", rate), exited("b"))
+    assert wait_for(collector, 1)[0].values == {"rate": 5}
+
+
+def test_r21_ranks_that_end_together_are_read_once(
+    tmp_path: Path, collector: OutputCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gate", "gang"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.log").write_text("rate = 5\n")
+    may_go, read = threading.Event(), OutputCollector._read
+    reads: list[str] = []
+
+    def counted(self: OutputCollector, task: PlannedTask) -> tuple[dict[str, object], list[str]]:
+        reads.append(task.name)
+        assert task.name != "gate" or may_go.wait(10)
+        return read(self, task)
+
+    monkeypatch.setattr(OutputCollector, "_read", counted)
+    outputs = (PlannedOutput(pattern="rate = {rate:d}"), PlannedOutput(json="v", name="v", source="none"))
+    collector.collect(with_outputs("gate"), exited("gate"))
+    for rank in range(48):
+        collector.collect(with_outputs("gang", *outputs), exited("gang", rank))
+    may_go.set()
+    found = wait_for(collector, 49)
+    assert reads == ["gate", "gang"]
+    ranks = [one.event.message.rank.rank for one in found[1:] if isinstance(one.event.message, RankExited)]
+    assert ranks == list(range(48))
+    assert all(one.values == {"rate": 5} for one in found[1:])
+    assert [len(one.problems) for one in found[1:]] == [0] * 47 + [1]
+
+
+def test_r6_values_are_known_where_nothing_can_be_written(tmp_path: Path, collector: OutputCollector) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.log").write_text("rate = 5\n")
+    (tmp_path / "a" / "outputs.json").mkdir()
+    collector.collect(with_outputs("a", PlannedOutput(pattern="rate = {rate:d}")), exited("a"))
+    (found,) = wait_for(collector, 1)
+    assert found.values == {"rate": 5}
+    assert len(found.problems) == 1 and "outputs.json cannot be written" in found.problems[0]

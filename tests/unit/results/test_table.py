@@ -1,0 +1,37 @@
+"""The table of a sweep as a file that other programs open."""
+
+import csv
+import io
+
+import pytest
+
+from sflow_ctl.results.table import MAX_CELL, results_csv
+
+
+def cells(*values: object) -> list[str]:
+    (_, row) = csv.reader(io.StringIO(results_csv(["c"] * len(values), [values])))
+    return row
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "@SUM(1)", "+cmd|calc!A0", "-2+3", "\t=1", "\r=1", " =1", "=", "@", "-x", "-inf x", "+1 =2"],
+)
+def test_s7_text_that_a_spreadsheet_would_execute_is_made_inert(text: str) -> None:
+    assert cells(text) == ["'" + text.replace("\r", "\n")]
+
+
+def test_s7_names_of_columns_are_made_inert_too() -> None:
+    assert results_csv(["=x"], []) == "'=x\n"
+
+
+@pytest.mark.parametrize(
+    "value", [-1, -1.5, "-3", "+7", "-1e-05", -1e-05, "a=1", "7", None, True, [1, -2], {"a": "=1"}]
+)
+def test_s7_numbers_and_plain_text_stay_as_they_are(value: object) -> None:
+    (cell,) = cells(value)
+    assert not cell.startswith("'")
+
+
+def test_r23_a_cell_is_no_longer_than_spreadsheets_take() -> None:
+    assert len(cells("x" * 10**6)[0]) == MAX_CELL
