@@ -45,6 +45,9 @@ _RUN = section(
         help="Resume an unfinished run in its directory; completed tasks are not rerun.",
     ),
     click.option(
+        "--force", is_flag=True, help="With --resume: resume a run even if it may still be running elsewhere."
+    ),
+    click.option(
         "--run-id",
         metavar="NAME",
         help="Name of the run directory. Default: workflow name, date, time and a random suffix.",
