@@ -1,12 +1,20 @@
-"""`sflow-agent` and `python -I -m sflow_agent`. Started by launchers, not by people."""
+"""Entry point of `sflow-agent` and `python -I -m sflow_agent`. Started by launchers, not by people.
 
+Everything of ours is imported inside `main`, once the user's modules cannot be taken for it.
+"""
+
+import os
 import sys
-
-from sflow_agent.guardian import guard
 
 
 def main() -> None:
-    """Entry point of guardian and agent alike. Never returns."""
+    """Run the guardian, which starts the agent. Never returns."""
+    if not sys.flags.isolated:
+        # Only `sflow-agent` typed by hand: modules on PYTHONPATH must not be imported in place of ours.
+        options = [sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"]
+        os.execv(sys.executable, [*options, *sys.argv[1:]])
+    from sflow_agent.guardian import guard
+
     sys.exit(guard())
 
 

@@ -4,29 +4,30 @@ statuses.
 
 import importlib
 import sys
+from contextlib import suppress
 
 import click
 
 from protocol.errors import ExitStatus, FleetError
-from sflow_ctl.cli.terminal.lines import print_findings
+from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_findings
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
-    "plan": ("sflow_ctl.cli.commands.plan", "plan", "Show who would run where; start nothing."),
-    "attach": ("sflow_ctl.cli.commands.attach", "attach", "Follow a running job from another terminal."),
-    "status": ("sflow_ctl.cli.commands.status", "status", "Show where a run stands."),
-    "logs": ("sflow_ctl.cli.commands.logs", "logs", "Show or follow the logs of tasks."),
+    "plan": ("sflow_ctl.cli.commands.plan", "plan", "Check a workflow and print its plan; start nothing."),
+    "attach": ("sflow_ctl.cli.commands.attach", "attach", "Follow a run from another terminal."),
+    "status": ("sflow_ctl.cli.commands.status", "status", "Show the state of a run and of each task."),
+    "logs": ("sflow_ctl.cli.commands.logs", "logs", "Print or follow the logs of tasks."),
     "doctor": (
         "sflow_ctl.cli.commands.doctor",
         "doctor",
-        "Inspect the nodes before a run: network, clocks, GPUs, disks.",
+        "Inspect nodes before a run: network, clocks, GPUs, disks.",
     ),
     "compose": ("sflow_ctl.cli.commands.compose", "compose", "Merge workflow files into one."),
-    "visualize": ("sflow_ctl.cli.commands.visualize", "visualize", "Draw the graph."),
+    "visualize": ("sflow_ctl.cli.commands.visualize", "visualize", "Draw the graph of a workflow."),
     "sample": ("sflow_ctl.cli.commands.sample", "sample", "List, show or copy example workflows."),
-    "presets": ("sflow_ctl.cli.commands.presets", "presets", "List the ready-made services of `uses:`."),
-    "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts, and submit them."),
-    "config": ("sflow_ctl.cli.commands.config", "config", "Show the settings of site and user."),
+    "presets": ("sflow_ctl.cli.commands.presets", "presets", "List the ready-made services for `uses:`."),
+    "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts and submit them."),
+    "config": ("sflow_ctl.cli.commands.config", "config", "Show the effective settings."),
     "schema": ("sflow_ctl.cli.commands.schema", "schema", "Print the JSON Schema of workflow files."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
@@ -63,8 +64,15 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, callback=_print_version, expose_value=False, is_eager=True)
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option(
+    "--version",
+    is_flag=True,
+    callback=_print_version,
+    expose_value=False,
+    is_eager=True,
+    help="Print the version.",
+)
+@click.option("--debug", is_flag=True, help="Print tracebacks of errors.")
 def group(debug: bool) -> None:
     """Run services and jobs together inside a Slurm allocation, or on this machine."""
 
@@ -86,9 +94,14 @@ def main() -> None:
         status = int(ExitStatus.USAGE)
     except (click.Abort, KeyboardInterrupt):
         status = int(ExitStatus.INTERRUPTED)
+    except OutputLostError as error:
+        status = int(ExitStatus.OK if error.has_reader_left else ExitStatus.INFRASTRUCTURE)
+        if not error.has_reader_left:
+            with suppress(OSError):
+                click.echo(f"error[output-not-written]: cannot write the output: {error}", err=True)
     except BrokenPipeError:
-        sys.stderr.close()
-        status = int(ExitStatus.RUN_FAILED)
+        discard_stdout()
+        status = int(ExitStatus.OK)
     except Exception as error:  # noqa: BLE001 - the edge of the program: our bug, said so
         import traceback
 

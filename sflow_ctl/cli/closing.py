@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
@@ -30,7 +28,7 @@ def print_end(end: RunEnd) -> None:
         from sflow_ctl.results.table import results, results_table
 
         header, rows = results(end.state.plan, end.state, end.outputs)
-        click.echo()
+        print_line("")
         print_table(results_table(header, rows, display_path(end.directory / layout.RESULTS)))
     print_cause(end.state, whole, end.directory)
     for survivor in whole.survivors:
@@ -38,16 +36,33 @@ def print_end(end: RunEnd) -> None:
     duration = duration_text(whole.duration_s)
     if end.status is ExitStatus.OK:
         print_line(f"✓ Workflow completed in {duration}{_tolerated(whole.tolerated)}")
+        if is_services_only(end.state):
+            print_line(
+                "  nothing but services: stopped as soon as they were ready; --keep-alive keeps them running"
+            )
+    elif is_kept_alive_end(end.state, whole):
+        print_line(f"✓ Services stopped by Ctrl-C after {duration} (exit status {int(end.status)})")
     else:
         verb = "cancelled" if whole.outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED) else "failed"
         print_line(f"✗ Workflow {verb} after {duration} (exit status {int(end.status)})", err=True)
     print_line(f"  Output folder: {display_path(end.directory)}")
 
 
+def is_services_only(state: RunView) -> bool:
+    """Return True when a run completed although none of its tasks did work of its own: all were stopped services."""
+    ended = [record.reason.word for record in state.tasks.values() if record.reason is not None]
+    return len(ended) == len(state.tasks) > 0 and set(ended) == {"run_complete"}
+
+
+def is_kept_alive_end(state: RunView, ended: Summary) -> bool:
+    """Return True when Ctrl-C ended a run that stays up until then, which is its normal end."""
+    return state.plan.keep_alive and ended.outcome is Outcome.INTERRUPTED and not state.failures()
+
+
 def print_cause(state: RunView, ended: Summary, directory: Path) -> None:
     """Print the first cause of a run that did not complete, with the end of its log; nothing for one that did."""
     cause = ended.cause
-    if cause is None:
+    if cause is None or is_kept_alive_end(state, ended):
         return
     from sflow_ctl.runtime.record.reader import last_lines  # a run that completes does not need it
 

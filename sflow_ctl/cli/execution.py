@@ -3,6 +3,7 @@
 Called by `run` and `plan`; the run itself is `runtime/run/workflow.py`'s.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_end
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
-from sflow_ctl.cli.terminal.lines import print_json, print_line
+from sflow_ctl.cli.terminal.lines import OutputLostError, print_json, print_line, print_warning
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.run.options import RunOptions
@@ -52,6 +53,8 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
             print_line(f"Run {run} has completed: nothing is left to do")
             return int(ExitStatus.OK)
         print_line(f"Resuming {run}: {before.progress()}")
+    for warning in planned.plan.warnings:
+        print_warning(warning)
     consoles: list[Console] = []
 
     def open_console(directory: Path) -> Console:
@@ -71,5 +74,13 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     end = run_plan(planned, options, launcher, Terminal(open_console, open_fetch_display, say))
     for console in consoles:
         console.close()
-    print_end(end)
+    try:
+        print_end(end)
+    except OutputLostError as error:  # the run ended as it did, and its exit status says how
+        if not error.has_reader_left:
+            with suppress(OutputLostError):
+                where = display_path(end.directory)
+                print_line(
+                    f"warning: cannot write to the console: {error}; see sflow-ctl status {where}", err=True
+                )
     return int(end.status)

@@ -211,13 +211,18 @@ def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, n
             if task.attempt.open_ranks and task.state is not TaskState.STOPPING:
                 stop_task(run, out, task, timeouts.ranks_ran_on(task), now)
         case StopOverdue():
-            if task.is_live and task.attempt.placement is not None:
-                for node in task.attempt.nodes_left:
-                    on_agent_lost(run, out, node, f"it did not end {task.attempt_id} in time", now)
+            _give_up_nodes_of(run, out, task, now)
         case LogOverdue(rank=rank):
             on_log_overdue(run, out, task, rank, now)
         case _:
             assert_never(timer)
+
+
+def _give_up_nodes_of(run: Run, out: Effects, task: Task, now: float) -> None:
+    """Count the nodes as lost whose agents did not end a stopped attempt in time."""
+    if task.is_live and task.attempt.placement is not None:
+        for node in task.attempt.nodes_left:
+            on_agent_lost(run, out, node, f"it did not end {task.attempt_id} in time", now)
 
 
 # ---------------------------------------------------------------------- after each event

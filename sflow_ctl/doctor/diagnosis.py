@@ -38,8 +38,10 @@ _PLAIN = "\x1b[0m"
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """What `doctor --json` prints."""
+    """The output of `doctor --json`."""
 
+    version: int = 1
+    """Of this format; it grows when a field changes its meaning."""
     exit_status: int
     topics: tuple[Topic, ...]
     facts: Examination

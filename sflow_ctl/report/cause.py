@@ -45,9 +45,15 @@ def first_cause(
     if log is not None:
         lines.append(f"  log:   {log}" + ("" if log_tail else " (empty)"))
         lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-LOG_LINES:])
-    following = f"logs --run {run} {record.name}" if record is not None else f"status {run}"
-    lines.append(f"  next:  sflow-ctl {following}")
+    if record is not None:
+        lines.append(f"  next:  sflow-ctl logs --run {run} {record.name}")
+    lines.append(f"{'  next:' if record is None else '       '}  {resume_text(run)}")
     return lines
+
+
+def resume_text(run: str) -> str:
+    """Return the command that resumes a run."""
+    return f"sflow-ctl run --resume {run}  (with an edited file: sflow-ctl run FILE --resume {run})"
 
 
 def _why(reason: Reason, said: str) -> list[str]:

@@ -7,7 +7,7 @@ tables, causes and `summary.json` are made from it alone. Holds no text and deci
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition, is_again
+from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
 
 FAILURES = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
@@ -94,6 +94,12 @@ class RunView:
         if record is None or record.attempts != attempt:
             return record is not None and record.attempts > attempt
         return record.state in TERMINAL or is_again(record.state, record.reason)
+
+    def lose_live_tasks(self) -> None:
+        """Mark the tasks that ran as lost: the controller has died, and its agents stop what it started."""
+        for record in self.tasks.values():
+            if record.state in LIVE:
+                record.state, record.reason, record.waits_for = TaskState.LOST, None, ""
 
     @property
     def is_ended(self) -> bool:

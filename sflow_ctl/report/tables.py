@@ -142,7 +142,7 @@ def _row(record: TaskRecord, plan: Plan, now_wall_ns: int | None) -> tuple[str, 
         seconds = max(0.0, (now_wall_ns - record.started_wall_ns) / 1e9)
     return (
         record.name,
-        record.state.value,
+        _state_word(record),
         _reason_word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),
@@ -150,6 +150,12 @@ def _row(record: TaskRecord, plan: Plan, now_wall_ns: int | None) -> tuple[str, 
         node_name(plan, record.node),
         gpus_text(record.gpus),
     )
+
+
+def _state_word(record: TaskRecord) -> str:
+    """Return the state; `stopped` for a service that was ended because the run no longer needed it."""
+    is_stopped = record.reason is not None and record.reason.word == "run_complete"
+    return "stopped" if record.state is TaskState.COMPLETED and is_stopped else record.state.value
 
 
 def _reason_word(record: TaskRecord) -> str:

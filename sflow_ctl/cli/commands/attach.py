@@ -1,4 +1,4 @@
-"""`sflow-ctl attach`: follow a run from another terminal. It looks; it cannot change or stop anything."""
+"""`sflow-ctl attach`: follows a run from another terminal; it cannot change or stop anything."""
 
 import threading
 import time
@@ -10,10 +10,12 @@ from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, state_text, watch_run
+from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import LIVE, TaskState
+from sflow_ctl.report.cause import resume_text
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewerLink, ViewEvent
@@ -31,13 +33,13 @@ SUMMARY_WITHIN_S = 10.0
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("-q", "--quiet", is_flag=True, help="No task output, only changes of state.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the tasks' output, only state changes.")
 @output_dir_option
 def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
-    """Follow a run from another terminal: its state, its output, and how it ends.
+    """Follow a run from another terminal until it ends, and exit with its exit status.
 
-    RUN is a path, a run id or the beginning of one; the newest by default. Leave with Ctrl-C: the run goes
-    on. When the run ends, so does this, with the run's exit status.
+    RUN is a run directory, a run id or the beginning of one. Default: the newest run. Prints the last lines of each
+    running task first. Ctrl-C detaches; the run keeps going.
     """
     reader = RunReader(find_run(run, output_dir))
     reader.refresh()
@@ -70,9 +72,12 @@ def _say_end(reader: RunReader) -> int:
             break
         time.sleep(0.05)
     reader.refresh()
+    if ended is None and reader.status().liveness is Liveness.DEAD:
+        reader.state.lose_live_tasks()
     print_table(closing_table(reader.state))
     if ended is None:
         print_line(state_text(reader, None))
+        print_line(f"next: {resume_text(display_path(reader.directory))}")
         return int(ExitStatus.INFRASTRUCTURE)
     print_cause(reader.state, ended, reader.directory)
     print_line(ended_text(reader, ended))

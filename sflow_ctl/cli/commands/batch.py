@@ -7,13 +7,15 @@ import click
 
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
+from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options
 from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 
 _PATH = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @file_options
 @job_options
 @click.option(
@@ -21,17 +23,25 @@ _PATH = click.Path(path_type=Path)
     "--sbatch-path",
     "script_path",
     type=_PATH,
-    help="Where to write the script. Default: standard output.",
+    help="File to write the script to. Default: standard output.",
 )
-@click.option("-b", "--bulk-input", type=_PATH, metavar="CSV", help="A job for each row of this sheet.")
-@click.option("--row", "rows", multiple=True, metavar="SEL", help="Only these rows: 3, 1,3, 1:4 or 1:6:2.")
+@click.option(
+    "-b", "--bulk-input", type=_PATH, metavar="CSV", help="Write one job for each row of this sheet."
+)
+@click.option(
+    "--row",
+    "rows",
+    multiple=True,
+    metavar="SEL",
+    help="Only these rows, e.g. 3 or 1,3 or 1:4 or 1:6:2; repeatable.",
+)
 @click.option(
     "-B",
     "--bulk-submit",
     "folders",
     multiple=True,
     metavar="PATH",
-    help="A job for each workflow file here: a file, a directory or a pattern; repeatable.",
+    help="Write one job for each workflow file in PATH: a file, a directory or a pattern; repeatable.",
 )
 @click.option("--sflow-version", metavar="REF", hidden=True)
 def batch(
@@ -44,10 +54,10 @@ def batch(
     sflow_version: str | None,
     **others: Any,
 ) -> int:
-    """Write a Slurm batch script that runs a workflow, once it is sure that it can be planned.
+    """Write a Slurm batch script that runs a workflow, after checking that the workflow can be planned.
 
-    The job runs this installation, takes nodes, GPUs, partition, account and time from the file's slurm
-    backend unless options say otherwise, and ends with the run's exit status.
+    The job runs this installation and ends with the run's exit status. Nodes, GPUs, partition, account and time come
+    from the file's slurm backend unless options override them.
     """
     is_bulk = bulk_input is not None or bool(folders)
     _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"])
@@ -83,7 +93,7 @@ def _check_combination(
     if bulk_input is not None and folders:
         raise _usage("-b and -B exclude each other", "call batch twice")
     if rows and bulk_input is None:
-        raise _usage("--row chooses rows of a sheet", "name the sheet with -b CSV")
+        raise _usage("--row needs a sheet", "name the sheet with -b CSV")
     if script_path is not None and is_bulk:
         raise _usage(
             "-o is for one script",
@@ -118,22 +128,22 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
     )
     job = prepare(options, choice)
     for warning in job.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        print_warning(warning)
     make_log_directories(job)
     if script_path is None:
         for file in files:
             if not file.is_file():  # a pipe: the job could not read it again
                 hint = "write the script with -o FILE: the workflow is stored beside it"
                 raise UsageError.of("options", f"{file} is not a file that a job can read", str(file), hint)
-        click.echo(job.script, nl=False)
+        print_document(job.script)
         return 0
     composed = _beside(script_path, files)
     write_job(job, script_path, composed)
-    click.echo(f"✓ Saved to {display_path(script_path)}; the workflow as one file: {display_path(composed)}")
+    print_line(f"✓ Saved to {display_path(script_path)}; the workflow as one file: {display_path(composed)}")
     if options.submit:
         job_id = submit_job(script_path)
-        click.echo(f"✓ Submitted job {job_id}\n  Log:    {log_of(job, job_id)}")
-        click.echo(f"  Attach: {attach_command(options.output_dir, job_id)}")
+        print_line(f"✓ Submitted job {job_id}\n  Log:    {log_of(job, job_id)}")
+        print_line(f"  Attach: {attach_command(options.output_dir, job_id)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`sflow-ctl compose`: several files as one, overrides applied; or one for each row of a sheet."""
+"""`sflow-ctl compose`: workflow files merged into one, with overrides applied; or one for each row of a sheet."""
 
 from pathlib import Path
 from typing import Any
@@ -6,25 +6,44 @@ from typing import Any
 import click
 
 from protocol.errors import ExitStatus, FleetError, UsageError
+from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 from sflow_ctl.runtime.run.options import RunOptions
 
 _PATH = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @workflow_options
 @click.option(
-    "-o", "--output", type=_PATH, help="Default: standard output; with -b the directory sflow_output."
+    "-o",
+    "--output",
+    type=_PATH,
+    help="File to write, with -b a directory. Default: standard output, with -b sflow_output.",
 )
 @click.option(
-    "-r", "--resolve", is_flag=True, help="Replace what has one certain value; the plan stays the same."
+    "-r",
+    "--resolve",
+    is_flag=True,
+    help="Replace expressions that have a fixed value; the plan stays the same.",
 )
 @click.option(
-    "-vl", "--validate", is_flag=True, help="Also say whether it can be planned; the file is written anyway."
+    "-vl",
+    "--validate",
+    is_flag=True,
+    help="Also check that the result can be planned; it is written in any case.",
 )
-@click.option("-b", "--bulk-input", type=_PATH, metavar="CSV", help="A file for each row of this sheet.")
-@click.option("--row", "rows", multiple=True, metavar="SEL", help="Only these rows: 3, 1,3, 1:4 or 1:6:2.")
+@click.option(
+    "-b", "--bulk-input", type=_PATH, metavar="CSV", help="Write one file for each row of this sheet."
+)
+@click.option(
+    "--row",
+    "rows",
+    multiple=True,
+    metavar="SEL",
+    help="Only these rows, e.g. 3 or 1,3 or 1:4 or 1:6:2; repeatable.",
+)
 def compose(
     output: Path | None,
     resolve: bool,
@@ -33,10 +52,10 @@ def compose(
     rows: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Merge workflow files into one. Says what is wrong with the result, if anything is."""
+    """Merge workflow files into one and apply overrides. Reports every mistake in the result."""
     if bulk_input is None:
         if rows:
-            raise UsageError.of("options", "--row chooses rows of a sheet", hint="name the sheet with -b CSV")
+            raise UsageError.of("options", "--row needs a sheet", hint="name the sheet with -b CSV")
         return _compose_one(run_options(**options), output, resolve, validate)
     if validate:
         hint = "sflow-ctl batch -b CSV plans every row"
@@ -67,18 +86,18 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
     )
     text = composed(loaded, resolve)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        print_warning(warning)
     if output is None:
-        click.echo(text, nl=False)
+        print_document(text)
     else:
         output.write_text(text)
-        click.echo(f"✓ Saved to {output}")
+        print_line(f"✓ Saved to {output}")
     return _validate(chosen) if validate else int(ExitStatus.OK)
 
 
 def _validate(chosen: RunOptions) -> int:
-    """Says on standard error, so that the file can go to standard output, whether a run could be planned."""
-    from sflow_ctl.cli.terminal.lines import print_findings
+    """Report on standard error whether a run can be planned; standard output may hold the file."""
+    from sflow_ctl.cli.terminal.lines import print_findings, print_line
     from sflow_ctl.runtime.run.planning import plan_run, read_run
 
     try:
@@ -86,5 +105,5 @@ def _validate(chosen: RunOptions) -> int:
     except FleetError as error:
         print_findings(error)
         return int(error.exit_status)
-    click.echo("✓ Configuration is valid", err=True)
+    print_line("✓ Configuration is valid", err=True)
     return int(ExitStatus.OK)

@@ -1,4 +1,4 @@
-"""`sflow-ctl config`: the settings that count here, and who says them."""
+"""`sflow-ctl config`: the effective settings, and the file or option that each comes from."""
 
 import os
 from typing import Any
@@ -6,23 +6,31 @@ from typing import Any
 import click
 import msgspec
 
+from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.options.workflow_options import file_options, run_options
+from sflow_ctl.cli.terminal.lines import print_document, print_json
+
+JSON_VERSION = 1
+"""Of the output of `config show --json`."""
 
 
 @click.group()
 def config() -> None:
-    """Show the settings of site, user, workflow and command line."""
+    """Show the effective settings of site, user, workflow and command line."""
 
 
-@config.command()
+@config.command(cls=SectionedCommand)
 @file_options
 @job_setting_options
 @run_setting_options
-@click.option("--origin", is_flag=True, help="Also where each value comes from.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--origin", is_flag=True, help="Also print the source of each value.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(origin: bool, as_json: bool, **others: Any) -> int:
-    """Print the settings that count, as a site file has them. With workflow files and options: for such a run."""
+    """Print the effective settings in the format of a site file.
+
+    With workflow files and options: the settings of a run with these.
+    """
     from sflow_ctl.runtime.files.settings_files import settings_layers
     from sflow_ctl.runtime.run.planning import read_run
 
@@ -35,12 +43,12 @@ def show(origin: bool, as_json: bool, **others: Any) -> int:
         shown: Any = values
         if origin:
             shown = {key: {"value": value, "origin": found.origin(key)} for key, value in values.items()}
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+        print_json({"version": JSON_VERSION, **shown}, indent=2)
         return 0
     from sflow_ctl.format.yaml_source import dump
 
     for key, value in values.items():
         first, newline, rest = dump({key: value}).partition("\n")
         note = f"  # {found.origin(key)}" if origin else ""
-        click.echo(f"{first}{note}{newline}{rest}", nl=False)
+        print_document(f"{first}{note}{newline}{rest}")
     return 0

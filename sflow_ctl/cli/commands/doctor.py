@@ -1,13 +1,13 @@
-"""`sflow-ctl doctor`: are these nodes fit for a run?"""
+"""`sflow-ctl doctor`: inspects nodes before a run."""
 
 import os
 import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.cli.terminal.paint import wants_colours
 from sflow_ctl.doctor.diagnosis import diagnose, text
 from sflow_ctl.runtime.files.settings_files import run_settings, settings_layers
@@ -18,21 +18,32 @@ _POSITIVE = click.IntRange(min=1)
 
 @click.command()
 @click.option(
-    "--nodes", type=_POSITIVE, help="Inspect this machine by this many local agents, also inside a job."
+    "--nodes",
+    type=_POSITIVE,
+    help="Inspect this machine with N local agents, even inside a Slurm job.",
+    metavar="N",
 )
 @click.option("--jobid", "job_id", metavar="ID", help="Inspect the nodes of this running Slurm job.")
 @click.option(
-    "--gpus-per-node", type=_POSITIVE, help="GPUs that each node must have. Default: what Slurm has given."
+    "--gpus-per-node",
+    type=_POSITIVE,
+    help="Number of GPUs that each node must have. Default: what Slurm granted.",
+    metavar="N",
 )
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path),
-    help="Where run directories would go. Default: as for a run.",
+    help="Parent of run directories, checked for space and speed. Default: as for a run.",
 )
-@click.option("--interface", help="In a job: the network interface that agents call. Default: all of them.")
-@click.option("--join-within", metavar="TIME", help="How long agents may take to report. Default: 60.")
-@click.option("-v", "--verbose", is_flag=True, help="Every fact, not only what is wrong.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: all facts and findings.")
+@click.option(
+    "--interface",
+    help="In a Slurm job: network interface on which agents reach the controller. Default: any.",
+)
+@click.option(
+    "--join-within", metavar="TIME", help="How long to wait for all agents to connect. Default: 60 s."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Print every fact, not only problems.")
+@click.option("--json", "as_json", is_flag=True, help="Print all facts and findings as JSON.")
 def doctor(
     nodes: int | None,
     job_id: str | None,
@@ -43,10 +54,10 @@ def doctor(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Inspect the nodes of this Slurm job, or this machine: network, clocks, CPUs, GPUs, limits, directories, versions.
+    """Inspect the nodes of this Slurm job, or this machine, before a run.
 
-    Starts agents as `run` does, and nothing else. Exit status 0 when nothing fails, 1 when something does, 3 when
-    agents do not report.
+    Checks network, clocks, CPUs, memory, GPUs, limits, directories and versions. Starts agents as `run` does, and no
+    tasks. Exit status: 0 without failures, 1 with a failure, 3 if an agent does not connect.
     """
     from sflow_ctl.runtime.fleet.inspection import examine
 
@@ -68,7 +79,7 @@ def doctor(
         slurm = slurm_facts(allocation)
     diagnosis = diagnose(examine(options, settings, allocation, slurm, gpus_per_node))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(diagnosis), indent=1))
+        print_json(diagnosis)
     else:
-        click.echo(text(diagnosis, verbose, wants_colours(sys.stdout.isatty(), os.environ)))
+        print_line(text(diagnosis, verbose, wants_colours(sys.stdout.isatty(), os.environ)))
     return diagnosis.exit_status

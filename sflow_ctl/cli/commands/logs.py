@@ -10,6 +10,7 @@ from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
+from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
@@ -21,17 +22,29 @@ WAIT_S = 0.5
 
 
 @click.command()
-@click.option("--run", metavar="RUN", help="A path, a run id or the beginning of one. Default: the newest.")
 @click.option(
-    "-f", "--follow", "is_following", is_flag=True, help="Go on as the logs grow, to the tasks' end."
+    "--run", metavar="RUN", help="Run directory, run id or the beginning of one. Default: the newest run."
 )
-@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last N lines of each log.")
+@click.option(
+    "-f",
+    "--follow",
+    "is_following",
+    is_flag=True,
+    help="Keep printing as the logs grow, until the tasks end.",
+)
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Print only the last N lines of each log."
+)
 @output_dir_option
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 def logs(
     run: str | None, is_following: bool, lines: int | None, output_dir: Path, tasks: tuple[str, ...]
 ) -> int:
-    """Print the logs of tasks; of all tasks without TASK. Lines of several tasks carry their names."""
+    """Print the logs of tasks, during a run or after it. Default: all tasks.
+
+    TASK is a task's name; the name of a replicated task selects all its replicas. Lines of several tasks are prefixed
+    with the task's name.
+    """
     reader = RunReader(find_run(run, output_dir))
     reader.refresh()
     chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
@@ -125,7 +138,7 @@ def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> Non
                 elif isinstance(event, Output):
                     if event.skipped_lines:
                         note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
-                        click.echo(note, err=True)
+                        print_line(note, err=True)
                     printer.put(event.rank.attempt.task, event.data)
                 elif isinstance(event, OutputEnded):
                     followed.discard(event.rank)

@@ -1,17 +1,18 @@
-"""`sflow-ctl plan`: what `run --dry-run` shows, for people or for programs."""
+"""`sflow-ctl plan`: the plan that `run --dry-run` prints, as text or as JSON."""
 
 from typing import Any
 
 import click
 
+from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @workflow_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(as_json: bool, **options: Any) -> int:
-    """Show the graph, and who would run where with which GPUs. Starts and creates nothing."""
+    """Check a workflow and print its plan: the graph, and the node and GPUs of each task. Starts nothing."""
     from sflow_ctl.cli.execution import show_plan
 
     return show_plan(run_options(**options), as_json=as_json)

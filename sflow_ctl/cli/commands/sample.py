@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_document, print_line
 from sflow_ctl.runtime.files.samples import copy_sample, find_sample, samples
 
 
@@ -20,33 +21,38 @@ class _ShortForms(click.Group):
 
 @click.group(cls=_ShortForms)
 def sample() -> None:
-    """List, show or copy example workflows. `sample NAME` copies."""
+    """List, show or copy example workflows. `sample NAME` is short for `sample copy NAME`."""
 
 
 @sample.command("list")
 def list_samples() -> int:
-    """Their names, and what each shows."""
+    """List the samples and what each demonstrates."""
     known = samples()
     width = max(len(one.name) for one in known)
     for one in known:
-        click.echo(f"{one.name:<{width}}  {one.about}")
+        print_line(f"{one.name:<{width}}  {one.about}")
     return 0
 
 
 @sample.command()
 @click.argument("name")
 def show(name: str) -> int:
-    """Print one."""
-    click.echo(find_sample(name).text, nl=False)
+    """Print a sample."""
+    print_document(find_sample(name).text)
     return 0
 
 
 @sample.command()
 @click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File or directory. Default: here.")
-@click.option("--force", is_flag=True, help="Replace a file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File or directory to write. Default: the current directory.",
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def copy(name: str, output: Path | None, force: bool) -> int:
-    """Copy one, to be changed and run."""
+    """Copy a sample into a file of yours."""
     path = copy_sample(find_sample(name), output, force)
-    click.echo(f"✓ Saved to {display_path(path)}")
+    print_line(f"✓ Saved to {display_path(path)}")
     return 0

@@ -1,4 +1,4 @@
-"""`sflow-ctl status`: where a run stands, now."""
+"""`sflow-ctl status`: the state of a run and of each task."""
 
 import time
 from pathlib import Path
@@ -13,6 +13,7 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
+from sflow_ctl.report.cause import resume_text
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries
 from sflow_ctl.report.tables import ended_table, status_table
@@ -41,15 +42,21 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def status(run: str | None, as_json: bool, output_dir: Path) -> int:
-    """Show where a run stands: RUN is a path, a run id or the beginning of one. Default: the newest."""
+    """Show the state of a run and of each task.
+
+    RUN is a run directory, a run id or the beginning of one. Default: the newest run.
+    """
     reader = RunReader(find_run(run, output_dir))
     reader.refresh()
     ended = reader.summary()
     liveness = reader.status()
     is_live = ended is None and liveness.liveness is Liveness.UNKNOWN and _ask_controller(reader)
+    is_dead = ended is None and liveness.liveness is Liveness.DEAD
+    if is_dead:
+        reader.state.lose_live_tasks()
     if as_json:
         _print_json(reader, ended, is_live)
         return int(ExitStatus.OK)
@@ -59,9 +66,9 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         print_table(ended_table(reader.state, but=ended.cause.task if ended.cause is not None else None))
         print_cause(reader.state, ended, reader.directory)
     else:
-        # The tasks of a dead controller have stopped with it, or will within the agents' grace.
-        is_dead = liveness.liveness is Liveness.DEAD
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
+        if is_dead:
+            print_line(f"next: {resume_text(display_path(reader.directory))}")
     return int(ExitStatus.OK)
 
 

@@ -1,4 +1,4 @@
-"""What the command line of `batch` says about jobs, whichever way they come about."""
+"""Options of `batch` that hold for every job, from one file, a sheet or many files."""
 
 import os
 import re
@@ -11,6 +11,7 @@ import click
 
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.sections import section
 from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
 from sflow_ctl.runtime.files.settings_files import (
     OUTPUT_DIRECTORY,
@@ -24,24 +25,37 @@ F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
 _JOB_ID = re.compile(r"\d+(?:[_+]\d+)?", re.ASCII)
-_OPTIONS = (
-    click.option("-J", "--job-name", help="Default: the backend's, else sflow."),
+_JOB = section(
+    "Slurm job request",
     click.option(
-        "-O",
-        "--sbatch-output",
-        metavar="FILE",
-        help="Log of the job, %j is its id. Default: OUTPUT_DIR/%j-sflow-submit.out.",
+        "-J", "--job-name", metavar="NAME", help="Name of the job. Default: the backend's, else sflow."
     ),
     click.option(
-        "-E", "--sbatch-error", metavar="FILE", help="Its errors. Default: OUTPUT_DIR/%j-sflow-submit.err."
+        "-N", "--nodes", type=_POSITIVE, metavar="N", help="Number of nodes. Default: the backend's."
     ),
-    click.option("--time", help="Time limit: minutes, 01:30:00, 1-12:00:00, 90m. Default: the backend's."),
-    click.option("-N", "--nodes", type=_POSITIVE, help="Default: the backend's."),
     click.option(
         "-G",
         "--gpus-per-node",
         type=_POSITIVE,
-        help="Plan with this many, and ask Slurm for them. Default: the backend's, Slurm is not asked.",
+        metavar="N",
+        help="Plan with N GPUs per node and request them. Default: plan with the backend's, request none.",
+    ),
+    click.option(
+        "--time",
+        metavar="TIME",
+        help="Time limit: minutes, 01:30:00, 1-12:00:00 or 90m. Default: the backend's.",
+    ),
+    click.option(
+        "-O",
+        "--sbatch-output",
+        metavar="FILE",
+        help="Standard output of the job; %j is the job id. Default: OUTPUT_DIR/%j-sflow-submit.out.",
+    ),
+    click.option(
+        "-E",
+        "--sbatch-error",
+        metavar="FILE",
+        help="Standard error of the job. Default: OUTPUT_DIR/%j-sflow-submit.err.",
     ),
     click.option(
         "-e",
@@ -49,28 +63,43 @@ _OPTIONS = (
         "extra_args",
         multiple=True,
         metavar="ARG",
-        help="Another #SBATCH line, as it is.",
+        help="Add an #SBATCH line; repeatable.",
     ),
     click.option(
-        "--headroom",
-        metavar="TIME",
-        help="Passed on to the run: stop in order so long before the job's time is over.",
+        "--after-ok",
+        multiple=True,
+        metavar="JOBID",
+        help="Start only after this job has completed successfully; repeatable.",
     ),
+)
+_PASSED_ON = section(
+    "Passed on to the run",
     click.option(
-        "--after-ok", multiple=True, metavar="JOBID", help="Start when this job has completed; repeatable."
+        "--headroom", metavar="TIME", help="Stop this long before the job's time limit. Default: 60 s."
     ),
     click.option(
         "-v",
         "--sflow-venv-path",
         "venv_dir",
         type=_PATH,
+        metavar="DIR",
         help="Run DIR/.sflow_venv/bin/sflow-ctl. Default: this installation.",
     ),
     click.option(
-        "--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="Passed on to the run."
+        "--log-level",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        help="Least severe level that is written to sflow.log.",
     ),
-    click.option("-r", "--resolve", is_flag=True, help="Resolve the composed file beside the script."),
-    click.option("--submit", is_flag=True, help="Run sbatch on what was written."),
+)
+_SCRIPT = section(
+    "Script",
+    click.option(
+        "-r",
+        "--resolve",
+        is_flag=True,
+        help="Replace expressions with fixed values in the composed workflow.",
+    ),
+    click.option("--submit", is_flag=True, help="Submit the script with sbatch."),
 )
 
 
@@ -87,7 +116,7 @@ class BatchOptions:
     stdout: str
     stderr: str
     layers: SettingsLayers
-    """What the site, the user and the options say, for whichever workflow."""
+    """Settings of site, user and command line, without those of a workflow."""
     time: str | None
     nodes: int | None
     gpus_per_node: int | None
@@ -101,10 +130,8 @@ class BatchOptions:
 
 
 def job_options(command: F) -> F:
-    """Adds them, in this order, and those that say a setting."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return job_setting_options(command)
+    """Add the options about jobs, about their runs and about the script."""
+    return _SCRIPT(job_setting_options(_JOB(_PASSED_ON(command))))
 
 
 def batch_options(
@@ -118,14 +145,14 @@ def batch_options(
     compat: str | None,
     **others: Any,
 ) -> BatchOptions:
-    """The options as the other modules take them. `others` go through as they are. Raises: UsageError."""
+    """Return the options with absolute directories and checked job ids, `others` unchanged. Raises: UsageError."""
     from sflow_ctl.batch.directives import literal_path
 
     jobs = tuple(job for text in after_ok for job in text.split(":"))
     for job in jobs:
         if not _JOB_ID.fullmatch(job):
             hint = "write a number, as sbatch and squeue print it"
-            raise UsageError.of("job-id", f'"{job}" is no job id', f"--after-ok {job}", hint)
+            raise UsageError.of("job-id", f'"{job}" is not a job id', f"--after-ok {job}", hint)
     layers = settings_layers(cli_settings(others, output_dir), os.environ)
     output = output_directory(layers.without_workflow(), absolute(workspace_dir / OUTPUT_DIRECTORY))
     log = f"{literal_path(str(output))}/%j-sflow-submit"
@@ -143,7 +170,7 @@ def batch_options(
 
 
 def _pattern(given: str | None) -> str | None:
-    """A file name with sbatch's patterns in it, from the root; what comes from here has none."""
+    """Return a file name pattern of sbatch as an absolute path; the working directory is escaped."""
     if given is None:
         return None
     from sflow_ctl.batch.directives import literal_path

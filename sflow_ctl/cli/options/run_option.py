@@ -1,4 +1,4 @@
-"""What `attach`, `status` and `logs` share: naming a run, and words about it."""
+"""What `attach`, `status` and `logs` share: the RUN argument, the chosen tasks, and sentences about a run."""
 
 import os
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def output_dir_option(command: F) -> F:
         "--output-dir",
         type=click.Path(path_type=Path),
         callback=lambda _context, _parameter, given: given or _output_directory(),
-        help="Where run directories are. Default: your settings', else sflow_output.",
+        help="Parent of run directories. Default: your settings', else sflow_output.",
     )
     return option(command)
 
@@ -36,7 +36,7 @@ def _output_directory() -> Path:
 
 
 def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:
-    """The best way to watch this run, and the words for it."""
+    """Connect to the controller, or watch the files of the run; return the watch and how it was reached."""
     facts = reader.connection()
     link = connect(facts) if facts is not None else None
     if link is not None:
@@ -45,14 +45,14 @@ def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:
 
 
 def ended_text(reader: RunReader, summary: Summary) -> str:
-    """How the run ended, with what its exit status means."""
+    """Return in one line how the run ended."""
     how = outcome_text(summary.outcome)
     took = duration_text(summary.duration_s)
-    return f"run {reader.facts.run_id} {how} after {took} (exit status {summary.exit_status})"
+    return f"{reader.facts.run_id}: {how} after {took}, exit status {summary.exit_status}"
 
 
 def state_text(reader: RunReader, summary: Summary | None) -> str:
-    """Whether the run goes on, in a line."""
+    """Return in one line whether the run is running."""
     if summary is not None:
         return ended_text(reader, summary)
     status = reader.status()
@@ -62,7 +62,7 @@ def state_text(reader: RunReader, summary: Summary | None) -> str:
         Liveness.ENDED: "has ended",
         Liveness.UNKNOWN: "may be running",
     }[status.liveness]
-    return f"run {reader.facts.run_id} {word}: {status.text}"
+    return f"{reader.facts.run_id} {word}: {status.text}"
 
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:

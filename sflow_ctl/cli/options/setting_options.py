@@ -1,4 +1,4 @@
-"""Options that say a setting, as files of a site or a user do: what they say wins."""
+"""Options that override a setting of site, user and workflow files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,76 +7,85 @@ from typing import Any, TypeVar
 import click
 
 from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.sections import section
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 ENGINES = ("auto", "apptainer", "enroot", "podman", "docker")
-"""As the schema has them, which is not imported before the first agent is started."""
-_JOB_OPTIONS = (
-    click.option("-p", "--partition", help="Of the job, when one is asked for. Default: the backend's."),
-    click.option("-A", "--account", help="Of the job, when one is asked for. Default: the backend's."),
-    click.option("--qos", help="Of the job, when one is asked for."),
-    click.option("--reservation", help="Of the job, when one is asked for."),
+"""The same as in the schema, which is not imported before the first agent has been started."""
+_JOB_OPTIONS = section(
+    "Slurm job request",
+    click.option("-p", "--partition", help="Partition of the job. Default: the backend's."),
+    click.option("-A", "--account", help="Account of the job. Default: the backend's."),
+    click.option("--qos", help="Quality of service of the job."),
+    click.option("--reservation", help="Reservation that the job uses."),
 )
-_RUN_OPTIONS = (
+_JOB_RUN_OPTIONS = section(
+    "Inside a Slurm job",
     click.option(
-        "--log-spool",
-        type=_PATH,
-        help="Agents write logs here, on their node, and stream them to the run directory.",
-    ),
-    click.option(
-        "--lost-after", metavar="TIME", help="Silence that loses a node, e.g. 90 or 2m. Default: 30."
-    ),
-    click.option(
-        "--orphan-grace",
-        metavar="TIME",
-        help="Silence after which an agent gives up its controller. Default: 10, in a Slurm job 60.",
-    ),
-    click.option(
-        "--interface", help="In a Slurm job: the network interface that agents call. Default: all of them."
+        "--interface", help="Network interface on which agents reach the controller. Default: any of them."
     ),
     click.option(
         "--join-within",
         metavar="TIME",
-        help="In a Slurm job: how long agents may take to report. Default: 60.",
+        help="How long to wait for all agents to connect. Default: 60 s.",
     ),
     click.option(
         "--headroom",
         metavar="TIME",
-        help="In a Slurm job: stop so long before the job's time is over. Default: 60.",
+        help="Stop this long before the job's time limit, so that cleanup tasks can run. Default: 60 s.",
     ),
     click.option(
         "--launch-flag",
         "launch_flags",
         multiple=True,
         metavar="--KEY=VALUE",
-        help="In a Slurm job: another option of the one srun that starts agents; repeatable.",
+        help="Add an option to the one srun that starts the agents; repeatable.",
+    ),
+)
+_AGENT_OPTIONS = section(
+    "Agents",
+    click.option(
+        "--log-spool",
+        type=_PATH,
+        help="Directory on each node where agents write logs before they send them to the run directory.",
+    ),
+    click.option(
+        "--lost-after",
+        metavar="TIME",
+        help="Treat a node as lost after this long without a heartbeat, e.g. 90 or 2m. Default: 30 s.",
+    ),
+    click.option(
+        "--orphan-grace",
+        metavar="TIME",
+        help="How long agents wait for a vanished controller before they stop their tasks. "
+        "Default: 10 s, in a Slurm job 60 s.",
     ),
     click.option(
         "--container-engine",
         type=click.Choice(ENGINES),
-        help="Of container operators that name none. Default: auto.",
+        help="Engine of container operators that do not name one. Default: auto.",
     ),
 )
 NAMES = (
     *("partition", "account", "qos", "reservation", "launch_flags", "interface", "container_engine"),
     *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace"),
 )
-"""What options are called as settings; `output_dir`, which more commands have, aside."""
+"""Settings that options override, besides `output_dir`."""
 
 
 def job_setting_options(command: F) -> F:
-    """Adds those about jobs that are asked for."""
-    return _with(command, _JOB_OPTIONS)
+    """Add the options about the Slurm job to request."""
+    return _JOB_OPTIONS(command)
 
 
 def run_setting_options(command: F) -> F:
-    """Adds those about runs."""
-    return _with(command, _RUN_OPTIONS)
+    """Add the options about agents and about running inside a Slurm job."""
+    return _AGENT_OPTIONS(_JOB_RUN_OPTIONS(command))
 
 
 def cli_settings(options: dict[str, Any], output_dir: Path | None) -> dict[str, Any]:
-    """Takes the settings out of a command's options: those that were given."""
+    """Remove the settings from a command's options and return those that were given."""
     said: dict[str, Any] = {}
     for name in NAMES:
         value = options.pop(name, None)
@@ -86,9 +95,3 @@ def cli_settings(options: dict[str, Any], output_dir: Path | None) -> dict[str, 
         if path is not None:
             said[name] = str(absolute(path))
     return said
-
-
-def _with(command: F, options: tuple[Callable[[F], F], ...]) -> F:
-    for option in reversed(options):
-        command = option(command)
-    return command

@@ -1,4 +1,4 @@
-"""The options that every command has which reads workflow files."""
+"""The options of every command that reads workflow files, and how they become `RunOptions`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,23 +7,33 @@ from typing import Any, TypeVar
 import click
 
 from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.sections import section
 from sflow_ctl.cli.options.setting_options import cli_settings
 from sflow_ctl.runtime.run.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
-_FILE_OPTIONS = (
-    click.argument("workflow", nargs=-1, type=_PATH),
-    click.option("-f", "--file", "files", multiple=True, type=_PATH, help="Another workflow file."),
-    click.option("-s", "--set", "overrides", multiple=True, metavar="K=V", help="Set a variable."),
+_FILES = section(
+    "Workflow",
+    click.option(
+        "-f", "--file", "files", multiple=True, type=_PATH, help="Merge in another workflow file; repeatable."
+    ),
+    click.option(
+        "-s",
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Override a variable; repeatable.",
+    ),
     click.option(
         "-a",
         "--artifact",
         "artifacts",
         multiple=True,
         metavar="NAME=URI",
-        help="Point an artifact elsewhere.",
+        help="Override an artifact's URI; repeatable.",
     ),
     click.option(
         "-M",
@@ -31,42 +41,51 @@ _FILE_OPTIONS = (
         "missable",
         multiple=True,
         metavar="PATTERN",
-        help="Tasks that may be absent.",
-    ),
-    click.option(
-        "--workspace-dir", type=_PATH, default=Path(), help="Where relative paths start. Default: here."
-    ),
-    click.option(
-        "--output-dir",
-        type=_PATH,
-        help="Where run directories go. Default: your settings', else WORKSPACE/sflow_output.",
+        help="Ignore references to tasks that match PATTERN if they do not exist; repeatable.",
     ),
     click.option(
         "--compat",
         type=click.Choice(["strict"]),
-        help="What the reference does, also where that is a trap: to find out which difference matters.",
+        help="Reproduce the behaviour of NVIDIA sflow 0.2, including its quirks (for finding differences).",
     ),
 )
-_FLEET_OPTIONS = (
-    click.option("--nodes", type=_POSITIVE, help="Run on this many local agents."),
+_PLACES = section(
+    "Directories",
     click.option(
-        "--gpus-per-node", type=_POSITIVE, help="GPUs that each local agent has, or pretends to have."
+        "--workspace-dir",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        default=Path(),
+        help="Base of relative paths in the workflow, and the tasks' working directory. "
+        "Default: the current directory.",
+    ),
+    click.option(
+        "--output-dir",
+        type=_PATH,
+        help="Parent of run directories. Default: your settings', else WORKSPACE/sflow_output.",
+    ),
+)
+_FLEET_OPTIONS = section(
+    "Nodes and GPUs",
+    click.option(
+        "--nodes", type=_POSITIVE, metavar="N", help="Run N agents on this machine, even inside a Slurm job."
+    ),
+    click.option(
+        "--gpus-per-node",
+        type=_POSITIVE,
+        metavar="N",
+        help="GPUs of each local agent; simulated where this machine has none.",
     ),
 )
 
 
 def workflow_options(command: F) -> F:
-    """Adds them, in this order."""
-    for option in reversed((*_FILE_OPTIONS, *_FLEET_OPTIONS)):
-        command = option(command)
-    return command
+    """Add the options about files, directories and local agents."""
+    return file_options(_FLEET_OPTIONS(command))
 
 
 def file_options(command: F) -> F:
-    """Adds those about files and directories, for commands that have no fleet."""
-    for option in reversed(_FILE_OPTIONS):
-        command = option(command)
-    return command
+    """Add the options about files and directories, for commands that start no agents."""
+    return click.argument("workflow", nargs=-1, type=_PATH)(_FILES(_PLACES(command)))
 
 
 def run_options(
@@ -78,7 +97,7 @@ def run_options(
     compat: str | None,
     **others: Any,
 ) -> RunOptions:
-    """The options as the runtime takes them: files in order, directories absolute. `others` go through as they are."""
+    """Return the options as the runtime takes them: files in order, directories absolute, `others` unchanged."""
     return RunOptions.of(
         files=(*workflow, *files) or (Path("sflow.yaml"),),
         are_files_given=bool(workflow or files),

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-import click
-
 from protocol.errors import Finding, RunDirectoryError, UsageError
 from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
@@ -16,6 +14,7 @@ from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.cli.options.batch_options import BatchOptions
 from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.terminal.lines import print_warning
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
@@ -140,7 +139,7 @@ def make_log_directories(job: PreparedJob) -> None:
         directory = Path(pattern).parent
         literal = str(directory).replace("%%", "%")
         if "%" in str(directory).replace("%%", ""):
-            click.echo(f"warning: make the directory of {pattern} yourself: Slurm does not", err=True)
+            print_warning(f"make the directory of {pattern} yourself: Slurm does not")
             continue
         try:
             Path(literal).mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from protocol.errors import ExitStatus, FleetError
 from sflow_ctl.batch.names import row_name, unique_names
 from sflow_ctl.batch.results_table import JobResult, result_cells, results_table
@@ -24,7 +22,7 @@ from sflow_ctl.cli.sheets.batch_job import (
 )
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_findings
+from sflow_ctl.cli.terminal.lines import print_findings, print_line, print_warning
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
 
 
@@ -47,7 +45,7 @@ def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
         def prepared() -> PreparedJob:
             chosen = rows.options(row, options.overrides, options.artifacts, options.missable)
             for note in chosen.notes:
-                click.echo(f"warning: {note}", err=True)
+                print_warning(note)
             choice = JobChoice(
                 files=chosen.files,
                 overrides=chosen.overrides,
@@ -112,7 +110,7 @@ def _write_all(
     failed = sum(result.status == "failed" for result in results)
     done = len(results) - failed
     verb = "submitted" if options.submit else "written"
-    click.echo(
+    print_line(
         f"{'✗' if failed else '✓'} {done} of {len(results)} {verb}: {display_path(directory)}/results.csv"
     )
     return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
@@ -123,16 +121,16 @@ def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> Job
     try:
         job = candidate.prepare()
         for warning in job.warnings:
-            click.echo(f"warning: {candidate.where}: {warning}", err=True)
+            print_warning(f"{candidate.where}: {warning}")
         make_log_directories(job)
         write_job(job, script, script.with_suffix(".yaml"))
         if not options.submit:
-            click.echo(f"✓ {candidate.name}: {display_path(script)}")
+            print_line(f"✓ {candidate.name}: {display_path(script)}")
             return JobResult("not submitted")
         job_id = submit_job(script)
     except FleetError as error:
-        click.echo(f"✗ {candidate.name}: {candidate.where}", err=True)
+        print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
         print_findings(error)
         return JobResult("failed")
-    click.echo(f"✓ {candidate.name}: job {job_id}, {attach_command(options.output_dir, job_id)}")
+    print_line(f"✓ {candidate.name}: job {job_id}, {attach_command(options.output_dir, job_id)}")
     return JobResult("submitted", job_id)

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import click
-
 from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.batch.names import row_name
 from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import Row
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_findings
+from sflow_ctl.cli.terminal.lines import print_findings, print_line, print_warning
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
@@ -42,12 +40,12 @@ def compose_rows(
             )
         except FleetError as error:
             failed += 1
-            click.echo(f"✗ {rows.sheet.where(row)}", err=True)
+            print_line(f"✗ {rows.sheet.where(row)}", err=True)
             print_findings(error)
         else:
-            click.echo(f"✓ Saved to {display_path(path)}")
+            print_line(f"✓ Saved to {display_path(path)}")
     if failed:
-        click.echo(f"✗ {failed} of {len(rows.chosen)} rows failed", err=True)
+        print_line(f"✗ {failed} of {len(rows.chosen)} rows failed", err=True)
     return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
 
 
@@ -62,5 +60,5 @@ def _composed(
     chosen = rows.options(row, overrides, artifacts, missable)
     loaded = load_documents(chosen.files, chosen.overrides, chosen.artifacts, chosen.missable)
     for warning in (*chosen.notes, *loaded.warnings):
-        click.echo(f"warning: {warning}", err=True)
+        print_warning(warning)
     return compose(loaded, is_resolved)

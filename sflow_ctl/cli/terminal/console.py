@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from protocol.text.ansi import printable
+from sflow_ctl.cli.terminal.activity import Activity
 from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
@@ -68,6 +70,7 @@ class Console:
             is_unicode=self.is_unicode,
             elapsed_s=elapsed_s,
         )
+        self._activity = Activity(plan.tasks, time.monotonic)
         self._format_lock = threading.Lock()
         """Around formatting and queueing together, so that lines are queued in the order they were formatted.
         """
@@ -120,20 +123,32 @@ class Console:
 
     def transition(self, transition: Transition) -> None:
         """Counts a change of state and says the important ones."""
+        with self._condition:
+            self._activity.add(transition)
         line = self._states.add(transition)
         if line is not None:
-            self.say(line)
-        elif self._can_redraw and not self._is_changed:
+            self._say(line)
+        elif not self._is_changed:
             with self._condition:
                 self._is_changed = True
                 self._condition.notify_all()
+
+    def waiting(self, task: str, text: str) -> None:
+        """Take in which readiness conditions a running service has not met."""
+        with self._condition:
+            self._activity.waits_for(task, text)
+            self._is_changed = True
+            self._condition.notify_all()
 
     def begin_with(self, task: str, state: TaskState) -> None:
         """Counts a task that is in this state already, without a line for it."""
         self._states.begin_with(task, state)
 
     def say(self, text: str) -> None:
-        """Shows a line, or several, that no task put out."""
+        """Print a line, or several, that are not a task's output."""
+        self._say(printable(text))
+
+    def _say(self, text: str) -> None:
         encoded = text.encode(errors="surrogateescape" if self.is_unicode else "replace") + b"\n"
         with self._format_lock:
             self._put(self._prefixer.line_break() + encoded)
@@ -191,11 +206,14 @@ class Console:
         while True:
             with self._condition:
                 while not self._queue and not self._is_changed and not self._is_closing:
-                    is_clock = self._can_redraw and bool(self._drawn)
-                    if not self._condition.wait(CLOCK_S if is_clock else None):
+                    wait_s = self._wait_s()
+                    if (wait_s is not None and wait_s <= 0) or not self._condition.wait(wait_s):
                         break
                 is_last = self._is_closing
                 self._is_writing = True
+                lines = self._activity.lines(self._can_redraw)
+            for line in lines:
+                self._say(f"{self._states.dash} {line}")
             if self._can_redraw and not is_last:
                 self._pace()
             self._write_batch(is_last)
@@ -204,6 +222,14 @@ class Console:
                 self._condition.notify_all()
                 if is_last and not self._queue:
                     return
+
+    def _wait_s(self) -> float | None:
+        """Return how long there is nothing to write, as far as the clock knows; None for ever."""
+        due = self._activity.next_line_at()
+        waits = [] if due is None else [due - time.monotonic()]
+        if self._can_redraw and self._drawn:
+            waits.append(CLOCK_S)
+        return min(waits, default=None)
 
     def _pace(self) -> None:
         """Gathers text: a terminal is drawn at most every `REDRAW_S`, unless much is waiting."""
@@ -242,7 +268,7 @@ class Console:
 
     def _progress(self) -> bytes:
         width = columns(self._descriptor) or DEFAULT_COLUMNS
-        return self._states.progress(max(width - 1, 20)).encode()
+        return self._states.progress(width - 1, self._activity.status()).encode()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

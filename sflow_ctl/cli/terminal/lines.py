@@ -4,6 +4,10 @@ Texts of other programs (node names, reasons, log lines, values, file names) los
 command has to think of it. Colours are added afterwards.
 """
 
+import errno
+import os
+import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -14,12 +18,41 @@ from protocol.text.ansi import printable
 from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
 
 
+class OutputLostError(Exception):
+    """Standard output or standard error takes no more: its reader has gone, or the disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror or str(error))
+        self.has_reader_left = error.errno == errno.EPIPE
+
+
+def write(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Write a text that is safe for a terminal. Raises: OutputLostError."""
+    try:
+        click.echo(text, err=err, nl=nl, color=True)
+    except OSError as error:
+        if not err:
+            discard_stdout()
+        raise OutputLostError(error) from error
+
+
+def discard_stdout() -> None:
+    """Send the rest of standard output nowhere, so that the interpreter does not fail to flush it at its exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_line(text: str, colour: Colour | None = None, *, err: bool = False) -> None:
     """Print a line, or several, to standard output or standard error; `colour` is for a terminal only."""
     shown = printable(text)
     if colour is not None and not err:
         shown = paint(shown, colour, stdout_wants_colours())
-    click.echo(shown, err=err, color=True)
+    write(shown, err=err)
+
+
+def print_document(text: str) -> None:
+    """Print a file's text to standard output: as it is for a pipe or file, without control characters on a terminal."""
+    write(printable(text) if sys.stdout.isatty() else text, nl=False)
 
 
 def print_warning(text: str) -> None:
@@ -30,7 +63,7 @@ def print_warning(text: str) -> None:
 def print_json(value: Any, indent: int = 1) -> None:
     """Print a value as JSON; control characters that JSON allows in strings are escaped."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
-    click.echo("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
+    write("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
 
 
 def _escaped(character: str) -> str:

@@ -5,6 +5,7 @@ given.
 import time
 from collections.abc import Callable
 
+from protocol.text.ansi import printable
 from protocol.text.signal_names import signal_name
 from sflow_ctl.cli.terminal.paint import Colour, paint
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
@@ -39,7 +40,7 @@ class StateLines:
         self._is_brief = is_brief or total_tasks > MANY_TASKS
         self._colours = colours
         self._dot = " \u00b7 " if is_unicode else " | "
-        self._dash = "\u2500\u2500" if is_unicode else "--"
+        self.dash = "\u2500\u2500" if is_unicode else "--"
         self._now = now
         self._started_at = now() - elapsed_s
         self._states: dict[str, TaskState] = {}
@@ -63,17 +64,22 @@ class StateLines:
         if new in TERMINAL:
             self._ended[new] += 1
 
-    def progress(self, width: int) -> str:
-        """`12/40 done · 8 running · 1 failed · 00:12`, cut to `width` columns."""
+    def progress(self, width: int, activity: str = "") -> str:
+        """Return `12/40 done · 8 running · 1 failed · 00:12 · waiting for ...`, cut to `width` columns."""
         bad = sum(self._ended[state] for state in (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST))
-        parts = [f"{sum(self._ended.values())}/{self._total} done"]
+        parts = [f"{self._ended[TaskState.COMPLETED]}/{self._total} done"]
         if self._live - self._ready > 0:
             parts.append(f"{self._live - self._ready} running")
         if self._ready:
             parts.append(f"{self._ready} ready")
         if bad:
             parts.append(f"{bad} failed")
+        stopped = self._ended[TaskState.CANCELLED] + self._ended[TaskState.SKIPPED]
+        if stopped:
+            parts.append(f"{stopped} cancelled")
         parts.append(clock(self._now() - self._started_at))
+        if activity:
+            parts.append(activity)
         return self._paint(self._dot.join(parts)[:width], "dim")
 
     def _line(self, transition: Transition) -> str | None:
@@ -83,11 +89,12 @@ class StateLines:
                 return None
             if new is TaskState.COMPLETED and transition.reason.word == "run_complete":
                 return None
-        name = transition.task if transition.attempt <= 1 else f"{transition.task}#{transition.attempt}"
+        task = printable(transition.task)
+        name = task if transition.attempt <= 1 else f"{task}#{transition.attempt}"
         if is_again:
-            word = self._paint(transition.reason.word, "yellow")
-            return f"{self._dash} {name} {word}: {transition.reason.text}"
-        return f"{self._dash} {name} {self._word(new)}{_detail(transition)}"
+            word = self._paint(printable(transition.reason.word), "yellow")
+            return f"{self.dash} {name} {word}: {printable(transition.reason.text)}"
+        return f"{self.dash} {name} {self._word(new)}{printable(_detail(transition))}"
 
     def _word(self, state: TaskState) -> str:
         match state:

@@ -5,12 +5,12 @@ file gets aligned columns and every name in full. rich is imported only for a te
 which would be a fifth of a short run's whole time in a script.
 """
 
-import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
+from protocol.text.ansi import printable
 from sflow_ctl.cli.terminal.columns import columns
+from sflow_ctl.cli.terminal.lines import print_line, write
 from sflow_ctl.cli.terminal.paint import stdout_wants_colours
 from sflow_ctl.report.tables import Table
 
@@ -25,14 +25,19 @@ GAP = 2
 def print_table(table: Table) -> None:
     """Print a table and its notes to standard output."""
     width = columns()
+    safe = replace(table, headings=_cells(table.headings), rows=tuple(map(_cells, table.rows)))
     if table.rows:
         if width is None:
-            click.echo(plain_text(table))
+            write(plain_text(safe))
         else:
-            click.echo(terminal_text(table, width, colours=stdout_wants_colours()), color=True)
+            write(terminal_text(safe, width, colours=stdout_wants_colours()))
     for note in table.notes:
-        click.echo(note)
-    sys.stdout.flush()
+        print_line(note)
+
+
+def _cells(cells: tuple[str, ...]) -> tuple[str, ...]:
+    """Return cells without control characters; a newline or tab in one would break the table."""
+    return tuple(" ".join(printable(cell).splitlines()).replace("\t", " ") for cell in cells)
 
 
 def plain_text(table: Table) -> str:

@@ -70,6 +70,12 @@ class _Say:
 
 
 @dataclass(frozen=True, slots=True)
+class _Waiting:
+    task: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Search:
     node: int
     asked: LogSearch
@@ -110,7 +116,7 @@ class OutputService:
         ]
         """In the order in which they get chunks and turns."""
         self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters)
-        self._commands: deque[Change | _Expect | _Rotate | _Say | _Search | _NodeLost] = deque()
+        self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed: deque[RankId] = deque()
         self._notes: deque[str] = deque()
@@ -154,6 +160,11 @@ class OutputService:
     def say(self, text: str) -> None:
         """Shows a line on the console, after what has been ordered before."""
         self._commands.append(_Say(text))
+        self._wake()
+
+    def waiting(self, task: str, text: str) -> None:
+        """Tell the console which readiness conditions a service has not met."""
+        self._commands.append(_Waiting(task, text))
         self._wake()
 
     def warn(self, text: str) -> None:
@@ -285,6 +296,9 @@ class OutputService:
                 now = time.monotonic()
                 self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now)
                 self._pump(now)  # its last lines, before the line that says how it ended
+            elif isinstance(command, _Waiting):
+                if self._console is not None:
+                    self._console.waiting(command.task, command.text)
             elif isinstance(command, _Say):
                 if self._console is not None:
                     self._console.say(command.text)

@@ -285,6 +285,7 @@ class Controller:
             case RecordWaiting(task=task, attempt=attempt, text=text):
                 self._journal.waiting(command, now)
                 self.state.note_waiting(task, attempt, text)
+                self._output.waiting(task, text)
                 self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
             case AwaitLog(rank=rank):
                 self._awaited_logs.add(rank)

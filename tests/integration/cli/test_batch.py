@@ -202,7 +202,7 @@ def test_no_script_for_what_cannot_be_planned(tmp_path: Path) -> None:
         (("-b", "x.csv", "-o", "x.sh"), "-o is for one script"),
         (("-b", "x.csv"), "x.csv cannot be read"),
         (("--sflow-version", "v1"), "installs nothing"),
-        ((*OPTIONS, "--after-ok", "soon"), '"soon" is no job id'),
+        ((*OPTIONS, "--after-ok", "soon"), '"soon" is not a job id'),
         ((*OPTIONS, "--time", "soon"), "must be a time limit"),
         ((*OPTIONS, "-J", "a\nb"), "cannot hold"),
         ((*OPTIONS, "-e", "--x\ny"), "cannot hold"),

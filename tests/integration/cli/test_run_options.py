@@ -29,7 +29,7 @@ def test_names_and_combinations_that_are_wrong(tmp_path: Path) -> None:
     unknown = sflow_ctl("run", DIAMOND, "-t", "sqare", cwd=tmp_path)
     assert unknown.returncode == 2 and 'did you mean "square"?' in unknown.stderr
     nothing = sflow_ctl("run", DIAMOND, "--skip-dependencies", cwd=tmp_path)
-    assert nothing.returncode == 2 and "is about --task" in nothing.stderr
+    assert nothing.returncode == 2 and "needs --task" in nothing.stderr
     assert not (tmp_path / "sflow_output").exists()
 
 

@@ -206,7 +206,7 @@ def test_attach_follows_a_run_to_its_end_through_its_controller(tmp_path: Path) 
         assert watcher.exit_status() == 1
         assert "the run failed: process exited with error: load" in watcher.shown
         assert "    | live" in watcher.shown
-        assert watcher.shown.endswith(f"run {RUN_ID} failed after 1.50 s (exit status 1)\n")
+        assert watcher.shown.endswith(f"{RUN_ID}: failed after 1.50 s, exit status 1\n")
 
 
 def test_f17_attach_uses_the_files_when_nobody_answers(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_f17_attach_uses_the_files_when_nobody_answers(tmp_path: Path) -> None:
         run.change("load", S.COMPLETED, exit_code=0)
         run.end(Outcome.COMPLETED, 0)
         assert watcher.exit_status() == 0
-        assert watcher.shown.endswith(f"run {RUN_ID} completed after 1.50 s (exit status 0)\n")
+        assert watcher.shown.endswith(f"{RUN_ID}: completed after 1.50 s, exit status 0\n")
 
 
 def test_leaving_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -356,4 +356,4 @@ def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
 def test_a_job_id_names_the_newest_run_of_the_job(tmp_path: Path) -> None:
     Run(tmp_path, "4711-wf-20250101-000000-aaaaaa").end(Outcome.COMPLETED, 0)
     Run(tmp_path, "4711-wf-20250102-000000-bbbbbb").end(Outcome.COMPLETED, 0)
-    assert "4711-wf-20250102-000000-bbbbbb completed" in ask(tmp_path, "status", "4711").stdout
+    assert "4711-wf-20250102-000000-bbbbbb: completed" in ask(tmp_path, "status", "4711").stdout

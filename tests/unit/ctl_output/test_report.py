@@ -153,6 +153,7 @@ def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
         "    | step 1",
         "    | step 2",
         "  next:  sflow-ctl logs --run R train",
+        "         sflow-ctl run --resume R  (with an edited file: sflow-ctl run FILE --resume R)",
     ]
 
 
@@ -166,7 +167,7 @@ def test_the_first_cause_shows_what_explains_it() -> None:
     )
     cause = FirstCause(text=f"train: {reason.text}", task="train", node=0, reason=reason)
     lines = first_cause(failed_run(), Outcome.FAILED, cause, run="R")
-    assert lines[-4:-1] == [
+    assert lines[-5:-2] == [
         "  why:   port_in_use",
         "  line:  7: bind: Address already in use",
         "  hint:  use another one",
@@ -199,7 +200,7 @@ def test_a_cause_without_a_task_is_said_too() -> None:
     text = first_cause(failed_run(), Outcome.TIMEOUT, FirstCause(text="the time limit is over"), run="R")
     assert text == [
         "the run was stopped at its time limit: the time limit is over",
-        "  next:  sflow-ctl status R",
+        "  next:  sflow-ctl run --resume R  (with an edited file: sflow-ctl run FILE --resume R)",
     ]
 
 

@@ -41,7 +41,7 @@ def test_the_same_change_twice_counts_once() -> None:
     for _ in range(2):
         lines.add(change("a", S.RUNNING))
         lines.add(change("b", S.FAILED))
-    assert lines.progress(80) == "1/2 done | 1 running | 1 failed | 00:00"
+    assert lines.progress(80) == "0/2 done | 1 running | 1 failed | 00:00"
 
 
 def test_the_progress_line_says_it_in_one_line() -> None:

@@ -61,6 +61,10 @@ class Console(Protocol):
         """Shows a line of ours."""
         ...
 
+    def waiting(self, task: str, text: str) -> None:
+        """Take in which readiness conditions a running service has not met."""
+        ...
+
     def start(self) -> None:
         """Starts writing."""
         ...

@@ -1,0 +1,140 @@
+"""What a run is waiting for: services that are not ready, and tasks that are being stopped. Pure but for the clock.
+
+Gives the console a part of its status line, and the lines that a pipe or log file gets instead. Fed with the same
+transitions as `state_lines.py`; called by the console's writing thread.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from protocol.text.ansi import printable
+from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.plan.model import PlannedTask
+
+REPORT_AFTER_S = (30.0, 60.0, 120.0, 300.0, 600.0)
+"""When a log is told what a service still waits for; after the last, again every so many seconds."""
+ROTATE_S = 3.0
+"""How long the status line stays with one service."""
+GATHER_S = 0.05
+"""A stop of a run changes many tasks at once: they are named together."""
+SHOWN_NAMES = 5
+_RUN_STOPS = frozenset({"interrupted", "cancelled", "preempted", "time_limit", "fail_fast"})
+"""Reasons with which a whole run stops."""
+
+
+@dataclass(slots=True)
+class _Wait:
+    since: float
+    text: str = ""
+    reports: int = 0
+
+    def report_at(self) -> float:
+        known, last = len(REPORT_AFTER_S), REPORT_AFTER_S[-1]
+        after = REPORT_AFTER_S[self.reports] if self.reports < known else last * (self.reports - known + 2)
+        return self.since + after
+
+
+def minutes(seconds: float) -> str:
+    """Return `01:12` or `1:02:03`."""
+    minute, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minute, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute:02}:{second:02}"
+
+
+def names_text(names: Sequence[str]) -> str:
+    """Return `a, b, c and 4 more`."""
+    rest = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+class Activity:
+    """Unready services and stopping tasks of one run, by name."""
+
+    def __init__(self, tasks: Sequence[PlannedTask], now: Callable[[], float]) -> None:
+        self._now = now
+        self._services = {task.name for task in tasks if task.has_readiness}
+        self._finals = {task.name for task in tasks if task.finally_when is not None}
+        self._grace_s = {task.name: task.stopping.grace_s for task in tasks}
+        self._waits: dict[str, _Wait] = {}
+        self._stopping: dict[str, float] = {}
+        """When each gets SIGKILL."""
+        self._is_interrupted = False
+        self._gathered: list[str] = []
+        self._gather_until: float | None = None
+        self._lines: list[str] = []
+
+    def add(self, transition: Transition) -> None:
+        """Take in one change of state."""
+        task, now = printable(transition.task), self._now()
+        self._waits.pop(task, None)
+        self._stopping.pop(task, None)
+        if transition.new is TaskState.RUNNING:
+            if task in self._services:
+                self._waits[task] = _Wait(now)
+            elif task in self._finals:
+                self._lines.append(f"running finally: {task}")
+        elif transition.new is TaskState.STOPPING and transition.reason.word in _RUN_STOPS:
+            self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
+            self._is_interrupted |= transition.reason.word == "interrupted"
+            self._gathered.append(task)
+            if self._gather_until is None:
+                self._gather_until = now + GATHER_S
+
+    def waits_for(self, task: str, text: str) -> None:
+        """Take in which readiness conditions a service has not met."""
+        wait = self._waits.get(printable(task))
+        if wait is not None:
+            wait.text = printable(text)
+
+    def next_line_at(self) -> float | None:
+        """Return when `lines` may have something; None while nothing is awaited."""
+        if self._lines:
+            return self._now()
+        times = [wait.report_at() for wait in self._waits.values()]
+        if self._gather_until is not None:
+            times.append(self._gather_until)
+        return min(times, default=None)
+
+    def lines(self, is_terminal: bool) -> list[str]:
+        """Return the lines that are due. Waiting services get none on a terminal: the status line shows them."""
+        lines, self._lines = self._lines, []
+        now = self._now()
+        if self._gather_until is not None and now >= self._gather_until:
+            lines.insert(0, self._stop_line(now))
+            self._gather_until = None
+            self._gathered = []
+        for task, wait in self._waits.items():
+            if now >= wait.report_at():
+                wait.reports += 1
+                if not is_terminal:
+                    lines.append(f"waiting for {task} ({minutes(now - wait.since)}){_detail(wait.text)}")
+        return lines
+
+    def status(self) -> str:
+        """Return the part of the status line: what is stopping, or one of the services that are not ready."""
+        now = self._now()
+        if self._stopping:
+            last = max(self._stopping, key=lambda task: self._stopping[task])
+            return f"stopping {names_text(list(self._stopping))}{self._kill_text(last, now)}"
+        if not self._waits:
+            return ""
+        at = int(now / ROTATE_S) % len(self._waits)
+        task, wait = list(self._waits.items())[at]
+        return f"waiting for {task} ({minutes(now - wait.since)}){_detail(wait.text)}"
+
+    def _stop_line(self, now: float) -> str:
+        count = len(self._gathered)
+        plural = "" if count == 1 else "s"
+        again = " (Ctrl-C again kills at once)" if self._is_interrupted else ""
+        left = [task for task in self._gathered if task in self._stopping]
+        if not left:
+            return f"stopping {count} task{plural}{again}: {names_text(self._gathered)}"
+        last = max(left, key=lambda task: self._stopping[task])
+        return f"stopping {count} task{plural}{again}: {names_text(left)}{self._kill_text(last, now)}"
+
+    def _kill_text(self, task: str, now: float) -> str:
+        return f", SIGKILL in {max(0.0, self._stopping[task] - now):.0f} s"
+
+
+def _detail(text: str) -> str:
+    return f": {text}" if text else ""
