@@ -95,7 +95,7 @@ def plan_launch(
     is_on_slurm = placed.backend.type == "slurm"
     is_gang = is_on_slurm and has_geometry
     ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
-    launcher = plan_launcher(task, value, placed.placement, how)
+    launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:
         ranks = once_per_node(task, launcher, placed.node_count, ranks)
     of_gang = operator if is_gang else None

@@ -153,6 +153,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)
         if launch.launch_kind == "ssh":
             _refuse_elsewhere(task)
+        _warn_of_idle_gpus(placed, launch, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(
             task, scope.value, probes, frozenset(n.address for n in nodes), setting.graph.replicas_of
@@ -180,6 +181,20 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             files=_files(setting, scope),
         )
     return None
+
+
+def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    """Warn where GPUs are reserved on nodes on which no process of the task starts."""
+    used, count = len(launch.ranks_per_node), placed.node_count
+    has_gpus = placed.placement.gpus or placed.placement.gpus_per_node
+    if launch.launch_kind == "step" or used >= count or not has_gpus:
+        return
+    task = placed.task
+    text = (
+        f'task "{task.name}" reserves GPUs on {count} nodes and starts processes on {used} of them; an srun operator or a '
+        "launcher starts one on each, `resources: {nodes: {count: 1}}` asks for one node"
+    )
+    findings.warn(text, "idle-gpus", findings.loaded.where("tasks", task.name, "resources"))
 
 
 def _fields(part: msgspec.Struct) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from protocol.errors import RunDirectoryError
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from protocol.ids import RankId
 from sflow_ctl.core.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.tasks import log_path, rank_log_path
+from sflow_ctl.format.expressions.templates import EVALUATOR
+from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
@@ -240,6 +241,7 @@ def _make_controller(
         gone_at=gone_at,
         missing=fleet.missing,
         earlier=record.prior,
+        evaluator=EVALUATOR,
     )
     controller = Controller(
         scheduler=scheduler,

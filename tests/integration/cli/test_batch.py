@@ -235,7 +235,10 @@ def test_submit_says_where_the_job_is(tmp_path: Path) -> None:
     env = stand_in(tmp_path / "bin", "sbatch", f'echo "$@" > {tmp_path}/called; echo "4242;cluster"')
     done = sflow_ctl("batch", *OPTIONS, "-o", "x.sh", "--submit", cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "called").read_text() == f"--parsable {folder}/x.sh\n"
+    called = (tmp_path / "called").read_text()
+    assert called.startswith("--parsable --job-name=") and called.endswith(f" {folder}/x.sh\n")
+    # Public report 6: SBATCH_... variables win over lines of a script, and not over the command line.
+    assert " --partition=part --account=acc " in called
     assert "✓ Submitted job 4242\n" in done.stdout
     assert f"Log:    {folder}/sflow_output/4242-sflow-submit.out\n" in done.stdout
     assert f"Attach: sflow-ctl attach '{folder}/sflow_output'/4242-*\n" in done.stdout

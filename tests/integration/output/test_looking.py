@@ -234,7 +234,7 @@ def test_leaving_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
         until_shown(run, watcher, "[load] before")
         watcher.process.send_signal(signal.SIGINT)
         assert watcher.exit_status() == 0
-        assert watcher.shown.endswith("detached; the run goes on\n")
+        assert watcher.shown.endswith("Detached; the run keeps going.\n")
     run.change("load", S.COMPLETED)
     controller.turn()
     run.end(Outcome.COMPLETED, 0)
@@ -255,7 +255,7 @@ def test_status_asks_a_controller_on_another_host(tmp_path: Path) -> None:
     run.open()
     run.change("load", S.RUNNING)
     with following(tmp_path, "status") as watcher:
-        until_shown(run, watcher, "as its controller says", "load", "running")
+        until_shown(run, watcher, "from its controller", "load", "running")
         assert watcher.exit_status() == 0
     run.end(Outcome.COMPLETED, 0)
 
