@@ -6,23 +6,23 @@ What it does is in the parts, what it decides in `core`. The guardian calls `run
 import gc
 import os
 import select
-import sys
 import time
-from collections.abc import Sequence
 
 import zmq
 
 from protocol.errors import FleetError
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import Hello, NodeDescribed, Notice
+from protocol.messages.facts import Hello, Notice
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
-from sflow_agent.core.events import AgentEvent
 from sflow_agent.descriptors import Descriptors
+from sflow_agent.introduction import Introduction, print_error
 from sflow_agent.limits import allow_many
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
+from sflow_agent.logs.output import Outputs
+from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.spool import make_spool, remove_spool, shares_run_directory
 from sflow_agent.loop import EventSource, Loop
 from sflow_agent.node.interfaces import Interfaces
@@ -41,13 +41,11 @@ from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
-COMPLAIN_AFTER_S = 5.0
-"""Without an answer to any hello; a busy controller of a thousand agents needs less."""
-DESCRIBE_AFTER_S = 0.2
-"""Slow facts wait until the first tasks have been started."""
 
 
-def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) -> int:
+def run_agent(
+    guardian: int, encoded_config: str | None, cleanups: CleanupList, handover: OutputSender | None
+) -> int:
     """Run the agent to its end; return its exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
@@ -56,9 +54,9 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
         config = read_config(encoded_config)
         if config is None:
             return 0  # prestarted and not needed
-        agent = Agent(config, guardian, cleanups)
+        agent = Agent(config, guardian, cleanups, handover)
     except (FleetError, OSError, ValueError) as error:
-        _print_error(f"cannot start: {error}")
+        print_error(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
     return agent.run()
 
@@ -66,7 +64,9 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
 class Agent:
     """One agent: the loop around an `AgentCore`, and everything that the loop asks or tells."""
 
-    def __init__(self, config: AgentConfig, guardian: int, cleanups: CleanupList) -> None:
+    def __init__(
+        self, config: AgentConfig, guardian: int, cleanups: CleanupList, handover: OutputSender | None
+    ) -> None:
         self._config = config
         survivors = _end_predecessors(config.predecessor) if config.predecessor else []
         self._shares = shares_run_directory(config)
@@ -83,11 +83,12 @@ class Agent:
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
         spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
+        self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)
         self._processes = processes = Processes(
-            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory
+            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
-        self._logs = logs = LogFollower(link.send_log, descriptors)
+        self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once)
         self._probes = probes = ProbeWatcher(
             descriptors,
             workers,
@@ -99,9 +100,12 @@ class Agent:
             report=link.report,
             warn=self._warn_once,
         )
-        self._introduction = _Introduction(config, link)
+        self._introduction = Introduction(config, link)
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
+        if config.controller_pid is not None:
+            self._signals.watch_controller(config.controller_pid)
+            link.controller_lives = self._signals.controller_lives
         parts = Parts(
             config=config,
             inventory=self._inventory,
@@ -117,11 +121,7 @@ class Agent:
             report=link.report,
             warn=self._warn_once,
         )
-        performer = Performer(parts, self._add_source, self._exit)
-        self._loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
-        self._loop.sources += [link, self._signals, descriptors, processes, logs, probes, self._introduction]
-        self._loop.sources.append(processes.trees)  # last: it serves the orders of all others in one scan
-        link.poller.register(descriptors.fileno, zmq.POLLIN)
+        self._loop = self._make_loop(parts)
         for pid in survivors:
             self._warn_once(f"process {pid} of the run's earlier agents could not be ended")
 
@@ -131,6 +131,17 @@ class Agent:
         gc.collect()
         gc.freeze()
         return self._leave(self._loop.run())
+
+    def _make_loop(self, parts: Parts) -> Loop:
+        """Return the loop with the sources that every agent has, in the order in which they are asked."""
+        link = self._link
+        performer = Performer(parts, self._add_source, self._exit)
+        loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
+        loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
+        loop.sources += [parts.probes, self._introduction]
+        loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
+        link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
+        return loop
 
     def _add_source(self, source: EventSource) -> None:
         self._loop.sources.insert(-1, source)
@@ -176,8 +187,9 @@ class Agent:
     def _leave(self, status: int) -> int:
         """End what is left, say goodbye, and remove the spool if the controller has all of it."""
         survivors = self._processes.end_everything()
+        self._outputs.drain_all()
         if survivors:
-            _print_error(f"could not end: {', '.join(survivors)}")
+            print_error(f"could not end: {', '.join(survivors)}")
         deadline = time.monotonic() + GOODBYE_WITHIN_S
         while self._link.can_deliver and (now := time.monotonic()) < deadline:
             self._link.tick(now)
@@ -189,62 +201,13 @@ class Agent:
             if self._logs.is_delivered:
                 remove_spool(self._base)
             else:
-                _print_error(f"logs that could not be handed over are kept in {self._base}")
+                print_error(f"logs that could not be handed over are kept in {self._base}")
         if status and self._core.ending_because is not None:
-            _print_error(self._core.ending_because)
+            print_error(self._core.ending_because)
         return status
-
-
-class _Introduction:
-    """A source of the loop: describes the node once in session, and complains on stderr when there is none."""
-
-    def __init__(self, config: AgentConfig, link: ControllerLink) -> None:
-        self._config = config
-        self._link = link
-        self._has_described = False
-        self._describe_at: float | None = None
-        self._complain_at: float | None = time.monotonic() + COMPLAIN_AFTER_S
-
-    def on_new_session(self) -> None:
-        """Describe the node soon, in the first session only."""
-        if not self._has_described:
-            self._has_described = True
-            self._describe_at = time.monotonic() + DESCRIBE_AFTER_S
-
-    def next_wakeup(self) -> float | None:
-        """Return when `poll` has something to do."""
-        return min(
-            (time for time in (self._describe_at, self._complain_at) if time is not None), default=None
-        )
-
-    def poll(self, now: float) -> Sequence[AgentEvent]:
-        """Do what is due."""
-        if self._describe_at is not None and self._describe_at <= now:
-            self._describe_at = None
-            self._describe()
-        if self._complain_at is not None and self._complain_at <= now:
-            self._complain_at = None
-            if not self._link.is_welcome:
-                tried = ", ".join(one.removeprefix("tcp://") for one in self._config.control_endpoints)
-                name = self._config.node_name
-                _print_error(f"node {name} runs, and has no answer from the controller at {tried}")
-        return ()
-
-    def _describe(self) -> None:
-        try:
-            from sflow_agent.node.addresses import addresses  # a file: there may be no descriptor left for it
-
-            self._link.report(NodeDescribed(addresses=addresses(), clock_ns=time.time_ns()))
-        except OSError as error:
-            self._link.report(Notice(level="warning", text=f"its addresses cannot be read: {error}"))
 
 
 def _end_predecessors(marker: str) -> list[str]:
     from sflow_agent.processes.predecessors import end_predecessors  # few runs are resumed
 
     return end_predecessors(marker)
-
-
-def _print_error(text: str) -> None:
-    """Write to standard error, which the launcher keeps: agents have no log of their own."""
-    sys.stderr.write(f"sflow-agent: {text}\n")

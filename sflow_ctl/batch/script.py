@@ -1,5 +1,6 @@
 """The batch script of one job: what Slurm is asked for, and the one command that runs in it."""
 
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -51,10 +52,10 @@ def _directives(job: BatchJob) -> list[str]:
         directive("output", job.stdout),
         directive("error", job.stderr),
         directive("open-mode", "append"),  # a job that is requeued keeps what it has said
-        directive("mem", 0),  # all of each node's: tasks share it
-        directive("partition", job.partition),
-        directive("account", job.account),
     ]
+    if not any(map(_asks_for_memory, (*job.allocation_args, *job.extra_args))):
+        lines.append(directive("mem", 0))  # all of each node's: tasks share it
+    lines += [directive("partition", job.partition), directive("account", job.account)]
     if job.nodes is not None:
         lines.append(directive("nodes", job.nodes))
     if job.time is not None:
@@ -67,6 +68,11 @@ def _directives(job: BatchJob) -> list[str]:
         first, *others = (argument(text) for text in job.allocation_args)
         lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))
     return lines + [verbatim(text) for text in job.extra_args]
+
+
+def _asks_for_memory(text: str) -> bool:
+    """Return whether options of the user's say how much memory the job has; Slurm refuses two ways at once."""
+    return re.search(r"(?:^|\s)--mem(?:-per-(?:cpu|gpu))?(?:[=\s]|$)", text) is not None
 
 
 def _command(argv: tuple[str, ...]) -> str:

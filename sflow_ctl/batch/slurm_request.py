@@ -76,7 +76,7 @@ def _request(backend: schema.Backend, values: Mapping[str, Any], findings: Findi
     names = namespace(values, {})
     converters: dict[str, Callable[[Any], Any]] = {
         "nodes": lambda value: as_int(value, 1),
-        "gpus_per_node": lambda value: as_int(value, 1),
+        "gpus_per_node": lambda value: as_int(value, 0),
         "partition": str,
         "account": str,
         "time": slurm_time,

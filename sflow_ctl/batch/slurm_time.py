@@ -1,24 +1,28 @@
-"""Time limits as Slurm reads them. Source: sbatch(1), --time."""
+"""Time limits of Slurm jobs. Durations are read by the planner's one parser; only a bare number differs: it is minutes.
+
+Source: sbatch(1), --time.
+"""
 
 import math
 import re
 from typing import Any
 
-from sflow_ctl.planner.numbers import NumberError, as_seconds
+from sflow_ctl.planner.numbers import NumberError, as_seconds, clock_seconds
 
-_SLURM = re.compile(r"\d+(?::\d+){0,2}|\d+-\d+(?::\d+){0,2}|unlimited|infinite", re.IGNORECASE | re.ASCII)
+_MINUTES_OR_NONE = re.compile(r"\d+|unlimited|infinite", re.IGNORECASE | re.ASCII)
 _WITH_UNITS = re.compile(r"[\d.\s]+[a-z].*")
 
 
 def slurm_time(value: Any) -> str:
-    """A time limit: a number is minutes, Slurm's own forms stay as they are, `90m` and the like are converted.
+    """Return a time limit for Slurm: a number is minutes, Slurm's own forms stay as they are, `90m` is converted.
 
     Raises: NumberError.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()
-    if not isinstance(value, bool) and _SLURM.fullmatch(text):
+    is_slurms = _MINUTES_OR_NONE.fullmatch(text) or clock_seconds(text) is not None
+    if not isinstance(value, bool) and is_slurms:
         return text
     if not _WITH_UNITS.fullmatch(text):
         raise NumberError(

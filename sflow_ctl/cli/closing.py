@@ -10,7 +10,7 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.core.tasks import log_path, rank_log_path
+from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.report.cause import LOG_LINES, first_cause
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary

@@ -14,7 +14,7 @@ from sflow_ctl.core.states import (
     TaskState,
 )
 from sflow_ctl.core.tasks import End, Task
-from sflow_ctl.format.expressions.templates import ExpressionError
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Placement
 
 

@@ -26,10 +26,12 @@ def rank_environments(
     counts = task.ranks_per_node
     world = sum(counts)
     used = nodes[: len(counts)]
-    common = {
-        "SFLOW_WORLD_SIZE": str(world),
-        "SFLOW_MASTER_ADDR": used[0].address,
-    }
+    is_step = (
+        task.launch_kind == "step"
+    )  # Slurm starts the processes: the step's script says which each one is
+    common = {"SFLOW_MASTER_ADDR": used[0].address}
+    if not is_step:
+        common["SFLOW_WORLD_SIZE"] = str(world)
     master = ports.get(used[0].index, {}).get(MASTER)
     if master is not None:
         common["SFLOW_MASTER_PORT"] = str(master[0])
@@ -41,11 +43,11 @@ def rank_environments(
     for rank, position in enumerate(node_positions(counts)):
         local = first[position]
         first[position] += 1
-        own = {"SFLOW_RANK": rank, "SFLOW_LOCAL_RANK": local, "SFLOW_NODE_RANK": position}
+        own = {} if is_step else {"SFLOW_RANK": rank, "SFLOW_LOCAL_RANK": local, "SFLOW_NODE_RANK": position}
         if task.has_step_variables:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
-        if task.launch_kind != "step":  # Slurm starts the processes, and not on this node alone
+        if not is_step:
             env["SFLOW_NODE_IP"] = used[position].address
         if task.launcher is not None:
             env |= _launcher_environment(task, position, common)

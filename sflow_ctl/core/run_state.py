@@ -16,7 +16,6 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     SendToAgent,
 )
-from sflow_ctl.core.deferred import DeferredValues
 from sflow_ctl.core.port_leases import Leases, Orders
 from sflow_ctl.core.ready_queue import ReadyQueue
 from sflow_ctl.core.resources import GpuLedger
@@ -36,6 +35,7 @@ from sflow_ctl.core.states import (
 from sflow_ctl.core.stop_order import StopOrder
 from sflow_ctl.core.tasks import Task, build_graph
 from sflow_ctl.core.timers import Timers
+from sflow_ctl.plan.deferred import NO_EXPRESSIONS, DeferredValues, Evaluator
 from sflow_ctl.plan.model import Plan
 
 
@@ -76,6 +76,7 @@ class RunState:
         gone_at: float | None = None,
         missing: frozenset[int] = frozenset(),
         earlier: Mapping[str, PriorResult] | None = None,
+        evaluator: Evaluator = NO_EXPRESSIONS,
     ) -> None:
         """`ends_at` is when the run must begin to end, `gone_at` when its nodes are taken away; `earlier` is what a
         resumed run has behind it.
@@ -98,7 +99,7 @@ class RunState:
         self._queue = ReadyQueue()
         self._outputs: dict[str, dict[str, Any]] = {}
         self._leases = Leases(plan, self.tasks)
-        self._late = DeferredValues(plan, self._outputs, self._leases.ports_of)
+        self._late = DeferredValues(plan, self._outputs, self._leases.ports_of, evaluator)
         self._timers = Timers()
         self._gone_at = gone_at
         self.unsettled = sum(not task.is_settled for task in self.tasks)

@@ -7,11 +7,12 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
 from protocol.messages.rank_spec import RankSpec, Success, TaskFile
-from sflow_ctl.core.deferred import DeferredValues
 from sflow_ctl.core.ranks import node_positions, rank_environments
 from sflow_ctl.core.readiness import Readiness, probes_of_rank
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.plan.assignment import assigned_argv, gpu_environment
+from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.log_paths import earlier_log_path, log_path, rank_log_path
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Until
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
@@ -266,6 +267,7 @@ class Task:
                     files=self.files if rank == first_ranks[self.node_of_rank[rank]] else (),
                     success=success_of_rank(planned.success, rank),
                     success_exit_codes=planned.success_exit_codes,
+                    is_log_direct=planned.is_log_direct,
                 ),
             )
             for rank, extra in enumerate(own)
@@ -280,27 +282,6 @@ def success_of_rank(success: Success | None, rank: int) -> Success | None:
     if success is None or rank == 0:
         return success
     return Success(forbid=success.forbid) if success.forbid else None
-
-
-def log_path(task: str) -> str:
-    """The newest attempt's log, relative to the run directory."""
-    return f"{task}/{task}.log"
-
-
-def rank_log_path(task: str, rank: int) -> str:
-    """The log of one of several ranks; all of them together are in `log_path`."""
-    return f"{task}/{task}.rank-{rank}.log"
-
-
-def side_log_path(task: str, purpose: str) -> str:
-    """What commands beside a task have printed, all attempts in one file. `purpose` is "stop" or "hang"."""
-    return f"{task}/{task}.{purpose}.log"
-
-
-def earlier_log_path(task: str, attempt: int, rank: int | None = None) -> str:
-    """Where attempt number `attempt`'s log stays once a newer one exists."""
-    of_rank = "" if rank is None else f".rank-{rank}"
-    return f"{task}/{task}.attempt-{attempt}{of_rank}.log"
 
 
 def build_graph(plan: Plan) -> list[Task]:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.core.tasks import End, Task, side_log_path
+from sflow_ctl.core.tasks import End, Task
 from sflow_ctl.core.timers import TimerKind
+from sflow_ctl.plan.log_paths import side_log_path
 from sflow_ctl.plan.model import needs_text
 
 SHOWN = 3

@@ -8,16 +8,10 @@ import copy
 from collections.abc import Mapping, Set
 from typing import Any
 
-from sflow_ctl.format.expressions.templates import (
-    MARK,
-    ExpressionError,
-    as_text,
-    evaluate,
-    names_used,
-    pieces,
-)
+from sflow_ctl.format.expressions.templates import MARK, as_text, evaluate, names_used, pieces
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import dump
+from sflow_ctl.plan.errors import ExpressionError
 
 _LATER = frozenset(("backends", "artifacts", "workflow", "task", "replica"))
 _NEVER_EVALUATED = frozenset(("name", "depends_on", "domain", "description", "type", "content"))

@@ -12,12 +12,7 @@ from protocol.errors import Finding, SpecError
 from sflow_ctl.format import schema
 from sflow_ctl.format.assembly import assemble
 from sflow_ctl.format.checking import MAX_FINDINGS
-from sflow_ctl.format.expressions.templates import (
-    ExpressionError,
-    check_syntax,
-    check_template,
-    has_expression,
-)
+from sflow_ctl.format.expressions.templates import check_syntax, check_template, has_expression
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merging import USES, WITH, Item, Merged, merge
 from sflow_ctl.format.overrides import apply_artifacts, apply_set, strip_missable
@@ -25,6 +20,7 @@ from sflow_ctl.format.rules.document import check_rules
 from sflow_ctl.format.rules.warnings import document_warnings
 from sflow_ctl.format.written import plain
 from sflow_ctl.format.yaml_source import PathKey, Source, dump, read_source
+from sflow_ctl.plan.errors import ExpressionError
 
 
 @dataclass(slots=True)

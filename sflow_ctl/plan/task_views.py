@@ -8,7 +8,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
-from sflow_ctl.format.expressions.templates import ExpressionError
+from sflow_ctl.plan.errors import ExpressionError
 
 
 class TaskPorts(NamedTuple):
@@ -62,12 +62,21 @@ class TaskViews(Mapping[str, Any]):
         """The ports of a concrete task in one of their shapes."""
         return _Ports(name, self._port_names.get(name, ()), self._ports_of, _SHAPES[shape])
 
-    def endpoints(self, base: str, replicas: Sequence[str]) -> dict[str, list[str]]:
-        """By port: where all replicas are, in their order."""
+    def endpoints(self, base: str, replicas: Sequence[str]) -> Mapping[str, list[str]]:
+        """Return, by port, where all replicas are, in their order."""
         self._note_all(base)
-        names = self._port_names.get(replicas[0], ()) if replicas else ()
+        if not replicas:
+            return _NoEndpoints()
+        names = self._port_names.get(replicas[0], ())
         views = [self.ports(replica, "endpoints") for replica in replicas]
         return {name: [endpoint for view in views for endpoint in view[name]] for name in names}
+
+
+class _NoEndpoints(dict[str, list[str]]):
+    """The endpoints of a task without replicas: whatever its ports are called, there are none."""
+
+    def __missing__(self, name: str) -> list[str]:
+        return []
 
 
 class _Replicas(Sequence[Any]):
@@ -89,7 +98,7 @@ class _Replicas(Sequence[Any]):
         return len(self._names)
 
     @property
-    def endpoints(self) -> dict[str, list[str]]:
+    def endpoints(self) -> Mapping[str, list[str]]:
         """By port."""
         return self._views.endpoints(self._base, self._names)
 

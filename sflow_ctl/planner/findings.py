@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.errors import Finding, PlanError
-from sflow_ctl.format.expressions.templates import ExpressionError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import PathKey
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.numbers import NumberError
 
 _HINTS = {"undefined-name": 'define it under "variables", or correct its name'}
@@ -39,8 +39,9 @@ class Findings:
         if finding not in self.found[-50:]:
             self.found.append(finding)
 
-    def warn(self, text: str) -> None:
-        """Notes a warning, once."""
+    def warn(self, text: str, code: str | None = None, where: str | None = None) -> None:
+        """Note a warning, once, with its code and place where they are known."""
+        text = " ".join((text, *([f"[{code}]"] if code else []), *([f"({where})"] if where else [])))
         if text not in self.warnings:
             self.warnings.append(text)
 

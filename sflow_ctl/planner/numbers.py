@@ -3,7 +3,10 @@
 import re
 from typing import Any
 
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}(?:\.\d+)?))?$")
+_CLOCK = re.compile(r"(\d+):(\d{1,2})(?::(\d{1,2}(?:\.\d+)?))?", re.ASCII)
+"""`MM:SS` or `HH:MM:SS`."""
+_CLOCK_WITH_DAYS = re.compile(r"(\d+)-(\d+)(?::(\d{1,2}))?(?::(\d{1,2}(?:\.\d+)?))?", re.ASCII)
+"""`D-HH`, `D-HH:MM` or `D-HH:MM:SS`."""
 _PARTS = re.compile(
     r"(?:(\d+(?:\.\d+)?)\s*d)?\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?$"
 )
@@ -27,7 +30,7 @@ def as_int(value: Any, least: int | None = None) -> int:
         try:
             result = int(value.strip())
         except ValueError:
-            result = None
+            result = _integral(value)
     if result is None:
         raise NumberError(f"must resolve to int, is {value!r}")
     if least is not None and result < least:
@@ -36,7 +39,8 @@ def as_int(value: Any, least: int | None = None) -> int:
 
 
 def as_seconds(value: Any) -> float:
-    """Seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, `HH:MM:SS` or `D-HH:MM:SS`.
+    """Return seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, or a time as Slurm writes it (`clock_seconds`).
+
     Raises: NumberError.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -48,15 +52,35 @@ def as_seconds(value: Any) -> float:
         pass
     if match := _MILLISECONDS.match(text):
         return float(match[1]) / 1000
-    if match := _CLOCK.match(text):
-        days, hours, minutes, seconds = match[1], int(match[2]), int(match[3]), float(match[4] or 0)
-        if match[4] is None:  # MM:SS
-            return hours * 60.0 + minutes
-        return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
+    if (seconds := clock_seconds(text)) is not None:
+        return seconds
     if (match := _PARTS.match(text)) and any(match.groups()):
         units = (86400, 3600, 60, 1)
         return sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part)
     raise NumberError(f"must be seconds or a duration such as 90s, 10m, 2h or 01:30:00, is {value!r}")
+
+
+def clock_seconds(text: str) -> float | None:
+    """Return seconds from `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM` or `D-HH:MM:SS`; None for any other text.
+
+    Source: sbatch(1), --time.
+    """
+    if match := _CLOCK_WITH_DAYS.fullmatch(text):
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if match := _CLOCK.fullmatch(text):
+        first, second = float(match[1]), float(match[2])
+        return first * 60 + second if match[3] is None else (first * 60 + second) * 60 + float(match[3])
+    return None
+
+
+def _integral(text: str) -> int | None:
+    """Return the integer that a decimal text such as `2.0` is, or None."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
 
 
 def _not_negative(seconds: float, value: Any) -> float:

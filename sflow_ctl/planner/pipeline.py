@@ -7,6 +7,7 @@ stops if there are any. `run`, `batch`, `plan` and `visualize` call `build_plan`
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.written import plain
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.checks import check_document
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts, inline_files, plan_artifacts
@@ -26,6 +27,7 @@ def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     source = PlanInput(loaded.document, context)
     findings = Findings(loaded, warnings=list(loaded.warnings))
 
+    check_document(source, findings)
     outer = resolve_global(source, findings)
     backends = plan_backends(source, outer.values, findings)
     findings.stop_if_any()
@@ -49,9 +51,11 @@ def _warn_if_only_services(
     if policy.keep_alive or source.rules.services_may_leave:
         return
     if all(task.is_service for task in planned.tasks if task.finally_when is None):
-        findings.warn(
+        where = findings.loaded.where("tasks", planned.tasks[0].base)
+        text = (
             "every task is a service: the run ends as soon as all are ready, unless it has keep_alive: true"
         )
+        findings.warn(text, "only-services", where)
 
 
 def _assembled(

@@ -10,7 +10,7 @@ import msgspec
 
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import FirstCause, Outcome, TaskState
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.words import node_name

@@ -8,7 +8,7 @@ _KNOWN = (
     (
         ("Invalid generic resource", "Insufficient GRES", "Invalid gres"),
         "this Slurm refuses --gres for the step that starts agents: `step_gres: false` in the site's or user's settings"
-        " leaves it out",
+        " leaves it out; in a job that asked for GPUs by --gpus, ask for them per node: --gpus-per-node",
     ),
     (
         ("nrecognized option", "nvalid option", "ambiguous option"),

@@ -233,7 +233,27 @@ def test_an_abandoned_node_is_refused_from_then_on(fixture: Fixture) -> None:
 
 def test_silence_loses_a_node_and_an_agent_that_never_reports_is_named(fixture: Fixture) -> None:
     fixture.join(0)
-    fixture.link.tick(time.monotonic() + 1.0)  # patience begins with the first look
-    later = time.monotonic() + 1000.0
-    reasons = {event.node: event.reason for event in fixture.link.tick(later) if isinstance(event, AgentLost)}
+    reasons = lost_within(fixture.link, time.monotonic(), 100)
     assert "silent" in reasons[0] and "nothing heard" in reasons[1]
+
+
+def lost_within(link: FleetLink, now: float, seconds: int) -> dict[int, str]:
+    """Look after the link every second; return why each node was lost."""
+    reasons: dict[int, str] = {}
+    for second in range(seconds):
+        for event in link.tick(now + second):
+            if isinstance(event, AgentLost):
+                reasons.setdefault(event.node, event.reason)
+    return reasons
+
+
+def test_p5_a_time_in_which_the_controller_was_suspended_is_nobodys_silence(fixture: Fixture) -> None:
+    fixture.join(0)
+    now = time.monotonic()
+    patience = LinkTimes()
+    assert lost_within(fixture.link, now, 5) == {}
+    resumed = now + 5 + 10 * max(patience.lost_after_s, patience.join_within_s)
+    assert lost_within(fixture.link, resumed, int(patience.lost_after_s) - 10) == {}
+    assert 0 in lost_within(fixture.link, resumed + patience.lost_after_s - 10, 30), (
+        "then silence counts again"
+    )

@@ -83,10 +83,13 @@ def test_the_formats_own_command_line_starts_a_container_step(
     out = f"{cluster.shared}/out"
     mounts = [cluster.shared, out, f"{out}/run", f"{out}/run/c"]
     joined = ",".join(["/data:/data:ro", *(f"{path}:{path}:rw" for path in mounts)])
-    expected = f"--jobid {number} --nodes 2 --nodelist node0,node1 --job-name c --unbuffered --export ALL --label --overlap"
+    expected = (
+        f"--jobid {number} --nodes 2 --nodelist node0,node1 --job-name c --export ALL --label --overlap"
+    )
     expected += " --container-image reg.io/team/image:1 --no-container-mount-home --container-writable"
     expected += f" --container-mounts {joined} --container-workdir /usr"
-    assert step == [*expected.split(), "bash", "-c", script]
+    assert step[:-1] == [*expected.split(), "bash", "-c"]
+    assert step[-1].endswith(f"; {script}")
     lines = sorted(log_of(cluster, "c").splitlines())
     seen = {
         "SPANK_CONTAINER_IMAGE=reg.io/team/image:1",
@@ -140,7 +143,7 @@ def test_a_step_shows_the_gpus_of_its_task_only(cluster: Cluster, plugin: None, 
     )
     number = submit(cluster, tasks, counted)
     finished(cluster, number)
-    seen = [log_of(cluster, f"g_{n}").split()[1:] for n in range(6)]
+    seen = [log_of(cluster, f"g_{n}").split() for n in range(6)]
     halves = [["node0", "0,1"], ["node0", "2,3"], ["node1", "0,1"], ["node1", "2,3"]]
     assert all(one in halves for one in seen), seen  # in any order: nodes are used as their agents call
     assert {gpus for _, gpus in seen} == {"0,1", "2,3"}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.simple import UNKNOWN, evaluate_simple, simple
+from sflow_ctl.plan.deferred import Evaluator
+from sflow_ctl.plan.errors import ExpressionError
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -21,26 +23,6 @@ MARK = "${{"
 _OF_OURS = re.compile(r"'sflow_ctl[.\w]* object'")
 """A type of this program in a message of the engine, which means nothing to a user."""
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
-
-
-class ExpressionError(Exception):
-    """An expression that cannot be compiled or evaluated.
-
-    `text` is a sentence, `hint` what to do; `others` are the errors of further expressions in the same text.
-    """
-
-    def __init__(
-        self,
-        text: str,
-        hint: str | None = None,
-        is_undefined: bool = False,
-        others: "tuple[ExpressionError, ...]" = (),
-    ) -> None:
-        super().__init__(text)
-        self.text = text
-        self.hint = hint
-        self.is_undefined = is_undefined
-        self.others = others
 
 
 class Piece(NamedTuple):
@@ -218,6 +200,14 @@ def _template(text: str) -> Any:
 def as_text(value: Any) -> str:
     """Return a value as it is spelled inside a text: Python's spelling, which the format promises."""
     return value if isinstance(value, str) else str(value)
+
+
+def _evaluate_text(text: str, names: Mapping[str, Any]) -> str:
+    return as_text(evaluate(text, names))
+
+
+EVALUATOR = Evaluator(text=_evaluate_text, template=lambda text, names: render_template(text, names))
+"""How deferred values of a run are evaluated."""
 
 
 def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:

@@ -100,9 +100,9 @@ class Operator(Part, frozen=True, kw_only=True):
     export: str | None = None
     """`srun --export`. Default: `ALL`."""
     label: Flag | None = None
-    """`srun --label`: prefix each line with the process number. Default: true."""
+    """`srun --label`: prefix each line with the process number. Default: true for a step of several processes."""
     unbuffered: Flag | None = None
-    """`srun --unbuffered`. Default: true."""
+    """`srun --unbuffered`: pass output on at each write, which breaks long lines. Default: false."""
     kill_on_bad_exit: Flag | None = None
     """`srun --kill-on-bad-exit`: end the step when one of its processes fails. Default: false."""
     overlap: Flag | None = None

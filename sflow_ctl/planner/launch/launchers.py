@@ -1,5 +1,6 @@
 """`launcher`: a task whose script starts its processes by torchrun or mpirun, once on each of its nodes."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,9 +10,13 @@ from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.command import Command
 from sflow_ctl.planner.numbers import NumberError, as_int
 
+_STANDALONE = re.compile(
+    r"\btorchrun\b[^\n;&|]*\s--standalone\b|\btorch\.distributed\.run\b[^\n;&|]*\s--standalone\b"
+)
+
 
 def plan_launcher(
-    task: schema.Task, value: Callable[[Any], Any], placement: Placement, how: Command
+    task: schema.Task, value: Callable[[Any], Any], placement: Placement, how: Command, script: str
 ) -> Launcher | None:
     """What the task's script launches its processes by; there is one process of ours on each of its nodes then.
 
@@ -37,6 +42,11 @@ def plan_launcher(
             "give it one node, or an srun operator with `mpi: pmix` (or pmi2), which is a job step of its own"
         )
         raise _problem(task, what, hint)
+    if kind == "torchrun" and nodes > 1 and _STANDALONE.search(script.replace("\\\n", " ")):
+        what = f"torchrun --standalone makes each node a job of its own, and the task has {nodes} nodes"
+        raise _problem(
+            task, what, "remove --standalone, or give the task one node: resources: {nodes: {count: 1}}"
+        )
     processes = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
     if launcher.nproc is not None:
         try:

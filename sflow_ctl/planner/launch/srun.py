@@ -25,6 +25,13 @@ _OWN_GPUS = (
 task's GPUs again, by their names on each node. It is on the script's first line, so that bash counts lines as the file does.
 """
 
+_PLACE = (
+    "export SFLOW_RANK=$SLURM_PROCID SFLOW_LOCAL_RANK=$SLURM_LOCALID SFLOW_NODE_RANK=$SLURM_NODEID "
+    "SFLOW_WORLD_SIZE=$SLURM_STEP_NUM_TASKS; "
+)
+"""Only Slurm knows which process of a step this one is. On the script's first line, as the above."""
+_SETS_PROCESSES = ("-n", "--ntasks", "--nt")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -67,9 +74,9 @@ def srun_command(
     _allocation_options(operator, step, line)
     _geometry_options(operator, step, line)
     line.option("--job-name", step.task)
-    line.flag("--unbuffered", operator.unbuffered, default=True)
+    line.flag("--unbuffered", operator.unbuffered)  # it would cut lines at 1,024 bytes and at each write
     line.option("--export", operator.export if operator.export is not None else "ALL")
-    line.flag("--label", operator.label, default=True)
+    line.flag("--label", operator.label, default=has_several_processes(operator, step))
     line.flag("--kill-on-bad-exit", operator.kill_on_bad_exit)
     line.flag("--overlap", operator.overlap, default=True)
     line.option("--wait", operator.wait)
@@ -81,7 +88,21 @@ def srun_command(
     chooses_gpus = operator.gres or operator.gpus or operator.gpus_per_task
     if step.has_gpus and not chooses_gpus and not any(one.startswith(_GPU_OPTIONS) for one in extra):
         script = _OWN_GPUS + script
-    return (*line.argv, *extra, "bash", "-c", script), tuple(line.assigned)
+    return (*line.argv, *extra, "bash", "-c", _PLACE + script), tuple(line.assigned)
+
+
+def has_several_processes(operator: schema.Operator, step: Step) -> bool:
+    """Return whether a step may have more than one process; True where Slurm decides it from GPUs or `extra_args`."""
+    if operator.gpus_per_task or any(one.startswith(_SETS_PROCESSES) for one in operator.extra_args):
+        return True
+    if operator.ntasks not in (None, ""):
+        return str(operator.ntasks) != "1"
+    nodes = (
+        operator.nodes
+        if operator.nodes not in (None, 0, "0")
+        else len(operator.nodelist or ()) or step.node_count
+    )
+    return str(nodes) != "1" or str(operator.ntasks_per_node or 1) != "1"
 
 
 class _Line:

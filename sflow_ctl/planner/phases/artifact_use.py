@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import MARK, ExpressionError, pieces
+from sflow_ctl.format.expressions.templates import MARK, pieces
+from sflow_ctl.plan.errors import ExpressionError
 
 _IN_EXPRESSION = r"\bartifacts(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])"
 _IN_SHELL = r"\$\{?([A-Za-z_]\w*)"

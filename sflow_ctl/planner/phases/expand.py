@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from sflow_ctl.format import schema
 from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import Dependency, Until
+from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.variables import environment_text
@@ -17,6 +19,10 @@ from sflow_ctl.planner.source import PlanInput, Scope
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
+MAX_NAME_LENGTH = 200
+"""Of a replica: its name is a directory, and a part of names such as `NAME.attempt-12.rank-1000.log`; a file system allows 255
+bytes. A longer one is cut and ends in a checksum of the whole.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,10 @@ def expand(
             "leave count out: the sweep decides",
             ("replicas", "count"),
         )
-    if size < 1:
+    if size < 0:
         raise UnplannableError(
             "wrong-value",
-            f'task "{task.name}": replicas.count must be at least 1, is {size}',
+            f'task "{task.name}": replicas.count must be at least 0, is {size}',
             path=("replicas", "count"),
         )
     replicas = tuple(
@@ -105,7 +111,10 @@ def _sweep(
 
 
 def _sweep_name(base: str, values: Sequence[Any]) -> str:
-    return "_".join([base, *(_UNSAFE.sub("_", environment_text(value)) for value in values)])
+    name = "_".join([base, *(_UNSAFE.sub("_", environment_text(value)) for value in values)])
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    return f"{name[: MAX_NAME_LENGTH - 9]}_{zlib.crc32(name.encode()):08x}"
 
 
 def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
@@ -135,7 +144,7 @@ def dependencies(
     result: dict[str, tuple[Dependency, ...]] = {}
     for one in expanded:
         outside: list[Dependency] = []
-        for wanted in dict.fromkeys(one.task.dependencies):
+        for wanted in _with_replicas(one.task, by_base):
             other = by_base[wanted.task]
             if other.is_sequential and wanted.until not in ("started", "failed"):
                 outside.append(Dependency(task=other.replicas[-1].name, until=wanted.until))
@@ -152,6 +161,30 @@ def dependencies(
             else:
                 result[replica.name] = shared
     return result
+
+
+def _with_replicas(task: schema.Task, by_base: Mapping[str, Expanded]) -> list[schema.Dependency]:
+    """Return what a task waits for; a task without replicas is replaced by what that one would have waited for.
+
+    Raises: UnplannableError for a failure that can never be.
+    """
+    written = task.dependencies
+    if all(by_base[wanted.task].replicas for wanted in written):
+        return list(dict.fromkeys(written))
+    result: dict[schema.Dependency, None] = {}
+    pending = list(reversed(written))
+    seen: set[str] = set()
+    while pending:
+        wanted = pending.pop()
+        if by_base[wanted.task].replicas:
+            result[wanted] = None
+        elif wanted.until == "failed":
+            what = f'task "{task.name}" waits for a failure of "{wanted.task}", which has no replicas'
+            raise UnplannableError("never-runs", what, "leave out one of them", ("depends_on",))
+        elif wanted.task not in seen:
+            seen.add(wanted.task)
+            pending += reversed(by_base[wanted.task].task.dependencies)
+    return list(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +208,21 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
             if task.replicas is not None:
                 policy = str(scope.value(task.replicas.policy))
                 if task.replicas.count is not None:
-                    count = as_int(scope.value(task.replicas.count))
+                    subject, path = f'task "{task.name}"', ("replicas", "count")
+                    count = number(subject, path, as_int, scope.value(task.replicas.count))
             expanded.append(expand(task, count, policy, domains))
     findings.stop_if_any()
     _find_collisions(expanded, findings)
     findings.stop_if_any()
     _find_cycle(expanded, findings)
+    if not any(one.replicas for one in expanded):
+        where = findings.loaded.where("tasks", expanded[0].task.name, "replicas")
+        findings.add("nothing-to-run", "no task has a replica", where, "ask for at least one")
+    if not all(one.replicas for one in expanded):
+        by_base = {one.task.name: one for one in expanded}
+        for one in expanded:  # each by itself: a problem of one task does not hide that of another
+            with findings.collecting("tasks", one.task.name, "depends_on"):
+                _with_replicas(one.task, by_base)
     findings.stop_if_any()
     names = {one.task.name: tuple(replica.name for replica in one.replicas) for one in expanded}
     return Graph(tuple(expanded), dependencies(expanded, source.rules.chain_until), names)

@@ -7,6 +7,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.context import JobNode, PlanContext
+from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
 
@@ -20,10 +21,13 @@ def backend_nodes(
     job: "JobNodes",
 ) -> list[PlannedNode]:
     """A backend's nodes, the first with the run-wide index `first`. Raises: UnplannableError, NumberError, ExpressionError."""
+    subject = f'backend "{backend.name}"'
     gpus = context.gpus_per_node_override
     if gpus is None and backend.gpus_per_node is not None:
-        gpus = as_int(evaluate_any(backend.gpus_per_node, names), 1)
-    declared = 1 if backend.nodes is None else as_int(evaluate_any(backend.nodes, names))
+        gpus = number(subject, ("gpus_per_node",), as_int, evaluate_any(backend.gpus_per_node, names), 0)
+    declared = 1
+    if backend.nodes is not None:
+        declared = number(subject, ("nodes",), as_int, evaluate_any(backend.nodes, names))
     is_in_job = backend.type == "slurm" and context.nodes_override is None and job.left
     if is_in_job and is_used:
         given = job.take(backend.name, declared)

@@ -25,6 +25,7 @@ class Request:
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
     is_shared: bool = False
+    """Counts for nothing without `gpus`."""
     is_fixed: bool = False
     """It takes no GPUs, and others name its address: its nodes must be known before anything starts."""
     is_apart: bool = False
@@ -52,6 +53,14 @@ class Pool:
     def __post_init__(self) -> None:
         self.cursors = [0] * len(self.capacities)
         self.loads = [{} for _ in self.capacities]
+
+
+def _refuse_without_gpus(pool: Pool, request: Request) -> None:
+    """Raises: UnplannableError where GPUs are asked for and no node has any."""
+    if request.gpus and all(capacity == 0 for capacity in pool.capacities):
+        what = f'task "{request.task}" asks for {request.gpus} GPUs; the nodes of its backend have none'
+        hint = "correct gpus_per_node of the backend, or drop resources.gpus"
+        raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
 
 def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
@@ -102,6 +111,7 @@ def candidates(pool: Pool, request: Request) -> list[int]:
             raise UnplannableError(
                 "node-out-of-range", what, f"0 to {total - 1}", ("resources", "nodes", "exclude")
             )
+    _refuse_without_gpus(pool, request)
     left = [index for index in range(total) if index not in request.exclude]
     if not left:
         what = f'task "{request.task}": nodes.exclude removed all nodes'
@@ -153,7 +163,7 @@ def _place_shared(pool: Pool, request: Request) -> Placement:
 
 
 def _place_static(pool: Pool, request: Request) -> Placement:
-    if request.is_shared:
+    if request.is_shared and request.gpus is not None:
         return _place_shared(pool, request)
     nodes = _assign_nodes(pool, request)
     gpus = _assign_gpus(pool, request, nodes) if request.gpus is not None else ()
@@ -272,7 +282,8 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
 
 def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
     try:
-        return _place_shared(pool, request) if request.is_shared else _flexible(pool, request)
+        is_sharing = request.is_shared and request.gpus is not None
+        return _place_shared(pool, request) if is_sharing else _flexible(pool, request)
     except UnplannableError as problem:
         return problem
 

@@ -11,6 +11,7 @@ from typing import Any
 from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Placement
+from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int
 from sflow_ctl.planner.phases.backends import PlannedBackends
@@ -105,27 +106,39 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Re
             is_apart=is_apart,
         )
     nodes = resources.nodes or schema.Nodes()
+    subject = f'task "{task.name}"'
+    if nodes.indices is not None and not nodes.indices:
+        what = f"{subject}: resources.nodes.indices is empty"
+        path = ("resources", "nodes", "indices")
+        raise UnplannableError("wrong-value", what, "name at least one node, or leave it out", path)
+
+    def read(path: tuple[str | int, ...], written: Any, *least: int) -> int:
+        return number(subject, ("resources", *path), as_int, value(written), *least)
+
     exclude = value(nodes.exclude)
     excluded = [] if exclude is None else exclude if isinstance(exclude, list) else [exclude]
     return Request(
         task=replica.name,
         replica_index=replica.index,
         is_sequential=one.is_sequential,
-        indices=None if nodes.indices is None else tuple(as_int(value(index)) for index in nodes.indices),
-        node_count=_node_count(resources, is_apart, value),
-        exclude=tuple(as_int(value(index)) for index in excluded),
-        gpus=None if resources.gpus is None else as_int(value(resources.gpus.count), 1),
+        indices=None
+        if nodes.indices is None
+        else tuple(read(("nodes", "indices"), index) for index in nodes.indices),
+        node_count=_node_count(resources, is_apart, read),
+        exclude=tuple(read(("nodes", "exclude"), index) for index in excluded),
+        # None, and not 0, is a task without GPUs.
+        gpus=None if resources.gpus is None else read(("gpus", "count"), resources.gpus.count, 0) or None,
         is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
         is_fixed=bool(task.ports) and resources.gpus is None and not is_apart,
         is_apart=is_apart,
     )
 
 
-def _node_count(resources: schema.Resources, is_apart: bool, value: Callable[[Any], Any]) -> int | None:
+def _node_count(resources: schema.Resources, is_apart: bool, read: Callable[..., int]) -> int | None:
     """Return the nodes asked for. At the end of a run one node is enough, any that is left."""
     nodes = resources.nodes or schema.Nodes()
     if nodes.count is not None:
-        return as_int(value(nodes.count), 1)
+        return read(("nodes", "count"), nodes.count, 1)
     return 1 if is_apart and nodes.indices is None and resources.gpus is None else None
 
 

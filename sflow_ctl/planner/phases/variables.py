@@ -7,7 +7,8 @@ import msgspec
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
-from sflow_ctl.format.expressions.templates import MARK, ExpressionError, evaluate_any, names_used
+from sflow_ctl.format.expressions.templates import MARK, evaluate_any, names_used
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, namespace
 

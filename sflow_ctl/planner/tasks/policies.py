@@ -1,19 +1,21 @@
 """What the end of a task means for it and for the run: retries, restarts, failures that count, how it is stopped."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from protocol.messages.rank_spec import Stopping
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import FinallyWhen, OnFailure, Restart, Retries
+from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
 from sflow_ctl.planner.phases.expand import Expanded
 from sflow_ctl.planner.source import PlanInput
 from sflow_ctl.planner.tasks.stopping import plan_stopping
 
+T = TypeVar("T")
 FINALLY_TIMEOUT_S = 60.0
 """Of a task that runs at the end and has no `timeout`: a run must end."""
 
@@ -27,6 +29,7 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
     is_main: bool
     on_failure: OnFailure
     restart: Restart | None
+    is_log_direct: bool
     success_exit_codes: tuple[int, ...]
     finally_when: FinallyWhen | None
     min_ready: int | None
@@ -45,9 +48,10 @@ def end_policy(
         retries=_retries(task, value),
         timeout_s=_timeout_s(task, source.rules.has_time_limits, value),
         kind=task.kind,
-        is_main=as_flag(value(task.main)),
+        is_main=_read(task, ("main",), as_flag, value(task.main)),
         on_failure=_on_failure(task, source.document.workflow, value),
         restart=_restart(task, value),
+        is_log_direct=task.log == "direct",
         success_exit_codes=_exit_codes(task, value),
         finally_when=_finally_when(task),
         min_ready=_min_ready(task, len(expanded.replicas), value),
@@ -55,13 +59,19 @@ def end_policy(
     )
 
 
+def _read(
+    task: schema.Task, path: tuple[str | int, ...], convert: Callable[..., T], value: Any, *limits: int
+) -> T:
+    return number(f'task "{task.name}"', path, convert, value, *limits)
+
+
 def _retries(task: schema.Task, value: Callable[[Any], Any]) -> Retries:
     if task.retries is None:
         return Retries()
     return Retries(
-        count=as_int(value(task.retries.count), 0),
-        interval_s=as_seconds(value(task.retries.interval)),
-        backoff=float(as_int(value(task.retries.backoff), 1)),
+        count=_read(task, ("retries", "count"), as_int, value(task.retries.count), 0),
+        interval_s=_read(task, ("retries", "interval"), as_seconds, value(task.retries.interval)),
+        backoff=float(_read(task, ("retries", "backoff"), as_int, value(task.retries.backoff), 1)),
         reasons=tuple(str(value(word)) for word in task.retries.reasons),
     )
 
@@ -71,11 +81,15 @@ def _timeout_s(task: schema.Task, has_time_limits: bool, value: Callable[[Any], 
         return FINALLY_TIMEOUT_S
     if task.timeout is None or not has_time_limits:
         return None
-    return as_seconds(value(task.timeout))
+    return _read(task, ("timeout",), as_seconds, value(task.timeout))
 
 
 def _on_failure(task: schema.Task, workflow: schema.Workflow, value: Callable[[Any], Any]) -> OnFailure:
-    return (task.on_failure or workflow.on_failure) if as_flag(value(task.critical)) else "continue"
+    return (
+        (task.on_failure or workflow.on_failure)
+        if _read(task, ("critical",), as_flag, value(task.critical))
+        else "continue"
+    )
 
 
 def _restart(task: schema.Task, value: Callable[[Any], Any]) -> Restart | None:
@@ -84,9 +98,11 @@ def _restart(task: schema.Task, value: Callable[[Any], Any]) -> Restart | None:
     restart = schema.Restart(policy=task.restart) if isinstance(task.restart, str) else task.restart
     return Restart(
         policy=restart.policy,
-        count=as_int(value(restart.max), 0),
-        backoff_s=as_seconds(value(restart.backoff)),
-        window_s=None if restart.window is None else as_seconds(value(restart.window)),
+        count=_read(task, ("restart", "max"), as_int, value(restart.max), 0),
+        backoff_s=_read(task, ("restart", "backoff"), as_seconds, value(restart.backoff)),
+        window_s=None
+        if restart.window is None
+        else _read(task, ("restart", "window"), as_seconds, value(restart.window)),
         restarts_dependents=restart.dependents == "restart",
     )
 
@@ -94,7 +110,7 @@ def _restart(task: schema.Task, value: Callable[[Any], Any]) -> Restart | None:
 def _exit_codes(task: schema.Task, value: Callable[[Any], Any]) -> tuple[int, ...]:
     codes = {0}
     for index, written in enumerate(task.success_exit_codes):
-        code = as_int(value(written), 0)
+        code = _read(task, ("success_exit_codes", index), as_int, value(written), 0)
         if code > 255:
             what = f'task "{task.name}": exit status {code} does not exist, the highest is 255'
             raise UnplannableError("wrong-value", what, path=("success_exit_codes", index))
@@ -112,7 +128,7 @@ def _min_ready(task: schema.Task, replicas: int, value: Callable[[Any], Any]) ->
     written = task.replicas.min_ready if task.replicas is not None else None
     if written is None:
         return None
-    count = as_int(value(written), 1)
+    count = _read(task, ("replicas", "min_ready"), as_int, value(written), 1)
     if count > replicas:
         what = f'task "{task.name}": min_ready is {count}, and there are {replicas} replicas'
         raise UnplannableError("wrong-value", what, path=("replicas", "min_ready"))

@@ -13,7 +13,6 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import (
     MARK,
-    ExpressionError,
     as_text,
     evaluate,
     evaluate_any,
@@ -22,6 +21,7 @@ from sflow_ctl.format.expressions.templates import (
     template_names,
 )
 from sflow_ctl.format.yaml_source import PathKey
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile
 from sflow_ctl.plan.task_views import OWN, TaskPorts, TaskViews
 from sflow_ctl.planner.deferred import (
@@ -191,6 +191,8 @@ class Scripts:
         """`task`, `port` and `ports` with ports that are made up; who is asked for one is added to `uses`."""
 
         def note(name: str) -> None:
+            if not self._replicas_of.get(name, (name,)):
+                return  # a task without replicas has no ports to wait for
             if name != replica and name not in uses and self._known.base_of[name] not in uses:
                 uses.append(name)
 

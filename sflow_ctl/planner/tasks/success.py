@@ -85,16 +85,6 @@ def _patterns(patterns: list[str], render: Render, path: Path) -> tuple[str, ...
     return tuple(rendered)
 
 
-def map_texts(success: Success, change: Callable[[str], str]) -> Success:
-    """The same with every text changed."""
-    return Success(
-        files=tuple(RequiredFile(path=change(one.path), min_bytes=one.min_bytes) for one in success.files),
-        json=tuple(RequiredJson(path=change(one.path), where=change(one.where)) for one in success.json),
-        require=tuple(map(change, success.require)),
-        forbid=tuple(map(change, success.forbid)),
-    )
-
-
 def conditions(success: Success) -> Iterator[str]:
     """One line each, for people."""
     for file in success.files:

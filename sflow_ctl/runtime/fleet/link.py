@@ -29,6 +29,8 @@ from sflow_ctl.runtime.fleet.zap import Authenticator
 HEARTBEAT_S = 2.0
 ROUND_S = 1.0
 """How often heartbeats, repeats and silence are looked after; one pass over the nodes."""
+STANDSTILL_S = 3 * ROUND_S
+"""A longer time between two rounds is one in which this process did not run."""
 HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
 """Then the loop does everything else once before it reads on."""
@@ -86,8 +88,10 @@ class FleetLink:
         """Of the workflow that is run: every agent is told them when it joins."""
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
+        self._last_round: float | None = None
         """When somebody began to look after the agents; those that are not up by then have `join_within_s` from there."""
         self._next_round = now + ROUND_S
+        self._discount_standstill(now)
         self._dirty: set[int] = set()
 
     def _router(
@@ -199,6 +203,7 @@ class FleetLink:
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
+        self._discount_standstill(now)
         if self._watched_since is None:
             self._watched_since = now
         events: list[SchedulerEvent] = []
@@ -221,6 +226,18 @@ class FleetLink:
             if now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
                 self._put(peer, peer.channel.heartbeat(), now)
         return events
+
+    def _discount_standstill(self, now: float) -> None:
+        """Take a time in which this process did not run off every agent's silence.
+
+        A suspended job, a stopped process or a paused machine: nothing could be heard then.
+        """
+        gap, self._last_round = now - (self._last_round or now), now
+        if gap > STANDSTILL_S:
+            for peer in self.peers:
+                peer.last_heard = min(now, peer.last_heard + gap)
+            if self._watched_since is not None:
+                self._watched_since += gap
 
     def refused(self) -> dict[str, int]:
         """What was refused or dropped, by kind; for `summary.json` and the log."""

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from protocol.messages.facts import MAX_SIDE_OUTPUT_BYTES, SideCommandEnded
-from sflow_ctl.core.tasks import side_log_path
+from sflow_ctl.plan.log_paths import side_log_path
 from sflow_ctl.runtime.logs.store import log_file
 
 LINE_CHARACTERS = 300

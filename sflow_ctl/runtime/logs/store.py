@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.ids import RankId
-from sflow_ctl.core.tasks import earlier_log_path, rank_log_path
+from sflow_ctl.plan.log_paths import earlier_log_path, rank_log_path
 
 MAX_OPEN_FILES = 128
 """Spool files kept open at once; the usual soft limit of a process is 1,024. The rest are opened again when

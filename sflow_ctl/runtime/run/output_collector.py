@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sflow_ctl.core.events import MessageReceived
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
 
 

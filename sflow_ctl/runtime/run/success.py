@@ -5,7 +5,7 @@ from pathlib import Path
 from protocol.diagnosis.local_files import local_files
 from protocol.diagnosis.success import missing
 from sflow_ctl.core.states import Reason
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 
 

@@ -86,7 +86,7 @@ def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     SLURM_JOB_NODELIST says it all, with them it is of the first at best.
     """
     size = environ.get("SLURM_HET_SIZE", "")
-    if not size.isdecimal():
+    if not size.isdecimal() or _is_of_another_job(environ):
         nodelist = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
         return (_expanded(nodelist, "SLURM_JOB_NODELIST"),) if nodelist else ()
     names = [f"SLURM_JOB_NODELIST_HET_GROUP_{group}" for group in range(int(size))]
@@ -96,6 +96,30 @@ def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
         hint = "run where the whole job is known: in its batch script, or with --jobid"
         raise AllocationError.of("wrong-node-list", what, where=missing[0], hint=hint)
     return tuple(_expanded(environ[name], name) for name in names)
+
+
+def _is_of_another_job(environ: Mapping[str, str]) -> bool:
+    """Return whether the variables of components were inherited from the job in which this plain one was submitted.
+
+    Source: sbatch(1), SLURM_JOB_ID_HET_GROUP_#; salloc of 22.05 sets only the lists of nodes.
+    """
+    ids = [value for name, value in environ.items() if name.startswith("SLURM_JOB_ID_HET_GROUP_")]
+    if ids:
+        own = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
+        return own not in ids
+    is_alone = not any(name.startswith("SLURM_JOB_NODELIST_HET_GROUP_") for name in environ)
+    return is_alone and bool(environ.get("SLURM_JOB_NODELIST"))
+
+
+def own_name(job_id: str, environ: Mapping[str, str]) -> str:
+    """Return how to ask Slurm for this job alone: the id of an array's last element stands for all of its elements.
+
+    Source: "Job Array Support" of Slurm's documentation, "Job ID and Environment Variables".
+    """
+    array, element = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    if array and element and environ.get("SLURM_JOB_ID") == job_id:
+        return f"{array}_{element}"
+    return job_id
 
 
 def allocation_of(job_id: str) -> Allocation:
@@ -148,7 +172,7 @@ def why_it_ends(job_id: str) -> Reason | None:
 
     Source: scontrol(1), JobState and Reason, as seen between SIGTERM and SIGKILL.
     """
-    said = ask("scontrol", "show", "job", "--oneliner", job_id, within_s=WHY_WITHIN_S)
+    said = ask("scontrol", "show", "job", "--oneliner", own_name(job_id, os.environ), within_s=WHY_WITHIN_S)
     fields = dict(re.findall(r"(\w+)=(\S*)", said))
     state = fields.get("JobState", "")
     if fields.get("PreemptTime", "None") not in ("None", "Unknown", ""):
@@ -192,7 +216,9 @@ def _version_and_end(
     now = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
         asked = threads.submit(ask, "scontrol", "--version")
-        answer = "" if said else ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%L")
+        answer = (
+            "" if said else ask("squeue", "--noheader", f"--jobs={own_name(job_id, environ)}", "--format=%L")
+        )
         version = slurm_version(asked.result())
     if said.isdecimal():
         return version, now + int(said) - time.time_ns() / 1e9, ()
@@ -205,6 +231,12 @@ def _version_and_end(
         return version, None, ()  # UNLIMITED
 
 
+def _asking_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without a user's own filters, sorting and formats of Slurm's commands."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(("SQUEUE_", "SCONTROL_"))}
+    return {**kept, "LC_ALL": "C"}
+
+
 def ask(*argv: str, within_s: float | None = None) -> str:
     """What a Slurm command prints; nothing when it cannot be asked. Waits for `ASK_WITHIN_S` at most, or `within_s`."""
     with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
@@ -215,7 +247,7 @@ def ask(*argv: str, within_s: float | None = None) -> str:
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "LC_ALL": "C"},
+                env=_asking_environment(os.environ),
                 start_new_session=True,
             )
         except OSError:

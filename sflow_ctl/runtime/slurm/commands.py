@@ -1,8 +1,11 @@
 """Slurm's own programs, where a batch script is made: what a job may ask for, and submitting it."""
 
 import getpass
+import os
 import re
+import shlex
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from protocol.errors import LaunchError
@@ -10,6 +13,8 @@ from protocol.errors import LaunchError
 _ANSWER_WITHIN_S = 15.0
 _SUBMIT_WITHIN_S = 120.0
 """A busy slurmctld keeps sbatch waiting, and a job submitted twice is worse than one that waited."""
+_CLIENT_VARIABLES = frozenset(("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"))
+"""How Slurm's programs find their cluster: not facts of a job."""
 _JOB_ID = re.compile(r"(\d+)(?:;.*)?$")
 
 
@@ -28,7 +33,7 @@ def default_account() -> str | None:
 
 def submit(script: Path) -> str:
     """Submits a batch script; the job's id. Raises: LaunchError with what sbatch says."""
-    command = ["sbatch", "--parsable", str(script)]
+    command = ["sbatch", "--parsable", *_directives(script), str(script)]
     try:
         done = subprocess.run(
             command,
@@ -36,6 +41,7 @@ def submit(script: Path) -> str:
             capture_output=True,
             text=True,
             errors="replace",
+            env=submit_environment(os.environ),
             timeout=_SUBMIT_WITHIN_S,
             check=False,
         )
@@ -59,6 +65,34 @@ def submit(script: Path) -> str:
         said = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
         raise LaunchError.of("sbatch-failed", f"sbatch refused the job: {said}", str(script))
     return match[1]
+
+
+def submit_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without another job's facts, which the new job would take for its own.
+
+    A job's `SLURM_...` variables are passed on by sbatch, and 22.05 keeps those it does not set itself. `SBATCH_MEM_...` is a
+    second way to ask for memory, which Slurm refuses. Other `SBATCH_...` variables stay as a user's defaults: options of the
+    script are repeated on the command line, which wins over them. Source: sbatch(1), Input Environment Variables.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _CLIENT_VARIABLES or not name.startswith(("SLURM_", "SLURMD_", "SBATCH_MEM"))
+    }
+
+
+def _directives(script: Path) -> list[str]:
+    """Return the options of a script's `#SBATCH` lines, as sbatch splits them. Source: get_argument of its src/sbatch/opt.c."""
+    found: list[str] = []
+    for line in script.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        if line.startswith("#SBATCH "):
+            reader = shlex.shlex(line.removeprefix("#SBATCH "), posix=True)
+            reader.whitespace_split = True
+            reader.escapedquotes = "\"'"
+            found += reader
+        elif line.strip() and not line.startswith("#"):
+            break  # sbatch reads no further either
+    return found
 
 
 def _answer(*command: str) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from protocol.ids import RankId
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog, current_path
 from sflow_ctl.runtime.record.reader import Liveness, RunReader

@@ -45,9 +45,12 @@ def triggered(controller: FakeController, task: str, within_s: float = 10.0) -> 
     return find()[0]
 
 
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+def wakeups(pid: int) -> int:
+    """Return how often the process's main thread has waited and run again: its work, whatever the machine does."""
+    (line,) = [
+        x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("voluntary_ctxt")
+    ]
+    return int(line.split()[1])
 
 
 # ---------------------------------------------------------------------- logs
@@ -88,11 +91,11 @@ def test_a_spool_survives_a_new_session_in_the_middle(make_controller: Make, tmp
     controller.until(
         lambda: len(controller.received.get(rank_id("a"), b"")) >= 4 * 1024 * 1024, "a full window"
     )
-    session, process_cpu = controller.session, cpu_s(controller.agent)
+    session, before = controller.session, wakeups(controller.agent)
     controller.is_mute = True
     since = time.monotonic()
     controller.until(lambda: time.monotonic() > since + 1.2, "a silence")
-    assert cpu_s(controller.agent) - process_cpu < 0.3, "an agent that cannot send must not spin"
+    assert wakeups(controller.agent) - before < 400, "an agent that cannot send must not spin"
     controller.received.clear()  # what was in flight is lost
     controller.is_mute, controller.acknowledges_logs = False, True
     controller.until(lambda: controller.session != session, "a new session")
@@ -190,7 +193,7 @@ def test_readiness_follows_the_bind_whatever_the_interval(controller: FakeContro
     triggered(controller, "a")
     seen = time.monotonic()
     bound = float(controller.log("a"))
-    assert seen - bound < 0.1  # 5 ms polling, and the rest is a busy machine
+    assert seen - bound < probe.interval_s  # the port's opening was seen, nothing was asked
     assert controller.said(ProbeTriggered)[0].detail == f"port {port} is listening"
 
 
@@ -225,9 +228,9 @@ def test_a_ready_service_costs_the_agent_nothing(controller: FakeController) -> 
     port = free_port()
     controller.spawn(python("a", listener(port), Probe(kind="readiness", checks=(TcpCheck(port=port),))))
     triggered(controller, "a")
-    before, since = cpu_s(controller.agent), time.monotonic()
+    before, since = wakeups(controller.agent), time.monotonic()
     controller.until(lambda: time.monotonic() > since + 1.0, "a second")
-    assert cpu_s(controller.agent) - before < 0.05
+    assert wakeups(controller.agent) - before < 50
 
 
 def test_a_named_host_that_is_this_node_is_watched_here(controller: FakeController) -> None:

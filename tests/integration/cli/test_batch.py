@@ -235,7 +235,10 @@ def test_submit_says_where_the_job_is(tmp_path: Path) -> None:
     env = stand_in(tmp_path / "bin", "sbatch", f'echo "$@" > {tmp_path}/called; echo "4242;cluster"')
     done = sflow_ctl("batch", *OPTIONS, "-o", "x.sh", "--submit", cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "called").read_text() == f"--parsable {folder}/x.sh\n"
+    called = (tmp_path / "called").read_text()
+    assert called.startswith("--parsable --job-name=") and called.endswith(f" {folder}/x.sh\n")
+    # Public report 6: SBATCH_... variables win over lines of a script, and not over the command line.
+    assert " --partition=part --account=acc " in called
     assert "✓ Submitted job 4242\n" in done.stdout
     assert f"Log:    {folder}/sflow_output/4242-sflow-submit.out\n" in done.stdout
     assert f"Attach: sflow-ctl attach '{folder}/sflow_output'/4242-*\n" in done.stdout
@@ -243,6 +246,29 @@ def test_submit_says_where_the_job_is(tmp_path: Path) -> None:
         f'--output="{tmp_path}/50%% done/sflow_output/%j-sflow-submit.out"' in (folder / "x.sh").read_text()
     )
     assert (folder / "sflow_output").is_dir()
+
+
+def test_public_21_a_queued_job_runs_the_workflow_as_it_was(tmp_path: Path) -> None:
+    workflow = tmp_path / "sflow.yaml"
+    workflow.write_text(LOCAL)
+    done = sflow_ctl("batch", *OPTIONS, "-s", "SAY=first", "-o", "x.sh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    workflow.write_text(LOCAL.replace("hello", "second"))
+    ran = run_script(tmp_path / "x.sh", tmp_path)
+    assert ran.returncode == 0 and "said <first>" in ran.stdout
+
+
+def test_public_21_a_pipe_is_stored_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "sflow.yaml").write_text(LOCAL)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for options, status in ((("-o", "x.sh"), 0), ((), 2)):
+        with subprocess.Popen(["sh", "-c", f"cat sflow.yaml > {pipe}"], cwd=tmp_path) as writer:
+            done = sflow_ctl("batch", str(pipe), *OPTIONS, *options, cwd=tmp_path)
+            assert writer.wait(10) == 0
+        assert done.returncode == status, done.stderr
+    assert "write the script with -o FILE" in done.stderr
+    assert "said <hello>" in run_script(tmp_path / "x.sh", tmp_path).stdout
 
 
 def test_a_refusal_of_sbatch_is_passed_on(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import decode_log_ack, encode
 from sflow_ctl.core.states import Reason, TaskState, Transition
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.logs.service import Console, OutputService

@@ -18,8 +18,9 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transi
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import summary, summary_json
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, process_start_ticks
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts
 from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.processes import process_start_ticks
 from tests.integration.output.fleet import DEADLINE_S, Controller
 
 S = TaskState
@@ -234,7 +235,7 @@ def test_leaving_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
         until_shown(run, watcher, "[load] before")
         watcher.process.send_signal(signal.SIGINT)
         assert watcher.exit_status() == 0
-        assert watcher.shown.endswith("detached; the run goes on\n")
+        assert watcher.shown.endswith("Detached; the run keeps going.\n")
     run.change("load", S.COMPLETED)
     controller.turn()
     run.end(Outcome.COMPLETED, 0)
@@ -252,10 +253,11 @@ def test_status_of_a_run_whose_controller_died_says_so(tmp_path: Path) -> None:
 
 def test_status_asks_a_controller_on_another_host(tmp_path: Path) -> None:
     run = Run(tmp_path, host="elsewhere")
+    (run.path / ".sflow/controller.lock").unlink()
     run.open()
     run.change("load", S.RUNNING)
     with following(tmp_path, "status") as watcher:
-        until_shown(run, watcher, "as its controller says", "load", "running")
+        until_shown(run, watcher, "from its controller", "load", "running")
         assert watcher.exit_status() == 0
     run.end(Outcome.COMPLETED, 0)
 

@@ -232,7 +232,7 @@ def test_f62_a_stopped_viewer_slows_nobody_and_is_told_what_it_missed(tmp_path: 
     rank = rank_of("a")
     with Controller(tmp_path) as controller:
         controller.output.publish(change("a", S.RUNNING))
-        connection = tmp_path / ".sflow/connection.json"
+        connection = tmp_path / "connection.json"
         connection.write_bytes(msgspec.json.encode(facts_of(controller)))
         with subprocess.Popen(
             [sys.executable, "-c", _SLOW_VIEWER, str(connection)], stdout=subprocess.PIPE, text=True

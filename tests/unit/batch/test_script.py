@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import UsageError
 from sflow_ctl.batch.script import BatchJob, batch_script
+from sflow_ctl.runtime.slurm.commands import submit_environment
 
 LINE = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp", "Cn", "Co", "Cf")), min_size=1)
 
@@ -78,6 +79,27 @@ def test_what_nobody_said_is_left_to_slurm() -> None:
     assert [word.partition("=")[0] for word in words] == [
         "--job-name", "--output", "--error", "--open-mode", "--mem", "--partition", "--account",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "option", ["--mem-per-cpu=100", "--mem-per-gpu=1G", "--mem-per-cpu 100", "--qos=x --mem=200"]
+)
+@pytest.mark.parametrize("field", ["allocation_args", "extra_args"])
+def test_public_07_memory_is_asked_for_in_one_way(option: str, field: str) -> None:
+    words = sbatch_words(batch_script(job(**{field: (option,)}), "x"))
+    assert "--mem=0" not in words
+    assert "--mem=0" in sbatch_words(batch_script(job(extra_args=("--mem-bind=local",)), "x"))
+
+
+def test_public_06_another_jobs_variables_do_not_reach_a_new_one() -> None:
+    foreign = {
+        "SLURM_HET_SIZE": "2",
+        "SLURM_JOB_END_TIME": "1",
+        "SBATCH_MEM_PER_CPU": "9",
+        "SLURM_GPUS_ON_NODE": "4",
+    }
+    kept = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_QOS": "high", "PATH": "/bin"}
+    assert submit_environment({**foreign, **kept}) == kept
 
 
 @given(name=LINE, account=LINE, arguments=st.lists(LINE, max_size=3))

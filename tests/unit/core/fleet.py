@@ -40,6 +40,7 @@ from sflow_ctl.core.events import (
 from sflow_ctl.core.invariants import check_invariants, is_satisfied
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState
+from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.model import Plan
 from tests.unit.core.plans import hello as hello_event
 
@@ -95,7 +96,7 @@ class Fleet:
     """Runs a plan to its end in virtual time, and checks the promises on the way."""
 
     def __init__(self, plan: Plan, seed: int, behaviour: Behaviour) -> None:
-        self.scheduler = Scheduler(plan)
+        self.scheduler = Scheduler(plan, evaluator=EVALUATOR)
         self.plan = plan
         self.journal: list[tuple[float, SchedulerEvent]] = []
         self.commands: list[Command] = []
@@ -440,5 +441,5 @@ class Fleet:
 
 def replay(plan: Plan, journal: list[tuple[float, SchedulerEvent]]) -> list[Command]:
     """All commands of a scheduler that is told the same things at the same times."""
-    scheduler = Scheduler(plan)
+    scheduler = Scheduler(plan, evaluator=EVALUATOR)
     return [command for now, event in journal for command in scheduler.handle(event, now)]

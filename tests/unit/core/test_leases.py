@@ -11,6 +11,7 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.restart_policy import MAX_RENEWALS
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
+from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import HTTP, a_plan, a_task, exited, hello, rank, ready, started
 
@@ -21,7 +22,7 @@ class Run:
     """A scheduler, and what it has told its agents since it was last asked."""
 
     def __init__(self, plan: Plan, *nodes: int) -> None:
-        self.scheduler = Scheduler(plan)
+        self.scheduler = Scheduler(plan, evaluator=EVALUATOR)
         self.now = 0.0
         for node in nodes:
             self.tell(hello(node))

@@ -76,3 +76,9 @@ def test_the_address_of_a_node_is_not_told_to_processes_of_slurm() -> None:
     task = msgspec.structs.replace(a_task("t"), argv=("srun", "hostname"), launch_kind="step")
     (env,) = rank_environments(task, NODES[:1], {}, "7")
     assert "SFLOW_NODE_IP" not in env and "SFLOW_MASTER_ADDR" in env
+
+
+def test_clusters_f11_what_slurm_decides_of_a_step_is_not_set_for_it() -> None:
+    task = msgspec.structs.replace(a_task("t"), argv=("srun", "hostname"), launch_kind="step")
+    (env,) = rank_environments(task, NODES[:1], {}, "7")
+    assert not env.keys() & {"SFLOW_RANK", "SFLOW_LOCAL_RANK", "SFLOW_NODE_RANK", "SFLOW_WORLD_SIZE"}

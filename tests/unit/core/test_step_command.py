@@ -1,13 +1,14 @@
 """The one srun, and the node lists that go with it."""
 
 import contextlib
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 
 from protocol.errors import AllocationError
-from sflow_ctl.runtime.slurm.allocation import Allocation, current_allocation
+from sflow_ctl.runtime.slurm.allocation import Allocation, ask, current_allocation, own_name
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 from sflow_ctl.slurm.step_command import StepPart, slurm_version, step_argv, step_environment
 
@@ -88,11 +89,40 @@ def test_components_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_TRES_PER_TASK", "SLURM_CPU_BIND", "SLURM_CPUS_PER_TASK",
         "SRUN_CPUS_PER_TASK", "SLURM_EXPORT_ENV", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_MEM_PER_NODE",
         "SLURM_GPUS_PER_TASK", "SLURM_DISTRIBUTION", "SLURM_KILL_BAD_EXIT", "SLURM_WAIT", "SLURM_OVERCOMMIT",
-        "SLURM_EXCLUSIVE", "SLURM_NNODES", "SLURM_GRES",
+        "SLURM_EXCLUSIVE", "SLURM_NNODES", "SLURM_GRES", "SLURM_HOSTFILE",
     ],
 )  # fmt: skip
 def test_f04_what_srun_would_take_as_an_option_is_gone(name: str) -> None:
     assert step_environment({name: "x", "PATH": "/bin"}) == {"PATH": "/bin"}
+
+
+def test_p6_a_file_of_hosts_does_not_place_the_agents() -> None:
+    assert step_environment({"SLURM_HOSTFILE": "hosts", "SLURM_JOB_ID": "7"}) == {"SLURM_JOB_ID": "7"}
+
+
+def test_public_06_components_of_another_job_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    foreign = {**JOB, **HET, "SLURM_JOB_ID_HET_GROUP_0": "70", "SLURM_JOB_ID_HET_GROUP_1": "71"}
+    for environ in (foreign, {**JOB, "SLURM_HET_SIZE": "2"}):
+        plain = current_allocation(environ)
+        assert plain is not None and plain.components == (("n1", "n2", "n3"),)
+    own = current_allocation({**foreign, "SLURM_JOB_ID_HET_GROUP_0": JOB["SLURM_JOB_ID"]})
+    assert own is not None and own.components == (("n1",), ("m1", "m2"))
+
+
+def test_p8_an_element_of_an_array_asks_for_itself() -> None:
+    array = {"SLURM_JOB_ID": "70", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "1"}
+    assert own_name("70", array) == "70_1"
+    assert own_name("8", array) == "8" and own_name("7", JOB) == "7"
+
+
+def test_p11_a_users_filters_do_not_silence_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "squeue"
+    program.write_text('#!/bin/sh\necho "<$SQUEUE_STATES$SQUEUE_USERS$SQUEUE_SORT>"\n')
+    program.chmod(0o755)
+    for name in ("SQUEUE_STATES", "SQUEUE_USERS", "SQUEUE_SORT"):
+        monkeypatch.setenv(name, "x")
+    assert ask(str(program)) == "<>\n"
 
 
 @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_CONF", "SLURM_JOB_NODELIST", "SLURM_CLUSTER_NAME"])

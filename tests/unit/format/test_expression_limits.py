@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sflow_ctl.format.expressions.templates import ExpressionError, evaluate, render_template
+from sflow_ctl.format.expressions.templates import evaluate, render_template
+from sflow_ctl.plan.errors import ExpressionError
 
 NAMES: dict[str, Any] = {"t": "x", "l": [1, 2], "big": list(range(100, 100_000)), "A": 10**30}
 

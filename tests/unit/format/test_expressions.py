@@ -6,13 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sflow_ctl.format.expressions.templates import (
-    ExpressionError,
-    check_syntax,
-    evaluate,
-    names_used,
-    render_template,
-)
+from sflow_ctl.format.expressions.templates import check_syntax, evaluate, names_used, render_template
+from sflow_ctl.plan.errors import ExpressionError
 
 NAMES = {"variables": {"A": 4, "items": [1, 2], "B": "x"}, "A": 4, "t": {"my-svc": {"n": 1}}}
 

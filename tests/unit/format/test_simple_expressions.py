@@ -6,6 +6,7 @@ import pytest
 
 from sflow_ctl.format.expressions import templates
 from sflow_ctl.format.expressions.simple import UNKNOWN, evaluate_simple, simple
+from sflow_ctl.plan.errors import ExpressionError
 
 pytest.importorskip("hypothesis")
 
@@ -37,7 +38,7 @@ def by_the_engine(source: str) -> Any:
 
     try:
         value = templates._compiled(source)(**NAMES)
-    except (templates.ExpressionError, TypeError, UndefinedError) as error:
+    except (ExpressionError, TypeError, UndefinedError) as error:
         return type(error)
     return UNKNOWN if isinstance(value, Undefined) else value
 

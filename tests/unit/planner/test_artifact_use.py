@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import PlanError
-from sflow_ctl.core.deferred import DeferredValues
 from sflow_ctl.core.tasks import build_graph
+from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.format.loader import load_documents
+from sflow_ctl.plan.deferred import DeferredValues
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.artifact_use import artifact_use
@@ -76,7 +77,7 @@ def test_an_order_carries_what_its_task_requires(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}")
     (task,) = build_graph(planned)
     task.begin_attempt(task.plan.placement, 0.0)
-    task.fill_in(DeferredValues(planned, {}, lambda name: None), {})
+    task.fill_in(DeferredValues(planned, {}, lambda name: None, EVALUATOR), {})
     orders = task.rank_specs(planned, stream=False)
     assert [(node, order.required_paths) for node, order in orders] == [(n, (("M", "/m"),)) for n in (0, 1)]
 

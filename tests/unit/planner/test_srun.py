@@ -17,11 +17,60 @@ def argv(**fields: object) -> list[str]:
     step = Step(task="t_1", job_id="7", nodes=("n0", "n1"), node_count=2, mounts=("/ws:/ws:rw",))
     whole, assigned = srun_command(operator, step, "x")
     assert assigned == ()
-    assert whole[0] == "srun" and whole[-3:] == ("bash", "-c", "x")
+    assert whole[0] == "srun" and whole[-3:] == ("bash", "-c", PLACE + "x")
     return list(whole[1:-3])
 
 
-DEFAULTS_TAIL = "--job-name t_1 --unbuffered --export ALL --label --overlap"
+DEFAULTS_TAIL = "--job-name t_1 --export ALL --label --overlap"
+PLACE = (
+    "export SFLOW_RANK=$SLURM_PROCID SFLOW_LOCAL_RANK=$SLURM_LOCALID SFLOW_NODE_RANK=$SLURM_NODEID "
+    "SFLOW_WORLD_SIZE=$SLURM_STEP_NUM_TASKS; "
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "nodes", "is_labelled"),
+    [
+        ({}, ("n0",), False),
+        ({"ntasks": 1}, ("n0", "n1"), False),
+        ({"ntasks": "1"}, ("n0",), False),
+        ({"ntasks_per_node": 1}, ("n0",), False),
+        ({}, ("n0", "n1"), True),
+        ({"ntasks": 2}, ("n0",), True),
+        ({"ntasks_per_node": 4}, ("n0",), True),
+        ({"nodes": 3}, ("n0",), True),
+        ({"gpus_per_task": 1}, ("n0",), True),
+        ({"extra_args": ["-n8"]}, ("n0",), True),
+        ({"extra_args": ["--ntasks=8"]}, ("n0",), True),
+        ({"label": True}, ("n0",), True),
+        ({"label": False, "ntasks": 2}, ("n0",), False),
+    ],
+)
+def test_p7_only_steps_of_several_processes_have_labels_and_no_step_is_unbuffered(
+    fields: dict[str, object], nodes: tuple[str, ...], is_labelled: bool
+) -> None:
+    operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
+    given, _ = srun_command(operator, Step(task="t", job_id="7", nodes=nodes, node_count=len(nodes)), "x")
+    assert ("--label" in given) is is_labelled
+    assert "--unbuffered" not in given
+
+
+def test_clusters_f9_unbuffered_output_is_a_choice() -> None:
+    assert "--unbuffered" not in argv()
+    assert "--unbuffered" in argv(unbuffered=True)
+
+
+def test_clusters_f11_each_process_of_a_step_finds_its_own_place() -> None:
+    operator = Operator(name="o", type="srun")
+    given, _ = srun_command(
+        operator, Step(task="t", job_id="7", nodes=("n0",), node_count=1), 'echo "$SFLOW_RANK"'
+    )
+    place = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_NUM_TASKS": "4"}
+    script = given[-1] + '; echo "$SFLOW_LOCAL_RANK $SFLOW_NODE_RANK $SFLOW_WORLD_SIZE"'
+    printed = subprocess.run(
+        ["bash", "-c", script], env={**place, "PATH": "/usr/bin:/bin"}, capture_output=True
+    )
+    assert printed.stdout.split() == [b"3", b"1", b"1", b"4"]
 
 
 def test_defaults() -> None:
@@ -103,7 +152,7 @@ def test_a_step_whose_gpus_slurm_does_not_name_keeps_the_agents_words() -> None:
     "fields", [{"gres": "gpu:1"}, {"gpus": 1}, {"gpus_per_task": 1}, {"extra_args": ["--gpu-bind=map_gpu:1"]}]
 )
 def test_an_operator_that_asks_slurm_for_gpus_leaves_the_choice_to_it(fields: dict[str, object]) -> None:
-    assert own_gpus(**fields) == "echo $CUDA_VISIBLE_DEVICES"
+    assert own_gpus(**fields) == PLACE + "echo $CUDA_VISIBLE_DEVICES"
 
 
 def shell(script: str, variables: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.ids import RankId
-from sflow_ctl.core.tasks import earlier_log_path, log_path
+from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog

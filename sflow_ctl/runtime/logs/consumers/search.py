@@ -15,7 +15,7 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from protocol.text.line_matcher import LineMatcher
-from sflow_ctl.core.tasks import log_path
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.store import RankLog, log_file
 

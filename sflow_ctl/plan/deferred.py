@@ -1,31 +1,61 @@
-"""What is known only when a task starts: its late expressions, files and probes with ports and outputs in them. Pure."""
+"""Deferred values: expressions, files and probes of a task that use ports or outputs, filled in when the task starts.
+
+Pure. How an expression is evaluated is not known here: an `Evaluator` comes in from the caller (`format` has the one
+of runs). The scheduler calls this once for each attempt.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
 from protocol.messages.checks import Probe
-from protocol.messages.rank_spec import TaskFile
-from sflow_ctl.format.expressions.templates import ExpressionError, as_text, evaluate, render_template
+from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.task_views import OWN, PortsOf, TaskPorts, TaskViews
-from sflow_ctl.planner.tasks.success import map_texts
 
 Outputs = Mapping[str, Mapping[str, Any]]
 
 
-class DeferredValues:
-    """Evaluates for all tasks of a plan. `outputs` are those of the tasks that have completed, `ports_of` what is leased."""
+Render = Callable[[str, Mapping[str, Any]], str]
+"""Replaces the expressions of a text by their values, given the names that they use. Raises: ExpressionError."""
 
-    def __init__(self, plan: Plan, outputs: Outputs, ports_of: PortsOf) -> None:
+
+class Evaluator(NamedTuple):
+    """How deferred texts are evaluated."""
+
+    text: Render
+    """Of a text with `${{ }}` expressions."""
+    template: Render
+    """Of a file's content, which is a whole template."""
+
+
+def _refuse(text: str, _names: Mapping[str, Any]) -> NoReturn:
+    raise ExpressionError(f"nothing evaluates expressions here: {text}")
+
+
+NO_EXPRESSIONS = Evaluator(_refuse, _refuse)
+"""For plans without deferred values."""
+
+
+class DeferredValues:
+    """Fills in the tasks of a plan. `outputs` are those of completed tasks, `ports_of` returns leased ports."""
+
+    def __init__(
+        self, plan: Plan, outputs: Outputs, ports_of: PortsOf, evaluator: Evaluator = NO_EXPRESSIONS
+    ) -> None:
+        self._evaluator = evaluator
         self._outputs = outputs
         self._nodes = plan.nodes
         names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
         self._views = TaskViews(plan.task_views, outputs, names, ports_of)
 
     def filled_in(self, task: PlannedTask) -> tuple[PlannedTask, tuple[TaskFile, ...]]:
-        """The task with its late expressions replaced, and its files. Raises: ExpressionError with the real cause."""
+        """Return the task with its deferred expressions replaced, and its files.
+
+        Raises: ExpressionError with the real cause.
+        """
         if not task.late and not task.files:
             return task, ()
         own = {name: self._views.ports(task.name, name) for name in OWN} if task.ports else {}
@@ -48,14 +78,16 @@ class DeferredValues:
     def probes_on(
         self, task: PlannedTask, node: int, ports: Mapping[str, tuple[int, ...]]
     ) -> tuple[Probe, ...]:
-        """The task's probes on a node where its own ports are `ports`. Raises: ExpressionError."""
+        """Return the task's probes on a node where its own ports are `ports`. Raises: ExpressionError."""
         here = TaskPorts(self._nodes[node].address, ports)
         views = TaskViews({}, {}, {task.name: tuple(ports)}, lambda _: here)
         own = {name: views.ports(task.name, name) for name in OWN}
         return _probes(task, self._filler(task, own))
 
     def _filler(self, task: PlannedTask, own: Mapping[str, Any]) -> Callable[[str], str]:
-        texts = {late.mark: as_text(self._value(evaluate, late.mark, late.names, own)) for late in task.late}
+        texts = {
+            late.mark: self._value(self._evaluator.text, late.mark, late.names, own) for late in task.late
+        }
 
         def fill(text: str) -> str:
             for mark, value in texts.items():
@@ -65,17 +97,17 @@ class DeferredValues:
         return fill
 
     def _content(self, content: str, names: Mapping[str, Any] | None, own: Mapping[str, Any]) -> str:
-        return content if names is None else str(self._value(render_template, content, names, own))
+        return content if names is None else self._value(self._evaluator.template, content, names, own)
 
     def _value(
         self,
-        evaluated: Callable[[str, Mapping[str, Any]], Any],
+        render: Render,
         text: str,
         names: Mapping[str, Any],
         own: Mapping[str, Any],
-    ) -> Any:
+    ) -> str:
         try:
-            return evaluated(text, {**own, **names, "task": self._views})
+            return render(text, {**own, **names, "task": self._views})
         except ExpressionError as error:
             hint = "" if error.hint is None else f" ({error.hint})"
             raise ExpressionError(f"{error.text}{hint}; it has {_described(self._outputs)}") from error
@@ -93,7 +125,7 @@ def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
 
 def _port(text: str) -> int:
     if not (text.strip().isdecimal() and 0 < int(text) < 65536):
-        raise ExpressionError(f"the port of a probe is {text!r}, which is none")
+        raise ExpressionError(f"the port of a probe is {text!r}, which is not a port number")
     return int(text)
 
 
@@ -108,3 +140,13 @@ def _filled(data: Any, fill: Callable[[str], str]) -> Any:
 def _described(outputs: Outputs) -> str:
     parts = [f"{name}: {', '.join(values) or 'nothing'}" for name, values in list(outputs.items())[:5]]
     return "; ".join(parts) or "no outputs of any task"
+
+
+def map_texts(success: Success, change: Callable[[str], str]) -> Success:
+    """Return `success` with `change` applied to each of its texts."""
+    return Success(
+        files=tuple(RequiredFile(path=change(one.path), min_bytes=one.min_bytes) for one in success.files),
+        json=tuple(RequiredJson(path=change(one.path), where=change(one.where)) for one in success.json),
+        require=tuple(map(change, success.require)),
+        forbid=tuple(map(change, success.forbid)),
+    )

@@ -1,0 +1,19 @@
+"""The error of an expression that cannot be compiled or evaluated.
+
+`format` raises it when it parses and evaluates; the scheduler catches it when a task starts, and knows nothing of
+templates.
+"""
+
+
+class ExpressionError(Exception):
+    """An expression that cannot be compiled or evaluated.
+
+    `text` is a sentence, `hint` what to do; `others` are the errors of further expressions in the same text.
+    """
+
+    def __init__(self, text: str, hint: str | None = None, is_undefined: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+        self.is_undefined = is_undefined
+        self.others: tuple[ExpressionError, ...] = ()

@@ -1,0 +1,25 @@
+"""Paths of a task's logs, relative to the run directory. Agents write them, and everything that shows a run reads them."""
+
+
+def log_path(task: str) -> str:
+    """Return the log of a task's newest attempt."""
+    return f"{task}/{task}.log"
+
+
+def rank_log_path(task: str, rank: int) -> str:
+    """Return the log of one of several ranks; `log_path` has the merged log of all of them."""
+    return f"{task}/{task}.rank-{rank}.log"
+
+
+def side_log_path(task: str, purpose: str) -> str:
+    """Return the file with the output of a task's stop or hang commands, over all attempts.
+
+    `purpose` is "stop" or "hang".
+    """
+    return f"{task}/{task}.{purpose}.log"
+
+
+def earlier_log_path(task: str, attempt: int, rank: int | None = None) -> str:
+    """Return the file to which the log of attempt number `attempt` is moved when the next attempt starts."""
+    of_rank = "" if rank is None else f".rank-{rank}"
+    return f"{task}/{task}.attempt-{attempt}{of_rank}.log"

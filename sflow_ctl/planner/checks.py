@@ -1,0 +1,122 @@
+"""Checks of a whole document that need no values: names that an expression cannot spell, variables that a shell owns.
+
+Called by the pipeline before its first phase.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.source import PlanInput
+
+_EXPRESSION = re.compile(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+# fmt: off
+_SET_BY_BASH = frozenset((
+    "BASH", "BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_CMDS",
+    "BASH_COMMAND", "BASH_EXECUTION_STRING", "BASH_LINENO", "BASH_SOURCE", "BASH_SUBSHELL",
+    "BASH_VERSINFO", "BASH_VERSION", "COMP_WORDBREAKS", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS",
+    "EUID", "FUNCNAME", "HISTCMD", "IFS", "LINENO", "OLDPWD", "OPTERR", "OPTIND", "PIPESTATUS", "PPID",
+    "PS4", "PWD", "RANDOM", "SHELLOPTS", "SHLVL", "SRANDOM", "_",
+))
+# fmt: on
+"""Bash gives these values of its own when it starts, whatever its environment says. Source: bash(1), Shell Variables, and
+tried with bash 5.2: of the other special variables SECONDS, UID and GROUPS keep what the environment says.
+"""
+_SET_BY_US = frozenset(("CUDA_VISIBLE_DEVICES",))
+Path = tuple[str | int, ...]
+
+
+def check_document(source: PlanInput, findings: Findings) -> None:
+    """Add findings for hyphens in expressions, and warnings for variables that do not reach scripts."""
+    _check_hyphens(source, findings)
+    sections = (
+        ("variables", source.document.variables),
+        ("workflow.variables", source.document.workflow.variables),
+    )
+    for section, variables in sections:
+        for variable in variables:
+            _warn_of_owned(variable.name, findings.loaded.where(section, variable.name), findings)
+    for task in source.tasks:
+        for index, variable in enumerate(task.variables):
+            where = findings.loaded.where("tasks", task.name, "variables", index)
+            _warn_of_owned(variable.name, where, findings)
+
+
+def _warn_of_owned(name: str, where: str, findings: Findings) -> None:
+    if name in _SET_BY_BASH:
+        text = f'variable "{name}": bash sets it itself, so ${name} in a script is not this value; '
+        findings.warn(f"{text}write ${{{{ variables.{name} }}}}, or rename it", "shell-variable", where)
+    elif name in _SET_BY_US:
+        text = f'variable "{name}" is replaced by the GPUs of a task that has some; rename it'
+        findings.warn(text, "reserved-name", where)
+
+
+def _check_hyphens(source: PlanInput, findings: Findings) -> None:
+    """`a-b` in an expression is a difference: refuse it where it spells the declared name of something else."""
+    document = source.document
+    values = {
+        name: "variables"
+        for name in (
+            *(variable.name for variable in source.variables),
+            *(variable.name for task in source.tasks for variable in task.variables),
+        )
+        if "-" in name
+    }
+    members = {
+        "task": [task.name for task in source.tasks],
+        "artifacts": [artifact.name for artifact in document.artifacts],
+        "backends": [backend.name for backend in document.backends],
+        "variables": list(values),
+    }
+    spellings = [
+        (rf"{namespace}\.{re.escape(name)}", f'{namespace}["{name}"]', name)
+        for namespace, names in members.items()
+        for name in names
+        if "-" in name
+    ]
+    spellings += [(re.escape(name), f'variables["{name}"]', name) for name in values]
+    if not spellings:
+        return
+    patterns = [(re.compile(rf"(?<![\w.\-]){text}(?![\w-])"), right, name) for text, right, name in spellings]
+    for section, owner, path, text in _texts(source):
+        for expression in _EXPRESSION.findall(text):
+            bare = _QUOTED.sub(lambda match: '"' + " " * (len(match[0]) - 2) + '"', expression)
+            for pattern, right, name in patterns:
+                if pattern.search(bare):
+                    what = (
+                        f'"{name}" in {expression.strip()} is a subtraction there, and also a declared name'
+                    )
+                    hint = f"write {right} for the name, or blanks around the minus for the difference"
+                    findings.add("hyphen-in-name", what, findings.loaded.where(section, owner, *path), hint)
+
+
+def _texts(source: PlanInput) -> Iterator[tuple[str, str, Path, str]]:
+    """Yield (section, name, path, text) of all texts with an expression."""
+    document = source.document
+    for section, items in (
+        ("variables", document.variables),
+        ("workflow.variables", document.workflow.variables),
+        ("artifacts", document.artifacts),
+        ("backends", document.backends),
+        ("operators", document.operators),
+        ("tasks", document.workflow.tasks),
+    ):
+        for item in items:
+            for path, text in _walk(msgspec.to_builtins(item), ()):
+                yield section, item.name, path, text
+
+
+def _walk(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        if "${{" in value or "{%" in value:
+            yield path, value
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from _walk(member, (*path, key))
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _walk(member, (*path, index))

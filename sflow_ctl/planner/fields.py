@@ -1,0 +1,20 @@
+"""Numbers of the file with the name of their field in the message if they are wrong. Called by all phases."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.numbers import NumberError
+
+T = TypeVar("T")
+
+
+def number(
+    subject: str, path: tuple[str | int, ...], convert: Callable[..., T], value: Any, *limits: int
+) -> T:
+    """Convert the value of a field. `path` is its place below `subject`. Raises: UnplannableError."""
+    try:
+        return convert(value, *limits)
+    except NumberError as error:
+        what = f"{subject}: {'.'.join(map(str, path))} {error}"
+        raise UnplannableError("wrong-value", what, path=path) from error

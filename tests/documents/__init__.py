@@ -1,0 +1,1 @@
+"""Reads the documents: their code blocks with the marks before them, and the pages that are generated."""

@@ -1,0 +1,238 @@
+"""Pages that are made from the source: message codes, and the formats of files in the run directory.
+
+`SFLOW_REWRITE=1 pytest tests/integration/documents` writes them anew.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+import types
+import typing
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sflow_ctl.core.commands import RecordWaiting
+from sflow_ctl.core.events import SchedulerEvent
+from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
+from sflow_ctl.report.summary import Summary, TaskSummary
+from sflow_ctl.runtime.record.journal import Entry
+from tests.documents.blocks import ROOT
+
+PACKAGES = ("protocol", "sflow_agent", "sflow_ctl")
+_CODE = re.compile(r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$|^(cycle|launcher|options)$")
+_MAKERS = re.compile(r"Error$|Finding$|Problem$|^of$|^add$")
+
+
+def message_codes() -> dict[str, set[str]]:
+    """Return every message code of the source with the sentences that it comes with, `…` for what varies."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            texts = _assigned(tree)
+            for call in _calls(tree):
+                match call.args:
+                    case [ast.Constant(value=str(code)), sentence, *_] if _CODE.match(code):
+                        found[code].add(_sentence(sentence, texts))
+                    case [_, ast.Constant(value=str(code)), sentence, *_] if _CODE.match(code):
+                        found[code].add(_sentence(sentence, texts))
+                    case _:
+                        pass
+    return found
+
+
+def _assigned(tree: ast.Module) -> list[tuple[int, str, ast.expr]]:
+    """Return the line, name and value of every simple assignment."""
+    return [
+        (node.lineno, node.targets[0].id, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    ]
+
+
+def _calls(tree: ast.Module) -> Iterator[ast.Call]:
+    """Yield the calls that make a finding or an error."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            if _MAKERS.search(name):
+                yield node
+
+
+def _sentence(node: ast.expr, texts: list[tuple[int, str, ast.expr]]) -> str:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=values):
+            return "".join(_sentence(value, []) for value in values)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _sentence(left, texts) + _sentence(right, texts)
+        case ast.IfExp(body=body):
+            return _sentence(body, texts)
+        case ast.Name(id=name):
+            before = [(line, value) for line, other, value in texts if other == name and line <= node.lineno]
+            return _sentence(max(before, key=lambda pair: pair[0])[1], []) if before else "…"
+        case _:
+            return "…"
+
+
+def codes_page() -> str:
+    """Return `docs/reference/messages.md`."""
+    lines = [
+        "# Messages by code",
+        "",
+        "Generated from the source; do not edit. Every error has a code that does not change: `error[CODE]: ...`. The",
+        "important ones are explained in [Troubleshooting](../troubleshooting.md). `…` stands for what varies.",
+        "",
+        "| Code | Says |",
+        "|---|---|",
+    ]
+    for code, sentences in sorted(message_codes().items()):
+        texts = sorted(" ".join(text.split()).replace("|", "\\|") for text in sentences)
+        shown = [text for text in texts if text.strip("…: ")]
+        lines.append(f"| `{code}` | {'<br>'.join(f'`{text}`' for text in shown) or 'varies'} |")
+    return "\n".join(lines) + "\n"
+
+
+def struct_table(kind: type[msgspec.Struct]) -> list[str]:
+    """Return a Markdown table of a type's fields, with the docstrings below them as meanings."""
+    meanings = _field_docstrings(kind)
+    hints = typing.get_type_hints(kind)
+    lines = [inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " "), ""]
+    lines += ["| Field | Type | Meaning |", "|---|---|---|"]
+    lines += [
+        f"| `{name}` | {type_words(hints[name])} | {meanings.get(name, '')} |"
+        for name in kind.__struct_fields__
+    ]
+    return lines
+
+
+def _field_docstrings(kind: type) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.startswith(PACKAGES):
+            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            assert isinstance(definition, ast.ClassDef)
+            name = ""
+            for statement in definition.body:
+                match statement:
+                    case ast.AnnAssign(target=ast.Name(id=name)):
+                        pass
+                    case ast.Expr(value=ast.Constant(value=str(text))) if name:
+                        found[name] = " ".join(text.split()).replace("|", "\\|")
+                        name = ""
+                    case _:
+                        name = ""
+    return found
+
+
+def type_words(hint: Any) -> str:
+    """Return a type in the words of JSON."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_words(each) for each in arguments)
+    if origin is typing.Literal:
+        return " or ".join(f"`{each}`" for each in arguments)
+    if origin in (tuple, list):
+        return f"list of {type_words(arguments[0])}"
+    if origin is dict:
+        return f"object of {type_words(arguments[1])}"
+    simple = {
+        int: "integer",
+        float: "number",
+        str: "text",
+        bool: "boolean",
+        types.NoneType: "null",
+        Any: "any value",
+    }
+    if hint in simple:
+        return simple[hint]
+    if isinstance(hint, type) and issubclass(hint, str):
+        return "text"
+    return f"`{getattr(hint, '__name__', hint)}`"
+
+
+def state_words() -> str:
+    """Return the states of a task as they are in files."""
+    return ", ".join(f"`{state.value}`" for state in TaskState)
+
+
+def read(path: Path) -> str:
+    """Return the text of a page, or nothing."""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def summary_page() -> str:
+    """Return `docs/reference/summary.md`."""
+    return "\n".join(
+        [
+            "# `summary.json`",
+            "",
+            "Generated from the types; do not edit. Written once, when a run ends. `version` grows when a field changes",
+            f"its meaning. States of tasks: {state_words()}.",
+            "",
+            "## The run",
+            "",
+            *struct_table(Summary),
+            "",
+            "## Each of `tasks`",
+            "",
+            *struct_table(TaskSummary),
+            "",
+            "## `cause`",
+            "",
+            *struct_table(FirstCause),
+            "",
+            "## `reason` of a cause",
+            "",
+            *struct_table(Reason),
+            "",
+        ]
+    )
+
+
+def events_page() -> str:
+    """Return `docs/reference/events.md`."""
+    kinds = typing.get_args(SchedulerEvent)
+    return "\n".join(
+        [
+            "# `events.jsonl`",
+            "",
+            "Generated from the types; do not edit. The journal of a run: one JSON object a line, appended only, never",
+            "rewritten. A reader skips a last line that is not complete. Fields that have their default are left out.",
+            "",
+            "Lines with `kind` `event` are what the scheduler was told; handled again, in order, they lead to the same state.",
+            "Programs that follow a run read the lines with `kind` `transition`: one for each change of a task's state.",
+            "",
+            "## A line",
+            "",
+            *struct_table(Entry),
+            "",
+            "## `transition`",
+            "",
+            *struct_table(Transition),
+            "",
+            "## `waiting`",
+            "",
+            *struct_table(RecordWaiting),
+            "",
+            "## `event`, by its `type`",
+            "",
+            *(
+                line
+                for kind in kinds
+                for line in (f"### `{kind.__struct_config__.tag}`", "", *struct_table(kind), "")
+            ),
+            "Messages of agents in an event are those of the protocol.",
+            "",
+        ]
+    )
+
+
+FILE_PAGES = {"summary.md": summary_page, "events.md": events_page}

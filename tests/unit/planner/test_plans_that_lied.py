@@ -1,0 +1,190 @@
+"""Plans that were valid and failed in the run, and values that planning read wrongly: each was reported as a fault."""
+
+from pathlib import Path
+
+import pytest
+
+from sflow_ctl.batch.slurm_time import slurm_time
+from sflow_ctl.planner.numbers import as_int, as_seconds
+from tests.unit.planner.planning import findings_of, plan_of
+
+JOB = frozenset(("account", "partition"))
+ONE = "workflow:\n  name: w\n  tasks:\n    - name: t\n      script: [x]\n      "
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("3-00:00", 259200), ("1-12:30", 131400), ("0-00:02", 120), ("2-06", 194400), ("1-00:00:05", 86405), ("2:30", 150)],
+)  # fmt: skip
+def test_public_03_days_and_hours_are_as_slurm_reads_them(written: str, seconds: int) -> None:
+    assert as_seconds(written) == seconds
+    assert slurm_time(written) == written
+
+
+def test_public_03_every_field_of_time_reads_days(tmp_path: Path) -> None:
+    limits = "workflow:\n  timeout: 3-00:00\n  stop_timeout: 0-01\n"
+    plan = plan_of(tmp_path, ONE.replace("workflow:\n", limits) + "timeout: 1-12:30\n")
+    assert (plan.timeout_s, plan.stop_timeout_s, plan.tasks[0].timeout_s) == (259200, 3600, 131400)
+
+
+ROUTER = """variables: {N: %d}
+workflow:
+  name: w
+  tasks:
+    - {name: etcd, script: [x]}
+    - {name: prefill, replicas: {count: "${{ N }}"}, depends_on: [etcd], ports: {http: 1}, script: [x]}
+    - name: router
+      depends_on: [prefill]
+      files:
+        r.conf: "begin {%% for e in task.prefill.endpoints.http %%}server {{ e }};{%% endfor %%} end"
+      script: ['echo ${{ task.prefill | length }}']
+"""
+
+
+def test_public_18_a_task_may_have_no_replicas(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ROUTER % 0)
+    assert [task.name for task in plan.tasks] == ["etcd", "router"]
+    router = plan.tasks[1]
+    assert [dependency.task for dependency in router.depends_on] == ["etcd"]
+    assert router.uses_ports == () and router.script == "echo 0"
+    assert [task.name for task in plan_of(tmp_path, ROUTER % 1).tasks] == ["etcd", "prefill_0", "router"]
+
+
+def test_public_18_a_failure_of_no_replica_and_a_run_of_nothing_are_refused(tmp_path: Path) -> None:
+    nothing = "workflow: {name: w, tasks: [{name: a, replicas: {count: 0}, script: [x]}%s]}\n"
+    assert [one.code for one in findings_of(tmp_path, nothing % "")] == ["nothing-to-run"]
+    branch = ", {name: b, script: [x], depends_on: [{task: a, until: failed}]}"
+    (finding,) = findings_of(tmp_path, nothing % branch)
+    assert finding.code == "never-runs" and '"b"' in finding.what
+    (finding,) = findings_of(tmp_path, (nothing % "").replace("count: 0", "count: -1"))
+    assert "replicas.count must be at least 0" in finding.what
+
+
+def test_n4_an_empty_list_of_nodes_is_refused(tmp_path: Path) -> None:
+    (finding,) = findings_of(tmp_path, ONE + "resources: {nodes: {indices: []}}\n")
+    assert finding.what == 'task "t": resources.nodes.indices is empty'
+    assert finding.where is not None and "w.yaml:7" in finding.where
+
+
+def test_n6_no_gpus_are_no_fault(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ONE + "resources: {gpus: {count: 0}}\n")
+    assert plan.tasks[0].placement.gpus == () and "CUDA_VISIBLE_DEVICES" not in plan.tasks[0].env
+    backend = "backends: {cpu: {type: local, nodes: 2, gpus_per_node: 0}}\n"
+    assert [node.gpus for node in plan_of(tmp_path, backend + ONE).nodes] == [0, 0]
+    (finding,) = findings_of(tmp_path, backend + ONE + "resources: {gpus: {count: 1}}\n")
+    assert finding.code == "gpus-do-not-fit" and "have none" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("resources: {gpus: {count: -1}}", "resources.gpus.count"), ("resources: {nodes: {count: 0}}", "resources.nodes.count"),
+        ("ports: {http: 0}", "ports.http"), ("timeout: soon", "timeout"), ("retries: {count: x, interval: 1}", "retries.count"),
+        ("retries: {count: 1, interval: 5S}", "retries.interval"), ("success_exit_codes: [x]", "success_exit_codes.0"),
+        ("restart: {policy: always, max: -1}\n      kind: service", "restart.max"),
+    ],
+)  # fmt: skip
+def test_n6_and_l8_a_message_names_its_field(tmp_path: Path, field: str, name: str) -> None:
+    (finding,) = findings_of(tmp_path, ONE + field + "\n")
+    assert finding.what.startswith(f'task "t": {name} must '), finding.what
+
+
+def test_l8_a_backends_message_names_its_field(tmp_path: Path) -> None:
+    (finding,) = findings_of(tmp_path, "backends: {pool: {type: local, gpus_per_node: -1}}\n" + ONE)
+    assert finding.what == 'backend "pool": gpus_per_node must be at least 0, is -1'
+    assert as_int("2.0") == 2
+
+
+def test_public_19_names_of_replicas_fit_a_file_system(tmp_path: Path) -> None:
+    long = " ".join(f"--flag-{number}=value" for number in range(30))
+    text = f'variables: {{A: {{value: a, domain: [a, "{long}", "{long}!"]}}}}\n{ONE}replicas: {{variables: [A]}}\n'
+    names = [task.name for task in plan_of(tmp_path, text).tasks]
+    assert len(set(names)) == 3 and names[0] == "t_a"
+    for name in names:
+        assert len(f"{name}/{name}.attempt-1000.rank-100000.log".partition("/")[2].encode()) <= 255
+
+
+@pytest.mark.parametrize(
+    ("script", "remedy"),
+    [
+        ("${{ tp-size }}", 'variables["tp-size"]'), ("${{ variables.tp-size }}", 'variables["tp-size"]'),
+        ("${{ 2 * tp-size + 1 }}", 'variables["tp-size"]'),
+        ("${{ task.vllm-server.nodes[0].name }}", 'task["vllm-server"]'),
+        ("${{ artifacts.my-model.path }}", 'artifacts["my-model"]'),
+    ],
+)  # fmt: skip
+def test_public_22_a_hyphen_in_an_expression_is_explained(tmp_path: Path, script: str, remedy: str) -> None:
+    text = (
+        'variables: {tp: 8, size: 2, tp-size: 4}\nartifacts: {my-model: {uri: "fs:///m"}}\n'
+        "workflow:\n  name: w\n  tasks:\n    - {name: vllm-server, script: [x]}\n"
+        f"    - {{name: c, script: ['echo {script}']}}\n"
+    )
+    (finding,) = findings_of(tmp_path, text)
+    assert finding.code == "hyphen-in-name" and finding.hint is not None and remedy in finding.hint
+    assert finding.where is not None and "w.yaml:8" in finding.where
+
+
+@pytest.mark.parametrize(
+    ("script", "printed"),
+    [('${{ variables["tp-size"] }}', "4"), ("${{ tp - size }}", "6"), ('${{ "tp-size" }}', "tp-size"), ("${{ tp-1 }}", "7")],
+)  # fmt: skip
+def test_public_22_other_hyphens_are_as_before(tmp_path: Path, script: str, printed: str) -> None:
+    text = f"variables: {{tp: 8, size: 2, tp-size: 4}}\n{ONE}".replace("[x]", f"['{script}']")
+    assert plan_of(tmp_path, text).tasks[0].script == printed
+
+
+def test_public_24_variables_that_a_shell_sets_itself_are_warned_of(tmp_path: Path) -> None:
+    variables = "variables: {SECONDS: 30, RANDOM: 42, UID: 7, IFS: x, PWD: /x}\n"
+    warnings = plan_of(tmp_path, variables + ONE + "variables: {PPID: 1}\n").warnings
+    shell = [one for one in warnings if "[shell-variable]" in one]
+    assert [one.split('"')[1] for one in shell] == ["RANDOM", "IFS", "PWD", "PPID"]
+    assert all("w.yaml:" in one for one in shell)
+
+
+TORCH = "backends: {pool: {type: local, nodes: %d}}\n" + ONE + "launcher: torchrun\n"
+
+
+def test_l7_standalone_is_refused_on_several_nodes(tmp_path: Path) -> None:
+    script = "['torchrun --nproc-per-node 2 --standalone train.py']"
+    (finding,) = findings_of(tmp_path, (TORCH % 2).replace("[x]", script))
+    assert finding.code == "launcher" and "--standalone" in finding.what and "2 nodes" in finding.what
+    plan_of(tmp_path, (TORCH % 1).replace("[x]", script))
+    plan_of(tmp_path, (TORCH % 2).replace("[x]", "['torchrun train.py && run --standalone']"))
+
+
+def test_ux_5_gpus_on_nodes_without_a_process_are_warned_of(tmp_path: Path) -> None:
+    text = "backends: {pool: {type: %s, nodes: 2, gpus_per_node: 4}}\n" + ONE
+    warnings = plan_of(tmp_path, (text + "resources: {gpus: {count: 8}}\n") % "local").warnings
+    (warning,) = [one for one in warnings if "[idle-gpus]" in one]
+    assert "GPUs on 2 nodes and starts processes on 1" in warning and "w.yaml:" in warning
+    assert (
+        plan_of(
+            tmp_path,
+            (text + "resources: {gpus: {count: 8}}\n").replace("nodes: 2", "time: 5, nodes: 2") % "slurm",
+            given=JOB,
+        ).warnings
+        == ()
+    )
+    assert plan_of(tmp_path, (text + "resources: {gpus: {count: 4}}\n") % "local").warnings == ()
+
+
+def test_ux_1_a_run_of_services_alone_is_warned_of_with_code_and_place(tmp_path: Path) -> None:
+    (warning,) = plan_of(tmp_path, ONE + "probes: {readiness: {tcp_port: {port: 80}}}\n").warnings
+    assert "every task is a service" in warning and "[only-services]" in warning and "w.yaml:" in warning
+
+
+def test_public_26_what_no_process_can_be_started_with_is_refused(tmp_path: Path) -> None:
+    big = ONE.replace("[x]", """['echo small', 'echo ${{ "x" * 140000 }}']""")
+    (finding,) = findings_of(tmp_path, big)
+    assert finding.code == "script-too-large" and "140" in finding.what
+    assert finding.where is not None and "script[1]" in finding.where
+    (finding,) = findings_of(tmp_path, """variables: {BIG: '${{ "é" * 70000 }}'}\n""" + ONE)
+    assert finding.code == "script-too-large" and "$BIG has 140004 bytes" in finding.what
+    plan_of(tmp_path, big.replace("140000", "130000"))
+
+
+def test_r18_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:
+    files = "".join(f"        f{number}: '${{{{ \"x\" * 900000 }}}}'\n" for number in range(10))
+    (finding,) = findings_of(tmp_path, f"{ONE}files:\n{files}")
+    assert finding.code == "files-too-large" and finding.where is not None and "files" in finding.where
+    plan_of(tmp_path, f"{ONE}files:\n" + "".join(files.splitlines(keepends=True)[:9]))
