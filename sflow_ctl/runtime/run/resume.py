@@ -32,7 +32,7 @@ class PriorRun:
     """Of the journal."""
 
     def progress(self) -> str:
-        """ "12 of 40 tasks had completed": for people."""
+        """Return "12 of 40 tasks had completed"."""
         count = sum(record.state is TaskState.COMPLETED for record in self.state.tasks.values())
         return f"{count} of {len(self.state.tasks)} tasks had completed"
 
