@@ -3,13 +3,14 @@
 import dataclasses
 import os
 
-import click
-
 from protocol.errors import UsageError
+from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.reader import find_run
+from sflow_ctl.runtime.record.reader import RunReader, find_run
 from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.remembered import options_text, recall
 from sflow_ctl.runtime.run.resume import requeued_run
 
 
@@ -27,18 +28,21 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
         directory = requeued_run(output_dir, options.run_id)
         if directory is None:
             return options
-        click.echo(f"sflow-ctl: this job was requeued: going on with {directory}", err=True)
+        print_line(f"sflow-ctl: this job was requeued: resuming {directory}", err=True)
     elif options.run_id is not None:
         raise UsageError.of("options", "--run-id is for a new run, --resume for an old one", hint="use one")
     else:
         directory = find_run(wanted, output_dir)
-    directory = directory.absolute()
+    directory = absolute(directory)
     files = source.files if source.are_files_given else (directory / layout.WORKFLOW,)
+    kept = RunReader(directory).facts.options
+    recalled = recall(options, kept, directory)
+    text = options_text(kept)
+    if text:
+        print_line(f"sflow-ctl: options of the run: {text}", err=True)
     return dataclasses.replace(
-        options,
+        recalled,
         resume=directory,
         run_id=directory.name,
-        workflow=dataclasses.replace(
-            source, files=files, settings={**source.settings, "output_dir": str(directory.parent)}
-        ),
+        workflow=dataclasses.replace(recalled.workflow, files=files),
     )

@@ -33,6 +33,9 @@ _POSITIVE = click.IntRange(min=1)
     help="Go on with a run that did not complete, in its directory: what has completed stays.",
 )
 @click.option(
+    "--force", is_flag=True, help="With --resume: resume a run even if it may still be running elsewhere."
+)
+@click.option(
     "--simulate-gpus",
     is_flag=True,
     envvar="SFLOW_SIMULATE_GPUS",

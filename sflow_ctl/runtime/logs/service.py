@@ -156,6 +156,11 @@ class OutputService:
         self._commands.append(_Say(text))
         self._wake()
 
+    def warn(self, text: str) -> None:
+        """Show a warning on the console, and put it into `sflow.log`. Callable from any thread."""
+        self.say(f"warning: {text}")
+        self._keep_note(text)
+
     def search(self, node: int, asked: LogSearch) -> None:
         """Looks for a pattern that a node asks for; what is seen is in `matched`."""
         self._commands.append(_Search(node, asked))

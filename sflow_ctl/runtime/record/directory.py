@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,7 +21,12 @@ from protocol.errors import RunDirectoryError
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.durable import write_durably
+from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
+from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.remembered import remember
+from sflow_ctl.version import VERSION
 
 MADE_AT_ONCE = 256
 """Task directories that exist before the first task starts; the others come while it runs."""
@@ -40,6 +46,13 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     started_wall_ns: int
     version: str
     argv: tuple[str, ...]
+    """Of the command that began the run."""
+    resumes: tuple[tuple[str, ...], ...] = ()
+    """Of the commands that resumed it, oldest first."""
+    options: dict[str, Any] = {}
+    """Those of the command line that a resume needs; see `run/remembered.py`."""
+    directory: str = ""
+    """Where the run directory was when this was written."""
     incarnation: int = 1
     """Counts the controllers of the run."""
     marker: str = ""
@@ -64,18 +77,6 @@ def make_run_id(workflow: str) -> str:
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
     prefix = f"{job}-" if job else ""
     return f"{prefix}{workflow}-{stamp}-{os.urandom(3).hex()}"
-
-
-def process_start_ticks(pid: int) -> int:
-    """Return when a process started, in clock ticks after boot; 0 when there is none.
-
-    Source: proc(5), stat field 22.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return 0
-    return int(stat.rpartition(b")")[2].split()[19])
 
 
 class RunDirectory:
@@ -104,6 +105,7 @@ class RunDirectory:
             raise self._not_writable(error) from error
         try:
             self._fill(self._building, plan, workflow_yaml, facts, nonce)
+            write_durably(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
             self._building.rename(self.path)
         except OSError as error:
             shutil.rmtree(self._building, ignore_errors=True)
@@ -199,10 +201,21 @@ def _make_task_directory(root: str, name: str) -> None:
     os.close(os.open(f"{root}/{log_path(name)}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
+def _claim_of(facts: RunFacts) -> Claim:
+    return Claim(
+        incarnation=facts.incarnation,
+        host=facts.host,
+        world=process_world() if facts.host == socket.gethostname() else "",
+        pid=facts.pid,
+        pid_started=facts.pid_started,
+        job_id=os.environ.get("SLURM_JOB_ID", ""),
+    )
+
+
 def run_facts(
-    run_id: str, workflow: str, version: str, argv: tuple[str, ...], incarnation: int, marker: str
+    run_id: str, workflow: str, options: RunOptions, marker: str, directory: Path, earlier: RunFacts | None
 ) -> RunFacts:
-    """Return the facts of a run that this process starts now."""
+    """Return the facts of a run that this process begins, or resumes after the controller that wrote `earlier`."""
     return RunFacts(
         run_id=run_id,
         workflow=workflow,
@@ -210,8 +223,11 @@ def run_facts(
         pid=os.getpid(),
         pid_started=process_start_ticks(os.getpid()),
         started_wall_ns=time.time_ns(),
-        version=version,
-        argv=argv,
-        incarnation=incarnation,
+        version=VERSION,
+        argv=options.argv if earlier is None else earlier.argv,
+        resumes=() if earlier is None else (*earlier.resumes, options.argv),
+        options=remember(options),
+        directory=str(directory),
+        incarnation=1 if earlier is None else earlier.incarnation + 1,
         marker=marker,
     )

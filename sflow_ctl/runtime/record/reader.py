@@ -5,7 +5,6 @@ The run directory is the interface (docs/architecture.md): this reads it, `run_d
 
 import os
 import re
-import socket
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, process_start_ticks
+from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
 from sflow_ctl.runtime.record.journal import read_journal
 from sflow_ctl.runtime.viewing.messages import Change
 
@@ -45,7 +45,7 @@ class Liveness(StrEnum):
     DEAD = "dead"
     """It is gone, and has not said how the run ended."""
     UNKNOWN = "unknown"
-    """It was started on another host and cannot be seen from here."""
+    """It is silent, but cannot be proved dead from here."""
 
 
 def find_run(argument: str | None, output_dir: Path) -> Path:
@@ -159,15 +159,17 @@ class RunReader:
         if self.summary() is not None:
             return RunStatus(Liveness.ENDED, "ended")
         facts = self.facts
-        if facts.host != socket.gethostname():
-            text = f"its controller is pid {facts.pid} on {facts.host}, which cannot be seen from here"
+        path = self.directory / layout.CLAIM
+        claim = read_claim(path)
+        if claim is None:
+            text = f"its controller is pid {facts.pid} on {facts.host}, and {path} cannot be read"
             return RunStatus(Liveness.UNKNOWN, text)
-        if _is_alive(facts.pid, facts.pid_started):
-            return RunStatus(Liveness.RUNNING, f"controller pid {facts.pid} on {facts.host}")
-        since = _clock_text(self._last_sign_ns())
-        return RunStatus(
-            Liveness.DEAD, f"controller pid {facts.pid} on {facts.host} is gone; last sign of it {since}"
-        )
+        state, text = holder_of(path, claim)
+        if state is HolderState.ALIVE:
+            return RunStatus(Liveness.RUNNING, text)
+        if state is HolderState.UNKNOWN:
+            return RunStatus(Liveness.UNKNOWN, text)
+        return RunStatus(Liveness.DEAD, f"{text}; last sign of it {_clock_text(self._last_sign_ns())}")
 
     def connection(self) -> ConnectionFacts | None:
         """How to reach the controller; None when it takes no viewers. Raises: RunDirectoryError for an open
@@ -266,16 +268,6 @@ def last_lines(path: Path, count: int) -> list[str]:
 def shown_line(line: str) -> str:
     """A line without what moves a cursor; of an overdrawn one its last state."""
     return _UNSHOWABLE.sub("", line.rstrip("\r").rpartition("\r")[2])
-
-
-def _is_alive(pid: int, started: int) -> bool:
-    """True when the process is that one and has not ended, waited for or not. Source: proc(5)."""
-    try:
-        content = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    is_over = content.rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    return not is_over and process_start_ticks(pid) == started
 
 
 def _clock_text(wall_ns: int) -> str:

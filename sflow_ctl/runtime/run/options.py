@@ -64,6 +64,8 @@ class RunOptions:
     run_id: str | None = None
     resume: Path | None = None
     """The directory of the run to resume."""
+    force: bool = False
+    """Resume even if the run may still be running."""
     quiet: bool = False
     log_level: str = "info"
     argv: tuple[str, ...] = ()

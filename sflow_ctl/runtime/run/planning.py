@@ -76,7 +76,7 @@ class PlannedRun:
         """Which of the run's controllers this is."""
         if self.earlier is None:
             return Generation()
-        return Generation(self.earlier.incarnation + 1, self.earlier.marker or None)
+        return Generation(self.earlier.incarnation + 1, self.earlier.facts.marker or None)
 
 
 def read_run(options: RunOptions) -> ReadRun:
@@ -99,7 +99,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     if options.resume is not None:
         from sflow_ctl.runtime.run.resume import earlier_run
 
-        earlier = earlier_run(options.resume)
+        earlier = earlier_run(options.resume, is_forced=options.force, must_claim=not is_dry)
     loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # a dry run's plan is always the same

@@ -1,6 +1,11 @@
-"""A run that ended before it was complete goes on in its own directory: what it has behind it, from its files."""
+"""Resumes a run in its own directory: claims it, and reads from its files what it has done.
 
+Called by `planning.py` before the plan is made, and by `workflow.py` once the final plan is known.
+"""
+
+import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +15,15 @@ import msgspec
 from protocol.errors import UsageError
 from sflow_ctl.core.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
+from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.reader import Liveness, RunReader, list_runs
+from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
+from sflow_ctl.runtime.record.directory import RunFacts
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
+
+_EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,43 +31,101 @@ class PriorRun:
     """A run that is to be resumed."""
 
     directory: Path
-    incarnation: int
-    """Of its last controller."""
+    facts: RunFacts
+    """Written by its last controller."""
     state: RunView
     plan: Plan
-    marker: str
-    """In the environment of what its agents started; empty where it is not known."""
+    """The last one, with the run directory's place of today in it."""
     is_completed: bool
     next_seq: int
     """Of the journal."""
+    claim: HeldClaim | None
+    """This process's claim on the run; None for a run that has completed or is only looked at."""
+
+    @property
+    def incarnation(self) -> int:
+        """The number of the last controller."""
+        return self.facts.incarnation if self.claim is None else self.claim.claim.incarnation - 1
 
     def progress(self) -> str:
-        """Return "12 of 40 tasks had completed"."""
+        """Return "12 of 40 tasks had completed", for people."""
         count = sum(record.state is TaskState.COMPLETED for record in self.state.tasks.values())
         return f"{count} of {len(self.state.tasks)} tasks had completed"
 
 
-def earlier_run(directory: Path) -> PriorRun:
-    """What the files of a run say. Raises: RunDirectoryError; UsageError for one that still goes on."""
+def earlier_run(directory: Path, *, is_forced: bool = False, must_claim: bool = True) -> PriorRun:
+    """Claim a run and read what it has done. Nothing of it can change afterwards, however long nodes are queued for.
+
+    Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
+    """
     reader = RunReader(directory)
-    reader.refresh()
     status = reader.status()
-    if status.liveness is Liveness.RUNNING:
-        raise UsageError.of(
-            "still-running",
-            f"run {reader.facts.run_id} still goes on: {status.text}",
-            hint=f"follow it with sflow-ctl attach {directory}, or stop it first",
-        )
-    whole = reader.summary()
+    if status.liveness is not Liveness.ENDED:
+        _refuse_running(reader, status, is_forced)
+    is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
+    claim = None
+    if must_claim and not is_completed:
+        last = read_claim(directory / layout.CLAIM)
+        claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
+    reader = RunReader(directory)  # another controller may have ended in between
+    reader.refresh()
     return PriorRun(
         directory,
-        reader.facts.incarnation,
+        reader.facts,
         reader.state,
-        reader.plan,
-        reader.facts.marker,
-        whole is not None and whole.outcome is Outcome.COMPLETED,
+        _moved(reader.plan, reader.facts.directory, str(directory)),
+        is_completed,
         _lines(directory / layout.JOURNAL) + 1,
+        claim,
     )
+
+
+def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> None:
+    """Raises: UsageError unless the run's controller is dead, or only might be alive and the user insists."""
+    if status.liveness is not Liveness.RUNNING and not _answers(reader):
+        if status.liveness is Liveness.DEAD or is_forced:
+            return
+        raise UsageError.of(
+            "may-be-running",
+            f"run {reader.facts.run_id} may still be running: {status.text}",
+            hint="make sure that it is not, then resume it with --force",
+        )
+    raise UsageError.of(
+        "still-running",
+        f"run {reader.facts.run_id} is still running: {status.text}",
+        hint=f"follow it with sflow-ctl attach {reader.directory}, or stop it first",
+    )
+
+
+def _answers(reader: RunReader) -> bool:
+    """True when the run's controller answers at the address in `connection.json`."""
+    facts = reader.connection()
+    if facts is None:
+        return False
+    from sflow_ctl.runtime.viewing.client import connect
+
+    link = connect(facts)
+    if link is not None:
+        link.close()
+    return link is not None
+
+
+def _moved(plan: Plan, old: str, new: str) -> Plan:
+    """Return the plan of a run directory that was moved since, as if it had been made at its place of today."""
+    if not old or old == new:
+        return plan
+    text = msgspec.json.encode(plan).replace(_inner(old), _inner(new))
+    above, place = _inner(str(Path(old).parent)), _inner(str(Path(new).parent))
+    for end in (b'"', b"/"):  # the output directory itself, not one whose name begins alike
+        text = text.replace(above + end, place + end)
+    run_id = b'"SFLOW_RUN_ID":"%s"'
+    text = text.replace(run_id % _inner(Path(old).name), run_id % _inner(Path(new).name))
+    return msgspec.json.decode(text, type=Plan)
+
+
+def _inner(text: str) -> bytes:
+    """Return a text as it stands inside a JSON string."""
+    return msgspec.json.encode(text)[1:-1]
 
 
 def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
@@ -73,7 +141,8 @@ def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], li
         outputs = _outputs(run.directory, task.name) if is_done and task.outputs else None
         if is_done and task.outputs and outputs is None:
             is_done = False  # what others use of it is not there
-        behind[task.name] = PriorResult(record.state, record.attempts, is_done, outputs)
+        attempts = max(record.attempts, _logged_attempts(run.directory, task.name))
+        behind[task.name] = PriorResult(record.state, attempts, is_done, outputs)
     warnings = [f"task {name} had completed and runs again: it has changed since" for name in changed]
     return behind, warnings
 
@@ -88,6 +157,22 @@ def requeued_run(output_dir: Path, run_id: str | None) -> Path | None:
         return path if (path / layout.RUN).is_file() else None
     runs = [path for path in list_runs(output_dir) if path.name.startswith(f"{job}-")]
     return runs[-1] if runs else None
+
+
+def _logged_attempts(directory: Path, task: str) -> int:
+    """Return how many attempts the logs of a task show: the journal may have lost the last ones in a crash."""
+    earlier = [0]
+    with contextlib.suppress(OSError):
+        for path in (directory / task).iterdir():
+            match = _EARLIER_LOG.search(path.name)
+            if match is not None:
+                earlier.append(int(match[1]))
+    log = directory / log_path(task)
+    try:
+        has_log = log.stat().st_size > 0
+    except OSError:
+        has_log = False
+    return max(earlier) + has_log
 
 
 def _outputs(directory: Path, task: str) -> dict[str, Any] | None:

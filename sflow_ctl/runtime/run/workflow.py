@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from protocol.ids import RankId
 from sflow_ctl.core.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
@@ -24,6 +26,7 @@ from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.logs.consumers.console import Console
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
@@ -32,7 +35,6 @@ from sflow_ctl.runtime.run.ending import RunEnd, conclude
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
 from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
-from sflow_ctl.version import VERSION
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
@@ -64,6 +66,7 @@ class _Record:
     prior: dict[str, PriorResult] = field(default_factory=dict)
     state: RunView | None = None
     warnings: list[str] = field(default_factory=list)
+    claim: HeldClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ def _run(
     """Run a plan with agents that have started or can be started; return once all of it has stopped."""
     record = _open_record(planned, options, fleet)
     directory = record.directory
+    for warning in record.warnings:
+        terminal.print_line(warning)
     output = _make_output(planned, fleet, directory.path, terminal.open_console(directory.path))
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
@@ -144,6 +149,9 @@ def _run(
         controller = _make_controller(planned, options, fleet, _Shell(record, output, journal, log))
         gc.freeze()  # the plan lives as long as the run: no collection need look at it
         output.start()
+        if record.claim is not None:
+            record.claim.on_problem = output.warn
+            ends.callback(record.claim.release)
         for warning in (*(planned.allocation.warnings if planned.allocation else ()), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
@@ -174,23 +182,24 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
     """Make the run directory, or reopen that of a resumed run. Raises: RunDirectoryError."""
     plan = planned.plan
     directory = RunDirectory(planned.settings.output_dir, planned.run_id)
+    earlier = planned.earlier
+    before = (
+        None if earlier is None else msgspec.structs.replace(earlier.facts, incarnation=earlier.incarnation)
+    )
     facts = run_facts(
-        planned.run_id,
-        plan.workflow,
-        VERSION,
-        options.argv,
-        planned.generation.incarnation,
-        fleet.common.marker,
+        planned.run_id, plan.workflow, options, fleet.common.marker, directory.path.absolute(), before
     )
     record = _Record(directory, facts)
-    if planned.earlier is None:
+    if earlier is None:
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
+        record.claim = HeldClaim(directory.path, own_claim(facts.incarnation))
     else:
         from sflow_ctl.runtime.run.resume import prior_results
 
-        record.prior, record.warnings = prior_results(planned.earlier, plan)
+        record.claim = earlier.claim
+        record.prior, record.warnings = prior_results(earlier, plan)
         record.state = RunView(plan)
-        tasks = planned.earlier.state.tasks
+        tasks = earlier.state.tasks
         record.state.tasks.update({name: tasks[name] for name in record.prior})
         directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce)
     directory.write_connection(

@@ -18,8 +18,9 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transi
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import summary, summary_json
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, process_start_ticks
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts
 from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.processes import process_start_ticks
 from tests.integration.output.fleet import DEADLINE_S, Controller
 
 S = TaskState
@@ -252,6 +253,7 @@ def test_status_of_a_run_whose_controller_died_says_so(tmp_path: Path) -> None:
 
 def test_status_asks_a_controller_on_another_host(tmp_path: Path) -> None:
     run = Run(tmp_path, host="elsewhere")
+    (run.path / ".sflow/controller.lock").unlink()
     run.open()
     run.change("load", S.RUNNING)
     with following(tmp_path, "status") as watcher:

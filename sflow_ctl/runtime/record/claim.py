@@ -1,0 +1,209 @@
+"""The claim of one controller on a run directory, `controller.lock`: who runs this run, and whether it still does.
+
+Written when a controller begins, renewed while it lives, released at its end. A claim is exclusive by its
+incarnation, without file locks: those do not work on every shared file system. Used by `planning.py` and
+`workflow.py`; `reader.py` asks whether the holder is alive.
+"""
+
+import atexit
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from protocol.errors import RunDirectoryError, UsageError
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.durable import create_durably, write_durably
+from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
+
+HEARTBEAT_S = 5.0
+STALE_S = 60.0
+"""Without a heartbeat for so long a controller on another host is taken for dead, unless its job says otherwise."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Content of `controller.lock`."""
+
+    incarnation: int
+    host: str
+    world: str
+    """Boot and pid namespace: only there does `pid` mean anything."""
+    pid: int
+    pid_started: int
+    job_id: str = ""
+    """The Slurm job that the controller runs in."""
+    is_released: bool = False
+
+
+class HolderState(StrEnum):
+    """What can be known of a claim's holder from here."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+class Holder(NamedTuple):
+    """A claim's holder, and the sentence about it."""
+
+    state: HolderState
+    text: str
+
+
+def own_claim(incarnation: int) -> Claim:
+    """Return a claim for this process."""
+    return Claim(
+        incarnation=incarnation,
+        host=socket.gethostname(),
+        world=process_world(),
+        pid=os.getpid(),
+        pid_started=process_start_ticks(os.getpid()),
+        job_id=os.environ.get("SLURM_JOB_ID", ""),
+    )
+
+
+def read_claim(path: Path) -> Claim | None:
+    """Return the claim in a file; None if there is none that can be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Claim)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def encode_claim(claim: Claim) -> bytes:
+    """Return the content of `controller.lock`."""
+    return msgspec.json.encode(claim) + b"\n"
+
+
+def holder_of(path: Path, claim: Claim) -> Holder:
+    """Tell whether the process that holds the claim in this file is alive."""
+    who = f"controller pid {claim.pid} on {claim.host}"
+    if claim.is_released:
+        return Holder(HolderState.DEAD, f"{who} has ended")
+    if claim.world == process_world():
+        if is_same_process(claim.pid, claim.pid_started):
+            return Holder(HolderState.ALIVE, who)
+        return Holder(HolderState.DEAD, f"{who} is gone")
+    silence_s = _seconds_since_heartbeat(path)
+    if silence_s is None or silence_s < STALE_S:
+        return Holder(HolderState.ALIVE, who)
+    silent = f"{who} has given no sign of life for {silence_s:.0f} s"
+    if not claim.job_id:
+        return Holder(HolderState.DEAD, silent)
+    from sflow_ctl.runtime.slurm.job_state import JobState, job_state  # only for other hosts' silent runs
+
+    state = job_state(claim.job_id)
+    if state is JobState.GONE:
+        return Holder(HolderState.DEAD, f"{who} is gone with its Slurm job {claim.job_id}")
+    known = "still exists" if state is JobState.EXISTS else "cannot be asked about"
+    return Holder(HolderState.UNKNOWN, f"{silent}, and its Slurm job {claim.job_id} {known}")
+
+
+def claim_run(directory: Path, after: int) -> "HeldClaim":
+    """Claim a run whose last controller, of incarnation `after`, is dead. Of several callers one succeeds.
+
+    Raises: UsageError if another process claims it at the same time; RunDirectoryError.
+    """
+    number = after + 1
+    try:
+        while True:
+            claim, path = own_claim(number), directory / f"{layout.CLAIM}.{number}"
+            try:
+                create_durably(path, encode_claim(claim))
+            except FileExistsError:
+                other = read_claim(path)
+                if other is None or holder_of(path, other).state is not HolderState.DEAD:
+                    raise UsageError.of(
+                        "still-running",
+                        f"another sflow-ctl is resuming {directory}",
+                        hint=f"follow it with sflow-ctl attach {directory}",
+                    ) from None
+                number += 1
+                continue
+            write_durably(directory / layout.CLAIM, encode_claim(claim))
+            return HeldClaim(directory, claim)
+    except OSError as error:
+        raise RunDirectoryError.of(
+            "run-directory-not-writable",
+            f"cannot claim the run in {directory}: {error.strerror or error}",
+            where=str(error.filename or directory),
+        ) from error
+
+
+class HeldClaim:
+    """This process's claim, renewed by a thread until it is released or the process ends."""
+
+    def __init__(self, directory: Path, claim: Claim) -> None:
+        self.claim = claim
+        self.on_problem: Callable[[str], object] = lambda _text: None
+        """Called in the thread, once for each new problem."""
+        self._directory = directory
+        self._path = directory / layout.CLAIM
+        self._released = threading.Event()
+        self._is_lost = False
+        self._thread = threading.Thread(target=self._keep, name="claim", daemon=True)
+        self._thread.start()
+        atexit.register(self.release)
+
+    def release(self) -> None:
+        """Tell other hosts that this controller has ended. Does nothing the second time."""
+        atexit.unregister(self.release)
+        if self._released.is_set():
+            return
+        self._released.set()
+        if self._is_lost:
+            return
+        current = read_claim(self._path)
+        if current is not None and current.incarnation == self.claim.incarnation:
+            with suppress(OSError):  # a full or vanished disk: the heartbeat's end tells it as well
+                write_durably(self._path, encode_claim(msgspec.structs.replace(current, is_released=True)))
+
+    def problem(self) -> str | None:
+        """Renew the claim; return what prevents that, None if nothing does."""
+        try:
+            current = read_claim(self._path)
+            if current is not None and current.incarnation > self.claim.incarnation:
+                self._is_lost = True
+                return f"controller pid {current.pid} on {current.host} has taken this run over"
+            os.utime(self._path)
+        except FileNotFoundError:
+            return f"the run directory {self._directory} was deleted: its record and its logs are lost"
+        except OSError as error:
+            return f"the run directory {self._directory} cannot be written: {error.strerror}"
+        return None
+
+    def _keep(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
+        last: str | None = None
+        while not self._released.wait(HEARTBEAT_S):
+            problem = self.problem()
+            if problem is not None and problem != last:
+                self.on_problem(problem)
+            last = problem
+            if self._is_lost:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+
+def _seconds_since_heartbeat(path: Path) -> float | None:
+    """Return the age of the claim by the clock of its file system if that can be had, else by ours; None if unknown."""
+    probe = path.with_name(f".{path.name}.{os.urandom(3).hex()}")
+    try:
+        renewed = path.stat().st_mtime
+    except OSError:
+        return None
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        now = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:
+        now = time.time_ns() / 1e9
+    return now - renewed

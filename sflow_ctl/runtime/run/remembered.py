@@ -1,0 +1,83 @@
+"""The options of a run as `run.json` keeps them, so that a resume runs the same tasks with the same values.
+
+Written by `workflow.py`; read by `cli/resuming.py`, where options of the resume itself override remembered ones.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
+
+_NOT_KEPT = {"files", "are_files_given", "job_id", "workspace_dir", "settings"}
+"""Kept in another way, or not at all: the composed workflow is in the run directory; the Slurm job is that of each controller."""
+_ADDED = {"overrides", "artifacts", "missable"}
+"""Options of a resume come after the remembered ones of these, and win."""
+_FLAGS = {
+    "overrides": "--set",
+    "artifacts": "--artifact",
+    "missable": "--missable-tasks",
+    "tasks": "--task",
+    "is_strict": "--compat strict",
+}
+
+
+def remember(options: RunOptions) -> dict[str, Any]:
+    """Return every option that a resume needs, as plain data: those that differ from the defaults."""
+    kept: dict[str, Any] = {"workspace_dir": str(options.workflow.workspace_dir)}
+    for group in (options.workflow, options.fleet, options.tasks):
+        values = {name: value for name, value in asdict(group).items() if name not in _NOT_KEPT}
+        kept |= {name: value for name, value in values.items() if value != _default(group, name)}
+    kept["settings"] = {k: v for k, v in options.workflow.settings.items() if k != "output_dir"}
+    return kept
+
+
+def recall(options: RunOptions, kept: Mapping[str, Any], directory: Path) -> RunOptions:
+    """Return a resume's options, completed by the remembered ones of the run in `directory`."""
+    workflow, given = options.workflow, options.workflow.workspace_dir
+    is_default_place = given == Path.cwd()
+    recalled = replace(
+        options,
+        workflow=_completed(workflow, kept),
+        fleet=_completed(options.fleet, kept),
+        tasks=_completed(options.tasks, kept),
+    )
+    workspace = Path(kept["workspace_dir"]) if is_default_place and "workspace_dir" in kept else given
+    settings = {**kept.get("settings", {}), **workflow.settings, "output_dir": str(directory.parent)}
+    return replace(recalled, workflow=replace(recalled.workflow, workspace_dir=workspace, settings=settings))
+
+
+def options_text(kept: Mapping[str, Any]) -> str:
+    """Return the remembered options as they are written on a command line; empty when there are none."""
+    words: list[str] = []
+    for name, value in {**kept, **kept.get("settings", {})}.items():
+        if name in ("settings", "workspace_dir"):
+            continue
+        flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+        if value is True:
+            words.append(flag)
+        elif value is not None:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += [f"{flag} {shlex.quote(str(one))}" for one in values]
+    return " ".join(words)
+
+
+def _completed(group: Any, kept: Mapping[str, Any]) -> Any:
+    changes: dict[str, Any] = {}
+    for one in fields(group):
+        if one.name not in kept or one.name in ("workspace_dir", "settings"):
+            continue
+        value = getattr(group, one.name)
+        old = tuple(kept[one.name]) if isinstance(value, tuple) else kept[one.name]
+        if one.name in _ADDED:
+            changes[one.name] = (*old, *value)
+        elif value == _default(group, one.name):
+            changes[one.name] = old
+    return replace(group, **changes)
+
+
+def _default(group: WorkflowOptions | FleetOptions | TaskOptions, name: str) -> Any:
+    field = next(one for one in fields(group) if one.name == name)
+    return field.default if field.default is not MISSING else None
