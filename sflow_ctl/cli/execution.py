@@ -3,6 +3,9 @@
 Called by `run` and `plan`; the run itself is `runtime/run/workflow.py`'s.
 """
 
+import contextlib
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,7 @@ from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 
 if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
+    from sflow_ctl.runtime.run.ending import RunEnd
 
 
 def show_plan(options: RunOptions, as_json: bool = False) -> int:
@@ -69,7 +73,22 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
         print_line(f"sflow-ctl: {text}", err=True)
 
     end = run_plan(planned, options, launcher, Terminal(open_console, open_fetch_display, say))
-    for console in consoles:
-        console.close()
-    print_end(end)
+    try:
+        for console in consoles:
+            console.close()
+        print_end(end)
+        sys.stdout.flush()
+    except OSError as error:
+        return _without_output(end, error)
     return int(end.status)
+
+
+def _without_output(end: "RunEnd", error: OSError) -> int:
+    """Return the status of a run whose report could not be printed: its own if the reader has left (`| head -1`)."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)  # the interpreter flushes standard output once more when it ends
+    if isinstance(error, BrokenPipeError):
+        return int(end.status)
+    with contextlib.suppress(OSError):
+        print_line(f"sflow-ctl: cannot write to standard output: {error.strerror}", err=True)
+    return int(end.status) or int(ExitStatus.INFRASTRUCTURE)
