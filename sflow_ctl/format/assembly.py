@@ -45,7 +45,9 @@ def assemble(merged: Merged) -> Assembly:
             result.items["workflow", key] = item
     own, tasks = sections.pop("workflow.variables"), sections.pop("tasks")
     workflow = schema.Workflow(name=merged.workflow_name, tasks=tasks, variables=own, **settings)
-    result.document = schema.Document(version=merged.version, workflow=workflow, settings=site, **sections)
+    result.document = schema.Document(
+        version=merged.version, workflow=workflow, settings=site, secrets=merged.secrets, **sections
+    )
     return result
 
 

@@ -17,6 +17,7 @@ from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merging import USES, WITH, Item, Merged, merge
 from sflow_ctl.format.overrides import apply_artifacts, apply_set, strip_missable
 from sflow_ctl.format.rules.document import check_rules
+from sflow_ctl.format.rules.warnings import document_warnings
 from sflow_ctl.format.written import plain
 from sflow_ctl.format.yaml_source import PathKey, Source, dump, read_source
 from sflow_ctl.plan.errors import ExpressionError
@@ -95,6 +96,9 @@ def load_documents(
     if merged.findings:
         raise SpecError(merged.findings[:MAX_FINDINGS])
     assert assembled.document is not None
+    merged.warnings += document_warnings(
+        assembled.document, lambda section, name, *path: items[section, name].where(*path)
+    )
     is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable)
     text = merged.sources[0].text if is_as_written else None
     return LoadedDocument(assembled.document, tuple(merged.warnings), items, text, merged)
@@ -149,6 +153,8 @@ def _composed(merged: Merged) -> dict[str, Any]:
     composed: dict[str, Any] = {"version": merged.version}
     if merged.site:
         composed["settings"] = {key: value for key, (value, _) in merged.site.items()}
+    if merged.secrets:
+        composed["secrets"] = merged.secrets
     for section, items in merged.sections.items():
         if items:
             composed[section] = [_named_first(item) for item in items]

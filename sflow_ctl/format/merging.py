@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.errors import Finding
-from sflow_ctl.format.checking import guess_hint
+from sflow_ctl.format.checking import check, guess_hint
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.schema import WorkflowSettings
+from sflow_ctl.format.short_forms import expand_short_forms
 from sflow_ctl.format.written import variable_value, written
 from sflow_ctl.format.yaml_source import PathKey, Source
 
@@ -22,6 +23,7 @@ ROOT_KEYS = (
     "backends",
     "operators",
     "signatures",
+    "secrets",
     "workflow",
 )
 SETTINGS = WorkflowSettings.__struct_encode_fields__
@@ -61,6 +63,7 @@ class Merged:
     site: dict[str, tuple[Any, Source]] = field(default_factory=dict)
     """Entries of `settings:`, each from the last file that has it."""
     sections: dict[str, list[Item]] = field(default_factory=lambda: {name: [] for name in TOP_SECTIONS})
+    secrets: list[str] = field(default_factory=list)
     workflow_variables: list[Item] = field(default_factory=list)
     tasks: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -82,6 +85,7 @@ def merge(sources: Sequence[Source]) -> Merged:
         _unknown_keys(merged, source, (), source.data, ROOT_KEYS)
         _take_scalar(merged, source, "version")
         _take_site(merged, source)
+        _take_secrets(merged, source)
         for section in TOP_SECTIONS:
             read = variable_items if section == "variables" else named_items
             items = read(source, (section,), source.data.get(section), merged.findings)
@@ -176,6 +180,7 @@ def _take_workflow(merged: Merged, source: Source) -> None:
         source, ("workflow", "tasks"), workflow.get("tasks"), merged.findings, allow_values=False
     )
     for task in tasks:
+        expand_short_forms(task.body)
         _take_values(task, merged.findings)
     merged.tasks += tasks
 
@@ -233,6 +238,13 @@ def _take_site(merged: Merged, source: Source) -> None:
         merged.findings.append(_shape(source, ("settings",), "settings must be a mapping"))
         return
     merged.site.update({key: (value, source) for key, value in settings.items()})
+
+
+def _take_secrets(merged: Merged, source: Source) -> None:
+    """Add the secrets of a file to those of the others."""
+    given = source.data.get("secrets")
+    names = None if given is None else check(list[str], given, ("secrets",), source.where, merged.findings)
+    merged.secrets += [name for name in names or () if name not in merged.secrets]
 
 
 def _require(merged: Merged) -> None:

@@ -345,6 +345,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None is no limit."""
     variables: dict[str, object] = {}
+    secrets: tuple[str, ...] = ()
+    """Names of variables, of the file or of the caller's environment, whose values are masked in everything shown or recorded."""
     job_id: str | None = None
     """The Slurm job it is planned for."""
     artifacts: dict[str, str] = {}

@@ -82,6 +82,7 @@ def _assembled(
         max_running=context.max_running,
         job_id=context.job_id if context.job_id != "0" else None,
         variables=plain(dict(scope.values)),
+        secrets=tuple(source.document.secrets),
         artifacts=artifacts.paths,
         files=files,
         fetches=artifacts.fetches,

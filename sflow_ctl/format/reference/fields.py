@@ -100,7 +100,7 @@ def takes(annotation: Any) -> str:
         return "duration"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return takes(arguments[0])
+        return _with_short_form(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is list:
@@ -110,6 +110,25 @@ def takes(annotation: Any) -> str:
     if origin in (types.UnionType, typing.Union):
         return _union(arguments)
     return _WORDS.get(annotation) or f"[{annotation.__name__}]"
+
+
+def short_form(annotation: Any) -> str | None:
+    """Return "one" for a list that may be its only entry, "count" for a mapping that may be its count, else None."""
+    if typing.get_origin(annotation) is not typing.Annotated:
+        return next(filter(None, map(short_form, typing.get_args(annotation))), None)
+    extras = [getattr(meta, "extra", None) or {} for meta in annotation.__metadata__]
+    return next((extra["short"] for extra in extras if "short" in extra), None)
+
+
+def _with_short_form(annotation: Any) -> str:
+    inner = typing.get_args(annotation)[0]
+    match short_form(annotation):
+        case "one":
+            return f"{takes(typing.get_args(inner)[0])}, or a list of them"
+        case "count":
+            return f"{takes(inner)} or number"
+        case _:
+            return takes(inner)
 
 
 def is_duration(annotation: Any) -> bool:

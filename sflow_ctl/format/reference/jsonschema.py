@@ -11,7 +11,7 @@ import msgspec
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import VARIABLE_TYPES
 from sflow_ctl.format.presets import preset_names
-from sflow_ctl.format.reference.fields import is_duration, meanings, summary
+from sflow_ctl.format.reference.fields import is_duration, meanings, short_form, summary
 
 SCHEMA_FILE = "sflow.schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -97,6 +97,12 @@ def _describe(part: dict[str, Any], kind: type[schema.Part]) -> None:
             written["anyOf"] = [*DURATION["anyOf"], *([{"type": "null"}] if is_optional else [])]
             if not field.required:
                 written["default"] = field.default
+        elif (short := short_form(field.type)) is not None:
+            inner = dict(written)
+            default = {"default": inner.pop("default")} if "default" in inner else {}
+            alternative = dict(inner["items"]) if short == "one" else {"type": ["number", "string"]}
+            written.clear()
+            written.update({"anyOf": [*inner.get("anyOf", [inner]), alternative], **default})
         elif "$ref" in written:  # beside a reference, older validators ignore everything else
             written["anyOf"] = [{"$ref": written.pop("$ref")}]
         written["description"] = texts[field.name]

@@ -105,3 +105,6 @@ class Document(Part, frozen=True, kw_only=True):
     """Ways to start scripts. Default: bash on the task's node."""
     signatures: list[Signature] = []
     """Patterns for log lines that explain failures."""
+    secrets: list[str] = []
+    """Names of variables, of this file or of the caller's environment, whose values are masked wherever this program shows or
+    records them, for example `[HF_TOKEN]`."""

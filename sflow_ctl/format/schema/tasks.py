@@ -1,6 +1,6 @@
 """A task: what it runs, what it needs and waits for."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -8,7 +8,7 @@ from sflow_ctl.format.schema.definitions import Variable
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probes
 from sflow_ctl.format.schema.results import Output, Success
-from sflow_ctl.format.schema.values import Flag, IntExpr, OnFailure, Part, Time
+from sflow_ctl.format.schema.values import COUNT, ONE, Flag, IntExpr, OnFailure, Part, Time
 
 
 class Nodes(Part, frozen=True, kw_only=True):
@@ -34,10 +34,10 @@ class Gpus(Part, frozen=True, kw_only=True):
 class Resources(Part, frozen=True, kw_only=True):
     """What a task needs."""
 
-    nodes: Nodes | None = None
-    """Which nodes, or how many."""
-    gpus: Gpus | None = None
-    """How many GPUs. Without it a task sees every GPU of the job."""
+    nodes: Annotated[Nodes, COUNT] | None = None
+    """Which nodes, or how many; a number is short for `{count: NUMBER}`."""
+    gpus: Annotated[Gpus, COUNT] | None = None
+    """How many GPUs; a number is short for `{count: NUMBER}`. Without it a task sees every GPU of the job."""
 
 
 class Replicas(Part, frozen=True, kw_only=True):
@@ -103,16 +103,17 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     fields."""
     with_: dict[str, Any] = {}
     """Parameters of the preset, for example `{jetstream: true}`."""
-    script: list[str]
-    """Lines of the script, run by one bash. A failing line does not end it unless the operator has `strict: true`."""
+    script: Annotated[list[str], ONE]
+    """Lines of the script, run by one bash; a text is a whole script. A failing line
+    does not end it unless the operator has `strict: true`."""
     launcher: Launcher | Literal["torchrun", "mpirun", "none"] | None = None
     """What starts the script's distributed processes; a word is short for `{type: WORD}`."""
     operator: str | dict[str, Any] | None = None
     """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash on the node."""
     backend: str | dict[str, Any] | None = None
     """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
-    depends_on: list[str | Dependency] = []
-    """Tasks to wait for: names, or mappings with `task` and `until`."""
+    depends_on: Annotated[list[str | Dependency], ONE] = []
+    """Tasks to wait for: names, or mappings with `task` and `until`. A single one needs no list."""
     kind: Literal["task", "service"] | None = None
     """`service`: other tasks use it, and the run does not wait for its end; `task`: the run waits for it. Default: a task with a
     readiness probe is a service."""
@@ -123,10 +124,10 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     `services_up` while services still run."""
     resources: Resources | None = None
     """Nodes and GPUs that the task needs. Default: all nodes of its backend."""
-    replicas: Replicas | None = None
-    """Copies of the task."""
-    retries: Retries | None = None
-    """New attempts after a failure."""
+    replicas: Annotated[Replicas, COUNT] | None = None
+    """Copies of the task; a number is short for `{count: NUMBER}`."""
+    retries: Annotated[Retries, COUNT] | None = None
+    """New attempts after a failure; a number is short for `{count: NUMBER, interval: 1s}`."""
     restart: Restart | Literal["on_failure", "always"] | None = None
     """Restarts of a service; a word is short for `{policy: WORD}`."""
     on_failure: OnFailure | None = None
@@ -150,7 +151,7 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     `$SFLOW_PORT_HTTP`."""
     files: dict[str, str | File] = {}
     """Files to write before the task starts: path in the task's directory to content."""
-    outputs: list[Output] = []
+    outputs: Annotated[list[Output], ONE] = []
     """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
     success: Success | None = None
     """What must hold besides an exit status of 0."""

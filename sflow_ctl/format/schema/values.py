@@ -18,6 +18,10 @@ Time: TypeAlias = Annotated[int | float | str, Meta(extra={"kind": "duration"})]
 """Seconds, fractions included, or a duration such as `250ms`, `90s`, `10m`, `1h30m`, `01:30:00`, `1-12:00:00`."""
 Flag: TypeAlias = bool | str
 """A boolean, its text, or an expression."""
+ONE = Meta(extra={"short": "one"})
+"""A list that may also be given as its only entry."""
+COUNT = Meta(extra={"short": "count"})
+"""A mapping that may also be given as its `count`."""
 OnFailure: TypeAlias = Literal["cancel", "drain", "isolate", "continue"]
 
 

@@ -31,7 +31,7 @@ def test_all_findings_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
         "  name: w\n"
         "  tasks:\n"
         "    - name: a\n"
-        "      script: echo\n"
+        "      script: {echo: 1}\n"
         "      retries: {count: 1}\n"
         "    - name: b\n"
         "      script: [1, x, {k: v}]\n"
@@ -194,3 +194,85 @@ def test_a_misspelled_key_is_not_also_missing(tmp_path: Path) -> None:
         load_documents([path])
     (finding,) = caught.value.findings
     assert (finding.what, finding.hint) == ('unknown key "scirpt"', 'did you mean "script"?')
+
+
+def test_short_forms_are_the_long_ones(tmp_path: Path) -> None:
+    short, long = tmp_path / "short.yaml", tmp_path / "long.yaml"
+    head = 'version: "0.1"\nvariables: {N: 3}\nworkflow:\n  name: w\n  tasks:\n'
+    short.write_text(
+        f"{head}    - name: a\n      script: |\n        one\n        two\n      retries: 3\n"
+        "      outputs: {pattern: 'x {y}'}\n"
+        "    - {name: b, script: x, depends_on: a, replicas: '${{ N }}', resources: {gpus: 2, nodes: 1}}\n"
+        "    - {name: c, script: x, depends_on: {task: a, until: failed}, replicas: '4', retries: 0}\n"
+    )
+    long.write_text(
+        f"{head}    - name: a\n      script:\n        - |\n          one\n          two\n"
+        "      retries: {count: 3, interval: 1s}\n      outputs: [{pattern: 'x {y}'}]\n"
+        "    - {name: b, script: [x], depends_on: [a], replicas: {count: '${{ N }}'},\n"
+        "       resources: {gpus: {count: 2}, nodes: {count: 1}}}\n"
+        "    - {name: c, script: [x], depends_on: [{task: a, until: failed}], replicas: {count: '4'},\n"
+        "       retries: {count: 0, interval: 1s}}\n"
+    )
+    assert load_documents([short]).document == load_documents([long]).document
+
+
+def test_what_is_wrong_in_a_short_form_has_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n'
+        "    - {name: a, script: x, depends_on: nope}\n"
+        "    - {name: b, script: 3, replicas: [1], retries: true}\n"
+    )
+    assert findings(path) == [
+        "wrong-type w.yaml:6:25  workflow.tasks[1].script",
+        "wrong-type w.yaml:6:38  workflow.tasks[1].replicas",
+        "wrong-type w.yaml:6:52  workflow.tasks[1].retries",
+        "unknown-dependency w.yaml:5:40  workflow.tasks[0].depends_on[0]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_told"),
+    [
+        ("'(.+?): (\\d+) ms'", True),
+        ("'ready .*'", True),
+        ("'re:ready .*'", False),
+        ("ready", False),
+        ("'${{ P }}'", False),
+    ],
+)
+def test_n6_a_regex_pattern_that_is_searched_as_text_is_told(
+    pattern: str, is_told: bool, tmp_path: Path
+) -> None:
+    for shape in (
+        "readiness: {log_watch: {regex_pattern: %s}}",
+        "failure: {any: [{log_watch: {regex_pattern: %s}}]}",
+    ):
+        path = tmp_path / "w.yaml"
+        path.write_text(
+            'version: "0.1"\nvariables: {P: x}\n'
+            "workflow: {name: w, tasks: [{name: t, script: [x], probes: {" + shape % pattern + "}}]}\n"
+        )
+        warnings = load_documents([path]).warnings
+        assert [one for one in warnings if "is searched as plain text" in one and "re:" in one] == list(
+            warnings if is_told else ()
+        )
+        assert len(warnings) == is_told
+
+
+def test_secrets_of_all_files_are_names_and_stay_in_composed_files(tmp_path: Path) -> None:
+    one, two = tmp_path / "w.yaml", tmp_path / "site.yaml"
+    one.write_text("secrets: [HF_TOKEN, PASWORD]\nvariables: {PASSWORD: x}\n" + GOOD)
+    two.write_text("secrets: [HF_TOKEN, OTHER]\n")
+    loaded = load_documents([one, two])
+    assert loaded.document.secrets == ["HF_TOKEN", "PASWORD", "OTHER"]
+    assert loaded.warnings == ('secrets: "PASWORD" is not a variable of this file; did you mean "PASSWORD"?',)
+    assert "secrets:\n- HF_TOKEN\n" in loaded.composed_yaml()
+    two.write_text("secrets: {A: 1}\n")
+    with pytest.raises(SpecError) as caught:
+        load_documents([one, two])
+    assert [finding.code for finding in caught.value.findings] == ["wrong-type"]
+    two.write_text("secrets: [1]\n")
+    with pytest.raises(SpecError) as caught:
+        load_documents([one, two])
+    assert [finding.code for finding in caught.value.findings] == ["wrong-type"]

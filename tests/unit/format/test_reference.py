@@ -64,7 +64,9 @@ def test_every_type_is_on_the_page() -> None:
     ("path", "struct", "takes", "default"),
     [
         ("workflow.tasks.probes.readiness.interval", "Probe", "duration", "5"),
-        ("tasks.script", "Task", "list of text", "required"),
+        ("tasks.script", "Task", "text, or a list of them", "required"),
+        ("tasks.retries", "Task", "[Retries] or number", ""),
+        ("tasks.depends_on", "Task", "text or [Dependency], or a list of them", ""),
         ("Task.finally", "Task", "true/false or `after_stop` or `services_up`", "false"),
         ("tasks.ports.count", "Ports", "number", "1"),
         ("tasks.files.from", "File", "text", ""),

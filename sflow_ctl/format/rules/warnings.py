@@ -1,0 +1,45 @@
+"""Warnings about documents that are valid but probably do not mean what was intended. Called by the loader after the rules."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from sflow_ctl.format import schema
+from sflow_ctl.format.checking import nearest
+from sflow_ctl.format.expressions.templates import has_expression
+
+_REGEX = re.compile(r"[\\^$*+?|(){}\[\]]")
+_MARK = "re:"
+
+
+def document_warnings(document: schema.Document, where: Callable[..., str]) -> list[str]:
+    """Return sentences about a document without findings."""
+    return [*_patterns(document, where), *_secrets(document)]
+
+
+def _patterns(document: schema.Document, where: Callable[..., str]) -> Iterator[str]:
+    """Find regular expressions that are searched as plain text."""
+    for task in document.workflow.tasks:
+        for kind in ("readiness", "failure"):
+            probe: schema.Probe | None = getattr(task.probes, kind) if task.probes is not None else None
+            if probe is None:
+                continue
+            for condition in (probe, *(probe.all or ()), *(probe.any or ())):
+                pattern = condition.log_watch.regex_pattern if condition.log_watch is not None else None
+                if pattern is None or pattern.startswith(_MARK) or has_expression(pattern):
+                    continue
+                if _REGEX.search(pattern):
+                    yield (
+                        f'task "{task.name}": regex_pattern "{pattern}" is searched as plain text; for a regular '
+                        f'expression write "{_MARK}{pattern}" ({where("tasks", task.name, "probes", kind)})'
+                    )
+
+
+def _secrets(document: schema.Document) -> Iterator[str]:
+    """Find secrets that are probably misspelled variables: a name may also be one of the caller's environment."""
+    variables = [*document.variables, *document.workflow.variables]
+    variables += [variable for task in document.workflow.tasks for variable in task.variables]
+    known = sorted({variable.name for variable in variables})
+    for name in document.secrets:
+        guess = None if name in known else nearest(name, known)
+        if guess is not None:
+            yield f'secrets: "{name}" is not a variable of this file; did you mean "{guess}"?'

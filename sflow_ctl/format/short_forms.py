@@ -1,0 +1,38 @@
+"""Expands the short forms of a task's fields, so that everything after sees the long ones. Called when files are merged.
+
+`script: TEXT`, `depends_on: NAME`, `retries: 3`, `replicas: 3`, `resources: {gpus: 2, nodes: 1}`: none of them can mean anything
+else, and they are what people write first.
+"""
+
+from typing import Any
+
+from sflow_ctl.format.expressions.templates import has_expression
+
+RETRY_INTERVAL = "1s"
+"""Pause before a retry where only the number of retries is given."""
+
+
+def expand_short_forms(body: dict[str, Any]) -> None:
+    """Replace the short forms in a task's body."""
+    for field in ("script", "depends_on", "outputs"):
+        value = body.get(field)
+        is_one = isinstance(value, str) if field == "script" else isinstance(value, str | dict)
+        if is_one and not (field == "outputs" and isinstance(value, str)):
+            body[field] = [value]
+    if _is_count(body.get("retries")):
+        body["retries"] = {"count": body["retries"], "interval": RETRY_INTERVAL}
+    if _is_count(body.get("replicas")):
+        body["replicas"] = {"count": body["replicas"]}
+    resources = body.get("resources")
+    if isinstance(resources, dict):
+        body["resources"] = {
+            key: {"count": value} if key in ("gpus", "nodes") and _is_count(value) else value
+            for key, value in resources.items()
+        }
+
+
+def _is_count(value: Any) -> bool:
+    """Return True for a number, its text, or an expression."""
+    if isinstance(value, str):
+        return has_expression(value) or value.strip().isdigit()
+    return isinstance(value, int | float) and not isinstance(value, bool)
