@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from protocol.messages.facts import ExitCause
 from protocol.text.signal_names import signal_name
-from sflow_agent.core.log_reading import Found
+from sflow_agent.core.log_reading import ExplainingLine
 
 SHOWN_CHARACTERS = 300
 """Of a line in a sentence; the line itself is kept longer."""
@@ -33,7 +33,7 @@ class Evidence:
 
     exit_code: int | None
     signal: int | None
-    found: Found | None = None
+    found: ExplainingLine | None = None
     """In the log."""
     found_number: int | None = None
     """That line's number, from 1."""
@@ -85,7 +85,9 @@ def cause_of(evidence: Evidence) -> ExitCause | None:
     return None
 
 
-def _with_line(word: str, text: str, hint: str, found: Found | None, number: int | None) -> ExitCause:
+def _with_line(
+    word: str, text: str, hint: str, found: ExplainingLine | None, number: int | None
+) -> ExitCause:
     if found is None:
         return ExitCause(word=word, text=text, hint=hint)
     return ExitCause(

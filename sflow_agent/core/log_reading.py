@@ -52,7 +52,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ExplainingLine:
     """A line that explains an end."""
 
     reason: str
@@ -69,7 +69,7 @@ class LogReader:
     def __init__(self, signatures: Iterable[Signature]) -> None:
         self._signatures = [(one, re.compile(one.pattern, re.MULTILINE)) for one in signatures]
 
-    def explanation(self, pieces: Iterable[Piece], *, with_tracebacks: bool) -> Found | None:
+    def explanation(self, pieces: Iterable[Piece], *, with_tracebacks: bool) -> ExplainingLine | None:
         """The first line that explains the end: of a signature in any piece, else of a traceback."""
         texts = [(piece, piece.text()) for piece in pieces]
         for piece, text in texts:
@@ -82,7 +82,7 @@ class LogReader:
                 return found
         return None
 
-    def _by_signature(self, piece: Piece, text: str) -> Found | None:
+    def _by_signature(self, piece: Piece, text: str) -> ExplainingLine | None:
         best: tuple[int, Signature, re.Match[str]] | None = None
         small = text.lower()
         for signature, regex in self._signatures:
@@ -97,7 +97,7 @@ class LogReader:
         line = _line_at(text, start)
         said = sentence(signature, match.groupdict(), line)
         offset = piece.start_of(text.count("\n", 0, start))
-        return Found(signature.reason, said, signature.hint, line, offset)
+        return ExplainingLine(signature.reason, said, signature.hint, line, offset)
 
 
 def _match_in_a_line(regex: "re.Pattern[str]", text: str, end: int) -> "re.Match[str] | None":
@@ -126,7 +126,7 @@ def _line_at(text: str, start: int) -> str:
 # ---------------------------------------------------------------------- tracebacks
 
 
-def _by_traceback(piece: Piece, text: str) -> Found | None:
+def _by_traceback(piece: Piece, text: str) -> ExplainingLine | None:
     position = text.find(_TRACEBACK)
     while position >= 0:
         start = text.rfind("\n", 0, position) + 1
@@ -134,7 +134,7 @@ def _by_traceback(piece: Piece, text: str) -> Found | None:
         if found is not None:
             line_start, line = found
             offset = piece.start_of(text.count("\n", 0, line_start))
-            return Found("traceback", line, "", line, offset)
+            return ExplainingLine("traceback", line, "", line, offset)
         position = text.find(_TRACEBACK, position + len(_TRACEBACK))
     return None
 

@@ -3,10 +3,10 @@
 import pytest
 
 from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
-from sflow_agent.core.log_reading import Found
+from sflow_agent.core.log_reading import ExplainingLine
 
-FULL = Found("disk_full", "No space left on device", "free some", "cp: No space left on device", 40)
-OOM = Found("oom", "std::bad_alloc", "", "std::bad_alloc", 3)
+FULL = ExplainingLine("disk_full", "No space left on device", "free some", "cp: No space left on device", 40)
+OOM = ExplainingLine("oom", "std::bad_alloc", "", "std::bad_alloc", 3)
 
 
 def word(evidence: Evidence) -> str | None:
