@@ -128,7 +128,7 @@ def fake_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) ->
         ('test -z "$SQUEUE_STATES" && echo RUNNING', JobState.EXISTS),
     ],
 )
-def test_f15_slurm_is_asked_whether_a_job_exists(
+def test_clusters_f15_slurm_is_asked_whether_a_job_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: JobState
 ) -> None:
     monkeypatch.setenv("SQUEUE_STATES", "PENDING")

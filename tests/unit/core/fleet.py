@@ -91,6 +91,8 @@ class Behaviour:
     steal: float = 0.0
     """How many failures are those of a port_conflict port."""
     silence: float = 0.0
+    lost_logs: float = 0.0
+    """How many awaited logs never arrive."""
     disconnects: int = 0
     agent_crashes: int = 0
     stop_at: float | None = None
@@ -184,10 +186,17 @@ class Fleet:
             case RecordTransition(transition=transition):
                 assert transition.new in TRANSITIONS[transition.old]
                 assert transition.task not in self._terminal, f"{transition.task} had ended"
+                if transition.new is TaskState.COMPLETED and transition.reason.word == "exit":
+                    run = self.scheduler.run
+                    has_outputs = bool(run.task_named(transition.task).plan.outputs)
+                    is_known = transition.task in run.outputs or run.shutdown.is_forced
+                    was_stopped = transition.old is TaskState.STOPPING
+                    assert is_known or was_stopped or not has_outputs, f"{transition.task}: outputs are lost"
                 if transition.new in TERMINAL:
                     self._terminal[transition.task] = transition.new
             case AwaitLog(rank=rank):
-                self._at(self._random.random() * 40, lambda: self._tell(LogArrived(rank=rank)))
+                if self._random.random() >= self._behaviour.lost_logs:
+                    self._at(self._random.random() * 5, lambda: self._tell(LogArrived(rank=rank)))
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
                 self._at(self._random.random() * 3, lambda: self._tell(found))
@@ -272,6 +281,7 @@ class Fleet:
             agent.core.clearing(),
             agent.core.triggered(),
             agent.session_number,
+            shares_run_directory=agent.node % 2 == 0,
         )
         self._transmit(lambda: self._hello_arrives(agent.node, event))
         self._at(1.0 + self._random.random(), lambda: self._repeat_hello(agent, session))
@@ -393,9 +403,10 @@ class Fleet:
         if process is not None and process.is_running:
             process.is_running = False
             port_conflict = ""
+            size = self._random.choice([0, 9])
             if code and rank.attempt.task in agent.leases and self._random.random() < self._behaviour.steal:
                 port_conflict = "port 10000 (http) is taken by process 7 thief"
-            end = agent_events.ProcessExited(rank, code, number, 0, process.has_children, port_conflict)
+            end = agent_events.ProcessExited(rank, code, number, size, process.has_children, port_conflict)
             self._feed(agent, agent_events.ProcessesReaped((end,)))
 
     def _signal_tree(self, agent: SimulatedAgent, rank: RankId, number: int) -> None:

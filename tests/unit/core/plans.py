@@ -153,6 +153,8 @@ def hello(
     clearing: tuple[RankId, ...] = (),
     triggered: tuple[ProbeTriggered, ...] = (),
     session_number: int = 0,
+    *,
+    shares_run_directory: bool = True,
 ) -> AgentJoined:
     """An agent reports."""
     return AgentJoined(
@@ -165,7 +167,7 @@ def hello(
             controller_incarnation=0,
             pid=100 + node,
             inventory=Inventory(host="h", cpus=2, cpus_online=2, memory_bytes=1 << 30),
-            shares_run_directory=True,
+            shares_run_directory=shares_run_directory,
             live=live,
             exited=exited,
             clearing=clearing,

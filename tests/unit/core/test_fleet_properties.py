@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
-from sflow_ctl.plan.model import DeferredExpression, FinallyWhen, Placement, Plan, PlannedTask, Restart
+from sflow_ctl.plan.model import (
+    DeferredExpression,
+    FinallyWhen,
+    Placement,
+    Plan,
+    PlannedOutput,
+    PlannedTask,
+    Restart,
+)
 from tests.unit.core.fleet import Behaviour, Fleet, replay
 from tests.unit.core.plans import HTTP, a_plan, a_task
 
@@ -16,6 +24,7 @@ GPUS = 4
 
 ON_REQUEST = Stopping(command=SideCommand(argv=("quit",), timeout_s=2.0), signal=2, grace_s=1.0)
 WATCH = HangPolicy(no_output_s=3.0, command=SideCommand(argv=("dump",), timeout_s=2.0))
+RATE = PlannedOutput(pattern="rate = {rate:g}")
 REPLICAS = 3
 """Of each base task; dependencies on all of them are one condition."""
 
@@ -75,6 +84,8 @@ def plans(draw: st.DrawFn) -> Plan:
                 ports=(HTTP,) if draw(st.integers(0, 2)) == 0 else (),
             )
         )
+    for index in draw(st.lists(st.integers(0, len(tasks) - 1), unique=True, max_size=6)):
+        tasks[index] = msgspec.structs.replace(tasks[index], outputs=(RATE,))
     leasing = [task.name for task in tasks if task.ports and not task.placement.is_flexible]
     users = draw(st.lists(st.integers(0, len(tasks) - 1), unique=True, max_size=4)) if leasing else []
     for index in users:  # also of tasks that come later, and of themselves
@@ -121,6 +132,7 @@ behaviours = st.builds(
     leftovers=st.sampled_from([0.0, 0.3]),
     steal=st.sampled_from([0.0, 0.5]),
     silence=st.sampled_from([0.0, 0.5]),
+    lost_logs=st.sampled_from([0.0, 0.3]),
     disconnects=st.sampled_from([0, 0, 1, 3]),
     agent_crashes=st.sampled_from([0, 0, 0, 1]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
