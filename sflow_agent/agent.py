@@ -23,6 +23,8 @@ from sflow_agent.descriptors import Descriptors
 from sflow_agent.limits import allow_many
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
+from sflow_agent.logs.output import Outputs
+from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.spool import make_spool, remove_spool, shares_run_directory
 from sflow_agent.loop import EventSource, Loop
 from sflow_agent.node.interfaces import Interfaces
@@ -47,7 +49,9 @@ DESCRIBE_AFTER_S = 0.2
 """Slow facts wait until the first tasks have been started."""
 
 
-def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) -> int:
+def run_agent(
+    guardian: int, encoded_config: str | None, cleanups: CleanupList, handover: OutputSender | None
+) -> int:
     """Run the agent to its end; return its exit status. `guardian` is its parent's pid."""
     become_subreaper()
     hide_memory()
@@ -56,7 +60,7 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
         config = read_config(encoded_config)
         if config is None:
             return 0  # prestarted and not needed
-        agent = Agent(config, guardian, cleanups)
+        agent = Agent(config, guardian, cleanups, handover)
     except (FleetError, OSError, ValueError) as error:
         _print_error(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
@@ -66,7 +70,9 @@ def run_agent(guardian: int, encoded_config: str | None, cleanups: CleanupList) 
 class Agent:
     """One agent: the loop around an `AgentCore`, and everything that the loop asks or tells."""
 
-    def __init__(self, config: AgentConfig, guardian: int, cleanups: CleanupList) -> None:
+    def __init__(
+        self, config: AgentConfig, guardian: int, cleanups: CleanupList, handover: OutputSender | None
+    ) -> None:
         self._config = config
         survivors = _end_predecessors(config.predecessor) if config.predecessor else []
         self._shares = shares_run_directory(config)
@@ -83,11 +89,12 @@ class Agent:
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
         spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
+        self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)
         self._processes = processes = Processes(
-            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory
+            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
-        self._logs = logs = LogFollower(link.send_log, descriptors)
+        self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once)
         self._probes = probes = ProbeWatcher(
             descriptors,
             workers,
@@ -102,6 +109,9 @@ class Agent:
         self._introduction = _Introduction(config, link)
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
+        if config.controller_pid is not None:
+            self._signals.watch_controller(config.controller_pid)
+            link.controller_lives = self._signals.controller_lives
         parts = Parts(
             config=config,
             inventory=self._inventory,
@@ -117,11 +127,7 @@ class Agent:
             report=link.report,
             warn=self._warn_once,
         )
-        performer = Performer(parts, self._add_source, self._exit)
-        self._loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
-        self._loop.sources += [link, self._signals, descriptors, processes, logs, probes, self._introduction]
-        self._loop.sources.append(processes.trees)  # last: it serves the orders of all others in one scan
-        link.poller.register(descriptors.fileno, zmq.POLLIN)
+        self._loop = self._make_loop(parts)
         for pid in survivors:
             self._warn_once(f"process {pid} of the run's earlier agents could not be ended")
 
@@ -131,6 +137,17 @@ class Agent:
         gc.collect()
         gc.freeze()
         return self._leave(self._loop.run())
+
+    def _make_loop(self, parts: Parts) -> Loop:
+        """Return the loop with the sources that every agent has, in the order in which they are asked."""
+        link = self._link
+        performer = Performer(parts, self._add_source, self._exit)
+        loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
+        loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
+        loop.sources += [parts.probes, self._introduction]
+        loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
+        link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
+        return loop
 
     def _add_source(self, source: EventSource) -> None:
         self._loop.sources.insert(-1, source)
@@ -176,6 +193,7 @@ class Agent:
     def _leave(self, status: int) -> int:
         """End what is left, say goodbye, and remove the spool if the controller has all of it."""
         survivors = self._processes.end_everything()
+        self._outputs.drain_all()
         if survivors:
             _print_error(f"could not end: {', '.join(survivors)}")
         deadline = time.monotonic() + GOODBYE_WITHIN_S

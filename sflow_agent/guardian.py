@@ -11,7 +11,9 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 
+from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
 from sflow_agent.processes.procfs import descendants, is_living, name_of
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
@@ -28,7 +30,7 @@ def guard() -> int:
     """Forks the agent and watches over it; returns the process's exit status, in both of them."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     _keep_descriptors_from_tasks()
     hide_memory()
@@ -39,20 +41,26 @@ def guard() -> int:
     become_subreaper()
     me = os.getpid()
     cleanups = CleanupList()
+    agents_end, own_end = make_pair()
     agent = os.fork()
     if agent == 0:
         from sflow_agent.agent import run_agent
 
-        return run_agent(me, encoded_config, cleanups)
+        own_end.close()
+        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end))
+    agents_end.close()
     del encoded_config
     # The configuration is not for us, and an agent that nobody needs must see the end of it.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
     signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
+    outputs = HeldOutputs(own_end)
+    outputs.receive_until_closed()
     status = _wait(agent)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number is free for somebody else now
-    left = _end_everything() + _clean_up(cleanups)
+    left = _end_everything(outputs.drain) + _clean_up(cleanups)
+    outputs.drain(0)
     for survivor in left:
         sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
     if status < 0:
@@ -78,11 +86,10 @@ def _wait(agent: int) -> int:
             return os.waitstatus_to_exitcode(status)
 
 
-def _end_everything() -> list[str]:
+def _end_everything(pause: Callable[[int], object]) -> list[str]:
     """SIGTERM, a short grace, SIGKILL, verify. Returns what could not be ended, "pid name"."""
     started = time.monotonic()
     signalled: set[int] = set()
-    poller = select.poll()
     while left := _living():
         now = time.monotonic()
         if now > started + GRACE_S + VERIFY_S:
@@ -93,7 +100,7 @@ def _end_everything() -> list[str]:
                 _signal(pid, number)
                 _signal(pid, signal.SIGCONT)
                 signalled.add(pid)
-        poller.poll(10)
+        pause(10)
     return []
 
 
@@ -116,7 +123,7 @@ def _clean_up(cleanups: CleanupList) -> list[str]:
             poller.poll(10)
         elif (key := running.pop(pid, "")) and status != 0:
             failed.append(key)
-    _end_everything()
+    _end_everything(select.poll().poll)
     return [f"the container of {key}" for key in (*failed, *running.values())]
 
 

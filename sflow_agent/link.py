@@ -73,6 +73,8 @@ class ControllerLink:
     def __init__(self, config: AgentConfig, make_hello: Callable[[str, int, int], Hello], now: float) -> None:
         self.counters: Counter[str] = Counter()
         self.on_new_session: Callable[[], None] = lambda: None
+        self.controller_lives: Callable[[], bool] = lambda: False
+        """Returns whether a controller on this machine is seen to live, though it is silent: it may be stopped (Ctrl-Z)."""
         self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
         """Called with how much of a rank's log the controller has."""
         self._has_unacknowledged = False
@@ -203,7 +205,11 @@ class ControllerLink:
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
         self._last_look = now
         silence = now - self._last_heard
-        if silence >= self._orphan_grace_s and not self._is_given_up:
+        if silence >= self._orphan_grace_s and not self._is_given_up and self.controller_lives():
+            self._last_heard = now - max(
+                0.0, self._orphan_grace_s - self._heartbeat_s
+            )  # looked at again soon
+        elif silence >= self._orphan_grace_s and not self._is_given_up:
             self._is_given_up = True
             return f"nothing heard of the controller for {silence:.0f} s"
         if self._is_welcome and (silence > SILENT_HEARTBEATS * self._heartbeat_s or self._channel.is_broken):

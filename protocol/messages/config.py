@@ -32,6 +32,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
     log_level: str = "warning"
+    controller_pid: int | None = None
+    """Of a controller on the same machine, which has started the guardian: the agent ends when it dies, and waits when it is
+    stopped. None where it runs elsewhere, or is not the parent."""
 
 
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):

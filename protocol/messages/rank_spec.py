@@ -139,3 +139,5 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     success: Success | None = None
     """Judged when the rank ends well, before that is told."""
     success_exit_codes: tuple[int, ...] = (0,)
+    is_log_direct: bool = False
+    """The rank writes into its log itself. Otherwise it prints to a pipe, from which the agent fills the log."""

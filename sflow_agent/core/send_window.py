@@ -18,10 +18,12 @@ class SendWindow:
     end: int | None = None
     """The log's final size, once the rank has ended."""
     is_end_sent: bool = False
+    base: int = 0
+    """What was sent before the file was truncated: offsets on the wire only grow."""
 
     def next_chunk(self, size: int) -> tuple[int, int] | None:
         """(offset, length) to send now of a file of `size` bytes; None when there is nothing or no room."""
-        limit = size if self.end is None else self.end
+        limit = self.base + size if self.end is None else self.end
         length = min(limit - self.sent, MAX_LOG_BODY_BYTES, WINDOW_BYTES - (self.sent - self.acked))
         if length > 0:
             return self.sent, length
@@ -47,11 +49,17 @@ class SendWindow:
     def rewind(self) -> None:
         """The connection was lost with what was in flight: goes on from what was acknowledged."""
         self.sent = self.acked
+        self.base = min(self.base, self.sent)
         self.is_end_sent = False
+
+    def start_anew(self) -> None:
+        """Go on with the beginning of the file: it was truncated."""
+        self.base = self.sent
 
     def move(self, offset: int) -> None:
         """A watcher wants the log from `offset` on."""
         self.sent = self.acked = offset
+        self.base = 0
         self.is_end_sent = False
 
     @property

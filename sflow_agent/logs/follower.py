@@ -1,13 +1,11 @@
 """The logs of ranks as they grow: searched for patterns, and sent to the controller while the window allows.
 
-The file is the only buffer. inotify says what grew. A log that is only streamed is watched a little late, so
-that thousands of short tasks cost no watch at all: what they wrote is read once, at their end. Only another
-task's log is polled: it may not exist yet, be replaced by a retry's, or be written on another node, which
-inotify does not see.
+The file is the only buffer. `output` tells what grew; a log that its task writes itself, and another task's log, which
+may not exist yet, be replaced by a retry's, or be written on another node, are looked at now and then. A log that is
+only streamed is watched a little late, so that thousands of short tasks cost nothing: it is read once, at their end.
 """
 
 import os
-import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,15 +17,15 @@ from protocol.session.codec import MAX_LOG_BODY_BYTES
 from protocol.text.line_matcher import LineMatcher
 from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
-from sflow_agent.descriptors import Descriptors
-from sflow_agent.processes.syscalls import OVERFLOWED, Inotify
+from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 
-ARM_AFTER_S = 0.03
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """Sent and not acknowledged over all logs: bounds the agent's memory."""
 REPEAT_AFTER_S = 5.0
 """Without an acknowledgement while something is in flight: one may have been lost."""
 FOREIGN_EVERY_S = 0.1
+DIRECT_EVERY_S = 0.02
+"""One system call for each log that its task writes itself and somebody follows."""
 READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
 
@@ -58,7 +56,10 @@ class Log:
     path: str
     stream: SendWindow | None = None
     searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
-    watch: int | None = None
+    size: int = 0
+    """Of a log that its task writes itself, when it was last looked at."""
+    is_shrunk: bool = False
+    """It has become shorter, and people were told."""
     foreign_inode: int | None = None
     """Of another task's log: the file that has been searched so far, 0 before there was one."""
 
@@ -66,12 +67,18 @@ class Log:
 class LogFollower:
     """All followed logs of this node. `send` puts one chunk on the wire and says whether it took it."""
 
-    def __init__(self, send: Callable[[LogChunk, bytes], bool], descriptors: Descriptors) -> None:
-        self._inotify = Inotify()
-        descriptors.add(self._inotify.fileno, select.EPOLLIN, self._note_changes)
+    def __init__(
+        self, send: Callable[[LogChunk, bytes], bool], outputs: Outputs, warn: Callable[[str], None]
+    ) -> None:
+        """`warn` tells people, once for each text."""
         self._send = send
+        self._outputs = outputs
+        self._warn = warn
+        outputs.on_grown = self._note_grown
         self._logs: dict[RankId, Log] = {}
-        self._rank_of_watch: dict[int, RankId] = {}
+        self._direct: dict[RankId, Log] = {}
+        """Logs that their tasks write themselves: looked at now and then."""
+        self._next_direct_look = 0.0
         self._to_arm: deque[tuple[float, RankId]] = deque()
         self._grown: dict[RankId, None] = {}
         """Logs to look at, in order; a dictionary as an ordered set."""
@@ -145,8 +152,8 @@ class LogFollower:
         if log is None:
             return
         if log.stream is not None:
-            log.stream.end = _size(log.path)
-        self._unarm(log)
+            log.stream.end = log.stream.base + _size(log.path)
+        self._direct.pop(rank, None)
         self._grown[rank] = None
 
     # ------------------------------------------------------------------ the loop's side
@@ -158,6 +165,7 @@ class LogFollower:
         times = [
             self._to_arm[0][0] if self._to_arm else None,
             self._next_foreign_look if self._foreign else None,
+            self._next_direct_look if self._direct else None,
             self._repeat_at,
         ]
         return min((at for at in times if at is not None), default=None)
@@ -181,6 +189,13 @@ class LogFollower:
             self._next_foreign_look = now + FOREIGN_EVERY_S
             for foreign, foreign_log in self._foreign.items():
                 self._look_at_foreign(foreign, foreign_log)
+        if self._direct and now >= self._next_direct_look:
+            self._next_direct_look = now + DIRECT_EVERY_S
+            for direct, direct_log in self._direct.items():
+                size = _size(direct_log.path)
+                if size != direct_log.size:
+                    direct_log.size = size
+                    self._grown[direct] = None
         while self._to_arm and self._to_arm[0][0] <= now:
             _, rank = self._to_arm.popleft()
             log = self._logs.get(rank)
@@ -197,15 +212,9 @@ class LogFollower:
             self._repeat_at = now + REPEAT_AFTER_S
             self.rewind()
 
-    def _note_changes(self) -> None:
-        """Take in which files have changed, from inotify."""
-        numbers = self._inotify.changed()
-        if OVERFLOWED in numbers:
-            self._grown.update(dict.fromkeys(self._rank_of_watch.values()))
-        for number in numbers:
-            rank = self._rank_of_watch.get(number)
-            if rank is not None:
-                self._grown[rank] = None
+    def _note_grown(self, rank: RankId) -> None:
+        if rank in self._logs:
+            self._grown[rank] = None
 
     def _pump(self) -> list[CheckObserved]:
         """Read what grew and send what the window allows; return the patterns seen."""
@@ -259,6 +268,9 @@ class LogFollower:
         for (owner, key), search in log.searches.items():
             if search.is_done:
                 continue
+            if _size(log.path) < search.offset:
+                self._note_shrunk(log)
+                search.restart()
             for data in _blocks(log.path, search.offset, budget):
                 search.offset += len(data)
                 budget -= len(data)
@@ -278,6 +290,9 @@ class LogFollower:
             return budget
         try:
             size = os.fstat(descriptor).st_size
+            if stream.base + size < stream.sent and stream.end is None:
+                self._note_shrunk(log)
+                stream.start_anew()
             while budget > 0:
                 chunk = stream.next_chunk(size)
                 if chunk is None:
@@ -286,7 +301,7 @@ class LogFollower:
                     self._parked[rank] = None
                     break
                 offset, length = chunk
-                data = os.pread(descriptor, length, offset) if length else b""
+                data = os.pread(descriptor, length, offset - stream.base) if length else b""
                 if length and not data:
                     break
                 is_end = stream.end is not None and offset + len(data) >= stream.end
@@ -305,19 +320,14 @@ class LogFollower:
     # ------------------------------------------------------------------ watches
 
     def _arm(self, rank: RankId, log: Log) -> None:
-        if log.watch is None:
-            try:
-                log.watch = self._inotify.add(log.path)
-            except OSError:
-                return  # not there yet, or no watches left: it is read when the rank ends
-            self._rank_of_watch[log.watch] = rank
+        if log.foreign_inode is None and not self._outputs.watch(rank):
+            self._direct[rank] = log
         self._grown[rank] = None
 
-    def _unarm(self, log: Log) -> None:
-        if log.watch is not None:
-            self._inotify.remove(log.watch)
-            self._rank_of_watch.pop(log.watch, None)
-            log.watch = None
+    def _note_shrunk(self, log: Log) -> None:
+        if not log.is_shrunk:
+            log.is_shrunk = True
+            self._warn(f"{log.path} was truncated: it is read from its beginning again")
 
     def _look_at_foreign(self, rank: RankId, log: Log) -> None:
         try:
@@ -345,8 +355,7 @@ class LogFollower:
         if log.stream is not None and log.stream.is_delivered:
             log.stream = None
         if log.stream is None and not log.searches:
-            self._unarm(log)
-            for logs in (self._logs, self._foreign):
+            for logs in (self._logs, self._foreign, self._direct):
                 logs.pop(rank, None)
             for waiting in (self._grown, self._parked):
                 waiting.pop(rank, None)

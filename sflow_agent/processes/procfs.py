@@ -6,6 +6,7 @@ main thread has ended while others run is a living process: its files are then r
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
@@ -14,6 +15,7 @@ RUN_MARKER = "SFLOW_RUN_MARKER"
 ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
 RANK_MARKER = "SFLOW_RANK_MARKER"
 """Names the rank of a stray process: ranks of one attempt on one node share the attempt's id."""
+_QUEUES = re.compile(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
 
 
@@ -142,6 +144,16 @@ def settled_environment(pid: int) -> list[bytes]:
         if any(found) or not is_living(pid) or time.monotonic() > deadline:
             return found
         time.sleep(EXEC_LOOK_S)
+
+
+def queue_limit(pid: int) -> int | None:
+    """Return a process's soft limit of message queues, the mark of its rank (`limits.mark_of`); None if unlimited or gone."""
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
+            found = _QUEUES.search(file.read())
+    except OSError:
+        return None
+    return int(found[1]) if found is not None else None
 
 
 def marked(variable: str, value: str) -> list[int]:

@@ -12,9 +12,11 @@ from types import FrameType
 
 from sflow_agent.core.events import AgentEvent, EndRequested
 from sflow_agent.descriptors import Descriptors
+from sflow_agent.processes.procfs import is_living, parent_of
 from sflow_agent.processes.syscalls import open_pidfd
 
 GUARDIAN_GONE = "the agent's guardian is gone"
+CONTROLLER_GONE = "the controller has died"
 LOOK_EVERY_S = 0.5
 
 
@@ -30,6 +32,7 @@ class Signals:
         self._guardian = guardian
         self._next_look: float | None = None
         """When to look for the guardian, where the kernel has no pidfd."""
+        self._controller: int | None = None
         self._watch_guardian(guardian)
 
     def install(self) -> None:
@@ -40,7 +43,37 @@ class Signals:
         signal.signal(signal.SIGCHLD, self._on_child)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (
+            signal.SIGHUP,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+        ):  # `sbatch --signal` sends them to whole steps
+            signal.signal(number, signal.SIG_IGN)
+
+    def watch_controller(self, pid: int) -> None:
+        """End when the controller dies, which runs on this machine and has started the guardian."""
+        self._controller = pid
+        if not self.controller_lives():
+            self._reasons.append(CONTROLLER_GONE)
+            return
+        descriptor = open_pidfd(pid)
+        if descriptor is None:
+            self._next_look = 0.0
+            return
+
+        def has_died() -> None:
+            self._descriptors.remove(descriptor)
+            self._reasons.append(CONTROLLER_GONE)
+
+        self._descriptors.add(descriptor, select.EPOLLIN, has_died)
+
+    def controller_lives(self) -> bool:
+        """Return whether a controller on this machine lives, stopped or not; False where none is watched."""
+        return (
+            self._controller is not None
+            and parent_of(self._guardian) == self._controller
+            and is_living(self._controller)
+        )
 
     def next_wakeup(self) -> float | None:
         """Return 0 while there is something to say."""
@@ -53,6 +86,9 @@ class Signals:
             if os.getppid() != self._guardian:
                 self._next_look = None
                 self._reasons.append(GUARDIAN_GONE)
+            elif self._controller is not None and not self.controller_lives():
+                self._next_look = None
+                self._reasons.append(CONTROLLER_GONE)
         reasons, self._reasons = self._reasons, []
         return [EndRequested(reason) for reason in reasons]
 

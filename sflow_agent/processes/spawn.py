@@ -1,14 +1,15 @@
-"""Making one rank's process as cheaply as the system can: posix_spawn, an opened log, its own session."""
+"""Starts the processes of ranks as cheaply as the system can: posix_spawn, a pipe for their output, their own session."""
 
 import contextlib
 import errno
 import os
+import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from protocol.messages.rank_spec import RankSpec
-from sflow_agent.limits import as_inherited
+from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes.procfs import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
@@ -49,8 +50,8 @@ _SCRUBBED = frozenset(
 
 
 UNBUFFERED = ("PYTHONUNBUFFERED", "1")
-"""Output goes to a file, where Python keeps the last 8 KiB to itself: no probe and nobody who looks would see a server's
-one line. What a user has set is not touched.
+"""Output goes to a pipe or file, where Python keeps the last 8 KiB to itself: a probe would not see a server's one line.
+A value of the user's is kept.
 """
 
 
@@ -89,26 +90,33 @@ class Spawner:
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
 
-    def spawn(self, spec: RankSpec) -> tuple[int, int]:
-        """(pid, wall time in ns) of the new process. Raises: SpawnError."""
+    def spawn(
+        self, spec: RankSpec, open_output: Callable[[str], int | None], mark: int | None = None
+    ) -> tuple[int, int]:
+        """Return (pid, wall time in ns) of the new process. Raises: SpawnError.
+
+        `open_output` returns the descriptor that it prints to, given its log's path; None lets it print to the file.
+        `mark` is what all that it starts inherits.
+        """
         environment = self._environment_of(spec)
         program = self.find(spec.argv[0], environment.get("PATH"))
         log = self.log_path(spec.log)
         if spec.earlier_log is not None:
             self._keep_earlier_log(log, spec.earlier_log)
         try:
-            with self._in_directory(spec.cwd), as_inherited():
-                try:
-                    pid = _spawn(program, spec.argv, environment, log)
-                except FileNotFoundError:
-                    # The log's directory is nearly always there: asking first would cost each start a locked look at
-                    # its parent. The controller may be making it just now, so what is missing shows the second time.
-                    os.makedirs(log.rpartition("/")[0], 0o700, exist_ok=True)  # noqa: PTH103
-                    pid = _spawn(program, spec.argv, environment, log)
+            output = open_output(log)
+        except OSError as error:
+            raise SpawnError(error.errno or 0, _explain_log(error, spec)) from error
+        try:
+            with self._in_directory(spec.cwd), as_inherited(), marked(mark):
+                pid = _spawn(program, spec.argv, environment, log, output)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
         except ValueError as error:  # a NUL in an argument or variable
             raise SpawnError(errno.EINVAL, f"its arguments or environment are not valid: {error}") from error
+        finally:
+            if output is not None:
+                os.close(output)
         return pid, time.time_ns()
 
     def require(self, spec: RankSpec) -> None:
@@ -139,8 +147,8 @@ class Spawner:
                     environment,
                     file_actions=(
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                        (os.POSIX_SPAWN_DUP2, output, 1),
-                        (os.POSIX_SPAWN_DUP2, output, 2),
+                        _to(output),
+                        (os.POSIX_SPAWN_DUP2, 1, 2),
                     ),
                     setsid=True,
                     setsigdef=_ALL_SIGNALS,
@@ -213,20 +221,34 @@ class Spawner:
             os.chdir(self._home)
 
 
-def _spawn(program: str, argv: tuple[str, ...], environment: dict[str, str], log: str) -> int:
+def _spawn(
+    program: str, argv: tuple[str, ...], environment: dict[str, str], log: str, output: int | None
+) -> int:
+    to_log = (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600)
     return os.posix_spawn(
         program,
         argv,
         environment,
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600),
+            to_log if output is None else _to(output),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ),
         setsid=True,
         setsigdef=_ALL_SIGNALS,
         setsigmask=(),
     )
+
+
+def _to(output: int) -> tuple[int, int, int] | tuple[int, int, str, int, int]:
+    """Return the file action that makes a pipe of this process the standard output of the one that is started.
+
+    By name where its number is beyond the limit that tasks have: posix_spawn refuses to copy that.
+    """
+    soft, _ = inherited_limit()
+    if soft != resource.RLIM_INFINITY and output >= soft:
+        return (os.POSIX_SPAWN_OPEN, 1, f"/proc/self/fd/{output}", os.O_WRONLY, 0)
+    return (os.POSIX_SPAWN_DUP2, output, 1)
 
 
 def _interpreter_of(program: str) -> str:
@@ -245,6 +267,13 @@ def _interpreter_of(program: str) -> str:
     return f'names an interpreter (its first line) that does not exist: "{name}"'
 
 
+def _explain_log(error: OSError, spec: RankSpec) -> str:
+    """Return why a log could not be opened."""
+    if error.errno == errno.EACCES:
+        return f"its log {spec.log} cannot be written: {error.strerror}"
+    return f"its log {spec.log} cannot be made: {error.strerror}"
+
+
 def _explain(error: OSError, program: str, spec: RankSpec) -> str:
     """Why a start failed, and the fix. Source: execve(2)."""
     match error.errno:
@@ -252,10 +281,6 @@ def _explain(error: OSError, program: str, spec: RankSpec) -> str:
             return f'program "{program}" does not exist on this node'
         case errno.ENOENT:
             return f'"{program}" {_interpreter_of(program)}'
-        case errno.ENOSPC | errno.EDQUOT:
-            return f"its log {spec.log} cannot be made: {error.strerror}"
-        case errno.EACCES if os.access(program, os.X_OK) and not os.path.isdir(program):  # noqa: PTH112
-            return f"its log {spec.log} cannot be written: {error.strerror}"
         case errno.EACCES:
             return f'"{program}" may not be executed: check its mode, and that its file system allows it'
         case errno.ENOEXEC:

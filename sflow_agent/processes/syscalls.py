@@ -1,17 +1,12 @@
-"""Linux interfaces that the standard library lacks (prctl(2), inotify(7)), or that a kernel or container may lack."""
+"""Linux interfaces that the standard library lacks (prctl(2)), or that a kernel or container may lack."""
 
 import ctypes
 import errno
 import os
-import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_DUMPABLE = 4
-IN_MODIFY = 0x2
-OVERFLOWED = -1
-"""Stands for a watch when the kernel's queue was full: any file may have changed."""
-_EVENT = struct.Struct("iIII")
 
 
 def become_subreaper() -> None:
@@ -73,37 +68,3 @@ def memory_file(name: str) -> int:
     descriptor, path = tempfile.mkstemp(prefix=f"sflow-{name}-")
     os.unlink(path)  # noqa: PTH108
     return descriptor
-
-
-class Inotify:
-    """Tells which of some files were written to. Source: inotify(7)."""
-
-    def __init__(self) -> None:
-        self.fileno: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self.fileno < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1: raise fs.inotify.max_user_instances")
-
-    def add(self, path: str) -> int:
-        """Begins to watch a file; returns the watch's number. Raises: OSError."""
-        number: int = _libc.inotify_add_watch(self.fileno, os.fsencode(path), IN_MODIFY)
-        if number < 0:
-            raise OSError(ctypes.get_errno(), f"inotify_add_watch {path}")
-        return number
-
-    def remove(self, number: int) -> None:
-        """Ends a watch; one that is gone already is no error."""
-        _libc.inotify_rm_watch(self.fileno, number)
-
-    def changed(self) -> set[int]:
-        """The watches whose files were written to since the last call, or `OVERFLOWED`; never blocks."""
-        numbers: set[int] = set()
-        while True:
-            try:
-                data = os.read(self.fileno, 65536)
-            except BlockingIOError:
-                return numbers
-            position = 0
-            while position < len(data):
-                number, _, _, name_length = _EVENT.unpack_from(data, position)
-                numbers.add(number)
-                position += _EVENT.size + name_length

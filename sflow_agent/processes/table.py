@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
@@ -20,6 +21,8 @@ from sflow_agent.core.events import (
     ProcessStarted,
 )
 from sflow_agent.descriptors import Descriptors
+from sflow_agent.limits import MARKS, mark_of
+from sflow_agent.logs.output import Outputs, make_log_directory
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.containers import Containers
@@ -29,6 +32,7 @@ from sflow_agent.processes.procfs import (
     is_living,
     name_of,
     own_children,
+    queue_limit,
     session_of,
     settled_environment,
 )
@@ -51,12 +55,14 @@ class Processes:
         descriptors: Descriptors,
         signals: Signals,
         memory: MemoryEvents,
+        outputs: Outputs,
     ) -> None:
         self._spawner = spawner
         self._containers = containers
         self._cleanups = cleanups
         self._signals = signals
         self._memory = memory
+        self._outputs = outputs
         self._me = os.getpid()
         self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
@@ -64,6 +70,10 @@ class Processes:
         """Main process of every rank that is not gone; the number may be free again once reaped."""
         self._rank_of_session: dict[int, RankId] = {}
         self._rank_of_marker: dict[str, RankId] = {}
+        self._main_of_mark: dict[int, int] = {}
+        """Main process by the limit that all which it starts inherits."""
+        self._mark_of_main: dict[int, int] = {}
+        self._number = 0
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
         """So that the environment of a daemon is read once, not at every exit."""
@@ -73,7 +83,13 @@ class Processes:
         self.find_port_conflict: Callable[[RankId], str] = lambda _rank: ""
         """Returns which port of a failed rank's task another process has, and which process; empty if none has."""
         self.trees = TreeKiller(
-            descriptors, self._main_of, self._running, cleanups, self._checks_of, self._forget
+            descriptors,
+            self._main_of,
+            self._running,
+            cleanups,
+            self._checks_of,
+            self._forget,
+            self._main_of_mark,
         )
 
     def start(self, spec: RankSpec) -> AgentEvent:
@@ -85,14 +101,34 @@ class Processes:
                 spec, cleanup = self._containers.prepare(spec, spec.container)
                 if cleanup is not None:
                     self._cleanups.expect(spec.rank, cleanup)
-            pid, started_at_ns = self._spawner.spawn(spec)
+            mark = self._next_mark()
+            pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark)
         except SpawnError as error:
             self._cleanups.forget(spec.rank)
+            self._outputs.discard(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
+        if mark is not None:
+            self._main_of_mark[mark], self._mark_of_main[pid] = pid, mark
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
         return ProcessStarted(spec.rank, pid, started_at_ns, ordered, kills)
+
+    def _next_mark(self) -> int | None:
+        """Return a mark that no living rank bears; None where ranks cannot be marked."""
+        for _ in range(MARKS):
+            self._number += 1
+            mark = mark_of(self._number)
+            if mark not in self._main_of_mark:
+                return mark
+        return None
+
+    def _open_output(self, spec: RankSpec, log: str) -> int | None:
+        """Return the descriptor that the rank prints to; None is its log. Raises: OSError."""
+        if spec.is_log_direct:
+            make_log_directory(log)
+            return None
+        return self._outputs.open(spec.rank, log, time.monotonic())
 
     def start_check(
         self,
@@ -172,6 +208,7 @@ class Processes:
     def _exited(
         self, rank: RankId, exit_code: int | None, number: int | None, owners: set[RankId]
     ) -> ProcessExited:
+        self._outputs.drain(rank)
         try:
             size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
         except OSError:
@@ -220,7 +257,8 @@ class Processes:
             if variable.startswith(_MARKER_PREFIX):
                 marker = variable[len(_MARKER_PREFIX) :].decode(errors="replace")
                 return self._rank_of_marker.get(marker)
-        return None
+        main = self._main_of_mark.get(queue_limit(pid) or 0)
+        return None if main is None else self._rank_of_session.get(main)
 
     def _forget(self, rank: RankId) -> None:
         main = self._main_of.pop(rank, None)
@@ -229,6 +267,7 @@ class Processes:
         self._rank_of_marker.pop(str(rank), None)
         if main is not None and self._rank_of_session.get(main) == rank:
             del self._rank_of_session[main]
+            self._main_of_mark.pop(self._mark_of_main.pop(main, 0), None)
 
 
 def _group_exists(group: int) -> bool:

@@ -48,7 +48,9 @@ class TreeKiller:
         cleanups: Cleanups,
         checks_of: Mapping[RankId, Collection[int]],
         forget: Callable[[RankId], None],
+        marks: Mapping[int, int],
     ) -> None:
+        self._marks = marks
         self._descriptors = descriptors
         self._main_of = main_of
         self._running = running
@@ -96,11 +98,11 @@ class TreeKiller:
             return []
         mains = {self._main_of[rank]: rank for rank in ranks}
         others = self._running.keys() - mains.keys()
-        trees = tree_members({pid: str(rank) for pid, rank in mains.items()}, self._me, others)
+        trees = tree_members({pid: str(rank) for pid, rank in mains.items()}, self._me, others, self._marks)
         # Who lost its parent under the walk has come to this agent behind it: only what two walks do not find is gone.
         seem_empty = {pid: str(rank) for pid, rank in mains.items() if not trees[pid] - {pid}}
         if seem_empty:
-            trees |= tree_members(seem_empty, self._me, others)
+            trees |= tree_members(seem_empty, self._me, others, self._marks)
         events: list[AgentEvent] = []
         for main, members in trees.items():
             rank = mains[main]
@@ -144,7 +146,8 @@ class TreeKiller:
         if ending is None:
             return []
         main = self._main_of[rank]
-        left = tree_members({main: str(rank)}, self._me, self._running.keys() - {main})[main]
+        others = self._running.keys() - {main}
+        left = tree_members({main: str(rank)}, self._me, others, self._marks)[main]
         left |= {pid for descriptor, pid in ending.watched.items() if not _has_ended(descriptor)}
         if not left:
             return self._close(rank, ending, main)

@@ -267,6 +267,7 @@ class Task:
                     files=self.files if rank == first_ranks[self.node_of_rank[rank]] else (),
                     success=success_of_rank(planned.success, rank),
                     success_exit_codes=planned.success_exit_codes,
+                    is_log_direct=planned.is_log_direct,
                 ),
             )
             for rank, extra in enumerate(own)

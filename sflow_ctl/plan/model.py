@@ -276,6 +276,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     stopping: Stopping = Stopping()
     hang: HangPolicy | None = None
     success_exit_codes: tuple[int, ...] = (0,)
+    is_log_direct: bool = False
+    """Its processes write into their logs themselves."""
     finally_when: FinallyWhen | None = None
     """Not a part of the graph: it runs when the run ends, however it ends."""
     min_ready: int | None = None

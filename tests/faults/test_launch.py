@@ -1,12 +1,15 @@
 """Programs that cannot be started: a failure of their task, with the reason, and no waiting for logs that never were."""
 
 import os
+import select
 from pathlib import Path
 
 import pytest
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.rank_spec import RankSpec
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.logs import output
 from sflow_agent.node.gpu_view import GpuView
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes import spawn
@@ -44,16 +47,14 @@ def test_a_task_that_cannot_be_started_fails_the_run_at_once(tmp_path: Path) -> 
 def test_a_directory_that_is_made_while_we_look_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = spawn._spawn, []
+    real = output.make_log_directory
 
-    def racing(program: str, argv: tuple[str, ...], environment: dict[str, str], log: str) -> int:
-        calls.append(log)
-        if len(calls) == 1:
-            (tmp_path / "a").mkdir()
-            raise FileNotFoundError(2, "the log's directory is missing", log)
-        return real(program, argv, environment, log)
+    def racing(path: str) -> None:
+        (tmp_path / "a").mkdir()
+        real(path)
 
-    monkeypatch.setattr(spawn, "_spawn", racing)
+    monkeypatch.setattr(output, "make_log_directory", racing)
+    outputs = output.Outputs(Descriptors(select.epoll()), None, print)
     spawner = spawn.Spawner(
         str(tmp_path),
         {"PATH": "/usr/bin:/bin", RUN_MARKER: "m"},
@@ -62,6 +63,8 @@ def test_a_directory_that_is_made_while_we_look_is_used(
         Interfaces(is_chosen=False),
     )
     rank = RankId(AttemptId("a", 1), 0)
-    pid, _ = spawner.spawn(RankSpec(rank=rank, argv=("bash", "-c", "echo hi"), env={}, log="a/a.log"))
+    spec = RankSpec(rank=rank, argv=("bash", "-c", "echo hi"), env={}, log="a/a.log")
+    pid, _ = spawner.spawn(spec, lambda log: outputs.open(rank, log, 0.0))
     _, status = os.waitpid(pid, 0)
+    outputs.drain(rank)
     assert status == 0 and (tmp_path / "a" / "a.log").read_text() == "hi\n"

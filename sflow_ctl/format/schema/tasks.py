@@ -140,6 +140,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """How long the task may show no activity. Default: no limit."""
     success_exit_codes: list[IntExpr] = []
     """Exit statuses that count as success, beside 0."""
+    log: Literal["piped", "direct"] = "piped"
+    """How output gets into the task's log: `piped` loses no line, whatever the script redirects; `direct` lets the task
+    write the file itself, which is faster for floods, but `> /dev/stderr` in a script then truncates it."""
     probes: Probes | None = None
     """What makes the task ready, and what makes it fail."""
     ports: dict[str, IntExpr | Ports] = {}

@@ -177,6 +177,8 @@ def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
         yield "stop", _stopping(task.stopping)
     if task.hang is not None:
         yield "hang", _hang(task.hang, is_service=task.is_service)
+    if task.is_log_direct:
+        yield "log", "written by the task itself"
     if task.success_exit_codes != (0,):
         yield "success", f"exit status {' or '.join(map(str, task.success_exit_codes))}"
 

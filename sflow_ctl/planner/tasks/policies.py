@@ -29,6 +29,7 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
     is_main: bool
     on_failure: OnFailure
     restart: Restart | None
+    is_log_direct: bool
     success_exit_codes: tuple[int, ...]
     finally_when: FinallyWhen | None
     min_ready: int | None
@@ -50,6 +51,7 @@ def end_policy(
         is_main=_read(task, ("main",), as_flag, value(task.main)),
         on_failure=_on_failure(task, source.document.workflow, value),
         restart=_restart(task, value),
+        is_log_direct=task.log == "direct",
         success_exit_codes=_exit_codes(task, value),
         finally_when=_finally_when(task),
         min_ready=_min_ready(task, len(expanded.replicas), value),

@@ -2,6 +2,7 @@
 both gone.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -35,10 +36,10 @@ def sweep(marker: str) -> list[str]:
     deadline = time.monotonic() + VERIFY_S
     while left := marked_processes(marker):
         for pid in left:
-            try:
+            with contextlib.suppress(
+                ProcessLookupError, PermissionError
+            ):  # the latter are named as survivors
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         if time.monotonic() > deadline:
             return [f"{pid} {_name(pid)}" for pid in left]
         time.sleep(0.01)

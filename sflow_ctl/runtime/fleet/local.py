@@ -66,6 +66,8 @@ class LocalLauncher:
 
     def start(self, configs: "list[AgentConfig]") -> None:
         """Gives each configuration to an agent of its own, unless it has one. Raises: LaunchError."""
+        from msgspec.structs import replace
+
         from protocol.session.codec import encode  # not needed to prestart
 
         started = {agent.node for agent in self._agents.values()}
@@ -77,7 +79,7 @@ class LocalLauncher:
             self._agents[agent.pidfd] = agent
             self._epoll.register(agent.pidfd, select.EPOLLIN)
             with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd says so, with the reason
-                os.write(agent.stdin, encode(config))
+                os.write(agent.stdin, encode(replace(config, controller_pid=os.getpid())))
             os.close(agent.stdin)
 
     def ended(self) -> list[tuple[int, str]]:
@@ -192,5 +194,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # ended, or of a task that changed its user
         os.kill(pid, number)

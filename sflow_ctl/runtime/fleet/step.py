@@ -119,7 +119,7 @@ class StepLauncher:
         if self._pidfd < 0:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self._pid, number)
             if self._epoll.poll(_END_WAIT_S):
                 break

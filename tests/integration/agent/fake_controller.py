@@ -133,6 +133,29 @@ class FakeController:
         self.process.stdin.close()
         return self
 
+    def start_below_a_shell(self, before: tuple[str, ...] = ()) -> None:
+        """Start the agent below a shell, which stands for the controller's process: the agent watches that."""
+        config = self.directory / ".config"
+        self.process = subprocess.Popen(
+            (
+                "sh",
+                "-c",
+                'c=$1; shift; while [ ! -s "$c" ]; do sleep 0.01; done; "$@" < "$c" & wait',
+                "sh",
+                str(config),
+                *before,
+                sys.executable,
+                "-I",
+                "-m",
+                "sflow_agent",
+            ),
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        part = self.directory / ".config.part"
+        part.write_bytes(encode(self.config(controller_pid=self.process.pid)))
+        part.rename(config)
+
     @property
     def guardian(self) -> int:
         assert self.process is not None

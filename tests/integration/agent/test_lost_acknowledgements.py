@@ -7,6 +7,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.logs import LogChunk
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import REPEAT_AFTER_S, LogFollower
+from sflow_agent.logs.output import Outputs
 
 RANK = RankId(AttemptId("a", 1), 0)
 
@@ -20,7 +21,7 @@ def test_what_nobody_acknowledges_is_sent_again(tmp_path: Path) -> None:
         sent.append((header.offset, bytes(body), header.is_end))
         return True
 
-    follower = LogFollower(send, Descriptors(select.epoll()))
+    follower = LogFollower(send, Outputs(Descriptors(select.epoll()), None, print), print)
     follower.stream(RANK, str(log), is_spool=False, now=0.0)
     follower.finish(RANK)
     follower.poll(1.0)

@@ -81,3 +81,39 @@ def test_p3_a_left_over_process_without_its_main_thread_is_ended(
     pid = int(pid_file.read_text())
     assert not is_alive(pid)
     assert not Path(f"/proc/{pid}").exists()
+
+
+WIPED = """
+import os, sys, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+open(sys.argv[1], "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["env -i", "env -i setsid"])
+def test_p2_a_daemon_without_its_environment_does_not_outlive_its_task(
+    controller: FakeController, tmp_path: Path, how: str
+) -> None:
+    """Other tasks run meanwhile: it is found by the limit that it inherited from its own one."""
+    controller.spawn(*(spec(f"other{number}", "sleep", "60") for number in range(3)))
+    program, pid_file = tmp_path / "daemon.py", tmp_path / "pid"
+    program.write_text(WIPED)
+    script = f"{how} {sys.executable} {program} {pid_file}; while [ ! -s {pid_file} ]; do sleep 0.02; done"
+    controller.spawn(spec("a", "sh", "-c", script))
+    assert controller.exited("a").exit_code == 0
+    controller.cleared("a")
+    assert not is_alive(int(pid_file.read_text()))
+    assert is_alive(controller.started("other1").pid)
+
+
+def test_p2_a_stop_finds_a_daemon_without_its_environment(controller: FakeController, tmp_path: Path) -> None:
+    program, pid_file = tmp_path / "daemon.py", tmp_path / "pid"
+    program.write_text(WIPED)
+    controller.spawn(spec("a", "sh", "-c", f"env -i {sys.executable} {program} {pid_file}; exec sleep 60"))
+    controller.until(lambda: pid_file.exists() and pid_file.read_text(), "the daemon")
+    controller.stop("a")
+    controller.cleared("a")
+    assert not is_alive(int(pid_file.read_text()))

@@ -209,9 +209,9 @@ def test_where_a_redirect_leads(status: int, location: str | None, expected: tup
 
 def test_an_expected_redirect_is_the_answer() -> None:
     check = HttpCheck(method="GET", url=GET.url, status=(302,))
-    got = answer(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n")
+    got = answer(b"HTTP/1.1 302 ExplainingLine\r\nLocation: /x\r\n\r\n")
     assert redirect(check, got, check.url, "GET") is None
-    assert verdict(check, got) == (True, "HTTP 302 Found")
+    assert verdict(check, got) == (True, "HTTP 302 ExplainingLine")
 
 
 # ---------------------------------------------------------------------- verdicts

@@ -142,6 +142,7 @@ SPEC = RankSpec(
     required_paths=(("MODEL", "/models/a"),),
     files=(TaskFile(path="etc/router.yaml", content="port: 1", mode=0o755),),
     success_exit_codes=(0, 3),
+    is_log_direct=True,
     success=Success(
         files=(RequiredFile(path="/run/a/*.json", min_bytes=10),),
         json=(RequiredJson(path="/run/a/r.json", where="rate > 0"),),

@@ -1,0 +1,256 @@
+"""The output of ranks on its way into their logs: a pipe for each rank, spliced into its file by one thread.
+
+A pipe, because a program that opens `/dev/stdout` or `/proc/self/fd/1` anew truncates a file and cannot truncate a pipe.
+A thread, because a file system that hangs must not hold up the agent's loop. The guardian holds the same descriptors
+and takes over if the agent is killed (`output_handover`). `processes.table` opens and drains outputs; `follower` reads
+the files and is told here what grew.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+import select
+import signal
+import struct
+import termios
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from protocol.ids import RankId
+from sflow_agent.descriptors import Descriptors
+from sflow_agent.logs.output_handover import OutputSender
+from sflow_agent.logs.splicing import Discarded, move
+
+ARM_AFTER_S = 0.03
+"""A rank that ends sooner wakes no thread and costs the guardian nothing: its pipe holds what it prints until its exit."""
+PER_TURN_BYTES = 1 << 20
+LARGE_PIPE_BYTES = 1 << 20
+LARGE_PIPES = 16
+"""Pipes that may be enlarged: unprivileged users have 64 MiB for all of theirs. Source: pipe(7), pipe-user-pages-soft."""
+SPARED_DESCRIPTORS = 256
+"""Of an agent's: outputs take at most half of the rest, two each."""
+_DIRECT = "those beyond print straight to their logs"
+LOCK_WITHIN_S = 1.0
+"""How long the loop waits for the thread, which a file system may hold up, before it reports an exit without the rest."""
+
+
+class RankOutput:
+    """One rank's pipe and log. The lock is held by whichever thread moves or closes."""
+
+    def __init__(self, number: int, rank: RankId, path: str, pipe: int, file: int) -> None:
+        self.number = number
+        self.rank = rank
+        self.path = path
+        self.pipe = pipe
+        self.file = file
+        self.lock = threading.Lock()
+        self.is_armed = False
+        self.is_closed = False
+        self.is_large = False
+
+    def waiting_bytes(self) -> int:
+        """Return how much is in the pipe."""
+        return int(struct.unpack("i", fcntl.ioctl(self.pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
+
+
+class Outputs:
+    """All outputs of this agent's ranks. `warn` tells people, once for each text; it is called in the loop's thread.
+
+    A source of the loop: `poll` arms what has lived long enough, and passes on what the thread has seen.
+    """
+
+    def __init__(
+        self, descriptors: Descriptors, guardian: OutputSender | None, warn: Callable[[str], None]
+    ) -> None:
+        self.on_grown: Callable[[RankId], None] = lambda _rank: None
+        self._guardian = guardian
+        self._warn = warn
+        self._by_rank: dict[RankId, RankOutput] = {}
+        self._by_pipe: dict[int, RankOutput] = {}
+        self._to_arm: deque[tuple[float, RankOutput]] = deque()
+        self._number = 0
+        self._large = 0
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = max(0, (soft - SPARED_DESCRIPTORS) // 4)
+        self._epoll: select.epoll | None = None
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._grown: deque[RankId] = deque()
+        self._ended: deque[RankOutput] = deque()
+        self._problems: deque[tuple[str, Discarded]] = deque()
+        descriptors.add(self._event, select.EPOLLIN, self._take_news)
+
+    # ------------------------------------------------------------------ the loop's side
+
+    def open(self, rank: RankId, path: str, now: float) -> int | None:
+        """Return the descriptor that a rank is to print to; close it once the rank has it.
+
+        None when there is no descriptor left for a pipe: then it prints straight to its log. Raises: OSError for a log
+        that cannot be opened.
+        """
+        file = _open_log(path)
+        if len(self._by_rank) >= self._most:
+            os.close(file)
+            self._warn(f"an agent may open too few files for {self._most + 1} tasks' output: {_DIRECT}")
+            return None
+        try:
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            os.close(file)
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return None
+            raise
+        os.set_blocking(read_end, False)
+        self._number += 1
+        output = RankOutput(self._number, rank, path, read_end, file)
+        self._by_rank[rank] = self._by_pipe[read_end] = output
+        self._to_arm.append((now + ARM_AFTER_S, output))
+        return write_end
+
+    def watch(self, rank: RankId) -> bool:
+        """Move this rank's output as it is printed. Return False for a rank that prints straight to its log."""
+        output = self._by_rank.get(rank)
+        if output is None:
+            return False
+        self._arm(output)
+        return True
+
+    def drain(self, rank: RankId) -> None:
+        """Move into the log what the rank has printed so far. Its pipe stays open while a process has it."""
+        output = self._by_rank.get(rank)
+        if output is None or not output.lock.acquire(timeout=LOCK_WITHIN_S):
+            return
+        try:
+            if output.is_closed:
+                return
+            # Not for as long as there is something: a process that was left behind may print without end.
+            is_at_end = self._move(output, output.waiting_bytes() + 1)
+            if is_at_end:
+                self._close(output)
+            else:
+                self._arm(output)
+        finally:
+            output.lock.release()
+        self._forget_ended()
+
+    def discard(self, rank: RankId) -> None:
+        """Close the output of a rank that could not be started."""
+        output = self._by_rank.get(rank)
+        if output is not None:
+            with output.lock:
+                self._close(output)
+            self._forget_ended()
+
+    def drain_all(self) -> None:
+        """Move everything that was printed: the agent leaves."""
+        for rank in list(self._by_rank):
+            self.drain(rank)
+
+    def next_wakeup(self) -> float | None:
+        """Return when `poll` has something to do."""
+        return self._to_arm[0][0] if self._to_arm else None
+
+    def poll(self, now: float) -> tuple[()]:
+        """Arm the outputs of ranks that live longer than a moment, and hand them to the guardian."""
+        while self._to_arm and (self._to_arm[0][0] <= now or self._to_arm[0][1].is_closed):
+            self._arm(self._to_arm.popleft()[1])
+        if self._guardian is not None:
+            self._guardian.flush()
+        return ()
+
+    def _arm(self, output: RankOutput) -> None:
+        if output.is_armed or output.is_closed:
+            return
+        output.is_armed = True
+        if self._guardian is not None:
+            self._guardian.add(output.number, output.pipe, output.file)
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            threading.Thread(target=self._work, name="output", daemon=True).start()
+        self._epoll.register(output.pipe, select.EPOLLIN)
+
+    def _take_news(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._event)
+        while self._grown:
+            self.on_grown(self._grown.popleft())
+        while self._problems:
+            path, discarded = self._problems.popleft()
+            self._warn(f"{path} cannot be written ({discarded.reason}): output of its task is lost")
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        while self._ended:
+            output = self._ended.popleft()
+            if self._by_rank.get(output.rank) is output:
+                del self._by_rank[output.rank]
+
+    # ------------------------------------------------------------------ either thread, with the output's lock
+
+    def _move(self, output: RankOutput, limit: int) -> bool:
+        """Move up to `limit` bytes; return whether the pipe is at its end. `Discarded` output is reported once a log."""
+        moved, is_at_end, discarded = move(output.pipe, output.file, limit)
+        if discarded is not None:
+            self._problems.append((output.path, discarded))
+        if moved:
+            self._grown.append(output.rank)
+        if moved or discarded is not None:
+            self._signal_loop()
+        if moved >= 1 << 16 and not output.is_large and self._large < LARGE_PIPES:
+            output.is_large = True
+            self._large += 1
+            with contextlib.suppress(OSError):  # the user's pipes have used up their memory
+                fcntl.fcntl(output.pipe, fcntl.F_SETPIPE_SZ, LARGE_PIPE_BYTES)
+        return is_at_end
+
+    def _close(self, output: RankOutput) -> None:
+        if output.is_closed:
+            return
+        output.is_closed = True
+        self._large -= output.is_large
+        if output.is_armed and self._epoll is not None:
+            self._epoll.unregister(output.pipe)
+            if self._guardian is not None:
+                self._guardian.remove(output.number)
+        if self._by_pipe.get(output.pipe) is output:
+            del self._by_pipe[output.pipe]
+        os.close(output.pipe)
+        os.close(output.file)
+        self._ended.append(output)
+
+    def _signal_loop(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is readable already
+            os.eventfd_write(self._event, 1)
+
+    # ------------------------------------------------------------------ the thread
+
+    def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
+        assert self._epoll is not None
+        while True:
+            for pipe, _ in self._epoll.poll():
+                output = self._by_pipe.get(pipe)
+                if output is None:
+                    continue  # closed meanwhile
+                with output.lock:
+                    if not output.is_closed and self._move(output, PER_TURN_BYTES):
+                        self._close(output)
+                        self._signal_loop()
+
+
+def _open_log(path: str) -> int:
+    """Open a log to write at its end. Raises: OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC  # splice(2) refuses O_APPEND
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        # The directory is nearly always there: asking first would cost each start a locked look at its parent.
+        make_log_directory(path)
+        return os.open(path, flags, 0o600)
+
+
+def make_log_directory(path: str) -> None:
+    """Make the directory of a log, which the controller may be making just now. Raises: OSError."""
+    os.makedirs(path.rpartition("/")[0], 0o700, exist_ok=True)  # noqa: PTH103
