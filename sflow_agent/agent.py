@@ -6,20 +6,18 @@ What it does is in the parts, what it decides in `core`. The guardian calls `run
 import gc
 import os
 import select
-import sys
 import time
-from collections.abc import Sequence
 
 import zmq
 
 from protocol.errors import FleetError
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import Hello, NodeDescribed, Notice
+from protocol.messages.facts import Hello, Notice
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
-from sflow_agent.core.events import AgentEvent
 from sflow_agent.descriptors import Descriptors
+from sflow_agent.introduction import Introduction, print_error
 from sflow_agent.limits import allow_many
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
@@ -43,10 +41,6 @@ from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
-COMPLAIN_AFTER_S = 5.0
-"""Without an answer to any hello; a busy controller of a thousand agents needs less."""
-DESCRIBE_AFTER_S = 0.2
-"""Slow facts wait until the first tasks have been started."""
 
 
 def run_agent(
@@ -62,7 +56,7 @@ def run_agent(
             return 0  # prestarted and not needed
         agent = Agent(config, guardian, cleanups, handover)
     except (FleetError, OSError, ValueError) as error:
-        _print_error(f"cannot start: {error}")
+        print_error(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
     return agent.run()
 
@@ -106,7 +100,7 @@ class Agent:
             report=link.report,
             warn=self._warn_once,
         )
-        self._introduction = _Introduction(config, link)
+        self._introduction = Introduction(config, link)
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
         if config.controller_pid is not None:
@@ -195,7 +189,7 @@ class Agent:
         survivors = self._processes.end_everything()
         self._outputs.drain_all()
         if survivors:
-            _print_error(f"could not end: {', '.join(survivors)}")
+            print_error(f"could not end: {', '.join(survivors)}")
         deadline = time.monotonic() + GOODBYE_WITHIN_S
         while self._link.can_deliver and (now := time.monotonic()) < deadline:
             self._link.tick(now)
@@ -207,62 +201,13 @@ class Agent:
             if self._logs.is_delivered:
                 remove_spool(self._base)
             else:
-                _print_error(f"logs that could not be handed over are kept in {self._base}")
+                print_error(f"logs that could not be handed over are kept in {self._base}")
         if status and self._core.ending_because is not None:
-            _print_error(self._core.ending_because)
+            print_error(self._core.ending_because)
         return status
-
-
-class _Introduction:
-    """A source of the loop: describes the node once in session, and complains on stderr when there is none."""
-
-    def __init__(self, config: AgentConfig, link: ControllerLink) -> None:
-        self._config = config
-        self._link = link
-        self._has_described = False
-        self._describe_at: float | None = None
-        self._complain_at: float | None = time.monotonic() + COMPLAIN_AFTER_S
-
-    def on_new_session(self) -> None:
-        """Describe the node soon, in the first session only."""
-        if not self._has_described:
-            self._has_described = True
-            self._describe_at = time.monotonic() + DESCRIBE_AFTER_S
-
-    def next_wakeup(self) -> float | None:
-        """Return when `poll` has something to do."""
-        return min(
-            (time for time in (self._describe_at, self._complain_at) if time is not None), default=None
-        )
-
-    def poll(self, now: float) -> Sequence[AgentEvent]:
-        """Do what is due."""
-        if self._describe_at is not None and self._describe_at <= now:
-            self._describe_at = None
-            self._describe()
-        if self._complain_at is not None and self._complain_at <= now:
-            self._complain_at = None
-            if not self._link.is_welcome:
-                tried = ", ".join(one.removeprefix("tcp://") for one in self._config.control_endpoints)
-                name = self._config.node_name
-                _print_error(f"node {name} runs, and has no answer from the controller at {tried}")
-        return ()
-
-    def _describe(self) -> None:
-        try:
-            from sflow_agent.node.addresses import addresses  # a file: there may be no descriptor left for it
-
-            self._link.report(NodeDescribed(addresses=addresses(), clock_ns=time.time_ns()))
-        except OSError as error:
-            self._link.report(Notice(level="warning", text=f"its addresses cannot be read: {error}"))
 
 
 def _end_predecessors(marker: str) -> list[str]:
     from sflow_agent.processes.predecessors import end_predecessors  # few runs are resumed
 
     return end_predecessors(marker)
-
-
-def _print_error(text: str) -> None:
-    """Write to standard error, which the launcher keeps: agents have no log of their own."""
-    sys.stderr.write(f"sflow-agent: {text}\n")
