@@ -119,19 +119,18 @@ class ExitDiagnosis:
 
     def _with_owner(self, cause: ExitCause, pieces: list[Piece], spec: RankSpec) -> ExitCause:
         """Return the cause with the port and its owner. A port that no line names is a guess, and says so."""
-        port = port_in(cause.line) or _port_nearby(cause.line, pieces)
+        # The only number in its command that is a port of another process now is as good as named.
+        port = port_in(cause.line) or _port_nearby(cause.line, pieces) or _named_port(spec)
         if port is not None:
             owner = owner_of_port(port, self._marker)
             text = f"port {port} was in use{f' by {owner}' if owner is not None else '; it is free now'}"
             return msgspec.structs.replace(cause, text=text)
-        probed, named = _probed_port(spec), _named_port(spec)
-        port = probed or named
+        port = _probed_port(spec)
         if port is None:
             return cause
-        source = "its probe asks for" if probed else "its command names"
         owner = owner_of_port(port, self._marker)
         state = "is free now" if owner is None else f"{owner} has"
-        text = f"an address was in use; the log does not say which ({source} port {port}, which {state})"
+        text = f"an address was in use; the log does not say which (its probe asks for port {port}, which {state})"
         return msgspec.structs.replace(cause, text=text)
 
     def _log_reader(self) -> LogReader:
