@@ -18,6 +18,7 @@ class ExitStatus(IntEnum):
     INFRASTRUCTURE = 3
     OUR_BUG = 70
     TIME_LIMIT = 124
+    HANGUP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 

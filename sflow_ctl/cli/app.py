@@ -102,6 +102,14 @@ def main() -> None:
     except BrokenPipeError:
         discard_stdout()
         status = int(ExitStatus.OK)
+    except OSError as error:  # the machine's, not ours: a full disk, a file of another user
+        name = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error[operating-system]: {name}{error.strerror or error}", err=True)
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        status = int(ExitStatus.INFRASTRUCTURE)
     except Exception as error:  # noqa: BLE001 - the edge of the program: our bug, said so
         import traceback
 

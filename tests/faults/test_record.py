@@ -2,14 +2,16 @@
 
 import errno
 import os
+import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sflow_ctl.runtime.record.durable import create_durably, write_durably
-from tests.support import sflow_ctl
+from tests.support import Run, sflow_ctl
 
 OURS = ("workflow.yaml", "plan.json", "run.json", "events.jsonl", "summary.json", "results.csv", "nodes.json")
 
@@ -115,3 +117,36 @@ def test_r30_the_directory_that_another_run_is_making_is_not_deleted(tmp_path: P
     assert done.returncode != 0
     assert ".r.building" in done.stderr and "choose another --run-id" in done.stderr
     assert (building / "keep").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("consumer", ["head -1", "true"])
+def test_r35_a_reader_that_leaves_does_not_change_the_exit_status(tmp_path: Path, consumer: str) -> None:
+    (tmp_path / "w.yaml").write_text(workflow('{name: t, script: ["seq 1 20000"]}'))
+    run = f"{sys.executable} -m sflow_ctl run w.yaml --output-dir out --run-id r"
+    script = f"{run} | {consumer} >/dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ux_7_a_full_standard_output_is_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(workflow('{name: t, script: ["true"]}'))
+    run = f"{sys.executable} -m sflow_ctl run w.yaml --output-dir out --run-id r > /dev/full"
+    done = subprocess.run(["bash", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr and "bug" not in done.stderr
+
+
+def test_a_hangup_is_called_a_hangup(tmp_path: Path) -> None:
+    run = Run.start(workflow('{name: t, script: ["sleep 600"]}'), tmp_path)
+    run.wait_for("t", "running")
+    os.kill(run.process.pid, signal.SIGHUP)
+    status, output = run.finish()
+    assert status == 129 and "stopped by SIGHUP" in output
+    assert run.summary().exit_status == 129
+
+
+def test_clusters_f14_a_run_whose_directory_was_deleted_says_so_and_fails(tmp_path: Path) -> None:
+    text = workflow('{name: t, script: ["rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}')
+    done = run_file(tmp_path, text)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "cannot write" in done.stdout + done.stderr and "bug" not in done.stdout + done.stderr

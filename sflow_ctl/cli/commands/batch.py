@@ -131,6 +131,10 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
         print_warning(warning)
     make_log_directories(job)
     if script_path is None:
+        for file in files:
+            if not file.is_file():  # a pipe: the job could not read it again
+                hint = "write the script with -o FILE: the workflow is stored beside it"
+                raise UsageError.of("options", f"{file} is not a file that a job can read", str(file), hint)
         print_document(job.script)
         return 0
     composed = _beside(script_path, files)

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +27,7 @@ from sflow_ctl.settings import Effective
 from sflow_ctl.version import VERSION
 
 DEFAULT_NAME = "sflow"
+_MADE_BY = f"sflow-ctl {VERSION}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +51,32 @@ class JobChoice:
 class PreparedJob:
     """A script, the workflow that it runs as one file, and what a person should know."""
 
-    script: str
+    job: BatchJob
+    program: tuple[str, ...]
+    options: tuple[str, ...]
+    """Of the run, beside its workflow files and what changes them."""
     composed: str
-    stdout: str
-    stderr: str
     warnings: tuple[str, ...]
+
+    @property
+    def script(self) -> str:
+        """The script that reads the workflow files themselves. Raises: UsageError."""
+        return batch_script(self.job, _MADE_BY)
+
+    @property
+    def stdout(self) -> str:
+        """Where Slurm writes the run's output; may hold `%j`."""
+        return self.job.stdout
+
+    @property
+    def stderr(self) -> str:
+        """Where Slurm writes the run's errors; may hold `%j`."""
+        return self.job.stderr
+
+    def stored_script(self, composed_path: Path) -> str:
+        """Return the script that reads the composed file: a later edit does not change a queued job. Raises: UsageError."""
+        argv = (*self.program, "--file", str(absolute(composed_path)), *self.options)
+        return batch_script(replace(self.job, argv=argv), _MADE_BY)
 
 
 def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
@@ -75,10 +97,12 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     plan = _plan(options, loaded, found, request, nodes, gpus)
     if nodes is None:
         nodes = _nodes_of_variable(plan) if choice.may_leave_nodes else _nodes_missing(choice)
+    program = _program(options, found.settings.python, warnings)
+    rest = _options(options, gpus)
     job = BatchJob(
         name=choice.name or request.job_name or DEFAULT_NAME,
         preamble=tuple(preamble(found).lines()),
-        argv=_argv(options, choice, found.settings.python, gpus, warnings),
+        argv=(*program, *_named_options(choice), *rest),
         workspace_dir=str(options.workspace_dir),
         stdout=options.stdout,
         stderr=options.stderr,
@@ -91,11 +115,9 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         allocation_args=request.extra_args,
         extra_args=options.extra_args,
     )
-    script = batch_script(job, f"sflow-ctl {VERSION}")
+    batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
     composed = compose(loaded, options.resolve)
-    return PreparedJob(
-        script, composed, options.stdout, options.stderr, (*loaded.warnings, *plan.warnings, *warnings)
-    )
+    return PreparedJob(job, program, rest, composed, (*loaded.warnings, *plan.warnings, *warnings))
 
 
 def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
@@ -104,9 +126,9 @@ def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(job.script, encoding="utf-8", errors="surrogateescape")
-        path.chmod(0o755)
         composed_path.write_text(job.composed, encoding="utf-8")
+        path.write_text(job.stored_script(composed_path), encoding="utf-8", errors="surrogateescape")
+        path.chmod(0o755)
     except OSError as error:
         raise _not_writable(error, path) from error
 
@@ -220,9 +242,8 @@ def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> st
     return detected
 
 
-def _argv(
-    options: BatchOptions, choice: JobChoice, python: str | None, gpus: int | None, warnings: list[str]
-) -> tuple[str, ...]:
+def _program(options: BatchOptions, python: str | None, warnings: list[str]) -> tuple[str, ...]:
+    """Return the command that a job runs, without options."""
     # -I: what lies in the workspace or on PYTHONPATH must not be imported in place of this program.
     argv = [python or sys.executable, "-I", "-m", "sflow_ctl", "run"]
     if options.venv_dir is not None:
@@ -230,6 +251,12 @@ def _argv(
         if not program.exists():
             warnings.append(f"{program} does not exist here; the job needs it on its first node")
         argv = [str(program), "run"]
+    return tuple(argv)
+
+
+def _named_options(choice: JobChoice) -> tuple[str, ...]:
+    """Return the options that name the workflow files and change them."""
+    argv: list[str] = []
     for file in choice.files:
         argv += ["--file", str(absolute(file))]
     named = (
@@ -238,6 +265,12 @@ def _argv(
     for option, values in named:
         for value in values:
             argv += [option, value]
+    return tuple(argv)
+
+
+def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
+    """Return the other options of a job's run."""
+    argv: list[str] = []
     if gpus is not None:
         argv += ["--gpus-per-node", str(gpus)]
     if "headroom" in options.layers.said.data:

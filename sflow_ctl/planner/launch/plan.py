@@ -12,16 +12,20 @@ import msgspec
 from protocol.messages.rank_spec import Container, LaunchKind
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
+from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
 from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.launch.srun import Step
+from sflow_ctl.planner.launch.ssh import SCRIPT
 from sflow_ctl.planner.numbers import as_flag, as_seconds
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.requests import PlacedTask
 from sflow_ctl.planner.source import PlanInput
 
+MAX_ARGUMENT_BYTES = (128 << 10) - 1
+"""Of one argument, or one NAME=VALUE. Source: execve(2), MAX_ARG_STRLEN, less its NUL."""
 _MASTER_PORT = "SFLOW_MASTER_PORT"
 """A task of one process leases a port to meet at only if its script names this variable: leasing costs a message."""
 _SHARED_DIRECTORIES = (
@@ -99,6 +103,7 @@ def plan_launch(
     if launcher is not None:
         ranks = once_per_node(task, launcher, placed.node_count, ranks)
     of_gang = operator if is_gang else None
+    _refuse_too_large(task, how.argv, {**env, **how.env})
     return LaunchPlan(
         operator=how.name,
         operator_kind=how.operator_kind,
@@ -117,6 +122,33 @@ def plan_launch(
         wait_s=as_seconds(of_gang.wait) if of_gang is not None and of_gang.wait else None,
         has_master_port=_has_master_port(how, ranks, launcher, script),
     )
+
+
+def _refuse_too_large(task: schema.Task, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """Raises: UnplannableError for a script or a variable that no process could be started with."""
+    characters = sum(map(len, argv)) + sum(map(len, env)) + sum(map(len, env.values())) + len(env)
+    if 4 * characters <= MAX_ARGUMENT_BYTES:
+        return  # nearly all tasks; the widest character has 4 bytes
+    longest = max(range(len(task.script)), key=lambda index: len(task.script[index]), default=0)
+    for word in argv:
+        if (size := _size(word)) > MAX_ARGUMENT_BYTES:
+            raise _too_large(task, "its script", size, ("script", longest))
+    for name, value in env.items():
+        if (size := _size(value) + len(name) + 1) > MAX_ARGUMENT_BYTES:
+            if name == SCRIPT:
+                raise _too_large(task, "its script", size, ("script", longest))
+            raise _too_large(task, f"${name}", size, ())
+
+
+def _too_large(task: schema.Task, subject: str, size: int, path: tuple[str | int, ...]) -> UnplannableError:
+    what = f'task "{task.name}": {subject} has {size} bytes; Linux passes at most {MAX_ARGUMENT_BYTES} in one piece'
+    hint = "put the text into a file: `files` of the task, or an artifact with content"
+    return UnplannableError("script-too-large", what, hint, path)
+
+
+def _size(text: str) -> int:
+    """Return the bytes of a text; its characters where even the widest ones would fit."""
+    return len(text) if len(text) * 4 <= MAX_ARGUMENT_BYTES else len(text.encode(errors="surrogateescape"))
 
 
 def _has_master_port(how: Command, ranks: Sequence[int], launcher: Launcher | None, script: str) -> bool:

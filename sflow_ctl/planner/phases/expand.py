@@ -168,8 +168,11 @@ def _with_replicas(task: schema.Task, by_base: Mapping[str, Expanded]) -> list[s
 
     Raises: UnplannableError for a failure that can never be.
     """
+    written = task.dependencies
+    if all(by_base[wanted.task].replicas for wanted in written):
+        return list(dict.fromkeys(written))
     result: dict[schema.Dependency, None] = {}
-    pending = list(reversed(task.dependencies))
+    pending = list(reversed(written))
     seen: set[str] = set()
     while pending:
         wanted = pending.pop()
@@ -215,9 +218,11 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     if not any(one.replicas for one in expanded):
         where = findings.loaded.where("tasks", expanded[0].task.name, "replicas")
         findings.add("nothing-to-run", "no task has a replica", where, "ask for at least one")
-    for one in expanded:  # each by itself: a problem of one task does not hide that of another
-        with findings.collecting("tasks", one.task.name, "depends_on"):
-            _with_replicas(one.task, {other.task.name: other for other in expanded})
+    if not all(one.replicas for one in expanded):
+        by_base = {one.task.name: one for one in expanded}
+        for one in expanded:  # each by itself: a problem of one task does not hide that of another
+            with findings.collecting("tasks", one.task.name, "depends_on"):
+                _with_replicas(one.task, by_base)
     findings.stop_if_any()
     names = {one.task.name: tuple(replica.name for replica in one.replicas) for one in expanded}
     return Graph(tuple(expanded), dependencies(expanded, source.rules.chain_until), names)

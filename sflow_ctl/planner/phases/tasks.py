@@ -24,7 +24,7 @@ from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.environment import shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import end_policy
-from sflow_ctl.planner.tasks.ports import plan_files
+from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
 from sflow_ctl.planner.tasks.probes import DeferredProbes
 from sflow_ctl.planner.tasks.scopes import TaskScope, TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
@@ -171,9 +171,9 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             depends_on=setting.graph.waits_for[replica.name],
             placement=placed.placement,
             ports=placed.ports,
-            **_fields(launch),
-            **_fields(policy),
-            **_fields(watch),
+            **msgspec.structs.asdict(launch),
+            **msgspec.structs.asdict(policy),
+            **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),
             success=success,
             required_paths=_required_paths(setting, task, launch),
@@ -195,10 +195,6 @@ def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Finding
         "launcher starts one on each, `resources: {nodes: {count: 1}}` asks for one node"
     )
     findings.warn(text, "idle-gpus", findings.loaded.where("tasks", task.name, "resources"))
-
-
-def _fields(part: msgspec.Struct) -> dict[str, Any]:
-    return {name: getattr(part, name) for name in part.__struct_fields__}
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
@@ -236,8 +232,12 @@ def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:
     task, name = scope.task, scope.replica.name
     if not task.files:
         return ()
-    files = plan_files(task, scope.value, partial(_read, setting))
-    return tuple(setting.scripts.file(task, name, file, scope.names, ("files", file.path)) for file in files)
+    written = plan_files(task, scope.value, partial(_read, setting))
+    files = tuple(
+        setting.scripts.file(task, name, file, scope.names, ("files", file.path)) for file in written
+    )
+    check_sizes(task, files)
+    return files
 
 
 def _read(setting: _Setting, source: str) -> str:

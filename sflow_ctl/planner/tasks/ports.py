@@ -13,6 +13,8 @@ MAX_PORTS = 22_768
 """Of one task: as many as there are from 10000 up to where Linux begins with outgoing connections, by default."""
 MAX_FILE_BYTES = 1 << 20
 """Files travel in the order that starts their task."""
+MAX_FILES_BYTES = 8 << 20
+"""Of all files of a task: they travel in one packet, and a packet has at most 16 MiB."""
 FILE_MODE = 0o644
 
 
@@ -57,11 +59,26 @@ def plan_files(
                 what = f'task "{task.name}": "{source}" of file "{path}" cannot be read: {why}'
                 hint = "`from` is the name of an artifact that is a text file, or a path in the workspace"
                 raise UnplannableError("file-missing", what, hint, ("files", path, "from")) from error
-        if len(content.encode()) > MAX_FILE_BYTES:
-            what = f'task "{task.name}": file "{path}" is larger than {MAX_FILE_BYTES >> 10} KiB'
-            raise UnplannableError("file-too-large", what, "make it an artifact", ("files", path))
         files.append(PlannedFile(path=path, content=content, mode=int(mode, 8) if mode else FILE_MODE))
     return files
+
+
+def check_sizes(task: schema.Task, files: Sequence[PlannedFile]) -> None:
+    """Refuse files that cannot travel to a node. Those with deferred expressions count as written.
+
+    Raises: UnplannableError.
+    """
+    total = 0
+    for file in files:
+        size = len(file.content.encode())
+        total += size
+        if size > MAX_FILE_BYTES:
+            what = f'task "{task.name}": file "{file.path}" is larger than {MAX_FILE_BYTES >> 10} KiB'
+            raise UnplannableError("file-too-large", what, "make it an artifact", ("files", file.path))
+    if total > MAX_FILES_BYTES:
+        limit = f"at most {MAX_FILES_BYTES >> 10} KiB travel with a task"
+        what = f'task "{task.name}": its files have {total >> 10} KiB together, and {limit}'
+        raise UnplannableError("files-too-large", what, "make the large ones artifacts", ("files",))
 
 
 def artifacts_in_files(tasks: Sequence[schema.Task]) -> set[str]:

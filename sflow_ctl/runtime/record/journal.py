@@ -5,6 +5,7 @@ ended: after a crash of the machine its result still counts. Readers skip a torn
 replay the scheduler, lines of the other kinds are for viewers.
 """
 
+import contextlib
 import errno
 import os
 import time
@@ -83,9 +84,11 @@ class Journal:
                 raise
 
     def close(self) -> None:
-        """Flush and close. Raises: OSError."""
-        self.flush()
-        self._file.close()
+        """Flush and close. What the disk does not take is lost; the run's end reports that."""
+        with contextlib.suppress(OSError):
+            self.flush()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _append(
         self,

@@ -389,9 +389,11 @@ class Controller:
             self._finish = msgspec.structs.replace(
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
-        self._directory.write(
-            layout.NODES, msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
-        )
+        nodes = msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
+        try:
+            self._directory.write(layout.NODES, nodes)
+        except OSError as error:  # a full or deleted run directory: the end of the run reports it
+            self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
 
@@ -418,7 +420,7 @@ class Controller:
             os.close(write_end)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.append(signal.SIGTERM if number == signal.SIGHUP else number)
+        self._signals.append(number)
 
     @staticmethod
     def _drain(descriptor: int) -> None:

@@ -4,9 +4,11 @@ Called by `workflow.py` after the controller's loop; writes `summary.json` and `
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.core.commands import FinishRun
@@ -15,6 +17,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, summary, summary_json
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.disk import disk_reason
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
@@ -61,7 +64,7 @@ def conclude(
     if job_id is not None:
         finish = with_slurm_reason(finish, job_id)
     finish = _with_workflow_success(finish, plan, directory.path)
-    status = _EXIT[finish.outcome]
+    status = _exit_status(finish)
     whole = summary(
         state,
         finish.outcome,
@@ -73,13 +76,35 @@ def conclude(
         survivors=finish.survivors,
         refused=refused,
     )
-    directory.write(layout.SUMMARY, summary_json(whole))
-    if any(task.outputs for task in plan.tasks):
-        from sflow_ctl.results.table import results, results_csv
+    try:
+        if any(task.outputs for task in plan.tasks):
+            from sflow_ctl.results.table import results, results_csv
 
-        table = results_csv(*results(plan, state, outputs))
-        directory.write(layout.RESULTS, table.encode())
+            table = results_csv(*results(plan, state, outputs))
+            directory.write(layout.RESULTS, table.encode())
+        directory.write(layout.SUMMARY, summary_json(whole))
+    except OSError as error:  # the console still gets everything
+        return _without_record(RunEnd(status, state, whole, directory.path, outputs), error)
     return RunEnd(status, state, whole, directory.path, outputs)
+
+
+def _exit_status(finish: FinishRun) -> ExitStatus:
+    text = finish.cause.text if finish.cause is not None else ""
+    if finish.outcome is Outcome.TERMINATED and text == "stopped by SIGHUP":
+        return ExitStatus.HANGUP
+    return _EXIT[finish.outcome]
+
+
+def _without_record(end: RunEnd, error: OSError) -> RunEnd:
+    """Return the end of a run whose summary cannot be written: status 3, and that as the cause if there is no other."""
+    reason = disk_reason(error, end.directory)
+    cause = end.summary.cause or FirstCause(text=reason.text, reason=reason)
+    if end.summary.cause is not None:
+        cause = msgspec.structs.replace(cause, text=f"{cause.text}; and {reason.text}")
+    status = ExitStatus.INFRASTRUCTURE
+    outcome = Outcome.INFRASTRUCTURE if end.summary.outcome is Outcome.COMPLETED else end.summary.outcome
+    whole = msgspec.structs.replace(end.summary, outcome=outcome, cause=cause, exit_status=int(status))
+    return replace(end, status=status, summary=whole)
 
 
 def with_slurm_reason(finish: FinishRun, job_id: str) -> FinishRun:

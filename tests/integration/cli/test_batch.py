@@ -248,6 +248,29 @@ def test_submit_says_where_the_job_is(tmp_path: Path) -> None:
     assert (folder / "sflow_output").is_dir()
 
 
+def test_public_21_a_queued_job_runs_the_workflow_as_it_was(tmp_path: Path) -> None:
+    workflow = tmp_path / "sflow.yaml"
+    workflow.write_text(LOCAL)
+    done = sflow_ctl("batch", *OPTIONS, "-s", "SAY=first", "-o", "x.sh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    workflow.write_text(LOCAL.replace("hello", "second"))
+    ran = run_script(tmp_path / "x.sh", tmp_path)
+    assert ran.returncode == 0 and "said <first>" in ran.stdout
+
+
+def test_public_21_a_pipe_is_stored_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "sflow.yaml").write_text(LOCAL)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for options, status in ((("-o", "x.sh"), 0), ((), 2)):
+        with subprocess.Popen(["sh", "-c", f"cat sflow.yaml > {pipe}"], cwd=tmp_path) as writer:
+            done = sflow_ctl("batch", str(pipe), *OPTIONS, *options, cwd=tmp_path)
+            assert writer.wait(10) == 0
+        assert done.returncode == status, done.stderr
+    assert "write the script with -o FILE" in done.stderr
+    assert "said <hello>" in run_script(tmp_path / "x.sh", tmp_path).stdout
+
+
 def test_a_refusal_of_sbatch_is_passed_on(tmp_path: Path) -> None:
     (tmp_path / "sflow.yaml").write_text(LOCAL)
     env = stand_in(tmp_path / "bin", "sbatch", "echo 'invalid partition' >&2; exit 1")

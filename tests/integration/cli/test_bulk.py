@@ -54,7 +54,7 @@ def test_each_row_is_a_job_and_a_bad_one_does_not_stop_the_others(tmp_path: Path
     ]
     script = (directory / "tasks_b_4_003.sh").read_text()
     assert {"--job-name=tasks_b_4_003", "--nodes=4"} <= set(directives(script))
-    assert f"--file {tmp_path}/in/tasks/b.yaml \\\n    --set NODES=4" in script
+    assert f"--file {directory}/tasks_b_4_003.yaml \\\n" in script and "--set" not in script
 
 
 def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
     (directory,) = (tmp_path / "sflow_output").glob("bulk_input_*")
     assert [row["status"] for row in results(directory)] == ["not submitted"]
     script = (directory / "tasks_b_4_003.sh").read_text()
-    assert script.index("more.yaml") < script.index("base.yaml")
-    assert "nodes: 4" in (directory / "tasks_b_4_003.yaml").read_text()
+    composed = (directory / "tasks_b_4_003.yaml").read_text()
+    assert "EXTRA" in composed and "nodes: 4" in composed and "base.yaml" not in script
 
 
 def test_the_file_decides_its_gpus_in_a_sheet(tmp_path: Path) -> None:

@@ -171,3 +171,20 @@ def test_ux_5_gpus_on_nodes_without_a_process_are_warned_of(tmp_path: Path) -> N
 def test_ux_1_a_run_of_services_alone_is_warned_of_with_code_and_place(tmp_path: Path) -> None:
     (warning,) = plan_of(tmp_path, ONE + "probes: {readiness: {tcp_port: {port: 80}}}\n").warnings
     assert "every task is a service" in warning and "[only-services]" in warning and "w.yaml:" in warning
+
+
+def test_public_26_what_no_process_can_be_started_with_is_refused(tmp_path: Path) -> None:
+    big = ONE.replace("[x]", """['echo small', 'echo ${{ "x" * 140000 }}']""")
+    (finding,) = findings_of(tmp_path, big)
+    assert finding.code == "script-too-large" and "140" in finding.what
+    assert finding.where is not None and "script[1]" in finding.where
+    (finding,) = findings_of(tmp_path, """variables: {BIG: '${{ "é" * 70000 }}'}\n""" + ONE)
+    assert finding.code == "script-too-large" and "$BIG has 140004 bytes" in finding.what
+    plan_of(tmp_path, big.replace("140000", "130000"))
+
+
+def test_r18_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:
+    files = "".join(f"        f{number}: '${{{{ \"x\" * 900000 }}}}'\n" for number in range(10))
+    (finding,) = findings_of(tmp_path, f"{ONE}files:\n{files}")
+    assert finding.code == "files-too-large" and finding.where is not None and "files" in finding.where
+    plan_of(tmp_path, f"{ONE}files:\n" + "".join(files.splitlines(keepends=True)[:9]))
