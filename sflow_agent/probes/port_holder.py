@@ -29,7 +29,7 @@ class _Socket(NamedTuple):
 
 
 def owner_of_port(port: int, marker: str) -> str | None:
-    """ "process 4123 (python3 -m http.server) of user ann", as far as it is to be seen; None when the port is free by now.
+    """Return who holds a port, "process 4123 (python3 -m http.server) of user ann", or None when it is free by now.
 
     `marker` is the run's: an owner of the same run is named by its attempt too.
     """

@@ -92,5 +92,5 @@ class Program:
 
 
 def how_it_ended(exit_status: int | None, number: int | None) -> str:
-    """ "exited with 7", "was killed by SIGKILL"."""
+    """Return "exited with 7" or "was killed by SIGKILL"."""
     return f"was killed by {signal_name(number)}" if number is not None else f"exited with {exit_status}"

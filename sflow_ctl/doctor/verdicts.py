@@ -77,7 +77,7 @@ def _tuple(nodes: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def names(nodes: Sequence[str], shown: int = SHOWN_NODES) -> str:
-    """ "n0, n1, n2, n3 and 5 more"."""
+    """Return the names in the form "n0, n1, n2, n3 and 5 more"."""
     rest = len(nodes) - shown
     return ", ".join(nodes[:shown]) + (f" and {rest} more" if rest > 0 else "")
 

@@ -96,7 +96,7 @@ class Placement(_Part, frozen=True, kw_only=True):
 
 
 def needs_text(placement: Placement) -> str:
-    """ "4 GPUs on each of 2 nodes": what a placement takes, for people."""
+    """Say what a placement takes: "4 GPUs on each of 2 nodes"."""
     per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
     count = placement.node_count if placement.is_flexible else len(placement.nodes)
     where = "one node" if count == 1 else f"each of {count} nodes"
@@ -369,7 +369,7 @@ class Plan(_Part, frozen=True, kw_only=True):
 
 
 def until_text(dependency: Dependency, target: PlannedTask) -> str:
-    """ "Ready", "Completed", "Failed": how far the target must come, for people."""
+    """Say how far the target must come: "Ready", "Completed", "Failed"."""
     if dependency.until == "available":
         return "Ready" if target.is_service else "Completed"
     return dependency.until.capitalize()

@@ -31,7 +31,7 @@ class TaskViews(Mapping[str, Any]):
         outputs: Mapping[str, Mapping[str, Any]],
         port_names: Mapping[str, Collection[str]],
         ports_of: PortsOf,
-        note_all: Callable[[str], None] = lambda base: None,
+        note_all: Callable[[str], None] = lambda _base: None,
     ) -> None:
         """`facts` of a replicated task are its replicas' names. `port_names` are those of concrete tasks that have any.
 

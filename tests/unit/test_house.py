@@ -20,18 +20,9 @@ MAX_FILE_LINES = 400
 MAX_FOLDER_MODULES = 15
 """Without `__init__.py`."""
 
-LARGE_FUNCTIONS = frozenset({"job_fleet", "_run"})
-LARGE_CLASSES = frozenset({"Agent", "AgentCore", "Ends", "Scheduler", "LogIntake", "Controller"})
-LARGE_FILES = frozenset(
-    {
-        "sflow_agent/agent.py",
-        "sflow_agent/core/agent.py",
-        "sflow_ctl/format/rules.py",
-        "sflow_ctl/format/schema.py",
-        "sflow_ctl/runtime/run/controller.py",
-        "sflow_ctl/runtime/run/workflow.py",
-    }
-)
+LARGE_FUNCTIONS = frozenset[str]()
+LARGE_CLASSES = frozenset({"Ends", "Scheduler", "Controller"})
+LARGE_FILES = frozenset({"sflow_ctl/runtime/run/controller.py"})
 LARGE_FOLDERS = frozenset({"sflow_ctl/core"})
 """What is still over a limit. Functions and classes go by their name alone: moving one changes nothing here."""
 
@@ -42,7 +33,7 @@ SHARED_NAMES: dict[str, str] = {
 }
 """Public class names that several modules define, each with the reason."""
 UNDECIDED_NAMES = frozenset(
-    {"Changes", "Collected", "Condition", "Console", "Launcher", "Piece", "Refused", "Report", "Request"}
+    {"Changes", "Collected", "Condition", "Console", "Found", "Piece", "Refused", "Report", "Request"}
 )
 """Names with two meanings that are still to be renamed."""
 

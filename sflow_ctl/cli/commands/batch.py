@@ -141,7 +141,7 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
     write_job(job, script_path, composed)
     print_line(f"✓ Saved to {display_path(script_path)}; the workflow as one file: {display_path(composed)}")
     if options.submit:
-        job_id = submit_job(job, script_path)
+        job_id = submit_job(script_path)
         print_line(f"✓ Submitted job {job_id}\n  Log:    {log_of(job, job_id)}")
         print_line(f"  Attach: {attach_command(options.output_dir, job_id)}")
     return 0

@@ -67,7 +67,8 @@ def state_text(reader: RunReader, summary: Summary | None) -> str:
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
     """The concrete tasks that `names` mean: a replicated task's name means all of its replicas. Raises:
-    UsageError."""
+    UsageError.
+    """
     chosen: dict[str, None] = {}
     known = [task.name for task in reader.plan.tasks]
     for name in names:

@@ -147,7 +147,7 @@ def make_log_directories(job: PreparedJob) -> None:
             raise _not_writable(error, directory) from error
 
 
-def submit_job(job: PreparedJob, script: Path) -> str:
+def submit_job(script: Path) -> str:
     """Submits a written script; its job id. Raises: LaunchError."""
     return submit(absolute(script))
 

@@ -127,7 +127,7 @@ def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> Job
         if not options.submit:
             print_line(f"✓ {candidate.name}: {display_path(script)}")
             return JobResult("not submitted")
-        job_id = submit_job(job, script)
+        job_id = submit_job(script)
     except FleetError as error:
         print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
         print_findings(error)

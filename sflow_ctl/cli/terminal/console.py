@@ -179,7 +179,8 @@ class Console:
 
     def close(self, deadline_s: float = 5.0) -> bool:
         """Finishes unfinished lines, takes the progress line away and stops writing. False when it did not
-        get out."""
+        get out.
+        """
         with self._format_lock:
             self._put(self._prefixer.end_all())
         with self._condition:

@@ -40,7 +40,8 @@ def tame(data: bytes) -> bytes:
 
 class LinePrefixer:
     """The state of one output stream: unfinished lines per label, and whether the last line written is
-    unfinished."""
+    unfinished.
+    """
 
     def __init__(self, *, is_terminal: bool, colours: bool) -> None:
         self._is_terminal = is_terminal

@@ -124,7 +124,7 @@ def _total(nodes: Sequence[PlannedNode]) -> int | None:
 
 
 def _sum(demands: Sequence[Demand]) -> str:
-    """ "7: 4 (prefill) + 3 × 1 (decode)": the total and where it comes from."""
+    """Return the total and where it comes from: "7: 4 (prefill) + 3 × 1 (decode)"."""
     parts = [
         f"{one.replicas} × {one.gpus} ({one.task})" if one.replicas > 1 else f"{one.gpus} ({one.task})"
         for one in demands[:8]

@@ -74,7 +74,7 @@ def _graph(plan: Plan) -> list[str]:
 
 
 def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
-    """ "load × 3 (Completed)": who is waited for, and how far it must have come."""
+    """Return a dependency as "load × 3 (Completed)": the task, and how far it must have come."""
     until = until_text(dependency, members[0])
     many = f" × {len(members)}" if dependency.is_group else ""
     return f"{dependency.task}{many} ({until})"

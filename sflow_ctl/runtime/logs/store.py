@@ -100,7 +100,8 @@ class LogBook:
         newest_attempt: Callable[[str], int | None],
     ) -> None:
         """`log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns
-        None for a task that has not started."""
+        None for a task that has not started.
+        """
         self.run_directory = run_directory
         self.open: dict[RankId, RankLog] = {}
         self._log_path_of = log_path_of
@@ -128,7 +129,8 @@ class LogBook:
 
 class SpoolFiles:
     """The files this controller writes. Raises OSError where the disk does not take something; nothing is
-    lost then."""
+    lost then.
+    """
 
     def __init__(self) -> None:
         self._open: OrderedDict[RankId, int] = OrderedDict()
@@ -154,7 +156,8 @@ class SpoolFiles:
 
     def rotate(self, rank: RankId, path: Path, earlier_path: Path) -> bool:
         """Moves an earlier attempt's file aside; bytes of it that come later still go to it. False without a
-        file."""
+        file.
+        """
         with suppress(FileNotFoundError):
             path.rename(earlier_path)
             return True

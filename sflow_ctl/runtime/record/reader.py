@@ -104,7 +104,8 @@ def _is_run(entry: "os.DirEntry[str]") -> bool:
 
 def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
     """A key in order of start: the stamp in the name, or the time of the file for a run with a name of its
-    own."""
+    own.
+    """
     info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
     stamp = _STAMP.search(entry.name)
     if stamp is not None:
@@ -124,7 +125,8 @@ class RunStatus:
 
 class RunReader:
     """One run as its files tell it. `refresh` reads what is new. Raises: RunDirectoryError when it is not
-    readable."""
+    readable.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -171,7 +173,8 @@ class RunReader:
 
     def connection(self) -> ConnectionFacts | None:
         """How to reach the controller; None when it takes no viewers. Raises: RunDirectoryError for an open
-        secret."""
+        secret.
+        """
         path = self.directory / layout.CONNECTION
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

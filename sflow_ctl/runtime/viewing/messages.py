@@ -34,7 +34,8 @@ class Attach(FromViewer, frozen=True, kw_only=True, tag="attach"):
 
 class Follow(FromViewer, frozen=True, kw_only=True, tag="follow"):
     """Wants the log of an attempt's rank: from byte `offset` on, or, when that is None, from its last `lines`
-    lines."""
+    lines.
+    """
 
     task: str
     attempt: int

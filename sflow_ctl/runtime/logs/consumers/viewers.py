@@ -86,7 +86,8 @@ class Viewer:
 
 class ViewerHub(LogConsumer):
     """All viewers. `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's
-    log."""
+    log.
+    """
 
     def __init__(
         self,
