@@ -20,6 +20,7 @@ from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 
 if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
+    from sflow_ctl.runtime.run.ending import RunEnd
 
 
 def show_plan(options: RunOptions, as_json: bool = False) -> int:
@@ -72,15 +73,19 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
         print_line(f"sflow-ctl: {text}", err=True)
 
     end = run_plan(planned, options, launcher, Terminal(open_console, open_fetch_display, say))
-    for console in consoles:
-        console.close()
     try:
+        for console in consoles:
+            console.close()
         print_end(end)
-    except OutputLostError as error:  # the run ended as it did, and its exit status says how
-        if not error.has_reader_left:
-            with suppress(OutputLostError):
-                where = display_path(end.directory)
-                print_line(
-                    f"warning: cannot write to the console: {error}; see sflow-ctl status {where}", err=True
-                )
+    except OutputLostError as error:
+        return _without_output(end, error)
     return int(end.status)
+
+
+def _without_output(end: "RunEnd", error: OutputLostError) -> int:
+    """Return the status of a run whose report could not be printed: its own if the reader has left (`| head -1`)."""
+    if error.has_reader_left:
+        return int(end.status)
+    with suppress(OutputLostError):
+        print_line(f"sflow-ctl: cannot write to standard output: {error}", err=True)
+    return int(end.status) or int(ExitStatus.INFRASTRUCTURE)

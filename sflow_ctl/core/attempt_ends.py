@@ -5,7 +5,7 @@
 
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import OtherRanksDue
@@ -99,7 +99,7 @@ def ranks_vanished(run: Run, out: Effects, task: Task, node: int, reason: Reason
     """Take in that what the attempt had on a node is gone, and stop what it has elsewhere."""
     attempt = task.attempt
     if attempt.is_unsent:
-        stop_task(run, out, task, Verdict(TaskState.LOST, reason, may_retry=True), now)
+        stop_task(run, out, task, AttemptVerdict(TaskState.LOST, reason, may_retry=True), now)
         return
     here = attempt.ranks_on(node)
     attempt.uncleared -= here & attempt.held.keys()
@@ -112,7 +112,7 @@ def ranks_vanished(run: Run, out: Effects, task: Task, node: int, reason: Reason
     attempt.open_ranks -= vanished
     attempt.uncleared -= vanished
     if was_open and task.state in LIVE and task.state is not TaskState.STOPPING:
-        verdict = Verdict(TaskState.LOST, reason, may_retry=True)
+        verdict = AttemptVerdict(TaskState.LOST, reason, may_retry=True)
         if attempt.has_exited:  # the other exits are known, and cannot make up for these ranks
             attempt.verdict = verdict
             change(run, out, task, TaskState.STOPPING, reason)
@@ -129,7 +129,7 @@ def _attempt_vanished(run: Run, out: Effects, task: Task, reason: Reason, now: f
     attempt.open_ranks.clear()
     attempt.uncleared.clear()
     if task.state in LIVE and (was_open or task.state is TaskState.STOPPING):
-        verdict = attempt.verdict or Verdict(TaskState.LOST, reason, may_retry=True)
+        verdict = attempt.verdict or AttemptVerdict(TaskState.LOST, reason, may_retry=True)
         if run.is_ending_for(task):
             assert run.outcome is not None
             verdict = exit_policy.end_while_stopping(run.outcome, task, verdict)
@@ -156,7 +156,7 @@ def stop_if_hung(run: Run, out: Effects, task: Task, now: float) -> None:
         stop_task(run, out, task, verdict, now)
 
 
-def _if_it_was_first(run: Run, task: Task) -> Verdict | None:
+def _if_it_was_first(run: Run, task: Task) -> AttemptVerdict | None:
     """Judge a task that failed before the task whose failure stops the run, but was reported later.
 
     The crash of a service and the failures of its clients are reported in any order.
@@ -170,7 +170,7 @@ def _if_it_was_first(run: Run, task: Task) -> Verdict | None:
         return None
     verdict = exit_policy.judge(task)
     run.cause = exit_policy.cause_of(task, verdict)
-    return Verdict(verdict.state, verdict.reason)
+    return AttemptVerdict(verdict.state, verdict.reason)
 
 
 def _must_stay(run: Run, task: Task) -> bool:

@@ -2,7 +2,7 @@
 
 from protocol.messages.facts import Leased
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.readiness import Readiness, ranks_needed
@@ -102,7 +102,7 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
     try:
         task.attempt.fill_in(task.plan, run.deferred, run.leases.own_of(task))
     except ExpressionError as error:
-        stop_task(run, out, task, Verdict(TaskState.FAILED, Reason("expression", error.text)), now)
+        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", error.text)), now)
         return
     specs = rank_specs(task, run.plan, run.stream_logs)
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
@@ -120,7 +120,9 @@ def on_leased(run: Run, out: Effects, node: int, message: Leased, now: float) ->
             stop_task(run, out, task, stopped_verdict(run, task), now)
         elif message.problem:
             text = f"no ports for {message.task} on node {run.node_names[node]}: {message.problem}"
-            stop_task(run, out, task, Verdict(TaskState.FAILED, Reason("ports", text), may_retry=True), now)
+            stop_task(
+                run, out, task, AttemptVerdict(TaskState.FAILED, Reason("ports", text), may_retry=True), now
+            )
         else:
             _spawn(run, out, task, now)
 
@@ -130,7 +132,7 @@ def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:
     for task in run.leases.waiting_for(gone) if gone else ():
         if task.attempt.is_unsent:  # not ended by the end of another of them
             reason = Reason("node_lost", "a node whose ports it needs is lost")
-            stop_task(run, out, task, Verdict(TaskState.LOST, reason, may_retry=True), now)
+            stop_task(run, out, task, AttemptVerdict(TaskState.LOST, reason, may_retry=True), now)
 
 
 def warn_if_stuck(run: Run, out: Effects) -> None:

@@ -26,7 +26,7 @@ from sflow_ctl.core.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import AgentJoined, StopRequested
 from sflow_ctl.core.exit_gate import on_exited, on_log_overdue
-from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
@@ -143,7 +143,7 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered, now: f
             task.attempt.early_readiness = message.detail
     elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
         # The format: a failure probe ends the task whatever retries it has. A restart policy still applies.
-        stop_task(run, out, task, Verdict(TaskState.FAILED, Reason("probe", message.detail)), now)
+        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("probe", message.detail)), now)
 
 
 def _on_idle(run: Run, out: Effects, message: RankIdle, now: float) -> None:

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from protocol.messages.orders import Stop
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
@@ -41,7 +41,7 @@ for verifying that a tree is gone is 5 s.
 # ---------------------------------------------------------------------- attempts
 
 
-def stop_task(run: Run, out: Effects, task: Task, verdict: Verdict, now: float) -> None:
+def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
     """Stop a live attempt; it is judged by `verdict` when its tree is gone.
 
     An attempt whose ranks have all exited, and whose exit only waits to count, is judged by that exit instead.
@@ -79,14 +79,14 @@ def expect_stop(run: Run, task: Task, now: float) -> None:
     run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
 
 
-def following(run: Run, task: Task, verdict: Verdict, now: float) -> NextAttempt | None:
+def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the attempt that follows one with this verdict, or None."""
     if run.is_ending_for(task) or run.phase is RunPhase.DRAINING:
         return None
     return restart_policy.following(task, verdict, now)
 
 
-def conclude(run: Run, out: Effects, task: Task, verdict: Verdict, now: float) -> None:
+def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
     """Begin another attempt, or end the task and apply its failure policy."""
     started_at = task.attempt.started_at
     runtime_s = None if started_at is None else now - started_at
@@ -107,7 +107,7 @@ def _begin_again(
     run: Run,
     out: Effects,
     task: Task,
-    verdict: Verdict,
+    verdict: AttemptVerdict,
     next_one: NextAttempt,
     runtime_s: float | None,
     now: float,
@@ -134,13 +134,15 @@ def _begin_again(
         for other in dependencies.needers(run.tasks, task):
             if other.state in LIVE and other.state is not TaskState.STOPPING:
                 reason = Reason("restart", f"{task.plan.name}, which it needs, is started again")
-                stop_task(run, out, other, Verdict(TaskState.CANCELLED, reason, is_repeated=True), now)
+                stop_task(run, out, other, AttemptVerdict(TaskState.CANCELLED, reason, is_repeated=True), now)
 
 
 # ---------------------------------------------------------------------- failures
 
 
-def task_failed(run: Run, out: Effects, task: Task, verdict: Verdict, cause: FirstCause, now: float) -> None:
+def task_failed(
+    run: Run, out: Effects, task: Task, verdict: AttemptVerdict, cause: FirstCause, now: float
+) -> None:
     """Apply the failure policy of a task that has ended without success."""
     if run.outcome is not None:
         # A task that runs at the end, or one whose failure was decided before everything else was done.
@@ -173,14 +175,14 @@ def cannot_start(run: Run, out: Effects, task: Task, state: TaskState, reason: R
     change(run, out, task, state, reason)
     text = f"task {task.plan.name} cannot start: {reason.text}"
     cause = FirstCause(text=text, task=task.plan.name, reason=reason)
-    task_failed(run, out, task, Verdict(state, reason), cause, now)
+    task_failed(run, out, task, AttemptVerdict(state, reason), cause, now)
 
 
 def _stop_needers(run: Run, out: Effects, task: Task, now: float) -> None:
     for other in dependencies.needers(run.tasks, task):
         if other.state in LIVE and other.state is not TaskState.STOPPING:
             reason = Reason("upstream", f"needs {task.plan.name}, which is {task.state}")
-            stop_task(run, out, other, Verdict(TaskState.CANCELLED, reason), now)
+            stop_task(run, out, other, AttemptVerdict(TaskState.CANCELLED, reason), now)
 
 
 # ---------------------------------------------------------------------- the run begins to stop
@@ -209,7 +211,7 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
     begin_step(run, out, now)
 
 
-def stopped_verdict(run: Run, task: Task) -> Verdict:
+def stopped_verdict(run: Run, task: Task) -> AttemptVerdict:
     """Return the verdict of a task that is stopped because the run stops."""
     return exit_policy.run_end(task, run.outcome, run.cause, run.shutdown.is_done)
 

@@ -18,7 +18,7 @@ from sflow_ctl.plan.model import Placement, PlannedTask
 
 
 @dataclass(slots=True)
-class Verdict:
+class AttemptVerdict:
     """How an attempt is judged once its process tree is gone."""
 
     state: TaskState
@@ -64,7 +64,7 @@ class Attempt:
     readiness: Readiness = field(default_factory=Readiness)
     early_readiness: str | None = None
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
-    verdict: Verdict | None = None
+    verdict: AttemptVerdict | None = None
     is_stop_sent: bool = False
     exit_code: int | None = None
     signal: int | None = None

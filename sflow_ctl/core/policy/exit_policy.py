@@ -6,7 +6,7 @@ import msgspec
 
 from protocol.messages.facts import RankExited
 from protocol.text.signal_names import signal_name
-from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 
@@ -69,28 +69,28 @@ def _badness(task: Task, code: int | None) -> tuple[bool, int]:
     return code not in task.plan.success_exit_codes, code or 0
 
 
-def judge(task: Task) -> Verdict:
+def judge(task: Task) -> AttemptVerdict:
     """Judge an attempt that ended by itself."""
     is_gang = task.plan.world_size > 1 and task.attempt.failed_rank is not None
     who = f"rank {task.attempt.failed_rank}: " if is_gang else ""
     if task.attempt.launch_error is not None:
         word = _LAUNCH_WORDS.get(task.attempt.launch_error.errno, "launch")
         rank = task.attempt.failed_rank if is_gang else None
-        return Verdict(
+        return AttemptVerdict(
             TaskState.FAILED,
             Reason(word, f"{who}{task.attempt.launch_error.reason}", rank=rank),
             may_retry=True,
         )
     if task.attempt.failed_first is not None:
-        return Verdict(TaskState.FAILED, _why(task.attempt.failed_first, who), may_retry=True)
-    return Verdict(TaskState.COMPLETED, Reason("exit", f"exit status {task.attempt.exit_code}"))
+        return AttemptVerdict(TaskState.FAILED, _why(task.attempt.failed_first, who), may_retry=True)
+    return AttemptVerdict(TaskState.COMPLETED, Reason("exit", f"exit status {task.attempt.exit_code}"))
 
 
-def judge_rank(task: Task, because: str = "") -> Verdict:
+def judge_rank(task: Task, because: str = "") -> AttemptVerdict:
     """Judge an attempt whose other ranks are stopped because one has failed."""
     end = judge(task)
     reason = msgspec.structs.replace(end.reason, text=f"{end.reason.text}{because}")
-    return Verdict(end.state, reason, end.may_retry, is_of_rank=True)
+    return AttemptVerdict(end.state, reason, end.may_retry, is_of_rank=True)
 
 
 def _how(message: RankExited) -> str:
@@ -115,14 +115,14 @@ def _why(message: RankExited, prefix: str) -> Reason:
     )
 
 
-def again(end: Verdict, word: str, text: str) -> Reason:
+def again(end: AttemptVerdict, word: str, text: str) -> Reason:
     """Return the reason of a task that waits for its next attempt."""
     return msgspec.structs.replace(
         end.reason, word=word, text=f"{end.reason.text}; {text}", after=end.reason.word
     )
 
 
-def left_too_early(task: Task, others: Iterable[Task]) -> Verdict | None:
+def left_too_early(task: Task, others: Iterable[Task]) -> AttemptVerdict | None:
     """Judge a service that exited with success while `others` still need it; None when none does."""
     names = sorted({other.plan.name for other in others})
     if not names:
@@ -130,10 +130,10 @@ def left_too_early(task: Task, others: Iterable[Task]) -> Verdict | None:
     shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     verb = "needs" if len(names) == 1 else "need"
     text = f"exit status {task.attempt.exit_code}, while {shown} still {verb} it"
-    return Verdict(TaskState.FAILED, Reason("exit", text), may_retry=True)
+    return AttemptVerdict(TaskState.FAILED, Reason("exit", text), may_retry=True)
 
 
-def with_port_conflict(task: Task, end: Verdict) -> Verdict:
+def with_port_conflict(task: Task, end: AttemptVerdict) -> AttemptVerdict:
     """Return the verdict with the processes that have ports of the attempt named."""
     if (
         not task.attempt.port_conflicts or not end.may_retry or task.attempt.launch_error is not None
@@ -143,12 +143,12 @@ def with_port_conflict(task: Task, end: Verdict) -> Verdict:
     text = f"{end.reason.text}; {who}"
     if end.reason.word == "port_in_use" and task.attempt.failed_first is not None:
         text = f"{who} ({_how(task.attempt.failed_first)})"  # the same, but with the name that the port has in the file
-    return Verdict(
+    return AttemptVerdict(
         end.state, msgspec.structs.replace(end.reason, word="port_in_use", text=text), end.may_retry
     )
 
 
-def cause_of(task: Task, end: Verdict) -> FirstCause:
+def cause_of(task: Task, end: AttemptVerdict) -> FirstCause:
     """Return a task's failure as the cause of a failed run."""
     return FirstCause(
         text=cause_text(task, end),
@@ -159,7 +159,7 @@ def cause_of(task: Task, end: Verdict) -> FirstCause:
     )
 
 
-def cause_text(task: Task, end: Verdict) -> str:
+def cause_text(task: Task, end: AttemptVerdict) -> str:
     """Return the sentence that ends a failed run's output."""
     name = task.plan.name
     match end.reason.word:
@@ -179,14 +179,14 @@ def cause_text(task: Task, end: Verdict) -> str:
             return f"process exited with error: {name}: {end.reason.text}"
 
 
-def end_while_stopping(outcome: Outcome, task: Task, end: Verdict) -> Verdict:
+def end_while_stopping(outcome: Outcome, task: Task, end: AttemptVerdict) -> AttemptVerdict:
     """Judge an attempt that ended by itself while the run was stopping."""
     if task.attempt.verdict is not None or end.state is TaskState.COMPLETED:
-        return Verdict(end.state, end.reason)
+        return AttemptVerdict(end.state, end.reason)
     if outcome is Outcome.COMPLETED and task.plan.is_service:
         reason = Reason("run_complete", f"{end.reason.text}, while the run was ending")
-        return Verdict(TaskState.COMPLETED, reason)
-    return Verdict(TaskState.CANCELLED, end.reason)
+        return AttemptVerdict(TaskState.COMPLETED, reason)
+    return AttemptVerdict(TaskState.CANCELLED, end.reason)
 
 
 def stopped_by(signal: str) -> tuple[Outcome, FirstCause]:
@@ -221,19 +221,19 @@ def run_facts(outcome: Outcome | None, cause: FirstCause | None) -> dict[str, st
     }
 
 
-def run_end(task: Task, outcome: Outcome | None, cause: FirstCause | None, is_done: bool) -> Verdict:
+def run_end(task: Task, outcome: Outcome | None, cause: FirstCause | None, is_done: bool) -> AttemptVerdict:
     """Judge a task that is stopped because the run stops; `is_done` when nothing was left to do."""
     text = cause.text if cause is not None else ""
     if is_done and task.plan.is_service:
-        return Verdict(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
+        return AttemptVerdict(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
     match outcome:
         case Outcome.COMPLETED:
-            return Verdict(
+            return AttemptVerdict(
                 TaskState.CANCELLED, Reason("run_complete", "stopped: the run's main tasks have ended")
             )
         case Outcome.TIMEOUT:
-            return Verdict(TaskState.TIMEOUT, Reason("time_limit", "the workflow's time is over"))
+            return AttemptVerdict(TaskState.TIMEOUT, Reason("time_limit", "the workflow's time is over"))
         case Outcome.INTERRUPTED | Outcome.TERMINATED:
-            return Verdict(TaskState.CANCELLED, Reason("interrupted", text))
+            return AttemptVerdict(TaskState.CANCELLED, Reason("interrupted", text))
         case _:
-            return Verdict(TaskState.CANCELLED, Reason("fail_fast", text))
+            return AttemptVerdict(TaskState.CANCELLED, Reason("fail_fast", text))

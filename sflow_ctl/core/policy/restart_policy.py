@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import MAX_BACKOFF_S, Restart
@@ -23,7 +23,7 @@ class NextAttempt(NamedTuple):
     """It counts neither as a retry nor as a restart."""
 
 
-def following(task: Task, end: Verdict, now: float) -> NextAttempt | None:
+def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the next attempt after `end` in a run that is not stopping, or None when the task has ended."""
     if end.is_repeated:
         return NextAttempt(0.0, "it is started again", True)
@@ -42,7 +42,7 @@ def following(task: Task, end: Verdict, now: float) -> NextAttempt | None:
     )
 
 
-def _restart(task: Task, restart: Restart, end: Verdict, now: float) -> NextAttempt | None:
+def _restart(task: Task, restart: Restart, end: AttemptVerdict, now: float) -> NextAttempt | None:
     if end.state is TaskState.COMPLETED:
         if restart.policy != "always":
             return None
@@ -62,7 +62,7 @@ def recent_restarts(task: Task, restart: Restart, now: float) -> int:
     return sum(at > now - restart.window_s for at in task.restarted_at)
 
 
-def note(task: Task, end: Verdict, next_one: NextAttempt, now: float) -> None:
+def note(task: Task, end: AttemptVerdict, next_one: NextAttempt, now: float) -> None:
     """Count the attempt that `following` returned."""
     if end.is_repeated:
         return

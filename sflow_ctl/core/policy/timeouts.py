@@ -2,31 +2,31 @@
 
 from collections.abc import Sequence
 
-from sflow_ctl.core.model.attempt import Verdict
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.policy.explanations import waits_for
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.plan.log_paths import side_log_path
 
 
-def timed_out(task: Task, names: Sequence[str]) -> Verdict:
+def timed_out(task: Task, names: Sequence[str]) -> AttemptVerdict:
     """Judge an attempt whose `timeout` is over. `names` are those of all nodes."""
     what = "was not ready" if task.plan.is_service else "did not end"
     text = f"{what} within its timeout of {task.plan.timeout_s:g} s{_because(task, names)}"
-    return Verdict(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True)
+    return AttemptVerdict(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True)
 
 
-def not_ready_in_time(task: Task, names: Sequence[str]) -> Verdict:
+def not_ready_in_time(task: Task, names: Sequence[str]) -> AttemptVerdict:
     """Judge an attempt that was not ready within its deadline."""
     text = f"was not ready within its deadline of {task.plan.deadline_s:g} s{_because(task, names)}"
-    return Verdict(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True)
+    return AttemptVerdict(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True)
 
 
-def ranks_ran_on(task: Task) -> Verdict:
+def ranks_ran_on(task: Task) -> AttemptVerdict:
     """Judge an attempt whose other ranks did not end in time after the first one."""
     many = len(task.attempt.open_ranks)
     text = f"{many} ranks ran on for more than {task.plan.wait_s:g} s after the first had ended"
-    return Verdict(TaskState.FAILED, Reason("timeout", text), may_retry=True)
+    return AttemptVerdict(TaskState.FAILED, Reason("timeout", text), may_retry=True)
 
 
 def _because(task: Task, names: Sequence[str]) -> str:
@@ -34,7 +34,7 @@ def _because(task: Task, names: Sequence[str]) -> str:
     return f": {missing}" if missing else ""
 
 
-def hang(task: Task) -> Verdict | None:
+def hang(task: Task) -> AttemptVerdict | None:
     """Judge an attempt none of whose ranks shows activity; None while one does, or without a hang policy."""
     watch = task.plan.hang
     if watch is None or task.state not in (TaskState.RUNNING, TaskState.READY):
@@ -48,5 +48,5 @@ def hang(task: Task) -> Verdict | None:
     for kind, text in kinds:
         if task.attempt.open_ranks and task.attempt.open_ranks <= task.attempt.idle.get(kind, set()):
             where = f"; see {side_log_path(task.plan.name, 'hang')}" if watch.command is not None else ""
-            return Verdict(TaskState.TIMEOUT, Reason("hang", f"hangs: {text}{where}"), may_retry=True)
+            return AttemptVerdict(TaskState.TIMEOUT, Reason("hang", f"hangs: {text}{where}"), may_retry=True)
     return None
