@@ -97,11 +97,12 @@ class Processes:
         ordered, kills = spec, self._memory.kills()
         try:
             self._spawner.require(spec)
+            # The engine ends what runs in a container: a signal to its monitor would lose the exit status.
+            mark = self._next_mark() if spec.container is None else None
             if spec.container is not None:
                 spec, cleanup = self._containers.prepare(spec, spec.container)
                 if cleanup is not None:
                     self._cleanups.expect(spec.rank, cleanup)
-            mark = self._next_mark()
             pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark)
         except SpawnError as error:
             self._cleanups.forget(spec.rank)

@@ -21,7 +21,7 @@ CASES = {
     "yaml-syntax": (HEAD + "workflow: [1\nname: x\n", "w.yaml:3:"),
     "duplicate-key": (task_file("script: [x]\nscript: [y]"), "w.yaml:7:7"),
     "unknown-key": (task_file("script: [x]\ndepend_on: []"), "w.yaml:7:18  workflow.tasks[0].depend_on"),
-    "wrong-type": (task_file("script: echo"), "w.yaml:6:15  workflow.tasks[0].script"),
+    "wrong-type": (task_file("script: {echo: a}"), "w.yaml:6:15  workflow.tasks[0].script"),
     "missing-key": (task_file("depends_on: []"), "workflow.tasks[0].script"),
     "unsupported-version": (
         'version: "9.9"\nworkflow: {name: w, tasks: [{name: a, script: [x]}]}\n',
@@ -94,7 +94,7 @@ def test_without_a_file_sflow_yaml_is_meant(tmp_path: Path) -> None:
 
 def test_all_findings_are_shown_at_once(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
-        f"{HEAD}workflow:\n  name: w\n  tasks:\n    - {{name: a, scirpt: [x]}}\n    - {{name: b, script: x, nope: 1}}\n"
+        f"{HEAD}workflow:\n  name: w\n  tasks:\n    - {{name: a, scirpt: [x]}}\n    - {{name: b, script: {{x: 1}}, nope: 1}}\n"
     )
     done = sflow_ctl("run", "w.yaml", cwd=tmp_path)
     assert done.stderr.count("error[") == 3, done.stderr

@@ -75,7 +75,7 @@ def test_f38_a_requeued_job_goes_on_in_its_run_directory(cluster: Cluster) -> No
     printed = cluster.output(number)
     assert job.state == "COMPLETED", printed
     assert job.restarts == 1
-    assert "this job was requeued: going on with" in printed
+    assert "this job was requeued: resuming" in printed
     assert "1 of 2 tasks had completed" in printed
     assert log(cluster, "first") == "attempt 1\n"
     assert log(cluster, "second") == "attempt 2\n"

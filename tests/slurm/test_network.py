@@ -88,7 +88,7 @@ def test_f17_a_run_can_be_looked_at_where_its_controller_cannot_be_reached(clust
     status = cluster.run_in_node(HEAD, [sys.executable, "-m", "sflow_ctl", "status", run])
     assert status.returncode == 0, status.stderr
     assert f"(from {run})" in status.stdout or "(from out/run)" in status.stdout, status.stdout
-    assert "which cannot be seen from here" in status.stdout and lines_with(status.stdout, "t", "running")
+    assert "is running: controller pid" in status.stdout and lines_with(status.stdout, "t", "running")
     attached = cluster.start_in_node(HEAD, [sys.executable, "-m", "sflow_ctl", "attach", run])
     assert attached.stdout is not None
     shown = ""
@@ -123,7 +123,9 @@ def test_f19_lost_packets_and_a_slow_link_are_no_lost_node(cluster: Cluster) -> 
         cluster.heal(node)
     assert summary(cluster)["outcome"] == "completed"
     assert " lost: " not in sflow_log(cluster)
-    hosts = [(ended.parent / f"later_{n}" / f"later_{n}.log").read_text().splitlines()[-1] for n in range(4)]
+    hosts = [
+        (ended.parent.parent / f"later_{n}" / f"later_{n}.log").read_text().splitlines()[-1] for n in range(4)
+    ]
     assert set(hosts) == {"node0", "node1"}
     cluster.wait_job(number, within_s=60)
 

@@ -148,7 +148,7 @@ def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
     ) as process:
         wait_until((tmp_path / "begun").exists, "the second task runs")
         alive = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
-        assert alive.returncode == 2 and "still goes on" in alive.stderr
+        assert alive.returncode == 2 and "is still running" in alive.stderr
         os.kill(process.pid, signal.SIGKILL)
         process.wait(60)
     (tmp_path / "go").touch()
