@@ -100,7 +100,7 @@ def test_f17_a_run_can_be_looked_at_where_its_controller_cannot_be_reached(clust
     go.touch()
     shown += attached.stdout.read()
     assert attached.wait(30) == 0, shown
-    assert "[t] done" in shown and "run run completed" in shown
+    assert "[t] done" in shown and "run: completed" in shown, shown
     assert cluster.wait_job(number, within_s=60).state == "COMPLETED"
 
 

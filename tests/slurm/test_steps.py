@@ -182,7 +182,8 @@ def test_a_step_that_fails_is_the_cause_with_its_highest_status(
         cluster, "    - {name: c, operator: box, script: ['exit $((SLURM_PROCID + 6))']}\n", counted
     )
     finished(cluster, number, "FAILED")
-    assert "process exited with error: c: exit status 7" in cluster.output(number)
+    printed = cluster.output(number)
+    assert "process exited with error: c: rank " in printed and "(exit status 7)" in printed
 
 
 @pytest.mark.parametrize("how", ["failure elsewhere", "the service is not needed any more", "scancel"])
