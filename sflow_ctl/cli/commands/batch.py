@@ -8,7 +8,7 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import file_options
+from sflow_ctl.cli.options.workflow_options import file_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 
@@ -28,13 +28,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "-b", "--bulk-input", type=_PATH, metavar="CSV", help="Write one job for each row of this sheet."
 )
-@click.option(
-    "--row",
-    "rows",
-    multiple=True,
-    metavar="SEL",
-    help="Only these rows, e.g. 3 or 1,3 or 1:4 or 1:6:2; repeatable.",
-)
+@row_option
 @click.option(
     "-B",
     "--bulk-submit",

@@ -7,7 +7,7 @@ import click
 
 from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import row_option, run_options, workflow_options
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 from sflow_ctl.runtime.run.options import RunOptions
 
@@ -37,13 +37,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "-b", "--bulk-input", type=_PATH, metavar="CSV", help="Write one file for each row of this sheet."
 )
-@click.option(
-    "--row",
-    "rows",
-    multiple=True,
-    metavar="SEL",
-    help="Only these rows, e.g. 3 or 1,3 or 1:4 or 1:6:2; repeatable.",
-)
+@row_option
 def compose(
     output: Path | None,
     resolve: bool,

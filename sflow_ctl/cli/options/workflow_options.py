@@ -106,3 +106,13 @@ def run_options(
         is_strict=compat == "strict",
         **others,
     )
+
+
+row_option = click.option(
+    "--row",
+    "rows",
+    multiple=True,
+    metavar="SEL",
+    help="Only these rows, e.g. 3 or 1,3 or 1:4 or 1:6:2; repeatable.",
+)
+"""Which rows of a sheet a command works on; several selections are joined."""
