@@ -21,9 +21,9 @@ MAX_FOLDER_MODULES = 15
 """Without `__init__.py`."""
 
 LARGE_FUNCTIONS = frozenset[str]()
-LARGE_CLASSES = frozenset({"Ends", "Scheduler", "Controller"})
+LARGE_CLASSES = frozenset({"Controller"})
 LARGE_FILES = frozenset({"sflow_ctl/runtime/run/controller.py"})
-LARGE_FOLDERS = frozenset({"sflow_ctl/core"})
+LARGE_FOLDERS = frozenset[str]()
 """What is still over a limit. Functions and classes go by their name alone: moving one changes nothing here."""
 
 SCHEMA = "sflow_ctl/format/schema"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from protocol.ids import RankId
-from sflow_ctl.core.resume import PriorResult
+from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path

@@ -6,6 +6,8 @@ import pytest
 
 from protocol.messages.facts import LiveRank
 from protocol.messages.orders import Leave, Spawn, Stop
+from sflow_ctl.core.actions.shutdown import DEFAULT_GRACE_S, LEAVE_OVERDUE_S
+from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -17,9 +19,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.shutdown import DEFAULT_GRACE_S, LEAVE_OVERDUE_S
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.stopping import STOP_OVERDUE_S
 from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import (
     a_plan,

@@ -8,13 +8,13 @@ import pytest
 from protocol.messages.facts import ActivityKind, RankCleared, RankIdle
 from protocol.messages.orders import Leave, Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
+from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.stopping import STOP_OVERDUE_S
 from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, rank, ready, started
 
