@@ -13,7 +13,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankExited
 from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.plan.model import PlannedOutput, PlannedTask
-from sflow_ctl.runtime.run.output_collector import Collected, OutputCollector
+from sflow_ctl.runtime.run.output_collector import OutputCollector, TaskOutputs
 from tests.unit.core.plans import a_task
 
 
@@ -31,9 +31,9 @@ def exited(name: str, rank: int = 0) -> MessageReceived:
     return MessageReceived(node=0, message=message)
 
 
-def wait_for(collector: OutputCollector, count: int) -> list[Collected]:
+def wait_for(collector: OutputCollector, count: int) -> list[TaskOutputs]:
     """Return the first `count` results, within 10 seconds."""
-    found: list[Collected] = []
+    found: list[TaskOutputs] = []
     deadline = time.monotonic() + 10
     while len(found) < count:
         left = deadline - time.monotonic()

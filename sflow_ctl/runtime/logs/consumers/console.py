@@ -18,7 +18,7 @@ UNREADABLE_RETRY_S = 0.1
 """Another node's bytes may become visible a moment after their chunk (NFS); looked for this often."""
 
 
-class Console(Protocol):
+class ConsoleSink(Protocol):
     """What the output service asks of a console. `cli/console.py` has the real one."""
 
     on_room: Callable[[], None] | None
@@ -77,7 +77,7 @@ class Console(Protocol):
 class ConsoleFeed(LogConsumer):
     """Passes every log to the console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: ConsoleSink) -> None:
         self._console = console
         self._cursors: dict[RankLog, Cursor] = {}
         self._behind: dict[RankLog, Cursor] = {}
