@@ -84,7 +84,7 @@ class ExitDiagnosis:
         """Return 0 while there is something to return."""
         return 0.0 if self._done else None
 
-    def poll(self, now: float) -> Sequence[ExitDiagnosed]:
+    def poll(self, _now: float, /) -> Sequence[ExitDiagnosed]:
         """Return what has been found out since the last call."""
         done, self._done = self._done, []
         return done

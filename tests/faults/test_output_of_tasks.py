@@ -264,4 +264,5 @@ workflow:
             timeout=60,
             check=False,
         )
-        assert shown.returncode in (0, 1) and b"Traceback" not in shown.stderr, shown.stderr
+        assert shown.returncode in (0, 1), shown.stderr
+        assert b"Traceback" not in shown.stderr, shown.stderr

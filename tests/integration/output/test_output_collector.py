@@ -67,7 +67,8 @@ def test_r26_a_source_that_is_not_a_file_holds_nothing_up(
         collector.collect(with_outputs("a", other, rate), 1)
         (found,) = wait_for(collector, 1)
         assert found.values == {"rate": 5}
-        assert len(found.problems) == 1 and "values" in found.problems[0]
+        assert len(found.problems) == 1
+        assert "values" in found.problems[0]
     collector.collect(with_outputs("b", rate), 1)
     assert wait_for(collector, 1)[0].values == {"rate": 5}
 
@@ -79,4 +80,5 @@ def test_r6_values_are_known_where_nothing_can_be_written(tmp_path: Path, collec
     collector.collect(with_outputs("a", PlannedOutput(pattern="rate = {rate:d}")), 1)
     (found,) = wait_for(collector, 1)
     assert found.values == {"rate": 5}
-    assert len(found.problems) == 1 and "outputs.json cannot be written" in found.problems[0]
+    assert len(found.problems) == 1
+    assert "outputs.json cannot be written" in found.problems[0]

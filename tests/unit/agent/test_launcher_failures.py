@@ -58,8 +58,10 @@ YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Segmentation fault (signal 11)
 )
 def test_l6_the_rank_that_failed_is_named(log: str, reason: str, text: str) -> None:
     found = LogReader(()).explanation((LogExcerpt(0, log.encode()),), with_tracebacks=True)
-    assert found is not None and (found.reason, found.text) == (reason, text)
-    assert found.line and found.line in log
+    assert found is not None
+    assert (found.reason, found.text) == (reason, text)
+    assert found.line
+    assert found.line in log
 
 
 def test_l6_a_ranks_own_exception_says_more() -> None:

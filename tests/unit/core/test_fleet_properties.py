@@ -181,7 +181,8 @@ def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
     hypothesis.assume(not any(task.timeout_s or task.wait_s or task.is_main for task in plan.tasks))
     fleet = Fleet(plan, seed, Behaviour(drop=0.3, repeat=0.3, max_delay_s=0.5, disconnects=3, leftovers=0.2))
     fleet.run()
-    assert fleet.finish is not None and fleet.finish.outcome is Outcome.COMPLETED
+    assert fleet.finish is not None
+    assert fleet.finish.outcome is Outcome.COMPLETED
     if not any(task.finally_when for task in plan.tasks):
         ran = [task for task in fleet.scheduler.run.tasks if not is_after_failure(plan, task.plan)]
         assert all(task.state is TaskState.COMPLETED for task in ran)

@@ -156,7 +156,8 @@ def test_the_first_failure_stops_the_run_and_is_its_cause() -> None:
     assert drive(exited("b", signal=15)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
     assert drive(goodbye()) == ["finish failed"]
     cause = drive.scheduler.run.cause
-    assert cause is not None and (cause.task, cause.text) == (
+    assert cause is not None
+    assert (cause.task, cause.text) == (
         "a",
         "process exited with error: a: exit status 3",
     )
@@ -167,7 +168,8 @@ def test_a_second_failure_while_stopping_is_no_cause() -> None:
     drive(hello())
     drive(exited("a", code=1))
     assert drive(exited("b", code=7)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
-    assert drive.scheduler.run.cause is not None and drive.scheduler.run.cause.task == "a"
+    assert drive.scheduler.run.cause is not None
+    assert drive.scheduler.run.cause.task == "a"
 
 
 def test_retries_wait_with_backoff_and_count_attempts() -> None:
@@ -263,7 +265,8 @@ def test_f31_survivors_are_reported_at_the_end() -> None:
     drive(exited("a", cleared=False))
     drive(cleared("a", survivors=("77 deaf",)))
     commands = drive.scheduler.handle(goodbye(), 1.0)
-    assert isinstance(commands[-1], FinishRun) and commands[-1].survivors == ("77 deaf",)
+    assert isinstance(commands[-1], FinishRun)
+    assert commands[-1].survivors == ("77 deaf",)
 
 
 def test_a_task_timeout_stops_the_attempt_and_is_subject_to_retries() -> None:
@@ -501,7 +504,8 @@ def test_a_flexible_gang_gets_the_same_indices_on_every_node() -> None:
     for node in range(3):
         drive(hello(node, f"s{node}"))
     taken = drive.scheduler.run.task_named("g").attempt.placement
-    assert taken is not None and (taken.nodes, taken.gpus) == ((1, 2), (0, 1))
+    assert taken is not None
+    assert (taken.nodes, taken.gpus) == ((1, 2), (0, 1))
 
 
 def test_a_retried_service_makes_waiting_dependants_wait_again() -> None:

@@ -19,7 +19,8 @@ def place(
 
 def fixed(placement: Placement | UnplannableError) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(nodes, GPUs) of one that is fixed."""
-    assert isinstance(placement, Placement) and not placement.is_flexible, placement
+    assert isinstance(placement, Placement), placement
+    assert not placement.is_flexible, placement
     return placement.nodes, placement.gpus
 
 
@@ -89,7 +90,8 @@ def test_what_can_never_fit_is_refused_with_the_arithmetic(
 ) -> None:
     (problem,) = place(request_)
     assert isinstance(problem, UnplannableError)
-    assert problem.code == code and phrase in problem.what
+    assert problem.code == code
+    assert phrase in problem.what
 
 
 @st.composite
