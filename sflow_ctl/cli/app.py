@@ -1,6 +1,4 @@
-"""The command group: names, lazy loading, and the one place where errors become messages and exit
-statuses.
-"""
+"""The command group: names, lazy loading, and errors as messages and exit statuses."""
 
 import importlib
 import sys

@@ -1,5 +1,6 @@
-"""Whatever is killed, stopped or cut: nothing that carries the run's marker is left 15 s later, and the
-end says why.
+"""Whatever is killed, stopped or cut: nothing that carries the run's marker is left 15 s later.
+
+And the end says why.
 """
 
 import contextlib

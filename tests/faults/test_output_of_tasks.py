@@ -1,5 +1,6 @@
-"""What programs do to their output: kept back, flooded, broken, mixed, in a locale that knows no characters. What is on
-disk is what was written, byte for byte, and nobody waits.
+"""What programs do to their output: kept back, flooded, broken, mixed, in a locale without characters.
+
+What is on disk is what was written, byte for byte, and no other task waits.
 """
 
 import os

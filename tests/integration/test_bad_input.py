@@ -1,5 +1,6 @@
-"""What is wrong is said in one message with a code, a place and a remedy; exit status 2; nothing is made
-or started.
+"""What is wrong is said in one message with a code, a place and a remedy.
+
+The exit status is 2; nothing is made or started.
 """
 
 from pathlib import Path

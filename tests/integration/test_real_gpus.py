@@ -1,5 +1,7 @@
-"""The real thing, wherever a driver shows GPUs: what is found, that a task's processes see their slice and nothing else,
-and who uses a GPU already. CUDA itself is asked, through libcuda.
+"""GPUs of a real driver, wherever one shows them.
+
+What is found, that a task's processes see their slice and nothing else, and which processes use a GPU already. CUDA
+itself is asked, through libcuda.
 """
 
 import json

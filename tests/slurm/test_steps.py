@@ -1,5 +1,6 @@
-"""What only a real job step can do, started by an agent: with the options that the format says, and in everything else like
-any other task.
+"""What only a real job step can do, started by an agent.
+
+With the options that the format says, and in everything else like any other task.
 """
 
 import subprocess

@@ -1,9 +1,7 @@
-"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and its
-better half.
+"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and more.
 
-The static plan is the reference's, node for node and index for index. Where it has no room, tasks become
-flexible: the scheduler picks
-when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
+The static plan is the reference's, node for node and index for index. Where it has no room, tasks become flexible: the
+scheduler picks when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
 """
 
 from collections.abc import Sequence
@@ -38,8 +36,9 @@ class NoRoomError(Exception):
 
 @dataclass(slots=True)
 class Pool:
-    """One backend's nodes. `capacities` are GPUs per node, None where unknown; `first` is its first
-    run-wide index.
+    """One backend's nodes.
+
+    `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index.
     """
 
     first: int
@@ -289,8 +288,9 @@ def _flexible_or_problem(pool: Pool, request: PlacementRequest) -> Placement | U
 
 
 def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
-    """What the scheduler needs to place the request when it is ready. Raises: UnplannableError for what can
-    never fit.
+    """Return the placement that the scheduler decides when the request is ready.
+
+    Raises: UnplannableError for what can never fit.
     """
     chosen = _chosen(pool, request)
     left = chosen if chosen is not None else candidates(pool, request)

@@ -296,9 +296,7 @@ class Controller:
     # ------------------------------------------------------------------ the end
 
     def _end_agents(self) -> None:
-        """Waits for the agents' processes, then makes sure that nothing of the run is left on this
-        machine.
-        """
+        """Wait for the agents' processes; end what is left of the run on this machine."""
         for node in self._scheduler.nodes_without_agent():
             self._launcher.kill(node)  # it has started nothing, and would wait for an answer
         is_short = self._scheduler.has_lost_nodes()

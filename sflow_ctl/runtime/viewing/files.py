@@ -1,5 +1,6 @@
-"""A run watched through its files, for when its controller cannot be reached. The same interface as
-`ViewerLink`.
+"""A run watched through its files, for when its controller cannot be reached.
+
+The same interface as `ViewerLink`.
 
 Looks five times a second: network file systems tell nobody that a file has grown on another machine.
 """

@@ -31,8 +31,9 @@ REPLICAS = 3
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible
-    placements.
+    """Draw up to 12 tasks over 3 nodes of 4 GPUs.
+
+    With services, retries, timeouts, fixed and flexible placements.
     """
     tasks: list[PlannedTask] = []
     for index in range(draw(st.integers(1, 12))):
@@ -108,8 +109,9 @@ def by_name(tasks: list[PlannedTask], name: str) -> PlannedTask:
 
 @st.composite
 def placements(draw: st.DrawFn) -> tuple[Placement, tuple[int, ...]]:
-    """Where a task may go. Services never ask for GPUs here: they hold them, and a run could starve by
-    design.
+    """Draw where a task may run.
+
+    Services never ask for GPUs here: they hold them, and a run could starve by design.
     """
     if draw(st.integers(0, 3)) == 0:  # a gang; several nodes with GPUs could starve, each having others free
         ranks = draw(st.sampled_from([(3,), (1, 1), (2, 1)]))

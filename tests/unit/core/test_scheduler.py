@@ -1,5 +1,6 @@
-"""The scheduler by events: each test names one fact. Every command counts; invariants hold after every
-event.
+"""The scheduler by events: each test names one fact.
+
+Every command counts; invariants hold after every event.
 """
 
 import pytest

@@ -85,8 +85,9 @@ class Viewer:
 
 
 class ViewerHub(LogConsumer):
-    """All viewers. `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's
-    log.
+    """All viewers of a run.
+
+    `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's log.
     """
 
     def __init__(
