@@ -66,7 +66,7 @@ class ToViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class StateChanges(ToViewer, frozen=True, kw_only=True, tag="changes"):
-    """StateChanges of state in order. Until `is_current` was true once, they are the state of the run so far."""
+    """Changes of state in order. Until `is_current` was true once, they are the state of the run so far."""
 
     changes: tuple[Change, ...]
     is_current: bool = False
@@ -105,7 +105,9 @@ class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):
 
 
 FromViewerMessage = Attach | Follow | Unfollow | Taken
-ToViewerMessage = StateChanges | LogPiece | LogEnded | ViewerRefused | RunEnded
+RunNews = StateChanges | LogPiece | LogEnded | RunEnded
+"""What a viewer is sent in order, with `seq`."""
+ToViewerMessage = RunNews | ViewerRefused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_viewer = msgspec.msgpack.Decoder(FromViewerMessage).decode
