@@ -47,9 +47,9 @@ def _one_of_several_exited(run: Run, out: Effects, task: Task, message: RankExit
         run.timers.set(now + task.plan.wait_s, OtherRanksDue(task.index, attempt.number))
 
 
-def on_launch_failed(run: Run, out: Effects, message: LaunchFailed, now: float) -> None:
+def on_launch_failed(run: Run, out: Effects, node: int, message: LaunchFailed, now: float) -> None:
     """Take in that a rank could not be started."""
-    task = run.current(message.rank.attempt)
+    task = run.current_on(node, *message.rank)
     if task is None or message.rank.rank not in task.attempt.open_ranks:
         return
     attempt, rank = task.attempt, message.rank.rank
@@ -64,9 +64,9 @@ def on_launch_failed(run: Run, out: Effects, message: LaunchFailed, now: float) 
         stop_task(run, out, task, exit_policy.judge(task), now)
 
 
-def on_cleared(run: Run, out: Effects, message: RankCleared, now: float) -> None:
+def on_cleared(run: Run, out: Effects, node: int, message: RankCleared, now: float) -> None:
     """Take in that the process tree of a rank is gone."""
-    task = run.current(message.rank.attempt)
+    task = run.current_on(node, *message.rank)
     if task is None or message.rank.rank not in task.attempt.uncleared:
         return
     run.survivors.extend(message.survivors)

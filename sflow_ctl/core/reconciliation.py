@@ -28,7 +28,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
     node.is_up = node.has_joined = True
     node.agent_incarnation = hello.agent_incarnation
-    kill = tuple(live.rank for live in hello.live if not run.is_current(live.rank.attempt))
+    kill = tuple(live.rank for live in hello.live if not run.is_here(hello.node, live.rank))
     out.perform(AcceptAgent(node=hello.node, session=hello.session, kill=kill))
     return is_restarted
 

@@ -4,8 +4,9 @@ It decides nothing itself: `reactor` has what events do, and `model.run.Run` the
 """
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
+from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.commands import Command
 from sflow_ctl.core.effects import Effects
@@ -29,6 +30,15 @@ from sflow_ctl.core.resume import PriorResult, take_over
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Plan
+
+
+class IgnoredMessages(NamedTuple):
+    """Facts of agents that did not count."""
+
+    stale: int
+    """About attempts that were over, or from nodes that were given up."""
+    foreign: int
+    """About ranks that were not placed on the agent's node."""
 
 
 class Scheduler:
@@ -88,6 +98,14 @@ class Scheduler:
         """Return True when a node was given up."""
         return any(node.is_gone for node in self.run.nodes)
 
+    def ignored_messages(self) -> IgnoredMessages:
+        """Return how many facts of agents did not count."""
+        return IgnoredMessages(self.run.stale_messages, self.run.foreign_messages)
+
+    def is_placed(self, node: int, rank: RankId) -> bool:
+        """Return whether a rank, of whichever attempt, was placed on this node: only its agent may speak of it."""
+        return self.run.node_of(rank) == node
+
     def handle(self, event: SchedulerEvent, now: float) -> list[Command]:
         """Take in one event; return what to do, in order."""
         if self.is_finished:
@@ -97,7 +115,7 @@ class Scheduler:
             case AgentJoined():
                 reactor.on_joined(run, out, event, now)
             case MessageReceived(node=node, message=message):
-                reactor.on_message(run, out, node, message, now)
+                reactor.on_fact(run, out, node, message, now)
             case AgentLost(node=node, reason=reason):
                 on_agent_lost(run, out, node, reason, now)
             case StopRequested():

@@ -218,6 +218,7 @@ def stopped_verdict(run: Run, task: Task) -> AttemptVerdict:
 
 def cancel_finals(run: Run, out: Effects, steps: tuple[Step, ...], reason: Reason) -> None:
     """Cancel the tasks that run at the run's end and have not started; `steps` are those that are left."""
+    run.shutdown.are_finals_over = True
     for task in run.tasks:
         if task.plan.finally_when is not None and task.state in (TaskState.WAITING, TaskState.QUEUED):
             change(run, out, task, TaskState.CANCELLED, reason)

@@ -6,7 +6,7 @@ Tasks change their state through `transitions`; the phase changes through `Run.e
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.ids import AttemptId
+from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
@@ -80,7 +80,9 @@ class Run:
     """What the last warning about a task without room was about."""
     survivors: list[str] = field(default_factory=list)
     stale_messages: int = 0
-    """Messages about tasks or attempts that do not exist or are over."""
+    """Facts about attempts that are over, and all facts of nodes that were given up."""
+    foreign_messages: int = 0
+    """Facts about ranks that were not placed on the node of the agent that sent them."""
 
     @classmethod
     def of(
@@ -138,6 +140,10 @@ class Run:
         task = self.tasks[index]
         return task.attempt.number == attempt.number and task.is_live
 
+    def is_here(self, node: int, rank: RankId) -> bool:
+        """Return whether a rank belongs to a live attempt and was placed on this node."""
+        return self.node_of(rank) == node and self.is_current(rank.attempt)
+
     def current(self, attempt: AttemptId) -> Task | None:
         """Return the task whose live attempt this is; count any other as stale and return None."""
         if self.is_current(attempt):
@@ -145,6 +151,29 @@ class Run:
         self.stale_messages += 1
         return None
 
+    def current_on(self, node: int, attempt: AttemptId, rank: int) -> Task | None:
+        """Return the task if its live attempt has this rank on `node`, whose agent says something about it.
+
+        A fact about another node's rank is counted as foreign, one about an older attempt as stale.
+        """
+        if self.node_of(RankId(attempt, rank)) != node:
+            self.foreign_messages += 1
+            return None
+        return self.current(attempt)
+
+    def first_rank_on(self, node: int, attempt: AttemptId) -> int:
+        """Return the first rank of an attempt that was placed on a node; -1 for none."""
+        index = self.index_of.get(attempt.task)
+        places = () if index is None else self.tasks[index].places(attempt.number)
+        return next((rank for rank, place in enumerate(places) if place == node), -1)
+
+    def node_of(self, rank: RankId) -> int | None:
+        """Return the node that a rank of any attempt was placed on; None for a rank that never was."""
+        index = self.index_of.get(rank.attempt.task)
+        places = () if index is None else self.tasks[index].places(rank.attempt.number)
+        return places[rank.rank] if 0 <= rank.rank < len(places) else None
+
     def is_ending_for(self, task: Task) -> bool:
         """Return True once the run stops, except for tasks that run at its end."""
-        return self.outcome is not None and (task.plan.finally_when is None or self.shutdown.is_forced)
+        is_over = task.plan.finally_when is None or self.shutdown.is_forced or self.shutdown.are_finals_over
+        return self.outcome is not None and is_over

@@ -164,4 +164,4 @@ def test_names_that_the_plan_does_not_have_are_counted() -> None:
     for fact in facts:
         assert tell(scheduler, MessageReceived(node=0, message=fact)) == []
     assert tell(scheduler, LogArrived(rank=foreign)) == []
-    assert scheduler.run.stale_messages == 1
+    assert scheduler.run.foreign_messages == 1

@@ -2,15 +2,16 @@
 
 import msgspec
 
+from protocol.messages.facts import Leased, RankExited
 from protocol.messages.orders import Spawn, Stop
 from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent
-from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
+from sflow_ctl.core.events import AgentLost, MessageReceived, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Plan, Restart
-from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, ready, started
+from tests.unit.core.plans import HTTP, a_plan, a_task, exited, goodbye, hello, rank, ready, started
 
 S = TaskState
 
@@ -32,12 +33,14 @@ class Run:
 
     def start(self, *names: str) -> None:
         for name in names:
-            self.tell(started(name, self.task(name).attempt.number))
+            attempt = self.task(name).attempt
+            self.tell(started(name, attempt.number, attempt.node or 0))
 
     def serve(self, *names: str) -> None:
         self.start(*names)
         for name in names:
-            self.tell(ready(name, self.task(name).attempt.number))
+            attempt = self.task(name).attempt
+            self.tell(ready(name, attempt.number, attempt.node or 0))
 
     def end(self, name: str, code: int = 0, signal: int | None = None, node: int = 0) -> None:
         self.tell(exited(name, code, self.task(name).attempt.number, node=node, signal=signal))
@@ -535,3 +538,16 @@ def test_nothing_runs_at_the_end_of_a_run_that_never_began() -> None:
     scheduler = Scheduler(a_plan(a_task("f", finally_when="after_stop"), a_task("a")))
     scheduler.handle(StopRequested(signal="SIGINT"), 0.0)
     assert scheduler.run.task_named("f").state is S.CANCELLED
+
+
+def test_a_task_at_the_end_whose_time_is_over_is_not_tried_again() -> None:
+    final = a_task("final", finally_when="after_stop", timeout_s=4.0, ports=(HTTP,))
+    run = Run(a_plan(a_task("a"), final))
+    run.start("a")
+    run.end("a")
+    run.tell(MessageReceived(node=0, message=Leased(task="final", number=1, ports={"http": (7,)})))
+    run.start("final")
+    run.tell(WakeUp(), 4.0)
+    taken = RankExited(rank=rank("final"), exit_code=1, port_conflict="port 7 is taken", was_asked=True)
+    run.tell(MessageReceived(node=0, message=taken))
+    assert run.states("final") == [S.TIMEOUT]
