@@ -3,10 +3,14 @@
 How an attempt is judged is in `policy.exit_policy`; the steps of a run that stops are in `shutdown`.
 """
 
+import dataclasses
 from typing import assert_never
+
+import msgspec
 
 from protocol.messages.orders import Stop
 from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
@@ -83,7 +87,8 @@ def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> Next
     """Return the attempt that follows one with this verdict, or None."""
     if run.is_ending_for(task) or run.phase is RunPhase.DRAINING:
         return None
-    return restart_policy.following(task, verdict, now)
+    next_one = restart_policy.following(task, verdict, now)
+    return None if next_one is not None and moves.why_never(run, task) else next_one
 
 
 def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
@@ -91,7 +96,9 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
     started_at = task.attempt.started_at
     runtime_s = None if started_at is None else now - started_at
     next_one = following(run, task, verdict, now)
-    if next_one is not None:
+    if next_one is None:
+        verdict = _with_why_it_stays(run, task, verdict, now)
+    else:
         _begin_again(run, out, task, verdict, next_one, runtime_s, now)
         return
     if not task.attempt.uncleared:
@@ -101,6 +108,17 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
         send_leases(run, out, run.leases.ended(task))
     if verdict.state is not TaskState.COMPLETED:
         task_failed(run, out, task, verdict, exit_policy.cause_of(task, verdict), now)
+
+
+def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> AttemptVerdict:
+    """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
+    if verdict.reason.word != "node_lost" or restart_policy.following(task, verdict, now) is None:
+        return verdict
+    why = moves.why_never(run, task)
+    if not why:
+        return verdict
+    reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")
+    return dataclasses.replace(verdict, reason=reason)
 
 
 def _begin_again(

@@ -45,6 +45,8 @@ class Attempt:
     number: int = 0
     placement: Placement | None = None
     """What it occupies; kept until its process tree is gone, or while its place is reserved for the next attempt."""
+    place: Placement | None = None
+    """Where it runs or ran; never cleared."""
     node: int | None = None
     """Where its first rank runs or ran."""
     gpus: tuple[int, ...] = ()
@@ -99,6 +101,7 @@ class Attempt:
         return cls(
             number=number,
             placement=placement,
+            place=placement,
             node=placement.nodes[0],
             gpus=placement.gpus,
             node_of_rank=node_of_rank,

@@ -10,13 +10,13 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
-from sflow_ctl.core.model.resources import GpuLedger
+from sflow_ctl.core.model.resources import GpuLedger, PlacesNow
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Placement, Plan
 
 
 class InvalidTransitionError(Exception):
@@ -39,6 +39,11 @@ class Node:
     """Tasks whose current attempt has ranks, or leftovers, here."""
     reserved: set[int] = field(default_factory=set)
     """Tasks whose place here is reserved between two attempts."""
+
+    @property
+    def load(self) -> int:
+        """How many tasks have a place here."""
+        return len(self.live) + len(self.reserved)
 
 
 @dataclass(slots=True)
@@ -76,6 +81,8 @@ class Run:
     """Tasks whose dependencies can no longer be met, and why; to be skipped."""
     reserved_ready: list[int] = field(default_factory=list)
     """Tasks that may start again in their reserved place."""
+    awaiting_places: list[int] = field(default_factory=list)
+    """Queued tasks that use the address of a task that has lost its node and has no other yet."""
     stuck_at: tuple[int, int] | None = None
     """What the last warning about a task without room was about."""
     survivors: list[str] = field(default_factory=list)
@@ -96,9 +103,9 @@ class Run:
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
         tasks = build_graph(plan)
-        leases = Leases(plan, tasks)
-        outputs: dict[str, dict[str, Any]] = {}
         nodes = [Node(is_gone=index in missing) for index in range(len(plan.nodes))]
+        leases = Leases(plan, tasks, lambda node: nodes[node].is_gone)
+        outputs: dict[str, dict[str, Any]] = {}
         return cls(
             plan=plan,
             tasks=tasks,
@@ -110,7 +117,7 @@ class Run:
             queue=ReadyQueue(),
             leases=leases,
             outputs=outputs,
-            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator),
+            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks)),
             timers=Timers(),
             tally=Tally.of(tasks),
             shutdown=Shutdown(),
@@ -127,6 +134,10 @@ class Run:
     def is_up(self, node: int) -> bool:
         """Return whether the node's agent is connected."""
         return self.nodes[node].is_up
+
+    def has_lost(self, placement: Placement) -> bool:
+        """Return whether a node of a placement is lost."""
+        return any(self.nodes[node].is_gone for node in placement.nodes)
 
     def task_named(self, name: str) -> Task:
         """Return the record of a task of the plan. Raises: KeyError; peers' names go through `current`."""
