@@ -34,6 +34,7 @@ from sflow_ctl.core.model.timers import (
     AllocationEnding,
     AttemptTimer,
     DeadlineDue,
+    FenceOver,
     FinalsOver,
     LeaveOverdue,
     LogOverdue,
@@ -50,7 +51,7 @@ from sflow_ctl.core.policy import exit_policy, explanations, timeouts
 from sflow_ctl.core.reconciliation import accept_agent, on_agent_lost, reconcile_node
 from sflow_ctl.core.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import begin_stop, main_that_did_not_run, stop_task
+from sflow_ctl.core.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
 
 # ---------------------------------------------------------------------- events
 
@@ -192,6 +193,8 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
         case FinalsOver(steps_left=steps_left):
             if steps_left == len(run.shutdown.steps):
                 on_finals_over(run, out, now)
+        case FenceOver(node=node):
+            lift_fence(run, out, node, now)
         case StopTimeout():
             on_stop_timeout(run, out, now)
         case LeaveOverdue():

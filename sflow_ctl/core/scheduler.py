@@ -15,6 +15,7 @@ from sflow_ctl.core.events import (
     AgentLost,
     LogArrived,
     MessageReceived,
+    NodeCleared,
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
@@ -25,7 +26,7 @@ from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.timers import AllocationEnding
 from sflow_ctl.core.model.transitions import enqueue
-from sflow_ctl.core.reconciliation import on_agent_lost
+from sflow_ctl.core.reconciliation import on_agent_lost, on_node_cleared
 from sflow_ctl.core.resume import PriorResult, take_over
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
@@ -50,6 +51,7 @@ class Scheduler:
         stream_logs: bool = False,
         ends_at: float | None = None,
         gone_at: float | None = None,
+        fence_s: float = 0.0,
         missing: frozenset[int] = frozenset(),
         earlier: Mapping[str, PriorResult] | None = None,
         evaluator: Evaluator = NO_EXPRESSIONS,
@@ -57,10 +59,13 @@ class Scheduler:
         """Prepare the run of a plan.
 
         `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in monotonic
-        seconds. `missing` are nodes that the run begins without, `earlier` what a resumed run has done before.
+        seconds. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes
+        that the run begins without, `earlier` what a resumed run has done before.
         """
         self.plan = plan
-        self.run = Run.of(plan, evaluator, stream_logs=stream_logs, gone_at=gone_at, missing=missing)
+        self.run = Run.of(
+            plan, evaluator, stream_logs=stream_logs, gone_at=gone_at, fence_s=fence_s, missing=missing
+        )
         self._out = Effects()
         if ends_at is not None:
             self.run.timers.set(ends_at, AllocationEnding())
@@ -116,8 +121,10 @@ class Scheduler:
                 reactor.on_joined(run, out, event, now)
             case MessageReceived(node=node, message=message):
                 reactor.on_fact(run, out, node, message, now)
-            case AgentLost(node=node, reason=reason):
-                on_agent_lost(run, out, node, reason, now)
+            case AgentLost(node=node, reason=reason, is_cleared=is_cleared):
+                on_agent_lost(run, out, node, reason, now, is_cleared=is_cleared)
+            case NodeCleared(node=node, survivors=survivors):
+                on_node_cleared(run, out, node, survivors, now)
             case StopRequested():
                 reactor.on_stop_requested(run, out, event, now)
             case LogArrived():

@@ -83,6 +83,37 @@ def expect_stop(run: Run, task: Task, now: float) -> None:
     run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
 
 
+def lift_fence(run: Run, out: Effects, node: int, now: float) -> None:
+    """Count what ran on a lost node as gone: tasks that wait for that may start again."""
+    if run.nodes[node].fenced_until is None:
+        return
+    run.nodes[node].fenced_until = None
+    for index in sorted(run.nodes[node].live):
+        task = run.tasks[index]
+        attempt = task.attempt
+        over = attempt.fenced & attempt.ranks_on(node)
+        attempt.fenced -= over
+        attempt.uncleared -= over
+        if attempt.uncleared or attempt.open_ranks:
+            continue
+        if task.state is TaskState.STOPPING:
+            assert attempt.verdict is not None
+            conclude(run, out, task, attempt.verdict, now)
+        else:
+            release(run, task)
+
+
+def _lift_all_fences(run: Run, out: Effects, now: float) -> None:
+    """Wait for no lost node any more, as the run ends; say what may be left."""
+    for index, node in enumerate(run.nodes):
+        if node.fenced_until is not None:
+            left_s = max(0.0, node.fenced_until - now)
+            out.warn(
+                f"node {run.node_names[index]} was lost: what the run may have left there ends by itself within {left_s:.0f} s"
+            )
+            lift_fence(run, out, index, now)
+
+
 def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the attempt that follows one with this verdict, or None."""
     if run.is_ending_for(task) or run.phase is RunPhase.DRAINING:
@@ -211,6 +242,7 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
     run.enter(RunPhase.STOPPING)
     run.outcome, run.cause = outcome, cause
     cancel_waiting(run, out, exit_policy.never_started(outcome))
+    _lift_all_fences(run, out, now)
     for task in run.leases.all_waiting():
         stop_task(run, out, task, stopped_verdict(run, task), now)
     for rank in out.withdraw_spawns():  # decided in this very event, and never sent to an agent

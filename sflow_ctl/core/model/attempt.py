@@ -57,6 +57,8 @@ class Attempt:
     """Ranks whose process has not been reported as started."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
+    fenced: set[int] = field(default_factory=set)
+    """Those of them on lost nodes: they end by themselves, unseen."""
     held: dict[int, HeldExit] = field(default_factory=dict)
     """Exits of open ranks that wait for the log or the outputs."""
     started_at: float | None = None

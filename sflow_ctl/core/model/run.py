@@ -3,6 +3,7 @@
 Tasks change their state through `transitions`; the phase changes through `Run.enter`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class Node:
     """False when its logs are streamed to the controller."""
     clock_ahead_ns: int = 0
     """To be added to the node's times; 0 where its clock agrees with the controller's."""
+    fenced_until: float | None = None
+    """Of a lost node: when nothing of the run can live there any more; None once that is known."""
     live: set[int] = field(default_factory=set)
     """Tasks whose current attempt has ranks, or leftovers, here."""
     reserved: set[int] = field(default_factory=set)
@@ -67,6 +70,8 @@ class Run:
     tally: Tally
     shutdown: Shutdown
     stream_logs: bool = False
+    fence_s: float = 0.0
+    """After how long without a controller an agent, or its guardian, has surely ended everything."""
     gone_at: float | None = None
     """When the run's nodes are taken away."""
     phase: RunPhase = RunPhase.RUNNING
@@ -99,6 +104,7 @@ class Run:
         *,
         stream_logs: bool,
         gone_at: float | None,
+        fence_s: float,
         missing: frozenset[int],
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
@@ -123,6 +129,7 @@ class Run:
             shutdown=Shutdown(),
             stream_logs=stream_logs,
             gone_at=gone_at,
+            fence_s=fence_s,
         )
 
     def enter(self, phase: RunPhase) -> None:
@@ -138,6 +145,11 @@ class Run:
     def has_lost(self, placement: Placement) -> bool:
         """Return whether a node of a placement is lost."""
         return any(self.nodes[node].is_gone for node in placement.nodes)
+
+    def fenced_for_s(self, nodes: Iterable[int], now: float) -> float:
+        """Return how long it takes until nothing of the run can live on any of these nodes that is lost."""
+        ends = (self.nodes[node].fenced_until for node in nodes)
+        return max((end - now for end in ends if end is not None), default=0.0)
 
     def task_named(self, name: str) -> Task:
         """Return the record of a task of the plan. Raises: KeyError; peers' names go through `current`."""
