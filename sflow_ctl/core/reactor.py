@@ -25,7 +25,7 @@ from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stu
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
 from sflow_ctl.core.actions.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
-from sflow_ctl.core.actions.stopping import begin_stop, main_that_did_not_run, stop_task
+from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
@@ -38,6 +38,7 @@ from sflow_ctl.core.model.timers import (
     AllocationEnding,
     AttemptTimer,
     DeadlineDue,
+    FenceOver,
     FinalsOver,
     LeaveOverdue,
     LogOverdue,
@@ -74,17 +75,25 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     run.queue.retry_all()
 
 
+def on_fact(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
+    """Take in a fact from an agent, unless its node was given up: what ran there is judged already."""
+    if run.nodes[node].is_gone:
+        run.stale_messages += 1
+    else:
+        on_message(run, out, node, message, now)
+
+
 def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
-    """Take in a fact from an agent."""
+    """Take in a fact from an agent, which counts only if it is about a rank of that agent's node."""
     match message:
         case RankStarted():
             _on_started(run, out, node, message, now)
         case RankExited():
             on_exited(run, out, node, message, now)
         case RankCleared():
-            on_cleared(run, out, message, now)
+            on_cleared(run, out, node, message, now)
         case LaunchFailed():
-            on_launch_failed(run, out, message, now)
+            on_launch_failed(run, out, node, message, now)
         case ProbeTriggered():
             _on_probe(run, out, node, message, now)
         case ProbeWaiting():
@@ -92,7 +101,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
         case Leased():
             on_leased(run, out, node, message, now)
         case RankIdle():
-            _on_idle(run, out, message, now)
+            _on_idle(run, out, node, message, now)
         case Goodbye(survivors=survivors):
             run.survivors.extend(survivors)
             if run.phase is RunPhase.LEAVING:
@@ -113,7 +122,7 @@ def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) 
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:
-    task, rank = run.current(message.rank.attempt), message.rank.rank
+    task, rank = run.current_on(node, *message.rank), message.rank.rank
     if task is None or rank not in task.attempt.unstarted:
         return
     attempt = task.attempt
@@ -131,7 +140,7 @@ def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: fl
 
 
 def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered, now: float) -> None:
-    task = run.current(message.attempt)
+    task = run.current_on(node, message.attempt, message.rank)
     if task is None:
         return
     if message.kind == "readiness":
@@ -146,8 +155,8 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered, now: f
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("probe", message.detail)), now)
 
 
-def _on_idle(run: Run, out: Effects, message: RankIdle, now: float) -> None:
-    task = run.current(message.rank.attempt)
+def _on_idle(run: Run, out: Effects, node: int, message: RankIdle, now: float) -> None:
+    task = run.current_on(node, *message.rank)
     if task is None:
         return
     idle = task.attempt.idle.setdefault(message.kind, set())
@@ -156,7 +165,8 @@ def _on_idle(run: Run, out: Effects, message: RankIdle, now: float) -> None:
 
 
 def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> None:
-    task = run.current(message.attempt)
+    rank = run.first_rank_on(node, message.attempt)
+    task = run.current_on(node, message.attempt, rank)
     if task is None or task.state is not TaskState.RUNNING:
         return
     if task.attempt.readiness.waits(node, message.detail):
@@ -183,6 +193,8 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
         case FinalsOver(steps_left=steps_left):
             if steps_left == len(run.shutdown.steps):
                 on_finals_over(run, out, now)
+        case FenceOver(node=node):
+            lift_fence(run, out, node, now)
         case StopTimeout():
             on_stop_timeout(run, out, now)
         case LeaveOverdue():

@@ -257,6 +257,12 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Where `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
+    elsewhere: Placement | None = None
+    """Where it may run once a node of its fixed placement is lost: flexible; `node_count` 0 is all nodes that are left. None
+    where it must stay, or where its placement is flexible itself.
+    """
+    pinned: str = ""
+    """Why it must stay, as the end of a sentence: "resources.nodes.indices names its nodes"."""
     has_step_variables: bool = False
     """Its ranks are told their place as srun does it, `SLURM_PROCID` and so on. A real step does that by itself."""
     ranks_per_node: tuple[int, ...] = (1,)

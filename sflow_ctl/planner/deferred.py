@@ -19,11 +19,44 @@ from sflow_ctl.planner.findings import UnplannableError
 
 _OUTPUTS = re.compile(r"\boutputs\b")
 _LATE = re.compile(r"\b(?:outputs|ports?|endpoints?)\b")
+_PLACE = re.compile(r"\b(?:nodes|gpus)\b")
 _NAMED = re.compile(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 
 class OwnPorts(dict[str, Any]):
     """`port` or `ports` of a task while it is planned: a variable of that name is something else."""
+
+
+class TaskNamespace(dict[str, Any]):
+    """The `task` namespace while tasks are planned.
+
+    Expressions on nodes and GPUs of a task that may be moved to other ones are late. Whose were evaluated already is noted.
+    """
+
+    def __init__(self, views: Mapping[str, Any], movable: Collection[str]) -> None:
+        """`movable` are names, concrete or as written, of tasks that may start again elsewhere."""
+        super().__init__(views)
+        self._movable = movable
+        self._used: set[str] = set()
+        self._is_any_used = False
+
+    def follows(self, source: str) -> bool:
+        """Return whether an expression must wait because it uses a place that may change."""
+        if not self._movable or _PLACE.search(source) is None:
+            return False
+        named = tasks_named(source)
+        return any(name in self._movable for name in named) if named else "task" in source
+
+    def note(self, source: str) -> None:
+        """Note that an expression is evaluated now: the places that it uses must not change any more."""
+        if _PLACE.search(source) is not None:
+            named = tasks_named(source)
+            self._used.update(named)
+            self._is_any_used = self._is_any_used or (not named and "task" in source)
+
+    def is_place_used(self, *names: str) -> bool:
+        """Return whether an expression on the nodes or GPUs of the task with these names was evaluated."""
+        return self._is_any_used or not self._used.isdisjoint(names)
 
 
 class Known(NamedTuple):
@@ -44,13 +77,30 @@ def is_late(text: str, names: Mapping[str, Any]) -> bool:
 
 def _is_late(source: str, names: Mapping[str, Any]) -> bool:
     if _LATE.search(source) is None:
-        return False
+        tasks = names.get("task")
+        if not isinstance(tasks, TaskNamespace):
+            return False
+        if not tasks.follows(source):
+            tasks.note(source)
+            return False
     return are_late(names_used(f"{MARK} {source} }}}}"), names)
 
 
 def are_late(used: Iterable[str], names: Mapping[str, Any]) -> bool:
     """True when one of the names that are used is known only at the start of a task."""
     return any(name == "task" or (name in OWN and isinstance(names.get(name), OwnPorts)) for name in used)
+
+
+def note_places(value: Any, names: Mapping[str, Any]) -> None:
+    """Note whose nodes and GPUs a field uses that is evaluated now, whatever else is late."""
+    tasks = names.get("task")
+    if not isinstance(tasks, TaskNamespace):
+        return
+    if isinstance(value, str) and MARK in value:
+        tasks.note(value)
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            note_places(part, names)
 
 
 def early_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 How an attempt is judged is in `policy.exit_policy`; the steps of a run that stops are in `shutdown`.
 """
 
+import dataclasses
 from typing import assert_never
+
+import msgspec
 
 from protocol.messages.orders import Stop
 from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
 from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
@@ -67,11 +71,43 @@ def expect_stop(run: Run, task: Task, now: float) -> None:
     run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
 
 
+def lift_fence(run: Run, out: Effects, node: int, now: float) -> None:
+    """Count what ran on a lost node as gone: tasks that wait for that may start again."""
+    if run.nodes[node].fenced_until is None:
+        return
+    run.nodes[node].fenced_until = None
+    for index in sorted(run.nodes[node].live):
+        task = run.tasks[index]
+        attempt = task.attempt
+        over = attempt.fenced & attempt.ranks_on(node)
+        attempt.fenced -= over
+        attempt.uncleared -= over
+        if attempt.uncleared or attempt.open_ranks:
+            continue
+        if task.state is TaskState.STOPPING:
+            assert attempt.verdict is not None
+            conclude(run, out, task, attempt.verdict, now)
+        else:
+            release(run, task)
+
+
+def _lift_all_fences(run: Run, out: Effects, now: float) -> None:
+    """Wait for no lost node any more, as the run ends; say what may be left."""
+    for index, node in enumerate(run.nodes):
+        if node.fenced_until is not None:
+            left_s = max(0.0, node.fenced_until - now)
+            out.warn(
+                f"node {run.node_names[index]} was lost: what the run may have left there ends by itself within {left_s:.0f} s"
+            )
+            lift_fence(run, out, index, now)
+
+
 def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the attempt that follows one with this verdict, or None."""
     if run.is_ending_for(task) or run.phase is RunPhase.DRAINING:
         return None
-    return restart_policy.following(task, verdict, now)
+    next_one = restart_policy.following(task, verdict, now)
+    return None if next_one is not None and moves.why_never(run, task) else next_one
 
 
 def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
@@ -79,7 +115,9 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
     started_at = task.attempt.started_at
     runtime_s = None if started_at is None else now - started_at
     next_one = following(run, task, verdict, now)
-    if next_one is not None:
+    if next_one is None:
+        verdict = _with_why_it_stays(run, task, verdict, now)
+    else:
         _begin_again(run, out, task, verdict, next_one, runtime_s, now)
         return
     if not task.attempt.uncleared:
@@ -89,6 +127,17 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
         send_leases(run, out, run.leases.ended(task))
     if verdict.state is not TaskState.COMPLETED:
         task_failed(run, out, task, verdict, exit_policy.cause_of(task, verdict), now)
+
+
+def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> AttemptVerdict:
+    """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
+    if verdict.reason.word != "node_lost" or restart_policy.following(task, verdict, now) is None:
+        return verdict
+    why = moves.why_never(run, task)
+    if not why:
+        return verdict
+    reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")
+    return dataclasses.replace(verdict, reason=reason)
 
 
 def _begin_again(
@@ -181,6 +230,7 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
     run.enter(RunPhase.STOPPING)
     run.outcome, run.cause = outcome, cause
     cancel_waiting(run, out, exit_policy.never_started(outcome))
+    _lift_all_fences(run, out, now)
     for task in run.leases.all_waiting():
         stop_task(run, out, task, stopped_verdict(run, task), now)
     for rank in out.withdraw_spawns():  # decided in this very event, and never sent to an agent
@@ -206,6 +256,7 @@ def stopped_verdict(run: Run, task: Task) -> AttemptVerdict:
 
 def cancel_finals(run: Run, out: Effects, steps: tuple[Step, ...], reason: Reason) -> None:
     """Cancel the tasks that run at the run's end and have not started; `steps` are those that are left."""
+    run.shutdown.are_finals_over = True
     for task in run.tasks:
         if task.plan.finally_when is not None and task.state in (TaskState.WAITING, TaskState.QUEUED):
             change(run, out, task, TaskState.CANCELLED, reason)

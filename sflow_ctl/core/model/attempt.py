@@ -45,6 +45,8 @@ class Attempt:
     number: int = 0
     placement: Placement | None = None
     """What it occupies; kept until its process tree is gone, or while its place is reserved for the next attempt."""
+    place: Placement | None = None
+    """Where it runs or ran; never cleared."""
     node: int | None = None
     """Where its first rank runs or ran."""
     gpus: tuple[int, ...] = ()
@@ -55,6 +57,8 @@ class Attempt:
     """Ranks whose process has not been reported as started."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
+    fenced: set[int] = field(default_factory=set)
+    """Those of them on lost nodes: they end by themselves, unseen."""
     held: dict[int, HeldExit] = field(default_factory=dict)
     """Exits of open ranks that wait for the log or the outputs."""
     started_at: float | None = None
@@ -99,6 +103,7 @@ class Attempt:
         return cls(
             number=number,
             placement=placement,
+            place=placement,
             node=placement.nodes[0],
             gpus=placement.gpus,
             node_of_rank=node_of_rank,

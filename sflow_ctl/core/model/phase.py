@@ -40,6 +40,8 @@ class Shutdown:
     order: StopOrder = field(default_factory=StopOrder)
     is_forced: bool = False
     """What is left is killed, and no task runs at the end any more."""
+    are_finals_over: bool = False
+    """No task that runs at the end starts any more, nor is one tried again."""
     is_done: bool = False
     """The run stops because nothing is left to do."""
     leaving: set[int] = field(default_factory=set)

@@ -47,6 +47,8 @@ class Task:
     """Of the last change of state."""
     attempt: Attempt = field(default_factory=Attempt)
     """The current or last one."""
+    earlier_places: dict[int, list[int]] = field(default_factory=dict)
+    """The nodes of the ranks of earlier attempts, by number."""
     requirements: list[Requirement] = field(default_factory=list)
     """Conditions that this task is a member of: through them other tasks wait for it."""
     met: frozenset[Until] = frozenset()
@@ -102,9 +104,17 @@ class Task:
         timeouts = (command.timeout_s for command in commands if command is not None)
         return sum(timeouts, self.plan.stopping.grace_s)
 
+    def places(self, attempt: int) -> Sequence[int]:
+        """Return the nodes of an attempt's ranks; empty for an attempt that never began."""
+        if attempt == self.attempt.number:
+            return self.attempt.node_of_rank
+        return self.earlier_places.get(attempt, ())
+
     def begin_attempt(self, placement: Placement, now: float) -> None:
         """Replace the attempt's record by a fresh one on `placement`."""
         self.is_reserved = False
+        if self.attempt.node_of_rank:
+            self.earlier_places[self.attempt.number] = self.attempt.node_of_rank
         self.attempt = Attempt.on(placement, self.attempt.number + 1, self.plan.ranks_per_node, now)
 
 

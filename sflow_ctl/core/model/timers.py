@@ -47,6 +47,12 @@ class LogOverdue(NamedTuple):
     rank: int
 
 
+class FenceOver(NamedTuple):
+    """Nothing of the run can live on a lost node any more."""
+
+    node: int
+
+
 class WorkflowTimeout(NamedTuple):
     """The workflow's own time limit is over."""
 
@@ -71,7 +77,7 @@ class LeaveOverdue(NamedTuple):
 
 
 AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue
-RunTimer = WorkflowTimeout | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
+RunTimer = FenceOver | WorkflowTimeout | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
 Timer = AttemptTimer | RunTimer
 
 

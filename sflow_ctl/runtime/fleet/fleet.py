@@ -47,6 +47,15 @@ class FleetRequest:
     generation: Generation = FIRST
 
 
+class AgentEnd(NamedTuple):
+    """The end of a node's agent, as its launcher sees it."""
+
+    node: int
+    how: str
+    is_cleared: bool
+    """Whoever ended has ended all processes of the run before: nothing is left there."""
+
+
 class AgentLauncher(Protocol):
     """Starts agents, and notices when they end."""
 
@@ -59,8 +68,8 @@ class AgentLauncher(Protocol):
         """Start an agent for each configuration that has none yet."""
         ...
 
-    def ended(self) -> list[tuple[int, str]]:
-        """Return (node, how) of agents that have ended since the last call."""
+    def ended(self) -> list[AgentEnd]:
+        """Return the ends of agents since the last call."""
         ...
 
     def kill(self, node: int) -> None:
