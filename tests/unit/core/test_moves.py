@@ -18,7 +18,15 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.format.expressions.templates import EVALUATOR
-from sflow_ctl.plan.model import AssignedArgument, DeferredExpression, Placement, Plan, PlannedTask, Restart, Retries
+from sflow_ctl.plan.model import (
+    AssignedArgument,
+    DeferredExpression,
+    Placement,
+    Plan,
+    PlannedTask,
+    Restart,
+    Retries,
+)
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, hello, ready, started
 
 S = TaskState
