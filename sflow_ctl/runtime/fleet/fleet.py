@@ -18,6 +18,7 @@ from protocol.messages.node import Inventory
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
+from sflow_ctl.runtime.fleet.ends import AgentEnd
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.run.options import FleetOptions
@@ -45,15 +46,6 @@ class FleetRequest:
     options: FleetOptions
     settings: RunSettings
     generation: Generation = FIRST
-
-
-class AgentEnd(NamedTuple):
-    """The end of a node's agent, as its launcher sees it."""
-
-    node: int
-    how: str
-    is_cleared: bool
-    """Whoever ended has ended all processes of the run before: nothing is left there."""
 
 
 class AgentLauncher(Protocol):
@@ -101,8 +93,16 @@ class Fleet:
     """Nodes that the run begins without."""
     warnings: tuple[str, ...] = ()
     """About the nodes and their GPUs."""
+    fence_s: float = 0.0
+    """After how long without a controller no agent has processes any more, whatever became of it."""
     close: Callable[[], None] = lambda: None
     """Ends whatever the launcher would leave behind when the run cannot begin."""
+
+
+ORPHANS_END_WITHIN_S = 15.0
+"""From the end of its orphan grace: an agent gives its tasks 2 s; where it stands still, its guardian waits 5 s and then
+ends them. An engine may take 12 s to remove a container.
+"""
 
 
 def common_config(

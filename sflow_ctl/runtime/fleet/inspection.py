@@ -99,8 +99,8 @@ class _Round:
             now = time.monotonic()
             for event in [*link.receive(now), *link.tick(now)]:
                 self._take(event)
-            for index, how in launcher.ended():
-                self.nodes[index].lost = self.nodes[index].lost or how
+            for end in launcher.ended():
+                self.nodes[end.node].lost = self.nodes[end.node].lost or end.how
 
     def _take(self, event: SchedulerEvent) -> None:
         match event:

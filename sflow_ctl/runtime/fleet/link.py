@@ -14,13 +14,13 @@ import zmq
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
-from protocol.messages.facts import Hello
+from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.orders import Refused, ToAgent, Welcome
-from protocol.messages.packets import ToAgentPacket
+from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
-from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
@@ -32,6 +32,15 @@ STANDSTILL_S = 3 * ROUND_S
 HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
 """Then the loop does everything else once before it reads on."""
+
+
+ABANDONED = "the run continues without this node"
+
+
+def _version_mismatch(hello: Hello) -> str:
+    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
+    here = Path(__file__).resolve().parents[3]
+    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
 
 
 @dataclass(slots=True)
@@ -272,12 +281,12 @@ class FleetLink:
         if packet.messages and isinstance(packet.messages[0], Hello):
             self._take_hello(node, peer, routing_id, packet.messages[0], now, events)
             return
-        if packet.session != peer.session or peer.is_abandoned:
+        if peer.is_abandoned:
+            if not self._take_of_abandoned(node, packet, events):
+                self._refuse(routing_id, packet.session, "node-abandoned", ABANDONED)
+            return
+        if packet.session != peer.session:
             self.counters["stale_packets"] += 1
-            if peer.is_abandoned:
-                self._refuse(
-                    routing_id, packet.session, "node-abandoned", "the run goes on without this node"
-                )
             return
         is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id
@@ -290,6 +299,15 @@ class FleetLink:
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
+
+    def _take_of_abandoned(self, node: int, packet: FromAgentPacket, events: list[SchedulerEvent]) -> bool:
+        """Note when an agent that was given up says that nothing of the run is left on its node; return whether it did."""
+        self.counters["stale_packets"] += 1
+        farewells = [one for one in packet.messages if isinstance(one, Goodbye)]
+        is_over = bool(farewells) and packet.session == self.peers[node].session
+        if is_over:
+            events.append(NodeCleared(node=node, survivors=farewells[0].survivors))
+        return is_over
 
     def _take_hello(
         self, node: int, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
@@ -304,17 +322,14 @@ class FleetLink:
             )
             return
         if not is_compatible(PROTOCOL_VERSION, hello.version):
-            ours = ".".join(map(str, PROTOCOL_VERSION))
-            theirs = ".".join(map(str, hello.version))
-            here = Path(__file__).resolve().parents[3]
-            text = (
-                f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
-            )
+            text = _version_mismatch(hello)
             self._refuse(routing_id, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
             return
         if peer.is_abandoned:
-            self._refuse(routing_id, hello.session, "node-abandoned", "the run goes on without this node")
+            if hello.agent_incarnation == peer.newest[0] and not (hello.live or hello.clearing):
+                events.append(NodeCleared(node=node))
+            self._refuse(routing_id, hello.session, "node-abandoned", ABANDONED)
             return
         peer.last_heard = now
         if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it

@@ -33,6 +33,7 @@ from sflow_ctl.core.events import (
     AgentLost,
     LogArrived,
     MessageReceived,
+    NodeCleared,
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
@@ -136,10 +137,12 @@ class Controller:
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
-        for node, how in self._launcher.ended():
-            if self._scheduler.is_expected(node):
-                events.append(AgentLost(node=node, reason=how))
-                self._abandoned.add(node)
+        for end in self._launcher.ended():
+            if self._scheduler.is_expected(end.node):
+                events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
+                self._abandoned.add(end.node)
+            elif end.is_cleared:
+                events.append(NodeCleared(node=end.node, survivors=end.survivors))
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None and wakeup <= now:
             events.append(WakeUp())

@@ -248,6 +248,7 @@ def _make_controller(
         stream_logs=not options.quiet,
         ends_at=None if gone_at is None else gone_at - planned.settings.headroom_s,
         gone_at=gone_at,
+        fence_s=fleet.fence_s,
         missing=fleet.missing,
         earlier=record.prior,
         evaluator=EVALUATOR,
