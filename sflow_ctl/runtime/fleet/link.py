@@ -71,10 +71,7 @@ class LinkTimes:
 
 
 class FleetLink:
-    """All sockets of a run's controller.
-
-    Not thread-safe: the log and client sockets are handed to their owner.
-    """
+    """All sockets of a run's controller. Not thread-safe: their owners get the log and client sockets."""
 
     def __init__(
         self, keys: RunKeys, hosts: tuple[str, ...], incarnation: int, times: LinkTimes, now: float
