@@ -45,7 +45,9 @@ class RankPhase(Enum):
     """Where a rank is. Why it is being stopped, and how far that has come, is its `StopSequence`."""
 
     STARTING = "starting"
+    """Its process is ordered and not reported as started."""
     RUNNING = "running"
+    """Its main process runs."""
     STOPPING = "stopping"
     """Its main process runs and is to end."""
     DIAGNOSING = "diagnosing"
@@ -53,6 +55,7 @@ class RankPhase(Enum):
     CLEARING = "clearing"
     """Its exit is reported; what it left behind is being ended."""
     GONE = "gone"
+    """Nothing of it is left, or what is left could not be ended and is reported."""
 
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {

@@ -279,8 +279,7 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
     for index in step.tasks:
         task = run.tasks[index]
         task.run_env = facts
-        task.unmet -= 1
-        if task.unmet == 0 and task.state is TaskState.WAITING:
+        if dependencies.end_has_come(task):
             enqueue(run, out, task)
 
 

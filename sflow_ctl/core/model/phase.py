@@ -11,6 +11,7 @@ class RunPhase(StrEnum):
     """Where a run is. How it ends is its outcome, and why is its cause."""
 
     RUNNING = "running"
+    """Tasks start when they may."""
     DRAINING = "draining"
     """A task with `on_failure: drain` has failed: nothing new starts, what runs may end."""
     STOPPING = "stopping"
@@ -18,6 +19,7 @@ class RunPhase(StrEnum):
     LEAVING = "leaving"
     """Nothing is live; agents hand over the rest of their logs and exit."""
     FINISHED = "finished"
+    """The last command has been given."""
 
 
 P = RunPhase
