@@ -8,6 +8,10 @@ from typing import NamedTuple, assert_never
 
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
+from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
+from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared
+from sflow_ctl.core.actions.resume import PriorResult, take_over
+from sflow_ctl.core.actions.transitions import enqueue
 from sflow_ctl.core.commands import Command
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import (
@@ -21,13 +25,9 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.timers import AllocationEnding
-from sflow_ctl.core.model.transitions import enqueue
-from sflow_ctl.core.reconciliation import on_agent_lost, on_node_cleared
-from sflow_ctl.core.resume import PriorResult, take_over
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Plan

@@ -113,7 +113,8 @@ def test_n4_what_agent_and_guardian_leave_when_both_are_killed_is_ended(
     started.append(run)
     run.wait_for("t", "running")
     path = run.directory / "stray"
-    stray = int(wait_until(lambda: path.exists() and path.read_text(), "the stray process"))
+    wait_until(lambda: path.exists() and path.read_text(), "the stray process")
+    stray = int(path.read_text())
     agent, main = run.agents()[0], run.pid_of("t")
     guardian = parent_of(agent)
     for pid in (guardian, agent):

@@ -1,5 +1,4 @@
-"""What crosses the clients socket. A viewer can look at a run and nothing else: there is no message that
-changes anything.
+"""What crosses the clients socket. A viewer can look at a run; no message changes anything.
 
 From a viewer one frame, to a viewer a header frame and, for log bytes, a body. `seq` counts what a viewer is
 sent; it answers with `Taken`, which is what keeps a slow one from filling anybody's memory.
@@ -33,8 +32,9 @@ class Attach(FromViewer, frozen=True, kw_only=True, tag="attach"):
 
 
 class Follow(FromViewer, frozen=True, kw_only=True, tag="follow"):
-    """Wants the log of an attempt's rank: from byte `offset` on, or, when that is None, from its last `lines`
-    lines.
+    """Ask for the log of an attempt's rank.
+
+    From byte `offset` on, or, when that is None, from its last `lines` lines.
     """
 
     task: str
@@ -66,7 +66,7 @@ class ToViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class StateChanges(ToViewer, frozen=True, kw_only=True, tag="changes"):
-    """StateChanges of state in order. Until `is_current` was true once, they are the state of the run so far."""
+    """Changes of state in order. Until `is_current` was true once, they are the state of the run so far."""
 
     changes: tuple[Change, ...]
     is_current: bool = False
@@ -105,7 +105,9 @@ class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):
 
 
 FromViewerMessage = Attach | Follow | Unfollow | Taken
-ToViewerMessage = StateChanges | LogPiece | LogEnded | ViewerRefused | RunEnded
+RunNews = StateChanges | LogPiece | LogEnded | RunEnded
+"""What a viewer is sent in order, with `seq`."""
+ToViewerMessage = RunNews | ViewerRefused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_viewer = msgspec.msgpack.Decoder(FromViewerMessage).decode

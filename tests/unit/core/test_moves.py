@@ -14,10 +14,7 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.model import (
     AssignedArgument,
     DeferredExpression,
@@ -27,6 +24,7 @@ from sflow_ctl.plan.model import (
     Restart,
     Retries,
 )
+from tests.unit.core.driver import Driver
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, hello, ready, started
 
 S = TaskState
@@ -42,7 +40,8 @@ class Run:
             msgspec.structs.replace(one, elsewhere=within(one.elsewhere, plan)) for one in plan.tasks
         )
         plan = msgspec.structs.replace(plan, tasks=tasks)
-        self.scheduler = Scheduler(plan, fence_s=fence_s, evaluator=EVALUATOR)
+        self.driver = Driver(plan, fence_s=fence_s)
+        self.scheduler = self.driver.scheduler
         self.spawned: list[tuple[int, RankSpec]] = []
         self.reasons: dict[str, list[Reason]] = {}
         self.warnings: list[str] = []
@@ -52,9 +51,8 @@ class Run:
 
     def tell(self, event: SchedulerEvent, now: float | None = None) -> None:
         self.now = self.now if now is None else now
-        for command in self.scheduler.handle(event, self.now):
+        for command in self.driver.handle(event, self.now):
             self._take(command)
-        check_invariants(self.scheduler.run)
 
     def _take(self, command: Command) -> None:
         match command:

@@ -15,12 +15,11 @@ from protocol.messages.facts import (
     RankIdle,
     RankStarted,
 )
-from sflow_ctl.core.commands import Command, RecordTransition
-from sflow_ctl.core.events import AgentLost, MessageReceived, WakeUp
-from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.core.commands import AcceptAgent
+from sflow_ctl.core.events import MessageReceived, WakeUp
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Placement
+from tests.unit.core.driver import Driver
 from tests.unit.core.plans import HTTP, a_plan, a_task, exited, hello, rank, ready, started
 
 VICTIM = rank("victim")
@@ -45,33 +44,30 @@ HOSTILE_FACTS: dict[str, FromAgent] = {
 }
 
 
-def two_nodes() -> Scheduler:
+def two_nodes() -> Driver:
     """`victim` runs on node 0, and node 1 has a task of its own."""
     victim = a_task("victim", service=True, retries=1, ports=(HTTP,))
-    scheduler = Scheduler(a_plan(victim, a_task("own", placement=Placement(nodes=(1,))), nodes=2))
-    scheduler.handle(hello(), 0.0)
-    scheduler.handle(hello(1, "s2"), 0.0)
-    scheduler.handle(
-        MessageReceived(node=0, message=Leased(task="victim", number=1, ports={"http": (7,)})), 0.0
-    )
-    scheduler.handle(started("victim"), 0.0)
-    assert scheduler.run.task_named("victim").state is TaskState.RUNNING
-    return scheduler
+    drive = Driver(a_plan(victim, a_task("own", placement=Placement(nodes=(1,))), nodes=2))
+    drive(hello(), now=0.0)
+    drive(hello(1, "s2"), now=0.0)
+    drive(MessageReceived(node=0, message=Leased(task="victim", number=1, ports={"http": (7,)})), now=0.0)
+    drive(started("victim"), now=0.0)
+    assert drive.task("victim").state is TaskState.RUNNING
+    return drive
 
 
 @pytest.mark.parametrize("what", HOSTILE_FACTS)
 def test_a_fact_about_another_nodes_rank_changes_nothing(what: str) -> None:
-    scheduler = two_nodes()
-    assert scheduler.handle(MessageReceived(node=1, message=HOSTILE_FACTS[what]), 1.0) == []
-    check_invariants(scheduler.run)
-    assert scheduler.run.task_named("victim").state is TaskState.RUNNING
-    assert not scheduler.run.survivors
+    drive = two_nodes()
+    assert drive(MessageReceived(node=1, message=HOSTILE_FACTS[what]), now=1.0) == []
+    assert drive.task("victim").state is TaskState.RUNNING
+    assert not drive.run.survivors
     if not isinstance(HOSTILE_FACTS[what], Leased):  # whose answer was asked of node 0
-        assert scheduler.ignored_messages().foreign == 1
+        assert drive.scheduler.ignored_messages().foreign == 1
 
 
 def test_a_hello_that_claims_a_rank_of_another_node_has_it_killed_there_and_changes_nothing_here() -> None:
-    scheduler = two_nodes()
+    drive = two_nodes()
     claim = hello(
         1,
         "s3",
@@ -80,45 +76,39 @@ def test_a_hello_that_claims_a_rank_of_another_node_has_it_killed_there_and_chan
         triggered=(ProbeTriggered(attempt=VICTIM.attempt, kind="readiness", detail="up"),),
         session_number=1,
     )
-    commands = scheduler.handle(claim, 1.0)
-    assert [command.kill for command in commands if hasattr(command, "kill")] == [(VICTIM,)]
-    assert scheduler.run.task_named("victim").state is TaskState.RUNNING
-    assert scheduler.run.task_named("victim").attempt.pid == 1
-    assert scheduler.ignored_messages().foreign == 3
+    assert [accepted.kill for accepted in drive(claim, now=1.0).of(AcceptAgent)] == [(VICTIM,)]
+    assert drive.task("victim").state is TaskState.RUNNING
+    assert drive.task("victim").attempt.pid == 1
+    assert drive.scheduler.ignored_messages().foreign == 3
 
 
 def test_facts_of_a_gang_count_from_the_node_of_each_rank() -> None:
     gang = a_task("gang", placement=Placement(nodes=(0, 1)), ranks_per_node=(1, 1))
-    scheduler = Scheduler(a_plan(gang, nodes=2))
-    scheduler.handle(hello(), 0.0)
-    scheduler.handle(hello(1, "s2"), 0.0)
-    scheduler.handle(started("gang", node=1, rank_number=0), 0.0)
-    assert scheduler.run.task_named("gang").attempt.unstarted == {0, 1}
-    scheduler.handle(started("gang", node=0, rank_number=0), 0.0)
-    scheduler.handle(started("gang", node=1, rank_number=1), 0.0)
-    assert scheduler.run.task_named("gang").state is TaskState.RUNNING
-
-
-def states(commands: list[Command]) -> list[str]:
-    """The changes of state among commands."""
-    return [f"{c.transition.task} {c.transition.new}" for c in commands if isinstance(c, RecordTransition)]
+    drive = Driver(a_plan(gang, nodes=2))
+    drive(hello(), now=0.0)
+    drive(hello(1, "s2"), now=0.0)
+    drive(started("gang", node=1, rank_number=0), now=0.0)
+    assert drive.task("gang").attempt.unstarted == {0, 1}
+    drive(started("gang", node=0, rank_number=0), now=0.0)
+    drive(started("gang", node=1, rank_number=1), now=0.0)
+    assert drive.task("gang").state is TaskState.RUNNING
 
 
 def test_r10_a_late_fact_of_an_earlier_attempt_is_stale_and_counted() -> None:
-    scheduler = Scheduler(a_plan(a_task("a", retries=1, interval_s=0.0), nodes=1))
-    scheduler.handle(hello(), 0.0)
-    scheduler.handle(started("a"), 0.0)
-    scheduler.handle(exited("a", code=1), 0.0)
-    assert scheduler.run.task_named("a").attempt.number == 1
-    scheduler.handle(WakeUp(), 0.0)
-    assert scheduler.run.task_named("a").attempt.number == 2
+    drive = Driver(a_plan(a_task("a", retries=1, interval_s=0.0), nodes=1))
+    drive(hello(), now=0.0)
+    drive(started("a"), now=0.0)
+    drive(exited("a", code=1), now=0.0)
+    assert drive.task("a").attempt.number == 1
+    drive(WakeUp(), now=0.0)
+    assert drive.task("a").attempt.number == 2
     for late in (started("a"), exited("a"), ready("a")):
-        assert scheduler.handle(late, 1.0) == []
-    assert scheduler.ignored_messages() == (3, 0)
+        assert drive(late, now=1.0) == []
+    assert drive.scheduler.ignored_messages() == (3, 0)
 
 
 def test_r10_a_node_that_was_given_up_does_not_count_any_more() -> None:
-    scheduler = two_nodes()
-    scheduler.handle(AgentLost(node=1, reason="silent"), 1.0)
-    assert scheduler.handle(exited("own", node=1), 2.0) == []
-    assert scheduler.ignored_messages().stale == 1
+    drive = two_nodes()
+    drive.lose(1, "silent", now=1.0)
+    assert drive(exited("own", node=1), now=2.0) == []
+    assert drive.scheduler.ignored_messages().stale == 1

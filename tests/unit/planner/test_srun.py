@@ -18,7 +18,8 @@ def argv(**fields: object) -> list[str]:
     whole, assigned = srun_command(operator, step, "x")
     nodes = [whole[one.position] for one in assigned if one.value == "node_names"]
     assert nodes == ([] if operator.nodelist else ["n0,n1"])
-    assert whole[0] == "srun" and whole[-3:] == ("bash", "-c", PLACE + "x")
+    assert whole[0] == "srun"
+    assert whole[-3:] == ("bash", "-c", PLACE + "x")
     return list(whole[1:-3])
 
 
