@@ -71,9 +71,7 @@ def test_a_command_that_ends_the_task_is_all_that_is_done() -> None:
     assert core.next_wakeup() is None
 
 
-def test_a_tree_that_stays_gets_the_signal_when_the_commands_time_is_over_and_is_killed_after_the_grace() -> (
-    None
-):
+def test_a_tree_that_stays_gets_the_signal_after_the_command_and_is_killed_at_last() -> None:
     core = running()
     core.handle(stop(), 1.0)
     core.handle(ended(), 2.0)
