@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.ids import AttemptId, ProbeKey, RankId
+from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 from protocol.messages.orders import Spawn, Stop
@@ -11,8 +11,8 @@ from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import AgentCommand, Report, SignalTree, UnwatchCheck, WatchCheck
 from sflow_agent.core.events import CheckObserved, Ordered, ProcessStarted, WakeUp
 from sflow_agent.core.probes import ProbeState, find_check, missing_text
+from tests.unit.agent.driver import A, CheckedCore, a_spec, running
 
-A = RankId(AttemptId("a", 1), 0)
 HTTP = HttpCheck(method="GET", url="http://n0/")
 PORT = TcpCheck(port=80)
 LOG = LogCheck(pattern=LogPattern(pattern="up", count=2), task="other")
@@ -126,14 +126,6 @@ def test_what_is_missing_is_said_of_all_and_of_any() -> None:
     assert twice.missing() == "HTTP 200 OK, 1 of 2 times in a row"
 
 
-def running(probe: Probe) -> AgentCore:
-    core = AgentCore()
-    spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(probe,))
-    core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
-    core.handle(ProcessStarted(A, 100, 7), 0.0)
-    return core
-
-
 def told(commands: list[AgentCommand]) -> list[str]:
     return [
         command.message.detail
@@ -147,7 +139,7 @@ def failed(core: AgentCore, detail: str, now: float) -> list[str]:
 
 
 def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> None:
-    core = running(single().probe)
+    core = running(a_spec(A, single().probe))
     assert failed(core, "refused", 0.5) == []
     assert core.next_wakeup() == 1.0
     assert told(core.handle(WakeUp(), 1.0)) == ["refused"]
@@ -163,7 +155,7 @@ def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> N
 
 
 def test_news_that_is_none_any_more_is_not_told() -> None:
-    core = running(single().probe)
+    core = running(a_spec(A, single().probe))
     core.handle(WakeUp(), 1.0)
     failed(core, "HTTP 503", 1.1)
     failed(core, "http://n0/ has not answered", 1.2)
@@ -171,16 +163,16 @@ def test_news_that_is_none_any_more_is_not_told() -> None:
 
 
 def test_whoever_is_ready_in_time_or_fails_by_it_tells_nothing() -> None:
-    core = running(single().probe)
+    core = running(a_spec(A, single().probe))
     seen = core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "HTTP 200 OK", is_poll=True), 0.5)
     fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="HTTP 200 OK")
     assert seen == [Report(fact), UnwatchCheck(A, ProbeKey("readiness", 0))]
     assert core.next_wakeup() is None
-    assert running(Probe(kind="failure", checks=(TcpCheck(port=1),))).next_wakeup() is None
+    assert running(a_spec(A, Probe(kind="failure", checks=(TcpCheck(port=1),)))).next_wakeup() is None
 
 
 def test_every_part_is_watched_until_the_probe_triggers() -> None:
-    core = AgentCore()
+    core = CheckedCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(state(HTTP, PORT).probe,))
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
     keys = [ProbeKey("readiness", 0), ProbeKey("readiness", 1)]
@@ -194,7 +186,7 @@ def test_every_part_is_watched_until_the_probe_triggers() -> None:
 
 
 def test_nothing_is_asked_any_more_of_a_rank_that_is_being_ended() -> None:
-    core = running(single().probe)
+    core = running(a_spec(A, single().probe))
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 0.5)
     assert commands == [UnwatchCheck(A, ProbeKey("readiness", 0)), SignalTree(A, 15)]
     assert core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "", is_poll=True), 0.6) == []
