@@ -44,15 +44,20 @@ class TaskNamespace(dict[str, Any]):
         """Return whether an expression must wait because it uses a place that may change."""
         if not self._movable or _PLACE.search(source) is None:
             return False
-        named = tasks_named(source)
+        named = self._named(source)
         return any(name in self._movable for name in named) if named else "task" in source
 
     def note(self, source: str) -> None:
         """Note that an expression is evaluated now: the places that it uses must not change any more."""
         if _PLACE.search(source) is not None:
-            named = tasks_named(source)
+            named = self._named(source)
             self._used.update(named)
             self._is_any_used = self._is_any_used or (not named and "task" in source)
+
+    def _named(self, source: str) -> list[str]:
+        """Return the tasks that an expression names; none where it finds them out itself, as in a loop over all."""
+        named = tasks_named(source)
+        return named if all(name in self for name in named) else []
 
     def is_place_used(self, *names: str) -> bool:
         """Return whether an expression on the nodes or GPUs of the task with these names was evaluated."""

@@ -29,6 +29,8 @@ class Requirement:
     serving: int = 0
     """Members that are ready now. A service that has ended keeps what it reached, but no longer serves."""
     dependants: list[int] = field(default_factory=list)
+    members: list[int] = field(default_factory=list)
+    """The tasks that it is about."""
 
     @property
     def is_met(self) -> bool:
@@ -51,6 +53,8 @@ class Task:
     """The nodes of the ranks of earlier attempts, by number."""
     requirements: list[Requirement] = field(default_factory=list)
     """Conditions that this task is a member of: through them other tasks wait for it."""
+    needs: list[Requirement] = field(default_factory=list)
+    """Requirements that this task waits for."""
     met: frozenset[Until] = frozenset()
     """How far the task has come, as dependants see it."""
     unmet: int = 0
@@ -135,7 +139,9 @@ def build_graph(plan: Plan) -> list[Task]:
                 requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
                 for member in members:
                     member.requirements.append(requirement)
+                    requirement.members.append(member.index)
             requirement.dependants.append(task.index)
+            task.needs.append(requirement)
         # A task that runs at the run's end waits for that end as well.
         task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
     return tasks
