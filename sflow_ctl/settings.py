@@ -11,7 +11,7 @@ import msgspec
 from protocol.errors import Finding
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import Where, check
-from sflow_ctl.format.expressions.templates import MARK
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.format.field_lookup import PathKey, dotted
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 
@@ -132,7 +132,7 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
 def _text_findings(key: str, text: str, place: str) -> Iterator[Finding]:
     if not text.strip():
         yield Finding("wrong-value", f"{key} is empty", place, "leave it out, or write null for the default")
-    elif MARK in text:
+    elif EXPRESSION_START in text:
         what = f"{key} has an expression: settings are known before variables are"
         yield Finding("wrong-value", what, place, "write the value itself")
     elif key not in DIRECTORIES and not _without_layout(key, text).isprintable():

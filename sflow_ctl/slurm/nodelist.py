@@ -52,7 +52,7 @@ def _choices(part: str) -> Iterator[list[str]]:
         position = match.end()
     rest = part[position:]
     if not part or "[" in rest or "]" in rest or any(character.isspace() for character in part):
-        raise NodeListError(f'"{part}" is no name of a node')
+        raise NodeListError(f'"{part}" is not the name of a node')
     yield [rest]
 
 
@@ -60,7 +60,7 @@ def _numbers(ranges: str) -> Iterator[str]:
     for one in ranges.split(","):
         low, dash, high = one.partition("-")
         if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise NodeListError(f'"{one}" is no number or range')
+            raise NodeListError(f'"{one}" is not a number or range')
         if not dash:
             yield low
             continue

@@ -290,9 +290,9 @@ def test_fewer_gpus_than_asked_for_name_every_node_once() -> None:
 
 
 def test_an_agent_that_does_not_report_is_named_and_makes_it_an_infrastructure_failure() -> None:
-    diagnosis = diagnose(change(HEALTHY, missing=(("n7", "nothing heard within 60 s"),)))
+    diagnosis = diagnose(change(HEALTHY, missing=(("n7", "no message within 60 s"),)))
     ((_, verdict),) = bad(diagnosis)
-    assert (verdict.nodes, verdict.text) == (("n7",), "its agent has not called: nothing heard within 60 s")
+    assert (verdict.nodes, verdict.text) == (("n7",), "its agent has not called: no message within 60 s")
     assert diagnosis.exit_status == 3
     assert "4 of 5 have called" in diagnosis.topics[0].summary
 
