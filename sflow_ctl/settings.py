@@ -1,6 +1,7 @@
-"""Settings in layers: what a site, a user, a workflow and the command line say, the later winning key by key. Pure.
+"""Settings in layers: a site's, a user's, a workflow's and the command line's, later ones winning key by key.
+Pure.
 
-Files are read by `runtime/settings_files.py`; what each setting means is in `spec/schema.py`.
+Files are read by `runtime/files/settings_files.py`; the meaning of each setting is in `format/schema`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,16 +26,16 @@ DIRECTORIES = ("output_dir", "log_spool")
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """What one source says: `data` as it is written, None for "as if nobody had said it"."""
+    """The settings of one source: `data` as written; a None is the same as a missing setting."""
 
     data: Mapping[str, Any]
     where: Where
-    """`file:line:column` of a value."""
+    """Return `file:line:column` of a value."""
     section: tuple[str, ...] = ()
-    """What stands before a setting's name in its file."""
+    """The path of the section that holds the settings in its file."""
 
     def place(self, *path: PathKey) -> str:
-        """`file:line:column  field`, for a message."""
+        """Return `file:line:column field`, for a message."""
         found = self.where(path)
         field = dotted((*self.section, *path))
         return f"{found}  {field}" if found else field
@@ -46,7 +47,7 @@ def checked_layer(
     kind: type[schema.Settings],
     findings: list[Finding],
 ) -> Layer:
-    """A layer of what stands in a file; everything that is wrong with it is added to `findings`."""
+    """Return the layer of a file; every problem in it is added to `findings`."""
     said = (
         {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
     )
@@ -54,21 +55,21 @@ def checked_layer(
     if not isinstance(said, dict):
         return Layer({}, where)
     layer = Layer(data, where)
-    # Each stands for itself: what is wrong with one hides nothing of another.
+    # One call each: a problem of one setting must not hide that of another.
     right = {key: value for key, value in said.items() if is_right or _has_right_type(kind, key, value)}
     findings += rule_findings(layer, right)
     return layer
 
 
 def command_line_layer(said: Mapping[str, Any], findings: list[Finding]) -> Layer:
-    """A layer of options, which have checked types already."""
+    """Return a layer of options, whose types are checked already."""
     layer = Layer(said, lambda _: COMMAND_LINE)
     findings += rule_findings(layer, said)
     return layer
 
 
 def workflow_layer(loaded: "LoadedDocument", findings: list[Finding]) -> Layer:
-    """A layer of the `settings:` of a workflow's files, whose types are right."""
+    """Return the layer of the `settings:` of a workflow's files, whose types are checked already."""
     layer = Layer(
         loaded.site_settings, lambda path: loaded.site_settings_where(("settings", *path)), ("settings",)
     )
@@ -77,25 +78,25 @@ def workflow_layer(loaded: "LoadedDocument", findings: list[Finding]) -> Layer:
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """The settings that count."""
+    """The settings that apply."""
 
     settings: schema.SiteFile
     origins: Mapping[str, Layer]
-    """The layer that a value is from; those that are not in it have their defaults."""
+    """The layer of each value; values that are not in it have their defaults."""
 
     def origin(self, key: str) -> str:
-        """Where a value comes from: `file:line:column`, the command line, or default."""
+        """Return the source of a value: `file:line:column`, the command line, or default."""
         layer = self.origins.get(key)
         return DEFAULT if layer is None else layer.where((key,)) or DEFAULT
 
     def place(self, key: str, *path: PathKey) -> str:
-        """The same, for a message about this setting."""
+        """Return the source of a value for a message about this setting."""
         layer = self.origins.get(key)
         return key if layer is None else layer.place(key, *path)
 
 
 def effective(layers: Sequence[Layer]) -> Effective:
-    """The settings of checked layers, weakest first. A list replaces the one of the layer before."""
+    """Combine checked layers, weakest first. A list replaces the one of the layer before."""
     values: dict[str, Any] = {}
     origins: dict[str, Layer] = {}
     for layer in layers:
@@ -114,7 +115,7 @@ def _has_right_type(kind: type[schema.Settings], key: Any, value: Any) -> bool:
 
 
 def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
-    """What types cannot say."""
+    """Check rules that types cannot express."""
     for key, value in said.items():
         if value is None:
             continue
@@ -138,7 +139,7 @@ def _text_findings(key: str, text: str, place: str) -> Iterator[Finding]:
     elif key not in DIRECTORIES and not _without_layout(key, text).isprintable():
         yield Finding("wrong-value", f"{key} has control characters", place, "leave them out")
     elif key == "launch_flags":
-        from sflow_ctl.slurm.launch_flags import flag_problem  # few have any
+        from sflow_ctl.slurm.launch_flags import flag_problem  # few layers have one
 
         problem = flag_problem(text)
         if problem is not None:

@@ -34,14 +34,14 @@ _COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only for that command: the others cost nothing."""
+    """A group that imports a command's module only for that command: the others cost no time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All command names, in the order in which a user meets them."""
+        """Return all command names, in the order in which a user meets them."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now."""
+        """Return the command of that name, imported now."""
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any."""
+        """Write the list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
 
@@ -78,7 +78,7 @@ def group(debug: bool) -> None:
 
 
 def main() -> None:
-    """Entry point. Never returns."""
+    """Run the command line and exit. Never returns."""
     debug = "--debug" in sys.argv[1:]
     try:
         status = group.main(standalone_mode=False)
@@ -102,7 +102,7 @@ def main() -> None:
     except BrokenPipeError:
         discard_stdout()
         status = int(ExitStatus.OK)
-    except OSError as error:  # the machine's, not ours: a full disk, a file of another user
+    except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
         click.echo(f"error[operating-system]: {name}{error.strerror or error}", err=True)
         if debug:

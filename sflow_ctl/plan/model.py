@@ -257,7 +257,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """The whole environment table except variables that are known per attempt, run directory, or flexible
+    """The environment table without variables that are known per attempt, run directory, or flexible
     placement.
     """
     cwd: str | None = None
@@ -266,9 +266,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     has_step_variables: bool = False
-    """Its ranks get the variables of their position as srun sets them, `SLURM_PROCID` and so on. A real step
-    gets them from Slurm.
-    """
+    """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
     """The number of processes on each of its nodes, in order; nodes after these have none."""
     launcher: Launcher | None = None
@@ -330,9 +328,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
 
     @property
     def is_service(self) -> bool:
-        """Return whether it serves other tasks: the run does not wait for its end, and stops it when all
-        other tasks are done.
-        """
+        """Return whether it serves other tasks: it is stopped when all other tasks are done."""
         return self.kind == "service" if self.kind is not None else self.has_readiness
 
 

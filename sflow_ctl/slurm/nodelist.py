@@ -1,4 +1,4 @@
-"""Slurm's compressed node lists: `gpu[001-003,7],login` to names. Pure."""
+"""Expands Slurm's compressed node lists, `gpu[001-003,7],login`, to names. Pure."""
 
 import itertools
 import re
@@ -9,11 +9,11 @@ MAX_NODES = 100_000
 
 
 class NodeListError(ValueError):
-    """A text that is no node list."""
+    """A text that is not a node list."""
 
 
 def expand_nodelist(text: str) -> list[str]:
-    """All names, in order. Several brackets in a name multiply. Raises: NodeListError.
+    """Return all names, in order. Several brackets in a name multiply. Raises: NodeListError.
 
     Source: Slurm's hostlist expressions, scontrol(1), `show hostnames`.
     """
@@ -28,7 +28,7 @@ def expand_nodelist(text: str) -> list[str]:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The list cut at commas that are not within brackets."""
+    """Return the list cut at commas that are not within brackets."""
     depth, start = 0, 0
     for position, character in enumerate(text):
         depth += (character == "[") - (character == "]")
