@@ -89,9 +89,7 @@ class FleetLink:
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
-        """The time of the last round; agents that have not joined at the first one have `join_within_s` from
-        there.
-        """
+        """The time of the last round. Agents that have not joined at the first one have `join_within_s` from it."""
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
