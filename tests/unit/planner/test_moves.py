@@ -76,11 +76,10 @@ def test_n2_where_there_is_no_other_node_a_task_stays(tmp_path: Path) -> None:
 
 def in_job(tmp_path: Path, operator: str) -> PlannedTask:
     nodes = tuple(JobNode(f"n{index}", f"10.0.0.{index}") for index in range(3))
-    task = (
-        f"{{name: t, script: [x], operator: {{type: srun, {operator}}}, resources: {{nodes: {{count: 1}}}}}}"
-    )
+    task = "{name: t, script: [x], operator: o, resources: {nodes: {count: 1}}}"
+    head = f"{IN_JOB}operators: [{{name: o, type: srun, {operator}}}]\n"
     context = {"nodes_override": None, "gpus_per_node_override": None, "job_nodes": nodes, "job_id": "7"}
-    return tasks(tmp_path, task, head=IN_JOB, **context)["t"]
+    return tasks(tmp_path, task, head=head, **context)["t"]
 
 
 def test_n2_a_job_step_is_moved_with_its_nodelist(tmp_path: Path) -> None:
@@ -110,7 +109,7 @@ def test_n2_expressions_on_the_nodes_of_a_task_with_retries_wait(tmp_path: Path,
     plan = planned(tmp_path, server, CLIENTS[kind])
     by_name = {task.name: task for task in plan.tasks}
     assert by_name["s"].elsewhere is not None
-    assert len(by_name["c"].late) == 1
+    assert len(by_name["c"].deferred) == 1
     assert plan.task_views["s"]["nodes"]  # type: ignore[index]
 
 
@@ -121,7 +120,7 @@ def test_n2_without_retries_they_are_evaluated_and_pin_the_task(tmp_path: Path, 
         assert findings_of(tmp_path, WORKFLOW + f"    - {server}\n    - {CLIENTS[kind]}\n", nodes_override=3)
         return
     by_name = tasks(tmp_path, server, CLIENTS[kind])
-    assert by_name["c"].late == ()
+    assert by_name["c"].deferred == ()
     assert by_name["s"].elsewhere is None
     assert "with retries" in by_name["s"].pinned
 
@@ -129,7 +128,7 @@ def test_n2_without_retries_they_are_evaluated_and_pin_the_task(tmp_path: Path, 
 def test_n2_expressions_on_pinned_tasks_are_evaluated_as_before(tmp_path: Path) -> None:
     server = "{name: s, script: [x], retries: {count: 1, interval: 0}, resources: {nodes: {indices: [1]}}}"
     by_name = tasks(tmp_path, server, CLIENTS["script"])
-    assert by_name["c"].late == ()
+    assert by_name["c"].deferred == ()
 
 
 def test_public_09_a_task_that_waits_for_failure_and_success_never_runs(tmp_path: Path) -> None:
