@@ -22,7 +22,7 @@ from protocol.messages.facts import (
 )
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
-from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue
+from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
 from sflow_ctl.core.actions.shutdown import (
     advance,
@@ -51,6 +51,7 @@ from sflow_ctl.core.model.timers import (
     LogOverdue,
     OtherRanksDue,
     RetryDue,
+    ServerHeard,
     StopOverdue,
     StopTimeout,
     TimeoutDue,
@@ -239,6 +240,8 @@ def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, n
             _give_up_nodes_of(run, out, task, now)
         case LogOverdue(rank=rank):
             on_log_overdue(run, out, task, rank, now)
+        case ServerHeard(rank=rank):
+            on_server_heard(run, out, task, rank, now)
         case _:
             assert_never(timer)
 

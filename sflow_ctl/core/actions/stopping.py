@@ -48,10 +48,18 @@ def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: 
     if attempt.has_exited and task.state is not TaskState.STOPPING:
         return
     attempt.verdict = verdict
+    note_down(task, now)
     if task.state in LIVE and task.state is not TaskState.STOPPING:
         change(run, out, task, TaskState.STOPPING, verdict.reason)
     send_stop(run, out, task)
     expect_stop(run, task, now)
+
+
+def note_down(task: Task, now: float) -> None:
+    """Note that a service that was ready serves no more, for what its clients make of it."""
+    if task.plan.is_service and task.attempt.was_ready and not task.attempt.is_down:
+        task.attempt.is_down = True
+        task.down_since = now
 
 
 def send_stop(run: Run, out: Effects, task: Task) -> None:

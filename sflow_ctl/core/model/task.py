@@ -61,6 +61,10 @@ class Task:
     """Conditions that the task waits for and that do not hold now."""
     is_serving: bool = False
     """Counted as serving in its requirements."""
+    down_since: float | None = None
+    """When a service that had been ready failed last."""
+    started_after: float = 0.0
+    """When its last attempt began: what had failed before is not why that one failed."""
     is_delayed: bool = False
     """Waits until its next attempt is due."""
     is_reserved: bool = False
@@ -119,6 +123,7 @@ class Task:
         self.is_reserved = False
         if self.attempt.node_of_rank:
             self.earlier_places[self.attempt.number] = self.attempt.node_of_rank
+        self.started_after = now
         self.attempt = Attempt.on(placement, self.attempt.number + 1, self.plan.ranks_per_node, now)
 
 
