@@ -22,9 +22,16 @@ from protocol.messages.facts import (
 )
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
-from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue
+from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
-from sflow_ctl.core.actions.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
+from sflow_ctl.core.actions.shutdown import (
+    advance,
+    end_branch,
+    force,
+    on_finals_over,
+    on_stop_timeout,
+    send_leave,
+)
 from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
@@ -44,6 +51,7 @@ from sflow_ctl.core.model.timers import (
     LogOverdue,
     OtherRanksDue,
     RetryDue,
+    ServerHeard,
     StopOverdue,
     StopTimeout,
     TimeoutDue,
@@ -117,6 +125,8 @@ def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) 
     """Stop the run by a signal or a request."""
     if run.outcome is None:
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
+    else:
+        end_branch(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
     if event.force:
         force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
 
@@ -181,15 +191,12 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
     """Act on a timer that is due, unless what it was set for is over."""
     match timer:
         case WorkflowTimeout():
-            if run.outcome is None:
-                still = explanations.not_ready(run.tasks, run.node_names)
-                text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
-                begin_stop(run, out, Outcome.TIMEOUT, FirstCause(text=text), now)
+            still = explanations.not_ready(run.tasks, run.node_names)
+            text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
+            _time_is_over(run, out, FirstCause(text=text), now)
         case AllocationEnding():
-            if run.outcome is None:
-                text = "the Slurm job's time is nearly over"
-                cause = FirstCause(text=text, reason=Reason("time_limit"))
-                begin_stop(run, out, Outcome.TIMEOUT, cause, now)
+            text = "the Slurm job's time is nearly over"
+            _time_is_over(run, out, FirstCause(text=text, reason=Reason("time_limit")), now)
         case FinalsOver(steps_left=steps_left):
             if steps_left == len(run.shutdown.steps):
                 on_finals_over(run, out, now)
@@ -204,6 +211,13 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
             task = run.tasks[timer.task]
             if task.attempt.number == timer.attempt:
                 _on_attempt_timer(run, out, task, timer, now)
+
+
+def _time_is_over(run: Run, out: Effects, cause: FirstCause, now: float) -> None:
+    if run.outcome is None:
+        begin_stop(run, out, Outcome.TIMEOUT, cause, now)
+    else:
+        end_branch(run, out, Reason("time_limit", cause.text), now)
 
 
 def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, now: float) -> None:
@@ -226,6 +240,8 @@ def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, n
             _give_up_nodes_of(run, out, task, now)
         case LogOverdue(rank=rank):
             on_log_overdue(run, out, task, rank, now)
+        case ServerHeard(rank=rank):
+            on_server_heard(run, out, task, rank, now)
         case _:
             assert_never(timer)
 
@@ -244,7 +260,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
     """Start what may start, and stop the run when nothing is left to do. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
-        if run.phase is RunPhase.RUNNING:
+        if run.phase is RunPhase.RUNNING or run.shutdown.branch:
             start_queued(run, out, now)
         if run.tally.working == 0 and run.tally.live:
             warn_if_stuck(run, out)
@@ -254,10 +270,16 @@ def settle(run: Run, out: Effects, now: float) -> None:
         if run.outcome is None and _is_over(run):
             run.shutdown.is_done = True
             failure = run.failure or main_that_did_not_run(run)
-            begin_stop(run, out, Outcome.FAILED if failure else Outcome.COMPLETED, failure, now)
+            outcome = Outcome.FAILED if failure else Outcome.COMPLETED
+            begin_stop(run, out, outcome, failure, now, failed=_failed_mains(run) if failure else ())
     out.send_spawns()
     if run.outcome is not None:
         advance(run, out, now)
+
+
+def _failed_mains(run: Run) -> list[Task]:
+    """Return the main tasks that have failed: the run ends with them, but not before what waits for their failure."""
+    return [task for task in run.tasks if task.plan.is_main and "failed" in task.met]
 
 
 def _is_over(run: Run) -> bool:
@@ -266,5 +288,5 @@ def _is_over(run: Run) -> bool:
     if tally.has_mains and tally.mains_left == 0:
         return True
     if run.phase is RunPhase.DRAINING:
-        return tally.jobs == 0
+        return tally.jobs == 0 and not any(run.tasks[index].is_delayed for index in run.shutdown.branch)
     return tally.unsettled == 0 and (not run.plan.keep_alive or tally.live == 0)

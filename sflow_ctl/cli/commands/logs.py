@@ -57,7 +57,7 @@ def logs(
             _follow(reader, places, printer)
         printer.finish()
     except BrokenPipeError:
-        # Whoever reads has seen enough. The interpreter flushes at exit: into nothing.
+        # The reader has closed the pipe. The interpreter's flush at its exit goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         if not is_following:
@@ -66,7 +66,7 @@ def logs(
 
 
 class _Printer:
-    """Bytes as they are for one task, prefixed lines for several."""
+    """Prints bytes unchanged for one task, prefixed lines for several."""
 
     def __init__(self, *, is_prefixed: bool) -> None:
         is_terminal = sys.stdout.isatty()
@@ -74,16 +74,16 @@ class _Printer:
         self._prefixer = LinePrefixer(is_terminal=is_terminal, colours=colours) if is_prefixed else None
 
     def put(self, task: str, data: bytes) -> None:
-        """Prints what belongs to a task's log."""
+        """Print bytes of a task's log."""
         _write(data if self._prefixer is None else self._prefixer.add(task, data))
 
     def ended(self, task: str) -> None:
-        """Finishes the task's last line, if lines carry names."""
+        """Finish the task's last line, if lines have prefixes."""
         if self._prefixer is not None:
             _write(self._prefixer.end(task))
 
     def finish(self) -> None:
-        """Finishes every line."""
+        """Finish every line."""
         if self._prefixer is not None:
             _write(self._prefixer.end_all())
 
@@ -95,7 +95,7 @@ def _write(data: bytes) -> None:
 
 
 def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printer) -> int:
-    """Prints what there is; returns where it stopped."""
+    """Print the existing log; return the position at its end."""
     try:
         cursor = Cursor(file_log(reader.log_path(task), task))
         if lines is not None:
@@ -112,7 +112,7 @@ def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printe
 
 
 def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> None:
-    """Print what is added to the logs, until the chosen tasks or the run have ended."""
+    """Print new output, until the chosen tasks or the run have ended."""
     if reader.summary() is not None:
         return
     watch, _ = watch_run(reader)

@@ -6,14 +6,14 @@
 import msgspec
 
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
-from sflow_ctl.core.actions.stopping import conclude, following, stop_task
+from sflow_ctl.core.actions.stopping import conclude, following, note_down, stop_task
 from sflow_ctl.core.actions.transitions import change, release
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import OtherRanksDue
-from sflow_ctl.core.policy import dependencies, exit_policy, timeouts
+from sflow_ctl.core.policy import dependencies, exit_policy, server_failures, timeouts
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState
 
 
@@ -102,6 +102,11 @@ def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
     elif verdict.state is TaskState.COMPLETED and _must_stay(run, task):
         needers = dependencies.needers(run.tasks, task)
         verdict = exit_policy.left_too_early(task, needers) or verdict
+    else:
+        exited_at = now if attempt.failure_heard_at is None else attempt.failure_heard_at
+        verdict = server_failures.explained(run.tasks, task, verdict, exited_at) or verdict
+    if verdict.state is not TaskState.COMPLETED:
+        note_down(task, now)
     verdict = exit_policy.with_port_conflict(task, verdict)
     has_next = following(run, task, verdict, now) is not None
     awaited = attempt.uncleared if has_next else attempt.uncleared - attempt.fenced
@@ -149,6 +154,7 @@ def _attempt_vanished(run: Run, out: Effects, task: Task, reason: Reason, now: f
     attempt.open_ranks.clear()
     attempt.uncleared &= attempt.fenced
     if task.state in LIVE and (was_open or task.state is TaskState.STOPPING):
+        note_down(task, now)
         verdict = attempt.verdict or AttemptVerdict(TaskState.LOST, reason, may_retry=True)
         if run.is_ending_for(task):
             assert run.outcome is not None

@@ -35,7 +35,9 @@ class HeldExit:
     """A rank's exit that does not count yet."""
 
     message: RankExited
-    awaits: Literal["log", "outputs"]
+    awaits: Literal["log", "outputs", "server"]
+    since: float = 0.0
+    """When it was reported."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Attempt:
     is_unsent: bool = False
     """The attempt has begun, and no agent has an order for it: it waits for ports."""
     was_ready: bool = False
+    is_down: bool = False
+    """It was ready, and has failed or is being stopped."""
     readiness: Readiness = field(default_factory=Readiness)
     early_readiness: str | None = None
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
@@ -75,6 +79,8 @@ class Attempt:
     launch_error: LaunchFailed | None = None
     failed_first: RankExited | None = None
     """Of the ranks that failed by themselves, the exit of the first."""
+    failure_heard_at: float | None = None
+    """When a failure was reported that did not count at once."""
     failed_rank: int | None = None
     """Of several ranks, the one whose exit or failed start decides."""
     failed_at_ns: int | None = None
@@ -120,7 +126,7 @@ class Attempt:
         """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
         self.ports = ports
         self.filled, self.files = deferred.filled_in(plan)
-        if plan.late and any(probe.on_node == "each" for probe in plan.probes):
+        if plan.deferred and any(probe.on_node == "each" for probe in plan.probes):
             self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
         self.is_unsent = False
 

@@ -40,6 +40,8 @@ class Shutdown:
     steps: list[Step] = field(default_factory=list)
     """Steps that are not over; the first one has begun."""
     order: StopOrder = field(default_factory=StopOrder)
+    branch: frozenset[int] = frozenset()
+    """Tasks that still start although the run stops or drains: they wait for the failure that ends it."""
     is_forced: bool = False
     """What is left is killed, and no task runs at the end any more."""
     are_finals_over: bool = False

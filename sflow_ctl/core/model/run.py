@@ -196,7 +196,15 @@ class Run:
         places = () if index is None else self.tasks[index].places(rank.attempt.number)
         return places[rank.rank] if 0 <= rank.rank < len(places) else None
 
+    def may_start(self, task: Task) -> bool:
+        """Return whether a task that has not started may do so, as far as the run's phase goes."""
+        if self.phase is RunPhase.DRAINING:
+            return task.index in self.shutdown.branch
+        return not self.is_ending_for(task)
+
     def is_ending_for(self, task: Task) -> bool:
         """Return True once the run stops, except for tasks that run at its end."""
+        if task.index in self.shutdown.branch:
+            return False
         is_over = task.plan.finally_when is None or self.shutdown.is_forced or self.shutdown.are_finals_over
         return self.outcome is not None and is_over

@@ -29,6 +29,8 @@ class Requirement:
     serving: int = 0
     """Members that are ready now. A service that has ended keeps what it reached, but no longer serves."""
     dependants: list[int] = field(default_factory=list)
+    members: list[int] = field(default_factory=list)
+    """The tasks that it is about."""
 
     @property
     def is_met(self) -> bool:
@@ -51,12 +53,18 @@ class Task:
     """The nodes of the ranks of earlier attempts, by number."""
     requirements: list[Requirement] = field(default_factory=list)
     """Conditions that this task is a member of: through them other tasks wait for it."""
+    needs: list[Requirement] = field(default_factory=list)
+    """Requirements that this task waits for."""
     met: frozenset[Until] = frozenset()
     """How far the task has come, as dependants see it."""
     unmet: int = 0
     """Conditions that the task waits for and that do not hold now."""
     is_serving: bool = False
     """Counted as serving in its requirements."""
+    down_since: float | None = None
+    """When a service that had been ready failed last."""
+    started_after: float = 0.0
+    """When its last attempt began: what had failed before is not why that one failed."""
     is_delayed: bool = False
     """Waits until its next attempt is due."""
     is_reserved: bool = False
@@ -115,6 +123,7 @@ class Task:
         self.is_reserved = False
         if self.attempt.node_of_rank:
             self.earlier_places[self.attempt.number] = self.attempt.node_of_rank
+        self.started_after = now
         self.attempt = Attempt.on(placement, self.attempt.number + 1, self.plan.ranks_per_node, now)
 
 
@@ -135,7 +144,9 @@ def build_graph(plan: Plan) -> list[Task]:
                 requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
                 for member in members:
                     member.requirements.append(requirement)
+                    requirement.members.append(member.index)
             requirement.dependants.append(task.index)
+            task.needs.append(requirement)
         # A task that runs at the run's end waits for that end as well.
         task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
     return tasks

@@ -53,6 +53,14 @@ class FenceOver(NamedTuple):
     node: int
 
 
+class ServerHeard(NamedTuple):
+    """The failure of a server would have been heard of by now that explains the exit of a rank."""
+
+    task: int
+    attempt: int
+    rank: int
+
+
 class WorkflowTimeout(NamedTuple):
     """The workflow's own time limit is over."""
 
@@ -76,7 +84,7 @@ class LeaveOverdue(NamedTuple):
     """Agents have not left in time."""
 
 
-AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue
+AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue | ServerHeard
 RunTimer = FenceOver | WorkflowTimeout | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
 Timer = AttemptTimer | RunTimer
 

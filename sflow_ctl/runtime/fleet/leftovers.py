@@ -78,7 +78,7 @@ def _end(find: Callable[[], Collection[int]]) -> list[str]:
         for pid in left:
             with contextlib.suppress(
                 ProcessLookupError, PermissionError
-            ):  # the latter are named as survivors
+            ):  # the latter are reported as survivors
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             return [f"{pid} {_name(pid)}" for pid in sorted(left)]

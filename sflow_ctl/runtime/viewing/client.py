@@ -1,6 +1,8 @@
-"""The viewer's end of the clients socket: attach, follow logs, hear changes. Looks only; cannot change a run.
+"""The viewer's end of the clients socket: attach, follow logs, receive changes.
 
-A viewer that was stopped, or whose connection broke, attaches again by itself and goes on where it was.
+Read-only: it cannot change a run.
+
+A viewer that was suspended, or whose connection broke, attaches again by itself and continues where it was.
 """
 
 import sys
@@ -34,10 +36,10 @@ from sflow_ctl.runtime.viewing.messages import (
 )
 
 ATTACH_WITHIN_S = 2.0
-"""For a handshake and an answer; afterwards the files are read instead."""
+"""The limit for a handshake and an answer; afterwards the files are read instead."""
 ALIVE_EVERY_S = 2.0
 LOST_AFTER_S = 10.0
-"""Without a connection for so long the controller is taken for gone."""
+"""Without a connection for this time the controller counts as gone."""
 HEARTBEAT_MS = 5_000
 _MONITORED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 MESSAGES_PER_READ = 64
@@ -67,7 +69,7 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The controller says goodbye, or nobody answers any more. Nothing follows."""
+    """The controller has said goodbye, or does not answer any more. The last news."""
 
     is_orderly: bool
 
@@ -88,7 +90,7 @@ class ViewerLink:
     _context: "zmq.Context[zmq.Socket[bytes]]"
     _socket: "zmq.Socket[bytes]"
     _monitor: "zmq.Socket[bytes]"
-    """Hears from the library when the connection breaks and comes back."""
+    """Receive from the library when the connection breaks and returns."""
     _session: int = 1
     _next_seq: int = 1
     _followed: dict[RankId, _Followed] = field(default_factory=dict)
@@ -97,17 +99,17 @@ class ViewerLink:
     _is_current: bool = False
 
     def follow(self, rank: RankId, lines: int, offset: int | None = None) -> None:
-        """Wants a rank's log from `offset` on, or from its last `lines` lines on."""
+        """Request a rank's log from `offset` on, or from its last `lines` lines on."""
         self._followed[rank] = _Followed(lines, offset)
         self._send_follow(rank)
 
     def unfollow(self, rank: RankId) -> None:
-        """Wants no more of it."""
+        """Stop following a log."""
         if self._followed.pop(rank, None) is not None:
             self._send(Unfollow(task=rank.attempt.task, attempt=rank.attempt.number, rank=rank.rank))
 
     def receive(self, timeout_s: float) -> list[ViewEvent]:
-        """What has arrived, after waiting at most so long for the first of it."""
+        """Return the news that have arrived, after waiting at most so long for the first."""
         events: list[ViewEvent] = []
         is_readable = bool(self._socket.poll(int(timeout_s * 1000)))
         now = time.monotonic()
@@ -127,7 +129,7 @@ class ViewerLink:
         return events
 
     def close(self) -> None:
-        """Detaches; the run notices nothing."""
+        """Detach, without an effect on the run."""
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=0)
@@ -146,7 +148,7 @@ class ViewerLink:
         try:
             message = decode_to_viewer(frames[0])
         except (msgspec.DecodeError, IndexError):
-            return  # of a newer controller: nothing this viewer could show
+            return  # from a newer controller: nothing this viewer could show
         if isinstance(message, ViewerRefused):
             if message.code == "not-attached":
                 self._attach_again()
@@ -209,12 +211,12 @@ class ViewerLink:
         self._send(message)
 
     def _send(self, message: FromViewerMessage) -> None:
-        with suppress(zmq.Again):  # the controller is away; what counts is sent again when it is back
+        with suppress(zmq.Again):  # the controller is away; important messages are sent again when it is back
             self._socket.send(encode(message), zmq.NOBLOCK)
 
 
 def connect(facts: ConnectionFacts, within_s: float = ATTACH_WITHIN_S) -> ViewerLink | None:
-    """A link to the run's controller over the first of its addresses that answers; None when none does."""
+    """Return a link to the run's controller over the first of its addresses that answers; None if none does."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     poller = zmq.Poller()
     sockets = []

@@ -1,5 +1,6 @@
 """How often a condition was seen, alone and among several, and what is missing meanwhile."""
 
+import msgspec
 import pytest
 
 from protocol.ids import ProbeKey
@@ -9,8 +10,15 @@ from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import AgentCommand, Report, SignalTree, UnwatchCheck, WatchCheck
-from sflow_agent.core.events import CheckObserved, Ordered, ProcessStarted, WakeUp
-from sflow_agent.core.probes import ProbeState, find_check, missing_text
+from sflow_agent.core.events import (
+    CheckObserved,
+    Ordered,
+    ProcessesReaped,
+    ProcessExited,
+    ProcessStarted,
+    WakeUp,
+)
+from sflow_agent.core.probes import OUTLIVES_S, ProbeState, find_check, missing_text
 from tests.unit.agent.driver import A, CheckedCore, a_spec, running
 
 HTTP = HttpCheck(method="GET", url="http://n0/")
@@ -191,3 +199,69 @@ def test_nothing_is_asked_any_more_of_a_rank_that_is_being_ended() -> None:
     assert commands == [UnwatchCheck(A, ProbeKey("readiness", 0)), SignalTree(A, 15)]
     assert core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "", is_poll=True), 0.6) == []
     assert core.next_wakeup() == 5.5
+
+
+# ---------------------------------------------------------------------- ready by a log line
+
+OWN_LINE = LogCheck(pattern=LogPattern(pattern="startup complete"))
+SEEN = CheckObserved(A, ProbeKey("readiness", 0), True, "startup complete")
+
+
+def printing(*checks: Check, needs_all: bool = True, codes: tuple[int, ...] = (0,)) -> AgentCore:
+    probe = Probe(kind="readiness", checks=checks, needs_all=needs_all)
+    core = CheckedCore()
+    spec = RankSpec(rank=A, argv=("x",), env={}, log="a/a.log", probes=(probe,), success_exit_codes=codes)
+    core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
+    core.handle(ProcessStarted(A, 100, 7), 0.0)
+    return core
+
+
+def facts(commands: list[AgentCommand]) -> list[str]:
+    return [type(command.message).__name__ for command in commands if isinstance(command, Report)]
+
+
+def exit_of(code: int) -> ProcessesReaped:
+    return ProcessesReaped((ProcessExited(A, code, None, 10, False),))
+
+
+def test_clusters_f8_a_log_line_counts_once_the_process_has_outlived_it() -> None:
+    core = printing(OWN_LINE)
+    assert facts(core.handle(SEEN, 1.0)) == []
+    assert facts(core.handle(WakeUp(), 1.0 + OUTLIVES_S / 2)) in ([], ["ProbeWaiting"])
+    assert facts(core.handle(WakeUp(), 1.0 + OUTLIVES_S)) == ["ProbeTriggered"]
+
+
+def test_clusters_f8_a_process_that_fails_after_its_line_was_never_ready() -> None:
+    core = printing(OWN_LINE)
+    core.handle(SEEN, 1.0)
+    core.handle(exit_of(98), 1.05)
+    assert facts(core.handle(WakeUp(), 1.0 + OUTLIVES_S)) == []
+    assert core.triggered() == ()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_clusters_f8_a_process_that_completes_after_its_line_was_ready(code: int) -> None:
+    core = printing(OWN_LINE, codes=(0, 3))
+    core.handle(SEEN, 1.0)
+    assert facts(core.handle(exit_of(code), 1.05)) == ["ProbeTriggered", "RankExited"]
+
+
+def test_clusters_f8_a_port_beside_the_line_is_looked_at_again() -> None:
+    core = printing(OWN_LINE, PORT)
+    port = ProbeKey("readiness", 1)
+    core.handle(SEEN, 1.0)
+    core.handle(CheckObserved(A, port, True, "listens"), 1.0)
+    core.handle(CheckObserved(A, port, False, "gone"), 1.05)
+    assert "ProbeTriggered" not in facts(core.handle(WakeUp(), 1.2))
+    core.handle(CheckObserved(A, port, True, "listens"), 2.0)
+    assert facts(core.handle(WakeUp(), 2.0 + OUTLIVES_S)) == ["ProbeTriggered"]
+
+
+def test_clusters_f8_a_port_alone_and_the_log_of_another_task_count_at_once() -> None:
+    assert facts(
+        printing(OWN_LINE, PORT, needs_all=False).handle(
+            CheckObserved(A, ProbeKey("readiness", 1), True, "listens"), 1.0
+        )
+    ) == ["ProbeTriggered"]
+    other = msgspec.structs.replace(OWN_LINE, task="other")
+    assert facts(printing(other).handle(SEEN, 1.0)) == ["ProbeTriggered"]

@@ -96,8 +96,10 @@ def plans(draw: st.DrawFn) -> Plan:
         tasks[index] = msgspec.structs.replace(
             tasks[index],
             env={f"PORT_OF_{name}": f"${{{{ task.{name}.port.http }}}}"},
-            late=(
-                DeferredExpression(mark=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)),
+            deferred=(
+                DeferredExpression(
+                    placeholder=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)
+                ),
             ),
         )
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))

@@ -217,10 +217,12 @@ def test_another_place_of_a_flexible_task_has_its_own_lease() -> None:
 
 def test_an_expression_that_fails_at_the_start_fails_its_task() -> None:
     broken = msgspec.structs.replace(
-        a_task("b", uses_port_of=("a",)), env={}, late=a_task("b", uses_port_of=("nobody",)).late
+        a_task("b", uses_port_of=("a",)), env={}, deferred=a_task("b", uses_port_of=("nobody",)).deferred
     )
-    late = tuple(msgspec.structs.replace(one, uses_ports=("a",)) for one in broken.late)
-    run = Driver.joined(a_plan(a_task("a", ports=(HTTP,)), msgspec.structs.replace(broken, late=late)), 0)
+    deferred = tuple(msgspec.structs.replace(one, uses_ports=("a",)) for one in broken.deferred)
+    run = Driver.joined(
+        a_plan(a_task("a", ports=(HTTP,)), msgspec.structs.replace(broken, deferred=deferred)), 0
+    )
     lease(run, "a", 7)
     assert run.state("b") is S.FAILED
     assert run.run.cause is not None

@@ -237,7 +237,7 @@ def test_n2_environment_and_expressions_of_dependants_follow() -> None:
         a_task("client", "server", placement=Placement(nodes=(1,))),
         script=mark,
         env={"WHERE": mark},
-        late=(DeferredExpression(mark=mark, names={}, uses_ports=("server",)),),
+        deferred=(DeferredExpression(placeholder=mark, names={}, uses_ports=("server",)),),
     )
     plan = a_plan(server, client, nodes=3)
     nodes = [msgspec.structs.replace(node, address=f"10.0.0.{node.index}") for node in plan.nodes]
