@@ -50,6 +50,11 @@ def print_line(text: str, colour: Colour | None = None, *, err: bool = False) ->
     write(shown, err=err)
 
 
+def print_coloured(text: str) -> None:
+    """Print lines that have colours of ours in them to standard output; everything else a terminal acts on is left out."""
+    write(printable(text, keeps_colours=True))
+
+
 def print_document(text: str) -> None:
     """Print a file's text to standard output: as it is for a pipe or file, without control characters on a terminal."""
     write(printable(text) if sys.stdout.isatty() else text, nl=False)
@@ -72,6 +77,13 @@ def _escaped(character: str) -> str:
         return f"\\u{number:04x}"
     high, low = divmod(number - 0x10000, 0x400)
     return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+def print_traceback() -> None:
+    """Print the traceback of the exception that is handled; its message may quote a text from elsewhere."""
+    import traceback
+
+    print_line(traceback.format_exc().rstrip("\n"), err=True)
 
 
 def print_findings(error: FleetError) -> None:

@@ -8,7 +8,7 @@ which would be a fifth of a short run's whole time in a script.
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from protocol.text.ansi import printable
+from protocol.text.ansi import printable_line
 from sflow_ctl.cli.terminal.columns import columns
 from sflow_ctl.cli.terminal.lines import print_line, write
 from sflow_ctl.cli.terminal.paint import stdout_wants_colours
@@ -37,7 +37,7 @@ def print_table(table: Table) -> None:
 
 def _cells(cells: tuple[str, ...]) -> tuple[str, ...]:
     """Return cells without control characters; a newline or tab in one would break the table."""
-    return tuple(" ".join(printable(cell).splitlines()).replace("\t", " ") for cell in cells)
+    return tuple(map(printable_line, cells))
 
 
 def plain_text(table: Table) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
+from protocol.text.ansi import printable_line
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
@@ -34,7 +35,6 @@ MAX_LISTED = 8
 _STAMP = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
 _WAITING = b'"kind":"waiting"'
-_UNSHOWABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Liveness(StrEnum):
@@ -262,12 +262,7 @@ def last_lines(path: Path, count: int) -> list[str]:
     except OSError:
         return []
     lines = data.decode(errors="replace").rstrip("\n").split("\n") if data else []
-    return [shown_line(line) for line in lines[-count:]]
-
-
-def shown_line(line: str) -> str:
-    """A line without what moves a cursor; of an overdrawn one its last state."""
-    return _UNSHOWABLE.sub("", line.rstrip("\r").rpartition("\r")[2])
+    return list(map(printable_line, lines[-count:]))
 
 
 def _clock_text(wall_ns: int) -> str:
