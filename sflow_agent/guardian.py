@@ -19,7 +19,7 @@ from sflow_agent.processes.procfs import descendants, is_living, name_of
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
-"""How a job step's agents get their configuration: every one of them has the same standard input."""
+"""How a job step's agents get their configuration: srun reads its standard input only once every node has started."""
 
 CLEANUPS_WITHIN_S = 20.0
 GRACE_S = 2.0

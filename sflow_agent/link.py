@@ -2,7 +2,8 @@
 
 Dials every address that the controller published and keeps the first that completes the authenticated handshake.
 After a silence it dials anew and says hello with the whole truth; unacknowledged facts are repeated in the new
-session. A source of the loop.
+session. An agent of a job step first exchanges the key of the step's environment for one of its own. A source of the
+loop.
 """
 
 import os
@@ -20,7 +21,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.logs import LogAck, LogChunk
-from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.orders import Enrolled, Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
@@ -79,6 +80,9 @@ class ControllerLink:
         """Called with how much of a rank's log the controller has."""
         self._has_unacknowledged = False
         self._config = config
+        self._keys = (config.public_key.encode(), config.secret_key.encode())
+        self._own_keys = zmq.curve_keypair() if config.must_enrol else None
+        """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
@@ -250,8 +254,7 @@ class ControllerLink:
         made.linger = 0
         made.ipv6 = "[" in endpoint
         made.curve_serverkey = self._config.controller_key.encode()
-        made.curve_publickey = self._config.public_key.encode()
-        made.curve_secretkey = self._config.secret_key.encode()
+        made.curve_publickey, made.curve_secretkey = self._keys
         made.maxmsgsize = MAX_FRAME_BYTES
         made.sndhwm = made.rcvhwm = 10_000
         made.connect_timeout = CONNECT_MS
@@ -278,6 +281,8 @@ class ControllerLink:
 
     def _say_hello(self, now: float) -> None:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
+        if self._own_keys is not None:
+            hello = msgspec.structs.replace(hello, key=self._own_keys[0].decode())
         for dialled in self._dialled:
             # The first to arrive came over an address that works: what it says of ours is right, too.
             ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
@@ -298,6 +303,9 @@ class ControllerLink:
         if packet.messages and isinstance(packet.messages[0], Refused):
             orders.append(packet.messages[0])
             return
+        if packet.messages and isinstance(packet.messages[0], Enrolled):
+            self._take_enrolled(packet.messages[0], now)
+            return
         if packet.session != self._session:
             self.counters["stale_packets"] += 1
             return
@@ -308,6 +316,13 @@ class ControllerLink:
                 if isinstance(message, Welcome) and not self._is_welcome:
                     self._use(dialled, message)
                 orders.append(message)
+
+    def _take_enrolled(self, enrolled: Enrolled, now: float) -> None:
+        """Dial anew with the agent's own keys, which the controller knows now; an answer that comes again is no news."""
+        if self._own_keys is not None and enrolled.key == self._own_keys[0].decode():
+            self._keys, self._own_keys = self._own_keys, None
+            self._last_heard = now
+            self._begin_session(now)
 
     def _use(self, dialled: Dialled, welcome: Welcome) -> None:
         """Keep this address, which works: close the others, and send logs the same way."""

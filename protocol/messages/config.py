@@ -13,6 +13,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_endpoints: tuple[str, ...]
     controller_key: str
     """The controller's public CURVE key, Z85. Pinned."""
+    must_enrol: bool = False
+    """The keys come from a job step's environment, which others of the same user can read: they are good for one hello, with
+    which the agent names a key that it has made itself."""
     public_key: str
     secret_key: str
     marker: str
@@ -40,8 +43,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What one job step gives to all of its agents alike, in an environment variable that they wipe.
 
-    Each completes `common` by itself: its node is its place in `nodes`, by Slurm's name for it, its keys come from
-    `key_seed`. Places of nodes that are not of the job are empty.
+    Each completes `common` by itself: its node is its place in `nodes`, by Slurm's name for it, its first keys come from
+    `key_seed`. Those open no more than the door to `Hello.key`, and nothing once the agents have reported: srun keeps the
+    variable in its own environment. Places of nodes that are not of the job are empty.
     """
 
     common: AgentConfig

@@ -33,6 +33,12 @@ class Refused(ToAgentMessage, frozen=True, kw_only=True):
     reason: str
 
 
+class Enrolled(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller knows the key that a `Hello` has named: the agent dials anew with it. Outside of any session."""
+
+    key: str
+
+
 class Spawn(ToAgentMessage, frozen=True, kw_only=True):
     """Start these ranks. A rank already known to the agent, live or ended, is not started again."""
 
@@ -117,4 +123,17 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | LogMatched | Inspect | Leave
+ToAgent = (
+    Welcome
+    | Refused
+    | Enrolled
+    | Spawn
+    | Stop
+    | Lease
+    | Release
+    | Watch
+    | Unwatch
+    | LogMatched
+    | Inspect
+    | Leave
+)

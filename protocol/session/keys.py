@@ -1,4 +1,7 @@
-"""The agents' secret keys, from one seed: a job step starts all agents alike, so each derives its own."""
+"""The first secret keys of a job step's agents, from one seed: they are started alike, so each derives its own.
+
+Both sides use it. An agent replaces its key with its first hello (`Hello.key`).
+"""
 
 import hashlib
 

@@ -17,6 +17,7 @@ from protocol.messages.facts import (
     RankIdle,
 )
 from protocol.messages.orders import (
+    Enrolled,
     Inspect,
     Lease,
     Leave,
@@ -214,6 +215,8 @@ class AgentCore:
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
                 self._begin_end(f"refused by the controller: {reason}", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case Enrolled():
+                pass  # of the handshake: the link has dialled anew
             case _:
                 assert_never(message)
 

@@ -55,7 +55,7 @@ def job_fleet(
     `print_line` says what takes long. Raises: LaunchError; nothing of the fleet is left then.
     """
     plan, settings = request.plan, request.settings
-    keys = RunKeys.derived(len(plan.nodes))
+    keys = RunKeys.for_step(len(plan.nodes), (one.index for one in plan.nodes if one.backend_type != "local"))
     grace_s = settings.orphan_grace_s or JOB_ORPHAN_GRACE_S
     nonce = os.urandom(16).hex()
     here = [node for node in plan.nodes if node.backend_type == "local"]
@@ -73,6 +73,7 @@ def job_fleet(
         try:
             _write_nonce(nonce_path, nonce)
             agents = _start_agents(step)
+            link.admission.end_enrolment()
         finally:
             nonce_path.unlink(missing_ok=True)
         warnings = check_gpus(plan, agents.inventories(), request.options)
@@ -141,6 +142,7 @@ def _start_agents(step: _Step) -> JoinedAgents:
         if agents.step_end is None:
             return agents
         awaited = {node: expected[node] for node in sorted(agents.joined)}
+        step.link.admission.restart_enrolment()
 
 
 def _check_gpus_here(

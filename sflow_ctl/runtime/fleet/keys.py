@@ -1,7 +1,8 @@
 """The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import zmq
 from zmq.utils import z85
@@ -29,14 +30,19 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunKeys:
-    """One pair for the controller, one per agent, one for all who only look."""
+    """One pair for the controller, one per agent, one for all who only look.
+
+    Agents of a job step have none of `agents`: they enrol with a key that is derived from `seed` and make their own.
+    """
 
     controller: KeyPair
     agents: tuple[KeyPair, ...]
     viewer: KeyPair
 
     seed: bytes = b""
-    """What the agents' keys are derived from, if they are: a job step hands it to all of them."""
+    """What the keys for enrolment are derived from: a job step hands it to all of its agents, in an environment."""
+    enrolment: Mapping[int, KeyPair] = field(default_factory=dict)
+    """By node: each good for naming the key that the node's agent has made itself, until all have reported."""
 
     @classmethod
     def make(cls, agent_count: int) -> "RunKeys":
@@ -44,10 +50,10 @@ class RunKeys:
         return cls(KeyPair.make(), tuple(KeyPair.make() for _ in range(agent_count)), KeyPair.make())
 
     @classmethod
-    def derived(cls, agent_count: int) -> "RunKeys":
-        """The same for agents that are started alike and make their own keys from the seed."""
+    def for_step(cls, agent_count: int, in_step: Iterable[int]) -> "RunKeys":
+        """The same for a run of which the nodes `in_step` have agents that are started alike, by a job step."""
         from protocol.session.keys import SEED_BYTES, agent_secret  # OpenSSL: not for a laptop's first task
 
         seed = os.urandom(SEED_BYTES)
-        agents = tuple(KeyPair.of(agent_secret(seed, node)) for node in range(agent_count))
-        return cls(KeyPair.make(), agents, KeyPair.make(), seed)
+        enrolment = {node: KeyPair.of(agent_secret(seed, node)) for node in in_step}
+        return replace(cls.make(agent_count), seed=seed, enrolment=enrolment)

@@ -38,6 +38,7 @@ from protocol.messages.inspection import (
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
+    Enrolled,
     Inspect,
     Lease,
     Leave,
@@ -235,6 +236,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         ),
     ),
     Refused(code="version-mismatch", reason="2.0 is not 1.0"),
+    Enrolled(key="k" * 40),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
@@ -283,6 +285,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     ),
     Notice(level="warning", text="watch out"),
     Hello(
+        key="k" * 40,
         version=(1, 0),
         install_path="/opt/sflow",
         session="s",
