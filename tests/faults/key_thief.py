@@ -67,8 +67,7 @@ def answers(config: StepConfig) -> list[str]:
 def main() -> None:
     """Look, try, and print."""
     configs = found()
-    run_id = sys.argv[1]
-    ours = {where: config for where, config in configs.items() if config.common.run_id == run_id}
+    ours = {where: one for where, one in configs.items() if one.common.run_directory.startswith(sys.argv[1])}
     tried = sorted({answer for config in ours.values() for answer in answers(config)})
     secrets = sorted({config.common.secret_key for config in ours.values()} - {""})
     print(json.dumps({"found": sorted(ours), "answers": tried, "secrets": secrets}))

@@ -2,25 +2,28 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import log, run
-from tests.support import ROOT
+from tests.support import ROOT, command, sflow_ctl
 
-THIEF = f"PYTHONPATH={ROOT} {sys.executable} -m tests.faults.key_thief r"
+THIEF = f"PYTHONPATH={ROOT} {sys.executable} -m tests.faults.key_thief"
 
 
 def test_s4_what_a_task_finds_in_sruns_environment_opens_nothing(tmp_path: Path) -> None:
     slurm = FakeSlurm(tmp_path)
     status, output = run(
-        slurm, f"    - {{name: t, resources: {{nodes: {{count: 1}}}}, script: ['{THIEF}']}}\n"
+        slurm, f"    - {{name: t, resources: {{nodes: {{count: 1}}}}, script: ['{THIEF} {tmp_path}']}}\n"
     )
     assert status == 0, output
-    seen = json.loads(
-        log(slurm).splitlines()[-1].partition("{")[1] + log(slurm).splitlines()[-1].partition("{")[2]
-    )
+    line = log(slurm).splitlines()[-1]
+    seen = json.loads(line[line.index("{") :])
     assert seen["found"], "srun has the configuration: the test looks in the right place"
     assert seen["secrets"] == []
     assert set(seen["answers"]) == {"node 0: 0 bytes", "node 1: 0 bytes"}
@@ -29,12 +32,37 @@ def test_s4_what_a_task_finds_in_sruns_environment_opens_nothing(tmp_path: Path)
 
 
 def test_s4_no_key_of_a_local_run_is_in_an_environment_or_command_line(tmp_path: Path) -> None:
-    from tests.support import sflow_ctl
-
     (tmp_path / "w.yaml").write_text(
-        f'version: "0.1"\nworkflow: {{name: w, tasks: [{{name: t, script: ["{THIEF}"]}}]}}\n'
+        f'version: "0.1"\nworkflow: {{name: w, tasks: [{{name: t, script: ["{THIEF} {tmp_path}"]}}]}}\n'
     )
     done = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path, env={"PATH": os.environ["PATH"]})
     assert done.returncode == 0, done.stderr
     seen = json.loads((tmp_path / "sflow_output/r/t/t.log").read_text())
     assert seen == {"found": [], "answers": [], "secrets": []}
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_s10_a_task_of_the_same_user_cannot_read_the_controllers_memory(tmp_path: Path) -> None:
+    """Without capabilities: root's would open everything."""
+    look = (
+        "for p in /proc/[0-9]*; do grep -qz sflow_ctl $p/cmdline 2>/dev/null || continue; "
+        "grep -qzFx r-secret $p/cmdline || continue; "
+        "for f in mem environ maps; do (exec 3<$p/$f && head -c 1 <&3 >/dev/null) 2>/dev/null && echo open $p/$f; done; "
+        '[ -z "$(ls $p/fd 2>/dev/null)" ] || echo open $p/fd; echo looked at $p; done; true'
+    )
+    document = {"version": "0.1", "workflow": {"name": "w", "tasks": [{"name": "t", "script": [look]}]}}
+    (tmp_path / "w.yaml").write_text(json.dumps(document))
+    dropped = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
+    done = subprocess.run(
+        [*dropped, *command("run", "w.yaml", "--run-id", "r-secret")],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = (tmp_path / "sflow_output/r-secret/t/t.log").read_text()
+    assert "looked at /proc/" in said
+    assert "open" not in said

@@ -17,7 +17,7 @@ from protocol.messages.config import AgentConfig, StepConfig
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.runtime.fleet.addresses import own_addresses
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
-from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.fleet.mixed import MixedLauncher
@@ -55,6 +55,7 @@ def job_fleet(
     `print_line` says what takes long. Raises: LaunchError; nothing of the fleet is left then.
     """
     plan, settings = request.plan, request.settings
+    hide_memory()
     keys = RunKeys.for_step(len(plan.nodes), (one.index for one in plan.nodes if one.backend_type != "local"))
     grace_s = settings.orphan_grace_s or JOB_ORPHAN_GRACE_S
     nonce = os.urandom(16).hex()

@@ -1,4 +1,7 @@
-"""The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's."""
+"""The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's.
+
+The memory of the process that makes them is hidden from others of the same user.
+"""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -6,6 +9,20 @@ from dataclasses import dataclass, field, replace
 
 import zmq
 from zmq.utils import z85
+
+_PR_SET_DUMPABLE = 4
+
+
+def hide_memory() -> None:
+    """Keep this process's memory, environment and descriptors from other processes of the same user, its tasks included.
+
+    Programs that it starts are not affected. It leaves no core file, and debuggers of the same user cannot attach.
+    Source: prctl(2). Raises: OSError.
+    """
+    import ctypes  # 2 ms, for runs only
+
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
