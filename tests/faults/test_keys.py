@@ -47,7 +47,8 @@ def test_s10_a_task_of_the_same_user_cannot_read_the_controllers_memory(tmp_path
     look = (
         "for p in /proc/[0-9]*; do grep -qz sflow_ctl $p/cmdline 2>/dev/null || continue; "
         "grep -qzFx r-secret $p/cmdline || continue; "
-        "for f in mem environ maps; do (exec 3<$p/$f && head -c 1 <&3 >/dev/null) 2>/dev/null && echo open $p/$f; done; "readlink $p/fd/0 >/dev/null 2>&1 && echo open $p/fd; echo looked at $p; done; true'
+        "for f in mem environ maps; do (exec 3<$p/$f && head -c 1 <&3 >/dev/null) 2>/dev/null && echo open $p/$f; done; "
+        "readlink $p/fd/0 >/dev/null 2>&1 && echo open $p/fd; echo looked at $p; done; true"
     )
     document = {"version": "0.1", "workflow": {"name": "w", "tasks": [{"name": "t", "script": [look]}]}}
     (tmp_path / "w.yaml").write_text(json.dumps(document))
