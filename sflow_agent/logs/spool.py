@@ -19,16 +19,19 @@ def shares_run_directory(config: AgentConfig) -> bool:
 
 
 def make_spool(config: AgentConfig) -> str:
-    """A private directory on this node for the run's logs. Raises: OSError, also when it is not ours."""
+    """Return a private directory on this node for the run's logs. Raises: OSError."""
     parent = config.spool_directory or os.environ.get("TMPDIR") or "/tmp"
     spool = f"{parent}/sflow-{os.getuid()}-{config.run_id}-{config.node}"
     os.makedirs(parent, exist_ok=True)  # noqa: PTH103
     with contextlib.suppress(FileExistsError):
         os.mkdir(spool, 0o700)  # noqa: PTH102
     found = os.lstat(spool)  # must not follow a link
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{spool} exists and is not a private directory of this user")
-    return spool
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return spool
+    # Another user can guess the name, and make it first: that costs the name, not the run.
+    import tempfile
+
+    return tempfile.mkdtemp(prefix=f"{os.path.basename(spool)}-", dir=parent)  # noqa: PTH119
 
 
 def remove_spool(path: str) -> None:

@@ -40,6 +40,8 @@ class Containers:
         )
 
         environment = {**self._environment, **spec.env, RUN_MARKER: self._environment[RUN_MARKER]}
+        if container.image.startswith("-"):
+            raise SpawnError(errno.EINVAL, f'its image "{container.image}" would be read as an option')
         engine = self._engine(container, environment.get("PATH"))
         # Engines refuse to mount what is not there yet, and this directory the controller may be making just now.
         task_directory = self._log_path(spec.log).rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""What a task can read of the run's keys, and what they are good for: S4, S10."""
+"""What a task can read of the run's keys, and what they are good for: S4, S10, S11."""
 
 import json
 import os
@@ -39,6 +39,17 @@ def test_s4_no_key_of_a_local_run_is_in_an_environment_or_command_line(tmp_path:
     assert done.returncode == 0, done.stderr
     seen = json.loads((tmp_path / "sflow_output/r/t/t.log").read_text())
     assert seen == {"found": [], "answers": [], "secrets": []}
+
+
+def test_s11_a_link_in_the_place_of_the_nonce_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("theirs")
+    (tmp_path / "sflow_output").mkdir()
+    (tmp_path / "sflow_output/.r.nonce").symlink_to(victim)
+    status, output = run(FakeSlurm(tmp_path), "    - {name: t, script: ['true']}\n")
+    assert status == 0, output
+    assert victim.read_text() == "theirs"
+    assert not (tmp_path / "sflow_output/.r.nonce").is_symlink()
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")

@@ -23,6 +23,7 @@ from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.fleet.mixed import MixedLauncher
 from sflow_ctl.runtime.fleet.registration import JoinedAgents, wait_for_agents
 from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.slurm.allocation import Allocation
 
 JOB_ORPHAN_GRACE_S = 60.0
@@ -110,7 +111,9 @@ def _nonce_path(request: FleetRequest) -> Path:
 
 
 def _write_nonce(path: Path, nonce: str) -> None:
-    path.write_text(nonce)
+    write_durably(
+        path, nonce.encode()
+    )  # by a rename: a link that somebody has left there is replaced, not followed
 
 
 def _step_config(request: FleetRequest, keys: RunKeys, common: AgentConfig, nonce_path: Path) -> StepConfig:
