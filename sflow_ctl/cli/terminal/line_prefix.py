@@ -21,8 +21,9 @@ def colour_of(task: str) -> int:
 
 
 class LinePrefixer:
-    """The state of one output stream: unfinished lines per label, and whether the last line written is
-    unfinished.
+    """The state of one output stream.
+
+    Unfinished lines per label, and whether the last line written is unfinished.
     """
 
     def __init__(self, *, is_terminal: bool, colours: bool, is_prefixed: bool = True) -> None:
