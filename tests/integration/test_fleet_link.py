@@ -295,7 +295,8 @@ def test_s4_a_key_of_the_environment_only_names_another_one(step: Fixture) -> No
     enrolling = say_hello(step, first, own.public)
     assert answer_to(step, enrolling) == Enrolled(key=own.public)
     assert step.events == []
-    assert step.link.node_of_key(first.public) is None and step.link.node_of_key(own.public) == 1
+    assert step.link.node_of_key(first.public) is None
+    assert step.link.node_of_key(own.public) == 1
     enrolling.send(encode(FromAgentPacket(session="e", seq=1, messages=(Notice(level="warning", text="x"),))))
     step.pump(lambda: step.link.counters["stale_packets"], "a packet that does not count")
     say_hello(step, own, session="own")
@@ -314,17 +315,20 @@ def test_s4_the_answer_to_an_enrolment_may_be_lost(step: Fixture) -> None:
 @pytest.mark.parametrize("key", ["", "short", "~" * 40, "\x1b" * 40])
 def test_s4_an_enrolment_without_a_usable_key_is_refused(step: Fixture, key: str) -> None:
     answer = answer_to(step, say_hello(step, step.keys.enrolment[1], key))
-    assert isinstance(answer, Refused) and answer.code == "not-enrolled"
+    assert isinstance(answer, Refused)
+    assert answer.code == "not-enrolled"
 
 
 def test_s4_a_second_agent_cannot_take_a_nodes_place(step: Fixture) -> None:
     own = KeyPair.make()
     answer_to(step, say_hello(step, step.keys.enrolment[1], own.public))
     answer = answer_to(step, say_hello(step, step.keys.enrolment[1], KeyPair.make().public))
-    assert isinstance(answer, Refused) and answer.code == "not-enrolled"
+    assert isinstance(answer, Refused)
+    assert answer.code == "not-enrolled"
     assert step.link.node_of_key(own.public) == 1
     answer = answer_to(step, say_hello(step, step.keys.enrolment[1], own.public, node=0))
-    assert isinstance(answer, Refused) and answer.code == "wrong-identity"
+    assert isinstance(answer, Refused)
+    assert answer.code == "wrong-identity"
 
 
 def test_s4_once_all_have_reported_the_keys_of_the_environment_are_void(step: Fixture) -> None:

@@ -140,7 +140,9 @@ def hostile_run(tmp_path: Path, hostile_port: int) -> Path:
 def test_s3_what_a_run_shows_on_a_terminal(hostile_run: Path) -> None:
     shown = on_terminal("run", "w.yaml", "--run-id", "r", cwd=hostile_run)
     assert unsafe_in(shown) == ""
-    assert "[prints]" in shown and "seen" in shown and "\x1b[31mred\x1b[0m" in shown
+    assert "[prints]" in shown
+    assert "seen" in shown
+    assert "\x1b[31mred\x1b[0m" in shown
     run = hostile_run / "sflow_output" / "r"
     assert b"\x1b]0;owned" in (run / "prints/prints.log").read_bytes(), "the file has the bytes"
     assert "\x1b" not in (run / "sflow.log").read_text()

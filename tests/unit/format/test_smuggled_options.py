@@ -54,7 +54,8 @@ def test_s11_a_value_of_an_operator_is_no_option(
     with pytest.raises(FleetError) as caught:
         load_documents([file])
     (finding,) = [one for one in caught.value.findings if one.code == "option-in-value"]
-    assert f'"{field}"' in finding.what and "w.yaml:3" in (finding.where or "")
+    assert f'"{field}"' in finding.what
+    assert "w.yaml:3" in (finding.where or "")
 
 
 def test_s11_an_expression_that_becomes_an_option_is_refused_too(tmp_path: Path) -> None:
