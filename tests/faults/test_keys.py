@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,42 @@ def test_s10_a_task_of_the_same_user_cannot_read_the_controllers_memory(tmp_path
     said = (tmp_path / "sflow_output/r-secret/t/t.log").read_text()
     assert "looked at /proc/" in said
     assert "open" not in said
+
+
+EVERYTHING = """    - name: t
+      operator: two
+      retries: {count: 1, interval: 0}
+      files: {in/f.txt: {content: "x", mode: "0600"}}
+      outputs: [{pattern: "rate = {rate}"}]
+      script: ["echo rate = 5; [ $SFLOW_ATTEMPT = 2 ]"]
+    - {name: u, script: ["echo u"], depends_on: [t]}
+    - name: service
+      script: ["echo up; sleep 600"]
+      probes: {readiness: {log_watch: {regex_pattern: "up"}, interval: 1}}
+      stop: {command: "echo stopping; exit 1"}
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--log-spool", "spool")], ids=["shared", "spooled"])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_s6_every_file_of_a_run_is_private(tmp_path: Path, umask: int, options: tuple[str, ...]) -> None:
+    """Also S8: the logs of every attempt, spooled or not, of gangs, of stop commands, and what is beside them."""
+    slurm = FakeSlurm(tmp_path)
+    old = os.umask(umask)
+    try:
+        workflow = slurm.workflow(EVERYTHING).replace("{one:", "{two: {type: srun, ntasks: 2}, one:")
+        slurm.workflow = lambda _tasks: workflow  # type: ignore[method-assign]
+        status, output = run(slurm, "", *options)
+    finally:
+        os.umask(old)
+    assert status == 0, output
+    directory = tmp_path / "sflow_output/r"
+    modes = {
+        str(path.relative_to(directory)): oct(stat.S_IMODE(path.lstat().st_mode))
+        for path in directory.rglob("*")
+    }
+    expected = {name: "0o700" if (directory / name).is_dir() else "0o600" for name in modes}
+    assert modes == expected
+    assert oct(stat.S_IMODE(directory.stat().st_mode)) == "0o700"
+    names = {Path(name).name for name in modes}
+    assert {"t.log", "t.attempt-1.log", "u.log", "service.stop.log", "outputs.json", "results.csv"} <= names
