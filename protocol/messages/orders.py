@@ -24,6 +24,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     orphan_grace_s: float = 10.0
     signatures: tuple[Signature, ...] = ()
     """The workflow's own; they go before those of everybody."""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
 
 
 class Refused(ToAgentMessage, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ from sflow_agent.core.commands import (
     FinishLogs,
     ForgetRank,
     InspectNode,
+    LearnSecrets,
     LearnSignatures,
     Report,
     StartProcess,
@@ -191,6 +192,8 @@ class AgentCore:
                     if record.id.attempt == attempt:
                         self._update(record, record.stop_politely(message, now))
             case Welcome(kill=kill, signatures=signatures):
+                if message.secrets:
+                    self._out.append(LearnSecrets(message.secrets))
                 if signatures:
                     self._out.append(LearnSignatures(signatures))
                 for rank in kill:

@@ -13,6 +13,9 @@ from sflow_agent.processes.cleanup import Cleanup
 from sflow_agent.processes.procfs import RUN_MARKER
 from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
 
+_SCRIPT = "SFLOW_TASK_SCRIPT"
+"""Has a script that must not be on a command line; its interpreter in the container takes it from there."""
+
 
 class Containers:
     """What this node knows and a controller does not: engines, GPUs as they are, which directories exist."""
@@ -72,7 +75,7 @@ class Containers:
                 name=name,
                 run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
                 variables=variables,
-                always=(RUN_MARKER,),
+                always=(RUN_MARKER, *[_SCRIPT][: _SCRIPT in spec.env]),
                 gpus=gpus,
                 home=environment.get("HOME"),
                 user=(os.getuid(), os.getgid()),

@@ -102,7 +102,7 @@ def test_s6_every_file_of_a_run_is_private(tmp_path: Path, umask: int, options: 
     old = os.umask(umask)
     try:
         workflow = slurm.workflow(EVERYTHING).replace("{one:", "{two: {type: srun, ntasks: 2}, one:")
-        slurm.workflow = lambda _tasks: workflow  # type: ignore[method-assign]
+        slurm.workflow = lambda tasks: workflow + tasks  # type: ignore[method-assign]
         status, output = run(slurm, "", *options)
     finally:
         os.umask(old)

@@ -12,6 +12,7 @@ from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, wa
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
 from sflow_ctl.runtime.viewing.client import Ended, LogOutput, OutputEnded
@@ -104,7 +105,7 @@ class _Printer:
 
 
 def _write(data: bytes) -> None:
-    view = memoryview(data)
+    view = memoryview(SECRETS.mask.raw(data))
     while view:
         view = view[os.write(1, view) :]
 

@@ -11,6 +11,7 @@ from protocol.errors import UsageError
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.plan.secrets import SECRETS
 
 _TEXTS = ("mermaid", "dot")
 _PICTURES = ("svg", "png", "pdf")
@@ -60,7 +61,7 @@ def visualize(kind: str | None, output: Path | None, show_variables: bool, **opt
             )
     chosen = run_options(**options)
     plan = plan_run(read_run(chosen), chosen, is_dry=True).plan
-    text = (mermaid if kind == "mermaid" else dot)(plan, show_variables)
+    text = SECRETS.mask.text((mermaid if kind == "mermaid" else dot)(plan, show_variables))
     if kind in _PICTURES:
         _draw(text, kind, str(output))
     elif output is not None:

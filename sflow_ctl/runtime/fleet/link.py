@@ -80,6 +80,8 @@ class FleetLink:
         self.control, self.control_endpoints = _router(self._context, "control", keys.controller, hosts)
         self.logs, self.log_endpoints = _router(self._context, "logs", keys.controller, hosts)
         self.clients, self.client_endpoints = _router(self._context, "clients", keys.controller, hosts)
+        self.secrets: tuple[tuple[str, str], ...] = ()
+        """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
         """Of the workflow that is run: every agent is told them when it joins."""
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
@@ -136,6 +138,7 @@ class FleetLink:
             heartbeat_s=HEARTBEAT_S,
             orphan_grace_s=self._times.orphan_grace_s,
             signatures=self.signatures,
+            secrets=self.secrets,
         )
         peer.outbox = [welcome]
         self._dirty.add(node)

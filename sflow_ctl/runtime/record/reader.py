@@ -19,6 +19,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -134,6 +135,7 @@ class RunReader:
         self.directory = directory
         self.facts = self._decode(layout.RUN, RunFacts)
         self.plan = self._decode(layout.PLAN, Plan)
+        SECRETS.declare(self.plan.secrets, os.environ)
         self.state = RunView(self.plan)
         self.last_wall_ns = self.facts.started_wall_ns
         self._offset = 0

@@ -224,6 +224,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         kill=(RANK,),
         heartbeat_s=1.0,
         orphan_grace_s=5.0,
+        secrets=(("TOKEN", "hunter2"),),
         signatures=(
             Signature(
                 name="mine",
