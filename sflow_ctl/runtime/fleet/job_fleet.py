@@ -53,7 +53,9 @@ def job_fleet(
 ) -> Fleet:
     """Start an agent on each node of the job that the plan uses; return once they have reported.
 
-    `print_line` says what takes long. Raises: LaunchError; nothing of the fleet is left then.
+    `print_line` gets notes about long waits.
+
+    Raises: LaunchError; no agent is left then.
     """
     plan, settings = request.plan, request.settings
     hide_memory()

@@ -34,13 +34,13 @@ class KeyPair:
 
     @classmethod
     def make(cls) -> "KeyPair":
-        """A new pair."""
+        """Return a new pair."""
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
 
     @classmethod
     def of(cls, secret: bytes) -> "KeyPair":
-        """The pair of a secret key of 32 bytes."""
+        """Return the pair of a secret key of 32 bytes."""
         text = z85.encode(secret)
         return cls(zmq.curve_public(text).decode(), text.decode())
 
@@ -63,7 +63,7 @@ class RunKeys:
 
     @classmethod
     def make(cls, agent_count: int) -> "RunKeys":
-        """All keys of a run with that many agents."""
+        """Return all keys of a run with that many agents."""
         return cls(KeyPair.make(), tuple(KeyPair.make() for _ in range(agent_count)), KeyPair.make())
 
     @classmethod

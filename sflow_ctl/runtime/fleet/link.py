@@ -1,7 +1,8 @@
 """The controller's sockets, and the sessions with its agents.
 
-Frames in, scheduler events out. Keeps one `Channel` per agent session, repeats what is not acknowledged, sends
-heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is fatal.
+Turns frames into scheduler events. Keeps one `Channel` per agent session, repeats unacknowledged messages,
+sends heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is
+fatal.
 """
 
 import time
@@ -27,17 +28,17 @@ from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
 ROUND_S = 1.0
-"""How often heartbeats, repeats and silence are looked after; one pass over the nodes."""
+"""The interval of heartbeats, repetitions and checks for silence; one pass over the nodes."""
 STANDSTILL_S = 3 * ROUND_S
-"""A longer time between two rounds is one in which this process did not run."""
+"""A longer time between two rounds means that this process was suspended."""
 HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
-"""Then the loop does everything else once before it reads on."""
+"""After so many packets the loop serves its other sources once before it reads on."""
 
 
 @dataclass(slots=True)
 class Peer:
-    """One node's agent as the link sees it."""
+    """The link's state of one node's agent."""
 
     routing_id: bytes | None = None
     session: str = ""
@@ -55,7 +56,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkTimes:
-    """Seconds that decide when somebody is given up."""
+    """The seconds after which an agent is lost."""
 
     lost_after_s: float = 30.0
     join_within_s: float = 60.0
@@ -83,11 +84,11 @@ class FleetLink:
         self.secrets: tuple[tuple[str, str], ...] = ()
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
-        """Of the workflow that is run: every agent is told them when it joins."""
+        """The failure signatures of the workflow: every agent gets them when it joins."""
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
-        """When somebody began to look after the agents; those that are not up by then have `join_within_s` from there."""
+        """The time of the last round. Agents that have not joined at the first one have `join_within_s` from it."""
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
@@ -95,7 +96,7 @@ class FleetLink:
     # ------------------------------------------------------------------ the loop's side
 
     def register(self, poller: zmq.Poller) -> None:
-        """Adds what the loop must watch for this link."""
+        """Register this link's descriptors with the loop's poller."""
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
 
@@ -104,7 +105,7 @@ class FleetLink:
         return self.admission.node_of_key(public_key)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
-        """Everything that has arrived, up to a bounded number of packets."""
+        """Return everything that has arrived, up to a bounded number of packets."""
         self._auth.answer_all()
         events: list[SchedulerEvent] = []
         for _ in range(MAX_PACKETS_PER_PASS):
@@ -116,14 +117,14 @@ class FleetLink:
         return events
 
     def send(self, node: int, message: ToAgent) -> None:
-        """Queues an order; it leaves with the next `flush`, in one packet with the others of this pass."""
+        """Queue an order; it leaves with the next `flush`, in one packet with the others of this pass."""
         peer = self.peers[node]
         if not peer.is_abandoned:
             peer.outbox.append(message)
             self._dirty.add(node)
 
     def accept(self, node: int, session: str, kill: tuple[RankId, ...]) -> None:
-        """Starts the session that a hello asked for. What an older session still had to say is dropped."""
+        """Start the session that a hello asked for. Unprocessed messages of an older session are dropped."""
         peer = self.peers[node]
         if peer.hello_from is None or peer.hello_from[1] != session:
             return
@@ -144,9 +145,9 @@ class FleetLink:
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
-        """Tell the node's agent, if it hears, that it is not part of the run any more.
+        """Inform the node's agent, if it is reachable, that it no longer belongs to the run.
 
-        It is refused from now on.
+        Refuse it from now on.
         """
         peer = self.peers[node]
         peer.is_abandoned = True
@@ -156,7 +157,7 @@ class FleetLink:
             self._refuse(target, peer.session, "node-abandoned", reason)
 
     def flush(self, now: float) -> None:
-        """Sends everything queued, one packet a node, and the acknowledgements owed."""
+        """Send everything queued, one packet a node, and the acknowledgements owed."""
         for node in self._dirty:
             peer = self.peers[node]
             if peer.routing_id is None:
@@ -169,11 +170,14 @@ class FleetLink:
         self._dirty.clear()
 
     def next_wakeup(self) -> float:
-        """When `tick` is due."""
+        """Return when `tick` is due."""
         return self._next_round
 
     def tick(self, now: float) -> list[SchedulerEvent]:
-        """Heartbeats, repeats, and who has been silent for too long. Cheap when not due."""
+        """Send heartbeats and repetitions, and return agents that have been silent for too long.
+
+        Cheap when not due.
+        """
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
@@ -188,7 +192,7 @@ class FleetLink:
             if not peer.has_joined:
                 if now - self._watched_since > self._times.join_within_s:
                     events.append(
-                        AgentLost(node=node, reason=f"nothing heard within {self._times.join_within_s:g} s")
+                        AgentLost(node=node, reason=f"no message within {self._times.join_within_s:g} s")
                     )
                 continue
             if silence > self._times.lost_after_s or peer.channel.is_broken:
@@ -202,9 +206,9 @@ class FleetLink:
         return events
 
     def _discount_standstill(self, now: float) -> None:
-        """Take a time in which this process did not run off every agent's silence.
+        """Subtract a time in which this process was suspended from every agent's silence.
 
-        A suspended job, a stopped process or a paused machine: nothing could be heard then.
+        A suspended job, a stopped process or a paused machine: no message could be received then.
         """
         gap, self._last_round = now - (self._last_round or now), now
         if gap > STANDSTILL_S:
@@ -214,7 +218,7 @@ class FleetLink:
                 self._watched_since += gap
 
     def refused(self) -> dict[str, int]:
-        """What was refused or dropped, by kind; for `summary.json` and the log."""
+        """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
         result = dict(self.counters)
         if self._auth.denied:
             result["unauthenticated_connections"] = self._auth.denied
@@ -223,7 +227,7 @@ class FleetLink:
         return result
 
     def close(self) -> None:
-        """Closes every socket of the context that is still open."""
+        """Close every socket of the context that is still open."""
         for socket in (self.control, self.logs, self.clients):
             socket.close(linger=200)
         self._auth.close()
@@ -259,7 +263,7 @@ class FleetLink:
             self.counters["stale_packets"] += 1
             if peer.is_abandoned:
                 self._refuse(
-                    routing_id, packet.session, "node-abandoned", "the run goes on without this node"
+                    routing_id, packet.session, "node-abandoned", "the run continues without this node"
                 )
             return
         is_made_anew = routing_id != peer.routing_id
@@ -269,7 +273,7 @@ class FleetLink:
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
         if (
             is_made_anew
-        ):  # what was on its way through the old connection is lost; this one may not live long either
+        ):  # what was on its way through the old connection is lost; this one may break soon as well
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
@@ -284,7 +288,7 @@ class FleetLink:
                 routing_id,
                 hello.session,
                 "wrong-identity",
-                f"this key belongs to node {node}, not {hello.node}",
+                f"this key belongs to node {node}, not to {hello.node}",
             )
             return False
         text = _version_mismatch(hello)
@@ -293,7 +297,7 @@ class FleetLink:
             events.append(AgentLost(node=node, reason=text))
             return False
         if peer.is_abandoned:
-            self._refuse(routing_id, hello.session, "node-abandoned", "the run goes on without this node")
+            self._refuse(routing_id, hello.session, "node-abandoned", "the run continues without this node")
             return False
         return True
 
@@ -316,7 +320,7 @@ class FleetLink:
                 self._put(peer, numbered, now)
             return
         if peer.hello_from is not None and peer.hello_from[1] == hello.session:
-            return  # said again while nobody answered; the first came by a way that works
+            return  # repeated while unanswered; the first one arrived on a working connection
         order = (hello.agent_incarnation, hello.session_number)
         if order < peer.newest:
             self.counters["stale_hellos"] += 1
