@@ -1,4 +1,5 @@
 """Settings in layers: a site's, a user's, a workflow's and the command line's, later ones winning key by key.
+
 Pure.
 
 Files are read by `runtime/files/settings_files.py`; the meaning of each setting is in `format/schema`.

@@ -19,6 +19,7 @@ def safe_name(text: str) -> str:
 
 def row_name(sheet: Sheet, row: Row, nodes: int | None, default: str) -> str:
     """Return a name from the cells that tell the row from others, and its number: `decode_2n_fp8_003`.
+
     `nodes` is its number of nodes, if known.
     """
     given = row.cells.get(JOB_NAME)
@@ -48,8 +49,9 @@ def _stem(file: str) -> str:
 
 
 def unique_names(texts: Sequence[str]) -> list[str]:
-    """Return a safe name for each, no two the same, also where a file system ignores case; the first of equal
-    ones stays unchanged.
+    """Return a safe name for each, no two the same, also where a file system ignores case.
+
+    The first of equal ones stays unchanged.
     """
     wanted = [safe_name(text) for text in texts]
     taken: set[str] = set()

@@ -36,8 +36,9 @@ def row_options(
     artifact_overrides: Sequence[str],
     missable: Sequence[str],
 ) -> RowOptions:
-    """Return a row's cells as overrides. A cell wins over `--set`, `--artifact` over a cell; an empty cell
-    has no effect.
+    """Return a row's cells as overrides.
+
+    A cell wins over `--set`, `--artifact` over a cell; an empty cell has no effect.
 
     `variables` and `artifacts` are the names in the row's files.
 

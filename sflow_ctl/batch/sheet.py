@@ -17,8 +17,9 @@ NODE_COLUMNS = ("SLURM_NODES", "NUM_SLURM_NODES", "NUM_NODES")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `number` counts from 1, `line` is its first line in the file; cells are as written, without
-    blanks around.
+    """One row.
+
+    `number` counts from 1, `line` is its first line in the file; cells are as written, without blanks around.
     """
 
     number: int

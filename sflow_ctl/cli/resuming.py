@@ -15,8 +15,9 @@ from sflow_ctl.runtime.run.resume import requeued_run
 
 
 def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
-    """Return the options of the run that `wanted` names, or that this job had begun before it was requeued;
-    else `options` unchanged.
+    """Return the options of the run that `wanted` names, or that this job had begun before it was requeued.
+
+    Else `options` unchanged.
 
     Raises: UsageError.
     """

@@ -22,8 +22,7 @@ _FIX_PAIR = "check the firewalls and the switch between them, or leave a node ou
 
 
 def callees(count: int) -> list[list[int]]:
-    """Return, for each of `count` nodes, the nodes that it connects to: all others, or those 1, 2, 4, 8...
-    places further.
+    """Return, for each of `count` nodes, the nodes that it connects to: all others, or those 1, 2, 4, 8... places further.
 
     So every node is called by as many as it calls, a broken one is seen by several, and a thousand nodes need
     ten connections each.
@@ -156,9 +155,7 @@ def _pairs(nodes: Sequence[ExaminedNode], failed: dict[tuple[int, int], MeshResu
 
 
 def _secondary(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]]) -> list[Verdict]:
-    """Judge addresses beside the one that tasks get: software that picks an interface by itself may use
-    these.
-    """
+    """Judge addresses beside the one that tasks get: software that picks an interface by itself may use these."""
     tried: dict[tuple[str, int, str], list[MeshResult]] = defaultdict(list)
     for _, result in links:
         if not result.is_primary:

@@ -15,9 +15,7 @@ _SHOWN_NODES = 20
 
 
 def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Finding]:
-    """Report nodes with fewer GPUs than tasks may be given there; nodes on which no GPUs are counted are left
-    out.
-    """
+    """Report nodes with fewer GPUs than tasks may be given there; nodes on which no GPUs are counted are left out."""
     alike: dict[tuple[int, int, tuple[str, ...]], list[str]] = {}
     for node in plan.nodes:
         inventory = inventories.get(node.index)
@@ -37,9 +35,7 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
 
 
 def gpu_warnings(plan: Plan, inventories: Mapping[int, Inventory]) -> list[str]:
-    """Return warnings that do not prevent a run: broken GPUs beside those it needs, and GPUs that were not
-    counted.
-    """
+    """Return warnings that do not prevent a run: broken GPUs beside those it needs, and GPUs that were not counted."""
     alike: dict[str, list[str]] = {}
     wants_gpus = any(task.placement.gpus_per_node for task in plan.tasks)
     for node in plan.nodes:
@@ -66,8 +62,9 @@ def gpus_in_use(plan: Plan, inventories: Mapping[int, Inventory]) -> list[tuple[
 
 
 def _use(gpu: Gpu) -> str | None:
-    """Describe who uses a GPU. If no process is visible (it may be in another container), a tenth of the
-    memory counts.
+    """Describe who uses a GPU.
+
+    If no process is visible (it may be in another container), a tenth of the memory counts.
     """
     users = [user for user in gpu.users if user.memory_bytes is None or user.memory_bytes >= _SMALL_BYTES]
     if users:

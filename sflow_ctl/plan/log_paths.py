@@ -1,5 +1,6 @@
-"""Paths of a task's logs, relative to the run directory. Agents write them, and all readers of a run use
-them.
+"""Paths of a task's logs, relative to the run directory.
+
+Agents write them, and all readers of a run use them.
 """
 
 

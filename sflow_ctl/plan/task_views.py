@@ -1,5 +1,4 @@
-"""The `task`, `port`, `ports` and `endpoint` of deferred expressions: the nodes, GPUs, ports and outputs of
-tasks.
+"""The `task`, `port`, `ports` and `endpoint` of deferred expressions: the nodes, GPUs, ports and outputs of tasks.
 
 `task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port`
 and `task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all
@@ -34,8 +33,9 @@ class TaskViews(Mapping[str, Any]):
         ports_of: PortsOf,
         note_all: Callable[[str], None] = lambda _base: None,
     ) -> None:
-        """`facts` of a replicated task are its replicas' names. `port_names` are those of concrete tasks that
-        have any.
+        """`facts` of a replicated task are its replicas' names.
+
+        `port_names` are those of concrete tasks that have any.
 
         `note_all` is called when the ports of all replicas of a task are read.
         """

@@ -1,5 +1,6 @@
-"""Checks of a whole document that need no values: names that an expression cannot spell, and variables that
-bash or a task's GPUs replace.
+"""Checks of a whole document that need no values.
+
+Names that an expression cannot spell, and variables that bash or a task's GPUs replace.
 
 Called by the pipeline before its first phase.
 """

@@ -1,5 +1,6 @@
-"""Checks the options that a site adds to the one `srun` that starts agents: none may turn it into something
-else. Pure.
+"""Checks the options that a site adds to the one `srun` that starts agents: none may turn it into something else.
+
+Pure.
 """
 
 import re

@@ -42,8 +42,9 @@ def step_argv(
     no_kill: bool = False,
     extra: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """Return the command for one agent per node of the job, beside other steps of the job. Always
-    `--key=value`.
+    """Return the command for one agent per node of the job, beside other steps of the job.
+
+    Always `--key=value`.
 
     A heterogeneous job's components are parts of one step, with a colon between them; the options of each are
     its own. `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs or not the same

@@ -124,8 +124,9 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
 
 
 def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
-    """Write the executable script, and the workflow beside it. Makes the directories of its logs, without
-    which Slurm would let the job die without a message.
+    """Write the executable script, and the workflow beside it.
+
+    Makes the directories of its logs, without which Slurm would let the job die without a message.
 
     Raises: RunDirectoryError.
     """
@@ -144,7 +145,9 @@ def make_log_directories(job: PreparedJob) -> None:
         directory = Path(pattern).parent
         literal = str(directory).replace("%%", "%")
         if "%" in str(directory).replace("%%", ""):
-            print_warning(f"make the directory of {pattern} yourself: Slurm does not make it")
+            print_warning(
+                f"make the directory of {pattern} yourself: Slurm does not make it make it make it make it"
+            )
             continue
         try:
             Path(literal).mkdir(parents=True, exist_ok=True)

@@ -93,8 +93,9 @@ class Console:
         return not self.is_terminal
 
     def room(self) -> int:
-        """Return the bytes of output it accepts now. After a 0 or less, `on_room` is called once there is
-        room.
+        """Return the bytes of output it accepts now.
+
+        After a 0 or less, `on_room` is called once there is room.
         """
         if self._is_broken:
             return BUFFER_BYTES
@@ -169,9 +170,7 @@ class Console:
         self._thread.start()
 
     def flush(self, deadline_s: float) -> bool:
-        """Wait until everything is written, at most that long; return False when the reader did not accept
-        it.
-        """
+        """Wait until everything is written, at most that long; return False when the reader did not accept it."""
         until = time.monotonic() + deadline_s
         with self._condition:
             while (self._queue or self._is_writing) and not self._is_broken:
@@ -181,8 +180,9 @@ class Console:
         return True
 
     def close(self, deadline_s: float = 5.0) -> bool:
-        """Finish unfinished lines, remove the progress line and stop writing. Return False when output was
-        lost.
+        """Finish unfinished lines, remove the progress line and stop writing.
+
+        Return False when output was lost.
         """
         with self._format_lock:
             self._put(self._prefixer.end_all())

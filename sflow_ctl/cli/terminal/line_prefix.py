@@ -1,5 +1,6 @@
-"""Puts the output of many tasks on one stream: whole lines, each with its task's prefix. Pure: bytes in,
-bytes out.
+"""Puts the output of many tasks on one stream: whole lines, each with its task's prefix.
+
+Pure: bytes in, bytes out.
 
 Lines of different tasks never mix: an unfinished line waits for its newline, up to a limit. For a terminal,
 control sequences (cursor movements, bells, the drawing of progress bars) are removed; a pipe or file gets the
@@ -40,8 +41,9 @@ def tame(data: bytes) -> bytes:
 
 
 class LinePrefixer:
-    """The state of one output stream: unfinished lines per label, and whether the last line written is
-    unfinished.
+    """The state of one output stream.
+
+    Unfinished lines per label, and whether the last line written is unfinished.
     """
 
     def __init__(self, *, is_terminal: bool, colours: bool) -> None:

@@ -37,9 +37,7 @@ def write(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 def discard_stdout() -> None:
-    """Redirect the rest of standard output to /dev/null, so that the interpreter's flush at its exit
-    succeeds.
-    """
+    """Redirect the rest of standard output to /dev/null, so that the interpreter's flush at its exit succeeds."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -53,9 +51,7 @@ def print_line(text: str, colour: Colour | None = None, *, err: bool = False) ->
 
 
 def print_document(text: str) -> None:
-    """Print a file's text to standard output: unchanged for a pipe or file, without control characters on a
-    terminal.
-    """
+    """Print a file's text to standard output: unchanged for a pipe or file, without control characters on a terminal."""
     write(printable(text) if sys.stdout.isatty() else text, nl=False)
 
 

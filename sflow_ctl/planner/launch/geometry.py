@@ -1,5 +1,6 @@
-"""Computes how many processes of a task run on each of its nodes: the format's process geometry (6.4), as
-srun lays them out.
+"""Computes how many processes of a task run on each of its nodes.
+
+The format's process geometry (6.4), as srun lays them out.
 """
 
 from sflow_ctl.format import schema
@@ -17,10 +18,11 @@ STEP_VARIABLES = (
 
 
 def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, ...]:
-    """Return the number of processes on each of a task's nodes, in order; nodes that are not needed are left
-    out.
+    """Return the number of processes on each of a task's nodes, in order; nodes that are not needed are left out.
 
-    Blocks as even as possible: the first nodes have one more. Raises: UnplannableError, NumberError.
+    Blocks as even as possible: the first nodes have one more.
+
+    Raises: UnplannableError, NumberError.
     """
     ntasks = None if operator is None or operator.ntasks is None else as_int(operator.ntasks, 1)
     per_node = (

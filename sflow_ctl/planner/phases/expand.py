@@ -20,9 +20,10 @@ from sflow_ctl.planner.source import PlanInput, Scope
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
 MAX_NAME_LENGTH = 200
-"""The limit of a replica's name, which is a directory and a part of names such as
-`NAME.attempt-12.rank-1000.log`; a file system allows 255 bytes. A longer one is cut and ends in a checksum of
-the whole.
+"""The limit of a replica's name. A longer one is cut and ends in a checksum of the whole.
+
+The name is a directory and a part of names such as `NAME.attempt-12.rank-1000.log`; a file system allows 255
+bytes.
 """
 
 
@@ -245,8 +246,9 @@ def _find_collisions(expanded: Sequence[Expanded], findings: Findings) -> None:
 
 
 def _find_cycle(expanded: Sequence[Expanded], findings: Findings) -> None:
-    """Find a cycle among tasks as written. That is enough: replicas of a task wait for the same tasks, and
-    chains are acyclic.
+    """Find a cycle among tasks as written.
+
+    That is enough: replicas of a task wait for the same tasks, and chains are acyclic.
     """
     cycle = find_cycle({one.task.name: [d.task for d in one.task.dependencies] for one in expanded})
     if cycle is not None:

@@ -1,5 +1,6 @@
-"""Resolves a URI that must be fetched to its path and its kind of fetch. Computes names only: nothing is made
-or downloaded.
+"""Resolves a URI that must be fetched to its path and its kind of fetch.
+
+Computes names only: nothing is made or downloaded.
 """
 
 import os
@@ -72,8 +73,9 @@ def _hub_snapshot(artifact: str, uri: str, workspace: str, where: str) -> HubSna
 
 
 def hub_cache() -> str:
-    """Return the directory in which the hub's own library keeps its downloads. Source: its documentation on
-    environment variables.
+    """Return the directory in which the hub's own library keeps its downloads.
+
+    Source: its documentation on environment variables.
     """
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     directory = os.environ.get("HF_HUB_CACHE") or f"{home}/hub"

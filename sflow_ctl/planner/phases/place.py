@@ -1,5 +1,6 @@
-"""Places concrete tasks: which nodes and GPU indices each gets. Chapter 8 of the format, and an extension of
-it.
+"""Places concrete tasks: which nodes and GPU indices each gets.
+
+Chapter 8 of the format, and an extension of it.
 
 The static plan equals that of sflow 0.2, node for node and index for index. If it has no room for all tasks,
 placements become flexible: tasks queue, and the scheduler picks their nodes when they are ready. Only tasks
@@ -14,7 +15,7 @@ from sflow_ctl.planner.findings import UnplannableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class PlacementRequest:
     """The nodes and GPUs that one concrete task asks its backend for. Node numbers count within the backend."""
 
     task: str
@@ -38,8 +39,9 @@ class NoRoomError(Exception):
 
 @dataclass(slots=True)
 class Pool:
-    """One backend's nodes. `capacities` are GPUs per node, None where unknown; `first` is its first run-wide
-    index.
+    """One backend's nodes.
+
+    `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index.
     """
 
     first: int
@@ -55,7 +57,7 @@ class Pool:
         self.loads = [{} for _ in self.capacities]
 
 
-def _refuse_without_gpus(pool: Pool, request: Request) -> None:
+def _refuse_without_gpus(pool: Pool, request: PlacementRequest) -> None:
     """Refuse a request for GPUs where no node has any. Raises: UnplannableError."""
     if request.gpus and all(capacity == 0 for capacity in pool.capacities):
         what = f'task "{request.task}" asks for {request.gpus} GPUs, and the nodes of its backend have none'
@@ -63,7 +65,7 @@ def _refuse_without_gpus(pool: Pool, request: Request) -> None:
         raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
 
-def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
+def place_all(pool: Pool, requests: Sequence[PlacementRequest]) -> list[Placement | UnplannableError]:
     """Return a placement for each request of one backend, in order, or the error why it can never have one."""
     results: list[Placement | UnplannableError] = []
     is_static = True
@@ -87,7 +89,7 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
     return [_flexible_or_problem(pool, request) for request in requests]
 
 
-def _no_room(pool: Pool, request: Request) -> UnplannableError:
+def _no_room(pool: Pool, request: PlacementRequest) -> UnplannableError:
     free = sum(
         capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
     )
@@ -100,7 +102,7 @@ def _no_room(pool: Pool, request: Request) -> UnplannableError:
     )
 
 
-def candidates(pool: Pool, request: Request) -> list[int]:
+def candidates(pool: Pool, request: PlacementRequest) -> list[int]:
     """Return the backend's nodes without excluded ones. Raises: UnplannableError."""
     total = len(pool.capacities)
     for index in request.exclude:
@@ -119,7 +121,7 @@ def candidates(pool: Pool, request: Request) -> list[int]:
     return left
 
 
-def _chosen(pool: Pool, request: Request) -> list[int] | None:
+def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
     """Return the nodes that the request names, or None. Raises: UnplannableError."""
     left = candidates(pool, request)
     if request.indices is not None and request.node_count is not None:
@@ -139,7 +141,7 @@ def _chosen(pool: Pool, request: Request) -> list[int] | None:
     return [left[index] for index in request.indices]
 
 
-def _place_shared(pool: Pool, request: Request) -> Placement:
+def _place_shared(pool: Pool, request: PlacementRequest) -> Placement:
     """Place a sharing task on the GPUs that the fewest sharing tasks have. Raises: UnplannableError."""
     assert request.gpus is not None
     chosen = _chosen(pool, request)
@@ -162,7 +164,7 @@ def _place_shared(pool: Pool, request: Request) -> Placement:
     return Placement(nodes=placed, gpus=gpus, gpus_per_node=per_node, is_shared=True)
 
 
-def _place_static(pool: Pool, request: Request) -> Placement:
+def _place_static(pool: Pool, request: PlacementRequest) -> Placement:
     if request.is_shared and request.gpus is not None:
         return _place_shared(pool, request)
     nodes = _assign_nodes(pool, request)
@@ -170,7 +172,7 @@ def _place_static(pool: Pool, request: Request) -> Placement:
     return Placement(nodes=tuple(pool.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus))
 
 
-def _assign_nodes(pool: Pool, request: Request) -> list[int]:
+def _assign_nodes(pool: Pool, request: PlacementRequest) -> list[int]:
     chosen = _chosen(pool, request)
     if chosen is not None:
         return chosen
@@ -188,13 +190,13 @@ def _assign_nodes(pool: Pool, request: Request) -> list[int]:
     return left
 
 
-def _round_robin(request: Request, count: int, left: Sequence[int]) -> list[int]:
+def _round_robin(request: PlacementRequest, count: int, left: Sequence[int]) -> list[int]:
     """Return nodes in turn for a task that takes no GPUs, so more such tasks than nodes still have room."""
     start = 0 if request.is_sequential else request.replica_index * count
     return [left[(start + offset) % len(left)] for offset in range(count)]
 
 
-def _check_node_count(request: Request, count: int, left: list[int]) -> None:
+def _check_node_count(request: PlacementRequest, count: int, left: list[int]) -> None:
     if count > len(left):
         what = f'task "{request.task}" needs {count} nodes, but there are {len(left)}'
         raise UnplannableError(
@@ -202,7 +204,7 @@ def _check_node_count(request: Request, count: int, left: list[int]) -> None:
         )
 
 
-def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -> list[int]:
+def _nodes_for_gpus(pool: Pool, request: PlacementRequest, left: list[int], count: int) -> list[int]:
     for node in left:
         capacity = pool.capacities[node]
         if capacity and pool.cursors[node] + count <= capacity:
@@ -224,7 +226,7 @@ def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -
     raise NoRoomError
 
 
-def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int:
+def _whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int]) -> int:
     """Return how many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
     path = ("resources", "gpus", "count")
     if count % cap:
@@ -244,7 +246,7 @@ def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int
     return count // cap
 
 
-def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, ...]:
+def _assign_gpus(pool: Pool, request: PlacementRequest, nodes: list[int]) -> tuple[int, ...]:
     count = request.gpus or 0
     capacities = [pool.capacities[node] for node in nodes]
     known = [capacity for capacity in capacities if capacity is not None]
@@ -263,7 +265,7 @@ def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, .
     return tuple(range(start, start + per_node))
 
 
-def _share(request: Request, count: int, capacities: list[int]) -> int:
+def _share(request: PlacementRequest, count: int, capacities: list[int]) -> int:
     """Return the GPUs on each of the chosen nodes.
 
     Raises: UnplannableError if these nodes have fewer in total.
@@ -283,7 +285,7 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
     return min(min(capacities), -(-count // len(capacities)))
 
 
-def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
+def _flexible_or_problem(pool: Pool, request: PlacementRequest) -> Placement | UnplannableError:
     try:
         is_sharing = request.is_shared and request.gpus is not None
         return _place_shared(pool, request) if is_sharing else _flexible(pool, request)
@@ -291,7 +293,7 @@ def _flexible_or_problem(pool: Pool, request: Request) -> Placement | Unplannabl
         return problem
 
 
-def _flexible(pool: Pool, request: Request) -> Placement:
+def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
     """Return candidates for the scheduler to choose from when the task is ready.
 
     Raises: UnplannableError for a request that can never fit.

@@ -10,8 +10,9 @@ from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
-    """Return plain data: workflow, variables, artifacts and tasks, with nodes by name. `plan.json` has the
-    whole plan.
+    """Return plain data: workflow, variables, artifacts and tasks, with nodes by name.
+
+    `plan.json` has the whole plan.
     """
     members = plan.members()
     return {

@@ -1,5 +1,6 @@
-"""Writes a plan for people: the start order, each node's tasks and GPUs, and the details of each task. For
-`plan` and `run --dry-run`.
+"""Writes a plan for people: the start order, each node's tasks and GPUs, and the details of each task.
+
+For `plan` and `run --dry-run`.
 """
 
 from collections.abc import Iterator, Mapping

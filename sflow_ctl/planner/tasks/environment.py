@@ -20,8 +20,9 @@ def task_environment(
     gpus: Sequence[int] | None,
     run_directory: str,
 ) -> dict[str, str]:
-    """Return the variables of one concrete task. `shared` are those of all tasks of the run, `own` the task's
-    variables.
+    """Return the variables of one concrete task.
+
+    `shared` are those of all tasks of the run, `own` the task's variables.
     """
     env = dict(shared)
     env.update(

@@ -1,5 +1,4 @@
-"""What the expressions of one concrete task see: variables with its swept values, its own variables, other
-tasks.
+"""What the expressions of one concrete task see: variables with its swept values, its own variables, other tasks.
 
 Names are computed when an expression is first evaluated: most tasks have no expression, and computing names
 takes time.
@@ -87,8 +86,9 @@ class TaskScope:
 
     @cached_property
     def names(self) -> dict[str, Any]:
-        """Return all names. Variables called `replica`, `port` and `ports` hide the namespaces, as the format
-        has it.
+        """Return all names.
+
+        Variables called `replica`, `port` and `ports` hide the namespaces, as the format has it.
         """
         scopes = self._scopes
         others = {**scopes.scope.namespaces, "task": scopes.views}

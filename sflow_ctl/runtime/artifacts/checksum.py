@@ -1,5 +1,6 @@
-"""SHA-256 of cached files. The sum is written beside the file, so a large file is not read again at every
-run.
+"""SHA-256 of cached files.
+
+The sum is written beside the file, so a large file is not read again at every run.
 """
 
 import hashlib

@@ -1,5 +1,6 @@
-"""Downloads a file from a web server into a partial file, resumes it after each interruption, and renames it
-when it is complete.
+"""Downloads a file from a web server into a partial file.
+
+Resumes it after each interruption, and renames it when it is complete.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
-"""Starts agents as a run does, has them examine their nodes, and ends them. Collects facts for the doctor;
-judges nothing.
+"""Starts agents as a run does, has them examine their nodes, and ends them.
+
+Collects facts for the doctor; judges nothing.
 """
 
 import contextlib

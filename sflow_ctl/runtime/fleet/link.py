@@ -63,8 +63,9 @@ class LinkTimes:
 
 
 class FleetLink:
-    """All sockets of a run's controller. Not thread-safe: the log and client sockets are handed to their
-    owner.
+    """All sockets of a run's controller.
+
+    Not thread-safe: the log and client sockets are handed to their owner.
     """
 
     def __init__(
@@ -88,9 +89,7 @@ class FleetLink:
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
-        """The time of the last round; agents that have not joined at the first one have `join_within_s` from
-        there.
-        """
+        """The time of the last round; agents that have not joined at the first one have `join_within_s` from there."""
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
@@ -173,9 +172,7 @@ class FleetLink:
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
-        """Inform the node's agent, if it is reachable, that it no longer belongs to the run; refuse it from
-        now on.
-        """
+        """Inform the node's agent, if it is reachable, that it no longer belongs to the run; refuse it from now on."""
         peer = self.peers[node]
         peer.is_abandoned = True
         peer.outbox.clear()
@@ -201,8 +198,9 @@ class FleetLink:
         return self._next_round
 
     def tick(self, now: float) -> list[SchedulerEvent]:
-        """Send heartbeats and repetitions, and return agents that have been silent for too long. Cheap when
-        not due.
+        """Send heartbeats and repetitions, and return agents that have been silent for too long.
+
+        Cheap when not due.
         """
         if now < self._next_round:
             return []

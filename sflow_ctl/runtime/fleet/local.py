@@ -105,8 +105,9 @@ class LocalLauncher:
         self.wait_all(_CLOSE_WAIT_S)
 
     def kill(self, node: int) -> None:
-        """Kill a node's agent; its guardian lives and ends the tasks. If that is impossible, kill the
-        guardian.
+        """Kill a node's agent; its guardian lives and ends the tasks.
+
+        If that is impossible, kill the guardian.
         """
         for agent in self._agents.values():
             if agent.node == node:

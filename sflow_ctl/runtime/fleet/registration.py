@@ -78,8 +78,10 @@ def wait_for_agents(
     min_nodes: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> JoinedAgents:
-    """Return when the agents of `expected` (node to name) have joined; or, after `within_s` or at the end of
-    the step, if at least `min_nodes` of them have. `say` gets a line about missing ones meanwhile.
+    """Return when the agents of `expected` (node to name) have joined.
+
+    Or, after `within_s` or at the end of the step, if at least `min_nodes` of them have. `say` gets a line
+    about missing ones meanwhile.
 
     Raises: LaunchError naming the missing ones, with the output of srun.
     """

@@ -24,8 +24,7 @@ from protocol.ids import RankId
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from sflow_ctl.core.states import Transition
-from sflow_ctl.runtime.logs.consumers.console import Console as Console
-from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed
+from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed, ConsoleSink
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
 from sflow_ctl.runtime.logs.consumers.search import LogSearches
@@ -99,7 +98,7 @@ class OutputService:
         node_of_key: Callable[[str], int | None],
         log_path_of: Callable[[RankId], str],
         gang_sizes: dict[str, int],
-        console: Console | None,
+        console: ConsoleSink | None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         """Numbers of refused, dropped and repeated messages, by kind."""
@@ -148,9 +147,7 @@ class OutputService:
             self._wake()
 
     def expect(self, rank: RankId, log_bytes: int, is_spooled: bool) -> None:
-        """Note that the rank has ended with this many bytes; a spooled one is `completed` when all have
-        arrived.
-        """
+        """Note that the rank has ended with this many bytes; a spooled one is `completed` when all have arrived."""
         self._commands.append(_Expect(rank, log_bytes, is_spooled))
         if is_spooled or not self._is_woken:
             self._wake()
@@ -368,9 +365,7 @@ class OutputService:
         return self._feed is None or self._feed.is_drained or self._gives_up_console(self._feed, now)
 
     def _gives_up_console(self, feed: ConsoleFeed, now: float) -> bool:
-        """Return whether to stop waiting: a stopped terminal, or deleted logs, must not delay the end of the
-        run.
-        """
+        """Return whether to stop waiting: a stopped terminal, or deleted logs, must not delay the end of the run."""
         if self._console is not None and not self._console.is_lossless:
             return now >= self._closing_since + TERMINAL_WAIT_S
         if feed.unreadable_since is None or now < feed.unreadable_since + UNREADABLE_WAIT_S:

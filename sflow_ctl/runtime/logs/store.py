@@ -1,5 +1,4 @@
-"""The logs of ranks as the controller knows them: which bytes have arrived, where each file is, and the
-spooled files.
+"""The logs of ranks as the controller knows them: which bytes have arrived, where each file is, and the spooled files.
 
 A `RankLog` knows how many bytes of a log exist, without a hole. `LogBook` finds the log of a rank.
 `SpoolFiles` writes the bytes of an agent that does not share the run directory, each once, at its offset.
@@ -63,8 +62,7 @@ class RankLog:
 
 
 def new_part(position: int, offset: int, size: int) -> int | None:
-    """Return how many of a chunk's first bytes are known already; `size` for all of them, None if a hole is
-    before it.
+    """Return how many of a chunk's first bytes are known already; `size` for all of them, None if a hole is before it.
 
     This makes each byte arrive exactly once: repeated, overlapping and late chunks are cut, and one that
     would leave a hole is refused, so any order of arrival gives the same file.
@@ -100,8 +98,10 @@ class LogBook:
         log_path_of: Callable[[RankId], str],
         newest_attempt: Callable[[str], int | None],
     ) -> None:
-        """`log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns
-        None for a task that has not started.
+        """Begin without logs.
+
+        `log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns None for a
+        task that has not started.
         """
         self.run_directory = run_directory
         self.open: dict[RankId, RankLog] = {}
@@ -154,8 +154,9 @@ class SpoolFiles:
         self._descriptor(log)
 
     def rotate(self, rank: RankId, path: Path, earlier_path: Path) -> bool:
-        """Move an earlier attempt's file aside; later bytes of it still go to it. Return False without a
-        file.
+        """Move an earlier attempt's file aside; later bytes of it still go to it.
+
+        Return False without a file.
         """
         with suppress(FileNotFoundError):
             path.rename(earlier_path)

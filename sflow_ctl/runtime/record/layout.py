@@ -1,5 +1,6 @@
-"""The names of our files in a run directory: all below `.sflow/`, except the logs and the files that the
-format puts beside them.
+"""The names of our files in a run directory.
+
+All below `.sflow/`, except the logs and the files that the format puts beside them.
 
 Tasks own every other name in the directory, so a task's `summary.json` is the task's. Used by all code that
 writes or reads a run directory.

@@ -18,8 +18,9 @@ from sflow_ctl.slurm.step_command import StepPart, slurm_version
 
 ASK_WITHIN_S = 15.0
 WHY_WITHIN_S = 3.0
-"""The limit for asking Slurm why the job ends: there is little time between SIGTERM and SIGKILL, and
-everything else is done by then.
+"""The limit for asking Slurm why the job ends.
+
+There is little time between SIGTERM and SIGKILL, and everything else is done by then.
 """
 _NO_END = (
     "squeue does not show when the job's time ends, so the run cannot stop in order before that;"
@@ -66,10 +67,7 @@ class Allocation:
 
 
 def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
-    """Return the job that this process runs in, or None.
-
-    Raises: AllocationError for inconsistent variables.
-    """
+    """Return the job that this process runs in, or None. Raises: AllocationError for inconsistent variables."""
     job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
     components = _components(environ)
     if not job_id or not components:
@@ -87,8 +85,10 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
 
 
 def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """Return the components' nodes. SLURM_JOB_NODELIST has all nodes of a plain job, of a heterogeneous one
-    at best those of its first component.
+    """Return the components' nodes.
+
+    SLURM_JOB_NODELIST has all nodes of a plain job, of a heterogeneous one at best those of its first
+    component.
 
     Source: "Heterogeneous Job Support" of Slurm's documentation, "Environment Variables".
     """
@@ -215,8 +215,9 @@ _ENDS: tuple[tuple[str, str, str], ...] = (
 def _version_and_end(
     job_id: str, environ: Mapping[str, str]
 ) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
-    """Return (Slurm's version, monotonic end of the job's time, warnings). Both are asked for at once: each
-    may be slow.
+    """Return (Slurm's version, monotonic end of the job's time, warnings).
+
+    Both are asked for at once: each may be slow.
 
     The end is in the environment from Slurm 23.02 on.
     """
@@ -246,8 +247,9 @@ def _asking_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def ask(*argv: str, within_s: float | None = None) -> str:
-    """Return the output of a Slurm command; an empty text on failure. Waits for `ASK_WITHIN_S` at most, or
-    `within_s`.
+    """Return the output of a Slurm command; an empty text on failure.
+
+    Waits for `ASK_WITHIN_S` at most, or `within_s`.
     """
     with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
         try:

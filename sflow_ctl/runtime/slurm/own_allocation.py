@@ -1,6 +1,4 @@
-"""An allocation made for the run: requested with salloc, cancelled on every way out, also when this process
-is killed.
-"""
+"""An allocation made for the run: requested with salloc, cancelled on every way out, also when this process is killed."""
 
 import contextlib
 import os
@@ -44,7 +42,8 @@ def own_allocation(argv: Sequence[str], say: Callable[[str], object]) -> Iterato
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    assert guard.stdin is not None and guard.stdout is not None
+    assert guard.stdin is not None
+    assert guard.stdout is not None
     try:
         job_id = _wait_for_grant(guard.stdout.fileno(), say)
         yield allocation_of(job_id)

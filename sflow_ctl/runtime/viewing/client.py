@@ -1,5 +1,6 @@
-"""The viewer's end of the clients socket: attach, follow logs, receive changes. Read-only: it cannot change a
-run.
+"""The viewer's end of the clients socket: attach, follow logs, receive changes.
+
+Read-only: it cannot change a run.
 
 A viewer that was suspended, or whose connection broke, attaches again by itself and continues where it was.
 """
@@ -42,7 +43,7 @@ MESSAGES_PER_READ = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class LogOutput:
     """Bytes of a followed log, after `skipped_lines` that this viewer was too slow for."""
 
     rank: RankId
@@ -70,7 +71,7 @@ class Ended:
     is_orderly: bool
 
 
-ViewEvent = Change | Output | OutputEnded | Current | Ended
+ViewEvent = Change | LogOutput | OutputEnded | Current | Ended
 
 
 @dataclass(slots=True)
@@ -178,7 +179,7 @@ class ViewerLink:
         if followed is None:
             return
         followed.offset = piece.offset + len(body)
-        events.append(Output(rank, body, piece.skipped_lines, piece.path))
+        events.append(LogOutput(rank, body, piece.skipped_lines, piece.path))
 
     def _attach_again(self) -> None:
         self._session += 1

@@ -11,7 +11,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog, current_path
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
-from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewEvent
+from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewEvent
 
 LOOK_S = 0.2
 LIVENESS_S = 1.0
@@ -99,7 +99,7 @@ class FileWatch:
                 self.unfollow(rank)
             return False
         if piece.data or piece.skipped_lines:
-            events.append(Output(rank, piece.data, piece.skipped_lines, str(cursor.log.path)))
+            events.append(LogOutput(rank, piece.data, piece.skipped_lines, str(cursor.log.path)))
         return not cursor.is_at_end
 
     def _is_over(self, rank: RankId) -> bool:

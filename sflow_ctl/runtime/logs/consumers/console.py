@@ -15,12 +15,10 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 128 * 1024
 UNREADABLE_RETRY_S = 0.1
-"""Another node's bytes may become visible a moment after their chunk (NFS); the file is read again this
-often.
-"""
+"""Another node's bytes may become visible a moment after their chunk (NFS); the file is read again this often."""
 
 
-class Console(Protocol):
+class ConsoleSink(Protocol):
     """The console as the output service uses it. `cli/terminal/console.py` implements it."""
 
     on_room: Callable[[], None] | None
@@ -79,7 +77,7 @@ class Console(Protocol):
 class ConsoleFeed(LogConsumer):
     """Passes every log to the console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: ConsoleSink) -> None:
         self._console = console
         self._cursors: dict[RankLog, Cursor] = {}
         self._behind: dict[RankLog, Cursor] = {}
@@ -98,7 +96,7 @@ class ConsoleFeed(LogConsumer):
         """Return how many bytes the console has not received yet."""
         return sum(cursor.log.position - cursor.offset for cursor in self._behind.values())
 
-    def wants(self, rank: RankId) -> bool:
+    def wants(self, _rank: RankId, /) -> bool:
         """Return True: every log is shown."""
         return True
 
@@ -106,7 +104,7 @@ class ConsoleFeed(LogConsumer):
         """Start to show this log, from `offset` on."""
         self._cursors[log] = Cursor(log, offset, may_skip=not self._console.is_lossless)
 
-    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+    def offer(self, log: RankLog, offset: int, body: memoryview, _now: float, /) -> None:
         """Show a chunk whose end is the log's position."""
         cursor = self._cursors[log]
         if log not in self._behind and self._console.room() > 0:
@@ -150,9 +148,7 @@ class ConsoleFeed(LogConsumer):
         return now if self._retry_at is None else self._retry_at
 
     def work(self, now: float, limit: int) -> list[RankLog]:
-        """Pass up to about `limit` waiting bytes to the console, all logs in turn; return the logs that
-        caught up.
-        """
+        """Pass up to about `limit` waiting bytes to the console, all logs in turn; return the logs that caught up."""
         caught_up = []
         self._retry_at = None
         unreadable = 0

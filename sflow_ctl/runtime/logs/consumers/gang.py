@@ -1,5 +1,4 @@
-"""Merges the logs of a gang's ranks into `<task>.log`: every line with its rank in front, in order of
-arrival.
+"""Merges the logs of a gang's ranks into `<task>.log`: every line with its rank in front, in order of arrival.
 
 Owned by the output thread. The order within a rank is kept. A rank's own file is the buffer: lines that
 cannot be written now are read from there later.
@@ -79,8 +78,9 @@ class GangLogs(LogConsumer):
         return rank.attempt.task in self._sizes
 
     def open(self, log: RankLog, offset: int) -> None:
-        """Start to merge this log, from `offset` on. The log of a task's only rank is ignored, here and
-        below.
+        """Start to merge this log, from `offset` on.
+
+        The log of a task's only rank is ignored, here and below.
         """
         if not self.must_finish(log.rank):
             return
