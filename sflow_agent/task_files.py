@@ -1,4 +1,4 @@
-"""Files that tasks find when they start: written on their node, each whole or not at all."""
+"""Writes the files of tasks on their node before they start, each whole or not at all."""
 
 import os
 
@@ -11,7 +11,10 @@ FILES_DIRECTORY = "SFLOW_TASK_FILES_DIR"
 
 
 def with_files(spec: RankSpec, log: str) -> RankSpec:
-    """The rank with its files written beside its log, `log` on this node, and told where they are. Raises: SpawnError."""
+    """Return the rank with its files written beside its log, `log` on this node, and their paths in its variables.
+
+    Raises: SpawnError.
+    """
     directory = log.rpartition("/")[0]
     for file in spec.files:
         path = f"{directory}/{file.path}"
@@ -27,7 +30,7 @@ def with_files(spec: RankSpec, log: str) -> RankSpec:
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
-    """By a rename: agents of other nodes may write the same file, and its readers see all of it."""
+    """Write a file by a rename: agents of other nodes may write the same file, and its readers see all of it."""
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH103, PTH120
     part = f"{path}.{os.uname().nodename}-{os.getpid()}.part"
     with open(part, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:

@@ -26,7 +26,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         "oom",
         "task",
-        "the kernel killed a process for want of memory (the cgroup's counter, the kernel's log), or it got no more",
+        "the kernel killed a process for lack of memory (the cgroup's counter, the kernel's log), or it got no more",
     ),
     Meaning(
         "launch",

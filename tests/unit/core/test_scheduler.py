@@ -391,7 +391,7 @@ def test_an_agent_that_never_reports_ends_the_run_as_infrastructure() -> None:
     drive = Drive(a_plan(a_task("a"), nodes=2))
     drive(hello(0))
     drive(started("a"))
-    drive(AgentLost(node=1, reason="nothing heard"))
+    drive(AgentLost(node=1, reason="no message"))
     drive(exited("a", signal=15))
     assert drive(goodbye(0)) == ["finish infrastructure"]
 
