@@ -1,8 +1,10 @@
-"""Escape sequences of terminals, and where lines end: what a person sees of a program's output. Pure.
+"""Escape sequences of terminals, and where lines end: the text that a person sees of a program's output.
 
-One copy for pattern searches, success conditions, signatures and outputs. A sequence never reaches beyond its line, so
-it makes no difference whether a log is read in chunks, in lines or as a whole.
-Source: ECMA-48, and the OSC strings of xterm.
+Pure.
+
+One copy for pattern searches, success conditions, signatures and outputs. A sequence never reaches beyond its
+line, so the result is the same whether a log is read in chunks, in lines or as a whole. Source: ECMA-48, and
+the OSC strings of xterm.
 """
 
 import re
@@ -61,7 +63,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e
 
 
 def printable(text: str) -> str:
-    """Return a text from elsewhere as it may reach a terminal: no escape sequence, no control, C1 included.
+    """Return a foreign text made safe for a terminal: no escape sequence, no control, C1 included.
 
     Tabs and newlines stay. Of a line that overwrites itself by carriage returns, the last state stays.
     """
