@@ -15,8 +15,9 @@ SLOW_S = 0.5
 """A connection within a cluster takes a millisecond; a lost packet is repeated after a second."""
 MOST_PAIRS = 12
 _NO_MESH = ("lo", "docker", "virbr", "veth", "cni", "flannel", "cali", "tunl", "podman", "vxlan", "ib_bond")
-"""Interfaces that are not for connections between nodes. Bridges of containers have the same address on every
-node.
+"""Interfaces that are not for connections between nodes.
+
+Bridges of containers have the same address on every node.
 """
 _FIX_PAIR = "check the firewalls and the switch between them, or leave a node out: sbatch --exclude={}"
 

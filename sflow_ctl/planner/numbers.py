@@ -39,9 +39,7 @@ def as_int(value: Any, least: int | None = None) -> int:
 
 
 def as_seconds(value: Any) -> float:
-    """Return seconds from a number, numeric text, a duration such as `1h30m`, or a time as Slurm writes it.
-
-    Units are s, m, h and d; `clock_seconds` has Slurm's forms.
+    """Return seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, or a time of Slurm.
 
     Raises: NumberError.
     """

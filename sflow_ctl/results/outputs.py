@@ -32,7 +32,10 @@ class OutputValues:
 
     @property
     def visible(self) -> dict[str, Any]:
-        """Return the values that later tasks see as `task.NAME.outputs`: a metric replaces the values it was made of."""
+        """Return the values that later tasks see as `task.NAME.outputs`.
+
+        A metric replaces the values it was made of.
+        """
         return {**self.values, **self.metrics}
 
 

@@ -165,7 +165,7 @@ def test_more_gpus_than_there_are_end_the_run_before_it_begins(found: GpuView, t
     done = run(tmp_path)
     assert done.returncode == 3
     assert f"node localhost has {has} GPU" in done.stderr
-    assert f"gpus_per_node is {has + 1}" in done.stderr
+    assert f"gpus_per_node says {has + 1}" in done.stderr
     assert not (tmp_path / "sflow_output" / "r").exists()
 
 

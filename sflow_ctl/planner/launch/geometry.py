@@ -13,8 +13,7 @@ STEP_VARIABLES = (
     "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_PROCID",
     "SLURM_LOCALID", "SLURM_NODEID", "SLURMD_NODENAME",
 )  # fmt: skip
-"""Variables with the geometry of its task that a rank gets where srun, or Slurm's backend, starts it (17.2).
-"""
+"""Variables with the geometry of its task that a rank gets where srun, or Slurm's backend, starts it (17.2)."""
 
 
 def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ For `plan` and `run --dry-run`.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import assert_never
 
 from protocol.ids import ProbeKey
@@ -122,33 +123,8 @@ def _tasks(plan: Plan) -> list[str]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
         if task.placement.is_flexible:
             lines.append(f"    waits:     {_why_it_waits(task, beside.get(task.base, []))}")
-        if task.sweep:
-            lines.append(f"    sweep:     {', '.join(f'{name}={value}' for name, value in task.sweep)}")
-        if task.retries.count:
-            retries = task.retries
-            lines.append(
-                f"    retries:   {retries.count}, after {retries.interval_s:g} s, backoff {retries.backoff:g}"
-            )
-            if retries.reasons:
-                lines[-1] += f", only after {', '.join(retries.reasons)}"
-        if task.timeout_s is not None:
-            lines.append(f"    timeout:   {task.timeout_s:g} s")
-        lines += [f"    {what + ':':<10} {text}" for what, text in _policies(task)]
-        if task.success is not None:
-            lines += [f"    success:   {condition}" for condition in conditions(task.success)]
-        deferred_ports = {deferred.key: deferred.text for deferred in task.deferred_tcp_ports}
-        lines += [f"    {probe.kind + ':':<10} {_probe(probe, deferred_ports)}" for probe in task.probes]
-        if task.ports:
-            lines.append(
-                f"    ports:     {', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
-            )
-        if task.files:
-            lines.append(f"    files:     {', '.join(file.path for file in task.files)}")
-        if task.deadline_s is not None:
-            lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
-        own = {name: value for name, value in task.env.items() if common.get(name) != value}
-        if own:
-            lines.append(f"    env:       {', '.join(_variables(own))}")
+        facts = chain(_repeats(task), _policies(task), _surroundings(task, common))
+        lines += [f"    {what + ':':<10} {text}" for what, text in facts]
         lines.append("    script:")
         script = task.script.splitlines()
         lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
@@ -157,6 +133,39 @@ def _tasks(plan: Plan) -> list[str]:
     if len(plan.tasks) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(plan.tasks) - MAX_TASKS_IN_FULL} more tasks")
     return lines
+
+
+def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
+    """What a task is one of several of, how often it is tried, and for how long."""
+    if task.sweep:
+        yield "sweep", ", ".join(f"{name}={value}" for name, value in task.sweep)
+    if task.retries.count:
+        retries = task.retries
+        only = f", only after {', '.join(retries.reasons)}" if retries.reasons else ""
+        yield (
+            "retries",
+            f"{retries.count}, after {retries.interval_s:g} s, backoff {retries.backoff:g}{only}",
+        )
+    if task.timeout_s is not None:
+        yield "timeout", f"{task.timeout_s:g} s"
+
+
+def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is checked of a task, and what it is given beside its script."""
+    for condition in conditions(task.success) if task.success is not None else ():
+        yield "success", condition
+    deferred_ports = {deferred.key: deferred.text for deferred in task.deferred_tcp_ports}
+    for probe in task.probes:
+        yield probe.kind, _probe(probe, deferred_ports)
+    if task.ports:
+        yield "ports", f"{', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
+    if task.files:
+        yield "files", ", ".join(file.path for file in task.files)
+    if task.deadline_s is not None:
+        yield "deadline", f"ready within {task.deadline_s:g} s"
+    own = {name: value for name, value in task.env.items() if common.get(name) != value}
+    if own:
+        yield "env", ", ".join(_variables(own))
 
 
 def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:

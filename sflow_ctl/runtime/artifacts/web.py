@@ -1,7 +1,4 @@
-"""Downloads a file from a web server into a partial file.
-
-Resumes it after each interruption, and renames it when it is complete.
-"""
+"""Downloads a file from a web server into a partial file, and renames it when it is complete."""
 
 import contextlib
 import http.client

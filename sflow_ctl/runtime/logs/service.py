@@ -36,8 +36,9 @@ from sflow_ctl.runtime.viewing.messages import Change
 T = TypeVar("T")
 PUMP_BYTES = 512 * 1024
 GATHER_S = 0.02
-"""The first command is carried out at once, further ones are gathered for this time: thousands of changes a
-second must not mean thousands of switches between threads.
+"""The first command is carried out at once, further ones are gathered for this time.
+
+Thousands of changes a second must not mean thousands of switches between threads.
 """
 CLOSING_LOOK_S = 0.2
 """While the run ends: the interval of checks whether to wait longer."""

@@ -7,8 +7,10 @@ A viewer that was suspended, or whose connection broke, attaches again by itself
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import msgspec
 import zmq
@@ -24,6 +26,7 @@ from sflow_ctl.runtime.viewing.messages import (
     LogEnded,
     LogPiece,
     RunEnded,
+    RunNews,
     StateChanges,
     Taken,
     Unfollow,
@@ -151,35 +154,42 @@ class ViewerLink:
                 self._attach_again()
             else:
                 events.append(Ended(is_orderly=False))
-            return
+        elif self._is_next(message):
+            body = frames[1] if len(frames) > 1 else b""
+            events.extend(self._events_of(message, body))
+
+    def _is_next(self, message: RunNews) -> bool:
+        """Return True for the message that follows the last one; attach again where some are missing."""
         if message.session != self._session:
-            return  # sent before it attached again
+            return False  # sent before it attached again
         if message.seq != self._next_seq:
             if message.seq > self._next_seq:
                 self._attach_again()  # something is missing: a connection broke in between
-            return
+            return False
         self._next_seq += 1
-        if isinstance(message, StateChanges):
-            events.extend(message.changes)
-            if message.is_current and not self._is_current:
-                self._is_current = True
-                events.append(Current())
-        elif isinstance(message, LogPiece):
-            self._take_piece(message, frames[1] if len(frames) > 1 else b"", events)
-        elif isinstance(message, LogEnded):
-            rank = RankId(AttemptId(message.task, message.attempt), message.rank)
-            if self._followed.pop(rank, None) is not None:
-                events.append(OutputEnded(rank))
-        elif isinstance(message, RunEnded):
-            events.append(Ended(is_orderly=True))
+        return True
 
-    def _take_piece(self, piece: LogPiece, body: bytes, events: list[ViewEvent]) -> None:
-        rank = RankId(AttemptId(piece.task, piece.attempt), piece.rank)
-        followed = self._followed.get(rank)
-        if followed is None:
-            return
-        followed.offset = piece.offset + len(body)
-        events.append(LogOutput(rank, body, piece.skipped_lines, piece.path))
+    def _events_of(self, message: RunNews, body: bytes) -> Iterator[ViewEvent]:
+        match message:
+            case StateChanges():
+                yield from message.changes
+                if message.is_current and not self._is_current:
+                    self._is_current = True
+                    yield Current()
+            case LogPiece():
+                rank = RankId(AttemptId(message.task, message.attempt), message.rank)
+                followed = self._followed.get(rank)
+                if followed is not None:
+                    followed.offset = message.offset + len(body)
+                    yield LogOutput(rank, body, message.skipped_lines, message.path)
+            case LogEnded():
+                rank = RankId(AttemptId(message.task, message.attempt), message.rank)
+                if self._followed.pop(rank, None) is not None:
+                    yield OutputEnded(rank)
+            case RunEnded():
+                yield Ended(is_orderly=True)
+            case _:
+                assert_never(message)
 
     def _attach_again(self) -> None:
         self._session += 1

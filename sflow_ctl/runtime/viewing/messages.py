@@ -102,7 +102,9 @@ class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):
 
 
 FromViewerMessage = Attach | Follow | Unfollow | Taken
-ToViewerMessage = StateChanges | LogPiece | LogEnded | ViewerRefused | RunEnded
+RunNews = StateChanges | LogPiece | LogEnded | RunEnded
+"""What a viewer is sent in order, with `seq`."""
+ToViewerMessage = RunNews | ViewerRefused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_viewer = msgspec.msgpack.Decoder(FromViewerMessage).decode

@@ -300,7 +300,7 @@ def test_a_match_must_lie_in_one_line() -> None:
         ({"pattern": "a("}, "pattern", "not a regular expression"),
         ({"pattern": ""}, "pattern", "empty"),
         ({"pattern": "x*"}, "pattern", "matches every line"),
-        ({"reason": "Bad Word"}, "reason", "not a word"),
+        ({"reason": "Bad Word"}, "reason", "is not a word"),
         ({"reason": "node_lost"}, "reason", "cannot be found in a log"),
         ({"text": "{who} did it"}, "text", "not a named group"),
         ({"text": "{"}, "text", "not a sentence"),

@@ -18,8 +18,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 256 * 1024
 RETRY_S = 0.1
-"""The delay after a failed write or read, and for bytes of another node that are not visible here yet (NFS).
-"""
+"""The delay after a failed write or read, and for bytes of another node that are not visible here yet (NFS)."""
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is cut, so that memory stays bounded."""
 
