@@ -1,6 +1,6 @@
-"""The scheduler as its shell sees it: `handle(event, now) -> commands`, and what people and shells may ask.
+"""The interface of the scheduler: `handle(event, now) -> commands`, and queries for people and shells.
 
-It decides nothing itself: `reactor` has what events do, and `model.run.Run` the state.
+It decides nothing itself: `reactor` handles events, `model.run.Run` is the state.
 """
 
 from collections.abc import Mapping
@@ -46,8 +46,9 @@ class Scheduler:
     ) -> None:
         """Prepare the run of a plan.
 
-        `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in monotonic
-        seconds. `missing` are nodes that the run begins without, `earlier` what a resumed run has done before.
+        `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in
+        monotonic seconds. `missing` are nodes that the run begins without, `earlier` the results of a resumed
+        run.
         """
         self.plan = plan
         self.run = Run.of(plan, evaluator, stream_logs=stream_logs, gone_at=gone_at, missing=missing)

@@ -82,7 +82,7 @@ def test_f20_a_fixed_port_that_is_taken_is_named_with_its_owner(
         status, output = run.finish()
         assert status == 1
         text = f"not ready within its deadline of 2 s: port {port} is taken by process {old.pid} python"
-        assert lines_with(output, "task a", text, "which is not of this task"), output
+        assert lines_with(output, "task a", text, "which does not belong to this task"), output
         nothing_left(run)
 
 

@@ -135,7 +135,7 @@ def test_f03_agents_that_are_pinned_to_a_cpu_are_a_warning(tmp_path: Path) -> No
     (warning,) = lines_with(
         output, "warning: tasks on node0, node1 may run on 1 of the 64 CPUs that the job has"
     )
-    assert "no SLURM_CPU_BIND or taskset" in warning
+    assert "remove SLURM_CPU_BIND, taskset around" in warning
     assert "--exclusive" in warning
 
 

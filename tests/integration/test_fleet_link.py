@@ -240,7 +240,7 @@ def test_silence_loses_a_node_and_an_agent_that_never_reports_is_named(fixture: 
     fixture.join(0)
     reasons = lost_within(fixture.link, time.monotonic(), 100)
     assert "silent" in reasons[0]
-    assert "nothing heard" in reasons[1]
+    assert "no message" in reasons[1]
 
 
 def lost_within(link: FleetLink, now: float, seconds: int) -> dict[int, str]:

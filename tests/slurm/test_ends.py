@@ -48,7 +48,7 @@ def test_f37_a_warning_signal_is_the_time_limits(cluster: Cluster) -> None:
     number = submit(cluster, LONG + COLLECT, nodes=2, run="--headroom 1", time="1", signal="B:USR1@55")
     job = cluster.wait_job(number, within_s=60)
     assert job.exit_code.startswith("124:"), cluster.output(number)
-    assert log(cluster, "collect") == "timeout: SIGUSR1 says that the job's time is nearly over\n"
+    assert log(cluster, "collect") == "timeout: SIGUSR1 announces that the job's time is nearly over\n"
     cause = summary(cluster)["cause"]
     assert isinstance(cause, dict)
     assert cause["reason"]["word"] == "time_limit"

@@ -50,7 +50,7 @@ def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: 
 
 
 def send_stop(run: Run, out: Effects, task: Task) -> None:
-    """Order the agents of an attempt to stop what is left of it."""
+    """Order the agents of an attempt to stop its remaining processes."""
     attempt = task.attempt
     attempt.is_stop_sent = True
     is_forced = run.shutdown.is_forced
@@ -100,7 +100,7 @@ def _begin_again(
     runtime_s: float | None,
     now: float,
 ) -> None:
-    """Wait for the next attempt; nothing of this one is left."""
+    """Wait for the next attempt; no process of this one is left."""
     attempt = task.attempt
     was_ready = attempt.was_ready
     restart_policy.note(task, verdict, next_one, now)
@@ -183,7 +183,7 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     for task in run.leases.all_waiting():
         stop_task(run, out, task, stopped_verdict(run, task), now)
-    for rank in out.withdraw_spawns():  # decided in this very event, and never sent to an agent
+    for rank in out.withdraw_spawns():  # decided during this event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
         task.attempt.open_ranks.discard(rank.rank)
         task.attempt.uncleared.discard(rank.rank)

@@ -1,4 +1,4 @@
-"""Ends all processes with a run's marker on this machine, once an agent and its guardian are both gone."""
+"""Ends all processes with a run's marker on this machine, for the case that an agent and its guardian are both gone."""
 
 import contextlib
 import os

@@ -88,7 +88,7 @@ class FleetLink:
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
-        """The time of the last round. Agents that have not joined at the first one have `join_within_s` from it."""
+        """The time of the last round; agents that have not joined at the first one have `join_within_s` from there."""
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
@@ -145,10 +145,7 @@ class FleetLink:
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
-        """Inform the node's agent, if it is reachable, that it no longer belongs to the run.
-
-        Refuse it from now on.
-        """
+        """Inform the node's agent, if it is reachable, that it no longer belongs to the run; refuse it from now on."""
         peer = self.peers[node]
         peer.is_abandoned = True
         peer.outbox.clear()

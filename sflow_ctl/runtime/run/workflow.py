@@ -43,24 +43,24 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.slurm.allocation import Allocation
 
 OUTPUT_DRAIN_S = 30.0
-"""How long the end of a run waits for output that is still on its way."""
+"""How long the end of a run waits for output in transit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """What a run shows to the person who started it."""
+    """The output of a run for the person who started it."""
 
     open_console: Callable[[Path], ConsoleSink]
-    """Makes the console, once the run directory exists."""
+    """Make the console, once the run directory exists."""
     open_fetch_display: Callable[[], "FetchDisplay"]
-    """Makes the progress display of artifacts, if some must be fetched."""
+    """Make the progress display of artifacts, if some must be fetched."""
     print_line: Callable[[str], object]
-    """Prints what the run is waiting for before it can begin."""
+    """Print what the run waits for before it can begin."""
 
 
 @dataclass(slots=True)
 class _Record:
-    """An open run directory, and what an earlier controller left in it."""
+    """An open run directory, and the results of an earlier controller."""
 
     directory: RunDirectory
     facts: RunFacts
@@ -72,7 +72,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Shell:
-    """Everything that a controller writes to."""
+    """The destinations that a controller writes to."""
 
     record: _Record
     output: OutputService
@@ -109,8 +109,8 @@ def _run_in_job(
     terminal: Terminal,
     fetched: "list[Progress]",
 ) -> RunEnd:
-    """Start the job's agents with a provisional plan, then run the plan that knows what they reported."""
-    from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine needs none of it
+    """Start the job's agents with a provisional plan, then run the plan made from their reports."""
+    from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine does not need it
     from sflow_ctl.runtime.fleet.job_fleet import job_fleet
 
     host = os.uname().nodename
@@ -148,7 +148,7 @@ def _run(
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         controller = _make_controller(planned, options, fleet, _Shell(record, output, journal, log))
-        gc.freeze()  # the plan lives as long as the run: no collection need look at it
+        gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
             record.claim.on_problem = output.warn
@@ -290,7 +290,7 @@ def _close_output(output: OutputService, fleet: Fleet) -> None:
 
 
 def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
-    """Raises: IndexError for a rank that its task does not have."""
+    """Return the path of a rank's log. Raises: IndexError for a rank that its task does not have."""
     task = rank.attempt.task
     if rank.rank >= gang_sizes.get(task, 1):
         raise IndexError(rank.rank)

@@ -32,10 +32,7 @@ class Attach(FromViewer, frozen=True, kw_only=True, tag="attach"):
 
 
 class Follow(FromViewer, frozen=True, kw_only=True, tag="follow"):
-    """Requests the log of an attempt's rank.
-
-    From byte `offset` on, or, if that is None, from its last `lines` lines.
-    """
+    """Requests the log of an attempt's rank: from byte `offset` on, or, if that is None, from its last `lines` lines."""
 
     task: str
     attempt: int

@@ -301,7 +301,7 @@ def test_a_match_must_lie_in_one_line() -> None:
         ({"pattern": ""}, "pattern", "empty"),
         ({"pattern": "x*"}, "pattern", "matches every line"),
         ({"reason": "Bad Word"}, "reason", "is not a word"),
-        ({"reason": "node_lost"}, "reason", "not what a log can say"),
+        ({"reason": "node_lost"}, "reason", "cannot be found in a log"),
         ({"text": "{who} did it"}, "text", "not a named group"),
         ({"text": "{"}, "text", "not a sentence"),
     ],

@@ -329,7 +329,7 @@ def test_dependents_are_told_if_they_want() -> None:
     assert run.task("a").state is S.STOPPING
     run.end("a", signal=15)
     assert run.states("a", "b") == [S.WAITING, S.WAITING]
-    assert run.why("a") == "restart: s, which it needs, is started again; it is started again"
+    assert run.why("a") == "restart: s, which it needs, is started again; it is restarted"
     run.wake()
     run.wake()
     assert run.states("s", "a") == [S.STARTING, S.WAITING]

@@ -343,7 +343,7 @@ def test_an_agent_that_never_reports_ends_the_run_as_infrastructure() -> None:
     drive = Driver(a_plan(a_task("a"), nodes=2))
     drive(hello(0))
     drive(started("a"))
-    drive.lose(1, "nothing heard")
+    drive.lose(1, "no message")
     drive(exited("a", signal=15))
     assert drive(goodbye(0)) == ["finish infrastructure"]
 

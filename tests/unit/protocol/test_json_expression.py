@@ -63,7 +63,7 @@ def test_what_is_true(source: str) -> None:
         ("status.length", "'ok' has no ['length']"),
         ("status > 3", "'ok' is not a number"),
         ("1 / len(empty) > 0", "1 and 0: division by zero"),
-        ("min(empty) > 0", "an empty list has no least and no greatest"),
+        ("min(empty) > 0", "an empty list has no minimum and no maximum"),
         ("é == 2 and status", "é is 1"),
     ],
 )
