@@ -45,7 +45,9 @@ class RankPhase(Enum):
     """The phase of a rank. The reason and the progress of its stop are in its `StopSequence`."""
 
     STARTING = "starting"
+    """Its process is ordered and not reported as started."""
     RUNNING = "running"
+    """Its main process runs."""
     STOPPING = "stopping"
     """Its main process runs and must end."""
     DIAGNOSING = "diagnosing"
@@ -53,6 +55,7 @@ class RankPhase(Enum):
     CLEARING = "clearing"
     """Its exit is reported; its remaining processes are being ended."""
     GONE = "gone"
+    """Nothing of it is left, or what is left could not be ended and is reported."""
 
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
@@ -152,8 +155,10 @@ class Rank:
             port_conflict=event.port_conflict,
             was_asked=self.stop is not None,
         )
-        out = self._unwatch()
         is_good = event.exit_code in self.spec.success_exit_codes
+        confirmed = [state for state in self.probes.values() if is_good and state.process_completed()]
+        out = [command for state in confirmed for command in self._triggered(state)]
+        out += self._unwatch()
         if is_good and memory_kills:
             out.append(Report(_lost_processes(event, memory_kills)))
         if self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):

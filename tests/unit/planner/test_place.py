@@ -160,7 +160,7 @@ def test_fixed_placements_never_share_a_gpu(requests: list[PlacementRequest], no
             owners |= taken
 
 
-def test_what_has_an_address_and_no_gpus_has_its_nodes_before_it_starts_however_full_they_are() -> None:
+def test_a_task_with_an_address_and_no_gpus_has_its_nodes_before_it_starts() -> None:
     pool = Pool(first=3, capacities=(4, 4))
     servers = [
         PlacementRequest(task="s", replica_index=index, node_count=1, is_fixed=True) for index in range(5)
