@@ -80,7 +80,7 @@ def test_status_0_with_something_missing_is_a_failure() -> None:
     change = last(drive, ended(code=0, cause=cause))
     assert (change.new, change.reason.word, change.exit_code) == (TaskState.FAILED, "no_output", 0)
     assert drive.run.cause is not None
-    assert drive.run.cause.text.startswith("task a did not do what it must: there is no r.json")
+    assert drive.run.cause.text.startswith("task a did not fulfil its success conditions: there is no r.json")
 
 
 def test_a_log_that_cannot_be_made_for_want_of_space_is_a_full_disk() -> None:
