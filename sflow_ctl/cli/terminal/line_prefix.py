@@ -1,10 +1,8 @@
 """Puts the output of many tasks on one stream: whole lines, each with its task's prefix.
 
-Pure: bytes in, bytes out.
-
-Lines of different tasks never mix: an unfinished line waits for its newline, up to a limit. For a terminal,
-control sequences (cursor movements, bells, the drawing of progress bars) are removed; a pipe or file gets the
-bytes unchanged.
+Pure: bytes in, bytes out. Lines of different tasks never mix: an unfinished line waits for its newline, up to
+a limit. For a terminal, control sequences (cursor movements, bells, the drawing of progress bars) are
+removed; a pipe or file gets the bytes unchanged.
 """
 
 import re

@@ -48,7 +48,7 @@ def test_a_port_is_known_to_a_task_that_its_task_waits_for() -> None:
     assert run.envs()["later#1"]["SFLOW_PORT_HTTP"] == "7"
 
 
-def test_a_lease_is_asked_for_once_whoever_needs_it() -> None:
+def test_a_lease_is_requested_once_for_all_its_users() -> None:
     users = [a_task(f"u{number}", uses_port_of=("a",)) for number in range(3)]
     run = Driver.joined(a_plan(*users, a_task("a", ports=(HTTP,))), 0)
     assert run.leases() == [(0, "a", 1)]
