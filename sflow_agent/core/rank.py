@@ -45,7 +45,9 @@ class RankPhase(Enum):
     """The phase of a rank. The reason and the progress of its stop are in its `StopSequence`."""
 
     STARTING = "starting"
+    """Its process is being made."""
     RUNNING = "running"
+    """Its main process runs."""
     STOPPING = "stopping"
     """Its main process runs and must end."""
     DIAGNOSING = "diagnosing"
@@ -53,6 +55,7 @@ class RankPhase(Enum):
     CLEARING = "clearing"
     """Its exit is reported; its remaining processes are being ended."""
     GONE = "gone"
+    """None of its processes is left, or those that are left were reported."""
 
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {

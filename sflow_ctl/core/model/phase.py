@@ -11,6 +11,7 @@ class RunPhase(StrEnum):
     """The phase of a run. How it ends is its outcome, and why is its cause."""
 
     RUNNING = "running"
+    """Tasks are started as their dependencies are met."""
     DRAINING = "draining"
     """A task with `on_failure: drain` has failed: nothing new starts, running tasks may finish."""
     STOPPING = "stopping"
@@ -18,6 +19,7 @@ class RunPhase(StrEnum):
     LEAVING = "leaving"
     """No task is live; agents hand over the rest of their logs and exit."""
     FINISHED = "finished"
+    """All agents have left."""
 
 
 P = RunPhase

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ExitStatus
-from tests.documents import generated
+from tests.documents import diagrams, generated
 from tests.documents.blocks import ROOT
 
 DOCS = ROOT / "docs"
@@ -57,3 +57,16 @@ def test_every_variable_of_ours_is_documented() -> None:
 def test_the_formats_of_files_are_those_of_the_types(page: str) -> None:
     text = generated.FILE_PAGES[page]()
     assert rewritten(DOCS / "reference" / page, text) == text, "SFLOW_REWRITE=1 writes it anew"
+
+
+@pytest.mark.parametrize("page", ["summary.md", "events.md"])
+def test_every_field_of_a_file_has_a_meaning(page: str) -> None:
+    empty = re.findall(r"^\| `(\w+)` \| [^|]* \|  \|$", generated.FILE_PAGES[page](), re.MULTILINE)
+    assert not empty, f"a docstring below each of {empty}"
+
+
+def test_the_page_of_states_is_drawn_from_the_tables() -> None:
+    reference = DOCS / "reference"
+    assert rewritten(reference / "states.md", diagrams.states_page()) == diagrams.states_page()
+    for name, diagram in diagrams.DIAGRAMS.items():
+        assert rewritten(reference / name, diagrams.svg(diagram)) == diagrams.svg(diagram), name
