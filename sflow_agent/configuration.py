@@ -40,4 +40,5 @@ def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
         node_name=name,
         public_key=public_key,
         secret_key=secret_key,
+        must_enrol=True,
     )

@@ -20,7 +20,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.logs import LogAck, LogChunk
-from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.orders import Enrolled, Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
@@ -81,6 +81,9 @@ class ControllerLink:
         """Called with the number of a log's bytes that the controller has."""
         self._has_unacknowledged = False
         self._config = config
+        self._keys = (config.public_key.encode(), config.secret_key.encode())
+        self._own_keys = zmq.curve_keypair() if config.must_enrol else None
+        """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
@@ -253,8 +256,7 @@ class ControllerLink:
         made.linger = 0
         made.ipv6 = "[" in endpoint
         made.curve_serverkey = self._config.controller_key.encode()
-        made.curve_publickey = self._config.public_key.encode()
-        made.curve_secretkey = self._config.secret_key.encode()
+        made.curve_publickey, made.curve_secretkey = self._keys
         made.maxmsgsize = MAX_FRAME_BYTES
         made.sndhwm = made.rcvhwm = 10_000
         made.connect_timeout = CONNECT_MS
@@ -281,6 +283,8 @@ class ControllerLink:
 
     def _say_hello(self, now: float) -> None:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
+        if self._own_keys is not None:
+            hello = msgspec.structs.replace(hello, key=self._own_keys[0].decode())
         for dialled in self._dialled:
             # The first to arrive came over an address that works, so our address that it names is right, too.
             ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
@@ -301,6 +305,9 @@ class ControllerLink:
         if packet.messages and isinstance(packet.messages[0], Refused):
             orders.append(packet.messages[0])
             return
+        if packet.messages and isinstance(packet.messages[0], Enrolled):
+            self._take_enrolled(packet.messages[0], now)
+            return
         if packet.session != self._session:
             self.counters["stale_packets"] += 1
             return
@@ -311,6 +318,13 @@ class ControllerLink:
                 if isinstance(message, Welcome) and not self._is_welcome:
                     self._use(dialled, message)
                 orders.append(message)
+
+    def _take_enrolled(self, enrolled: Enrolled, now: float) -> None:
+        """Dial anew with the agent's own keys, which the controller knows now; an answer that comes again is no news."""
+        if self._own_keys is not None and enrolled.key == self._own_keys[0].decode():
+            self._keys, self._own_keys = self._own_keys, None
+            self._last_heard = now
+            self._begin_session(now)
 
     def _use(self, dialled: Dialled, welcome: Welcome) -> None:
         """Keep this address, which works: close the others, and send logs the same way."""

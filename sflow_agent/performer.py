@@ -25,6 +25,7 @@ from sflow_agent.core.commands import (
     ForgetRank,
     GiveUpTree,
     InspectNode,
+    LearnSecrets,
     LearnSignatures,
     Report,
     RunCommand,
@@ -132,6 +133,8 @@ class Performer:
         match command:
             case DiagnoseExit():
                 self._diagnose(command)
+            case LearnSecrets(values=values):
+                self._parts.processes.mask_output(values)
             case LearnSignatures(signatures=signatures):
                 self._signatures = signatures
             case RunCommand(rank=rank, purpose=purpose):

@@ -48,6 +48,8 @@ class PortLeases:
         self._seed = seed
         self._records: dict[str, _Record] = {}
         self._choice: PortChoice | None = None
+        self._uses_names = True
+        """False once the names of all free ports were taken: whoever has them does not decide whether tasks run."""
         self.warning = ""
         """A warning about the ports of this node, once a port was leased."""
 
@@ -122,10 +124,11 @@ class PortLeases:
         self, record: _Record, block: PortBlock, before: Mapping[str, tuple[int, ...]]
     ) -> tuple[int, ...]:
         def take(port: int) -> bool:
-            return _take(record, port)
+            return _take(record, port, self._uses_names)
 
         def give_back(port: int) -> None:
-            record.claims.pop(port).close()
+            if port in record.claims:
+                record.claims.pop(port).close()
             record.holds.pop(port).close()
 
         earlier = before.get(block.name, ())
@@ -136,6 +139,15 @@ class PortLeases:
             for port in kept:
                 give_back(port)
         found = self._chosen().find(block.count, block.contiguous, take, give_back)
+        if found is None and self._uses_names:
+            self._uses_names = False
+            found = self._chosen().find(block.count, block.contiguous, take, give_back)
+            self._uses_names = found is None  # then it was not the names
+            if found is not None:
+                self.warning = (
+                    "another process has the names of all free ports, with which agents tell each other what they have "
+                    "leased: another run may lease the same port before its task binds it"
+                )
         if found is None:
             in_a_row = " in a row" if block.contiguous else ""
             what = "no free port" if block.count == 1 else f"fewer than {block.count} free ports{in_a_row}"
@@ -155,19 +167,21 @@ class PortLeases:
         return self._choice
 
 
-def _take(record: _Record, port: int) -> bool:
+def _take(record: _Record, port: int, needs_name: bool) -> bool:
     claim = _claim(port)
-    if claim is None:
+    if claim is None and needs_name:
         return False
+    hold = None
     try:
         hold = _hold(port)
-    except OSError:
-        claim.close()
-        raise
+    finally:
+        if hold is None and claim is not None:
+            claim.close()
     if hold is None:
-        claim.close()
         return False
-    record.claims[port], record.holds[port] = claim, hold
+    record.holds[port] = hold
+    if claim is not None:
+        record.claims[port] = claim
     return True
 
 

@@ -16,6 +16,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_endpoints: tuple[str, ...]
     controller_key: str
     """The controller's public CURVE key, Z85. Pinned."""
+    must_enrol: bool = False
+    """The keys come from a job step's environment, which others of the same user can read: they are good for one hello, with
+    which the agent names a key that it has made itself."""
     public_key: str
     secret_key: str
     marker: str
@@ -45,7 +48,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The common configuration of a job step's agents, in an environment variable that they wipe.
 
-    Each agent completes `common`: its node is its position in `nodes`, by Slurm's name, its keys come from
+        Each agent completes `common`: its node is its position in `nodes`, by Slurm's name, its keys come from
     `key_seed`. Positions of nodes outside of the job are empty.
     """
 

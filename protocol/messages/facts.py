@@ -183,6 +183,9 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Counted up with each session of this agent process: a hello that comes late must not undo a newer
     one.
     """
+    key: str = ""
+    """A public CURVE key, Z85, that the agent has made for itself and will use from the next session on. Only from an agent
+    that must enrol (`AgentConfig.must_enrol`); the answer is `Enrolled`."""
     node: int
     """The node's index in the run, from Slurm's node id or the local launcher."""
     agent_incarnation: int

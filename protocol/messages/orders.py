@@ -23,7 +23,9 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     heartbeat_s: float = 2.0
     orphan_grace_s: float = 10.0
     signatures: tuple[Signature, ...] = ()
-    """The workflow's own; they are searched before the built-in ones."""
+    """The workflow's own; they go before those of everybody."""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
 
 
 class Refused(ToAgentMessage, frozen=True, kw_only=True):
@@ -31,6 +33,12 @@ class Refused(ToAgentMessage, frozen=True, kw_only=True):
 
     code: str
     reason: str
+
+
+class Enrolled(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller knows the key that a `Hello` has named: the agent dials anew with it. Outside of any session."""
+
+    key: str
 
 
 class Spawn(ToAgentMessage, frozen=True, kw_only=True):
@@ -117,4 +125,17 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | LogMatched | Inspect | Leave
+ToAgent = (
+    Welcome
+    | Refused
+    | Enrolled
+    | Spawn
+    | Stop
+    | Lease
+    | Release
+    | Watch
+    | Unwatch
+    | LogMatched
+    | Inspect
+    | Leave
+)

@@ -17,6 +17,7 @@ from protocol.messages.facts import (
     RankIdle,
 )
 from protocol.messages.orders import (
+    Enrolled,
     Inspect,
     Lease,
     Leave,
@@ -37,6 +38,7 @@ from sflow_agent.core.commands import (
     FinishLogs,
     ForgetRank,
     InspectNode,
+    LearnSecrets,
     LearnSignatures,
     Report,
     StartProcess,
@@ -182,6 +184,8 @@ class AgentCore:
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
                 self._begin_end(f"refused by the controller: {reason}", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case Enrolled():
+                pass  # of the handshake: the link has dialled anew
             case _:
                 assert_never(message)
 
@@ -199,6 +203,8 @@ class AgentCore:
                 self._update(record, record.stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
+        if order.secrets:
+            self._out.append(LearnSecrets(order.secrets))
         if order.signatures:
             self._out.append(LearnSignatures(order.signatures))
         for rank in order.kill:

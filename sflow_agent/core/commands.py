@@ -56,6 +56,13 @@ class LearnSignatures:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnSecrets:
+    """Mask these values, (name, value), in what ranks print from now on."""
+
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetRank:
     """Drop all records of a rank: its exit is reported and none of its processes is left."""
 
@@ -175,6 +182,7 @@ AgentCommand = (
     | DropPorts
     | DiagnoseExit
     | LearnSignatures
+    | LearnSecrets
     | ForgetRank
     | SignalTree
     | GiveUpTree

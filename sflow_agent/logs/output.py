@@ -22,7 +22,7 @@ from collections.abc import Callable
 from protocol.ids import RankId
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
-from sflow_agent.logs.splicing import Discarded, move
+from sflow_agent.logs.splicing import Discarded, Masks, move, move_masked, write_masked
 
 ARM_AFTER_S = 0.03
 """A rank that ends sooner wakes no thread and costs the guardian nothing: its pipe holds its output until its exit."""
@@ -50,6 +50,8 @@ class RankOutput:
         self.is_armed = False
         self.is_closed = False
         self.is_large = False
+        self.held = b""
+        """The end of what was printed, while it may be the beginning of a secret."""
 
     def waiting_bytes(self) -> int:
         """Return how much is in the pipe."""
@@ -66,6 +68,8 @@ class Outputs:
     def __init__(
         self, descriptors: Descriptors, guardian: OutputSender | None, warn: Callable[[str], None]
     ) -> None:
+        self.mask: Masks | None = None
+        """Of the run's secrets, if it has any. The guardian does not have it, so it is given no output then."""
         self.on_grown: Callable[[RankId], None] = lambda _rank: None
         self._guardian = guardian
         self._warn = warn
@@ -95,7 +99,10 @@ class Outputs:
         file = _open_log(path)
         if len(self._by_rank) >= self._most:
             os.close(file)
-            self._warn(f"an agent may open too few files for {self._most + 1} tasks' output: {_DIRECT}")
+            unmasked = "" if self.mask is None else ", where secrets are not masked"
+            self._warn(
+                f"an agent may open too few files for {self._most + 1} tasks' output: {_DIRECT}{unmasked}"
+            )
             return None
         try:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -129,6 +136,7 @@ class Outputs:
                 return
             # Not for as long as there is output: a process that was left behind may print without end.
             is_at_end = self._move(output, output.waiting_bytes() + 1)
+            self._write_held(output)
             if is_at_end:
                 self._close(output)
             else:
@@ -166,7 +174,7 @@ class Outputs:
         if output.is_armed or output.is_closed:
             return
         output.is_armed = True
-        if self._guardian is not None:
+        if self._guardian is not None and self.mask is None:
             self._guardian.add(output.number, output.pipe, output.file)
         if self._epoll is None:
             self._epoll = select.epoll()
@@ -192,11 +200,13 @@ class Outputs:
     # ------------------------------------------------------------------ either thread, with the output's lock
 
     def _move(self, output: RankOutput, limit: int) -> bool:
-        """Move up to `limit` bytes; return whether the pipe is at its end.
-
-        `Discarded` output is reported once a log.
-        """
-        moved, is_at_end, discarded = move(output.pipe, output.file, limit)
+        """Move up to `limit` bytes; return whether the pipe is at its end. `Discarded` output is reported once a log."""
+        if self.mask is None:
+            moved, is_at_end, discarded = move(output.pipe, output.file, limit)
+        else:
+            moved, is_at_end, discarded, output.held = move_masked(
+                output.pipe, output.file, limit, output.held, self.mask
+            )
         if discarded is not None:
             self._problems.append((output.path, discarded))
         if moved:
@@ -210,6 +220,14 @@ class Outputs:
                 fcntl.fcntl(output.pipe, fcntl.F_SETPIPE_SZ, LARGE_PIPE_BYTES)
         return is_at_end
 
+    def _write_held(self, output: RankOutput) -> None:
+        """Write what was held back: nothing follows that would make a secret of it."""
+        if output.held and self.mask is not None:
+            discarded = write_masked(output.file, output.held, self.mask)
+            output.held = b""
+            if discarded is not None:
+                self._problems.append((output.path, discarded))
+
     def _close(self, output: RankOutput) -> None:
         if output.is_closed:
             return
@@ -217,7 +235,7 @@ class Outputs:
         self._large -= output.is_large
         if output.is_armed and self._epoll is not None:
             self._epoll.unregister(output.pipe)
-            if self._guardian is not None:
+            if self._guardian is not None and self.mask is None:
                 self._guardian.remove(output.number)
         if self._by_pipe.get(output.pipe) is output:
             del self._by_pipe[output.pipe]

@@ -26,9 +26,12 @@ def make_spool(config: AgentConfig) -> str:
     with contextlib.suppress(FileExistsError):
         os.mkdir(spool, 0o700)  # noqa: PTH102
     found = os.lstat(spool)  # must not follow a link
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{spool} exists and is not a private directory of this user")
-    return spool
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return spool
+    # Another user can guess the name, and make it first: that costs the name, not the run.
+    import tempfile
+
+    return tempfile.mkdtemp(prefix=f"{os.path.basename(spool)}-", dir=parent)  # noqa: PTH119
 
 
 def remove_spool(path: str) -> None:

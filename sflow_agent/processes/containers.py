@@ -13,6 +13,9 @@ from sflow_agent.processes.cleanup import Cleanup
 from sflow_agent.processes.procfs import RUN_MARKER
 from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
 
+_SCRIPT = "SFLOW_TASK_SCRIPT"
+"""Has a script that must not be on a command line; its interpreter in the container takes it from there."""
+
 
 class Containers:
     """Facts that only this node knows: engines, the names of GPUs, existing directories."""
@@ -40,6 +43,8 @@ class Containers:
         )
 
         environment = {**self._environment, **spec.env, RUN_MARKER: self._environment[RUN_MARKER]}
+        if container.image.startswith("-"):
+            raise SpawnError(errno.EINVAL, f'its image "{container.image}" would be read as an option')
         engine = self._engine(container, environment.get("PATH"))
         # Engines refuse to mount a missing directory, and the controller may be making this one at the same
         # time.
@@ -71,7 +76,7 @@ class Containers:
                 name=name,
                 run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
                 variables=variables,
-                always=(RUN_MARKER,),
+                always=(RUN_MARKER, *[_SCRIPT][: _SCRIPT in spec.env]),
                 gpus=gpus,
                 home=environment.get("HOME"),
                 user=(os.getuid(), os.getgid()),

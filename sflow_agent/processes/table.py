@@ -132,6 +132,13 @@ class Processes:
             return None
         return self._outputs.open(spec.rank, log, time.monotonic())
 
+    def mask_output(self, values: tuple[tuple[str, str], ...]) -> None:
+        """Mask these values, (name, value), in what ranks print from now on."""
+        from protocol.text.masking import Mask  # few runs have secrets
+
+        mask = Mask(values)
+        self._outputs.mask = mask if mask else None
+
     def start_check(
         self,
         spec: RankSpec,

@@ -18,6 +18,7 @@ import msgspec
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record.durable import open_to_append
 
 
@@ -117,7 +118,7 @@ class Journal:
             waiting=waiting,
         )
         self._next_seq += 1
-        self._pending.append(_encoder.encode(entry) + b"\n")
+        self._pending.append(SECRETS.mask.raw(_encoder.encode(entry)) + b"\n")
 
 
 def read_journal(lines: Iterable[bytes]) -> Iterator[Entry]:

@@ -39,7 +39,8 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, TaskState, Transition
+from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
@@ -237,6 +238,7 @@ class Controller:
             case RecordTransition(transition=transition):
                 self._record(transition, now)
             case RecordWaiting(task=task, attempt=attempt, text=text):
+                text = SECRETS.mask.text(text)
                 self._journal.waiting(command, now)
                 self.state.note_waiting(task, attempt, text)
                 self._output.waiting(task, text)
@@ -259,6 +261,7 @@ class Controller:
                 self._finish = command
 
     def _record(self, transition: Transition, now: float) -> None:
+        transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
         self._log.info(_describe(transition), f"sflow.task.{transition.task}")
@@ -336,3 +339,11 @@ def _describe(transition: Transition) -> str:
     if transition.runtime_s is not None:
         parts.append(f"after {transition.runtime_s:.3f} s")
     return ", ".join(parts)
+
+
+def _without_secrets(transition: Transition) -> Transition:
+    """Return a change of state as viewers, the summary and the record may have it: texts of programs may quote anything."""
+    if not SECRETS.mask or transition.reason is None:
+        return transition
+    reason = msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(transition.reason)), Reason)
+    return msgspec.structs.replace(transition, reason=reason)

@@ -16,6 +16,7 @@ import msgspec
 from protocol.errors import UsageError
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
@@ -86,6 +87,11 @@ def read_run(options: RunOptions) -> ReadRun:
     loaded = load_documents(
         source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
     )
+    SECRETS.declare(loaded.document.secrets, os.environ)
+    if options.resume is not None and loaded.document.secrets:
+        from sflow_ctl.runtime.run.resume import refuse_masked_values
+
+        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
     found = layers.of(loaded)
     return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
 
@@ -117,7 +123,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
     return PlannedRun(
-        plan, settings, run_id, loaded.composed_yaml(), nodes.allocation, salloc, replan, earlier
+        plan, settings, run_id, loaded.recorded_yaml(), nodes.allocation, salloc, replan, earlier
     )
 
 

@@ -6,6 +6,7 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import msgspec
 
 from protocol.errors import UsageError
+from protocol.text.masking import mark_of, parts_of
 from sflow_ctl.core.actions.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
@@ -131,7 +134,7 @@ def _inner(text: str) -> bytes:
 def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
     """Return the earlier results of the new plan's tasks, and warnings about changed ones."""
     states = {name: record.state for name, record in run.state.tasks.items()}
-    done, changed = done_tasks(run.plan, plan, states)
+    done, changed = done_tasks(run.plan, _as_recorded(plan), states)
     behind = {}
     for task in plan.tasks:
         record = run.state.tasks.get(task.name)
@@ -145,6 +148,28 @@ def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], li
         behind[task.name] = PriorResult(record.state, attempts, is_done, outputs)
     warnings = [f"task {name} had completed and runs again: it has changed since" for name in changed]
     return behind, warnings
+
+
+def _as_recorded(plan: Plan) -> Plan:
+    """Return the plan as a run directory has it: a secret that is another one today is no other work."""
+    if not SECRETS.mask:
+        return plan
+    return msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(plan)), Plan)
+
+
+def refuse_masked_values(document: object, secrets: Sequence[str], directory: Path) -> None:
+    """Raises: UsageError when a document is a run directory's copy, which does not have the values of its secrets."""
+    texts = "\n".join(parts_of(document))
+    missing = [name for name in secrets if mark_of(name) in texts]
+    if not missing:
+        return
+    options = " ".join(f"--set {name}=..." for name in missing)
+    raise UsageError.of(
+        "secret-missing",
+        f"the run directory does not have the value of secret{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
+        str(directory),
+        f"name the workflow file, or give the value again: {options}",
+    )
 
 
 def requeued_run(output_dir: Path, run_id: str | None) -> Path | None:

@@ -19,6 +19,7 @@ from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
@@ -242,6 +243,7 @@ def _make_controller(
 ) -> Controller:
     plan, record = planned.plan, shell.record
     fleet.link.signatures = plan.signatures
+    fleet.link.secrets = SECRETS.values() if plan.secrets else ()
     gone_at = planned.allocation.ends_at if planned.allocation is not None else None
     scheduler = Scheduler(
         plan,
