@@ -1,10 +1,8 @@
 """The guardian: the agent's parent, which ends every task when the agent is killed.
 
-Imports as little as possible.
-
-Both are child subreapers, so all processes of the agent's tasks become children of the guardian when the
-agent dies. The agent, in turn, watches the guardian. A terminal signals neither: they have a session of their
-own.
+Imports as little as possible. Both are child subreapers, so all processes of the agent's tasks become
+children of the guardian when the agent dies. The agent, in turn, watches the guardian. A terminal signals
+neither: they have a session of their own.
 """
 
 import contextlib

@@ -45,7 +45,7 @@ class RankPhase(Enum):
     """The phase of a rank. The reason and the progress of its stop are in its `StopSequence`."""
 
     STARTING = "starting"
-    """Its process is ordered and not reported as started."""
+    """Its process is being made."""
     RUNNING = "running"
     """Its main process runs."""
     STOPPING = "stopping"
@@ -55,7 +55,7 @@ class RankPhase(Enum):
     CLEARING = "clearing"
     """Its exit is reported; its remaining processes are being ended."""
     GONE = "gone"
-    """Nothing of it is left, or what is left could not be ended and is reported."""
+    """None of its processes is left, or those that are left were reported."""
 
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {

@@ -101,7 +101,8 @@ class TreeKiller:
         mains = {self._main_of[rank]: rank for rank in ranks}
         others = self._running.keys() - mains.keys()
         trees = tree_members({pid: str(rank) for pid, rank in mains.items()}, self._me, others, self._marks)
-        # Who lost its parent under the walk has come to this agent behind it: only what two walks do not find is gone.
+        # A process that lost its parent during the walk became the agent's child behind it: two walks must
+        # find none.
         seem_empty = {pid: str(rank) for pid, rank in mains.items() if not trees[pid] - {pid}}
         if seem_empty:
             trees |= tree_members(seem_empty, self._me, others, self._marks)

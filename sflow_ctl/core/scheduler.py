@@ -73,7 +73,7 @@ class Scheduler:
         for task in self.run.tasks:
             if task.unmet == 0 and task.state is TaskState.WAITING:
                 enqueue(self.run, self._out, task)
-        self._out.take()  # what is queued from the start is not a change of state
+        self._out.take()  # tasks queued from the start have not changed their state
         for transition in resumed:
             self._out.record(transition)
 

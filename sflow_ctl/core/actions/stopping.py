@@ -179,7 +179,7 @@ def _begin_again(
     if restart is not None and restart.restarts_dependents and was_ready:
         for other in dependencies.needers(run.tasks, task):
             if other.state in LIVE and other.state is not TaskState.STOPPING:
-                reason = Reason("restart", f"{task.plan.name}, which it needs, is started again")
+                reason = Reason("restart", f"{task.plan.name}, which it needs, is restarted")
                 stop_task(run, out, other, AttemptVerdict(TaskState.CANCELLED, reason, is_repeated=True), now)
 
 

@@ -11,7 +11,7 @@ class RunPhase(StrEnum):
     """The phase of a run. How it ends is its outcome, and why is its cause."""
 
     RUNNING = "running"
-    """Tasks start when they may."""
+    """Tasks are started as their dependencies are met."""
     DRAINING = "draining"
     """A task with `on_failure: drain` has failed: nothing new starts, running tasks may finish."""
     STOPPING = "stopping"
@@ -19,7 +19,7 @@ class RunPhase(StrEnum):
     LEAVING = "leaving"
     """No task is live; agents hand over the rest of their logs and exit."""
     FINISHED = "finished"
-    """The last command has been given."""
+    """All agents have left."""
 
 
 P = RunPhase

@@ -1,10 +1,9 @@
 """Places concrete tasks: which nodes and GPU indices each gets.
 
-Chapter 8 of the format, and an extension of it.
-
-The static plan equals that of sflow 0.2, node for node and index for index. If it has no room for all tasks,
-placements become flexible: tasks queue, and the scheduler picks their nodes when they are ready. Only tasks
-that can never fit are refused, with the arithmetic. Called by `requests.py`.
+Chapter 8 of the format, and an extension of it. The static plan equals that of sflow 0.2, node for node and
+index for index. If it has no room for all tasks, placements become flexible: tasks queue, and the scheduler
+picks their nodes when they are ready. Only tasks that can never fit are refused, with the arithmetic. Called
+by `requests.py`.
 """
 
 from collections.abc import Sequence

@@ -217,9 +217,7 @@ def _version_and_end(
 ) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
     """Return (Slurm's version, monotonic end of the job's time, warnings).
 
-    Both are asked for at once: each may be slow.
-
-    The end is in the environment from Slurm 23.02 on.
+    Both are asked for at once: each may be slow. The end is in the environment from Slurm 23.02 on.
     """
     said = environ.get("SLURM_JOB_END_TIME", "")
     now = time.monotonic()
