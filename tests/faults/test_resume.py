@@ -219,7 +219,7 @@ def test_clusters_f3_a_silent_run_whose_job_exists_is_resumed_only_by_force(
     assert resume(tmp_path, directory, "--force").returncode == 0
 
 
-def test_clusters_f14_a_deleted_run_directory_is_reported_while_the_run_goes_on(
+def test_clusters_f14_a_deleted_run_directory_is_reported_while_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".sflow").mkdir()

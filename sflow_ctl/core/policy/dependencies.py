@@ -13,13 +13,13 @@ _REACHED: dict[TaskState, frozenset[Until]] = {
     S.READY: frozenset({"started", "ready", "available"}),
     S.COMPLETED: frozenset({"started", "available", "completed", "finished"}),
 }
-"""What holds from a state on. It holds until another attempt follows."""
+"""How far a task has come by entering a state. It holds until another attempt follows."""
 _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
 
 
 class Changes(NamedTuple):
-    """Tasks that a change of another task's state concerns, in plan order."""
+    """Tasks that are affected by another task's change of state, in plan order."""
 
     startable: list[Task]
     unsatisfiable: list[tuple[Task, str]]

@@ -22,6 +22,7 @@ from sflow_agent.core.commands import (
     ForgetRank,
     GiveUpTree,
     InspectNode,
+    LearnSecrets,
     LearnSignatures,
     Report,
     RunCommand,
@@ -95,7 +96,7 @@ class CheckedCore(AgentCore):
             case Exit():
                 assert not self._open, f"the agent leaves while it has {self._open}"
                 self._has_left = True
-            case UnwatchLog() | LearnSignatures() | FinishLogs() | InspectNode():
+            case UnwatchLog() | LearnSignatures() | LearnSecrets() | FinishLogs() | InspectNode():
                 pass
             case _:
                 assert_never(command)

@@ -78,7 +78,7 @@ def test_a_rank_is_started_once_whatever_is_repeated() -> None:
     assert core.next_wakeup() is None
 
 
-def test_a_failed_start_is_told_and_forgotten() -> None:
+def test_a_failed_start_is_reported_and_forgotten() -> None:
     core = CheckedCore()
     core.handle(Ordered(Spawn(ranks=(a_spec(),))), 0.0)
     assert reports(core.handle(ProcessFailed(A, 2, "no"), 0.0)) == [
@@ -156,7 +156,7 @@ def test_leftovers_of_a_stopped_rank_are_already_being_ended() -> None:
 @pytest.mark.parametrize(
     "event", [stop(1.0, B), TreeGone(B, 0), CheckObserved(B, ProbeKey("readiness", 0), True, "")]
 )
-def test_what_is_said_of_an_unknown_rank_is_ignored(event: Ordered | TreeGone | CheckObserved) -> None:
+def test_events_of_an_unknown_rank_are_ignored(event: Ordered | TreeGone | CheckObserved) -> None:
     assert running().handle(event, 1.0) == []
 
 
@@ -290,7 +290,7 @@ def told(commands: Sequence[AgentCommand]) -> list[RankExited]:
     return [c.message for c in commands if isinstance(c, Report) and isinstance(c.message, RankExited)]
 
 
-def test_a_bad_exit_is_told_with_its_cause() -> None:
+def test_a_bad_exit_is_reported_with_its_cause() -> None:
     core = running()
     assert core.handle(failed(), 1.0) == [DiagnoseExit(A, 3, None)]
     assert core.exited() == ()
@@ -325,7 +325,7 @@ def test_a_status_that_is_a_success_is_not_looked_into() -> None:
     assert told(core.handle(failed(), 1.0))[0].cause is None
 
 
-def test_leftovers_are_ended_meanwhile_and_told_after_the_exit() -> None:
+def test_leftovers_are_ended_meanwhile_and_reported_after_the_exit() -> None:
     core = running()
     assert core.handle(failed(has_leftovers=True), 1.0) == [DiagnoseExit(A, 3, None), SignalTree(A, SIGTERM)]
     assert core.clearing() == ()
@@ -367,14 +367,14 @@ def test_a_stop_does_not_wait_for_the_look() -> None:
     assert commands[-1] == SignalTree(A, SIGKILL)
 
 
-def test_who_is_stopped_is_not_looked_into() -> None:
+def test_a_stopped_rank_is_not_diagnosed() -> None:
     core = running()
     core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 1.0)
     (exit,) = told(core.handle(failed(), 2.0))
     assert exit.was_asked
 
 
-def test_an_agent_that_leaves_tells_what_it_was_looking_into() -> None:
+def test_a_leaving_agent_reports_withheld_exits() -> None:
     core = running()
     core.handle(failed(), 1.0)
     commands = core.handle(Ordered(Leave()), 1.1)

@@ -116,11 +116,11 @@ def test_a_result_for_a_check_that_the_probe_does_not_have_is_ignored() -> None:
         (ExecCheck(argv=("nvidia-smi", "-L")), "nvidia-smi has not exited with 0"),
     ],
 )
-def test_what_was_never_seen_has_its_words(check: Check, text: str) -> None:
+def test_every_unseen_check_has_a_sentence(check: Check, text: str) -> None:
     assert missing_text(check) == text
 
 
-def test_what_is_missing_is_said_of_all_and_of_any() -> None:
+def test_missing_checks_are_named_for_all_and_any() -> None:
     probe = state(HTTP, PORT, LOG)
     probe.observe(ProbeKey("readiness", 1), True, "listening", 1.0)
     probe.observe(ProbeKey("readiness", 0), False, "HTTP 503", 1.0, is_poll=True)
@@ -146,7 +146,7 @@ def failed(core: AgentCore, detail: str, now: float) -> list[str]:
     return told(core.handle(CheckObserved(A, ProbeKey("readiness", 0), False, detail, is_poll=True), now))
 
 
-def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> None:
+def test_missing_checks_are_reported_after_a_second_and_once_a_second_at_most() -> None:
     core = running(a_spec(A, single().probe))
     assert failed(core, "refused", 0.5) == []
     assert core.next_wakeup() == 1.0
@@ -162,7 +162,7 @@ def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> N
     assert told(core.handle(WakeUp(), 3.5)) == ["HTTP 503"]
 
 
-def test_news_that_is_none_any_more_is_not_told() -> None:
+def test_outdated_news_is_not_reported() -> None:
     core = running(a_spec(A, single().probe))
     core.handle(WakeUp(), 1.0)
     failed(core, "HTTP 503", 1.1)
@@ -170,7 +170,7 @@ def test_news_that_is_none_any_more_is_not_told() -> None:
     assert told(core.handle(WakeUp(), 2.0)) == []
 
 
-def test_whoever_is_ready_in_time_or_fails_by_it_tells_nothing() -> None:
+def test_a_probe_that_triggers_in_time_reports_nothing_missing() -> None:
     core = running(a_spec(A, single().probe))
     seen = core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "HTTP 200 OK", is_poll=True), 0.5)
     fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="HTTP 200 OK")

@@ -120,7 +120,7 @@ def test_an_agent_on_its_own_runs_no_commands_and_waits_no_longer_than_it_may() 
     assert core.next_wakeup() == 2.0 + ORPHAN_GRACE_S
 
 
-def test_what_a_task_leaves_behind_gets_its_signal_and_no_command() -> None:
+def test_leftover_processes_get_the_signal_and_no_command() -> None:
     core = polite()
     assert SignalTree(A, SIGINT) in core.handle(reaped(has_leftovers=True), 1.0)
     assert core.handle(ask(), 2.0) == []
@@ -151,7 +151,7 @@ def test_a_task_that_ends_while_its_hang_is_looked_into_is_only_cleared() -> Non
     assert SignalTree(A, SIGINT) in core.handle(ended("hang"), 3.0)
 
 
-def test_silence_is_told_with_every_hello_until_there_is_life_again() -> None:
+def test_inactivity_is_in_every_hello_until_there_is_activity() -> None:
     core = CheckedCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", hang=WATCH)
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
@@ -164,7 +164,7 @@ def test_silence_is_told_with_every_hello_until_there_is_life_again() -> None:
     assert core.quiet() == ()
 
 
-def test_nobody_wants_to_know_of_the_silence_of_a_task_that_ends() -> None:
+def test_inactivity_of_an_ending_task_is_not_reported() -> None:
     core = polite(hang=WATCH)
     core.handle(ask(), 1.0)
     assert core.handle(IdleChanged(A, "output", True), 2.0) == []
@@ -172,7 +172,7 @@ def test_nobody_wants_to_know_of_the_silence_of_a_task_that_ends() -> None:
     assert core.handle(IdleChanged(A, "output", True), 4.0) == []
 
 
-def test_a_silence_is_as_long_as_its_limit_says() -> None:
+def test_inactivity_begins_at_the_limit() -> None:
     silence = InactivityTimer(limit_s=10.0, since=0.0)
     assert not silence.observe(False, 9.9)
     assert silence.observe(False, 10.0)

@@ -335,6 +335,7 @@ class Fleet:
                 | agent_commands.TakeBackPorts()
                 | agent_commands.ForgetRank()
                 | agent_commands.LearnSignatures()
+                | agent_commands.LearnSecrets()
             ):
                 pass  # what is simulated ends by itself
             case _:

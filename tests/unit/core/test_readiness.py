@@ -141,7 +141,7 @@ def test_a_gang_whose_watched_rank_fails_cannot_become_ready_and_ends() -> None:
     assert run.why("a") == "exit: rank 0: exit status 3, and its readiness waits for rank 0"
 
 
-def test_a_gang_whose_other_rank_fails_goes_on_waiting() -> None:
+def test_a_gang_whose_other_rank_fails_continues_to_wait() -> None:
     run = started_gang()
     assert run(exited("a", 3, rank_number=1)) == []
     assert run.state("a") is TaskState.RUNNING

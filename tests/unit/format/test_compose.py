@@ -53,7 +53,7 @@ def test_a_resolved_file_has_the_same_plan(tmp_path: Path) -> None:
     assert plan(tmp_path, compose(load(tmp_path, TEXT), is_resolved=True)) == plan(tmp_path, TEXT)
 
 
-def test_what_is_certain_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
+def test_certain_values_are_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     text = compose(load(tmp_path, TEXT), is_resolved=True)
     assert "echo 14 ${{ S }} ${{ D }}" in text
     assert "${{ backends.pool.nodes[0].name }}:7" in text
