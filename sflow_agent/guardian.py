@@ -1,8 +1,8 @@
-"""The guardian: the agent's parent, which ends every task when the agent is killed. Imports next to nothing.
+"""The guardian: the agent's parent, which ends every task when the agent is killed.
 
-Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies.
-The agent, in turn, watches the guardian. Neither is signalled by a terminal: they live in a session of their
-own.
+Imports as little as possible. Both are child subreapers, so all processes of the agent's tasks become
+children of the guardian when the agent dies. The agent, in turn, watches the guardian. A terminal signals
+neither: they have a session of their own.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from sflow_agent.processes.procfs import descendants, is_living, name_of
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
-"""How a job step's agents get their configuration: every one of them has the same standard input."""
+"""The variable with a job step's configuration: all its agents have the same standard input."""
 
 CLEANUPS_WITHIN_S = 20.0
 GRACE_S = 2.0
@@ -89,7 +89,7 @@ class Watchdog:
 
 
 def guard() -> int:
-    """Forks the agent and watches over it; returns the process's exit status, in both of them."""
+    """Fork the agent and watch it; return the process's exit status, in both processes."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -113,7 +113,7 @@ def guard() -> int:
         return run_agent(me, encoded_config, cleanups, OutputSender(agents_end), watchdog.note)
     agents_end.close()
     del encoded_config
-    # The configuration is not for us, and an agent that nobody needs must see the end of it.
+    # The agent reads the configuration; it must see the end of stdin if it is not needed.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
@@ -137,7 +137,7 @@ def guard() -> int:
 
 
 def _keep_descriptors_from_tasks() -> None:
-    """Whatever a launcher left open (Slurm's PMI socket, a pipe) is not for the tasks."""
+    """Close descriptors that a launcher left open (Slurm's PMI socket, a pipe) in tasks."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         with contextlib.suppress(OSError):
             if int(name) > 2:
@@ -152,7 +152,7 @@ def _wait(agent: int) -> int:
 
 
 def _end_everything(pause: Callable[[int], object]) -> list[str]:
-    """SIGTERM, a short grace, SIGKILL, verify. Returns what could not be ended, "pid name"."""
+    """Send SIGTERM, wait a short grace, send SIGKILL, verify; return "pid name" of the survivors."""
     started = time.monotonic()
     signalled: set[int] = set()
     while left := _living():
@@ -170,7 +170,7 @@ def _end_everything(pause: Callable[[int], object]) -> list[str]:
 
 
 def _clean_up(cleanups: CleanupList) -> list[str]:
-    """Runs the clean-ups that the agent did not come to, all at once. Returns the keys of those that failed."""
+    """Run the cleanups that the agent did not reach, all at once; return the keys of those that failed."""
     running: dict[int, str] = {}
     failed: list[str] = []
     null = os.open(os.devnull, os.O_RDWR)

@@ -17,6 +17,7 @@ from protocol.messages.facts import (
     RankIdle,
 )
 from protocol.messages.orders import (
+    Enrolled,
     Inspect,
     Lease,
     Leave,
@@ -37,6 +38,7 @@ from sflow_agent.core.commands import (
     FinishLogs,
     ForgetRank,
     InspectNode,
+    LearnSecrets,
     LearnSignatures,
     Report,
     StartProcess,
@@ -65,8 +67,7 @@ from sflow_agent.core.events import (
     WakeUp,
 )
 from sflow_agent.core.memory_kills import MemoryKills
-from sflow_agent.core.probe_news import ProbeNews
-from sflow_agent.core.probes import ProbeState
+from sflow_agent.core.probes import ProbeNews, ProbeState
 from sflow_agent.core.rank import Rank, side_command_report
 from sflow_agent.core.rank_index import OpenRanks, RankTimers
 
@@ -84,7 +85,7 @@ class AgentCore:
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
-        """Every rank ever ordered: a repeated order is recognised."""
+        """Every rank ever ordered, so that a repeated order is recognised."""
         self._reported: set[RankId] = set()
         """Ranks whose exit was reported and is not acknowledged yet."""
         self._open = OpenRanks()
@@ -131,7 +132,7 @@ class AgentCore:
         """Why the agent is ending, or None while it is not."""
         return self._ending
 
-    # ------------------------------------------------------------------ the whole truth, for a hello
+    # ------------------------------------------------------------------ the complete state, for a hello
 
     def live(self) -> tuple[LiveRank, ...]:
         """Return the ranks with a main process, and those whose exit is withheld."""
@@ -181,6 +182,8 @@ class AgentCore:
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
                 self._begin_end(f"refused by the controller: {reason}", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case Enrolled():
+                pass  # of the handshake: the link has dialled anew
             case _:
                 assert_never(message)
 
@@ -197,6 +200,8 @@ class AgentCore:
             self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
+        if order.secrets:
+            self._out.append(LearnSecrets(order.secrets))
         if order.signatures:
             self._out.append(LearnSignatures(order.signatures))
         for rank in order.kill:
@@ -315,13 +320,13 @@ class AgentCore:
     # ------------------------------------------------------------------ bookkeeping
 
     def _apply(self, rank: RankId, change: Callable[[Rank], list[AgentCommand]]) -> None:
-        """Change a rank that is known; events of others come too late."""
+        """Change a known rank; events of others are late and ignored."""
         record = self.ranks.get(rank)
         if record is not None:
             self._update(record, change(record))
 
     def _update(self, record: Rank, commands: list[AgentCommand]) -> None:
-        """Take the commands of a change of a rank, and keep the sets of ranks true."""
+        """Take the commands of a rank's change, and update the sets of ranks."""
         self._out += commands
         rank = record.id
         self._timers.set(rank, record.next_wakeup())

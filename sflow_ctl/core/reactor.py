@@ -1,4 +1,4 @@
-"""What each event and each timer does to a run. Called by `Scheduler.handle`; what follows is in `actions`."""
+"""Handles each event and each timer of a run. Called by `Scheduler.handle`; the effects are in `actions`."""
 
 from typing import assert_never
 
@@ -65,7 +65,7 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 
 
 def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
-    """Take in an agent's hello: the whole truth about its node."""
+    """Take in an agent's hello: the complete state of its node."""
     hello = event.hello
     if run.nodes[hello.node].is_gone:
         out.perform(AbandonNode(node=hello.node, reason="the run continues without this node"))
@@ -188,7 +188,7 @@ def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> Non
 
 
 def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
-    """Act on a timer that is due, unless what it was set for is over."""
+    """Act on a timer that is due, unless it is outdated."""
     match timer:
         case WorkflowTimeout():
             still = explanations.not_ready(run.tasks, run.node_names)
@@ -257,7 +257,7 @@ def _give_up_nodes_of(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def settle(run: Run, out: Effects, now: float) -> None:
-    """Start what may start, and stop the run when nothing is left to do. Called after each event."""
+    """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
         if run.phase is RunPhase.RUNNING or run.shutdown.branch:
@@ -283,7 +283,7 @@ def _failed_mains(run: Run) -> list[Task]:
 
 
 def _is_over(run: Run) -> bool:
-    """Return True when nothing is left to do."""
+    """Return whether all work is done."""
     tally = run.tally
     if tally.has_mains and tally.mains_left == 0:
         return True

@@ -1,6 +1,6 @@
-"""The scheduler as its shell sees it: `handle(event, now) -> commands`, and what people and shells may ask.
+"""The interface of the scheduler: `handle(event, now) -> commands`, and queries for people and shells.
 
-It decides nothing itself: `reactor` has what events do, and `model.run.Run` the state.
+It decides nothing itself: `reactor` handles events, `model.run.Run` is the state.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ class Scheduler:
         for task in self.run.tasks:
             if task.unmet == 0 and task.state is TaskState.WAITING:
                 enqueue(self.run, self._out, task)
-        self._out.take()  # what is queued from the start is not a change of state
+        self._out.take()  # tasks queued from the start have not changed their state
         for transition in resumed:
             self._out.record(transition)
 

@@ -1,6 +1,4 @@
-"""Deferred values.
-
-Expressions, files and probes of a task that use ports or outputs, filled in when the task starts.
+"""Deferred values: expressions, files and probes of a task that use ports or outputs, filled in when the task starts.
 
 Pure. How to evaluate an expression is not part of it: an `Evaluator` comes from the caller (`format` has the
 one of runs). The scheduler calls this once for each attempt.

@@ -1,6 +1,4 @@
-"""The `task`, `port`, `ports` and `endpoint` of deferred expressions.
-
-The nodes, GPUs, ports and outputs of tasks.
+"""The `task`, `port`, `ports` and `endpoint` of deferred expressions: the nodes, GPUs, ports and outputs of tasks.
 
 `task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port`
 and `task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all

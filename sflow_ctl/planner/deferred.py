@@ -1,4 +1,4 @@
-"""Finds the expressions that must wait until their task starts, and checks that they will be known then.
+"""Finds the expressions that must wait until their task starts, and checks that their values will be known then.
 
 Deferred expressions use outputs of earlier tasks, or ports, which are leased when a task starts. A port can
 be leased for a task that starts later, so its user need not wait for that task, unless the task's placement

@@ -1,6 +1,6 @@
-"""What the ends of ranks mean for their attempt: judged by themselves, vanished with a node, or cleared.
+"""The effects of ranks' ends on their attempt: ranks that exited, vanished with a node, or were cleared.
 
-`exit_gate` says when an exit counts; what follows from a verdict is decided in `stopping`.
+`exit_gate` decides when an exit counts, `stopping` what follows from a verdict.
 """
 
 import msgspec
@@ -119,7 +119,7 @@ def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def ranks_vanished(run: Run, out: Effects, task: Task, node: int, reason: Reason, now: float) -> None:
-    """Take in that what the attempt had on a node is gone, and stop what it has elsewhere."""
+    """Take in that the attempt's processes on a node are gone, and stop those elsewhere."""
     attempt = task.attempt
     if attempt.is_unsent:
         stop_task(run, out, task, AttemptVerdict(TaskState.LOST, reason, may_retry=True), now)
@@ -177,7 +177,7 @@ def _await_fences(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, n
 
 
 def all_cleared(run: Run, out: Effects, task: Task, now: float) -> None:
-    """Conclude a stopped attempt whose process tree is gone, or free what an ended one occupied."""
+    """Conclude a stopped attempt whose process tree is gone, or free the resources of an ended one."""
     attempt = task.attempt
     attempt.uncleared &= attempt.fenced
     if task.state is TaskState.STOPPING:
@@ -188,7 +188,7 @@ def all_cleared(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def stop_if_hung(run: Run, out: Effects, task: Task, now: float) -> None:
-    """Stop an attempt none of whose ranks shows activity any more, if its hang policy says so."""
+    """Stop an attempt whose ranks are all inactive, if its hang policy requires that."""
     verdict = timeouts.hang(task)
     if verdict is not None:
         stop_task(run, out, task, verdict, now)

@@ -70,7 +70,7 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
         elif all(map(run.is_up, placement.nodes)):
             _begin_attempt(run, out, task, placement, now)
         else:
-            run.reserved_ready.append(index)  # an agent is away; it comes back, or is lost
+            run.reserved_ready.append(index)  # an agent is away; it returns, or is lost
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:
@@ -143,7 +143,7 @@ def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:
 
 
 def warn_if_stuck(run: Run, out: Effects) -> None:
-    """Warn once when only ready services run and a task waits for what they hold."""
+    """Warn once when only ready services run and a task waits for their resources."""
     first = run.queue.first_blocked()
     if first is None or run.stuck_at == (first, run.tally.live):
         return

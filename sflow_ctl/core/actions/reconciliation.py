@@ -1,4 +1,4 @@
-"""Compares what an agent reports when it joins, or is lost, with what the scheduler knows of its node."""
+"""Compares an agent's state, when it joins or is lost, with the scheduler's record of its node."""
 
 from protocol.ids import AttemptId
 from protocol.messages.facts import Hello
@@ -17,7 +17,7 @@ from sflow_ctl.core.model.timers import FenceOver
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
 CLOCKS_AGREE_NS = 1_000_000_000
-"""A smaller difference may as well be the time that the hello took."""
+"""A smaller difference may be the time that the hello took."""
 
 
 def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> bool:
@@ -35,7 +35,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
 
 
 def reconcile_node(run: Run, out: Effects, hello: Hello, *, is_restarted: bool, now: float) -> None:
-    """Bring all tasks on an agent's node in line with what the agent has."""
+    """Bring all tasks on an agent's node in line with the agent's state."""
     known = {(live.rank.attempt, live.rank.rank) for live in hello.live}
     known |= {(exited.rank.attempt, exited.rank.rank) for exited in hello.exited}
     for index in sorted(run.nodes[hello.node].live):

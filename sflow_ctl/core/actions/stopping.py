@@ -63,7 +63,7 @@ def note_down(task: Task, now: float) -> None:
 
 
 def send_stop(run: Run, out: Effects, task: Task) -> None:
-    """Order the agents of an attempt to stop what is left of it."""
+    """Order the agents of an attempt to stop its remaining processes."""
     attempt = task.attempt
     attempt.is_stop_sent = True
     is_forced = run.shutdown.is_forced
@@ -158,7 +158,7 @@ def _begin_again(
     runtime_s: float | None,
     now: float,
 ) -> None:
-    """Wait for the next attempt; nothing of this one is left."""
+    """Wait for the next attempt; no process of this one is left."""
     attempt = task.attempt
     was_ready = attempt.was_ready
     restart_policy.note(task, verdict, next_one, now)
@@ -179,7 +179,7 @@ def _begin_again(
     if restart is not None and restart.restarts_dependents and was_ready:
         for other in dependencies.needers(run.tasks, task):
             if other.state in LIVE and other.state is not TaskState.STOPPING:
-                reason = Reason("restart", f"{task.plan.name}, which it needs, is started again")
+                reason = Reason("restart", f"{task.plan.name}, which it needs, is restarted")
                 stop_task(run, out, other, AttemptVerdict(TaskState.CANCELLED, reason, is_repeated=True), now)
 
 
@@ -321,8 +321,7 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
     for index in step.tasks:
         task = run.tasks[index]
         task.run_env = facts
-        task.unmet -= 1
-        if task.unmet == 0 and task.state is TaskState.WAITING:
+        if dependencies.end_has_come(task):
             enqueue(run, out, task)
 
 

@@ -1,4 +1,4 @@
-"""Which GPUs of which node are free, where a task's placement fits now, and which tasks are not where they were planned."""
+"""The free GPUs of each node, and where a task's placement fits now."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from sflow_ctl.plan.model import Placement, Plan, PlannedNode
 
 
 class GpuLedger:
-    """Free GPU indices per node, as bit sets. A node whose GPUs nobody counted gives without limit."""
+    """Free GPU indices per node, as bit sets. A node whose GPUs were not counted gives without limit."""
 
     def __init__(self, nodes: tuple[PlannedNode, ...]) -> None:
         self._turn = 0
@@ -46,7 +46,7 @@ class GpuLedger:
         return None
 
     def _next_nodes(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
-        """Nodes for a task without GPUs: in turn, so that many of them do not all go to the first node."""
+        """Return nodes for a task without GPUs: in turn, so that such tasks are spread."""
         nodes = placement.nodes
         start = self._turn % len(nodes)
         chosen: list[int] = []
@@ -60,7 +60,7 @@ class GpuLedger:
         return None
 
     def release(self, taken: Placement) -> None:
-        """Gives back what `take` returned."""
+        """Give back a placement of `take`."""
         if taken.is_shared:
             return
         mask = _mask(taken.gpus)

@@ -26,7 +26,7 @@ class InvalidTransitionError(Exception):
 
 @dataclass(slots=True)
 class Node:
-    """What the scheduler knows of one node's agent."""
+    """The scheduler's record of one node's agent."""
 
     is_up: bool = False
     is_gone: bool = False
@@ -51,7 +51,7 @@ class Node:
 
 @dataclass(slots=True)
 class Run:
-    """Everything that the scheduler knows of a run."""
+    """The scheduler's record of a run."""
 
     plan: Plan
     tasks: list[Task]
@@ -73,7 +73,7 @@ class Run:
     fence_s: float = 0.0
     """After how long without a controller an agent, or its guardian, has surely ended everything."""
     gone_at: float | None = None
-    """When the run's nodes are taken away."""
+    """When Slurm takes the run's nodes away."""
     phase: RunPhase = RunPhase.RUNNING
     outcome: Outcome | None = None
     """Set when the run begins to stop."""
@@ -89,7 +89,7 @@ class Run:
     awaiting_places: list[int] = field(default_factory=list)
     """Queued tasks that use the address of a task that has lost its node and has no other yet."""
     stuck_at: tuple[int, int] | None = None
-    """What the last warning about a task without room was about."""
+    """The task of the last warning about missing room."""
     survivors: list[str] = field(default_factory=list)
     stale_messages: int = 0
     """Facts about attempts that are over, and all facts of nodes that were given up."""
@@ -156,7 +156,7 @@ class Run:
         return self.tasks[self.index_of[name]]
 
     def is_current(self, attempt: AttemptId) -> bool:
-        """Return whether this is the live attempt of a task; false for a name that the plan does not have."""
+        """Return whether this is the live attempt of a task; false for an unknown name."""
         index = self.index_of.get(attempt.task)
         if index is None:
             return False

@@ -1,4 +1,4 @@
-"""The steps in which a run stops: tasks are stopped in waves, and tasks that run at the run's end do so.
+"""The steps in which a run stops: tasks are stopped in waves, and tasks at the run's end are run.
 
 Which steps a run takes is decided in `policy.shutdown_steps`.
 """
@@ -28,16 +28,16 @@ class StopStep(NamedTuple):
 
 
 class FinalStep(NamedTuple):
-    """Runs tasks that are there for the end."""
+    """Runs tasks at the end of the run."""
 
     tasks: tuple[int, ...]
 
     def is_over(self, tasks: Sequence[Task]) -> bool:
-        """True when all of them have ended and left nothing."""
+        """Return whether all of them have ended without remaining processes."""
         return all(tasks[index].state in TERMINAL and not tasks[index].is_live for index in self.tasks)
 
     def limit_s(self, tasks: Sequence[Task]) -> float:
-        """Seconds that they may take together: one after the other, with all their attempts."""
+        """Return the seconds that they may take together: one after the other, with all their attempts."""
         return sum((tasks[i].plan.timeout_s or 0.0) * (tasks[i].plan.retries.count + 1) for i in self.tasks)
 
 

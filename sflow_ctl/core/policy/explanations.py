@@ -40,7 +40,7 @@ def lost_its_place(lost: Sequence[str], why: str) -> str:
 
 
 def finds_no_room(task: Task, tasks: Sequence[Task]) -> str:
-    """Explain that only ready services run, and that they hold what `task` needs."""
+    """Explain that only ready services run, and that they hold the resources that `task` needs."""
     nodes = set(task.plan.placement.nodes)
     holders = [
         f"{other.plan.name} ({len(other.attempt.gpus) * len(other.attempt.placement.nodes)})"

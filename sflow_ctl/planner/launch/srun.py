@@ -1,4 +1,4 @@
-"""The command line of a real job step, for what only Slurm offers (`mpi`, containers).
+"""The command line of a real job step, which an `srun` operator needs for what only Slurm offers (`mpi`, containers).
 
 Options are in the format's own order. Other tasks of a Slurm backend are started by an agent:
 `launch/command.py` decides.

@@ -21,9 +21,10 @@ from sflow_ctl.planner.source import PlanInput, Scope
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
 MAX_NAME_LENGTH = 200
-"""The limit of a replica's name, which is a directory and a part of names such as
-`NAME.attempt-12.rank-1000.log`; a file system allows 255 bytes. A longer one is cut and ends in a checksum of
-the whole.
+"""The limit of a replica's name. A longer one is cut and ends in a checksum of the whole.
+
+The name is a directory and a part of names such as `NAME.attempt-12.rank-1000.log`; a file system allows 255
+bytes.
 """
 
 

@@ -96,7 +96,7 @@ def _place_members(
 
 
 def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> PlacementRequest:
-    """Read what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
+    """Return what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
     task = one.task
     resources = task.resources
     is_apart = bool(task.finally_)

@@ -1,6 +1,4 @@
-"""What the expressions of one concrete task see.
-
-Variables with its swept values, its own variables, other tasks.
+"""What the expressions of one concrete task see: variables with its swept values, its own variables, other tasks.
 
 Names are computed when an expression is first evaluated: most tasks have no expression, and computing names
 takes time.

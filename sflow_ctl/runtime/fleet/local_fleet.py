@@ -11,7 +11,7 @@ from sflow_ctl.runtime.fleet.fleet import (
     common_config,
     local_configs,
 )
-from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 
@@ -24,6 +24,7 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
     Raises: LaunchError; nothing of the fleet is left then.
     """
     plan, settings = request.plan, request.settings
+    hide_memory()
     keys = RunKeys.make(len(plan.nodes))
     grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)

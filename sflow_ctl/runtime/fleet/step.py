@@ -54,9 +54,7 @@ class StepLauncher:
         return self._epoll.fileno()
 
     def launch(self, config: StepConfig, environ: Mapping[str, str], nodes: Mapping[int, str]) -> None:
-        """Start the step on these nodes of the job (number in the run to name).
-
-        Its agents connect by themselves.
+        """Start the step on these nodes of the job (number in the run to name); its agents connect by themselves.
 
         Raises: LaunchError.
         """
@@ -112,10 +110,7 @@ class StepLauncher:
         return [AgentEnd(node, how, is_cleared=self._code >= 0) for node in self._nodes]
 
     def kill(self, node: int) -> None:
-        """Do nothing: an abandoned agent is refused when it connects.
-
-        Otherwise it ends after its orphan grace time.
-        """
+        """Do nothing: an abandoned agent is refused when it connects; otherwise it ends after its orphan grace time."""
 
     def wait_all(self, timeout_s: float) -> list[int]:
         """Wait until the step has ended; end it if it is late, and return its nodes."""

@@ -36,8 +36,9 @@ from sflow_ctl.runtime.viewing.messages import Change
 T = TypeVar("T")
 PUMP_BYTES = 512 * 1024
 GATHER_S = 0.02
-"""The first command is carried out at once, further ones are gathered for this time: thousands of changes a
-second must not mean thousands of switches between threads.
+"""The first command is carried out at once, further ones are gathered for this time.
+
+Thousands of changes a second must not mean thousands of switches between threads.
 """
 CLOSING_LOOK_S = 0.2
 """While the run ends: the interval of checks whether to wait longer."""
@@ -147,10 +148,7 @@ class OutputService:
             self._wake()
 
     def expect(self, rank: RankId, log_bytes: int, is_spooled: bool) -> None:
-        """Note that the rank has ended with this many bytes.
-
-        A spooled one is `completed` when all have arrived.
-        """
+        """Note that the rank has ended with this many bytes; a spooled one is `completed` when all have arrived."""
         self._commands.append(_Expect(rank, log_bytes, is_spooled))
         if is_spooled or not self._is_woken:
             self._wake()
@@ -368,10 +366,7 @@ class OutputService:
         return self._feed is None or self._feed.is_drained or self._gives_up_console(self._feed, now)
 
     def _gives_up_console(self, feed: ConsoleFeed, now: float) -> bool:
-        """Return whether to stop waiting.
-
-        A stopped terminal, or deleted logs, must not delay the end of the run.
-        """
+        """Return whether to stop waiting: a stopped terminal, or deleted logs, must not delay the end of the run."""
         if self._console is not None and not self._console.is_lossless:
             return now >= self._closing_since + TERMINAL_WAIT_S
         if feed.unreadable_since is None or now < feed.unreadable_since + UNREADABLE_WAIT_S:

@@ -1,7 +1,7 @@
 """The controller's loop: events in from sockets, agents, signals and the clock; the scheduler's commands out.
 
-Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one
-packet to each agent. `workflow` makes one for a run.
+Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one packet
+to each agent. `workflow` makes one for a run.
 """
 
 import math
@@ -40,7 +40,8 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, TaskState, Transition
+from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
@@ -56,11 +57,11 @@ from sflow_ctl.runtime.run.signals import SignalInbox
 
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
-"""When a node is gone: srun may wait for it for ever, and all others have said goodbye."""
+"""The limit when a node is gone: srun may wait for it for ever, and all other agents have said goodbye."""
 
 
 class Controller:
-    """One run's shell. Everything it is given is open and ready; `run` closes nothing of it."""
+    """One run's shell. All its parts are open and ready; `run` closes none of them."""
 
     def __init__(
         self,
@@ -105,7 +106,10 @@ class Controller:
         self._is_journal_failing = False
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
-        """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
+        """Run the workflow to its end; `early` has arrived before.
+
+        Raises: LaunchError when agents cannot be started.
+        """
         poller = zmq.Poller()
         self._link.register(poller)
         poller.register(self._launcher.fileno, zmq.POLLIN)
@@ -163,7 +167,7 @@ class Controller:
         return events
 
     def _logs(self) -> list[SchedulerEvent]:
-        """Return what the output service has found out since the last call."""
+        """Return the findings of the output service since the last call."""
         self.note_output()
         for node, matched in self._output.matched():
             self._link.send(node, matched)
@@ -174,14 +178,14 @@ class Controller:
     def _handle(self, event: SchedulerEvent, now: float) -> None:
         if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
             self._side_command_ended(event.node, event.message)
-            return  # decides nothing, and its output is not for the journal
+            return  # decides nothing, and its output does not belong into the journal
         self._note(event)
         self._journal.event(event, now)
         for command in self._scheduler.handle(event, now):
             self._perform(command, now)
 
     def _note(self, event: SchedulerEvent) -> None:
-        """What only the shell and people need of an event."""
+        """Record the facts of an event that only the shell and people need."""
         match event:
             case AgentJoined(hello=hello):
                 self._log.info(self._nodes.joined(hello))
@@ -217,12 +221,12 @@ class Controller:
         try:
             keep_output(self._directory.path, self._plan.nodes[node].name, ended)
         except OSError as error:
-            warning = f"what its {ended.purpose} command of {ended.rank} has printed cannot be kept: {error}"
+            warning = f"the output of the {ended.purpose} command of {ended.rank} cannot be kept: {error}"
         if warning is not None:
             self._warn(warning)
 
     def _warn(self, text: str) -> None:
-        """Show a warning to the people who watch the run, and keep it in the log."""
+        """Show a warning to the viewers of the run, and keep it in the log."""
         self._log.warning(text)
         self._output.say(f"warning: {text}")
 
@@ -244,6 +248,7 @@ class Controller:
             case RecordTransition(transition=transition):
                 self._record(transition, now)
             case RecordWaiting(task=task, attempt=attempt, text=text):
+                text = SECRETS.mask.text(text)
                 self._journal.waiting(command, now)
                 self.state.note_waiting(task, attempt, text)
                 self._output.waiting(task, text)
@@ -266,6 +271,7 @@ class Controller:
                 self._finish = command
 
     def _record(self, transition: Transition, now: float) -> None:
+        transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
         self._log.info(_describe(transition), f"sflow.task.{transition.task}")
@@ -299,14 +305,14 @@ class Controller:
         return max(0, math.ceil((due - time.monotonic()) * 1000))
 
     def note_output(self) -> None:
-        """Takes what the output service has to say into the log."""
+        """Take the notices of the output service into the log."""
         for notice in self._output.notices():
             self._log.warning(notice)
 
     # ------------------------------------------------------------------ the end
 
     def _end_agents(self) -> None:
-        """Wait for the agents' processes; end what is left of the run on this machine."""
+        """Wait for the agents' processes; end the remaining processes of the run on this machine."""
         for node in self._scheduler.nodes_without_agent():
             self._launcher.kill(node)  # it has started nothing, and would wait for an answer
         is_short = self._scheduler.has_lost_nodes()
@@ -352,3 +358,11 @@ def _describe(transition: Transition) -> str:
     if transition.runtime_s is not None:
         parts.append(f"after {transition.runtime_s:.3f} s")
     return ", ".join(parts)
+
+
+def _without_secrets(transition: Transition) -> Transition:
+    """Return a change of state as viewers, the summary and the record may have it: texts of programs may quote anything."""
+    if not SECRETS.mask or transition.reason is None:
+        return transition
+    reason = msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(transition.reason)), Reason)
+    return msgspec.structs.replace(transition, reason=reason)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from protocol.ids import AttemptId, ProbeKey, RankId
+from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 from protocol.messages.orders import Spawn, Stop
@@ -19,8 +19,8 @@ from sflow_agent.core.events import (
     WakeUp,
 )
 from sflow_agent.core.probes import OUTLIVES_S, ProbeState, find_check, missing_text
+from tests.unit.agent.driver import A, CheckedCore, a_spec, running
 
-A = RankId(AttemptId("a", 1), 0)
 HTTP = HttpCheck(method="GET", url="http://n0/")
 PORT = TcpCheck(port=80)
 LOG = LogCheck(pattern=LogPattern(pattern="up", count=2), task="other")
@@ -116,11 +116,11 @@ def test_a_result_for_a_check_that_the_probe_does_not_have_is_ignored() -> None:
         (ExecCheck(argv=("nvidia-smi", "-L")), "nvidia-smi has not exited with 0"),
     ],
 )
-def test_what_was_never_seen_has_its_words(check: Check, text: str) -> None:
+def test_every_unseen_check_has_a_sentence(check: Check, text: str) -> None:
     assert missing_text(check) == text
 
 
-def test_what_is_missing_is_said_of_all_and_of_any() -> None:
+def test_missing_checks_are_named_for_all_and_any() -> None:
     probe = state(HTTP, PORT, LOG)
     probe.observe(ProbeKey("readiness", 1), True, "listening", 1.0)
     probe.observe(ProbeKey("readiness", 0), False, "HTTP 503", 1.0, is_poll=True)
@@ -132,14 +132,6 @@ def test_what_is_missing_is_said_of_all_and_of_any() -> None:
     twice = single(threshold=2)
     twice.observe(ProbeKey("readiness", 0), True, "HTTP 200 OK", 1.0, is_poll=True)
     assert twice.missing() == "HTTP 200 OK, 1 of 2 times in a row"
-
-
-def running(probe: Probe) -> AgentCore:
-    core = AgentCore()
-    spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(probe,))
-    core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
-    core.handle(ProcessStarted(A, 100, 7), 0.0)
-    return core
 
 
 def told(commands: list[AgentCommand]) -> list[str]:
@@ -154,8 +146,8 @@ def failed(core: AgentCore, detail: str, now: float) -> list[str]:
     return told(core.handle(CheckObserved(A, ProbeKey("readiness", 0), False, detail, is_poll=True), now))
 
 
-def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> None:
-    core = running(single().probe)
+def test_missing_checks_are_reported_after_a_second_and_once_a_second_at_most() -> None:
+    core = running(a_spec(A, single().probe))
     assert failed(core, "refused", 0.5) == []
     assert core.next_wakeup() == 1.0
     assert told(core.handle(WakeUp(), 1.0)) == ["refused"]
@@ -170,25 +162,25 @@ def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> N
     assert told(core.handle(WakeUp(), 3.5)) == ["HTTP 503"]
 
 
-def test_news_that_is_none_any_more_is_not_told() -> None:
-    core = running(single().probe)
+def test_outdated_news_is_not_reported() -> None:
+    core = running(a_spec(A, single().probe))
     core.handle(WakeUp(), 1.0)
     failed(core, "HTTP 503", 1.1)
     failed(core, "http://n0/ has not answered", 1.2)
     assert told(core.handle(WakeUp(), 2.0)) == []
 
 
-def test_whoever_is_ready_in_time_or_fails_by_it_tells_nothing() -> None:
-    core = running(single().probe)
+def test_a_probe_that_triggers_in_time_reports_nothing_missing() -> None:
+    core = running(a_spec(A, single().probe))
     seen = core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "HTTP 200 OK", is_poll=True), 0.5)
     fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="HTTP 200 OK")
     assert seen == [Report(fact), UnwatchCheck(A, ProbeKey("readiness", 0))]
     assert core.next_wakeup() is None
-    assert running(Probe(kind="failure", checks=(TcpCheck(port=1),))).next_wakeup() is None
+    assert running(a_spec(A, Probe(kind="failure", checks=(TcpCheck(port=1),)))).next_wakeup() is None
 
 
 def test_every_part_is_watched_until_the_probe_triggers() -> None:
-    core = AgentCore()
+    core = CheckedCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(state(HTTP, PORT).probe,))
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
     keys = [ProbeKey("readiness", 0), ProbeKey("readiness", 1)]
@@ -202,7 +194,7 @@ def test_every_part_is_watched_until_the_probe_triggers() -> None:
 
 
 def test_nothing_is_asked_any_more_of_a_rank_that_is_being_ended() -> None:
-    core = running(single().probe)
+    core = running(a_spec(A, single().probe))
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 0.5)
     assert commands == [UnwatchCheck(A, ProbeKey("readiness", 0)), SignalTree(A, 15)]
     assert core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "", is_poll=True), 0.6) == []
@@ -217,7 +209,7 @@ SEEN = CheckObserved(A, ProbeKey("readiness", 0), True, "startup complete")
 
 def printing(*checks: Check, needs_all: bool = True, codes: tuple[int, ...] = (0,)) -> AgentCore:
     probe = Probe(kind="readiness", checks=checks, needs_all=needs_all)
-    core = AgentCore()
+    core = CheckedCore()
     spec = RankSpec(rank=A, argv=("x",), env={}, log="a/a.log", probes=(probe,), success_exit_codes=codes)
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
     core.handle(ProcessStarted(A, 100, 7), 0.0)

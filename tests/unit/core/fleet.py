@@ -18,7 +18,6 @@ from protocol.messages.rank_spec import RankSpec
 from protocol.session.channel import Channel, Numbered
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
-from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -43,6 +42,7 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.plan.model import Plan
+from tests.unit.agent.driver import CheckedCore
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import hello as hello_event
 
@@ -62,7 +62,7 @@ class SimulatedAgent:
     """One node's agent: its core, its processes, and its side of the session."""
 
     node: int
-    core: AgentCore = field(default_factory=AgentCore)
+    core: CheckedCore = field(default_factory=CheckedCore)
     processes: dict[RankId, Process] = field(default_factory=dict)
     started: list[RankId] = field(default_factory=list)
     incarnation: int = 1
@@ -335,6 +335,7 @@ class Fleet:
                 | agent_commands.TakeBackPorts()
                 | agent_commands.ForgetRank()
                 | agent_commands.LearnSignatures()
+                | agent_commands.LearnSecrets()
             ):
                 pass  # what is simulated ends by itself
             case _:

@@ -314,7 +314,7 @@ def test_n2_a_task_that_cannot_start_any_more_says_which_node_it_needed() -> Non
 # ---------------------------------------------------------------------- r10, r12, r20: never two at once
 
 
-def test_r10_the_next_attempt_waits_until_the_lost_node_has_surely_ended_the_last_one() -> None:
+def test_r10_the_next_attempt_waits_until_the_lost_node_has_ended_the_last_one() -> None:
     run = Run(a_plan(on(0, "t"), nodes=2), FENCE_S)
     run.lose(0)
     assert run.state("t") is S.STOPPING
@@ -372,7 +372,7 @@ def test_r10_a_task_without_another_attempt_is_lost_at_once() -> None:
     ]
 
 
-def test_r10_a_task_that_keeps_the_run_going_is_lost_at_once_and_its_place_stays_taken() -> None:
+def test_r10_a_task_that_keeps_the_run_alive_is_lost_at_once_and_keeps_its_place() -> None:
     run = Run(a_plan(on(0, "t", retries=0, on_failure="continue"), on(1, "u"), nodes=2), FENCE_S)
     run.lose(0)
     assert run.state("t") is S.LOST
@@ -410,7 +410,7 @@ def test_r12_an_attempt_number_is_used_once_however_often_a_task_is_moved() -> N
     assert run.last("t").earlier_log == "t/t.attempt-2.log"
 
 
-def test_r10_a_tree_that_is_cleared_elsewhere_does_not_end_the_wait_for_the_lost_node() -> None:
+def test_r10_a_tree_cleared_elsewhere_does_not_end_the_wait_for_the_lost_node() -> None:
     there = Placement(nodes=(0, 1, 2, 3), is_flexible=True, node_count=2)
     gang = msgspec.structs.replace(
         on(0, "g", elsewhere=there), placement=Placement(nodes=(0, 1)), ranks_per_node=(1, 1)

@@ -144,7 +144,7 @@ def test_a_ready_service_that_leaves_while_it_is_needed_has_failed() -> None:
     assert run.run.cause.task == "s"
 
 
-def test_a_service_that_nobody_needs_any_more_may_leave() -> None:
+def test_a_service_without_dependants_may_leave() -> None:
     run = Driver.joined(a_plan(a_task("s", service=True), a_task("a", "s"), a_task("z")))
     run.serve("s")
     run.start("a", "z")
@@ -205,7 +205,7 @@ def test_a_replica_too_many_may_leave() -> None:
     assert run.task("w_0").state is S.FAILED
 
 
-def test_keep_alive_waits_for_somebody_to_stop_it() -> None:
+def test_keep_alive_waits_for_a_stop_request() -> None:
     run = Driver.joined(a_plan(a_task("s", service=True), keep_alive=True))
     run.serve("s")
     assert run.run.outcome is None
@@ -238,7 +238,7 @@ def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> N
     assert finish.cause.text == "process exited with error: s: killed by SIGSEGV"
 
 
-def test_clocks_that_differ_are_compared_all_the_same() -> None:
+def test_different_clocks_are_corrected_before_they_are_compared() -> None:
     hour_ns = 3600 * 10**9
     run = Driver(a_plan(a_task("s"), a_task("c", placement=Placement(nodes=(1,))), nodes=2))
     run(hello(0), msgspec.structs.replace(hello(1), clock_ahead_ns=-hour_ns))
@@ -319,7 +319,7 @@ def test_a_failure_probe_leads_to_a_restart_where_there_is_a_policy() -> None:
     assert run.why("s") == "restart: seen; restart 1 of 3 in 1 s"
 
 
-def test_dependents_are_told_if_they_want() -> None:
+def test_running_dependants_are_restarted_if_the_policy_requires_it() -> None:
     restart = Restart(restarts_dependents=True)
     run = Driver.joined(
         a_plan(a_task("s", service=True, restart=restart), a_task("a", "s"), a_task("b", "a"))
@@ -330,7 +330,7 @@ def test_dependents_are_told_if_they_want() -> None:
     assert run.task("a").state is S.STOPPING
     run.end("a", signal=15)
     assert run.states("a", "b") == [S.WAITING, S.WAITING]
-    assert run.why("a") == "restart: s, which it needs, is started again; it is started again"
+    assert run.why("a") == "restart: s, which it needs, is restarted; it is restarted"
     run.wake()
     run.wake()
     assert run.states("s", "a") == [S.STARTING, S.WAITING]
@@ -373,7 +373,7 @@ def test_the_run_ends_with_its_main_task() -> None:
     assert run.leave().outcome is Outcome.COMPLETED
 
 
-def test_a_run_whose_main_task_was_skipped_is_no_success() -> None:
+def test_a_run_whose_main_task_was_skipped_fails() -> None:
     run = Driver.joined(
         a_plan(a_task("a", on_failure="continue"), a_task("m", "a", is_main=True), a_task("z"))
     )

@@ -40,7 +40,7 @@ def test_clusters_f8_a_client_that_fails_after_its_server_waits_for_its_return(
     assert drive.state("client") is S.WAITING
     assert (
         drive.why("client")
-        == "restart: exit status 7, when server, which it needs, had failed; it is started again"
+        == "restart: exit status 7, when server, which it needs, had failed; it is restarted"
     )
     drive(WakeUp(), now=2.0)
     assert drive.serve("server")[-1] == "1: spawn client#2"

@@ -66,7 +66,7 @@ def test_a_fact_about_another_nodes_rank_changes_nothing(what: str) -> None:
         assert drive.scheduler.ignored_messages().foreign == 1
 
 
-def test_a_hello_that_claims_a_rank_of_another_node_has_it_killed_there_and_changes_nothing_here() -> None:
+def test_a_hello_that_claims_a_rank_of_another_node_has_it_killed_there() -> None:
     drive = two_nodes()
     claim = hello(
         1,

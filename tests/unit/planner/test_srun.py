@@ -141,7 +141,7 @@ def own_gpus(**fields: object) -> str:
         ("4,5", "0,2", "4,5"),  # not the job's GPUs: somebody has chosen otherwise
     ],
 )
-def test_a_step_takes_its_slice_of_what_slurm_names(given: str, wanted: str, seen: str) -> None:
+def test_a_step_takes_its_slice_of_slurms_gpus(given: str, wanted: str, seen: str) -> None:
     variables = {"CUDA_VISIBLE_DEVICES": given, "SFLOW_TASK_GPUS": wanted, "SLURM_STEP_GPUS": "0"}
     assert shell(own_gpus(), variables) == seen
 
