@@ -1,4 +1,4 @@
-"""Counts the results of a probe's checks and decides when the probe triggers. Pure.
+"""Counts the results of probes' checks, decides when a probe triggers and when to report what it waits for. Pure.
 
 Ports and logs report changes, so a threshold of 1 triggers at the moment the check holds; a higher threshold
 counts again every `interval_s`, as the format says. Checks that poll (HTTP, programs, ports elsewhere) report
