@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Run, is_alive, nothing_left, parent_of, wait_until
+from tests.integration.agent.without_syscalls import command as command_without
+from tests.integration.agent.without_syscalls import is_supported
+from tests.support import Run, command, is_alive, nothing_left, parent_of, wait_until
 
 TWO = """version: "0.1"
 workflow:
@@ -163,3 +165,22 @@ def test_n4_other_children_of_the_controller_are_left_alone(tmp_path: Path) -> N
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_public_25_a_whole_run_works_without_pidfd_and_memfd(tmp_path: Path, error: str) -> None:
+    if not is_supported():
+        pytest.skip("system calls of this machine are not known here")
+    workflow = tmp_path / "w.yaml"
+    workflow.write_text('version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: ["echo done"]}]}\n')
+    without = command_without(error, "pidfd_open", "memfd_create")
+    done = subprocess.run(
+        [*without, *command("run", workflow)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[t] done" in done.stdout
