@@ -155,8 +155,10 @@ class Rank:
             port_conflict=event.port_conflict,
             was_asked=self.stop is not None,
         )
-        out = self._unwatch()
         is_good = event.exit_code in self.spec.success_exit_codes
+        confirmed = [state for state in self.probes.values() if is_good and state.process_completed()]
+        out = [command for state in confirmed for command in self._triggered(state)]
+        out += self._unwatch()
         if is_good and memory_kills:
             out.append(Report(_lost_processes(event, memory_kills)))
         if self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):

@@ -36,7 +36,16 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     node: int
     """The index of the node."""
     reason: str
-    """The cause as a sentence."""
+    is_cleared: bool = False
+    """Nothing of the run is left there: its guardian, or the job step, has ended everything."""
+
+
+class NodeCleared(Event, frozen=True, kw_only=True, tag="node_cleared"):
+    """A node that was lost has nothing of the run any more: its agent has said so, or its guardian has ended."""
+
+    node: int
+    survivors: tuple[str, ...] = ()
+    """What could not be ended, "pid name"."""
 
 
 class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
@@ -76,5 +85,12 @@ class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
 
 
 SchedulerEvent = (
-    AgentJoined | MessageReceived | AgentLost | StopRequested | LogArrived | OutputsCollected | WakeUp
+    AgentJoined
+    | MessageReceived
+    | AgentLost
+    | NodeCleared
+    | StopRequested
+    | LogArrived
+    | OutputsCollected
+    | WakeUp
 )

@@ -164,7 +164,7 @@ def test_r11_of_two_that_claim_a_run_at_once_one_succeeds(tmp_path: Path) -> Non
     second.release()
 
 
-def test_r11_a_claim_whose_owner_died_before_it_wrote_anything_does_not_block_the_run(tmp_path: Path) -> None:
+def test_r11_a_claim_whose_owner_died_before_it_wrote_does_not_block_the_run(tmp_path: Path) -> None:
     (tmp_path / ".sflow").mkdir()
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()

@@ -35,7 +35,9 @@ class HeldExit:
     """A rank's exit that does not count yet."""
 
     message: RankExited
-    awaits: Literal["log", "outputs"]
+    awaits: Literal["log", "outputs", "server"]
+    since: float = 0.0
+    """When it was reported."""
 
 
 @dataclass(slots=True)
@@ -44,7 +46,9 @@ class Attempt:
 
     number: int = 0
     placement: Placement | None = None
-    """The place it occupies; kept until its process tree is gone, or while it is reserved for the next attempt."""
+    """What it occupies; kept until its process tree is gone, or while its place is reserved for the next attempt."""
+    place: Placement | None = None
+    """Where it runs or ran; never cleared."""
     node: int | None = None
     """The node where its first rank runs or ran."""
     gpus: tuple[int, ...] = ()
@@ -55,12 +59,16 @@ class Attempt:
     """Ranks whose process has not been reported as started."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
+    fenced: set[int] = field(default_factory=set)
+    """Those of them on lost nodes: they end by themselves, unseen."""
     held: dict[int, HeldExit] = field(default_factory=dict)
     """Exits of open ranks that wait for the log or the outputs."""
     started_at: float | None = None
     is_unsent: bool = False
     """The attempt has begun, and no agent has an order for it: it waits for ports."""
     was_ready: bool = False
+    is_down: bool = False
+    """It was ready, and has failed or is being stopped."""
     readiness: Readiness = field(default_factory=Readiness)
     early_readiness: str | None = None
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
@@ -70,7 +78,9 @@ class Attempt:
     signal: int | None = None
     launch_error: LaunchFailed | None = None
     failed_first: RankExited | None = None
-    """The exit of the first rank that failed by itself."""
+    """Of the ranks that failed by themselves, the exit of the first."""
+    failure_heard_at: float | None = None
+    """When a failure was reported that did not count at once."""
     failed_rank: int | None = None
     """Of several ranks, the one whose exit or failed start decides."""
     failed_at_ns: int | None = None
@@ -99,6 +109,7 @@ class Attempt:
         return cls(
             number=number,
             placement=placement,
+            place=placement,
             node=placement.nodes[0],
             gpus=placement.gpus,
             node_of_rank=node_of_rank,

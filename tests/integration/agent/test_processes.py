@@ -36,7 +36,7 @@ def test_exit_code_output_and_size_of_the_log_are_reported(controller: FakeContr
     assert controller.leave() == 0
 
 
-def test_f42_an_agent_may_open_many_files_and_its_tasks_as_many_as_it_was_started_with(
+def test_f42_an_agent_may_open_many_files_and_its_tasks_as_many_as_before(
     make_controller: Make,
 ) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

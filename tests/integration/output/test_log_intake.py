@@ -125,6 +125,7 @@ def test_garbage_is_counted_and_ignored(tmp_path: Path) -> None:
     ]
     with Controller(tmp_path) as controller:
         agent = Agent(controller)
+        controller.output.placed(0, [rank_of("t"), rank_of("../../t")])
         for frames in bad:
             agent.socket.send_multipart(frames)
         deliver(controller, agent, b"good\n")
@@ -197,6 +198,25 @@ def test_a_full_disk_loses_nothing_and_is_reported_once(
     assert notes[1].endswith("can be written again")
 
 
+def test_a_log_is_taken_from_the_agent_of_its_rank_only(tmp_path: Path) -> None:
+    with Controller(tmp_path, agents=2) as controller:
+        owner, other = Agent(controller, 0), Agent(controller, 1)
+        controller.output.placed(0, [rank_of("t")])
+        for offset, is_end in ((0, False), (3, True), (1 << 40, False)):
+            other.send(rank_of("t"), offset, b"no!", is_end=is_end, is_own=False)
+        other.send(rank_of("unplaced"), 0, b"no!", is_own=False)
+        counters = controller.output.counters
+        controller.until(lambda: counters["foreign_log_chunks"] == 4, "all of them refused")
+        controller.output.expect(rank_of("t"), 4, True)
+        owner.send(rank_of("t"), 0, b"yes\n", is_end=True)
+        controller.until(lambda: controller.completed == [rank_of("t")], "the true log")
+        assert not other.receive()
+        owner.close()
+        other.close()
+    assert (tmp_path / LOG).read_bytes() == b"yes\n"
+    assert not (tmp_path / "unplaced").exists()
+
+
 def test_a_log_that_never_arrives_does_not_delay_the_end_for_long(tmp_path: Path) -> None:
     controller = Controller(tmp_path)
     controller.output.expect(rank_of("t"), 1_000, True)
@@ -206,7 +226,7 @@ def test_a_log_that_never_arrives_does_not_delay_the_end_for_long(tmp_path: Path
 
 def test_logs_of_a_lost_node_are_not_waited_for(tmp_path: Path) -> None:
     controller = Controller(tmp_path)
-    controller.output.publish(change("t", TaskState.STARTING))
+    controller.output.placed(0, [rank_of("t")])
     controller.output.expect(rank_of("t"), 1_000, True)
     controller.output.node_lost(0)
     began = time.monotonic()

@@ -2,11 +2,12 @@
 
 import msgspec
 
-from sflow_ctl.core.events import StopRequested, WakeUp
+from protocol.messages.facts import Leased, RankExited
+from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Restart
 from tests.unit.core.driver import Driver
-from tests.unit.core.plans import a_plan, a_task, exited, hello, ready, started
+from tests.unit.core.plans import HTTP, a_plan, a_task, exited, hello, rank, ready, started
 
 S = TaskState
 
@@ -483,3 +484,16 @@ def test_nothing_runs_at_the_end_of_a_run_that_never_began() -> None:
     run = Driver(a_plan(a_task("f", finally_when="after_stop"), a_task("a")))
     assert run(StopRequested(signal="SIGINT"))[-1] == "finish interrupted"
     assert run.state("f") is S.CANCELLED
+
+
+def test_a_task_at_the_end_whose_time_is_over_is_not_tried_again() -> None:
+    final = a_task("final", finally_when="after_stop", timeout_s=4.0, ports=(HTTP,))
+    run = Driver.joined(a_plan(a_task("a"), final))
+    run.start("a")
+    run.end("a")
+    run(MessageReceived(node=0, message=Leased(task="final", number=1, ports={"http": (7,)})))
+    run.start("final")
+    run(WakeUp(), now=4.0)
+    taken = RankExited(rank=rank("final"), exit_code=1, port_conflict="port 7 is taken", was_asked=True)
+    run(MessageReceived(node=0, message=taken))
+    assert run.states("final") == [S.TIMEOUT]

@@ -30,7 +30,7 @@ def waiting(detail: str, name: str = "a", attempt: int = 1, node: int = 0) -> Me
 # ---------------------------------------------------------------------- who must say so
 
 
-def test_probes_go_with_the_first_rank_and_those_of_every_node_with_the_first_of_each() -> None:
+def test_probes_go_with_the_first_rank_or_with_the_first_of_each_node() -> None:
     probes = (EACH, FAILURE)
     assert probes_of_rank(probes, is_first=True, is_first_on_node=True) == probes
     assert probes_of_rank(probes, is_first=False, is_first_on_node=True) == (EACH,)

@@ -294,7 +294,7 @@ def test_fewer_gpus_than_asked_for_name_every_node_once() -> None:
     assert "all 9 nodes: has 2 GPUs" in text(diagnosis, shows_all=False, colours=False)
 
 
-def test_an_agent_that_does_not_report_is_named_and_makes_it_an_infrastructure_failure() -> None:
+def test_an_agent_that_does_not_report_is_named_as_an_infrastructure_failure() -> None:
     diagnosis = diagnose(change(HEALTHY, missing=(("n7", "no message within 60 s"),)))
     ((_, verdict),) = bad(diagnosis)
     assert (verdict.nodes, verdict.text) == (("n7",), "its agent has not connected: no message within 60 s")

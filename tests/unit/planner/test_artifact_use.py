@@ -15,15 +15,10 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.artifact_use import artifact_use
 from sflow_ctl.planner.pipeline import build_plan
+from tests.unit.planner.planning import CONTEXT as HERE
 
-CONTEXT = PlanContext(
-    workspace_dir="/ws",
-    output_dir="/out",
-    run_directory="/out/run",
-    run_id="run",
-    nodes_override=None,
-    gpus_per_node_override=None,
-    max_running=None,
+CONTEXT = replace(
+    HERE,
     path_exists=lambda path: False,
     job_nodes=(JobNode("n1", "10.0.0.1"), JobNode("n2", "10.0.0.2")),
     job_id="7",

@@ -16,7 +16,8 @@ def argv(**fields: object) -> list[str]:
     operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
     step = Step(task="t_1", job_id="7", nodes=("n0", "n1"), node_count=2, mounts=("/ws:/ws:rw",))
     whole, assigned = srun_command(operator, step, "x")
-    assert assigned == ()
+    nodes = [whole[one.position] for one in assigned if one.value == "node_names"]
+    assert nodes == ([] if operator.nodelist else ["n0,n1"])
     assert whole[0] == "srun"
     assert whole[-3:] == ("bash", "-c", PLACE + "x")
     return list(whole[1:-3])
