@@ -86,7 +86,7 @@ def weight(value: Any) -> int:
 def spend_reading(value: Any) -> None:
     """Count what it takes to read all of a value, as comparing, searching and sorting do. Raises: BudgetError."""
     if isinstance(value, Sized) and not isinstance(value, str | bytes | range | StrictUndefined):
-        spend(1 + len(value) // 10)  # finding out is a loop of its own
+        spend(1 + len(value) // 3)  # finding out is a loop of its own
         spend(weight(value) // 50)
     else:
         spend(1 + size_of(value) // 50)
