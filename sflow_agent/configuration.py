@@ -1,4 +1,4 @@
-"""How an agent gets its configuration: from its job step's environment, or from standard input. Used by `agent`."""
+"""Reads an agent's configuration from its job step's environment, or from standard input. Used by `agent`."""
 
 import os
 from collections.abc import Mapping

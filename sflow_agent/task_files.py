@@ -1,4 +1,4 @@
-"""Files that tasks find when they start: written on their node, each whole or not at all."""
+"""Writes the files of tasks on their node before they start, each whole or not at all."""
 
 import contextlib
 import errno
@@ -14,7 +14,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def with_files(spec: RankSpec, log: str) -> RankSpec:
-    """The rank with its files written beside its log, `log` on this node, and told where they are. Raises: SpawnError."""
+    """Return the rank with its files written beside its log, `log` on this node, and their paths in its variables.
+
+    Raises: SpawnError.
+    """
     directory = log.rpartition("/")[0]
     for file in spec.files:
         path = f"{directory}/{file.path}"

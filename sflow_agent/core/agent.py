@@ -85,13 +85,13 @@ class AgentCore:
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
-        """Every rank ever ordered: a repeated order is recognised."""
+        """Every rank ever ordered, so that a repeated order is recognised."""
         self._reported: set[RankId] = set()
         """Ranks whose exit was reported and is not acknowledged yet."""
         self._open: set[RankId] = set()
         """Ranks that are not gone."""
         self._timed: set[RankId] = set()
-        """Ranks with something to do at a time."""
+        """Ranks with a deadline."""
         self._leasing: set[str] = set()
         """Tasks that have ports here."""
         self._memory = MemoryKills()
@@ -134,7 +134,7 @@ class AgentCore:
         """Why the agent is ending, or None while it is not."""
         return self._ending
 
-    # ------------------------------------------------------------------ the whole truth, for a hello
+    # ------------------------------------------------------------------ the complete state, for a hello
 
     def live(self) -> tuple[LiveRank, ...]:
         """Return the ranks with a main process, and those whose exit is withheld."""
@@ -323,13 +323,13 @@ class AgentCore:
     # ------------------------------------------------------------------ bookkeeping
 
     def _apply(self, rank: RankId, change: Callable[[Rank], list[AgentCommand]]) -> None:
-        """Change a rank that is known; events of others come too late."""
+        """Change a known rank; events of others are late and ignored."""
         record = self.ranks.get(rank)
         if record is not None:
             self._update(record, change(record))
 
     def _update(self, record: Rank, commands: list[AgentCommand]) -> None:
-        """Take the commands of a change of a rank, and keep the sets of ranks true."""
+        """Take the commands of a rank's change, and update the sets of ranks."""
         self._out += commands
         rank = record.id
         (self._timed.discard if record.next_wakeup() is None else self._timed.add)(rank)

@@ -1,6 +1,6 @@
-"""Moves what a pipe holds into a log, without a copy through Python. Agent and guardian both use it; imports next to nothing.
+"""Moves output from a pipe into a log, without a copy through Python.
 
-Only the output of runs with secrets is read and written here, by `move_masked`: a splice cannot change it.
+Agent and guardian both use it, so it imports as little as possible.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 BLOCK_BYTES = 1 << 20
 _NO_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
-"""A file system, kernel or container without it."""
+"""Errors of a file system, kernel or container without splice(2)."""
 
 
 class Discarded(NamedTuple):
@@ -22,8 +22,8 @@ class Discarded(NamedTuple):
 def move(pipe: int, file: int, limit: int) -> tuple[int, bool, Discarded | None]:
     """Move at most `limit` bytes from a non-blocking pipe to the end of a file.
 
-    Returns how many were moved, whether the pipe is at its end (no process has it any more), and what was lost: a log
-    that cannot be written must not stop its task, so its output is dropped then.
+    Returns how many were moved, whether the pipe is at its end (no process has it any more), and what was
+    lost: a log that cannot be written must not stop its task, so its output is dropped then.
     """
     moved = 0
     while moved < limit:
@@ -84,7 +84,7 @@ def write_masked(file: int, data: bytes, mask: Masks) -> Discarded | None:
 
 
 def _splice(pipe: int, file: int, limit: int) -> int:
-    """Raises: OSError, of the file or, as BlockingIOError, of the pipe."""
+    """Splice from the pipe to the file. Raises: OSError of the file or, as BlockingIOError, of the pipe."""
     try:
         return os.splice(pipe, file, limit, flags=os.SPLICE_F_NONBLOCK)
     except BlockingIOError:

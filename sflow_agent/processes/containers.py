@@ -1,4 +1,4 @@
-"""A rank that runs in a container, as an ordinary rank whose command is an engine that this node has."""
+"""Turns a rank that runs in a container into an ordinary rank whose command is an engine of this node."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ _SCRIPT = "SFLOW_TASK_SCRIPT"
 
 
 class Containers:
-    """What this node knows and a controller does not: engines, GPUs as they are, which directories exist."""
+    """Facts that only this node knows: engines, the names of GPUs, existing directories."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Containers:
         self._log_path = log_path
 
     def prepare(self, spec: RankSpec, container: Container) -> tuple[RankSpec, Cleanup | None]:
-        """The rank as it can be started here, and what is to be done after it. Raises: SpawnError."""
+        """Return the rank as it can be started here, and its cleanup. Raises: SpawnError."""
         from sflow_agent.processes.engines import (  # not at every agent's start
             Inside,
             container_name,
@@ -46,7 +46,8 @@ class Containers:
         if container.image.startswith("-"):
             raise SpawnError(errno.EINVAL, f'its image "{container.image}" would be read as an option')
         engine = self._engine(container, environment.get("PATH"))
-        # Engines refuse to mount what is not there yet, and this directory the controller may be making just now.
+        # Engines refuse to mount a missing directory, and the controller may be making this one at the same
+        # time.
         task_directory = self._log_path(spec.log).rpartition("/")[0]
         try:
             os.makedirs(task_directory, 0o700, exist_ok=True)  # noqa: PTH103

@@ -36,10 +36,7 @@ def _cells(*values: str) -> dict[str, str]:
 
 
 def results_table(columns: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
-    """Return the lines as CSV, under `columns` and the result columns.
-
-    A column with the name of one is replaced.
-    """
+    """Return the lines as CSV, under `columns` and the result columns; a column with the name of one is replaced."""
     text = io.StringIO(newline="")
     header = [*(column for column in columns if column not in RESULT_COLUMNS), *RESULT_COLUMNS]
     writer = csv.DictWriter(text, header, lineterminator="\n")

@@ -42,11 +42,11 @@ class LazyGroup(click.Group):
     """A group that imports a command's module only for that command: the others cost no time."""
 
     def list_commands(self, _ctx: click.Context, /) -> list[str]:
-        """All command names, in the order in which a user meets them."""
+        """Return all command names, in the order in which a user meets them."""
         return list(_COMMANDS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str, /) -> click.Command | None:
-        """The command of that name, imported now."""
+        """Return the command of that name, imported now."""
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter, /) -> None:
-        """The list of commands, without importing any."""
+        """Write the list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
 

@@ -145,7 +145,9 @@ def make_log_directories(job: PreparedJob) -> None:
         directory = Path(pattern).parent
         literal = str(directory).replace("%%", "%")
         if "%" in str(directory).replace("%%", ""):
-            print_warning(f"make the directory of {pattern} yourself: Slurm does not make it")
+            print_warning(
+                f"make the directory of {pattern} yourself: Slurm does not make it make it make it make it"
+            )
             continue
         try:
             Path(literal).mkdir(parents=True, exist_ok=True)

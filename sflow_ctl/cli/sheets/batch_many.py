@@ -87,7 +87,7 @@ def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
 
 
 def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
-    """Return the number of nodes for a row's name, which it needs even if that number is invalid."""
+    """Return the number of nodes for the name of a row, which needs a name even if its number of nodes is invalid."""
     try:
         return options.nodes or row_nodes(rows.sheet, row)
     except FleetError:

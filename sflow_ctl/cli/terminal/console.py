@@ -171,10 +171,7 @@ class Console:
         self._thread.start()
 
     def flush(self, deadline_s: float) -> bool:
-        """Wait until everything is written, at most that long.
-
-        Return False when the reader did not accept it.
-        """
+        """Wait until everything is written, at most that long; return False when the reader did not accept it."""
         until = time.monotonic() + deadline_s
         with self._condition:
             while (self._queue or self._is_writing) and not self._is_broken:

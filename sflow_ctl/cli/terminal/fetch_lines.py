@@ -1,7 +1,4 @@
-"""Shows the progress of artifacts: one redrawn line on a terminal.
-
-Elsewhere a line at the start and one for each artifact.
-"""
+"""Shows the progress of artifacts: one redrawn line on a terminal; elsewhere a line at the start and one for each artifact."""
 
 import sys
 import time
@@ -27,7 +24,7 @@ class FetchLines:
         self._has_begun = False
 
     def show(self, items: Sequence[Progress]) -> None:
-        """Print the artifacts that have arrived since the last call; on a terminal also the others' progress."""
+        """Print the artifacts that have arrived since the last call, and on a terminal the progress of the others."""
         if not self._has_begun and not self._can_redraw:
             names = ", ".join(item.artifact for item in items)
             print_line(f"Fetching {len(items)} artifact{'s' if len(items) > 1 else ''}: {names}")

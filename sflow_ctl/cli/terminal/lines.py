@@ -38,7 +38,7 @@ def write(text: str, *, err: bool = False, nl: bool = True, keeps_secrets: bool 
 
 
 def discard_stdout() -> None:
-    """Redirect the rest of standard output to /dev/null, so that the interpreter's last flush succeeds."""
+    """Redirect the rest of standard output to /dev/null, so that the interpreter's flush at its exit succeeds."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

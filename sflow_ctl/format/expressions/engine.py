@@ -1,8 +1,8 @@
-"""The template engine in its sandbox: Jinja2 with mapping keys first, without private names, within a budget. Imported late.
+"""The template engine in its sandbox: Jinja2 with mapping keys first, without private names, within a budget.
 
-What an expression computes must not stop the controller or fill its memory. So every loop iteration, call, filter and operator
-counts against the budget of one evaluation (`budget`), and sizes are checked before a value is made. Only `templates` uses
-this module.
+Imported late. An expression must not stop the controller or fill its memory. So every loop iteration, call,
+filter and operator counts against the budget of one evaluation (`budget`), and sizes are checked before a value is made.
+Only `templates` uses this module.
 """
 
 import functools
@@ -37,7 +37,7 @@ _REMOVED = ("lipsum", "cycler", "joiner")
 
 
 class UnknownNameError(UndefinedError):
-    """A missing name: what was asked for, and the mapping that was asked, if it was one."""
+    """A missing name: the name, and the mapping in which it was looked up, if any."""
 
     def __init__(self, message: str, name: Any, within: Any) -> None:
         super().__init__(message)
@@ -113,7 +113,7 @@ def environment() -> SandboxedEnvironment:
 
 
 class _Undefined(StrictUndefined):
-    """Fails at every use, and says which name was missing where."""
+    """Fails at every use with a message about which name is missing where."""
 
     __slots__ = ()
 
@@ -267,7 +267,7 @@ def _check_texts(arguments: Iterable[Any]) -> None:
 _ANY_NUMBER = frozenset(
     ("append", "insert", "index", "count", "get", "setdefault", "default", "d", "update", "pop")
 )
-"""Methods and filters whose numbers are values, and no widths."""
+"""Methods and filters whose numbers are values, not widths."""
 
 
 def _check_format(text: str, arguments: Iterable[Any]) -> None:

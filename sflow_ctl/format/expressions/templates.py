@@ -207,7 +207,7 @@ def _evaluate_text(text: str, names: Mapping[str, Any]) -> str:
 
 
 EVALUATOR = Evaluator(text=_evaluate_text, template=lambda text, names: render_template(text, names))
-"""How deferred values of a run are evaluated."""
+"""Evaluates the deferred values of a run."""
 
 
 def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:

@@ -45,7 +45,7 @@ class HubTransfer:
         request = DownloadRequest(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
         command = [sys.executable, "-I", "-m", _MODULE, msgspec.json.encode(request).decode()]
         last = DownloadReport()
-        # In a session of its own: a terminal's Ctrl-C is for us, and its stdin's end is what it dies of.
+        # In its own session, so that a terminal's Ctrl-C reaches only us; the end of its stdin ends it.
         with (
             os.fdopen(os.memfd_create("hub-stderr", os.MFD_CLOEXEC), "w+b") as stderr,
             subprocess.Popen(

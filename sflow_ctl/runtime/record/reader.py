@@ -106,10 +106,7 @@ def _is_run(entry: "os.DirEntry[str]") -> bool:
 
 
 def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
-    """Return a key in order of start.
-
-    The stamp in the name, or the time of the file for a run with another name.
-    """
+    """Return a key in order of start: the stamp in the name, or the time of the file for a run with another name."""
     info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
     stamp = _STAMP.search(entry.name)
     if stamp is not None:
@@ -253,10 +250,7 @@ class RunReader:
 
 
 def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
-    """Return a log known only by its file. `position` is its size now.
-
-    Raises: OSError if it does not exist.
-    """
+    """Return a log known only by its file. `position` is its size now. Raises: OSError if it does not exist."""
     return RankLog(RankId(AttemptId(task, attempt), 0), path, position=path.stat().st_size)
 
 

@@ -47,17 +47,17 @@ class ReadRun:
 
 @dataclass(frozen=True, slots=True)
 class NodeSource:
-    """Where the nodes of a run come from."""
+    """The source of a run's nodes."""
 
     allocation: "Allocation | None" = None
-    """The Slurm job that this run is in; None on this machine, and where a job must be asked for."""
+    """The Slurm job that this run is in; None on this machine, and if a job must be requested."""
     must_ask: bool = False
-    """True when a job has to be asked for with salloc."""
+    """Return whether a job must be requested with salloc."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A plan and everything that was decided with it."""
+    """A plan and the decisions made with it."""
 
     plan: Plan
     settings: RunSettings
@@ -66,7 +66,7 @@ class PlannedRun:
     allocation: "Allocation | None"
     """The Slurm job whose nodes are used; None on this machine."""
     salloc: tuple[str, ...]
-    """The command that asks for nodes; empty when none are needed."""
+    """The command that requests nodes; empty when none are needed."""
     replan: Callable[[str, "tuple[JobNode, ...]", tuple[str, str]], Plan]
     """Plan again with a job's id and nodes, and this host's name and address as those nodes see it."""
     earlier: "PriorRun | None" = None
@@ -135,7 +135,7 @@ def _check_run_id(run_id: str) -> None:
 
 
 def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> NodeSource:
-    """Raises: AllocationError."""
+    """Find the nodes of the run. Raises: AllocationError."""
     fleet = options.fleet
     if fleet.nodes is not None or not any(one.type == "slurm" for one in loaded.document.backends):
         return NodeSource()

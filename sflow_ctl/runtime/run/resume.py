@@ -1,4 +1,4 @@
-"""Resumes a run in its own directory: claims it, and reads from its files what it has done.
+"""Resumes a run in its own directory: claims it, and reads its progress from its files.
 
 Called by `planning.py` before the plan is made, and by `workflow.py` once the final plan is known.
 """
@@ -31,19 +31,19 @@ _EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
 @dataclass(frozen=True, slots=True)
 class PriorRun:
-    """A run that is to be resumed."""
+    """A run to be resumed."""
 
     directory: Path
     facts: RunFacts
     """Written by its last controller."""
     state: RunView
     plan: Plan
-    """The last one, with the run directory's place of today in it."""
+    """The last one, with the run directory's current path in it."""
     is_completed: bool
     next_seq: int
-    """Of the journal."""
+    """The next sequence number of the journal."""
     claim: HeldClaim | None
-    """This process's claim on the run; None for a run that has completed or is only looked at."""
+    """This process's claim on the run; None for a run that has completed or is only read."""
 
     @property
     def incarnation(self) -> int:
@@ -57,7 +57,7 @@ class PriorRun:
 
 
 def earlier_run(directory: Path, *, is_forced: bool = False, must_claim: bool = True) -> PriorRun:
-    """Claim a run and read what it has done. Nothing of it can change afterwards, however long nodes are queued for.
+    """Claim a run and read its progress, which cannot change afterwards, however long the run waits for nodes.
 
     Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
     """
@@ -84,7 +84,7 @@ def earlier_run(directory: Path, *, is_forced: bool = False, must_claim: bool = 
 
 
 def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> None:
-    """Raises: UsageError unless the run's controller is dead, or only might be alive and the user insists."""
+    """Check that the run's controller is dead, or may be alive and the user insists. Raises: UsageError."""
     if status.liveness is not Liveness.RUNNING and not _answers(reader):
         if status.liveness is Liveness.DEAD or is_forced:
             return
@@ -101,7 +101,7 @@ def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> No
 
 
 def _answers(reader: RunReader) -> bool:
-    """True when the run's controller answers at the address in `connection.json`."""
+    """Return whether the run's controller answers at the address in `connection.json`."""
     facts = reader.connection()
     if facts is None:
         return False
@@ -114,7 +114,7 @@ def _answers(reader: RunReader) -> bool:
 
 
 def _moved(plan: Plan, old: str, new: str) -> Plan:
-    """Return the plan of a run directory that was moved since, as if it had been made at its place of today."""
+    """Return the plan of a run directory that was moved since, with its current path."""
     if not old or old == new:
         return plan
     text = msgspec.json.encode(plan).replace(_inner(old), _inner(new))
@@ -127,12 +127,12 @@ def _moved(plan: Plan, old: str, new: str) -> Plan:
 
 
 def _inner(text: str) -> bytes:
-    """Return a text as it stands inside a JSON string."""
+    """Return a text as it appears inside a JSON string."""
     return msgspec.json.encode(text)[1:-1]
 
 
 def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
-    """Each task of the new plan that was there before, and warnings about those that changed."""
+    """Return the earlier results of the new plan's tasks, and warnings about changed ones."""
     states = {name: record.state for name, record in run.state.tasks.items()}
     done, changed = done_tasks(run.plan, _as_recorded(plan), states)
     behind = {}
@@ -143,7 +143,7 @@ def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], li
         is_done = task.name in done
         outputs = _outputs(run.directory, task.name) if is_done and task.outputs else None
         if is_done and task.outputs and outputs is None:
-            is_done = False  # what others use of it is not there
+            is_done = False  # the files that other tasks use of it are missing
         attempts = max(record.attempts, _logged_attempts(run.directory, task.name))
         behind[task.name] = PriorResult(record.state, attempts, is_done, outputs)
     warnings = [f"task {name} had completed and runs again: it has changed since" for name in changed]
@@ -173,7 +173,7 @@ def refuse_masked_values(document: object, secrets: Sequence[str], directory: Pa
 
 
 def requeued_run(output_dir: Path, run_id: str | None) -> Path | None:
-    """The run that this Slurm job was doing before it was requeued, or None: the newest one with its number."""
+    """Return the run that this Slurm job had begun before it was requeued, or None: the newest one with its number."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         return None

@@ -18,8 +18,9 @@ from sflow_ctl.slurm.step_command import StepPart, slurm_version
 
 ASK_WITHIN_S = 15.0
 WHY_WITHIN_S = 3.0
-"""The limit for asking Slurm why the job ends: there is little time between SIGTERM and SIGKILL, and
-everything else is done by then.
+"""The limit for asking Slurm why the job ends.
+
+There is little time between SIGTERM and SIGKILL, and everything else is done by then.
 """
 _NO_END = (
     "squeue does not show when the job's time ends, so the run cannot stop in order before that;"
@@ -66,10 +67,7 @@ class Allocation:
 
 
 def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
-    """Return the job that this process runs in, or None.
-
-    Raises: AllocationError for inconsistent variables.
-    """
+    """Return the job that this process runs in, or None. Raises: AllocationError for inconsistent variables."""
     job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
     components = _components(environ)
     if not job_id or not components:
@@ -219,9 +217,7 @@ def _version_and_end(
 ) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
     """Return (Slurm's version, monotonic end of the job's time, warnings).
 
-    Both are asked for at once: each may be slow.
-
-    The end is in the environment from Slurm 23.02 on.
+    Both are asked for at once: each may be slow. The end is in the environment from Slurm 23.02 on.
     """
     said = environ.get("SLURM_JOB_END_TIME", "")
     now = time.monotonic()

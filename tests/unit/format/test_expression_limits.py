@@ -113,7 +113,7 @@ def test_n5_a_result_is_plain_data(source: str, value: object) -> None:
 @pytest.mark.parametrize(
     "source", ["self", "t.upper", "namespace(a=1)", "'a'.encode()", "range", "[t.upper]", "{'a': self}"]
 )
-def test_n5_what_is_not_data_is_an_error_and_no_text(source: str) -> None:
+def test_n5_a_result_that_is_not_data_is_an_error(source: str) -> None:
     for text in (f"${{{{ {source} }}}}", f"echo ${{{{ {source} }}}}"):
         with pytest.raises(ExpressionError, match="an expression has no value"):
             evaluate(text, NAMES)
