@@ -36,7 +36,7 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     node: int
     """The index of the node."""
     reason: str
-    """The cause as a sentence."""
+    """Why the node is given up, for a person."""
     is_cleared: bool = False
     """Nothing of the run is left there: its guardian, or the job step, has ended everything."""
 

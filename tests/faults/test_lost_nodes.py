@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sflow_ctl.runtime.fleet import leftovers
 from tests.integration.agent.without_syscalls import command as command_without
 from tests.integration.agent.without_syscalls import is_supported
 from tests.support import Run, command, is_alive, nothing_left, parent_of, wait_until
@@ -184,3 +185,16 @@ def test_public_25_a_whole_run_works_without_pidfd_and_memfd(tmp_path: Path, err
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[t] done" in done.stdout
+
+
+def test_public_n2_a_process_that_may_not_be_signalled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int, _number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with subprocess.Popen(["sleep", "60"], env={leftovers.MARKER: "a-run"}) as process:
+        wait_until(lambda: leftovers.marked_processes("a-run"), "its environment")
+        with monkeypatch.context() as patch:
+            patch.setattr(leftovers, "VERIFY_S", 0.1)
+            patch.setattr(os, "kill", refuse)
+            assert leftovers.sweep("a-run") == [f"{process.pid} sleep"]
+        assert leftovers.sweep("a-run") == []
