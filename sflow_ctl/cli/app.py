@@ -9,7 +9,7 @@ from contextlib import suppress
 import click
 
 from protocol.errors import ExitStatus, FleetError
-from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_findings
+from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
@@ -83,6 +83,8 @@ def main() -> None:
     try:
         status = group.main(standalone_mode=False)
     except FleetError as error:
+        from sflow_ctl.cli.terminal.findings import print_findings
+
         print_findings(error)
         if debug:
             import traceback

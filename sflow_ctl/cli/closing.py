@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from protocol.errors import ExitStatus
+from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
@@ -86,5 +87,4 @@ def _tolerated(names: Sequence[str]) -> str:
     if not names:
         return ""
     shown = ", ".join(names[:SHOWN_FAILURES]) + (", ..." if len(names) > SHOWN_FAILURES else "")
-    plural = "" if len(names) == 1 else "s"
-    return f"; {len(names)} non-critical failure{plural}: {shown}"
+    return f"; {counted(len(names), 'non-critical failure')}: {shown}"

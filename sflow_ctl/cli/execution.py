@@ -11,7 +11,7 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_end
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
-from sflow_ctl.cli.terminal.lines import OutputLostError, print_json, print_line, print_warning
+from sflow_ctl.cli.terminal.lines import OutputLostError, print_json, print_line
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.run.options import RunOptions
@@ -54,8 +54,10 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
             print_line(f"Run {run} has completed: nothing is left to do")
             return int(ExitStatus.OK)
         print_line(f"Resuming {run}: {before.progress()}")
-    for warning in planned.plan.warnings:
-        print_warning(warning)
+    if planned.plan.warnings:
+        from sflow_ctl.cli.terminal.findings import print_warnings  # most plans have none
+
+        print_warnings(planned.plan.warnings)
     consoles: list[Console] = []
 
     def open_console(directory: Path) -> Console:

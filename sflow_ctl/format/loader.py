@@ -28,7 +28,7 @@ class LoadedDocument:
     """A checked document, and the places of everything in it."""
 
     document: schema.Document
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
     _items: dict[tuple[str, str], Item] = field(default_factory=dict)
     _text: str | None = None
     _merged: Merged | None = None
@@ -37,6 +37,10 @@ class LoadedDocument:
         """Return `file:line:column  section.name.field` of an entry; section is "tasks", "variables", ..."""
         item = self._items.get((section, name))
         return f"{section}.{name}" if item is None else item.where(*path)
+
+    def where_any(self, sections: Sequence[str], name: str) -> str | None:
+        """Return the place of an entry in the first of the sections that has it; None where none has."""
+        return next((self.where(one, name) for one in sections if (one, name) in self._items), None)
 
     @property
     def site_settings(self) -> dict[str, Any]:
@@ -97,7 +101,9 @@ def load_documents(
         raise SpecError(merged.findings[:MAX_FINDINGS])
     assert assembled.document is not None
     merged.warnings += document_warnings(
-        assembled.document, lambda section, name, *path: items[section, name].where(*path)
+        assembled.document,
+        lambda section, name, *path: items[section, name].where(*path),
+        merged.secret_where,
     )
     is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable)
     text = merged.sources[0].text if is_as_written else None

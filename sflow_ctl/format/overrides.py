@@ -116,7 +116,8 @@ def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:
         if isinstance(depends_on, list) and any(is_missable(_named(one)) for one in depends_on):
             gone = [_named(one) for one in depends_on if is_missable(_named(one))]
             item.body["depends_on"] = [one for one in depends_on if not is_missable(_named(one))]
-            merged.warnings.append(f"task {item.name}: dependency on missing {', '.join(gone)} removed")
+            what = f'task "{item.name}": dependency on missing {", ".join(gone)} removed'
+            merged.warnings.append(Finding("missing-task", what, item.where("depends_on")))
         probes = item.body.get("probes")
         if isinstance(probes, dict):
             item.body["probes"] = {
@@ -136,7 +137,6 @@ def _without_logger(
     watch = probe.get("log_watch") if isinstance(probe, dict) else None
     if not isinstance(watch, dict) or not is_missable(watch.get("logger")):
         return probe
-    merged.warnings.append(
-        f"task {item.name}: {kind} probe watches its own log, {watch['logger']} is missing"
-    )
+    what = f'task "{item.name}": {kind} probe watches its own log, {watch["logger"]} is missing'
+    merged.warnings.append(Finding("missing-task", what, item.where("probes", kind, "log_watch", "logger")))
     return {**probe, "log_watch": {key: value for key, value in watch.items() if key != "logger"}}

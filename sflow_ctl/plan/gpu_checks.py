@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from protocol.errors import Finding
 from protocol.messages.node import Gpu, GpuUser, Inventory
+from protocol.text.counted import counted
 from sflow_ctl.plan.model import Plan
 
 _SMALL_BYTES = 100 << 20
@@ -26,7 +27,7 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
             alike.setdefault((has, node.gpus, inventory.gpu_problems), []).append(node.name)
     findings = []
     for (has, wanted, problems), names in alike.items():
-        what = f"{_nodes(names, 'has', 'each have')} {has} GPU{'s' if has != 1 else ''} for this run, gpus_per_node says {wanted}"
+        what = f"{_nodes(names, 'has', 'each have')} {counted(has, 'GPU')} for this run, gpus_per_node says {wanted}"
         what = "; ".join((what, *problems))
         findings.append(
             Finding("gpus-missing", what, where=", ".join(names[:_SHOWN_NODES]), hint=_hint(plan, names[0]))

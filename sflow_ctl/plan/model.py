@@ -11,9 +11,11 @@ from typing import Literal
 import msgspec
 
 from protocol.diagnosis.signatures import Signature
+from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
+from protocol.text.counted import counted
 
 PLAN_VERSION = 1
 
@@ -100,7 +102,7 @@ def needs_text(placement: Placement) -> str:
     per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
     count = placement.node_count if placement.is_flexible else len(placement.nodes)
     where = "one node" if count == 1 else f"each of {count} nodes"
-    return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
+    return f"{counted(per_node, 'GPU')} on {where}" if per_node else where
 
 
 AssignedValue = Literal["node_names", "het_group"]
@@ -360,7 +362,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Of artifacts that are made if they are missing."""
     task_views: dict[str, object] = {}
     """The `task` namespace for late expressions, if there are any: a task's facts, or its replicas' names."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Base names to their concrete tasks, in plan order."""

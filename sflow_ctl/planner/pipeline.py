@@ -52,10 +52,10 @@ def _warn_if_only_services(
         return
     if all(task.is_service for task in planned.tasks if task.finally_when is None):
         where = findings.loaded.where("tasks", planned.tasks[0].base)
-        text = (
+        what = (
             "every task is a service: the run ends as soon as all are ready, unless it has keep_alive: true"
         )
-        findings.warn(text, "only-services", where)
+        findings.warn("only-services", what, where, "keep them running with keep_alive: true or --keep-alive")
 
 
 def _assembled(

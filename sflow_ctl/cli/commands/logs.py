@@ -8,6 +8,7 @@ import click
 
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
+from protocol.text.counted import counted
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import print_line
@@ -137,7 +138,7 @@ def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> Non
                         open_tasks.discard(task)
                 elif isinstance(event, Output):
                     if event.skipped_lines:
-                        note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
+                        note = f"... {counted(event.skipped_lines, 'line')} skipped; the log has all: {event.path}"
                         print_line(note, err=True)
                     printer.put(event.rank.attempt.task, event.data)
                 elif isinstance(event, OutputEnded):

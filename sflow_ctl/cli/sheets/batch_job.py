@@ -56,7 +56,7 @@ class PreparedJob:
     options: tuple[str, ...]
     """Of the run, beside its workflow files and what changes them."""
     composed: str
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
     @property
     def script(self) -> str:
@@ -86,12 +86,11 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     )
     found = options.layers.of(loaded)
     request = completed(slurm_request(loaded), options.layers.said.data, found.settings)
-    warnings: list[str] = []
+    warnings: list[Finding] = []
     if request.others:
         others = ", ".join(request.others)
-        warnings.append(
-            f"one job for backends {request.backend} and {others}: all but the nodes is as {request.backend} says"
-        )
+        what = f"one job for backends {request.backend} and {others}: all but the nodes is as {request.backend} says"
+        warnings.append(Finding("several-backends", what))
     gpus = _gpus(options, choice, request, warnings)
     nodes = choice.nodes or request.nodes
     plan = _plan(options, loaded, found, request, nodes, gpus)
@@ -117,7 +116,7 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     )
     batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
     composed = compose(loaded, options.resolve)
-    return PreparedJob(job, program, rest, composed, (*loaded.warnings, *plan.warnings, *warnings))
+    return PreparedJob(job, program, rest, composed, (*plan.warnings, *warnings))
 
 
 def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
@@ -193,13 +192,15 @@ def _plan(
     return build_plan(loaded, context)
 
 
-def _gpus(options: BatchOptions, choice: JobChoice, request: SlurmRequest, warnings: list[str]) -> int | None:
+def _gpus(
+    options: BatchOptions, choice: JobChoice, request: SlurmRequest, warnings: list[Finding]
+) -> int | None:
     """The GPUs per node that the run is told to plan with; None is what the file says."""
     asked, declared = options.gpus_per_node, request.gpus_per_node
     if asked is None or declared is None or not choice.file_decides_gpus:
         return asked
     if asked != declared:
-        warnings.append(f"the file's {declared} GPUs per node win over -G {asked}")
+        warnings.append(Finding("file-wins", f"gpus_per_node {declared} of the file wins over -G {asked}"))
     return None
 
 
@@ -230,7 +231,7 @@ def _time(text: str) -> str:
         raise UsageError.of("wrong-value", f"--time {error}", "--time") from error
 
 
-def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> str:
+def _known(what: str, option: str, asked: str | None, warnings: list[Finding]) -> str:
     """A partition or account: the one that is asked for, else the cluster's."""
     if asked:
         return asked
@@ -238,18 +239,20 @@ def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> st
     if detected is None:
         hint = f"name one with {option}, in a slurm backend or in a site file"
         raise UsageError.of(f"{what}-unknown", f"nothing says which {what} the job uses", hint=hint)
-    warnings.append(f"{what} {detected}: found by asking Slurm; {option} names another")
+    text = f"{what} {detected} was found by asking Slurm"
+    warnings.append(Finding(f"{what}-detected", text, hint=f"{option} names another"))
     return detected
 
 
-def _program(options: BatchOptions, python: str | None, warnings: list[str]) -> tuple[str, ...]:
+def _program(options: BatchOptions, python: str | None, warnings: list[Finding]) -> tuple[str, ...]:
     """Return the command that a job runs, without options."""
     # -I: what lies in the workspace or on PYTHONPATH must not be imported in place of this program.
     argv = [python or sys.executable, "-I", "-m", "sflow_ctl", "run"]
     if options.venv_dir is not None:
         program = options.venv_dir / ".sflow_venv" / "bin" / "sflow-ctl"
         if not program.exists():
-            warnings.append(f"{program} does not exist here; the job needs it on its first node")
+            what = f"{program} does not exist here; the job needs it on its first node"
+            warnings.append(Finding("program-not-found", what))
         argv = [str(program), "run"]
     return tuple(argv)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from protocol.text.ansi import printable
+from protocol.text.counted import counted
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import PlannedTask
 
@@ -124,13 +125,12 @@ class Activity:
 
     def _stop_line(self, now: float) -> str:
         count = len(self._gathered)
-        plural = "" if count == 1 else "s"
         again = " (Ctrl-C again kills at once)" if self._is_interrupted else ""
         left = [task for task in self._gathered if task in self._stopping]
         if not left:
-            return f"stopping {count} task{plural}{again}: {names_text(self._gathered)}"
+            return f"stopping {counted(count, 'task')}{again}: {names_text(self._gathered)}"
         last = max(left, key=lambda task: self._stopping[task])
-        return f"stopping {count} task{plural}{again}: {names_text(left)}{self._kill_text(last, now)}"
+        return f"stopping {counted(count, 'task')}{again}: {names_text(left)}{self._kill_text(last, now)}"
 
     def _kill_text(self, task: str, now: float) -> str:
         return f", SIGKILL in {max(0.0, self._stopping[task] - now):.0f} s"

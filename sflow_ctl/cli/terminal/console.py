@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from protocol.text.ansi import printable
+from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.activity import Activity
 from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
@@ -119,7 +120,7 @@ class Console:
     def skipped(self, label: str, lines: int, path: str) -> None:
         """Says what a slow terminal has not been shown."""
         dots = "\u2026" if self.is_unicode else "..."
-        self.say(f"[{label}] {dots} {lines} lines skipped, all of them are in {path}")
+        self.say(f"[{label}] {dots} {counted(lines, 'line')} skipped; the log has all: {path}")
 
     def transition(self, transition: Transition) -> None:
         """Counts a change of state and says the important ones."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
 
@@ -27,7 +28,7 @@ class FetchLines:
         """What has come since the last call, and on a terminal how far the others are."""
         if not self._has_begun and not self._can_redraw:
             names = ", ".join(item.artifact for item in items)
-            click.echo(f"Fetching {len(items)} artifact{'s' if len(items) > 1 else ''}: {names}")
+            click.echo(f"Fetching {counted(len(items), 'artifact')}: {names}")
         self._has_begun = True
         for item in items:
             if item.is_done and item.artifact not in self._shown:

@@ -13,7 +13,6 @@ from typing import Any
 import click
 import msgspec
 
-from protocol.errors import FleetError
 from protocol.text.ansi import printable
 from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
 
@@ -72,8 +71,3 @@ def _escaped(character: str) -> str:
         return f"\\u{number:04x}"
     high, low = divmod(number - 0x10000, 0x400)
     return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
-
-
-def print_findings(error: FleetError) -> None:
-    """Print all findings of an error to standard error, each with its place and remedy."""
-    print_line("\n".join(str(finding) for finding in error.findings), err=True)

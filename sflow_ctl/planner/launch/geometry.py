@@ -1,5 +1,6 @@
 """How many processes of a task run on each of its nodes: the format's process geometry (6.4), as srun lays them out."""
 
+from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
@@ -29,7 +30,7 @@ def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, .
         what = f"{total} processes of one task are more than {MAX_RANKS}"
         raise UnplannableError("too-many-ranks", what, path=("operator",))
     if per_node is not None and total > nodes * per_node:
-        what = f"ntasks {total} do not fit on {nodes} nodes with ntasks_per_node {per_node}"
+        what = f"ntasks {total} do not fit on {counted(nodes, 'node')} with ntasks_per_node {per_node}"
         raise UnplannableError("ranks-do-not-fit", what, f"at most {nodes * per_node}", ("operator",))
     used = min(nodes, total)
     return tuple(total // used + (index < total % used) for index in range(used))

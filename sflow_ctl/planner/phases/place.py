@@ -9,6 +9,7 @@ when they are ready, and they queue. Only what can never fit is refused, with th
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from protocol.text.counted import counted
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
 
@@ -58,7 +59,7 @@ class Pool:
 def _refuse_without_gpus(pool: Pool, request: Request) -> None:
     """Raises: UnplannableError where GPUs are asked for and no node has any."""
     if request.gpus and all(capacity == 0 for capacity in pool.capacities):
-        what = f'task "{request.task}" asks for {request.gpus} GPUs; the nodes of its backend have none'
+        what = f'task "{request.task}" asks for {counted(request.gpus, "GPU")}; the nodes of its backend have none'
         hint = "correct gpus_per_node of the backend, or drop resources.gpus"
         raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
@@ -105,9 +106,7 @@ def candidates(pool: Pool, request: Request) -> list[int]:
     total = len(pool.capacities)
     for index in request.exclude:
         if not 0 <= index < total:
-            what = (
-                f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {total} nodes'
-            )
+            what = f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {counted(total, "node")}'
             raise UnplannableError(
                 "node-out-of-range", what, f"0 to {total - 1}", ("resources", "nodes", "exclude")
             )
@@ -129,7 +128,7 @@ def _chosen(pool: Pool, request: Request) -> list[int] | None:
         return None
     for index in request.indices:
         if not 0 <= index < len(left):
-            what = f'task "{request.task}": nodes.indices {index} is out of range, there are {len(left)} nodes to choose from'
+            what = f'task "{request.task}": nodes.indices {index} is out of range, it chooses from {counted(len(left), "node")}'
             raise UnplannableError(
                 "node-out-of-range", what, f"0 to {len(left) - 1}", ("resources", "nodes", "indices")
             )
@@ -196,7 +195,7 @@ def _round_robin(request: Request, count: int, left: Sequence[int]) -> list[int]
 
 def _check_node_count(request: Request, count: int, left: list[int]) -> None:
     if count > len(left):
-        what = f'task "{request.task}" needs {count} nodes, there are {len(left)}'
+        what = f'task "{request.task}" needs {counted(count, "node")}, there {"is" if len(left) == 1 else "are"} {len(left)}'
         raise UnplannableError(
             "nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count")
         )
@@ -229,7 +228,7 @@ def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int
     path = ("resources", "gpus", "count")
     if count % cap:
         what = (
-            f'task "{request.task}" asks for {count} GPUs; more than one node\'s {cap} must be a multiple of per-node '
+            f'task "{request.task}" asks for {counted(count, "GPU")}; more than one node\'s {cap} must be a multiple of per-node '
             f"GPU capacity"
         )
         raise UnplannableError(
@@ -273,7 +272,7 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
             if len(capacities) == 1
             else f"they have only {total} GPUs total"
         )
-        what = f'task "{request.task}" asks for {count} GPUs on {where}; {phrase}'
+        what = f'task "{request.task}" asks for {counted(count, "GPU")} on {where}; {phrase}'
         raise UnplannableError(
             "gpus-do-not-fit", what, f"use at most {total}", ("resources", "gpus", "count")
         )
@@ -315,6 +314,6 @@ def _flexible(pool: Pool, request: Request) -> Placement:
         wanted = _whole_nodes(request, request.gpus, per_node, left)
     able = tuple(pool.first + node for node in left if (pool.capacities[node] or per_node) >= per_node)
     if len(able) < wanted:
-        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes; {len(able)} nodes have as many'
+        what = f'task "{request.task}" asks for {counted(per_node, "GPU")} on {wanted} nodes each; {len(able)} have as many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)

@@ -154,8 +154,7 @@ def resolve_workflow(
     values = {**outer.values, **source.rules.typed(workflow.variables, own)}
     for name in values:
         if name in NAMESPACES:
-            findings.warn(
-                f'variable "{name}" has the name of a namespace: ${{{{ {name} }}}} is the namespace, '
-                f"write variables.{name}"
-            )
+            what = f'variable "{name}" has the name of a namespace: ${{{{ {name} }}}} is the namespace'
+            where = findings.loaded.where_any(("workflow.variables", "variables"), name)
+            findings.warn("namespace-name", what, where, f"write variables.{name}")
     return Scope(values, others)

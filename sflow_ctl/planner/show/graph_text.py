@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from protocol.text.counted import counted
 from sflow_ctl.plan.model import Plan, PlannedTask, until_text
 
 MAX_MEMBERS = 3
@@ -50,7 +51,7 @@ def _boxes(plan: Plan) -> Iterator[tuple[str, str]]:
             lines.append(f"{len(members)} × ({names}{more})")
         gpus = _gpus(members[0])
         if gpus:
-            lines.append(f"{gpus} GPU" + ("s" if gpus > 1 else "") + (" each" if len(members) > 1 else ""))
+            lines.append(counted(gpus, "GPU") + (" each" if len(members) > 1 else ""))
         yield base, "\n".join(lines)
 
 

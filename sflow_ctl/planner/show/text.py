@@ -6,6 +6,7 @@ from typing import assert_never
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
+from protocol.text.counted import counted
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text, until_text
@@ -19,7 +20,9 @@ MAX_SCRIPT_LINES = 12
 
 def plan_text(plan: Plan) -> str:
     """The whole report of a dry run; ends with the format's own last line."""
-    lines = [f"Workflow {plan.workflow}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes"]
+    lines = [
+        f"Workflow {plan.workflow}: {counted(len(plan.tasks), 'task')} on {counted(len(plan.nodes), 'node')}"
+    ]
     if plan.timeout_s is not None:
         lines.append(f"Time limit: {plan.timeout_s:g} s")
     if plan.success is not None:
@@ -34,7 +37,7 @@ def plan_text(plan: Plan) -> str:
         lines += ["", "Fetched before the first task, unless it is here:"]
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
     if plan.warnings:
-        lines += ["", "Warnings:", *(f"  - {warning}" for warning in plan.warnings)]
+        lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])
 
 
@@ -172,7 +175,7 @@ def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
         after = "every end" if task.restart.policy == "always" else "a failure"
         others = ", with what needs it" if task.restart.restarts_dependents else ""
         backoff = f"after {task.restart.backoff_s:g} s, doubling"
-        yield "restart", f"after {after}, {task.restart.count} times{window}, {backoff}{others}"
+        yield "restart", f"after {after}, {counted(task.restart.count, 'time')}{window}, {backoff}{others}"
     if task.stopping != Stopping():
         yield "stop", _stopping(task.stopping)
     if task.hang is not None:

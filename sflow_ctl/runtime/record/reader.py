@@ -16,6 +16,7 @@ import msgspec
 
 from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
+from protocol.text.counted import counted
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
@@ -79,7 +80,9 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
     if fitting:
         names = ", ".join(run.name for run in fitting[-MAX_LISTED:])
         raise UsageError.of(
-            "ambiguous-run", f'{len(fitting)} runs begin with "{argument}"', hint=f"name one of: {names}"
+            "ambiguous-run",
+            f'{counted(len(fitting), "run")} begin with "{argument}"',
+            hint=f"name one of: {names}",
         )
     raise UsageError.of(
         "no-such-run",

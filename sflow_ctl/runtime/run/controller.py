@@ -21,6 +21,7 @@ from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
 from protocol.messages.node import Inventory
 from protocol.messages.orders import Spawn
+from protocol.text.counted import counted
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -370,7 +371,9 @@ class Controller:
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         if self._foreign_messages:
-            self._log.warning(f"{self._foreign_messages} messages about tasks that the plan does not have")
+            self._log.warning(
+                f"{counted(self._foreign_messages, 'message')} about tasks that the plan does not have"
+            )
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
 

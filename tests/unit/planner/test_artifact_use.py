@@ -116,9 +116,9 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
 
 def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}")
-    assert planned.warnings == (
-        'artifact "M": /m does not exist here, and no task names it, so no node is asked',
-    )
+    (warning,) = planned.warnings
+    assert warning.what == 'artifact "M": /m does not exist here, and no task names it, so no node is asked'
+    assert warning.code == "artifact-missing" and "artifacts.M.uri" in str(warning.where)
 
 
 @pytest.mark.parametrize("how", [{"nodes_override": 1, "job_nodes": None}, {"allow_placeholder_nodes": True}])
