@@ -42,9 +42,14 @@ class Item:
     source: Source
     path: tuple[PathKey, ...]
     is_shorthand: bool = False
+    given: dict[tuple[PathKey, ...], str] = field(default_factory=dict)
+    """Fields whose values are the command line's, with the option that gave them."""
 
     def where(self, *path: PathKey) -> str:
-        """Return `file:line:column  section.name.field` for a message."""
+        """Return `file:line:column  section.name.field` for a message, or the option that gave the field."""
+        for length in range(1, len(path) + 1):
+            if path[:length] in self.given:
+                return f"{self.given[path[:length]]}  {dotted((*self.path, *path))}"
         full = (*self.path, *(() if self.is_shorthand else path))
         return f"{self.source.where(full)}  {dotted(full)}"
 

@@ -66,9 +66,9 @@ class Findings:
                 where = self.loaded.where(section, name, *(one.path or path))
                 self.add(one.code, one.what, where, one.hint)
         except NumberError as problem:
-            self.add(
-                "wrong-value", f"{prefix}{_field(path)} {problem}", self.loaded.where(section, name, *path)
-            )
+            full = problem.path or path
+            what = f"{prefix}{_field(full)} {problem}".replace(":  ", ": ")
+            self.add("wrong-value", what, self.loaded.where(section, name, *full))
         except ExpressionError as problem:
             where = self.loaded.where(section, name, *path)
             for error in (problem, *problem.others):

@@ -176,7 +176,7 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
         case "timeout" | "not_ready" | "hang":
             return f"task {name} {end.reason.text}"
         case _:
-            return f"process exited with error: {name}: {end.reason.text}"
+            return f"task {name} failed: {end.reason.text}"
 
 
 def end_while_stopping(outcome: Outcome, task: Task, end: AttemptVerdict) -> AttemptVerdict:

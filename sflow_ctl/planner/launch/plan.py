@@ -18,7 +18,7 @@ from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.launch.srun import Step
 from sflow_ctl.planner.launch.ssh import SCRIPT
-from sflow_ctl.planner.numbers import as_flag, as_seconds
+from sflow_ctl.planner.numbers import as_flag, as_seconds, at
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.requests import PlacedTask
@@ -118,8 +118,13 @@ def plan_launch(
         launcher=launcher,
         # A launcher's other processes would wait for a failed one until their own timeout, half an hour.
         kill_on_bad_exit=launcher is not None
-        or (of_gang is not None and as_flag(of_gang.kill_on_bad_exit or False)),
-        wait_s=as_seconds(of_gang.wait) if of_gang is not None and of_gang.wait else None,
+        or (
+            of_gang is not None
+            and at(("operator", "kill_on_bad_exit"), as_flag, of_gang.kill_on_bad_exit or False)
+        ),
+        wait_s=at(("operator", "wait"), as_seconds, of_gang.wait)
+        if of_gang is not None and of_gang.wait
+        else None,
         has_master_port=_has_master_port(how, ranks, launcher, script),
     )
 

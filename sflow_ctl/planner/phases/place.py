@@ -236,8 +236,8 @@ def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int
         )
     if count // cap > len(left):
         what = (
-            f'task "{request.task}" asks for {count} GPUs, which requires {count // cap} nodes of {cap}; '
-            f"there are {len(left)}"
+            f'task "{request.task}" asks for {counted(count, "GPU")}: it needs {counted(count // cap, "node")} with '
+            f"{counted(cap, 'GPU')} each; the backend has {len(left)}"
         )
         raise UnplannableError("gpus-do-not-fit", what, f"use at most {len(left) * cap}", path)
     return count // cap

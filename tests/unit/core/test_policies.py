@@ -299,7 +299,7 @@ def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> N
     assert run.states("s", "c", "z") == [S.FAILED, S.FAILED, S.CANCELLED]
     finish = run.leave()
     assert finish.cause is not None and finish.cause.task == "s"
-    assert finish.cause.text == "process exited with error: s: killed by SIGSEGV"
+    assert finish.cause.text == "task s failed: killed by SIGSEGV"
 
 
 def test_clocks_that_differ_are_compared_all_the_same() -> None:
@@ -459,7 +459,7 @@ def test_a_final_task_runs_when_all_is_stopped_and_knows_how_it_went() -> None:
         if isinstance(c, SendToAgent) and isinstance(c.message, Spawn)
         for spec in c.message.ranks
     )
-    assert spec_env(spawn.env) == ("failed", "process exited with error: a: exit status 3", "a")
+    assert spec_env(spawn.env) == ("failed", "task a failed: exit status 3", "a")
     run.start("f")
     run.end("f")
     finish = run.leave()

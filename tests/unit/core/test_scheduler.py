@@ -158,7 +158,7 @@ def test_the_first_failure_stops_the_run_and_is_its_cause() -> None:
     cause = drive.scheduler.run.cause
     assert cause is not None and (cause.task, cause.text) == (
         "a",
-        "process exited with error: a: exit status 3",
+        "task a failed: exit status 3",
     )
 
 

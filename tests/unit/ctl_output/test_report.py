@@ -134,7 +134,7 @@ def test_a_running_task_shows_for_how_long() -> None:
 
 def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
     cause = FirstCause(
-        text="process exited with error: train: killed by SIGKILL",
+        text="task train failed: killed by SIGKILL",
         task="train",
         attempt=2,
         node=0,
@@ -144,7 +144,7 @@ def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
         failed_run(), Outcome.FAILED, cause, run="R", log="out/train.log", log_tail=["step 1", "step 2"]
     )
     assert text == [
-        "the run failed: process exited with error: train: killed by SIGKILL",
+        "task train failed: killed by SIGKILL",
         "  task:  train, attempt 2 of 2",
         "  node:  n07",
         "  exit:  SIGKILL",
