@@ -8,7 +8,7 @@ from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
-from sflow_ctl.core.states import Outcome
+from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.report.cause import LOG_LINES, first_cause
 from sflow_ctl.report.run_view import RunView
@@ -45,8 +45,25 @@ def print_end(end: RunEnd) -> None:
         print_line(f"✓ Services stopped by Ctrl-C after {duration} (exit status {int(end.status)})")
     else:
         verb = "cancelled" if whole.outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED) else "failed"
-        print_line(f"✗ Workflow {verb} after {duration} (exit status {int(end.status)})", err=True)
+        line = f"✗ Workflow {verb} after {duration}{shortfall(end.state)} (exit status {int(end.status)})"
+        print_line(line, err=True)
     print_line(f"  Output folder: {display_path(end.directory)}")
+
+
+def shortfall(state: RunView) -> str:
+    """Return `: 2 of 7 tasks failed, 1 skipped`; nothing for a run of one task."""
+    counts, total = state.counts(), len(state.tasks)
+    numbers = (
+        (len(state.failures()), "failed"),
+        (counts.get(TaskState.CANCELLED, 0), "cancelled"),
+        (counts.get(TaskState.SKIPPED, 0), "skipped"),
+    )
+    shown = [(number, word) for number, word in numbers if number]
+    if total == 1 or not shown:
+        return ""
+    (number, word), *rest = shown
+    parts = [f"{number} of {total} tasks {word}", *(f"{number} {word}" for number, word in rest)]
+    return f": {', '.join(parts)}"
 
 
 def is_services_only(state: RunView) -> bool:

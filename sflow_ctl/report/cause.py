@@ -50,15 +50,19 @@ def first_cause(
         lines.append(f"  log:   {log}" + ("" if log_tail else " (empty)"))
         if not _is_known(log_tail, cause.reason):
             lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-LOG_LINES:])
-    if record is not None:
-        lines.append(f"  next:  sflow-ctl logs --run {run} {record.name}")
-    lines.append(f"{'  next:' if record is None else '       '}  {resume_text(run)}")
+    logs = [] if record is None else [f"sflow-ctl logs --run {run} {record.name}"]
+    lines += next_lines([*logs, *resume_commands(run)], "  next:  ")
     return lines
 
 
-def resume_text(run: str) -> str:
-    """Return the command that resumes a run."""
-    return f"sflow-ctl run --resume {run}  (with an edited file: sflow-ctl run FILE --resume {run})"
+def resume_commands(run: str) -> list[str]:
+    """Return the commands that resume a run."""
+    return [f"sflow-ctl run --resume {run}", f"sflow-ctl run FILE --resume {run}  (after editing the file)"]
+
+
+def next_lines(commands: Sequence[str], head: str = "next: ") -> list[str]:
+    """Return the commands one below the other, the first after `head`."""
+    return [f"{head if index == 0 else ' ' * len(head)}{command}" for index, command in enumerate(commands)]
 
 
 def _is_known(log_tail: Sequence[str], reason: Reason | None) -> bool:

@@ -40,6 +40,7 @@ _TOTALS_ORDER = (
     TaskState.QUEUED,
     TaskState.WAITING,
 )
+_WITHOUT_SUCCESS = FAILURES | {TaskState.CANCELLED, TaskState.SKIPPED}
 _HEADINGS = ("TASK", "STATE", "REASON", "ATTEMPTS", "EXIT", "DURATION", "NODE", "GPUS")
 _REASON = _HEADINGS.index("REASON")
 
@@ -159,7 +160,8 @@ def _state_word(record: TaskRecord) -> str:
 
 
 def _reason_word(record: TaskRecord) -> str:
-    """Return why a task failed, or why its last attempt did while it waits for the next."""
-    if record.reason is None or not (record.state in FAILURES or record.reason.after):
+    """Return why a task did not complete, or why its last attempt failed while it waits for the next."""
+    is_explained = record.state in _WITHOUT_SUCCESS
+    if record.reason is None or not (is_explained or record.reason.after):
         return ""
     return record.reason.after or record.reason.word

@@ -6,17 +6,17 @@ runs a plan.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from protocol.errors import UsageError
-from sflow_ctl.format.loader import LoadedDocument, load_documents
+from protocol.errors import Finding, SpecError, UsageError
+from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
     RunSettings,
@@ -80,14 +80,35 @@ class PlannedRun:
 
 
 def read_run(options: RunOptions) -> ReadRun:
-    """Read the workflow, and the settings of site and user. Raises: SpecError."""
+    """Read the workflow, and the settings of site and user. Raises: SpecError with what planning would find as well."""
     source = options.workflow
     layers = settings_layers(source.settings, os.environ)
-    loaded = load_documents(
-        source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
-    )
-    found = layers.of(loaded)
-    return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
+
+    def read(loaded: LoadedDocument) -> ReadRun:
+        found = layers.of(loaded)
+        return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
+
+    try:
+        return read(
+            load_documents(
+                source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
+            )
+        )
+    except DocumentError as error:
+        if error.rest is None:
+            raise
+        try:
+            more = _planning_findings(read(error.rest), options, error.findings)
+        except SpecError as of_settings:
+            more = list(of_settings.findings)
+        raise SpecError((*error.findings, *more)) from error
+
+
+def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Finding]) -> list[Finding]:
+    """Return what planning finds wrong with the rest of a document that is wrong."""
+    name = read.loaded.document.workflow.name
+    context = _plan_context(read, options, Nodes(), name, read.settings.output_dir / name, is_dry=True)
+    return findings_after(read.loaded, known, context)
 
 
 def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
