@@ -316,6 +316,14 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         return sum(self.ranks_per_node)
 
     @property
+    def node_count(self) -> int:
+        """Nodes that it has or uses: those with GPUs of its own, or with processes."""
+        placement = self.placement
+        given = placement.node_count if placement.is_flexible else len(placement.nodes)
+        has_gpus = bool(placement.gpus or placement.gpus_per_node)
+        return given if has_gpus or self.launch_kind == "step" else min(given, len(self.ranks_per_node))
+
+    @property
     def has_readiness(self) -> bool:
         """True when a probe tells that it is ready."""
         return any(probe.kind == "readiness" for probe in self.probes)

@@ -28,6 +28,8 @@ class Compatibility:
     """A task without room waits for it. Without a queue the static plan must have room for all tasks."""
     services_may_leave: bool = False
     """A ready service that ends with success is done, even if others still need it."""
+    local_tasks_have_one_process: bool = False
+    """A task on a local backend is one process, whatever the number of its nodes."""
     chain_until: Until = "completed"
     """How far a replica of a sequential task must have come before the next one starts."""
 
@@ -51,6 +53,7 @@ STRICT = Compatibility(
     has_success=False,
     queues_for_room=False,
     services_may_leave=True,
+    local_tasks_have_one_process=True,
     chain_until="available",
 )
 """Those of sflow 0.2, known traps included."""

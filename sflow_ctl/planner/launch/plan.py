@@ -95,9 +95,10 @@ def plan_launch(
     step = _step(setting, placed, nodes, directories)
     engine = setting.source.context.container_engine
     how = command(task, operator, placed.backend, script, env, directories, step, engine)
-    has_geometry = how.operator_kind == "srun" and how.launch_kind == "process"
+    is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
-    is_gang = is_on_slurm and has_geometry
+    has_geometry = is_step_like or (operator is None and how.launch_kind == "process")
+    is_gang = has_geometry and (is_on_slurm or not setting.source.rules.local_tasks_have_one_process)
     ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
     launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:
@@ -113,7 +114,7 @@ def plan_launch(
         env={**env, **how.env},
         cwd=how.cwd,
         container=how.container,
-        has_step_variables=has_geometry or (how.launch_kind == "ssh" and is_on_slurm),
+        has_step_variables=is_step_like or (how.launch_kind == "ssh" and is_on_slurm),
         ranks_per_node=ranks,
         launcher=launcher,
         # A launcher's other processes would wait for a failed one until their own timeout, half an hour.

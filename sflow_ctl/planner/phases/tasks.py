@@ -204,7 +204,7 @@ def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Finding
     )
     hint = (
         "the backend's own operator, an srun operator or a launcher starts one on each node; "
-        "`resources: {nodes: {count: 1}}` asks for one node"
+        "or ask for the GPUs of one node"
     )
     findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
 

@@ -120,6 +120,8 @@ def _tasks(plan: Plan) -> list[str]:
     beside, common = rivals(plan), _common(plan)
     for task in plan.tasks[:MAX_TASKS_IN_FULL]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
+        if task.node_count > 1 or task.world_size > 1:
+            lines.append(f"    processes: {_processes(task)}")
         if task.placement.is_flexible:
             lines.append(f"    waits:     {_why_it_waits(task, beside.get(task.base, []))}")
         if task.sweep:
@@ -299,6 +301,16 @@ def _where(plan: Plan, placement: Placement) -> str:
     shared = " (shared)" if placement.is_shared else ""
     gpus = f", GPUs {','.join(map(str, placement.gpus))}{shared}" if placement.gpus else ""
     return f"{_short(names, 80)}{gpus}"
+
+
+def _processes(task: PlannedTask) -> str:
+    """Return how many processes a task of several nodes or processes has, and where."""
+    if task.launch_kind == "step":
+        return f"those of a job step on {counted(task.node_count, 'node')}"
+    used = task.ranks_per_node
+    if len(set(used)) == 1 and len(used) == task.node_count:
+        return f"{sum(used)}, {used[0]} on each node" if len(used) > 1 else f"{sum(used)} on one node"
+    return f"{sum(used)}, on {len(used)} of {counted(task.node_count, 'node')}"
 
 
 def _short(text: str, width: int) -> str:
