@@ -47,6 +47,10 @@ def print_end(end: RunEnd) -> None:
         verb = "cancelled" if whole.outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED) else "failed"
         line = f"✗ Workflow {verb} after {duration}{shortfall(end.state)} (exit status {int(end.status)})"
         print_line(line, err=True)
+    if whole.simulated_gpus:
+        print_line(
+            f"  {counted(whole.simulated_gpus, 'GPU')} {'was' if whole.simulated_gpus == 1 else 'were'} simulated"
+        )
     print_line(f"  Output folder: {display_path(end.directory)}")
 
 

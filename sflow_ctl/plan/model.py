@@ -370,6 +370,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Of artifacts that are made if they are missing."""
     task_views: dict[str, object] = {}
     """The `task` namespace for late expressions, if there are any: a task's facts, or its replicas' names."""
+    simulated_gpus: int = 0
+    """GPUs of this machine that its agents only pretend to have."""
     warnings: tuple[Finding, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:

@@ -56,6 +56,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks of a completed run whose failure was not critical."""
     survivors: tuple[str, ...]
     """Processes that could not be killed, as "pid name"."""
+    simulated_gpus: int = 0
+    """GPUs that tasks were given although this machine does not have them."""
     refused: dict[str, int]
     """Messages of peers that were refused or dropped, and connections denied, by kind."""
     tasks: tuple[TaskSummary, ...]
@@ -86,6 +88,7 @@ def summary(
         cause=cause,
         tolerated=state.failures() if outcome is Outcome.COMPLETED else (),
         survivors=tuple(survivors),
+        simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
         tasks=task_summaries(state),
     )

@@ -24,7 +24,7 @@ from sflow_ctl.runtime.files.settings_files import (
     run_settings,
     settings_layers,
 )
-from sflow_ctl.runtime.fleet.fleet import Generation
+from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL, Generation
 from sflow_ctl.runtime.record.directory import make_run_id
 from sflow_ctl.runtime.run.options import RunOptions, TaskOptions
 from sflow_ctl.settings import Effective
@@ -131,9 +131,9 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
         known = replace(context, job_nodes=job_nodes, job_id=job_id, here=here)
-        return _selected(build_plan(loaded, known), options.tasks)
+        return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
 
-    plan = _selected(build_plan(loaded, context), options.tasks)
+    plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = Nodes()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
@@ -189,6 +189,19 @@ def _salloc_command(read: ReadRun, options: RunOptions, name: str) -> tuple[str,
 
     request = completed(slurm_request(read.loaded), options.workflow.settings, read.found.settings)
     return salloc_argv(request, name, options.fleet.extra_args)
+
+
+def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
+    """Return the plan with the number of GPUs that are simulated on this machine, and the warning about them."""
+    if not any(task.placement.gpus_per_node or task.placement.gpus for task in plan.tasks):
+        return plan
+    from sflow_ctl.plan.gpu_checks import simulated
+
+    count, warning = simulated(
+        plan, has_driver=NVIDIA_CONTROL.exists(), is_asked_for=options.fleet.simulate_gpus
+    )
+    warnings = plan.warnings if warning is None else (*plan.warnings, warning)
+    return msgspec.structs.replace(plan, simulated_gpus=count, warnings=warnings)
 
 
 def _selected(plan: Plan, options: TaskOptions) -> Plan:
