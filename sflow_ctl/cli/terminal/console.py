@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from protocol.text.ansi import printable
 from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.activity import Activity
@@ -24,7 +26,7 @@ from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
 from sflow_ctl.cli.terminal.state_lines import StateLines
-from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
 
 BUFFER_BYTES = 2 * 1024 * 1024
@@ -70,8 +72,11 @@ class Console:
             colours=colours,
             is_unicode=self.is_unicode,
             elapsed_s=elapsed_s,
+            finals=frozenset(task.name for task in plan.tasks if task.finally_when is not None),
         )
         self._activity = Activity(plan.tasks, time.monotonic)
+        self._starting: dict[str, Transition] = {}
+        """Attempts that get a line when they run: output may come before that is reported."""
         self._format_lock = threading.Lock()
         """Around formatting and queueing together, so that lines are queued in the order they were formatted.
         """
@@ -108,6 +113,8 @@ class Console:
     def output(self, label: str, data: bytes | memoryview) -> None:
         """Shows what a task put out."""
         if self.shows_output and not self._is_broken:
+            if self._starting:
+                self._say_started(label)
             with self._format_lock:
                 self._put(self._prefixer.add(label, data))
 
@@ -124,6 +131,11 @@ class Console:
 
     def transition(self, transition: Transition) -> None:
         """Counts a change of state and says the important ones."""
+        if self._states.says_start(transition.task):
+            if transition.new is TaskState.STARTING:
+                self._starting[transition.task] = transition
+            else:
+                self._starting.pop(transition.task, None)
         with self._condition:
             self._activity.add(transition)
         line = self._states.add(transition)
@@ -133,6 +145,16 @@ class Console:
             with self._condition:
                 self._is_changed = True
                 self._condition.notify_all()
+
+    def _say_started(self, label: str) -> None:
+        """Say that a task runs before its first line; the report of it comes later then, and says nothing more."""
+        starting = self._starting.get(label) or self._starting.get(label.rpartition(".")[0])
+        if starting is not None:
+            self.transition(
+                msgspec.structs.replace(
+                    starting, old=TaskState.STARTING, new=TaskState.RUNNING, reason=Reason("started")
+                )
+            )
 
     def waiting(self, task: str, text: str) -> None:
         """Take in which readiness conditions a running service has not met."""

@@ -3,7 +3,7 @@
 import msgspec
 
 from protocol.messages.orders import Spawn, Stop
-from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent
+from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.task import Task
@@ -519,6 +519,51 @@ def test_an_interrupted_run_has_its_final_tasks_until_the_second_signal() -> Non
     run.end("f", signal=9)
     assert run.task("f").state is S.CANCELLED
     assert run.leave().outcome is Outcome.INTERRUPTED
+
+
+def test_ux_08_a_completed_run_whose_final_task_is_killed_is_interrupted() -> None:
+    for signal, outcome in (("SIGINT", Outcome.INTERRUPTED), ("SIGTERM", Outcome.TERMINATED)):
+        run = Run(a_plan(a_task("f", finally_when="after_stop"), a_task("a")))
+        run.start("a")
+        run.end("a")
+        run.start("f")
+        run.tell(StopRequested(signal=signal))
+        said = [command.text for command in run.commands if isinstance(command, Warn)]
+        assert said == [
+            f"{signal}: the run is ending already; still to end is f, which a second signal kills"
+        ]
+        assert run.stopped() == []
+        run.tell(StopRequested(signal=signal, force=True))
+        assert run.stopped() == ["f"]
+        run.end("f", signal=9)
+        finish = run.leave()
+        assert finish.outcome is outcome and finish.cause is not None
+        assert finish.cause.text == f"stopped by {signal}"
+
+
+def test_ux_08_a_final_task_that_has_not_started_counts_as_well() -> None:
+    run = Run(a_plan(a_task("f", finally_when="after_stop"), a_task("s", service=True), a_task("a", "s")))
+    run.serve("s")
+    run.start("a")
+    run.end("a")
+    run.tell(StopRequested(signal="SIGINT"))
+    run.tell(StopRequested(signal="SIGINT", force=True))
+    assert run.task("f").state is S.CANCELLED
+    run.end("s", signal=9)
+    assert run.leave().outcome is Outcome.INTERRUPTED
+
+
+def test_ux_08_signals_after_the_last_final_task_change_nothing() -> None:
+    run = Run(a_plan(a_task("f", finally_when="services_up"), a_task("s", service=True), a_task("a", "s")))
+    run.serve("s")
+    run.start("a")
+    run.end("a")
+    run.start("f")
+    run.end("f")
+    run.tell(StopRequested(signal="SIGINT"))
+    run.tell(StopRequested(signal="SIGINT", force=True))
+    run.end("s", signal=9)
+    assert run.leave().outcome is Outcome.COMPLETED
 
 
 def test_final_tasks_have_no_more_time_than_the_job() -> None:
