@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import click
 
-from protocol.errors import ExitStatus, FleetError
+from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout
 
 _COMMANDS = {
@@ -29,6 +29,7 @@ _COMMANDS = {
     "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts and submit them."),
     "config": ("sflow_ctl.cli.commands.config", "config", "Show the effective settings."),
     "schema": ("sflow_ctl.cli.commands.schema", "schema", "Print the JSON Schema of workflow files."),
+    "help": ("sflow_ctl.cli.app", "help_", "Show the options of a command."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
 
@@ -39,6 +40,18 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All command names, in the order in which a user meets them."""
         return list(_COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names; a misspelled one is answered with the nearest."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            from sflow_ctl.format.checking import guess_hint  # only when something is wrong
+
+            hint = guess_hint(name, list(_COMMANDS), f"commands are {', '.join(_COMMANDS)}")
+            raise UsageError.of("unknown-command", f'there is no command "{name}"', hint=hint)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, imported now."""
@@ -75,6 +88,23 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 @click.option("--debug", is_flag=True, help="Print tracebacks of errors.")
 def group(debug: bool) -> None:
     """Run services and jobs together inside a Slurm allocation, or on this machine."""
+
+
+@click.command(name="help")
+@click.argument("names", metavar="[COMMAND]", nargs=-1)
+@click.pass_context
+def help_(ctx: click.Context, names: tuple[str, ...]) -> int:
+    """Show the commands, or the options of one command."""
+    assert ctx.parent is not None
+    at, found = ctx.parent, ctx.parent.command
+    for name in names:
+        if not isinstance(found, click.Group):
+            break
+        _, command, _ = found.resolve_command(at, [name])
+        assert command is not None
+        found, at = command, click.Context(command, info_name=name, parent=at)
+    click.echo(found.get_help(at))
+    return 0
 
 
 def main() -> None:

@@ -344,5 +344,5 @@ def leftover_topic(examination: Examination) -> Topic:
                 f"{counted(len(left.pids), 'process')} of run {run} are left, and no agent looks after them"
             )
             verdicts.append(warn(node.name, text, f"kill {pids}"))
-    others = f", beside {len(live)} live runs of yours" if live else ""
+    others = f", beside {counted(len(live), 'live run')} of yours" if live else ""
     return topic("leftovers", f"nothing is left of earlier runs{others}", verdicts)

@@ -48,6 +48,8 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     watch, how = watch_run(reader)
     print_line(f"Attached to {reader.facts.run_id} {how}. Ctrl-C detaches; the run keeps going.")
     print_table(status_table(reader.state, time.time_ns()))
+    if not quiet and any(record.state in LIVE for record in reader.state.tasks.values()):
+        print_line(f"The last {RECENT_LINES} lines of each running task come first, then what is new.")
     elapsed_s = max(0.0, (time.time_ns() - reader.facts.started_wall_ns) / 1e9)
     console = Console(reader.plan, reader.directory, is_quiet=quiet, elapsed_s=elapsed_s)
     console.start()

@@ -13,6 +13,7 @@ from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, wa
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
+from sflow_ctl.report.not_started import not_started
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
 from sflow_ctl.runtime.viewing.client import Ended, Output, OutputEnded
@@ -20,6 +21,8 @@ from sflow_ctl.runtime.viewing.messages import Change
 
 READ_BYTES = 1024 * 1024
 WAIT_S = 0.5
+MAX_NOTES = 20
+"""About tasks without a log."""
 
 
 @click.command()
@@ -50,6 +53,8 @@ def logs(
     reader.refresh()
     chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
     printer = _Printer(is_prefixed=len(chosen) > 1)
+    if tasks:
+        _say_what_has_not_started(reader, chosen)
     try:
         places = {task: _print_log(reader, task, lines, printer) for task in chosen}
         if is_following:
@@ -62,6 +67,13 @@ def logs(
         if not is_following:
             raise
     return int(ExitStatus.OK)
+
+
+def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:
+    for task in chosen[:MAX_NOTES]:
+        note = not_started(reader.state, task)
+        if note is not None:
+            print_line(note, err=True)
 
 
 class _Printer:

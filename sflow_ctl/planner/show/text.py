@@ -1,6 +1,6 @@
 """A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from protocol.ids import ProbeKey
@@ -16,6 +16,8 @@ from sflow_ctl.planner.tasks.success import conditions
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
+MAX_REPLICAS_IN_FULL = 5
+"""Of a task with more, the first stands for all."""
 
 
 def plan_text(plan: Plan) -> str:
@@ -64,16 +66,25 @@ def _base_edges(plan: Plan) -> dict[str, list[str]]:
 def _graph(plan: Plan) -> list[str]:
     by_name = {task.name: task for task in plan.tasks}
     members = plan.members()
-    order = start_order(plan)
+    order = [name for name in start_order(plan) if _is_shown(by_name[name], members)]
     lines = []
     for name in order[:MAX_TASKS_IN_FULL]:
         task = by_name[name]
+        if len(group := members[task.base]) > MAX_REPLICAS_IN_FULL:
+            is_chain = any(d.task == name for d in group[1].depends_on)
+            name = f"{task.base} × {len(group)}" + (", one after the other" if is_chain else "")
         arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on[:6]]
         more = f" and {len(task.depends_on) - 6} more" if len(task.depends_on) > 6 else ""
         lines.append(f"  {name}" + (f"  <- {', '.join(arrows)}{more}" if arrows else ""))
     if len(order) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(order) - MAX_TASKS_IN_FULL} more")
     return lines
+
+
+def _is_shown(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> bool:
+    """Return True for a task that is shown by itself: of many replicas only the first is."""
+    group = members[task.base]
+    return len(group) <= MAX_REPLICAS_IN_FULL or task is group[0]
 
 
 def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
@@ -117,8 +128,9 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
 
 def _tasks(plan: Plan) -> list[str]:
     lines = []
-    beside, common = rivals(plan), _common(plan)
-    for task in plan.tasks[:MAX_TASKS_IN_FULL]:
+    beside, common, members = rivals(plan), _common(plan), plan.members()
+    shown = [task for task in plan.tasks if _is_shown(task, members)]
+    for task in shown[:MAX_TASKS_IN_FULL]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
         if task.node_count > 1 or task.world_size > 1:
             lines.append(f"    processes: {_processes(task)}")
@@ -155,9 +167,11 @@ def _tasks(plan: Plan) -> list[str]:
         script = task.script.splitlines()
         lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
         if len(script) > MAX_SCRIPT_LINES:
-            lines.append(f"      ... and {len(script) - MAX_SCRIPT_LINES} more lines")
-    if len(plan.tasks) > MAX_TASKS_IN_FULL:
-        lines.append(f"  ... and {len(plan.tasks) - MAX_TASKS_IN_FULL} more tasks")
+            lines.append(f"      ... and {counted(len(script) - MAX_SCRIPT_LINES, 'more line')}")
+        if len(group := members[task.base]) > MAX_REPLICAS_IN_FULL:
+            lines.append(f"  {task.base} × {len(group)}: {group[1].name} to {group[-1].name} are alike")
+    if len(shown) > MAX_TASKS_IN_FULL:
+        lines.append(f"  ... and {counted(len(shown) - MAX_TASKS_IN_FULL, 'more task')}")
     return lines
 
 
@@ -232,7 +246,7 @@ def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
     if not others:
         return f"{first}for no other task: the {what} it may use are free by then"
     shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
-    return f"{first}until {needs_text(task.placement)} are free; {shown} may have them at the same time"
+    return f"{first}for {needs_text(task.placement)}, which {shown} may have at the same time"
 
 
 def rivals(plan: Plan) -> dict[str, list[str]]:
