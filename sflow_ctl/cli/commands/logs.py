@@ -70,7 +70,8 @@ def logs(
 
 
 def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:
-    for task in chosen[:MAX_NOTES]:
+    without = [task for task in chosen if not reader.log_path(task).exists()]
+    for task in without[:MAX_NOTES]:
         note = not_started(reader.state, task)
         if note is not None:
             print_line(note, err=True)

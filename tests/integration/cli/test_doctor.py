@@ -74,7 +74,7 @@ def test_what_an_earlier_run_has_left_is_named_with_what_ends_it(tmp_path: Path)
         finally:
             lost.kill()
     assert done.returncode == 0
-    assert lines_with(done.stdout, "warn", "leftovers", f"1 processes of run lost-{os.getpid()} are left")
+    assert lines_with(done.stdout, "warn", "leftovers", f"1 process of run lost-{os.getpid()} are left")
     assert lines_with(done.stdout, f"fix: kill {lost.pid}")
 
 

@@ -77,3 +77,12 @@ def test_bad_files_are_findings_here_too(tmp_path: Path) -> None:
     for command in ("plan", "compose", "visualize"):
         done = sflow_ctl(command, "nowhere.yaml", cwd=tmp_path)
         assert done.returncode == 2 and "error[file-not-found]" in done.stderr
+
+
+def test_ux_10_plan_says_that_gpus_are_simulated_unless_that_is_asked_for(tmp_path: Path) -> None:
+    said = sflow_ctl("plan", WORKERS, cwd=tmp_path, env={"SFLOW_SIMULATE_GPUS": "0"}).stdout
+    assert "4 GPUs are simulated" in said and "[simulated-gpus]" in said
+    for asked in (("--simulate-gpus",), ()):
+        given = {"SFLOW_SIMULATE_GPUS": "0" if asked else "1"}
+        done = sflow_ctl("plan", WORKERS, *asked, cwd=tmp_path, env=given)
+        assert done.returncode == 0 and "simulated" not in done.stdout
