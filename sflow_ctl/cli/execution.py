@@ -44,9 +44,14 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     """
     read = read_run(options)
     if read.found.settings.preamble:
+        from sflow_ctl.runtime.files.replayed import make_readable_again
         from sflow_ctl.runtime.run.preamble import run_first
 
-        run_first(preamble(read.found), launcher.discard_spares)
+        def prepare() -> None:
+            launcher.discard_spares()
+            make_readable_again(options.workflow.files, read.loaded.source_texts)
+
+        run_first(preamble(read.found), prepare)
     planned = plan_run(read, options, is_dry=False)
     if planned.earlier is not None:
         before, run = planned.earlier, display_path(planned.earlier.directory)

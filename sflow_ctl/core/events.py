@@ -54,6 +54,8 @@ class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"
     task: str
     attempt: int
     values: dict[str, Any]
+    problems: tuple[str, ...] = ()
+    """Why values are missing, as sentences."""
 
     @property
     def attempt_id(self) -> AttemptId:

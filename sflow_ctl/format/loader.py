@@ -57,6 +57,11 @@ class LoadedDocument:
         return next((self.where(one, name) for one in sections if (one, name) in self._items), None)
 
     @property
+    def source_texts(self) -> list[str]:
+        """The text of each file, in the order in which they were given."""
+        return [] if self._merged is None else [source.text for source in self._merged.sources]
+
+    @property
     def site_settings(self) -> dict[str, Any]:
         """The files' `settings:`, key by key."""
         return {} if self._merged is None else {key: value for key, (value, _) in self._merged.site.items()}

@@ -56,6 +56,7 @@ class Run:
     queue: ReadyQueue
     leases: Leases
     outputs: dict[str, dict[str, Any]]
+    output_problems: dict[str, tuple[str, ...]]
     """Of completed tasks, by task name."""
     deferred: DeferredValues
     timers: Timers
@@ -96,6 +97,7 @@ class Run:
         tasks = build_graph(plan)
         leases = Leases(plan, tasks)
         outputs: dict[str, dict[str, Any]] = {}
+        problems: dict[str, tuple[str, ...]] = {}
         nodes = [Node(is_gone=index in missing) for index in range(len(plan.nodes))]
         return cls(
             plan=plan,
@@ -108,7 +110,8 @@ class Run:
             queue=ReadyQueue(),
             leases=leases,
             outputs=outputs,
-            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator),
+            output_problems=problems,
+            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator, problems),
             timers=Timers(),
             tally=Tally.of(tasks),
             shutdown=Shutdown(),

@@ -61,6 +61,8 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector
 if TYPE_CHECKING:
     from sflow_ctl.doctor.at_start import StartChecks
 
+SHOWN_PROBLEMS = 3
+"""Of one task's outputs, on the console."""
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
 """When a node is gone: srun may wait for it for ever, and all others have said goodbye."""
@@ -177,7 +179,14 @@ class Controller:
         for task, attempt, values, problems in self.outputs.collected():
             for problem in problems:
                 self._log.warning(f"outputs of {task}: {problem}")
-            events.append(OutputsCollected(task=task, attempt=attempt, values=values))
+            for problem in problems[:SHOWN_PROBLEMS]:
+                self._output.say(f"warning: outputs of {task}: {problem}")
+            if len(problems) > SHOWN_PROBLEMS:
+                more = counted(len(problems) - SHOWN_PROBLEMS, "more problem")
+                self._output.say(f"warning: outputs of {task}: {more}, in {layout.RUN_LOG}")
+            events.append(
+                OutputsCollected(task=task, attempt=attempt, values=values, problems=tuple(problems))
+            )
         return events
 
     def _logs(self) -> list[SchedulerEvent]:

@@ -170,6 +170,7 @@ def _run(
             facts=record.facts,
             state=controller.state,
             outputs=controller.outputs.values,
+            output_problems=controller.outputs.problems,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
         )
