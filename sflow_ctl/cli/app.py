@@ -1,6 +1,4 @@
-"""The command group: names, lazy loading, and the one place where errors become messages and exit
-statuses.
-"""
+"""The command group: names, lazy loading, and errors as messages and exit statuses."""
 
 import importlib
 import sys
@@ -35,9 +33,9 @@ _COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only for that command: the others cost nothing."""
+    """A group that imports a command's module only for that command: the others cost no time."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context, /) -> list[str]:
         """All command names, in the order in which a user meets them."""
         return list(_COMMANDS)
 
@@ -53,7 +51,7 @@ class LazyGroup(click.Group):
             raise UsageError.of("unknown-command", f'there is no command "{name}"', hint=hint)
         return super().resolve_command(ctx, args)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str, /) -> click.Command | None:
         """The command of that name, imported now."""
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
@@ -62,7 +60,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter, /) -> None:
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
@@ -108,7 +106,7 @@ def help_(ctx: click.Context, names: tuple[str, ...]) -> int:
 
 
 def main() -> None:
-    """Entry point. Never returns."""
+    """Run the command line and exit. Never returns."""
     debug = "--debug" in sys.argv[1:]
     try:
         status = group.main(standalone_mode=False)
@@ -134,7 +132,7 @@ def main() -> None:
     except BrokenPipeError:
         discard_stdout()
         status = int(ExitStatus.OK)
-    except OSError as error:  # the machine's, not ours: a full disk, a file of another user
+    except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
         click.echo(f"error[operating-system]: {name}{error.strerror or error}", err=True)
         if debug:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, TaskState
-from sflow_ctl.plan.model import needs_text
+from sflow_ctl.plan.wording import needs_text
 
 SHOWN = 3
 """Tasks named in one sentence."""

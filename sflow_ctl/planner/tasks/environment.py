@@ -20,8 +20,9 @@ def task_environment(
     gpus: Sequence[int] | None,
     run_directory: str,
 ) -> dict[str, str]:
-    """All variables of one concrete task. `shared` is what all tasks of the run have, `own` the task's
-    variables.
+    """Return the variables of one concrete task.
+
+    `shared` are those of all tasks of the run, `own` the task's variables.
     """
     env = dict(shared)
     env.update(
@@ -45,7 +46,7 @@ def reserved(names: Iterable[str]) -> Iterator[str]:
 def shared_environment(
     variables: Mapping[str, Any], artifacts: Mapping[str, str], fixed: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what all tasks have. Reserved names win over variables."""
+    """Return the variables of all tasks; reserved names replace users' variables."""
     env = {name: path for name, path in artifacts.items() if not name.startswith(RESERVED_PREFIX)}
     for name, value in variables.items():
         if not name.startswith(RESERVED_PREFIX):

@@ -19,7 +19,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
 
 
-class Collected(NamedTuple):
+class TaskOutputs(NamedTuple):
     """The values of a task's outputs."""
 
     task: str
@@ -39,7 +39,7 @@ class OutputCollector:
         self.problems: dict[str, list[str]] = {}
         """Why values are missing, by task."""
         self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Collected] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
@@ -49,7 +49,7 @@ class OutputCollector:
             self._thread.start()
         self._wanted.put((task, attempt))
 
-    def collected(self) -> Iterator[Collected]:
+    def collected(self) -> Iterator[TaskOutputs]:
         """Return what has been read since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
@@ -73,7 +73,7 @@ class OutputCollector:
             self.problems.pop(task.name, None)
             if problems:
                 self.problems[task.name] = problems
-            self._done.put(Collected(task.name, attempt, values, problems))
+            self._done.put(TaskOutputs(task.name, attempt, values, problems))
             with contextlib.suppress(OSError):  # closed: the run has ended
                 os.eventfd_write(self.fileno, 1)
 

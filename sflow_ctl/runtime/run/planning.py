@@ -45,7 +45,7 @@ class ReadRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Nodes:
+class NodeSource:
     """Where the nodes of a run come from."""
 
     allocation: "Allocation | None" = None
@@ -107,7 +107,7 @@ def read_run(options: RunOptions) -> ReadRun:
 def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Finding]) -> list[Finding]:
     """Return what planning finds wrong with the rest of a document that is wrong."""
     name = read.loaded.document.workflow.name
-    context = _plan_context(read, options, Nodes(), name, read.settings.output_dir / name, is_dry=True)
+    context = _plan_context(read, options, NodeSource(), name, read.settings.output_dir / name, is_dry=True)
     return findings_after(read.loaded, known, context)
 
 
@@ -135,7 +135,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
-        nodes = Nodes()
+        nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
     return PlannedRun(
         plan, settings, run_id, loaded.composed_yaml(), nodes.allocation, salloc, replan, earlier
@@ -149,19 +149,19 @@ def _check_run_id(run_id: str) -> None:
         )
 
 
-def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> Nodes:
+def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> NodeSource:
     """Raises: AllocationError."""
     fleet = options.fleet
     if fleet.nodes is not None or not any(one.type == "slurm" for one in loaded.document.backends):
-        return Nodes()
+        return NodeSource()
     from sflow_ctl.runtime.slurm.allocation import allocation_of, current_allocation
 
     allocation = current_allocation(os.environ) if fleet.job_id is None else allocation_of(fleet.job_id)
-    return Nodes(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
+    return NodeSource(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
 
 
 def _plan_context(
-    read: ReadRun, options: RunOptions, nodes: Nodes, run_id: str, directory: Path, is_dry: bool
+    read: ReadRun, options: RunOptions, nodes: NodeSource, run_id: str, directory: Path, is_dry: bool
 ) -> PlanContext:
     allocation = nodes.allocation
     return PlanContext(

@@ -51,7 +51,8 @@ def test_compose_resolves_what_is_certain(tmp_path: Path) -> None:
 
 def test_visualize_prints_text(tmp_path: Path) -> None:
     mermaid = sflow_ctl("visualize", str(EXAMPLES / "redis.yaml"), cwd=tmp_path).stdout
-    assert mermaid.startswith("flowchart TD") and "Ready" in mermaid
+    assert mermaid.startswith("flowchart TD")
+    assert "Ready" in mermaid
     dot = sflow_ctl("visualize", "--format", "dot", WORKERS, cwd=tmp_path).stdout
     assert dot.startswith("digraph")
 
@@ -65,7 +66,8 @@ def test_visualize_draws_a_picture(tmp_path: Path) -> None:
 
 def test_a_picture_needs_a_file(tmp_path: Path) -> None:
     done = sflow_ctl("visualize", "--format", "png", WORKERS, cwd=tmp_path)
-    assert done.returncode == 2 and "error[output-missing]" in done.stderr
+    assert done.returncode == 2
+    assert "error[output-missing]" in done.stderr
 
 
 def test_the_schema_is_the_shipped_one(tmp_path: Path) -> None:
@@ -76,13 +78,16 @@ def test_the_schema_is_the_shipped_one(tmp_path: Path) -> None:
 def test_bad_files_are_findings_here_too(tmp_path: Path) -> None:
     for command in ("plan", "compose", "visualize"):
         done = sflow_ctl(command, "nowhere.yaml", cwd=tmp_path)
-        assert done.returncode == 2 and "error[file-not-found]" in done.stderr
+        assert done.returncode == 2
+        assert "error[file-not-found]" in done.stderr
 
 
 def test_ux_10_plan_says_that_gpus_are_simulated_unless_that_is_asked_for(tmp_path: Path) -> None:
     said = sflow_ctl("plan", WORKERS, cwd=tmp_path, env={"SFLOW_SIMULATE_GPUS": "0"}).stdout
-    assert "4 GPUs are simulated" in said and "[simulated-gpus]" in said
+    assert "4 GPUs are simulated" in said
+    assert "[simulated-gpus]" in said
     for asked in (("--simulate-gpus",), ()):
         given = {"SFLOW_SIMULATE_GPUS": "0" if asked else "1"}
         done = sflow_ctl("plan", WORKERS, *asked, cwd=tmp_path, env=given)
-        assert done.returncode == 0 and "simulated" not in done.stdout
+        assert done.returncode == 0
+        assert "simulated" not in done.stdout

@@ -42,14 +42,17 @@ def test_public_21_a_batch_script_stores_what_came_from_standard_input(tmp_path:
     assert "name: piped" in (tmp_path / "job.yaml").read_text()
     assert f"--file {tmp_path}/job.yaml" in (tmp_path / "job.sh").read_text().replace(" \\\n ", "")
     printed = ask(*words, cwd=tmp_path, text=TEXT.replace("SETTINGS", ""))
-    assert printed.returncode == 2 and "a job can read" in printed.stderr
+    assert printed.returncode == 2
+    assert "a job can read" in printed.stderr
 
 
 def test_public_21_mistakes_in_standard_input_have_a_place(tmp_path: Path) -> None:
     done = ask("plan", "-", cwd=tmp_path, text=TEXT.replace("SETTINGS", "").replace("script", "scirpt"))
-    assert done.returncode == 2 and "where: <stdin>:2:" in done.stderr
+    assert done.returncode == 2
+    assert "where: <stdin>:2:" in done.stderr
     empty = ask("plan", "-", cwd=tmp_path, text="")
-    assert empty.returncode == 2 and "the workflow file <stdin> is empty" in empty.stderr
+    assert empty.returncode == 2
+    assert "the workflow file <stdin> is empty" in empty.stderr
 
 
 @pytest.mark.parametrize("file", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])

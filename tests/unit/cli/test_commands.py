@@ -14,7 +14,8 @@ def test_ux_15_a_misspelled_command_is_answered_with_the_nearest(typed: str, mea
         with pytest.raises(UsageError) as caught:
             group.main(argv, standalone_mode=False)
         (finding,) = caught.value.findings
-        assert finding.code == "unknown-command" and finding.hint == f'did you mean "{meant}"?'
+        assert finding.code == "unknown-command"
+        assert finding.hint == f'did you mean "{meant}"?'
         assert caught.value.exit_status is ExitStatus.USAGE
 
 
@@ -30,7 +31,8 @@ def test_ux_15_a_command_like_none_gets_the_list() -> None:
 def test_ux_15_help_is_a_command_too(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert group.main(argv, standalone_mode=False) == 0
     usage = capsys.readouterr().out.split("\n")[0]
-    assert all(name in usage for name in argv[1:] if name != "x") and usage.startswith("Usage: ")
+    assert all(name in usage for name in argv[1:] if name != "x")
+    assert usage.startswith("Usage: ")
 
 
 def test_ux_15_unknown_options_are_still_errors_of_usage() -> None:
@@ -42,4 +44,5 @@ def test_ux_15_an_unknown_sample_is_an_error_of_usage() -> None:
     with pytest.raises(Exception, match="there is no sample") as caught:
         find_sample("hell")
     assert getattr(caught.value, "exit_status", None) is ExitStatus.USAGE
-    assert 'did you mean "hello"?' in str(caught.value) and "available samples: " in str(caught.value)
+    assert 'did you mean "hello"?' in str(caught.value)
+    assert "available samples: " in str(caught.value)

@@ -87,4 +87,5 @@ def test_ux_02_services_that_are_not_needed_any_more_stop_in_the_status_line() -
     activity = activity_of("a", clock=Clock())
     activity.add(change("a", S.STOPPING, "run_complete"))
     assert activity.status() == "stopping a, SIGKILL in 5 s"
-    assert activity.next_line_at() is None and activity.lines(is_terminal=False) == []
+    assert activity.next_line_at() is None
+    assert activity.lines(is_terminal=False) == []

@@ -255,7 +255,8 @@ def test_ux_12_a_cause_says_nothing_twice() -> None:
     text = first_cause(state, Outcome.FAILED, cause, run="R", log="a.log", log_tail=[line, ""])
     assert sum(line in one for one in text) == 1
     assert [one for one in text if one.startswith(("  exit:", "  line:"))] == []
-    assert "  why:   launch" in text and "  log:   a.log" in text
+    assert "  why:   launch" in text
+    assert "  log:   a.log" in text
     plain = FirstCause(
         text="task a failed: exit status 127", task="a", reason=Reason("exit", "exit status 127")
     )

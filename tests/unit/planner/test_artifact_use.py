@@ -108,7 +108,8 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
         "workflow: {name: w, tasks: [{name: a, script: [$BOTH $FAR]}, {name: b, script: [$BOTH], backend: here}]}\n"
     )
     use = artifact_use(load_documents([file]).document, lambda task: task.backend is None)
-    assert use.is_any_here and use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
+    assert use.is_any_here
+    assert use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
     assert use.elsewhere == {
         "FAR": True
     }  # what nobody names may be read from the environment, by the task here
@@ -117,8 +118,12 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
 def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}")
     (warning,) = planned.warnings
-    assert warning.what == 'artifact "M": /m does not exist here, and no task names it, so no node is asked'
-    assert warning.code == "artifact-missing" and "artifacts.M.uri" in str(warning.where)
+    assert (
+        warning.what
+        == 'artifact "M": /m does not exist here, and no task names it, so it is looked for on no node'
+    )
+    assert warning.code == "artifact-missing"
+    assert "artifacts.M.uri" in str(warning.where)
 
 
 @pytest.mark.parametrize("how", [{"nodes_override": 1, "job_nodes": None}, {"allow_placeholder_nodes": True}])

@@ -51,7 +51,8 @@ def test_ux_05_the_operator_decides_on_every_backend(
 @pytest.mark.parametrize("backend", [LOCAL, SLURM], ids=["local", "slurm"])
 def test_ux_05_gpus_on_nodes_without_a_process_are_warned_of(tmp_path: Path, backend: str) -> None:
     (warning,) = planned(tmp_path, backend, ", operator: b, resources: {gpus: 8}").warnings
-    assert warning.code == "idle-gpus" and "GPUs on 2 nodes and starts processes on 1" in warning.what
+    assert warning.code == "idle-gpus"
+    assert "GPUs on 2 nodes and starts processes on 1" in warning.what
     assert str(warning.where).endswith("tasks[0].resources")
     for task in (", resources: {gpus: 8}", ", operator: b, resources: {gpus: 4}", ", operator: b", ""):
         assert planned(tmp_path, backend, task).warnings == ()

@@ -83,7 +83,9 @@ def test_ux_15_the_first_of_many_replicas_stands_for_all(tmp_path: Path) -> None
 """
     lines = plan_text(plan_of(tmp_path, text)).split("\n")
     assert "Workflow w: 209 tasks on 1 node" in lines
-    assert "  worker × 200" in lines and "  few_0" in lines and "  few_1" in lines
+    assert "  worker × 200" in lines
+    assert "  few_0" in lines
+    assert "  few_1" in lines
     assert "  seq × 7, one after the other  <- worker × 200 (Completed)" in lines
     assert "  worker × 200: worker_1 to worker_199 are alike" in lines
     assert sum(line.startswith("  worker_0  [") for line in lines) == 1

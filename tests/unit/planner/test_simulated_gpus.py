@@ -49,4 +49,5 @@ def test_ux_10_simulated_gpus_are_counted_and_warned_of(
     assert found == count
     assert (warning is None) == (said is None)
     if warning is not None and said is not None:
-        assert warning.code == "simulated-gpus" and said in warning.what
+        assert warning.code == "simulated-gpus"
+        assert said in warning.what

@@ -11,8 +11,10 @@ ONE = "workflow:\n  name: w\n  tasks:\n    - name: t\n      script: [x]\n      "
 
 def test_ux_01_a_run_of_services_alone_is_warned_of_with_code_and_place(tmp_path: Path) -> None:
     (warning,) = plan_of(tmp_path, ONE + "probes: {readiness: {tcp_port: {port: 80}}}\n").warnings
-    assert warning.code == "only-services" and "every task is a service" in warning.what
-    assert "w.yaml:5:7" in str(warning.where) and "--keep-alive" in str(warning.hint)
+    assert warning.code == "only-services"
+    assert "every task is a service" in warning.what
+    assert "w.yaml:5:7" in str(warning.where)
+    assert "--keep-alive" in str(warning.hint)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +46,5 @@ def test_ux_01_every_warning_has_a_code_and_a_place(
 ) -> None:
     warnings = plan_of(tmp_path, before + ONE + of_task + "\n").warnings
     assert [one.code for one in warnings] == [code]
-    assert "w.yaml:" in str(warnings[0].where) and str(warnings[0].where).endswith(field)
+    assert "w.yaml:" in str(warnings[0].where)
+    assert str(warnings[0].where).endswith(field)
