@@ -25,6 +25,8 @@ _KEY = re.compile(r"Expected `str` - at `key` in `(?P<path>.*)`$")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
 MAX_FINDINGS = 200
+_NOT_REQUESTED = frozenset({"cpu", "cpus", "mem", "memory"})
+"""What people ask for beside GPUs and nodes, and the format has no field for: not a misspelling of `gpus`."""
 _COUNTED = frozenset({"replicas", "retries", "nodes", "gpus"})
 """Fields for which a number is short for a mapping with `count`."""
 _WORDS = {
@@ -152,7 +154,7 @@ def _problem(error: msgspec.ValidationError, data: Any, scope: _Scope) -> _Probl
 def _unknown_key(parent: Path, key: str, scope: _Scope) -> _Problem:
     path = (*parent, key)
     allowed = fields_at(scope.kind, parent)
-    guess = nearest(key, allowed)
+    guess = None if key in _NOT_REQUESTED else nearest(key, allowed)
     hint = f'did you mean "{guess}"?' if guess else f"allowed here: {', '.join(allowed)}"
     finding = Finding("unknown-key", f'unknown key "{key}"', scope.place(path), hint)
     return _Problem(path, finding, None if guess is None else (*parent, guess))

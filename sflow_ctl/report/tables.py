@@ -145,10 +145,11 @@ def _row(
     seconds = record.runtime_s
     if seconds is None and record.started_wall_ns is not None and now_wall_ns is not None:
         seconds = max(0.0, (now_wall_ns - record.started_wall_ns) / 1e9)
+    is_stopped = _is_stopped(record, plan, task)
     return (
         record.name,
-        _state_word(record),
-        _reason_word(record),
+        "stopped" if is_stopped else record.state.value,
+        "" if is_stopped else _reason_word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),
         "-" if seconds is None else duration_text(seconds),
@@ -163,10 +164,12 @@ def _place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
     return counted(nodes, "node"), str(len(record.gpus) * nodes) if record.gpus else "-"
 
 
-def _state_word(record: TaskRecord) -> str:
-    """Return the state; `stopped` for a service that was ended because the run no longer needed it."""
-    is_stopped = record.reason is not None and record.reason.word == "run_complete"
-    return "stopped" if record.state is TaskState.COMPLETED and is_stopped else record.state.value
+def _is_stopped(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> bool:
+    """Return True for a service whose stop was its normal end: nothing needed it any more, or the run stays up until then."""
+    word = record.reason.word if record.reason is not None else ""
+    if plan.keep_alive and task is not None and task.is_service:
+        return record.state is TaskState.CANCELLED and word == "interrupted" and record.attempts > 0
+    return record.state is TaskState.COMPLETED and word == "run_complete"
 
 
 def _reason_word(record: TaskRecord) -> str:

@@ -52,7 +52,7 @@ class Liveness(StrEnum):
 def find_run(argument: str | None, output_dir: Path) -> Path:
     """Return the directory of the run that `argument` names; without it, the newest one in `output_dir`.
 
-    A name is a path, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
+    A name is a path, `last` for the newest, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
     newest run of a job when several of its runs do.
 
     Raises: UsageError.
@@ -68,6 +68,8 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
                 hint="a run directory contains .sflow/run.json",
             )
     runs = list_runs(output_dir)
+    if argument == "last" and not any(run.name.startswith("last") for run in runs):
+        argument = None
     if not runs:
         raise UsageError.of(
             "no-runs", f"there are no runs in {output_dir}", hint="name the directory with --output-dir"

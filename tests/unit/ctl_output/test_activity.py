@@ -89,3 +89,17 @@ def test_ux_02_services_that_are_not_needed_any_more_stop_in_the_status_line() -
     assert activity.status() == "stopping a, SIGKILL in 5 s"
     assert activity.next_line_at() is None
     assert activity.lines(is_terminal=False) == []
+
+
+def test_ux_03_services_that_are_awaited_take_turns_in_the_status_line() -> None:
+    clock = Clock()
+    activity = activity_of("a", "b", clock=clock)
+    for task, text in (("a", "127.0.0.1:18260: connection refused"), ("b", "port 18264 is not listening")):
+        activity.add(change(task, S.RUNNING))
+        activity.waits_for(task, text)
+    said = set()
+    for second in range(12):
+        clock.now = float(second)
+        said.add(activity.status().partition(" (")[0])
+        assert activity.lines(is_terminal=True) == []
+    assert said == {"waiting for a", "waiting for b"}

@@ -288,3 +288,13 @@ def test_ux_09_the_last_line_counts_what_did_not_complete() -> None:
     alone = RunView(plan_of("a"))
     alone.apply(change("a", S.FAILED))
     assert shortfall(alone) == ""
+
+
+def test_ux_01_a_service_that_stays_up_until_it_is_stopped_is_stopped() -> None:
+    plan = plan_of("web", "never")
+    tasks = tuple(msgspec.structs.replace(task, kind="service") for task in plan.tasks)
+    for keep_alive, shown in ((True, ["stopped", "cancelled"]), (False, ["cancelled", "cancelled"])):
+        state = RunView(msgspec.structs.replace(plan, tasks=tasks, keep_alive=keep_alive))
+        state.apply(change("web", S.CANCELLED, "interrupted", signal=15))
+        state.apply(change("never", S.CANCELLED, "interrupted", attempt=0))
+        assert [row[1] for row in closing_table(state).rows] == shown
