@@ -161,7 +161,7 @@ def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
     assert not marked("R", tmp_path / "sflow_output" / "R")
     again = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
     assert again.returncode == 0
-    assert "has completed: nothing is left to do" in again.stdout
+    assert "has completed: there is nothing to resume" in again.stdout
 
 
 def test_a_task_that_has_changed_runs_again_and_so_does_what_builds_on_it(tmp_path: Path) -> None:
