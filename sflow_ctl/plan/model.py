@@ -252,11 +252,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     elsewhere: Placement | None = None
-    """Where it may run once a node of its fixed placement is lost: flexible; `node_count` 0 is all nodes that are left. None
-    where it must stay, or where its placement is flexible itself.
-    """
+    """Where it may run once a node of its fixed placement is lost; `node_count` 0 is all nodes that are left."""
     pinned: str = ""
-    """Why it must stay, as the end of a sentence: "resources.nodes.indices names its nodes"."""
+    """Why it may not, as the end of a sentence."""
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
