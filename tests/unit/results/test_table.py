@@ -17,7 +17,28 @@ def cells(*values: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "text",
-    ["=1+1", "@SUM(1)", "+cmd|calc!A0", "-2+3", "\t=1", "\r=1", " =1", "=", "@", "-x", "-inf x", "+1 =2", "＝1+1", "＋1", "－2+3", "＠SUM(1)", "\xa0=1", "\u200b=1", "\ufeff=1", "\n =1"],
+    [
+        "=1+1",
+        "@SUM(1)",
+        "+cmd|calc!A0",
+        "-2+3",
+        "\t=1",
+        "\r=1",
+        " =1",
+        "=",
+        "@",
+        "-x",
+        "-inf x",
+        "+1 =2",
+        "＝1+1",
+        "＋1",
+        "－2+3",
+        "＠SUM(1)",
+        "\xa0=1",
+        "\u200b=1",
+        "\ufeff=1",
+        "\n =1",
+    ],
 )
 def test_s7_text_that_a_spreadsheet_would_execute_is_made_inert(text: str) -> None:
     assert cells(text) == ["'" + text.replace("\r", "\n")]
