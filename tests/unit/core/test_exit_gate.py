@@ -151,7 +151,7 @@ def test_names_that_the_plan_does_not_have_are_counted() -> None:
     for fact in facts:
         assert run(MessageReceived(node=0, message=fact)) == []
     assert run(LogArrived(rank=foreign)) == []
-    assert run.run.stale_messages == 1
+    assert run.run.foreign_messages == 1
 
 
 def test_public_n5_a_dependant_is_told_why_an_output_is_missing() -> None:
