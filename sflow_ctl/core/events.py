@@ -36,6 +36,7 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     node: int
     """The index of the node."""
     reason: str
+    """The cause as a sentence."""
     is_cleared: bool = False
     """Nothing of the run is left there: its guardian, or the job step, has ended everything."""
 
@@ -44,6 +45,7 @@ class NodeCleared(Event, frozen=True, kw_only=True, tag="node_cleared"):
     """A node that was lost has nothing of the run any more: its agent has said so, or its guardian has ended."""
 
     node: int
+    """The index of the node."""
     survivors: tuple[str, ...] = ()
     """What could not be ended, "pid name"."""
 

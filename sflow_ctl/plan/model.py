@@ -5,7 +5,6 @@ controller reads it back. Task names here are concrete ones (`decode_3`); `base`
 file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -392,12 +391,3 @@ def until_text(dependency: Dependency, target: PlannedTask) -> str:
     if dependency.until == "available":
         return "Ready" if target.is_service else "Completed"
     return dependency.until.capitalize()
-
-
-def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
-    """Return the concrete tasks that a task waits for. `members` is `Plan.members()`."""
-    for dependency in task.depends_on:
-        if dependency.is_group:
-            yield from (member.name for member in members[dependency.task])
-        else:
-            yield dependency.task
