@@ -4,7 +4,6 @@ All are immutable `msgspec` structs because `plan.json` is exactly this, and a v
 reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -377,12 +376,3 @@ class Plan(_Part, frozen=True, kw_only=True):
         for task in self.tasks:
             result.setdefault(task.base, []).append(task)
         return result
-
-
-def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
-    """Return the concrete tasks that a task waits for. `members` is `Plan.members()`."""
-    for dependency in task.depends_on:
-        if dependency.is_group:
-            yield from (member.name for member in members[dependency.task])
-        else:
-            yield dependency.task
