@@ -358,7 +358,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     signatures: tuple[Signature, ...] = ()
     """The workflow's own failure signatures."""
     max_running: int | None = None
-    """Attempts that may run at once over all nodes; None is no limit."""
+    """Attempts that may run at once over all nodes; None for no limit."""
     variables: dict[str, object] = {}
     secrets: tuple[str, ...] = ()
     """Names of variables, of the file or of the caller's environment, whose values are masked in everything shown or recorded."""

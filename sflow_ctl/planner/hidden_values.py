@@ -38,11 +38,11 @@ def warn_of_secrets(tasks: Sequence[PlannedTask], names: Sequence[str], findings
         return
     for name in SECRETS.too_short():
         findings.warn(f'the value of secret "{name}" is too short to be masked in texts', "secret-too-short")
-    mask, told = SECRETS.mask, set[str]()
+    mask, warned = SECRETS.mask, set[str]()
     for task in tasks if mask else ():
         where = findings.loaded.where("tasks", task.base)
-        if task.base not in told and any(mask.text(word) != word for word in _command_lines(task)):
-            told.add(task.base)
+        if task.base not in warned and any(mask.text(word) != word for word in _command_lines(task)):
+            warned.add(task.base)
             text = f'task "{task.base}": a command line has the value of a secret, which every user of its node can see'
             findings.warn(f"{text}: use the variable's name there", "secret-on-command-line", where)
         if task.is_log_direct:

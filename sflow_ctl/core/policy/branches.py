@@ -17,7 +17,7 @@ _WAITING = (TaskState.WAITING, TaskState.QUEUED)
 def of_failures(tasks: Sequence[Task], failed: Iterable[Task], *, may_others_end: bool) -> set[int]:
     """Return the tasks that wait for these failures, for ends that follow from them, or for one of such tasks.
 
-    With `may_others_end` live tasks go on to their own ends (a drain); otherwise they are cancelled, which lets `finished`
+    With `may_others_end` live tasks may finish (a drain); otherwise they are cancelled, which lets `finished`
     hold, and nothing else that they have not reached.
     """
     ending = _ending_with(tasks, failed)

@@ -105,7 +105,7 @@ class Document(Part, frozen=True, kw_only=True):
     artifacts: list[Artifact] = []
     """Files, directories and remote objects that tasks use."""
     backends: list[Backend] = []
-    """Pools of nodes. Default: one local backend."""
+    """Groups of nodes. Default: one local backend."""
     operators: list[Operator] = []
     """Ways to start scripts. Default: bash on the task's node."""
     signatures: list[Signature] = []
