@@ -18,7 +18,7 @@ from sflow_ctl.planner.numbers import as_flag, as_int
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
-from sflow_ctl.planner.phases.place import Alternative, PlacementRequest, BackendNodes, alternative, place_all
+from sflow_ctl.planner.phases.place import Alternative, BackendNodes, PlacementRequest, alternative, place_all
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports
 from sflow_ctl.planner.tasks.scopes import TaskScopes

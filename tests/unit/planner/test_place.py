@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.phases.place import PlacementRequest, BackendNodes, place_all
+from sflow_ctl.planner.phases.place import BackendNodes, PlacementRequest, place_all
 from tests.unit.planner.model import Model, RefusedError
 
 
