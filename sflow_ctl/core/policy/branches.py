@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Requirement, Task
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
-from sflow_ctl.plan.model import Until
+from sflow_ctl.plan.words import Until
 
 ENDS = frozenset[Until]({"failed", "finished"})
 """What a dependant of these waits for comes to hold by a failure."""

@@ -10,6 +10,7 @@ from typing import assert_never
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
+from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text, until_text
@@ -69,9 +70,8 @@ def _graph(plan: Plan) -> list[str]:
     lines = []
     for name in order[:MAX_TASKS_IN_FULL]:
         task = by_name[name]
-        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on[:6]]
-        more = f" and {len(task.depends_on) - 6} more" if len(task.depends_on) > 6 else ""
-        lines.append(f"  {name}" + (f"  <- {', '.join(arrows)}{more}" if arrows else ""))
+        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on]
+        lines.append(f"  {name}" + (f"  <- {listed(arrows, 6)}" if arrows else ""))
     if len(order) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(order) - MAX_TASKS_IN_FULL} more")
     return lines
@@ -94,7 +94,7 @@ def _map(plan: Plan) -> list[str]:
                 lines += _node(plan, node)
     flexible = [task.name for task in plan.tasks if task.placement.is_flexible]
     if flexible:
-        shown = ", ".join(flexible[:10]) + (f" and {len(flexible) - 10} more" if len(flexible) > 10 else "")
+        shown = listed(flexible, 10)
         lines.append(f"  Placed when ready, as room comes free: {shown}")
     return lines
 
@@ -111,7 +111,7 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
         owners = "/".join(task.name for task in here if gpu in task.placement.gpus)
         lines.append(f"    │  GPU {gpu}: {_short(owners, 60) if owners else '.'}")
     names = [task.name for task in here]
-    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    shown = listed(names, 12)
     lines.append(f"    │  Tasks: {shown or '(none)'}")
     return lines
 
@@ -238,7 +238,7 @@ def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
     first = "for what it depends on, then " if task.depends_on else ""
     if not others:
         return f"{first}for no other task: the {what} that it may use will be free"
-    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
+    shown = listed(others, 8)
     return f"{first}until {needs_text(task.placement)} are free; {shown} may hold them at the same time"
 
 
