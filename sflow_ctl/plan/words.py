@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-Until: TypeAlias = Literal["available", "started", "ready", "completed", "finished", "failed"]
+Until: TypeAlias = Literal["available", "ready", "started", "completed", "finished", "failed"]
 """How far a dependency must be. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
 OnFailure: TypeAlias = Literal["cancel", "drain", "isolate", "continue"]
 """What happens to the run when a task has failed for good.
