@@ -123,7 +123,7 @@ def guard() -> int:
     outputs.receive_until_closed()
     status = _wait(agent)
     watchdog.end()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number is free for somebody else now
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pid may be reused now
     left = _end_everything(outputs.drain) + _clean_up(cleanups)
     outputs.drain(0)
     for survivor in left:

@@ -62,9 +62,9 @@ def own_address(endpoint: str) -> str:
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as trial:
-            trial.connect((host.strip("[]"), int(port)))  # sends nothing: it only asks the routing table
-            return str(trial.getsockname()[0])
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as candidate:
+            candidate.connect((host.strip("[]"), int(port)))  # sends nothing: it only asks the routing table
+            return str(candidate.getsockname()[0])
     except OSError:
         return ""
 
@@ -324,7 +324,7 @@ class ControllerLink:
                 orders.append(message)
 
     def _take_enrolled(self, enrolled: Enrolled, now: float) -> None:
-        """Dial anew with the agent's own keys, which the controller knows now; an answer that comes again is no news."""
+        """Dial anew with the agent's own keys, which the controller knows now; a repeated answer is ignored."""
         if self._own_keys is not None and enrolled.key == self._own_keys[0].decode():
             self._keys, self._own_keys = self._own_keys, None
             self._last_heard = now

@@ -90,7 +90,7 @@ def memory_topic(examination: Examination) -> Topic:
 
 
 def gpu_topic(examination: Examination) -> Topic:
-    """Judge whether all GPUs are there, idle and healthy."""
+    """Judge whether all GPUs are there, idle and without errors."""
     verdicts: list[Verdict] = []
     for node in examination.nodes:
         verdicts += _gpu_count(node, examination)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from protocol.errors import Finding
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.text.counted import counted
+from protocol.text.listing import listed
 from sflow_ctl.plan.model import Plan, PlannedNode
 
 _SMALL_BYTES = 100 << 20
@@ -117,8 +118,7 @@ def _gib(size: int) -> str:
 def _nodes(names: list[str], verb: str = "", verb_of_several: str = "") -> str:
     if len(names) == 1:
         return f"node {names[0]} {verb}".rstrip()
-    more = f" and {len(names) - _SHOWN_NODES} more" if len(names) > _SHOWN_NODES else ""
-    return f"nodes {', '.join(names[:_SHOWN_NODES])}{more} {verb_of_several}".rstrip()
+    return f"nodes {listed(names, _SHOWN_NODES)} {verb_of_several}".rstrip()
 
 
 def _hint(plan: Plan, name: str) -> str:

@@ -13,6 +13,7 @@ from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
+from sflow_ctl.plan.words import OnFailure, Until
 
 PLAN_VERSION = 1
 
@@ -37,14 +38,6 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
 
 
-Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
-"""How far a dependency must be: `available` is ready or completed, `finished` is any end."""
-
-
-OnFailure = Literal["cancel", "drain", "isolate", "continue"]
-"""What happens to the run when a task has failed for good: it is stopped; nothing new starts; dependants are
-stopped; only dependants that have not started are skipped, and the failure does not count.
-"""
 FinallyWhen = Literal["after_stop", "services_up"]
 
 
@@ -349,7 +342,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     signatures: tuple[Signature, ...] = ()
     """The workflow's own failure signatures."""
     max_running: int | None = None
-    """Attempts that may run at once over all nodes; None is no limit."""
+    """Attempts that may run at once over all nodes; None for no limit."""
     variables: dict[str, object] = {}
     secrets: tuple[str, ...] = ()
     """Names of variables, of the file or of the caller's environment, whose values are masked in everything shown or recorded."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
-from sflow_ctl.plan.model import Until
+from sflow_ctl.plan.words import Until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

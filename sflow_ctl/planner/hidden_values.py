@@ -39,11 +39,11 @@ def warn_of_secrets(tasks: Sequence[PlannedTask], names: Sequence[str], findings
     for name in SECRETS.too_short():
         what = f'the value of secret "{name}" is too short to be masked in texts'
         findings.warn("secret-too-short", what, findings.loaded.secret_where(name), "use a longer value")
-    mask, told = SECRETS.mask, set[str]()
+    mask, warned = SECRETS.mask, set[str]()
     for task in tasks if mask else ():
         where = findings.loaded.where("tasks", task.base)
-        if task.base not in told and any(mask.text(word) != word for word in _command_lines(task)):
-            told.add(task.base)
+        if task.base not in warned and any(mask.text(word) != word for word in _command_lines(task)):
+            warned.add(task.base)
             what = f'task "{task.base}": a command line has the value of a secret, which every user of its node can see'
             findings.warn("secret-on-command-line", what, where, "use the variable's name there")
         if task.is_log_direct:

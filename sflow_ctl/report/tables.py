@@ -12,10 +12,8 @@ from protocol.text.counted import counted
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.run_view import FAILURES, RunView, TaskRecord
-from sflow_ctl.report.words import duration_text, exit_text, gpus_text, node_name
+from sflow_ctl.report.words import MANY_TASKS, duration_text, exit_text, gpus_text, node_name
 
-MANY_TASKS = 40
-"""A table of more tasks than this shows totals, and as many of the tasks that did not complete."""
 MAX_WAITS = 10
 
 Colour = Literal["red", "green", "yellow"]

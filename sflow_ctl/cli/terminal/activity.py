@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from protocol.text.ansi import printable
 from protocol.text.counted import counted
+from protocol.text.listing import listed
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import PlannedTask
 
@@ -40,12 +41,6 @@ def minutes(seconds: float) -> str:
     minute, second = divmod(int(seconds), 60)
     hour, minute = divmod(minute, 60)
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute:02}:{second:02}"
-
-
-def names_text(names: Sequence[str]) -> str:
-    """Return `a, b, c and 4 more`."""
-    rest = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 class Activity:
@@ -113,7 +108,7 @@ class Activity:
         now = self._now()
         if self._stopping:
             last = max(self._stopping, key=lambda task: self._stopping[task])
-            return f"stopping {names_text(list(self._stopping))}{self._kill_text(last, now)}"
+            return f"stopping {listed(list(self._stopping), SHOWN_NAMES)}{self._kill_text(last, now)}"
         if not self._waits:
             return ""
         at = int(now / ROTATE_S) % len(self._waits)
@@ -125,9 +120,10 @@ class Activity:
         again = f" ({self._why})" if self._why else ""
         left = [task for task in self._gathered if task in self._stopping]
         if not left:
-            return f"stopping {counted(count, 'task')}{again}: {names_text(self._gathered)}"
+            return f"stopping {counted(count, 'task')}{again}: {listed(self._gathered, SHOWN_NAMES)}"
         last = max(left, key=lambda task: self._stopping[task])
-        return f"stopping {counted(count, 'task')}{again}: {names_text(left)}{self._kill_text(last, now)}"
+        names = listed(left, SHOWN_NAMES)
+        return f"stopping {counted(count, 'task')}{again}: {names}{self._kill_text(last, now)}"
 
     def _kill_text(self, task: str, now: float) -> str:
         return f", SIGKILL in {max(0.0, self._stopping[task] - now):.0f} s"

@@ -7,9 +7,8 @@ from protocol.text.ansi import printable
 from protocol.text.signal_names import signal_name
 from sflow_ctl.cli.terminal.paint import Colour, paint
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
+from sflow_ctl.report.words import MANY_TASKS
 
-MANY_TASKS = 40
-"""With more tasks than this only failures, retries and services that became ready get a line."""
 _WORTH_A_LINE = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST, TaskState.READY})
 _BAD = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 

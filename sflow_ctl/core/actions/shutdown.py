@@ -20,7 +20,7 @@ from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.steps import EVERYBODY, BranchStep, FinalStep, StopStep
+from sflow_ctl.core.model.steps import ALL_TASKS, BranchStep, FinalStep, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import LeaveOverdue
 from sflow_ctl.core.policy import branches, explanations
@@ -113,15 +113,15 @@ def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
     if run.shutdown.is_forced:
         return
     run.shutdown.is_forced = True
-    cancel_finals(run, out, (EVERYBODY,), reason)
-    run.shutdown.order.begin(run.tasks, EVERYBODY.includes)
+    cancel_finals(run, out, (ALL_TASKS,), reason)
+    run.shutdown.order.begin(run.tasks, ALL_TASKS.includes)
     for index in run.shutdown.order.force(run.tasks):
         _stop_in_wave(run, out, run.tasks[index], now)
 
 
 def on_finals_over(run: Run, out: Effects, now: float) -> None:
     """Stop the tasks at the run's end when their time has passed."""
-    cancel_finals(run, out, (EVERYBODY,), Reason("time_limit", "no time was left for it"))
+    cancel_finals(run, out, (ALL_TASKS,), Reason("time_limit", "no time was left for it"))
     begin_step(run, out, now)
 
 

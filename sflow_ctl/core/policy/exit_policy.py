@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from protocol.messages.facts import RankExited
+from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
@@ -131,7 +132,7 @@ def left_too_early(task: Task, others: Iterable[Task]) -> AttemptVerdict | None:
     names = sorted({other.plan.name for other in others})
     if not names:
         return None
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = listed(names, SHOWN)
     verb = "needs" if len(names) == 1 else "need"
     text = f"exit status {task.attempt.exit_code}, while {shown} still {verb} it"
     return AttemptVerdict(TaskState.FAILED, Reason("exit", text), may_retry=True)

@@ -18,7 +18,7 @@ from sflow_ctl.planner.numbers import as_flag, as_int, at
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
-from sflow_ctl.planner.phases.place import Alternative, PlacementRequest, Pool, alternative, place_all
+from sflow_ctl.planner.phases.place import Alternative, BackendNodes, PlacementRequest, alternative, place_all
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports
 from sflow_ctl.planner.tasks.scopes import TaskScopes
@@ -61,8 +61,10 @@ def place_tasks(
     placements: dict[str, tuple[Placement, Alternative]] = {}
     for name, members in by_backend.items():
         nodes = backends.nodes_of[name]
-        pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes), not source.rules.queues_for_room)
-        placements |= _place_members(pool, members, scopes, findings)
+        available = BackendNodes(
+            nodes[0].index, tuple(node.gpus for node in nodes), not source.rules.queues_for_room
+        )
+        placements |= _place_members(available, members, scopes, findings)
     findings.stop_if_any()
     placed = [
         PlacedTask(one, replica, backends.of(one.task), *placements[replica.name]) for one, replica in copies
@@ -76,7 +78,10 @@ def place_tasks(
 
 
 def _place_members(
-    pool: Pool, members: Sequence[tuple[Expanded, Replica]], scopes: TaskScopes, findings: Findings
+    available: BackendNodes,
+    members: Sequence[tuple[Expanded, Replica]],
+    scopes: TaskScopes,
+    findings: Findings,
 ) -> dict[str, tuple[Placement, Alternative]]:
     """Place the tasks of one backend; nothing unless all of their requests are valid."""
     requests = []
@@ -86,12 +91,12 @@ def _place_members(
     if len(requests) < len(members):
         return {}
     result = {}
-    placements = place_all(pool, requests)
+    placements = place_all(available, requests)
     for (one, replica), request, placed in zip(members, requests, placements, strict=True):
         if isinstance(placed, UnplannableError):
             findings.add_problem(placed, "tasks", one.task.name)
         else:
-            result[replica.name] = placed, alternative(pool, request, placed)
+            result[replica.name] = placed, alternative(available, request, placed)
     return result
 
 

@@ -11,6 +11,7 @@ from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
 from protocol.text.counted import counted
+from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
@@ -78,9 +79,8 @@ def _graph(plan: Plan) -> list[str]:
         if len(group := members[task.base]) > MAX_REPLICAS_IN_FULL:
             is_chain = any(d.task == name for d in group[1].depends_on)
             name = f"{task.base} × {len(group)}" + (", one after the other" if is_chain else "")
-        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on[:6]]
-        more = f" and {len(task.depends_on) - 6} more" if len(task.depends_on) > 6 else ""
-        lines.append(f"  {name}" + (f"  <- {', '.join(arrows)}{more}" if arrows else ""))
+        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on]
+        lines.append(f"  {name}" + (f"  <- {listed(arrows, 6)}" if arrows else ""))
     if len(order) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(order) - MAX_TASKS_IN_FULL} more")
     return lines
@@ -109,7 +109,7 @@ def _map(plan: Plan) -> list[str]:
                 lines += _node(plan, node)
     flexible = [task.name for task in plan.tasks if task.placement.is_flexible]
     if flexible:
-        shown = ", ".join(flexible[:10]) + (f" and {len(flexible) - 10} more" if len(flexible) > 10 else "")
+        shown = listed(flexible, 10)
         lines.append(f"  Placed when ready, as room comes free: {shown}")
     return lines
 
@@ -126,7 +126,7 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
         owners = "/".join(task.name for task in here if gpu in task.placement.gpus)
         lines.append(f"    │  GPU {gpu}: {_short(owners, 60) if owners else '.'}")
     names = [task.name for task in here]
-    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    shown = listed(names, 12)
     lines.append(f"    │  Tasks: {shown or '(none)'}")
     return lines
 
@@ -258,8 +258,7 @@ def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
     first = "for what it depends on, then " if task.depends_on else ""
     if not others:
         return f"{first}for no other task: the {what} that it may use will be free"
-    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
-    return f"{first}for {needs_text(task.placement)}, which {shown} may hold at the same time"
+    return f"{first}for {needs_text(task.placement)}, which {listed(others, 8)} may hold at the same time"
 
 
 def rivals(plan: Plan) -> dict[str, list[str]]:

@@ -44,7 +44,7 @@ Rendered = tuple[Any, list[DeferredExpression]]
 """A text or value, and the expressions in it that are still to be evaluated."""
 _IN_TEMPLATE = re.compile(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _STAND_IN = 10_000
-"""The port used to evaluate a deferred expression for a trial: that finds mistakes before anything starts."""
+"""The port used to evaluate a deferred expression when planning: that finds mistakes before anything starts."""
 
 
 def own_ports(task: schema.Task) -> dict[str, Any]:

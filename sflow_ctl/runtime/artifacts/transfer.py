@@ -78,7 +78,7 @@ class TransientError(FetchError):
         """The delay that the server asked for."""
 
 
-class Cut(Exception):  # noqa: N818 - no error: somebody asked for it
+class Cut(Exception):  # noqa: N818 - not an error: it was requested
     """The transfer was cancelled."""
 
 

@@ -14,6 +14,7 @@ import zmq
 from protocol.errors import LaunchError
 from protocol.messages.facts import Hello
 from protocol.messages.node import Inventory
+from protocol.text.listing import listed
 from sflow_ctl.core.events import AgentJoined, AgentLost
 from sflow_ctl.runtime.fleet.addresses import interfaces
 from sflow_ctl.runtime.fleet.link import FleetLink
@@ -124,8 +125,7 @@ def _called(hello: Hello) -> str:
 
 def _missing(expected: dict[int, str], joined: dict[int, AgentJoined]) -> tuple[list[str], str]:
     missing = [name for node, name in expected.items() if node not in joined]
-    more = f" and {len(missing) - SHOWN_NODES} more" if len(missing) > SHOWN_NODES else ""
-    return missing, ", ".join(missing[:SHOWN_NODES]) + more
+    return missing, listed(missing, SHOWN_NODES)
 
 
 def _waiting(

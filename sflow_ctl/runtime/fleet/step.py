@@ -103,7 +103,7 @@ class StepLauncher:
     def ended(self) -> list[AgentEnd]:
         """The end of every node's agent, once, when the step has ended; never blocks.
 
-        An srun that was killed has left its step alone, which may go on.
+        The step of an srun that was killed may still run.
         """
         if self._pidfd < 0 or not self._epoll.poll(0):
             return []

@@ -4,19 +4,10 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from sflow_ctl.doctor.facts import SlurmFacts
+from sflow_ctl.doctor.facts import SLURM_SETTINGS, SlurmFacts
 from sflow_ctl.runtime.slurm.allocation import Allocation, ask
 
-_SETTINGS = (
-    "SLURM_VERSION",
-    "TaskPlugin",
-    "ProctrackType",
-    "KillWait",
-    "SlurmdTimeout",
-    "PropagateResourceLimits",
-    "PreemptMode",
-    "LaunchParameters",
-)
+_SETTINGS = ("SLURM_VERSION", *SLURM_SETTINGS, "LaunchParameters")
 
 
 def slurm_facts(allocation: Allocation) -> SlurmFacts:

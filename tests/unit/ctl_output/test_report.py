@@ -9,8 +9,8 @@ from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask, Retr
 from sflow_ctl.report.cause import first_cause
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import read_summary, summary, summary_json
-from sflow_ctl.report.tables import MANY_TASKS, Table, closing_table, ended_table, status_table, totals
-from sflow_ctl.report.words import duration_text, gpus_text
+from sflow_ctl.report.tables import Table, closing_table, ended_table, status_table, totals
+from sflow_ctl.report.words import MANY_TASKS, duration_text, gpus_text
 
 S = TaskState
 
