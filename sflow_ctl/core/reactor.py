@@ -26,6 +26,7 @@ from sflow_ctl.core.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import AgentJoined, StopRequested
 from sflow_ctl.core.exit_gate import on_exited, on_log_overdue
+from sflow_ctl.core.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
@@ -35,6 +36,7 @@ from sflow_ctl.core.model.timers import (
     AttemptTimer,
     DeadlineDue,
     FinalsOver,
+    JobEndNear,
     LeaveOverdue,
     LogOverdue,
     OtherRanksDue,
@@ -175,11 +177,10 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
                 still = explanations.not_ready(run.tasks, run.node_names)
                 text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
                 begin_stop(run, out, Outcome.TIMEOUT, FirstCause(text=text), now)
-        case AllocationEnding():
-            if run.outcome is None:
-                text = "the Slurm job's time is nearly over"
-                cause = FirstCause(text=text, reason=Reason("time_limit"))
-                begin_stop(run, out, Outcome.TIMEOUT, cause, now)
+        case JobEndNear(gone_at=gone_at):
+            on_job_end_near(run, out, gone_at, now)
+        case AllocationEnding(gone_at=gone_at):
+            on_job_ending(run, out, gone_at, now)
         case FinalsOver(steps_left=steps_left):
             if steps_left == len(run.shutdown.steps):
                 on_finals_over(run, out, now)

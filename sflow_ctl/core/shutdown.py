@@ -20,7 +20,9 @@ from sflow_ctl.core.stopping import (
     begin_step,
     cancel_finals,
     expect_stop,
+    finals_limit,
     send_stop,
+    stop_limit,
     stop_task,
     stopped_verdict,
 )
@@ -88,12 +90,16 @@ def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
 
 def on_finals_over(run: Run, out: Effects, now: float) -> None:
     """Stop the tasks that run at the end, whose time is over."""
+    if (limit := finals_limit(run)) is not None and now < limit:
+        return  # the Slurm job was extended
     cancel_finals(run, out, (EVERYBODY,), Reason("time_limit", "there was no time left for it"))
     begin_step(run, out, now)
 
 
 def on_stop_timeout(run: Run, out: Effects, now: float) -> None:
     """Force the end of a run that takes too long to stop."""
+    if (limit := stop_limit(run)) is None or now < limit:
+        return  # the Slurm job was extended
     late = explanations.stops_late(run.tasks)
     if run.shutdown.is_forced or run.phase is RunPhase.LEAVING or not (late or run.shutdown.steps):
         return

@@ -204,11 +204,22 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
     run.shutdown.steps = ending_steps(run.tasks)
     if not run.has_started:
         cancel_finals(run, out, tuple(run.shutdown.steps), Reason("interrupted", "nothing had started"))
-    limits = [] if run.plan.stop_timeout_s is None else [now + run.plan.stop_timeout_s]
-    limits += [] if run.gone_at is None else [run.gone_at - FORCE_MARGIN_S]
-    if limits:
-        run.timers.set(min(limits), StopTimeout())
+    run.shutdown.began_at = now
+    limit_stop(run)
     begin_step(run, out, now)
+
+
+def limit_stop(run: Run) -> None:
+    """Set the timer for the time that the run may take to stop, if there is a limit."""
+    if (limit := stop_limit(run)) is not None:
+        run.timers.set(limit, StopTimeout())
+
+
+def stop_limit(run: Run) -> float | None:
+    """Return when the run must have stopped, in monotonic seconds."""
+    limits = [] if run.plan.stop_timeout_s is None else [run.shutdown.began_at + run.plan.stop_timeout_s]
+    limits += [] if run.gone_at is None else [run.gone_at - FORCE_MARGIN_S]
+    return min(limits, default=None)
 
 
 def stopped_verdict(run: Run, task: Task) -> AttemptVerdict:
@@ -232,10 +243,8 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
     if isinstance(step, StopStep):
         run.shutdown.order.begin(run.tasks, step.includes)
         return
-    limit = now + step.limit_s(run.tasks)
-    if run.gone_at is not None:
-        limit = min(limit, run.gone_at - GONE_MARGIN_S)
-    run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
+    run.shutdown.step_began_at = now
+    limit_finals(run)
     facts = exit_policy.run_facts(run.outcome, run.cause)
     for index in step.tasks:
         task = run.tasks[index]
@@ -243,6 +252,20 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
         task.unmet -= 1
         if task.unmet == 0 and task.state is TaskState.WAITING:
             enqueue(run, out, task)
+
+
+def limit_finals(run: Run) -> None:
+    """Set the timer for the time that the tasks of a step at the run's end may take."""
+    if (limit := finals_limit(run)) is not None:
+        run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
+
+
+def finals_limit(run: Run) -> float | None:
+    """Return when the tasks of the current step at the run's end must have ended, in monotonic seconds."""
+    if not run.shutdown.steps or isinstance(step := run.shutdown.steps[0], StopStep):
+        return None
+    limit = run.shutdown.step_began_at + step.limit_s(run.tasks)
+    return limit if run.gone_at is None else min(limit, run.gone_at - GONE_MARGIN_S)
 
 
 def main_that_did_not_run(run: Run) -> FirstCause | None:

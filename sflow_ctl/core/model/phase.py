@@ -41,6 +41,9 @@ class Shutdown:
     steps: list["Step"] = field(default_factory=list)
     """Steps that are not over; the first one has begun."""
     order: StopOrder = field(default_factory=StopOrder)
+    began_at: float = 0.0
+    step_began_at: float = 0.0
+    """When its current step began, if that runs tasks."""
     is_forced: bool = False
     """What is left is killed, and no task runs at the end any more."""
     is_done: bool = False

@@ -63,7 +63,9 @@ class Run:
     shutdown: Shutdown
     stream_logs: bool = False
     gone_at: float | None = None
-    """When the run's nodes are taken away."""
+    """When the run's nodes are taken away: the end of the Slurm job's time. None without a limit."""
+    headroom_s: float = 0.0
+    """How long before that the run stops."""
     phase: RunPhase = RunPhase.RUNNING
     outcome: Outcome | None = None
     """Set when the run begins to stop."""
@@ -90,6 +92,7 @@ class Run:
         *,
         stream_logs: bool,
         gone_at: float | None,
+        headroom_s: float,
         missing: frozenset[int],
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
@@ -114,6 +117,7 @@ class Run:
             shutdown=Shutdown(),
             stream_logs=stream_logs,
             gone_at=gone_at,
+            headroom_s=headroom_s,
         )
 
     def enter(self, phase: RunPhase) -> None:

@@ -20,11 +20,12 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
 from protocol.messages.node import Inventory
-from protocol.messages.orders import Spawn
+from protocol.messages.orders import Spawn, ToAgent
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AskJobEnd,
     AwaitLog,
     CollectOutputs,
     Command,
@@ -37,6 +38,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEndKnown,
     LogArrived,
     MessageReceived,
     OutputsCollected,
@@ -59,6 +61,7 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector
 
 if TYPE_CHECKING:
     from sflow_ctl.doctor.at_start import StartChecks
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
 
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
@@ -92,8 +95,9 @@ class Controller:
         configs: list[AgentConfig],
         common: AgentConfig,
         state: RunView | None = None,
+        job_clock: "JobClock | None" = None,
     ) -> None:
-        """`state` is that of a resumed run."""
+        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -105,6 +109,7 @@ class Controller:
         self._directory = directory
         self._configs = configs
         self._common = common
+        self._job_clock = job_clock
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
@@ -129,6 +134,8 @@ class Controller:
         poller.register(self._launcher.fileno, zmq.POLLIN)
         poller.register(self._output.fileno, zmq.POLLIN)
         poller.register(self.outputs.fileno, zmq.POLLIN)
+        if self._job_clock is not None:
+            poller.register(self._job_clock.fileno, zmq.POLLIN)
         with self._signals_to(poller) as signal_fd:
             self._launcher.start(self._configs)
             now = time.monotonic()
@@ -156,6 +163,8 @@ class Controller:
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
+        if self._job_clock is not None:
+            events.extend(self._job_clock.news())
         for node, how in self._launcher.ended():
             if self._scheduler.is_expected(node):
                 events.append(AgentLost(node=node, reason=how))
@@ -229,6 +238,11 @@ class Controller:
                 said = f"node {self._plan.nodes[node].name}: {text}"
                 self._log.warning(said)
                 self._output.say(f"warning: {said}")
+            case JobEndKnown(gone_at=gone_at) if not self._scheduler.is_known_job_end(gone_at):
+                from sflow_ctl.runtime.slurm.job_clock import time_left_text
+
+                self._log.info(time_left_text(gone_at))
+                self._output.say(time_left_text(gone_at))
             case AgentLost(node=node, reason=reason):
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
             case _:
@@ -277,9 +291,7 @@ class Controller:
     def _perform(self, command: Command, now: float) -> None:
         match command:
             case SendToAgent(node=node, message=message):
-                if isinstance(message, Spawn):
-                    self._rotate_logs(node, message)
-                self._link.send(node, message)
+                self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
             case RecordWaiting(task=task, attempt=attempt, text=text):
@@ -291,6 +303,9 @@ class Controller:
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
                 self.outputs.collect(self._planned[task], attempt)
+            case AskJobEnd():
+                if self._job_clock is not None:
+                    self._job_clock.ask_now()
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
                 self._welcomed_ns.setdefault(node, time.time_ns())
@@ -304,6 +319,11 @@ class Controller:
                 self._output.say(f"warning: {text}")
             case FinishRun():
                 self._finish = command
+
+    def _send(self, node: int, message: ToAgent) -> None:
+        if isinstance(message, Spawn):
+            self._rotate_logs(node, message)
+        self._link.send(node, message)
 
     def _record(self, transition: Transition, now: float) -> None:
         self._journal.transition(transition, now)

@@ -1,5 +1,7 @@
 """The Slurm job that this process is in: its nodes, GPUs and end. Asks Slurm once, at the start."""
 
+import contextlib
+import math
 import os
 import re
 import signal
@@ -17,6 +19,8 @@ from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 from sflow_ctl.slurm.step_command import StepPart, slurm_version
 
 ASK_WITHIN_S = 15.0
+ASK_AGAIN_WITHIN_S = 3.0
+"""Where another source has an answer."""
 WHY_WITHIN_S = 3.0
 """Between SIGTERM and SIGKILL there is little time, and everything else is done by then."""
 _NO_END = (
@@ -210,25 +214,37 @@ def _version_and_end(
 ) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
     """(Slurm's version, monotonic end of the job's time, warnings). Both are asked for at once: each may be slow.
 
-    The end is in the environment where Slurm says it (23.02 and newer).
+    The environment (23.02 and newer) has the end as it was when the job began, or another job's; it only counts where
+    Slurm does not answer.
     """
     said = environ.get("SLURM_JOB_END_TIME", "")
-    now = time.monotonic()
+    said_at = time.monotonic() + int(said) - time.time_ns() / 1e9 if said.isdecimal() else 0.0
+    is_said = said_at > time.monotonic()
     with ThreadPoolExecutor(2) as threads:
         asked = threads.submit(ask, "scontrol", "--version")
-        answer = (
-            "" if said else ask("squeue", "--noheader", f"--jobs={own_name(job_id, environ)}", "--format=%L")
-        )
+        ends_at = ask_job_end(own_name(job_id, environ), ASK_AGAIN_WITHIN_S if is_said else None)
         version = slurm_version(asked.result())
-    if said.isdecimal():
-        return version, now + int(said) - time.time_ns() / 1e9, ()
-    left, _, _ = answer.strip().partition("\n")
-    if not left:
-        return version, None, (_NO_END,)
-    try:
-        return version, now + as_seconds(left), ()
-    except NumberError:
-        return version, None, ()  # UNLIMITED
+    if ends_at is None:
+        return version, said_at if is_said else None, () if is_said else (_NO_END,)
+    return version, None if ends_at == math.inf else ends_at, ()
+
+
+def ask_job_end(name: str, within_s: float | None = None) -> float | None:
+    """Return when the job's time is over, in monotonic seconds; infinity without a limit, None when Slurm does not say.
+
+    Of a heterogeneous job, the first component's end is the whole job's. Source: squeue(1), "%L"; a time that is over
+    already (OverTimeLimit) is INVALID there.
+    """
+    now = time.monotonic()
+    answer = ask("squeue", "--noheader", f"--jobs={name}", "--format=%L", within_s=within_s)
+    ends = []
+    for left in answer.split():
+        if left in ("UNLIMITED", "INVALID"):
+            ends.append(math.inf if left == "UNLIMITED" else now)
+            continue
+        with contextlib.suppress(NumberError):  # NOT_SET
+            ends.append(now + as_seconds(left))
+    return min(ends, default=None)
 
 
 def _asking_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -239,7 +255,11 @@ def _asking_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def ask(*argv: str, within_s: float | None = None) -> str:
     """What a Slurm command prints; nothing when it cannot be asked. Waits for `ASK_WITHIN_S` at most, or `within_s`."""
-    with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
+    try:
+        descriptor = os.memfd_create(argv[0], os.MFD_CLOEXEC)
+    except OSError:  # no descriptors are left
+        return ""
+    with os.fdopen(descriptor, "rb") as printed:
         try:
             # A file and not a pipe: what a wrapper has started may hold that open for ever.
             asked = subprocess.Popen(
