@@ -38,19 +38,22 @@ def set_limit(directory: Path, left: str) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--jobid", "4711")], ids=["inside", "jobid"])
 def test_public_17_an_extended_job_completes(tmp_path: Path, options: tuple[str, ...]) -> None:
-    slurm = job_with_limit(tmp_path, "0:04")
-    wait = f"echo begun > {tmp_path}/begun; sleep 3; echo done"
+    slurm = job_with_limit(tmp_path, "0:12")
+    wait = f"echo begun > {tmp_path}/begun; until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo done"
     process = start(
         slurm,
         f"    - {{name: t, script: ['{wait}']}}\n",
         "--headroom",
-        "2",
+        "6",
         *options,
-        env={"SLURM_JOB_END_TIME": str(time.time_ns() // 10**9 + 4)},
+        env={"SLURM_JOB_END_TIME": str(time.time_ns() // 10**9 + 12)},
         constants=OFTEN,
     )
     wait_until(lambda: (tmp_path / "begun").exists() or process.poll() is not None, "the task runs")
     set_limit(tmp_path, "1:00:00")
+    old_stop_at = time.monotonic() + 6.5  # or earlier
+    wait_until(lambda: time.monotonic() > old_stop_at, "the old end is over")
+    (tmp_path / "go").touch()
     status, output = finish(process)
     assert status == 0, output
     assert log(slurm) == "done\n"
