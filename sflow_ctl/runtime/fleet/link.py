@@ -32,6 +32,8 @@ ROUND_S = 1.0
 STANDSTILL_S = 3 * ROUND_S
 """A longer time between two rounds is one in which this process did not run."""
 HANDSHAKE_MS = 30_000
+BACKLOG = 4096
+"""Connections that wait while this process is stopped, in which agents see that it is; the kernel's limit is 4096 mostly."""
 MAX_PACKETS_PER_PASS = 512
 """Then the loop does everything else once before it reads on."""
 
@@ -105,6 +107,7 @@ class FleetLink:
         socket.zap_domain = domain.encode()
         socket.maxmsgsize = MAX_FRAME_BYTES
         socket.handshake_ivl = HANDSHAKE_MS
+        socket.backlog = BACKLOG
         # An agent that reconnects may come before its old connection is noticed dead.
         socket.router_handover = 1
         # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
