@@ -12,8 +12,7 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason
 from sflow_ctl.core.stopping import begin_stop, limit_finals, limit_stop
 
 CONFIRM_WITHIN_S = 5.0
-"""How long before the run must stop Slurm is asked again. After a suspension, whose time does not count against the
-job's limit, the run may stop that much later."""
+"""At most half of the headroom: how much later than planned a run stops if Slurm does not answer."""
 SAME_WITHIN_S = 5.0
 """Slurm says the time that is left in whole seconds, of an answer that took some. Time limits are changed by minutes."""
 
@@ -21,7 +20,7 @@ SAME_WITHIN_S = 5.0
 def watch_job_end(run: Run) -> None:
     """Set the timer for the end of the job's time, if it has one."""
     if run.gone_at is not None:
-        run.timers.set(run.gone_at - run.headroom_s - CONFIRM_WITHIN_S, JobEndNear(run.gone_at))
+        run.timers.set(run.gone_at - run.headroom_s, JobEndNear(run.gone_at))
 
 
 def is_same_end(one: float | None, other: float | None) -> bool:
@@ -32,12 +31,11 @@ def is_same_end(one: float | None, other: float | None) -> bool:
 
 
 def on_job_end_near(run: Run, out: Effects, gone_at: float, now: float) -> None:
-    """Ask Slurm whether the job's time is really nearly over; stop in time without an answer."""
+    """Ask Slurm whether the job's time is really nearly over; stop soon without an answer."""
     if run.outcome is not None or gone_at != run.gone_at:
         return
     out.perform(AskJobEnd())
-    # Later than planned only after a standstill: the answer must have a chance then, too.
-    run.timers.set(max(gone_at - run.headroom_s, now + CONFIRM_WITHIN_S), AllocationEnding(gone_at))
+    run.timers.set(now + min(CONFIRM_WITHIN_S, run.headroom_s / 2), AllocationEnding(gone_at))
 
 
 def on_job_ending(run: Run, out: Effects, gone_at: float, now: float) -> None:
@@ -60,10 +58,7 @@ def on_job_end_known(run: Run, out: Effects, gone_at: float | None, now: float) 
         return
     if run.gone_at is None:
         return
-    stop_at = run.gone_at - run.headroom_s
-    if stop_at <= now + CONFIRM_WITHIN_S:  # this was the confirmation
-        run.timers.set(max(stop_at, now), AllocationEnding(run.gone_at))
-        if stop_at <= now:
-            on_job_ending(run, out, run.gone_at, now)
+    if run.gone_at - run.headroom_s <= now:
+        on_job_ending(run, out, run.gone_at, now)
     elif not is_same:
         watch_job_end(run)

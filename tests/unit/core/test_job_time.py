@@ -21,9 +21,9 @@ SLOW = Stopping(grace_s=20.0)
 class Run:
     """A task that runs, with a task for the run's end, in a job with a time limit."""
 
-    def __init__(self, gone_at: float | None = GONE_AT) -> None:
+    def __init__(self, gone_at: float | None = GONE_AT, headroom_s: float = HEADROOM_S) -> None:
         plan = a_plan(a_task("a", stopping=SLOW), a_task("last", finally_when="after_stop", timeout_s=600.0))
-        self.scheduler = Scheduler(plan, gone_at=gone_at, headroom_s=HEADROOM_S)
+        self.scheduler = Scheduler(plan, gone_at=gone_at, headroom_s=headroom_s)
         self.tell(hello(), 0.0)
         self.tell(started("a"), 0.0)
 
@@ -56,28 +56,39 @@ def run() -> Run:
 
 
 def test_p9_slurm_is_asked_again_before_the_run_stops(run: Run) -> None:
-    assert run.scheduler.next_wakeup() == STOP_AT - CONFIRM_WITHIN_S
-    assert run.wake(STOP_AT - CONFIRM_WITHIN_S) == [AskJobEnd()]
-    assert run.know(GONE_AT + SAME_WITHIN_S, STOP_AT - 4.0) == []  # the same, but for seconds
     assert run.scheduler.next_wakeup() == STOP_AT
-    assert has_stop(run.wake(STOP_AT))
+    assert run.wake(STOP_AT) == [AskJobEnd()]
+    assert has_stop(run.know(GONE_AT + SAME_WITHIN_S, STOP_AT + 0.1))  # the same, but for seconds
     cause = run.scheduler.run.cause
     assert cause is not None and cause.text == "the Slurm job's time is nearly over"
     assert run.scheduler.run.outcome is Outcome.TIMEOUT
 
 
 def test_p9_a_run_stops_in_time_without_an_answer(run: Run) -> None:
-    run.wake(STOP_AT - CONFIRM_WITHIN_S)
-    assert has_stop(run.wake(STOP_AT))
+    run.wake(STOP_AT)
+    assert run.scheduler.next_wakeup() == STOP_AT + CONFIRM_WITHIN_S
+    assert has_stop(run.wake(STOP_AT + CONFIRM_WITHIN_S))
+
+
+def test_p9_a_question_takes_no_more_than_half_of_the_headroom() -> None:
+    run = Run(headroom_s=4.0)
+    run.wake(GONE_AT - 4.0)
+    assert has_stop(run.wake(GONE_AT - 2.0))
 
 
 def test_public_17_an_extended_job_goes_on_to_its_new_end(run: Run) -> None:
-    run.wake(STOP_AT - CONFIRM_WITHIN_S)
-    assert run.know(600.0, STOP_AT - 4.0) == []
-    assert run.wake(STOP_AT) == [] and not run.is_stopping
+    run.wake(STOP_AT)
+    assert run.know(600.0, STOP_AT + 0.1) == []
+    assert run.wake(STOP_AT + CONFIRM_WITHIN_S) == [] and not run.is_stopping
     new_stop_at = 600.0 - HEADROOM_S
-    assert run.wake(new_stop_at - CONFIRM_WITHIN_S) == [AskJobEnd()]
-    assert has_stop(run.wake(new_stop_at))
+    assert run.wake(new_stop_at) == [AskJobEnd()]
+    assert has_stop(run.know(600.0, new_stop_at + 0.1))
+
+
+def test_public_17_a_job_that_is_extended_early_is_asked_about_at_its_new_end(run: Run) -> None:
+    run.know(600.0, 10.0)
+    assert run.wake(STOP_AT) == []
+    assert run.wake(600.0 - HEADROOM_S) == [AskJobEnd()]
 
 
 def test_public_17_a_limit_that_is_lifted_stops_nothing(run: Run) -> None:
@@ -91,8 +102,8 @@ def test_public_17_a_job_that_gets_a_limit_is_stopped_before_it() -> None:
     run = Run(gone_at=None)
     assert run.scheduler.next_wakeup() is None
     run.know(GONE_AT, 30.0)
-    assert run.wake(STOP_AT - CONFIRM_WITHIN_S) == [AskJobEnd()]
-    assert has_stop(run.wake(STOP_AT))
+    assert run.wake(STOP_AT) == [AskJobEnd()]
+    assert has_stop(run.know(GONE_AT, STOP_AT))
 
 
 def test_public_17_a_shortened_job_is_stopped_within_its_new_time(run: Run) -> None:
@@ -110,8 +121,8 @@ def test_public_17_a_shortened_job_is_stopped_within_its_new_time(run: Run) -> N
 
 def test_public_17_a_job_that_is_shortened_a_little_stops_earlier(run: Run) -> None:
     run.know(GONE_AT - 30.0, 10.0)
-    assert run.wake(STOP_AT - 30.0 - CONFIRM_WITHIN_S) == [AskJobEnd()]
-    assert has_stop(run.wake(STOP_AT - 30.0))
+    assert run.wake(STOP_AT - 30.0) == [AskJobEnd()]
+    assert has_stop(run.know(GONE_AT - 30.0, STOP_AT - 30.0))
 
 
 def test_public_17_a_job_that_is_extended_while_the_run_stops_gives_it_that_time(run: Run) -> None:
@@ -137,7 +148,7 @@ def test_p5_a_run_that_was_suspended_over_its_end_asks_before_it_stops(run: Run)
     assert not run.is_stopping
     assert run.know(1130.0, 1000.1) == []
     assert run.wake(1000.0 + CONFIRM_WITHIN_S) == [] and not run.is_stopping
-    assert run.wake(1130.0 - HEADROOM_S - CONFIRM_WITHIN_S) == [AskJobEnd()]
+    assert run.wake(1130.0 - HEADROOM_S) == [AskJobEnd()]
 
 
 def test_p5_a_suspension_that_counted_stops_the_run_at_once(run: Run) -> None:
