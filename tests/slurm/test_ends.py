@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import fresh, ours_left, summary
-from tests.slurm.test_runs import submit
+from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
+from tests.slurm.test_runs import submit, workflow
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slurm
@@ -60,6 +60,20 @@ def test_f37_work_at_the_end_is_done_when_the_job_is_cancelled(cluster: Cluster)
     assert run_ends(cluster)["outcome"] == "terminated"
     assert log(cluster, "collect") == "terminated: stopped by SIGTERM\n"
     cluster.wait_job(number, within_s=60)
+
+
+def test_p8_an_element_of_an_array_has_its_own_end(cluster: Cluster) -> None:
+    """The last element has the array's number; its sibling has ended by then."""
+    path = workflow(cluster, LONG, nodes=1)
+    command = f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run"
+    script = f"[ $SLURM_ARRAY_TASK_ID = 1 ] || exit 0\n{command}"
+    number = cluster.sbatch(script, array="0-1")
+    tasks_run(cluster)
+    cluster.scancel(f"{number}_1")
+    whole = run_ends(cluster)
+    assert whole["outcome"] == "terminated"
+    cause = whole["cause"]
+    assert isinstance(cause, dict) and cause["reason"]["word"] == "cancelled", cause
 
 
 def test_f38_a_requeued_job_goes_on_in_its_run_directory(cluster: Cluster) -> None:

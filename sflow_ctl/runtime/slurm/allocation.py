@@ -129,6 +129,9 @@ def own_name(job_id: str, environ: Mapping[str, str]) -> str:
 def allocation_of(job_id: str) -> Allocation:
     """A job that runs already, this process in it or not. Raises: AllocationError."""
     rows = _queue_rows(job_id)
+    if len(rows) > 1 and not all("+" in number for number, _, _ in rows):
+        what = f"job {job_id} is an array, of which {len(rows)} elements are waiting or running"
+        raise AllocationError.of("wrong-job", what, where="--jobid", hint=f"name one of them: {rows[0][0]}")
     leader, plus, _ = rows[0][0].partition("+")
     if plus and leader != job_id:  # a component was named; a step is asked for with the leader's id
         job_id = leader

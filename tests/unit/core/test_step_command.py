@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 
 from protocol.errors import AllocationError
-from sflow_ctl.runtime.slurm.allocation import Allocation, ask, current_allocation, own_name
+from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of, ask, current_allocation, own_name
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 from sflow_ctl.slurm.step_command import StepPart, slurm_version, step_argv, step_environment
 
@@ -114,6 +114,15 @@ def test_p8_an_element_of_an_array_asks_for_itself() -> None:
     array = {"SLURM_JOB_ID": "70", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "1"}
     assert own_name("70", array) == "70_1"
     assert own_name("8", array) == "8" and own_name("7", JOB) == "7"
+
+
+def test_p8_an_array_is_not_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "squeue"
+    program.write_text("#!/bin/sh\necho '70_0|RUNNING|n1'; echo '70_1|RUNNING|n2'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AllocationError, match="70 is an array"):
+        allocation_of("70")
 
 
 def test_p11_a_users_filters_do_not_silence_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
