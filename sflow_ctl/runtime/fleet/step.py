@@ -58,7 +58,6 @@ class StepLauncher:
             job_id=self._allocation.job_id,
             parts=self._allocation.step_parts(nodes.values()),
             gpus_on_node=self._allocation.gpus_on_node,
-            version=self._allocation.version,
             no_kill=self._no_kill,
             extra=self._extra,
         )

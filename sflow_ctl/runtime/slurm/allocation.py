@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from protocol.errors import AllocationError
@@ -16,7 +15,7 @@ from sflow_ctl.core.states import Reason
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
-from sflow_ctl.slurm.step_command import StepPart, slurm_version
+from sflow_ctl.slurm.step_command import StepPart
 
 ASK_WITHIN_S = 15.0
 ASK_AGAIN_WITHIN_S = 3.0
@@ -39,7 +38,6 @@ class Allocation:
     """Node names, component by component; one component unless the job is heterogeneous."""
     gpus_on_node: str | None
     """None also where nodes differ: a step without the option sees what the job has."""
-    version: tuple[int, int] | None
     ends_at: float | None
     restarts: int = 0
     warnings: tuple[str, ...] = ()
@@ -73,12 +71,11 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
     components = _components(environ)
     if not job_id or not components:
         return None
-    version, ends_at, warnings = _version_and_end(job_id, environ)
+    ends_at, warnings = _end(job_id, environ)
     return Allocation(
         job_id=job_id,
         components=components,
         gpus_on_node=(environ.get("SLURM_GPUS_ON_NODE") or None) if len(components) == 1 else None,
-        version=version,
         ends_at=ends_at,
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
         warnings=warnings,
@@ -144,12 +141,11 @@ def allocation_of(job_id: str) -> Allocation:
                 where="--jobid",
                 hint="look with squeue --me",
             )
-    version, ends_at, warnings = _version_and_end(job_id, {})
+    ends_at, warnings = _end(job_id, {})
     return Allocation(
         job_id=job_id,
         components=tuple(_expanded(nodelist, "squeue") for _, _, nodelist in rows),
         gpus_on_node=None,
-        version=version,
         ends_at=ends_at,
         warnings=warnings,
     )
@@ -212,10 +208,8 @@ _ENDS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _version_and_end(
-    job_id: str, environ: Mapping[str, str]
-) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
-    """(Slurm's version, monotonic end of the job's time, warnings). Both are asked for at once: each may be slow.
+def _end(job_id: str, environ: Mapping[str, str]) -> tuple[float | None, tuple[str, ...]]:
+    """Return the monotonic end of the job's time, None without a limit, and warnings.
 
     The environment (23.02 and newer) has the end as it was when the job began, or another job's; it only counts where
     Slurm does not answer.
@@ -223,13 +217,10 @@ def _version_and_end(
     said = environ.get("SLURM_JOB_END_TIME", "")
     said_at = time.monotonic() + int(said) - time.time_ns() / 1e9 if said.isdecimal() else 0.0
     is_said = said_at > time.monotonic()
-    with ThreadPoolExecutor(2) as threads:
-        asked = threads.submit(ask, "scontrol", "--version")
-        ends_at = ask_job_end(own_name(job_id, environ), ASK_AGAIN_WITHIN_S if is_said else None)
-        version = slurm_version(asked.result())
+    ends_at = ask_job_end(own_name(job_id, environ), ASK_AGAIN_WITHIN_S if is_said else None)
     if ends_at is None:
-        return version, said_at if is_said else None, () if is_said else (_NO_END,)
-    return version, None if ends_at == math.inf else ends_at, ()
+        return said_at if is_said else None, () if is_said else (_NO_END,)
+    return None if ends_at == math.inf else ends_at, ()
 
 
 def ask_job_end(name: str, within_s: float | None = None) -> float | None:

@@ -15,26 +15,32 @@ from sflow_ctl.slurm.step_command import StepPart, slurm_version, step_argv, ste
 
 def test_f04_every_flag_has_its_value_in_the_same_word() -> None:
     parts = (StepPart(3, nodelist=("a", "b", "c")),)
-    argv = step_argv(("agent",), job_id="7", parts=parts, gpus_on_node="4", version=(23, 11), no_kill=True)
+    argv = step_argv(("agent",), job_id="7", parts=parts, gpus_on_node="4", no_kill=True)
     assert argv[0] == "srun"
     assert {"--jobid=7", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--overlap", "--mem=0"} <= set(
         argv
     )
     assert {"--cpu-bind=none", "--mpi=none", "--wait=0", "--kill-on-bad-exit=0", "--input=none"} <= set(argv)
-    assert {"--gres=gpu:4", "--external-launcher", "--no-kill"} <= set(argv)
+    assert {"--gres=gpu:4", "--no-kill"} <= set(argv)
     assert "--nodelist=a,b,c" in argv and argv[-1] == "agent"
     assert all(word.startswith("--") for word in argv[1:-1])
 
 
-def test_flags_that_a_job_or_a_version_lacks_are_not_there() -> None:
-    argv = step_argv(("agent",), job_id="7", parts=(StepPart(1),), gpus_on_node=None, version=(22, 5))
+def test_f35_agents_do_not_share_the_end_of_a_lost_node() -> None:
+    """`--external-launcher` would make `--no-kill` void on Slurm 24.11."""
+    argv = step_argv(("agent",), job_id="7", parts=(StepPart(2),), gpus_on_node=None, no_kill=True)
+    assert "--no-kill" in argv and "--external-launcher" not in argv
+
+
+def test_flags_that_a_job_lacks_are_not_there() -> None:
+    argv = step_argv(("agent",), job_id="7", parts=(StepPart(1),), gpus_on_node=None)
     unwanted = ("gres", "external", "no-kill", "het-group", "nodelist")
     assert not [word for word in argv if any(part in word for part in unwanted)]
 
 
 def test_components_of_a_heterogeneous_job_are_parts_of_one_step() -> None:
     parts = (StepPart(1, 0), StepPart(2, 2, ("c", "d")))
-    argv = step_argv(("agent", "-x"), job_id="7", parts=parts, gpus_on_node=None, version=(22, 5))
+    argv = step_argv(("agent", "-x"), job_id="7", parts=parts, gpus_on_node=None)
     assert argv.count("srun") == 1
     colon = argv.index(":")
     first, second = argv[1:colon], argv[colon + 1 :]
@@ -54,7 +60,7 @@ HET = {
 
 
 def allocation(components: tuple[tuple[str, ...], ...]) -> Allocation:
-    return Allocation(job_id="7", components=components, gpus_on_node=None, version=None, ends_at=None)
+    return Allocation(job_id="7", components=components, gpus_on_node=None, ends_at=None)
 
 
 def test_a_step_on_some_nodes_names_them_where_a_component_has_more() -> None:
