@@ -5,18 +5,21 @@ nothing; a running one sends its greeting at once. Used by `link.py` while the c
 """
 
 import contextlib
-import select
 import socket
 
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 """The machine of a stopped controller must answer every 5 s; without 3 answers it counts as gone."""
 
+_GREETING = b"\xff"
+"""The first byte of ZMTP's greeting. The controller's kernel keeps connections from it on which nothing is said."""
+
 
 class ControllerWatch:
-    """One connection to the controller's port, held while the controller is silent; it carries no data of ours."""
+    """One connection to the controller's port, held while the controller is silent."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._has_spoken = False
 
     @property
     def is_open(self) -> bool:
@@ -24,7 +27,8 @@ class ControllerWatch:
         return self._socket is not None
 
     def open(self, endpoint: str) -> None:
-        """Begin to connect to `tcp://HOST:PORT`; `is_stopped` looks how far that has come."""
+        """Begin to connect to `tcp://HOST:PORT`; `speak` looks how far that has come."""
+        self._has_spoken = False
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
         with contextlib.suppress(OSError):
@@ -35,14 +39,16 @@ class ControllerWatch:
                 made.setsockopt(socket.IPPROTO_TCP, option, value)
             made.connect_ex((host.strip("[]"), int(port)))
 
+    def speak(self) -> None:
+        """Begin a greeting as soon as there is a connection; called now and then while this is open."""
+        if self._socket is None or self._has_spoken:
+            return
+        with contextlib.suppress(OSError):  # not connected yet, or refused
+            self._has_spoken = self._socket.send(_GREETING, socket.MSG_NOSIGNAL) > 0
+
     def is_stopped(self) -> bool:
-        """Return whether the controller's machine holds the connection, and the controller has said nothing on it."""
-        if self._socket is None:
-            return False
-        poller = select.poll()
-        poller.register(self._socket, select.POLLOUT)
-        is_connected = any(state & select.POLLOUT for _, state in poller.poll(0))
-        if not is_connected:
+        """Return whether the controller's machine holds the connection, and the controller has not answered on it."""
+        if self._socket is None or not self._has_spoken:
             return False
         try:
             self._socket.recv(1)

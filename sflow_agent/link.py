@@ -233,6 +233,7 @@ class ControllerLink:
             self._watch.close()
         elif not self._watch.is_open and self._used_endpoint:
             self._watch.open(self._used_endpoint)
+        self._watch.speak()
         is_late = silence >= grace_s and not self._is_given_up
         if is_late and (self.controller_lives() or self._watch.is_stopped()):
             self._last_heard = now - grace_s / 2  # looked at again after the other half

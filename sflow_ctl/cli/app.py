@@ -2,6 +2,7 @@
 statuses.
 """
 
+import errno
 import importlib
 import sys
 from contextlib import suppress
@@ -31,6 +32,12 @@ _COMMANDS = {
     "schema": ("sflow_ctl.cli.commands.schema", "schema", "Print the JSON Schema of workflow files."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
+
+
+_HINTS = dict.fromkeys(
+    (errno.EMFILE, errno.ENFILE), "\n  hint:  raise the limit of open files: ulimit -n, and ulimit -Hn"
+)
+"""What to do about errors of the operating system, by number."""
 
 
 class LazyGroup(click.Group):
@@ -104,7 +111,8 @@ def main() -> None:
         status = int(ExitStatus.OK)
     except OSError as error:  # the machine's, not ours: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error[operating-system]: {name}{error.strerror or error}", err=True)
+        hint = _HINTS.get(error.errno or 0, "")
+        click.echo(f"error[operating-system]: {name}{error.strerror or error}{hint}", err=True)
         if debug:
             import traceback
 

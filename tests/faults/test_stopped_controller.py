@@ -67,6 +67,12 @@ def listening(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
     return made
 
 
+def stopped(watch: ControllerWatch) -> bool:
+    """As the link looks."""
+    watch.speak()
+    return watch.is_stopped()
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_public_12_a_port_that_nobody_serves_is_a_stopped_controllers(
     watch: ControllerWatch, family: socket.AddressFamily
@@ -74,7 +80,7 @@ def test_public_12_a_port_that_nobody_serves_is_a_stopped_controllers(
     with listening(family) as port:
         host = "127.0.0.1" if family == socket.AF_INET else "[::1]"
         watch.open(f"tcp://{host}:{port.getsockname()[1]}")
-        wait_until(watch.is_stopped, "the kernel accepts", 5)
+        wait_until(lambda: stopped(watch), "the kernel accepts", 5)
         assert watch.is_stopped() and watch.is_open
     wait_until(lambda: not watch.is_stopped(), "the end of the controller is seen", 5)
     assert not watch.is_open
@@ -85,6 +91,7 @@ def test_public_12_a_controller_that_speaks_is_not_stopped(watch: ControllerWatc
         watch.open(f"tcp://127.0.0.1:{port.getsockname()[1]}")
         connection, _ = port.accept()
         with connection:
+            wait_until(lambda: stopped(watch), "the connection is there", 5)
             connection.send(b"\xff")
             wait_until(lambda: not watch.is_stopped(), "the greeting arrives", 5)
             assert not watch.is_open
@@ -94,6 +101,7 @@ def test_public_12_a_port_without_a_controller_is_a_dead_ones(watch: ControllerW
     with listening() as port:
         number = port.getsockname()[1]
     watch.open(f"tcp://127.0.0.1:{number}")
+    watch.speak()
     assert not watch.is_stopped()
 
 

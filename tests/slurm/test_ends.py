@@ -132,7 +132,9 @@ def test_f35_the_rest_of_the_run_goes_on_where_the_workflow_allows_it(cluster: C
     cluster.power_off(other)
     whole = run_ends(cluster, 90)
     states = {task["name"]: task["state"] for task in whole["tasks"]}  # type: ignore[attr-defined]
-    assert sorted(states[f"there_{n}"] for n in range(2)) == ["lost", "timeout"], states
+    assert sorted(states[f"there_{n}"] for n in range(2)) == ["lost", "timeout"], (
+        f"{states}\n{cluster.job(number)}\n{cluster.output(number)}"
+    )
     assert [states[f"moved_{n}"] for n in range(3)] == ["completed"] * 3
     assert {log(cluster, f"moved_{n}") for n in range(3)} == {f"{host}\n"}
     assert whole["outcome"] == "completed" and len(whole["tolerated"]) == 2  # type: ignore[arg-type]

@@ -23,7 +23,9 @@ from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.runtime.fleet.descriptors import allow_many
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.fleet.listeners import Listeners
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
@@ -32,8 +34,6 @@ ROUND_S = 1.0
 STANDSTILL_S = 3 * ROUND_S
 """A longer time between two rounds is one in which this process did not run."""
 HANDSHAKE_MS = 30_000
-BACKLOG = 4096
-"""Connections that wait while this process is stopped, in which agents see that it is; the kernel's limit is 4096 mostly."""
 MAX_PACKETS_PER_PASS = 512
 """Then the loop does everything else once before it reads on."""
 
@@ -77,6 +77,8 @@ class FleetLink:
         self._incarnation = incarnation
         self._times = times
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        allow_many()
+        self.listeners = Listeners()
         self._auth = Authenticator(self._context)
         self._node_of_key = {pair.public: node for node, pair in enumerate(keys.agents)}
         for pair in keys.agents:
@@ -107,21 +109,13 @@ class FleetLink:
         socket.zap_domain = domain.encode()
         socket.maxmsgsize = MAX_FRAME_BYTES
         socket.handshake_ivl = HANDSHAKE_MS
-        socket.backlog = BACKLOG
         # An agent that reconnects may come before its old connection is noticed dead.
         socket.router_handover = 1
         # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
         socket.sndhwm = 64 if domain == "clients" else 10_000
         socket.rcvhwm = 10_000 if domain == "control" else 64
         socket.ipv6 = any(":" in host for host in hosts)
-        endpoints = []
-        for host in hosts:
-            bracketed = f"[{host}]" if ":" in host else host
-            port = socket.bind_to_random_port(
-                f"tcp://{bracketed}", min_port=20_000, max_port=60_000, max_tries=500
-            )
-            endpoints.append(f"tcp://{bracketed}:{port}")
-        return socket, tuple(endpoints)
+        return socket, self.listeners.open(socket, hosts)
 
     # ------------------------------------------------------------------ the loop's side
 
@@ -206,6 +200,7 @@ class FleetLink:
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
+        self.listeners.look()
         self._discount_standstill(now)
         if self._watched_since is None:
             self._watched_since = now
@@ -247,6 +242,8 @@ class FleetLink:
         result = dict(self.counters)
         if self._auth.denied:
             result["unauthenticated_connections"] = self._auth.denied
+        if self.listeners.closings:
+            result["times_without_descriptors"] = self.listeners.closings
         return result
 
     def close(self) -> None:
@@ -254,6 +251,7 @@ class FleetLink:
         for socket in (self.control, self.logs, self.clients):
             socket.close(linger=200)
         self._auth.close()
+        self.listeners.close()
         self._context.term()
 
     # ------------------------------------------------------------------ frames

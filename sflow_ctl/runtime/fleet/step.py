@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import errno
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -12,6 +14,7 @@ from collections.abc import Mapping
 from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
+from sflow_ctl.runtime.fleet.descriptors import with_inherited_limit
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.slurm.step_command import step_argv, step_environment
 
@@ -65,6 +68,9 @@ class StepLauncher:
         environment[CONFIG_VARIABLE] = base64.b64encode(encode(config)).decode()
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if shutil.which(argv[0]) is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            argv = with_inherited_limit(argv)  # Slurm gives the step the limits of srun
             self._pid = os.posix_spawnp(
                 argv[0],
                 argv,

@@ -58,6 +58,7 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.output_collector import OutputCollector
+from sflow_ctl.runtime.run.preload import preload
 
 if TYPE_CHECKING:
     from sflow_ctl.doctor.at_start import StartChecks
@@ -122,6 +123,8 @@ class Controller:
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Messages about tasks that the plan does not have."""
+        self._must_preload: bool | None = None
+        """True when the first tasks are on their way, until what is needed later is imported; then False."""
         self._is_journal_failing = False
         self._first_hellos: dict[int, Hello] = {}
         self._welcomed_ns: dict[int, int] = {}
@@ -149,6 +152,9 @@ class Controller:
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
+                if self._must_preload:
+                    self._must_preload = False
+                    preload(self._plan)
             self._end_agents()
         self.outputs.close()
         return self._finish
@@ -322,6 +328,8 @@ class Controller:
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
+            if self._must_preload is None:
+                self._must_preload = True
             self._rotate_logs(node, message)
         self._link.send(node, message)
 
