@@ -1,6 +1,4 @@
-"""The command group: names, lazy loading, and the one place where errors become messages and exit
-statuses.
-"""
+"""The command group: names, lazy loading, and errors as messages and exit statuses."""
 
 import errno
 import importlib
@@ -41,13 +39,13 @@ _HINTS = dict.fromkeys(
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only for that command: the others cost nothing."""
+    """A group that imports a command's module only for that command: the others cost no time."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context, /) -> list[str]:
         """All command names, in the order in which a user meets them."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str, /) -> click.Command | None:
         """The command of that name, imported now."""
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
@@ -56,7 +54,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter, /) -> None:
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
@@ -85,7 +83,7 @@ def group(debug: bool) -> None:
 
 
 def main() -> None:
-    """Entry point. Never returns."""
+    """Run the command line and exit. Never returns."""
     debug = "--debug" in sys.argv[1:]
     try:
         status = group.main(standalone_mode=False)
@@ -109,7 +107,7 @@ def main() -> None:
     except BrokenPipeError:
         discard_stdout()
         status = int(ExitStatus.OK)
-    except OSError as error:  # the machine's, not ours: a full disk, a file of another user
+    except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
         hint = _HINTS.get(error.errno or 0, "")
         click.echo(f"error[operating-system]: {name}{error.strerror or error}{hint}", err=True)

@@ -118,4 +118,5 @@ def test_r19_a_limit_that_is_too_low_is_named(tmp_path: Path) -> None:
     process = run_with_few(tmp_path, "-Sn 64 -Hn 64", "--nodes", "24")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 3, output
-    assert "ulimit -n" in output and "bug in sflow-ctl" not in output
+    assert "ulimit -n" in output
+    assert "bug in sflow-ctl" not in output

@@ -73,7 +73,8 @@ def test_public_17_a_shortened_job_ends_in_order_within_its_new_time(tmp_path: P
     set_limit(tmp_path, "0:20")
     status, output = finish(process)
     assert status == 124, output
-    assert "saved" in log(slurm) and "timeout" in log(slurm, "last")
+    assert "saved" in log(slurm)
+    assert "timeout" in log(slurm, "last")
     assert "the Slurm job's time limit was changed: 0 min 20 s left" in output
 
 
@@ -142,7 +143,8 @@ def test_p9_what_squeue_says_of_the_time_left(
     if left_s in (None, math.inf):
         assert ends_at == left_s
     else:
-        assert ends_at is not None and before + left_s <= ends_at <= time.monotonic() + left_s
+        assert ends_at is not None
+        assert before + left_s <= ends_at <= time.monotonic() + left_s
 
 
 @pytest.mark.parametrize("is_asked", [True, False])
@@ -156,9 +158,12 @@ def test_public_06_an_end_in_the_past_is_another_jobs(
     job = current_allocation({**slurm.environment(), "SLURM_JOB_END_TIME": "1000"})
     assert job is not None
     if is_asked:
-        assert job.ends_at is not None and job.ends_at > time.monotonic() + 500 and not job.warnings
+        assert job.ends_at is not None
+        assert job.ends_at > time.monotonic() + 500
+        assert not job.warnings
     else:
-        assert job.ends_at is None and "squeue does not say" in job.warnings[0]
+        assert job.ends_at is None
+        assert "squeue does not say" in job.warnings[0]
 
 
 def test_public_17_the_environments_end_is_older_than_slurms(
@@ -169,7 +174,11 @@ def test_public_17_the_environments_end_is_older_than_slurms(
     monkeypatch.setenv("PATH", slurm.environment()["PATH"])
     environ = {**slurm.environment(), "SLURM_JOB_END_TIME": str(time.time_ns() // 10**9 + 100)}
     job = current_allocation(environ)
-    assert job is not None and job.ends_at is not None and job.ends_at > time.monotonic() + 1700
+    assert job is not None
+    assert job.ends_at is not None
+    assert job.ends_at > time.monotonic() + 1700
     slurm.without("squeue")
     job = current_allocation(environ)
-    assert job is not None and job.ends_at is not None and job.ends_at < time.monotonic() + 101
+    assert job is not None
+    assert job.ends_at is not None
+    assert job.ends_at < time.monotonic() + 101

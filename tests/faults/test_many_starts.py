@@ -32,7 +32,8 @@ def test_public_16_another_process_of_a_step_does_nothing_and_says_so(
     (tmp_path / "w.yaml").write_text(slurm.workflow(WORKFLOW))
     before = sorted(tmp_path.iterdir())
     done = sflow_ctl(*words, cwd=tmp_path, env={**slurm.environment(), **OTHER})
-    assert done.returncode == 0 and done.stdout == ""
+    assert done.returncode == 0
+    assert done.stdout == ""
     assert "process 1 of this job step does nothing" in done.stderr
     assert "env -u SLURM_STEP_NUM_TASKS sflow-ctl" in done.stderr
     assert sorted(tmp_path.iterdir()) == before
@@ -66,5 +67,6 @@ def test_public_16_a_real_mpi_launcher_is_recognised(tmp_path: Path) -> None:
     )
     argv = ["mpiexec.mpich", "-n", "2", *command("run", "w.yaml")]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode != 0 and "error[several-ranks]" in done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "error[several-ranks]" in done.stdout + done.stderr
     assert not (tmp_path / "sflow_output").exists()

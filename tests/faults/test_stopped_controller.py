@@ -81,7 +81,8 @@ def test_public_12_a_port_that_nobody_serves_is_a_stopped_controllers(
         host = "127.0.0.1" if family == socket.AF_INET else "[::1]"
         watch.open(f"tcp://{host}:{port.getsockname()[1]}")
         wait_until(lambda: stopped(watch), "the kernel accepts", 5)
-        assert watch.is_stopped() and watch.is_open
+        assert watch.is_stopped()
+        assert watch.is_open
     wait_until(lambda: not watch.is_stopped(), "the end of the controller is seen", 5)
     assert not watch.is_open
 

@@ -117,5 +117,7 @@ def test_public_06_and_07_a_job_submitted_inside_another_is_as_from_a_clean_shel
     asked = {number: cluster.scontrol("show", "job", "--oneliner", str(number)) for number in numbers}
     for number in numbers:
         assert cluster.wait_job(number).state == "COMPLETED", cluster.output(number)
-        assert "TimeLimit=00:03:00" in asked[number] and "JobName=sflow" in asked[number]
-    assert "MinMemoryNode=300M" in asked[numbers[0]] and "MinMemoryCPU=100M" in asked[numbers[1]]
+        assert "TimeLimit=00:03:00" in asked[number]
+        assert "JobName=sflow" in asked[number]
+    assert "MinMemoryNode=300M" in asked[numbers[0]]
+    assert "MinMemoryCPU=100M" in asked[numbers[1]]

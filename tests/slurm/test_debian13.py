@@ -73,4 +73,6 @@ def test_real_jobs_on_slurm_24_11() -> None:
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     last = done.stdout.strip().splitlines()[-1]
-    assert "slurm-client\t24.11" in done.stdout and " passed" in last and "skipped" not in last, done.stdout
+    assert "slurm-client\t24.11" in done.stdout, done.stdout
+    assert " passed" in last, done.stdout
+    assert "skipped" not in last, done.stdout

@@ -50,7 +50,8 @@ def test_f37_a_warning_signal_is_the_time_limits(cluster: Cluster) -> None:
     assert job.exit_code.startswith("124:"), cluster.output(number)
     assert log(cluster, "collect") == "timeout: SIGUSR1 says that the job's time is nearly over\n"
     cause = summary(cluster)["cause"]
-    assert isinstance(cause, dict) and cause["reason"]["word"] == "time_limit"
+    assert isinstance(cause, dict)
+    assert cause["reason"]["word"] == "time_limit"
 
 
 def test_f37_work_at_the_end_is_done_when_the_job_is_cancelled(cluster: Cluster) -> None:
@@ -73,7 +74,8 @@ def test_p8_an_element_of_an_array_has_its_own_end(cluster: Cluster) -> None:
     whole = run_ends(cluster)
     assert whole["outcome"] == "terminated"
     cause = whole["cause"]
-    assert isinstance(cause, dict) and cause["reason"]["word"] == "cancelled", cause
+    assert isinstance(cause, dict)
+    assert cause["reason"]["word"] == "cancelled", cause
 
 
 def test_f38_a_requeued_job_goes_on_in_its_run_directory(cluster: Cluster) -> None:
@@ -137,7 +139,8 @@ def test_f35_the_rest_of_the_run_goes_on_where_the_workflow_allows_it(cluster: C
     )
     assert [states[f"moved_{n}"] for n in range(3)] == ["completed"] * 3
     assert {log(cluster, f"moved_{n}") for n in range(3)} == {f"{host}\n"}
-    assert whole["outcome"] == "completed" and len(whole["tolerated"]) == 2  # type: ignore[arg-type]
+    assert whole["outcome"] == "completed"
+    assert len(whole["tolerated"]) == 2  # type: ignore[arg-type]
     cluster.wait_job(number, within_s=120)
     cluster.power_on(other)
 

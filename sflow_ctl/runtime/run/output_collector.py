@@ -23,7 +23,7 @@ from sflow_ctl.plan.model import STDOUT, PlannedTask
 SHORTAGE_WITHIN_S, SHORTAGE_PAUSE_S = 10.0, 0.2
 
 
-class Collected(NamedTuple):
+class TaskOutputs(NamedTuple):
     """The values of a task's outputs."""
 
     task: str
@@ -41,7 +41,7 @@ class OutputCollector:
         self.values: dict[str, dict[str, Any]] = {}
         """All that has been collected, by task."""
         self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Collected] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
@@ -51,7 +51,7 @@ class OutputCollector:
             self._thread.start()
         self._wanted.put((task, attempt))
 
-    def collected(self) -> Iterator[Collected]:
+    def collected(self) -> Iterator[TaskOutputs]:
         """Return what has been read since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
@@ -72,7 +72,7 @@ class OutputCollector:
             except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
                 values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
             self.values[task.name] = values
-            self._done.put(Collected(task.name, attempt, values, problems))
+            self._done.put(TaskOutputs(task.name, attempt, values, problems))
             with contextlib.suppress(OSError):  # closed: the run has ended
                 os.eventfd_write(self.fileno, 1)
 

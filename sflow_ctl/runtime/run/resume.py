@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import UsageError
-from sflow_ctl.core.resume import PriorResult, done_tasks
+from sflow_ctl.core.actions.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from sflow_ctl.core.actions.job_time import is_same_end
 from sflow_ctl.core.events import JobEndKnown
-from sflow_ctl.core.job_time import is_same_end
 from sflow_ctl.runtime.slurm.allocation import ask_job_end
 
 ASK_EVERY_S = 60.0

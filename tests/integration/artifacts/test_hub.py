@@ -35,7 +35,8 @@ def refusal(workspace: Path, uri: str) -> Finding:
     with pytest.raises(ArtifactError) as raised:
         fetch(workspace, {"M": uri})
     (finding,) = raised.value.findings
-    assert finding.what.startswith(f'Failed to download artifact "M": {uri}: ') and finding.hint
+    assert finding.what.startswith(f'Failed to download artifact "M": {uri}: ')
+    assert finding.hint
     assert cached(workspace) == []
     return finding
 
@@ -107,7 +108,8 @@ def test_offline_without_a_cache(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     finding = refusal(tmp_path, "hf://org/m")
-    assert "cached snapshot" in finding.what and "HF_HUB_OFFLINE" in str(finding.hint)
+    assert "cached snapshot" in finding.what
+    assert "HF_HUB_OFFLINE" in str(finding.hint)
 
 
 def test_without_the_library_it_is_said_how_to_get_it(
@@ -187,7 +189,8 @@ def test_l5_a_snapshot_that_the_hub_has_not_confirmed_is_a_warning_and_is_not_ke
             without.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         for _ in range(2):  # the second run must not take the first one's link for whole
             paths, (came,) = fetch(tmp_path, {"M": "hf://org/m"})
-            assert came.is_warning and "may be incomplete" in came.sentence()
+            assert came.is_warning
+            assert "may be incomplete" in came.sentence()
             assert (paths["M"] / "config.json").exists()
     model_hub.repositories["org/m"] = Repository(FILES)
     paths, (came,) = fetch(tmp_path, {"M": "hf://org/m"})
@@ -200,4 +203,5 @@ def test_l5_an_interrupted_download_is_completed(model_hub: ModelHub, tmp_path: 
     interrupt(tmp_path)
     model_hub.repositories["org/m"] = Repository(FILES)
     paths, (came,) = fetch(tmp_path, {"M": "hf://org/m"})
-    assert not came.is_warning and (paths["M"] / "weights" / "b.bin").exists()
+    assert not came.is_warning
+    assert (paths["M"] / "weights" / "b.bin").exists()

@@ -4,10 +4,10 @@ import pytest
 
 from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import Stopping
+from sflow_ctl.core.actions.job_time import CONFIRM_WITHIN_S, SAME_WITHIN_S
 from sflow_ctl.core.commands import AskJobEnd, Command, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.events import JobEndKnown, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.job_time import CONFIRM_WITHIN_S, SAME_WITHIN_S
 from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S, GONE_MARGIN_S
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
@@ -38,7 +38,8 @@ class Run:
     def wake(self, now: float) -> list[Command]:
         """At a time at which something is due."""
         due = self.scheduler.next_wakeup()
-        assert due is not None and due <= now
+        assert due is not None
+        assert due <= now
         return self.tell(WakeUp(), now)
 
     @property
@@ -60,7 +61,8 @@ def test_p9_slurm_is_asked_again_before_the_run_stops(run: Run) -> None:
     assert run.wake(STOP_AT) == [AskJobEnd()]
     assert has_stop(run.know(GONE_AT + SAME_WITHIN_S, STOP_AT + 0.1))  # the same, but for seconds
     cause = run.scheduler.run.cause
-    assert cause is not None and cause.text == "the Slurm job's time is nearly over"
+    assert cause is not None
+    assert cause.text == "the Slurm job's time is nearly over"
     assert run.scheduler.run.outcome is Outcome.TIMEOUT
 
 
@@ -79,7 +81,8 @@ def test_p9_a_question_takes_no_more_than_half_of_the_headroom() -> None:
 def test_public_17_an_extended_job_goes_on_to_its_new_end(run: Run) -> None:
     run.wake(STOP_AT)
     assert run.know(600.0, STOP_AT + 0.1) == []
-    assert run.wake(STOP_AT + CONFIRM_WITHIN_S) == [] and not run.is_stopping
+    assert run.wake(STOP_AT + CONFIRM_WITHIN_S) == []
+    assert not run.is_stopping
     new_stop_at = 600.0 - HEADROOM_S
     assert run.wake(new_stop_at) == [AskJobEnd()]
     assert has_stop(run.know(600.0, new_stop_at + 0.1))
@@ -109,7 +112,8 @@ def test_public_17_a_job_that_gets_a_limit_is_stopped_before_it() -> None:
 def test_public_17_a_shortened_job_is_stopped_within_its_new_time(run: Run) -> None:
     """What is left is less than the headroom: grace, and the task at the end, have what there is."""
     commands = run.know(90.0, 50.0)
-    assert has_stop(commands) and run.scheduler.run.outcome is Outcome.TIMEOUT
+    assert has_stop(commands)
+    assert run.scheduler.run.outcome is Outcome.TIMEOUT
     run.tell(exited("a", signal=15), 60.0)
     run.tell(started("last"), 60.0)
     assert run.scheduler.run.task_named("last").state is TaskState.RUNNING
@@ -139,7 +143,8 @@ def test_public_17_a_job_that_is_shortened_while_the_run_stops_limits_it(run: Ru
     run.tell(StopRequested(signal="SIGTERM"), 10.0)
     run.know(40.0, 11.0)
     commands = run.wake(40.0 - FORCE_MARGIN_S)
-    assert has_stop(commands) and any(isinstance(c, Warn) for c in commands)
+    assert has_stop(commands)
+    assert any(isinstance(c, Warn) for c in commands)
 
 
 def test_p5_a_run_that_was_suspended_over_its_end_asks_before_it_stops(run: Run) -> None:
@@ -147,7 +152,8 @@ def test_p5_a_run_that_was_suspended_over_its_end_asks_before_it_stops(run: Run)
     assert run.wake(1000.0) == [AskJobEnd()]
     assert not run.is_stopping
     assert run.know(1130.0, 1000.1) == []
-    assert run.wake(1000.0 + CONFIRM_WITHIN_S) == [] and not run.is_stopping
+    assert run.wake(1000.0 + CONFIRM_WITHIN_S) == []
+    assert not run.is_stopping
     assert run.wake(1130.0 - HEADROOM_S) == [AskJobEnd()]
 
 

@@ -31,7 +31,8 @@ def test_public_16_a_process_of_a_step() -> None:
     assert started_rank(STEP) == SLURM_RANK
     assert started_rank({**STEP, "PMI_RANK": "2", "PMI_SIZE": "4"}) == SLURM_RANK  # srun --mpi=pmi2
     first = started_rank({**STEP, "SLURM_PROCID": "0"})
-    assert first is not None and first.rank == 0
+    assert first is not None
+    assert first.rank == 0
 
 
 def test_public_16_a_process_of_a_heterogeneous_step() -> None:

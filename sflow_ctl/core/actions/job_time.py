@@ -4,12 +4,12 @@ Nothing stops on old knowledge: Slurm is asked again first, and has `CONFIRM_WIT
 scheduler and by `reactor`.
 """
 
+from sflow_ctl.core.actions.stopping import begin_stop, limit_finals, limit_stop
 from sflow_ctl.core.commands import AskJobEnd
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.timers import AllocationEnding, JobEndNear
 from sflow_ctl.core.states import FirstCause, Outcome, Reason
-from sflow_ctl.core.stopping import begin_stop, limit_finals, limit_stop
 
 CONFIRM_WITHIN_S = 5.0
 """At most half of the headroom: how much later than planned a run stops if Slurm does not answer."""

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sflow_ctl.core.actions.transitions import change
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.transitions import change
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
