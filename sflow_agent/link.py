@@ -24,8 +24,8 @@ from protocol.messages.orders import Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
-from sflow_agent.controller_watch import ControllerWatch
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
+from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3

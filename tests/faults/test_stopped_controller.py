@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sflow_agent.controller_watch import ControllerWatch
+from sflow_agent.node.controller_watch import ControllerWatch
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import finish, log, start
 from tests.support import is_alive, wait_until
