@@ -121,7 +121,7 @@ def test_public_16_a_run_that_a_step_starts_several_times_is_one_run(cluster: Cl
     assert job.state == "COMPLETED", printed
     assert count.read_text() == "x\n" * 3, printed
     assert printed.count("does nothing: process 0 does the work") == 1 + 5 + 1
-    assert "has completed: nothing is left to do" in printed
+    assert "has completed: there is nothing to resume" in printed
     assert len([one for one in out.iterdir() if one.is_dir()]) == 3
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
