@@ -25,15 +25,25 @@ if TYPE_CHECKING:
 
 def show_plan(options: RunOptions, as_json: bool = False) -> int:
     """Plan the workflow and print the plan. Raises: SpecError, PlanError."""
-    plan = plan_run(read_run(options), options, is_dry=True).plan
+    planned = plan_run(read_run(options), options, is_dry=True)
+    plan = planned.plan
     if as_json:
         from sflow_ctl.planner.show.plan_json import to_json
 
         print_json(to_json(plan), indent=2)
-    else:
-        from sflow_ctl.planner.show.text import plan_text
+        return int(ExitStatus.OK)
+    from sflow_ctl.planner.show.text import plan_text
 
-        print_line(plan_text(plan))
+    print_line(plan_text(plan))
+    if planned.earlier is not None:
+        from sflow_ctl.report.resumed import resumed_lines
+        from sflow_ctl.runtime.artifacts.contents import with_contents
+        from sflow_ctl.runtime.run.resume import prior_results
+
+        _, resumed = prior_results(planned.earlier, with_contents(plan))
+        print_line(
+            "\n".join(["", f"resumes {display_path(planned.earlier.directory)}", *resumed_lines(resumed)])
+        )
     return int(ExitStatus.OK)
 
 

@@ -12,6 +12,7 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import FirstCause, Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.resumed import ResumedSummary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.words import node_name
 
@@ -59,6 +60,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, int]
     """Messages of peers that were refused or dropped, and connections denied, by kind."""
     tasks: tuple[TaskSummary, ...]
+    resumed: ResumedSummary | None = None
+    """What this controller took over from earlier ones; null for one that began the run."""
 
 
 def summary(
@@ -72,6 +75,7 @@ def summary(
     ended_wall_ns: int,
     survivors: Sequence[str] = (),
     refused: dict[str, int] | None = None,
+    resumed: ResumedSummary | None = None,
 ) -> Summary:
     """Return the summary of a run that has ended."""
     return Summary(
@@ -88,6 +92,7 @@ def summary(
         survivors=tuple(survivors),
         refused=refused or {},
         tasks=task_summaries(state),
+        resumed=resumed,
     )
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +99,14 @@ class OutputService:
         log_path_of: Callable[[RankId], str],
         gang_sizes: dict[str, int],
         console: Console | None,
+        prior: Sequence[Change] = (),
     ) -> None:
+        """`prior` are the last changes of tasks that a resumed run does not run again."""
         self.counters: Counter[str] = Counter()
         """What was refused, dropped or repeated, by kind."""
         self._console = console
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
-        self._last: dict[str, Change] = {}
+        self._last = {change.transition.task: change for change in prior}
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
         self._searches = LogSearches(run_directory, self._report_matches)

@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +111,16 @@ class RunDirectory:
             shutil.rmtree(self._building, ignore_errors=True)
             raise self._not_writable(error) from error
 
-    def reopen(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        """Prepare the directory of an earlier controller for this one; its summary is kept beside the new one.
+    def reopen(
+        self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str, kept_files: Collection[str] = ()
+    ) -> None:
+        """Prepare the directory of an earlier controller for this one; its plan and summary are kept beside the new ones.
 
-        Raises: RunDirectoryError.
+        `kept_files` are paths of inline artifacts that are not written anew. Raises: RunDirectoryError.
         """
         try:
-            self._fill(self.path, plan, workflow_yaml, facts, nonce)
+            self._keep_plan(facts.incarnation - 1)
+            self._fill(self.path, plan, workflow_yaml, facts, nonce, kept_files)
             with contextlib.suppress(FileNotFoundError):
                 earlier = layout.earlier_summary(facts.incarnation - 1)
                 (self.path / layout.SUMMARY).rename(self.path / earlier)
@@ -128,6 +131,12 @@ class RunDirectory:
                 f"cannot resume in the run directory {self.path}: {error.strerror or error}",
                 where=str(error.filename or self.path),
             ) from error
+
+    def _keep_plan(self, incarnation: int) -> None:
+        """Keep the plan in force so far. Not again: after a crash in here `plan.json` may be the next one already."""
+        kept = self.path / layout.earlier_plan(incarnation)
+        if not kept.exists():
+            write_durably(kept, (self.path / layout.PLAN).read_bytes())
 
     def _not_writable(self, error: OSError) -> RunDirectoryError:
         hint = "choose another place with --output-dir"
@@ -142,7 +151,15 @@ class RunDirectory:
             hint=hint,
         )
 
-    def _fill(self, root: Path, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
+    def _fill(
+        self,
+        root: Path,
+        plan: Plan,
+        workflow_yaml: str,
+        facts: RunFacts,
+        nonce: str,
+        kept_files: Collection[str] = (),
+    ) -> None:
         """Write what is known before the first task starts. Raises: OSError; every file is an old or a new one then."""
         (root / layout.OURS).mkdir(mode=0o700, exist_ok=True)
         write_durably(root / layout.WORKFLOW, workflow_yaml.encode())
@@ -155,6 +172,8 @@ class RunDirectory:
             target = Path(path)
             if not target.is_absolute():
                 target = root / target
+            if os.path.normpath(target) in kept_files:
+                continue
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_durably(target, content.encode())
 

@@ -133,6 +133,8 @@ class RunReader:
         self.facts = self._decode(layout.RUN, RunFacts)
         self.plan = self._decode(layout.PLAN, Plan)
         self.state = RunView(self.plan)
+        self.incarnations: dict[str, int] = {}
+        """Tasks to the controller that recorded their last change of state."""
         self.last_wall_ns = self.facts.started_wall_ns
         self._offset = 0
         self._torn = b""
@@ -210,6 +212,7 @@ class RunReader:
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)
+                    self.incarnations[entry.transition.task] = entry.incarnation
                     fresh.append(Change(entry.wall_ns, entry.transition))
         return fresh
 

@@ -20,6 +20,7 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import disk_reason
 
 if TYPE_CHECKING:
+    from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
 
 _EXIT = {
@@ -55,6 +56,7 @@ def conclude(
     outputs: dict[str, dict[str, Any]],
     refused: dict[str, int],
     job_id: str | None,
+    resumed: "ResumedSummary | None" = None,
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
@@ -75,6 +77,7 @@ def conclude(
         ended_wall_ns=time.time_ns(),
         survivors=finish.survivors,
         refused=refused,
+        resumed=resumed,
     )
     try:
         if any(task.outputs for task in plan.tasks):
