@@ -91,7 +91,7 @@ class ActivityWatch:
         answers, self._answers = self._answers, []
         for key, watched, answer in answers:
             if self._watched.get(key) is watched:
-                self._observe(key, watched, self._is_used(watched, answer), now, changed)
+                self._observe(key, watched, self._is_used(answer), now, changed)
         return changed
 
     def _begin(self, key: tuple[RankId, ActivityKind], watched: Watched, now: float) -> None:
@@ -135,7 +135,7 @@ class ActivityWatch:
             uuids, lambda: gpu_use(uuids), lambda answer: self._answers.append((key, watched, answer))
         )
 
-    def _is_used(self, watched: Watched, answer: dict[str, int | None] | OSError) -> bool:
+    def _is_used(self, answer: dict[str, int | None] | OSError) -> bool:
         if isinstance(answer, OSError):
             self._warn(f"the use of GPUs cannot be read: {answer.strerror}")
             return True

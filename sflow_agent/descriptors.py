@@ -38,7 +38,7 @@ class Descriptors:
         """Return None: descriptors have no time of their own."""
         return None
 
-    def poll(self, now: float) -> Sequence[AgentEvent]:
+    def poll(self, _now: float, /) -> Sequence[AgentEvent]:
         """Call the functions of the descriptors that are ready. What they find out, their owners' `poll` returns."""
         for descriptor, _ in self._epoll.poll(0):
             on_ready = self._on_ready.get(descriptor)

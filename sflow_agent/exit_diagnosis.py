@@ -21,12 +21,12 @@ from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import ExitDiagnosed
 from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
-from sflow_agent.core.log_reading import LogReader, Piece, port_in
+from sflow_agent.core.log_reading import LogExcerpt, LogReader, port_in
 from sflow_agent.node.memory_events import kernel_killed
 from sflow_agent.probes.port_holder import listening_ports, owner_of_port
 from sflow_agent.worker import Workers
 
-PIECE_BYTES = 256 * 1024
+EXCERPT_BYTES = 256 * 1024
 """Of a log's end, and of its beginning, that are searched."""
 TAIL_LINES = 20
 COUNTED_BYTES = 64 * 1024 * 1024
@@ -84,7 +84,7 @@ class ExitDiagnosis:
         """Return 0 while there is something to return."""
         return 0.0 if self._done else None
 
-    def poll(self, now: float) -> Sequence[ExitDiagnosed]:
+    def poll(self, _now: float, /) -> Sequence[ExitDiagnosed]:
         """Return what has been found out since the last call."""
         done, self._done = self._done, []
         return done
@@ -117,7 +117,7 @@ class ExitDiagnosis:
             return self._with_owner(cause, pieces, end.spec)
         return cause
 
-    def _with_owner(self, cause: ExitCause, pieces: list[Piece], spec: RankSpec) -> ExitCause:
+    def _with_owner(self, cause: ExitCause, pieces: list[LogExcerpt], spec: RankSpec) -> ExitCause:
         """Return the cause with the port and its owner. A port that no line names is a guess, and says so."""
         # The only number in its command that is a port of another process now is as good as named.
         port = port_in(cause.line) or _port_nearby(cause.line, pieces) or _named_port(spec)
@@ -155,7 +155,7 @@ def _could_not(end: EndedRank, error: OSError) -> ExitCause | None:
 # ---------------------------------------------------------------------- logs
 
 
-def _pieces(path: str) -> list[Piece]:
+def _pieces(path: str) -> list[LogExcerpt]:
     """The end of a log and its beginning, as far as they are different; the end first: it is nearer to the cause."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -163,12 +163,12 @@ def _pieces(path: str) -> list[Piece]:
         return []
     try:
         size = os.fstat(descriptor).st_size
-        if size <= 2 * PIECE_BYTES:
-            return [Piece(0, os.pread(descriptor, size, 0))]
-        start = size - PIECE_BYTES
-        end = os.pread(descriptor, PIECE_BYTES, start)
+        if size <= 2 * EXCERPT_BYTES:
+            return [LogExcerpt(0, os.pread(descriptor, size, 0))]
+        start = size - EXCERPT_BYTES
+        end = os.pread(descriptor, EXCERPT_BYTES, start)
         torn = end.find(b"\n") + 1  # its first line began before it
-        return [Piece(start + torn, end[torn:]), Piece(0, os.pread(descriptor, PIECE_BYTES, 0))]
+        return [LogExcerpt(start + torn, end[torn:]), LogExcerpt(0, os.pread(descriptor, EXCERPT_BYTES, 0))]
     finally:
         os.close(descriptor)
 
@@ -184,7 +184,7 @@ def _line_number(path: str, offset: int) -> int | None:
     return lines
 
 
-def _port_nearby(line: str, pieces: list[Piece]) -> int | None:
+def _port_nearby(line: str, pieces: list[LogExcerpt]) -> int | None:
     """A port that a line next to this one names together with an address."""
     for piece in pieces:
         lines = piece.text().splitlines()

@@ -20,7 +20,7 @@ class EventSource(Protocol):
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due although no descriptor is ready; None when it need not be called."""
 
-    def poll(self, now: float) -> Sequence[AgentEvent]:
+    def poll(self, now: float, /) -> Sequence[AgentEvent]:
         """Return what has happened since the last call; never block."""
 
 

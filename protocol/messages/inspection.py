@@ -6,11 +6,11 @@ Judged by `sflow_ctl.doctor`. Every part is optional: a file system that hangs m
 import msgspec
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReportPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of what a report is made of."""
 
 
-class MeshTarget(Part, frozen=True, kw_only=True):
+class MeshTarget(ReportPart, frozen=True, kw_only=True):
     """Where another agent listens."""
 
     node: int
@@ -21,7 +21,7 @@ class MeshTarget(Part, frozen=True, kw_only=True):
     """Whether tasks are told this address: the node's on its way to the controller."""
 
 
-class MeshResult(Part, frozen=True, kw_only=True):
+class MeshResult(ReportPart, frozen=True, kw_only=True):
     """What became of the connection to one target. Without a problem it took `connect_s`."""
 
     node: int
@@ -32,7 +32,7 @@ class MeshResult(Part, frozen=True, kw_only=True):
     problem: str = ""
 
 
-class Limit(Part, frozen=True, kw_only=True):
+class Limit(ReportPart, frozen=True, kw_only=True):
     """One of setrlimit(2), as tasks get it. None is unlimited."""
 
     name: str
@@ -40,7 +40,7 @@ class Limit(Part, frozen=True, kw_only=True):
     hard: int | None
 
 
-class Quota(Part, frozen=True, kw_only=True):
+class Quota(ReportPart, frozen=True, kw_only=True):
     """What this user may still have on a file system. A limit of 0 is none."""
 
     kib: int
@@ -49,7 +49,7 @@ class Quota(Part, frozen=True, kw_only=True):
     files_limit: int
 
 
-class Directory(Part, frozen=True, kw_only=True):
+class Directory(ReportPart, frozen=True, kw_only=True):
     """A place that runs write to."""
 
     role: str
@@ -70,7 +70,7 @@ class Directory(Part, frozen=True, kw_only=True):
     """Why it cannot be written."""
 
 
-class Engine(Part, frozen=True, kw_only=True):
+class Engine(ReportPart, frozen=True, kw_only=True):
     """A container engine that is on PATH."""
 
     name: str
@@ -80,7 +80,7 @@ class Engine(Part, frozen=True, kw_only=True):
     """Why it cannot be used, in its own words."""
 
 
-class Leftover(Part, frozen=True, kw_only=True):
+class Leftover(ReportPart, frozen=True, kw_only=True):
     """Processes of this user that an earlier run, or another one, has started."""
 
     run: str
@@ -89,7 +89,7 @@ class Leftover(Part, frozen=True, kw_only=True):
     """Whether an agent of that run still looks after them."""
 
 
-class GpuHealth(Part, frozen=True, kw_only=True):
+class GpuHealth(ReportPart, frozen=True, kw_only=True):
     """What NVML says of a GPU's memory; `index` as in the inventory."""
 
     index: int
@@ -101,7 +101,7 @@ class GpuHealth(Part, frozen=True, kw_only=True):
     """No spare rows are left."""
 
 
-class NodeReport(Part, frozen=True, kw_only=True):
+class NodeReport(ReportPart, frozen=True, kw_only=True):
     """One node. What is in `unanswered` has not come in time and is empty here."""
 
     kernel: str = ""

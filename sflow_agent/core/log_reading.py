@@ -35,7 +35,7 @@ _PORTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class LogExcerpt:
     """A part of a log that begins at byte `offset`, with a line."""
 
     offset: int
@@ -77,7 +77,7 @@ class LogReader:
     def __init__(self, signatures: Iterable[Signature]) -> None:
         self._signatures = [(one, re.compile(one.pattern, re.MULTILINE)) for one in signatures]
 
-    def explanation(self, pieces: Iterable[Piece], *, with_tracebacks: bool) -> ExplainingLine | None:
+    def explanation(self, pieces: Iterable[LogExcerpt], *, with_tracebacks: bool) -> ExplainingLine | None:
         """The first line that explains the end: of a signature in any piece, else of a traceback."""
         texts = [(piece, piece.text()) for piece in pieces]
         for piece, text in texts:
@@ -91,7 +91,7 @@ class LogReader:
                     return found
         return None
 
-    def _by_signature(self, piece: Piece, text: str) -> ExplainingLine | None:
+    def _by_signature(self, piece: LogExcerpt, text: str) -> ExplainingLine | None:
         best: tuple[int, Signature, re.Match[str]] | None = None
         small = text.lower()
         for signature, regex in self._signatures:
@@ -135,7 +135,7 @@ def _line_at(text: str, start: int) -> str:
 # ---------------------------------------------------------------------- tracebacks
 
 
-def _by_traceback(piece: Piece, text: str) -> ExplainingLine | None:
+def _by_traceback(piece: LogExcerpt, text: str) -> ExplainingLine | None:
     position = text.find(_TRACEBACK)
     while position >= 0:
         start = text.rfind("\n", 0, position) + 1
@@ -148,7 +148,7 @@ def _by_traceback(piece: Piece, text: str) -> ExplainingLine | None:
     return None
 
 
-def _by_launcher(piece: Piece, text: str) -> ExplainingLine | None:
+def _by_launcher(piece: LogExcerpt, text: str) -> ExplainingLine | None:
     failure = launcher_failure(text)
     if failure is None:
         return None

@@ -16,7 +16,7 @@ from protocol.messages.orders import Inspect
 from sflow_agent.core.events import AgentEvent
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.inspection.mesh import MeshListener, reach
-from sflow_agent.inspection.report import Part, merged, parts
+from sflow_agent.inspection.report import Fields, merged, parts
 from sflow_agent.worker import Workers
 
 
@@ -90,7 +90,7 @@ class Inspector:
         for name, find_out in work.items():
             self._workers.run((order.number, name), find_out, partial(self._take, report, name))
 
-    def _take(self, report: _Report, name: str, part: Part | OSError) -> None:
+    def _take(self, report: _Report, name: str, part: Fields | OSError) -> None:
         if name not in report.waiting:
             return  # too late
         del report.waiting[name]

@@ -49,17 +49,17 @@ _ENGINE_QUESTIONS = {
     "podman": ("podman", "info", "--format", "{{.Version.Version}}"),
     "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
 }
-"""Those of an engine with a service or a store ask it, so that an run_captured says that it works."""
+"""Those of an engine with a service or a store ask it, so that an answer says that it works."""
 _AGENT_WORDS = (b"-m", b"sflow_agent")
-Part = dict[str, object]
+Fields = dict[str, object]
 
 
 def parts(
     directories: tuple[tuple[str, str], ...], marker: str, token: str, gpu_uuids: tuple[str, ...]
-) -> dict[str, Callable[[], Part]]:
+) -> dict[str, Callable[[], Fields]]:
     """All parts by name. `marker` is this run's own, `token` makes names of files unique."""
     places = (*directories, ("temporary files", os.environ.get("TMPDIR") or "/tmp"))
-    looked_at: dict[str, Callable[[], Part]] = {
+    looked_at: dict[str, Callable[[], Fields]] = {
         f"{role} {path}": partial(_directory, role, path, token) for role, path in places
     }
     return {
@@ -74,7 +74,7 @@ def parts(
     }
 
 
-def merged(report: NodeReport, part: Part) -> NodeReport:
+def merged(report: NodeReport, part: Fields) -> NodeReport:
     """The report with one more part: what is a list grows."""
     fields = {
         name: (*getattr(report, name), *value) if isinstance(value, tuple) else value
@@ -83,7 +83,7 @@ def merged(report: NodeReport, part: Part) -> NodeReport:
     return msgspec.structs.replace(report, **fields)
 
 
-def _system() -> Part:
+def _system() -> Fields:
     limits = [Limit(name="nofile", soft=_limit(inherited_limit()[0]), hard=_limit(inherited_limit()[1]))]
     for name, number in _LIMITS.items():
         soft, hard = resource.getrlimit(number)
@@ -109,13 +109,13 @@ def _limit(number: int) -> int | None:
     return None if number == resource.RLIM_INFINITY else number
 
 
-def _addresses() -> Part:
+def _addresses() -> Fields:
     from sflow_agent.node.addresses import addresses
 
     return {"addresses": addresses()}
 
 
-def _memory() -> Part:
+def _memory() -> Fields:
     available = 0
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
@@ -163,7 +163,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _directory(role: str, path: str, token: str | None) -> Part:
+def _directory(role: str, path: str, token: str | None) -> Fields:
     """With a token, writes and removes a file there."""
     real = os.path.realpath(path)
     try:
@@ -227,7 +227,7 @@ def _quota(path: str, source: str, kind: str) -> Quota | None:
     return quota_of(said, name)
 
 
-def _engine(name: str) -> Part:
+def _engine(name: str) -> Fields:
     path = shutil.which(name)
     if path is None:
         return {}
@@ -243,7 +243,7 @@ def _engine(name: str) -> Part:
     }
 
 
-def _leftovers(own_marker: str) -> Part:
+def _leftovers(own_marker: str) -> Fields:
     """Living processes with another run's marker. Those of other users are not seen."""
     wanted = f"{RUN_MARKER}=".encode()
     found: dict[str, list[int]] = {}
@@ -273,7 +273,7 @@ def _has_agent(pid: int) -> bool:
     return False
 
 
-def _gpus(uuids: tuple[str, ...]) -> Part:
+def _gpus(uuids: tuple[str, ...]) -> Fields:
     if not any(uuids):
         return {}
     from sflow_agent.inspection.gpu_health import gpu_health

@@ -48,8 +48,10 @@ class _Guard(NamedTuple):
 
 
 class ProbeWatcher:
-    """All conditions that are watched. `log_path` is where a log of the run is on this node, `has_all_logs` whether those of
-    other nodes are there too, `report` tells the controller, `warn` people.
+    """Watches the conditions of all probes.
+
+    `log_path` is where a log of the run is on this node, `has_all_logs` whether those of other nodes are there too,
+    `report` tells the controller, `warn` people.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ class SideCommands:
         """Return 0 while there is something to return."""
         return 0.0 if self._ended else None
 
-    def poll(self, now: float) -> list[CommandEnded]:
+    def poll(self, _now: float, /) -> list[CommandEnded]:
         """Return the commands that have ended since the last call: a source of the loop."""
         ended, self._ended = self._ended, []
         return ended

@@ -156,7 +156,7 @@ class Processes:
         """Return 0 when `poll` has something to do."""
         return 0.0 if self._signals.has_child_ended else None
 
-    def poll(self, now: float) -> list[AgentEvent]:
+    def poll(self, _now: float, /) -> list[AgentEvent]:
         """Reap the children that have ended; return the exits of ranks: a source of the loop."""
         if not self._signals.has_child_ended:
             return []

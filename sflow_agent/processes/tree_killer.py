@@ -36,8 +36,10 @@ class TreeKill:
 
 
 class TreeKiller:
-    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes, and
-    `checks_of` of the unreaped programs of probes: what one of those leaves behind shows when it is reaped.
+    """Ends process trees.
+
+    `main_of` and `running` are the owner's own maps of main processes, and `checks_of` of the unreaped programs of
+    probes: what one of those leaves behind shows when it is reaped.
     """
 
     def __init__(

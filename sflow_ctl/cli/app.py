@@ -1,6 +1,4 @@
-"""The command group: names, lazy loading, and the one place where errors become messages and exit
-statuses.
-"""
+"""The command group: names, lazy loading, and errors as messages and exit statuses."""
 
 import importlib
 import sys
@@ -36,11 +34,11 @@ _COMMANDS = {
 class LazyGroup(click.Group):
     """A group that imports a command's module only for that command: the others cost nothing."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context, /) -> list[str]:
         """All command names, in the order in which a user meets them."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str, /) -> click.Command | None:
         """The command of that name, imported now."""
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
@@ -49,7 +47,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter, /) -> None:
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])

@@ -23,9 +23,7 @@ class SendToAgent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AbandonNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The node's agent is not part of the run any more: end it by all means and refuse it if it comes
-    back.
-    """
+    """End the node's agent by all means and refuse it if it returns: it is not part of the run any more."""
 
     node: int
     reason: str

@@ -1,5 +1,6 @@
-"""What is always true of a scheduler between two events. Tests and simulations call this; runs do not
-pay for it.
+"""What is always true of a scheduler between two events.
+
+Tests and simulations call this; runs do not pay for it.
 """
 
 from sflow_ctl.core.model.phase import RunPhase

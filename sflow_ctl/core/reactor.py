@@ -1,4 +1,4 @@
-"""What each event and each timer does to a run. Called by `Scheduler.handle`; what follows is in the modules beside."""
+"""What each event and each timer does to a run. Called by `Scheduler.handle`; what follows is in `actions`."""
 
 from typing import assert_never
 
@@ -20,12 +20,16 @@ from protocol.messages.facts import (
     RankStarted,
     SideCommandEnded,
 )
-from sflow_ctl.core.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
+from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
+from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
+from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue
+from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
+from sflow_ctl.core.actions.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
+from sflow_ctl.core.actions.stopping import begin_stop, main_that_did_not_run, stop_task
+from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
-from sflow_ctl.core.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import AgentJoined, StopRequested
-from sflow_ctl.core.exit_gate import on_exited, on_log_overdue
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
@@ -45,12 +49,8 @@ from sflow_ctl.core.model.timers import (
     Timer,
     WorkflowTimeout,
 )
-from sflow_ctl.core.model.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.policy import exit_policy, explanations, timeouts
-from sflow_ctl.core.reconciliation import accept_agent, on_agent_lost, reconcile_node
-from sflow_ctl.core.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import begin_stop, main_that_did_not_run, stop_task
 
 # ---------------------------------------------------------------------- events
 

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from sflow_ctl.core import reactor
+from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
+from sflow_ctl.core.actions.reconciliation import on_agent_lost
+from sflow_ctl.core.actions.resume import PriorResult, take_over
+from sflow_ctl.core.actions.transitions import enqueue
 from sflow_ctl.core.commands import Command
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import (
@@ -19,13 +23,9 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.timers import AllocationEnding
-from sflow_ctl.core.model.transitions import enqueue
-from sflow_ctl.core.reconciliation import on_agent_lost
-from sflow_ctl.core.resume import PriorResult, take_over
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Plan

@@ -39,11 +39,9 @@ class StartChecks:
     def described(
         self, node: int, described: NodeDescribed, wall_ns: int, is_awaiting: bool = False
     ) -> list[str]:
-        """Its description has arrived; sentences about all nodes that are new, once nobody is awaited (who has not joined,
-        says the caller, or not described itself).
+        """Take in a node's description; return sentences about all nodes that are new, once all have described themselves.
 
-        The description was made after our welcome had left and before it arrived: between these two the node's clock
-        must show what it says.
+        The caller says whether one that has not joined is still awaited.
         """
         clock_ns = described.clock_ns
         self._ahead_ns[node] = (

@@ -20,8 +20,9 @@ def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
 
 
 def topological_order(edges: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names so that each comes after all it depends on, ties in the given order; what is in a cycle is
-    left out.
+    """Return the names so that each comes after all it depends on, ties in the given order.
+
+    Names in a cycle are left out.
     """
     waiting = {name: len(set(dependencies)) for name, dependencies in edges.items()}
     dependants: dict[str, list[str]] = {name: [] for name in edges}

@@ -1,5 +1,6 @@
-"""What every phase of planning reads: the checked document, the facts from outside its files, and the names that
-expressions see. Nothing here decides anything.
+"""What every phase of planning reads. Nothing here decides anything.
+
+The checked document, the facts from outside its files, and the names that expressions see.
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,7 @@ MAX_RECORDED = 10_000
 
 
 @dataclass(slots=True)
-class Collected:
+class OutputValues:
     """The values of a task's outputs. `problems` are sentences for people; a problem never fails a task."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -34,9 +34,9 @@ class Collected:
         return {**self.values, **self.metrics}
 
 
-def collect(outputs: Sequence[PlannedOutput], read: Read) -> Collected:
+def collect(outputs: Sequence[PlannedOutput], read: Read) -> OutputValues:
     """Return all values of one task, in the order of its outputs."""
-    found, result = Found(), Collected()
+    found, result = Found(), OutputValues()
     for source, patterns in _patterns_by_source(outputs).items():
         try:
             matched = match_lines(patterns, read(source))
@@ -61,7 +61,7 @@ def collect(outputs: Sequence[PlannedOutput], read: Read) -> Collected:
     return result
 
 
-def _collect_document(output: PlannedOutput, read: Read, found: Found, result: Collected) -> None:
+def _collect_document(output: PlannedOutput, read: Read, found: Found, result: OutputValues) -> None:
     """Add the values of an output from JSON or CSV."""
     name = output.name or ""
     try:
@@ -84,7 +84,7 @@ def _collect_document(output: PlannedOutput, read: Read, found: Found, result: C
         found.add(name, value)
 
 
-def _collect_metrics(output: PlannedOutput, found: Found, result: Collected) -> None:
+def _collect_metrics(output: PlannedOutput, found: Found, result: OutputValues) -> None:
     for metric in output.metrics:
         values = found.values.get(metric.name)
         if not values:

@@ -122,10 +122,8 @@ def test_r3_the_content_of_a_file_artifact_is_compared(tmp_path: Path) -> None:
     os.utime(tmp_path / "data.txt", (0, 0))
     done = again(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (
-        "kept: other" in done.stderr
-        and "a runs again: the content of its artifact DATA changed" in done.stderr
-    )
+    assert "kept: other" in done.stderr
+    assert "a runs again: the content of its artifact DATA changed" in done.stderr
     assert log(tmp_path) == "new"
 
 
@@ -171,7 +169,8 @@ def test_nothing_that_is_unchanged_runs_again(tmp_path: Path) -> None:
         "{name: a, script: [cat $DATA $CONF; echo more >> $CONF], timeout: 99, retries: {count: 3, interval: 1}}",
     )
     done = again(tmp_path)
-    assert done.returncode == 0 and "kept: a\n" in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "kept: a\n" in done.stderr
     summary = json.loads((tmp_path / "sflow_output/r/.sflow/summary.json").read_bytes())
     assert summary["resumed"]["kept"] == ["a"]
     assert (tmp_path / "sflow_output/r/c.ini").read_text() == "v1more\n"  # a's result, not written anew
@@ -206,7 +205,8 @@ def test_r5_a_resume_that_was_killed_before_a_task_ran_again_leaves_no_stale_res
         run.kill()
     file_of(tmp_path, "", "{name: a, script: [echo new]}")
     done = again(tmp_path)
-    assert done.returncode == 0 and "a runs again" in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "a runs again" in done.stderr
     assert log(tmp_path) == "new\n"
 
 

@@ -191,7 +191,8 @@ def test_f15_a_key_may_speak_for_its_own_node_only(fixture: Fixture) -> None:
     agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
     fixture.pump(lambda: agent.poll(0), "a refusal")
     refusal = received(agent).messages[0]
-    assert isinstance(refusal, Refused) and refusal.code == "wrong-identity"
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "wrong-identity"
     assert fixture.events == []
 
 
@@ -200,8 +201,11 @@ def test_f66_another_major_version_is_refused_by_name(fixture: Fixture) -> None:
     agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s", version=(2, 0)),))))
     fixture.pump(lambda: agent.poll(0), "a refusal")
     refusal = received(agent).messages[0]
-    assert isinstance(refusal, Refused) and refusal.code == "version-mismatch"
-    assert "1.0" in refusal.reason and "2.0" in refusal.reason and "/opt/old" in refusal.reason
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "version-mismatch"
+    assert "1.0" in refusal.reason
+    assert "2.0" in refusal.reason
+    assert "/opt/old" in refusal.reason
     assert [type(event) for event in fixture.events] == [AgentLost]
 
 
@@ -225,7 +229,8 @@ def test_an_abandoned_node_is_refused_from_then_on(fixture: Fixture) -> None:
     received(agent)
     fixture.link.abandon(0, "silent")
     first = received(agent).messages[0]
-    assert isinstance(first, Refused) and first.reason == "silent"
+    assert isinstance(first, Refused)
+    assert first.reason == "silent"
     agent.send(encode(FromAgentPacket(session="s", seq=1, messages=(NodeDescribed(),))))
     fixture.pump(lambda: agent.poll(0), "another refusal")
     assert isinstance(received(agent).messages[0], Refused)
@@ -234,7 +239,8 @@ def test_an_abandoned_node_is_refused_from_then_on(fixture: Fixture) -> None:
 def test_silence_loses_a_node_and_an_agent_that_never_reports_is_named(fixture: Fixture) -> None:
     fixture.join(0)
     reasons = lost_within(fixture.link, time.monotonic(), 100)
-    assert "silent" in reasons[0] and "nothing heard" in reasons[1]
+    assert "silent" in reasons[0]
+    assert "nothing heard" in reasons[1]
 
 
 def lost_within(link: FleetLink, now: float, seconds: int) -> dict[int, str]:

@@ -1,5 +1,6 @@
-"""GPUs on this machine, from the command line to a task's environment, where there is no driver but the variables say
-what there is. With a driver: `test_real_gpus.py`.
+"""GPUs on this machine, from the command line to a task's environment, without a driver.
+
+Variables say what there is. With a driver: `test_real_gpus.py`.
 """
 
 import json

@@ -64,7 +64,8 @@ def check_run(cluster: Cluster, counted: CountedSrun, number: int, run: Path) ->
     job = fields(cluster, number)
     assert (job["Partition"], job["Account"]) == ("requeued", "physics")
     (srun,) = counted.calls()
-    assert "--comment=of-the-site" in srun and "--overlap" in srun
+    assert "--comment=of-the-site" in srun
+    assert "--overlap" in srun
     lines = sorted((run / "t" / "t.log").read_text().splitlines())
     assert [line.partition(" on ")[0] for line in lines] == ["0: loaded", "1: loaded"]
     assert (cluster.shared / "preambles").read_text() == "ran\n"

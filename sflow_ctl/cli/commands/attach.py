@@ -18,7 +18,7 @@ from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.report.cause import resume_text
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
-from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewerLink, ViewEvent
+from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
 from sflow_ctl.runtime.viewing.files import FileWatch
 from sflow_ctl.runtime.viewing.messages import Change
 
@@ -118,7 +118,7 @@ class _Follower:
                 self._console.begin_with(record.name, record.state)
                 if record.state in LIVE and record.state is not TaskState.STARTING:
                     self._follow(AttemptId(record.name, record.attempts), RECENT_LINES)
-        elif isinstance(event, Output):
+        elif isinstance(event, LogOutput):
             self._wait_for_room()
             if event.skipped_lines:
                 self._console.skipped(_label(event.rank), event.skipped_lines, event.path)

@@ -14,7 +14,7 @@ from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
-from sflow_ctl.runtime.viewing.client import Ended, Output, OutputEnded
+from sflow_ctl.runtime.viewing.client import Ended, LogOutput, OutputEnded
 from sflow_ctl.runtime.viewing.messages import Change
 
 READ_BYTES = 1024 * 1024
@@ -135,7 +135,7 @@ def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> Non
                         watch.follow(rank, 0, 0)
                     if _is_over(reader, task):
                         open_tasks.discard(task)
-                elif isinstance(event, Output):
+                elif isinstance(event, LogOutput):
                     if event.skipped_lines:
                         note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
                         print_line(note, err=True)

@@ -66,8 +66,9 @@ def state_text(reader: RunReader, summary: Summary | None) -> str:
 
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
-    """The concrete tasks that `names` mean: a replicated task's name means all of its replicas. Raises:
-    UsageError.
+    """Return the concrete tasks that `names` mean: a replicated task's name means all of its replicas.
+
+    Raises: UsageError.
     """
     chosen: dict[str, None] = {}
     known = [task.name for task in reader.plan.tasks]

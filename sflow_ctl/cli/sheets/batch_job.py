@@ -121,8 +121,10 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
 
 
 def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
-    """The script, to be executed, and the workflow beside it. Makes the directories of its logs: Slurm would
-    not, and the job would die without a word. Raises: RunDirectoryError.
+    """Write the script, to be executed, and the workflow beside it.
+
+    Make the directories of its logs too: Slurm would not, and the job would die without a word. Raises:
+    RunDirectoryError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,4 @@
-"""What `run` and `attach` show while a run goes on: prefixed output, a line per important change, a progress
-line.
+"""What `run` and `attach` show of a run: prefixed output, important changes, a progress line.
 
 Any thread may call it; nothing here waits for the terminal but `flush`. A thread of its own writes, from a
 bounded buffer. On a pipe or file nothing is ever left out; a terminal that cannot keep up is told how much it
@@ -178,8 +177,9 @@ class Console:
         return True
 
     def close(self, deadline_s: float = 5.0) -> bool:
-        """Finishes unfinished lines, takes the progress line away and stops writing. False when it did not
-        get out.
+        """Finish unfinished lines, remove the progress line and stop writing.
+
+        Return False when not everything was written.
         """
         with self._format_lock:
             self._put(self._prefixer.end_all())

@@ -39,8 +39,9 @@ def tame(data: bytes) -> bytes:
 
 
 class LinePrefixer:
-    """The state of one output stream: unfinished lines per label, and whether the last line written is
-    unfinished.
+    """The state of one output stream.
+
+    Unfinished lines per label, and whether the last line written is unfinished.
     """
 
     def __init__(self, *, is_terminal: bool, colours: bool) -> None:

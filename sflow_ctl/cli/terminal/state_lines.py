@@ -1,5 +1,6 @@
-"""What is worth a line of a person's attention, in words, and the progress line. Pure but for the clock it is
-given.
+"""The important changes of a run as lines for people, and the progress line.
+
+Pure but for the clock it is given.
 """
 
 import time

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from sflow_ctl.core.model.steps import Step
 from sflow_ctl.core.model.stop_order import StopOrder
-
-if TYPE_CHECKING:
-    from sflow_ctl.core.policy.shutdown_steps import Step
 
 
 class RunPhase(StrEnum):
@@ -38,7 +35,7 @@ RUN_TRANSITIONS: dict[RunPhase, frozenset[RunPhase]] = {
 class Shutdown:
     """How far the end of a run has come. Empty until the run stops."""
 
-    steps: list["Step"] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     """Steps that are not over; the first one has begun."""
     order: StopOrder = field(default_factory=StopOrder)
     is_forced: bool = False

@@ -14,8 +14,10 @@ SHOWN_NODES = 3
 def probes_of_rank(
     probes: tuple[Probe, ...], *, is_first: bool, is_first_on_node: bool, world_size: int = 1
 ) -> tuple[Probe, ...]:
-    """The probes that go with one rank of an attempt: all with the first one, those of every node with the
-    first rank of each, and what any rank may put out with all of them.
+    """Return the probes that go with one rank of an attempt.
+
+    All of them go with the first rank, those of every node with the first rank of each, and those of what any rank may
+    put out with every rank.
     """
     result = []
     for probe in probes:
@@ -55,8 +57,10 @@ def _matches_each(count: int, world_size: int) -> int:
 
 
 def _share_of(probe: Probe, world_size: int) -> Probe:
-    """The format counts matches over all processes. Each rank's agent counts its own, so a rank counts for as
-    many as an even share: exact where ranks say it equally often, which is why one asks for a number.
+    """Return the probe with a rank's share of its count: the format counts matches over all processes.
+
+    Each rank's agent counts its own, so a rank counts for as many as an even share: exact where ranks print it equally
+    often, which is why a file asks for a number.
     """
     pattern = _pattern(probe)
     share = msgspec.structs.replace(pattern, count=_matches_each(pattern.count, world_size))

@@ -47,7 +47,7 @@ def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[
     Wave 0 first. Plan order is not topological, so the order is found here; a plan has no cycles.
     """
     level = [-1] * len(tasks)
-    above: dict[int, int] = {}  # of a condition, by identity: the first wave that may stop its members
+    above: dict[int, int] = {}  # of a requirement, by identity: the first wave that may stop its members
     waves: dict[int, list[int]] = {}
     for root in range(len(tasks)):
         stack = [root]
@@ -56,7 +56,7 @@ def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[
             if level[index] >= 0:
                 stack.pop()
                 continue
-            unknown = [one for one in tasks[index].conditions if id(one) not in above]
+            unknown = [one for one in tasks[index].requirements if id(one) not in above]
             missing = [target for one in unknown for target in one.dependants if level[target] < 0]
             if missing:
                 stack.extend(missing)
@@ -64,7 +64,7 @@ def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[
             for one in unknown:
                 above[id(one)] = max(level[target] + chosen(tasks[target]) for target in one.dependants)
             stack.pop()
-            level[index] = max((above[id(one)] for one in tasks[index].conditions), default=0)
+            level[index] = max((above[id(one)] for one in tasks[index].requirements), default=0)
             if chosen(tasks[index]):
                 waves.setdefault(level[index], []).append(index)
     return [sorted(waves[number]) for number in sorted(waves)]

@@ -1,4 +1,4 @@
-"""The scheduler's record of a concrete task, the conditions between tasks, and the graph of a plan.
+"""The scheduler's record of a concrete task, the requirements between tasks, and the graph of a plan.
 
 What belongs to one attempt is in `attempt.Attempt`.
 """
@@ -16,8 +16,8 @@ NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 
 
 @dataclass(slots=True)
-class Condition:
-    """`until` holds for enough members. All dependants of a group of replicas share one condition."""
+class Requirement:
+    """`until` holds for enough members. All dependants of a group of replicas share one requirement."""
 
     until: Until
     needed: int
@@ -47,14 +47,14 @@ class Task:
     """Of the last change of state."""
     attempt: Attempt = field(default_factory=Attempt)
     """The current or last one."""
-    conditions: list[Condition] = field(default_factory=list)
+    requirements: list[Requirement] = field(default_factory=list)
     """Conditions that this task is a member of: through them other tasks wait for it."""
     met: frozenset[Until] = frozenset()
     """How far the task has come, as dependants see it."""
     unmet: int = 0
     """Conditions that the task waits for and that do not hold now."""
     is_serving: bool = False
-    """Counted as serving in its conditions."""
+    """Counted as serving in its requirements."""
     is_delayed: bool = False
     """Waits until its next attempt is due."""
     is_reserved: bool = False
@@ -109,23 +109,23 @@ class Task:
 
 
 def build_graph(plan: Plan) -> list[Task]:
-    """Return one `Task` per concrete task, in plan order, linked by conditions. Linear in tasks and dependencies."""
+    """Return one `Task` per concrete task, in plan order, linked by requirements. Linear in tasks and dependencies."""
     tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
     by_name = {task.plan.name: [task] for task in tasks}
     by_base: dict[str, list[Task]] = {}
     for task in tasks:
         by_base.setdefault(task.plan.base, []).append(task)
-    conditions: dict[Dependency, Condition] = {}
+    requirements: dict[Dependency, Requirement] = {}
     for task in tasks:
         for dependency in task.plan.depends_on:
-            condition = conditions.get(dependency)
-            if condition is None:
+            requirement = requirements.get(dependency)
+            if requirement is None:
                 members = (by_base if dependency.is_group else by_name)[dependency.task]
                 needed = members_needed(dependency, members)
-                condition = conditions[dependency] = Condition(dependency.until, needed, len(members))
+                requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
                 for member in members:
-                    member.conditions.append(condition)
-            condition.dependants.append(task.index)
+                    member.requirements.append(requirement)
+            requirement.dependants.append(task.index)
         # A task that runs at the run's end waits for that end as well.
         task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
     return tasks

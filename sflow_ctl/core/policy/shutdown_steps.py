@@ -1,47 +1,14 @@
 """How a run ends, step by step: who is stopped when, and which tasks run at the end."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from sflow_ctl.core.model.steps import FinalStep, Step, StopStep
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TERMINAL
 
 GONE_MARGIN_S = 10.0
 """Before the job's end: agents still have to leave."""
 FORCE_MARGIN_S = 5.0
 """Before the job's end: what is left by then is killed, or Slurm would do it without a report."""
-
-
-class StopStep(NamedTuple):
-    """Stops live tasks, in waves."""
-
-    with_services: bool
-    with_finals: bool = False
-
-    def includes(self, task: Task) -> bool:
-        """True for a task that this step ends."""
-        if not task.is_live:
-            return False
-        if task.plan.finally_when is not None:
-            return self.with_finals
-        return self.with_services or not task.plan.is_service
-
-
-class FinalStep(NamedTuple):
-    """Runs tasks that are there for the end."""
-
-    tasks: tuple[int, ...]
-
-    def is_over(self, tasks: Sequence[Task]) -> bool:
-        """True when all of them have ended and left nothing."""
-        return all(tasks[index].state in TERMINAL and not tasks[index].is_live for index in self.tasks)
-
-    def limit_s(self, tasks: Sequence[Task]) -> float:
-        """Seconds that they may take together: one after the other, with all their attempts."""
-        return sum((tasks[i].plan.timeout_s or 0.0) * (tasks[i].plan.retries.count + 1) for i in self.tasks)
-
-
-Step = StopStep | FinalStep
 
 
 def ending_steps(tasks: Sequence[Task]) -> list[Step]:
@@ -56,6 +23,3 @@ def ending_steps(tasks: Sequence[Task]) -> list[Step]:
     if after:
         steps.append(FinalStep(after))
     return steps
-
-
-EVERYBODY = StopStep(with_services=True, with_finals=True)

@@ -44,8 +44,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 def merged_operator(
     task: schema.Task, operators: Mapping[str, schema.Operator], evaluate: Callable[[Any], Any]
 ) -> schema.Operator | None:
-    """The task's operator with its overrides, expressions evaluated; None for the backend's own. Raises:
-    UnplannableError.
+    """Return the task's operator with its overrides, expressions evaluated; None for the backend's own.
+
+    Raises: UnplannableError.
     """
     if task.operator is None:
         return None

@@ -47,8 +47,9 @@ class Expanded:
 def expand(
     task: schema.Task, count: int | None, policy: str, domains: Mapping[str, Sequence[Any] | None]
 ) -> Expanded:
-    """The copies of a task. `domains` holds every variable, None for one without a domain. Raises:
-    UnplannableError.
+    """Return the copies of a task. `domains` holds every variable, None for one without a domain.
+
+    Raises: UnplannableError.
     """
     if task.replicas is None:
         return Expanded(task, (Replica(task.name, 0),), is_replicated=False, is_sequential=False)

@@ -1,9 +1,7 @@
-"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and its
-better half.
+"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and more.
 
-The static plan is the reference's, node for node and index for index. Where it has no room, tasks become
-flexible: the scheduler picks
-when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
+The static plan is the reference's, node for node and index for index. Where it has no room, tasks become flexible: the
+scheduler picks when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
 """
 
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from sflow_ctl.planner.findings import UnplannableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class PlacementRequest:
     """What one concrete task asks of its backend. Node numbers count within the backend."""
 
     task: str
@@ -38,8 +36,9 @@ class NoRoomError(Exception):
 
 @dataclass(slots=True)
 class Pool:
-    """One backend's nodes. `capacities` are GPUs per node, None where unknown; `first` is its first
-    run-wide index.
+    """One backend's nodes.
+
+    `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index.
     """
 
     first: int
@@ -55,7 +54,7 @@ class Pool:
         self.loads = [{} for _ in self.capacities]
 
 
-def _refuse_without_gpus(pool: Pool, request: Request) -> None:
+def _refuse_without_gpus(pool: Pool, request: PlacementRequest) -> None:
     """Raises: UnplannableError where GPUs are asked for and no node has any."""
     if request.gpus and all(capacity == 0 for capacity in pool.capacities):
         what = f'task "{request.task}" asks for {request.gpus} GPUs; the nodes of its backend have none'
@@ -63,7 +62,7 @@ def _refuse_without_gpus(pool: Pool, request: Request) -> None:
         raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
 
-def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
+def place_all(pool: Pool, requests: Sequence[PlacementRequest]) -> list[Placement | UnplannableError]:
     """A placement for each request of one backend, in order; or why it can never have one."""
     results: list[Placement | UnplannableError] = []
     is_static = True
@@ -87,7 +86,7 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
     return [_flexible_or_problem(pool, request) for request in requests]
 
 
-def _no_room(pool: Pool, request: Request) -> UnplannableError:
+def _no_room(pool: Pool, request: PlacementRequest) -> UnplannableError:
     free = sum(
         capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
     )
@@ -100,7 +99,7 @@ def _no_room(pool: Pool, request: Request) -> UnplannableError:
     )
 
 
-def candidates(pool: Pool, request: Request) -> list[int]:
+def candidates(pool: Pool, request: PlacementRequest) -> list[int]:
     """The backend's nodes without excluded ones. Raises: UnplannableError."""
     total = len(pool.capacities)
     for index in request.exclude:
@@ -119,7 +118,7 @@ def candidates(pool: Pool, request: Request) -> list[int]:
     return left
 
 
-def _chosen(pool: Pool, request: Request) -> list[int] | None:
+def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
     """Nodes that the request names itself, or None. Raises: UnplannableError."""
     left = candidates(pool, request)
     if request.indices is not None and request.node_count is not None:
@@ -139,7 +138,7 @@ def _chosen(pool: Pool, request: Request) -> list[int] | None:
     return [left[index] for index in request.indices]
 
 
-def _place_shared(pool: Pool, request: Request) -> Placement:
+def _place_shared(pool: Pool, request: PlacementRequest) -> Placement:
     """GPUs that others may have as well: those that the fewest sharing tasks have. Raises: UnplannableError."""
     assert request.gpus is not None
     chosen = _chosen(pool, request)
@@ -162,7 +161,7 @@ def _place_shared(pool: Pool, request: Request) -> Placement:
     return Placement(nodes=placed, gpus=gpus, gpus_per_node=per_node, is_shared=True)
 
 
-def _place_static(pool: Pool, request: Request) -> Placement:
+def _place_static(pool: Pool, request: PlacementRequest) -> Placement:
     if request.is_shared and request.gpus is not None:
         return _place_shared(pool, request)
     nodes = _assign_nodes(pool, request)
@@ -170,7 +169,7 @@ def _place_static(pool: Pool, request: Request) -> Placement:
     return Placement(nodes=tuple(pool.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus))
 
 
-def _assign_nodes(pool: Pool, request: Request) -> list[int]:
+def _assign_nodes(pool: Pool, request: PlacementRequest) -> list[int]:
     chosen = _chosen(pool, request)
     if chosen is not None:
         return chosen
@@ -188,13 +187,13 @@ def _assign_nodes(pool: Pool, request: Request) -> list[int]:
     return left
 
 
-def _round_robin(request: Request, count: int, left: Sequence[int]) -> list[int]:
+def _round_robin(request: PlacementRequest, count: int, left: Sequence[int]) -> list[int]:
     """Nodes for what takes nothing of them, so that more of them than nodes have room all the same."""
     start = 0 if request.is_sequential else request.replica_index * count
     return [left[(start + offset) % len(left)] for offset in range(count)]
 
 
-def _check_node_count(request: Request, count: int, left: list[int]) -> None:
+def _check_node_count(request: PlacementRequest, count: int, left: list[int]) -> None:
     if count > len(left):
         what = f'task "{request.task}" needs {count} nodes, there are {len(left)}'
         raise UnplannableError(
@@ -202,7 +201,7 @@ def _check_node_count(request: Request, count: int, left: list[int]) -> None:
         )
 
 
-def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -> list[int]:
+def _nodes_for_gpus(pool: Pool, request: PlacementRequest, left: list[int], count: int) -> list[int]:
     for node in left:
         capacity = pool.capacities[node]
         if capacity and pool.cursors[node] + count <= capacity:
@@ -224,7 +223,7 @@ def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -
     raise NoRoomError
 
 
-def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int:
+def _whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int]) -> int:
     """How many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
     path = ("resources", "gpus", "count")
     if count % cap:
@@ -244,7 +243,7 @@ def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int
     return count // cap
 
 
-def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, ...]:
+def _assign_gpus(pool: Pool, request: PlacementRequest, nodes: list[int]) -> tuple[int, ...]:
     count = request.gpus or 0
     capacities = [pool.capacities[node] for node in nodes]
     known = [capacity for capacity in capacities if capacity is not None]
@@ -263,7 +262,7 @@ def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, .
     return tuple(range(start, start + per_node))
 
 
-def _share(request: Request, count: int, capacities: list[int]) -> int:
+def _share(request: PlacementRequest, count: int, capacities: list[int]) -> int:
     """GPUs on each of the chosen nodes. Raises: UnplannableError when these nodes can never give as many."""
     total = sum(capacities)
     if count > total:
@@ -280,7 +279,7 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
     return min(min(capacities), -(-count // len(capacities)))
 
 
-def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
+def _flexible_or_problem(pool: Pool, request: PlacementRequest) -> Placement | UnplannableError:
     try:
         is_sharing = request.is_shared and request.gpus is not None
         return _place_shared(pool, request) if is_sharing else _flexible(pool, request)
@@ -288,9 +287,10 @@ def _flexible_or_problem(pool: Pool, request: Request) -> Placement | Unplannabl
         return problem
 
 
-def _flexible(pool: Pool, request: Request) -> Placement:
-    """What the scheduler needs to place the request when it is ready. Raises: UnplannableError for what can
-    never fit.
+def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
+    """Return the placement that the scheduler decides when the request is ready.
+
+    Raises: UnplannableError for what can never fit.
     """
     chosen = _chosen(pool, request)
     left = chosen if chosen is not None else candidates(pool, request)

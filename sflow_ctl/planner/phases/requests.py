@@ -17,7 +17,7 @@ from sflow_ctl.planner.numbers import as_flag, as_int
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
-from sflow_ctl.planner.phases.place import Pool, Request, place_all
+from sflow_ctl.planner.phases.place import PlacementRequest, Pool, place_all
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports
 from sflow_ctl.planner.tasks.scopes import TaskScopes
@@ -92,13 +92,13 @@ def _place_members(
     return result
 
 
-def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Request:
+def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> PlacementRequest:
     """Read what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
     task = one.task
     resources = task.resources
     is_apart = bool(task.finally_)
     if resources is None:
-        return Request(
+        return PlacementRequest(
             task=replica.name,
             replica_index=replica.index,
             is_sequential=one.is_sequential,
@@ -117,7 +117,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Re
 
     exclude = value(nodes.exclude)
     excluded = [] if exclude is None else exclude if isinstance(exclude, list) else [exclude]
-    return Request(
+    return PlacementRequest(
         task=replica.name,
         replica_index=replica.index,
         is_sequential=one.is_sequential,

@@ -20,8 +20,9 @@ def task_environment(
     gpus: Sequence[int] | None,
     run_directory: str,
 ) -> dict[str, str]:
-    """All variables of one concrete task. `shared` is what all tasks of the run have, `own` the task's
-    variables.
+    """Return all variables of one concrete task.
+
+    `shared` is what all tasks of the run have, `own` the task's variables.
     """
     env = dict(shared)
     env.update(

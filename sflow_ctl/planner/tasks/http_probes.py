@@ -22,8 +22,10 @@ def plan_http(
     sample: Callable[[str], str],
     path: tuple[str | int, ...],
 ) -> HttpCheck:
-    """The check of an `http_get` or `http_post`. What is late stays in its texts as marks; `sample` makes of one what
-    it may be in the end. Raises: UnplannableError, NumberError.
+    """Return the check of an `http_get` or `http_post`.
+
+    What is late stays in its texts as marks; `sample` makes of one what it may be in the end. Raises:
+    UnplannableError, NumberError.
     """
     url = str(evaluate(http.url))
     try:

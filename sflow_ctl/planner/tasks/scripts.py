@@ -1,5 +1,6 @@
-"""Scripts, variables, probes and files of tasks with their expressions evaluated, those that wait until the task starts
-left as marks.
+"""Scripts, variables, probes and files of tasks with their expressions evaluated.
+
+Those that wait until the task starts are left as marks.
 """
 
 import re

@@ -19,7 +19,7 @@ _QUOTED = 400
 """Letters of what the library says, whose sentences are long."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class DownloadRequest(msgspec.Struct, frozen=True):
     """What to get. `inside` is a file or directory of the repository, or empty."""
 
     repo: str
@@ -28,7 +28,7 @@ class Request(msgspec.Struct, frozen=True):
     inside: str
 
 
-class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+class DownloadReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far it is; in the last line either `snapshot`, the directory, or `cause`, why there is none."""
 
     received_bytes: int = 0
@@ -41,17 +41,19 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 def main() -> None:
     """Ends with the process that started it, which holds the other end of stdin."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    request = msgspec.json.decode(sys.argv[1], type=Request)
+    request = msgspec.json.decode(sys.argv[1], type=DownloadRequest)
     _say(_get(request))
     os._exit(0)  # the library's threads would be waited for
 
 
-def _get(request: Request) -> Report:
+def _get(request: DownloadRequest) -> DownloadReport:
     try:
         import huggingface_hub
     except ImportError:
         cause = "the package huggingface_hub is not installed"
-        return Report(cause=cause, hint="pip install 'sflow-ctl[hf]', or fetch it before and use fs://PATH")
+        return DownloadReport(
+            cause=cause, hint="pip install 'sflow-ctl[hf]', or fetch it before and use fs://PATH"
+        )
     patterns = [request.inside, f"{request.inside}/*"] if request.inside else None
     try:
         snapshot = huggingface_hub.snapshot_download(
@@ -66,10 +68,10 @@ def _get(request: Request) -> Report:
         return _explain(error, request)
     if not (Path(snapshot) / request.inside).exists():
         what = f"{request.repo} has no {request.inside}"
-        return Report(
+        return DownloadReport(
             cause=what, hint="correct the path in the URI; HF_HUB_OFFLINE=1 sees only what is cached"
         )
-    return Report(snapshot=snapshot)
+    return DownloadReport(snapshot=snapshot)
 
 
 def _literal(pattern: str) -> str:
@@ -90,7 +92,7 @@ def _bar() -> Any:
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
             if self.unit == "B":
-                _say(Report(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
+                _say(DownloadReport(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
             return changed
 
     return Reporting
@@ -104,32 +106,34 @@ class _Nowhere:
         """Nothing is kept."""
 
 
-def _explain(error: Exception, request: Request) -> Report:
+def _explain(error: Exception, request: DownloadRequest) -> DownloadReport:
     from huggingface_hub import errors
 
     said = " ".join(str(error).split())[:_QUOTED] or type(error).__name__
     name = f"{request.repo_type} {request.repo}"
     match error:
         case errors.GatedRepoError():
-            return Report(cause=f"{name} is gated: {said}", hint=f"ask for access on its page, then {_LOGIN}")
+            return DownloadReport(
+                cause=f"{name} is gated: {said}", hint=f"ask for access on its page, then {_LOGIN}"
+            )
         case errors.RepositoryNotFoundError():
-            return Report(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
+            return DownloadReport(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
         case errors.RevisionNotFoundError():
-            return Report(
+            return DownloadReport(
                 cause=f"{name} has no revision {request.revision}", hint="correct what follows the @"
             )
         case errors.LocalEntryNotFoundError():
-            return Report(cause=said, hint=_NETWORK)
+            return DownloadReport(cause=said, hint=_NETWORK)
         case errors.HFValidationError():
-            return Report(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
+            return DownloadReport(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
         case _:
-            return Report(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
+            return DownloadReport(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
 
 
 _saying = threading.Lock()
 
 
-def _say(report: Report) -> None:
+def _say(report: DownloadReport) -> None:
     with _saying:
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
         sys.stdout.buffer.flush()

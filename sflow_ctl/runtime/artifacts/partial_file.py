@@ -59,7 +59,8 @@ class PartialFile:
 
     def flush(self) -> Path:
         """Where all that was written can be read."""
-        assert self._file is not None and self._path is not None
+        assert self._file is not None
+        assert self._path is not None
         self._file.flush()
         return self._path
 

@@ -226,8 +226,9 @@ def _login(uri: str) -> str | None:
 
 
 def _version(headers: http.client.HTTPMessage) -> str | None:
-    """What two answers must have in common to be about the same bytes. Source: RFC 9110, 8.8: a weak tag is no
-    promise of that.
+    """Return what two answers must have in common to be about the same bytes.
+
+    Source: RFC 9110, 8.8: a weak tag does not promise that.
     """
     tag = headers.get("ETag")
     mark = tag if tag is not None and not tag.startswith("W/") else headers.get("Last-Modified")

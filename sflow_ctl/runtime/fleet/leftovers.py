@@ -1,5 +1,6 @@
-"""The last net: ends whatever carries a run's marker on this machine when an agent and its guardian are
-both gone.
+"""Ends the processes that carry a run's marker on this machine.
+
+The last resort, when an agent and its guardian are both gone.
 """
 
 import contextlib

@@ -1,8 +1,6 @@
-"""The controller's sockets, and the sessions with its agents. zmq lives here, in `zap.py` and in the
-output service.
+"""The controller's sockets, and the sessions with its agents.
 
-Frames in, scheduler events out. Keeps one `Channel` per agent session, repeats what is not acknowledged,
-sends
+Frames in, scheduler events out. Keeps one `Channel` per agent session, repeats what is not acknowledged, sends
 heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is fatal.
 """
 
@@ -64,8 +62,9 @@ class LinkTimes:
 
 
 class FleetLink:
-    """All sockets of a run's controller. Not thread-safe: the log and client sockets are handed to their
-    owner.
+    """All sockets of a run's controller.
+
+    Not thread-safe: the log and client sockets are handed to their owner.
     """
 
     def __init__(
@@ -171,8 +170,9 @@ class FleetLink:
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
-        """Tells the node's agent, if it hears, that it has no part in the run any more; refuses it from
-        now on.
+        """Tell the node's agent, if it hears, that it is not part of the run any more.
+
+        It is refused from now on.
         """
         peer = self.peers[node]
         peer.is_abandoned = True

@@ -114,8 +114,9 @@ class LocalLauncher:
                     _kill(pid, signal.SIGCONT)
 
     def wait_all(self, timeout_s: float) -> list[int]:
-        """Waits until every agent has ended; those that have not by then are killed, and their nodes
-        returned.
+        """Wait until every agent has ended.
+
+        Those that have not by then are killed, and their nodes returned.
         """
         deadline = time.monotonic() + timeout_s
         while self._agents and (left := deadline - time.monotonic()) > 0:

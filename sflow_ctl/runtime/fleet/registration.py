@@ -77,8 +77,10 @@ def wait_for_agents(
     min_nodes: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> JoinedAgents:
-    """Returns when the agents of `expected` (node to name) have called; or, after `within_s` or with the end of the
-    step, if at least `min_nodes` of them have. `say` is told who is missing meanwhile.
+    """Return when the agents of `expected` (node to name) have called, or enough of them.
+
+    After `within_s`, or with the end of the step, `min_nodes` of them are enough. `say` is told which are missing
+    meanwhile.
 
     Raises: LaunchError naming who is missing, with what srun said.
     """

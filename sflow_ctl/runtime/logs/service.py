@@ -24,8 +24,7 @@ from protocol.ids import RankId
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from sflow_ctl.core.states import Transition
-from sflow_ctl.runtime.logs.consumers.console import Console as Console
-from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed
+from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed, ConsoleSink
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
 from sflow_ctl.runtime.logs.consumers.search import LogSearches
@@ -98,7 +97,7 @@ class OutputService:
         node_of_key: Callable[[str], int | None],
         log_path_of: Callable[[RankId], str],
         gang_sizes: dict[str, int],
-        console: Console | None,
+        console: ConsoleSink | None,
         prior: Sequence[Change] = (),
     ) -> None:
         """`prior` are the last changes of tasks that a resumed run does not run again."""

@@ -62,8 +62,7 @@ class RankLog:
 
 
 def new_part(position: int, offset: int, size: int) -> int | None:
-    """How many of a chunk's first bytes are known already; `size` for all of them, None when a hole is before
-    it.
+    """Return how many of a chunk's first bytes are known already; None when a hole is before it.
 
     This is all there is to exactly-once: repeated, overlapping and late chunks are cut, and one that would
     leave a hole is refused, so any order of arrival gives the same file.
@@ -99,8 +98,10 @@ class LogBook:
         log_path_of: Callable[[RankId], str],
         newest_attempt: Callable[[str], int | None],
     ) -> None:
-        """`log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns
-        None for a task that has not started.
+        """Begin without logs.
+
+        `log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns None for a
+        task that has not started.
         """
         self.run_directory = run_directory
         self.open: dict[RankId, RankLog] = {}
@@ -128,8 +129,9 @@ class LogBook:
 
 
 class SpoolFiles:
-    """The files this controller writes. Raises OSError where the disk does not take something; nothing is
-    lost then.
+    """The files this controller writes.
+
+    Raises OSError where the disk does not take something; nothing is lost then.
     """
 
     def __init__(self) -> None:
@@ -155,8 +157,9 @@ class SpoolFiles:
         self._descriptor(log)
 
     def rotate(self, rank: RankId, path: Path, earlier_path: Path) -> bool:
-        """Moves an earlier attempt's file aside; bytes of it that come later still go to it. False without a
-        file.
+        """Move an earlier attempt's file aside; bytes of it that come later still go to it.
+
+        Return False without a file.
         """
         with suppress(FileNotFoundError):
             path.rename(earlier_path)

@@ -103,8 +103,9 @@ def _is_run(entry: "os.DirEntry[str]") -> bool:
 
 
 def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
-    """A key in order of start: the stamp in the name, or the time of the file for a run with a name of its
-    own.
+    """Return a key in order of start.
+
+    The stamp in the name, or the time of the file for a run with a name of its own.
     """
     info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
     stamp = _STAMP.search(entry.name)
@@ -124,8 +125,9 @@ class RunStatus:
 
 
 class RunReader:
-    """One run as its files tell it. `refresh` reads what is new. Raises: RunDirectoryError when it is not
-    readable.
+    """One run as its files tell it. `refresh` reads what is new.
+
+    Raises: RunDirectoryError when it is not readable.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -174,8 +176,9 @@ class RunReader:
         return RunStatus(Liveness.DEAD, f"{text}; last sign of it {_clock_text(self._last_sign_ns())}")
 
     def connection(self) -> ConnectionFacts | None:
-        """How to reach the controller; None when it takes no viewers. Raises: RunDirectoryError for an open
-        secret.
+        """Return how to reach the controller; None when it takes no viewers.
+
+        Raises: RunDirectoryError for an open secret.
         """
         path = self.directory / layout.CONNECTION
         try:

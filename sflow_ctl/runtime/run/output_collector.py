@@ -19,7 +19,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
 
 
-class Collected(NamedTuple):
+class TaskOutputs(NamedTuple):
     """The values of a task's outputs."""
 
     task: str
@@ -37,7 +37,7 @@ class OutputCollector:
         self.values: dict[str, dict[str, Any]] = {}
         """All that has been collected, by task."""
         self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Collected] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
@@ -47,7 +47,7 @@ class OutputCollector:
             self._thread.start()
         self._wanted.put((task, attempt))
 
-    def collected(self) -> Iterator[Collected]:
+    def collected(self) -> Iterator[TaskOutputs]:
         """Return what has been read since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
@@ -68,7 +68,7 @@ class OutputCollector:
             except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
                 values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
             self.values[task.name] = values
-            self._done.put(Collected(task.name, attempt, values, problems))
+            self._done.put(TaskOutputs(task.name, attempt, values, problems))
             with contextlib.suppress(OSError):  # closed: the run has ended
                 os.eventfd_write(self.fileno, 1)
 

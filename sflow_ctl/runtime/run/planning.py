@@ -45,7 +45,7 @@ class ReadRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Nodes:
+class NodeSource:
     """Where the nodes of a run come from."""
 
     allocation: "Allocation | None" = None
@@ -117,7 +117,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     plan = _selected(build_plan(loaded, context), options.tasks)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
-        nodes = Nodes()
+        nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
     return PlannedRun(
         plan, settings, run_id, loaded.composed_yaml(), nodes.allocation, salloc, replan, earlier
@@ -131,19 +131,19 @@ def _check_run_id(run_id: str) -> None:
         )
 
 
-def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> Nodes:
+def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> NodeSource:
     """Raises: AllocationError."""
     fleet = options.fleet
     if fleet.nodes is not None or not any(one.type == "slurm" for one in loaded.document.backends):
-        return Nodes()
+        return NodeSource()
     from sflow_ctl.runtime.slurm.allocation import allocation_of, current_allocation
 
     allocation = current_allocation(os.environ) if fleet.job_id is None else allocation_of(fleet.job_id)
-    return Nodes(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
+    return NodeSource(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
 
 
 def _plan_context(
-    read: ReadRun, options: RunOptions, nodes: Nodes, run_id: str, directory: Path, is_dry: bool
+    read: ReadRun, options: RunOptions, nodes: NodeSource, run_id: str, directory: Path, is_dry: bool
 ) -> PlanContext:
     allocation = nodes.allocation
     return PlanContext(

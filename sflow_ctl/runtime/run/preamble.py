@@ -1,5 +1,7 @@
-"""Runs a preamble before a run: this process becomes bash, and bash becomes this command again, in the environment that
-the preamble has made. So the controller, its agents and Slurm's commands have what it exports, and also its limits and mask.
+"""Runs a preamble before a run.
+
+This process becomes bash, and bash becomes this command again, in the environment that the preamble has made. So the
+controller, its agents and Slurm's commands have what it exports, and also its limits and mask.
 """
 
 import os

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import UsageError
-from sflow_ctl.core.resume import PriorResult, decide
+from sflow_ctl.core.actions.resume import PriorResult, decide
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path

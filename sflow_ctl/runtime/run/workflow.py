@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from protocol.ids import RankId
-from sflow_ctl.core.resume import PriorResult
+from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
@@ -23,7 +23,7 @@ from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.logs.consumers.console import Console
+from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
@@ -51,7 +51,7 @@ OUTPUT_DRAIN_S = 30.0
 class Terminal:
     """What a run shows to the person who started it."""
 
-    open_console: Callable[[Path], Console]
+    open_console: Callable[[Path], ConsoleSink]
     """Makes the console, once the run directory exists."""
     open_fetch_display: Callable[[], "FetchDisplay"]
     """Makes the progress display of artifacts, if some must be fetched."""
@@ -228,7 +228,7 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
     return record
 
 
-def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: Console) -> OutputService:
+def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: ConsoleSink) -> OutputService:
     gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
     return OutputService(
         log_socket=fleet.link.logs,

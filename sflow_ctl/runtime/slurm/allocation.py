@@ -82,8 +82,10 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
 
 
 def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """Source: "Heterogeneous Job Support" of Slurm's documentation, "Environment Variables"; without components
-    SLURM_JOB_NODELIST says it all, with them it is of the first at best.
+    """Return the nodes of each component of the job; one for a job without components.
+
+    Without them SLURM_JOB_NODELIST names all nodes, with them those of the first at best. Source: "Heterogeneous Job
+    Support" of Slurm's documentation, "Environment Variables".
     """
     size = environ.get("SLURM_HET_SIZE", "")
     if not size.isdecimal() or _is_of_another_job(environ):

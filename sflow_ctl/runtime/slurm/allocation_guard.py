@@ -1,5 +1,7 @@
-"""Holds an allocation for a controller, in a process of its own: when the controller's end of the pipe closes, for whatever
-reason, the job is cancelled. Started as `python -I -m sflow_ctl.runtime.slurm.allocation_guard SALLOC...`.
+"""Holds an allocation for a controller, in a process of its own.
+
+When the controller's end of the pipe closes, for whatever reason, the job is cancelled. Started as
+`python -I -m sflow_ctl.runtime.slurm.allocation_guard SALLOC...`.
 
 Says on standard output: `job ID` as soon as the id is known, `granted`, or `failed` and salloc's own words.
 """

@@ -41,7 +41,8 @@ def own_allocation(argv: Sequence[str], say: Callable[[str], object]) -> Iterato
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    assert guard.stdin is not None and guard.stdout is not None
+    assert guard.stdin is not None
+    assert guard.stdout is not None
     try:
         job_id = _wait_for_grant(guard.stdout.fileno(), say)
         yield allocation_of(job_id)

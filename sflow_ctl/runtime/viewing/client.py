@@ -41,7 +41,7 @@ MESSAGES_PER_READ = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class LogOutput:
     """Bytes of a followed log, after `skipped_lines` that this viewer was too slow for."""
 
     rank: RankId
@@ -69,7 +69,7 @@ class Ended:
     is_orderly: bool
 
 
-ViewEvent = Change | Output | OutputEnded | Current | Ended
+ViewEvent = Change | LogOutput | OutputEnded | Current | Ended
 
 
 @dataclass(slots=True)
@@ -177,7 +177,7 @@ class ViewerLink:
         if followed is None:
             return
         followed.offset = piece.offset + len(body)
-        events.append(Output(rank, body, piece.skipped_lines, piece.path))
+        events.append(LogOutput(rank, body, piece.skipped_lines, piece.path))
 
     def _attach_again(self) -> None:
         self._session += 1

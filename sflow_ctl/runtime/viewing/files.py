@@ -1,5 +1,6 @@
-"""A run watched through its files, for when its controller cannot be reached. The same interface as
-`ViewerLink`.
+"""A run watched through its files, for when its controller cannot be reached.
+
+The same interface as `ViewerLink`.
 
 Looks five times a second: network file systems tell nobody that a file has grown on another machine.
 """
@@ -12,7 +13,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog, current_path
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
-from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewEvent
+from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewEvent
 
 LOOK_S = 0.2
 LIVENESS_S = 1.0
@@ -101,7 +102,7 @@ class FileWatch:
                 self.unfollow(rank)
             return False
         if piece.data or piece.skipped_lines:
-            events.append(Output(rank, piece.data, piece.skipped_lines, str(cursor.log.path)))
+            events.append(LogOutput(rank, piece.data, piece.skipped_lines, str(cursor.log.path)))
         return not cursor.is_at_end
 
     def _is_over(self, rank: RankId) -> bool:

@@ -1,5 +1,4 @@
-"""What crosses the clients socket. A viewer can look at a run and nothing else: there is no message that
-changes anything.
+"""What crosses the clients socket. A viewer can look at a run; no message changes anything.
 
 From a viewer one frame, to a viewer a header frame and, for log bytes, a body. `seq` counts what a viewer is
 sent; it answers with `Taken`, which is what keeps a slow one from filling anybody's memory.
@@ -33,8 +32,9 @@ class Attach(FromViewer, frozen=True, kw_only=True, tag="attach"):
 
 
 class Follow(FromViewer, frozen=True, kw_only=True, tag="follow"):
-    """Wants the log of an attempt's rank: from byte `offset` on, or, when that is None, from its last `lines`
-    lines.
+    """Ask for the log of an attempt's rank.
+
+    From byte `offset` on, or, when that is None, from its last `lines` lines.
     """
 
     task: str

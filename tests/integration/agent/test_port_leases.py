@@ -34,7 +34,8 @@ def agent_leases() -> Iterator[PortLeases]:
 def lease(leases: PortLeases, task: str, *blocks: PortBlock, number: int = 1) -> dict[str, tuple[int, ...]]:
     """What the task gets."""
     leased = leases.take(Lease(task=task, number=number, blocks=blocks))
-    assert not leased.problem and leased.number == number
+    assert not leased.problem
+    assert leased.number == number
     return leased.ports
 
 
@@ -66,7 +67,8 @@ def test_a_port_is_held_for_both_kinds_of_addresses_until_it_is_handed_over(leas
 def test_an_order_that_comes_twice_is_one_lease(leases: PortLeases) -> None:
     ports = lease(leases, "a", HTTP, PortBlock(name="base", count=16, contiguous=True))
     first = ports["base"][0]
-    assert ports["base"] == tuple(range(first, first + 16)) and ports["http"][0] not in ports["base"]
+    assert ports["base"] == tuple(range(first, first + 16))
+    assert ports["http"][0] not in ports["base"]
     assert lease(leases, "a", HTTP) == ports
 
 
@@ -131,7 +133,8 @@ def test_f21_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
         leases.take_back("a")
         assert f"port {port} (http) is taken" in leases.hand_over("a", "a#2")
         renewed = lease(leases, "a", HTTP, PortBlock(name="nixl", count=3), number=2)
-        assert renewed["http"] != ports["http"] and renewed["nixl"] == ports["nixl"]
+        assert renewed["http"] != ports["http"]
+        assert renewed["nixl"] == ports["nixl"]
         assert leases.hand_over("a", "a#3") == ""
     assert leases.port_conflict("a", "a#3") == ""
 
@@ -140,5 +143,6 @@ def test_what_a_node_does_not_have_is_a_problem_and_holds_nothing(leases: PortLe
     leased = leases.take(
         Lease(task="a", number=1, blocks=(HTTP, PortBlock(name="x", count=60_000, contiguous=True)))
     )
-    assert leased.problem and not leased.ports
+    assert leased.problem
+    assert not leased.ports
     assert leases.hand_over("a", "a#1") == ""

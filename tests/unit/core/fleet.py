@@ -203,7 +203,8 @@ class Fleet:
             case Warn():
                 pass
             case RecordWaiting(task=task, text=text):
-                assert self.scheduler.run.task_named(task).state is TaskState.RUNNING and text
+                assert self.scheduler.run.task_named(task).state is TaskState.RUNNING
+                assert text
             case FinishRun():
                 self.finish = command
 

@@ -2,10 +2,10 @@
 
 import msgspec
 
+from sflow_ctl.core.actions.resume import PriorResult, decide
 from sflow_ctl.core.commands import RecordTransition
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.rank_specs import rank_specs
-from sflow_ctl.core.resume import PriorResult, decide
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask

@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankExited, SideCommandEnded
+from sflow_ctl.core.actions.exit_gate import LOG_WAIT_S
 from sflow_ctl.core.commands import AwaitLog, CollectOutputs, Command, RecordTransition, Warn
 from sflow_ctl.core.events import (
     AgentJoined,
@@ -17,7 +18,6 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.exit_gate import LOG_WAIT_S
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState

@@ -31,8 +31,9 @@ REPLICAS = 3
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible
-    placements.
+    """Draw up to 12 tasks over 3 nodes of 4 GPUs.
+
+    With services, retries, timeouts, fixed and flexible placements.
     """
     tasks: list[PlannedTask] = []
     for index in range(draw(st.integers(1, 12))):
@@ -108,8 +109,9 @@ def by_name(tasks: list[PlannedTask], name: str) -> PlannedTask:
 
 @st.composite
 def placements(draw: st.DrawFn) -> tuple[Placement, tuple[int, ...]]:
-    """Where a task may go. Services never ask for GPUs here: they hold them, and a run could starve by
-    design.
+    """Draw where a task may run.
+
+    Services never ask for GPUs here: they hold them, and a run could starve by design.
     """
     if draw(st.integers(0, 3)) == 0:  # a gang; several nodes with GPUs could starve, each having others free
         ranks = draw(st.sampled_from([(3,), (1, 1), (2, 1)]))
@@ -181,7 +183,8 @@ def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
     hypothesis.assume(not any(task.timeout_s or task.wait_s or task.is_main for task in plan.tasks))
     fleet = Fleet(plan, seed, Behaviour(drop=0.3, repeat=0.3, max_delay_s=0.5, disconnects=3, leftovers=0.2))
     fleet.run()
-    assert fleet.finish is not None and fleet.finish.outcome is Outcome.COMPLETED
+    assert fleet.finish is not None
+    assert fleet.finish.outcome is Outcome.COMPLETED
     if not any(task.finally_when for task in plan.tasks):
         ran = [task for task in fleet.scheduler.run.tasks if not is_after_failure(plan, task.plan)]
         assert all(task.state is TaskState.COMPLETED for task in ran)

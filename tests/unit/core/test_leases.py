@@ -63,7 +63,8 @@ class Run:
 
 def test_processes_are_ordered_once_their_ports_are_known() -> None:
     run = Run(a_plan(a_task("a", ports=(HTTP, PortBlock(name="nixl", count=2)))), 0)
-    assert run.leases() == [(0, "a", 1)] and not run.envs()
+    assert run.leases() == [(0, "a", 1)]
+    assert not run.envs()
     assert run.state("a") is S.STARTING
     run.tell(
         MessageReceived(node=0, message=Leased(task="a", number=1, ports={"http": (7,), "nixl": (8, 9)}))
@@ -81,7 +82,8 @@ def test_a_port_is_known_to_a_task_that_its_task_waits_for() -> None:
     assert run.envs()["first#1"]["PORT_OF_later"] == "7"
     run.tell(started("first"))
     run.tell(exited("first"))
-    assert run.leases() == [] and run.envs()["later#1"]["SFLOW_PORT_HTTP"] == "7"
+    assert run.leases() == []
+    assert run.envs()["later#1"]["SFLOW_PORT_HTTP"] == "7"
 
 
 def test_a_lease_is_asked_for_once_whoever_needs_it() -> None:
@@ -99,14 +101,16 @@ def test_an_answer_that_is_late_or_of_another_number_is_ignored() -> None:
     assert not run.envs()
     run.lease("a", 8)
     run.lease("a", 9)
-    assert not run.envs() and run.scheduler.run.task_named("a").attempt.ports == {0: {"http": (8,)}}
+    assert not run.envs()
+    assert run.scheduler.run.task_named("a").attempt.ports == {0: {"http": (8,)}}
 
 
 def test_an_agent_that_comes_later_or_again_is_asked_then() -> None:
     plan = a_plan(a_task("a", uses_port_of=("b",)), a_task("b", ports=(HTTP,), placement=on(1)), nodes=2)
     run = Run(plan, 0)
     assert run.leases() == []
-    assert run.tell(hello(1)) and run.leases() == [(1, "b", 1)]
+    assert run.tell(hello(1))
+    assert run.leases() == [(1, "b", 1)]
     run.tell(hello(1, session="again"))
     assert run.leases() == [(1, "b", 1)]
     run.lease("b", 7, node=1)
@@ -142,7 +146,8 @@ def test_a_retry_has_the_same_ports() -> None:
     run.lease("a", 7)
     run.failed("a", 1)
     run.wake()
-    assert run.leases() == [] and run.envs()["a#2"]["SFLOW_PORT_HTTP"] == "7"
+    assert run.leases() == []
+    assert run.envs()["a#2"]["SFLOW_PORT_HTTP"] == "7"
 
 
 def test_a_stolen_port_is_replaced_and_no_retry_is_used_up() -> None:
@@ -156,10 +161,8 @@ def test_a_stolen_port_is_replaced_and_no_retry_is_used_up() -> None:
     run.lease("a", 99, number=MAX_RENEWALS + 1)
     run.failed("a", MAX_RENEWALS + 1, port_conflict="port 99 (http) is taken by process 9 nginx")
     assert run.state("a") is S.FAILED
-    assert (
-        run.scheduler.run.cause is not None
-        and "port 99 (http) is taken by process 9" in run.scheduler.run.cause.text
-    )
+    assert run.scheduler.run.cause is not None
+    assert "port 99 (http) is taken by process 9" in run.scheduler.run.cause.text
 
 
 def test_a_failure_that_a_stolen_port_did_not_cause_counts() -> None:
@@ -220,7 +223,8 @@ def test_the_end_of_a_run_does_not_wait_for_ports() -> None:
     run = Run(a_plan(a_task("a", ports=(HTTP,)), a_task("b")), 0)
     run.tell(started("b"))
     run.tell(StopRequested(signal="SIGINT"))
-    assert run.state("a") is S.CANCELLED and run.scheduler.run.outcome is Outcome.INTERRUPTED
+    assert run.state("a") is S.CANCELLED
+    assert run.scheduler.run.outcome is Outcome.INTERRUPTED
     run.lease("a", 7)
     assert not run.envs()
 
@@ -243,7 +247,8 @@ def test_another_place_of_a_flexible_task_has_its_own_lease() -> None:
     run.lease("a", 7)
     run.failed("a", 1)  # the other one takes its GPU meanwhile
     run.wake()
-    assert run.orders[0] == (0, Release(task="a")) and run.leases() == [(1, "a", 1)]
+    assert run.orders[0] == (0, Release(task="a"))
+    assert run.leases() == [(1, "a", 1)]
     run.lease("a", 8, node=1)
     assert run.envs()["a#2"]["SFLOW_PORT_HTTP"] == "8"
 
@@ -256,7 +261,8 @@ def test_an_expression_that_fails_at_the_start_fails_its_task() -> None:
     run = Run(a_plan(a_task("a", ports=(HTTP,)), msgspec.structs.replace(broken, late=late)), 0)
     run.lease("a", 7)
     assert run.state("b") is S.FAILED
-    assert run.scheduler.run.cause is not None and "task b cannot start" in run.scheduler.run.cause.text
+    assert run.scheduler.run.cause is not None
+    assert "task b cannot start" in run.scheduler.run.cause.text
 
 
 def test_a_gang_that_moves_has_a_place_to_meet_on_its_new_first_node() -> None:

@@ -99,7 +99,8 @@ def test_drain_lets_what_runs_end_and_starts_nothing() -> None:
     run.end("b")
     finish = run.leave()
     assert finish.outcome is Outcome.FAILED
-    assert finish.cause is not None and finish.cause.task == "a"
+    assert finish.cause is not None
+    assert finish.cause.task == "a"
     assert run.spawned() == ["a#1", "b#1"]
 
 
@@ -130,7 +131,9 @@ def test_isolate_stops_only_what_needs_the_failed_task() -> None:
     assert run.why("later") == "upstream: needs client, which is cancelled"
     run.end("other")
     finish = run.leave()
-    assert finish.outcome is Outcome.FAILED and finish.cause is not None and finish.cause.task == "s"
+    assert finish.outcome is Outcome.FAILED
+    assert finish.cause is not None
+    assert finish.cause.task == "s"
 
 
 def test_continue_is_a_failure_that_does_not_count() -> None:
@@ -209,7 +212,8 @@ def test_a_ready_service_that_leaves_while_it_is_needed_has_failed() -> None:
     run.end("s", 0)
     assert run.task("s").state is S.FAILED
     assert run.why("s") == "exit: exit status 0, while a, b still need it"
-    assert run.scheduler.run.cause is not None and run.scheduler.run.cause.task == "s"
+    assert run.scheduler.run.cause is not None
+    assert run.scheduler.run.cause.task == "s"
 
 
 def test_a_service_that_nobody_needs_any_more_may_leave() -> None:
@@ -218,7 +222,8 @@ def test_a_service_that_nobody_needs_any_more_may_leave() -> None:
     run.start("a", "z")
     run.end("a")
     run.end("s", 0)
-    assert run.task("s").state is S.COMPLETED and run.scheduler.run.outcome is None
+    assert run.task("s").state is S.COMPLETED
+    assert run.scheduler.run.outcome is None
 
 
 def test_the_references_rule_lets_it_leave() -> None:
@@ -243,7 +248,8 @@ def test_a_task_with_a_readiness_probe_is_waited_for() -> None:
     run.serve("t")
     run.start("a")
     run.end("a")
-    assert run.scheduler.run.outcome is None and run.task("t").state is S.READY
+    assert run.scheduler.run.outcome is None
+    assert run.task("t").state is S.READY
     run.end("t")
     assert run.leave().outcome is Outcome.COMPLETED
 
@@ -293,12 +299,14 @@ def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> N
     run.serve("s")
     run.start("c", "z")
     run.tell(exited("c", 1, node=1, runtime_s=5.2))  # what a client makes of its server's end
-    assert run.scheduler.run.cause is not None and run.scheduler.run.cause.task == "c"
+    assert run.scheduler.run.cause is not None
+    assert run.scheduler.run.cause.task == "c"
     run.tell(exited("s", signal=11, runtime_s=5.0))
     run.tell(exited("z", 1, runtime_s=5.3))
     assert run.states("s", "c", "z") == [S.FAILED, S.FAILED, S.CANCELLED]
     finish = run.leave()
-    assert finish.cause is not None and finish.cause.task == "s"
+    assert finish.cause is not None
+    assert finish.cause.task == "s"
     assert finish.cause.text == "process exited with error: s: killed by SIGSEGV"
 
 
@@ -311,7 +319,8 @@ def test_clocks_that_differ_are_compared_all_the_same() -> None:
     scheduler.handle(started("c", node=1, started_at_ns=hour_ns), 0.0)
     scheduler.handle(exited("c", 1, node=1, runtime_s=2.0), 2.0)
     scheduler.handle(exited("s", 1, runtime_s=1.0), 2.1)
-    assert scheduler.run.cause is not None and scheduler.run.cause.task == "s"
+    assert scheduler.run.cause is not None
+    assert scheduler.run.cause.task == "s"
 
 
 # ---------------------------------------------------------------------- restarts
@@ -324,13 +333,17 @@ def test_a_restart_is_in_place() -> None:
     place = run.task("s").attempt.placement
     run.serve("s")
     run.end("s", signal=11)
-    assert run.states("s") == [S.WAITING] and run.task("s").attempt.placement == place
+    assert run.states("s") == [S.WAITING]
+    assert run.task("s").attempt.placement == place
     assert run.why("s") == "restart: killed by SIGSEGV; restart 1 of 1 in 2 s"
     run.wake()
-    assert run.now == 2.0 and run.task("s").state is S.STARTING and run.task("s").attempt.placement == place
+    assert run.now == 2.0
+    assert run.task("s").state is S.STARTING
+    assert run.task("s").attempt.placement == place
     run.serve("s")
     run.end("s", 4)
-    assert run.task("s").state is S.FAILED and run.scheduler.run.outcome is Outcome.FAILED
+    assert run.task("s").state is S.FAILED
+    assert run.scheduler.run.outcome is Outcome.FAILED
 
 
 def test_restarts_outside_the_window_do_not_count() -> None:
@@ -394,7 +407,8 @@ def test_dependents_are_told_if_they_want() -> None:
     run.wake()
     assert run.states("s", "a") == [S.STARTING, S.WAITING]
     run.serve("s")
-    assert run.task("a").state is S.STARTING and run.task("a").retries_used == 0
+    assert run.task("a").state is S.STARTING
+    assert run.task("a").retries_used == 0
     run.start("a")
     run.end("a")
     assert run.task("b").state is S.STARTING
@@ -414,7 +428,8 @@ def test_a_place_on_a_lost_node_is_given_up() -> None:
     run.end("s", 1)
     run.tell(AgentLost(node=0, reason="gone"))
     run.wake()
-    assert run.task("s").state is S.STARTING and run.task("s").attempt.node == 1
+    assert run.task("s").state is S.STARTING
+    assert run.task("s").attempt.node == 1
 
 
 # ---------------------------------------------------------------------- main
@@ -463,7 +478,8 @@ def test_a_final_task_runs_when_all_is_stopped_and_knows_how_it_went() -> None:
     run.start("f")
     run.end("f")
     finish = run.leave()
-    assert finish.outcome is Outcome.FAILED and run.task("f").state is S.COMPLETED
+    assert finish.outcome is Outcome.FAILED
+    assert run.task("f").state is S.COMPLETED
 
 
 def spec_env(env: dict[str, str]) -> tuple[str, str, str]:
@@ -490,7 +506,9 @@ def test_a_final_task_that_fails_fails_the_run() -> None:
     run.start("f")
     run.end("f", 2)
     finish = run.leave()
-    assert finish.outcome is Outcome.FAILED and finish.cause is not None and finish.cause.task == "f"
+    assert finish.outcome is Outcome.FAILED
+    assert finish.cause is not None
+    assert finish.cause.task == "f"
 
 
 def test_final_tasks_have_an_order_of_their_own() -> None:
@@ -528,7 +546,8 @@ def test_final_tasks_have_no_more_time_than_the_job() -> None:
     run.start("f")
     while run.task("f").state is S.RUNNING:
         run.wake()
-    assert run.now == 20.0 and run.stopped() == ["f"]
+    assert run.now == 20.0
+    assert run.stopped() == ["f"]
 
 
 def test_nothing_runs_at_the_end_of_a_run_that_never_began() -> None:

@@ -112,7 +112,8 @@ def test_a_deadline_ends_the_attempt_with_what_was_missing() -> None:
     scheduler.handle(exited("a", signal=15), 41.0)
     assert scheduler.run.task_named("a").state is TaskState.TIMEOUT
     assert scheduler.run.outcome is Outcome.FAILED
-    assert scheduler.run.cause is not None and scheduler.run.cause.text == f"task a {text}"
+    assert scheduler.run.cause is not None
+    assert scheduler.run.cause.text == f"task a {text}"
 
 
 def test_a_deadline_counts_for_each_attempt_and_may_be_retried() -> None:
@@ -151,7 +152,8 @@ def test_a_gang_whose_watched_rank_fails_cannot_become_ready_and_ends() -> None:
         scheduler.handle(started("a", rank_number=number), 0.5)
     scheduler.handle(exited("a", 3, rank_number=0), 1.0)
     task = scheduler.run.task_named("a")
-    assert task.state is TaskState.STOPPING and task.attempt.verdict is not None
+    assert task.state is TaskState.STOPPING
+    assert task.attempt.verdict is not None
     assert task.attempt.verdict.reason.text == "rank 0: exit status 3, and its readiness waits for rank 0"
 
 

@@ -1,11 +1,14 @@
-"""The scheduler by events: each test names one fact. Every command counts; invariants hold after every
-event.
+"""The scheduler by events: each test names one fact.
+
+Every command counts; invariants hold after every event.
 """
 
 import pytest
 
 from protocol.messages.facts import LiveRank
 from protocol.messages.orders import Leave, Spawn, Stop
+from sflow_ctl.core.actions.shutdown import DEFAULT_GRACE_S, LEAVE_OVERDUE_S
+from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -17,9 +20,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.shutdown import DEFAULT_GRACE_S, LEAVE_OVERDUE_S
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.stopping import STOP_OVERDUE_S
 from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import (
     a_plan,
@@ -156,7 +157,8 @@ def test_the_first_failure_stops_the_run_and_is_its_cause() -> None:
     assert drive(exited("b", signal=15)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
     assert drive(goodbye()) == ["finish failed"]
     cause = drive.scheduler.run.cause
-    assert cause is not None and (cause.task, cause.text) == (
+    assert cause is not None
+    assert (cause.task, cause.text) == (
         "a",
         "process exited with error: a: exit status 3",
     )
@@ -167,7 +169,8 @@ def test_a_second_failure_while_stopping_is_no_cause() -> None:
     drive(hello())
     drive(exited("a", code=1))
     assert drive(exited("b", code=7)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
-    assert drive.scheduler.run.cause is not None and drive.scheduler.run.cause.task == "a"
+    assert drive.scheduler.run.cause is not None
+    assert drive.scheduler.run.cause.task == "a"
 
 
 def test_retries_wait_with_backoff_and_count_attempts() -> None:
@@ -263,7 +266,8 @@ def test_f31_survivors_are_reported_at_the_end() -> None:
     drive(exited("a", cleared=False))
     drive(cleared("a", survivors=("77 deaf",)))
     commands = drive.scheduler.handle(goodbye(), 1.0)
-    assert isinstance(commands[-1], FinishRun) and commands[-1].survivors == ("77 deaf",)
+    assert isinstance(commands[-1], FinishRun)
+    assert commands[-1].survivors == ("77 deaf",)
 
 
 def test_a_task_timeout_stops_the_attempt_and_is_subject_to_retries() -> None:
@@ -501,7 +505,8 @@ def test_a_flexible_gang_gets_the_same_indices_on_every_node() -> None:
     for node in range(3):
         drive(hello(node, f"s{node}"))
     taken = drive.scheduler.run.task_named("g").attempt.placement
-    assert taken is not None and (taken.nodes, taken.gpus) == ((1, 2), (0, 1))
+    assert taken is not None
+    assert (taken.nodes, taken.gpus) == ((1, 2), (0, 1))
 
 
 def test_a_retried_service_makes_waiting_dependants_wait_again() -> None:

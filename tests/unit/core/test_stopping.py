@@ -8,13 +8,13 @@ import pytest
 from protocol.messages.facts import ActivityKind, RankCleared, RankIdle
 from protocol.messages.orders import Leave, Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
+from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.stopping import STOP_OVERDUE_S
 from sflow_ctl.plan.model import Placement, Plan
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, rank, ready, started
 
@@ -157,7 +157,8 @@ def test_what_does_not_end_within_the_limit_of_the_end_is_killed_and_named() -> 
     assert commands[0] == Warn(text="the run did not end within its stop_timeout of 20 s; killed: server")
     assert [order.is_forced for order in stops(commands)] == [True]
     commands = run(exited("server", signal=9), goodbye(), now=22.0)
-    assert isinstance(commands[-1], FinishRun) and commands[-1].outcome is Outcome.INTERRUPTED
+    assert isinstance(commands[-1], FinishRun)
+    assert commands[-1].outcome is Outcome.INTERRUPTED
 
 
 def test_what_was_to_run_at_the_end_does_not_when_the_time_for_the_end_is_over() -> None:
@@ -179,7 +180,8 @@ def test_long_graces_do_not_outlast_the_job() -> None:
     run = Run(a_plan(a_task("a", stopping=SLOW)), gone_at=60.0)
     run(hello(), started("a"), StopRequested(signal="SIGTERM"), now=1.0)
     commands = run(WakeUp(), now=60.0 - FORCE_MARGIN_S)
-    assert isinstance(commands[0], Warn) and "time that the Slurm job has left; killed: a" in commands[0].text
+    assert isinstance(commands[0], Warn)
+    assert "time that the Slurm job has left; killed: a" in commands[0].text
     assert [order.is_forced for order in stops(commands)] == [True]
 
 

@@ -108,7 +108,8 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
         "workflow: {name: w, tasks: [{name: a, script: [$BOTH $FAR]}, {name: b, script: [$BOTH], backend: here}]}\n"
     )
     use = artifact_use(load_documents([file]).document, lambda task: task.backend is None)
-    assert use.is_any_here and use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
+    assert use.is_any_here
+    assert use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
     assert use.elsewhere == {
         "FAR": True
     }  # what nobody names may be read from the environment, by the task here

@@ -44,7 +44,8 @@ def test_what_leaves_it_the_one_step(flag: str) -> None:
 )
 def test_what_would_not(flag: str, why: str) -> None:
     problem = flag_problem(flag)
-    assert problem is not None and why in problem[0]
+    assert problem is not None
+    assert why in problem[0]
 
 
 def test_none_of_our_own_options_can_be_said_again() -> None:

@@ -18,7 +18,7 @@ UNREADABLE_RETRY_S = 0.1
 """Another node's bytes may become visible a moment after their chunk (NFS); looked for this often."""
 
 
-class Console(Protocol):
+class ConsoleSink(Protocol):
     """What the output service asks of a console. `cli/console.py` has the real one."""
 
     on_room: Callable[[], None] | None
@@ -77,7 +77,7 @@ class Console(Protocol):
 class ConsoleFeed(LogConsumer):
     """Passes every log to the console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: ConsoleSink) -> None:
         self._console = console
         self._cursors: dict[RankLog, Cursor] = {}
         self._behind: dict[RankLog, Cursor] = {}
@@ -96,7 +96,7 @@ class ConsoleFeed(LogConsumer):
         """What the console has not been given yet."""
         return sum(cursor.log.position - cursor.offset for cursor in self._behind.values())
 
-    def wants(self, rank: RankId) -> bool:
+    def wants(self, _rank: RankId, /) -> bool:
         """Every log is shown."""
         return True
 
@@ -104,7 +104,7 @@ class ConsoleFeed(LogConsumer):
         """Begin to show this log, from `offset` on."""
         self._cursors[log] = Cursor(log, offset, may_skip=not self._console.is_lossless)
 
-    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+    def offer(self, log: RankLog, offset: int, body: memoryview, _now: float, /) -> None:
         """Show a chunk whose end is the log's position."""
         cursor = self._cursors[log]
         if log not in self._behind and self._console.room() > 0:

@@ -85,8 +85,9 @@ class Viewer:
 
 
 class ViewerHub(LogConsumer):
-    """All viewers. `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's
-    log.
+    """All viewers of a run.
+
+    `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's log.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class ViewerHub(LogConsumer):
             if len(viewer.queue) > 2 * len(self._last) + CHANGES_PER_MESSAGE:
                 viewer.queue = deque({queued.transition.task: queued for queued in viewer.queue}.values())
 
-    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+    def offer(self, log: RankLog, offset: int, body: memoryview, _now: float, /) -> None:
         """Send a new chunk to the followers that have everything before it."""
         for viewer, cursor in self._followers.get(log.rank, ()):
             if cursor.log is not log:

@@ -4,19 +4,9 @@
 """
 
 from protocol.messages.orders import Leave
-from sflow_ctl.core.commands import FinishRun
-from sflow_ctl.core.dispatch import start_queued
-from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.exit_gate import release_exits
-from sflow_ctl.core.model.phase import RunPhase
-from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.model.timers import LeaveOverdue
-from sflow_ctl.core.model.transitions import skip_unsatisfiable
-from sflow_ctl.core.policy import explanations
-from sflow_ctl.core.policy.shutdown_steps import EVERYBODY, FORCE_MARGIN_S, FinalStep
-from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.core.stopping import (
+from sflow_ctl.core.actions.dispatch import start_queued
+from sflow_ctl.core.actions.exit_gate import release_exits
+from sflow_ctl.core.actions.stopping import (
     begin_step,
     cancel_finals,
     expect_stop,
@@ -24,6 +14,17 @@ from sflow_ctl.core.stopping import (
     stop_task,
     stopped_verdict,
 )
+from sflow_ctl.core.actions.transitions import skip_unsatisfiable
+from sflow_ctl.core.commands import FinishRun
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.steps import EVERYBODY, FinalStep
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import LeaveOverdue
+from sflow_ctl.core.policy import explanations
+from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S
+from sflow_ctl.core.states import Reason, TaskState
 
 DEFAULT_GRACE_S = 5.0
 """Between SIGTERM and SIGKILL of what an agent has when it leaves; the reference's value."""

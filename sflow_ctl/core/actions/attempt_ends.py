@@ -4,15 +4,15 @@
 """
 
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
+from sflow_ctl.core.actions.stopping import conclude, following, stop_task
+from sflow_ctl.core.actions.transitions import change, release
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import OtherRanksDue
-from sflow_ctl.core.model.transitions import change, release
 from sflow_ctl.core.policy import dependencies, exit_policy, timeouts
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import conclude, following, stop_task
 
 
 def count_exit(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> None:

@@ -6,10 +6,10 @@ Pure. Called by `runtime/run/resume.py` and, through `take_over`, by the schedul
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sflow_ctl.core.actions.transitions import change
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.transitions import change
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.graph import topological_order

@@ -4,7 +4,7 @@ Whatever starts next may use both. An exit that arrives as a fact and one that a
 """
 
 from protocol.messages.facts import RankExited
-from sflow_ctl.core.attempt_ends import count_exit
+from sflow_ctl.core.actions.attempt_ends import count_exit
 from sflow_ctl.core.commands import AwaitLog, CollectOutputs
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import LogArrived, OutputsCollected

@@ -2,18 +2,18 @@
 
 from protocol.ids import AttemptId
 from protocol.messages.facts import Hello
-from sflow_ctl.core.attempt_ends import all_cleared, ranks_vanished
+from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
+from sflow_ctl.core.actions.dispatch import give_up_leases
+from sflow_ctl.core.actions.exit_gate import release_logs
+from sflow_ctl.core.actions.stopping import begin_stop, send_stop
+from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
-from sflow_ctl.core.dispatch import give_up_leases
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.exit_gate import release_logs
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.model.transitions import release
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import begin_stop, send_stop
 
 CLOCKS_AGREE_NS = 1_000_000_000
 """A smaller difference may as well be the time that the hello took."""

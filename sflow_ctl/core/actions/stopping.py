@@ -6,30 +6,18 @@ How an attempt is judged is in `policy.exit_policy`; the steps of a run that sto
 from typing import assert_never
 
 from protocol.messages.orders import Stop
+from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.steps import Step, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
-from sflow_ctl.core.model.transitions import (
-    cancel_waiting,
-    change,
-    enqueue,
-    release,
-    reserve,
-    send_leases,
-)
 from sflow_ctl.core.policy import dependencies, exit_policy, restart_policy
 from sflow_ctl.core.policy.restart_policy import NextAttempt
-from sflow_ctl.core.policy.shutdown_steps import (
-    FORCE_MARGIN_S,
-    GONE_MARGIN_S,
-    Step,
-    StopStep,
-    ending_steps,
-)
+from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S, GONE_MARGIN_S, ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
 STOP_OVERDUE_S = 15.0
