@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import FromAgent, Hello
+from sflow_ctl.core.states import Reason
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -61,10 +62,23 @@ class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"
         return AttemptId(self.task, self.attempt)
 
 
+class RecordUnwritable(Event, frozen=True, kw_only=True, tag="record_unwritable"):
+    """The run's record could not be written for so long that the run is to end."""
+
+    reason: Reason
+
+
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
     """The time that `next_wakeup` named has come."""
 
 
 SchedulerEvent = (
-    AgentJoined | MessageReceived | AgentLost | StopRequested | LogArrived | OutputsCollected | WakeUp
+    AgentJoined
+    | MessageReceived
+    | AgentLost
+    | StopRequested
+    | LogArrived
+    | OutputsCollected
+    | RecordUnwritable
+    | WakeUp
 )

@@ -29,7 +29,7 @@ from sflow_ctl.core.actions.stopping import begin_stop, main_that_did_not_run, s
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.events import AgentJoined, StopRequested
+from sflow_ctl.core.events import AgentJoined, RecordUnwritable, StopRequested
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
@@ -110,6 +110,13 @@ def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) 
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
     if event.force:
         force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
+
+
+def on_record_unwritable(run: Run, out: Effects, event: RecordUnwritable, now: float) -> None:
+    """Stop a run whose record can no longer be written."""
+    if run.outcome is None:
+        cause = FirstCause(text=event.reason.text, reason=event.reason)
+        begin_stop(run, out, Outcome.INFRASTRUCTURE, cause, now)
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:

@@ -19,6 +19,7 @@ from sflow_ctl.core.events import (
     LogArrived,
     MessageReceived,
     OutputsCollected,
+    RecordUnwritable,
     SchedulerEvent,
     StopRequested,
     WakeUp,
@@ -71,6 +72,11 @@ class Scheduler:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
         return self.run.timers.next_at()
 
+    @property
+    def is_stopping(self) -> bool:
+        """True once the run stops: what still starts belongs to its end."""
+        return self.run.outcome is not None
+
     def is_expected(self, node: int) -> bool:
         """Return True for a node whose agent is connected or has not joined yet: its process should live."""
         known = self.run.nodes[node]
@@ -106,6 +112,8 @@ class Scheduler:
                 on_log_arrived(run, out, event, now)
             case OutputsCollected():
                 on_outputs_collected(run, out, event, now)
+            case RecordUnwritable():
+                reactor.on_record_unwritable(run, out, event, now)
             case WakeUp():
                 while (timer := run.timers.pop_due(now)) is not None:
                     reactor.on_timer(run, out, timer, now)

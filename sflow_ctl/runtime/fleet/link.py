@@ -15,7 +15,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.facts import Hello
-from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.orders import Refused, Spawn, ToAgent, Welcome
 from protocol.messages.packets import ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
@@ -181,18 +181,22 @@ class FleetLink:
             assert target is not None
             self._refuse(target, peer.session, "node-abandoned", reason)
 
-    def flush(self, now: float) -> None:
-        """Sends everything queued, one packet a node, and the acknowledgements owed."""
+    def flush(self, now: float, *, holds_spawns: bool = False) -> None:
+        """Send everything queued, and acknowledgements; with `holds_spawns`, nothing from an order to start on."""
+        held: set[int] = set()
         for node in self._dirty:
             peer = self.peers[node]
             if peer.routing_id is None:
                 continue
+            count = _before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
+            messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
             if peer.outbox:
-                messages, peer.outbox = tuple(peer.outbox), []
+                held.add(node)
+            if messages:
                 self._put(peer, peer.channel.send(messages, now), now)
             elif peer.channel.owes_ack:
                 self._put(peer, peer.channel.heartbeat(), now)
-        self._dirty.clear()
+        self._dirty = held
 
     def next_wakeup(self) -> float:
         """When `tick` is due."""
@@ -356,3 +360,8 @@ class FleetLink:
             self.control.send_multipart((routing_id, encode(packet)), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
             self.counters["unsent"] += 1  # the channel repeats it, or the peer says hello again
+
+
+def _before_spawns(messages: list[ToAgent]) -> int:
+    """Return how many messages come before the first order to start something."""
+    return next((i for i, one in enumerate(messages) if isinstance(one, Spawn)), len(messages))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 from sflow_ctl.core.states import Reason
 
@@ -12,11 +13,19 @@ def disk_reason(error: OSError, path: os.PathLike[str]) -> Reason:
     """Return the reason for a run whose record cannot be written: `disk_full`, or `record` for anything else."""
     name = error.filename or os.fspath(path)
     if error.errno in _FULL:
+        place = mount_point(Path(path))
+        what = "the quota is used up" if error.errno == errno.EDQUOT else "the file system is full"
         return Reason(
             "disk_full",
-            f"the file system of {os.fspath(path)} is full: {error.strerror}",
-            hint=f"make room there (df -h {os.fspath(path)}), then resume the run",
+            f"cannot write {name}: {what} ({place})",
+            hint=f"make room there (df -h {place}), then resume the run",
         )
     return Reason(
         "record", f"cannot write {name}: {error.strerror or error}", hint="resume the run elsewhere"
     )
+
+
+def mount_point(path: Path) -> Path:
+    """Return where the file system that a path is on, or would be on, is mounted."""
+    path = path.absolute()
+    return next((one for one in (path, *path.parents) if one.is_mount()), Path("/"))

@@ -51,6 +51,7 @@ from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
+from sflow_ctl.runtime.run.record_keeper import RecordKeeper
 from sflow_ctl.runtime.run.signals import SignalInbox
 
 AGENTS_END_WITHIN_S = 10.0
@@ -101,7 +102,7 @@ class Controller:
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Messages about tasks that the plan does not have."""
-        self._is_journal_failing = False
+        self._record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
@@ -140,6 +141,9 @@ class Controller:
             if self._scheduler.is_expected(node):
                 events.append(AgentLost(node=node, reason=how))
                 self._abandoned.add(node)
+        unwritable = self._record_keeper.give_up(now)
+        if unwritable is not None:
+            events.append(unwritable)
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None and wakeup <= now:
             events.append(WakeUp())
@@ -271,22 +275,17 @@ class Controller:
                 self._output.rotate(earlier, spec.log, spec.earlier_log)
 
     def _flush(self, now: float) -> None:
-        try:
-            self._journal.flush()
-            self._is_journal_failing = False
-        except OSError as error:
-            if not self._is_journal_failing:
-                self._log.warning(f"the journal cannot be written, retrying: {error}")
-            self._is_journal_failing = True
-        self._link.flush(now)
+        self._record_keeper.flush(now)
+        is_held = self._record_keeper.is_failing and not self._scheduler.is_stopping
+        self._link.flush(now, holds_spawns=is_held)
+        self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 
     def _timeout_ms(self) -> int:
-        due = self._link.next_wakeup()
-        wakeup = self._scheduler.next_wakeup()
-        if wakeup is not None:
-            due = min(due, wakeup)
-        return max(0, math.ceil((due - time.monotonic()) * 1000))
+        now = time.monotonic()
+        times = (self._scheduler.next_wakeup(), self._record_keeper.next_wakeup(now))
+        due = min(self._link.next_wakeup(), *(at for at in times if at is not None))
+        return max(0, math.ceil((due - now) * 1000))
 
     def note_output(self) -> None:
         """Takes what the output service has to say into the log."""
