@@ -283,8 +283,9 @@ class Controller:
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
-        times = (self._scheduler.next_wakeup(), self._record_keeper.next_wakeup(now))
-        due = min(self._link.next_wakeup(), *(at for at in times if at is not None))
+        sources = (self._link, self._scheduler)
+        times = [*(source.next_wakeup() for source in sources), self._record_keeper.next_wakeup(now)]
+        due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))
 
     def note_output(self) -> None:
