@@ -10,17 +10,23 @@ _NO_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
 """A file system, kernel or container without it."""
 
 
-class Discarded(NamedTuple):
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Unwritten(NamedTuple):
     """Output that could not be written to its log."""
 
     reason: str
+    is_held: bool = False
+    """It is still in the pipe, because the disk is full, and may be tried again."""
 
 
-def move(pipe: int, file: int, limit: int) -> tuple[int, bool, Discarded | None]:
+def move(pipe: int, file: int, limit: int, *, holds: bool = True) -> tuple[int, bool, Unwritten | None]:
     """Move at most `limit` bytes from a non-blocking pipe to the end of a file.
 
-    Returns how many were moved, whether the pipe is at its end (no process has it any more), and what was lost: a log
-    that cannot be written must not stop its task, so its output is dropped then.
+    Returns how many were moved, whether the pipe is at its end (no process has it any more), and what was not written.
+    Output stays in the pipe while the disk is full, unless `holds` is false. A log that cannot be written for another
+    reason must not stop its task, so its output is dropped.
     """
     moved = 0
     while moved < limit:
@@ -31,7 +37,9 @@ def move(pipe: int, file: int, limit: int) -> tuple[int, bool, Discarded | None]
         except BlockingIOError:
             return moved, False, None
         except OSError as error:
-            return moved, False, _discard(pipe, error)
+            if holds and error.errno in _FULL:
+                return moved, False, Unwritten(error.strerror or str(error), is_held=True)
+            return moved, False, discard(pipe, error.strerror or str(error))
         if count == 0:
             return moved, True, None
         moved += count
@@ -48,13 +56,14 @@ def _splice(pipe: int, file: int, limit: int) -> int:
         if error.errno not in _NO_SPLICE:
             raise
     data = os.read(pipe, min(limit, 1 << 16))
-    view = memoryview(data)
+    view = memoryview(data)  # what a full disk does not take of it is lost
     while view:
         view = view[os.write(file, view) :]
     return len(data)
 
 
-def _discard(pipe: int, error: OSError) -> Discarded:
+def discard(pipe: int, reason: str) -> Unwritten:
+    """Drop what a pipe holds."""
     with contextlib.suppress(BlockingIOError):
         os.read(pipe, BLOCK_BYTES)
-    return Discarded(error.strerror or str(error))
+    return Unwritten(reason)

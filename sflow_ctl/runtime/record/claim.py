@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from protocol.errors import RunDirectoryError, UsageError
+from protocol.errors import UsageError
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import create_durably, write_durably
 from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
 
@@ -131,11 +132,7 @@ def claim_run(directory: Path, after: int) -> "HeldClaim":
             write_durably(directory / layout.CLAIM, encode_claim(claim))
             return HeldClaim(directory, claim)
     except OSError as error:
-        raise RunDirectoryError.of(
-            "run-directory-not-writable",
-            f"cannot claim the run in {directory}: {error.strerror or error}",
-            where=str(error.filename or directory),
-        ) from error
+        raise unwritable(error, f"cannot claim the run in {directory}", directory) from error
 
 
 class HeldClaim:

@@ -22,6 +22,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
+from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.run.options import RunOptions
@@ -126,11 +127,7 @@ class RunDirectory:
                 (self.path / layout.SUMMARY).rename(self.path / earlier)
             self.remove_connection()
         except OSError as error:
-            raise RunDirectoryError.of(
-                "run-directory-not-writable",
-                f"cannot resume in the run directory {self.path}: {error.strerror or error}",
-                where=str(error.filename or self.path),
-            ) from error
+            raise unwritable(error, f"cannot resume in the run directory {self.path}", self.path) from error
 
     def _keep_plan(self, incarnation: int) -> None:
         """Keep the plan in force so far. Not again: after a crash in here `plan.json` may be the next one already."""
@@ -144,12 +141,7 @@ class RunDirectory:
             hint = (
                 f"another run is making it; if none is, delete {self._building}, or choose another --run-id"
             )
-        return RunDirectoryError.of(
-            "run-directory-not-writable",
-            f"cannot make the run directory {self.path}: {error.strerror or error}",
-            where=str(error.filename or self.path),
-            hint=hint,
-        )
+        return unwritable(error, f"cannot make the run directory {self.path}", self.path, hint)
 
     def _fill(
         self,

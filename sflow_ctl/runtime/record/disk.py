@@ -4,6 +4,7 @@ import errno
 import os
 from pathlib import Path
 
+from protocol.errors import DiskFullError, RunDirectoryError
 from sflow_ctl.core.states import Reason
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -22,6 +23,19 @@ def disk_reason(error: OSError, path: os.PathLike[str]) -> Reason:
         )
     return Reason(
         "record", f"cannot write {name}: {error.strerror or error}", hint="resume the run elsewhere"
+    )
+
+
+def unwritable(error: OSError, what: str, place: Path, hint: str | None = None) -> RunDirectoryError:
+    """Return the error of a command that cannot do `what` because of a failed write below `place`."""
+    if error.errno in _FULL:
+        reason = disk_reason(error, place)
+        return DiskFullError.of("disk-full", f"{what}: {reason.text}", hint=reason.hint)
+    return RunDirectoryError.of(
+        "run-directory-not-writable",
+        f"{what}: {error.strerror or error}",
+        where=str(error.filename or place),
+        hint=hint,
     )
 
 

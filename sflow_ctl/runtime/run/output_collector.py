@@ -17,6 +17,7 @@ import msgspec
 
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
+from sflow_ctl.runtime.record.durable import write_durably
 
 
 class TaskOutputs(NamedTuple):
@@ -92,7 +93,7 @@ class OutputCollector:
             document["metrics"] = found.metrics
         text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
         try:
-            (log.parent / "outputs.json").write_bytes(text + b"\n")
+            write_durably(log.parent / "outputs.json", text + b"\n")
         except OSError as error:  # the values are known all the same
             found.problems.append(f"outputs.json cannot be written: {error}")
         return found.visible, found.problems
