@@ -107,7 +107,7 @@ def test_clusters_f7_after_making_room_a_resume_goes_on(tmp_path: Path) -> None:
     assert "first=3" in output, output
     assert "second=0" in output, output
     assert "kept: first" in output, output
-    assert "run r completed" in output or "completed (exit status 0)" in output, output
+    assert re.search(r"^r: completed after .*, exit status 0", output, re.MULTILINE), output
     summary = json.loads((tmp_path / "kept/r/.sflow/summary.json").read_bytes())
     assert summary["outcome"] == "completed"
     assert {one["name"]: one["attempts"] for one in summary["tasks"]} == {"first": 1, "fills": 2}
@@ -127,10 +127,12 @@ def test_r6_outputs_that_cannot_be_stored_are_still_known(tmp_path: Path) -> Non
 
 def test_disk_full_output_of_a_task_is_held_until_there_is_room(tmp_path: Path) -> None:
     """Nothing of 400 kB is lost although the disk has been full in between."""
-    workflow(tmp_path, "{name: a, script: [touch started, seq 1 70000]}")
+    workflow(
+        tmp_path, "{name: a, script: [touch started, seq 1 70000, 'until test -e room; do sleep 0.05; done']}"
+    )
     script = f"""
     head -c 64m /dev/zero > disk/fill; truncate -s -200k disk/fill
-    ( until test -e started; do sleep 0.05; done; sleep 3; cp -r disk/r/a/a.log early.log; rm disk/fill ) &
+    ( until test -e started; do sleep 0.05; done; sleep 3; cp -r disk/r/a/a.log early.log; rm disk/fill; sleep 2; touch room ) &
     {RUN} w.yaml; status=$?; wait; (exit $status)"""
     done = on_disk(tmp_path, "8m", script)
     output = no_bug(done)
@@ -145,7 +147,7 @@ def test_disk_full_a_task_whose_last_output_is_lost_fails_with_that_reason(tmp_p
     workflow(tmp_path, "{name: a, script: ['head -c 64m /dev/zero > disk/fill', seq 1 5000]}")
     done = on_disk(tmp_path, "600k", f"{RUN} w.yaml")
     output = no_bug(done)
-    assert done.returncode == 3, output
+    assert done.returncode in (1, 3), output  # 3 if the record met the full disk as well
     assert "disk_full" in output, output
     assert "a.log could not be written (No space left on device): the end of its output is lost" in output, (
         output

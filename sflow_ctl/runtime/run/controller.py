@@ -125,6 +125,7 @@ class Controller:
                     self._handle(event, now)
                 self._flush(now)
             self._end_agents()
+        self._record_keeper.flush(time.monotonic())
         self.outputs.close()
         return self._finish
 
@@ -287,6 +288,11 @@ class Controller:
         times = [*(source.next_wakeup() for source in sources), self._record_keeper.next_wakeup(now)]
         due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))
+
+    @property
+    def record_error(self) -> OSError | None:
+        """What has kept the journal from being written, if anything has."""
+        return self._record_keeper.error
 
     def note_output(self) -> None:
         """Takes what the output service has to say into the log."""

@@ -30,7 +30,8 @@ class RecordKeeper:
         self._journal = journal
         self._warn = warn
         self._failing_since: float | None = None
-        self._error: OSError | None = None
+        self.error: OSError | None = None
+        """The last one, also when the record could be written again."""
         self._is_given_up = False
         self._nodes_at: float | None = None
 
@@ -44,14 +45,14 @@ class RecordKeeper:
         try:
             self._journal.flush()
         except OSError as error:
-            self._error = error
+            self.error = error
             if self._failing_since is None:
                 self._failing_since = now
                 reason = disk_reason(error, self._path)
                 self._warn(f"{reason.text}: nothing new is started until the run's record can be written")
             return
         if self._failing_since is not None:
-            self._failing_since = self._error = None
+            self._failing_since = None
             self._warn("the run's record can be written again")
 
     def write_nodes(self, nodes: NodeBook, now: float) -> None:
@@ -72,9 +73,9 @@ class RecordKeeper:
         since = self._failing_since
         if since is None or self._is_given_up or now < since + GIVEN_UP_AFTER_S:
             return None
-        assert self._error is not None
+        assert self.error is not None
         self._is_given_up = True
-        return RecordUnwritable(reason=disk_reason(self._error, self._path))
+        return RecordUnwritable(reason=disk_reason(self.error, self._path))
 
     def next_wakeup(self, now: float) -> float | None:
         """Return when to try again; None while all is written."""

@@ -179,6 +179,7 @@ def _run(
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,
+            record_error=controller.record_error,
         )
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
