@@ -49,23 +49,23 @@ def problem_of(signature: Signature) -> tuple[str, str] | None:
     try:
         groups = set(re.compile(signature.pattern).groupindex)
     except re.error as error:
-        return "pattern", f'"{signature.pattern}" is no regular expression: {error}'
+        return "pattern", f'"{signature.pattern}" is not a regular expression: {error}'
     if not signature.pattern:
         return "pattern", "the pattern is empty"
     if re.search(signature.pattern, "") is not None:
         return "pattern", f'"{signature.pattern}" matches every line'
     if not _WORD.fullmatch(signature.reason):
-        return "reason", f'"{signature.reason}" is no word: small letters, digits and _, at most 32'
+        return "reason", f'"{signature.reason}" is not a word: small letters, digits and _, at most 32'
     if signature.reason in WORDS and signature.reason not in SIGNATURE_WORDS:
         return "reason", f'"{signature.reason}" is not what a log can say'
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(signature.text) if name is not None}
     except ValueError as error:
-        return "text", f'"{signature.text}" is no sentence with fields: {error}'
+        return "text", f'"{signature.text}" is not a sentence with fields: {error}'
     unknown = fields - groups - {LINE}
     if unknown:
         known = ", ".join(sorted(groups | {LINE}))
-        return "text", f'"{{{min(unknown)}}}" is no named group of the pattern; there are {known}'
+        return "text", f'"{{{min(unknown)}}}" is not a named group of the pattern; there are {known}'
     return None
 
 

@@ -87,9 +87,9 @@ def _parse(source: str) -> "ast.expr":
     try:
         root = ast.parse(source, mode="eval").body
     except SyntaxError as error:
-        raise JsonExpressionError(f"is no expression: {error.msg}") from error
+        raise JsonExpressionError(f"is not an expression: {error.msg}") from error
     except (ValueError, MemoryError, RecursionError) as error:
-        raise JsonExpressionError("is no expression") from error
+        raise JsonExpressionError("is not an expression") from error
     for count, node in enumerate(ast.walk(root)):
         if count >= MAX_NODES:
             raise JsonExpressionError("is too long")
@@ -266,7 +266,7 @@ class _Evaluation:
         """What a loop goes over: items of a list, keys of a mapping. Raises: JsonExpressionError."""
         if isinstance(holder, list | dict):
             return holder
-        raise JsonExpressionError(f"{_shown(holder)} is no list")
+        raise JsonExpressionError(f"{_shown(holder)} is not a list")
 
     # ------------------------------------------------------------------ functions
 
@@ -305,7 +305,7 @@ class _Evaluation:
 def _number(value: Any) -> int | float:
     """A number within limits; true and false are 1 and 0, so that they can be counted."""
     if not isinstance(value, int | float):
-        raise JsonExpressionError(f"{_shown(value)} is no number")
+        raise JsonExpressionError(f"{_shown(value)} is not a number")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise JsonExpressionError("a number is too large")
     return value

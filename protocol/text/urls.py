@@ -34,7 +34,7 @@ def split_url(url: str) -> UrlParts:
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
         parts = parts._replace(netloc=_bracketed(parts.netloc))
     if parts.scheme not in PORTS:
-        raise ValueError("is no http:// or https:// URL")
+        raise ValueError("is not an http:// or https:// URL")
     if not parts.hostname:
         raise ValueError("names no host")
     if "@" in parts.netloc:

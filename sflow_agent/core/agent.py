@@ -59,6 +59,7 @@ from sflow_agent.core.events import (
     ProcessesReaped,
     ProcessFailed,
     ProcessStarted,
+    RankEvent,
     TreeGone,
     TreeSurvived,
     WakeUp,
@@ -104,26 +105,8 @@ class AgentCore:
         match event:
             case Ordered(message=message):
                 self._on_order(message, now)
-            case ProcessStarted():
-                self._on_started(event, now)
-            case ProcessFailed():
-                self._on_failed(event)
-            case ProcessesReaped():
-                self._on_reaped(event, now)
             case PortsTaken(leased=leased):
                 self._out.append(Report(leased))
-            case ExitDiagnosed(rank=rank, cause=cause):
-                self._apply(rank, lambda record: record.diagnosed(cause))
-            case TreeGone(rank=rank, ended=ended):
-                self._on_tree_gone(rank, ended, ())
-            case TreeSurvived(rank=rank, survivors=survivors):
-                self._on_tree_gone(rank, 0, survivors)
-            case CheckObserved():
-                self._on_observed(event, now)
-            case CommandEnded():
-                self._on_command_ended(event, now)
-            case IdleChanged(rank=rank):
-                self._apply(rank, lambda record: record.idle_changed(event))
             case EndRequested(reason=reason):
                 self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
             case FactsAcknowledged():
@@ -133,7 +116,7 @@ class AgentCore:
             case WakeUp():
                 self._on_wakeup(now)
             case _:
-                assert_never(event)
+                self._on_rank_event(event, now)
         self._continue_end(now)
         out, self._out = self._out, []
         return out
@@ -185,29 +168,14 @@ class AgentCore:
         match message:
             case Spawn():
                 self._on_spawn(message)
-            case Stop(attempt=attempt):
-                for record in self._open_ranks():
-                    if record.id.attempt == attempt:
-                        self._update(record, record.stop_politely(message, now))
-            case Welcome(kill=kill, signatures=signatures):
-                if signatures:
-                    self._out.append(LearnSignatures(signatures))
-                for rank in kill:
-                    if rank in self._open:
-                        self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
-            case Lease(task=task):
-                self._leasing.add(task)
-                self._out.append(TakePorts(message))
-            case Release(task=task):
-                self._leasing.discard(task)
-                self._out.append(DropPorts(task))
-            case Watch(rank=rank, offset=offset):
-                if rank in self.ranks:
-                    self._out.append(WatchLog(rank, offset))
-            case Unwatch(rank=rank):
-                self._out.append(UnwatchLog(rank))
-            case LogMatched(rank=rank, key=key, line=line):
-                self._on_observed(CheckObserved(rank, key, True, line), now)
+            case Stop():
+                self._on_stop(message, now)
+            case Welcome():
+                self._on_welcome(message, now)
+            case Lease() | Release():
+                self._on_port_order(message)
+            case Watch() | Unwatch() | LogMatched():
+                self._on_log_order(message, now)
             case Inspect():
                 self._out.append(InspectNode(message))
             case Leave(grace_s=grace_s):
@@ -225,7 +193,62 @@ class AgentCore:
                 self._open.add(spec.rank)
                 self._out.append(StartProcess(spec))
 
+    def _on_stop(self, order: Stop, now: float) -> None:
+        for record in self._open_ranks():
+            if record.id.attempt == order.attempt:
+                self._update(record, record.stop_politely(order, now))
+
+    def _on_welcome(self, order: Welcome, now: float) -> None:
+        if order.signatures:
+            self._out.append(LearnSignatures(order.signatures))
+        for rank in order.kill:
+            if rank in self._open:
+                self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
+
+    def _on_port_order(self, order: Lease | Release) -> None:
+        if isinstance(order, Lease):
+            self._leasing.add(order.task)
+            self._out.append(TakePorts(order))
+        else:
+            self._leasing.discard(order.task)
+            self._out.append(DropPorts(order.task))
+
+    def _on_log_order(self, order: Watch | Unwatch | LogMatched, now: float) -> None:
+        match order:
+            case Watch(rank=rank, offset=offset):
+                if rank in self.ranks:
+                    self._out.append(WatchLog(rank, offset))
+            case Unwatch(rank=rank):
+                self._out.append(UnwatchLog(rank))
+            case LogMatched(rank=rank, key=key, line=line):
+                self._on_observed(CheckObserved(rank, key, True, line), now)
+            case _:
+                assert_never(order)
+
     # ------------------------------------------------------------------ ranks
+
+    def _on_rank_event(self, event: RankEvent, now: float) -> None:
+        match event:
+            case ProcessStarted():
+                self._on_started(event, now)
+            case ProcessFailed():
+                self._on_failed(event)
+            case ProcessesReaped():
+                self._on_reaped(event, now)
+            case ExitDiagnosed(rank=rank, cause=cause):
+                self._apply(rank, lambda record: record.diagnosed(cause))
+            case TreeGone(rank=rank, ended=ended):
+                self._on_tree_gone(rank, ended, ())
+            case TreeSurvived(rank=rank, survivors=survivors):
+                self._on_tree_gone(rank, 0, survivors)
+            case CheckObserved():
+                self._on_observed(event, now)
+            case CommandEnded():
+                self._on_command_ended(event, now)
+            case IdleChanged(rank=rank):
+                self._apply(rank, lambda record: record.idle_changed(event))
+            case _:
+                assert_never(event)
 
     def _on_started(self, event: ProcessStarted, now: float) -> None:
         record = self.ranks[event.rank]

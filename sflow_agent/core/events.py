@@ -149,20 +149,16 @@ class WakeUp:
     """The time that `next_wakeup` returned has come."""
 
 
-AgentEvent = (
-    Ordered
-    | ProcessStarted
+RankEvent = (
+    ProcessStarted
     | ProcessFailed
     | ProcessesReaped
-    | PortsTaken
     | ExitDiagnosed
     | TreeGone
     | TreeSurvived
     | CheckObserved
     | CommandEnded
     | IdleChanged
-    | EndRequested
-    | LogsDelivered
-    | FactsAcknowledged
-    | WakeUp
 )
+"""Something happened to one rank, or to several at once."""
+AgentEvent = Ordered | RankEvent | PortsTaken | EndRequested | LogsDelivered | FactsAcknowledged | WakeUp

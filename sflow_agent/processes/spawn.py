@@ -284,9 +284,7 @@ def _explain(error: OSError, program: str, spec: RankSpec) -> str:
         case errno.EACCES:
             return f'"{program}" may not be executed: check its mode, and that its file system allows it'
         case errno.ENOEXEC:
-            return (
-                f'"{program}" is no program for this machine; a script needs a first line such as #!/bin/sh'
-            )
+            return f'"{program}" is not a program for this machine; a script needs a first line such as #!/bin/sh'
         case errno.E2BIG:
             size = sum(len(value) for value in (*spec.argv, *spec.env.values()))
             return f"its script and environment are too large ({size} bytes; one argument may have 128 KiB)"

@@ -32,7 +32,7 @@ _COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only for that command: the others cost nothing."""
+    """A group that imports a command's module only for that command: the others cost no time."""
 
     def list_commands(self, _ctx: click.Context, /) -> list[str]:
         """All command names, in the order in which a user meets them."""
@@ -76,7 +76,7 @@ def group(debug: bool) -> None:
 
 
 def main() -> None:
-    """Entry point. Never returns."""
+    """Run the command line and exit. Never returns."""
     debug = "--debug" in sys.argv[1:]
     try:
         status = group.main(standalone_mode=False)
@@ -100,7 +100,7 @@ def main() -> None:
     except BrokenPipeError:
         discard_stdout()
         status = int(ExitStatus.OK)
-    except OSError as error:  # the machine's, not ours: a full disk, a file of another user
+    except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
         click.echo(f"error[operating-system]: {name}{error.strerror or error}", err=True)
         if debug:

@@ -83,7 +83,7 @@ def _texts(task: PlannedTask) -> Iterator[str]:
         task.cwd,
         task.probes,
         task.success,
-        task.late,
+        task.deferred,
         None if container is None else msgspec.structs.replace(container, directories=()),
         [(file.path, file.content) for file in task.files],
     )

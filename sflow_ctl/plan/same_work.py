@@ -47,8 +47,8 @@ _NOUNS = {
     "success": "conditions of success",
     "success_exit_codes": "exit codes of success",
     "sweep": "swept values",
-    "late": "expressions on ports and outputs",
-    "late_tcp_ports": "probe ports",
+    "deferred": "expressions on ports and outputs",
+    "deferred_tcp_ports": "probe ports",
     "has_master_port": "port to meet at",
     "kill_on_bad_exit": "rule for processes that fail",
 }

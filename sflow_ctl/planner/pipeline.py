@@ -1,7 +1,7 @@
-"""The plan of a workflow: the phases of planning in their order, from a checked document to concrete tasks.
+"""Runs the phases of planning in order, from a checked document to a plan.
 
-Pure and deterministic. Each phase takes the frozen results of earlier ones and adds findings; between phases planning
-stops if there are any. `run`, `batch`, `plan` and `visualize` call `build_plan`.
+Pure and deterministic. Each phase takes the frozen results of earlier ones and adds findings; between phases
+planning stops if there are any. `run`, `batch`, `plan` and `visualize` call `build_plan`.
 """
 
 from sflow_ctl.format.loader import LoadedDocument

@@ -1,7 +1,9 @@
-"""Collects the values of a completed task from its outputs: patterns, JSON paths, CSV columns, and metrics over them. Pure.
+"""Collects the values of a completed task from its outputs.
 
-The output collector of the run calls `collect` with a function that reads lines. Nothing that is wrong here fails a task:
-problems are sentences for the console and the summary.
+Patterns, JSON paths, CSV columns, and metrics over them. Pure.
+
+The output collector of the run calls `collect` with a function that reads lines. No problem here fails a
+task: problems are sentences for the console and the summary.
 """
 
 import statistics
@@ -30,7 +32,10 @@ class OutputValues:
 
     @property
     def visible(self) -> dict[str, Any]:
-        """What later tasks see as `task.NAME.outputs`: a metric takes the place of the values it was made of."""
+        """Return the values that later tasks see as `task.NAME.outputs`.
+
+        A metric replaces the values it was made of.
+        """
         return {**self.values, **self.metrics}
 
 
@@ -77,7 +82,7 @@ def _collect_document(output: PlannedOutput, read: Read, found: Found, result: O
         return
     if not values:
         wanted = (
-            f"{output.json} leads nowhere" if output.json is not None else f"column {output.csv} is empty"
+            f"path {output.json} is missing" if output.json is not None else f"column {output.csv} is empty"
         )
         result.problems.append(f"{output.source}: {wanted}: {name} has no value")
     for value in values:

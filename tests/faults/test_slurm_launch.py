@@ -227,7 +227,7 @@ def test_f10_a_run_goes_on_when_slurms_commands_do_not_answer(tmp_path: Path, ho
     )
     assert status == 0, output
     assert sorted(log(slurm).splitlines()) == ["0: node0", "1: node1"]
-    assert len(lines_with(output, "warning: squeue does not say when the job's time is over")) == 1
+    assert len(lines_with(output, "warning: squeue does not show when the job's time ends")) == 1
     if how == "hang":
         left = [int(word) for word in (tmp_path / "hanging").read_text().split()]
         assert len(left) == 2

@@ -96,7 +96,7 @@ def test_a_real_step_over_two_components_is_refused_before_anything_starts(clust
     done = on_two_components(cluster, "    - {name: t, operator: step, script: ['hostname']}\n")
     assert done.returncode == 2
     assert "step-spans-components" in done.stdout
-    assert "its nodes are of components 0, 1 of a heterogeneous job" in done.stdout
+    assert "its nodes belong to components 0, 1 of a heterogeneous job" in done.stdout
     assert "resources.nodes.indices" in done.stdout
     assert not (cluster.shared / "out").exists()
 

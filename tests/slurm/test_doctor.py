@@ -100,7 +100,7 @@ def test_a_node_that_cannot_call_is_named_and_the_others_are_examined(cluster: C
     cluster.scancel(number)
     assert done.returncode == 3, done.stdout + done.stderr
     assert lines_with(
-        done.stdout, "FAIL", "agents", "node2: its agent has not called: nothing heard within 5 s"
+        done.stdout, "FAIL", "agents", "node2: its agent has not connected: no message within 5 s"
     )
     assert lines_with(done.stdout, "ok", "mesh", "2 of 2 connections between 2 nodes")
 

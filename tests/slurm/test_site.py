@@ -132,7 +132,7 @@ def test_a_failing_preamble_is_the_clear_end_of_a_job(cluster: Cluster) -> None:
     job = cluster.wait_job(int(match[1]))
     assert (job.state, job.exit_code) == ("FAILED", "3:0")
     said = (out / f"{match[1]}-sflow-submit.err").read_text()
-    assert "error[preamble-failed]: the preamble has ended with exit status 127: module load nothing" in said
+    assert "error[preamble-failed]: the preamble ended with exit status 127: module load nothing" in said
     assert f"where: {cluster.shared}/site.yaml:5:5  preamble[1]" in said
     assert not list(out.glob(f"{match[1]}-w-*"))
 

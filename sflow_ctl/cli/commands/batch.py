@@ -82,7 +82,7 @@ def _check_combination(
     if sflow_version is not None:
         raise _usage(
             "--sflow-version installs nothing",
-            "install that version beforehand and name it with --sflow-venv-path: a job has its nodes to compute",
+            "install that version beforehand and name it with --sflow-venv-path",
         )
     if bulk_input is not None and folders:
         raise _usage("-b and -B exclude each other", "call batch twice")
@@ -142,7 +142,7 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
 
 
 def _beside(script_path: Path, files: tuple[Path, ...]) -> Path:
-    """Where the composed file goes: beside the script, and never over a file that the job reads."""
+    """Return the path of the composed file: beside the script, and never over a file that the job reads."""
     plain = script_path.with_suffix(".yaml")
     is_taken = any(
         plain.absolute() == file.absolute() or _is_same(plain, file) for file in (*files, script_path)

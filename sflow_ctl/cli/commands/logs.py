@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import assert_never
 
 import click
 
@@ -11,10 +12,11 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import print_line
-from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
+from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
-from sflow_ctl.runtime.viewing.client import Ended, LogOutput, OutputEnded
+from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
+from sflow_ctl.runtime.viewing.files import FileWatch
 from sflow_ctl.runtime.viewing.messages import Change
 
 READ_BYTES = 1024 * 1024
@@ -55,7 +57,7 @@ def logs(
             _follow(reader, places, printer)
         printer.finish()
     except BrokenPipeError:
-        # Whoever reads has seen enough. The interpreter flushes at exit: into nothing.
+        # The reader has closed the pipe. The interpreter's flush at its exit goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         if not is_following:
@@ -64,7 +66,7 @@ def logs(
 
 
 class _Printer:
-    """Bytes as they are for one task, prefixed lines for several."""
+    """Prints bytes unchanged for one task, prefixed lines for several."""
 
     def __init__(self, *, is_prefixed: bool) -> None:
         is_terminal = sys.stdout.isatty()
@@ -72,16 +74,16 @@ class _Printer:
         self._prefixer = LinePrefixer(is_terminal=is_terminal, colours=colours) if is_prefixed else None
 
     def put(self, task: str, data: bytes) -> None:
-        """Prints what belongs to a task's log."""
+        """Print bytes of a task's log."""
         _write(data if self._prefixer is None else self._prefixer.add(task, data))
 
     def ended(self, task: str) -> None:
-        """Finishes the task's last line, if lines carry names."""
+        """Finish the task's last line, if lines have prefixes."""
         if self._prefixer is not None:
             _write(self._prefixer.end(task))
 
     def finish(self) -> None:
-        """Finishes every line."""
+        """Finish every line."""
         if self._prefixer is not None:
             _write(self._prefixer.end_all())
 
@@ -93,7 +95,7 @@ def _write(data: bytes) -> None:
 
 
 def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printer) -> int:
-    """Prints what there is; returns where it stopped."""
+    """Print the existing log; return the position at its end."""
     try:
         cursor = Cursor(file_log(reader.log_path(task), task))
         if lines is not None:
@@ -110,43 +112,70 @@ def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printe
 
 
 def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> None:
-    """Prints what comes, until the chosen tasks or the run have ended."""
+    """Print new output, until the chosen tasks or the run have ended."""
     if reader.summary() is not None:
         return
     watch, _ = watch_run(reader)
-    open_tasks = {task for task in places if not _is_over(reader, task)}
-    followed: set[RankId] = set()
     try:
-        for task in open_tasks:
-            record = reader.state.tasks[task]
-            if record.state in LIVE:
-                rank = RankId(AttemptId(task, record.attempts), 0)
-                followed.add(rank)
-                watch.follow(rank, 0, places[task])
-        while open_tasks or followed:
-            for event in watch.receive(WAIT_S):
-                if isinstance(event, Change):
-                    reader.state.apply(event.transition, event.wall_ns)
-                    task = event.transition.task
-                    rank = RankId(AttemptId(task, event.transition.attempt), 0)
-                    is_new = event.transition.new is TaskState.RUNNING and rank not in followed
-                    if is_new and task in open_tasks:
-                        followed.add(rank)
-                        watch.follow(rank, 0, 0)
-                    if _is_over(reader, task):
-                        open_tasks.discard(task)
-                elif isinstance(event, LogOutput):
-                    if event.skipped_lines:
-                        note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
-                        print_line(note, err=True)
-                    printer.put(event.rank.attempt.task, event.data)
-                elif isinstance(event, OutputEnded):
-                    followed.discard(event.rank)
-                    printer.ended(event.rank.attempt.task)
-                elif isinstance(event, Ended):
-                    return
+        _Following(reader, watch, printer).run(places)
     finally:
         watch.close()
+
+
+class _Following:
+    """Logs of tasks that are printed as they grow."""
+
+    def __init__(self, reader: RunReader, watch: ViewerLink | FileWatch, printer: _Printer) -> None:
+        self._reader = reader
+        self._watch = watch
+        self._printer = printer
+        self._open_tasks: set[str] = set()
+        self._followed: set[RankId] = set()
+        self._has_run_ended = False
+
+    def run(self, places: dict[str, int]) -> None:
+        """Print from these places on, by task, until the tasks or the run have ended."""
+        self._open_tasks = {task for task in places if not _is_over(self._reader, task)}
+        for task in self._open_tasks:
+            record = self._reader.state.tasks[task]
+            if record.state in LIVE:
+                self._begin(RankId(AttemptId(task, record.attempts), 0), places[task])
+        while (self._open_tasks or self._followed) and not self._has_run_ended:
+            for event in self._watch.receive(WAIT_S):
+                self._take(event)
+
+    def _begin(self, rank: RankId, place: int) -> None:
+        self._followed.add(rank)
+        self._watch.follow(rank, 0, place)
+
+    def _take(self, event: ViewEvent) -> None:
+        match event:
+            case Change(transition=transition):
+                self._reader.state.apply(transition, event.wall_ns)
+                self._changed(transition)
+            case LogOutput():
+                if event.skipped_lines:
+                    note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
+                    print_line(note, err=True)
+                self._printer.put(event.rank.attempt.task, event.data)
+            case OutputEnded(rank=rank):
+                self._followed.discard(rank)
+                self._printer.ended(rank.attempt.task)
+            case Ended():
+                self._has_run_ended = True
+            case Current():
+                pass
+            case _:
+                assert_never(event)
+
+    def _changed(self, transition: Transition) -> None:
+        """Follow an attempt that runs now; stop waiting for a task that has ended."""
+        task = transition.task
+        rank = RankId(AttemptId(task, transition.attempt), 0)
+        if transition.new is TaskState.RUNNING and task in self._open_tasks and rank not in self._followed:
+            self._begin(rank, 0)
+        if _is_over(self._reader, task):
+            self._open_tasks.discard(task)
 
 
 def _is_over(reader: RunReader, task: str) -> bool:

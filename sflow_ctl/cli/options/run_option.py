@@ -1,4 +1,7 @@
-"""What `attach`, `status` and `logs` share: the RUN argument, the chosen tasks, and sentences about a run."""
+"""The common parts of `attach`, `status` and `logs`.
+
+The RUN argument, the chosen tasks, and sentences about a run.
+"""
 
 import os
 from collections.abc import Callable
@@ -19,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def output_dir_option(command: F) -> F:
-    """Adds `--output-dir`."""
+    """Add `--output-dir`."""
     option = click.option(
         "--output-dir",
         type=click.Path(path_type=Path),

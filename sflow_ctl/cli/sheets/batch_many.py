@@ -1,4 +1,4 @@
-"""Many jobs at once: each is written or its failure reported, and `results.csv` says what became of it."""
+"""Many jobs at once: writes each or reports its failure, and writes `results.csv`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class _Candidate:
 
 
 def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
-    """A job for each chosen row; the exit status."""
+    """Make a job for each chosen row; return the exit status."""
 
     def candidate(row: Row) -> _Candidate:
         name = row_name(rows.sheet, row, _known_nodes(options, rows, row), options.job_name or DEFAULT_NAME)
@@ -63,7 +63,7 @@ def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
 
 
 def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
-    """A job for each file, a workflow of its own; the exit status."""
+    """Make a job for each file, each a workflow; return the exit status."""
 
     def candidate(file: Path, name: str) -> _Candidate:
         choice = JobChoice(
@@ -85,7 +85,7 @@ def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
 
 
 def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
-    """For the name of a row, which it has also when its number of nodes is none."""
+    """Return the number of nodes for a row's name, which it needs even if that number is invalid."""
     try:
         return options.nodes or row_nodes(rows.sheet, row)
     except FleetError:
@@ -101,7 +101,7 @@ def _write_all(
         for candidate in candidates:
             result = _write(options, directory, candidate)
             results.append(result)
-    finally:  # an interrupted call has submitted jobs too
+    finally:  # an interrupted call has submitted jobs as well
         lines = [
             {**candidate.cells, **result_cells(result, str(options.output_dir), options.submit)}
             for candidate, result in zip(candidates, results, strict=False)

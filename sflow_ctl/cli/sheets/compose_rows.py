@@ -24,11 +24,11 @@ def compose_rows(
     missable: tuple[str, ...],
     is_resolved: bool,
 ) -> int:
-    """Writes them into a new directory in `parent`; failing rows are listed, and make the exit status 1."""
+    """Write the files into a new directory in `parent`; return 1 if a row failed, after listing it."""
     if parent.exists() and not parent.is_dir():
         what = f"{parent} is a file"
         raise UsageError.of(
-            "not-a-directory", what, str(parent), "with -b, -o is where the directory of the files goes"
+            "not-a-directory", what, str(parent), "with -b, -o names the parent directory of the files"
         )
     directory = stamped_directory(parent, "compose")
     failed = 0

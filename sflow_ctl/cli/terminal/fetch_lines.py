@@ -1,4 +1,7 @@
-"""How far artifacts are: one line on a terminal, redrawn; elsewhere a line at the start and one for each that came."""
+"""Shows the progress of artifacts: one redrawn line on a terminal.
+
+Elsewhere a line at the start and one for each artifact.
+"""
 
 import sys
 import time
@@ -14,7 +17,7 @@ RATE_OVER_S = 5.0
 
 
 class FetchLines:
-    """Writes to standard output."""
+    """Writes progress to standard output."""
 
     def __init__(self, is_terminal: bool | None = None) -> None:
         self._can_redraw = sys.stdout.isatty() if is_terminal is None else is_terminal
@@ -24,7 +27,7 @@ class FetchLines:
         self._has_begun = False
 
     def show(self, items: Sequence[Progress]) -> None:
-        """What has come since the last call, and on a terminal how far the others are."""
+        """Print the artifacts that have arrived since the last call; on a terminal also the others' progress."""
         if not self._has_begun and not self._can_redraw:
             names = ", ".join(item.artifact for item in items)
             click.echo(f"Fetching {len(items)} artifact{'s' if len(items) > 1 else ''}: {names}")
@@ -38,7 +41,7 @@ class FetchLines:
             self._draw([item for item in items if not item.is_done], time.monotonic())
 
     def close(self) -> None:
-        """Leaves the line clean for what comes next."""
+        """Clear the line for later output."""
         self._clear()
 
     def _draw(self, going_on: Sequence[Progress], now: float) -> None:
@@ -46,7 +49,7 @@ class FetchLines:
             return
         received = sum(item.received_bytes for item in going_on)
         if self._samples and received < self._samples[-1][1]:
-            self._samples.clear()  # one has come, or begins again
+            self._samples.clear()  # one has arrived, or begins again
         self._samples.append((now, received))
         while self._samples[0][0] < now - RATE_OVER_S:
             self._samples.popleft()

@@ -1,7 +1,7 @@
-"""Printing lines: the one way from a text to the user's terminal for everything that is not a task's output.
+"""Prints lines: the only way from a text to the user's terminal, except for tasks' output.
 
-Texts of other programs (node names, reasons, log lines, values, file names) lose their control characters here, so no
-command has to think of it. Colours are added afterwards.
+Texts of other programs (node names, reasons, log lines, values, file names) lose their control characters
+here, so commands need not check them. Colours are added afterwards.
 """
 
 import errno
@@ -19,7 +19,7 @@ from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
 
 
 class OutputLostError(Exception):
-    """Standard output or standard error takes no more: its reader has gone, or the disk is full."""
+    """Standard output or standard error accepts no more: its reader has gone, or the disk is full."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror or str(error))
@@ -37,7 +37,7 @@ def write(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 def discard_stdout() -> None:
-    """Send the rest of standard output nowhere, so that the interpreter does not fail to flush it at its exit."""
+    """Redirect the rest of standard output to /dev/null, so that the interpreter's last flush succeeds."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -51,7 +51,10 @@ def print_line(text: str, colour: Colour | None = None, *, err: bool = False) ->
 
 
 def print_document(text: str) -> None:
-    """Print a file's text to standard output: as it is for a pipe or file, without control characters on a terminal."""
+    """Print a file's text to standard output.
+
+    Unchanged for a pipe or file, without control characters on a terminal.
+    """
     write(printable(text) if sys.stdout.isatty() else text, nl=False)
 
 

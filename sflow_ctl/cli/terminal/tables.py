@@ -84,7 +84,7 @@ def _rich_table(table: Table) -> "RichTable":
         laid_out.add_column(
             Text(heading),
             justify="right" if heading in table.right else "left",
-            no_wrap=not shrinks,  # rich takes room from columns that may wrap first
+            no_wrap=not shrinks,  # rich shrinks columns that may wrap first
             min_width=min(longest, MIN_NAME_WIDTH) if shrinks else longest,
             overflow="ellipsis",
         )

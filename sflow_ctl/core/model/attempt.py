@@ -115,7 +115,7 @@ class Attempt:
         """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
         self.ports = ports
         self.filled, self.files = deferred.filled_in(plan)
-        if plan.late and any(probe.on_node == "each" for probe in plan.probes):
+        if plan.deferred and any(probe.on_node == "each" for probe in plan.probes):
             self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
         self.is_unsent = False
 

@@ -30,7 +30,7 @@ Orders = list[tuple[int, Lease | Release]]
 
 def needs_leases(task: PlannedTask) -> bool:
     """Return True for a task that has ports or uses those of others."""
-    return bool(task.ports or task.has_master_port or ((task.late or task.files) and task.uses_ports))
+    return bool(task.ports or task.has_master_port or ((task.deferred or task.files) and task.uses_ports))
 
 
 class Leases:

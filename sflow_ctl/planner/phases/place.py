@@ -1,7 +1,10 @@
-"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and more.
+"""Places concrete tasks: which nodes and GPU indices each gets.
 
-The static plan is the reference's, node for node and index for index. Where it has no room, tasks become flexible: the
-scheduler picks when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
+Chapter 8 of the format, and an extension of it.
+
+The static plan equals that of sflow 0.2, node for node and index for index. If it has no room for all tasks,
+placements become flexible: tasks queue, and the scheduler picks their nodes when they are ready. Only tasks
+that can never fit are refused, with the arithmetic. Called by `requests.py`.
 """
 
 from collections.abc import Sequence
@@ -23,15 +26,15 @@ class PlacementRequest:
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
     is_shared: bool = False
-    """Counts for nothing without `gpus`."""
+    """Use GPUs without taking them; ignored without `gpus`."""
     is_fixed: bool = False
-    """It takes no GPUs, and others name its address: its nodes must be known before anything starts."""
+    """The task takes no GPUs, and others use its address: its nodes must be known before anything starts."""
     is_apart: bool = False
-    """It runs when all others have ended: it takes nothing from them."""
+    """The task runs when all others have ended, so it takes nothing from them."""
 
 
 class NoRoomError(Exception):
-    """The static plan cannot place this request, although nodes and GPUs like these exist."""
+    """The static plan has no room for this request, although such nodes and GPUs exist."""
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ class Pool:
     first: int
     capacities: tuple[int | None, ...]
     is_strict: bool = False
-    """Only the reference's static plan: what it has no room for is refused, not queued."""
+    """Allow only the static plan of sflow 0.2: a task without room is refused, not queued."""
     cursors: list[int] = field(init=False)
     loads: list[dict[int, int]] = field(init=False)
     """Per node, how many sharing tasks were given each GPU."""
@@ -57,8 +60,8 @@ class Pool:
 def _refuse_without_gpus(pool: Pool, request: PlacementRequest) -> None:
     """Raises: UnplannableError where GPUs are asked for and no node has any."""
     if request.gpus and all(capacity == 0 for capacity in pool.capacities):
-        what = f'task "{request.task}" asks for {request.gpus} GPUs; the nodes of its backend have none'
-        hint = "correct gpus_per_node of the backend, or drop resources.gpus"
+        what = f'task "{request.task}" asks for {request.gpus} GPUs, and the nodes of its backend have none'
+        hint = "correct gpus_per_node of the backend, or remove resources.gpus"
         raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
 
@@ -91,11 +94,11 @@ def _no_room(pool: Pool, request: PlacementRequest) -> UnplannableError:
         capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
     )
     what = (
-        f'task "{request.task}": only {free} GPUs remain available in the static plan of the reference, '
-        "and not where it needs them"
+        f'task "{request.task}": only {free} GPUs remain available in the static plan of sflow 0.2, '
+        "but not on the nodes where it needs them"
     )
     return UnplannableError(
-        "gpus-do-not-fit", what, "leave out --compat strict: tasks then queue", ("resources",)
+        "gpus-do-not-fit", what, "leave out --compat strict: then tasks queue for free GPUs", ("resources",)
     )
 
 
@@ -195,7 +198,7 @@ def _round_robin(request: PlacementRequest, count: int, left: Sequence[int]) -> 
 
 def _check_node_count(request: PlacementRequest, count: int, left: list[int]) -> None:
     if count > len(left):
-        what = f'task "{request.task}" needs {count} nodes, there are {len(left)}'
+        what = f'task "{request.task}" needs {count} nodes, but there are {len(left)}'
         raise UnplannableError(
             "nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count")
         )
@@ -211,9 +214,9 @@ def _nodes_for_gpus(pool: Pool, request: PlacementRequest, left: list[int], coun
     if cap is None:
         return left
     if count <= cap and pool.is_strict:
-        return left  # the reference splits it over all nodes
+        return left  # sflow 0.2 splits it over all nodes
     if count <= cap:
-        raise NoRoomError  # it fits on one node in principle: it must not be split
+        raise NoRoomError  # a task that fits on one node must not be split
     wanted = _whole_nodes(request, count, cap, left)
     free = [n for n in left if (pool.capacities[n] or 0) >= pool.cursors[n] + cap]
     for cursor in sorted({pool.cursors[node] for node in free}):
@@ -228,7 +231,7 @@ def _whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int
     path = ("resources", "gpus", "count")
     if count % cap:
         what = (
-            f'task "{request.task}" asks for {count} GPUs; more than one node\'s {cap} must be a multiple of per-node '
+            f'task "{request.task}" asks for {count} GPUs; a count above one node\'s {cap} must be a multiple of per-node '
             f"GPU capacity"
         )
         raise UnplannableError(
@@ -315,6 +318,6 @@ def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
         wanted = _whole_nodes(request, request.gpus, per_node, left)
     able = tuple(pool.first + node for node in left if (pool.capacities[node] or per_node) >= per_node)
     if len(able) < wanted:
-        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes; {len(able)} nodes have as many'
+        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes, only {len(able)} nodes have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)

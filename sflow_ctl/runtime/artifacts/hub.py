@@ -1,4 +1,7 @@
-"""A snapshot of a model or dataset hub: its own library gets it into its own cache, and a link here says where."""
+"""Fetches a snapshot of a model or dataset hub.
+
+The hub's own library downloads it into its own cache, and a link leads there.
+"""
 
 import os
 import subprocess
@@ -18,7 +21,7 @@ _QUOTED_BYTES = 500
 
 
 class HubTransfer:
-    """One snapshot on its way."""
+    """The transfer of one snapshot."""
 
     def __init__(self, snapshot: HubSnapshot) -> None:
         self.progress = Progress(snapshot.artifact, snapshot.uri)
@@ -26,14 +29,14 @@ class HubTransfer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Returns when the link leads to the snapshot. Raises: FetchError, Cut, OSError."""
+        """Return when the link leads to the snapshot. Raises: FetchError, Cut, OSError."""
         started = time.monotonic()
         directory = self._download(stop)
         _link(Path(self._snapshot.link), directory)
         self.progress.elapsed_s = time.monotonic() - started
 
     def cut(self) -> None:
-        """Kills the library's process."""
+        """Kill the library's process."""
         if self._process is not None:
             self._process.kill()
 

@@ -1,7 +1,8 @@
-"""A process of its own that gets one snapshot with the hub's own library: `python -I -m ... REQUEST`.
+"""A separate process that downloads one snapshot with the hub's own library: `python -I -m ... REQUEST`.
 
-The library has threads that nobody can stop, prints as it likes, and takes half a second to import: a process can be
-killed, and is what it costs only to those who need it. Lines of JSON on stdout say how far it is and how it ended.
+The library has threads that cannot be stopped, prints to the terminal, and takes half a second to import: a
+process can be killed, and only runs that need it pay for it. Lines of JSON on stdout report progress and the
+result.
 """
 
 import os
@@ -13,10 +14,10 @@ from typing import Any
 import msgspec
 
 _LOGIN = "set HF_TOKEN to a token that may read it, or log in with `hf auth login`"
-_NETWORK = "look at the network, HF_ENDPOINT and HF_HUB_OFFLINE; whole files that have arrived are kept"
+_NETWORK = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE; complete files are kept"
 
 _QUOTED = 400
-"""Letters of what the library says, whose sentences are long."""
+"""The number of characters quoted from the library's messages, which are long."""
 
 
 class DownloadRequest(msgspec.Struct, frozen=True):
@@ -39,11 +40,11 @@ class DownloadReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def main() -> None:
-    """Ends with the process that started it, which holds the other end of stdin."""
+    """End with the process that started it, which holds the other end of stdin."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     request = msgspec.json.decode(sys.argv[1], type=DownloadRequest)
     _say(_get(request))
-    os._exit(0)  # the library's threads would be waited for
+    os._exit(0)  # the interpreter would wait for the library's threads
 
 
 def _get(request: DownloadRequest) -> DownloadReport:
@@ -75,13 +76,13 @@ def _get(request: DownloadRequest) -> DownloadReport:
 
 
 def _literal(pattern: str) -> str:
-    """A path as a pattern that matches only it, but for the star at its end."""
+    """Return a path as a pattern that matches only it, except for the star at its end."""
     rest = pattern.removesuffix("/*")
     return "".join(f"[{c}]" if c in "*?[" else c for c in rest) + pattern[len(rest) :]
 
 
 def _bar() -> Any:
-    """The library's way to hear of progress is a kind of progress bar."""
+    """Return a progress bar class, which is how the library reports progress."""
     from tqdm.std import tqdm
 
     class Reporting(tqdm):  # type: ignore[misc]
@@ -100,10 +101,10 @@ def _bar() -> Any:
 
 class _Nowhere:
     def write(self, _text: str) -> None:
-        """Nobody looks at the bar itself."""
+        """Discard the text of the bar."""
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no text is kept."""
 
 
 def _explain(error: Exception, request: DownloadRequest) -> DownloadReport:

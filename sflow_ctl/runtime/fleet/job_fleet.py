@@ -52,7 +52,9 @@ def job_fleet(
 ) -> Fleet:
     """Start an agent on each node of the job that the plan uses; return once they have reported.
 
-    `print_line` says what takes long. Raises: LaunchError; nothing of the fleet is left then.
+    `print_line` gets notes about long waits.
+
+    Raises: LaunchError; no agent is left then.
     """
     plan, settings = request.plan, request.settings
     keys = RunKeys.derived(len(plan.nodes))

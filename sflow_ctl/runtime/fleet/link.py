@@ -1,7 +1,8 @@
 """The controller's sockets, and the sessions with its agents.
 
-Frames in, scheduler events out. Keeps one `Channel` per agent session, repeats what is not acknowledged, sends
-heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is fatal.
+Turns frames into scheduler events. Keeps one `Channel` per agent session, repeats unacknowledged messages,
+sends heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is
+fatal.
 """
 
 import time
@@ -26,17 +27,17 @@ from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
 ROUND_S = 1.0
-"""How often heartbeats, repeats and silence are looked after; one pass over the nodes."""
+"""The interval of heartbeats, repetitions and checks for silence; one pass over the nodes."""
 STANDSTILL_S = 3 * ROUND_S
-"""A longer time between two rounds is one in which this process did not run."""
+"""A longer time between two rounds means that this process was suspended."""
 HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
-"""Then the loop does everything else once before it reads on."""
+"""After so many packets the loop serves its other sources once before it reads on."""
 
 
 @dataclass(slots=True)
 class Peer:
-    """One node's agent as the link sees it."""
+    """The link's state of one node's agent."""
 
     routing_id: bytes | None = None
     session: str = ""
@@ -54,7 +55,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkTimes:
-    """Seconds that decide when somebody is given up."""
+    """The seconds after which an agent is lost."""
 
     lost_after_s: float = 30.0
     join_within_s: float = 60.0
@@ -84,11 +85,11 @@ class FleetLink:
         self.logs, self.log_endpoints = self._router("logs", keys.controller, hosts)
         self.clients, self.client_endpoints = self._router("clients", keys.controller, hosts)
         self.signatures: tuple[Signature, ...] = ()
-        """Of the workflow that is run: every agent is told them when it joins."""
+        """The failure signatures of the workflow: every agent gets them when it joins."""
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
-        """When somebody began to look after the agents; those that are not up by then have `join_within_s` from there."""
+        """The time of the last round. Agents that have not joined at the first one have `join_within_s` from it."""
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
@@ -104,9 +105,10 @@ class FleetLink:
         socket.zap_domain = domain.encode()
         socket.maxmsgsize = MAX_FRAME_BYTES
         socket.handshake_ivl = HANDSHAKE_MS
-        # An agent that reconnects may come before its old connection is noticed dead.
+        # An agent that reconnects may arrive before its old connection is noticed dead.
         socket.router_handover = 1
-        # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
+        # A router drops messages above its high-water mark, so only viewers' bulk data, which may be lost,
+        # has a low one.
         socket.sndhwm = 64 if domain == "clients" else 10_000
         socket.rcvhwm = 10_000 if domain == "control" else 64
         socket.ipv6 = any(":" in host for host in hosts)
@@ -122,16 +124,16 @@ class FleetLink:
     # ------------------------------------------------------------------ the loop's side
 
     def register(self, poller: zmq.Poller) -> None:
-        """Adds what the loop must watch for this link."""
+        """Register this link's descriptors with the loop's poller."""
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
 
     def node_of_key(self, public_key: str) -> int | None:
-        """The node whose agent holds this key."""
+        """Return the node whose agent holds this key."""
         return self._node_of_key.get(public_key)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
-        """Everything that has arrived, up to a bounded number of packets."""
+        """Return everything that has arrived, up to a bounded number of packets."""
         self._auth.answer_all()
         events: list[SchedulerEvent] = []
         for _ in range(MAX_PACKETS_PER_PASS):
@@ -143,14 +145,14 @@ class FleetLink:
         return events
 
     def send(self, node: int, message: ToAgent) -> None:
-        """Queues an order; it leaves with the next `flush`, in one packet with the others of this pass."""
+        """Queue an order; it leaves with the next `flush`, in one packet with the others of this pass."""
         peer = self.peers[node]
         if not peer.is_abandoned:
             peer.outbox.append(message)
             self._dirty.add(node)
 
     def accept(self, node: int, session: str, kill: tuple[RankId, ...]) -> None:
-        """Starts the session that a hello asked for. What an older session still had to say is dropped."""
+        """Start the session that a hello asked for. Unprocessed messages of an older session are dropped."""
         peer = self.peers[node]
         if peer.hello_from is None or peer.hello_from[1] != session:
             return
@@ -170,9 +172,9 @@ class FleetLink:
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
-        """Tell the node's agent, if it hears, that it is not part of the run any more.
+        """Inform the node's agent, if it is reachable, that it no longer belongs to the run.
 
-        It is refused from now on.
+        Refuse it from now on.
         """
         peer = self.peers[node]
         peer.is_abandoned = True
@@ -199,11 +201,14 @@ class FleetLink:
         self._dirty = held
 
     def next_wakeup(self) -> float:
-        """When `tick` is due."""
+        """Return when `tick` is due."""
         return self._next_round
 
     def tick(self, now: float) -> list[SchedulerEvent]:
-        """Heartbeats, repeats, and who has been silent for too long. Cheap when not due."""
+        """Send heartbeats and repetitions, and return agents that have been silent for too long.
+
+        Cheap when not due.
+        """
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
@@ -218,7 +223,7 @@ class FleetLink:
             if not peer.has_joined:
                 if now - self._watched_since > self._times.join_within_s:
                     events.append(
-                        AgentLost(node=node, reason=f"nothing heard within {self._times.join_within_s:g} s")
+                        AgentLost(node=node, reason=f"no message within {self._times.join_within_s:g} s")
                     )
                 continue
             if silence > self._times.lost_after_s or peer.channel.is_broken:
@@ -232,9 +237,9 @@ class FleetLink:
         return events
 
     def _discount_standstill(self, now: float) -> None:
-        """Take a time in which this process did not run off every agent's silence.
+        """Subtract a time in which this process was suspended from every agent's silence.
 
-        A suspended job, a stopped process or a paused machine: nothing could be heard then.
+        A suspended job, a stopped process or a paused machine: no message could be received then.
         """
         gap, self._last_round = now - (self._last_round or now), now
         if gap > STANDSTILL_S:
@@ -244,14 +249,14 @@ class FleetLink:
                 self._watched_since += gap
 
     def refused(self) -> dict[str, int]:
-        """What was refused or dropped, by kind; for `summary.json` and the log."""
+        """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
         result = dict(self.counters)
         if self._auth.denied:
             result["unauthenticated_connections"] = self._auth.denied
         return result
 
     def close(self) -> None:
-        """Closes every socket of the context that is still open."""
+        """Close every socket of the context that is still open."""
         for socket in (self.control, self.logs, self.clients):
             socket.close(linger=200)
         self._auth.close()
@@ -280,7 +285,7 @@ class FleetLink:
             self.counters["stale_packets"] += 1
             if peer.is_abandoned:
                 self._refuse(
-                    routing_id, packet.session, "node-abandoned", "the run goes on without this node"
+                    routing_id, packet.session, "node-abandoned", "the run continues without this node"
                 )
             return
         is_made_anew = routing_id != peer.routing_id
@@ -290,7 +295,7 @@ class FleetLink:
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
         if (
             is_made_anew
-        ):  # what was on its way through the old connection is lost; this one may not live long either
+        ):  # what was on its way through the old connection is lost; this one may break soon as well
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
@@ -304,21 +309,16 @@ class FleetLink:
                 routing_id,
                 hello.session,
                 "wrong-identity",
-                f"this key belongs to node {node}, not {hello.node}",
+                f"this key belongs to node {node}, not to {hello.node}",
             )
             return
         if not is_compatible(PROTOCOL_VERSION, hello.version):
-            ours = ".".join(map(str, PROTOCOL_VERSION))
-            theirs = ".".join(map(str, hello.version))
-            here = Path(__file__).resolve().parents[3]
-            text = (
-                f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
-            )
+            text = _versions_text(hello)
             self._refuse(routing_id, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
             return
         if peer.is_abandoned:
-            self._refuse(routing_id, hello.session, "node-abandoned", "the run goes on without this node")
+            self._refuse(routing_id, hello.session, "node-abandoned", "the run continues without this node")
             return
         peer.last_heard = now
         if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it
@@ -327,7 +327,7 @@ class FleetLink:
                 self._put(peer, numbered, now)
             return
         if peer.hello_from is not None and peer.hello_from[1] == hello.session:
-            return  # said again while nobody answered; the first came by a way that works
+            return  # repeated while unanswered; the first one arrived on a working connection
         order = (hello.agent_incarnation, hello.session_number)
         if order < peer.newest:
             self.counters["stale_hellos"] += 1
@@ -359,7 +359,15 @@ class FleetLink:
         try:
             self.control.send_multipart((routing_id, encode(packet)), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
-            self.counters["unsent"] += 1  # the channel repeats it, or the peer says hello again
+            self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
+
+
+def _versions_text(hello: Hello) -> str:
+    """Return the sentence about an agent of another major version."""
+    ours = ".".join(map(str, PROTOCOL_VERSION))
+    theirs = ".".join(map(str, hello.version))
+    here = Path(__file__).resolve().parents[3]
+    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
 
 
 def _before_spawns(messages: list[ToAgent]) -> int:

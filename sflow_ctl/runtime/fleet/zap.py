@@ -1,7 +1,7 @@
-"""Who may connect: the ZeroMQ authenticator of a run. Denies by default.
+"""The ZeroMQ authenticator of a run: decides who may connect. Denies by default.
 
-ZAP 1.0 (ZeroMQ RFC 27): libzmq asks on an inproc socket for every handshake. pyzmq's authenticator needs
-an asyncio loop or a thread of its own; this one is a callback of the controller's loop.
+ZAP 1.0 (ZeroMQ RFC 27): libzmq asks on an inproc socket for every handshake. pyzmq's authenticator needs an
+asyncio loop or a thread; this one is a callback of the controller's loop.
 """
 
 import zmq
@@ -21,16 +21,16 @@ class Authenticator:
         self.denied = 0
 
     def allow(self, domain: str, public_key: str) -> None:
-        """Lets the holder of this key's secret half use the socket whose `zap_domain` is `domain`."""
+        """Let the holder of this key's secret half use the socket whose `zap_domain` is `domain`."""
         self._allowed.setdefault(domain, set()).add(z85.decode(public_key))
 
     def answer_all(self) -> None:
-        """Answers every question that is waiting; never blocks."""
+        """Answer every waiting question; never block."""
         while self.socket.poll(0):
             self._answer(self.socket.recv_multipart())
 
     def close(self) -> None:
-        """Stops answering: new handshakes fail."""
+        """Stop answering: new handshakes fail."""
         self.socket.close()
 
     def _answer(self, request: list[bytes]) -> None:

@@ -10,11 +10,11 @@ from sflow_ctl.plan.log_paths import side_log_path
 from sflow_ctl.runtime.logs.store import log_file
 
 LINE_CHARACTERS = 300
-_WHAT = {"stop": "stop command", "hang": "command that looks into its hang"}
+_WHAT = {"stop": "stop command", "hang": "hang command"}
 
 
 def keep_output(directory: Path, node: str, ended: SideCommandEnded) -> None:
-    """Append the output to the task's file for its purpose, under a line that says whose it is and when.
+    """Append the output to the task's file for its purpose, under a line with its rank, node and time.
 
     Raises: OSError; also for a task name that would lead out of the run directory.
     """

@@ -1,4 +1,4 @@
-"""`sflow.log`: what the controller did, one line a fact, in the format's own line layout.
+"""`sflow.log`: the controller's actions, one line a fact, in the format's own line layout.
 
 Not `logging`: its import costs a tenth of a first task, and this needs one file, one layout, one writer.
 """
@@ -30,7 +30,7 @@ class RunLog:
             self._append(logger, "INFO", text)
 
     def warning(self, text: str, logger: str = "sflow.controller") -> None:
-        """Add something that a person should look at."""
+        """Add a line that needs attention."""
         if self._has_warnings:
             self._append(logger, "WARNING", text)
 

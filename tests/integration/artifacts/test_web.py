@@ -167,7 +167,7 @@ def test_what_a_killed_run_has_left_is_taken_when_nobody_works_on_it(
 
 def test_a_wrong_checksum_is_named_with_both_and_nothing_is_kept(server: FileServer, tmp_path: Path) -> None:
     finding = refusal(tmp_path, server.add("/m", Page(CONTENT)), sha256="0" * 64)
-    assert f"its sha256 is {SUM}, and should be {'0' * 64}" in finding.what
+    assert f"its sha256 is {SUM} instead of {'0' * 64}" in finding.what
     assert parts(tmp_path) == []
 
 
@@ -221,13 +221,13 @@ def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert (
-        f"no connection with 127.0.0.1:{port}: Connection refused"
+        f"no connection to 127.0.0.1:{port}: Connection refused"
         in refusal(tmp_path, f"http://127.0.0.1:{port}/m").what
     )
 
 
 def test_what_is_no_url(tmp_path: Path) -> None:
-    assert "it is no URL" in refusal(tmp_path, "http://127.0.0.1:port/m").what
+    assert "it is not a URL" in refusal(tmp_path, "http://127.0.0.1:port/m").what
 
 
 def test_a_server_that_speaks_something_else(tmp_path: Path) -> None:

@@ -63,9 +63,7 @@ def test_the_first_that_fails_ends_it_and_is_named(command: str, status: int) ->
     assert "unreached" not in done.stdout
     assert "started" not in done.stdout
     first = command.partition("\n")[0]
-    assert (
-        f"error[preamble-failed]: the preamble has ended with exit status {status}: {first}\n" in done.stderr
-    )
+    assert f"error[preamble-failed]: the preamble ended with exit status {status}: {first}\n" in done.stderr
     # What is never closed swallows all that follows, so bash ends where it began.
     assert "  where: /etc/s.yaml:1:3  preamble[1]\n" in done.stderr
 

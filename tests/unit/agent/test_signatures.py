@@ -297,13 +297,13 @@ def test_a_match_must_lie_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "said"),
     [
-        ({"pattern": "a("}, "pattern", "no regular expression"),
+        ({"pattern": "a("}, "pattern", "not a regular expression"),
         ({"pattern": ""}, "pattern", "empty"),
         ({"pattern": "x*"}, "pattern", "matches every line"),
-        ({"reason": "Bad Word"}, "reason", "no word"),
+        ({"reason": "Bad Word"}, "reason", "is not a word"),
         ({"reason": "node_lost"}, "reason", "not what a log can say"),
-        ({"text": "{who} did it"}, "text", "no named group"),
-        ({"text": "{"}, "text", "no sentence"),
+        ({"text": "{who} did it"}, "text", "not a named group"),
+        ({"text": "{"}, "text", "not a sentence"),
     ],
 )
 def test_what_is_wrong_with_a_signature(changes: dict[str, str], field: str, said: str) -> None:

@@ -15,7 +15,8 @@ from sflow_ctl.plan.model import (
     PlannedTask,
     Restart,
 )
-from tests.unit.core.fleet import Behaviour, Fleet, replay
+from tests.unit.core.driver import replay
+from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import HTTP, a_plan, a_task
 
 NODES = 3
@@ -94,8 +95,10 @@ def plans(draw: st.DrawFn) -> Plan:
         tasks[index] = msgspec.structs.replace(
             tasks[index],
             env={f"PORT_OF_{name}": f"${{{{ task.{name}.port.http }}}}"},
-            late=(
-                DeferredExpression(mark=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)),
+            deferred=(
+                DeferredExpression(
+                    placeholder=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)
+                ),
             ),
         )
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
@@ -173,7 +176,7 @@ def test_a_journal_replays_to_the_same_commands(plan: Plan, seed: int, behaviour
     hypothesis.assume(fits(plan))
     fleet = Fleet(plan, seed, behaviour)
     fleet.run()
-    assert replay(plan, fleet.journal) == fleet.commands
+    assert replay(plan, fleet.driver.journal) == fleet.driver.commands
 
 
 @hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))

@@ -83,14 +83,14 @@ WORK: dict[str, tuple[PlannedTask, PlannedTask, str]] = {
     "probes": (BASE, but(probes=(FAILS,)), "its probes changed"),
     "outputs": (BASE, but(outputs=(PlannedOutput(pattern="x = {x}"),)), "its outputs changed"),
     "success": (BASE, but(success=Success(forbid=("bad",))), "its conditions of success changed"),
-    "late": (
+    "deferred": (
         BASE,
-        but(late=(DeferredExpression(mark="${{ x }}", names={}),)),
+        but(deferred=(DeferredExpression(placeholder="${{ x }}", names={}),)),
         "its expressions on ports and outputs changed",
     ),
-    "late_tcp_ports": (
+    "deferred_tcp_ports": (
         BASE,
-        but(late_tcp_ports=(DeferredPort(key=FAILS.keys()[0], text="${{ x }}"),)),
+        but(deferred_tcp_ports=(DeferredPort(key=FAILS.keys()[0], text="${{ x }}"),)),
         "its probe ports changed",
     ),
     "files": (BASE, but(files=(PlannedFile(path="x", content="1", mode=0o600),)), "its file x is new"),

@@ -118,7 +118,7 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
 def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}")
     assert planned.warnings == (
-        'artifact "M": /m does not exist here, and no task names it, so no node is asked',
+        'artifact "M": /m does not exist here, and no task names it, so it is looked for on no node',
     )
 
 

@@ -61,7 +61,7 @@ def test_what_is_true(source: str) -> None:
         ("body.other", 'there is no "other"'),
         ("instances[7].name", "there is no [7] in a list of 2"),
         ("status.length", "'ok' has no ['length']"),
-        ("status > 3", "'ok' is no number"),
+        ("status > 3", "'ok' is not a number"),
         ("1 / len(empty) > 0", "1 and 0: division by zero"),
         ("min(empty) > 0", "an empty list has no least and no greatest"),
         ("é == 2 and status", "é is 1"),

@@ -83,7 +83,7 @@ def test_files(success: Success, text: str | None) -> None:
 )
 def test_json_documents(success: Success, text: str | None) -> None:
     if success.json[0].where == "1 +":  # only a late expression can become one that is none
-        assert "is no expression" in (said(success) or ("", ""))[1]
+        assert "is not an expression" in (said(success) or ("", ""))[1]
         return
     assert said(success) == (None if text is None else ("success", text))
 

@@ -195,7 +195,7 @@ def test_public_14_a_file_that_csv_cannot_read_is_told(text: str) -> None:
 
 
 def test_n5_a_path_that_leads_nowhere_is_told() -> None:
-    assert values_of("json", "b.c", '{"a": 1}') == ({}, ["f: b.c leads nowhere: v has no value"])
+    assert values_of("json", "b.c", '{"a": 1}') == ({}, ["f: path b.c is missing: v has no value"])
 
 
 def test_a_number_that_no_message_can_carry_is_text() -> None:

@@ -1,6 +1,6 @@
-"""What the intake of logs asks of everything that gets their bytes: the console, gang merges, viewers, searches.
+"""The interface between the intake of logs and its consumers: the console, gang merges, viewers, searches.
 
-A consumer is handed chunks as they arrive; one that falls behind reads the rank's file later, so memory stays
+A consumer gets chunks as they arrive; one that falls behind reads the rank's file later, so memory stays
 bounded. All consumers belong to the output thread.
 """
 
@@ -9,7 +9,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 
 class LogConsumer:
-    """A consumer that wants nothing; each real one overrides what concerns it."""
+    """A consumer that ignores everything; each real one overrides the methods that it needs."""
 
     def wants(self, _rank: RankId, /) -> bool:
         """True if the rank's log is opened for this consumer even when none of it has arrived."""
@@ -26,7 +26,7 @@ class LogConsumer:
         """Take a chunk whose end is the log's position."""
 
     def grown(self, log: RankLog) -> None:
-        """Note that there is more of the log in its file than was offered, or that it has ended."""
+        """Note that the log's file has more than was offered, or that the log has ended."""
 
     def ended(self, log: RankLog) -> None:
         """Note that the rank has ended and its log is complete."""
@@ -36,7 +36,7 @@ class LogConsumer:
         return True
 
     def forget(self, log: RankLog) -> None:
-        """Close what is open for a log that is complete and consumed."""
+        """Close the resources of a log that is complete and consumed."""
 
     def wake_at(self, _now: float, /) -> float | None:
         """Return when `work` is due without a chunk arriving; None if it is not."""
