@@ -11,7 +11,13 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_end
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
-from sflow_ctl.cli.terminal.lines import OutputLostError, print_json, print_line, print_warning
+from sflow_ctl.cli.terminal.lines import (
+    OutputLostError,
+    discard_stdout,
+    print_json,
+    print_line,
+    print_warning,
+)
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.run.options import RunOptions
@@ -86,6 +92,12 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     try:
         for console in consoles:
             console.close()
+        if any(console.is_unread for console in consoles):
+            discard_stdout()  # writing there would never end
+            said = (
+                f"sflow-ctl: standard output is not read: see sflow-ctl status {display_path(end.directory)}"
+            )
+            print_line(said, err=True)
         print_end(end)
     except OutputLostError as error:
         return _without_output(end, error)

@@ -240,7 +240,7 @@ def run_facts(
         version=VERSION,
         argv=options.argv if earlier is None else earlier.argv,
         resumes=() if earlier is None else (*earlier.resumes, options.argv),
-        options=remember(options),
+        options=remember(options, directory),
         directory=str(directory),
         incarnation=1 if earlier is None else earlier.incarnation + 1,
         marker=marker,

@@ -25,6 +25,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
+from sflow_ctl.runtime.record.durable import open_regular, read_regular
 from sflow_ctl.runtime.record.journal import read_journal
 from sflow_ctl.runtime.viewing.messages import Change
 
@@ -146,17 +147,20 @@ class RunReader:
     def refresh(self) -> list[Change]:
         """Return the changes of state written since the last call, after applying them to `state`."""
         try:
-            with (self.directory / layout.JOURNAL).open("rb") as journal:
+            with open_regular(self.directory / layout.JOURNAL) as journal:
                 journal.seek(self._offset)
                 fresh = self._read_new(journal.read)
-        except OSError:
+        except FileNotFoundError:
             return []  # nothing has been written yet
+        except OSError as error:
+            what = f"cannot read {self.directory / layout.JOURNAL}: {error.strerror or error}"
+            raise RunDirectoryError.of("run-not-readable", what) from error
         return fresh
 
     def summary(self) -> Summary | None:
         """Return how the run ended; None while it has not."""
         try:
-            return read_summary((self.directory / layout.SUMMARY).read_bytes())
+            return read_summary(read_regular(self.directory / layout.SUMMARY))
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -233,7 +237,7 @@ class RunReader:
     def _decode(self, name: str, kind: type[T]) -> T:
         path = self.directory / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            return msgspec.json.decode(read_regular(path), type=kind)
         except OSError as error:
             raise RunDirectoryError.of(
                 "run-not-readable", f"cannot read {path}: {error.strerror or error}"
@@ -247,7 +251,7 @@ class RunReader:
 
     def _version(self) -> str:
         try:
-            facts = msgspec.json.decode((self.directory / layout.RUN).read_bytes(), type=RunFacts)
+            facts = msgspec.json.decode(read_regular(self.directory / layout.RUN), type=RunFacts)
         except (OSError, msgspec.DecodeError):
             return "another version"
         return f"sflow-ctl {facts.version}"

@@ -11,6 +11,7 @@ import msgspec
 
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.durable import read_regular
 
 _NAME = re.compile(r"^plan\.(\d+)\.json$")
 
@@ -34,7 +35,7 @@ class PriorPlans:
         if number not in self._read:
             path = self._directory / layout.earlier_plan(number)
             try:
-                plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+                plan = msgspec.json.decode(read_regular(path), type=Plan)
             except (OSError, msgspec.DecodeError):
                 self._read[number] = None
             else:

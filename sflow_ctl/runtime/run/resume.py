@@ -23,6 +23,7 @@ from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
+from sflow_ctl.runtime.record.durable import open_regular, read_regular
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
 from sflow_ctl.runtime.run.prior_plans import PriorPlans
 from sflow_ctl.runtime.viewing.messages import Change
@@ -233,7 +234,7 @@ def _logged_attempts(directory: Path, task: str) -> int:
 
 def _outputs(directory: Path, task: str) -> dict[str, Any] | None:
     try:
-        document = msgspec.json.decode((directory / task / "outputs.json").read_bytes())
+        document = msgspec.json.decode(read_regular(directory / task / "outputs.json"))
     except (OSError, msgspec.DecodeError):
         return None
     return {**document.get("outputs", {}), **document.get("metrics", {})}
@@ -241,7 +242,7 @@ def _outputs(directory: Path, task: str) -> dict[str, Any] | None:
 
 def _lines(path: Path) -> int:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     except OSError:
         return 0

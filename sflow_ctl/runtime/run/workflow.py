@@ -35,6 +35,7 @@ from sflow_ctl.runtime.run.ending import RunEnd, conclude
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
 from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
+from sflow_ctl.runtime.run.signals import EndSignals
 
 if TYPE_CHECKING:
     from sflow_ctl.report.resumed import ResumedSummary
@@ -164,6 +165,7 @@ def _run(
         for warning in (*(planned.allocation.warnings if planned.allocation else ()), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
+        ends.enter_context(EndSignals(output.hurry))  # until the summary is written
         with ExitStack() as closing:
             closing.callback(controller.note_output)
             closing.callback(_close_output, output, fleet)
