@@ -1,6 +1,7 @@
-"""Diagnoses the exits of ranks from their logs, ports and the kernel's log, in threads of `worker`: files may be slow.
+"""Diagnoses the exits of ranks from their logs, ports and the kernel's log.
 
-Reads the evidence; `core.exit_cause` weighs it. Imported at the first exit that needs it.
+Works in threads of `worker`, as files may be slow. Reads the evidence; `core.exit_cause` weighs it. Imported
+at the first exit that needs it.
 """
 
 import os
@@ -27,10 +28,10 @@ from sflow_agent.probes.port_holder import listening_ports, owner_of_port
 from sflow_agent.worker import Workers
 
 EXCERPT_BYTES = 256 * 1024
-"""Of a log's end, and of its beginning, that are searched."""
+"""The size of the searched parts at a log's end and beginning."""
 TAIL_LINES = 20
 COUNTED_BYTES = 64 * 1024 * 1024
-"""A line further into a log than this has no number: counting reads everything before it."""
+"""A line further into a log than this gets no number: counting reads everything before it."""
 SIGNATURES = "signatures.toml"
 _NUMBER = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
 _SIGKILL_STATUS = 128 + signal.SIGKILL
@@ -42,7 +43,7 @@ class EndedRank:
 
     spec: RankSpec
     log: str
-    """On this node."""
+    """The path on this node."""
     pid: int
     started_at: float
     """On the monotonic clock."""
@@ -81,11 +82,11 @@ class ExitDiagnosis:
         self._workers.run(key, lambda: self._diagnose(end), done, self._workers.reading)
 
     def next_wakeup(self) -> float | None:
-        """Return 0 while there is something to return."""
+        """Return 0 while a diagnosis is finished."""
         return 0.0 if self._done else None
 
     def poll(self, _now: float, /) -> Sequence[ExitDiagnosed]:
-        """Return what has been found out since the last call."""
+        """Return the diagnoses finished since the last call."""
         done, self._done = self._done, []
         return done
 
@@ -118,8 +119,8 @@ class ExitDiagnosis:
         return cause
 
     def _with_owner(self, cause: ExitCause, pieces: list[LogExcerpt], spec: RankSpec) -> ExitCause:
-        """Return the cause with the port and its owner. A port that no line names is a guess, and says so."""
-        # The only number in its command that is a port of another process now is as good as named.
+        """Return the cause with the port and its owner. A port that no line names is marked as a guess."""
+        # The only number in its command that is now another process's port is as good as a named one.
         port = port_in(cause.line) or _port_nearby(cause.line, pieces) or _named_port(spec)
         if port is not None:
             owner = owner_of_port(port, self._marker)
@@ -134,7 +135,7 @@ class ExitDiagnosis:
         return msgspec.structs.replace(cause, text=text)
 
     def _log_reader(self) -> LogReader:
-        """Made at the first bad end: reading and compiling takes 20 ms."""
+        """Return the reader, made at the first failed exit: reading and compiling takes 20 ms."""
         with self._making_reader:
             if self._reader is None:
                 import protocol
@@ -156,7 +157,7 @@ def _could_not(end: EndedRank, error: OSError) -> ExitCause | None:
 
 
 def _pieces(path: str) -> list[LogExcerpt]:
-    """The end of a log and its beginning, as far as they are different; the end first: it is nearer to the cause."""
+    """Return the end of a log and its beginning, without overlap; the end first: it is nearer to the cause."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -167,7 +168,7 @@ def _pieces(path: str) -> list[LogExcerpt]:
             return [LogExcerpt(0, os.pread(descriptor, size, 0))]
         start = size - EXCERPT_BYTES
         end = os.pread(descriptor, EXCERPT_BYTES, start)
-        torn = end.find(b"\n") + 1  # its first line began before it
+        torn = end.find(b"\n") + 1  # its first line began before the excerpt
         return [LogExcerpt(start + torn, end[torn:]), LogExcerpt(0, os.pread(descriptor, EXCERPT_BYTES, 0))]
     finally:
         os.close(descriptor)
@@ -185,7 +186,7 @@ def _line_number(path: str, offset: int) -> int | None:
 
 
 def _port_nearby(line: str, pieces: list[LogExcerpt]) -> int | None:
-    """A port that a line next to this one names together with an address."""
+    """Return a port that a line next to this one names together with an address."""
     for piece in pieces:
         lines = piece.text().splitlines()
         for index, text in enumerate(lines):
@@ -198,7 +199,7 @@ def _port_nearby(line: str, pieces: list[LogExcerpt]) -> int | None:
 
 
 def _probed_port(spec: RankSpec) -> int | None:
-    """The only port that the task's probes look at."""
+    """Return the only port that the task's probes check."""
     from protocol.text.urls import split_url
 
     checks = [check for probe in spec.probes for check in probe.checks]
@@ -208,7 +209,7 @@ def _probed_port(spec: RankSpec) -> int | None:
 
 
 def _named_port(spec: RankSpec) -> int | None:
-    """The only number in the rank's command and variables that is a port somebody listens on now."""
+    """Return the only number in the rank's command and variables that is a port in use now."""
     texts = (*spec.argv, *(value for value in spec.env.values() if value.isdecimal()))
     numbers = {int(number) for text in texts for number in _NUMBER.findall(text)}
     ports = {number for number in numbers if number > 1023} & listening_ports()

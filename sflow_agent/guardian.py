@@ -1,17 +1,20 @@
-"""The guardian: the agent's parent, which ends every task when the agent is killed. Imports next to nothing.
+"""The guardian: the agent's parent, which ends every task when the agent is killed.
 
-Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies.
-The agent, in turn, watches the guardian. Neither is signalled by a terminal: they live in a session of their
-own.
+Imports as little as possible. Both are child subreapers, so all processes of the agent's tasks become
+children of the guardian when the agent dies. The agent, in turn, watches the guardian. A terminal signals
+neither: they have a session of their own.
 """
 
 import contextlib
+import mmap
 import os
 import select
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
+from types import FrameType
 
 from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
@@ -19,15 +22,74 @@ from sflow_agent.processes.procfs import descendants, is_living, name_of
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
-"""How a job step's agents get their configuration: every one of them has the same standard input."""
+"""The variable with a job step's configuration: all its agents have the same standard input."""
 
 CLEANUPS_WITHIN_S = 20.0
 GRACE_S = 2.0
 VERIFY_S = 5.0
+WATCH_MARGIN_S = 5.0
+"""After the grace: an agent that runs has ended its tasks itself by then."""
+UNSET_LOOK_S = 5.0
+"""How often it is looked whether the agent has begun to note anything."""
+STANDSTILL_S = 2.0
+"""An alarm that comes so much too late says that the guardian itself stood still."""
+LONGEST_S = 3600.0
+
+
+class Watchdog:
+    """The watch over an agent that stands still: it must not keep tasks alive longer than an agent that runs.
+
+    An agent without a controller ends its tasks after its orphan grace. One that is stopped, or hangs in a file system,
+    cannot: so it notes in memory that it shares with its guardian when it last heard of a controller, and is killed when
+    the grace is over. Made before the agent is forked.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 16)
+        self._agent = 0
+        self._alarm_at = 0.0
+        self._not_before = 0.0
+
+    def note(self, heard_at: float, grace_s: float) -> None:
+        """Note, as the agent, when a controller was last heard of (monotonic s), and how long to live without."""
+        struct.pack_into("dd", self._memory, 0, heard_at, grace_s)
+
+    def due(self) -> float | None:
+        """Return when the agent must be killed unless it notes something newer; None before it has noted anything."""
+        heard_at, grace_s = struct.unpack_from("dd", self._memory, 0)
+        return heard_at + grace_s + WATCH_MARGIN_S if grace_s else None
+
+    def begin(self, agent: int) -> None:
+        """Watch over this process, as the guardian."""
+        self._agent = agent
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        self._arm(time.monotonic())
+
+    def end(self) -> None:
+        """Stop watching: the process has ended."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _arm(self, now: float) -> None:
+        due = self.due()
+        wait_s = UNSET_LOOK_S if due is None else max(due, self._not_before) - now
+        wait_s = min(max(wait_s, 0.01), LONGEST_S)
+        self._alarm_at = now + wait_s
+        signal.setitimer(signal.ITIMER_REAL, wait_s)
+
+    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now > self._alarm_at + STANDSTILL_S:
+            self._not_before = now + WATCH_MARGIN_S  # the agent may have stood still with it, and run again
+        due = self.due()
+        if due is None or now < max(due, self._not_before):
+            self._arm(now)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._agent, signal.SIGKILL)
 
 
 def guard() -> int:
-    """Forks the agent and watches over it; returns the process's exit status, in both of them."""
+    """Fork the agent and watch it; return the process's exit status, in both processes."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -42,22 +104,25 @@ def guard() -> int:
     me = os.getpid()
     cleanups = CleanupList()
     agents_end, own_end = make_pair()
+    watchdog = Watchdog()
     agent = os.fork()
     if agent == 0:
         from sflow_agent.agent import run_agent
 
         own_end.close()
-        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end))
+        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end), watchdog.note)
     agents_end.close()
     del encoded_config
-    # The configuration is not for us, and an agent that nobody needs must see the end of it.
+    # The agent reads the configuration; it must see the end of stdin if it is not needed.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
     signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
+    watchdog.begin(agent)
     outputs = HeldOutputs(own_end)
     outputs.receive_until_closed()
     status = _wait(agent)
+    watchdog.end()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number is free for somebody else now
     left = _end_everything(outputs.drain) + _clean_up(cleanups)
     outputs.drain(0)
@@ -72,7 +137,7 @@ def guard() -> int:
 
 
 def _keep_descriptors_from_tasks() -> None:
-    """Whatever a launcher left open (Slurm's PMI socket, a pipe) is not for the tasks."""
+    """Close descriptors that a launcher left open (Slurm's PMI socket, a pipe) in tasks."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         with contextlib.suppress(OSError):
             if int(name) > 2:
@@ -87,7 +152,7 @@ def _wait(agent: int) -> int:
 
 
 def _end_everything(pause: Callable[[int], object]) -> list[str]:
-    """SIGTERM, a short grace, SIGKILL, verify. Returns what could not be ended, "pid name"."""
+    """Send SIGTERM, wait a short grace, send SIGKILL, verify; return "pid name" of the survivors."""
     started = time.monotonic()
     signalled: set[int] = set()
     while left := _living():
@@ -105,7 +170,7 @@ def _end_everything(pause: Callable[[int], object]) -> list[str]:
 
 
 def _clean_up(cleanups: CleanupList) -> list[str]:
-    """Runs the clean-ups that the agent did not come to, all at once. Returns the keys of those that failed."""
+    """Run the cleanups that the agent did not reach, all at once; return the keys of those that failed."""
     running: dict[int, str] = {}
     failed: list[str] = []
     null = os.open(os.devnull, os.O_RDWR)

@@ -1,6 +1,6 @@
-"""One rank from its order until nothing of it is left: its phase, process, exit, stop and probes.
+"""One rank from its order until none of its processes is left: its phase, process, exit, stop and probes.
 
-Methods take what has happened to the rank and return commands. What concerns all ranks of a node (who is known, what
+Methods take events of the rank and return commands. The state of all ranks of a node (which are known, what
 the controller has acknowledged, the agent's own end) is in `agent`.
 """
 
@@ -42,17 +42,20 @@ DIAGNOSE_WITHIN_S = 10.0
 
 
 class RankPhase(Enum):
-    """Where a rank is. Why it is being stopped, and how far that has come, is its `StopSequence`."""
+    """The phase of a rank. The reason and the progress of its stop are in its `StopSequence`."""
 
     STARTING = "starting"
+    """Its process is being made."""
     RUNNING = "running"
+    """Its main process runs."""
     STOPPING = "stopping"
-    """Its main process runs and is to end."""
+    """Its main process runs and must end."""
     DIAGNOSING = "diagnosing"
     """Its main process has ended; the exit is withheld until its cause is known. Its tree may be ending meanwhile."""
     CLEARING = "clearing"
-    """Its exit is reported; what it left behind is being ended."""
+    """Its exit is reported; its remaining processes are being ended."""
     GONE = "gone"
+    """None of its processes is left, or those that are left were reported."""
 
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
@@ -63,7 +66,10 @@ NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
     RankPhase.CLEARING: frozenset({RankPhase.GONE}),
     RankPhase.GONE: frozenset({RankPhase.CLEARING}),
 }
-"""STOPPING to GONE: its main process could not be ended. Should it end after all, that is reported (GONE to CLEARING)."""
+"""STOPPING to GONE: its main process could not be ended.
+
+If it ends later, that is reported (GONE to CLEARING).
+"""
 
 
 @dataclass(slots=True)
@@ -77,7 +83,7 @@ class Rank:
     started_at: float = 0.0
     exit: RankExited | None = None
     cleared: RankCleared | None = None
-    """What became of its tree, while the exit is withheld."""
+    """The result of ending its tree, while the exit is withheld."""
     stop: StopSequence | None = None
     diagnose_by: float | None = None
     probes: dict[ProbeKind, ProbeState] = field(default_factory=dict)
@@ -90,7 +96,7 @@ class Rank:
 
     @property
     def is_live(self) -> bool:
-        """True while it has a main process, as far as the controller is to know."""
+        """Return whether it has a main process, as far as the controller must know."""
         return self.pid is not None and self.phase in (
             RankPhase.RUNNING,
             RankPhase.STOPPING,
@@ -99,7 +105,7 @@ class Rank:
 
     @property
     def is_gone(self) -> bool:
-        """True once nothing of it is left, or what is left was named."""
+        """Return whether none of its processes is left, or those that are left were reported."""
         return self.phase is RankPhase.GONE
 
     def live(self) -> LiveRank:
@@ -134,9 +140,10 @@ class Rank:
         return out
 
     def exited(self, event: ProcessExited, memory_kills: int, now: float) -> list[AgentCommand]:
-        """Report how the main process ended, or have its cause looked for first; end what it left behind.
+        """Take the exit of the main process.
 
-        `memory_kills` is how many kills of the kernel may explain the end.
+        Reports it, or has its cause diagnosed first; ends the processes that it left behind. `memory_kills`
+        is how many kills of the kernel may explain the end.
         """
         self.exit = RankExited(
             rank=event.rank,
@@ -144,12 +151,14 @@ class Rank:
             signal=event.signal,
             runtime_s=now - self.started_at,
             log_bytes=event.log_bytes,
-            cleared=not event.has_leftovers or self.is_gone,  # survivors were named when it was given up
+            cleared=not event.has_leftovers or self.is_gone,  # survivors were named when the sequence gave up
             port_conflict=event.port_conflict,
             was_asked=self.stop is not None,
         )
-        out = self._unwatch()
         is_good = event.exit_code in self.spec.success_exit_codes
+        confirmed = [state for state in self.probes.values() if is_good and state.process_completed()]
+        out = [command for state in confirmed for command in self._triggered(state)]
+        out += self._unwatch()
         if is_good and memory_kills:
             out.append(Report(_lost_processes(event, memory_kills)))
         if is_good and event.lost_output and self.phase is RankPhase.RUNNING:
@@ -161,7 +170,8 @@ class Rank:
             out += self._report_exit()
         elif self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):
             self._enter(RankPhase.DIAGNOSING)
-            # `success` must be known before the exit counts, however long that takes; a stop ends the waiting.
+            # `success` must be known before the exit counts, however long that takes; a stop ends the
+            # waiting.
             self.diagnose_by = None if is_good else now + DIAGNOSE_WITHIN_S
             kills = 0 if is_good else memory_kills
             out.append(DiagnoseExit(self.id, event.exit_code, event.signal, kills))
@@ -173,7 +183,7 @@ class Rank:
         return out
 
     def diagnosed(self, cause: ExitCause | None) -> list[AgentCommand]:
-        """Report the exit that was withheld for its cause; a cause that comes too late is dropped."""
+        """Report the exit that was withheld for its cause; a late cause is dropped."""
         if self.phase is not RankPhase.DIAGNOSING:
             return []
         assert self.exit is not None
@@ -181,9 +191,9 @@ class Rank:
         return self._report_exit()
 
     def tree_gone(self, ended: int, survivors: tuple[str, ...]) -> list[AgentCommand]:
-        """Report that nothing is left but `survivors`."""
+        """Report that no process but `survivors` is left."""
         if self.is_gone or (self.exit is None and not survivors):
-            return []  # the main process is still to be reaped: its exit will say whether anything is left
+            return []  # the main process is still to be reaped: its exit will show whether any process is left
         cleared = RankCleared(rank=self.id, ended=ended, survivors=survivors)
         if self.phase is RankPhase.DIAGNOSING:
             self.cleared = cleared
@@ -210,7 +220,7 @@ class Rank:
         )
 
     def end(self, grace_s: float, now: float) -> list[AgentCommand]:
-        """Signal the tree at once, and report an exit that is withheld: its cause is not waited for any more."""
+        """Signal the tree at once, and report a withheld exit without waiting for its cause."""
         out: list[AgentCommand] = []
         if self.phase is RankPhase.DIAGNOSING:
             out += self._report_exit()
@@ -234,7 +244,7 @@ class Rank:
         return out
 
     def wake(self, now: float) -> list[AgentCommand]:
-        """Do what is due."""
+        """Take the steps that are due."""
         out: list[AgentCommand] = []
         if self.stop is not None:
             out += self.stop.advance(now, has_exited=self.exit is not None)
@@ -291,7 +301,7 @@ class Rank:
     # ------------------------------------------------------------------ phases
 
     def _report_exit(self) -> list[AgentCommand]:
-        """Report the exit, and what became of the tree while it was withheld."""
+        """Report the exit, and the result of ending the tree while it was withheld."""
         assert self.exit is not None
         self._enter(RankPhase.CLEARING)
         self.diagnose_by = None
@@ -322,6 +332,6 @@ def side_command_report(event: CommandEnded, problem: str) -> AgentCommand:
 def _lost_processes(end: ProcessExited, kills: int) -> Notice:
     text = (
         f"{end.rank} ended with status {end.exit_code}, but while it ran the kernel killed {kills} process(es) of this "
-        "node's tasks for want of memory: what it has written may not be complete"
+        "node's tasks for lack of memory: its results may be incomplete"
     )
     return Notice(level="warning", text=text)

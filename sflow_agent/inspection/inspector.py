@@ -1,6 +1,6 @@
-"""Examines this node when it is asked to: parts in threads, so that one which hangs delays nobody beyond the limit.
+"""Inspects this node when ordered: parts in threads, so that a hanging one delays no other beyond the limit.
 
-Imported when the first order comes; a run has none of this.
+Imported when the first order arrives; a run does not need it.
 """
 
 import time
@@ -30,12 +30,12 @@ class _Report:
         self.so_far = NodeReport()
 
     def miss(self, name: str, why: str) -> None:
-        """A part that cannot be told."""
+        """Note a part that is missing, and why."""
         self.so_far = merged(self.so_far, {"unanswered": ((name, why),)})
 
 
 class Inspector:
-    """All that has been asked and not been answered yet."""
+    """All orders that are not answered yet."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Inspector:
         self._open: list[_Report] = []
 
     def begin(self, order: Inspect, now: float) -> None:
-        """Answers at once, or when it is known."""
+        """Answer at once, or when the facts are known."""
         if order.targets:
             work = partial(reach, order.targets, order.token, order.within_s)
             self._workers.run(("mesh", order.number), work, partial(self._reached, order.number))
@@ -113,7 +113,7 @@ class Inspector:
 
 
 def _in_order(report: NodeReport) -> NodeReport:
-    """Threads end in any order; what is said of two nodes should be comparable."""
+    """Return the report sorted: threads end in any order, and the facts of two nodes must be comparable."""
     return msgspec.structs.replace(
         report,
         versions=tuple(sorted(report.versions)),

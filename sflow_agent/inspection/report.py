@@ -1,6 +1,8 @@
-"""The facts of a node that a doctor wants, each part by a function that may block: they run in threads of their own.
+"""Collects the facts of a node for the doctor, each part by a function that may block: they run in threads.
 
-Each returns the fields of a `NodeReport` that it fills. Raises: OSError where it cannot.
+Each returns the fields of a `NodeReport` that it fills.
+
+Raises: OSError on failure.
 """
 
 import contextlib
@@ -49,7 +51,7 @@ _ENGINE_QUESTIONS = {
     "podman": ("podman", "info", "--format", "{{.Version.Version}}"),
     "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
 }
-"""Those of an engine with a service or a store ask it, so that an answer says that it works."""
+"""Commands for engines with a service or a store, so that an answer shows that it works."""
 _AGENT_WORDS = (b"-m", b"sflow_agent")
 Fields = dict[str, object]
 
@@ -57,7 +59,7 @@ Fields = dict[str, object]
 def parts(
     directories: tuple[tuple[str, str], ...], marker: str, token: str, gpu_uuids: tuple[str, ...]
 ) -> dict[str, Callable[[], Fields]]:
-    """All parts by name. `marker` is this run's own, `token` makes names of files unique."""
+    """Return all parts by name. `marker` is this run's own, `token` makes names of files unique."""
     places = (*directories, ("temporary files", os.environ.get("TMPDIR") or "/tmp"))
     looked_at: dict[str, Callable[[], Fields]] = {
         f"{role} {path}": partial(_directory, role, path, token) for role, path in places
@@ -75,7 +77,7 @@ def parts(
 
 
 def merged(report: NodeReport, part: Fields) -> NodeReport:
-    """The report with one more part: what is a list grows."""
+    """Return the report with one more part; lists are extended."""
     fields = {
         name: (*getattr(report, name), *value) if isinstance(value, tuple) else value
         for name, value in part.items()
@@ -125,9 +127,10 @@ def _memory() -> Fields:
 
 
 def _cgroup_limits() -> tuple[float | None, int | None]:
-    """(CPUs, bytes) that the cgroups of this process allow, all levels considered.
+    """Return (CPUs, bytes) that the cgroups of this process allow, all levels considered.
 
-    Source: cgroups(7); cgroup-v2 `cpu.max` and `memory.max`, v1 `cpu.cfs_quota_us` and `memory.limit_in_bytes`.
+    Source: cgroups(7); cgroup-v2 `cpu.max` and `memory.max`, v1 `cpu.cfs_quota_us` and
+    `memory.limit_in_bytes`.
     """
     cpus: list[float] = []
     memory: list[str] = []
@@ -164,7 +167,7 @@ def _read(path: Path) -> str:
 
 
 def _directory(role: str, path: str, token: str | None) -> Fields:
-    """With a token, writes and removes a file there."""
+    """Describe a directory. With a token, write and remove a file there."""
     real = os.path.realpath(path)
     try:
         found = os.statvfs(real)
@@ -195,7 +198,10 @@ def _directory(role: str, path: str, token: str | None) -> Fields:
 
 
 def _write(directory: str, token: str) -> float:
-    """Seconds until a MiB is on disk: quotas and full disks may only show when it must be. Raises: OSError."""
+    """Return the seconds until a MiB is on disk: quotas and full disks may only show at a sync.
+
+    Raises: OSError.
+    """
     path = f"{directory}/.sflow-doctor-{token}-{os.uname().nodename}-{os.getpid()}"
     started = time.monotonic()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -215,7 +221,7 @@ def _reason(error: OSError) -> str:
 
 
 def _quota(path: str, source: str, kind: str) -> Quota | None:
-    """None where nothing here can say."""
+    """Return the quota; None when no program here reports one."""
     question: tuple[str, ...] = ("quota", "--no-wrap", "--raw-grace", "--user")
     name = source
     if kind == "lustre":
@@ -239,12 +245,12 @@ def _engine(name: str) -> Fields:
         return {"engines": (Engine(name=name, path=path, version=said.split()[-1]),)}
     lines = complaint.splitlines()
     return {
-        "engines": (Engine(name=name, path=path, problem=lines[-1][:300] if lines else "it says nothing"),)
+        "engines": (Engine(name=name, path=path, problem=lines[-1][:300] if lines else "it prints nothing"),)
     }
 
 
 def _leftovers(own_marker: str) -> Fields:
-    """Living processes with another run's marker. Those of other users are not seen."""
+    """Return living processes with another run's marker, except those of other users."""
     wanted = f"{RUN_MARKER}=".encode()
     found: dict[str, list[int]] = {}
     watched: set[str] = set()
@@ -265,7 +271,7 @@ def _leftovers(own_marker: str) -> Fields:
 
 
 def _has_agent(pid: int) -> bool:
-    """Return whether one of its parents is an agent: whatever a rank starts stays below its agent."""
+    """Return whether one of its parents is an agent: all processes of a rank stay below its agent."""
     while pid > 1:
         if any(pair == _AGENT_WORDS for pair in itertools.pairwise(command_line(pid))):
             return is_living(pid)

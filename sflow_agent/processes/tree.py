@@ -1,4 +1,4 @@
-"""Which processes belong to which rank's tree. Reads /proc through `procfs`; `tree_killer` and `table` act on it."""
+"""Finds the processes of each rank's tree. Reads /proc through `procfs`; `tree_killer` and `table` act on it."""
 
 from collections.abc import Container, Mapping
 

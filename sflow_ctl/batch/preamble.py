@@ -57,6 +57,6 @@ class Preamble:
 
 
 def reentry(preamble: Preamble, directory: str, argv: Sequence[str]) -> str:
-    """Return a script that runs the preamble, then replaces itself by `argv` in its first directory."""
+    """Return a script that runs the preamble, then replaces itself by `argv` in the directory in which it was started."""
     end = [f"cd {shlex.quote(directory)} || exit 3", f"exec {shlex.join(argv)}"]
     return "\n".join([*preamble.lines(), *end])

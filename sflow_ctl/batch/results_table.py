@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from protocol.text.cells import inert
+
 NOT_SUBMITTED = "not submitted"
 FAILED = "FAILED"
 RESULT_COLUMNS = ("slurm_job_id", "sflow_output_dir", "status")
@@ -36,13 +38,10 @@ def _cells(*values: str) -> dict[str, str]:
 
 
 def results_table(columns: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
-    """Return the lines as CSV, under `columns` and the result columns.
-
-    A column with the name of one is replaced.
-    """
+    """Return the lines as CSV, under `columns` and the result columns; a column with the name of one is replaced."""
     text = io.StringIO(newline="")
     header = [*(column for column in columns if column not in RESULT_COLUMNS), *RESULT_COLUMNS]
     writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer.writerow({column: inert(column) for column in header})
+    writer.writerows({column: inert(cell) for column, cell in line.items()} for line in lines)
     return text.getvalue()

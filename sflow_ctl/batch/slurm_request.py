@@ -34,10 +34,7 @@ class SlurmRequest:
 
 
 def completed(request: SlurmRequest, said: Mapping[str, Any], settings: schema.Settings) -> SlurmRequest:
-    """Return the request, with fields the file leaves open taken from `settings`.
-
-    `said`, the command line, wins over both.
-    """
+    """Return the request, with fields the file leaves open taken from `settings`; `said`, the command line, wins over both."""
 
     def options(names: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(f"--{name}={value}" for name, value in names.items() if value is not None)

@@ -1,4 +1,4 @@
-"""Everything that can happen to the scheduler. The journal of these, with their times, replays to the same state."""
+"""The events of the scheduler. Their journal, with the times, replays to the same state."""
 
 from typing import Any
 
@@ -17,6 +17,7 @@ class AgentJoined(Event, frozen=True, kw_only=True, tag="agent_joined"):
     """An authenticated agent said hello: for the first time, again, or after a restart."""
 
     hello: Hello
+    """The hello of the protocol."""
     clock_ahead_ns: int = 0
     """How far the controller's clock is ahead of the node's; includes the time the hello took."""
 
@@ -25,36 +26,56 @@ class MessageReceived(Event, frozen=True, kw_only=True, tag="message_received"):
     """A fact from the agent of `node`, delivered once and in order."""
 
     node: int
+    """The index of the node."""
     message: FromAgent
+    """The fact, a message of the protocol."""
 
 
 class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     """The agent was silent beyond the limit, its process is gone, or it never reported."""
 
     node: int
+    """The index of the node."""
     reason: str
+    """Why the node is given up, for a person."""
+    is_cleared: bool = False
+    """Nothing of the run is left there: its guardian, or the job step, has ended everything."""
+
+
+class NodeCleared(Event, frozen=True, kw_only=True, tag="node_cleared"):
+    """A node that was lost has nothing of the run any more: its agent has said so, or its guardian has ended."""
+
+    node: int
+    """The index of the node."""
+    survivors: tuple[str, ...] = ()
+    """What could not be ended, "pid name"."""
 
 
 class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
-    """The run is to stop. `force` skips grace and order."""
+    """The run must stop. `force` skips grace and order."""
 
     signal: str
-    """"SIGINT", "SIGTERM", or who asked for it."""
+    """"SIGINT", "SIGTERM", or another source of the request."""
     force: bool = False
+    """Kill at once."""
 
 
 class LogArrived(Event, frozen=True, kw_only=True, tag="log_arrived"):
     """The log of an exited rank is complete here, as `AwaitLog` asked."""
 
     rank: RankId
+    """The rank."""
 
 
 class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"):
     """The values of a task's outputs, as `CollectOutputs` asked."""
 
     task: str
+    """The concrete task."""
     attempt: int
+    """The number of its attempt."""
     values: dict[str, Any]
+    """The values by name."""
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -66,6 +87,7 @@ class RecordUnwritable(Event, frozen=True, kw_only=True, tag="record_unwritable"
     """The run's record could not be written for so long that the run is to end."""
 
     reason: Reason
+    """What kept it from being written, and on which file system."""
 
 
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
@@ -76,6 +98,7 @@ SchedulerEvent = (
     AgentJoined
     | MessageReceived
     | AgentLost
+    | NodeCleared
     | StopRequested
     | LogArrived
     | OutputsCollected

@@ -1,4 +1,4 @@
-"""The states of a task, the transitions that exist, and the reasons that go with them."""
+"""The states of a task, the transitions between them, and their reasons."""
 
 from enum import StrEnum
 
@@ -6,28 +6,38 @@ import msgspec
 
 
 class TaskState(StrEnum):
-    """Where a concrete task is. Why it is stopping is a field of the task, not a state."""
+    """The state of a concrete task. Why it is stopping is a field of the task, not a state."""
 
     WAITING = "waiting"
     """Dependencies, or the delay before a retry."""
     QUEUED = "queued"
     """May start; waits for its node's agent, for GPUs, or for a free place."""
     STARTING = "starting"
+    """Has its nodes, GPUs and ports; its processes are ordered."""
     RUNNING = "running"
+    """All of its processes have started."""
     READY = "ready"
+    """Its readiness probe has triggered, and it still runs."""
     STOPPING = "stopping"
+    """Its processes are being ended."""
     COMPLETED = "completed"
+    """Ended with success."""
     FAILED = "failed"
+    """Ended without success, or could not start."""
     TIMEOUT = "timeout"
+    """Exceeded a limit: `timeout`, `deadline` or `hang`."""
     CANCELLED = "cancelled"
+    """Stopped, or never started, because the run or another task ended."""
     LOST = "lost"
+    """Its node was lost."""
     SKIPPED = "skipped"
+    """Never started: a dependency can no longer be met."""
 
 
 S = TaskState
 TERMINAL = frozenset({S.COMPLETED, S.FAILED, S.TIMEOUT, S.CANCELLED, S.LOST, S.SKIPPED})
 LIVE = frozenset({S.STARTING, S.RUNNING, S.READY, S.STOPPING})
-"""States with a process, or with one that may exist."""
+"""States with a process, or with a possible one."""
 
 _ENDS = TERMINAL - {S.SKIPPED}
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
@@ -39,8 +49,10 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.STOPPING: frozenset({S.WAITING}) | _ENDS,
     **{state: frozenset() for state in TERMINAL},
 }
-"""Every legal change of state. Back to WAITING is a retry; from there or QUEUED to COMPLETED goes what an earlier controller
-of a resumed run has seen completed.
+"""Every legal change of state.
+
+Back to WAITING is a retry; WAITING or QUEUED to COMPLETED is a task that an earlier controller of a resumed
+run has completed.
 """
 
 AGAIN = frozenset({"retry", "restart"})
@@ -53,32 +65,44 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     word: str
     """An end has one of `protocol.diagnosis.reasons`, or of a signature of the workflow's own; other changes have their own."""
     text: str = ""
+    """The sentence."""
     after: str = ""
     """Of a retry: the word of the end before it."""
     hint: str = ""
-    """What to do."""
+    """The remedy."""
     rank: int | None = None
-    """Of several, the one that it is about."""
+    """The rank that it is about, of several."""
     line: str = ""
-    """The line of that rank's log that says so."""
+    """The line of that rank's log that shows it."""
     line_number: int | None = None
+    """The line's number in the log, from 1; null if it was not counted."""
     offset: int | None = None
-    """Of the line's first byte in the log."""
+    """The position of the line's first byte in the log."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One change of one task's state: what the log, the journal, viewers and tests read."""
+    """One change of one task's state: read by the log, the journal, viewers and tests."""
 
     task: str
+    """The concrete task."""
     attempt: int
+    """The number of the attempt, from 1; 0 before the first."""
     old: TaskState
+    """The state before."""
     new: TaskState
+    """The state from now on."""
     reason: Reason
+    """Why the state changed."""
     node: int | None = None
+    """The index of the first rank's node."""
     gpus: tuple[int, ...] = ()
+    """Indices of the task's GPUs on each of its nodes."""
     pid: int | None = None
+    """The pid of the first rank, when it starts to run."""
     exit_code: int | None = None
+    """The exit status, with an end that has one."""
     signal: int | None = None
+    """The number of the signal that ended the process, with an end by a signal."""
     runtime_s: float | None = None
     """Seconds from the start to the end of the attempt; only with an end."""
 
@@ -105,10 +129,15 @@ class Outcome(StrEnum):
 
 
 class FirstCause(msgspec.Struct, frozen=True, kw_only=True):
-    """What ended a run that did not complete: the first thing that went wrong, not what followed from it."""
+    """The cause of a run that did not complete: the first failure, not its consequences."""
 
     text: str
+    """The sentence."""
     task: str | None = None
+    """The task that failed first; null for a cause without a task."""
     attempt: int | None = None
+    """The number of its attempt."""
     node: int | None = None
+    """The index of the node on which it failed."""
     reason: Reason | None = None
+    """The reason of its end."""

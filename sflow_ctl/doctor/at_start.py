@@ -1,6 +1,4 @@
-"""Warnings at the start of a run, once its agents have described their nodes.
-
-Only important ones that cost no time to find.
+"""Warnings at the start of a run, once its agents have described their nodes: only important ones that cost no time to find.
 
 GPUs are checked elsewhere, before a run begins (`plan/gpu_checks.py`).
 """
@@ -25,9 +23,7 @@ class StartChecks:
         welcomed_ns: Mapping[int, int],
         is_spooled: bool,
     ) -> None:
-        """`names` are the nodes'; `hellos` are the first of each joined node.
-
-        At later ones our own tasks run.
+        """`names` are the nodes'; `hellos` are the first of each joined node: at later ones our own tasks run.
 
         `welcomed_ns` is when each was first answered, wall time. Both grow meanwhile. `is_spooled`: the run
         directory is not expected to be shared.
@@ -43,9 +39,7 @@ class StartChecks:
     def described(
         self, node: int, described: NodeDescribed, wall_ns: int, is_awaiting: bool = False
     ) -> list[str]:
-        """Take in a node's description.
-
-        Return the new sentences about all nodes once no description is missing.
+        """Take in a node's description; return the new sentences about all nodes once no description is missing.
 
         The description was made after our welcome had left and before it arrived: the node's clock must be
         between these two.

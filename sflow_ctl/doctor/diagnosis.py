@@ -62,10 +62,7 @@ def diagnose(examination: Examination) -> Diagnosis:
 
 
 def text(diagnosis: Diagnosis, shows_all: bool, colours: bool) -> str:
-    """Return one line for each topic without problems, and each problem with its fix.
-
-    With `shows_all` every fact.
-    """
+    """Return one line for each topic without problems, and each problem with its fix; with `shows_all` every fact."""
     facts = diagnosis.facts
     nodes = [node.name for node in facts.nodes] + [name for name, _ in facts.missing]
     where = f"job {facts.slurm.job_id}, " if facts.slurm is not None else ""

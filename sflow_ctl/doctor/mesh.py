@@ -15,16 +15,15 @@ SLOW_S = 0.5
 """A connection within a cluster takes a millisecond; a lost packet is repeated after a second."""
 MOST_PAIRS = 12
 _NO_MESH = ("lo", "docker", "virbr", "veth", "cni", "flannel", "cali", "tunl", "podman", "vxlan", "ib_bond")
-"""Interfaces that are not for connections between nodes. Bridges of containers have the same address on every
-node.
+"""Interfaces that are not for connections between nodes.
+
+Bridges of containers have the same address on every node.
 """
 _FIX_PAIR = "check the firewalls and the switch between them, or leave a node out: sbatch --exclude={}"
 
 
 def callees(count: int) -> list[list[int]]:
-    """Return, for each of `count` nodes, the nodes that it connects to: all others, or those 1, 2, 4, 8...
-
-    places further.
+    """Return, for each of `count` nodes, the nodes that it connects to: all others, or those 1, 2, 4, 8... places further.
 
     So every node is called by as many as it calls, a broken one is seen by several, and a thousand nodes need
     ten connections each.
@@ -157,10 +156,7 @@ def _pairs(nodes: Sequence[ExaminedNode], failed: dict[tuple[int, int], MeshResu
 
 
 def _secondary(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]]) -> list[Verdict]:
-    """Judge addresses beside the one that tasks get.
-
-    Software that picks an interface by itself may use these.
-    """
+    """Judge addresses beside the one that tasks get: software that picks an interface by itself may use these."""
     tried: dict[tuple[str, int, str], list[MeshResult]] = defaultdict(list)
     for _, result in links:
         if not result.is_primary:

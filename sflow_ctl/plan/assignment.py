@@ -1,13 +1,22 @@
-"""Fills in a task once its nodes and GPUs are chosen.
-
-Arguments of its job step, and the variables that name its GPUs.
+"""Fills in a task once its nodes and GPUs are chosen: arguments of its job step, and the variables that name its GPUs.
 
 Nodes are chosen in the planner, or by the scheduler for a flexible placement; both call these functions.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+
+
+def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
+    """Return a node as expressions see it, with its index among those of a backend or a task."""
+    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}
+
+
+def place_view(nodes: Sequence[PlannedNode], gpus: Sequence[int]) -> dict[str, Any]:
+    """Return where a task runs as expressions see it."""
+    return {"nodes": [node_view(node, position) for position, node in enumerate(nodes)], "gpus": list(gpus)}
 
 
 def assigned_argv(

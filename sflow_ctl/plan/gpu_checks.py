@@ -15,10 +15,7 @@ _SHOWN_NODES = 20
 
 
 def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Finding]:
-    """Report nodes with fewer GPUs than tasks may be given there.
-
-    Nodes on which no GPUs are counted are left out.
-    """
+    """Report nodes with fewer GPUs than tasks may be given there; nodes on which no GPUs are counted are left out."""
     alike: dict[tuple[int, int, tuple[str, ...]], list[str]] = {}
     for node in plan.nodes:
         inventory = inventories.get(node.index)
@@ -38,10 +35,7 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
 
 
 def gpu_warnings(plan: Plan, inventories: Mapping[int, Inventory]) -> list[str]:
-    """Return warnings that do not prevent a run.
-
-    Broken GPUs beside those it needs, and GPUs that were not counted.
-    """
+    """Return warnings that do not prevent a run: broken GPUs beside those it needs, and GPUs that were not counted."""
     alike: dict[str, list[str]] = {}
     wants_gpus = any(task.placement.gpus_per_node for task in plan.tasks)
     for node in plan.nodes:

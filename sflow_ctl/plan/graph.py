@@ -20,10 +20,7 @@ def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
 
 
 def topological_order(edges: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return names so that each comes after all it depends on, ties in the given order.
-
-    Tasks in a cycle are left out.
-    """
+    """Return names so that each comes after all it depends on, ties in the given order; tasks in a cycle are left out."""
     waiting = {name: len(set(dependencies)) for name, dependencies in edges.items()}
     dependants: dict[str, list[str]] = {name: [] for name in edges}
     for name, others in edges.items():

@@ -1,6 +1,6 @@
-"""The input of every phase.
+"""The input of every phase: the checked document, the facts from outside its files, and the names that expressions see.
 
-The checked document, the facts from outside its files, and the names that expressions see. Decides nothing.
+Decides nothing.
 """
 
 from collections.abc import Mapping

@@ -15,7 +15,9 @@ class AgainSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One task that a resumed run runs again."""
 
     task: str
+    """Its name."""
     reason: str
+    """A sentence without its subject, as "its image changed from x:1 to x:2"."""
 
 
 class ResumedSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
-"""Checks the options that a site adds to the one `srun` that starts agents.
+"""Checks the options that a site adds to the one `srun` that starts agents: none may turn it into something else.
 
-None may turn it into something else. Pure.
+Pure.
 """
 
 import re
@@ -30,8 +30,9 @@ _OURS = (
         "chdir bcast uid gid test-only help version quit-on-interrupt disable-status",
     ),
 )
-"""Reasons, each with the options that it excludes. Source: srun(1), and docs/decisions/slurm.md, "The one
-srun".
+"""Reasons, each with the options that it excludes.
+
+Source: srun(1), and docs/decisions/slurm.md, "The one srun".
 """
 _HIDE_GPUS = frozenset(("gres=none", "gres=gpu:0", "gpus=0", "gpus-per-node=0", "gpus-per-task=0"))
 
@@ -42,7 +43,7 @@ def flag_problem(flag: str) -> tuple[str, str] | None:
     if match is None:
         return (
             "is not of the form --key=value",
-            "write one item for each option: its long name, = and the value",
+            "write write one item for each option: its long name, = and the value",
         )
     for reason, names in _OURS:
         # srun takes any unambiguous beginning of an option's name

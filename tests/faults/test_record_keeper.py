@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from protocol.ids import AttemptId
-from protocol.messages.orders import Spawn, Stop
+from protocol.messages.orders import Spawn, Stop, before_spawns
 from sflow_ctl.core.commands import FinishRun, SendToAgent
 from sflow_ctl.core.events import RecordUnwritable, WakeUp
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, Reason
-from sflow_ctl.runtime.fleet.link import _before_spawns
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.run.node_book import NodeBook
@@ -88,9 +87,9 @@ def test_r8_a_run_that_is_given_up_ends_as_infrastructure_with_the_reason() -> N
 def test_r8_orders_to_start_are_held_and_what_comes_before_them_is_not() -> None:
     stop = Stop(attempt=AttemptId("a", 1), grace_s=1.0)
     spawn = Spawn(ranks=())
-    assert _before_spawns([stop, stop, spawn, stop]) == 2
-    assert _before_spawns([spawn]) == 0
-    assert _before_spawns([stop]) == 1
+    assert before_spawns([stop, stop, spawn, stop]) == 2
+    assert before_spawns([spawn]) == 0
+    assert before_spawns([stop]) == 1
 
 
 def test_r31_nodes_are_written_while_a_run_goes_on(tmp_path: Path, kept: Kept) -> None:

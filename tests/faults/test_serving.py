@@ -82,7 +82,7 @@ def test_f20_a_fixed_port_that_is_taken_is_named_with_its_owner(
         status, output = run.finish()
         assert status == 1
         text = f"not ready within its deadline of 2 s: port {port} is taken by process {old.pid} python"
-        assert lines_with(output, "task a", text, "which is not of this task"), output
+        assert lines_with(output, "task a", text, "which does not belong to this task"), output
         nothing_left(run)
 
 
@@ -131,7 +131,7 @@ def test_f23_an_old_server_that_answers_makes_no_task_ready(
 # ---------------------------------------------------------------------- F26: ready, not ready, ready again
 
 
-def test_f26_who_comes_while_a_service_restarts_waits_until_it_is_ready_again(
+def test_f26_a_task_that_becomes_startable_while_a_service_restarts_waits_for_it(
     started: list[Run], tmp_path: Path
 ) -> None:
     tasks = f"""

@@ -95,7 +95,7 @@ def test_f21_a_port_that_is_stolen_before_the_bind_is_replaced(tmp_path: Path) -
         said, _ = going.process.communicate(timeout=60)
     assert going.process.returncode == 0, said
     assert f"port {port} (http) is taken by process" in said
-    assert "again with another port, which is no retry" in said
+    assert "again with another port, which does not count as a retry" in said
 
 
 def test_a_file_is_rendered_with_the_ports_of_all_when_its_task_starts(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def walled() -> Iterator[Cluster]:
         cluster.end()
 
 
-def test_who_cannot_be_called_is_told_what_was_tried_and_what_to_do(walled: Cluster) -> None:
+def test_an_unreachable_controller_reports_its_addresses_and_a_remedy(walled: Cluster) -> None:
     argv = f"{SFLOW_CTL} run {walled.shared}/w.yaml --output-dir {walled.shared}/out --join-within 12"
     done = walled.run_in_node(HEAD, argv.split())
     assert done.returncode == 3, done.stdout + done.stderr
@@ -46,7 +46,7 @@ def test_who_cannot_be_called_is_told_what_was_tried_and_what_to_do(walled: Clus
     own = address(HEAD)
     assert "error[agents-missing]: 2 of 2 agents have not reported within 12 s: node0, node1" in said
     assert f"they were given the address {own}:" in said
-    assert f"node node1 runs, and has no answer from the controller at {own}:" in said
+    assert f"the agent on node1 gets no answer from the controller at {own}:" in said
     assert "one of eth0 (--interface)" in said
     assert "run inside the allocation, with sflow-ctl batch" in said
     assert not list((walled.shared / "out").iterdir())

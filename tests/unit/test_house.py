@@ -17,6 +17,8 @@ MAX_FUNCTION_LINES = 60
 """Of a function's body, without its docstring."""
 MAX_CLASS_LINES = 300
 MAX_FILE_LINES = 400
+MAX_TEST_NAME = 80
+"""Letters of a test's name: the fault tables and the output of pytest stay readable."""
 MAX_FOLDER_MODULES = 15
 """Without `__init__.py`."""
 
@@ -108,6 +110,18 @@ def test_a_public_class_name_has_one_meaning() -> None:
     assert not several, f"rename one, or give the reason in SHARED_NAMES: {several}"
 
 
+def test_names_of_tests_are_short() -> None:
+    too_long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {len(node.name)} letters"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > MAX_TEST_NAME
+    ]
+    assert not too_long, f"over {MAX_TEST_NAME} letters:\n" + "\n".join(too_long)
+
+
 @pytest.mark.parametrize("name", sorted(SHARED_NAMES))
 def test_a_shared_name_is_still_shared(name: str) -> None:
     homes = [
@@ -130,3 +144,53 @@ def test_a_wheel_holds_every_folder() -> None:
     assert listed - {"sflow_ctl.samples", "sflow_ctl.presets"} == folders, (
         "correct packages in pyproject.toml"
     )
+
+
+TERMINAL_WRITERS = {
+    "sflow_ctl/cli/terminal/lines.py": "the one way for lines, tables, errors and documents",
+    "sflow_ctl/cli/terminal/console.py": "the console's thread: bytes that `line_prefix.py` and `printable` have made",
+    "sflow_ctl/cli/commands/logs.py": "bytes that `line_prefix.py` has made; of one task to a pipe, or with --raw, its log",
+    "sflow_ctl/cli/app.py": "`--version`: our own text",
+    "sflow_ctl/cli/reference.py": "the reference of the command line, for the documents: our own text",
+}
+"""Modules that may write to standard output or standard error of a command, each with what it writes."""
+OTHER_WRITERS = {
+    "sflow_ctl/runtime/artifacts/hub_process.py": "a report on a pipe to our own process",
+    "sflow_ctl/runtime/slurm/allocation_guard.py": "words on a pipe to our own process",
+    "sflow_ctl/runtime/logs/consumers/gang.py": "a log file",
+    "sflow_ctl/runtime/logs/side_logs.py": "a log file",
+    "sflow_ctl/runtime/record/durable.py": "files",
+    "sflow_ctl/runtime/fleet/local.py": "the pipe of an agent's configuration",
+}
+_WRITING = {
+    "click.echo",
+    "click.secho",
+    "click.print",
+    "print",
+    "os.write",
+    "error.show",
+    "traceback.print_exc",
+}
+_STREAMS = ("sys.stdout.", "sys.stderr.", "sys.__stdout__.", "sys.__stderr__.")
+
+
+def writing_calls(tree: ast.Module) -> Iterator[str]:
+    """Yield the calls of a module that write to a stream or descriptor, as text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in _WRITING or (called.startswith(_STREAMS) and "write" in called):
+                yield called
+
+
+def test_s3_only_the_modules_of_the_terminal_write_to_it() -> None:
+    allowed = TERMINAL_WRITERS.keys() | OTHER_WRITERS.keys()
+    found = {
+        path: calls
+        for path, tree in trees()
+        if path.startswith("sflow_ctl/")
+        if (calls := set(writing_calls(tree)))
+    }
+    found.pop("sflow_ctl/cli/app.py", None)  # error.show() writes into a text there; --version is ours
+    assert {path: calls for path, calls in found.items() if path not in allowed} == {}
+    assert sorted(allowed - found.keys() - {"sflow_ctl/cli/app.py"}) == []

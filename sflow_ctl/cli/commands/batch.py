@@ -11,6 +11,7 @@ from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.plan.secrets import SECRETS
 
 _PATH = click.Path(path_type=Path)
 
@@ -129,7 +130,12 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
             if not file.is_file():  # a pipe: the job could not read it again
                 hint = "write the script with -o FILE: the workflow is stored beside it"
                 raise UsageError.of("options", f"{file} is not a file that a job can read", str(file), hint)
-        print_document(job.script)
+        script = job.script
+        if SECRETS.mask.text(script) != script:
+            what = "the script would have the value of a secret on a command line, which every user of its node can see"
+            hint = "write it with -o FILE: the values are then in a file beside it that only you can read"
+            raise UsageError.of("secret-on-command-line", what, hint=hint)
+        print_document(script)
         return 0
     composed = _beside(script_path, files)
     write_job(job, script_path, composed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sflow_ctl.cli.options.paths import absolute
-from sflow_ctl.cli.terminal.lines import print_json, print_line
+from sflow_ctl.cli.terminal.lines import print_coloured, print_json
 from sflow_ctl.cli.terminal.paint import wants_colours
 from sflow_ctl.doctor.diagnosis import diagnose, text
 from sflow_ctl.runtime.files.settings_files import run_settings, settings_layers
@@ -81,5 +81,5 @@ def doctor(
     if as_json:
         print_json(diagnosis)
     else:
-        print_line(text(diagnosis, verbose, wants_colours(sys.stdout.isatty(), os.environ)))
+        print_coloured(text(diagnosis, verbose, wants_colours(sys.stdout.isatty(), os.environ)))
     return diagnosis.exit_status

@@ -13,6 +13,7 @@ from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, wa
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
@@ -37,20 +38,32 @@ WAIT_S = 0.5
 @click.option(
     "-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Print only the last N lines of each log."
 )
+@click.option(
+    "--raw",
+    "is_raw",
+    is_flag=True,
+    help="Print the bytes of the logs unchanged, on a terminal too: escape sequences in them take effect.",
+)
 @output_dir_option
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 def logs(
-    run: str | None, is_following: bool, lines: int | None, output_dir: Path, tasks: tuple[str, ...]
+    run: str | None,
+    is_following: bool,
+    lines: int | None,
+    is_raw: bool,
+    output_dir: Path,
+    tasks: tuple[str, ...],
 ) -> int:
     """Print the logs of tasks, during a run or after it. Default: all tasks.
 
     TASK is a task's name; the name of a replicated task selects all its replicas. Lines of several tasks are prefixed
-    with the task's name.
+    with the task's name. On a terminal, escape sequences other than colours are left out; a pipe or file gets the
+    bytes of the log.
     """
     reader = RunReader(find_run(run, output_dir))
     reader.refresh()
     chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
-    printer = _Printer(is_prefixed=len(chosen) > 1)
+    printer = _Printer(is_prefixed=len(chosen) > 1, is_raw=is_raw)
     try:
         places = {task: _print_log(reader, task, lines, printer) for task in chosen}
         if is_following:
@@ -66,12 +79,17 @@ def logs(
 
 
 class _Printer:
-    """Prints bytes unchanged for one task, prefixed lines for several."""
+    """Prefixed lines for several tasks, lines without prefix for one. Of one task a pipe or file gets the bytes."""
 
-    def __init__(self, *, is_prefixed: bool) -> None:
+    def __init__(self, *, is_prefixed: bool, is_raw: bool) -> None:
         is_terminal = sys.stdout.isatty()
         colours = is_terminal and not os.environ.get("NO_COLOR")
-        self._prefixer = LinePrefixer(is_terminal=is_terminal, colours=colours) if is_prefixed else None
+        is_tamed = is_terminal and not is_raw
+        self._prefixer = (
+            LinePrefixer(is_terminal=is_tamed, colours=colours, is_prefixed=is_prefixed)
+            if is_prefixed or is_tamed
+            else None
+        )
 
     def put(self, task: str, data: bytes) -> None:
         """Print bytes of a task's log."""
@@ -89,7 +107,7 @@ class _Printer:
 
 
 def _write(data: bytes) -> None:
-    view = memoryview(data)
+    view = memoryview(SECRETS.mask.raw(data))
     while view:
         view = view[os.write(1, view) :]
 

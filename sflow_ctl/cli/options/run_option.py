@@ -1,7 +1,4 @@
-"""The common parts of `attach`, `status` and `logs`.
-
-The RUN argument, the chosen tasks, and sentences about a run.
-"""
+"""The common parts of `attach`, `status` and `logs`: the RUN argument, the chosen tasks, and sentences about a run."""
 
 import os
 from collections.abc import Callable

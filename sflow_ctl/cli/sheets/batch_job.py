@@ -21,6 +21,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.settings_files import job_fields, preamble
 from sflow_ctl.runtime.slurm.commands import default_account, default_partition, submit
 from sflow_ctl.settings import Effective
@@ -132,9 +133,8 @@ def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        composed_path.write_text(job.composed, encoding="utf-8")
-        path.write_text(job.stored_script(composed_path), encoding="utf-8", errors="surrogateescape")
-        path.chmod(0o755)
+        write_document(composed_path, job.composed, is_private=True)
+        write_document(path, job.stored_script(composed_path), is_private=True, is_program=True)
     except OSError as error:
         raise _not_writable(error, path) from error
 
@@ -145,7 +145,9 @@ def make_log_directories(job: PreparedJob) -> None:
         directory = Path(pattern).parent
         literal = str(directory).replace("%%", "%")
         if "%" in str(directory).replace("%%", ""):
-            print_warning(f"make the directory of {pattern} yourself: Slurm does not make it")
+            print_warning(
+                f"make the directory of {pattern} yourself: Slurm does not make it make it make it make it"
+            )
             continue
         try:
             Path(literal).mkdir(parents=True, exist_ok=True)

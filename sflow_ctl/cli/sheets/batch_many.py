@@ -23,6 +23,8 @@ from sflow_ctl.cli.sheets.batch_job import (
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_findings, print_line, print_warning
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
 
 
@@ -85,7 +87,7 @@ def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
 
 
 def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
-    """Return the number of nodes for a row's name, which it needs even if that number is invalid."""
+    """Return the number of nodes for the name of a row, which needs a name even if its number of nodes is invalid."""
     try:
         return options.nodes or row_nodes(rows.sheet, row)
     except FleetError:
@@ -106,7 +108,8 @@ def _write_all(
             {**candidate.cells, **result_cells(result, str(options.output_dir), options.submit)}
             for candidate, result in zip(candidates, results, strict=False)
         ]
-        (directory / "results.csv").write_text(results_table(columns, lines), encoding="utf-8")
+        table = SECRETS.mask.text(results_table(columns, lines))
+        write_document(directory / "results.csv", table, is_private=True)
     failed = sum(result.status == "failed" for result in results)
     done = len(results) - failed
     verb = "submitted" if options.submit else "written"

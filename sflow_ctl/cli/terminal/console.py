@@ -24,6 +24,7 @@ from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
 from sflow_ctl.cli.terminal.state_lines import StateLines
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 
 BUFFER_BYTES = 2 * 1024 * 1024
 """Formatted bytes waiting to be written; enough to keep a pipe busy, little enough to be current."""
@@ -170,10 +171,7 @@ class Console:
         self._thread.start()
 
     def flush(self, deadline_s: float) -> bool:
-        """Wait until everything is written, at most that long.
-
-        Return False when the reader did not accept it.
-        """
+        """Wait until everything is written, at most that long; return False when the reader did not accept it."""
         until = time.monotonic() + deadline_s
         with self._condition:
             while (self._queue or self._is_writing) and not self._is_broken:
@@ -209,6 +207,7 @@ class Console:
         if not data or self._is_broken:
             return
         with self._condition:
+            data = SECRETS.mask.raw(data)
             self._queue.append(data)
             self._queued += len(data)
             self._condition.notify_all()
@@ -280,7 +279,7 @@ class Console:
 
     def _progress(self) -> bytes:
         width = columns(self._descriptor) or DEFAULT_COLUMNS
-        return self._states.progress(width - 1, self._activity.status()).encode()
+        return self._states.progress(width - 1, SECRETS.mask.text(self._activity.status())).encode()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -1,43 +1,23 @@
 """Puts the output of many tasks on one stream: whole lines, each with its task's prefix.
 
-Pure: bytes in, bytes out.
-
-Lines of different tasks never mix: an unfinished line waits for its newline, up to a limit. For a terminal,
-control sequences (cursor movements, bells, the drawing of progress bars) are removed; a pipe or file gets the
-bytes unchanged.
+Pure: bytes in, bytes out. Lines of different tasks never mix: an unfinished line waits for its newline, up to
+a limit. For a terminal, control sequences (cursor movements, bells, the drawing of progress bars) are
+removed by `protocol.text.ansi`; a pipe or file gets the bytes unchanged.
 """
 
-import re
 from zlib import crc32
+
+from protocol.text.ansi import printable_line, printable_output
 
 MAX_HELD_BYTES = 16 * 1024
 """The limit of an unfinished line. Beyond it the line is shown in parts."""
 _COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)
 """SGR numbers readable on dark and light: no red (failures), no white, no black."""
-_OVERDRAWN = re.compile(rb"[^\n]*\r(?=[^\n\r])")
-_TRAILING_RETURNS = re.compile(rb"\r+(?=\n)")
-_ESCAPES = re.compile(
-    rb"\x1b(?:\[[0-9;:]*m"  # colours stay
-    rb"|(?P<drop>\[[0-?]*[ -/]*[@-~]"  # other control sequences
-    rb"|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # titles, links
-    rb"|[PX^_][^\x1b\n]*(?:\x1b\\)?"  # device strings
-    rb"|[ -/]*[0-~]?))"
-)
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\x1b")) + b"\x7f"
 
 
 def colour_of(task: str) -> int:
     """Return the task's colour as an SGR number: the same in every run."""
     return _COLOURS[crc32(task.encode()) % len(_COLOURS)]
-
-
-def tame(data: bytes) -> bytes:
-    """Return `data` without cursor movements; colours stay. Of an overwritten line the last state is kept."""
-    if b"\r" in data:
-        data = _TRAILING_RETURNS.sub(b"", _OVERDRAWN.sub(b"", data))
-    if b"\x1b" in data:
-        data = _ESCAPES.sub(lambda match: b"" if match["drop"] is not None else match[0], data)
-    return data.translate(None, _CONTROLS)
 
 
 class LinePrefixer:
@@ -46,8 +26,9 @@ class LinePrefixer:
     Unfinished lines per label, and whether the last line written is unfinished.
     """
 
-    def __init__(self, *, is_terminal: bool, colours: bool) -> None:
+    def __init__(self, *, is_terminal: bool, colours: bool, is_prefixed: bool = True) -> None:
         self._is_terminal = is_terminal
+        self._is_prefixed = is_prefixed
         self._colours = colours
         self._held: dict[str, bytes] = {}
         self._prefixes: dict[str, bytes] = {}
@@ -91,7 +72,7 @@ class LinePrefixer:
     def _lines(self, label: str, lines: bytes) -> bytes:
         """Return complete lines with their prefixes. `lines` ends with a newline."""
         if self._is_terminal:
-            lines = tame(lines)
+            lines = printable_output(lines)
         prefix = self._prefix(label)
         if self._unfinished == label:
             self._unfinished, start = None, b""
@@ -102,8 +83,8 @@ class LinePrefixer:
     def _part(self, label: str, part: bytes) -> bytes:
         """Return the beginning, or the next part, of an overlong line."""
         if self._is_terminal:
-            shown = tame(part + b"\n")
-            # A progress bar that never ends its line has shrunk to its last state and can wait.
+            shown = printable_output(part + b"\n")
+            # A progress bar that never ends its line has shrunk to its last state and can wait on.
             if len(shown) <= MAX_HELD_BYTES // 4:
                 self._held[label] = shown[:-1]
                 return b""
@@ -117,9 +98,10 @@ class LinePrefixer:
     def _prefix(self, label: str) -> bytes:
         prefix = self._prefixes.get(label)
         if prefix is None:
-            text = f"[{label}] "
-            if self._colours:
-                text = f"\x1b[0;{colour_of(label)}m[{label}]\x1b[0m "
+            name = printable_line(label)
+            text = f"[{name}] " if self._is_prefixed else ""
+            if self._colours and self._is_prefixed:
+                text = f"\x1b[0;{colour_of(label)}m[{name}]\x1b[0m "
             prefix = self._prefixes[label] = text.encode(errors="surrogateescape")
             if len(self._prefixes) > 10_000:  # bounded, and cheap to make again
                 self._prefixes.clear()

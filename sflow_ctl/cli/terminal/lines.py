@@ -16,6 +16,7 @@ import msgspec
 from protocol.errors import FleetError
 from protocol.text.ansi import printable
 from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
+from sflow_ctl.plan.secrets import SECRETS
 
 
 class OutputLostError(Exception):
@@ -26,10 +27,10 @@ class OutputLostError(Exception):
         self.has_reader_left = error.errno == errno.EPIPE
 
 
-def write(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Write a text that is safe for a terminal. Raises: OutputLostError."""
+def write(text: str, *, err: bool = False, nl: bool = True, keeps_secrets: bool = False) -> None:
+    """Write a text that is safe for a terminal, without values of secrets. Raises: OutputLostError."""
     try:
-        click.echo(text, err=err, nl=nl, color=True)
+        click.echo(text if keeps_secrets else SECRETS.mask.text(text), err=err, nl=nl, color=True)
     except OSError as error:
         if not err:
             discard_stdout()
@@ -37,7 +38,7 @@ def write(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 def discard_stdout() -> None:
-    """Redirect the rest of standard output to /dev/null, so that the interpreter's last flush succeeds."""
+    """Redirect the rest of standard output to /dev/null, so that the interpreter's flush at its exit succeeds."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -50,12 +51,20 @@ def print_line(text: str, colour: Colour | None = None, *, err: bool = False) ->
     write(shown, err=err)
 
 
-def print_document(text: str) -> None:
-    """Print a file's text to standard output.
+def print_coloured(text: str) -> None:
+    """Print lines that have colours of ours in them to standard output; everything else a terminal acts on is left out."""
+    write(printable(text, keeps_colours=True))
 
-    Unchanged for a pipe or file, without control characters on a terminal.
+
+def print_document(text: str, *, keeps_secrets: bool = False) -> None:
+    """Print a file's text to standard output: as it is for a pipe or file, without control characters on a terminal.
+
+    With `keeps_secrets` a pipe or file gets the values of secrets as well: for documents that a run is started from.
     """
-    write(printable(text) if sys.stdout.isatty() else text, nl=False)
+    if sys.stdout.isatty():
+        write(printable(text), nl=False)
+    else:
+        write(text, nl=False, keeps_secrets=keeps_secrets)
 
 
 def print_warning(text: str) -> None:
@@ -65,6 +74,8 @@ def print_warning(text: str) -> None:
 
 def print_json(value: Any, indent: int = 1) -> None:
     """Print a value as JSON; control characters that JSON allows in strings are escaped."""
+    if SECRETS.mask:
+        value = SECRETS.mask.data(msgspec.to_builtins(value))
     text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
     write("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
 
@@ -75,6 +86,13 @@ def _escaped(character: str) -> str:
         return f"\\u{number:04x}"
     high, low = divmod(number - 0x10000, 0x400)
     return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+def print_traceback() -> None:
+    """Print the traceback of the exception that is handled; its message may quote a text from elsewhere."""
+    import traceback
+
+    print_line(traceback.format_exc().rstrip("\n"), err=True)
 
 
 def print_findings(error: FleetError) -> None:

@@ -18,11 +18,11 @@ from sflow_ctl.plan.same_work import Work, difference
 
 
 class PriorResult(NamedTuple):
-    """What earlier controllers of the run have left of a task."""
+    """The result of a task from earlier controllers of the run."""
 
     state: TaskState
     attempt: int
-    """The last one; its log is there."""
+    """The last one, whose log is kept."""
     is_done: bool = False
     """It has completed and need not run again."""
     outputs: dict[str, Any] | None = None
@@ -114,7 +114,7 @@ class _Deciding:
 def _unneeded_services(
     by_name: Mapping[str, PlannedTask], needs: Mapping[str, list[str]], done: set[str]
 ) -> set[str]:
-    """Services whose every dependant is done, or such a service itself."""
+    """Return the services whose dependants are all done, or are such services themselves."""
     dependants: dict[str, list[str]] = {name: [] for name in by_name}
     for name, others in needs.items():
         for other in others:

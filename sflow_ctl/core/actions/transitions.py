@@ -1,7 +1,6 @@
 """Changes of a task's state and place. The only functions that change a run's tally."""
 
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import Orders
 from sflow_ctl.core.model.run import InvalidTransitionError, Run
 from sflow_ctl.core.model.task import Task
@@ -43,9 +42,9 @@ def change(
         )
     )
     changes = dependencies.update(run.tasks, task)
-    if not run.is_ending_for(task) and run.phase is not RunPhase.DRAINING:
-        run.unsatisfiable.extend(changes.unsatisfiable)
-        for startable in changes.startable:
+    run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
+    for startable in changes.startable:
+        if run.may_start(startable):
             enqueue(run, out, startable)
 
 
@@ -121,9 +120,10 @@ def skip_unsatisfiable(run: Run, out: Effects) -> None:
 
 
 def cancel_waiting(run: Run, out: Effects, reason: Reason) -> None:
-    """Cancel all tasks that have not started, except those that run at the run's end."""
+    """Cancel all tasks that have not started, except those that run although the run ends."""
     for task in run.tasks:
-        if task.state in (TaskState.WAITING, TaskState.QUEUED) and task.plan.finally_when is None:
+        is_spared = task.plan.finally_when is not None or task.index in run.shutdown.branch
+        if task.state in (TaskState.WAITING, TaskState.QUEUED) and not is_spared:
             give_up_reservation(run, task)
             change(run, out, task, TaskState.CANCELLED, reason)
 

@@ -1,6 +1,6 @@
-"""One attempt of a task: what is known of its ranks, and how it will be judged. A new record for each attempt.
+"""One attempt of a task: the state of its ranks, and its verdict. A new record for each attempt.
 
-The scheduler's functions change these records; what a verdict leads to is decided in `stopping`.
+The scheduler's functions change these records; what follows from a verdict is decided in `stopping`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from sflow_ctl.plan.model import Placement, PlannedTask
 
 @dataclass(slots=True)
 class AttemptVerdict:
-    """How an attempt is judged once its process tree is gone."""
+    """The judgement of an attempt, which applies once its process tree is gone."""
 
     state: TaskState
     reason: Reason
     may_retry: bool = False
     is_repeated: bool = False
-    """Another attempt follows whatever the task's retries: the attempt did nothing wrong."""
+    """Another attempt follows regardless of the task's retries: the attempt was not at fault."""
     is_of_rank: bool = False
     """One of several ranks failed, and the others are stopped because of it."""
 
@@ -35,18 +35,22 @@ class HeldExit:
     """A rank's exit that does not count yet."""
 
     message: RankExited
-    awaits: Literal["log", "outputs"]
+    awaits: Literal["log", "outputs", "server"]
+    since: float = 0.0
+    """When it was reported."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """What is known of one attempt. Number 0 stands for a task that has not started."""
+    """The state of one attempt. Number 0 means a task that has not started."""
 
     number: int = 0
     placement: Placement | None = None
     """What it occupies; kept until its process tree is gone, or while its place is reserved for the next attempt."""
+    place: Placement | None = None
+    """Where it runs or ran; never cleared."""
     node: int | None = None
-    """Where its first rank runs or ran."""
+    """The node where its first rank runs or ran."""
     gpus: tuple[int, ...] = ()
     node_of_rank: list[int] = field(default_factory=list)
     open_ranks: set[int] = field(default_factory=set)
@@ -55,12 +59,16 @@ class Attempt:
     """Ranks whose process has not been reported as started."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist."""
+    fenced: set[int] = field(default_factory=set)
+    """Those of them on lost nodes: they end by themselves, unseen."""
     held: dict[int, HeldExit] = field(default_factory=dict)
     """Exits of open ranks that wait for the log or the outputs."""
     started_at: float | None = None
     is_unsent: bool = False
     """The attempt has begun, and no agent has an order for it: it waits for ports."""
     was_ready: bool = False
+    is_down: bool = False
+    """It was ready, and has failed or is being stopped."""
     readiness: Readiness = field(default_factory=Readiness)
     early_readiness: str | None = None
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
@@ -71,6 +79,8 @@ class Attempt:
     launch_error: LaunchFailed | None = None
     failed_first: RankExited | None = None
     """Of the ranks that failed by themselves, the exit of the first."""
+    failure_heard_at: float | None = None
+    """When a failure was reported that did not count at once."""
     failed_rank: int | None = None
     """Of several ranks, the one whose exit or failed start decides."""
     failed_at_ns: int | None = None
@@ -78,9 +88,9 @@ class Attempt:
     started_at_ns: dict[int, int] = field(default_factory=dict)
     """Per rank, when its process started, by the controller's clock."""
     pid: int | None = None
-    """Of the first rank."""
+    """The pid of the first rank."""
     ports: Mapping[int, Mapping[str, Sequence[int]]] = field(default_factory=dict)
-    """By node."""
+    """Ports by node."""
     filled: PlannedTask | None = None
     """The plan with its deferred values filled in."""
     files: tuple[TaskFile, ...] = ()
@@ -99,6 +109,7 @@ class Attempt:
         return cls(
             number=number,
             placement=placement,
+            place=placement,
             node=placement.nodes[0],
             gpus=placement.gpus,
             node_of_rank=node_of_rank,
@@ -127,25 +138,25 @@ class Attempt:
         self.uncleared.clear()
 
     def note_port_conflict(self, rank: int, text: str) -> None:
-        """Record which process has a port of this attempt on the rank's node; an empty text says none has."""
+        """Record which process has a port of this attempt on the rank's node; an empty text means none."""
         if text:
             self.port_conflicts.setdefault(self.node_of_rank[rank], text)
 
     @property
     def node_of_cause(self) -> int | None:
-        """The node of the rank that failed, else of the first rank."""
+        """Return the node of the rank that failed, else of the first rank."""
         if self.failed_rank is None or self.failed_rank >= len(self.node_of_rank):
             return self.node
         return self.node_of_rank[self.failed_rank]
 
     @property
     def has_hung(self) -> bool:
-        """True when the attempt is stopped because it hangs."""
+        """Return whether the attempt is stopped because it hangs."""
         return self.verdict is not None and self.verdict.reason.word == "hang"
 
     @property
     def has_exited(self) -> bool:
-        """True when every rank has exited and at least one exit does not count yet."""
+        """Return whether every rank has exited and at least one exit does not count yet."""
         return bool(self.held) and self.open_ranks <= self.held.keys()
 
     def ranks_on(self, node: int) -> set[int]:
@@ -154,6 +165,6 @@ class Attempt:
 
     @property
     def nodes_left(self) -> list[int]:
-        """Nodes where processes of the attempt may still exist."""
+        """Return the nodes where processes of the attempt may still exist."""
         ranks = (self.open_ranks - self.held.keys()) | self.uncleared
         return sorted({self.node_of_rank[rank] for rank in ranks})

@@ -1,4 +1,4 @@
-"""The steps in which a run stops: tasks are stopped in waves, and tasks that run at the run's end do so.
+"""The steps in which a run stops: tasks are stopped in waves, and tasks at the run's end are run.
 
 Which steps a run takes is decided in `policy.shutdown_steps`.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TERMINAL
+from sflow_ctl.core.states import TERMINAL, TaskState
 
 
 class StopStep(NamedTuple):
@@ -15,10 +15,12 @@ class StopStep(NamedTuple):
 
     with_services: bool
     with_finals: bool = False
+    spared: frozenset[int] = frozenset()
+    """Tasks that go on: others that wait for a failure need them, or are they."""
 
     def includes(self, task: Task) -> bool:
         """True for a task that this step ends."""
-        if not task.is_live:
+        if not task.is_live or task.index in self.spared:
             return False
         if task.plan.finally_when is not None:
             return self.with_finals
@@ -26,19 +28,35 @@ class StopStep(NamedTuple):
 
 
 class FinalStep(NamedTuple):
-    """Runs tasks that are there for the end."""
+    """Runs tasks at the end of the run."""
 
     tasks: tuple[int, ...]
 
     def is_over(self, tasks: Sequence[Task]) -> bool:
-        """True when all of them have ended and left nothing."""
+        """Return whether all of them have ended without remaining processes."""
         return all(tasks[index].state in TERMINAL and not tasks[index].is_live for index in self.tasks)
 
     def limit_s(self, tasks: Sequence[Task]) -> float:
-        """Seconds that they may take together: one after the other, with all their attempts."""
+        """Return the seconds that they may take together: one after the other, with all their attempts."""
         return sum((tasks[i].plan.timeout_s or 0.0) * (tasks[i].plan.retries.count + 1) for i in self.tasks)
 
 
-Step = StopStep | FinalStep
+class BranchStep(NamedTuple):
+    """Runs the tasks that wait for the failure which ends the run, as far as they can run now."""
+
+    tasks: frozenset[int]
+    is_last: bool = False
+    """Everything else has been stopped: what cannot run now never will."""
+
+    def is_over(self, tasks: Sequence[Task]) -> bool:
+        """Return True when none of them is live or about to start again."""
+        return not any(tasks[index].is_live or tasks[index].is_delayed for index in self.tasks)
+
+    def left(self, tasks: Sequence[Task]) -> set[int]:
+        """Return those that have not started."""
+        return {index for index in self.tasks if tasks[index].state in (TaskState.WAITING, TaskState.QUEUED)}
+
+
+Step = StopStep | FinalStep | BranchStep
 
 EVERYBODY = StopStep(with_services=True, with_finals=True)

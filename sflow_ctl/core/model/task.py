@@ -1,6 +1,6 @@
 """The scheduler's record of a concrete task, the requirements between tasks, and the graph of a plan.
 
-What belongs to one attempt is in `attempt.Attempt`.
+The state of one attempt is in `attempt.Attempt`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Until
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
-"""Dependants with one of these need the task to keep serving; the others look at what has happened."""
+"""Dependants with one of these need the task to keep serving; for the others a past state is enough."""
 
 
 @dataclass(slots=True)
@@ -29,34 +29,44 @@ class Requirement:
     serving: int = 0
     """Members that are ready now. A service that has ended keeps what it reached, but no longer serves."""
     dependants: list[int] = field(default_factory=list)
+    members: list[int] = field(default_factory=list)
+    """The tasks that it is about."""
 
     @property
     def is_met(self) -> bool:
-        """True when it holds for enough members now."""
+        """Return whether it holds for enough members now."""
         return self.holding >= self.needed
 
 
 @dataclass(slots=True)
 class Task:
-    """Where a concrete task is, over all of its attempts."""
+    """The state of a concrete task, over all of its attempts."""
 
     index: int
     plan: PlannedTask
     state: TaskState = TaskState.WAITING
     last_reason: Reason | None = None
-    """Of the last change of state."""
+    """The reason of the last change of state."""
     attempt: Attempt = field(default_factory=Attempt)
     """The current or last one."""
+    earlier_places: dict[int, list[int]] = field(default_factory=dict)
+    """The nodes of the ranks of earlier attempts, by number."""
     requirements: list[Requirement] = field(default_factory=list)
     """Conditions that this task is a member of: through them other tasks wait for it."""
+    needs: list[Requirement] = field(default_factory=list)
+    """Requirements that this task waits for."""
     met: frozenset[Until] = frozenset()
-    """How far the task has come, as dependants see it."""
+    """How far the task has come, for its dependants."""
     unmet: int = 0
     """Conditions that the task waits for and that do not hold now."""
     is_serving: bool = False
     """Counted as serving in its requirements."""
+    down_since: float | None = None
+    """When a service that had been ready failed last."""
+    started_after: float = 0.0
+    """When its last attempt began: what had failed before is not why that one failed."""
     is_delayed: bool = False
-    """Waits until its next attempt is due."""
+    """Waiting until its next attempt is due."""
     is_reserved: bool = False
     """Between two attempts in the same place, which stays taken."""
     retries_used: int = 0
@@ -74,14 +84,14 @@ class Task:
 
     @property
     def is_live(self) -> bool:
-        """True while a process of the task exists or may exist, left-over children included."""
+        """Return whether a process of the task exists or may exist, left-over children included."""
         return self.state in LIVE or bool(self.attempt.uncleared)
 
     @property
     def is_settled(self) -> bool:
-        """True when the run need not wait for the task: it has ended, or it is a ready service.
+        """Return whether the run need not wait for the task: it has ended, or is a ready service.
 
-        Tasks that run at the run's end are never waited for.
+        Tasks at the run's end are never waited for.
         """
         if self.state in TERMINAL or self.plan.finally_when is not None:
             return True
@@ -89,22 +99,31 @@ class Task:
 
     @property
     def is_working(self) -> bool:
-        """True when the task will end, become ready or start again without anything else happening."""
+        """Return whether the task will end, become ready or start again without a further event."""
         is_idle_service = self.state is TaskState.READY and self.plan.is_service
         return self.is_delayed or (self.state in LIVE and not is_idle_service)
 
     @property
     def stop_limit_s(self) -> float:
-        """Seconds that stopping it may take, without the agent's own verification."""
+        """Return the seconds that stopping it may take, without the agent's own verification."""
         commands = [self.plan.stopping.command]
         if self.attempt.has_hung and self.plan.hang is not None:
             commands.append(self.plan.hang.command)
         timeouts = (command.timeout_s for command in commands if command is not None)
         return sum(timeouts, self.plan.stopping.grace_s)
 
+    def places(self, attempt: int) -> Sequence[int]:
+        """Return the nodes of an attempt's ranks; empty for an attempt that never began."""
+        if attempt == self.attempt.number:
+            return self.attempt.node_of_rank
+        return self.earlier_places.get(attempt, ())
+
     def begin_attempt(self, placement: Placement, now: float) -> None:
         """Replace the attempt's record by a fresh one on `placement`."""
         self.is_reserved = False
+        if self.attempt.node_of_rank:
+            self.earlier_places[self.attempt.number] = self.attempt.node_of_rank
+        self.started_after = now
         self.attempt = Attempt.on(placement, self.attempt.number + 1, self.plan.ranks_per_node, now)
 
 
@@ -125,7 +144,9 @@ def build_graph(plan: Plan) -> list[Task]:
                 requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
                 for member in members:
                     member.requirements.append(requirement)
+                    requirement.members.append(member.index)
             requirement.dependants.append(task.index)
+            task.needs.append(requirement)
         # A task that runs at the run's end waits for that end as well.
         task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
     return tasks

@@ -1,4 +1,4 @@
-"""How a run ends, step by step: who is stopped when, and which tasks run at the end."""
+"""The steps of a run's end: which tasks are stopped when, and which run at the end."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ from sflow_ctl.core.model.steps import FinalStep, Step, StopStep
 from sflow_ctl.core.model.task import Task
 
 GONE_MARGIN_S = 10.0
-"""Before the job's end: agents still have to leave."""
+"""Seconds before the job's end in which agents leave."""
 FORCE_MARGIN_S = 5.0
-"""Before the job's end: what is left by then is killed, or Slurm would do it without a report."""
+"""Seconds before the job's end when remaining tasks are killed: later Slurm would kill them without a report."""
 
 
 def ending_steps(tasks: Sequence[Task]) -> list[Step]:
-    """What happens from the moment when nothing new starts any more. Tasks that need the services come first."""
+    """Return the steps from the moment when nothing new starts. Tasks that need the services come first."""
     finals = [task for task in tasks if task.plan.finally_when is not None]
     beside = tuple(task.index for task in finals if task.plan.finally_when == "services_up")
     after = tuple(task.index for task in finals if task.plan.finally_when == "after_stop")

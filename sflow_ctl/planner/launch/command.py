@@ -44,9 +44,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 def merged_operator(
     task: schema.Task, operators: Mapping[str, schema.Operator], evaluate: Callable[[Any], Any]
 ) -> schema.Operator | None:
-    """Return the task's operator with its overrides and expressions evaluated.
-
-    None for the backend's default.
+    """Return the task's operator with its overrides and expressions evaluated; None for the backend's default.
 
     Raises: UnplannableError.
     """

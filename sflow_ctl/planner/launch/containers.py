@@ -26,7 +26,7 @@ def docker_container(operator: schema.Operator) -> Container:
 
 
 def any_container(operator: schema.Operator, directories: Sequence[str], engine: str) -> Container:
-    """Return a container of the operator's engine, else of `engine`, that sees the run's `directories`.
+    """Return a container of the operator's engine, else of `engine`, that sees the run's `directories` at the same paths.
 
     Raises: NumberError.
     """

@@ -13,16 +13,15 @@ STEP_VARIABLES = (
     "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_PROCID",
     "SLURM_LOCALID", "SLURM_NODEID", "SLURMD_NODENAME",
 )  # fmt: skip
-"""Variables with the geometry of its task that a rank gets where srun, or Slurm's backend, starts it (17.2).
-"""
+"""Variables with the geometry of its task that a rank gets where srun, or Slurm's backend, starts it (17.2)."""
 
 
 def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, ...]:
-    """Return the number of processes on each of a task's nodes, in order.
+    """Return the number of processes on each of a task's nodes, in order; nodes that are not needed are left out.
 
-    Nodes that are not needed are left out.
+    Blocks as even as possible: the first nodes have one more.
 
-    Blocks as even as possible: the first nodes have one more. Raises: UnplannableError, NumberError.
+    Raises: UnplannableError, NumberError.
     """
     ntasks = None if operator is None or operator.ntasks is None else as_int(operator.ntasks, 1)
     per_node = (

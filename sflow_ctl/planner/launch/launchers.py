@@ -18,9 +18,7 @@ _STANDALONE = re.compile(
 def plan_launcher(
     task: schema.Task, value: Callable[[Any], Any], placement: Placement, how: Command, script: str
 ) -> Launcher | None:
-    """Return the launcher that the task's script calls.
-
-    The agents then start one process on each of its nodes.
+    """Return the launcher that the task's script calls; the agents then start one process on each of its nodes.
 
     Raises: UnplannableError, NumberError.
     """

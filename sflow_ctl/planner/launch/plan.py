@@ -14,6 +14,7 @@ from protocol.messages.rank_spec import Container, LaunchKind
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
 from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
@@ -106,14 +107,15 @@ def plan_launch(
     if launcher is not None:
         ranks = once_per_node(task, launcher, placed.node_count, ranks)
     of_gang = operator if is_gang else None
-    _refuse_too_large(task, how.argv, {**env, **how.env})
+    argv, hidden = without_secrets(how.argv, script, how.operator_kind)
+    _refuse_too_large(task, argv, {**env, **how.env, **hidden})
     return LaunchPlan(
         operator=how.name,
         operator_kind=how.operator_kind,
         launch_kind=how.launch_kind,
-        argv=how.argv,
+        argv=argv,
         assigned_arguments=how.assigned_arguments,
-        env={**env, **how.env},
+        env={**env, **how.env, **hidden},
         cwd=how.cwd,
         container=how.container,
         has_step_variables=has_geometry or (how.launch_kind == "ssh" and is_on_slurm),
@@ -138,7 +140,7 @@ def _refuse_too_large(task: schema.Task, argv: Sequence[str], env: Mapping[str, 
             raise _too_large(task, "its script", size, ("script", longest))
     for name, value in env.items():
         if (size := _size(value) + len(name) + 1) > MAX_ARGUMENT_BYTES:
-            if name == SCRIPT:
+            if name in (SCRIPT, SCRIPT_VARIABLE):
                 raise _too_large(task, "its script", size, ("script", longest))
             raise _too_large(task, f"${name}", size, ())
 

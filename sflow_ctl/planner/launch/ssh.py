@@ -118,4 +118,4 @@ def ssh_command(
     options += ["-o", f"ServerAliveInterval={BEAT_S}", "-o", "ServerAliveCountMax=4"]
     target = f"{operator.user}@{operator.host}" if operator.user else operator.host
     own = {SCRIPT: f"{script}\n", NAMES: " ".join((*env, *more)), TARGET: target}
-    return ("bash", "-c", _LOCAL, "sflow-ssh", *options, target, "bash -s"), own
+    return ("bash", "-c", _LOCAL, "sflow-ssh", *options, "--", target, "bash -s"), own

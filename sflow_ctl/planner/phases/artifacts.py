@@ -1,7 +1,4 @@
-"""Phases for artifacts.
-
-URIs to paths, inline content to files, what must be fetched or made, and what must exist already.
-"""
+"""Phases for artifacts: URIs to paths, inline content to files, what must be fetched or made, and what must exist already."""
 
 import os.path
 from collections.abc import Callable, Mapping
@@ -85,10 +82,7 @@ def plan_artifacts(
     context = source.context
 
     def is_elsewhere(task: schema.Task) -> bool:
-        """Return whether a task runs on a machine that this process cannot examine.
-
-        A dry run examines its own.
-        """
+        """Return whether a task runs on a machine that this process cannot examine; a dry run examines its own."""
         is_slurm = backends.of(task).type == "slurm" and context.nodes_override is None
         return is_slurm and not context.allow_placeholder_nodes
 

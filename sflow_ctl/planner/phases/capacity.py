@@ -1,4 +1,4 @@
-"""Finds tasks that can never start because services hold GPUs or places until the run ends."""
+"""Finds tasks that can never start because services hold GPUs, and places among `max_running`, until the run ends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

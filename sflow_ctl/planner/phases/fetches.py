@@ -38,6 +38,11 @@ def plan_fetch(
         return f"{snapshot.link}/{snapshot.inside}".rstrip("/"), snapshot
     if scheme == "docker":
         image = uri.partition("://")[2]
+        if image.startswith("-"):
+            what = (
+                f'artifact "{artifact}": the image of {uri} begins with a dash and would be read as an option'
+            )
+            raise UnplannableError("option-in-value", what, "docker://NAME[:TAG]", ("uri",))
         return uri, ContainerImage(artifact=artifact, uri=uri, image=image, where=where)
     return None
 

@@ -1,22 +1,24 @@
 """Places concrete tasks: which nodes and GPU indices each gets.
 
-Chapter 8 of the format, and an extension of it.
-
-The static plan equals that of sflow 0.2, node for node and index for index. If it has no room for all tasks,
-placements become flexible: tasks queue, and the scheduler picks their nodes when they are ready. Only tasks
-that can never fit are refused, with the arithmetic. Called by `requests.py`.
+Chapter 8 of the format, and an extension of it. The static plan equals that of sflow 0.2, node for node and
+index for index. If it has no room for all tasks, placements become flexible: tasks queue, and the scheduler
+picks their nodes when they are ready. Only tasks that can never fit are refused, with the arithmetic. Called
+by `requests.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
 
+INDICES = "resources.nodes.indices names its nodes"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementRequest:
-    """What one concrete task asks of its backend. Node numbers count within the backend."""
+    """The nodes and GPUs that one concrete task asks its backend for. Node numbers count within the backend."""
 
     task: str
     replica_index: int = 0
@@ -58,7 +60,7 @@ class Pool:
 
 
 def _refuse_without_gpus(pool: Pool, request: PlacementRequest) -> None:
-    """Raises: UnplannableError where GPUs are asked for and no node has any."""
+    """Refuse a request for GPUs where no node has any. Raises: UnplannableError."""
     if request.gpus and all(capacity == 0 for capacity in pool.capacities):
         what = f'task "{request.task}" asks for {request.gpus} GPUs, and the nodes of its backend have none'
         hint = "correct gpus_per_node of the backend, or remove resources.gpus"
@@ -66,7 +68,7 @@ def _refuse_without_gpus(pool: Pool, request: PlacementRequest) -> None:
 
 
 def place_all(pool: Pool, requests: Sequence[PlacementRequest]) -> list[Placement | UnplannableError]:
-    """A placement for each request of one backend, in order; or why it can never have one."""
+    """Return a placement for each request of one backend, in order, or the error why it can never have one."""
     results: list[Placement | UnplannableError] = []
     is_static = True
     for request in requests:
@@ -103,7 +105,7 @@ def _no_room(pool: Pool, request: PlacementRequest) -> UnplannableError:
 
 
 def candidates(pool: Pool, request: PlacementRequest) -> list[int]:
-    """The backend's nodes without excluded ones. Raises: UnplannableError."""
+    """Return the backend's nodes without excluded ones. Raises: UnplannableError."""
     total = len(pool.capacities)
     for index in request.exclude:
         if not 0 <= index < total:
@@ -122,7 +124,7 @@ def candidates(pool: Pool, request: PlacementRequest) -> list[int]:
 
 
 def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
-    """Nodes that the request names itself, or None. Raises: UnplannableError."""
+    """Return the nodes that the request names, or None. Raises: UnplannableError."""
     left = candidates(pool, request)
     if request.indices is not None and request.node_count is not None:
         what = f'task "{request.task}": cannot set both nodes.indices and nodes.count'
@@ -142,7 +144,7 @@ def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
 
 
 def _place_shared(pool: Pool, request: PlacementRequest) -> Placement:
-    """GPUs that others may have as well: those that the fewest sharing tasks have. Raises: UnplannableError."""
+    """Place a sharing task on the GPUs that the fewest sharing tasks have. Raises: UnplannableError."""
     assert request.gpus is not None
     chosen = _chosen(pool, request)
     left = chosen if chosen is not None else candidates(pool, request)
@@ -191,7 +193,7 @@ def _assign_nodes(pool: Pool, request: PlacementRequest) -> list[int]:
 
 
 def _round_robin(request: PlacementRequest, count: int, left: Sequence[int]) -> list[int]:
-    """Nodes for what takes nothing of them, so that more of them than nodes have room all the same."""
+    """Return nodes in turn for a task that takes no GPUs, so more such tasks than nodes still have room."""
     start = 0 if request.is_sequential else request.replica_index * count
     return [left[(start + offset) % len(left)] for offset in range(count)]
 
@@ -227,7 +229,7 @@ def _nodes_for_gpus(pool: Pool, request: PlacementRequest, left: list[int], coun
 
 
 def _whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int]) -> int:
-    """How many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
+    """Return how many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
     path = ("resources", "gpus", "count")
     if count % cap:
         what = (
@@ -266,7 +268,10 @@ def _assign_gpus(pool: Pool, request: PlacementRequest, nodes: list[int]) -> tup
 
 
 def _share(request: PlacementRequest, count: int, capacities: list[int]) -> int:
-    """GPUs on each of the chosen nodes. Raises: UnplannableError when these nodes can never give as many."""
+    """Return the GPUs on each of the chosen nodes.
+
+    Raises: UnplannableError if these nodes have fewer in total.
+    """
     total = sum(capacities)
     if count > total:
         where = "one node" if len(capacities) == 1 else f"{len(capacities)} nodes"
@@ -291,9 +296,9 @@ def _flexible_or_problem(pool: Pool, request: PlacementRequest) -> Placement | U
 
 
 def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
-    """Return the placement that the scheduler decides when the request is ready.
+    """Return candidates for the scheduler to choose from when the task is ready.
 
-    Raises: UnplannableError for what can never fit.
+    Raises: UnplannableError for a request that can never fit.
     """
     chosen = _chosen(pool, request)
     left = chosen if chosen is not None else candidates(pool, request)
@@ -321,3 +326,38 @@ def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
         what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes, only {len(able)} nodes have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)
+
+
+class Alternative(NamedTuple):
+    """The fields of a planned task about leaving its place. Meanings: `PlannedTask`."""
+
+    elsewhere: Placement | None = None
+    pinned: str = ""
+
+
+def alternative(pool: Pool, request: PlacementRequest, placement: Placement) -> Alternative:
+    """Return where a request may be served instead of at its fixed placement. Raises: UnplannableError."""
+    if placement.is_flexible:
+        return Alternative()
+    if request.indices is not None:
+        return Alternative(pinned=INDICES)
+    per_node, highest = len(placement.gpus), max(placement.gpus, default=-1)
+    least = highest + 1 if placement.is_shared else per_node
+    able = [
+        pool.first + node
+        for node in candidates(pool, request)
+        if (capacity := pool.capacities[node]) is None or capacity >= least
+    ]
+    takes_all = request.node_count is None and request.gpus is None
+    if len(able) <= (1 if takes_all else len(placement.nodes)):
+        return Alternative()
+    return Alternative(
+        Placement(
+            nodes=tuple(able),
+            gpus=placement.gpus if placement.is_shared else (),
+            is_flexible=True,
+            node_count=0 if takes_all else len(placement.nodes),
+            gpus_per_node=per_node,
+            is_shared=placement.is_shared,
+        )
+    )

@@ -86,7 +86,7 @@ def _namespaces_in(value: Any) -> set[str]:
 
 
 def _names_of(value: Any) -> set[str]:
-    """Return the variables that a value's expressions name, bare or as `variables.X`."""
+    """Return the variables that a value's expressions name, bare or as `variables.X`, as far as the text shows."""
     if isinstance(value, str):
         return set(names_used(value)) - set(NAMESPACES) if EXPRESSION_START in value else set()
     if isinstance(value, list):
@@ -126,10 +126,7 @@ def _settle(
 
 
 def environment_text(value: Any) -> str:
-    """Return a value as the text of an environment variable.
-
-    Scalars in Python's spelling, lists and mappings as JSON.
-    """
+    """Return a value as the text of an environment variable: scalars in Python's spelling, lists and mappings as JSON."""
     if isinstance(value, list | dict | tuple):
         return msgspec.json.encode(value).decode()
     return value if isinstance(value, str) else str(value)

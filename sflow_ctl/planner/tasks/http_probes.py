@@ -24,8 +24,9 @@ def plan_http(
 ) -> HttpCheck:
     """Return the check of an `http_get` or `http_post`.
 
-    Deferred expressions stay in its texts as placeholders; `sample` replaces them by possible values. Raises:
-    UnplannableError, NumberError.
+    Deferred expressions stay in its texts as placeholders; `sample` replaces them by possible values.
+
+    Raises: UnplannableError, NumberError.
     """
     url = str(evaluate(http.url))
     try:

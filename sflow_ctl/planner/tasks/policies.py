@@ -1,7 +1,4 @@
-"""Plans what the end of a task means for it and for the run.
-
-Retries, restarts, failures that count, how it is stopped.
-"""
+"""Plans what the end of a task means for it and for the run: retries, restarts, failures that count, how it is stopped."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar

@@ -163,10 +163,7 @@ class Scripts:
         return text
 
     def views(self, namespace: Names) -> dict[str, Any]:
-        """Return the part of the `task` namespace that deferred expressions need.
-
-        Replicated bases as names, not copies.
-        """
+        """Return the part of the `task` namespace that deferred expressions need: replicated bases as names, not copies."""
         return self._facts(namespace)
 
     def _facts(self, namespace: Names) -> dict[str, Any]:
@@ -200,10 +197,7 @@ class Scripts:
         return checked
 
     def _stand_ins(self, replica: str, uses: list[str], names: Names) -> dict[str, Any]:
-        """Return `task`, `port` and `ports` with invented ports.
-
-        Tasks whose ports are read are added to `uses`.
-        """
+        """Return `task`, `port` and `ports` with invented ports; tasks whose ports are read are added to `uses`."""
 
         def note(name: str) -> None:
             if not self._replicas_of.get(name, (name,)):

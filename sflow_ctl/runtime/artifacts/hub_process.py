@@ -21,7 +21,7 @@ _QUOTED = 400
 
 
 class DownloadRequest(msgspec.Struct, frozen=True):
-    """What to get. `inside` is a file or directory of the repository, or empty."""
+    """The snapshot to download. `inside` is a file or directory of the repository, or empty."""
 
     repo: str
     repo_type: str
@@ -30,7 +30,7 @@ class DownloadRequest(msgspec.Struct, frozen=True):
 
 
 class DownloadReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far it is; in the last line either `snapshot`, the directory, or `cause`, why there is none."""
+    """The progress; the last line has either `snapshot`, the directory, or `cause`, the reason of the failure."""
 
     received_bytes: int = 0
     total_bytes: int = 0
@@ -53,7 +53,7 @@ def _get(request: DownloadRequest) -> DownloadReport:
     except ImportError:
         cause = "the package huggingface_hub is not installed"
         return DownloadReport(
-            cause=cause, hint="pip install 'sflow-ctl[hf]', or fetch it before and use fs://PATH"
+            cause=cause, hint="pip install 'sflow-ctl[hf]', or download it beforehand and use fs://PATH"
         )
     patterns = [request.inside, f"{request.inside}/*"] if request.inside else None
     try:
@@ -70,7 +70,7 @@ def _get(request: DownloadRequest) -> DownloadReport:
     if not (Path(snapshot) / request.inside).exists():
         what = f"{request.repo} has no {request.inside}"
         return DownloadReport(
-            cause=what, hint="correct the path in the URI; HF_HUB_OFFLINE=1 sees only what is cached"
+            cause=what, hint="correct the path in the URI; with HF_HUB_OFFLINE=1 only cached files exist"
         )
     return DownloadReport(snapshot=snapshot)
 
@@ -115,13 +115,13 @@ def _explain(error: Exception, request: DownloadRequest) -> DownloadReport:
     match error:
         case errors.GatedRepoError():
             return DownloadReport(
-                cause=f"{name} is gated: {said}", hint=f"ask for access on its page, then {_LOGIN}"
+                cause=f"{name} is gated: {said}", hint=f"request access on its page, then {_LOGIN}"
             )
         case errors.RepositoryNotFoundError():
             return DownloadReport(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
         case errors.RevisionNotFoundError():
             return DownloadReport(
-                cause=f"{name} has no revision {request.revision}", hint="correct what follows the @"
+                cause=f"{name} has no revision {request.revision}", hint="correct the revision after the @"
             )
         case errors.LocalEntryNotFoundError():
             return DownloadReport(cause=said, hint=_NETWORK)

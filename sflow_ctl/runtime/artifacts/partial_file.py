@@ -58,7 +58,7 @@ class PartialFile:
         self.size += len(data)
 
     def flush(self) -> Path:
-        """Where all that was written can be read."""
+        """Make all written bytes readable."""
         assert self._file is not None
         assert self._path is not None
         self._file.flush()

@@ -4,6 +4,8 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol
 
+from protocol.text.ansi import printable_line
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -63,8 +65,7 @@ class FetchError(Exception):
 
     def __init__(self, cause: str, hint: str) -> None:
         super().__init__(cause)
-        # Some of this text comes from a server: it must not contain terminal controls.
-        self.cause = "".join(letter if letter.isprintable() else " " for letter in cause)
+        self.cause = printable_line(cause)  # some of it was said by a server
         self.hint = hint
 
 

@@ -42,10 +42,7 @@ def interfaces() -> list[str]:
 
 
 def address_towards(others: Iterable[str], interface: str | None) -> str:
-    """Return the address from which packets to the first of the others leave.
-
-    One of the interface's if one is given.
-    """
+    """Return the address from which packets to the first of the others leave; one of the interface's if one is given."""
     own = own_addresses(interface)
     for other in others:
         family = socket.AF_INET6 if ":" in other else socket.AF_INET

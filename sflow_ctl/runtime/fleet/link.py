@@ -15,13 +15,14 @@ import zmq
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
-from protocol.messages.facts import Hello
-from protocol.messages.orders import Refused, Spawn, ToAgent, Welcome
-from protocol.messages.packets import ToAgentPacket
+from protocol.messages.facts import Goodbye, Hello
+from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
+from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
-from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
+from sflow_ctl.runtime.fleet.admission import Admission
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
@@ -33,6 +34,9 @@ STANDSTILL_S = 3 * ROUND_S
 HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
 """After so many packets the loop serves its other sources once before it reads on."""
+
+
+ABANDONED = "the run continues without this node"
 
 
 @dataclass(slots=True)
@@ -63,10 +67,7 @@ class LinkTimes:
 
 
 class FleetLink:
-    """All sockets of a run's controller.
-
-    Not thread-safe: the log and client sockets are handed to their owner.
-    """
+    """All sockets of a run's controller. Not thread-safe: their owners get the log and client sockets."""
 
     def __init__(
         self, keys: RunKeys, hosts: tuple[str, ...], incarnation: int, times: LinkTimes, now: float
@@ -76,50 +77,21 @@ class FleetLink:
         self._times = times
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._auth = Authenticator(self._context)
-        self._node_of_key = {pair.public: node for node, pair in enumerate(keys.agents)}
-        for pair in keys.agents:
-            self._auth.allow("control", pair.public)
-            self._auth.allow("logs", pair.public)
-        self._auth.allow("clients", keys.viewer.public)
-        self.control, self.control_endpoints = self._router("control", keys.controller, hosts)
-        self.logs, self.log_endpoints = self._router("logs", keys.controller, hosts)
-        self.clients, self.client_endpoints = self._router("clients", keys.controller, hosts)
+        self.admission = Admission(keys, self._auth)
+        self.control, self.control_endpoints = _router(self._context, "control", keys.controller, hosts)
+        self.logs, self.log_endpoints = _router(self._context, "logs", keys.controller, hosts)
+        self.clients, self.client_endpoints = _router(self._context, "clients", keys.controller, hosts)
+        self.secrets: tuple[tuple[str, str], ...] = ()
+        """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
         """The failure signatures of the workflow: every agent gets them when it joins."""
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
-        """The time of the last round. Agents that have not joined at the first one have `join_within_s` from it."""
+        """The time of the last round; agents that have not joined at the first one have `join_within_s` from there."""
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
-
-    def _router(
-        self, domain: str, pair: KeyPair, hosts: tuple[str, ...]
-    ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
-        socket = self._context.socket(zmq.ROUTER)
-        socket.linger = 0
-        socket.curve_server = True
-        socket.curve_publickey = pair.public.encode()
-        socket.curve_secretkey = pair.secret.encode()
-        socket.zap_domain = domain.encode()
-        socket.maxmsgsize = MAX_FRAME_BYTES
-        socket.handshake_ivl = HANDSHAKE_MS
-        # An agent that reconnects may arrive before its old connection is noticed dead.
-        socket.router_handover = 1
-        # A router drops messages above its high-water mark, so only viewers' bulk data, which may be lost,
-        # has a low one.
-        socket.sndhwm = 64 if domain == "clients" else 10_000
-        socket.rcvhwm = 10_000 if domain == "control" else 64
-        socket.ipv6 = any(":" in host for host in hosts)
-        endpoints = []
-        for host in hosts:
-            bracketed = f"[{host}]" if ":" in host else host
-            port = socket.bind_to_random_port(
-                f"tcp://{bracketed}", min_port=20_000, max_port=60_000, max_tries=500
-            )
-            endpoints.append(f"tcp://{bracketed}:{port}")
-        return socket, tuple(endpoints)
 
     # ------------------------------------------------------------------ the loop's side
 
@@ -129,8 +101,8 @@ class FleetLink:
         poller.register(self._auth.socket, zmq.POLLIN)
 
     def node_of_key(self, public_key: str) -> int | None:
-        """Return the node whose agent holds this key."""
-        return self._node_of_key.get(public_key)
+        """The node whose agent holds this key."""
+        return self.admission.node_of_key(public_key)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
@@ -167,15 +139,13 @@ class FleetLink:
             heartbeat_s=HEARTBEAT_S,
             orphan_grace_s=self._times.orphan_grace_s,
             signatures=self.signatures,
+            secrets=self.secrets,
         )
         peer.outbox = [welcome]
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
-        """Inform the node's agent, if it is reachable, that it no longer belongs to the run.
-
-        Refuse it from now on.
-        """
+        """Inform the node's agent, if it is reachable, that it no longer belongs to the run; refuse it from now on."""
         peer = self.peers[node]
         peer.is_abandoned = True
         peer.outbox.clear()
@@ -185,20 +155,17 @@ class FleetLink:
 
     def flush(self, now: float, *, holds_spawns: bool = False) -> None:
         """Send everything queued, and acknowledgements; with `holds_spawns`, nothing from an order to start on."""
-        held: set[int] = set()
         for node in self._dirty:
             peer = self.peers[node]
             if peer.routing_id is None:
                 continue
-            count = _before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
+            count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
             messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
-            if peer.outbox:
-                held.add(node)
             if messages:
                 self._put(peer, peer.channel.send(messages, now), now)
             elif peer.channel.owes_ack:
                 self._put(peer, peer.channel.heartbeat(), now)
-        self._dirty = held
+        self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 
     def next_wakeup(self) -> float:
         """Return when `tick` is due."""
@@ -250,9 +217,11 @@ class FleetLink:
 
     def refused(self) -> dict[str, int]:
         """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
-        result = dict(self.counters)
+        result = {kind: count for kind, count in self.counters.items() if count}
         if self._auth.denied:
             result["unauthenticated_connections"] = self._auth.denied
+        if self._auth.denied_revoked:
+            result["connections_with_a_void_key"] = self._auth.denied_revoked
         return result
 
     def close(self) -> None:
@@ -265,7 +234,9 @@ class FleetLink:
     # ------------------------------------------------------------------ frames
 
     def _take(self, frames: "list[zmq.Frame]", now: float, events: list[SchedulerEvent]) -> None:
-        node = self._node_of_key.get(str(frames[-1].get("User-Id")))
+        key = str(frames[-1].get("User-Id"))
+        enrolling = self.admission.node_to_enrol(key)
+        node = self.admission.node_of_key(key) if enrolling is None else enrolling
         if node is None or len(frames) != 2:
             self.counters["malformed"] += 1
             return
@@ -275,18 +246,21 @@ class FleetLink:
         except MalformedMessageError:
             self.counters["malformed"] += 1
             return
-        if unknown:
-            self.counters["unknown_messages"] += unknown
+        self.counters["unknown_messages"] += unknown
         peer = self.peers[node]
         if packet.messages and isinstance(packet.messages[0], Hello):
-            self._take_hello(node, peer, routing_id, packet.messages[0], now, events)
+            hello = packet.messages[0]
+            if self._may_join(node, peer, routing_id, hello, events):
+                if enrolling is None:
+                    self._take_hello(peer, routing_id, hello, now, events)
+                else:
+                    self._enrol(node, routing_id, hello)
             return
-        if packet.session != peer.session or peer.is_abandoned:
+        if enrolling is None and peer.is_abandoned:
+            self._take_of_abandoned(node, routing_id, packet, events)
+            return
+        if enrolling is not None or packet.session != peer.session:
             self.counters["stale_packets"] += 1
-            if peer.is_abandoned:
-                self._refuse(
-                    routing_id, packet.session, "node-abandoned", "the run continues without this node"
-                )
             return
         is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id
@@ -300,9 +274,21 @@ class FleetLink:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
 
-    def _take_hello(
-        self, node: int, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
+    def _take_of_abandoned(
+        self, node: int, routing_id: bytes, packet: FromAgentPacket, events: list[SchedulerEvent]
     ) -> None:
+        """Note that nothing of the run is left on the node of an abandoned agent, or refuse the agent once more."""
+        self.counters["stale_packets"] += 1
+        farewells = [one for one in packet.messages if isinstance(one, Goodbye)]
+        if farewells and packet.session == self.peers[node].session:
+            events.append(NodeCleared(node=node, survivors=farewells[0].survivors))
+        else:
+            self._refuse(routing_id, packet.session, "node-abandoned", ABANDONED)
+
+    def _may_join(
+        self, node: int, peer: Peer, routing_id: bytes, hello: Hello, events: list[SchedulerEvent]
+    ) -> bool:
+        """Refuse an agent that is not the key's, of another version, or of a node that the run continues without."""
         if hello.node != node:
             self.counters["wrong_identity"] += 1
             self._refuse(
@@ -311,15 +297,31 @@ class FleetLink:
                 "wrong-identity",
                 f"this key belongs to node {node}, not to {hello.node}",
             )
-            return
-        if not is_compatible(PROTOCOL_VERSION, hello.version):
-            text = _versions_text(hello)
+            return False
+        text = _version_mismatch(hello)
+        if text is not None:
             self._refuse(routing_id, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
-            return
+            return False
         if peer.is_abandoned:
-            self._refuse(routing_id, hello.session, "node-abandoned", "the run continues without this node")
-            return
+            if hello.agent_incarnation == peer.newest[0] and not (hello.live or hello.clearing):
+                events.append(NodeCleared(node=node))
+            self._refuse(routing_id, hello.session, "node-abandoned", ABANDONED)
+            return False
+        return True
+
+    def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
+        answer = self.admission.enrol(node, hello)
+        if isinstance(answer, Refused):
+            self.counters["refused_enrolments"] += 1
+        self._send(
+            routing_id,
+            ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,)),
+        )
+
+    def _take_hello(
+        self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
+    ) -> None:
         peer.last_heard = now
         if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it
             peer.routing_id = routing_id
@@ -362,14 +364,37 @@ class FleetLink:
             self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
 
 
-def _versions_text(hello: Hello) -> str:
-    """Return the sentence about an agent of another major version."""
-    ours = ".".join(map(str, PROTOCOL_VERSION))
-    theirs = ".".join(map(str, hello.version))
+def _router(
+    context: "zmq.Context[zmq.Socket[bytes]]", domain: str, pair: KeyPair, hosts: tuple[str, ...]
+) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
+    socket = context.socket(zmq.ROUTER)
+    socket.linger = 0
+    socket.curve_server = True
+    socket.curve_publickey = pair.public.encode()
+    socket.curve_secretkey = pair.secret.encode()
+    socket.zap_domain = domain.encode()
+    socket.maxmsgsize = MAX_FRAME_BYTES
+    socket.handshake_ivl = HANDSHAKE_MS
+    # An agent that reconnects may come before its old connection is noticed dead.
+    socket.router_handover = 1
+    # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
+    socket.sndhwm = 64 if domain == "clients" else 10_000
+    socket.rcvhwm = 10_000 if domain == "control" else 64
+    socket.ipv6 = any(":" in host for host in hosts)
+    endpoints = []
+    for host in hosts:
+        bracketed = f"[{host}]" if ":" in host else host
+        port = socket.bind_to_random_port(
+            f"tcp://{bracketed}", min_port=20_000, max_port=60_000, max_tries=500
+        )
+        endpoints.append(f"tcp://{bracketed}:{port}")
+    return socket, tuple(endpoints)
+
+
+def _version_mismatch(hello: Hello) -> str | None:
+    """Return why an agent's version cannot be talked to; None when it can."""
+    if is_compatible(PROTOCOL_VERSION, hello.version):
+        return None
+    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
     here = Path(__file__).resolve().parents[3]
     return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
-
-
-def _before_spawns(messages: list[ToAgent]) -> int:
-    """Return how many messages come before the first order to start something."""
-    return next((i for i, one in enumerate(messages) if isinstance(one, Spawn)), len(messages))

@@ -3,8 +3,15 @@
 import os
 import time
 
-from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
-from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.fleet import (
+    ORPHANS_END_WITHIN_S,
+    Fleet,
+    FleetRequest,
+    check_gpus,
+    common_config,
+    local_configs,
+)
+from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 
@@ -17,6 +24,7 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
     Raises: LaunchError; nothing of the fleet is left then.
     """
     plan, settings = request.plan, request.settings
+    hide_memory()
     keys = RunKeys.make(len(plan.nodes))
     grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
@@ -24,7 +32,8 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
     nonce = os.urandom(16).hex()
     common = common_config(request, keys, link, nonce, grace_s)
     configs = local_configs(common, plan.nodes, keys, request.options)
-    fleet = Fleet(launcher, link, keys, nonce, configs, common)
+    fence_s = grace_s + ORPHANS_END_WITHIN_S
+    fleet = Fleet(launcher, link, keys, nonce, configs, common, fence_s=fence_s)
     if plan.nodes[0].gpus and not configs[0].simulated_gpus:
         from sflow_ctl.runtime.fleet.registration import wait_for_agents
 

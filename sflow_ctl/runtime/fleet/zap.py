@@ -18,11 +18,22 @@ class Authenticator:
         self.socket.linger = 0
         self.socket.bind(ZAP_ENDPOINT)
         self._allowed: dict[str, set[bytes]] = {}
+        self._revoked: set[bytes] = set()
         self.denied = 0
+        """Connections of strangers."""
+        self.denied_revoked = 0
+        """Connections with a key that was good once."""
 
     def allow(self, domain: str, public_key: str) -> None:
         """Let the holder of this key's secret half use the socket whose `zap_domain` is `domain`."""
         self._allowed.setdefault(domain, set()).add(z85.decode(public_key))
+
+    def revoke(self, public_key: str) -> None:
+        """Let the holder of this key connect nowhere any more. Connections that it has stay."""
+        key = z85.decode(public_key)
+        self._revoked.add(key)
+        for keys in self._allowed.values():
+            keys.discard(key)
 
     def answer_all(self) -> None:
         """Answer every waiting question; never block."""
@@ -42,7 +53,10 @@ class Authenticator:
         if key in self._allowed.get(domain.decode(errors="replace"), ()):
             self._reply(request_id, b"200", b"OK", z85.encode(key))
         else:
-            self.denied += 1
+            if key in self._revoked:
+                self.denied_revoked += 1
+            else:
+                self.denied += 1
             self._reply(request_id, b"400", b"unknown key", b"")
 
     def _reply(self, request_id: bytes, status: bytes, text: bytes, user_id: bytes) -> None:

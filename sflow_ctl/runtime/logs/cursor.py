@@ -47,10 +47,7 @@ class Cursor:
         return self.offset >= self.log.position
 
     def take(self, offset: int, body: memoryview) -> memoryview | None:
-        """Return the new part of a chunk if the cursor is right before it.
-
-        None if it must read from the file.
-        """
+        """Return the new part of a chunk if the cursor is right before it; None if it must read from the file."""
         cut = self.offset - offset
         if cut < 0 or cut > len(body) or self._is_skipping:
             return None

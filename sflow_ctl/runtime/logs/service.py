@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,9 @@ from sflow_ctl.runtime.viewing.messages import Change
 T = TypeVar("T")
 PUMP_BYTES = 512 * 1024
 GATHER_S = 0.02
-"""The first command is carried out at once, further ones are gathered for this time: thousands of changes a
-second must not mean thousands of switches between threads.
+"""The first command is carried out at once, further ones are gathered for this time.
+
+Thousands of changes a second must not mean thousands of switches between threads.
 """
 CLOSING_LOOK_S = 0.2
 """While the run ends: the interval of checks whether to wait longer."""
@@ -151,13 +152,14 @@ class OutputService:
             self._wake()
 
     def expect(self, rank: RankId, log_bytes: int, is_spooled: bool) -> None:
-        """Note that the rank has ended with this many bytes.
-
-        A spooled one is `completed` when all have arrived.
-        """
+        """Note that the rank has ended with this many bytes; a spooled one is `completed` when all have arrived."""
         self._commands.append(_Expect(rank, log_bytes, is_spooled))
         if is_spooled or not self._is_woken:
             self._wake()
+
+    def placed(self, node: int, ranks: Iterable[RankId]) -> None:
+        """Take log chunks of these ranks from the agent of this node only. Must come before the ranks are ordered."""
+        self._intake.places.update((rank, node) for rank in ranks)
 
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
         """Move our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
@@ -317,15 +319,11 @@ class OutputService:
             elif isinstance(command, _NodeLost):
                 self._searches.node_lost(command.node)
                 self._intake.give_up(
-                    [rank for rank in self._intake.awaited if self._was_on(rank, command.node)]
+                    [one for one in self._intake.awaited if self._intake.places.get(one) == command.node]
                 )
             else:
                 self._intake.rotate(command.earlier, command.path, command.earlier_path)
         return had_any
-
-    def _was_on(self, rank: RankId, node: int) -> bool:
-        last = self._last.get(rank.attempt.task)
-        return last is not None and last.transition.node == node
 
     def _newest_attempt(self, task: str) -> int | None:
         last = self._last.get(task)
@@ -375,10 +373,7 @@ class OutputService:
         return self._feed is None or self._feed.is_drained or self._gives_up_console(self._feed, now)
 
     def _gives_up_console(self, feed: ConsoleFeed, now: float) -> bool:
-        """Return whether to stop waiting.
-
-        A stopped terminal, or deleted logs, must not delay the end of the run.
-        """
+        """Return whether to stop waiting: a stopped terminal, or deleted logs, must not delay the end of the run."""
         if self._console is not None and not self._console.is_lossless:
             return now >= self._closing_since + TERMINAL_WAIT_S
         if feed.unreadable_since is None or now < feed.unreadable_since + UNREADABLE_WAIT_S:

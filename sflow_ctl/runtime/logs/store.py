@@ -1,6 +1,4 @@
-"""The logs of ranks as the controller knows them.
-
-Which bytes have arrived, where each file is, and the spooled files.
+"""The logs of ranks as the controller knows them: which bytes have arrived, where each file is, and the spooled files.
 
 A `RankLog` knows how many bytes of a log exist, without a hole. `LogBook` finds the log of a rank.
 `SpoolFiles` writes the bytes of an agent that does not share the run directory, each once, at its offset.
@@ -64,9 +62,7 @@ class RankLog:
 
 
 def new_part(position: int, offset: int, size: int) -> int | None:
-    """Return how many of a chunk's first bytes are known already.
-
-    `size` for all of them, None if a hole is before it.
+    """Return how many of a chunk's first bytes are known already; `size` for all of them, None if a hole is before it.
 
     This makes each byte arrive exactly once: repeated, overlapping and late chunks are cut, and one that
     would leave a hole is refused, so any order of arrival gives the same file.

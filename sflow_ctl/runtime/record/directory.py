@@ -20,6 +20,7 @@ import msgspec
 from protocol.errors import RunDirectoryError
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.disk import unwritable
@@ -158,8 +159,8 @@ class RunDirectory:
         """
         (root / layout.OURS).mkdir(mode=0o700, exist_ok=True)
         write_durably(root / layout.WORKFLOW, workflow_yaml.encode())
-        write_durably(root / layout.PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
-        write_durably(root / layout.RUN, msgspec.json.encode(facts) + b"\n")
+        write_durably(root / layout.PLAN, _recorded(plan, indent=1))
+        write_durably(root / layout.RUN, _recorded(facts) + b"\n")
         write_durably(root / layout.NONCE, nonce.encode())
         for task in plan.tasks[:MADE_AT_ONCE]:
             _make_task_directory(os.fspath(root), task.name)
@@ -205,7 +206,16 @@ class RunDirectory:
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file of `layout.py`. Raises: OSError; the old file is still there then."""
-        write_durably(self.path / name, content)
+        write_durably(self.path / name, SECRETS.mask.raw(content))
+
+
+def _recorded(record: msgspec.Struct, indent: int = -1) -> bytes:
+    """Return a record as JSON, without the values of secrets; with `indent` -1 on one line."""
+    if not SECRETS.mask:
+        text = msgspec.json.encode(record)
+    else:
+        text = msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record)))
+    return msgspec.json.format(text, indent=indent) if indent >= 0 else text
 
 
 def _make_task_directory(root: str, name: str) -> None:

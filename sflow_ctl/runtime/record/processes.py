@@ -1,6 +1,4 @@
-"""Facts from `/proc` about processes of this machine.
-
-Whether one is still the same, and which others can see it.
+"""Facts from `/proc` about processes of this machine: whether one is still the same, and which others can see it.
 
 The one place of the controller that parses `/proc/PID/stat`.
 """

@@ -16,8 +16,10 @@ import msgspec
 
 from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
+from protocol.text.ansi import printable_line
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -35,7 +37,6 @@ MAX_LISTED = 8
 _STAMP = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
 _WAITING = b'"kind":"waiting"'
-_UNSHOWABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Liveness(StrEnum):
@@ -106,10 +107,7 @@ def _is_run(entry: "os.DirEntry[str]") -> bool:
 
 
 def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
-    """Return a key in order of start.
-
-    The stamp in the name, or the time of the file for a run with another name.
-    """
+    """Return a key in order of start: the stamp in the name, or the time of the file for a run with another name."""
     info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
     stamp = _STAMP.search(entry.name)
     if stamp is not None:
@@ -137,6 +135,7 @@ class RunReader:
         self.directory = directory
         self.facts = self._decode(layout.RUN, RunFacts)
         self.plan = self._decode(layout.PLAN, Plan)
+        SECRETS.declare(self.plan.secrets, os.environ)
         self.state = RunView(self.plan)
         self.incarnations: dict[str, int] = {}
         """Tasks to the controller that recorded their last change of state."""
@@ -258,10 +257,7 @@ class RunReader:
 
 
 def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
-    """Return a log known only by its file. `position` is its size now.
-
-    Raises: OSError if it does not exist.
-    """
+    """Return a log known only by its file. `position` is its size now. Raises: OSError if it does not exist."""
     return RankLog(RankId(AttemptId(task, attempt), 0), path, position=path.stat().st_size)
 
 
@@ -277,12 +273,7 @@ def last_lines(path: Path, count: int) -> list[str]:
     except OSError:
         return []
     lines = data.decode(errors="replace").rstrip("\n").split("\n") if data else []
-    return [shown_line(line) for line in lines[-count:]]
-
-
-def shown_line(line: str) -> str:
-    """Return a line without cursor movements; of an overwritten one its last state."""
-    return _UNSHOWABLE.sub("", line.rstrip("\r").rpartition("\r")[2])
+    return list(map(printable_line, lines[-count:]))
 
 
 def _clock_text(wall_ns: int) -> str:

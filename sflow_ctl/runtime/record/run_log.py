@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from protocol.text.ansi import printable
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record.durable import open_to_append
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -56,4 +58,7 @@ class RunLog:
         nanoseconds = time.time_ns()
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(nanoseconds // 1_000_000_000))
         milliseconds = nanoseconds // 1_000_000 % 1000
-        self._pending.append(f"{stamp},{milliseconds:03d} - {logger} - {level} - {text}\n")
+        shown = printable(SECRETS.mask.text(text)).replace(
+            "\n", "\n    "
+        )  # no text of others begins a line that looks like one of ours
+        self._pending.append(f"{stamp},{milliseconds:03d} - {logger} - {level} - {shown}\n")

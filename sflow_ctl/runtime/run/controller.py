@@ -1,7 +1,7 @@
 """The controller's loop: events in from sockets, agents, signals and the clock; the scheduler's commands out.
 
-Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one
-packet to each agent. `workflow` makes one for a run.
+Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one packet
+to each agent. `workflow` makes one for a run.
 """
 
 import math
@@ -33,13 +33,15 @@ from sflow_ctl.core.events import (
     AgentLost,
     LogArrived,
     MessageReceived,
+    NodeCleared,
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, TaskState, Transition
+from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
@@ -56,11 +58,11 @@ from sflow_ctl.runtime.run.signals import SignalInbox
 
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
-"""When a node is gone: srun may wait for it for ever, and all others have said goodbye."""
+"""The limit when a node is gone: srun may wait for it for ever, and all other agents have said goodbye."""
 
 
 class Controller:
-    """One run's shell. Everything it is given is open and ready; `run` closes nothing of it."""
+    """One run's shell. All its parts are open and ready; `run` closes none of them."""
 
     def __init__(
         self,
@@ -101,11 +103,14 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
-        """Messages about tasks that the plan does not have."""
+        """Facts about ranks of other nodes that the shell alone takes in."""
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
-        """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
+        """Run the workflow to its end; `early` has arrived before.
+
+        Raises: LaunchError when agents cannot be started.
+        """
         poller = zmq.Poller()
         self._link.register(poller)
         poller.register(self._launcher.fileno, zmq.POLLIN)
@@ -138,10 +143,12 @@ class Controller:
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
-        for node, how in self._launcher.ended():
-            if self._scheduler.is_expected(node):
-                events.append(AgentLost(node=node, reason=how))
-                self._abandoned.add(node)
+        for end in self._launcher.ended():
+            if self._scheduler.is_expected(end.node):
+                events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
+                self._abandoned.add(end.node)
+            elif end.is_cleared:
+                events.append(NodeCleared(node=end.node, survivors=end.survivors))
         unwritable = self._record_keeper.give_up(now)
         if unwritable is not None:
             events.append(unwritable)
@@ -165,7 +172,7 @@ class Controller:
         return events
 
     def _logs(self) -> list[SchedulerEvent]:
-        """Return what the output service has found out since the last call."""
+        """Return the findings of the output service since the last call."""
         self.note_output()
         for node, matched in self._output.matched():
             self._link.send(node, matched)
@@ -176,14 +183,14 @@ class Controller:
     def _handle(self, event: SchedulerEvent, now: float) -> None:
         if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
             self._side_command_ended(event.node, event.message)
-            return  # decides nothing, and its output is not for the journal
+            return  # decides nothing, and its output does not belong into the journal
         self._note(event)
         self._journal.event(event, now)
         for command in self._scheduler.handle(event, now):
             self._perform(command, now)
 
     def _note(self, event: SchedulerEvent) -> None:
-        """What only the shell and people need of an event."""
+        """Record the facts of an event that only the shell and people need."""
         match event:
             case AgentJoined(hello=hello):
                 self._log.info(self._nodes.joined(hello))
@@ -195,7 +202,8 @@ class Controller:
                 for warning in self._nodes.described(node, described, self._scheduler.awaits_agents()):
                     self._warn(warning)
             case MessageReceived(node=node, message=LogSearch() as asked):
-                self._output.search(node, asked)
+                if self._is_own(node, asked.rank):
+                    self._output.search(node, asked)
             case MessageReceived(node=node, message=Notice(text=text)):
                 self._warn(f"node {self._plan.nodes[node].name}: {text}")
             case AgentLost(node=node, reason=reason):
@@ -206,12 +214,11 @@ class Controller:
     def _expect_log(self, node: int, exited: RankExited) -> None:
         """Tell the output service how long the log of an exited rank is."""
         is_spooling = self._nodes.is_spooling(node)
-        if is_spooling is not None and exited.rank.attempt.task in self._planned:
+        if is_spooling is not None and self._is_own(node, exited.rank):
             self._output.expect(exited.rank, exited.log_bytes, is_spooling)
 
     def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
-        if ended.rank.attempt.task not in self._planned:
-            self._foreign_messages += 1  # its name would become a path
+        if not self._is_own(node, ended.rank):  # its name would become a path
             return
         from sflow_ctl.runtime.logs.side_logs import keep_output, warning_of  # few tasks have such commands
 
@@ -219,14 +226,20 @@ class Controller:
         try:
             keep_output(self._directory.path, self._plan.nodes[node].name, ended)
         except OSError as error:
-            warning = f"what its {ended.purpose} command of {ended.rank} has printed cannot be kept: {error}"
+            warning = f"the output of the {ended.purpose} command of {ended.rank} cannot be kept: {error}"
         if warning is not None:
             self._warn(warning)
 
     def _warn(self, text: str) -> None:
-        """Show a warning to the people who watch the run, and keep it in the log."""
+        """Show a warning to the viewers of the run, and keep it in the log."""
         self._log.warning(text)
         self._output.say(f"warning: {text}")
+
+    def _is_own(self, node: int, rank: RankId) -> bool:
+        """Return whether the agent of a node may speak of a rank; a fact about any other is counted."""
+        is_own = self._scheduler.is_placed(node, rank)
+        self._foreign_messages += not is_own
+        return is_own
 
     # ------------------------------------------------------------------ commands
 
@@ -234,11 +247,13 @@ class Controller:
         match command:
             case SendToAgent(node=node, message=message):
                 if isinstance(message, Spawn):
+                    self._output.placed(node, [spec.rank for spec in message.ranks])
                     self._rotate_logs(node, message)
                 self._link.send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
             case RecordWaiting(task=task, attempt=attempt, text=text):
+                text = SECRETS.mask.text(text)
                 self._journal.waiting(command, now)
                 self.state.note_waiting(task, attempt, text)
                 self._output.waiting(task, text)
@@ -261,6 +276,7 @@ class Controller:
                 self._finish = command
 
     def _record(self, transition: Transition, now: float) -> None:
+        transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
         self._log.info(_describe(transition), f"sflow.task.{transition.task}")
@@ -295,14 +311,14 @@ class Controller:
         return self._record_keeper.error
 
     def note_output(self) -> None:
-        """Takes what the output service has to say into the log."""
+        """Take the notices of the output service into the log."""
         for notice in self._output.notices():
             self._log.warning(notice)
 
     # ------------------------------------------------------------------ the end
 
     def _end_agents(self) -> None:
-        """Wait for the agents' processes; end what is left of the run on this machine."""
+        """Wait for the agents' processes; end the remaining processes of the run on this machine."""
         for node in self._scheduler.nodes_without_agent():
             self._launcher.kill(node)  # it has started nothing, and would wait for an answer
         is_short = self._scheduler.has_lost_nodes()
@@ -319,10 +335,19 @@ class Controller:
             self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
-        if self._foreign_messages:
-            self._log.warning(f"{self._foreign_messages} messages about tasks that the plan does not have")
+        self._log_ignored_messages()
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
+
+    def _log_ignored_messages(self) -> None:
+        ignored = self._scheduler.ignored_messages()
+        foreign = ignored.foreign + self._foreign_messages
+        if foreign:
+            self._log.warning(
+                f"ignored {foreign} messages of agents about processes that are not on their nodes"
+            )
+        if ignored.stale:
+            self._log.info(f"ignored {ignored.stale} messages about attempts that were over")
 
 
 def _describe(transition: Transition) -> str:
@@ -339,3 +364,11 @@ def _describe(transition: Transition) -> str:
     if transition.runtime_s is not None:
         parts.append(f"after {transition.runtime_s:.3f} s")
     return ", ".join(parts)
+
+
+def _without_secrets(transition: Transition) -> Transition:
+    """Return a change of state as viewers, the summary and the record may have it: texts of programs may quote anything."""
+    if not SECRETS.mask or transition.reason is None:
+        return transition
+    reason = msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(transition.reason)), Reason)
+    return msgspec.structs.replace(transition, reason=reason)

@@ -1,4 +1,4 @@
-"""What the controller knows of the nodes that have joined: for `nodes.json`, warnings at the start, and where logs are.
+"""The controller's facts about joined nodes: for `nodes.json`, warnings at the start, and the place of logs.
 
 The scheduler has its own record of each node; nothing here decides anything.
 """
@@ -68,7 +68,7 @@ class NodeBook:
     def described(self, node: int, described: NodeDescribed, is_awaiting: bool) -> Iterable[str]:
         """Record a node's description; return warnings about all nodes once none of them `is_awaiting`.
 
-        It comes when the first tasks have been sent: whatever they need not wait for is checked now.
+        Descriptions arrive after the first tasks have been sent: tasks need not wait for these checks.
         """
         if node not in self._facts:
             return ()

@@ -1,4 +1,7 @@
-"""Signals that stop a run, as a descriptor that the controller's loop polls. What a signal means is not decided here."""
+"""Signals that stop a run, as a descriptor that the controller's loop polls.
+
+The loop decides what a signal means.
+"""
 
 import contextlib
 import os
@@ -8,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""And SIGHUP, unless it is ignored: nohup keeps its meaning."""
+"""SIGHUP is added unless it is ignored: nohup keeps its meaning."""
 
 
 class SignalInbox:
@@ -40,11 +43,11 @@ class SignalInbox:
 
     @property
     def fileno(self) -> int:
-        """The descriptor that becomes readable with a signal."""
+        """Return the descriptor that becomes readable with a signal."""
         return self._read_end
 
     def take(self) -> list[int]:
-        """Return the signals that have come since the last call, in order."""
+        """Return the signals received since the last call, in order."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read_end, 512):
                 pass

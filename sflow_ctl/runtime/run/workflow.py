@@ -19,10 +19,12 @@ from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.opening import open_fleet
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
@@ -45,24 +47,24 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.viewing.messages import Change
 
 OUTPUT_DRAIN_S = 30.0
-"""How long the end of a run waits for output that is still on its way."""
+"""How long the end of a run waits for output in transit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """What a run shows to the person who started it."""
+    """The output of a run for the person who started it."""
 
     open_console: Callable[[Path], ConsoleSink]
-    """Makes the console, once the run directory exists."""
+    """Make the console, once the run directory exists."""
     open_fetch_display: Callable[[], "FetchDisplay"]
-    """Makes the progress display of artifacts, if some must be fetched."""
+    """Make the progress display of artifacts, if some must be fetched."""
     print_line: Callable[[str], object]
-    """Prints what the run is waiting for before it can begin."""
+    """Print what the run waits for before it can begin."""
 
 
 @dataclass(slots=True)
 class _Record:
-    """An open run directory, and what an earlier controller left in it."""
+    """An open run directory, and the results of an earlier controller."""
 
     directory: RunDirectory
     facts: RunFacts
@@ -76,7 +78,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Shell:
-    """Everything that a controller writes to."""
+    """The destinations that a controller writes to."""
 
     record: _Record
     output: OutputService
@@ -99,10 +101,8 @@ def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, 
         launcher.discard_spares()
         with own_allocation(planned.salloc, terminal.print_line) as allocation:
             return _run_in_job(planned, allocation, options, launcher, terminal, fetched)
-    from sflow_ctl.runtime.fleet.local_fleet import local_fleet
-
-    fleet = local_fleet(_fleet_request(planned, options), launcher)
-    return _run(planned, options, fleet, terminal, fetched)
+    with open_fleet(_fleet_request(planned, options), None, launcher) as fleet:
+        return _run(planned, options, fleet, terminal, fetched)
 
 
 def _run_in_job(
@@ -113,23 +113,19 @@ def _run_in_job(
     terminal: Terminal,
     fetched: "list[Progress]",
 ) -> RunEnd:
-    """Start the job's agents with a provisional plan, then run the plan that knows what they reported."""
-    from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine needs none of it
-    from sflow_ctl.runtime.fleet.job_fleet import job_fleet
+    """Start the job's agents with a provisional plan, then run the plan made from their reports."""
+    from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine does not need it
 
     host = os.uname().nodename
     plan = planned.replan(allocation.job_id, allocation.nodes, (host, UNKNOWN_ADDRESS))
     if all(node.backend_type == "slurm" for node in plan.nodes):
         launcher.discard_spares()
     request = _fleet_request(replace(planned, plan=plan), options)
-    fleet = job_fleet(request, allocation, launcher, terminal.print_line)
-    try:
+    with open_fleet(request, allocation, launcher, terminal.print_line) as fleet:
         nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in allocation.nodes)
         here = (host, address_towards(fleet.addresses.values(), planned.settings.interface))
         plan = planned.replan(allocation.job_id, nodes, here)
         return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, terminal, fetched)
-    finally:
-        fleet.close()
 
 
 def _run(
@@ -157,7 +153,7 @@ def _run(
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         controller = _make_controller(planned, options, fleet, _Shell(record, output, journal, log))
-        gc.freeze()  # the plan lives as long as the run: no collection need look at it
+        gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
             record.claim.on_problem = output.warn
@@ -258,12 +254,14 @@ def _make_controller(
 ) -> Controller:
     plan, record = planned.plan, shell.record
     fleet.link.signatures = plan.signatures
+    fleet.link.secrets = SECRETS.values() if plan.secrets else ()
     gone_at = planned.allocation.ends_at if planned.allocation is not None else None
     scheduler = Scheduler(
         plan,
         stream_logs=not options.quiet,
         ends_at=None if gone_at is None else gone_at - planned.settings.headroom_s,
         gone_at=gone_at,
+        fence_s=fleet.fence_s,
         missing=fleet.missing,
         earlier=record.prior,
         evaluator=EVALUATOR,
@@ -312,7 +310,7 @@ def _close_output(output: OutputService, fleet: Fleet) -> None:
 
 
 def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
-    """Raises: IndexError for a rank that its task does not have."""
+    """Return the path of a rank's log. Raises: IndexError for a rank that its task does not have."""
     task = rank.attempt.task
     if rank.rank >= gang_sizes.get(task, 1):
         raise IndexError(rank.rank)

@@ -13,13 +13,15 @@ from protocol.errors import AllocationError
 from sflow_ctl.core.states import Reason
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
+from sflow_ctl.runtime.children import memory_file
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 from sflow_ctl.slurm.step_command import StepPart, slurm_version
 
 ASK_WITHIN_S = 15.0
 WHY_WITHIN_S = 3.0
-"""The limit for asking Slurm why the job ends: there is little time between SIGTERM and SIGKILL, and
-everything else is done by then.
+"""The limit for asking Slurm why the job ends.
+
+There is little time between SIGTERM and SIGKILL, and everything else is done by then.
 """
 _NO_END = (
     "squeue does not show when the job's time ends, so the run cannot stop in order before that;"
@@ -66,10 +68,7 @@ class Allocation:
 
 
 def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
-    """Return the job that this process runs in, or None.
-
-    Raises: AllocationError for inconsistent variables.
-    """
+    """Return the job that this process runs in, or None. Raises: AllocationError for inconsistent variables."""
     job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
     components = _components(environ)
     if not job_id or not components:
@@ -219,9 +218,7 @@ def _version_and_end(
 ) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
     """Return (Slurm's version, monotonic end of the job's time, warnings).
 
-    Both are asked for at once: each may be slow.
-
-    The end is in the environment from Slurm 23.02 on.
+    Both are asked for at once: each may be slow. The end is in the environment from Slurm 23.02 on.
     """
     said = environ.get("SLURM_JOB_END_TIME", "")
     now = time.monotonic()
@@ -253,7 +250,7 @@ def ask(*argv: str, within_s: float | None = None) -> str:
 
     Waits for `ASK_WITHIN_S` at most, or `within_s`.
     """
-    with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
+    with os.fdopen(memory_file(argv[0]), "rb") as printed:
         try:
             # A file and not a pipe: a process that a wrapper started may hold a pipe open for ever.
             asked = subprocess.Popen(

@@ -1,7 +1,7 @@
-"""Holds an allocation for a controller, in a process of its own.
+"""Holds an allocation for a controller, in a separate process.
 
-When the controller's end of the pipe closes, for whatever reason, the job is cancelled. Started as
-`python -I -m sflow_ctl.runtime.slurm.allocation_guard SALLOC...`.
+When the controller's end of the pipe closes, for whatever reason, the job is cancelled. Started as `python -I
+-m sflow_ctl.runtime.slurm.allocation_guard SALLOC...`.
 
 Prints `job ID` as soon as the id is known, then `granted`, or `failed` and salloc's message.
 """

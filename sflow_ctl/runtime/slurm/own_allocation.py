@@ -1,7 +1,4 @@
-"""An allocation made for the run.
-
-Requested with salloc, cancelled on every way out, also when this process is killed.
-"""
+"""An allocation made for the run: requested with salloc, cancelled on every way out, also when this process is killed."""
 
 import contextlib
 import os

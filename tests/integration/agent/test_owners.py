@@ -47,14 +47,16 @@ def outside(port: int, **markers: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("owner", ["task", "run"])
-def test_f23_the_answer_of_an_old_server_makes_nobody_ready(controller: FakeController, owner: Owner) -> None:
+def test_f23_the_answer_of_an_old_server_makes_no_task_ready(
+    controller: FakeController, owner: Owner
+) -> None:
     with serving({"/": ok}) as old:
         port = int(old.server_address[1])
         sleeper(controller, "a", asks(port, owner))
         said = waits_for(controller, "a", "answered")
         assert said == (
-            f"it was answered on port {port} by process {os.getpid()} {process_name()}, which is not of this {owner} "
-            "(`owner: any` would let it count)"
+            f"it was answered on port {port} by process {os.getpid()} {process_name()}, which does not belong to this {owner} "
+            "(`owner: any` would accept it)"
         )
         controller.until(lambda: old.count("/") >= 3, "it is asked again")
         assert not is_ready(controller, "a")
@@ -90,7 +92,7 @@ def test_a_url_of_another_task_counts_unless_it_must_be_the_tasks_own(controller
     triggered(controller, "run")
     said = waits_for(controller, "task", "answered")
     assert "by b#1, process " in said
-    assert "(`owner: run` would let it count)" in said
+    assert "(`owner: run` would accept it)" in said
     assert not is_ready(controller, "task")
 
 
@@ -124,7 +126,7 @@ def test_a_job_steps_process_is_the_tasks_although_it_is_not_below_the_agent(
         assert "is taken by b#1, process " in waits_for(controller, "c", "taken")
 
 
-def test_a_failure_is_nobody_elses(controller: FakeController) -> None:
+def test_a_failure_belongs_to_its_own_rank(controller: FakeController) -> None:
     with serving({"/": ok}) as old:
         port = int(old.server_address[1])
         check = HttpCheck(method="GET", url=f"http://127.0.0.1:{port}/", owner="run")

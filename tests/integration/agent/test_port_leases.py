@@ -7,6 +7,7 @@ import pytest
 
 from protocol.messages.orders import Lease
 from protocol.messages.rank_spec import PortBlock
+from sflow_agent.core.port_choice import PortChoice
 from sflow_agent.port_leases import PortLeases
 
 HTTP = PortBlock(name="http")
@@ -93,7 +94,7 @@ def test_f20_a_port_with_a_listener_of_either_kind_is_left_alone(
         assert lease(others, "b", HTTP)["http"] != (port,)
 
 
-def test_what_was_taken_back_is_the_same_for_the_next_attempt(leases: PortLeases) -> None:
+def test_ports_taken_back_are_the_same_for_the_next_attempt(leases: PortLeases) -> None:
     (port,) = lease(leases, "a", HTTP)["http"]
     leases.hand_over("a", "a#1")
     server = listener(port)
@@ -109,7 +110,7 @@ def test_what_was_taken_back_is_the_same_for_the_next_attempt(leases: PortLeases
     listener(port).close()
 
 
-def test_nobody_gets_a_port_between_two_attempts(leases: PortLeases) -> None:
+def test_no_other_process_gets_a_port_between_two_attempts(leases: PortLeases) -> None:
     (port,) = lease(leases, "a", HTTP)["http"]
     leases.hand_over("a", "a#1")
     leases.take_back("a")
@@ -139,10 +140,35 @@ def test_f21_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
     assert leases.port_conflict("a", "a#3") == ""
 
 
-def test_what_a_node_does_not_have_is_a_problem_and_holds_nothing(leases: PortLeases) -> None:
+def test_ports_that_a_node_does_not_have_are_a_problem_and_hold_nothing(leases: PortLeases) -> None:
     leased = leases.take(
         Lease(task="a", number=1, blocks=(HTTP, PortBlock(name="x", count=60_000, contiguous=True)))
     )
     assert leased.problem
     assert not leased.ports
     assert leases.hand_over("a", "a#1") == ""
+
+
+def test_s9_a_process_that_takes_all_names_does_not_keep_tasks_from_ports(leases: PortLeases) -> None:
+    ports = list(range(23_000, 23_040))
+    leases._choice = PortChoice(ports, "x")
+    names = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in ports]
+    try:
+        for port, name in zip(ports, names, strict=True):
+            name.bind(f"\0sflow-port-{port}")
+        (port,) = lease(leases, "a", HTTP)["http"]
+        assert port in ports
+        assert "names of all free ports" in leases.warning
+        assert len(lease(leases, "b", PortBlock(name="run", count=3, contiguous=True))["run"]) == 3
+    finally:
+        for name in names:
+            name.close()
+
+
+def test_s9_real_want_of_ports_is_said_as_that(leases: PortLeases) -> None:
+    leases._choice = PortChoice([23_050], "x")
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 23_050))
+        leased = leases.take(Lease(task="a", number=1, blocks=(HTTP,)))
+    assert leased.problem == "there are no 1 ports free for http"
+    assert leases.warning == ""

@@ -32,6 +32,7 @@ from sflow_ctl.core.events import (
     AgentLost,
     LogArrived,
     MessageReceived,
+    NodeCleared,
     OutputsCollected,
     RecordUnwritable,
     SchedulerEvent,
@@ -108,6 +109,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"{node}: {_fact(message)}"
         case AgentLost(node=node, reason=reason):
             return f"{node}: lost, {reason}"
+        case NodeCleared(node=node):
+            return f"{node}: nothing is left"
         case StopRequested(signal=signal, force=force):
             return f"stop requested by {signal}" + (", forced" if force else "")
         case LogArrived(rank=rank):

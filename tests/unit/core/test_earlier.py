@@ -21,7 +21,7 @@ def done(old: Plan, new: Plan, *completed: str) -> tuple[list[str], dict[str, st
     return sorted(kept), again
 
 
-def test_what_has_completed_is_done() -> None:
+def test_completed_tasks_are_done() -> None:
     plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
     assert done(plan, plan, "a", "b") == (["a", "b"], {})
 
@@ -44,7 +44,7 @@ def test_another_place_is_the_same_work() -> None:
     assert done(plan, new, "a") == (["a"], {})
 
 
-def test_a_service_is_started_again_where_somebody_needs_it() -> None:
+def test_a_service_is_started_again_if_a_dependant_needs_it() -> None:
     plan = a_plan(
         a_task("s", service=True), a_task("t", "s", service=True), a_task("a", "t"), a_task("b", "s")
     )
@@ -53,12 +53,12 @@ def test_a_service_is_started_again_where_somebody_needs_it() -> None:
     assert done(plan, plan, "s", "a") == (["a", "t"], {})
 
 
-def test_a_service_that_nobody_waits_for_is_started_again() -> None:
+def test_a_service_without_dependants_is_started_again() -> None:
     plan = a_plan(a_task("s", service=True), a_task("a"))
     assert done(plan, plan, "s", "a") == (["a"], {})
 
 
-def test_what_runs_at_the_end_runs_again() -> None:
+def test_final_tasks_run_again() -> None:
     plan = a_plan(a_task("f", finally_when="after_stop"), a_task("a"))
     assert done(plan, plan, "f", "a") == (["a"], {"f": "it runs at the end of every run"})
 
@@ -93,7 +93,7 @@ def test_a_job_that_needs_one_that_has_not_completed_runs_again() -> None:
     assert done(plan, plan, "b") == ([], {"b": "it needs a, which has not completed"})
 
 
-def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
+def test_a_resumed_scheduler_continues_the_numbers_of_attempts() -> None:
     plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
     earlier = {
         "a": PriorResult(S.COMPLETED, 2, is_done=True),

@@ -99,6 +99,7 @@ WORK: dict[str, tuple[PlannedTask, PlannedTask, str]] = {
     "sweep": (BASE, but(sweep=(("LR", "1"),)), "its swept values changed"),
 }
 SAME: dict[str, object] = {
+    "elsewhere": Placement(nodes=(0, 1), is_flexible=True), "pinned": "its file names its nodes",
     "name": "b", "base": "b", "replica_index": 3, "is_replicated": True, "operator": "other", "backend": "other",
     "assigned_arguments": (AssignedArgument(position=9, value="node_names"),), "has_step_variables": True,
     "required_paths": (("x", "/x"),), "timeout_s": 9.0, "deadline_s": 9.0, "wait_s": 9.0,

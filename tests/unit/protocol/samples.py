@@ -38,6 +38,7 @@ from protocol.messages.inspection import (
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
+    Enrolled,
     Inspect,
     Lease,
     Leave,
@@ -223,6 +224,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         kill=(RANK,),
         heartbeat_s=1.0,
         orphan_grace_s=5.0,
+        secrets=(("TOKEN", "hunter2"),),
         signatures=(
             Signature(
                 name="mine",
@@ -235,6 +237,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         ),
     ),
     Refused(code="version-mismatch", reason="2.0 is not 1.0"),
+    Enrolled(key="k" * 40),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
@@ -283,6 +286,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     ),
     Notice(level="warning", text="watch out"),
     Hello(
+        key="k" * 40,
         version=(1, 0),
         install_path="/opt/sflow",
         session="s",

@@ -15,13 +15,11 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 128 * 1024
 UNREADABLE_RETRY_S = 0.1
-"""Another node's bytes may become visible a moment after their chunk (NFS); the file is read again this
-often.
-"""
+"""Another node's bytes may become visible a moment after their chunk (NFS); the file is read again this often."""
 
 
 class ConsoleSink(Protocol):
-    """What the output service asks of a console. `cli/console.py` has the real one."""
+    """The console as the output service uses it. `cli/terminal/console.py` implements it."""
 
     on_room: Callable[[], None] | None
     """Called from any thread when the console accepts bytes again."""
@@ -99,7 +97,7 @@ class ConsoleFeed(LogConsumer):
         return sum(cursor.log.position - cursor.offset for cursor in self._behind.values())
 
     def wants(self, _rank: RankId, /) -> bool:
-        """Every log is shown."""
+        """Return True: every log is shown."""
         return True
 
     def open(self, log: RankLog, offset: int) -> None:
@@ -150,10 +148,7 @@ class ConsoleFeed(LogConsumer):
         return now if self._retry_at is None else self._retry_at
 
     def work(self, now: float, limit: int) -> list[RankLog]:
-        """Pass up to about `limit` waiting bytes to the console, all logs in turn.
-
-        Return the logs that caught up.
-        """
+        """Pass up to about `limit` waiting bytes to the console, all logs in turn; return the logs that caught up."""
         caught_up = []
         self._retry_at = None
         unreadable = 0

@@ -32,7 +32,7 @@ class LogConsumer:
         """Note that the rank has ended and its log is complete."""
 
     def has_all(self, _log: RankLog, /) -> bool:
-        """True when nothing that is known of this log is still to be consumed."""
+        """Return whether all known bytes of this log are consumed."""
         return True
 
     def forget(self, log: RankLog) -> None:

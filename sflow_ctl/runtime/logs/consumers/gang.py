@@ -1,6 +1,4 @@
-"""Merges the logs of a gang's ranks into `<task>.log`.
-
-Every line with its rank in front, in order of arrival.
+"""Merges the logs of a gang's ranks into `<task>.log`: every line with its rank in front, in order of arrival.
 
 Owned by the output thread. The order within a rank is kept. A rank's own file is the buffer: lines that
 cannot be written now are read from there later.
@@ -20,8 +18,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 256 * 1024
 RETRY_S = 0.1
-"""The delay after a failed write or read, and for bytes of another node that are not visible here yet (NFS).
-"""
+"""The delay after a failed write or read, and for bytes of another node that are not visible here yet (NFS)."""
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is cut, so that memory stays bounded."""
 

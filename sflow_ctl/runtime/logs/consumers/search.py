@@ -53,10 +53,7 @@ class _Search:
 
 
 class LogSearches(LogConsumer):
-    """All searches without a result yet.
-
-    `report` gets (node, answer) pairs of those that have found their pattern.
-    """
+    """All searches without a result yet; `report` gets (node, answer) pairs of those that have found their pattern."""
 
     def __init__(self, run_directory: Path, report: Callable[[list[tuple[int, LogMatched]]], object]) -> None:
         self._run_directory = run_directory
@@ -95,10 +92,7 @@ class LogSearches(LogConsumer):
         return []
 
     def look(self, now: float, budget: int) -> list[tuple[int, LogMatched]]:
-        """Return the findings since the last call, with the nodes that asked.
-
-        Empty before the next read is due.
-        """
+        """Return the findings since the last call, with the nodes that asked; empty before the next read is due."""
         if now < self._next_look:
             return []
         self._next_look = now + LOOK_EVERY_S
