@@ -161,7 +161,14 @@ class Rank:
         out += self._unwatch()
         if is_good and memory_kills:
             out.append(Report(_lost_processes(event, memory_kills)))
-        if self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):
+        if is_good and event.lost_output and self.phase is RankPhase.RUNNING:
+            # What is judged and collected from its log would be wrong.
+            cause = ExitCause(
+                word="disk_full", text=event.lost_output, hint="make room there, and run it again"
+            )
+            self.exit = msgspec.structs.replace(self.exit, cause=cause)
+            out += self._report_exit()
+        elif self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):
             self._enter(RankPhase.DIAGNOSING)
             # `success` must be known before the exit counts, however long that takes; a stop ends the
             # waiting.

@@ -16,7 +16,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.facts import Goodbye, Hello
-from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
@@ -161,18 +161,19 @@ class FleetLink:
             assert target is not None
             self._refuse(target, peer.session, "node-abandoned", reason)
 
-    def flush(self, now: float) -> None:
-        """Send everything queued, one packet a node, and the acknowledgements owed."""
+    def flush(self, now: float, *, holds_spawns: bool = False) -> None:
+        """Send everything queued, and acknowledgements; with `holds_spawns`, nothing from an order to start on."""
         for node in self._dirty:
             peer = self.peers[node]
             if peer.routing_id is None:
                 continue
-            if peer.outbox:
-                messages, peer.outbox = tuple(peer.outbox), []
+            count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
+            messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
+            if messages:
                 self._put(peer, peer.channel.send(messages, now), now)
             elif peer.channel.owes_ack:
                 self._put(peer, peer.channel.heartbeat(), now)
-        self._dirty.clear()
+        self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 
     def next_wakeup(self) -> float:
         """Return when `tick` is due."""
@@ -225,14 +226,12 @@ class FleetLink:
 
     def refused(self) -> dict[str, int]:
         """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
-        result = {kind: count for kind, count in self.counters.items() if count}
-        if self._auth.denied:
-            result["unauthenticated_connections"] = self._auth.denied
-        if self._auth.denied_revoked:
-            result["connections_with_a_void_key"] = self._auth.denied_revoked
-        if self.listeners.closings:
-            result["times_without_descriptors"] = self.listeners.closings
-        return result
+        others = {
+            "unauthenticated_connections": self._auth.denied,
+            "connections_with_a_void_key": self._auth.denied_revoked,
+            "times_without_descriptors": self.listeners.closings,
+        }
+        return {kind: count for kind, count in (self.counters | others).items() if count}
 
     def close(self) -> None:
         """Close every socket of the context that is still open."""
@@ -372,7 +371,7 @@ class FleetLink:
         try:
             self.control.send_multipart((routing_id, encode(packet)), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
-            self.counters["unsent"] += 1  # the channel repeats it, or the peer says hello again
+            self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
 
 
 def _router(

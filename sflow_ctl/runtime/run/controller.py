@@ -58,6 +58,7 @@ from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import preload
+from sflow_ctl.runtime.run.record_keeper import RecordKeeper
 from sflow_ctl.runtime.run.signals import SignalInbox
 
 SHOWN_PROBLEMS = 3
@@ -117,7 +118,7 @@ class Controller:
         """Facts about ranks of other nodes that the shell alone takes in."""
         self._must_preload: bool | None = None
         """True when the first tasks are on their way, until what is needed later is imported; then False."""
-        self._is_journal_failing = False
+        self._record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.
@@ -148,6 +149,7 @@ class Controller:
                     self._must_preload = False
                     preload(self._plan)
             self._end_agents()
+        self._record_keeper.flush(time.monotonic())
         self.outputs.close()
         return self._finish
 
@@ -168,6 +170,9 @@ class Controller:
                 self._abandoned.add(end.node)
             elif end.is_cleared:
                 events.append(NodeCleared(node=end.node, survivors=end.survivors))
+        unwritable = self._record_keeper.give_up(now)
+        if unwritable is not None:
+            events.append(unwritable)
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None and wakeup <= now:
             events.append(WakeUp())
@@ -307,7 +312,8 @@ class Controller:
         if isinstance(message, Spawn):
             if self._must_preload is None:
                 self._must_preload = True
-            self._rotate_logs(node, message)
+            if self._nodes.is_spooling(node):
+                _rotate_logs(self._output, message)
         self._link.send(node, message)
 
     def _record(self, transition: Transition, now: float) -> None:
@@ -317,32 +323,24 @@ class Controller:
         self._log.info(_describe(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
-    def _rotate_logs(self, node: int, spawn: Spawn) -> None:
-        if not self._nodes.is_spooling(node):
-            return
-        for spec in spawn.ranks:
-            if spec.earlier_log is not None:
-                attempt = spec.rank.attempt
-                earlier = RankId(attempt._replace(number=attempt.number - 1), spec.rank.rank)
-                self._output.rotate(earlier, spec.log, spec.earlier_log)
-
     def _flush(self, now: float) -> None:
-        try:
-            self._journal.flush()
-            self._is_journal_failing = False
-        except OSError as error:
-            if not self._is_journal_failing:
-                self._log.warning(f"the journal cannot be written, retrying: {error}")
-            self._is_journal_failing = True
-        self._link.flush(now)
+        self._record_keeper.flush(now)
+        is_held = self._record_keeper.is_failing and not self._scheduler.is_stopping
+        self._link.flush(now, holds_spawns=is_held)
+        self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 
     def _timeout_ms(self) -> int:
-        due = self._link.next_wakeup()
-        wakeup = self._scheduler.next_wakeup()
-        if wakeup is not None:
-            due = min(due, wakeup)
-        return max(0, math.ceil((due - time.monotonic()) * 1000))
+        now = time.monotonic()
+        sources = (self._link, self._scheduler)
+        times = [*(source.next_wakeup() for source in sources), self._record_keeper.next_wakeup(now)]
+        due = min(at for at in times if at is not None)
+        return max(0, math.ceil((due - now) * 1000))
+
+    @property
+    def record_error(self) -> OSError | None:
+        """What has kept the journal from being written, if anything has."""
+        return self._record_keeper.error
 
     def note_output(self) -> None:
         """Take the notices of the output service into the log."""
@@ -369,19 +367,28 @@ class Controller:
             self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
-        self._log_ignored_messages()
-        for kind, count in sorted(self._link.refused().items()):
-            self._log.warning(f"{count} {kind.replace('_', ' ')}")
+        _log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
 
-    def _log_ignored_messages(self) -> None:
-        ignored = self._scheduler.ignored_messages()
-        foreign = ignored.foreign + self._foreign_messages
-        if foreign:
-            self._log.warning(
-                f"ignored {foreign} messages of agents about processes that are not on their nodes"
-            )
-        if ignored.stale:
-            self._log.info(f"ignored {ignored.stale} messages about attempts that were over")
+
+def _rotate_logs(output: OutputService, spawn: Spawn) -> None:
+    """Keep the logs of earlier attempts under their own names."""
+    for spec in spawn.ranks:
+        if spec.earlier_log is not None:
+            attempt = spec.rank.attempt
+            earlier = RankId(attempt._replace(number=attempt.number - 1), spec.rank.rank)
+            output.rotate(earlier, spec.log, spec.earlier_log)
+
+
+def _log_ignored_messages(log: RunLog, scheduler: Scheduler, link: FleetLink, foreign: int) -> None:
+    """Log how many messages of agents did not count; `foreign` are those that the shell refused."""
+    ignored = scheduler.ignored_messages()
+    foreign += ignored.foreign
+    if foreign:
+        log.warning(f"ignored {foreign} messages of agents about processes that are not on their nodes")
+    if ignored.stale:
+        log.info(f"ignored {ignored.stale} messages about attempts that were over")
+    for kind, count in sorted(link.refused().items()):
+        log.warning(f"{count} {kind.replace('_', ' ')}")
 
 
 def _describe(transition: Transition) -> str:
