@@ -124,7 +124,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
 
 
 def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) -> None:
-    """Stop the run by a signal or a request. A run that is ending goes on to its end, until a second signal forces it."""
+    """Stop the run by a signal or a request. A run that is ending continues to its end, until a second signal forces it."""
     at_end = explanations.unfinished_finals(run.tasks)
     if run.outcome is None:
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)

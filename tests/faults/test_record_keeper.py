@@ -15,8 +15,8 @@ from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, Reason
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.record_keeper import GIVEN_UP_AFTER_S, NODES_EVERY_S, RecordKeeper
 from sflow_ctl.runtime.run.node_book import NodeBook
-from sflow_ctl.runtime.run.record_keeper import GIVEN_UP_AFTER_S, NODES_EVERY_S, RecordKeeper
 from tests.support import Run, wait_until
 from tests.unit.core.plans import a_plan, a_task, hello
 

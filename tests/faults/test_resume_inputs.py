@@ -84,7 +84,7 @@ def test_a8_a_number_of_over_64_bits_is_no_bug(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_r9_a_summary_is_written_whoever_does_not_read_the_output(
+def test_r9_a_summary_is_written_although_the_output_is_not_read(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     """Standard output is a FIFO that is held open and never read; the signal comes when all tasks have ended."""

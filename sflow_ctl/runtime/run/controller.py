@@ -44,21 +44,24 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.core.states import Reason, Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.run.ignored_messages import log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import preload
-from sflow_ctl.runtime.run.record_keeper import RecordKeeper
 from sflow_ctl.runtime.run.signals import SignalInbox
 
 SHOWN_PROBLEMS = 3
@@ -313,14 +316,14 @@ class Controller:
             if self._must_preload is None:
                 self._must_preload = True
             if self._nodes.is_spooling(node):
-                _rotate_logs(self._output, message)
+                rotate_logs(self._output, message)
         self._link.send(node, message)
 
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
-        self._log.info(_describe(transition), f"sflow.task.{transition.task}")
+        self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
@@ -367,44 +370,7 @@ class Controller:
             self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
-        _log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
-
-
-def _rotate_logs(output: OutputService, spawn: Spawn) -> None:
-    """Keep the logs of earlier attempts under their own names."""
-    for spec in spawn.ranks:
-        if spec.earlier_log is not None:
-            attempt = spec.rank.attempt
-            earlier = RankId(attempt._replace(number=attempt.number - 1), spec.rank.rank)
-            output.rotate(earlier, spec.log, spec.earlier_log)
-
-
-def _log_ignored_messages(log: RunLog, scheduler: Scheduler, link: FleetLink, foreign: int) -> None:
-    """Log how many messages of agents did not count; `foreign` are those that the shell refused."""
-    ignored = scheduler.ignored_messages()
-    foreign += ignored.foreign
-    if foreign:
-        log.warning(f"ignored {foreign} messages of agents about processes that are not on their nodes")
-    if ignored.stale:
-        log.info(f"ignored {ignored.stale} messages about attempts that were over")
-    for kind, count in sorted(link.refused().items()):
-        log.warning(f"{count} {kind.replace('_', ' ')}")
-
-
-def _describe(transition: Transition) -> str:
-    attempt = f"{transition.task}#{transition.attempt}" if transition.attempt else transition.task
-    parts = [f"{attempt} {transition.old} -> {transition.new}"]
-    if transition.new in TERMINAL or transition.new in (
-        TaskState.READY,
-        TaskState.STOPPING,
-        TaskState.WAITING,
-    ):
-        parts.append(transition.reason.text or transition.reason.word)
-    if transition.pid is not None:
-        parts.append(f"node={transition.node} pid={transition.pid}")
-    if transition.runtime_s is not None:
-        parts.append(f"after {transition.runtime_s:.3f} s")
-    return ", ".join(parts)
+        log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
 
 
 def _without_secrets(transition: Transition) -> Transition:

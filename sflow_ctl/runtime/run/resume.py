@@ -27,8 +27,8 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import open_regular, read_regular
+from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
-from sflow_ctl.runtime.run.prior_plans import PriorPlans
 from sflow_ctl.runtime.viewing.messages import Change
 
 _EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
