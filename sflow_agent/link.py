@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 import zmq
+from msgspec.structs import replace
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
@@ -89,7 +89,6 @@ class ControllerLink:
         self._config = config
         self._keys = (config.public_key.encode(), config.secret_key.encode())
         self._own_keys = zmq.curve_keypair() if config.must_enrol else None
-        """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
@@ -303,11 +302,10 @@ class ControllerLink:
 
     def _say_hello(self, now: float) -> None:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
-        if self._own_keys is not None:
-            hello = msgspec.structs.replace(hello, key=self._own_keys[0].decode())
+        key = "" if self._own_keys is None else self._own_keys[0].decode()
         for dialled in self._dialled:
             # The first to arrive came over an address that works, so our address that it names is right, too.
-            ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
+            ours = replace(hello, key=key, address=dialled.own_address, endpoint=dialled.endpoint)
             self._send(dialled.control, encode(FromAgentPacket(session=self._session, messages=(ours,))))
         # Jitter: a thousand agents must not reconnect at the same time.
         self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)
@@ -343,7 +341,6 @@ class ControllerLink:
         """Dial anew with the agent's own keys, which the controller knows now; a repeated answer is ignored."""
         if self._own_keys is not None and enrolled.key == self._own_keys[0].decode():
             self._keys, self._own_keys = self._own_keys, None
-            self._last_heard = now
             self._begin_session(now)
 
     def _use(self, dialled: Dialled, welcome: Welcome) -> None:

@@ -151,6 +151,7 @@ TERMINAL_WRITERS = {
     "sflow_ctl/cli/terminal/console.py": "the console's thread: bytes that `line_prefix.py` and `printable` have made",
     "sflow_ctl/cli/commands/logs.py": "bytes that `line_prefix.py` has made; of one task to a pipe, or with --raw, its log",
     "sflow_ctl/cli/app.py": "`--version`: our own text",
+    "sflow_ctl/cli/one_of_many.py": "which process of a step this is: numbers, and the name of a variable of ours",
     "sflow_ctl/cli/reference.py": "the reference of the command line, for the documents: our own text",
 }
 """Modules that may write to standard output or standard error of a command, each with what it writes."""

@@ -8,7 +8,6 @@ fatal.
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import zmq
 
@@ -20,13 +19,11 @@ from protocol.messages.orders import Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
-from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
-from sflow_ctl.runtime.fleet.admission import Admission
+from sflow_ctl.runtime.fleet.admission import Admission, Authenticator, version_mismatch
 from sflow_ctl.runtime.fleet.descriptors import allow_many
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.listeners import Listeners
-from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
 ROUND_S = 1.0
@@ -82,6 +79,7 @@ class FleetLink:
         self.listeners = Listeners()
         self._auth = Authenticator(self._context)
         self.admission = Admission(keys, self._auth)
+        self.node_of_key = self.admission.node_of_key
         self.control, self.control_endpoints = _router(
             self._context, self.listeners, "control", keys.controller, hosts
         )
@@ -107,10 +105,6 @@ class FleetLink:
         """Register this link's descriptors with the loop's poller."""
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
-
-    def node_of_key(self, public_key: str) -> int | None:
-        """The node whose agent holds this key."""
-        return self.admission.node_of_key(public_key)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
@@ -230,6 +224,8 @@ class FleetLink:
             result["unauthenticated_connections"] = self._auth.denied
         if self._auth.denied_revoked:
             result["connections_with_a_void_key"] = self._auth.denied_revoked
+        if self.admission.refused:
+            result["refused_enrolments"] = self.admission.refused
         if self.listeners.closings:
             result["times_without_descriptors"] = self.listeners.closings
         return result
@@ -265,7 +261,7 @@ class FleetLink:
                 if enrolling is None:
                     self._take_hello(peer, routing_id, hello, now, events)
                 else:
-                    self._enrol(node, routing_id, hello)
+                    self._answer(routing_id, hello.session, self.admission.enrol(node, hello))
             return
         if enrolling is None and peer.is_abandoned:
             self._take_of_abandoned(node, routing_id, packet, events)
@@ -309,7 +305,7 @@ class FleetLink:
                 f"this key belongs to node {node}, not to {hello.node}",
             )
             return False
-        text = _version_mismatch(hello)
+        text = version_mismatch(hello)
         if text is not None:
             self._refuse(routing_id, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
@@ -320,15 +316,6 @@ class FleetLink:
             self._refuse(routing_id, hello.session, "node-abandoned", ABANDONED)
             return False
         return True
-
-    def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
-        answer = self.admission.enrol(node, hello)
-        if isinstance(answer, Refused):
-            self.counters["refused_enrolments"] += 1
-        self._send(
-            routing_id,
-            ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,)),
-        )
 
     def _take_hello(
         self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
@@ -363,7 +350,10 @@ class FleetLink:
         self._send(peer.routing_id, packet)
 
     def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
-        message = Refused(code=code, reason=reason)
+        self._answer(routing_id, session, Refused(code=code, reason=reason))
+
+    def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
+        """Send what belongs to no session of the channel."""
         self._send(
             routing_id, ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
         )
@@ -397,12 +387,3 @@ def _router(
     socket.rcvhwm = 10_000 if domain == "control" else 64
     socket.ipv6 = any(":" in host for host in hosts)
     return socket, listeners.open(socket, hosts)
-
-
-def _version_mismatch(hello: Hello) -> str | None:
-    """Return why an agent's version cannot be talked to; None when it can."""
-    if is_compatible(PROTOCOL_VERSION, hello.version):
-        return None
-    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
-    here = Path(__file__).resolve().parents[3]
-    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"

@@ -44,7 +44,7 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
@@ -55,6 +55,7 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.record.sentences import describe, log_ignored, without_secrets
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import preload
@@ -311,10 +312,10 @@ class Controller:
         self._link.send(node, message)
 
     def _record(self, transition: Transition, now: float) -> None:
-        transition = _without_secrets(transition)
+        transition = without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
-        self._log.info(_describe(transition), f"sflow.task.{transition.task}")
+        self._log.info(describe(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
     def _rotate_logs(self, node: int, spawn: Spawn) -> None:
@@ -338,10 +339,8 @@ class Controller:
         self._log.flush()
 
     def _timeout_ms(self) -> int:
-        due = self._link.next_wakeup()
         wakeup = self._scheduler.next_wakeup()
-        if wakeup is not None:
-            due = min(due, wakeup)
+        due = min(self._link.next_wakeup(), math.inf if wakeup is None else wakeup)
         return max(0, math.ceil((due - time.monotonic()) * 1000))
 
     def note_output(self) -> None:
@@ -369,40 +368,6 @@ class Controller:
             self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
-        self._log_ignored_messages()
+        log_ignored(self._log, self._scheduler.ignored_messages(), self._foreign_messages)
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
-
-    def _log_ignored_messages(self) -> None:
-        ignored = self._scheduler.ignored_messages()
-        foreign = ignored.foreign + self._foreign_messages
-        if foreign:
-            self._log.warning(
-                f"ignored {foreign} messages of agents about processes that are not on their nodes"
-            )
-        if ignored.stale:
-            self._log.info(f"ignored {ignored.stale} messages about attempts that were over")
-
-
-def _describe(transition: Transition) -> str:
-    attempt = f"{transition.task}#{transition.attempt}" if transition.attempt else transition.task
-    parts = [f"{attempt} {transition.old} -> {transition.new}"]
-    if transition.new in TERMINAL or transition.new in (
-        TaskState.READY,
-        TaskState.STOPPING,
-        TaskState.WAITING,
-    ):
-        parts.append(transition.reason.text or transition.reason.word)
-    if transition.pid is not None:
-        parts.append(f"node={transition.node} pid={transition.pid}")
-    if transition.runtime_s is not None:
-        parts.append(f"after {transition.runtime_s:.3f} s")
-    return ", ".join(parts)
-
-
-def _without_secrets(transition: Transition) -> Transition:
-    """Return a change of state as viewers, the summary and the record may have it: texts of programs may quote anything."""
-    if not SECRETS.mask or transition.reason is None:
-        return transition
-    reason = msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(transition.reason)), Reason)
-    return msgspec.structs.replace(transition, reason=reason)
