@@ -65,7 +65,7 @@ def test_clusters_f8_a_failure_of_its_own_counts_a_moment_later() -> None:
     assert drive(exited("client", 7, node=1)) == []
     drive(WakeUp(), now=MOMENT_S)
     assert drive.state("client") is S.FAILED
-    assert drive.cause() == "process exited with error: client: exit status 7"
+    assert drive.cause() == "task client failed: exit status 7"
 
 
 def test_clusters_f8_where_the_server_has_no_other_attempt_a_failure_counts_at_once() -> None:
