@@ -67,9 +67,9 @@ from sflow_agent.core.events import (
     WakeUp,
 )
 from sflow_agent.core.memory_kills import MemoryKills
-from sflow_agent.core.probe_news import ProbeNews
-from sflow_agent.core.probes import ProbeState
+from sflow_agent.core.probes import ProbeNews, ProbeState
 from sflow_agent.core.rank import Rank, side_command_report
+from sflow_agent.core.rank_index import OpenRanks, RankTimers
 
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian gives its tasks this long, and does not wait for their commands."""
@@ -88,10 +88,9 @@ class AgentCore:
         """Every rank ever ordered, so that a repeated order is recognised."""
         self._reported: set[RankId] = set()
         """Ranks whose exit was reported and is not acknowledged yet."""
-        self._open: set[RankId] = set()
+        self._open = OpenRanks()
         """Ranks that are not gone."""
-        self._timed: set[RankId] = set()
-        """Ranks with a deadline."""
+        self._timers = RankTimers()
         self._leasing: set[str] = set()
         """Tasks that have ports here."""
         self._memory = MemoryKills()
@@ -125,8 +124,7 @@ class AgentCore:
 
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
-        times = [self.ranks[rank].next_wakeup() for rank in self._timed]
-        times += [self._logs_by, self._news.next_wakeup()]
+        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup())
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -198,9 +196,8 @@ class AgentCore:
                 self._out.append(StartProcess(spec))
 
     def _on_stop(self, order: Stop, now: float) -> None:
-        for record in self._open_ranks():
-            if record.id.attempt == order.attempt:
-                self._update(record, record.stop_politely(order, now))
+        for rank in self._open.of(order.attempt):
+            self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
         if order.secrets:
@@ -265,7 +262,7 @@ class AgentCore:
 
     def _on_failed(self, event: ProcessFailed) -> None:
         self._open.discard(event.rank)
-        self._timed.discard(event.rank)
+        self._timers.set(event.rank, None)
         del self.ranks[event.rank]
         self._out.append(
             Report(
@@ -314,7 +311,7 @@ class AgentCore:
             self._reported.discard(rank)
 
     def _on_wakeup(self, now: float) -> None:
-        for rank in sorted(self._timed):
+        for rank in self._timers.pop_due(now):
             self._update(self.ranks[rank], self.ranks[rank].wake(now))
         self._out.extend(Report(fact) for fact in self._news.take_due(now))
         if self._logs_by is not None and self._logs_by <= now:
@@ -332,7 +329,7 @@ class AgentCore:
         """Take the commands of a rank's change, and update the sets of ranks."""
         self._out += commands
         rank = record.id
-        (self._timed.discard if record.next_wakeup() is None else self._timed.add)(rank)
+        self._timers.set(rank, record.next_wakeup())
         if record.exit is not None and not record.is_live:
             self._reported.add(rank)
         if record.is_gone and rank in self._open:
@@ -343,11 +340,11 @@ class AgentCore:
     def _take_back_ports(self, rank: RankId) -> None:
         """Hold the ports of a task for its next attempt once its last rank here is gone."""
         task = rank.attempt.task
-        if task in self._leasing and not any(other.attempt.task == task for other in self._open):
+        if task in self._leasing and not self._open.has_task(task):
             self._out.append(TakeBackPorts(task))
 
     def _open_ranks(self) -> list[Rank]:
-        return [self.ranks[rank] for rank in sorted(self._open)]
+        return [self.ranks[rank] for rank in self._open]
 
     # ------------------------------------------------------------------ the agent's end
 

@@ -1,16 +1,18 @@
-"""Counts the results of a probe's checks and decides when the probe triggers. Pure.
+"""Counts the results of probes' checks, decides when a probe triggers and when to report what it waits for. Pure.
 
 Ports and logs report changes, so a threshold of 1 triggers at the moment the check holds; a higher threshold
 counts again every `interval_s`, as the format says. Checks that poll (HTTP, programs, ports elsewhere) report
 single results, and each counts. The checks themselves are in `sflow_agent.probes`; `core.agent` calls this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import assert_never
 
-from protocol.ids import ProbeKey
+from protocol.ids import ProbeKey, ProbeKind, RankId
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
+from protocol.messages.facts import ProbeWaiting
 
 DETAIL_CHARACTERS = 500
 MIN_LOOK_INTERVAL_S = 0.01
@@ -42,6 +44,8 @@ def missing_text(check: Check) -> str:
             assert_never(check)
 
 
+REPORT_EVERY_S = 1.0
+"""The first report waits as long: most services are ready before."""
 OUTLIVES_S = 0.1
 """How long a process must live on after the log line that makes it ready: some servers print it, fail and exit."""
 
@@ -180,3 +184,47 @@ class ProbeState:
         self.detail = "; ".join(streak.detail for streak in met)[:DETAIL_CHARACTERS]
         for streak in self.streaks.values():
             streak.next_look = None
+
+
+class ProbeNews:
+    """Reports that are due, of all probes of the node.
+
+    `find` returns the state of a probe that is still awaited.
+    """
+
+    def __init__(self, find: Callable[[RankId, ProbeKind], ProbeState | None]) -> None:
+        self._find = find
+        self._due: list[tuple[float, RankId, ProbeKind]] = []
+        """A heap; entries of probes that are no longer awaited are ignored."""
+
+    def began(self, rank: RankId, state: ProbeState, now: float) -> None:
+        """Schedule the first report of a probe."""
+        state.say_at = now + REPORT_EVERY_S
+        self.changed(rank, state, now)
+
+    def changed(self, rank: RankId, state: ProbeState, now: float) -> None:
+        """Schedule a report if the probe waits for something other than last reported."""
+        if state.probe.kind == "readiness" and not state.is_news_due and state.missing() != state.said:
+            state.is_news_due = True
+            heappush(self._due, (max(now, state.say_at), rank, state.probe.kind))
+
+    def next_wakeup(self) -> float | None:
+        """Return when `take_due` is due, or None."""
+        while self._due and self._find(*self._due[0][1:]) is None:
+            heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def take_due(self, now: float) -> list[ProbeWaiting]:
+        """Return the reports that are due."""
+        facts = []
+        while self._due and self._due[0][0] <= now:
+            _, rank, kind = heappop(self._due)
+            state = self._find(rank, kind)
+            if state is None:
+                continue
+            state.is_news_due = False
+            missing = state.missing()
+            if missing != state.said:
+                state.said, state.say_at = missing, now + REPORT_EVERY_S
+                facts.append(ProbeWaiting(attempt=rank.attempt, kind=state.probe.kind, detail=missing))
+        return facts

@@ -61,6 +61,8 @@ class TreeKiller:
         self._forget = forget
         self._me = os.getpid()
         self._endings: dict[RankId, TreeKill] = {}
+        self._unwatched: set[RankId] = set()
+        """Those of them without a member whose end would be seen."""
         self._next_rescan = 0.0
         self._pending: dict[RankId, None] = {}
         """Trees to scan in this pass, in order."""
@@ -69,7 +71,10 @@ class TreeKiller:
         """Signal all processes of the rank with the next `poll`; a second order escalates."""
         if rank not in self._main_of:
             return
-        ending = self._endings.setdefault(rank, TreeKill(number))
+        if rank not in self._endings:
+            self._endings[rank] = TreeKill(number)
+            self._unwatched.add(rank)
+        ending = self._endings[rank]
         ending.signal = number
         if number:
             for descriptor, pid in ending.watched.items():
@@ -82,14 +87,13 @@ class TreeKiller:
         """Return when `poll` is due."""
         if self._pending:
             return 0.0
-        needs_rescan = any(not ending.watched for ending in self._endings.values())
-        return self._next_rescan if needs_rescan else None
+        return self._next_rescan if self._unwatched else None
 
     def poll(self, now: float) -> list[AgentEvent]:
-        """Serve the orders, and scan trees without a watched member again: a source of the loop."""
-        if now >= self._next_rescan and any(not ending.watched for ending in self._endings.values()):
+        """Serve the orders, and look again at trees without a watched member: a source of the loop."""
+        if self._unwatched and now >= self._next_rescan:
             self._next_rescan = now + RESCAN_S
-            self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
+            self._pending.update((rank, None) for rank in sorted(self._unwatched))
         return self._signal_pending()
 
     def _signal_pending(self) -> list[AgentEvent]:
@@ -129,6 +133,7 @@ class TreeKiller:
         self._unwatch(descriptor)
         del ending.watched[descriptor]
         if not ending.watched:
+            self._unwatched.add(rank)
             self._pending[rank] = None
 
     def look_at(self, rank: RankId) -> None:
@@ -172,6 +177,7 @@ class TreeKiller:
     def drop(self, rank: RankId) -> None:
         """Stop ending the rank's tree."""
         ending = self._endings.pop(rank, None)
+        self._unwatched.discard(rank)
         for descriptor in ending.watched if ending is not None else ():
             self._unwatch(descriptor)
 
@@ -194,6 +200,7 @@ class TreeKiller:
                     os.kill(pid, signal.SIGCONT)
             return
         ending.watched[descriptor] = pid
+        self._unwatched.discard(rank)
         self._descriptors.add(descriptor, select.EPOLLIN, partial(self._member_ended, rank, descriptor))
         if is_new:
             _signal_descriptor(descriptor, ending.signal)

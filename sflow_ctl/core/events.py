@@ -36,7 +36,7 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     node: int
     """The index of the node."""
     reason: str
-    """The cause as a sentence."""
+    """Why the node is given up, for a person."""
     is_cleared: bool = False
     """Nothing of the run is left there: its guardian, or the job step, has ended everything."""
 
@@ -75,6 +75,8 @@ class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"
     """The number of its attempt."""
     values: dict[str, Any]
     """The values by name."""
+    problems: tuple[str, ...] = ()
+    """Why values are missing, as sentences."""
 
     @property
     def attempt_id(self) -> AttemptId:

@@ -1,8 +1,7 @@
 """The types of a plan, shared by planner, scheduler and reports.
 
-All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted
-controller reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the
-file.
+All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted controller
+reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from protocol.diagnosis.signatures import Signature
+from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
@@ -38,9 +38,7 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
 
 
 Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
-"""How far a dependency must be. `available`, the format's own meaning, is ready or completed; `finished` is
-any end.
-"""
+"""How far a dependency must be: `available` is ready or completed, `finished` is any end."""
 
 
 OnFailure = Literal["cancel", "drain", "isolate", "continue"]
@@ -57,9 +55,7 @@ class Restart(_Part, frozen=True, kw_only=True):
     count: int = 3
     """Restarts within `window_s`; one more failure is final."""
     backoff_s: float = 1.0
-    """The delay before the first restart; doubled for each further one within the window, up to
-    `MAX_BACKOFF_S`.
-    """
+    """The delay before the first restart; doubled for each further one in the window, up to `MAX_BACKOFF_S`."""
     window_s: float | None = None
     """None means the whole run."""
     restarts_dependents: bool = False
@@ -96,14 +92,6 @@ class Placement(_Part, frozen=True, kw_only=True):
     gpus_per_node: int = 0
     is_shared: bool = False
     """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
-
-
-def needs_text(placement: Placement) -> str:
-    """Say what a placement takes: "4 GPUs on each of 2 nodes"."""
-    per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
-    count = placement.node_count if placement.is_flexible else len(placement.nodes)
-    where = "one node" if count == 1 else f"each of {count} nodes"
-    return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
 
 
 AssignedValue = Literal["node_names", "het_group"]
@@ -190,9 +178,7 @@ class PlannedFile(_Part, frozen=True, kw_only=True):
     content: str
     mode: int
     names: dict[str, object] | None = None
-    """The values that `content`, a template rendered when the task starts, uses; None if the content is
-    final.
-    """
+    """The values that the template `content` uses at the task's start; None if the content is final."""
     uses_ports: tuple[str, ...] = ()
     """Tasks whose ports it uses, as in `DeferredExpression`."""
 
@@ -327,6 +313,14 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         return sum(self.ranks_per_node)
 
     @property
+    def node_count(self) -> int:
+        """Nodes that it has or uses: those with GPUs of its own, or with processes."""
+        placement = self.placement
+        given = placement.node_count if placement.is_flexible else len(placement.nodes)
+        has_gpus = bool(placement.gpus or placement.gpus_per_node)
+        return given if has_gpus or self.launch_kind == "step" else min(given, len(self.ranks_per_node))
+
+    @property
     def has_readiness(self) -> bool:
         """Return whether a probe decides that it is ready."""
         return any(probe.kind == "readiness" for probe in self.probes)
@@ -373,10 +367,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     directories: tuple[str, ...] = ()
     """Directories of artifacts, made if they are missing."""
     task_views: dict[str, object] = {}
-    """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas'
-    names.
-    """
-    warnings: tuple[str, ...] = ()
+    """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas' names."""
+    simulated_gpus: int = 0
+    """GPUs of this machine that its agents only pretend to have."""
+    warnings: tuple[Finding, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""
@@ -384,10 +378,3 @@ class Plan(_Part, frozen=True, kw_only=True):
         for task in self.tasks:
             result.setdefault(task.base, []).append(task)
         return result
-
-
-def until_text(dependency: Dependency, target: PlannedTask) -> str:
-    """Say how far the dependency must be: "Ready", "Completed", "Failed"."""
-    if dependency.until == "available":
-        return "Ready" if target.is_service else "Completed"
-    return dependency.until.capitalize()

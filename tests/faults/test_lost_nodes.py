@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Run, is_alive, nothing_left, parent_of, wait_until
+from sflow_ctl.runtime.fleet import leftovers
+from tests.integration.agent.without_syscalls import command as command_without
+from tests.integration.agent.without_syscalls import is_supported
+from tests.support import Run, command, is_alive, nothing_left, parent_of, wait_until
 
 TWO = """version: "0.1"
 workflow:
@@ -163,3 +166,35 @@ def test_n4_other_children_of_the_controller_are_left_alone(tmp_path: Path) -> N
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_public_25_a_whole_run_works_without_pidfd_and_memfd(tmp_path: Path, error: str) -> None:
+    if not is_supported():
+        pytest.skip("system calls of this machine are not known here")
+    workflow = tmp_path / "w.yaml"
+    workflow.write_text('version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: ["echo done"]}]}\n')
+    without = command_without(error, "pidfd_open", "memfd_create")
+    done = subprocess.run(
+        [*without, *command("run", workflow)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[t] done" in done.stdout
+
+
+def test_public_n2_a_process_that_may_not_be_signalled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int, _number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with subprocess.Popen(["sleep", "60"], env={leftovers.MARKER: "a-run"}) as process:
+        wait_until(lambda: leftovers.marked_processes("a-run"), "its environment")
+        with monkeypatch.context() as patch:
+            patch.setattr(leftovers, "VERIFY_S", 0.1)
+            patch.setattr(os, "kill", refuse)
+            assert leftovers.sweep("a-run") == [f"{process.pid} sleep"]
+        assert leftovers.sweep("a-run") == []

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import needs_text
+from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.plan.wording import needs_text
 
 SHOWN = 3
 """Tasks named in one sentence."""
@@ -19,6 +19,14 @@ def stops_late(tasks: Sequence[Task]) -> str:
     """Name the tasks that are still live when the run's time to stop is over."""
     late = [task.plan.name for task in tasks if task.is_live]
     return ", ".join(late[:SHOWN]) + (f" and {len(late) - SHOWN} more" if len(late) > SHOWN else "")
+
+
+def unfinished_finals(tasks: Sequence[Task]) -> str:
+    """Name the tasks for the run's end that have not ended."""
+    names = [
+        task.plan.name for task in tasks if task.plan.finally_when is not None and task.state not in TERMINAL
+    ]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:

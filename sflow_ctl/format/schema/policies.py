@@ -6,7 +6,7 @@ from sflow_ctl.format.schema.values import IntExpr, Part, Time
 
 
 class Retries(Part, frozen=True, kw_only=True):
-    """New attempts after a failure."""
+    """New attempts after a failure; after the loss of a node on another one, unless the task names its nodes."""
 
     count: IntExpr
     """Number of attempts after the first one."""

@@ -15,6 +15,7 @@ import msgspec
 from sflow_ctl.plan.model import HubSnapshot
 from sflow_ctl.runtime.artifacts.hub_process import DownloadReport, DownloadRequest
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
+from sflow_ctl.runtime.children import memory_file
 
 _MODULE = "sflow_ctl.runtime.artifacts.hub_process"
 _QUOTED_BYTES = 500
@@ -47,7 +48,7 @@ class HubTransfer:
         last = DownloadReport()
         # In its own session, so that a terminal's Ctrl-C reaches only us; the end of its stdin ends it.
         with (
-            os.fdopen(os.memfd_create("hub-stderr", os.MFD_CLOEXEC), "w+b") as stderr,
+            os.fdopen(memory_file("hub-stderr"), "w+b") as stderr,
             subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

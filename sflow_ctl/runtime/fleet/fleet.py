@@ -19,9 +19,9 @@ from protocol.messages.node import Inventory
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
-from sflow_ctl.runtime.fleet.ends import AgentEnd
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.run.options import FleetOptions
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.errors import LaunchError
-from sflow_ctl.runtime.fleet.ends import AgentEnd
+from sflow_ctl.runtime.children import memory_file, watch_child
 
 if TYPE_CHECKING:
     from protocol.messages.config import AgentConfig
@@ -26,6 +26,17 @@ _CLOSE_WAIT_S = 5.0
 _QUOTED_BYTES = 2000
 _SWEPT_WITHIN_S = 20.0
 """As long as a sweep takes at most."""
+
+
+class AgentEnd(NamedTuple):
+    """The end of a node's agent. Of one that was killed with its guardian, a second one follows when all is swept."""
+
+    node: int
+    how: str
+    is_cleared: bool
+    """Nothing of the run is left there but `survivors`."""
+    survivors: tuple[str, ...] = ()
+    """What could not be ended, "pid name"."""
 
 
 @dataclass(slots=True)
@@ -172,7 +183,7 @@ class LocalLauncher:
 def _spawn() -> AgentProcess:
     """Start one guardian-agent pair in its own session: a terminal's Ctrl-C is for the controller only."""
     config_read, config_write = os.pipe2(os.O_CLOEXEC)
-    stderr = os.memfd_create("sflow-agent-stderr", os.MFD_CLOEXEC)
+    stderr = memory_file("sflow-agent-stderr")
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         pid = os.posix_spawn(
@@ -188,7 +199,7 @@ def _spawn() -> AgentProcess:
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
             setsigmask=(),
         )
-        return AgentProcess(pid=pid, pidfd=os.pidfd_open(pid), stdin=config_write, stderr=stderr)
+        return AgentProcess(pid=pid, pidfd=watch_child(pid), stdin=config_write, stderr=stderr)
     except OSError as error:
         os.close(config_write)
         os.close(stderr)

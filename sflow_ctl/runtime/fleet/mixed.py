@@ -4,8 +4,7 @@ import select
 import time
 
 from protocol.messages.config import AgentConfig
-from sflow_ctl.runtime.fleet.ends import AgentEnd
-from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.local import AgentEnd, LocalLauncher
 from sflow_ctl.runtime.fleet.step import StepLauncher
 
 

@@ -16,8 +16,8 @@ from protocol.messages.facts import Hello
 from protocol.messages.node import Inventory
 from sflow_ctl.core.events import AgentJoined, AgentLost
 from sflow_ctl.runtime.fleet.addresses import interfaces
-from sflow_ctl.runtime.fleet.ends import AgentEnd
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.slurm.hints import srun_hint
 
 SAY_AFTER_S, HINT_AFTER_S = 5.0, 30.0

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
-from sflow_ctl.runtime.fleet.ends import AgentEnd
+from sflow_ctl.runtime.children import memory_file, watch_child
+from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.slurm.step_command import step_argv, step_environment
 
@@ -40,7 +41,7 @@ class StepLauncher:
         self._nodes: list[int] = []
         self._extra = extra
         self._no_kill = no_kill
-        self._said = os.memfd_create("srun-output", os.MFD_CLOEXEC)
+        self._said = memory_file("srun-output")
         self._epoll = select.epoll()
         self._pid = 0
         self._pidfd = -1
@@ -93,7 +94,7 @@ class StepLauncher:
         finally:
             os.close(null)
         self._end = None
-        self._pidfd = os.pidfd_open(self._pid)
+        self._pidfd = watch_child(self._pid)
         self._epoll.register(self._pidfd, select.EPOLLIN)
 
     def start(self, configs: list[AgentConfig]) -> None:

@@ -278,7 +278,7 @@ def test_n2_a_task_that_names_the_port_of_a_homeless_one_waits_for_its_place() -
 # ---------------------------------------------------------------------- n2: where it is impossible
 
 
-def test_n2_a_pinned_task_says_why_it_is_lost() -> None:
+def test_r20_a_pinned_task_says_why_it_is_lost() -> None:
     pinned = on(0, "t", elsewhere=None, pinned="resources.nodes.indices names its nodes")
     run = Run(a_plan(pinned, nodes=2))
     run.lose(0)

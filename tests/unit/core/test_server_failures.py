@@ -130,7 +130,7 @@ def test_clusters_f8_only_a_failure_is_put_down_to_the_server() -> None:
     assert drive.state("client") is S.COMPLETED
 
 
-def test_clusters_f8_a_failure_that_waits_counts_at_once_when_the_end_is_forced() -> None:
+def test_clusters_f8_a_waiting_failure_counts_at_once_when_the_run_is_forced_to_end() -> None:
     drive = serving(a_server(), a_client())
     drive(exited("client", 7, node=1))
     drive(StopRequested(signal="SIGINT", force=True))
