@@ -26,6 +26,8 @@ from sflow_agent.core.commands import (
     GiveUpTree,
     InspectNode,
     LearnSignatures,
+    LookForListeners,
+    LookOnce,
     Report,
     RunCommand,
     SignalTree,
@@ -39,7 +41,7 @@ from sflow_agent.core.commands import (
     WatchCheck,
     WatchLog,
 )
-from sflow_agent.core.events import AgentEvent, PortsTaken, ProcessFailed
+from sflow_agent.core.events import AgentEvent, ListenerSeen, PortsTaken, ProcessFailed
 from sflow_agent.core.rank import Rank
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import LogFollower
@@ -127,11 +129,20 @@ class Performer:
                 return self._perform_rare(command, now)
         return ()
 
+    def _look(self, command: LookOnce | LookForListeners, now: float) -> Sequence[AgentEvent]:
+        """Look at something of a rank now; return what was seen at once."""
+        probes, spec = self._parts.probes, self._parts.ranks[command.rank].spec
+        if isinstance(command, LookOnce):
+            return probes.look_once(spec, command.key, now)
+        return [ListenerSeen(command.rank)] if probes.has_listener(spec) else ()
+
     def _perform_rare(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command of a part that few runs need."""
         match command:
             case DiagnoseExit():
                 self._diagnose(command)
+            case LookOnce() | LookForListeners():
+                return self._look(command, now)
             case LearnSignatures(signatures=signatures):
                 self._signatures = signatures
             case RunCommand(rank=rank, purpose=purpose):

@@ -83,6 +83,10 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     """The agent was already ending it, on somebody's order: how it ended then explains nothing."""
     cause: ExitCause | None = None
     """After a good exit status it is what the rank's `success` misses."""
+    has_listened: bool = False
+    """A process of the rank was seen to listen on a TCP port after its readiness probe had triggered. Looked for only where
+    no check of its probes is about a port or URL.
+    """
 
 
 class RankCleared(FromAgentMessage, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ from sflow_agent.core.events import (
     ExitDiagnosed,
     FactsAcknowledged,
     IdleChanged,
+    ListenerSeen,
     LogsDelivered,
     Ordered,
     PortsTaken,
@@ -120,6 +121,8 @@ class AgentCore:
                 self._on_tree_gone(rank, 0, survivors)
             case CheckObserved():
                 self._on_observed(event, now)
+            case ListenerSeen(rank=rank):
+                self._apply(rank, lambda record: record.listens())
             case CommandEnded():
                 self._on_command_ended(event, now)
             case IdleChanged(rank=rank):

@@ -127,6 +127,21 @@ class UnwatchCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class LookOnce:
+    """Make this check a last time, now, after the rank's exit; answer with one CheckObserved."""
+
+    rank: RankId
+    key: ProbeKey
+
+
+@dataclass(frozen=True, slots=True)
+class LookForListeners:
+    """Answer with ListenerSeen if a process of the rank listens on a TCP port now."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
 class WatchLog:
     """Send the rank's log from `offset` on."""
 
@@ -183,6 +198,8 @@ AgentCommand = (
     | UnwatchActivity
     | WatchCheck
     | UnwatchCheck
+    | LookOnce
+    | LookForListeners
     | WatchLog
     | UnwatchLog
     | FinishLogs

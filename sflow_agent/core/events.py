@@ -106,6 +106,13 @@ class CheckObserved:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerSeen:
+    """A process of the rank listens on a TCP port."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
 class CommandEnded:
     """A command beside a rank has ended, or was ended."""
 
@@ -157,6 +164,7 @@ AgentEvent = (
     | TreeGone
     | TreeSurvived
     | CheckObserved
+    | ListenerSeen
     | CommandEnded
     | IdleChanged
     | EndRequested

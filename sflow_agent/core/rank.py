@@ -9,13 +9,14 @@ from enum import Enum
 
 import msgspec
 
-from protocol.ids import ProbeKind, RankId
+from protocol.ids import ProbeKey, ProbeKind, RankId
 from protocol.messages.facts import (
     ActivityKind,
     ExitCause,
     LiveRank,
     Notice,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankIdle,
@@ -27,6 +28,8 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
     AgentCommand,
     DiagnoseExit,
+    LookForListeners,
+    LookOnce,
     Report,
     UnwatchActivity,
     UnwatchCheck,
@@ -34,11 +37,13 @@ from sflow_agent.core.commands import (
     WatchCheck,
 )
 from sflow_agent.core.events import CheckObserved, CommandEnded, IdleChanged, ProcessExited, ProcessStarted
-from sflow_agent.core.probes import ProbeState
+from sflow_agent.core.probes import ListenerLooks, ProbeState
 from sflow_agent.core.stop_sequence import StopSequence
 
 DIAGNOSE_WITHIN_S = 10.0
 """An exit is reported without its cause when that takes longer to find out: a file system may hang."""
+LAST_LOOK_MARGIN_S = 5.0
+"""Beyond the timeout of a check: a log is read by the loop, and a file system may hang."""
 
 
 class RankPhase(Enum):
@@ -48,6 +53,8 @@ class RankPhase(Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     """Its main process runs and is to end."""
+    LOOKING = "looking"
+    """Its main process has ended well before it was ready; its readiness is looked at a last time."""
     DIAGNOSING = "diagnosing"
     """Its main process has ended; the exit is withheld until its cause is known. Its tree may be ending meanwhile."""
     CLEARING = "clearing"
@@ -57,7 +64,10 @@ class RankPhase(Enum):
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
     RankPhase.STARTING: frozenset({RankPhase.RUNNING, RankPhase.STOPPING}),
-    RankPhase.RUNNING: frozenset({RankPhase.STOPPING, RankPhase.DIAGNOSING, RankPhase.CLEARING}),
+    RankPhase.RUNNING: frozenset(
+        {RankPhase.STOPPING, RankPhase.LOOKING, RankPhase.DIAGNOSING, RankPhase.CLEARING}
+    ),
+    RankPhase.LOOKING: frozenset({RankPhase.DIAGNOSING, RankPhase.CLEARING}),
     RankPhase.STOPPING: frozenset({RankPhase.CLEARING, RankPhase.GONE}),
     RankPhase.DIAGNOSING: frozenset({RankPhase.CLEARING}),
     RankPhase.CLEARING: frozenset({RankPhase.GONE}),
@@ -80,6 +90,12 @@ class Rank:
     """What became of its tree, while the exit is withheld."""
     stop: StopSequence | None = None
     diagnose_by: float | None = None
+    """When the exit is reported without what is being found out about it."""
+    has_leftovers: bool = False
+    """Its tree is to be ended once its readiness has been looked at a last time."""
+    looked_for: set[ProbeKey] = field(default_factory=set)
+    """Checks whose last look has no result yet."""
+    listeners: ListenerLooks = field(default_factory=ListenerLooks)
     probes: dict[ProbeKind, ProbeState] = field(default_factory=dict)
     idle: set[ActivityKind] = field(default_factory=set)
 
@@ -94,6 +110,7 @@ class Rank:
         return self.pid is not None and self.phase in (
             RankPhase.RUNNING,
             RankPhase.STOPPING,
+            RankPhase.LOOKING,
             RankPhase.DIAGNOSING,
         )
 
@@ -111,7 +128,7 @@ class Rank:
         """Return when `wake` is due, or None."""
         times = [self.diagnose_by, None if self.stop is None else self.stop.due]
         if self.exit is None:
-            times += [state.next_check for state in self.probes.values()]
+            times += [self.listeners.due, *(state.next_check for state in self.probes.values())]
         return min((time for time in times if time is not None), default=None)
 
     # ------------------------------------------------------------------ its process
@@ -147,20 +164,40 @@ class Rank:
             cleared=not event.has_leftovers or self.is_gone,  # survivors were named when it was given up
             port_conflict=event.port_conflict,
             was_asked=self.stop is not None,
+            has_listened=self.listeners.is_seen,
         )
-        out = self._unwatch()
+        self.has_leftovers = event.has_leftovers
         is_good = event.exit_code in self.spec.success_exit_codes
+        out: list[AgentCommand] = []
         if is_good and memory_kills:
             out.append(Report(_lost_processes(event, memory_kills)))
-        if self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):
+        readiness = self.probes.get("readiness")
+        is_unready = readiness is not None and not readiness.has_triggered
+        if readiness is not None and is_unready and is_good and self.phase is RankPhase.RUNNING:
+            return out + self._look_last(readiness, now)
+        return out + self._unwatch() + self._judge_exit(0 if is_good else memory_kills, now)
+
+    def _look_last(self, readiness: ProbeState, now: float) -> list[AgentCommand]:
+        """Look at the readiness of a rank that has exited well, whatever its interval; its leftovers may be the server."""
+        self._enter(RankPhase.LOOKING)
+        self.diagnose_by = now + readiness.probe.timeout_s + LAST_LOOK_MARGIN_S
+        self.looked_for = set(readiness.streaks)
+        return [LookOnce(self.id, key) for key in readiness.streaks]
+
+    def _judge_exit(self, memory_kills: int, now: float) -> list[AgentCommand]:
+        """Report the exit, or have its cause looked for first; end what the main process left behind."""
+        assert self.exit is not None
+        out: list[AgentCommand] = []
+        is_good = self.exit.exit_code in self.spec.success_exit_codes
+        is_its_own = self.phase in (RankPhase.RUNNING, RankPhase.LOOKING)
+        if is_its_own and (not is_good or self.spec.success is not None):
             self._enter(RankPhase.DIAGNOSING)
             # `success` must be known before the exit counts, however long that takes; a stop ends the waiting.
             self.diagnose_by = None if is_good else now + DIAGNOSE_WITHIN_S
-            kills = 0 if is_good else memory_kills
-            out.append(DiagnoseExit(self.id, event.exit_code, event.signal, kills))
+            out.append(DiagnoseExit(self.id, self.exit.exit_code, self.exit.signal, memory_kills))
         else:
             out += self._report_exit()
-        if event.has_leftovers and self.stop is None:
+        if self.has_leftovers and self.stop is None:
             self.stop = StopSequence(self.spec)
             out += self.stop.signal(self.spec.stopping.grace_s, now)
         return out
@@ -205,7 +242,9 @@ class Rank:
     def end(self, grace_s: float, now: float) -> list[AgentCommand]:
         """Signal the tree at once, and report an exit that is withheld: its cause is not waited for any more."""
         out: list[AgentCommand] = []
-        if self.phase is RankPhase.DIAGNOSING:
+        if self.phase is RankPhase.LOOKING:
+            out += self._unwatch()
+        if self.phase in (RankPhase.LOOKING, RankPhase.DIAGNOSING):
             out += self._report_exit()
         if self.is_gone:
             return out
@@ -232,24 +271,54 @@ class Rank:
         if self.stop is not None:
             out += self.stop.advance(now, has_exited=self.exit is not None)
         if self.diagnose_by is not None and self.diagnose_by <= now:
-            out += self._report_exit()
+            out += self._end_looking(now) if self.phase is RankPhase.LOOKING else self._report_exit()
         if self.exit is None:
+            if self.listeners.take_due(now):
+                out.append(LookForListeners(self.id))
             for state in self.probes.values():
                 if state.wake(now):
-                    out += self._triggered(state)
+                    out += self._triggered(state, now)
         return out
 
     # ------------------------------------------------------------------ probes and activity
 
     def observe(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
         """Take a change of a probe's check, or a result."""
+        if self.phase is RankPhase.LOOKING:
+            return self._looked(state, event, now)
         is_new = state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
-        return self._triggered(state) if is_new else []
+        return self._triggered(state, now) if is_new else []
+
+    def _looked(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
+        """Take the result of a last look; the exit counts once the probe has triggered, or cannot any more."""
+        if event.key not in self.looked_for:
+            return []
+        self.looked_for.discard(event.key)
+        if state.look_last(event.key, event.is_true, event.detail):
+            return [*self._triggered(state, now), *self._end_looking(now)]
+        return [] if self.looked_for else self._end_looking(now)
+
+    def _end_looking(self, now: float) -> list[AgentCommand]:
+        """Let the exit be judged, after what the readiness probe still misses."""
+        out: list[AgentCommand] = []
+        state = self.probes["readiness"]
+        if not state.has_triggered:
+            detail = state.missing()
+            out.append(Report(ProbeWaiting(attempt=self.id.attempt, kind="readiness", detail=detail)))
+        return out + self._unwatch() + self._judge_exit(0, now)
 
     def open_probe(self, kind: ProbeKind) -> ProbeState | None:
         """Return the state of a probe that may still trigger."""
         state = self.probes.get(kind)
-        return None if state is None or state.has_triggered or self.exit is not None else state
+        if state is None or state.has_triggered:
+            return None
+        is_over = self.exit is not None and not (self.phase is RankPhase.LOOKING and kind == "readiness")
+        return None if is_over else state
+
+    def listens(self) -> list[AgentCommand]:
+        """Take in that a process of the rank listens on a port."""
+        self.listeners.seen()
+        return []
 
     def triggered(self) -> list[ProbeTriggered]:
         """Return its probes that have triggered."""
@@ -262,7 +331,9 @@ class Rank:
         (self.idle.add if event.is_quiet else self.idle.discard)(event.kind)
         return [Report(RankIdle(rank=self.id, kind=event.kind, is_quiet=event.is_quiet))]
 
-    def _triggered(self, state: ProbeState) -> list[AgentCommand]:
+    def _triggered(self, state: ProbeState, now: float) -> list[AgentCommand]:
+        if state.probe.kind == "readiness" and self.exit is None:
+            self.listeners.begin(self.spec.probes, now)
         return [Report(self._fact(state)), *(UnwatchCheck(self.id, key) for key in state.streaks)]
 
     def _fact(self, state: ProbeState) -> ProbeTriggered:

@@ -38,6 +38,8 @@ class Search:
     matcher: LineMatcher
     offset: int = 0
     is_done: bool = False
+    is_last: bool = False
+    """The log has grown for the last time: what is not found by its end is not there."""
 
     @classmethod
     def begin(cls, pattern: LogPattern) -> "Search":
@@ -133,6 +135,16 @@ class LogFollower:
         self._foreign[rank] = log
         self._grown[rank] = None
         self._next_foreign_look = min(self._next_foreign_look, now)
+
+    def look_last(self, owner: RankId, key: ProbeKey) -> bool:
+        """Search a log to its present end and say then whether the pattern is there; False where nothing is searched."""
+        for rank, log in self._logs.items():
+            search = log.searches.get((owner, key))
+            if search is not None:
+                search.is_last, search.is_done = True, False
+                self._grown[rank] = None
+                return True
+        return False
 
     def unsearch(self, owner: RankId, key: ProbeKey) -> None:
         """This probe needs nothing any more."""
@@ -278,6 +290,10 @@ class LogFollower:
                     search.is_done = True
                     seen.append(CheckObserved(owner, key, True, search.matcher.line))
                     break
+            if search.is_last and not search.is_done and budget > 0:
+                search.is_done = True
+                # The end of the log ends its last line, too.
+                seen.append(CheckObserved(owner, key, search.matcher.feed(b"\n"), search.matcher.line))
         return budget
 
     def _stream(self, rank: RankId, log: Log, budget: int) -> int:

@@ -82,9 +82,9 @@ def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
     if run.is_ending_for(task):
         assert run.outcome is not None
         verdict = _if_it_was_first(run, task) or exit_policy.end_while_stopping(run.outcome, task, verdict)
-    elif verdict.state is TaskState.COMPLETED and _must_stay(run, task):
+    elif verdict.state is TaskState.COMPLETED and task.plan.is_service and not run.plan.services_may_leave:
         needers = dependencies.needers(run.tasks, task)
-        verdict = exit_policy.left_too_early(task, needers) or verdict
+        verdict = exit_policy.left_too_early(task, needers, run.node_names) or verdict
     verdict = exit_policy.with_port_conflict(task, verdict)
     has_next = following(run, task, verdict, now) is not None
     if attempt.uncleared and (has_next or task.state is TaskState.STOPPING):
@@ -171,8 +171,3 @@ def _if_it_was_first(run: Run, task: Task) -> AttemptVerdict | None:
     verdict = exit_policy.judge(task)
     run.cause = exit_policy.cause_of(task, verdict)
     return AttemptVerdict(verdict.state, verdict.reason)
-
-
-def _must_stay(run: Run, task: Task) -> bool:
-    """Return True for a service that others may need until the end of the run."""
-    return task.attempt.was_ready and task.plan.is_service and not run.plan.services_may_leave

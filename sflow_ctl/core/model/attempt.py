@@ -61,6 +61,8 @@ class Attempt:
     is_unsent: bool = False
     """The attempt has begun, and no agent has an order for it: it waits for ports."""
     was_ready: bool = False
+    has_listened: bool = False
+    """A process of it was seen to listen on a TCP port."""
     readiness: Readiness = field(default_factory=Readiness)
     early_readiness: str | None = None
     """The detail of a readiness probe that triggered before all ranks were reported as started."""

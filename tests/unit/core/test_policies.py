@@ -1,7 +1,9 @@
 """What ends what: failures that count or not, restarts in place, main and final tasks, services that leave."""
 
 import msgspec
+import pytest
 
+from protocol.messages.checks import HttpCheck, Probe
 from protocol.messages.orders import Spawn, Stop
 from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
@@ -9,8 +11,20 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Dependency, Placement, Plan, Restart
-from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, ready, started
+from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Restart
+from tests.unit.core.plans import (
+    HTTP,
+    LINE,
+    a_plan,
+    a_task,
+    exited,
+    goodbye,
+    hello,
+    leased,
+    ready,
+    started,
+    waits,
+)
 
 S = TaskState
 
@@ -210,6 +224,86 @@ def test_a_ready_service_that_leaves_while_it_is_needed_has_failed() -> None:
     assert run.task("s").state is S.FAILED
     assert run.why("s") == "exit: exit status 0, while a, b still need it"
     assert run.scheduler.run.cause is not None and run.scheduler.run.cause.task == "s"
+
+
+def test_clusters_f1_a_loader_that_has_printed_its_line_may_leave() -> None:
+    """It is neither a server nor on GPUs: its line was all that others waited for."""
+    run = Run(a_plan(a_task("load", probes=(LINE,)), a_task("a", "load"), a_task("b", "a", "load")))
+    run.serve("load")
+    run.start("a")
+    run.end("load", 0)
+    assert run.states("load", "a", "b") == [S.COMPLETED, S.RUNNING, S.WAITING]
+    run.end("a")
+    run.start("b")
+    run.end("b")
+    assert run.leave().outcome is Outcome.COMPLETED
+
+
+HTTP_PROBE = Probe(kind="failure", checks=(HttpCheck(method="GET", url="http://localhost:1/"),))
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        a_task("s", probes=(LINE,), placement=Placement(nodes=(0,), gpus=(1,))),
+        a_task("s", probes=(LINE,), ports=(HTTP,)),
+        a_task("s", probes=(LINE, HTTP_PROBE)),
+        a_task("s", probes=(LINE,), kind="service"),
+        a_task("s", probes=(LINE,), restart=Restart(count=0)),
+    ],
+    ids=["GPUs", "leased port", "probe of a URL", "declared", "restarted"],
+)
+def test_clusters_f1_what_serves_others_must_stay(server: PlannedTask) -> None:
+    run = Run(a_plan(server, a_task("a", "s"), gpus=4))
+    if server.ports:
+        run.tell(leased("s", 1, http=1234))
+    run.serve("s")
+    run.start("a")
+    run.end("s", 0)
+    assert run.why("s") == "exit: exit status 0, while a still needs it"
+
+
+def test_clusters_f1_what_has_listened_on_a_port_must_stay() -> None:
+    run = Run(a_plan(a_task("s", probes=(LINE,)), a_task("a", "s")))
+    run.serve("s")
+    run.start("a")
+    end = exited("s")
+    run.tell(msgspec.structs.replace(end, message=msgspec.structs.replace(end.message, has_listened=True)))
+    assert run.task("s").state is S.FAILED
+
+
+def test_clusters_f1_a_service_that_leaves_before_it_is_ready_has_failed() -> None:
+    run = Run(a_plan(a_task("s", service=True, retries=1, interval_s=0.0), a_task("a", "s")))
+    for attempt in (1, 2):
+        run.start("s")
+        run.tell(waits("s", attempt, "port 1000 is not listening"))
+        run.end("s", 0)
+        run.wake()
+    assert run.why("s") == "not_ready: exited with status 0 before it was ready: port 1000 is not listening"
+    assert run.task("a").state is S.CANCELLED
+    cause = run.scheduler.run.cause
+    assert cause is not None and cause.text.startswith("task s exited with status 0 before it was ready")
+
+
+def test_clusters_f1_before_it_is_ready_other_good_statuses_are_like_0() -> None:
+    run = Run(a_plan(a_task("s", service=True, success_exit_codes=(0, 3))))
+    run.start("s")
+    run.end("s", 3)
+    assert run.why("s") == "not_ready: exited with status 3 before it was ready"
+
+
+def test_clusters_f1_a_job_with_a_readiness_probe_need_not_become_ready() -> None:
+    run = Run(a_plan(a_task("t", service=True, kind="task"), a_task("a", "t")))
+    run.start("t")
+    run.end("t", 0)
+    assert run.states("t", "a") == [S.COMPLETED, S.STARTING]
+
+
+def test_clusters_f1_the_references_earlier_rule_lets_a_service_leave_unready() -> None:
+    run = Run(a_plan(a_task("s", service=True), a_task("a", "s"), services_may_leave=True))
+    run.start("s")
+    run.end("s", 0)
+    assert run.states("s", "a") == [S.COMPLETED, S.STARTING]
 
 
 def test_a_service_that_nobody_needs_any_more_may_leave() -> None:

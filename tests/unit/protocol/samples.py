@@ -82,6 +82,7 @@ EXITED = RankExited(
         line_number=7,
         offset=123,
     ),
+    has_listened=True,
 )
 KILLED = RankExited(rank=RANK, signal=9, runtime_s=0.5)
 TRIGGERED = ProbeTriggered(attempt=ATTEMPT, rank=1, kind="readiness", detail="port 80 is listening")
