@@ -50,6 +50,19 @@ class Search:
         """The log is another file now."""
         self.matcher, self.offset = LineMatcher(self.pattern), 0
 
+    def read(self, path: str, budget: int) -> tuple[int, bool | None]:
+        """Search at most `budget` more bytes; return what is left of it, and the result once it is known."""
+        for data in _blocks(path, self.offset, budget):
+            self.offset += len(data)
+            budget -= len(data)
+            if self.matcher.feed(data):
+                self.is_done = True
+                return budget, True
+        if not self.is_last or budget <= 0:
+            return budget, None
+        self.is_done = True
+        return budget, self.matcher.feed(b"\n")  # the end of the log ends its last line, too
+
 
 @dataclass(slots=True)
 class Log:
@@ -283,17 +296,9 @@ class LogFollower:
             if _size(log.path) < search.offset:
                 self._note_shrunk(log)
                 search.restart()
-            for data in _blocks(log.path, search.offset, budget):
-                search.offset += len(data)
-                budget -= len(data)
-                if search.matcher.feed(data):
-                    search.is_done = True
-                    seen.append(CheckObserved(owner, key, True, search.matcher.line))
-                    break
-            if search.is_last and not search.is_done and budget > 0:
-                search.is_done = True
-                # The end of the log ends its last line, too.
-                seen.append(CheckObserved(owner, key, search.matcher.feed(b"\n"), search.matcher.line))
+            budget, result = search.read(log.path, budget)
+            if result is not None:
+                seen.append(CheckObserved(owner, key, result, search.matcher.line))
         return budget
 
     def _stream(self, rank: RankId, log: Log, budget: int) -> int:
