@@ -7,17 +7,16 @@ only streamed is watched a little late, so that thousands of short tasks cost no
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.logs import LogChunk
-from protocol.session.codec import MAX_LOG_BODY_BYTES
-from protocol.text.line_matcher import LineMatcher
 from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
+from sflow_agent.logs.search import Search
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """Sent and not acknowledged over all logs: bounds the agent's memory."""
@@ -28,40 +27,6 @@ DIRECT_EVERY_S = 0.02
 """One system call for each log that its task writes itself and somebody follows."""
 READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
-
-
-@dataclass(slots=True)
-class Search:
-    """One probe's pattern in one log."""
-
-    pattern: LogPattern
-    matcher: LineMatcher
-    offset: int = 0
-    is_done: bool = False
-    is_last: bool = False
-    """The log has grown for the last time: what is not found by its end is not there."""
-
-    @classmethod
-    def begin(cls, pattern: LogPattern) -> "Search":
-        """A search from the beginning of a log."""
-        return cls(pattern, LineMatcher(pattern))
-
-    def restart(self) -> None:
-        """The log is another file now."""
-        self.matcher, self.offset = LineMatcher(self.pattern), 0
-
-    def read(self, path: str, budget: int) -> tuple[int, bool | None]:
-        """Search at most `budget` more bytes; return what is left of it, and the result once it is known."""
-        for data in _blocks(path, self.offset, budget):
-            self.offset += len(data)
-            budget -= len(data)
-            if self.matcher.feed(data):
-                self.is_done = True
-                return budget, True
-        if not self.is_last or budget <= 0:
-            return budget, None
-        self.is_done = True
-        return budget, self.matcher.feed(b"\n")  # the end of the log ends its last line, too
 
 
 @dataclass(slots=True)
@@ -151,13 +116,11 @@ class LogFollower:
 
     def look_last(self, owner: RankId, key: ProbeKey) -> bool:
         """Search a log to its present end and say then whether the pattern is there; False where nothing is searched."""
-        for rank, log in self._logs.items():
-            search = log.searches.get((owner, key))
-            if search is not None:
-                search.is_last, search.is_done = True, False
-                self._grown[rank] = None
-                return True
-        return False
+        ranks = [rank for rank, log in self._logs.items() if (owner, key) in log.searches]
+        for rank in ranks:
+            self._logs[rank].searches[owner, key].look_last()
+            self._grown[rank] = None
+        return bool(ranks)
 
     def unsearch(self, owner: RankId, key: ProbeKey) -> None:
         """This probe needs nothing any more."""
@@ -380,20 +343,6 @@ class LogFollower:
                 logs.pop(rank, None)
             for waiting in (self._grown, self._parked):
                 waiting.pop(rank, None)
-
-
-def _blocks(path: str, offset: int, budget: int) -> Iterator[bytes]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        while budget > 0 and (data := os.pread(descriptor, MAX_LOG_BODY_BYTES, offset)):
-            offset += len(data)
-            budget -= len(data)
-            yield data
-    finally:
-        os.close(descriptor)
 
 
 def _size(path: str) -> int:
