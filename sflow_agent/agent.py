@@ -18,7 +18,7 @@ from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.introduction import Introduction, print_error
-from sflow_agent.limits import allow_many
+from sflow_agent.limits import allow_many, run_mark
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.logs.output import Outputs
@@ -37,6 +37,7 @@ from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, task_environment
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory
 from sflow_agent.processes.table import Processes
+from sflow_agent.processes.tree import StepMarks
 from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3
@@ -74,7 +75,7 @@ class Agent:
         gpus = gpu_view(config.simulated_gpus, os.environ)
         self._inventory = take_inventory(gpus)
         self._started_ns = time.time_ns()
-        self._core = AgentCore()
+        self._core = AgentCore(is_in_job="SLURM_JOB_ID" in os.environ)
         self._warned: set[str] = set()
         descriptors = Descriptors(select.epoll())
         workers, memory = Workers(descriptors), MemoryEvents()
@@ -82,10 +83,13 @@ class Agent:
         environment = task_environment(dict(os.environ), config.marker)
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
         spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
+        steps = StepMarks(config.marker)
+        if "SLURM_JOB_ID" in os.environ:
+            cleanups.note_steps(run_mark(config.marker))
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
         self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)
         self._processes = processes = Processes(
-            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs
+            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs, steps
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once)

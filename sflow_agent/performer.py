@@ -16,6 +16,7 @@ from protocol.messages.node import Inventory
 from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
+    AdoptStep,
     AgentCommand,
     DiagnoseExit,
     DropPorts,
@@ -139,6 +140,8 @@ class Performer:
     def _perform_rare(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command of a part that few runs need."""
         match command:
+            case AdoptStep(part=part, mark_of=mark_of):
+                self._parts.processes.adopt_step(part, mark_of)
             case DiagnoseExit():
                 self._diagnose(command)
             case LookOnce() | LookForListeners():
@@ -153,14 +156,21 @@ class Performer:
                 self._activity_watch().watch(self._parts.ranks[rank].spec, now)
             case UnwatchActivity(rank=rank):
                 self._activity_watch().unwatch(rank)
+            case InspectNode(order=order):
+                self._inspect(order, now)
+            case _:
+                return self._perform_on_ports(command)
+        return ()
+
+    def _perform_on_ports(self, command: AgentCommand) -> Sequence[AgentEvent]:
+        """Carry out a command about leased ports."""
+        match command:
             case TakePorts(order=order):
                 return [PortsTaken(self._take_ports(order))]
             case TakeBackPorts(task=task) if self._leases is not None:
                 self._leases.take_back(task)
             case DropPorts(task=task) if self._leases is not None:
                 self._leases.drop(task)
-            case InspectNode(order=order):
-                self._inspect(order, now)
             case _:
                 pass  # ports of a task that never leased any
         return ()

@@ -54,6 +54,23 @@ class Stop(ToAgentMessage, frozen=True, kw_only=True):
     """The command that looks into a hang comes before everything else."""
 
 
+class EndStep(ToAgentMessage, frozen=True, kw_only=True):
+    """End what the attempt's job step has on this node, and verify: its `srun` runs on another one.
+
+    Answered by a `RankCleared` of `part`, also when there is nothing. Repeating it can only make it faster.
+    """
+
+    part: RankId
+    """Stands for the processes here; no rank of the attempt has this number."""
+    mark_of: RankId
+    """The rank that is the step's `srun`: its processes bear a mark that is made of it."""
+    signal: int
+    patience_s: float = 0.0
+    """How long they may take to end by other means before the signal: the task's own commands run elsewhere."""
+    grace_s: float
+    """Between signal and SIGKILL; with 0 there is no signal before."""
+
+
 class Lease(ToAgentMessage, frozen=True, kw_only=True):
     """Keep ports of this node for a task, until its process is made, and say which. They stay the task's until `Release`.
 
@@ -117,4 +134,17 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
-ToAgent = Welcome | Refused | Spawn | Stop | Lease | Release | Watch | Unwatch | LogMatched | Inspect | Leave
+ToAgent = (
+    Welcome
+    | Refused
+    | Spawn
+    | Stop
+    | EndStep
+    | Lease
+    | Release
+    | Watch
+    | Unwatch
+    | LogMatched
+    | Inspect
+    | Leave
+)

@@ -17,6 +17,7 @@ from protocol.messages.facts import (
     RankIdle,
 )
 from protocol.messages.orders import (
+    EndStep,
     Inspect,
     Lease,
     Leave,
@@ -68,6 +69,7 @@ from sflow_agent.core.memory_kills import MemoryKills
 from sflow_agent.core.probe_news import ProbeNews
 from sflow_agent.core.probes import ProbeState
 from sflow_agent.core.rank import Rank, side_command_report
+from sflow_agent.core.stop_sequence import StepParts
 
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian gives its tasks this long, and does not wait for their commands."""
@@ -79,7 +81,10 @@ EXIT_OK, EXIT_ORPHANED = 0, 3
 class AgentCore:
     """The state of one agent. `handle` is the only way to change it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_in_job: bool = False) -> None:
+        """`is_in_job`: processes of job steps may be on this node that other agents have started."""
+        self._is_in_job = is_in_job
+        self._parts = StepParts()
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
@@ -144,7 +149,7 @@ class AgentCore:
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
         times = [self.ranks[rank].next_wakeup() for rank in self._timed]
-        times += [self._logs_by, self._news.next_wakeup()]
+        times += [self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup()]
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -165,7 +170,8 @@ class AgentCore:
 
     def clearing(self) -> tuple[RankId, ...]:
         """Return the ranks whose exit is reported and whose trees are being ended."""
-        return tuple(record.id for record in self._open_ranks() if record.exit and not record.is_live)
+        ranks = tuple(record.id for record in self._open_ranks() if record.exit and not record.is_live)
+        return ranks + self._parts.clearing
 
     def triggered(self) -> tuple[ProbeTriggered, ...]:
         """Return the probes of live ranks that have triggered."""
@@ -192,6 +198,8 @@ class AgentCore:
                 for record in self._open_ranks():
                     if record.id.attempt == attempt:
                         self._update(record, record.stop_politely(message, now))
+            case EndStep():
+                self._out += self._parts.end(message, now)
             case Welcome(kill=kill, signatures=signatures):
                 if signatures:
                     self._out.append(LearnSignatures(signatures))
@@ -257,6 +265,11 @@ class AgentCore:
             self._update(record, record.exited(end, kills.get(end.rank, 0), now))
 
     def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:
+        of_part = self._parts.gone(rank, ended, survivors)
+        if of_part is not None:
+            self._survivors.extend(survivors)
+            self._out += of_part
+            return
         record = self.ranks.get(rank)
         if record is not None and not record.is_gone:
             self._survivors.extend(survivors)
@@ -290,6 +303,7 @@ class AgentCore:
     def _on_wakeup(self, now: float) -> None:
         for rank in sorted(self._timed):
             self._update(self.ranks[rank], self.ranks[rank].wake(now))
+        self._out += self._parts.wake(now)
         self._out.extend(Report(fact) for fact in self._news.take_due(now))
         if self._logs_by is not None and self._logs_by <= now:
             self._say_goodbye()
@@ -331,10 +345,12 @@ class AgentCore:
         self._exit_status = max(self._exit_status, status)
         for record in self._open_ranks():
             self._update(record, record.end(grace_s, now))
+        if self._is_in_job and self._logs_by is None:
+            self._out += self._parts.end_all(grace_s, now)
 
     def _continue_end(self, now: float) -> None:
         """Hand over the logs once all ranks are gone."""
-        if self._ending is None or self._open or self._logs_by is not None:
+        if self._ending is None or self._open or self._parts or self._logs_by is not None:
             return
         self._logs_by = now + (LOGS_WITHIN_S if self._exit_status == EXIT_OK else 0.0)
         self._out.append(FinishLogs())

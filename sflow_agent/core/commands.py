@@ -74,6 +74,17 @@ class SignalTree:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptStep:
+    """Treat the processes of a job step on this node as the tree of `part`: SignalTree and GiveUpTree are about them then.
+
+    Without `mark_of` those of all steps of the run that no other rank or part is about.
+    """
+
+    part: RankId
+    mark_of: RankId | None
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUpTree:
     """Stop waiting for the rank's tree; answer with TreeSurvived, or TreeGone after all."""
 
@@ -191,6 +202,7 @@ AgentCommand = (
     | LearnSignatures
     | ForgetRank
     | SignalTree
+    | AdoptStep
     | GiveUpTree
     | RunCommand
     | EndCommand

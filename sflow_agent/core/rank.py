@@ -14,7 +14,6 @@ from protocol.messages.facts import (
     ActivityKind,
     ExitCause,
     LiveRank,
-    Notice,
     ProbeTriggered,
     ProbeWaiting,
     RankCleared,
@@ -37,6 +36,7 @@ from sflow_agent.core.commands import (
     WatchCheck,
 )
 from sflow_agent.core.events import CheckObserved, CommandEnded, IdleChanged, ProcessExited, ProcessStarted
+from sflow_agent.core.exit_cause import lost_processes, status_of
 from sflow_agent.core.probes import ListenerLooks, ProbeState
 from sflow_agent.core.stop_sequence import StopSequence
 
@@ -155,22 +155,24 @@ class Rank:
 
         `memory_kills` is how many kills of the kernel may explain the end.
         """
+        is_asked = self.stop is not None
+        exit_code, number = status_of(event, is_stopped_step=is_asked and self.spec.launch_kind == "step")
         self.exit = RankExited(
             rank=event.rank,
-            exit_code=event.exit_code,
-            signal=event.signal,
+            exit_code=exit_code,
+            signal=number,
             runtime_s=now - self.started_at,
             log_bytes=event.log_bytes,
             cleared=not event.has_leftovers or self.is_gone,  # survivors were named when it was given up
             port_conflict=event.port_conflict,
-            was_asked=self.stop is not None,
+            was_asked=is_asked,
             has_listened=self.listeners.is_seen,
         )
         self.has_leftovers = event.has_leftovers
         is_good = event.exit_code in self.spec.success_exit_codes
         out: list[AgentCommand] = []
         if is_good and memory_kills:
-            out.append(Report(_lost_processes(event, memory_kills)))
+            out.append(Report(lost_processes(event, memory_kills)))
         readiness = self.probes.get("readiness")
         is_unready = readiness is not None and not readiness.has_triggered
         if readiness is not None and is_unready and is_good and self.phase is RankPhase.RUNNING:
@@ -381,11 +383,3 @@ def side_command_report(event: CommandEnded, problem: str) -> AgentCommand:
     return Report(
         SideCommandEnded(rank=event.rank, purpose=event.purpose, output=event.output, problem=problem)
     )
-
-
-def _lost_processes(end: ProcessExited, kills: int) -> Notice:
-    text = (
-        f"{end.rank} ended with status {end.exit_code}, but while it ran the kernel killed {kills} process(es) of this "
-        "node's tasks for want of memory: what it has written may not be complete"
-    )
-    return Notice(level="warning", text=text)

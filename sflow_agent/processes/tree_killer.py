@@ -16,12 +16,14 @@ from protocol.ids import RankId
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.cleanup import Cleanups
-from sflow_agent.processes.procfs import is_living, name_of
+from sflow_agent.processes.procfs import descendants, is_living, name_of, session_of
 from sflow_agent.processes.syscalls import open_pidfd
-from sflow_agent.processes.tree import tree_members
+from sflow_agent.processes.tree import StepMarks, tree_members
 
 RESCAN_S = 0.05
 """Only where a member cannot be watched (no descriptors left), or the main process is about to be reaped."""
+SRUN_WITHIN_S = 2.0
+"""How long `srun` may take to end after SIGTERM; less than what a rank has to be gone after SIGKILL."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,10 @@ class TreeKill:
     watched: dict[int, int] = field(default_factory=dict)
     """Descriptor to pid of the members that must end before the tree is looked at again."""
     signalled: set[int] = field(default_factory=set)
+    is_srun_signalled: int = 0
+    """The signal of the order for which `srun` has got one, if any."""
+    srun_killed_at: float | None = None
+    """When the `srun` of a job step gets SIGKILL: after SIGTERM it has Slurm end the step everywhere."""
 
 
 class TreeKiller:
@@ -49,8 +55,10 @@ class TreeKiller:
         checks_of: Mapping[RankId, Collection[int]],
         forget: Callable[[RankId], None],
         marks: Mapping[int, int],
+        steps: StepMarks,
     ) -> None:
         self._marks = marks
+        self._steps = steps
         self._descriptors = descriptors
         self._main_of = main_of
         self._running = running
@@ -72,8 +80,9 @@ class TreeKiller:
         if number:
             for descriptor, pid in ending.watched.items():
                 # Known members first, by descriptor: one that has cut every tie since is still the rank's.
-                _signal_descriptor(descriptor, number)
-                ending.signalled.add(pid)
+                if not self._is_srun(rank, pid):
+                    _signal_descriptor(descriptor, number)
+                    ending.signalled.add(pid)
         self._pending[rank] = None
 
     def next_wakeup(self) -> float | None:
@@ -81,16 +90,22 @@ class TreeKiller:
         if self._pending:
             return 0.0
         needs_rescan = any(not ending.watched for ending in self._endings.values())
-        return self._next_rescan if needs_rescan else None
+        times = [ending.srun_killed_at for ending in self._endings.values()]
+        times.append(self._next_rescan if needs_rescan else None)
+        return min((time for time in times if time is not None), default=None)
 
     def poll(self, now: float) -> list[AgentEvent]:
         """Serve the orders, and look again at trees without a watched member: a source of the loop."""
         if now >= self._next_rescan and any(not ending.watched for ending in self._endings.values()):
             self._next_rescan = now + RESCAN_S
             self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
-        return self._signal_pending()
+        for rank, ending in self._endings.items():
+            if ending.srun_killed_at is not None and ending.srun_killed_at <= now:
+                ending.srun_killed_at = None
+                self._signal_srun(rank, ending, signal.SIGKILL)
+        return self._signal_pending(now)
 
-    def _signal_pending(self) -> list[AgentEvent]:
+    def _signal_pending(self, now: float) -> list[AgentEvent]:
         """Signal and watch the members of the trees that are pending; TreeGone where there are none."""
         ranks = [rank for rank in self._pending if rank in self._endings]
         self._pending.clear()
@@ -103,6 +118,9 @@ class TreeKiller:
         seem_empty = {pid: str(rank) for pid, rank in mains.items() if not trees[pid] - {pid}}
         if seem_empty:
             trees |= tree_members(seem_empty, self._me, others, self._marks)
+        for rank, pids in self._steps.members(ranks).items():
+            trees[self._main_of[rank]] |= pids
+            self._begin_with_srun(rank, bool(pids), now)
         events: list[AgentEvent] = []
         for main, members in trees.items():
             rank = mains[main]
@@ -148,6 +166,7 @@ class TreeKiller:
         main = self._main_of[rank]
         others = self._running.keys() - {main}
         left = tree_members({main: str(rank)}, self._me, others, self._marks)[main]
+        left |= self._steps.members([rank]).get(rank, set())
         left |= {pid for descriptor, pid in ending.watched.items() if not _has_ended(descriptor)}
         if not left:
             return self._close(rank, ending, main)
@@ -176,9 +195,44 @@ class TreeKiller:
         self._descriptors.remove(descriptor)
         os.close(descriptor)
 
+    # ------------------------------------------------------------------ the srun of a step
+
+    def _is_srun(self, rank: RankId, pid: int) -> bool:
+        """Return whether a process is the `srun` of a rank's job step, or its helper: signalled, it has the step killed."""
+        return rank in self._steps and session_of(pid) == self._main_of.get(rank)
+
+    def _begin_with_srun(self, rank: RankId, has_members: bool, now: float) -> None:
+        """Signal the `srun` of a step where its processes cannot be: none is here yet, or the grace is over.
+
+        SIGINT makes it give up a step that waits for its start, and has no effect on one that runs elsewhere; SIGTERM
+        makes it end the step on all nodes. Source: srun(1) of Slurm 22.05, measured.
+        """
+        ending = self._endings[rank]
+        if (
+            self._main_of[rank] not in self._running
+            or not ending.signal
+            or ending.is_srun_signalled == ending.signal
+        ):
+            return
+        if ending.signal == signal.SIGKILL:
+            ending.srun_killed_at = now + SRUN_WITHIN_S
+            self._signal_srun(rank, ending, signal.SIGTERM)
+        elif not has_members:
+            self._signal_srun(rank, ending, signal.SIGINT)
+        ending.is_srun_signalled = ending.signal
+
+    def _signal_srun(self, rank: RankId, ending: TreeKill, number: int) -> None:
+        main = self._main_of[rank]
+        ending.signalled.add(main)
+        pids = [main] if number != signal.SIGKILL else [main, *descendants(main)]
+        for pid in pids if main in self._running else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
     def _signal_and_watch(self, rank: RankId, ending: TreeKill, pid: int) -> None:
         is_new = bool(ending.signal) and (pid not in ending.signalled or ending.signal == signal.SIGKILL)
-        if ending.signal:
+        is_new = is_new and not self._is_srun(rank, pid)
+        if is_new:
             ending.signalled.add(pid)
         try:
             descriptor = open_pidfd(pid)

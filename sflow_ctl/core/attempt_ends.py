@@ -12,7 +12,7 @@ from sflow_ctl.core.model.timers import OtherRanksDue
 from sflow_ctl.core.model.transitions import change, release
 from sflow_ctl.core.policy import dependencies, exit_policy, timeouts
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import conclude, following, stop_task
+from sflow_ctl.core.stopping import conclude, end_step_parts, following, stop_task
 
 
 def count_exit(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> None:
@@ -27,6 +27,8 @@ def count_exit(run: Run, out: Effects, task: Task, message: RankExited, now: flo
     if message.cleared:
         attempt.uncleared.discard(rank)
     if not attempt.open_ranks:
+        if attempt.parts_left:
+            end_step_parts(run, out, task)
         attempt_exited(run, out, task, now)
     else:
         _one_of_several_exited(run, out, task, message, now)
@@ -53,8 +55,7 @@ def on_launch_failed(run: Run, out: Effects, message: LaunchFailed, now: float) 
     if task is None or message.rank.rank not in task.attempt.open_ranks:
         return
     attempt, rank = task.attempt, message.rank.rank
-    attempt.open_ranks.discard(rank)
-    attempt.uncleared.discard(rank)
+    attempt.rank_never_ran(rank)
     if attempt.launch_error is None:
         attempt.launch_error, attempt.failed_rank = message, rank
     attempt.note_port_conflict(rank, message.port_conflict)

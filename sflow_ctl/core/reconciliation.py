@@ -13,7 +13,7 @@ from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.transitions import release
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import begin_stop, send_stop
+from sflow_ctl.core.stopping import begin_stop, end_step_parts, send_stop
 
 CLOCKS_AGREE_NS = 1_000_000_000
 """A smaller difference may as well be the time that the hello took."""
@@ -72,11 +72,13 @@ def _reconcile(
             ranks_vanished(run, out, task, hello.node, reason, now)
             return
     clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
-    attempt.uncleared -= here - running - clearing
+    attempt.uncleared -= here - running - clearing - attempt.node_of_part.keys()
     if not attempt.uncleared and not attempt.open_ranks:
         all_cleared(run, out, task, now)
     elif attempt.is_stop_sent:
         send_stop(run, out, task)
+    elif attempt.has_parts_ended:
+        end_step_parts(run, out, task)
 
 
 def on_agent_lost(run: Run, out: Effects, index: int, reason: str, now: float) -> None:

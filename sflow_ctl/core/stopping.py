@@ -5,7 +5,8 @@ How an attempt is judged is in `policy.exit_policy`; the steps of a run that sto
 
 from typing import assert_never
 
-from protocol.messages.orders import Stop
+from protocol.ids import RankId
+from protocol.messages.orders import EndStep, Stop
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
@@ -68,8 +69,30 @@ def send_stop(run: Run, out: Effects, task: Task) -> None:
     is_forced = run.shutdown.is_forced
     grace_s = 0.0 if is_forced else task.plan.stopping.grace_s
     order = Stop(attempt=task.attempt_id, grace_s=grace_s, is_forced=is_forced, is_hang=attempt.has_hung)
+    parts = attempt.parts_left
     for node in attempt.nodes_left:
+        if run.nodes[node].is_up and node not in parts.values():
+            out.send(node, order)
+    end_step_parts(run, out, task)
+
+
+def end_step_parts(run: Run, out: Effects, task: Task) -> None:
+    """Order the agents of other nodes to end what a job step has there; its `srun` has ended, or is being stopped.
+
+    While commands of the task run beside the `srun`, the others wait as long as those may take.
+    """
+    attempt, stopping = task.attempt, task.plan.stopping
+    attempt.has_parts_ended = True
+    is_forced, has_srun = run.shutdown.is_forced, bool(attempt.open_ranks - attempt.held.keys())
+    for part, node in attempt.parts_left.items():
         if run.nodes[node].is_up:
+            order = EndStep(
+                part=RankId(task.attempt_id, part),
+                mark_of=RankId(task.attempt_id, 0),
+                signal=stopping.signal,
+                patience_s=task.stop_limit_s - stopping.grace_s if has_srun and not is_forced else 0.0,
+                grace_s=0.0 if is_forced else stopping.grace_s,
+            )
             out.send(node, order)
 
 
@@ -197,8 +220,7 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
         stop_task(run, out, task, stopped_verdict(run, task), now)
     for rank in out.withdraw_spawns():  # decided in this very event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
-        task.attempt.open_ranks.discard(rank.rank)
-        task.attempt.uncleared.discard(rank.rank)
+        task.attempt.rank_never_ran(rank.rank)
         if not task.attempt.uncleared:
             conclude(run, out, task, stopped_verdict(run, task), now)
     run.shutdown.steps = ending_steps(run.tasks)

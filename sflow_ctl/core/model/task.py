@@ -102,10 +102,11 @@ class Task:
         timeouts = (command.timeout_s for command in commands if command is not None)
         return sum(timeouts, self.plan.stopping.grace_s)
 
-    def begin_attempt(self, placement: Placement, now: float) -> None:
-        """Replace the attempt's record by a fresh one on `placement`."""
+    def begin_attempt(self, placement: Placement, now: float, step_nodes: Sequence[int] = ()) -> None:
+        """Replace the attempt's record by a fresh one on `placement`; `step_nodes` are those that its job step may use."""
         self.is_reserved = False
-        self.attempt = Attempt.on(placement, self.attempt.number + 1, self.plan.ranks_per_node, now)
+        number = self.attempt.number + 1
+        self.attempt = Attempt.on(placement, number, self.plan.ranks_per_node, now, step_nodes)
 
 
 def build_graph(plan: Plan) -> list[Task]:

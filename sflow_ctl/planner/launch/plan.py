@@ -16,7 +16,7 @@ from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
 from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
-from sflow_ctl.planner.launch.srun import Step
+from sflow_ctl.planner.launch.srun import Step, chooses_nodes
 from sflow_ctl.planner.launch.ssh import SCRIPT
 from sflow_ctl.planner.numbers import as_flag, as_seconds
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
@@ -24,8 +24,10 @@ from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.requests import PlacedTask
 from sflow_ctl.planner.source import PlanInput
 
-MAX_ARGUMENT_BYTES = (128 << 10) - 1
-"""Of one argument, or one NAME=VALUE. Source: execve(2), MAX_ARG_STRLEN, less its NUL."""
+MAX_ARGUMENT_BYTES = (128 << 10) - 1 - 64
+"""Of one argument, or one NAME=VALUE. Source: execve(2), MAX_ARG_STRLEN, less its NUL, and what an agent writes before the
+script of a job step.
+"""
 _MASTER_PORT = "SFLOW_MASTER_PORT"
 """A task of one process leases a port to meet at only if its script names this variable: leasing costs a message."""
 _SHARED_DIRECTORIES = (
@@ -41,6 +43,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     operator_kind: str
     launch_kind: LaunchKind
     argv: tuple[str, ...]
+    chooses_step_nodes: bool
     assigned_arguments: tuple[AssignedArgument, ...]
     env: dict[str, str]
     cwd: str | None
@@ -109,6 +112,7 @@ def plan_launch(
         operator_kind=how.operator_kind,
         launch_kind=how.launch_kind,
         argv=how.argv,
+        chooses_step_nodes=operator is not None and how.launch_kind == "step" and chooses_nodes(operator),
         assigned_arguments=how.assigned_arguments,
         env={**env, **how.env},
         cwd=how.cwd,

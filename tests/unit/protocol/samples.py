@@ -38,6 +38,7 @@ from protocol.messages.inspection import (
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
+    EndStep,
     Inspect,
     Lease,
     Leave,
@@ -238,6 +239,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
     Refused(code="version-mismatch", reason="2.0 is not 1.0"),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
+    EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
     Watch(rank=RANK, offset=77),
