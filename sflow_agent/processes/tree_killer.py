@@ -35,10 +35,19 @@ class TreeKill:
     watched: dict[int, int] = field(default_factory=dict)
     """Descriptor to pid of the members that must end before the tree is looked at again."""
     signalled: set[int] = field(default_factory=set)
-    is_srun_signalled: int = 0
+    srun_signal: int = 0
     """The signal of the order for which `srun` has got one, if any."""
+    has_met_step: bool = False
+    """Processes of its step were seen here."""
+    awaits_step: bool = False
+    """The processes of its step are not here; they may be about to start."""
     srun_killed_at: float | None = None
     """When the `srun` of a job step gets SIGKILL: after SIGTERM it has Slurm end the step everywhere."""
+
+    @property
+    def needs_rescan(self) -> bool:
+        """Return whether the tree must be looked at again before a watched member ends."""
+        return not self.watched or self.awaits_step
 
 
 class TreeKiller:
@@ -89,16 +98,18 @@ class TreeKiller:
         """Return when `poll` has something to do."""
         if self._pending:
             return 0.0
-        needs_rescan = any(not ending.watched for ending in self._endings.values())
+        needs_rescan = any(ending.needs_rescan for ending in self._endings.values())
         times = [ending.srun_killed_at for ending in self._endings.values()]
         times.append(self._next_rescan if needs_rescan else None)
         return min((time for time in times if time is not None), default=None)
 
     def poll(self, now: float) -> list[AgentEvent]:
         """Serve the orders, and look again at trees without a watched member: a source of the loop."""
-        if now >= self._next_rescan and any(not ending.watched for ending in self._endings.values()):
+        if now >= self._next_rescan and any(ending.needs_rescan for ending in self._endings.values()):
             self._next_rescan = now + RESCAN_S
-            self._pending.update((rank, None) for rank, ending in self._endings.items() if not ending.watched)
+            self._pending.update(
+                (rank, None) for rank, ending in self._endings.items() if ending.needs_rescan
+            )
         for rank, ending in self._endings.items():
             if ending.srun_killed_at is not None and ending.srun_killed_at <= now:
                 ending.srun_killed_at = None
@@ -208,18 +219,19 @@ class TreeKiller:
         makes it end the step on all nodes. Source: srun(1) of Slurm 22.05, measured.
         """
         ending = self._endings[rank]
-        if (
-            self._main_of[rank] not in self._running
-            or not ending.signal
-            or ending.is_srun_signalled == ending.signal
-        ):
+        is_running = self._main_of[rank] in self._running
+        ending.awaits_step = (
+            is_running and bool(ending.signal) and not has_members and not ending.has_met_step
+        )
+        ending.has_met_step |= has_members
+        if not is_running or not ending.signal or ending.srun_signal == ending.signal:
             return
         if ending.signal == signal.SIGKILL:
             ending.srun_killed_at = now + SRUN_WITHIN_S
             self._signal_srun(rank, ending, signal.SIGTERM)
         elif not has_members:
             self._signal_srun(rank, ending, signal.SIGINT)
-        ending.is_srun_signalled = ending.signal
+        ending.srun_signal = ending.signal
 
     def _signal_srun(self, rank: RankId, ending: TreeKill, number: int) -> None:
         main = self._main_of[rank]
