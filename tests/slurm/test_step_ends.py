@@ -33,7 +33,10 @@ SERVER = """    - name: server
         - 'env -i setsid -f sleep 7777 > /dev/null 2>&1 < /dev/null'
         - 'echo up; sleep 7777 & wait'
 """
+KEEP = "    - {name: keep, operator: one, depends_on: [server], script: ['exec sleep 7777']}\n"
 DAEMON = "sleep 7777"
+RUNNING = 7
+"""Of a step on two nodes, each with a child of its own, one in another session and a daemon; and the job that keeps the run."""
 
 
 def submit(cluster: Cluster, tasks: str, run: str = "", **options: str | int | bool) -> int:
@@ -108,7 +111,6 @@ def test_clusters_f4_every_way_in_which_a_step_is_stopped(cluster: Cluster) -> N
     stopped = {line.split()[0] for line in printed.splitlines() if " stopped " in line}
     assert {"server", "plain", "deaf", "command", "other_signal", "holder"} <= stopped
     assert printed.count("EXIT 137") == 0 and summary(cluster)["survivors"] == []
-    print(printed, {n: log_of(cluster, n) for n in ends}, ends)
 
 
 def killed(cluster: Cluster, *words: str, node: str | None = None) -> int:
@@ -125,7 +127,8 @@ def killed(cluster: Cluster, *words: str, node: str | None = None) -> int:
 
 
 def daemons(cluster: Cluster) -> int:
-    return sum(DAEMON in one for one in ours_left(cluster))
+    """Of the processes, those that are nothing but this program: a script's text has its name, too."""
+    return sum(one.split(" ", 2)[2].strip() == DAEMON for one in ours_left(cluster))
 
 
 def test_clusters_f5_nothing_of_a_step_is_left_when_its_daemon_is_killed(cluster: Cluster) -> None:
@@ -146,8 +149,8 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_its_daemon_is_killed(cluster
 
 
 def test_clusters_f5_nothing_of_a_step_is_left_when_the_job_is_cancelled(cluster: Cluster) -> None:
-    number = submit(cluster, SERVER)
-    wait_until(lambda: daemons(cluster) == 6, "the step and its daemons", 30)
+    number = submit(cluster, SERVER + KEEP)
+    wait_until(lambda: daemons(cluster) == RUNNING, "the step and its daemons", 30)
     cluster.scancel(number)
     cluster.wait_job(number, within_s=60)
     nothing_left(cluster)
@@ -156,8 +159,7 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_the_job_is_cancelled(cluster
 
 def test_clusters_f5_nothing_of_a_step_is_left_when_the_controller_is_killed(cluster: Cluster) -> None:
     """The job lives on: agents end what is theirs, after the grace that is for a network which is away."""
-    keep = "    - {name: keep, operator: one, depends_on: [server], script: ['exec sleep 7777']}\n"
-    (cluster.shared / "steps.yaml").write_text(HEAD + SERVER + keep)
+    (cluster.shared / "steps.yaml").write_text(HEAD + SERVER + KEEP)
     number = cluster.sbatch("sleep 600", nodes=2, gres="gpu:4")
     cluster.wait_job(number, "RUNNING")
     words = [
@@ -173,7 +175,7 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_the_controller_is_killed(clu
         "2",
     ]
     cluster.start_in_node(HEAD_NODE, [*SFLOW_CTL.split(), *words])
-    wait_until(lambda: daemons(cluster) == 7, "the step, its daemons, and a task", 30)
+    wait_until(lambda: daemons(cluster) == RUNNING, "the step, its daemons, and a task", 30)
     assert killed(cluster, "sflow_ctl", node=HEAD_NODE)
     nothing_left(cluster)
     assert {"0: drained 0", "1: drained 1"} <= set(log_of(cluster, "server").splitlines())
@@ -181,10 +183,17 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_the_controller_is_killed(clu
 
 def test_clusters_f5_nothing_of_a_step_is_left_when_an_agent_is_killed(cluster: Cluster) -> None:
     """Its guardian ends what the step has on that node."""
-    number = submit(cluster, SERVER)
-    wait_until(lambda: daemons(cluster) == 6, "the step and its daemons", 30)
+    number = submit(cluster, SERVER + KEEP)
+    wait_until(lambda: daemons(cluster) == RUNNING, "the step and its daemons", 30)
     other = next(node for node in cluster.nodes[:2] if node != cluster.job(number).batch_host)
     agents = [p for p in cluster.processes_in_node(other) if "sflow_agent" in p.command]
     max(agents, key=lambda process: process.pid).kill()  # the guardian's child
+
+    def left_there() -> list[str]:
+        return [one for one in ours_left(cluster) if one.split()[0] == other]
+
+    wait_until(lambda: not left_there(), f"nothing is left on {other}", 30)
+    assert "1: drained 1" in log_of(cluster, "server") or "0: drained 0" in log_of(cluster, "server")
+    cluster.scancel(number)
     cluster.wait_job(number, within_s=60)
-    assert not ours_left(cluster)
+    nothing_left(cluster)
