@@ -83,9 +83,7 @@ class Agent:
         environment = task_environment(dict(os.environ), config.marker)
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
         spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
-        steps = StepMarks(config.marker)
-        if "SLURM_JOB_ID" in os.environ:
-            cleanups.note_steps(run_mark(config.marker))
+        steps = _step_marks(config, cleanups)
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
         self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)
         self._processes = processes = Processes(
@@ -105,6 +103,7 @@ class Agent:
             warn=self._warn_once,
         )
         self._introduction = Introduction(config, link)
+        self._signals.on_terminated = link.expect_end
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
         if config.controller_pid is not None:
@@ -209,6 +208,13 @@ class Agent:
         if status and self._core.ending_because is not None:
             print_error(self._core.ending_because)
         return status
+
+
+def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
+    """Return the marks of job steps, and let the guardian know what they have in common."""
+    if "SLURM_JOB_ID" in os.environ:
+        cleanups.note_steps(run_mark(config.marker))
+    return StepMarks(config.marker)
 
 
 def _end_predecessors(marker: str) -> list[str]:

@@ -228,6 +228,10 @@ class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
     pattern: LogPattern | None = None
 
 
+class Terminated(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It goes on until it is told to leave."""
+
+
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
     """The agent has nothing left and exits now."""
 
@@ -249,5 +253,6 @@ FromAgent = (
     | Inspected
     | Notice
     | Hello
+    | Terminated
     | Goodbye
 )

@@ -15,6 +15,7 @@ from protocol.messages.facts import (
     ProbeTriggered,
     RankExited,
     RankIdle,
+    Terminated,
 )
 from protocol.messages.orders import (
     EndStep,
@@ -61,6 +62,7 @@ from sflow_agent.core.events import (
     ProcessesReaped,
     ProcessFailed,
     ProcessStarted,
+    TerminationSeen,
     TreeGone,
     TreeSurvived,
     WakeUp,
@@ -132,6 +134,8 @@ class AgentCore:
                 self._on_command_ended(event, now)
             case IdleChanged(rank=rank):
                 self._apply(rank, lambda record: record.idle_changed(event))
+            case TerminationSeen():
+                self._on_terminated(now)
             case EndRequested(reason=reason):
                 self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
             case FactsAcknowledged():
@@ -338,6 +342,13 @@ class AgentCore:
         return [self.ranks[rank] for rank in sorted(self._open)]
 
     # ------------------------------------------------------------------ the agent's end
+
+    def _on_terminated(self, now: float) -> None:
+        """Leave the end to the controller in a job, which Slurm ends: tasks of the run's end still want to run."""
+        if self._is_in_job and self._ending is None:
+            self._out.append(Report(Terminated()))
+        else:
+            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
 
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:

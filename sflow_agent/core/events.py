@@ -140,6 +140,11 @@ class EndRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class TerminationSeen:
+    """The agent got SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogsDelivered:
     """The controller has all of every log."""
 
@@ -168,6 +173,7 @@ AgentEvent = (
     | CommandEnded
     | IdleChanged
     | EndRequested
+    | TerminationSeen
     | LogsDelivered
     | FactsAcknowledged
     | WakeUp

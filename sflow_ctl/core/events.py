@@ -42,6 +42,12 @@ class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
     force: bool = False
 
 
+class JobEnding(Event, frozen=True, kw_only=True, tag="job_ending"):
+    """Agents got SIGTERM from Slurm, which kills what is left of the job `within_s` seconds later."""
+
+    within_s: float
+
+
 class LogArrived(Event, frozen=True, kw_only=True, tag="log_arrived"):
     """The log of an exited rank is complete here, as `AwaitLog` asked."""
 
@@ -66,5 +72,12 @@ class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
 
 
 SchedulerEvent = (
-    AgentJoined | MessageReceived | AgentLost | StopRequested | LogArrived | OutputsCollected | WakeUp
+    AgentJoined
+    | MessageReceived
+    | AgentLost
+    | StopRequested
+    | JobEnding
+    | LogArrived
+    | OutputsCollected
+    | WakeUp
 )

@@ -19,16 +19,17 @@ from protocol.messages.facts import (
     RankIdle,
     RankStarted,
     SideCommandEnded,
+    Terminated,
 )
 from sflow_ctl.core.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.events import AgentJoined, StopRequested
+from sflow_ctl.core.events import AgentJoined, JobEnding, StopRequested
 from sflow_ctl.core.exit_gate import on_exited, on_log_overdue
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
-from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.run import Margins, Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import (
     AllocationEnding,
@@ -51,6 +52,9 @@ from sflow_ctl.core.reconciliation import accept_agent, on_agent_lost, reconcile
 from sflow_ctl.core.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.core.stopping import begin_stop, main_that_did_not_run, stop_task
+
+SAME_EVENT_S = 5.0
+"""Slurm signals this process, the agents and the tasks in any order: what failed so shortly before may have been signalled."""
 
 # ---------------------------------------------------------------------- events
 
@@ -98,8 +102,16 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             if run.phase is RunPhase.LEAVING:
                 run.shutdown.leaving.discard(node)
                 run.nodes[node].is_up = False
-        case NodeDescribed() | Inspected() | LogSearch() | Notice() | Hello() | SideCommandEnded():
-            pass  # facts for the shell and for people; hellos arrive as AgentJoined
+        case (
+            NodeDescribed()
+            | Inspected()
+            | LogSearch()
+            | Notice()
+            | Hello()
+            | SideCommandEnded()
+            | Terminated()
+        ):
+            pass  # for the shell and for people; hellos arrive as AgentJoined, terminations as JobEnding
         case _:
             assert_never(message)
 
@@ -110,6 +122,20 @@ def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) 
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
     if event.force:
         force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
+
+
+def on_job_ending(run: Run, out: Effects, event: JobEnding, now: float) -> None:
+    """Stop a run whose job Slurm ends, in the time that is left; a failure that has just begun is its doing, too."""
+    gone_at = now + event.within_s
+    run.gone_at = gone_at if run.gone_at is None else min(run.gone_at, gone_at)
+    run.margins = Margins.within(event.within_s)
+    if run.outcome is None:
+        begin_stop(run, out, Outcome.TERMINATED, FirstCause(text="stopped by SIGTERM"), now)
+        return
+    run.is_ended_by_slurm = run.stop_began_at is not None and now - run.stop_began_at <= SAME_EVENT_S
+    run.timers.set(run.gone_at - run.margins.force_s, StopTimeout())
+    if run.shutdown.steps:
+        run.timers.set(run.gone_at - run.margins.finals_s, FinalsOver(len(run.shutdown.steps)))
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:

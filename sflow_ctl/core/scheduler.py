@@ -12,6 +12,7 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEnding,
     LogArrived,
     MessageReceived,
     OutputsCollected,
@@ -102,6 +103,8 @@ class Scheduler:
                 on_agent_lost(run, out, node, reason, now)
             case StopRequested():
                 reactor.on_stop_requested(run, out, event, now)
+            case JobEnding():
+                reactor.on_job_ending(run, out, event, now)
             case LogArrived():
                 on_log_arrived(run, out, event, now)
             case OutputsCollected():

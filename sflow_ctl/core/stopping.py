@@ -25,8 +25,6 @@ from sflow_ctl.core.model.transitions import (
 from sflow_ctl.core.policy import dependencies, exit_policy, restart_policy
 from sflow_ctl.core.policy.restart_policy import NextAttempt
 from sflow_ctl.core.policy.shutdown_steps import (
-    FORCE_MARGIN_S,
-    GONE_MARGIN_S,
     Step,
     StopStep,
     ending_steps,
@@ -214,7 +212,7 @@ def _stop_needers(run: Run, out: Effects, task: Task, now: float) -> None:
 def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
     """Begin to stop the run: nothing new starts, live tasks are stopped in reverse dependency order."""
     run.enter(RunPhase.STOPPING)
-    run.outcome, run.cause = outcome, cause
+    run.outcome, run.cause, run.stop_began_at = outcome, cause, now
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     for task in run.leases.all_waiting():
         stop_task(run, out, task, stopped_verdict(run, task), now)
@@ -227,7 +225,7 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
     if not run.has_started:
         cancel_finals(run, out, tuple(run.shutdown.steps), Reason("interrupted", "nothing had started"))
     limits = [] if run.plan.stop_timeout_s is None else [now + run.plan.stop_timeout_s]
-    limits += [] if run.gone_at is None else [run.gone_at - FORCE_MARGIN_S]
+    limits += [] if run.gone_at is None else [run.gone_at - run.margins.force_s]
     if limits:
         run.timers.set(min(limits), StopTimeout())
     begin_step(run, out, now)
@@ -256,7 +254,7 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
         return
     limit = now + step.limit_s(run.tasks)
     if run.gone_at is not None:
-        limit = min(limit, run.gone_at - GONE_MARGIN_S)
+        limit = min(limit, run.gone_at - run.margins.finals_s)
     run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
     facts = exit_policy.run_facts(run.outcome, run.cause)
     for index in step.tasks:

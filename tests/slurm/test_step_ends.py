@@ -197,3 +197,33 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_an_agent_is_killed(cluster: 
     cluster.scancel(number)
     cluster.wait_job(number, within_s=60)
     nothing_left(cluster)
+
+
+FINALLY = """    - name: collect
+      finally: true
+      script: ['echo "$SFLOW_RUN_OUTCOME: $SFLOW_RUN_CAUSE"; sleep 1; echo collected']
+"""
+
+
+def test_clusters_f12_f13_a_cancelled_job_runs_what_is_for_its_end_and_says_so(cluster: Cluster) -> None:
+    """Slurm signals controller, agents, srun and tasks at once; a service that leaves with 0 then is not the cause."""
+    configuration = cluster.directory / "etc" / "slurm.conf"
+    before = configuration.read_text()
+    configuration.write_text(before.replace("KillWait=2", "KillWait=8"))
+    cluster.scontrol("reconfigure")
+    try:
+        number = submit(cluster, SERVER + KEEP + FINALLY)
+        wait_until(lambda: daemons(cluster) == RUNNING, "the step, its daemons, and a task", 30)
+        cluster.scancel(number)
+        cluster.wait_job(number, within_s=60)
+        nothing_left(cluster)
+    finally:
+        configuration.write_text(before)
+        cluster.scontrol("reconfigure")
+    ended = summary(cluster)
+    assert (ended["outcome"], ended["exit_status"]) == ("terminated", 143), cluster.output(number)
+    cause = ended["cause"]
+    assert isinstance(cause, dict) and cause["reason"]["word"] == "cancelled", cause
+    assert log_of(cluster, "collect").splitlines()[-1] == "collected"
+    assert log_of(cluster, "collect").startswith("terminated: stopped by SIGTERM")
+    assert {"0: drained 0", "1: drained 1"} <= set(log_of(cluster, "server").splitlines())

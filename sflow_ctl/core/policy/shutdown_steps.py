@@ -6,11 +6,6 @@ from typing import NamedTuple
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL
 
-GONE_MARGIN_S = 10.0
-"""Before the job's end: agents still have to leave."""
-FORCE_MARGIN_S = 5.0
-"""Before the job's end: what is left by then is killed, or Slurm would do it without a report."""
-
 
 class StopStep(NamedTuple):
     """Stops live tasks, in waves."""

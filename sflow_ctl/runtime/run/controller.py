@@ -18,7 +18,15 @@ import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import Hello, LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
+from protocol.messages.facts import (
+    Hello,
+    LogSearch,
+    NodeDescribed,
+    Notice,
+    RankExited,
+    SideCommandEnded,
+    Terminated,
+)
 from protocol.messages.node import Inventory
 from protocol.messages.orders import Spawn
 from protocol.text.signal_names import signal_name
@@ -37,6 +45,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEnding,
     LogArrived,
     MessageReceived,
     OutputsCollected,
@@ -113,6 +122,7 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals: list[int] = []
         self._stops_requested = 0
+        self._is_job_ending = False
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
@@ -152,7 +162,10 @@ class Controller:
         events: list[SchedulerEvent] = []
         while self._signals:
             events.append(self._stop_event(self._signals.pop(0)))
-        events.extend(self._link.receive(now))
+        for event in self._link.receive(now):
+            events.append(event)
+            if isinstance(event, MessageReceived) and isinstance(event.message, Terminated):
+                events.extend(self._job_ending())
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
@@ -170,6 +183,17 @@ class Controller:
         name = signal_name(number)
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
+
+    def _job_ending(self) -> list[SchedulerEvent]:
+        """Return, once, that Slurm ends the job; all of its agents are signalled."""
+        if self._is_job_ending:
+            return []
+        from sflow_ctl.runtime.slurm.allocation import kill_wait_s  # only in Slurm jobs
+
+        self._is_job_ending = True
+        within_s = kill_wait_s()
+        self._log.info(f"agents received SIGTERM: Slurm ends the job within {within_s:g} s")
+        return [JobEnding(within_s=within_s)]
 
     def _collected(self) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []

@@ -212,9 +212,13 @@ def exited(
     return MessageReceived(node=node, message=message)
 
 
-def cleared(name: str, attempt: int = 1, node: int = 0, survivors: tuple[str, ...] = ()) -> MessageReceived:
-    """A rank's tree is gone."""
-    return MessageReceived(node=node, message=RankCleared(rank=rank(name, attempt), survivors=survivors))
+def cleared(
+    name: str, attempt: int = 1, node: int = 0, survivors: tuple[str, ...] = (), number: int = 0
+) -> MessageReceived:
+    """Nothing of a rank is left, or of a part of a job step."""
+    return MessageReceived(
+        node=node, message=RankCleared(rank=rank(name, attempt, number), survivors=survivors)
+    )
 
 
 def ready(name: str, attempt: int = 1, node: int = 0, kind: ProbeKind = "readiness") -> MessageReceived:

@@ -3,10 +3,13 @@
 import msgspec
 import pytest
 
+from protocol.ids import AttemptId, RankId
 from protocol.messages.checks import HttpCheck, Probe
-from protocol.messages.orders import Spawn, Stop
+from protocol.messages.facts import LaunchFailed
+from protocol.messages.orders import EndStep, Spawn, Stop
+from protocol.messages.rank_spec import SideCommand, Stopping
 from sflow_ctl.core.commands import Command, FinishRun, RecordTransition, SendToAgent
-from sflow_ctl.core.events import AgentLost, SchedulerEvent, StopRequested, WakeUp
+from sflow_ctl.core.events import AgentLost, JobEnding, MessageReceived, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
@@ -17,6 +20,7 @@ from tests.unit.core.plans import (
     LINE,
     a_plan,
     a_task,
+    cleared,
     exited,
     goodbye,
     hello,
@@ -629,3 +633,96 @@ def test_nothing_runs_at_the_end_of_a_run_that_never_began() -> None:
     scheduler = Scheduler(a_plan(a_task("f", finally_when="after_stop"), a_task("a")))
     scheduler.handle(StopRequested(signal="SIGINT"), 0.0)
     assert scheduler.run.task_named("f").state is S.CANCELLED
+
+
+# ---------------------------------------------------------------------- Slurm ends the job
+
+
+def test_clusters_f13_final_tasks_have_the_time_until_slurm_kills() -> None:
+    run = Run(a_plan(a_task("a"), a_task("f", finally_when="after_stop", timeout_s=60.0)))
+    run.start("a")
+    run.tell(JobEnding(within_s=30.0), 100.0)
+    assert run.stopped() == ["a"]
+    run.end("a", signal=15)
+    run.start("f")
+    run.wake()
+    assert run.now == 120.0 and run.stopped()[-1] == "f", "agents have the last 10 s"
+
+
+def test_clusters_f12_a_failure_of_the_same_moment_may_be_slurms_doing() -> None:
+    for delay_s, expected in ((0.1, True), (60.0, False)):
+        run = Run(a_plan(a_task("s", service=True), a_task("a", "s")))
+        run.serve("s")
+        run.start("a")
+        run.tell(exited("s"), 10.0)
+        run.tell(JobEnding(within_s=30.0), 10.0 + delay_s)
+        run.end("a", signal=15)
+        finish = run.leave()
+        assert finish.outcome is Outcome.FAILED and finish.is_ended_by_slurm is expected
+
+
+# ---------------------------------------------------------------------- parts of job steps
+
+
+def step_orders(run: Run) -> list[tuple[int, RankId, float]]:
+    return [
+        (c.node, c.message.part, c.message.patience_s)
+        for c in run.commands
+        if isinstance(c, SendToAgent) and isinstance(c.message, EndStep)
+    ]
+
+
+def a_step(name: str, *, stopping: Stopping | None = None, **chooses: bool) -> PlannedTask:
+    task = a_task(name, placement=Placement(nodes=(0, 1)), stopping=stopping or Stopping())
+    return msgspec.structs.replace(task, launch_kind="step", ranks_per_node=(1,), **chooses)
+
+
+def part(name: str, number: int = 1) -> RankId:
+    return RankId(AttemptId(name, 1), number)
+
+
+def test_clusters_f5_a_step_holds_its_place_until_its_other_nodes_are_clear() -> None:
+    run = Run(a_plan(a_step("a"), a_task("b"), nodes=2))
+    run.start("a", "b")
+    run.end("a")
+    assert run.task("a").state is S.COMPLETED and run.task("a").is_live
+    assert step_orders(run) == [(1, part("a"), 0.0)]
+    run.tell(cleared("a", node=1, number=1))
+    assert not run.task("a").is_live
+
+
+def test_clusters_f4_stopping_a_step_reaches_all_its_nodes_and_waits_for_its_command() -> None:
+    command = SideCommand(argv=("quit",), timeout_s=10.0)
+    run = Run(a_plan(a_step("a", stopping=Stopping(command=command, grace_s=5.0)), nodes=2))
+    run.start("a")
+    run.tell(StopRequested(signal="SIGINT"))
+    assert run.stopped() == ["a"] and step_orders(run) == [(1, part("a"), 10.0)]
+    run.end("a", signal=15)
+    assert step_orders(run)[1:] == [(1, part("a"), 0.0)]
+    run.tell(cleared("a", node=1, number=1))
+    assert run.leave().outcome is Outcome.INTERRUPTED
+
+
+def test_clusters_f5_a_lost_node_of_a_step_is_not_waited_for_and_one_that_returns_is_told_again() -> None:
+    run = Run(a_plan(a_step("a"), a_task("b"), nodes=2))
+    run.start("a", "b")
+    run.tell(hello(1))
+    assert run.task("a").attempt.parts_left, "a new session says nothing of a step that still runs"
+    run.end("a")
+    run.tell(hello(1))
+    assert len(step_orders(run)) == 2
+    run.tell(AgentLost(node=1, reason="silent"))
+    assert not run.task("a").is_live
+
+
+def test_clusters_f5_a_step_whose_options_choose_nodes_may_be_anywhere_in_the_job() -> None:
+    run = Run(a_plan(a_step("a", chooses_step_nodes=True), a_task("b"), nodes=4))
+    run.start("a", "b")
+    run.end("a")
+    assert [node for node, *_ in step_orders(run)] == [1, 2, 3]
+
+
+def test_clusters_f5_a_step_that_could_not_be_started_has_nothing_anywhere() -> None:
+    run = Run(a_plan(a_step("a"), nodes=2))
+    run.tell(MessageReceived(node=0, message=LaunchFailed(rank=part("a", 0), errno=2, reason="no srun")))
+    assert not run.task("a").is_live and step_orders(run) == []

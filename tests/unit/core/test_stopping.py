@@ -11,7 +11,7 @@ from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S
+from sflow_ctl.core.model.run import Margins
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.core.stopping import STOP_OVERDUE_S
@@ -178,7 +178,7 @@ def test_an_end_in_time_is_not_spoken_of() -> None:
 def test_long_graces_do_not_outlast_the_job() -> None:
     run = Run(a_plan(a_task("a", stopping=SLOW)), gone_at=60.0)
     run(hello(), started("a"), StopRequested(signal="SIGTERM"), now=1.0)
-    commands = run(WakeUp(), now=60.0 - FORCE_MARGIN_S)
+    commands = run(WakeUp(), now=60.0 - Margins().force_s)
     assert isinstance(commands[0], Warn) and "time that the Slurm job has left; killed: a" in commands[0].text
     assert [order.is_forced for order in stops(commands)] == [True]
 

@@ -23,6 +23,7 @@ from protocol.messages.facts import (
     RankIdle,
     RankStarted,
     SideCommandEnded,
+    Terminated,
 )
 from protocol.messages.inspection import (
     Directory,
@@ -306,6 +307,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         triggered=(TRIGGERED,),
         quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
     ),
+    Terminated(),
     Goodbye(survivors=("77 deaf",)),
 )
 LOGS: tuple[Message, ...] = (
