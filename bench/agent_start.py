@@ -1,5 +1,6 @@
-"""An agent from exec to its hello, and its resident memory then: a controller's socket, and nothing
-else, answers it.
+"""Measures an agent from exec to its hello, and its resident memory then.
+
+A controller's socket, and nothing else, answers it.
 """
 
 import os

@@ -1,5 +1,6 @@
-"""50 no-op tasks in a chain: milliseconds from one task's end to the next one's, beside `make` doing the
-same.
+"""Runs 50 no-op tasks in a chain: milliseconds from one task's end to the next one's start.
+
+Beside it, `make` doing the same.
 """
 
 import itertools

@@ -1,5 +1,6 @@
-"""One `true` through the whole program, beside an interpreter that only imports what nobody can do
-without.
+"""Runs one `true` through the whole program.
+
+Beside it, an interpreter that only imports what no controller can do without.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""One task that prints 200 MB in 100-byte lines: alone, with a console that watches, and with logs
-streamed from a spool.
+"""Runs one task that prints 200 MB in lines of 100 bytes.
+
+Alone, with a console that watches, and with logs streamed from a spool.
 
 The floor is the same program writing to a file by itself. Every byte is compared. Beside it: the memory
 of controller and agent, sampled while they run, for 20 MB and for 200; and the hops of a chain of tasks

@@ -1,5 +1,6 @@
-"""Runs inside jobs of a real Slurm on this machine (`tests/slurm`): how soon the first task starts, and how fast 500 tasks go,
-beside 500 job steps. Needs root and Debian's Slurm.
+"""Runs inside jobs of a real Slurm on this machine (`tests/slurm`).
+
+How soon the first task starts, and how fast 500 tasks run, beside 500 job steps. Needs root and Debian's Slurm.
 """
 
 import re

@@ -1,1 +1,4 @@
-"""What controller and agent share: messages, codec, channel, ids, errors. Imports nothing of ours, no I/O."""
+"""The common part of controller and agent: messages, codec, channel, ids, errors.
+
+Imports nothing of ours, no I/O.
+"""

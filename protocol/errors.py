@@ -1,6 +1,6 @@
-"""Errors that a user or the machine can put right, each with a stable code and an exit status.
+"""Errors that the user or an administrator can correct, each with a stable code and an exit status.
 
-What happens to a task or a node is never one of these: that is a fact, and a state with a reason.
+Events of a task or a node are never errors: they are facts, and states with a reason.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: a kebab-case code, a sentence, the place, and what to do."""
+    """One problem: a kebab-case code, a sentence, the place, and the remedy."""
 
     code: str
     what: str
@@ -42,7 +42,7 @@ class Finding:
 
 
 class FleetError(Exception):
-    """Something that must be changed before a run can go on. Carries every finding at once."""
+    """A problem that must be corrected before a run can continue. Carries every finding at once."""
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.INFRASTRUCTURE
 
@@ -52,7 +52,7 @@ class FleetError(Exception):
 
     @classmethod
     def of(cls, code: str, what: str, where: str | None = None, hint: str | None = None) -> Self:
-        """An error with a single finding."""
+        """Return an error with a single finding."""
         return cls((Finding(code, what, where, hint),))
 
 
@@ -63,19 +63,19 @@ class SpecError(FleetError):
 
 
 class PlanError(FleetError):
-    """The file is well formed and can never run: names, expressions, graph, nodes or GPUs."""
+    """The file is well formed but cannot run: names, expressions, graph, nodes or GPUs."""
 
     exit_status = ExitStatus.USAGE
 
 
 class UsageError(FleetError):
-    """The command line asks for something that cannot be done."""
+    """The command line asks for something impossible."""
 
     exit_status = ExitStatus.USAGE
 
 
 class AllocationError(FleetError):
-    """Slurm's job is not what a run needs, or cannot be had."""
+    """Slurm's job does not fit the run, or Slurm grants none."""
 
 
 class LaunchError(FleetError):
@@ -83,11 +83,11 @@ class LaunchError(FleetError):
 
 
 class ArtifactError(FleetError):
-    """Something that tasks need could not be fetched or made; no task has started."""
+    """An artifact could not be fetched or made; no task has started."""
 
 
 class RunDirectoryError(FleetError):
-    """The run directory cannot be made, read or written: another place must be named."""
+    """The run directory cannot be made, read or written."""
 
     exit_status = ExitStatus.USAGE
 

@@ -1,4 +1,4 @@
-"""Names for what the two sides talk about. Small tuples: they are dictionary keys on every hot path."""
+"""Identifiers of attempts, ranks and checks. Small tuples: they are dictionary keys on every hot path."""
 
 from typing import Literal, NamedTuple
 

@@ -1,6 +1,6 @@
-"""Entry point of `sflow-agent` and `python -I -m sflow_agent`. Started by launchers, not by people.
+"""Entry point of `sflow-agent` and `python -I -m sflow_agent`. Started by launchers, not by users.
 
-Everything of ours is imported inside `main`, once the user's modules cannot be taken for it.
+Our other modules are imported inside `main`, once the user's modules cannot be imported in their place.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 def main() -> None:
     """Run the guardian, which starts the agent. Never returns."""
     if not sys.flags.isolated:
-        # Only `sflow-agent` typed by hand: modules on PYTHONPATH must not be imported in place of ours.
+        # Only for `sflow-agent` typed by hand: modules on PYTHONPATH must not be imported in place of ours.
         options = [sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"]
         os.execv(sys.executable, [*options, *sys.argv[1:]])
     from sflow_agent.guardian import guard

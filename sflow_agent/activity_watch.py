@@ -1,7 +1,8 @@
-"""Signs of life of ranks: whether their logs grow and their GPUs are used, looked at as often as their limits need.
+"""Watches the activity of ranks: whether their logs grow and their GPUs are used.
 
-A log's size is one system call, so that nothing has to be followed for it. Utilisation is asked for in a thread: a
-driver in trouble takes its time. Where nobody can tell, nothing is ever said to be quiet.
+Looks as often as the limits need. A log's size is one system call, so no log has to be followed for it.
+Utilisation is asked for in a thread, since a broken driver may be slow. A rank that cannot be observed never
+counts as idle.
 """
 
 import itertools
@@ -19,12 +20,12 @@ from sflow_agent.core.inactivity import InactivityTimer
 from sflow_agent.worker import Workers
 
 MAX_GPU_REST_S = 1.0
-"""A driver remembers its last second at most, and less on some GPUs."""
+"""The longest interval: a driver remembers its last second at most, and less on some GPUs."""
 
 
 @dataclass(slots=True)
 class Watched:
-    """What is looked at for one kind of life of one rank."""
+    """One kind of activity of one rank that is watched."""
 
     silence: InactivityTimer
     log: str = ""
@@ -33,7 +34,7 @@ class Watched:
 
 
 class ActivityWatch:
-    """All ranks that are watched. `warn` tells people, once for each text."""
+    """All ranks that are watched. `warn` is called once for each text."""
 
     def __init__(
         self,
@@ -48,12 +49,12 @@ class ActivityWatch:
         self._workers = workers
         self._watched: dict[tuple[RankId, ActivityKind], Watched] = {}
         self._agenda: list[tuple[float, int, tuple[RankId, ActivityKind], Watched]] = []
-        """A heap; an entry of what is not watched any more means nothing."""
+        """A heap; entries of ranks that are no longer watched are ignored."""
         self._number = itertools.count()
         self._answers: list[tuple[tuple[RankId, ActivityKind], Watched, dict[str, int | None] | OSError]] = []
 
     def watch(self, spec: RankSpec, now: float) -> None:
-        """Begins to look at a rank that has just been started."""
+        """Start to watch a rank that has just been started."""
         assert spec.hang is not None
         if spec.hang.no_output_s is not None:
             silence = InactivityTimer(spec.hang.no_output_s, now)
@@ -65,18 +66,18 @@ class ActivityWatch:
                 self._begin((spec.rank, "gpus"), Watched(silence, uuids=uuids), now)
 
     def unwatch(self, rank: RankId) -> None:
-        """It does not matter any more."""
+        """Stop watching a rank."""
         self._watched.pop((rank, "output"), None)
         self._watched.pop((rank, "gpus"), None)
 
     def next_wakeup(self) -> float | None:
-        """Return when `poll` has something to do."""
+        """Return when `poll` is due."""
         if self._answers:
             return 0.0
         return self._agenda[0][0] if self._agenda else None
 
     def poll(self, now: float) -> list[IdleChanged]:
-        """Look where it is time to; return which ranks became idle, and which are active again."""
+        """Look at the ranks that are due; return which became idle, and which are active again."""
         changed: list[IdleChanged] = []
         while self._agenda and self._agenda[0][0] <= now:
             _, _, key, watched = heappop(self._agenda)
@@ -91,7 +92,7 @@ class ActivityWatch:
         answers, self._answers = self._answers, []
         for key, watched, answer in answers:
             if self._watched.get(key) is watched:
-                self._observe(key, watched, self._is_used(watched, answer), now, changed)
+                self._observe(key, watched, self._is_used(answer), now, changed)
         return changed
 
     def _begin(self, key: tuple[RankId, ActivityKind], watched: Watched, now: float) -> None:
@@ -117,7 +118,7 @@ class ActivityWatch:
     # ------------------------------------------------------------------ GPUs
 
     def _uuids(self, spec: RankSpec) -> tuple[str, ...]:
-        """The names of the rank's GPUs; empty, and a warning, where they cannot be watched."""
+        """Return the names of the rank's GPUs; empty, and a warning, if they cannot be watched."""
         gpus = [self._gpus[index] for index in spec.gpus if index < len(self._gpus)]
         if gpus and all(gpu.uuid and not gpu.simulated for gpu in gpus):
             return tuple(gpu.uuid for gpu in gpus)
@@ -135,14 +136,14 @@ class ActivityWatch:
             uuids, lambda: gpu_use(uuids), lambda answer: self._answers.append((key, watched, answer))
         )
 
-    def _is_used(self, watched: Watched, answer: dict[str, int | None] | OSError) -> bool:
+    def _is_used(self, answer: dict[str, int | None] | OSError) -> bool:
         if isinstance(answer, OSError):
             self._warn(f"the use of GPUs cannot be read: {answer.strerror}")
             return True
         for uuid, percent in answer.items():
             if percent is None:
                 self._warn(
-                    f"the driver does not tell the use of {uuid}: no_gpu_use_for has no effect with it"
+                    f"the driver does not report the use of {uuid}: no_gpu_use_for has no effect with it"
                 )
         return any(percent != 0 for percent in answer.values())
 

@@ -1,6 +1,6 @@
 """Wires one agent: its configuration, its parts, the sources of its loop, its hello, and how it leaves.
 
-What it does is in the parts, what it decides in `core`. The guardian calls `run_agent` in its child process.
+The parts do the work, `core` makes the decisions. The guardian calls `run_agent` in its child process.
 """
 
 import gc
@@ -63,7 +63,7 @@ def run_agent(
 
 
 class Agent:
-    """One agent: the loop around an `AgentCore`, and everything that the loop asks or tells."""
+    """One agent: the loop around an `AgentCore`, and the callbacks that the loop needs."""
 
     def __init__(
         self, config: AgentConfig, guardian: int, cleanups: CleanupList, handover: OutputSender | None
@@ -136,7 +136,7 @@ class Agent:
         return self._leave(self._loop.run())
 
     def _make_loop(self, parts: Parts) -> Loop:
-        """Return the loop with the sources that every agent has, in the order in which they are asked."""
+        """Return the loop with the sources that every agent has, in the order in which they are polled."""
         link = self._link
         performer = Performer(parts, self._add_source, self._exit)
         loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
@@ -188,7 +188,7 @@ class Agent:
     # ------------------------------------------------------------------ the end
 
     def _leave(self, status: int) -> int:
-        """End what is left, say goodbye, and remove the spool if the controller has all of it."""
+        """End remaining processes, say goodbye, and remove the spool if the controller has all of it."""
         survivors = self._processes.end_everything()
         self._outputs.drain_all()
         if survivors:

@@ -1,4 +1,4 @@
-"""How an agent gets its configuration: from its job step's environment, or from standard input. Used by `agent`."""
+"""Reads an agent's configuration from its job step's environment, or from standard input. Used by `agent`."""
 
 import os
 from collections.abc import Mapping
@@ -40,4 +40,5 @@ def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
         node_name=name,
         public_key=public_key,
         secret_key=secret_key,
+        must_enrol=True,
     )

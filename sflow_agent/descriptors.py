@@ -8,7 +8,7 @@ from sflow_agent.core.events import AgentEvent
 
 
 class Descriptors:
-    """Descriptors that are waited for. A source of the loop: `poll` calls what is ready."""
+    """The watched descriptors. A source of the loop: `poll` calls the functions of those that are ready."""
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
@@ -16,7 +16,7 @@ class Descriptors:
 
     @property
     def fileno(self) -> int:
-        """Readable while any of the descriptors is ready."""
+        """Return a descriptor that is readable while any of the watched ones is ready."""
         return self._epoll.fileno()
 
     def add(self, descriptor: int, events: int, on_ready: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ class Descriptors:
         self._epoll.modify(descriptor, events)
 
     def remove(self, descriptor: int) -> None:
-        """Wait for a descriptor no more; must come before it is closed. One that is not waited for is ignored."""
+        """Stop watching a descriptor; must come before it is closed. An unknown one is ignored."""
         if self._on_ready.pop(descriptor, None) is not None:
             with contextlib.suppress(FileNotFoundError):
                 self._epoll.unregister(descriptor)
@@ -38,8 +38,8 @@ class Descriptors:
         """Return None: descriptors have no time of their own."""
         return None
 
-    def poll(self, now: float) -> Sequence[AgentEvent]:
-        """Call the functions of the descriptors that are ready. What they find out, their owners' `poll` returns."""
+    def poll(self, _now: float, /) -> Sequence[AgentEvent]:
+        """Call the functions of the descriptors that are ready. The owners' `poll` returns their results."""
         for descriptor, _ in self._epoll.poll(0):
             on_ready = self._on_ready.get(descriptor)
             if on_ready is not None:  # else removed by another one's function in this pass

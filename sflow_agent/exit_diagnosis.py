@@ -1,6 +1,7 @@
-"""Diagnoses the exits of ranks from their logs, ports and the kernel's log, in threads of `worker`: files may be slow.
+"""Diagnoses the exits of ranks from their logs, ports and the kernel's log.
 
-Reads the evidence; `core.exit_cause` weighs it. Imported at the first exit that needs it.
+Works in threads of `worker`, as files may be slow. Reads the evidence; `core.exit_cause` weighs it. Imported
+at the first exit that needs it.
 """
 
 import os
@@ -21,16 +22,16 @@ from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import ExitDiagnosed
 from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
-from sflow_agent.core.log_reading import LogReader, Piece, port_in
+from sflow_agent.core.log_reading import LogExcerpt, LogReader, port_in
 from sflow_agent.node.memory_events import kernel_killed
 from sflow_agent.probes.port_holder import listening_ports, owner_of_port
 from sflow_agent.worker import Workers
 
-PIECE_BYTES = 256 * 1024
-"""Of a log's end, and of its beginning, that are searched."""
+EXCERPT_BYTES = 256 * 1024
+"""The size of the searched parts at a log's end and beginning."""
 TAIL_LINES = 20
 COUNTED_BYTES = 64 * 1024 * 1024
-"""A line further into a log than this has no number: counting reads everything before it."""
+"""A line further into a log than this gets no number: counting reads everything before it."""
 SIGNATURES = "signatures.toml"
 _NUMBER = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
 _SIGKILL_STATUS = 128 + signal.SIGKILL
@@ -42,7 +43,7 @@ class EndedRank:
 
     spec: RankSpec
     log: str
-    """On this node."""
+    """The path on this node."""
     pid: int
     started_at: float
     """On the monotonic clock."""
@@ -81,11 +82,11 @@ class ExitDiagnosis:
         self._workers.run(key, lambda: self._diagnose(end), done, self._workers.reading)
 
     def next_wakeup(self) -> float | None:
-        """Return 0 while there is something to return."""
+        """Return 0 while a diagnosis is finished."""
         return 0.0 if self._done else None
 
-    def poll(self, now: float) -> Sequence[ExitDiagnosed]:
-        """Return what has been found out since the last call."""
+    def poll(self, _now: float, /) -> Sequence[ExitDiagnosed]:
+        """Return the diagnoses finished since the last call."""
         done, self._done = self._done, []
         return done
 
@@ -117,9 +118,9 @@ class ExitDiagnosis:
             return self._with_owner(cause, pieces, end.spec)
         return cause
 
-    def _with_owner(self, cause: ExitCause, pieces: list[Piece], spec: RankSpec) -> ExitCause:
-        """Return the cause with the port and its owner. A port that no line names is a guess, and says so."""
-        # The only number in its command that is a port of another process now is as good as named.
+    def _with_owner(self, cause: ExitCause, pieces: list[LogExcerpt], spec: RankSpec) -> ExitCause:
+        """Return the cause with the port and its owner. A port that no line names is marked as a guess."""
+        # The only number in its command that is now another process's port is as good as a named one.
         port = port_in(cause.line) or _port_nearby(cause.line, pieces) or _named_port(spec)
         if port is not None:
             owner = owner_of_port(port, self._marker)
@@ -134,7 +135,7 @@ class ExitDiagnosis:
         return msgspec.structs.replace(cause, text=text)
 
     def _log_reader(self) -> LogReader:
-        """Made at the first bad end: reading and compiling takes 20 ms."""
+        """Return the reader, made at the first failed exit: reading and compiling takes 20 ms."""
         with self._making_reader:
             if self._reader is None:
                 import protocol
@@ -155,20 +156,20 @@ def _could_not(end: EndedRank, error: OSError) -> ExitCause | None:
 # ---------------------------------------------------------------------- logs
 
 
-def _pieces(path: str) -> list[Piece]:
-    """The end of a log and its beginning, as far as they are different; the end first: it is nearer to the cause."""
+def _pieces(path: str) -> list[LogExcerpt]:
+    """Return the end of a log and its beginning, without overlap; the end first: it is nearer to the cause."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
     try:
         size = os.fstat(descriptor).st_size
-        if size <= 2 * PIECE_BYTES:
-            return [Piece(0, os.pread(descriptor, size, 0))]
-        start = size - PIECE_BYTES
-        end = os.pread(descriptor, PIECE_BYTES, start)
-        torn = end.find(b"\n") + 1  # its first line began before it
-        return [Piece(start + torn, end[torn:]), Piece(0, os.pread(descriptor, PIECE_BYTES, 0))]
+        if size <= 2 * EXCERPT_BYTES:
+            return [LogExcerpt(0, os.pread(descriptor, size, 0))]
+        start = size - EXCERPT_BYTES
+        end = os.pread(descriptor, EXCERPT_BYTES, start)
+        torn = end.find(b"\n") + 1  # its first line began before the excerpt
+        return [LogExcerpt(start + torn, end[torn:]), LogExcerpt(0, os.pread(descriptor, EXCERPT_BYTES, 0))]
     finally:
         os.close(descriptor)
 
@@ -184,8 +185,8 @@ def _line_number(path: str, offset: int) -> int | None:
     return lines
 
 
-def _port_nearby(line: str, pieces: list[Piece]) -> int | None:
-    """A port that a line next to this one names together with an address."""
+def _port_nearby(line: str, pieces: list[LogExcerpt]) -> int | None:
+    """Return a port that a line next to this one names together with an address."""
     for piece in pieces:
         lines = piece.text().splitlines()
         for index, text in enumerate(lines):
@@ -198,7 +199,7 @@ def _port_nearby(line: str, pieces: list[Piece]) -> int | None:
 
 
 def _probed_port(spec: RankSpec) -> int | None:
-    """The only port that the task's probes look at."""
+    """Return the only port that the task's probes check."""
     from protocol.text.urls import split_url
 
     checks = [check for probe in spec.probes for check in probe.checks]
@@ -208,7 +209,7 @@ def _probed_port(spec: RankSpec) -> int | None:
 
 
 def _named_port(spec: RankSpec) -> int | None:
-    """The only number in the rank's command and variables that is a port somebody listens on now."""
+    """Return the only number in the rank's command and variables that is a port in use now."""
     texts = (*spec.argv, *(value for value in spec.env.values() if value.isdecimal()))
     numbers = {int(number) for text in texts for number in _NUMBER.findall(text)}
     ports = {number for number in numbers if number > 1023} & listening_ports()

@@ -1,7 +1,9 @@
-"""The guardian: the agent's parent, which ends every task when the agent is killed. Imports next to nothing.
+"""The guardian: the agent's parent, which ends every task when the agent is killed.
 
-Both are child subreapers, so whatever the agent's tasks started comes to the guardian when the agent dies.
-The agent, in turn, watches the guardian. Neither is signalled by a terminal: they live in a session of their
+Imports as little as possible.
+
+Both are child subreapers, so all processes of the agent's tasks become children of the guardian when the
+agent dies. The agent, in turn, watches the guardian. A terminal signals neither: they have a session of their
 own.
 """
 
@@ -19,7 +21,7 @@ from sflow_agent.processes.procfs import descendants, is_living, name_of, step_p
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
-"""How a job step's agents get their configuration: every one of them has the same standard input."""
+"""The variable with a job step's configuration: all its agents have the same standard input."""
 
 CLEANUPS_WITHIN_S = 20.0
 GRACE_S = 2.0
@@ -27,7 +29,7 @@ VERIFY_S = 5.0
 
 
 def guard() -> int:
-    """Forks the agent and watches over it; returns the process's exit status, in both of them."""
+    """Fork the agent and watch it; return the process's exit status, in both processes."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -50,7 +52,7 @@ def guard() -> int:
         return run_agent(me, encoded_config, cleanups, OutputSender(agents_end))
     agents_end.close()
     del encoded_config
-    # The configuration is not for us, and an agent that nobody needs must see the end of it.
+    # The agent reads the configuration; it must see the end of stdin if it is not needed.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
@@ -58,7 +60,7 @@ def guard() -> int:
     outputs = HeldOutputs(own_end)
     outputs.receive_until_closed()
     status = _wait(agent)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number is free for somebody else now
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pid may be reused now
     left = _end_everything(outputs.drain, cleanups.run_mark()) + _clean_up(cleanups)
     outputs.drain(0)
     for survivor in left:
@@ -72,7 +74,7 @@ def guard() -> int:
 
 
 def _keep_descriptors_from_tasks() -> None:
-    """Whatever a launcher left open (Slurm's PMI socket, a pipe) is not for the tasks."""
+    """Close descriptors that a launcher left open (Slurm's PMI socket, a pipe) in tasks."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         with contextlib.suppress(OSError):
             if int(name) > 2:
@@ -87,7 +89,7 @@ def _wait(agent: int) -> int:
 
 
 def _end_everything(pause: Callable[[int], object], run_mark: int | None = None) -> list[str]:
-    """SIGTERM, a short grace, SIGKILL, verify. Returns what could not be ended, "pid name"."""
+    """Send SIGTERM, wait a short grace, send SIGKILL, verify; return "pid name" of the survivors."""
     started = time.monotonic()
     signalled: set[int] = set()
     while left := _living(run_mark):
@@ -105,7 +107,7 @@ def _end_everything(pause: Callable[[int], object], run_mark: int | None = None)
 
 
 def _clean_up(cleanups: CleanupList) -> list[str]:
-    """Runs the clean-ups that the agent did not come to, all at once. Returns the keys of those that failed."""
+    """Run the cleanups that the agent did not reach, all at once; return the keys of those that failed."""
     running: dict[int, str] = {}
     failed: list[str] = []
     null = os.open(os.devnull, os.O_RDWR)

@@ -1,4 +1,4 @@
-"""What an agent says of itself and its node beside its hello. A source of the loop; `agent` makes it."""
+"""Describes the agent and its node after its hello. A source of the loop; `agent` makes it."""
 
 import sys
 import time
@@ -10,13 +10,13 @@ from sflow_agent.core.events import AgentEvent
 from sflow_agent.link import ControllerLink
 
 COMPLAIN_AFTER_S = 5.0
-"""Without an answer to any hello; a busy controller of a thousand agents needs less."""
+"""Seconds without an answer to any hello; a busy controller of a thousand agents needs less."""
 DESCRIBE_AFTER_S = 0.2
-"""Slow facts wait until the first tasks have been started."""
+"""Slow facts are collected after the first tasks have been started."""
 
 
 class Introduction:
-    """A source of the loop: describes the node once in session, and complains on stderr when there is none."""
+    """A source of the loop: describes the node once in a session, and complains on stderr without one."""
 
     def __init__(self, config: AgentConfig, link: ControllerLink) -> None:
         self._config = config
@@ -32,7 +32,7 @@ class Introduction:
             self._describe_at = time.monotonic() + DESCRIBE_AFTER_S
 
     def next_wakeup(self) -> float | None:
-        """Return when `poll` has something to do."""
+        """Return when `poll` is due."""
         return min(
             (time for time in (self._describe_at, self._complain_at) if time is not None), default=None
         )
@@ -47,12 +47,12 @@ class Introduction:
             if not self._link.is_welcome:
                 tried = ", ".join(one.removeprefix("tcp://") for one in self._config.control_endpoints)
                 name = self._config.node_name
-                print_error(f"node {name} runs, and has no answer from the controller at {tried}")
+                print_error(f"the agent on {name} gets no answer from the controller at {tried}")
         return ()
 
     def _describe(self) -> None:
         try:
-            from sflow_agent.node.addresses import addresses  # a file: there may be no descriptor left for it
+            from sflow_agent.node.addresses import addresses  # a file: no descriptor may be left for it
 
             self._link.report(NodeDescribed(addresses=addresses(), clock_ns=time.time_ns()))
         except OSError as error:

@@ -1,7 +1,7 @@
-"""Limits of processes: open files (as many as possible for the agent, what it inherited for tasks), and marks of ranks and steps.
+"""Limits of processes: open files (the maximum for the agent, the inherited limit for tasks), and marks of ranks and steps.
 
-The soft limit that a login or Slurm gives (1024, mostly) is right for a task, which must find the limits it would have
-without us, and too little for an agent that holds a socket for each of a thousand checks.
+The soft limit that a login or Slurm gives (1024, mostly) is right for a task, which must have the limits it
+would have without us, and too low for an agent with a socket for each of a thousand checks.
 """
 
 import contextlib
@@ -13,19 +13,19 @@ MOST = 1 << 20
 
 MARKS = 1 << 16
 MARK_TOP = 819_200
-"""The kernel's own limit of POSIX message queues; where a site has lowered it, ranks bear no mark."""
+"""The kernel's own limit of POSIX message queues; where a site has lowered it, ranks get no mark."""
 
 _inherited = resource.getrlimit(resource.RLIMIT_NOFILE)
 _inherited_queues = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
 
 
 def inherited_limit() -> tuple[int, int]:
-    """(soft, hard) as this process was started with them, and as its tasks get them; -1 is none."""
+    """Return (soft, hard) as this process was started with them, and as its tasks get them; -1 is none."""
     return _inherited
 
 
 def allow_many() -> None:
-    """Raises this process's own limit as far as it may."""
+    """Raise this process's own limit as far as possible."""
     soft, hard = _inherited
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -33,10 +33,11 @@ def allow_many() -> None:
 
 
 def mark_of(number: int) -> int | None:
-    """Return the soft limit that stands for a number: what its bearer starts inherits it. None where there is no room.
+    """Return the soft limit that encodes a number, which child processes inherit; None if the limit is too low.
 
-    RLIMIT_MSGQUEUE, because hardly a program changes it or needs it: POSIX message queues of a user, 800 KiB mostly, of
-    which a mark takes 64 KiB at most. Unlike a variable it outlives `env -i`, setproctitle(3) and another user.
+    RLIMIT_MSGQUEUE, because hardly any program changes or needs it: POSIX message queues of a user, 800 KiB
+    mostly, of which a mark takes 64 KiB at most. Unlike a variable it survives `env -i`, setproctitle(3) and
+    another user.
     """
     _, hard = _inherited_queues
     top = MARK_TOP if hard == resource.RLIM_INFINITY else hard
@@ -45,7 +46,7 @@ def mark_of(number: int) -> int | None:
 
 @contextlib.contextmanager
 def marked(mark: int | None) -> Iterator[None]:
-    """Have what is started meanwhile bear a mark."""
+    """Give the processes that are started meanwhile a mark."""
     if mark is None:
         yield
         return
@@ -59,10 +60,10 @@ def marked(mark: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_inherited() -> Iterator[None]:
-    """What is started meanwhile has the limit that this process was started with.
+    """Give the processes that are started meanwhile the limit that this process was started with.
 
-    Setting it in the child would be too late: a program may look at it first thing. Descriptors that are open already
-    are not touched by a limit below their number, and posix_spawn needs none but 0, 1 and 2.
+    Setting it in the child would be too late: a program may read it at its start. A lower limit does not
+    affect open descriptors, and posix_spawn needs none but 0, 1 and 2.
     """
     own = resource.getrlimit(resource.RLIMIT_NOFILE)
     if own == _inherited:

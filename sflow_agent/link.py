@@ -1,8 +1,8 @@
 """The agent's sockets and its session with the controller.
 
-Dials every address that the controller published and keeps the first that completes the authenticated handshake.
-After a silence it dials anew and says hello with the whole truth; unacknowledged facts are repeated in the new
-session. A source of the loop.
+Dials every address that the controller published and keeps the first that completes the authenticated
+handshake. After a silence it dials anew and sends a hello with its complete state; unacknowledged facts are
+repeated in the new session. A source of the loop.
 """
 
 import os
@@ -20,7 +20,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.logs import LogAck, LogChunk
-from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.orders import Enrolled, Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
@@ -33,10 +33,12 @@ REFUSED_WITHIN_S = 0.2
 ENDING_GRACE_S = 6.0
 """Silence of the controller after Slurm's SIGTERM; sites kill after 30 s (KillWait), and tasks have their own grace."""
 CONNECT_MS = 5000
-"""A black hole among the controller's addresses must not last longer: what it swallows may pass the next time."""
+"""The limit for an address that drops packets silently; a later packet may pass."""
 HANDSHAKE_MS = 30_000
-"""Three round trips, and a controller that has a thousand hellos to read, or stands still, before it answers. An agent
-that gives up sooner only joins the end of the queue again."""
+"""Three round trips, and a controller that has a thousand hellos to read, or is suspended, before it answers.
+
+An agent that gives up sooner only joins the end of the queue again.
+"""
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Dialled:
 
 
 def own_keys(seed: bytes, node: int) -> tuple[str, str]:
-    """(public, secret) of a node's agent, Z85."""
+    """Return (public, secret) of a node's agent, Z85."""
     from protocol.session.keys import agent_secret  # OpenSSL: only in a job step
 
     secret = z85.encode(agent_secret(seed, node))
@@ -59,7 +61,7 @@ def own_keys(seed: bytes, node: int) -> tuple[str, str]:
 
 
 def own_address(endpoint: str) -> str:
-    """The address that packets to `endpoint` leave from; empty when there is no way there."""
+    """Return the address from which packets to `endpoint` leave; empty without a route."""
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
@@ -89,11 +91,14 @@ class ControllerLink:
         self.counters: Counter[str] = Counter()
         self.on_new_session: Callable[[], None] = lambda: None
         self.controller_lives: Callable[[], bool] = lambda: False
-        """Returns whether a controller on this machine is seen to live, though it is silent: it may be stopped (Ctrl-Z)."""
+        """Returns whether a controller on this machine lives although it is silent: it may be stopped (Ctrl-Z)."""
         self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
-        """Called with how much of a rank's log the controller has."""
+        """Called with the number of a log's bytes that the controller has."""
         self._has_unacknowledged = False
         self._config = config
+        self._keys = (config.public_key.encode(), config.secret_key.encode())
+        self._own_keys = zmq.curve_keypair() if config.must_enrol else None
+        """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
@@ -119,11 +124,11 @@ class ControllerLink:
 
     @property
     def poller(self) -> zmq.Poller:
-        """What the loop polls; the loop adds its own descriptors."""
+        """The poller of the loop, which adds its own descriptors."""
         return self._poller
 
     def poll(self, now: float) -> list[AgentEvent]:
-        """Return the orders that have arrived, and what time has brought: a source of the loop."""
+        """Return the orders that have arrived, and the effects of time: a source of the loop."""
         events: list[AgentEvent] = [Ordered(order) for order in self.receive(now)]
         for ack in self.log_acks():
             self.on_log_ack(ack.rank, ack.offset)
@@ -175,7 +180,7 @@ class ControllerLink:
         self._outbox.append(message)
 
     def send_log(self, header: LogChunk, body: bytes) -> bool:
-        """Send one chunk; return False when the socket takes no more now."""
+        """Send one chunk; return False when the socket accepts no more now."""
         if self._logs is None or not self._is_welcome:
             return False
         try:
@@ -196,17 +201,17 @@ class ControllerLink:
 
     @property
     def is_welcome(self) -> bool:
-        """True while there is a session with the controller."""
+        """Return whether there is a session with the controller."""
         return self._is_welcome
 
     @property
     def is_idle(self) -> bool:
-        """True when everything reported has been acknowledged."""
+        """Return whether everything reported has been acknowledged."""
         return not self._outbox and self._channel.is_idle
 
     @property
     def can_deliver(self) -> bool:
-        """True while a fact is unacknowledged and the controller may still acknowledge it."""
+        """Return whether a fact is unacknowledged and the controller may still acknowledge it."""
         return not self.is_idle and not self._is_given_up
 
     def next_wakeup(self) -> float:
@@ -220,19 +225,20 @@ class ControllerLink:
         return due if overdue is None else min(due, overdue)
 
     def tick(self, now: float) -> str | None:
-        """Send the hellos, heartbeats and repeats that are due. Return, once, why the controller is given up."""
+        """Send the hellos, heartbeats and repetitions that are due.
+
+        Return, once, why the controller counts as gone.
+        """
         if now - self._last_look > 2 * self._heartbeat_s:
-            # This process stood still (SIGSTOP, a suspended machine): the silence is its own.
+            # This process was suspended (SIGSTOP, a paused machine): the silence is its own.
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
         self._last_look = now
         silence = now - self._last_heard
         if silence >= self._orphan_grace_s and not self._is_given_up and self.controller_lives():
-            self._last_heard = now - max(
-                0.0, self._orphan_grace_s - self._heartbeat_s
-            )  # looked at again soon
+            self._last_heard = now - max(0.0, self._orphan_grace_s - self._heartbeat_s)  # examined again soon
         elif silence >= self._orphan_grace_s and not self._is_given_up:
             self._is_given_up = True
-            return f"nothing heard of the controller for {silence:.0f} s"
+            return f"no message from the controller for {silence:.0f} s"
         if self._is_welcome and (silence > SILENT_HEARTBEATS * self._heartbeat_s or self._channel.is_broken):
             self._begin_session(now)
         if not self._is_welcome:
@@ -247,7 +253,7 @@ class ControllerLink:
         return None
 
     def close(self, linger_ms: int) -> None:
-        """Close all sockets once what was sent is on its way, or after `linger_ms`."""
+        """Close all sockets once everything is sent, or after `linger_ms`."""
         for dialled in self._dialled:
             dialled.control.close(linger=linger_ms)
         if self._logs is not None:
@@ -271,8 +277,7 @@ class ControllerLink:
         made.linger = 0
         made.ipv6 = "[" in endpoint
         made.curve_serverkey = self._config.controller_key.encode()
-        made.curve_publickey = self._config.public_key.encode()
-        made.curve_secretkey = self._config.secret_key.encode()
+        made.curve_publickey, made.curve_secretkey = self._keys
         made.maxmsgsize = MAX_FRAME_BYTES
         made.sndhwm = made.rcvhwm = 10_000
         made.connect_timeout = CONNECT_MS
@@ -299,11 +304,13 @@ class ControllerLink:
 
     def _say_hello(self, now: float) -> None:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
+        if self._own_keys is not None:
+            hello = msgspec.structs.replace(hello, key=self._own_keys[0].decode())
         for dialled in self._dialled:
-            # The first to arrive came over an address that works: what it says of ours is right, too.
+            # The first to arrive came over an address that works, so our address that it names is right, too.
             ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
             self._send(dialled.control, encode(FromAgentPacket(session=self._session, messages=(ours,))))
-        # Jitter: a thousand agents must not come back in step.
+        # Jitter: a thousand agents must not reconnect at the same time.
         self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)
 
     def _take(self, frame: bytes, dialled: Dialled, now: float, orders: list[ToAgent]) -> None:
@@ -319,6 +326,9 @@ class ControllerLink:
         if packet.messages and isinstance(packet.messages[0], Refused):
             orders.append(packet.messages[0])
             return
+        if packet.messages and isinstance(packet.messages[0], Enrolled):
+            self._take_enrolled(packet.messages[0], now)
+            return
         if packet.session != self._session:
             self.counters["stale_packets"] += 1
             return
@@ -329,6 +339,13 @@ class ControllerLink:
                 if isinstance(message, Welcome) and not self._is_welcome:
                     self._use(dialled, message)
                 orders.append(message)
+
+    def _take_enrolled(self, enrolled: Enrolled, now: float) -> None:
+        """Dial anew with the agent's own keys, which the controller knows now; an answer that comes again is no news."""
+        if self._own_keys is not None and enrolled.key == self._own_keys[0].decode():
+            self._keys, self._own_keys = self._own_keys, None
+            self._last_heard = now
+            self._begin_session(now)
 
     def _use(self, dialled: Dialled, welcome: Welcome) -> None:
         """Keep this address, which works: close the others, and send logs the same way."""

@@ -1,6 +1,6 @@
-"""The agent's loop: every source of events, one core, commands carried out.
+"""The agent's loop: polls every source of events, passes events to the core, carries out its commands.
 
-A new source is one more entry of the list. Sources decide nothing; what an event means is decided in `core`.
+A new source is one more entry of the list. Sources decide nothing; `core` decides what an event means.
 """
 
 import math
@@ -15,17 +15,17 @@ from sflow_agent.core.events import AgentEvent, WakeUp
 
 
 class EventSource(Protocol):
-    """Something that the loop asks for events. `now` is monotonic seconds."""
+    """A source of events. `now` is monotonic seconds."""
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due although no descriptor is ready; None when it need not be called."""
 
-    def poll(self, now: float) -> Sequence[AgentEvent]:
-        """Return what has happened since the last call; never block."""
+    def poll(self, now: float, /) -> Sequence[AgentEvent]:
+        """Return the events since the last call; never block."""
 
 
 class Loop:
-    """Runs until a command has set `exit_status`. `perform` carries out a command and returns what has come of it.
+    """Runs until a command has set `exit_status`. `perform` carries out a command and returns its events.
 
     `wait` blocks for so many ms or until a descriptor is ready; `flush` sends what was reported.
     """
@@ -39,20 +39,20 @@ class Loop:
     ) -> None:
         self.exit_status: int | None = None
         self.sources: list[EventSource] = []
-        """In the order in which they are asked: what has happened comes before what time has brought."""
+        """In the order in which they are polled: events that have happened come before those of time."""
         self._core = core
         self._perform = perform
         self._wait = wait
         self._flush = flush
 
     def run(self) -> int:
-        """Turn until the agent is to exit; return its status."""
+        """Repeat `turn` until the agent must exit; return its status."""
         while self.exit_status is None:
             self.turn()
         return self.exit_status
 
     def turn(self) -> None:
-        """Wait for something to happen, then handle everything that has."""
+        """Wait for an event, then handle all that have happened."""
         self._wait(self._timeout_ms())
         now = time.monotonic()
         for source in self.sources:
@@ -65,7 +65,7 @@ class Loop:
         self._flush(now)
 
     def handle(self, events: Iterable[AgentEvent], now: float) -> None:
-        """Handle events, and in order what comes of carrying out their commands."""
+        """Handle events, and in order the events that their commands cause."""
         queue = deque(events)
         while queue:
             for command in self._core.handle(queue.popleft(), now):

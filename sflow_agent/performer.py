@@ -1,4 +1,4 @@
-"""Carries out the commands of the core, each by the part of the agent whose subject it is. Decides nothing.
+"""Carries out the commands of the core, each by the responsible part of the agent. Decides nothing.
 
 Parts that few runs need are imported and made at the first command for them, and join the loop as sources.
 """
@@ -26,6 +26,7 @@ from sflow_agent.core.commands import (
     ForgetRank,
     GiveUpTree,
     InspectNode,
+    LearnSecrets,
     LearnSignatures,
     LookForListeners,
     LookOnce,
@@ -71,7 +72,7 @@ class Parts:
     inventory: Inventory
     shares_run_directory: bool
     ranks: Mapping[RankId, Rank]
-    """The core's records, to read."""
+    """The core's records, read-only."""
     descriptors: Descriptors
     workers: Workers
     spawner: Spawner
@@ -81,7 +82,7 @@ class Parts:
     memory: MemoryEvents
     report: Callable[[FromAgent], None]
     warn: Callable[[str], None]
-    """Tells people, once for each text."""
+    """Warns the user, once for each text."""
 
 
 class Performer:
@@ -101,7 +102,7 @@ class Performer:
         self._inspector: Inspector | None = None
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
-        """Carry out a command; return what has come of it at once."""
+        """Carry out a command; return its immediate events."""
         parts = self._parts
         match command:
             case Report(message=message):
@@ -146,6 +147,8 @@ class Performer:
                 self._diagnose(command)
             case LookOnce() | LookForListeners():
                 return self._look(command, now)
+            case LearnSecrets(values=values):
+                self._parts.processes.mask_output(values)
             case LearnSignatures(signatures=signatures):
                 self._signatures = signatures
             case RunCommand(rank=rank, purpose=purpose):
@@ -192,7 +195,9 @@ class Performer:
                 return ProcessFailed(spec.rank, errno.EADDRINUSE, conflict, port_conflict=conflict)
         outcome = parts.processes.start(spec)
         is_streamed = spec.stream or not parts.shares_run_directory
-        if is_streamed and not isinstance(outcome, ProcessFailed):  # else it has no log that would ever end
+        if is_streamed and not isinstance(
+            outcome, ProcessFailed
+        ):  # otherwise it has no log that would ever end
             parts.logs.stream(spec.rank, path, not parts.shares_run_directory, now)
         return outcome
 

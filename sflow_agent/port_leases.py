@@ -1,9 +1,9 @@
-"""Ports of this node that tasks have: found, held until a task's process is made, and taken back after it.
+"""Leases ports of this node to tasks: finds them, holds them until a task's process is made, and takes them back.
 
-Two sockets stand for a port. One is bound to it, for IPv4 and IPv6, and keeps it from everybody; it is closed just before
-the task's process is made. The other is a name that agents agree on (an abstract Unix socket, which belongs to
-the same network namespace and ends with its process); it stays, so that no other agent, of whatever run or user, gives the
-port away while the task has not bound it yet.
+Each port has two sockets. One is bound to it, for IPv4 and IPv6, and keeps other processes off; it is closed
+just before the task's process is made. The other is a name that agents agree on (an abstract Unix socket,
+which belongs to the same network namespace and ends with its process); it stays, so that no other agent, of
+any run or user, gives the port away while the task has not bound it yet.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from sflow_agent.probes.sockets import listening_sockets
 from sflow_agent.processes.procfs import ATTEMPT_MARKER, descendants, environment
 
 THIEF_WITHIN_S = 0.25
-"""How long the loop may look for the name of who has a task's port: it is what a person needs then."""
+"""How long the loop may search for the owner of a task's port, whose name the user needs then."""
 _SETTINGS = "/proc/sys/net/ipv4"
 _IN_USE = (errno.EADDRINUSE, errno.EACCES)
 
 
 @dataclass(slots=True)
 class _Record:
-    """What one task has here."""
+    """The ports of one task on this node."""
 
     number: int
     ports: dict[str, tuple[int, ...]]
     claims: dict[int, socket.socket] = field(default_factory=dict)
-    """Of all of its ports."""
+    """Claims of all of its ports."""
     holds: dict[int, socket.socket] = field(default_factory=dict)
-    """Of those that its processes do not have now."""
+    """Bound sockets of the ports that its processes do not have now."""
     given_to: str = ""
     """The attempt that has its ports."""
 
@@ -48,11 +48,13 @@ class PortLeases:
         self._seed = seed
         self._records: dict[str, _Record] = {}
         self._choice: PortChoice | None = None
+        self._uses_names = True
+        """False once the names of all free ports were taken: whoever has them does not decide whether tasks run."""
         self.warning = ""
-        """What a person should know about the ports of this node, once something was leased."""
+        """A warning about the ports of this node, once a port was leased."""
 
     def take(self, order: Lease) -> Leased:
-        """Leases what is asked for. Ports that the task has and that are still free stay the same."""
+        """Lease ports. Ports that the task has and that are still free stay the same."""
         old = self._records.get(order.task)
         if old is not None and order.number <= old.number:
             return Leased(task=order.task, number=old.number, ports=old.ports)
@@ -68,7 +70,10 @@ class PortLeases:
         return Leased(task=order.task, number=order.number, ports=record.ports)
 
     def hand_over(self, task: str, attempt: str) -> str:
-        """A process of this attempt is made now. Returns who has its port, if it could not be kept since the last one."""
+        """Release the bound sockets for a process of this attempt.
+
+        Returns the owner of a port that could not be kept since the last process.
+        """
         record = self._records.get(task)
         if record is None or record.given_to == attempt:
             return ""
@@ -82,7 +87,7 @@ class PortLeases:
         return ""
 
     def take_back(self, task: str) -> None:
-        """Nothing of the task runs here any more: its ports are held again, as far as nobody else has them."""
+        """Hold the ports again, as far as they are free: no process of the task runs here any more."""
         record = self._records.get(task)
         if record is None:
             return
@@ -94,7 +99,10 @@ class PortLeases:
                     record.holds[port] = hold
 
     def port_conflict(self, task: str, attempt: str) -> str:
-        """Which port somebody else listens on, and who; empty if nobody does. `attempt` is whose processes may."""
+        """Return which port a foreign process listens on, and its name; empty if none does.
+
+        Processes of `attempt` are not foreign.
+        """
         record = self._records.get(task)
         if record is None:
             return ""
@@ -107,7 +115,7 @@ class PortLeases:
         return ""
 
     def drop(self, task: str) -> None:
-        """The task's ports are anybody's."""
+        """Release the task's ports."""
         record = self._records.pop(task, None)
         if record is not None:
             _close(record)
@@ -116,10 +124,11 @@ class PortLeases:
         self, record: _Record, block: PortBlock, before: Mapping[str, tuple[int, ...]]
     ) -> tuple[int, ...]:
         def take(port: int) -> bool:
-            return _take(record, port)
+            return _take(record, port, self._uses_names)
 
         def give_back(port: int) -> None:
-            record.claims.pop(port).close()
+            if port in record.claims:
+                record.claims.pop(port).close()
             record.holds.pop(port).close()
 
         earlier = before.get(block.name, ())
@@ -130,9 +139,19 @@ class PortLeases:
             for port in kept:
                 give_back(port)
         found = self._chosen().find(block.count, block.contiguous, take, give_back)
+        if found is None and self._uses_names:
+            self._uses_names = False
+            found = self._chosen().find(block.count, block.contiguous, take, give_back)
+            self._uses_names = found is None  # then it was not the names
+            if found is not None:
+                self.warning = (
+                    "another process has the names of all free ports, with which agents tell each other what they have "
+                    "leased: another run may lease the same port before its task binds it"
+                )
         if found is None:
-            what = f"{block.count} ports one after another" if block.contiguous else f"{block.count} ports"
-            raise OSError(errno.EADDRINUSE, f"there are no {what} free for {block.name}")
+            in_a_row = " in a row" if block.contiguous else ""
+            what = "no free port" if block.count == 1 else f"fewer than {block.count} free ports{in_a_row}"
+            raise OSError(errno.EADDRINUSE, f"{what} for {block.name}")
         return found
 
     def _chosen(self) -> PortChoice:
@@ -148,32 +167,34 @@ class PortLeases:
         return self._choice
 
 
-def _take(record: _Record, port: int) -> bool:
+def _take(record: _Record, port: int, needs_name: bool) -> bool:
     claim = _claim(port)
-    if claim is None:
+    if claim is None and needs_name:
         return False
+    hold = None
     try:
         hold = _hold(port)
-    except OSError:
-        claim.close()
-        raise
+    finally:
+        if hold is None and claim is not None:
+            claim.close()
     if hold is None:
-        claim.close()
         return False
-    record.claims[port], record.holds[port] = claim, hold
+    record.holds[port] = hold
+    if claim is not None:
+        record.claims[port] = claim
     return True
 
 
 def _claim(port: int) -> socket.socket | None:
-    """The name that says to other agents that the port is somebody's, or None when it is taken."""
+    """Return the name that marks the port as taken for other agents, or None when it is taken already."""
     return _bound(socket.AF_UNIX, f"\0sflow-port-{port}")
 
 
 def _hold(port: int, beside_what_ends: bool = False) -> socket.socket | None:
-    """A socket that has the port for every address of both kinds, or None when somebody has it.
+    """Return a socket that has the port for every address of both kinds, or None when it is in use.
 
-    Connections that ended keep a port for a minute, from all but those who say that they do not mind
-    (`beside_what_ends`): as a server does that is started again. Others who say so are not kept out then.
+    Closed connections keep a port for a minute, except from sockets that accept this (`beside_what_ends`): a
+    restarted server does. Others that accept it are not kept out then.
     """
     options = ((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),) if beside_what_ends else ()
     try:
@@ -216,11 +237,11 @@ def _close(record: _Record) -> None:
 def _taken(name: str, port: int) -> str:
     inodes = {one.inode for one in listening_sockets().get(port, ())}
     by = owner_text(inodes, THIEF_WITHIN_S) if inodes else "another process, which does not listen on it"
-    return f"port {port} ({name}) is taken by {by}"
+    return f"port {port} ({name}) is used by {by}"
 
 
 def _is_of(attempt: str, inodes: set[int]) -> bool:
-    """Whether processes of this attempt have one of these sockets."""
+    """Return whether processes of this attempt have one of these sockets."""
     marker = f"{ATTEMPT_MARKER}={attempt}".encode()
     return any(marker in environment(pid) for pid in owners_of(inodes, descendants(os.getpid())))
 

@@ -1,7 +1,8 @@
 """The agent's one pool of threads, for work that may block: name lookups, certificates, logs, drivers.
 
-Work is done in lanes, each with its own limit, so that a lane whose work never returns delays no other. Results are
-handed over in the loop's own thread. Threads are started when there is work and end when there is none.
+Work is done in lanes, each with its own limit, so that a lane whose work never returns delays no other.
+Results are returned in the loop's own thread. Threads are started when there is work and end when there is
+none.
 """
 
 import contextlib
@@ -18,12 +19,12 @@ from sflow_agent.descriptors import Descriptors
 
 T = TypeVar("T")
 MAX_THREADS = 256
-"""Of lookups: only as many names as stall at the same time need one each."""
+"""The limit of lookups: only names that stall at the same time need a thread each."""
 
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """Work of one kind: at most `threads` at a time, and at most `queued` that waits for a thread."""
+    """Work of one kind: at most `threads` at a time, and at most `queued` waiting for a thread."""
 
     name: str
     threads: int
@@ -33,13 +34,13 @@ class Lane:
 
 
 class Workers:
-    """Work under way, by key: asked for twice, it is done once."""
+    """Work in progress, by key: requested twice, it is done once."""
 
     def __init__(self, descriptors: Descriptors) -> None:
         self.lookups = Lane("lookups", threads=MAX_THREADS, queued=0)
-        """Answers that may never come."""
+        """Answers that may never arrive."""
         self.reading = Lane("reading", threads=2, queued=1_000_000)
-        """Logs and files of ranks: a long look at one rank's files does not delay all others."""
+        """Logs and files of ranks: reading one rank's files does not delay all others."""
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._waiting: dict[object, list[Callable[[Any], None]]] = {}
         self._finished: deque[tuple[object, object]] = deque()
@@ -53,7 +54,10 @@ class Workers:
         done: Callable[[T | OSError], None],
         lane: Lane | None = None,
     ) -> None:
-        """Call `done`, later, with the result of `work` or the error it raised. Without a lane it is a lookup."""
+        """Call `done`, later, with the result of `work` or the error it raised.
+
+        Without a lane it is a lookup.
+        """
         waiting = self._waiting.get(key)
         if waiting is not None:
             waiting.append(done)
@@ -63,7 +67,7 @@ class Workers:
         with self._lock:
             if lane._active >= lane.threads:
                 if len(lane._queue) >= lane.queued:
-                    self._finish(key, OSError(0, f"too many {lane.name} do not come back"))
+                    self._finish(key, OSError(0, f"too many {lane.name} do not return"))
                 else:
                     lane._queue.append((key, work))
                 return

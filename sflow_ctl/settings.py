@@ -1,6 +1,8 @@
-"""Settings in layers: what a site, a user, a workflow and the command line say, the later winning key by key. Pure.
+"""Settings in layers: a site's, a user's, a workflow's and the command line's, later ones winning key by key.
 
-Files are read by `runtime/settings_files.py`; what each setting means is in `spec/schema.py`.
+Pure.
+
+Files are read by `runtime/files/settings_files.py`; the meaning of each setting is in `format/schema`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +13,7 @@ import msgspec
 from protocol.errors import Finding
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import Where, check
-from sflow_ctl.format.expressions.templates import MARK
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.format.field_lookup import PathKey, dotted
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 
@@ -25,16 +27,16 @@ DIRECTORIES = ("output_dir", "log_spool")
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """What one source says: `data` as it is written, None for "as if nobody had said it"."""
+    """The settings of one source: `data` as written; a None is the same as a missing setting."""
 
     data: Mapping[str, Any]
     where: Where
-    """`file:line:column` of a value."""
+    """Return `file:line:column` of a value."""
     section: tuple[str, ...] = ()
-    """What stands before a setting's name in its file."""
+    """The path of the section that holds the settings in its file."""
 
     def place(self, *path: PathKey) -> str:
-        """`file:line:column  field`, for a message."""
+        """Return `file:line:column field`, for a message."""
         found = self.where(path)
         field = dotted((*self.section, *path))
         return f"{found}  {field}" if found else field
@@ -46,7 +48,7 @@ def checked_layer(
     kind: type[schema.Settings],
     findings: list[Finding],
 ) -> Layer:
-    """A layer of what stands in a file; everything that is wrong with it is added to `findings`."""
+    """Return the layer of a file; every problem in it is added to `findings`."""
     said = (
         {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
     )
@@ -54,21 +56,21 @@ def checked_layer(
     if not isinstance(said, dict):
         return Layer({}, where)
     layer = Layer(data, where)
-    # Each stands for itself: what is wrong with one hides nothing of another.
+    # One call each: a problem of one setting must not hide that of another.
     right = {key: value for key, value in said.items() if is_right or _has_right_type(kind, key, value)}
     findings += rule_findings(layer, right)
     return layer
 
 
 def command_line_layer(said: Mapping[str, Any], findings: list[Finding]) -> Layer:
-    """A layer of options, which have checked types already."""
+    """Return a layer of options, whose types are checked already."""
     layer = Layer(said, lambda _: COMMAND_LINE)
     findings += rule_findings(layer, said)
     return layer
 
 
 def workflow_layer(loaded: "LoadedDocument", findings: list[Finding]) -> Layer:
-    """A layer of the `settings:` of a workflow's files, whose types are right."""
+    """Return the layer of the `settings:` of a workflow's files, whose types are checked already."""
     layer = Layer(
         loaded.site_settings, lambda path: loaded.site_settings_where(("settings", *path)), ("settings",)
     )
@@ -77,25 +79,25 @@ def workflow_layer(loaded: "LoadedDocument", findings: list[Finding]) -> Layer:
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """The settings that count."""
+    """The settings that apply."""
 
     settings: schema.SiteFile
     origins: Mapping[str, Layer]
-    """The layer that a value is from; those that are not in it have their defaults."""
+    """The layer of each value; values that are not in it have their defaults."""
 
     def origin(self, key: str) -> str:
-        """Where a value comes from: `file:line:column`, the command line, or default."""
+        """Return the source of a value: `file:line:column`, the command line, or default."""
         layer = self.origins.get(key)
         return DEFAULT if layer is None else layer.where((key,)) or DEFAULT
 
     def place(self, key: str, *path: PathKey) -> str:
-        """The same, for a message about this setting."""
+        """Return the source of a value for a message about this setting."""
         layer = self.origins.get(key)
         return key if layer is None else layer.place(key, *path)
 
 
 def effective(layers: Sequence[Layer]) -> Effective:
-    """The settings of checked layers, weakest first. A list replaces the one of the layer before."""
+    """Combine checked layers, weakest first. A list replaces the one of the layer before."""
     values: dict[str, Any] = {}
     origins: dict[str, Layer] = {}
     for layer in layers:
@@ -114,7 +116,7 @@ def _has_right_type(kind: type[schema.Settings], key: Any, value: Any) -> bool:
 
 
 def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
-    """What types cannot say."""
+    """Check rules that types cannot express."""
     for key, value in said.items():
         if value is None:
             continue
@@ -132,13 +134,13 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
 def _text_findings(key: str, text: str, place: str) -> Iterator[Finding]:
     if not text.strip():
         yield Finding("wrong-value", f"{key} is empty", place, "leave it out, or write null for the default")
-    elif MARK in text:
+    elif EXPRESSION_START in text:
         what = f"{key} has an expression: settings are known before variables are"
         yield Finding("wrong-value", what, place, "write the value itself")
     elif key not in DIRECTORIES and not _without_layout(key, text).isprintable():
         yield Finding("wrong-value", f"{key} has control characters", place, "leave them out")
     elif key == "launch_flags":
-        from sflow_ctl.slurm.launch_flags import flag_problem  # few have any
+        from sflow_ctl.slurm.launch_flags import flag_problem  # few layers have one
 
         problem = flag_problem(text)
         if problem is not None:

@@ -1,3 +1,6 @@
-"""The version of the package. A constant: to ask the installation takes a tenth of a first task's time."""
+"""The version of the package.
+
+A constant: reading it from the installation takes a tenth of a first task's time.
+"""
 
 VERSION = "0.2.0"

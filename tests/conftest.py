@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sflow_ctl.plan.secrets import SECRETS
+
 os.environ.setdefault("SFLOW_SIMULATE_GPUS", "1")
 
 
@@ -18,3 +20,10 @@ def no_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setenv("SFLOW_SITE_FILE", "")
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests() -> Iterator[None]:
+    """Forget the secrets of workflows that a test has read in this process."""
+    yield
+    SECRETS.forget()

@@ -1,6 +1,8 @@
-"""Stands in for `torchrun`, which needs a gigabyte of libraries: takes its options from the same variables (`PET_...`, as
-torch/distributed/argparse_util.py does), meets its peers over TCP, and starts the program once per process with the same
-variables (RANK, LOCAL_RANK, WORLD_SIZE, ...). Options on the command line win.
+"""Stands in for `torchrun`, which needs a gigabyte of libraries.
+
+Takes its options from the same variables (`PET_...`, as torch/distributed/argparse_util.py does), meets its peers over
+TCP, and starts the program once per process with the same variables (RANK, LOCAL_RANK, WORLD_SIZE, ...). Options on
+the command line win.
 """
 
 import argparse

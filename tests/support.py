@@ -1,5 +1,6 @@
-"""What integration and fault tests share: the real command line as a process, waiting with a deadline,
-leftovers by marker.
+"""What integration and fault tests share.
+
+The real command line as a process, waiting with a deadline, leftovers by marker.
 """
 
 import contextlib

@@ -1,1 +1,1 @@
-"""Why a program ended: reasons, log signatures and success conditions. Shared by controller and agent."""
+"""Causes of program ends: reasons, log signatures and success conditions. Shared by controller and agent."""

@@ -43,5 +43,5 @@ def _blocks(path: str) -> Iterator[bytes]:
 
 
 def _open_file(path: str, flags: int) -> int:
-    """Open without waiting for a writer, should it be a pipe."""
+    """Open a file without waiting for a writer if it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -3,11 +3,11 @@
 from typing import Literal, NamedTuple
 
 By = Literal["task", "log", "rule", "run"]
-"""Who finds out: how its process ended, what its log says (`signatures.toml`), a rule of the file, the run."""
+"""The source of a reason: the end of its process, its log (`signatures.toml`), a rule of the file, the run."""
 
 
 class Meaning(NamedTuple):
-    """One word, and what it says about an end."""
+    """One word, and its meaning as the reason of an end."""
 
     word: str
     by: By
@@ -18,7 +18,9 @@ class Meaning(NamedTuple):
 
 MEANINGS: tuple[Meaning, ...] = (
     Meaning(
-        "exit", "task", "its process ended with a status other than 0, and nothing says more (or with 0)"
+        "exit",
+        "task",
+        "its process ended with a status other than 0 (or with 0), and no better cause is known",
     ),
     Meaning(
         "signal", "task", "a signal killed it, or a program in its script (status 128 + number of a crash)"
@@ -26,19 +28,19 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         "oom",
         "task",
-        "the kernel killed a process for want of memory (the cgroup's counter, the kernel's log), or it got no more",
+        "the kernel killed a process for lack of memory (the cgroup's counter, the kernel's log), or it could not allocate more",
     ),
     Meaning(
         "launch",
         "task",
-        "a program could not be started: not there, not executable, bad `#!` line, wrong directory, command too long",
+        "a program could not be started: missing, not executable, bad `#!` line, wrong directory, command too long",
     ),
-    Meaning("port_in_use", "log", "an address that it wanted was taken; the sentence names port and owner"),
-    Meaning("cuda_oom", "log", "a GPU had not enough memory"),
+    Meaning("port_in_use", "log", "an address that it needs was in use; the sentence names port and owner"),
+    Meaning("cuda_oom", "log", "a GPU had too little memory"),
     Meaning("cuda", "log", "CUDA failed: no device, an illegal access, a lost GPU, a driver too old"),
     Meaning("nccl", "log", "a collective operation failed or timed out; another rank often has the cause"),
-    Meaning("disk_full", "log", "no space or no quota was left where it wrote"),
-    Meaning("image", "log", "a container's image could not be had"),
+    Meaning("disk_full", "log", "the file system that it wrote to was full, or the quota was used up"),
+    Meaning("image", "log", "the container image could not be pulled"),
     Meaning("traceback", "log", "a Python exception; its last line is the sentence"),
     Meaning(
         "no_output", "rule", "it ended with status 0, and a file of `success: files` is missing or too small"
@@ -50,31 +52,29 @@ MEANINGS: tuple[Meaning, ...] = (
         "rule",
         "it was not ready within the `deadline` of its readiness probe, or ended with status 0 before it was",
     ),
-    Meaning("hang", "rule", "it has shown no life for as long as its `hang` allows"),
+    Meaning("hang", "rule", "it was inactive for longer than its `hang` allows"),
     Meaning("probe", "rule", "its failure probe triggered"),
-    Meaning(
-        "expression", "rule", "an expression could not be evaluated when it was to start", may_retry=False
-    ),
-    Meaning("ports", "run", "its node could not give it the ports that it asks for"),
+    Meaning("expression", "rule", "an expression could not be evaluated at its start", may_retry=False),
+    Meaning("ports", "run", "its node could not lease the ports that it needs"),
     Meaning("node_lost", "run", "its node's agent is silent or gone"),
-    Meaning("time_limit", "run", "the workflow's or the Slurm job's time was over", may_retry=False),
-    Meaning("preempted", "run", "Slurm wanted the nodes for another job", may_retry=False),
+    Meaning(
+        "time_limit", "run", "the time limit of the workflow or the Slurm job was reached", may_retry=False
+    ),
+    Meaning("preempted", "run", "Slurm took the nodes for another job", may_retry=False),
     Meaning("cancelled", "run", "the Slurm job was cancelled", may_retry=False),
-    Meaning("interrupted", "run", "the run was told to stop by a signal", may_retry=False),
-    Meaning("fail_fast", "run", "something else failed, which ended the run", may_retry=False),
+    Meaning("interrupted", "run", "the run was stopped by a signal", may_retry=False),
+    Meaning("fail_fast", "run", "another failure ended the run", may_retry=False),
     Meaning(
         "upstream",
         "run",
-        "what it needs has failed, so that it was stopped or never started",
+        "a task that it needs has failed, so it was stopped or never started",
         may_retry=False,
     ),
-    Meaning(
-        "run_complete", "run", "the run was complete, and a service not needed any more", may_retry=False
-    ),
+    Meaning("run_complete", "run", "the run was complete, and the service no longer needed", may_retry=False),
     Meaning("resumed", "run", "it had completed before the run was resumed", may_retry=False),
 )
 WORDS = frozenset(meaning.word for meaning in MEANINGS)
 LOG_WORDS = tuple(meaning.word for meaning in MEANINGS if meaning.by == "log")
 SIGNATURE_WORDS = ("oom", "launch", *LOG_WORDS)
-"""Known words that a signature may give; it may also give one of its own."""
+"""Known words that a signature may use; it may also use one of its own."""
 RETRY_WORDS = tuple(meaning.word for meaning in MEANINGS if meaning.may_retry)

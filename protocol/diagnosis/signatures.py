@@ -1,6 +1,6 @@
-"""Signatures: what lines of a log say why their program ended. Pure: text of files in, checked records out.
+"""Signatures: log lines that explain why their program ended. Pure: text of files in, checked records out.
 
-Those of everybody are in `signatures.toml` beside this file; a workflow's own travel in the `Welcome`.
+Those for all workflows are in `signatures.toml` beside this file; a workflow's own travel in the `Welcome`.
 """
 
 import re
@@ -16,7 +16,7 @@ LINE = "line"
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A regular expression that explains an end, and what to say then."""
+    """A regular expression that explains an end, and the sentence about it."""
 
     name: str
     reason: str
@@ -25,7 +25,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     text: str = "{line}"
     """The sentence. Fields are the expression's named groups, and `line`."""
     hint: str = ""
-    """What to do."""
+    """The remedy."""
     contains: tuple[str, ...] = ()
     """In small letters: one of these is in every line that matches, so a log without them need not be searched."""
 
@@ -35,7 +35,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_signatures(text: str) -> tuple[Signature, ...]:
-    """The signatures of a TOML file. Raises: ValueError for one that is wrong, and names it."""
+    """Return the signatures of a TOML file. Raises: ValueError naming the invalid one."""
     signatures = tuple(msgspec.toml.decode(text, type=_File).signature)
     for signature in signatures:
         problem = problem_of(signature)
@@ -45,31 +45,31 @@ def read_signatures(text: str) -> tuple[Signature, ...]:
 
 
 def problem_of(signature: Signature) -> tuple[str, str] | None:
-    """(field, what is wrong with it), or None."""
+    """Return (field, what is wrong with it), or None."""
     try:
         groups = set(re.compile(signature.pattern).groupindex)
     except re.error as error:
-        return "pattern", f'"{signature.pattern}" is no regular expression: {error}'
+        return "pattern", f'"{signature.pattern}" is not a regular expression: {error}'
     if not signature.pattern:
         return "pattern", "the pattern is empty"
     if re.search(signature.pattern, "") is not None:
         return "pattern", f'"{signature.pattern}" matches every line'
     if not _WORD.fullmatch(signature.reason):
-        return "reason", f'"{signature.reason}" is no word: small letters, digits and _, at most 32'
+        return "reason", f'"{signature.reason}" is not a word: small letters, digits and _, at most 32'
     if signature.reason in WORDS and signature.reason not in SIGNATURE_WORDS:
-        return "reason", f'"{signature.reason}" is not what a log can say'
+        return "reason", f'"{signature.reason}" cannot be found in a log'
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(signature.text) if name is not None}
     except ValueError as error:
-        return "text", f'"{signature.text}" is no sentence with fields: {error}'
+        return "text", f'"{signature.text}" is not a sentence with fields: {error}'
     unknown = fields - groups - {LINE}
     if unknown:
         known = ", ".join(sorted(groups | {LINE}))
-        return "text", f'"{{{min(unknown)}}}" is no named group of the pattern; there are {known}'
+        return "text", f'"{{{min(unknown)}}}" is not a named group of the pattern; there are {known}'
     return None
 
 
 def sentence(signature: Signature, groups: dict[str, str | None], line: str) -> str:
-    """The signature's text for a match; a group that took no part is a question mark."""
+    """Return the signature's text for a match; a group that did not match is a question mark."""
     values = {name: value if value is not None else "?" for name, value in groups.items()}
     return signature.text.format_map({**values, LINE: line})

@@ -20,22 +20,22 @@ BLOCK_BYTES = 1024 * 1024
 LINE_BYTES = 64 * 1024
 """A longer line is searched in pieces of this size."""
 SHOWN_CHARACTERS = 300
-_HINT = "the task's own `success` asks for it"
+_HINT = "required by the task's own `success`"
 
 
 class Files(NamedTuple):
-    """How to read files. All may raise OSError; none writes."""
+    """Reads files. All methods may raise OSError; none writes."""
 
     matching: Callable[[str], Iterable[tuple[str, int]]]
-    """(path, size) of the regular files that a path or pattern means."""
+    """Returns (path, size) of the regular files that a path or pattern means."""
     read: Callable[[str, int], bytes]
-    """A file's content, at most so many bytes."""
+    """Returns a file's content, at most so many bytes."""
     blocks: Callable[[str], Iterator[bytes]]
-    """A file's content from its beginning."""
+    """Yields a file's content from its beginning."""
 
 
 def is_pattern(path: str) -> bool:
-    """True for a path that may mean several files."""
+    """Return whether a path may mean several files."""
     return any(character in path for character in "*?[")
 
 
@@ -61,7 +61,7 @@ def _file_missing(required: RequiredFile, files: Files) -> str | None:
     try:
         found = list(files.matching(required.path))
     except OSError as error:
-        return f"{required.path}, which it must write, cannot be looked at: {error.strerror or error}"
+        return f"{required.path}, which it must write, cannot be read: {error.strerror or error}"
     if not found:
         what = "no file matches" if is_pattern(required.path) else "there is no"
         return f"{what} {required.path}, which it must write"
@@ -70,14 +70,14 @@ def _file_missing(required: RequiredFile, files: Files) -> str | None:
         return None
     if size == 0:
         return f"{largest}, which it must write, is empty"
-    return f"{largest} has {size} bytes, and must have at least {required.min_bytes}"
+    return f"{largest} has {size} bytes, but needs at least {required.min_bytes}"
 
 
 def _json_wrong(required: RequiredJson, files: Files) -> str | None:
     try:
         content = files.read(required.path, MAX_JSON_BYTES + 1)
         if len(content) > MAX_JSON_BYTES:
-            return f"{required.path} is larger than {MAX_JSON_BYTES >> 20} MiB, too large to be checked"
+            return f"{required.path} is larger than {MAX_JSON_BYTES >> 20} MiB, the limit for checks"
         document = msgspec.json.decode(content)
     except FileNotFoundError:
         return f"there is no {required.path}, which it must write"
@@ -124,7 +124,7 @@ def _patterns_wrong(success: Success, logs: Sequence[str], files: Files) -> Exit
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, str]]:
-    """(offset, text) of each line as a person reads it, however the blocks are cut."""
+    """Yield (offset, text) of each line as a person reads it, however the blocks are cut."""
     offset, rest = 0, b""
     for block in blocks:
         rest += block

@@ -36,7 +36,7 @@ class TcpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="tcp", tag_field="
 
 
 class LogCheck(msgspec.Struct, frozen=True, kw_only=True, tag="log", tag_field="type"):
-    """A log has a pattern as often as it asks for."""
+    """A log has a pattern the required number of times."""
 
     pattern: LogPattern
     task: str | None = None
@@ -44,14 +44,14 @@ class LogCheck(msgspec.Struct, frozen=True, kw_only=True, tag="log", tag_field="
 
 
 class HttpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="http", tag_field="type"):
-    """A request, and what its answer must be like after redirects. All conditions given must hold."""
+    """A request, and the conditions on its answer after redirects. All given conditions must hold."""
 
     method: Method
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     body: str | None = None
     status: tuple[int, ...] = ()
-    """Expected ones; empty is 200 to 399. A redirect that is expected is not followed."""
+    """Expected ones; empty is 200 to 399. An expected redirect is not followed."""
     header: tuple[tuple[str, str], ...] = ()
     """(name, text): the answer has a header of this name with the text in its value."""
     body_contains: str | None = None
@@ -62,7 +62,7 @@ class HttpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="http", tag_field
     ca_file: str | None = None
     """A file on the node with the authorities to trust instead of the system's."""
     owner: Owner = "task"
-    """Used where the URL's host is this node."""
+    """Used if the URL's host is this node."""
 
 
 class ExecCheck(msgspec.Struct, frozen=True, kw_only=True, tag="exec", tag_field="type"):
@@ -75,7 +75,7 @@ Check = TcpCheck | LogCheck | HttpCheck | ExecCheck
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """Checks that an agent runs beside a rank, and how their results add up."""
+    """Checks that an agent runs beside a rank, and how their results are combined."""
 
     kind: ProbeKind
     checks: tuple[Check, ...]

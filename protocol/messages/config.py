@@ -1,10 +1,13 @@
-"""What agents are started with."""
+"""The configuration that agents are started with."""
 
 import msgspec
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an agent needs to call home. Travels over its stdin, never on a command line."""
+    """Everything an agent needs to connect to the controller.
+
+    Travels over its stdin, never on a command line.
+    """
 
     run_id: str
     node: int
@@ -13,35 +16,40 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_endpoints: tuple[str, ...]
     controller_key: str
     """The controller's public CURVE key, Z85. Pinned."""
+    must_enrol: bool = False
+    """The keys come from a job step's environment, which others of the same user can read: they are good for one hello, with
+    which the agent names a key that it has made itself."""
     public_key: str
     secret_key: str
     marker: str
-    """Value of `SFLOW_RUN_MARKER` in everything the agent starts."""
+    """Value of `SFLOW_RUN_MARKER` in all processes that the agent starts."""
     predecessor: str | None = None
-    """That of the run's earlier agents, if it is resumed: what still carries it is ended first."""
+    """The marker of the run's earlier agents, if it is resumed: processes with it are ended first."""
     run_directory: str
     """Absolute, as the controller sees it."""
     nonce: str
     """Content of `.sflow/nonce` in the run directory: equal on this node means the directory is shared."""
     nonce_path: str | None = None
-    """Where the nonce is, if not in the run directory: that may be made after the agents."""
+    """The path of the nonce, if it is not in the run directory, which may be made after the agents."""
     spool_directory: str | None = None
     """Write logs below this directory and send them, although the run directory may be shared."""
     is_interface_chosen: bool = False
-    """A person has said which network is to be used: programs that would choose one themselves are told."""
+    """The user has named the network: programs that would choose one themselves get its name."""
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
     log_level: str = "warning"
     controller_pid: int | None = None
-    """Of a controller on the same machine, which has started the guardian: the agent ends when it dies, and waits when it is
-    stopped. None where it runs elsewhere, or is not the parent."""
+    """The pid of a controller on the same machine that has started the guardian, else None.
+
+    The agent ends when the controller dies, and waits when it is stopped.
+    """
 
 
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What one job step gives to all of its agents alike, in an environment variable that they wipe.
+    """The common configuration of a job step's agents, in an environment variable that they wipe.
 
-    Each completes `common` by itself: its node is its place in `nodes`, by Slurm's name for it, its keys come from
-    `key_seed`. Places of nodes that are not of the job are empty.
+        Each agent completes `common`: its node is its position in `nodes`, by Slurm's name, its keys come from
+    `key_seed`. Positions of nodes outside of the job are empty.
     """
 
     common: AgentConfig

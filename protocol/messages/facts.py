@@ -11,14 +11,14 @@ from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.node import Inventory
 
 ActivityKind = Literal["output", "gpus"]
-"""What a rank shows activity by: output, or use of its GPUs."""
+"""The kinds of a rank's activity: output, or use of its GPUs."""
 SidePurpose = Literal["hang", "stop"]
-"""What a command beside a rank is for: to look into its hang, to stop it."""
+"""The purpose of a command beside a rank: to examine its hang, to stop it."""
 NoticeLevel = Literal["warning", "error"]
 
 
 class LiveRank(msgspec.Struct, frozen=True):
-    """A rank whose process an agent has: part of its whole truth at `Hello`."""
+    """A rank with a process: a part of the agent's complete state at `Hello`."""
 
     rank: RankId
     pid: int
@@ -26,7 +26,7 @@ class LiveRank(msgspec.Struct, frozen=True):
 
 
 class FromAgentMessage(Message, frozen=True, kw_only=True, tag=_snake):
-    """Base of what an agent sends."""
+    """Base of messages from an agent."""
 
 
 class RankStarted(FromAgentMessage, frozen=True, kw_only=True):
@@ -44,30 +44,30 @@ class LaunchFailed(FromAgentMessage, frozen=True, kw_only=True):
     errno: int
     reason: str
     port_conflict: str = ""
-    """See `RankExited`."""
+    """As in `RankExited`."""
 
 
 class ExitCause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a rank ended badly, as far as its node can tell."""
+    """Why a rank ended badly, as far as its node knows."""
 
     word: str
     """One of `protocol.diagnosis.reasons`, or of a signature of the workflow's own."""
     text: str
     """The sentence, without the exit status."""
     hint: str = ""
-    """What to do."""
+    """The remedy."""
     line: str = ""
-    """The line of the log that says so, cut to 500 characters."""
+    """The line of the log that shows it, cut to 500 characters."""
     line_number: int | None = None
-    """From 1; None where counting would have meant reading too much."""
+    """From 1; None if counting would have meant reading too much."""
     offset: int | None = None
-    """Of the line's first byte in the log."""
+    """The position of the line's first byte in the log."""
 
 
 class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     """The rank's main process has been reaped. Exactly one of `exit_code` and `signal` is set.
 
-    `cleared` says that nothing it started is left either; otherwise a `RankCleared` follows.
+    `cleared` means that none of its processes is left; otherwise a `RankCleared` follows.
     """
 
     rank: RankId
@@ -78,28 +78,29 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     """Size of the rank's log at that moment."""
     cleared: bool = True
     port_conflict: str = ""
-    """Which of the task's ports here another process has, and which one; looked for after a failure only."""
+    """Which of the task's ports here another process has, and which process; only after a failure."""
     was_asked: bool = False
-    """The agent was already ending it, on somebody's order: how it ended then explains nothing."""
+    """The agent was already ending it, as ordered: its status or signal then explains nothing."""
     cause: ExitCause | None = None
-    """After a good exit status it is what the rank's `success` misses."""
+    """After exit status 0, the `success` condition that does not hold."""
     has_listened: bool = False
-    """A process of the rank was seen to listen on a TCP port after its readiness probe had triggered. Looked for only where
-    no check of its probes is about a port or URL.
+    """A process of the rank was seen to listen on a TCP port after its readiness probe had triggered.
+
+    Looked for only where no check of its probes is about a port or URL.
     """
 
 
 class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
-    """Everything the rank started is gone, but for `survivors` ("pid name"), which could not be ended."""
+    """All processes of the rank are gone, except `survivors` ("pid name"), which could not be ended."""
 
     rank: RankId
     ended: int = 0
-    """Processes it had left behind and the agent ended."""
+    """Processes that it had left behind and the agent ended."""
     survivors: tuple[str, ...] = ()
 
 
 class ProbeTriggered(FromAgentMessage, frozen=True, kw_only=True):
-    """A probe saw its condition as often in a row as its threshold asks. Sent once per rank and kind."""
+    """A probe's checks have held as often in a row as its threshold requires. Sent once per rank and kind."""
 
     attempt: AttemptId
     rank: int = 0
@@ -109,7 +110,7 @@ class ProbeTriggered(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class ProbeWaiting(FromAgentMessage, frozen=True, kw_only=True):
-    """What a readiness probe still misses; said after a second, and then when it changes, once a second at most."""
+    """What a readiness probe waits for; sent after a second, and then when it changes, once a second at most."""
 
     attempt: AttemptId
     kind: ProbeKind
@@ -125,11 +126,11 @@ class Leased(FromAgentMessage, frozen=True, kw_only=True):
     ports: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """By the names of the blocks."""
     problem: str = ""
-    """Why there are none, for a person; empty if there are."""
+    """Why there are no ports, for a person; empty on success."""
 
 
 class RankIdle(FromAgentMessage, frozen=True, kw_only=True):
-    """A rank has shown no life of a kind for as long as its `HangPolicy` says, or shows some again."""
+    """A rank has been inactive for as long as its `HangPolicy` allows, or is active again."""
 
     rank: RankId
     kind: ActivityKind
@@ -142,7 +143,7 @@ class SideCommandEnded(FromAgentMessage, frozen=True, kw_only=True):
     rank: RankId
     purpose: SidePurpose
     output: bytes = b""
-    """What it has printed; of more than `MAX_SIDE_OUTPUT_BYTES` the end."""
+    """Its output; of more than `MAX_SIDE_OUTPUT_BYTES` the end."""
     problem: str = ""
     """"exited with 7", "did not end within 10 s"; empty when it succeeded."""
 
@@ -156,7 +157,7 @@ class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
     addresses: tuple[tuple[str, str], ...] = ()
     """(interface, address) pairs, IPv4 and IPv6."""
     clock_ns: int = 0
-    """The node's wall clock now, which is after the session's `Welcome`; 0 for an agent that does not say."""
+    """The node's wall clock now, which is after the session's `Welcome`; 0 if unknown."""
 
 
 class Inspected(FromAgentMessage, frozen=True, kw_only=True):
@@ -187,6 +188,9 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Counted up with each session of this agent process: a hello that comes late must not undo a newer
     one.
     """
+    key: str = ""
+    """A public CURVE key, Z85, that the agent has made for itself and will use from the next session on. Only from an agent
+    that must enrol (`AgentConfig.must_enrol`); the answer is `Enrolled`."""
     node: int
     """The node's index in the run, from Slurm's node id or the local launcher."""
     agent_incarnation: int
@@ -197,33 +201,33 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     sent_at_ns: int = 0
     """The node's clock, to compare it with the controller's."""
     node_name: str = ""
-    """What Slurm calls the node."""
+    """Slurm's name of the node."""
     address: str = ""
-    """This node's address on the way to the controller; empty when it could not be found out."""
+    """This node's address on the way to the controller; empty if unknown."""
     endpoint: str = ""
-    """Which of the controller's addresses this hello was sent to."""
+    """The address of the controller that this hello was sent to."""
     inventory: Inventory
     shares_run_directory: bool
     live: tuple[LiveRank, ...] = ()
     exited: tuple[RankExited, ...] = ()
     """Ends that no controller has acknowledged yet."""
     clearing: tuple[RankId, ...] = ()
-    """Ranks that have ended and whose left-over processes are still being ended."""
+    """Ranks that have ended and whose remaining processes are being ended."""
     triggered: tuple[ProbeTriggered, ...] = ()
-    """Probes of live attempts that have triggered, told before or not: the telling may have been lost."""
+    """Probes of live attempts that have triggered, reported before or not: the report may have been lost."""
     quiet: tuple[RankIdle, ...] = ()
-    """Live ranks that show no life, likewise."""
+    """Live ranks that are inactive, likewise."""
 
 
 class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
-    """A probe of this rank is about another task's log, which its node does not have: the controller shall look at its own.
+    """A request to search another task's log, which the rank's node does not have, on the controller's side.
 
-    Repeated in each session until answered by `LogMatched`. Without a pattern nobody waits for it any more.
+    Repeated in each session until answered by `LogMatched`. Without a pattern it ends the search.
     """
 
     rank: RankId
     key: ProbeKey
-    """The check that asks."""
+    """The check that needs it."""
     task: str
     pattern: LogPattern | None = None
 
@@ -233,7 +237,7 @@ class Terminated(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
-    """The agent has nothing left and exits now."""
+    """The agent is done and exits now."""
 
     survivors: tuple[str, ...] = ()
 

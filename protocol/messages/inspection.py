@@ -1,28 +1,28 @@
-"""What an agent finds out about its node when it is asked to examine it: facts only, no judgement.
+"""The facts of a node's inspection, without judgement.
 
-Judged by `sflow_ctl.doctor`. Every part is optional: a file system that hangs must not hide what the rest says.
+Judged by `sflow_ctl.doctor`. Every part is optional: a hanging file system must not hide the other facts.
 """
 
 import msgspec
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of what a report is made of."""
+class ReportPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the parts of a report."""
 
 
-class MeshTarget(Part, frozen=True, kw_only=True):
-    """Where another agent listens."""
+class MeshTarget(ReportPart, frozen=True, kw_only=True):
+    """The address of another agent's listener."""
 
     node: int
     interface: str
     address: str
     port: int
     is_primary: bool = False
-    """Whether tasks are told this address: the node's on its way to the controller."""
+    """Whether tasks get this address: the node's on its way to the controller."""
 
 
-class MeshResult(Part, frozen=True, kw_only=True):
-    """What became of the connection to one target. Without a problem it took `connect_s`."""
+class MeshResult(ReportPart, frozen=True, kw_only=True):
+    """The result of the connection to one target. Without a problem it took `connect_s`."""
 
     node: int
     interface: str
@@ -32,7 +32,7 @@ class MeshResult(Part, frozen=True, kw_only=True):
     problem: str = ""
 
 
-class Limit(Part, frozen=True, kw_only=True):
+class Limit(ReportPart, frozen=True, kw_only=True):
     """One of setrlimit(2), as tasks get it. None is unlimited."""
 
     name: str
@@ -40,8 +40,8 @@ class Limit(Part, frozen=True, kw_only=True):
     hard: int | None
 
 
-class Quota(Part, frozen=True, kw_only=True):
-    """What this user may still have on a file system. A limit of 0 is none."""
+class Quota(ReportPart, frozen=True, kw_only=True):
+    """This user's limits on a file system. A limit of 0 is no limit."""
 
     kib: int
     kib_limit: int
@@ -49,8 +49,8 @@ class Quota(Part, frozen=True, kw_only=True):
     files_limit: int
 
 
-class Directory(Part, frozen=True, kw_only=True):
-    """A place that runs write to."""
+class Directory(ReportPart, frozen=True, kw_only=True):
+    """A directory that runs write to."""
 
     role: str
     """"output directory", "temporary files", "shared memory"."""
@@ -59,18 +59,18 @@ class Directory(Part, frozen=True, kw_only=True):
     """Its kind: "nfs4", "lustre", "tmpfs"."""
     total_bytes: int = 0
     free_bytes: int = 0
-    """What this user may fill."""
+    """Free bytes for this user."""
     total_files: int = 0
     """Inodes; 0 on file systems that do not count them."""
     free_files: int = 0
     write_s: float | None = None
-    """How long a MiB took to be on disk; None where it was not tried."""
+    """Seconds until a MiB was on disk; None if it was not tried."""
     quota: Quota | None = None
     problem: str = ""
-    """Why it cannot be written."""
+    """Why it is not writable."""
 
 
-class Engine(Part, frozen=True, kw_only=True):
+class Engine(ReportPart, frozen=True, kw_only=True):
     """A container engine that is on PATH."""
 
     name: str
@@ -80,29 +80,29 @@ class Engine(Part, frozen=True, kw_only=True):
     """Why it cannot be used, in its own words."""
 
 
-class Leftover(Part, frozen=True, kw_only=True):
+class Leftover(ReportPart, frozen=True, kw_only=True):
     """Processes of this user that an earlier run, or another one, has started."""
 
     run: str
     pids: tuple[int, ...]
     has_agent: bool
-    """Whether an agent of that run still looks after them."""
+    """Whether an agent of that run is still their parent."""
 
 
-class GpuHealth(Part, frozen=True, kw_only=True):
-    """What NVML says of a GPU's memory; `index` as in the inventory."""
+class GpuHealth(ReportPart, frozen=True, kw_only=True):
+    """NVML's facts about a GPU's memory; `index` as in the inventory."""
 
     index: int
     uncorrected_errors: int = 0
     """Since the driver was loaded."""
     is_remap_pending: bool = False
-    """Rows are out of use after the next reset."""
+    """Rows are remapped at the next reset."""
     has_remap_failed: bool = False
     """No spare rows are left."""
 
 
-class NodeReport(Part, frozen=True, kw_only=True):
-    """One node. What is in `unanswered` has not come in time and is empty here."""
+class NodeReport(ReportPart, frozen=True, kw_only=True):
+    """One node. The parts in `unanswered` have not arrived in time and are empty here."""
 
     kernel: str = ""
     versions: tuple[tuple[str, str], ...] = ()
@@ -110,19 +110,19 @@ class NodeReport(Part, frozen=True, kw_only=True):
     addresses: tuple[tuple[str, str], ...] = ()
     """(interface, address) pairs, IPv4 and IPv6."""
     mesh_port: int = 0
-    """Where this agent listens on all of its addresses; 0 when it cannot."""
+    """The port on which this agent listens on all of its addresses; 0 if it cannot."""
     cpu_quota: float | None = None
-    """CPUs' worth of time that cgroups allow."""
+    """The time of how many CPUs cgroups allow."""
     memory_limit_bytes: int | None = None
-    """What cgroups allow."""
+    """The limit of cgroups."""
     memory_available_bytes: int = 0
     limits: tuple[Limit, ...] = ()
     slurm: tuple[tuple[str, str], ...] = ()
-    """The variables that say what Slurm gave to this node."""
+    """Variables with the resources that Slurm gave to this node."""
     directories: tuple[Directory, ...] = ()
     engines: tuple[Engine, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
     gpu_health: tuple[GpuHealth, ...] = ()
     has_infiniband: bool = False
     unanswered: tuple[tuple[str, str], ...] = ()
-    """(what, why): parts that could not be found out."""
+    """(part, reason) for facts that could not be collected."""

@@ -16,7 +16,7 @@ class LogChunk(Message, frozen=True, kw_only=True, tag="log_chunk"):
 
 
 class LogAck(Message, frozen=True, kw_only=True, tag="log_ack"):
-    """All bytes of the rank's log before `offset` are where they belong; more may be sent."""
+    """All bytes of the rank's log before `offset` are stored; more may be sent."""
 
     rank: RankId
     offset: int

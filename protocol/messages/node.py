@@ -1,4 +1,4 @@
-"""What a node has: GPUs, memory, addresses."""
+"""The resources of a node: GPUs, memory, addresses."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ class GpuUser(msgspec.Struct, frozen=True, kw_only=True):
     program: str = ""
     """Both are empty for a process that this node's agent cannot see."""
     memory_bytes: int | None = None
-    """On the GPU; None where the driver does not say."""
+    """On the GPU; None if the driver does not report it."""
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -23,13 +23,13 @@ class Gpu(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     simulated: bool = False
     used_bytes: int = 0
-    """Of the memory, when the agent started."""
+    """Used memory when the agent started."""
     users: tuple[GpuUser, ...] = ()
-    """At that time."""
+    """Processes at that time."""
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node has, as the agent on it sees it."""
+    """The resources of a node, as its agent sees them."""
 
     host: str
     cpus: int
@@ -40,9 +40,9 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
     counts_gpus: bool = False
-    """False when nothing here knows how many GPUs there are: no driver, and none given by Slurm."""
+    """False if the number of GPUs is unknown: no driver, and none given by Slurm."""
     gpu_problems: tuple[str, ...] = ()
-    """Sentences about GPUs that should be there and are not."""
+    """Sentences about GPUs that should exist and do not."""
     python: str = ""
     open_files: tuple[int, int] = (-1, -1)
     """(soft, hard) limit that tasks get; -1 is none."""

@@ -8,13 +8,13 @@ from protocol.messages.rank_spec import PortBlock, RankSpec
 
 
 class ToAgentMessage(Message, frozen=True, kw_only=True, tag=_snake):
-    """Base of what a controller sends."""
+    """Base of messages from the controller."""
 
 
 class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     """The controller accepted a `Hello`. Ends the handshake and starts the session named in it.
 
-    Carries the verdict on what the agent said it has: `kill` names ranks that must not live.
+    `kill` names ranks of the hello that must not live.
     """
 
     session: str
@@ -24,6 +24,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     orphan_grace_s: float = 10.0
     signatures: tuple[Signature, ...] = ()
     """The workflow's own; they go before those of everybody."""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
 
 
 class Refused(ToAgentMessage, frozen=True, kw_only=True):
@@ -33,6 +35,12 @@ class Refused(ToAgentMessage, frozen=True, kw_only=True):
     reason: str
 
 
+class Enrolled(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller knows the key that a `Hello` has named: the agent dials anew with it. Outside of any session."""
+
+    key: str
+
+
 class Spawn(ToAgentMessage, frozen=True, kw_only=True):
     """Start these ranks. A rank already known to the agent, live or ended, is not started again."""
 
@@ -40,7 +48,7 @@ class Spawn(ToAgentMessage, frozen=True, kw_only=True):
 
 
 class Stop(ToAgentMessage, frozen=True, kw_only=True):
-    """End everything this attempt started on the node in its own way (`Stopping`), and verify.
+    """End all processes of this attempt on the node in the task's own way (`Stopping`), and verify.
 
     Repeating it with a shorter grace shortens the wait; an unknown attempt is ignored.
     """
@@ -49,9 +57,9 @@ class Stop(ToAgentMessage, frozen=True, kw_only=True):
     grace_s: float
     """Between signal and SIGKILL; with 0 there is no signal before."""
     is_forced: bool = False
-    """SIGKILL now: no command is run or waited for any more."""
+    """SIGKILL now: no command is started or awaited any more."""
     is_hang: bool = False
-    """The command that looks into a hang comes before everything else."""
+    """The command that examines a hang comes before everything else."""
 
 
 class EndStep(ToAgentMessage, frozen=True, kw_only=True):
@@ -72,10 +80,12 @@ class EndStep(ToAgentMessage, frozen=True, kw_only=True):
 
 
 class Lease(ToAgentMessage, frozen=True, kw_only=True):
-    """Keep ports of this node for a task, until its process is made, and say which. They stay the task's until `Release`.
+    """Reserve ports on this node for a task until it is spawned, and report them.
 
-    A higher `number` than the last one asks for others in place of those that somebody else has now; the same
-    number is answered with the same ports again.
+    They stay the task's until `Release`.
+
+    A higher `number` than the last one asks for others in place of those that another process has now; the
+    same number is answered with the same ports again.
     """
 
     task: str
@@ -84,7 +94,7 @@ class Lease(ToAgentMessage, frozen=True, kw_only=True):
 
 
 class Release(ToAgentMessage, frozen=True, kw_only=True):
-    """The task will not start again: its ports here are anybody's."""
+    """Free the task's ports on this node: the task will not start again."""
 
     task: str
 
@@ -97,13 +107,13 @@ class Watch(ToAgentMessage, frozen=True, kw_only=True):
 
 
 class Unwatch(ToAgentMessage, frozen=True, kw_only=True):
-    """Nobody looks at this log any more; stop sending it, unless it must be sent anyway."""
+    """Stop sending this log, unless it must be sent anyway."""
 
     rank: RankId
 
 
 class LogMatched(ToAgentMessage, frozen=True, kw_only=True):
-    """What a `LogSearch` was for has been seen, in this line."""
+    """The pattern of a `LogSearch` was found, in this line."""
 
     rank: RankId
     key: ProbeKey
@@ -111,25 +121,25 @@ class LogMatched(ToAgentMessage, frozen=True, kw_only=True):
 
 
 class Inspect(ToAgentMessage, frozen=True, kw_only=True):
-    """Find something out about the node; answered by one `Inspected` with the same number.
+    """Collect facts about the node; answered by one `Inspected` with the same number.
 
-    With nothing to find out, the answer is immediate: for the comparison of clocks.
+    Without a part to collect, the answer is immediate: for the comparison of clocks.
     """
 
     number: int
     token: str = ""
-    """What agents say to each other when they connect: unique per examination."""
+    """The text by which agents identify themselves when they connect: unique per examination."""
     wants_report: bool = False
     directories: tuple[tuple[str, str], ...] = ()
-    """(role, absolute path) of what the report is to look at besides what every node has."""
+    """(role, absolute path) of additional directories in the report."""
     targets: tuple[MeshTarget, ...] = ()
     """Agents to connect to."""
     within_s: float = 10.0
-    """What has not come by then is reported missing."""
+    """Parts that have not arrived by then are reported missing."""
 
 
 class Leave(ToAgentMessage, frozen=True, kw_only=True):
-    """The run is over: end what is left, flush, and exit. The last order an agent gets."""
+    """The run is over: end all processes, flush, and exit. The last order an agent gets."""
 
     grace_s: float = 0.0
 
@@ -137,6 +147,7 @@ class Leave(ToAgentMessage, frozen=True, kw_only=True):
 ToAgent = (
     Welcome
     | Refused
+    | Enrolled
     | Spawn
     | Stop
     | EndStep

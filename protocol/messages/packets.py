@@ -7,7 +7,7 @@ from protocol.messages.orders import ToAgent
 
 
 class ToAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A frame towards an agent."""
+    """A frame to an agent."""
 
     session: str
     """As the agent's `Hello` named it."""

@@ -16,7 +16,7 @@ another machine over ssh.
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a rank's command runs instead of on the node itself. The agent finds the engine and makes its command line."""
+    """The container of a rank's command. The agent finds the engine and makes its command line."""
 
     engine: EngineChoice
     image: str
@@ -24,12 +24,12 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     mounts: tuple[str, ...] = ()
     """SOURCE:TARGET[:OPTIONS], as the file says."""
     directories: tuple[str, ...] = ()
-    """Seen inside at the same path and writable; one that the node does not have is left out."""
+    """Visible inside at the same path and writable; one that the node does not have is left out."""
     gpus: str | None = None
-    """What to ask the engine for; None is the rank's own GPUs."""
+    """The GPUs to request from the engine; None is the rank's own GPUs."""
     pass_envs: bool = True
     is_writable: bool | None = None
-    """None here and in what follows is the engine's own way."""
+    """None here and in the following fields is the engine's default."""
     mounts_home: bool | None = None
     remaps_root: bool | None = None
     network: str | None = None
@@ -38,16 +38,16 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PortBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """Ports that a task wants to have on a node, under one name."""
+    """Ports that a task needs on a node, under one name."""
 
     name: str
     count: int = 1
     contiguous: bool = False
-    """Whether each is one above the one before."""
+    """Whether the ports follow each other."""
 
 
 class TaskFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a task finds when it starts."""
+    """A file that is written before a task starts."""
 
     path: str
     """Relative to the task's directory on the node; without `..`."""
@@ -71,7 +71,7 @@ class RequiredJson(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Success(msgspec.Struct, frozen=True, kw_only=True):
-    """What must hold besides an exit status of 0. Patterns are searched in each line of the log."""
+    """Conditions besides an exit status of 0. Patterns are searched in each line of the log."""
 
     files: tuple[RequiredFile, ...] = ()
     json: tuple[RequiredJson, ...] = ()
@@ -87,24 +87,24 @@ class SideCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stopping(msgspec.Struct, frozen=True, kw_only=True):
-    """How a rank is ended: its command, then a signal to its whole tree, then SIGKILL, each if anything is left."""
+    """How a rank is ended: its command, then a signal to its whole tree, then SIGKILL, each if a process is left."""
 
     command: SideCommand | None = None
-    """When it succeeds, the tree has the rest of its timeout to end without a signal."""
+    """If it succeeds, the tree has the rest of its timeout to end without a signal."""
     signal: int = 15
     grace_s: float = 5.0
     """Seconds between the signal and SIGKILL."""
 
 
 class HangPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """For how long a rank may show no life. Whether that means a hang, the controller decides."""
+    """How long a rank may be inactive. The controller decides whether that is a hang."""
 
     no_output_s: float | None = None
     no_gpu_use_s: float | None = None
     command: SideCommand | None = None
-    """Looks into a hang before it is ended."""
+    """Examines a hang before the rank is ended."""
     is_always: bool = False
-    """Also of a service that is ready."""
+    """Also for a service that is ready."""
 
 
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,15 +129,18 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     """Send the log to the controller as it grows. Always done when the run directory is not shared."""
     gpus: tuple[int, ...] = ()
-    """The rank's GPUs, counted in the agent's view. The agent sets the variables that name them, whatever `env` says."""
+    """The rank's GPUs, counted in the agent's view.
+
+    The agent sets the variables that name them, over those in `env`.
+    """
     container: Container | None = None
-    """Where `argv` runs; None is the node itself."""
+    """The container in which `argv` runs; None is the node itself."""
     required_paths: tuple[tuple[str, str], ...] = ()
-    """(artifact, absolute path) of what must exist on the node, else it is a `LaunchFailed`."""
+    """(artifact, absolute path) of paths that must exist on the node, else it is a `LaunchFailed`."""
     files: tuple[TaskFile, ...] = ()
-    """Written before the process is made. `SFLOW_TASK_FILES_DIR` says where."""
+    """Written before the process is made, into the directory in `SFLOW_TASK_FILES_DIR`."""
     success: Success | None = None
-    """Judged when the rank ends well, before that is told."""
+    """Checked when the rank exits with status 0, before the exit is reported."""
     success_exit_codes: tuple[int, ...] = (0,)
     is_log_direct: bool = False
     """The rank writes into its log itself. Otherwise it prints to a pipe, from which the agent fills the log."""

@@ -1,8 +1,8 @@
 """Exactly-once, in-order delivery between two sides of a link that may drop, repeat, delay and reorder.
 
-A pure core: it numbers packets, keeps them until acknowledged, and says when to repeat. ZeroMQ delivers in
-order while a connection lives and loses what was in flight when one breaks; both ends use one `Channel` per
-session, and a new session (a new `Hello`) starts from what the hello says, not from here.
+A pure core: it numbers packets, keeps them until acknowledged, and decides when to repeat. ZeroMQ delivers in
+order while a connection lives and loses the packets in flight when one breaks; both ends use one `Channel`
+per session, and a new session (a new `Hello`) starts from the hello, not from here.
 """
 
 from collections import deque
@@ -14,12 +14,12 @@ M = TypeVar("M")
 RESEND_AFTER_S = 1.0
 """Far above a round trip (0.2 ms here, a few ms between nodes), far below any grace."""
 MAX_UNACKNOWLEDGED = 10_000
-"""Packets. More means the other side is gone; the session is then broken and must start again."""
+"""The limit of packets. At the limit the other side is gone; the session is then broken and must start again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered(Generic[M]):
-    """A packet's content ready to be framed: everything not acknowledged is kept by the channel."""
+    """A packet's content ready to be framed: the channel keeps everything unacknowledged."""
 
     seq: int
     ack: int
@@ -28,7 +28,7 @@ class Numbered(Generic[M]):
 
 @dataclass(slots=True)
 class Channel(Generic[M]):
-    """One side of a session. `M` is the type of what this side sends."""
+    """One side of a session. `M` is the type of the messages that this side sends."""
 
     _next_seq: int = 1
     _expected: int = 1
@@ -39,7 +39,7 @@ class Channel(Generic[M]):
     gaps: int = 0
 
     def send(self, messages: tuple[M, ...], now: float) -> Numbered[M]:
-        """Numbers `messages`; the caller puts the result on the wire once."""
+        """Number `messages`; the caller puts the result on the wire once."""
         if not self._unacknowledged:
             self._last_sent_at = now
         seq, self._next_seq = self._next_seq, self._next_seq + 1
@@ -48,12 +48,12 @@ class Channel(Generic[M]):
         return Numbered(seq, self._expected - 1, messages)
 
     def heartbeat(self) -> Numbered[M]:
-        """An unnumbered packet that only acknowledges."""
+        """Return an unnumbered packet that only acknowledges."""
         self._owes_ack = False
         return Numbered(0, self._expected - 1, ())
 
     def receive(self, seq: int, ack: int, now: float) -> bool:
-        """Takes a packet's numbers; True when its messages are new and in order and must be handled now."""
+        """Take a packet's numbers; return True when its messages are new and in order and must be handled now."""
         while self._unacknowledged and self._unacknowledged[0][0] <= ack:
             self._unacknowledged.popleft()
             self._last_sent_at = now
@@ -70,35 +70,35 @@ class Channel(Generic[M]):
         return False
 
     def overdue(self, now: float) -> list[Numbered[M]]:
-        """What must be sent again because nothing was acknowledged for `RESEND_AFTER_S`; usually empty."""
+        """Return the packets that were not acknowledged for `RESEND_AFTER_S`; usually empty."""
         if now < self._last_sent_at + RESEND_AFTER_S:
             return []
         return self.repeat(now)
 
     def repeat(self, now: float) -> list[Numbered[M]]:
-        """Everything not acknowledged, to be sent again at once: the other side is known to lack it."""
+        """Return everything unacknowledged, to be sent again at once: the other side is known to lack it."""
         self._last_sent_at = now
         return [Numbered(seq, self._expected - 1, messages) for seq, messages in self._unacknowledged]
 
     def unacknowledged(self) -> list[M]:
-        """Messages that may have been lost, in order: a new session says them again."""
+        """Return the messages that may have been lost, in order: a new session sends them again."""
         return [message for _, messages in self._unacknowledged for message in messages]
 
     @property
     def owes_ack(self) -> bool:
-        """True when the other side has sent something that no packet of ours has acknowledged."""
+        """Return whether the other side has sent a packet that no packet of ours has acknowledged."""
         return self._owes_ack
 
     @property
     def is_idle(self) -> bool:
-        """True when everything sent has been acknowledged."""
+        """Return whether everything sent has been acknowledged."""
         return not self._unacknowledged
 
     @property
     def is_broken(self) -> bool:
-        """True when the other side has stopped acknowledging for good: start a new session."""
+        """Return whether the other side has stopped acknowledging for good: start a new session."""
         return len(self._unacknowledged) > MAX_UNACKNOWLEDGED
 
     def next_wakeup(self) -> float | None:
-        """When `overdue` may have something, or None."""
+        """Return when `overdue` is due, or None."""
         return self._last_sent_at + RESEND_AFTER_S if self._unacknowledged else None

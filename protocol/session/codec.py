@@ -44,7 +44,7 @@ _raw_packet = msgspec.msgpack.Decoder(_RawPacket)
 _to_agent_message = msgspec.msgpack.Decoder(ToAgent)
 _from_agent_message = msgspec.msgpack.Decoder(FromAgent)
 _ERRORS = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
-"""RecursionError: what a peer sends may be nested as deep as its frame is long."""
+"""RecursionError: a peer's frame may be nested as deep as it is long."""
 T = TypeVar("T")
 
 
@@ -77,7 +77,7 @@ def _known(decoder: "msgspec.msgpack.Decoder[T]", raw_messages: tuple[msgspec.Ra
 
 
 def decode_to_agent(frame: bytes) -> Decoded[ToAgentPacket]:
-    """The packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
+    """Return the packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
     try:
         return Decoded(_to_agent.decode(frame), 0)
     except _ERRORS:
@@ -90,7 +90,7 @@ def decode_to_agent(frame: bytes) -> Decoded[ToAgentPacket]:
 
 
 def decode_from_agent(frame: bytes) -> Decoded[FromAgentPacket]:
-    """The packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
+    """Return the packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
     try:
         return Decoded(_from_agent.decode(frame), 0)
     except _ERRORS:
@@ -101,20 +101,20 @@ def decode_from_agent(frame: bytes) -> Decoded[FromAgentPacket]:
 
 
 def decode_log_chunk(frame: bytes) -> LogChunk:
-    """The chunk header in `frame`. Raises: MalformedMessageError."""
+    """Return the chunk header in `frame`. Raises: MalformedMessageError."""
     return _decode(_log_chunk, frame, "log chunk")
 
 
 def decode_log_ack(frame: bytes) -> LogAck:
-    """The acknowledgement in `frame`. Raises: MalformedMessageError."""
+    """Return the acknowledgement in `frame`. Raises: MalformedMessageError."""
     return _decode(_log_ack, frame, "log acknowledgement")
 
 
 def decode_step_config(frame: bytes) -> StepConfig:
-    """What a job step's agents are started with. Raises: MalformedMessageError."""
+    """Return the configuration of a job step's agents. Raises: MalformedMessageError."""
     return _decode(_step_config, frame, "step configuration")
 
 
 def decode_config(frame: bytes) -> AgentConfig:
-    """What an agent is started with. Raises: MalformedMessageError."""
+    """Return the configuration of an agent. Raises: MalformedMessageError."""
     return _decode(_config, frame, "agent configuration")

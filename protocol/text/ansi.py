@@ -1,8 +1,10 @@
-"""Escape sequences of terminals, and where lines end: what a person sees of a program's output. Pure.
+"""Escape sequences of terminals, and where lines end: the text that a person sees of a program's output.
 
-One copy for pattern searches, success conditions, signatures and outputs. A sequence never reaches beyond its line, so
-it makes no difference whether a log is read in chunks, in lines or as a whole.
-Source: ECMA-48, and the OSC strings of xterm.
+Pure.
+
+One copy for pattern searches, success conditions, signatures and outputs. A sequence never reaches beyond its
+line, so the result is the same whether a log is read in chunks, in lines or as a whole. Source: ECMA-48, and
+the OSC strings of xterm.
 """
 
 import re
@@ -52,21 +54,49 @@ def text_of_line(raw: bytes) -> str:
     return without_escapes(raw).decode(errors="replace").rstrip()
 
 
-_EIGHT_BIT = re.compile(
-    "\x9b[0-?]*[ -/]*[@-~]?"  # CSI
-    "|[\x90\x98\x9d-\x9f][^\x07\x1b\x9c\r\n]*(?:[\x07\x9c]|\x1b\\\\)?"  # device strings, titles
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+_RESETS = ("\x1b[0m", "\x1b[m")
+_UNSAFE = re.compile(
+    rf"\x1b(?:{_COMPLETE}|[\[\]PX^_])?"
+    "|\x9b[0-?]*[ -/]*[@-~]"  # CSI as one character
+    "|[\x90\x98\x9d-\x9f][^\x07\x1b\x9c\r\n]*(?:[\x07\x9c]|\x1b\\\\)"  # device strings, titles
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # controls but tab and newline, C1 included
+    "|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # marks that change the direction of text
+    "|[\u2028\u2029]"  # line and paragraph separators
+    "|[\ud800-\udfff]"  # bytes that are not UTF-8
 )
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Controls but tab and newline, marks that reverse the direction of text, and bytes that are not UTF-8."""
+_ASCII_CONTROLS = bytes(set(range(32)) - set(b"\t\n")) + b"\x7f"
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, keeps_colours: bool = False) -> str:
     """Return a text from elsewhere as it may reach a terminal: no escape sequence, no control, C1 included.
 
-    Tabs and newlines stay. Of a line that overwrites itself by carriage returns, the last state stays.
+    Every text of another program, user or host passes through here on its way to a terminal, and nothing else decides
+    what is safe. Tabs and newlines stay. Of a line that overwrites itself by carriage returns, the last state stays.
+    With `keeps_colours`, colours (SGR) stay and end with their line.
     """
     if text.isprintable():
         return text
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    return _UNPRINTABLE.sub("", _EIGHT_BIT.sub("", text_without_escapes(text)))
+    if not keeps_colours:
+        return _UNSAFE.sub("", text)
+    text = _UNSAFE.sub(lambda match: match[0] if _COLOUR.fullmatch(match[0]) else "", text)
+    return "\n".join(map(_with_colours_ended, text.split("\n"))) if "\x1b" in text else text
+
+
+def printable_output(data: bytes) -> bytes:
+    """Return a program's output as it may reach a terminal, with its colours; bytes that are not UTF-8 are replaced."""
+    if data.isascii() and len(data.translate(None, _ASCII_CONTROLS)) == len(data):
+        return data
+    return printable(data.decode(errors="replace"), keeps_colours=True).encode()
+
+
+def printable_line(text: str) -> str:
+    """Return a name or another short text from elsewhere on one line: a newline in it would begin a line of its own."""
+    return " ".join(printable(text).split("\n")).replace("\t", " ")
+
+
+def _with_colours_ended(line: str) -> str:
+    last = line.rfind("\x1b[")
+    return line if last < 0 or line.startswith(_RESETS, last) else f"{line}{_RESETS[0]}"

@@ -1,8 +1,8 @@
-"""A tiny language over a JSON document: `len(instances) >= 6 and status == "ok"`.
+"""A small language over a JSON document: `len(instances) >= 6 and status == "ok"`.
 
-The planner refuses what is no such expression, the agent evaluates it. It is Python's grammar with a short list of
-what is allowed, evaluated here node by node: nothing is ever compiled or looked up on an object, and a budget
-bounds the work whatever the document holds. Names are the document's top-level keys, and `body` for all of it.
+The planner refuses invalid expressions, the agent evaluates valid ones. It is Python's grammar with a short
+list of allowed parts, evaluated here node by node: nothing is ever compiled or looked up on an object, and a
+budget limits the work for any document. Names are the document's top-level keys, and `body` is all of it.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,19 +24,19 @@ _CONSTANTS = {"true": True, "false": False, "null": None}
 
 
 class JsonExpressionError(ValueError):
-    """No expression of this language, or one that has no value for this document. The text is for a person."""
+    """An invalid expression, or one without a value for this document. The text is for a person."""
 
 
 class JsonExpression:
     """One checked expression."""
 
     def __init__(self, source: str) -> None:
-        """Raises: JsonExpressionError."""
+        """Parse and check an expression. Raises: JsonExpressionError."""
         self.source = " ".join(source.split())
         self._root = _parse(self.source)
 
     def holds(self, document: Any) -> tuple[bool, str]:
-        """Whether it is true of a document, and what is missing if not: "len(instances) is 5"."""
+        """Return whether it is true of a document, and what is missing if not: "len(instances) is 5"."""
         evaluation = _Evaluation(document)
         try:
             if evaluation.value(self._root):
@@ -46,7 +46,7 @@ class JsonExpression:
             return False, str(error)
 
     def _explain(self, node: "ast.expr", evaluation: "_Evaluation") -> str:
-        """The part that is false, with the value that makes it so."""
+        """Return the part that is false, with the value that makes it so."""
         fields: Any = node
         match type(node).__name__:
             case "BoolOp" if type(fields.op).__name__ == "And":
@@ -63,12 +63,12 @@ class JsonExpression:
 
 @lru_cache(maxsize=256)
 def json_expression(source: str) -> JsonExpression:
-    """The expression, parsed once. Raises: JsonExpressionError."""
+    """Return the expression, parsed once. Raises: JsonExpressionError."""
     return JsonExpression(source)
 
 
 def _shown(value: Any) -> str:
-    # Only so much is put into words: a list may be the whole document.
+    # The text is limited: a list may be the whole document.
     if isinstance(value, list | dict):
         kind = "list" if isinstance(value, list) else "mapping"
         return f"a {kind} of {len(value)}" if value else f"an empty {kind}"
@@ -76,7 +76,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 
-# ---------------------------------------------------------------------- what is an expression
+# ---------------------------------------------------------------------- valid expressions
 
 
 def _parse(source: str) -> "ast.expr":
@@ -87,9 +87,9 @@ def _parse(source: str) -> "ast.expr":
     try:
         root = ast.parse(source, mode="eval").body
     except SyntaxError as error:
-        raise JsonExpressionError(f"is no expression: {error.msg}") from error
+        raise JsonExpressionError(f"is not an expression: {error.msg}") from error
     except (ValueError, MemoryError, RecursionError) as error:
-        raise JsonExpressionError("is no expression") from error
+        raise JsonExpressionError("is not an expression") from error
     for count, node in enumerate(ast.walk(root)):
         if count >= MAX_NODES:
             raise JsonExpressionError("is too long")
@@ -101,7 +101,7 @@ def _check(node: "ast.AST") -> None:
     fields: Any = node
     kind = type(node).__name__
     if kind not in _ALLOWED:
-        raise JsonExpressionError(f"uses {_WORDS.get(kind, kind)}, which is not possible here")
+        raise JsonExpressionError(f"uses {_WORDS.get(kind, kind)}, which is not allowed here")
     match kind:
         case "Name" if fields.id.startswith("_"):
             raise JsonExpressionError(f'uses "{fields.id}": names do not begin with _')
@@ -109,18 +109,18 @@ def _check(node: "ast.AST") -> None:
             raise JsonExpressionError(f'uses ".{fields.attr}": keys after a dot do not begin with _')
         case "Call":
             if type(fields.func).__name__ != "Name" or fields.func.id not in _FUNCTIONS:
-                raise JsonExpressionError(f"calls something else than {', '.join(_FUNCTIONS)}")
+                raise JsonExpressionError(f"calls something other than {', '.join(_FUNCTIONS)}")
             if len(fields.args) != 1 or fields.keywords:
                 raise JsonExpressionError(f"{fields.func.id}() takes one argument here")
         case "Constant" if not isinstance(fields.value, str | int | float | None):
             raise JsonExpressionError(f"uses {fields.value!r}: only numbers, text and None")
         case "comprehension" if type(fields.target).__name__ != "Name" or fields.is_async:
-            raise JsonExpressionError("only `for NAME in` is possible here")
+            raise JsonExpressionError("only `for NAME in` is allowed here")
         case _:
             pass
 
 
-# ---------------------------------------------------------------------- what it means
+# ---------------------------------------------------------------------- evaluation
 
 
 class _Evaluation:
@@ -132,12 +132,12 @@ class _Evaluation:
         self._steps = 0
 
     def value(self, node: "ast.expr") -> Any:
-        """What the node stands for. Raises: JsonExpressionError."""
+        """Return the value of a node. Raises: JsonExpressionError."""
         self.charge(1)
         return _RULES[type(node).__name__](self, node)
 
     def charge(self, steps: int) -> None:
-        """Counts work. Raises: JsonExpressionError when it is too much."""
+        """Count work. Raises: JsonExpressionError when it is too much."""
         self._steps += steps
         if self._steps > MAX_STEPS:
             raise JsonExpressionError("is too much work for this document")
@@ -263,10 +263,10 @@ class _Evaluation:
 
     @staticmethod
     def items(holder: Any) -> Iterable[Any]:
-        """What a loop goes over: items of a list, keys of a mapping. Raises: JsonExpressionError."""
+        """Return what a loop iterates over: items of a list, keys of a mapping. Raises: JsonExpressionError."""
         if isinstance(holder, list | dict):
             return holder
-        raise JsonExpressionError(f"{_shown(holder)} is no list")
+        raise JsonExpressionError(f"{_shown(holder)} is not a list")
 
     # ------------------------------------------------------------------ functions
 
@@ -298,14 +298,14 @@ class _Evaluation:
     def _numbers(self, argument: Any, least: int = 0) -> list[int | float]:
         numbers = [_number(item) for item in self._list_of(argument)]
         if len(numbers) < least:
-            raise JsonExpressionError("an empty list has no least and no greatest")
+            raise JsonExpressionError("an empty list has no minimum and no maximum")
         return numbers
 
 
 def _number(value: Any) -> int | float:
-    """A number within limits; true and false are 1 and 0, so that they can be counted."""
+    """Return a number within limits; true and false are 1 and 0, so that they can be counted."""
     if not isinstance(value, int | float):
-        raise JsonExpressionError(f"{_shown(value)} is no number")
+        raise JsonExpressionError(f"{_shown(value)} is not a number")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise JsonExpressionError("a number is too large")
     return value

@@ -10,15 +10,15 @@ from protocol.text.line_pattern import LinePattern
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is matched in pieces of this size."""
 SHOWN_CHARACTERS = 500
-"""Of a matched line."""
+"""The length of a matched line in messages."""
 
 
 class LineMatcher:
     """Counts a pattern's matches in a growing log; how its bytes are cut into chunks makes no difference.
 
-    What is searched is the text that a person sees: lines end at newline or carriage return, escape sequences are
-    removed, bad UTF-8 is replaced. A literal is also found in a line without its end (a prompt); an expression needs
-    the whole line, as `$` or a lookahead may judge half of one differently.
+    The text that a person sees is searched: lines end at newline or carriage return, escape sequences are
+    removed, bad UTF-8 is replaced. A literal is also found in a line without its end (a prompt); an
+    expression needs the whole line, as `$` or a lookahead may judge half of one differently.
     """
 
     def __init__(self, pattern: LogPattern) -> None:
@@ -33,7 +33,7 @@ class LineMatcher:
     def feed(self, data: bytes) -> bool:
         """Take the log's next bytes; return True once the pattern has been found often enough."""
         text = self._partial + data
-        # A return at the very end may be half of a pair of both: it waits for what follows.
+        # A return at the very end may be half of a pair of both: it waits for the next byte.
         cut = max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - 1)) + 1
         if cut == 0 and len(text) > MAX_LINE_BYTES:
             cut = MAX_LINE_BYTES

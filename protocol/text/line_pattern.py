@@ -1,18 +1,18 @@
-r"""A regular expression that is searched in lines of unknown length, at a bounded cost. Pure.
+r"""A regular expression that is searched in lines of unknown length, at a limited cost. Pure.
 
-Python's engine backtracks: `(.+?): (\d+) ms` on one line of 120 kB takes a minute, during which the process does
-nothing else, and its node is taken for lost. RE2 takes linear time, but has no lookarounds and other classes of
-Unicode; so it searches lines of ASCII where it can, and Python's engine the beginning of all others.
-The reasons are in docs/decisions/patterns.md.
+Python's engine backtracks: `(.+?): (\d+) ms` on one line of 120 kB takes a minute, during which the process
+does nothing else, and its node counts as lost. RE2 takes linear time, but has no lookarounds and other
+classes of Unicode; so it searches lines of ASCII where it can, and Python's engine the beginning of all
+others. The reasons are in docs/decisions/patterns.md.
 """
 
 import re
 from typing import Any
 
 SEARCHED_CHARACTERS = 2000
-"""Of a line that Python's engine searches: the expression above takes 26 ms for them."""
+"""The part of a line that Python's engine searches: the expression above takes 26 ms for it."""
 _DIFFERENT = re.compile(r"\[\[:|\{,|\\[AZ]|[^\x00-\x7f]")
-"""What RE2 reads differently, or what means something else in a block of lines."""
+"""Syntax that RE2 reads differently, or that means something else in a block of lines."""
 
 
 class LinePattern:
@@ -52,7 +52,7 @@ class LinePattern:
 
 
 def _linear(pattern: str) -> Any:
-    """Return the pattern for RE2, or None where there is no RE2 or it lacks something that the pattern uses."""
+    """Return the pattern for RE2, or None if RE2 is missing or lacks a feature that the pattern uses."""
     try:
         import re2
     except ImportError:

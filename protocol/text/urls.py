@@ -1,4 +1,7 @@
-"""The parts of a URL that a request needs. Shared: the planner refuses what the agent could not ask for."""
+"""Splits a URL into the parts that a request needs.
+
+Shared: the planner refuses URLs that the agent could not request.
+"""
 
 from typing import NamedTuple
 
@@ -6,7 +9,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class UrlParts(NamedTuple):
-    """Where to connect, and what to ask for."""
+    """Where to connect, and what to request."""
 
     scheme: str
     host: str
@@ -16,17 +19,18 @@ class UrlParts(NamedTuple):
 
     @property
     def host_header(self) -> str:
-        """The Host of a request: the port only when it is not the scheme's own."""
+        """Return the Host of a request: the port only if it is not the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def split_url(url: str) -> UrlParts:
-    """Raises: ValueError with what is wrong, for a person.
+    """Return the parts of a URL. Raises: ValueError with a reason for a person.
 
-    An IPv6 address need not be in brackets: `http://${{ ...ip_address }}:8000` is written for addresses of both kinds.
+    An IPv6 address need not be in brackets: `http://${{ ...ip_address }}:8000` is written for addresses of
+    both kinds.
     """
-    from urllib.parse import quote, urlsplit  # 5 ms, which only tasks with such a probe should cost
+    from urllib.parse import quote, urlsplit  # loads in 5 ms, which only tasks with such a probe should pay
 
     if any(ord(character) <= 32 or ord(character) == 127 for character in url):
         raise ValueError("contains a space or control character")
@@ -34,7 +38,7 @@ def split_url(url: str) -> UrlParts:
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
         parts = parts._replace(netloc=_bracketed(parts.netloc))
     if parts.scheme not in PORTS:
-        raise ValueError("is no http:// or https:// URL")
+        raise ValueError("is not an http:// or https:// URL")
     if not parts.hostname:
         raise ValueError("names no host")
     if "@" in parts.netloc:
@@ -54,7 +58,7 @@ def split_url(url: str) -> UrlParts:
 
 
 def _bracketed(netloc: str) -> str:
-    """An IPv6 address with a port behind it, or without one, as a URL needs it; anything else as it is."""
+    """Return an IPv6 address, with a port or without, in brackets as a URL needs it; other text unchanged."""
     from ipaddress import AddressValueError, IPv6Address
 
     address, _, port = netloc.rpartition(":")

@@ -1,1 +1,1 @@
-"""Pure: what the agent decides. No processes, sockets, files or clock."""
+"""The agent's decisions. Pure: no processes, sockets, files or clock."""

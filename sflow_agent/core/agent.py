@@ -10,7 +10,6 @@ from typing import assert_never
 from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
     Goodbye,
-    LaunchFailed,
     LiveRank,
     ProbeTriggered,
     RankExited,
@@ -19,6 +18,7 @@ from protocol.messages.facts import (
 )
 from protocol.messages.orders import (
     EndStep,
+    Enrolled,
     Inspect,
     Lease,
     Leave,
@@ -34,16 +34,15 @@ from protocol.messages.orders import (
 )
 from sflow_agent.core.commands import (
     AgentCommand,
-    DropPorts,
     Exit,
     FinishLogs,
     ForgetRank,
     InspectNode,
+    LearnSecrets,
     LearnSignatures,
     Report,
     StartProcess,
     TakeBackPorts,
-    TakePorts,
     UnwatchLog,
     WatchLog,
 )
@@ -62,12 +61,15 @@ from sflow_agent.core.events import (
     ProcessesReaped,
     ProcessFailed,
     ProcessStarted,
+    RankEvent,
     TerminationSeen,
     TreeGone,
     TreeSurvived,
     WakeUp,
 )
+from sflow_agent.core.exit_cause import launch_failed
 from sflow_agent.core.memory_kills import MemoryKills
+from sflow_agent.core.port_choice import LeasingTasks
 from sflow_agent.core.probe_news import ProbeNews
 from sflow_agent.core.probes import ProbeState
 from sflow_agent.core.rank import Rank, side_command_report
@@ -90,15 +92,14 @@ class AgentCore:
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
-        """Every rank ever ordered: a repeated order is recognised."""
+        """Every rank ever ordered, so that a repeated order is recognised."""
         self._reported: set[RankId] = set()
         """Ranks whose exit was reported and is not acknowledged yet."""
         self._open: set[RankId] = set()
         """Ranks that are not gone."""
         self._timed: set[RankId] = set()
-        """Ranks with something to do at a time."""
-        self._leasing: set[str] = set()
-        """Tasks that have ports here."""
+        """Ranks with a deadline."""
+        self._leasing = LeasingTasks()
         self._memory = MemoryKills()
         self._news = ProbeNews(self._open_probe)
         self._ending: str | None = None
@@ -112,32 +113,12 @@ class AgentCore:
         match event:
             case Ordered(message=message):
                 self._on_order(message, now)
-            case ProcessStarted():
-                self._on_started(event, now)
-            case ProcessFailed():
-                self._on_failed(event)
-            case ProcessesReaped():
-                self._on_reaped(event, now)
             case PortsTaken(leased=leased):
                 self._out.append(Report(leased))
-            case ExitDiagnosed(rank=rank, cause=cause):
-                self._apply(rank, lambda record: record.diagnosed(cause))
-            case TreeGone(rank=rank, ended=ended):
-                self._on_tree_gone(rank, ended, ())
-            case TreeSurvived(rank=rank, survivors=survivors):
-                self._on_tree_gone(rank, 0, survivors)
-            case CheckObserved():
-                self._on_observed(event, now)
-            case ListenerSeen(rank=rank):
-                self._apply(rank, lambda record: record.listens())
-            case CommandEnded():
-                self._on_command_ended(event, now)
-            case IdleChanged(rank=rank):
-                self._apply(rank, lambda record: record.idle_changed(event))
-            case TerminationSeen():
-                self._on_terminated(now)
             case EndRequested(reason=reason):
                 self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case TerminationSeen():
+                self._on_terminated(now)
             case FactsAcknowledged():
                 self._forget_reported()
             case LogsDelivered():
@@ -145,7 +126,7 @@ class AgentCore:
             case WakeUp():
                 self._on_wakeup(now)
             case _:
-                assert_never(event)
+                self._on_rank_event(event, now)
         self._continue_end(now)
         out, self._out = self._out, []
         return out
@@ -161,7 +142,7 @@ class AgentCore:
         """Why the agent is ending, or None while it is not."""
         return self._ending
 
-    # ------------------------------------------------------------------ the whole truth, for a hello
+    # ------------------------------------------------------------------ the complete state, for a hello
 
     def live(self) -> tuple[LiveRank, ...]:
         """Return the ranks with a main process, and those whose exit is withheld."""
@@ -198,37 +179,24 @@ class AgentCore:
         match message:
             case Spawn():
                 self._on_spawn(message)
-            case Stop(attempt=attempt):
-                for record in self._open_ranks():
-                    if record.id.attempt == attempt:
-                        self._update(record, record.stop_politely(message, now))
+            case Stop():
+                self._on_stop(message, now)
             case EndStep():
                 self._out += self._parts.end(message, now)
-            case Welcome(kill=kill, signatures=signatures):
-                if signatures:
-                    self._out.append(LearnSignatures(signatures))
-                for rank in kill:
-                    if rank in self._open:
-                        self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
-            case Lease(task=task):
-                self._leasing.add(task)
-                self._out.append(TakePorts(message))
-            case Release(task=task):
-                self._leasing.discard(task)
-                self._out.append(DropPorts(task))
-            case Watch(rank=rank, offset=offset):
-                if rank in self.ranks:
-                    self._out.append(WatchLog(rank, offset))
-            case Unwatch(rank=rank):
-                self._out.append(UnwatchLog(rank))
-            case LogMatched(rank=rank, key=key, line=line):
-                self._on_observed(CheckObserved(rank, key, True, line), now)
+            case Welcome():
+                self._on_welcome(message, now)
+            case Lease() | Release():
+                self._out.append(self._leasing.order(message))
+            case Watch() | Unwatch() | LogMatched():
+                self._on_log_order(message, now)
             case Inspect():
                 self._out.append(InspectNode(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
                 self._begin_end(f"refused by the controller: {reason}", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case Enrolled():
+                pass  # of the handshake: the link has dialled anew
             case _:
                 assert_never(message)
 
@@ -240,7 +208,58 @@ class AgentCore:
                 self._open.add(spec.rank)
                 self._out.append(StartProcess(spec))
 
+    def _on_stop(self, order: Stop, now: float) -> None:
+        for record in self._open_ranks():
+            if record.id.attempt == order.attempt:
+                self._update(record, record.stop_politely(order, now))
+
+    def _on_welcome(self, order: Welcome, now: float) -> None:
+        if order.secrets:
+            self._out.append(LearnSecrets(order.secrets))
+        if order.signatures:
+            self._out.append(LearnSignatures(order.signatures))
+        for rank in order.kill:
+            if rank in self._open:
+                self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
+
+    def _on_log_order(self, order: Watch | Unwatch | LogMatched, now: float) -> None:
+        match order:
+            case Watch(rank=rank, offset=offset):
+                if rank in self.ranks:
+                    self._out.append(WatchLog(rank, offset))
+            case Unwatch(rank=rank):
+                self._out.append(UnwatchLog(rank))
+            case LogMatched(rank=rank, key=key, line=line):
+                self._on_observed(CheckObserved(rank, key, True, line), now)
+            case _:
+                assert_never(order)
+
     # ------------------------------------------------------------------ ranks
+
+    def _on_rank_event(self, event: RankEvent, now: float) -> None:
+        match event:
+            case ProcessStarted():
+                self._on_started(event, now)
+            case ProcessFailed():
+                self._on_failed(event)
+            case ProcessesReaped():
+                self._on_reaped(event, now)
+            case ExitDiagnosed(rank=rank, cause=cause):
+                self._apply(rank, lambda record: record.diagnosed(cause))
+            case TreeGone(rank=rank, ended=ended):
+                self._on_tree_gone(rank, ended, ())
+            case TreeSurvived(rank=rank, survivors=survivors):
+                self._on_tree_gone(rank, 0, survivors)
+            case CheckObserved():
+                self._on_observed(event, now)
+            case ListenerSeen(rank=rank):
+                self._apply(rank, lambda record: record.listens())
+            case CommandEnded():
+                self._on_command_ended(event, now)
+            case IdleChanged(rank=rank):
+                self._apply(rank, lambda record: record.idle_changed(event))
+            case _:
+                assert_never(event)
 
     def _on_started(self, event: ProcessStarted, now: float) -> None:
         record = self.ranks[event.rank]
@@ -253,13 +272,7 @@ class AgentCore:
         self._open.discard(event.rank)
         self._timed.discard(event.rank)
         del self.ranks[event.rank]
-        self._out.append(
-            Report(
-                LaunchFailed(
-                    rank=event.rank, errno=event.errno, reason=event.reason, port_conflict=event.port_conflict
-                )
-            )
-        )
+        self._out.append(Report(launch_failed(event)))
         self._take_back_ports(event.rank)
 
     def _on_reaped(self, event: ProcessesReaped, now: float) -> None:
@@ -269,8 +282,7 @@ class AgentCore:
             self._update(record, record.exited(end, kills.get(end.rank, 0), now))
 
     def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:
-        of_part = self._parts.gone(rank, ended, survivors)
-        if of_part is not None:
+        if (of_part := self._parts.gone(rank, ended, survivors)) is not None:
             self._survivors.extend(survivors)
             self._out += of_part
             return
@@ -315,13 +327,13 @@ class AgentCore:
     # ------------------------------------------------------------------ bookkeeping
 
     def _apply(self, rank: RankId, change: Callable[[Rank], list[AgentCommand]]) -> None:
-        """Change a rank that is known; events of others come too late."""
+        """Change a known rank; events of others are late and ignored."""
         record = self.ranks.get(rank)
         if record is not None:
             self._update(record, change(record))
 
     def _update(self, record: Rank, commands: list[AgentCommand]) -> None:
-        """Take the commands of a change of a rank, and keep the sets of ranks true."""
+        """Take the commands of a rank's change, and update the sets of ranks."""
         self._out += commands
         rank = record.id
         (self._timed.discard if record.next_wakeup() is None else self._timed.add)(rank)
@@ -346,9 +358,8 @@ class AgentCore:
     def _on_terminated(self, now: float) -> None:
         """Leave the end to the controller in a job, which Slurm ends: tasks of the run's end still want to run."""
         if self._is_in_job and self._ending is None:
-            self._out.append(Report(Terminated()))
-        else:
-            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            return self._out.append(Report(Terminated()))
+        self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
 
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:

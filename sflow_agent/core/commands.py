@@ -1,4 +1,4 @@
-"""Everything the agent's core asks of its shell. None blocks; outcomes come back as events."""
+"""The commands of the agent's core to its shell. None blocks; outcomes come back as events."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class TakePorts:
 
 @dataclass(frozen=True, slots=True)
 class TakeBackPorts:
-    """Hold the task's ports again: nothing of the task runs."""
+    """Hold the task's ports again, since no process of the task runs."""
 
     task: str
 
@@ -45,7 +45,7 @@ class DiagnoseExit:
     exit_code: int | None
     signal: int | None
     memory_kills: int = 0
-    """Kills of the kernel for want of memory that may explain the exit."""
+    """Out-of-memory kills of the kernel that may explain the exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,25 @@ class LearnSignatures:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnSecrets:
+    """Mask these values, (name, value), in what ranks print from now on."""
+
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetRank:
-    """Drop all that the shell has of a rank: its exit is reported and nothing of it is left."""
+    """Drop all records of a rank: its exit is reported and none of its processes is left."""
 
     rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
 class SignalTree:
-    """Send this signal to everything the rank started, until nothing is left: then TreeGone.
+    """Send this signal to all processes that the rank started, until none is left: then TreeGone.
 
-    Whatever appears in the tree later gets the same signal. A second SignalTree replaces the first. Signal 0 only waits.
+    Processes that appear in the tree later get the same signal. A second SignalTree replaces the first.
+    Signal 0 only waits.
     """
 
     rank: RankId
@@ -86,7 +94,7 @@ class AdoptStep:
 
 @dataclass(frozen=True, slots=True)
 class GiveUpTree:
-    """Stop waiting for the rank's tree; answer with TreeSurvived, or TreeGone after all."""
+    """Stop waiting for the rank's tree; answer with TreeSurvived, or TreeGone if it has ended meanwhile."""
 
     rank: RankId
 
@@ -101,7 +109,7 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class EndCommand:
-    """End a command whose timeout is over; its CommandEnded says so."""
+    """End a command whose timeout has passed; its CommandEnded reports that."""
 
     rank: RankId
     purpose: SidePurpose
@@ -109,21 +117,21 @@ class EndCommand:
 
 @dataclass(frozen=True, slots=True)
 class WatchActivity:
-    """Begin to look for activity of the rank; answer with IdleChanged when it stops and when it resumes."""
+    """Start to watch the activity of the rank; answer with IdleChanged when it stops and when it resumes."""
 
     rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
 class UnwatchActivity:
-    """Stop looking for activity of the rank."""
+    """Stop watching the activity of the rank."""
 
     rank: RankId
 
 
 @dataclass(frozen=True, slots=True)
 class WatchCheck:
-    """Begin this check of a rank's probe; answer with CheckObserved whenever its result is known or changes."""
+    """Start this check of a rank's probe; answer with CheckObserved whenever its result is known or changes."""
 
     rank: RankId
     key: ProbeKey
@@ -131,7 +139,7 @@ class WatchCheck:
 
 @dataclass(frozen=True, slots=True)
 class UnwatchCheck:
-    """End this check: its result is not needed any more."""
+    """End this check: its result is no longer needed."""
 
     rank: RankId
     key: ProbeKey
@@ -169,7 +177,7 @@ class UnwatchLog:
 
 @dataclass(frozen=True, slots=True)
 class FinishLogs:
-    """Hand over what is left of all logs; answer with LogsDelivered."""
+    """Hand over the rest of all logs; answer with LogsDelivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +208,7 @@ AgentCommand = (
     | DropPorts
     | DiagnoseExit
     | LearnSignatures
+    | LearnSecrets
     | ForgetRank
     | SignalTree
     | AdoptStep

@@ -1,4 +1,4 @@
-"""Everything the agent's core is fed with. The shell turns orders, child exits and observations into these."""
+"""The events of the agent's core. The shell makes them of orders, child exits and observations."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class ProcessFailed:
     errno: int
     reason: str
     port_conflict: str = ""
-    """The port of its task that another process has, and which process."""
+    """The port of its task that another process has, and that process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class PortsTaken:
 
 @dataclass(frozen=True, slots=True)
 class ExitDiagnosed:
-    """The cause of an exit; None when the status says it all, or all conditions of `success` hold."""
+    """The cause of an exit; None when the status is the whole cause, or all conditions of `success` hold."""
 
     rank: RankId
     cause: ExitCause | None
@@ -78,7 +78,7 @@ class ExitDiagnosed:
 
 @dataclass(frozen=True, slots=True)
 class TreeGone:
-    """Nothing that the rank started is left. `ended` counts processes other than the main one."""
+    """No process that the rank started is left. `ended` counts processes other than the main one."""
 
     rank: RankId
     ended: int
@@ -159,12 +159,10 @@ class WakeUp:
     """The time that `next_wakeup` returned has come."""
 
 
-AgentEvent = (
-    Ordered
-    | ProcessStarted
+RankEvent = (
+    ProcessStarted
     | ProcessFailed
     | ProcessesReaped
-    | PortsTaken
     | ExitDiagnosed
     | TreeGone
     | TreeSurvived
@@ -172,6 +170,12 @@ AgentEvent = (
     | ListenerSeen
     | CommandEnded
     | IdleChanged
+)
+"""Something happened to one rank, or to several at once."""
+AgentEvent = (
+    Ordered
+    | RankEvent
+    | PortsTaken
     | EndRequested
     | TerminationSeen
     | LogsDelivered

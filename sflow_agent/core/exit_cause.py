@@ -1,21 +1,21 @@
-"""Why a rank ended badly: which of the things that its node knows says most. Pure."""
+"""Picks the most specific cause of a rank's failure from the evidence on its node. Pure."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocol.messages.facts import ExitCause, Notice
+from protocol.messages.facts import ExitCause, LaunchFailed, Notice
 from protocol.text.signal_names import signal_name
-from sflow_agent.core.events import ProcessExited
+from sflow_agent.core.events import ProcessExited, ProcessFailed
 from sflow_agent.core.log_reading import ExplainingLine
 
 SHOWN_CHARACTERS = 300
-"""Of a line in a sentence; the line itself is kept longer."""
+"""The length of a line in a sentence; the line itself is kept longer."""
 _SIGKILL = 9
 _FROM_OUTSIDE = frozenset({1, 2, 9, 15})
-"""HUP, INT, KILL, TERM: somebody sent them, so the log explains nothing."""
+"""HUP, INT, KILL, TERM: sent from outside, so the log explains nothing."""
 _CRASHES = frozenset({4, 5, 6, 7, 8, 9, 11, 31})
-"""ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV, SYS: a shell tells them as 128 + number, and programs do not exit with that."""
+"""ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV, SYS: a shell reports them as 128 + number, and programs do not exit with that."""
 _NOT_STARTED = frozenset({126, 127})
 """A shell's status when it cannot start a command. Source: bash(1), EXIT STATUS."""
 _LAUNCH_LINE = re.compile(
@@ -25,37 +25,37 @@ _LAUNCH_LINE = re.compile(
 _LAUNCH_HINT = "check the program's name, its mode, its first line and PATH, all on the task's node"
 _KILL_HINT = (
     "sflow-ctl did not send it: the task itself, a person, the batch system or the kernel did; "
-    "dmesg on the node may tell"
+    "dmesg on the node may show more"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was found out about an end. Exactly one of `exit_code` and `signal` is set."""
+    """The evidence about an end. Exactly one of `exit_code` and `signal` is set."""
 
     exit_code: int | None
     signal: int | None
     found: ExplainingLine | None = None
-    """In the log."""
+    """The explaining line of the log."""
     found_number: int | None = None
     """That line's number, from 1."""
     tail: Sequence[str] = ()
     """The last lines of the log."""
     oom_kills: int = 0
-    """Processes in the agent's cgroup that the kernel killed for want of memory while the rank ran, not explained yet."""
+    """Processes in the agent's cgroup that the kernel killed for lack of memory while the rank ran, not explained yet."""
     is_oom_victim: bool = False
     """The kernel's log names the rank's process."""
     memory_limit: str = ""
-    """ "4.0 GiB"; empty where there is none."""
+    """"4.0 GiB"; empty without a limit."""
 
 
 def is_asked_for_tracebacks(exit_code: int | None) -> bool:
-    """Whether an exception may be the cause: what a signal ended was not ended by one."""
+    """Return whether an exception may be the cause: a process that a signal ended was not ended by one."""
     return exit_code is not None and exit_code - 128 not in _CRASHES
 
 
 def cause_of(evidence: Evidence) -> ExitCause | None:
-    """The most specific cause; None where the status or signal is all there is to say."""
+    """Return the most specific cause; None when the status or signal is the only evidence."""
     number = evidence.signal if evidence.signal is not None else (evidence.exit_code or 0) - 128
     found = evidence.found
     is_killed = number == _SIGKILL
@@ -113,3 +113,10 @@ def lost_processes(end: ProcessExited, kills: int) -> Notice:
         "node's tasks for want of memory: what it has written may not be complete"
     )
     return Notice(level="warning", text=text)
+
+
+def launch_failed(event: ProcessFailed) -> LaunchFailed:
+    """Return the report of a rank whose process could not be made."""
+    return LaunchFailed(
+        rank=event.rank, errno=event.errno, reason=event.reason, port_conflict=event.port_conflict
+    )

@@ -1,15 +1,15 @@
-"""For how long something has shown no life. Pure."""
+"""Measures how long a rank has been inactive. Pure."""
 
 from dataclasses import dataclass
 
 LOOKS_PER_LIMIT = 20
-"""So a silence is noticed at most a twentieth of its limit late."""
+"""Inactivity is noticed at most a twentieth of its limit late."""
 SHORTEST_REST_S, LONGEST_REST_S = 0.05, 5.0
 
 
 @dataclass(slots=True)
 class InactivityTimer:
-    """One kind of life of one rank. `since` is when it was last seen, or the beginning."""
+    """One kind of activity of one rank. `since` is when it was last seen, or the beginning."""
 
     limit_s: float
     since: float
@@ -21,7 +21,7 @@ class InactivityTimer:
         return min(max(self.limit_s / LOOKS_PER_LIMIT, SHORTEST_REST_S), LONGEST_REST_S)
 
     def observe(self, has_life: bool, now: float) -> bool:
-        """Takes what a look has shown; True when `is_quiet` changes by it."""
+        """Take the result of a look; return True when it changes `is_quiet`."""
         if has_life:
             self.since = now
         was_quiet, self.is_quiet = self.is_quiet, now - self.since >= self.limit_s

@@ -1,6 +1,6 @@
-"""What launchers of distributed programs report about the process that failed: torchrun, MPICH, Open MPI, srun. Pure.
+"""Reads the reports of launchers (torchrun, MPICH, Open MPI, srun) about the process that failed. Pure.
 
-Called by `log_reading` where no line of the program itself explains its exit.
+Called by `log_reading` if no line of the program itself explains its exit.
 """
 
 import re
@@ -23,14 +23,14 @@ _SIGNALS = {
     "Segmentation fault": 11, "Killed": 9, "Aborted": 6, "Bus error": 7, "Floating point exception": 8,
     "Illegal instruction": 4, "Terminated": 15, "Hangup": 1, "Interrupt": 2,
 }  # fmt: skip
-"""Of strsignal(3), as Slurm prints them."""
+"""Texts of strsignal(3), as Slurm prints them."""
 
 
 class LauncherFailure(NamedTuple):
     """A launcher's report."""
 
     position: int
-    """Where its line is in the text."""
+    """The position of its line in the text."""
     reason: str
     """ "signal" or "exit"."""
     text: str

@@ -1,6 +1,7 @@
-"""What a log says about its program's end: the first line that a signature or a Python traceback explains. Pure.
+"""Finds the first line of a log that explains its program's end, by a signature or a Python traceback. Pure.
 
-Only pieces of a log are looked at, as text that a person reads: without escape sequences, a return ends a line.
+Only pieces of a log are searched, as text that a person reads: without escape sequences; a carriage return
+ends a line.
 """
 
 import re
@@ -12,7 +13,7 @@ from protocol.text.ansi import LINE_END, without_escapes
 from sflow_agent.core.launcher_failures import launcher_failure
 
 LINE_CHARACTERS = 500
-"""Of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""
+"""The limit of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""
 _LONG = re.compile(rf"^(.{{{LINE_CHARACTERS}}}).+$", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:\s?\([^)]*\))?(?::(?:\s.*)?)?$")
@@ -21,7 +22,7 @@ _NO_EXPLANATIONS = frozenset(
         "KeyboardInterrupt",
         "SystemExit",
         "asyncio.exceptions.CancelledError",
-        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError",  # the launcher's: `launcher_failures` reads it
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError",  # of a launcher: read by `launcher_failures`
     }
 )
 _PORTS = (
@@ -31,11 +32,11 @@ _PORTS = (
     re.compile(r"(?:[\d.]{7,}|\]|\*|::|\blocalhost):(\d{2,5})\b"),
     re.compile(r"(?<=[A-Za-z0-9]):(\d{4,5})\b(?![:.]\d)"),
 )
-"""How a port stands in a message: `port 80`, `('0.0.0.0', 80)`, `:80`, `127.0.0.1:80` or `:::80`, `host:8000`."""
+"""Spellings of a port in a message: `port 80`, `('0.0.0.0', 80)`, `:80`, `127.0.0.1:80` or `:::80`, `host:8000`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class LogExcerpt:
     """A part of a log that begins at byte `offset`, with a line."""
 
     offset: int
@@ -52,7 +53,7 @@ class Piece:
         return _LONG.sub(r"\1", text)
 
     def start_of(self, line: int) -> int:
-        """The byte of the log at which the piece's line number `line` (from 0) begins."""
+        """Return the byte of the log at which the piece's line number `line` (from 0) begins."""
         if line == 0:
             return self.offset
         ends = LINE_END.finditer(self.data)
@@ -68,17 +69,17 @@ class ExplainingLine:
     hint: str
     line: str
     offset: int
-    """Of the line's first byte in the log."""
+    """The line's first byte in the log."""
 
 
 class LogReader:
-    """Signatures, compiled once."""
+    """Searches excerpts; compiles the signatures once."""
 
     def __init__(self, signatures: Iterable[Signature]) -> None:
         self._signatures = [(one, re.compile(one.pattern, re.MULTILINE)) for one in signatures]
 
-    def explanation(self, pieces: Iterable[Piece], *, with_tracebacks: bool) -> ExplainingLine | None:
-        """The first line that explains the end: of a signature in any piece, else of a traceback."""
+    def explanation(self, pieces: Iterable[LogExcerpt], *, with_tracebacks: bool) -> ExplainingLine | None:
+        """Return the first line that explains the end: of a signature in any piece, else of a traceback."""
         texts = [(piece, piece.text()) for piece in pieces]
         for piece, text in texts:
             found = self._by_signature(piece, text)
@@ -91,7 +92,7 @@ class LogReader:
                     return found
         return None
 
-    def _by_signature(self, piece: Piece, text: str) -> ExplainingLine | None:
+    def _by_signature(self, piece: LogExcerpt, text: str) -> ExplainingLine | None:
         best: tuple[int, Signature, re.Match[str]] | None = None
         small = text.lower()
         for signature, regex in self._signatures:
@@ -110,12 +111,12 @@ class LogReader:
 
 
 def _match_in_a_line(regex: "re.Pattern[str]", text: str, end: int) -> "re.Match[str] | None":
-    """The first match that begins before `end` and lies in one line."""
+    """Return the first match that begins before `end` and is within one line."""
     position = 0
     while (match := regex.search(text, position, end)) is not None:
         if match.start() < match.end() and "\n" not in match[0]:
             return match
-        # What crosses lines may hide a shorter match in its first line.
+        # A match that crosses lines may hide a shorter match in its first line.
         line_end = text.find("\n", match.start())
         if line_end < 0:
             return None
@@ -135,7 +136,7 @@ def _line_at(text: str, start: int) -> str:
 # ---------------------------------------------------------------------- tracebacks
 
 
-def _by_traceback(piece: Piece, text: str) -> ExplainingLine | None:
+def _by_traceback(piece: LogExcerpt, text: str) -> ExplainingLine | None:
     position = text.find(_TRACEBACK)
     while position >= 0:
         start = text.rfind("\n", 0, position) + 1
@@ -148,7 +149,7 @@ def _by_traceback(piece: Piece, text: str) -> ExplainingLine | None:
     return None
 
 
-def _by_launcher(piece: Piece, text: str) -> ExplainingLine | None:
+def _by_launcher(piece: LogExcerpt, text: str) -> ExplainingLine | None:
     failure = launcher_failure(text)
     if failure is None:
         return None
@@ -158,9 +159,10 @@ def _by_launcher(piece: Piece, text: str) -> ExplainingLine | None:
 
 
 def _exception_after(text: str, start: int, prefix: str) -> tuple[int, str] | None:
-    """(position, line) of the exception that a traceback ends with: the first line that is not indented further.
+    """Return (position, line) of the exception that ends a traceback.
 
-    Every line of it may begin with the same label, as launchers and loggers write it; a group of exceptions has bars.
+    It is the first line that is not indented further. Every line may begin with the same label, as launchers
+    and loggers write it; a group of exceptions has bars.
     """
     if prefix.endswith("+ Exception Group "):
         prefix = prefix.removesuffix("+ Exception Group ") + "| "
@@ -183,7 +185,7 @@ def _exception_after(text: str, start: int, prefix: str) -> tuple[int, str] | No
 
 
 def port_in(line: str) -> int | None:
-    """The port that a message about an address means, if it names one."""
+    """Return the port in a message about an address, if it names one."""
     for regex in _PORTS:
         for match in regex.finditer(line):
             if 0 < int(match[1]) < 65536:
@@ -192,5 +194,5 @@ def port_in(line: str) -> int | None:
 
 
 def first_line_where(text: str, holds: Callable[[str], bool]) -> str | None:
-    """The first line of a text for which it holds."""
+    """Return the first line of a text that satisfies a condition."""
     return next((line.strip() for line in text.splitlines() if holds(line)), None)

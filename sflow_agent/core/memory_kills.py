@@ -1,7 +1,9 @@
-"""Which ranks the kernel's out-of-memory kills are attributed to. Pure: the shell reads the counter of the agent's cgroup.
+"""Attributes the kernel's out-of-memory kills to ranks.
 
-The counter says how many processes were killed, not which. A rank that was killed itself takes one kill; what no end
-explains is reported with the next end of a rank that was running meanwhile.
+Pure: the shell reads the counter of the agent's cgroup.
+
+The counter has the number of killed processes, not their ids. A rank that was killed itself takes one kill;
+kills that no end explains are reported with the next end of a rank that was running meanwhile.
 """
 
 from collections.abc import Iterable
@@ -21,13 +23,13 @@ class MemoryKills:
     _explained: set[int] = field(default_factory=set)
 
     def started(self, rank: RankId, count: int) -> None:
-        """Note the counter at a rank's start: what is killed from now on may be part of it."""
+        """Note the counter at a rank's start: later kills may belong to it."""
         self._at_start[rank] = count
 
     def attribute(self, exits: Iterable[ProcessExited], count: int) -> dict[RankId, int]:
         """Return how many unexplained kills each of these ranks ran through; `count` is the counter now.
 
-        Killed ranks come first: each takes one kill for itself before the others are asked whether they lost a process.
+        Killed ranks come first: each takes one kill for itself before kills are attributed to others.
         """
         kills = {}
         for end in sorted(exits, key=lambda end: not was_killed(end)):

@@ -1,11 +1,11 @@
-"""When checks that poll are made: each at its own schedule, and how many at a time. Pure.
+"""Decides when checks that poll are made: each by its own schedule, and how many at a time. Pure.
 
-A readiness probe's interval is what a person allows, not how late they want to know. So at first, and again whenever there is
-a sign that the answer may have changed, a check is eager: it repeats after a rest that grows with the time that has
-passed, up to the interval. What comes up after a minute is seen 3 s late at most, after a second 50 ms, for some 150
-checks in all.
+A readiness probe's interval is an upper limit, not the wanted delay. So at first, and again whenever there is
+a sign that the result may have changed, a check is eager: it repeats after a rest that grows with the time
+that has passed, up to the interval. A server that is up after a minute is seen 3 s late at most, after a
+second 50 ms, for some 150 checks in all.
 
-`PollAgenda` is the one owner of timing: `probes.poller` performs what it says. `core.probes` counts the results.
+`PollAgenda` alone decides about times: `probes.poller` carries them out, `core.probes` counts the results.
 """
 
 import itertools
@@ -18,13 +18,13 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 MIN_INTERVAL_S = 0.05
 """A zero interval would spin."""
 RESTS_PER_AGE = 0.05
-"""Of the time since the eagerness began: how long an eager rest is."""
+"""The length of an eager rest, as a part of the time since the eagerness began."""
 CROWD_S = 0.0005
-"""Rest of an eager check for each other that waits for its turn: all of them together take half a processor."""
+"""Additional rest of an eager check for each other waiting check: all of them together take half a processor."""
 PATIENCE_S = 1.0
-"""How long every check may take, however many there are."""
+"""The time that every check may take, however many there are."""
 LATER_S = 0.05
-"""When a check is tried again for which there was no room."""
+"""When a check that had no room is tried again."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -50,10 +50,13 @@ class PollSchedule:
         self.began = now
 
     def end(self, holds: bool, now: float, crowd_s: float = 0.0) -> None:
-        """Set the next poll after one that has ended. `crowd_s` is a rest that the number of others asks for."""
+        """Set the next poll after one that has ended.
+
+        `crowd_s` is a rest that depends on the number of others.
+        """
         interval_s = max(self.interval_s, MIN_INTERVAL_S)
         regular = max(self.began + interval_s, now)
-        if holds:  # more of them in a row are counted by the interval
+        if holds:  # further ones in a row are counted at the interval
             self.eager_since = None
         if self.eager_since is None:
             self.due = regular
@@ -66,12 +69,12 @@ class PollSchedule:
 
 
 class Turn(NamedTuple, Generic[K]):
-    """What to do with a check now: begin a poll, or give up the one under way and report it as failed."""
+    """What to do with a check now: begin a poll, or abort the running one and report it as failed."""
 
     key: K
     action: Literal["begin", "give_up"]
     why: str = ""
-    """Completes the sentence of a poll that is given up: "within 5 s"."""
+    """Completes the sentence of an aborted poll: "within 5 s"."""
 
 
 @dataclass(slots=True)
@@ -83,10 +86,10 @@ class _Entry:
 
 
 class PollAgenda(Generic[K]):
-    """All checks of a node that poll, of which at most `most` are under way at a time.
+    """All checks of a node that poll, of which at most `most` run at a time.
 
-    A poll that is stuck holds its place until its own timeout and delays no other. When there are more checks than
-    places, the poll that has taken longest makes room, once it has had `PATIENCE_S`.
+    A stuck poll keeps its place until its own timeout and delays no other. When there are more checks than
+    places, the poll that has taken longest is aborted, once it has had `PATIENCE_S`.
     """
 
     def __init__(self, most: int) -> None:
@@ -95,19 +98,19 @@ class PollAgenda(Generic[K]):
         self._under_way: dict[K, None] = {}
         """In the order in which they began."""
         self._heap: list[tuple[float, int, K]] = []
-        """An item whose time is not its entry's `wake_at` any more is stale."""
+        """An entry whose time differs from its check's `wake_at` is outdated."""
         self._number = itertools.count()
 
     def __contains__(self, key: K) -> bool:
         return key in self._entries
 
     def add(self, key: K, schedule: PollSchedule, timeout_s: float) -> None:
-        """Plan the polls of a check, the first one when its schedule says."""
+        """Schedule the polls of a check, the first one when its schedule begins."""
         self._entries[key] = entry = _Entry(schedule, timeout_s, not_before=schedule.due)
         self._wake(key, entry, schedule.due)
 
     def remove(self, key: K) -> None:
-        """Forget a check, and that a poll of it is under way."""
+        """Forget a check and its running poll."""
         self._entries.pop(key, None)
         self._under_way.pop(key, None)
 
@@ -119,14 +122,14 @@ class PollAgenda(Generic[K]):
             self._wake(key, entry, entry.schedule.due)
 
     def next_wakeup(self) -> float | None:
-        """When `next_turn` has something, or None."""
+        """Return when `next_turn` is due, or None."""
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
     def next_turn(self, now: float) -> list[Turn[K]]:
-        """Return what to do for the next check that is due, in order; nothing when none is.
+        """Return what to do for the next check that is due, in order; None when none is.
 
-        The caller reports each poll that ends, also one that is given up, by `ended`.
+        The caller reports each poll that ends, also an aborted one, by `ended`.
         """
         while (at := self.next_wakeup()) is not None and at <= now:
             key = heappop(self._heap)[2]
@@ -152,7 +155,7 @@ class PollAgenda(Generic[K]):
         self._wake(key, entry, entry.schedule.due)
 
     def _room(self, now: float) -> list[Turn[K]] | None:
-        """Return what makes room for one more poll, or None when it has to wait."""
+        """Return the turn that makes room for one more poll, or None when it has to wait."""
         if len(self._under_way) < self._most:
             return []
         oldest = next(iter(self._under_way))

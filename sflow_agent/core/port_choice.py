@@ -1,19 +1,22 @@
-"""Which ports of a node may be given to tasks, and in which order they are tried. Pure."""
+"""Chooses ports of a node for tasks, and the order in which they are tried; which tasks have ports. Pure."""
 
 from collections.abc import Callable, Sequence
 from zlib import crc32
 
+from protocol.messages.orders import Lease, Release
+from sflow_agent.core.commands import AgentCommand, DropPorts, TakePorts
+
 FIRST, LAST = 10_000, 65_535
 """Below are the well-known ports, and those that most programs have by default."""
 FEWEST = 1_000
-"""Fewer than these outside the ephemeral range are as good as none: some sites widen it to nearly everything."""
+"""With fewer than these outside the ephemeral range, that range is used as well: some sites widen it to nearly all ports."""
 
 
 def usable_ports(ephemeral_range: str, reserved: str) -> tuple[list[int], bool]:
-    """Ports to choose from, ascending, and whether the system leaves them alone.
+    """Return the ports to choose from, ascending, and whether the system leaves them alone.
 
-    What the system gives to outgoing connections (`ephemeral_range`) is left out, unless that leaves nothing worth
-    having; what the administrator reserves never counts. Source: Linux, ip-sysctl, `ip_local_port_range` ("32768 60999"),
+    Ports for outgoing connections (`ephemeral_range`) are left out, unless too few remain; ports that the
+    administrator reserves are never used. Source: Linux, ip-sysctl, `ip_local_port_range` ("32768 60999"),
     `ip_local_reserved_ports` ("8080,9148-9160").
     """
     kept = _reserved(reserved)
@@ -33,7 +36,7 @@ def _reserved(text: str) -> set[int]:
 
 
 class PortChoice:
-    """Goes round the ports of a node, from a place that depends on `seed`: who chooses at the same time begins elsewhere."""
+    """Goes round the ports of a node, from a position that depends on `seed`, so that concurrent runs start elsewhere."""
 
     def __init__(self, ports: Sequence[int], seed: str) -> None:
         self._ports = ports
@@ -46,7 +49,10 @@ class PortChoice:
         take: Callable[[int], bool],
         give_back: Callable[[int], None],
     ) -> tuple[int, ...] | None:
-        """The first `count` ports that `take` can have; what was taken in vain is given back. None after a whole round."""
+        """Return the first `count` ports that `take` can have, or None after a whole round.
+
+        Ports taken in vain are given back.
+        """
         found: list[int] = []
         for _ in range(len(self._ports) + count - 1):
             port = self._ports[self._next]
@@ -66,3 +72,22 @@ class PortChoice:
         for port in found:
             give_back(port)
         return None
+
+
+class LeasingTasks:
+    """The tasks that have ports on this node."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def __contains__(self, task: str) -> bool:
+        """Return whether the task has ports here."""
+        return task in self._names
+
+    def order(self, order: Lease | Release) -> AgentCommand:
+        """Return what an order about ports asks for."""
+        if isinstance(order, Lease):
+            self._names.add(order.task)
+            return TakePorts(order)
+        self._names.discard(order.task)
+        return DropPorts(order.task)

@@ -1,4 +1,7 @@
-"""When to report what readiness probes still wait for: soon after it changes, and once a second per probe at most. Pure."""
+"""Decides when to report what readiness probes wait for: soon after it changes, at most once a second per probe.
+
+Pure.
+"""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -12,12 +15,15 @@ REPORT_EVERY_S = 1.0
 
 
 class ProbeNews:
-    """Reports that are due, of all probes of the node. `find` returns the state of a probe that is still waited for."""
+    """Reports that are due, of all probes of the node.
+
+    `find` returns the state of a probe that is still awaited.
+    """
 
     def __init__(self, find: Callable[[RankId, ProbeKind], ProbeState | None]) -> None:
         self._find = find
         self._due: list[tuple[float, RankId, ProbeKind]] = []
-        """A heap; an entry of a probe that is not waited for any more means nothing."""
+        """A heap; entries of probes that are no longer awaited are ignored."""
 
     def began(self, rank: RankId, state: ProbeState, now: float) -> None:
         """Schedule the first report of a probe."""
@@ -25,13 +31,13 @@ class ProbeNews:
         self.changed(rank, state, now)
 
     def changed(self, rank: RankId, state: ProbeState, now: float) -> None:
-        """Schedule a report if the probe waits for something else than was last reported."""
+        """Schedule a report if the probe waits for something other than last reported."""
         if state.probe.kind == "readiness" and not state.is_news_due and state.missing() != state.said:
             state.is_news_due = True
             heappush(self._due, (max(now, state.say_at), rank, state.probe.kind))
 
     def next_wakeup(self) -> float | None:
-        """Return when `take_due` has something to report, or None."""
+        """Return when `take_due` is due, or None."""
         while self._due and self._find(*self._due[0][1:]) is None:
             heappop(self._due)
         return self._due[0][0] if self._due else None

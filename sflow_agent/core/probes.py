@@ -1,8 +1,8 @@
 """Counts the results of a probe's checks and decides when the probe triggers. Pure.
 
-Ports and logs report changes, so a threshold of 1 triggers the moment the check holds; a higher threshold looks again
-every `interval_s`, as the format says. Checks that poll (HTTP, programs, ports elsewhere) report single results, and
-each counts. The checks themselves are in `sflow_agent.probes`; `core.agent` calls this.
+Ports and logs report changes, so a threshold of 1 triggers at the moment the check holds; a higher threshold
+counts again every `interval_s`, as the format says. Checks that poll (HTTP, programs, ports elsewhere) report
+single results, and each counts. The checks themselves are in `sflow_agent.probes`; `core.agent` calls this.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def find_check(probes: Sequence[Probe], key: ProbeKey) -> tuple[Probe, Check]:
 
 
 def missing_text(check: Check) -> str:
-    """Return what is missing of a check that has no result yet."""
+    """Return what is missing for a check that has no result yet."""
     match check:
         case TcpCheck(host=None):
             return f"port {check.port} is not listening"
@@ -65,7 +65,7 @@ class ProbeState:
     detail: str = ""
     """What was seen, once it has triggered."""
     said: str | None = None
-    """What is missing, as last reported."""
+    """The missing conditions, as last reported."""
     say_at: float = 0.0
     is_news_due: bool = False
 
@@ -78,12 +78,12 @@ class ProbeState:
 
     @property
     def next_check(self) -> float | None:
-        """When `wake` is due."""
+        """Return when `wake` is due."""
         times = [streak.next_look for streak in self.streaks.values() if streak.next_look is not None]
         return min(times, default=None)
 
     def observe(self, key: ProbeKey, is_true: bool, detail: str, now: float, is_poll: bool = False) -> bool:
-        """Take a change of a check, or the result of a poll; return True when the probe triggers by it.
+        """Take a change of a check, or the result of a poll; return True when it triggers the probe.
 
         A key the probe does not have is ignored: it comes from the wire.
         """
@@ -101,7 +101,7 @@ class ProbeState:
         return self._has_just_triggered()
 
     def wake(self, now: float) -> bool:
-        """Count again what is due; return True when the probe triggers by it."""
+        """Count the checks that are due; return True when that triggers the probe."""
         for streak in self.streaks.values():
             if streak.next_look is not None and streak.next_look <= now:
                 self._count(streak, now, is_poll=False)

@@ -1,6 +1,6 @@
-"""One rank from its order until nothing of it is left: its phase, process, exit, stop and probes.
+"""One rank from its order until none of its processes is left: its phase, process, exit, stop and probes.
 
-Methods take what has happened to the rank and return commands. What concerns all ranks of a node (who is known, what
+Methods take events of the rank and return commands. The state of all ranks of a node (which are known, what
 the controller has acknowledged, the agent's own end) is in `agent`.
 """
 
@@ -47,18 +47,18 @@ LAST_LOOK_MARGIN_S = 5.0
 
 
 class RankPhase(Enum):
-    """Where a rank is. Why it is being stopped, and how far that has come, is its `StopSequence`."""
+    """The phase of a rank. The reason and the progress of its stop are in its `StopSequence`."""
 
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
-    """Its main process runs and is to end."""
+    """Its main process runs and must end."""
     LOOKING = "looking"
     """Its main process has ended well before it was ready; its readiness is looked at a last time."""
     DIAGNOSING = "diagnosing"
     """Its main process has ended; the exit is withheld until its cause is known. Its tree may be ending meanwhile."""
     CLEARING = "clearing"
-    """Its exit is reported; what it left behind is being ended."""
+    """Its exit is reported; its remaining processes are being ended."""
     GONE = "gone"
 
 
@@ -73,7 +73,10 @@ NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
     RankPhase.CLEARING: frozenset({RankPhase.GONE}),
     RankPhase.GONE: frozenset({RankPhase.CLEARING}),
 }
-"""STOPPING to GONE: its main process could not be ended. Should it end after all, that is reported (GONE to CLEARING)."""
+"""STOPPING to GONE: its main process could not be ended.
+
+If it ends later, that is reported (GONE to CLEARING).
+"""
 
 
 @dataclass(slots=True)
@@ -87,7 +90,7 @@ class Rank:
     started_at: float = 0.0
     exit: RankExited | None = None
     cleared: RankCleared | None = None
-    """What became of its tree, while the exit is withheld."""
+    """The result of ending its tree, while the exit is withheld."""
     stop: StopSequence | None = None
     diagnose_by: float | None = None
     """When the exit is reported without what is being found out about it."""
@@ -106,7 +109,7 @@ class Rank:
 
     @property
     def is_live(self) -> bool:
-        """True while it has a main process, as far as the controller is to know."""
+        """Return whether it has a main process, as far as the controller must know."""
         return self.pid is not None and self.phase in (
             RankPhase.RUNNING,
             RankPhase.STOPPING,
@@ -116,7 +119,7 @@ class Rank:
 
     @property
     def is_gone(self) -> bool:
-        """True once nothing of it is left, or what is left was named."""
+        """Return whether none of its processes is left, or those that are left were reported."""
         return self.phase is RankPhase.GONE
 
     def live(self) -> LiveRank:
@@ -151,9 +154,10 @@ class Rank:
         return out
 
     def exited(self, event: ProcessExited, memory_kills: int, now: float) -> list[AgentCommand]:
-        """Report how the main process ended, or have its cause looked for first; end what it left behind.
+        """Take the exit of the main process.
 
-        `memory_kills` is how many kills of the kernel may explain the end.
+        Reports it, or has its cause diagnosed first; ends the processes that it left behind. `memory_kills`
+        is how many kills of the kernel may explain the end.
         """
         is_asked = self.stop is not None
         exit_code, number = status_of(event, is_stopped_step=is_asked and self.spec.launch_kind == "step")
@@ -163,7 +167,7 @@ class Rank:
             signal=number,
             runtime_s=now - self.started_at,
             log_bytes=event.log_bytes,
-            cleared=not event.has_leftovers or self.is_gone,  # survivors were named when it was given up
+            cleared=not event.has_leftovers or self.is_gone,  # survivors were named when the sequence gave up
             port_conflict=event.port_conflict,
             was_asked=is_asked,
             has_listened=self.listeners.is_seen,
@@ -194,7 +198,8 @@ class Rank:
         is_its_own = self.phase in (RankPhase.RUNNING, RankPhase.LOOKING)
         if is_its_own and (not is_good or self.spec.success is not None):
             self._enter(RankPhase.DIAGNOSING)
-            # `success` must be known before the exit counts, however long that takes; a stop ends the waiting.
+            # `success` must be known before the exit counts, however long that takes; a stop ends the
+            # waiting.
             self.diagnose_by = None if is_good else now + DIAGNOSE_WITHIN_S
             out.append(DiagnoseExit(self.id, self.exit.exit_code, self.exit.signal, memory_kills))
         else:
@@ -205,7 +210,7 @@ class Rank:
         return out
 
     def diagnosed(self, cause: ExitCause | None) -> list[AgentCommand]:
-        """Report the exit that was withheld for its cause; a cause that comes too late is dropped."""
+        """Report the exit that was withheld for its cause; a late cause is dropped."""
         if self.phase is not RankPhase.DIAGNOSING:
             return []
         assert self.exit is not None
@@ -213,9 +218,9 @@ class Rank:
         return self._report_exit()
 
     def tree_gone(self, ended: int, survivors: tuple[str, ...]) -> list[AgentCommand]:
-        """Report that nothing is left but `survivors`."""
+        """Report that no process but `survivors` is left."""
         if self.is_gone or (self.exit is None and not survivors):
-            return []  # the main process is still to be reaped: its exit will say whether anything is left
+            return []  # the main process is still to be reaped: its exit will show whether any process is left
         cleared = RankCleared(rank=self.id, ended=ended, survivors=survivors)
         if self.phase is RankPhase.DIAGNOSING:
             self.cleared = cleared
@@ -242,7 +247,7 @@ class Rank:
         )
 
     def end(self, grace_s: float, now: float) -> list[AgentCommand]:
-        """Signal the tree at once, and report an exit that is withheld: its cause is not waited for any more."""
+        """Signal the tree at once, and report a withheld exit without waiting for its cause."""
         out: list[AgentCommand] = []
         if self.phase is RankPhase.LOOKING:
             out += self._unwatch()
@@ -268,7 +273,7 @@ class Rank:
         return out
 
     def wake(self, now: float) -> list[AgentCommand]:
-        """Do what is due."""
+        """Take the steps that are due."""
         out: list[AgentCommand] = []
         if self.stop is not None:
             out += self.stop.advance(now, has_exited=self.exit is not None)
@@ -303,8 +308,7 @@ class Rank:
     def _end_looking(self, now: float) -> list[AgentCommand]:
         """Let the exit be judged, after what the readiness probe still misses."""
         out: list[AgentCommand] = []
-        state = self.probes["readiness"]
-        if not state.has_triggered:
+        if not (state := self.probes["readiness"]).has_triggered:
             detail = state.missing()
             out.append(Report(ProbeWaiting(attempt=self.id.attempt, kind="readiness", detail=detail)))
         return out + self._unwatch() + self._judge_exit(0, now)
@@ -357,7 +361,7 @@ class Rank:
     # ------------------------------------------------------------------ phases
 
     def _report_exit(self) -> list[AgentCommand]:
-        """Report the exit, and what became of the tree while it was withheld."""
+        """Report the exit, and the result of ending the tree while it was withheld."""
         assert self.exit is not None
         self._enter(RankPhase.CLEARING)
         self.diagnose_by = None

@@ -1,16 +1,16 @@
-"""Following a log by byte offset: what to send next. Pure."""
+"""Follows a log by byte offset: decides what to send next. Pure."""
 
 from dataclasses import dataclass
 
 from protocol.session.codec import MAX_LOG_BODY_BYTES
 
 WINDOW_BYTES = 4 * 1024 * 1024
-"""Sent and not acknowledged, per log. The file is the buffer for the rest."""
+"""The limit of unacknowledged bytes per log. The file is the buffer for the rest."""
 
 
 @dataclass(slots=True)
 class SendWindow:
-    """One rank's log on its way to the controller."""
+    """The sending state of one rank's log."""
 
     is_spool: bool
     sent: int = 0
@@ -19,10 +19,10 @@ class SendWindow:
     """The log's final size, once the rank has ended."""
     is_end_sent: bool = False
     base: int = 0
-    """What was sent before the file was truncated: offsets on the wire only grow."""
+    """Bytes sent before the file was truncated: offsets on the wire only grow."""
 
     def next_chunk(self, size: int) -> tuple[int, int] | None:
-        """(offset, length) to send now of a file of `size` bytes; None when there is nothing or no room."""
+        """Return (offset, length) to send now of a file of `size` bytes; None when none is left or allowed."""
         limit = self.base + size if self.end is None else self.end
         length = min(limit - self.sent, MAX_LOG_BODY_BYTES, WINDOW_BYTES - (self.sent - self.acked))
         if length > 0:
@@ -32,37 +32,38 @@ class SendWindow:
         return None
 
     def note_sent(self, length: int) -> bool:
-        """Counts a chunk as sent; True when it is the last one."""
+        """Count a chunk as sent; return True when it is the last one."""
         self.sent += length
         self.is_end_sent = self.end is not None and self.sent >= self.end
         return self.is_end_sent
 
     def acknowledge(self, offset: int) -> None:
-        """The controller has everything before `offset`.
+        """Note that the controller has everything before `offset`.
 
-        Said twice with more in flight, it asks for the rest again: a chunk was lost, or its disk refused it.
+        A repeated offset with more in flight requests the rest again: a chunk was lost, or the controller's
+        disk refused it.
         """
         if offset == self.acked < self.sent:
             self.rewind()
         self.acked = max(self.acked, min(offset, self.sent))
 
     def rewind(self) -> None:
-        """The connection was lost with what was in flight: goes on from what was acknowledged."""
+        """Continue from the last acknowledgement: the connection was lost with the bytes in flight."""
         self.sent = self.acked
         self.base = min(self.base, self.sent)
         self.is_end_sent = False
 
     def start_anew(self) -> None:
-        """Go on with the beginning of the file: it was truncated."""
+        """Continue with the beginning of the file: it was truncated."""
         self.base = self.sent
 
     def move(self, offset: int) -> None:
-        """A watcher wants the log from `offset` on."""
+        """Continue at `offset`, as a watcher wants."""
         self.sent = self.acked = offset
         self.base = 0
         self.is_end_sent = False
 
     @property
     def is_delivered(self) -> bool:
-        """True when the controller has every byte of an ended rank's log."""
+        """Return whether the controller has every byte of an ended rank's log."""
         return self.end is not None and self.acked >= self.end and self.is_end_sent

@@ -1,7 +1,7 @@
-"""How one rank's process tree is stopped: its own commands, then a signal, then SIGKILL, then giving up.
+"""Stops one rank's process tree: its own commands, then a signal, then SIGKILL, then giving up.
 
-A sequence only moves forward, and a repeated order can only make it faster. It decides; the shell sends the signals
-and runs the commands. Used by `Rank`. `StepParts` are processes of job steps whose `srun` another agent has.
+A sequence only moves forward, and a repeated order can only make it faster. It decides; the shell sends the
+signals and runs the commands. Used by `Rank`. `StepParts` are processes of job steps whose `srun` another agent has.
 """
 
 from collections.abc import Sequence
@@ -24,22 +24,22 @@ from sflow_agent.core.commands import (
 
 SIGKILL = 9
 ONLY_WAIT = 0
-"""Instead of a signal."""
+"""In place of a signal: wait without sending one."""
 VERIFY_S = 5.0
-"""After SIGKILL: a process that is left by then cannot be ended (uninterruptible sleep) and is named."""
+"""Seconds after SIGKILL: a process left then cannot be ended (uninterruptible sleep) and is named."""
 CONTAINER_VERIFY_S = 12.0
-"""The same for a container, which an engine has to remove; less than what a controller allows an agent."""
+"""The same for a container, which an engine has to remove; less than the controller's limit for an agent."""
 
 
 class StopStage(Enum):
-    """Where a sequence is. Each step has one deadline, `StopSequence.due`."""
+    """The stage of a sequence. Each step has one deadline, `StopSequence.due`."""
 
     COMMAND = "command"
-    """A command of the task runs, or has succeeded and gives the tree the rest of its timeout to end."""
+    """A command of the task runs, or has succeeded, and the tree has the rest of its timeout to end."""
     SIGNAL = "signal"
-    """The tree has got its stop signal and has the grace."""
+    """The tree has received its stop signal and has its grace time."""
     KILL = "kill"
-    """The tree has got SIGKILL; what is left at the deadline is named."""
+    """The tree has received SIGKILL; processes left at the deadline are named."""
     GIVEN_UP = "given up"
 
 
@@ -62,14 +62,14 @@ class StopSequence:
     due: float | None = None
     """When `advance` takes the next step."""
     _purposes: list[SidePurpose] = field(default_factory=list)
-    """Of the commands that are still to run before the signal."""
+    """The purposes of the commands that are still to run before the signal."""
     _running: SidePurpose | None = None
-    """Of the command that runs and is waited for."""
+    """The purpose of the running command."""
 
     def begin(
         self, purposes: Sequence[SidePurpose], grace_s: float, now: float, *, has_exited: bool
     ) -> list[AgentCommand]:
-        """Stop the tree in the task's own way: its commands for these purposes first, as far as it has any."""
+        """Stop the tree in the task's own way: its commands for these purposes first, if it has any."""
         self._purposes, self.grace_s = list(purposes), grace_s
         return self._next_command(now, has_exited)
 
@@ -84,11 +84,11 @@ class StopSequence:
         return [SignalTree(self.spec.rank, ONLY_WAIT)]
 
     def shorten(self, grace_s: float) -> None:
-        """Lower the grace that follows the command which runs now."""
+        """Lower the grace that follows the running command."""
         self.grace_s = min(self.grace_s, grace_s)
 
     def signal(self, grace_s: float, now: float) -> list[AgentCommand]:
-        """Send the stop signal, or SIGKILL when there is no grace; repeated, it only brings SIGKILL forward."""
+        """Send the stop signal, or SIGKILL without a grace; repeated, it only brings SIGKILL forward."""
         if self.step in (StopStage.KILL, StopStage.GIVEN_UP):
             return []
         if self.step is StopStage.SIGNAL and self.due is not None and self.due <= now + grace_s:
@@ -128,21 +128,21 @@ class StopSequence:
         return late + self._next_command(now, has_exited)
 
     def cease(self) -> None:
-        """Need no further step: the tree is gone."""
+        """Cancel all further steps: the tree is gone."""
         self._running = self.due = None
 
     @property
     def is_signalled(self) -> bool:
-        """True once the tree has got a signal."""
+        """Return whether the tree has received a signal."""
         return self.step is not None and self.step is not StopStage.COMMAND
 
     @property
     def is_killed(self) -> bool:
-        """True once all of the tree has got SIGKILL."""
+        """Return whether the whole tree has received SIGKILL."""
         return self.step in (StopStage.KILL, StopStage.GIVEN_UP)
 
     def _next_command(self, now: float, has_exited: bool) -> list[AgentCommand]:
-        """Run the next command, or signal when there is none or nothing left for one to stop."""
+        """Run the next command, or signal when there is none or no process left for it to stop."""
         while self._purposes and not has_exited:
             purpose = self._purposes.pop(0)
             command = _command(self.spec, purpose)

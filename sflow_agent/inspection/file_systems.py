@@ -1,13 +1,13 @@
-"""What mounts and quotas say, from the system's own text. Pure."""
+"""Parses mounts and quotas from the system's own text. Pure."""
 
 from protocol.messages.inspection import Quota
 
 
 def mount_of(path: str, mountinfo: str) -> tuple[str, str]:
-    """(source, kind) of the file system that holds an absolute path without links; empty when nothing does.
+    """Return (source, kind) of the file system that holds an absolute path without links; empty when none does.
 
-    Source: proc(5), mountinfo: "36 35 98:0 /root /mount/point options - kind source options". The last of those
-    that are mounted on one point is what is seen.
+    Source: proc(5), mountinfo: "36 35 98:0 /root /mount/point options - kind source options". The last of
+    those mounted on one point is visible.
     """
     best, found = -1, ("", "")
     for line in mountinfo.splitlines():
@@ -29,11 +29,11 @@ def _unescaped(text: str) -> str:
 
 
 def quota_of(text: str, name: str) -> Quota | None:
-    """The quota of one file system, by its source or mount point, from what a quota program prints.
+    """Return the quota of one file system, by its source or mount point, from the output of a quota program.
 
-    Source: quota(1) with --no-wrap and --raw-grace, and lfs-quota(1) with -q: "name KiB quota limit grace files quota
-    limit grace"; used amounts over a limit carry a star, no grace is 0 or a dash. A limit that is 0 is none; the soft
-    limit counts where there is no hard one.
+    Source: quota(1) with --no-wrap and --raw-grace, and lfs-quota(1) with -q: "name KiB quota limit grace
+    files quota limit grace"; used amounts over a limit have a star, no grace is 0 or a dash. A limit of 0 is
+    no limit; the soft limit counts without a hard one.
     """
     for line in text.splitlines():
         fields = line.split()
@@ -54,5 +54,5 @@ def quota_of(text: str, name: str) -> Quota | None:
 
 
 def least(*limits: str) -> int | None:
-    """The lowest of some limits as cgroups say them; None when all are "max" or no number."""
+    """Return the lowest of some cgroup limits; None when all are "max" or not a number."""
     return min((int(limit) for limit in limits if limit.isdecimal()), default=None)

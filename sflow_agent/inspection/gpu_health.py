@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says about the memory of GPUs. Imported only when a doctor asks and there are GPUs."""
+"""Asks NVIDIA's driver about the memory of GPUs. Imported only for an inspection of a node with GPUs."""
 
 import contextlib
 from typing import Any
@@ -9,7 +9,7 @@ from protocol.messages.inspection import GpuHealth
 
 
 def gpu_health(uuids: tuple[str, ...]) -> tuple[str, tuple[GpuHealth, ...]]:
-    """(the driver's version, what is wrong) with the GPUs of these names. Those that are well are not in it.
+    """Return (the driver's version, problems) of the GPUs of these names. Healthy GPUs are left out.
 
     Raises: OSError when the driver does not answer.
     """
@@ -26,7 +26,7 @@ def gpu_health(uuids: tuple[str, ...]) -> tuple[str, tuple[GpuHealth, ...]]:
 
 
 def _health(index: int, uuid: str) -> GpuHealth:
-    """Each question is answered by some kinds of GPU only."""
+    """Return the problems of one GPU; each question is answered by some kinds of GPU only."""
     handle: Any = pynvml.nvmlDeviceGetHandleByUUID(uuid)
     errors, is_pending, has_failed = 0, False, False
     with contextlib.suppress(pynvml.NVMLError):

@@ -1,6 +1,6 @@
-"""Examines this node when it is asked to: parts in threads, so that one which hangs delays nobody beyond the limit.
+"""Inspects this node when ordered: parts in threads, so that a hanging one delays no other beyond the limit.
 
-Imported when the first order comes; a run has none of this.
+Imported when the first order arrives; a run does not need it.
 """
 
 import time
@@ -16,7 +16,7 @@ from protocol.messages.orders import Inspect
 from sflow_agent.core.events import AgentEvent
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.inspection.mesh import MeshListener, reach
-from sflow_agent.inspection.report import Part, merged, parts
+from sflow_agent.inspection.report import Fields, merged, parts
 from sflow_agent.worker import Workers
 
 
@@ -30,12 +30,12 @@ class _Report:
         self.so_far = NodeReport()
 
     def miss(self, name: str, why: str) -> None:
-        """A part that cannot be told."""
+        """Note a part that is missing, and why."""
         self.so_far = merged(self.so_far, {"unanswered": ((name, why),)})
 
 
 class Inspector:
-    """All that has been asked and not been answered yet."""
+    """All orders that are not answered yet."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Inspector:
         self._open: list[_Report] = []
 
     def begin(self, order: Inspect, now: float) -> None:
-        """Answers at once, or when it is known."""
+        """Answer at once, or when the facts are known."""
         if order.targets:
             work = partial(reach, order.targets, order.token, order.within_s)
             self._workers.run(("mesh", order.number), work, partial(self._reached, order.number))
@@ -90,7 +90,7 @@ class Inspector:
         for name, find_out in work.items():
             self._workers.run((order.number, name), find_out, partial(self._take, report, name))
 
-    def _take(self, report: _Report, name: str, part: Part | OSError) -> None:
+    def _take(self, report: _Report, name: str, part: Fields | OSError) -> None:
         if name not in report.waiting:
             return  # too late
         del report.waiting[name]
@@ -113,7 +113,7 @@ class Inspector:
 
 
 def _in_order(report: NodeReport) -> NodeReport:
-    """Threads end in any order; what is said of two nodes should be comparable."""
+    """Return the report sorted: threads end in any order, and the facts of two nodes must be comparable."""
     return msgspec.structs.replace(
         report,
         versions=tuple(sorted(report.versions)),

@@ -1,7 +1,8 @@
-"""Whether this node can be reached by the others, and they by it: a listener that says who it is, and connections to those.
+"""Tests connections between this node and the others: a listener that identifies itself, and connections to others'.
 
-An address alone proves nothing: every node has its own 172.17.0.1, and two may have been given the same one by mistake.
-So a listener says its node and what is unique to the examination, and only that counts as reached.
+An address alone proves nothing: every node has its own 172.17.0.1, and two may have been given the same one
+by mistake. So a listener sends its node and a text unique to the examination, and only that counts as
+reached.
 """
 
 import errno
@@ -24,10 +25,10 @@ def _greeting(token: str, node: int) -> bytes:
 
 
 class MeshListener:
-    """Says to whoever connects which node this is; reads nothing."""
+    """Sends this node's name to every connection; reads nothing."""
 
     def __init__(self, descriptors: Descriptors, token: str, node: int, is_local: bool) -> None:
-        """On all addresses, or only on the loopback's. Raises: OSError."""
+        """Listens on all addresses, or only on the loopback's. Raises: OSError."""
         self._greeting = _greeting(token, node)
         self._socket = _listen(is_local)
         self.port = int(self._socket.getsockname()[1])
@@ -37,7 +38,7 @@ class MeshListener:
         while True:
             try:
                 caller, _ = self._socket.accept()
-            except OSError:  # nobody any more, or one that has gone again
+            except OSError:  # no connection waits any more, or it has gone again
                 return
             with caller:
                 caller.setblocking(False)
@@ -63,7 +64,7 @@ def _listen(is_local: bool) -> socket.socket:
 
 @dataclass(slots=True)
 class _Call:
-    """One connection under way."""
+    """One running connection attempt."""
 
     target: MeshTarget
     socket: socket.socket
@@ -73,7 +74,7 @@ class _Call:
 
 
 def reach(targets: Sequence[MeshTarget], token: str, within_s: float) -> tuple[MeshResult, ...]:
-    """Connects to all at once; returns what became of each when all are decided, at the latest after `within_s`."""
+    """Connect to all at once; return the results when all are known, at the latest after `within_s`."""
     results: list[MeshResult] = []
     calls: dict[int, _Call] = {}
     epoll = select.epoll()
@@ -119,7 +120,7 @@ def _begin(target: MeshTarget, results: list[MeshResult]) -> _Call | None:
 
 
 def _go_on(call: _Call, epoll: select.epoll, token: str) -> MeshResult | None:
-    """The result once there is one."""
+    """Continue a connection; return its result once there is one."""
     if call.connect_s is None:
         number = call.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:

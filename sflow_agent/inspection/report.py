@@ -1,6 +1,8 @@
-"""The facts of a node that a doctor wants, each part by a function that may block: they run in threads of their own.
+"""Collects the facts of a node for the doctor, each part by a function that may block: they run in threads.
 
-Each returns the fields of a `NodeReport` that it fills. Raises: OSError where it cannot.
+Each returns the fields of a `NodeReport` that it fills.
+
+Raises: OSError on failure.
 """
 
 import contextlib
@@ -49,17 +51,17 @@ _ENGINE_QUESTIONS = {
     "podman": ("podman", "info", "--format", "{{.Version.Version}}"),
     "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
 }
-"""Those of an engine with a service or a store ask it, so that an run_captured says that it works."""
+"""Commands for engines with a service or a store, so that an answer shows that it works."""
 _AGENT_WORDS = (b"-m", b"sflow_agent")
-Part = dict[str, object]
+Fields = dict[str, object]
 
 
 def parts(
     directories: tuple[tuple[str, str], ...], marker: str, token: str, gpu_uuids: tuple[str, ...]
-) -> dict[str, Callable[[], Part]]:
-    """All parts by name. `marker` is this run's own, `token` makes names of files unique."""
+) -> dict[str, Callable[[], Fields]]:
+    """Return all parts by name. `marker` is this run's own, `token` makes names of files unique."""
     places = (*directories, ("temporary files", os.environ.get("TMPDIR") or "/tmp"))
-    looked_at: dict[str, Callable[[], Part]] = {
+    looked_at: dict[str, Callable[[], Fields]] = {
         f"{role} {path}": partial(_directory, role, path, token) for role, path in places
     }
     return {
@@ -74,8 +76,8 @@ def parts(
     }
 
 
-def merged(report: NodeReport, part: Part) -> NodeReport:
-    """The report with one more part: what is a list grows."""
+def merged(report: NodeReport, part: Fields) -> NodeReport:
+    """Return the report with one more part; lists are extended."""
     fields = {
         name: (*getattr(report, name), *value) if isinstance(value, tuple) else value
         for name, value in part.items()
@@ -83,7 +85,7 @@ def merged(report: NodeReport, part: Part) -> NodeReport:
     return msgspec.structs.replace(report, **fields)
 
 
-def _system() -> Part:
+def _system() -> Fields:
     limits = [Limit(name="nofile", soft=_limit(inherited_limit()[0]), hard=_limit(inherited_limit()[1]))]
     for name, number in _LIMITS.items():
         soft, hard = resource.getrlimit(number)
@@ -109,13 +111,13 @@ def _limit(number: int) -> int | None:
     return None if number == resource.RLIM_INFINITY else number
 
 
-def _addresses() -> Part:
+def _addresses() -> Fields:
     from sflow_agent.node.addresses import addresses
 
     return {"addresses": addresses()}
 
 
-def _memory() -> Part:
+def _memory() -> Fields:
     available = 0
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
@@ -125,9 +127,10 @@ def _memory() -> Part:
 
 
 def _cgroup_limits() -> tuple[float | None, int | None]:
-    """(CPUs, bytes) that the cgroups of this process allow, all levels considered.
+    """Return (CPUs, bytes) that the cgroups of this process allow, all levels considered.
 
-    Source: cgroups(7); cgroup-v2 `cpu.max` and `memory.max`, v1 `cpu.cfs_quota_us` and `memory.limit_in_bytes`.
+    Source: cgroups(7); cgroup-v2 `cpu.max` and `memory.max`, v1 `cpu.cfs_quota_us` and
+    `memory.limit_in_bytes`.
     """
     cpus: list[float] = []
     memory: list[str] = []
@@ -163,8 +166,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _directory(role: str, path: str, token: str | None) -> Part:
-    """With a token, writes and removes a file there."""
+def _directory(role: str, path: str, token: str | None) -> Fields:
+    """Describe a directory. With a token, write and remove a file there."""
     real = os.path.realpath(path)
     try:
         found = os.statvfs(real)
@@ -195,7 +198,10 @@ def _directory(role: str, path: str, token: str | None) -> Part:
 
 
 def _write(directory: str, token: str) -> float:
-    """Seconds until a MiB is on disk: quotas and full disks may only show when it must be. Raises: OSError."""
+    """Return the seconds until a MiB is on disk: quotas and full disks may only show at a sync.
+
+    Raises: OSError.
+    """
     path = f"{directory}/.sflow-doctor-{token}-{os.uname().nodename}-{os.getpid()}"
     started = time.monotonic()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -215,7 +221,7 @@ def _reason(error: OSError) -> str:
 
 
 def _quota(path: str, source: str, kind: str) -> Quota | None:
-    """None where nothing here can say."""
+    """Return the quota; None when no program here reports one."""
     question: tuple[str, ...] = ("quota", "--no-wrap", "--raw-grace", "--user")
     name = source
     if kind == "lustre":
@@ -227,7 +233,7 @@ def _quota(path: str, source: str, kind: str) -> Quota | None:
     return quota_of(said, name)
 
 
-def _engine(name: str) -> Part:
+def _engine(name: str) -> Fields:
     path = shutil.which(name)
     if path is None:
         return {}
@@ -239,12 +245,12 @@ def _engine(name: str) -> Part:
         return {"engines": (Engine(name=name, path=path, version=said.split()[-1]),)}
     lines = complaint.splitlines()
     return {
-        "engines": (Engine(name=name, path=path, problem=lines[-1][:300] if lines else "it says nothing"),)
+        "engines": (Engine(name=name, path=path, problem=lines[-1][:300] if lines else "it prints nothing"),)
     }
 
 
-def _leftovers(own_marker: str) -> Part:
-    """Living processes with another run's marker. Those of other users are not seen."""
+def _leftovers(own_marker: str) -> Fields:
+    """Return living processes with another run's marker, except those of other users."""
     wanted = f"{RUN_MARKER}=".encode()
     found: dict[str, list[int]] = {}
     watched: set[str] = set()
@@ -265,7 +271,7 @@ def _leftovers(own_marker: str) -> Part:
 
 
 def _has_agent(pid: int) -> bool:
-    """Return whether one of its parents is an agent: whatever a rank starts stays below its agent."""
+    """Return whether one of its parents is an agent: all processes of a rank stay below its agent."""
     while pid > 1:
         if any(pair == _AGENT_WORDS for pair in itertools.pairwise(command_line(pid))):
             return is_living(pid)
@@ -273,7 +279,7 @@ def _has_agent(pid: int) -> bool:
     return False
 
 
-def _gpus(uuids: tuple[str, ...]) -> Part:
+def _gpus(uuids: tuple[str, ...]) -> Fields:
     if not any(uuids):
         return {}
     from sflow_agent.inspection.gpu_health import gpu_health

@@ -1,1 +1,1 @@
-"""Following the logs of ranks, and where they are written."""
+"""Follows the logs of ranks, and decides where they are written."""

@@ -1,8 +1,9 @@
-"""The logs of ranks as they grow: searched for patterns, and sent to the controller while the window allows.
+"""Follows the logs of ranks as they grow: searches them for patterns, and sends them while the window allows.
 
-The file is the only buffer. `output` tells what grew; a log that its task writes itself, and another task's log, which
-may not exist yet, be replaced by a retry's, or be written on another node, are looked at now and then. A log that is
-only streamed is watched a little late, so that thousands of short tasks cost nothing: it is read once, at their end.
+The file is the only buffer. `output` reports what grew; a log that its task writes itself, and another task's
+log, which may not exist yet, be replaced by a retry's, or be written on another node, are read at intervals.
+A log that is only streamed is watched a little late, so that thousands of short tasks cost nothing: it is
+read once, at their end.
 """
 
 import os
@@ -19,56 +20,56 @@ from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
-"""Sent and not acknowledged over all logs: bounds the agent's memory."""
+"""The limit of unacknowledged bytes over all logs: bounds the agent's memory."""
 REPEAT_AFTER_S = 5.0
-"""Without an acknowledgement while something is in flight: one may have been lost."""
+"""Without an acknowledgement for this time, bytes in flight are sent again: a message may have been lost."""
 FOREIGN_EVERY_S = 0.1
 DIRECT_EVERY_S = 0.02
-"""One system call for each log that its task writes itself and somebody follows."""
+"""The interval for logs that tasks write themselves: one system call for each."""
 READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
 
 
 @dataclass(slots=True)
 class Log:
-    """One file that somebody is interested in."""
+    """One file that is searched or sent."""
 
     path: str
     stream: SendWindow | None = None
     searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     size: int = 0
-    """Of a log that its task writes itself, when it was last looked at."""
+    """The last known size of a log that its task writes itself."""
     is_shrunk: bool = False
-    """It has become shorter, and people were told."""
+    """It has become shorter, and a warning was given."""
     foreign_inode: int | None = None
-    """Of another task's log: the file that has been searched so far, 0 before there was one."""
+    """For another task's log: the file that has been searched so far, 0 before there was one."""
 
 
 class LogFollower:
-    """All followed logs of this node. `send` puts one chunk on the wire and says whether it took it."""
+    """All followed logs of this node. `send` puts one chunk on the wire and returns whether it was accepted."""
 
     def __init__(
         self, send: Callable[[LogChunk, bytes], bool], outputs: Outputs, warn: Callable[[str], None]
     ) -> None:
-        """`warn` tells people, once for each text."""
+        """`warn` is called once for each text."""
         self._send = send
         self._outputs = outputs
         self._warn = warn
         outputs.on_grown = self._note_grown
         self._logs: dict[RankId, Log] = {}
         self._direct: dict[RankId, Log] = {}
-        """Logs that their tasks write themselves: looked at now and then."""
+        """Logs that their tasks write themselves: read at intervals."""
         self._next_direct_look = 0.0
         self._to_arm: deque[tuple[float, RankId]] = deque()
         self._grown: dict[RankId, None] = {}
-        """Logs to look at, in order; a dictionary as an ordered set."""
+        """Logs to read, in order; a dictionary as an ordered set."""
         self._in_flight = 0
         self._repeat_at: float | None = None
-        """When what is in flight is sent again, unless an acknowledgement comes before."""
+        """When bytes in flight are sent again, unless an acknowledgement comes before."""
         self._is_blocked = False
-        """The socket takes nothing until the next acknowledgement or session."""
+        """The socket accepts nothing until the next acknowledgement or session."""
         self._parked: dict[RankId, None] = {}
-        """Logs with something to send and no room for it, in order."""
+        """Logs with bytes to send and no room in the window, in order."""
         self._foreign: dict[RankId, Log] = {}
         self._next_foreign_look = 0.0
         self._is_finishing = False
@@ -76,14 +77,14 @@ class LogFollower:
     # ------------------------------------------------------------------ who is interested
 
     def stream(self, rank: RankId, path: str, is_spool: bool, now: float) -> None:
-        """Sends this log from its beginning."""
+        """Send this log from its beginning."""
         log = self._logs.setdefault(rank, Log(path))
         if log.stream is None:
             log.stream = SendWindow(is_spool)
             self._to_arm.append((now + ARM_AFTER_S, rank))
 
     def watch(self, rank: RankId, path: str, offset: int) -> None:
-        """Sends this log from `offset` on, because somebody asked for it."""
+        """Send this log from `offset` on, as ordered."""
         log = self._logs.setdefault(rank, Log(path))
         if log.stream is None:
             log.stream = SendWindow(is_spool=False)
@@ -93,13 +94,13 @@ class LogFollower:
         self._arm(rank, log)
 
     def unwatch(self, rank: RankId) -> None:
-        """Nobody looks any more; a spooled log is sent all the same."""
+        """Stop sending a log that was ordered; a spooled log is sent nevertheless."""
         log = self._logs.get(rank)
         if log is not None and log.stream is not None and not log.stream.is_spool:
             self._drop_stream(rank, log)
 
     def search(self, owner: RankId, key: ProbeKey, rank: RankId, path: str, pattern: LogPattern) -> None:
-        """Looks for a probe's pattern in the log of `rank`, from its beginning."""
+        """Search for a probe's pattern in the log of `rank`, from its beginning."""
         log = self._logs.setdefault(rank, Log(path))
         log.searches[owner, key] = Search.begin(pattern)
         self._arm(rank, log)
@@ -107,7 +108,7 @@ class LogFollower:
     def search_foreign(
         self, owner: RankId, key: ProbeKey, rank: RankId, path: str, pattern: LogPattern, now: float
     ) -> None:
-        """Looks for a pattern in another task's log; `rank` stands for whatever attempt is at `path`."""
+        """Search for a pattern in another task's log; `rank` stands for whichever attempt is at `path`."""
         log = self._logs.setdefault(rank, Log(path, foreign_inode=0))
         log.searches[owner, key] = Search.begin(pattern)
         self._foreign[rank] = log
@@ -123,19 +124,19 @@ class LogFollower:
         return bool(ranks)
 
     def unsearch(self, owner: RankId, key: ProbeKey) -> None:
-        """This probe needs nothing any more."""
+        """Stop the search of a probe."""
         for rank, log in list(self._logs.items()):
             if log.searches.pop((owner, key), None) is not None:
                 self._forget_unused(rank, log)
 
     def renamed(self, old: str, new: str) -> None:
-        """A log was moved away for the next attempt's; what follows it follows it there."""
+        """Follow a log that was renamed for the next attempt."""
         for log in self._logs.values():
             if log.path == old:
                 log.path = new
 
     def finish(self, rank: RankId) -> None:
-        """The rank and its tree are gone: its log grows no more."""
+        """Note that the rank and its tree are gone, so its log is complete."""
         log = self._logs.get(rank)
         if log is None:
             return
@@ -147,7 +148,7 @@ class LogFollower:
     # ------------------------------------------------------------------ the loop's side
 
     def next_wakeup(self) -> float | None:
-        """Return when `poll` has something to do: a source of the loop."""
+        """Return when `poll` is due: a source of the loop."""
         if self._grown or (self._is_finishing and self.is_delivered):
             return 0.0
         times = [
@@ -168,11 +169,11 @@ class LogFollower:
         return events
 
     def finish_all(self) -> None:
-        """Say with `LogsDelivered` when the controller has all of every log."""
+        """Report with `LogsDelivered` when the controller has all of every log."""
         self._is_finishing = True
 
     def _work_due(self, now: float) -> None:
-        """Watch the logs of tasks that live longer than a moment; look at other tasks' logs."""
+        """Watch the logs of tasks that live longer than a moment; read other tasks' logs."""
         if self._foreign and now >= self._next_foreign_look:
             self._next_foreign_look = now + FOREIGN_EVERY_S
             for foreign, foreign_log in self._foreign.items():
@@ -219,12 +220,12 @@ class LogFollower:
             budget = self._search(log, budget, seen)
             budget = self._stream(rank, log, budget)
             if budget <= 0 < before:
-                self._grown[rank] = None  # there is more: its turn comes again, after the others
+                self._grown[rank] = None  # more is left: its turn comes again, after the others
             self._forget_unused(rank, log)
         return seen
 
     def acknowledge(self, rank: RankId, offset: int) -> None:
-        """The controller has everything before `offset`."""
+        """Note that the controller has everything before `offset`."""
         log = self._logs.get(rank)
         if log is None or log.stream is None:
             return
@@ -237,7 +238,7 @@ class LogFollower:
         self._grown[rank] = None
 
     def rewind(self) -> None:
-        """The connection is a new one, or silent: what was in flight is sent again."""
+        """Send the bytes in flight again: the connection is a new one, or silent."""
         for rank, log in self._logs.items():
             if log.stream is not None:
                 log.stream.rewind()
@@ -247,7 +248,7 @@ class LogFollower:
 
     @property
     def is_delivered(self) -> bool:
-        """True when the controller has all of every ended rank's streamed log."""
+        """Return whether the controller has all of every ended rank's streamed log."""
         return all(log.stream is None or log.stream.is_delivered for log in self._logs.values())
 
     # ------------------------------------------------------------------ reading

@@ -1,9 +1,9 @@
-"""The output of ranks on its way into their logs: a pipe for each rank, spliced into its file by one thread.
+"""Moves the output of ranks into their logs: a pipe for each rank, spliced into its file by one thread.
 
-A pipe, because a program that opens `/dev/stdout` or `/proc/self/fd/1` anew truncates a file and cannot truncate a pipe.
-A thread, because a file system that hangs must not hold up the agent's loop. The guardian holds the same descriptors
-and takes over if the agent is killed (`output_handover`). `processes.table` opens and drains outputs; `follower` reads
-the files and is told here what grew.
+A pipe, because a program that opens `/dev/stdout` or `/proc/self/fd/1` anew truncates a file and cannot
+truncate a pipe. A thread, because a hanging file system must not block the agent's loop. The guardian holds
+the same descriptors and takes over if the agent is killed (`output_handover`). `processes.table` opens and
+drains outputs; `follower` reads the files and learns here what grew.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ from collections.abc import Callable
 from protocol.ids import RankId
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
-from sflow_agent.logs.splicing import Discarded, move
+from sflow_agent.logs.splicing import Discarded, Masks, move, move_masked, write_masked
 
 ARM_AFTER_S = 0.03
-"""A rank that ends sooner wakes no thread and costs the guardian nothing: its pipe holds what it prints until its exit."""
+"""A rank that ends sooner wakes no thread and costs the guardian nothing: its pipe holds its output until its exit."""
 PER_TURN_BYTES = 1 << 20
 LARGE_PIPE_BYTES = 1 << 20
 LARGE_PIPES = 16
 """Pipes that may be enlarged: unprivileged users have 64 MiB for all of theirs. Source: pipe(7), pipe-user-pages-soft."""
 SPARED_DESCRIPTORS = 256
-"""Of an agent's: outputs take at most half of the rest, two each."""
+"""Descriptors of an agent that outputs leave free: they take at most half of the rest, two each."""
 _DIRECT = "those beyond print straight to their logs"
 LOCK_WITHIN_S = 1.0
-"""How long the loop waits for the thread, which a file system may hold up, before it reports an exit without the rest."""
+"""How long the loop waits for the thread, which a file system may block, before it reports an exit without the rest."""
 
 
 class RankOutput:
-    """One rank's pipe and log. The lock is held by whichever thread moves or closes."""
+    """One rank's pipe and log. The thread that moves or closes holds the lock."""
 
     def __init__(self, number: int, rank: RankId, path: str, pipe: int, file: int) -> None:
         self.number = number
@@ -50,6 +50,8 @@ class RankOutput:
         self.is_armed = False
         self.is_closed = False
         self.is_large = False
+        self.held = b""
+        """The end of what was printed, while it may be the beginning of a secret."""
 
     def waiting_bytes(self) -> int:
         """Return how much is in the pipe."""
@@ -57,14 +59,17 @@ class RankOutput:
 
 
 class Outputs:
-    """All outputs of this agent's ranks. `warn` tells people, once for each text; it is called in the loop's thread.
+    """All outputs of this agent's ranks. `warn` is called once for each text, in the loop's thread.
 
-    A source of the loop: `poll` arms what has lived long enough, and passes on what the thread has seen.
+    A source of the loop: `poll` arms outputs that have lived long enough, and passes on the findings of the
+    thread.
     """
 
     def __init__(
         self, descriptors: Descriptors, guardian: OutputSender | None, warn: Callable[[str], None]
     ) -> None:
+        self.mask: Masks | None = None
+        """Of the run's secrets, if it has any. The guardian does not have it, so it is given no output then."""
         self.on_grown: Callable[[RankId], None] = lambda _rank: None
         self._guardian = guardian
         self._warn = warn
@@ -85,15 +90,19 @@ class Outputs:
     # ------------------------------------------------------------------ the loop's side
 
     def open(self, rank: RankId, path: str, now: float) -> int | None:
-        """Return the descriptor that a rank is to print to; close it once the rank has it.
+        """Return the descriptor that a rank prints to; close it once the rank has it.
 
-        None when there is no descriptor left for a pipe: then it prints straight to its log. Raises: OSError for a log
-        that cannot be opened.
+        None when no descriptor is left for a pipe: then it prints straight to its log.
+
+        Raises: OSError for a log that cannot be opened.
         """
         file = _open_log(path)
         if len(self._by_rank) >= self._most:
             os.close(file)
-            self._warn(f"an agent may open too few files for {self._most + 1} tasks' output: {_DIRECT}")
+            unmasked = "" if self.mask is None else ", where secrets are not masked"
+            self._warn(
+                f"an agent may open too few files for {self._most + 1} tasks' output: {_DIRECT}{unmasked}"
+            )
             return None
         try:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -118,15 +127,16 @@ class Outputs:
         return True
 
     def drain(self, rank: RankId) -> None:
-        """Move into the log what the rank has printed so far. Its pipe stays open while a process has it."""
+        """Move the rank's output so far into the log. Its pipe stays open while a process has it."""
         output = self._by_rank.get(rank)
         if output is None or not output.lock.acquire(timeout=LOCK_WITHIN_S):
             return
         try:
             if output.is_closed:
                 return
-            # Not for as long as there is something: a process that was left behind may print without end.
+            # Not for as long as there is output: a process that was left behind may print without end.
             is_at_end = self._move(output, output.waiting_bytes() + 1)
+            self._write_held(output)
             if is_at_end:
                 self._close(output)
             else:
@@ -149,7 +159,7 @@ class Outputs:
             self.drain(rank)
 
     def next_wakeup(self) -> float | None:
-        """Return when `poll` has something to do."""
+        """Return when `poll` is due."""
         return self._to_arm[0][0] if self._to_arm else None
 
     def poll(self, now: float) -> tuple[()]:
@@ -164,7 +174,7 @@ class Outputs:
         if output.is_armed or output.is_closed:
             return
         output.is_armed = True
-        if self._guardian is not None:
+        if self._guardian is not None and self.mask is None:
             self._guardian.add(output.number, output.pipe, output.file)
         if self._epoll is None:
             self._epoll = select.epoll()
@@ -191,7 +201,12 @@ class Outputs:
 
     def _move(self, output: RankOutput, limit: int) -> bool:
         """Move up to `limit` bytes; return whether the pipe is at its end. `Discarded` output is reported once a log."""
-        moved, is_at_end, discarded = move(output.pipe, output.file, limit)
+        if self.mask is None:
+            moved, is_at_end, discarded = move(output.pipe, output.file, limit)
+        else:
+            moved, is_at_end, discarded, output.held = move_masked(
+                output.pipe, output.file, limit, output.held, self.mask
+            )
         if discarded is not None:
             self._problems.append((output.path, discarded))
         if moved:
@@ -205,6 +220,14 @@ class Outputs:
                 fcntl.fcntl(output.pipe, fcntl.F_SETPIPE_SZ, LARGE_PIPE_BYTES)
         return is_at_end
 
+    def _write_held(self, output: RankOutput) -> None:
+        """Write what was held back: nothing follows that would make a secret of it."""
+        if output.held and self.mask is not None:
+            discarded = write_masked(output.file, output.held, self.mask)
+            output.held = b""
+            if discarded is not None:
+                self._problems.append((output.path, discarded))
+
     def _close(self, output: RankOutput) -> None:
         if output.is_closed:
             return
@@ -212,7 +235,7 @@ class Outputs:
         self._large -= output.is_large
         if output.is_armed and self._epoll is not None:
             self._epoll.unregister(output.pipe)
-            if self._guardian is not None:
+            if self._guardian is not None and self.mask is None:
                 self._guardian.remove(output.number)
         if self._by_pipe.get(output.pipe) is output:
             del self._by_pipe[output.pipe]
@@ -252,5 +275,5 @@ def _open_log(path: str) -> int:
 
 
 def make_log_directory(path: str) -> None:
-    """Make the directory of a log, which the controller may be making just now. Raises: OSError."""
+    """Make the directory of a log, which the controller may be making at the same time. Raises: OSError."""
     os.makedirs(path.rpartition("/")[0], 0o700, exist_ok=True)  # noqa: PTH103

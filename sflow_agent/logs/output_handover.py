@@ -1,7 +1,7 @@
-"""How the guardian comes to hold the outputs of the agent's ranks: descriptors over a socket pair.
+"""Hands the outputs of the agent's ranks to the guardian: descriptors over a socket pair.
 
-The agent adds and removes, many in one message; the guardian receives, and drains what it holds into the logs once the
-agent has died. Imports next to nothing, for the guardian.
+The agent adds and removes, many in one message; the guardian receives, and drains the pipes into the logs
+once the agent has died. Imports as little as possible, for the guardian.
 """
 
 import array
@@ -29,7 +29,7 @@ def make_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class OutputSender:
-    """The agent's side. Nothing blocks: what the guardian cannot take now is sent with a later `flush`."""
+    """The agent's side. Nothing blocks: what the guardian cannot receive now is sent with a later `flush`."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -51,7 +51,7 @@ class OutputSender:
                 self._removed.append(number)
 
     def flush(self) -> None:
-        """Send what has changed. An agent whose guardian has died ends by itself, so that is not reported here."""
+        """Send the changes. An agent whose guardian has died ends by itself, so that is not reported here."""
         if self._added or self._removed:
             with self._lock:
                 self._flush()
@@ -87,7 +87,7 @@ class HeldOutputs:
         self._held: dict[int, tuple[int, int]] = {}
 
     def receive_until_closed(self) -> None:
-        """Take what the agent hands over until it has died."""
+        """Receive descriptors until the agent has died."""
         while True:
             try:
                 body, ancillary, _, _ = self._end.recvmsg(
@@ -112,7 +112,7 @@ class HeldOutputs:
                 self._held[number] = pair
 
     def drain(self, timeout_ms: int) -> None:
-        """Move what is printed into the logs, for about `timeout_ms`."""
+        """Move output into the logs, for about `timeout_ms`."""
         poller = select.poll()
         by_pipe = {pair[0]: number for number, pair in self._held.items()}
         for pipe in by_pipe:

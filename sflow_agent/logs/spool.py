@@ -1,4 +1,4 @@
-"""Where this node's logs go: the run directory when that is the controller's own, else a private spool."""
+"""Decides where this node's logs are written: the run directory if it is the controller's own, else a private spool."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from protocol.messages.config import AgentConfig
 
 
 def shares_run_directory(config: AgentConfig) -> bool:
-    """True when the run directory here is the controller's: its nonce file holds the nonce we were given."""
+    """Return whether the run directory here is the controller's: its nonce file holds our nonce."""
     if config.spool_directory is not None:
         return False
     try:
@@ -19,20 +19,23 @@ def shares_run_directory(config: AgentConfig) -> bool:
 
 
 def make_spool(config: AgentConfig) -> str:
-    """A private directory on this node for the run's logs. Raises: OSError, also when it is not ours."""
+    """Make a private directory on this node for the run's logs. Raises: OSError, also when it is not ours."""
     parent = config.spool_directory or os.environ.get("TMPDIR") or "/tmp"
     spool = f"{parent}/sflow-{os.getuid()}-{config.run_id}-{config.node}"
     os.makedirs(parent, exist_ok=True)  # noqa: PTH103
     with contextlib.suppress(FileExistsError):
         os.mkdir(spool, 0o700)  # noqa: PTH102
     found = os.lstat(spool)  # must not follow a link
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{spool} exists and is not a private directory of this user")
-    return spool
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return spool
+    # Another user can guess the name, and make it first: that costs the name, not the run.
+    import tempfile
+
+    return tempfile.mkdtemp(prefix=f"{os.path.basename(spool)}-", dir=parent)  # noqa: PTH119
 
 
 def remove_spool(path: str) -> None:
-    """Everything in it has reached the controller."""
-    import shutil  # brings every compression library along: not at the start
+    """Remove the spool: everything in it has reached the controller."""
+    import shutil  # imports every compression library: not at the start
 
     shutil.rmtree(path, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""Facts that need psutil. Imported once the agent works."""
+"""Reads facts with psutil. Imported once the agent works."""
 
 import socket
 
 
 def addresses() -> tuple[tuple[str, str], ...]:
-    """(interface, address) pairs of this node, IPv4 and IPv6, without link-layer addresses."""
+    """Return (interface, address) pairs of this node, IPv4 and IPv6, without link-layer addresses."""
     import psutil
 
     return tuple(

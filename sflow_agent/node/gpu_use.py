@@ -1,10 +1,10 @@
-"""How busy NVIDIA's driver says that GPUs are. Imported only where a task asks for it: it takes half a second."""
+"""Asks NVIDIA's driver how busy GPUs are. Imported only when a task needs it: it takes half a second."""
 
 import pynvml
 
 
 def gpu_use(uuids: tuple[str, ...]) -> dict[str, int | None]:
-    """Percent of the driver's last sample in which each GPU computed; None where it does not say (instances, e.g.).
+    """Return the percentage of the driver's last sample in which each GPU computed; None if unknown (instances, e.g.).
 
     Raises: OSError when the driver does not answer.
     """

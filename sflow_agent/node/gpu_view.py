@@ -1,7 +1,8 @@
-"""Which GPUs an agent may use, and how a task's slice of them is named: the rules of the variables that hide GPUs. Pure.
+"""Determines which GPUs an agent may use, and the names of a task's slice of them. Pure.
 
-The controller counts GPUs from 0 within an agent's view. Nothing that reads `CUDA_VISIBLE_DEVICES` nests it: where the
-agent inherited "2,3", slice 0 is device 2. Who asks the driver is `runtime/nvml.py`.
+Applies the rules of the variables that hide GPUs. The controller counts GPUs from 0 within an agent's view.
+Programs that read `CUDA_VISIBLE_DEVICES` do not nest it: where the agent inherited "2,3", slice 0 is device
+2. The driver is asked in `node/nvml.py`.
 """
 
 import re
@@ -22,12 +23,12 @@ class SliceError(Exception):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """What CUDA can be told to use: a GPU, or one instance of a GPU that is partitioned (MIG)."""
+    """A device of CUDA: a GPU, or one instance of a GPU that is partitioned (MIG)."""
 
     number: int
-    """The GPU's, in PCI order, among those that this process may touch: CUDA counts no others."""
+    """The GPU's number, in PCI order, among those that this process may use: CUDA counts no others."""
     gpu_uuid: str
-    """"GPU-..."; for an instance that of its GPU. Empty where the GPU does not answer."""
+    """"GPU-..."; for an instance that of its GPU. Empty if the GPU does not answer."""
     facts: Gpu | None
     """With its own UUID ("MIG-..." for an instance), and any index. None for a GPU that does not answer."""
     older_name: str = ""
@@ -35,12 +36,12 @@ class Device(msgspec.Struct, frozen=True):
 
     @property
     def is_instance(self) -> bool:
-        """Whether it is a part of a GPU: numbers do not tell those apart."""
+        """Whether it is a part of a GPU: numbers do not distinguish those."""
         return bool(self.older_name)
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What the driver says."""
+    """The answers of the driver."""
 
     devices: tuple[Device, ...]
     """In PCI order, instances in the place of their GPU."""
@@ -52,13 +53,13 @@ class GpuView(msgspec.Struct, frozen=True):
 
     gpus: tuple[Gpu, ...] = ()
     cuda: tuple[str, ...] | None = None
-    """Each GPU's entry in `CUDA_VISIBLE_DEVICES`. None where nobody knows them: slices then stand as they are."""
+    """Each GPU's entry in `CUDA_VISIBLE_DEVICES`. None when they are unknown: slices then stay unchanged."""
     engine: tuple[str, ...] = ()
-    """Each GPU's name for container engines; empty where those cannot be asked for GPUs."""
+    """Each GPU's name for container engines; empty when engines cannot be asked for GPUs."""
     variables: tuple[str, ...] = (CUDA,)
-    """What a slice is written into."""
+    """The variables that a slice is written into."""
     problems: tuple[str, ...] = ()
-    """Sentences about GPUs that should be there and are not."""
+    """Sentences about GPUs that should exist and do not."""
 
     @property
     def is_counted(self) -> bool:
@@ -66,10 +67,10 @@ class GpuView(msgspec.Struct, frozen=True):
         return self.cuda is not None or bool(self.gpus)
 
     def environment(self, indices: Sequence[int], inherited: Mapping[str, str]) -> dict[str, str]:
-        """The variables of a task with these GPUs. Raises: SliceError.
+        """Return the variables of a task with these GPUs. Raises: SliceError.
 
-        `CUDA_DEVICE_ORDER` comes with numbers: they count in PCI order, CUDA by itself puts the fastest GPU first.
-        Whoever has set it keeps it.
+        `CUDA_DEVICE_ORDER` comes with numbers: they count in PCI order, CUDA by itself puts the fastest GPU
+        first. A value of the user's is kept.
         """
         if not indices or self.cuda is None:
             return {}
@@ -81,7 +82,7 @@ class GpuView(msgspec.Struct, frozen=True):
         return made
 
     def engine_names(self, indices: Sequence[int]) -> tuple[str, ...]:
-        """What to ask a container engine for. Raises: SliceError."""
+        """Return the names to request from a container engine. Raises: SliceError."""
         return self._chosen(self.engine, indices) if self.engine else ()
 
     def _chosen(self, names: tuple[str, ...], indices: Sequence[int]) -> tuple[str, ...]:
@@ -97,7 +98,7 @@ class GpuView(msgspec.Struct, frozen=True):
 
 
 def simulated_view(count: int) -> GpuView:
-    """GPUs that are only counted."""
+    """Return a view of GPUs that are only counted."""
     return GpuView(
         tuple(
             Gpu(index=index, uuid=f"GPU-simulated-{index}", name="simulated", simulated=True)
@@ -107,10 +108,11 @@ def simulated_view(count: int) -> GpuView:
 
 
 def nvidia_view(answers: Answers, environ: Mapping[str, str]) -> GpuView:
-    """What the driver shows, cut to what this process was given.
+    """Return the driver's devices, limited to those that this process was given.
 
-    Names are numbers, since not every program takes UUIDs, except for instances, and where numbers are in doubt: a GPU that
-    does not answer may or may not be counted, and UUIDs that were given in an order of the user's own have no PCI number.
+    Names are numbers, since not every program accepts UUIDs, except for instances, and where numbers are in
+    doubt: a GPU that does not answer may or may not be counted, and UUIDs that were given in an order of the
+    user's own have no PCI number.
     """
     given = environ.get(CUDA)
     visible = select_visible(answers.devices, given)
@@ -130,7 +132,7 @@ def nvidia_view(answers: Answers, environ: Mapping[str, str]) -> GpuView:
 
 
 def given_view(environ: Mapping[str, str], is_amd: bool, problems: tuple[str, ...] = ()) -> GpuView:
-    """Without a driver that can be asked (another maker's, or none): what Slurm or the user has given.
+    """Return the GPUs that Slurm or the user has given, without asking a driver (another maker's, or none).
 
     HIP counts within `ROCR_VISIBLE_DEVICES`, so a slice of that is numbers from 0; `HIP_VISIBLE_DEVICES`, and
     `CUDA_VISIBLE_DEVICES` in its place, are not nested. Source: ROCm documentation, GPU isolation techniques.
@@ -153,12 +155,13 @@ def given_view(environ: Mapping[str, str], is_amd: bool, problems: tuple[str, ..
 
 
 def select_visible(devices: tuple[Device, ...], variable: str | None) -> tuple[Device, ...]:
-    """What the variable leaves of the devices, in its order. None means all of them.
+    """Return the devices that the variable leaves, in its order. None means all of them.
 
-    Entries are numbers, or (unique beginnings of) UUIDs, as the first one is; the list ends before the first entry that is
-    no device; an entry that comes twice makes it empty. Numbers and UUIDs of a partitioned GPU mean its first instance. What
-    does not answer keeps its place, so that the others are found. Source: CUDA programming guide, environment variables;
-    MIG user guide, device enumeration; what PyTorch's `_parse_visible_devices` has found out about the driver.
+    Entries are numbers, or (unique beginnings of) UUIDs, as the first one is; the list ends before the first
+    entry that is not a device; an entry that occurs twice makes it empty. Numbers and UUIDs of a partitioned
+    GPU mean its first instance. A device that does not answer keeps its place, so that the others are found.
+    Source: CUDA programming guide, environment variables; MIG user guide, device enumeration; findings about
+    the driver in PyTorch's `_parse_visible_devices`.
     """
     if variable is None:
         return devices
@@ -167,7 +170,7 @@ def select_visible(devices: tuple[Device, ...], variable: str | None) -> tuple[D
     for entry in _well_formed(variable):
         device = _named(devices, entry) if entry.startswith(_NAMES) else _numbered(devices, int(entry))
         if device is None and is_incomplete and entry.startswith(_NAMES):
-            continue  # it may well be the one that does not answer
+            continue  # it may be the one that does not answer
         if device is None:
             break
         if device in chosen:
@@ -177,7 +180,7 @@ def select_visible(devices: tuple[Device, ...], variable: str | None) -> tuple[D
 
 
 def _well_formed(variable: str) -> tuple[str, ...]:
-    """The entries before the first that names nothing ("-1", "NoDevFiles"); none at all when one comes twice.
+    """Return the entries before the first invalid one ("-1", "NoDevFiles"); none at all when one occurs twice.
 
     Numbers are read as strtoul(3) does it.
     """
@@ -196,7 +199,7 @@ def _well_formed(variable: str) -> tuple[str, ...]:
 
 
 def _hidden(given: str | None, taken: int) -> tuple[str, ...]:
-    """A sentence where the variable hides all, or CUDA does not take all that it names."""
+    """Return a sentence if the variable hides all, or CUDA does not accept all that it names."""
     if given is None:
         return ()
     if not taken and "," not in given:
@@ -210,7 +213,7 @@ def _numbered(devices: tuple[Device, ...], number: int) -> Device | None:
 
 
 def _named(devices: tuple[Device, ...], name: str) -> Device | None:
-    """By (the beginning of) an instance's names, or of its GPU's; None when that is none or several."""
+    """Return the device by (the beginning of) an instance's names, or its GPU's; None for none or several."""
     if name.startswith("MIG-"):
         instances = [device for device in devices if device.is_instance and device.facts is not None]
         found = [one for one in instances if one.older_name == name] or [

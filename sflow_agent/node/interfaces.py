@@ -1,6 +1,6 @@
-"""Which network interface of this node has an address: what software that takes interfaces by name is told.
+"""Finds the network interface of an address, for software that accepts interfaces by name.
 
-Asked of the kernel directly: the agent's start cannot wait for psutil.
+Asks the kernel directly: the agent's start cannot wait for psutil.
 """
 
 import array
@@ -13,21 +13,27 @@ from collections.abc import Mapping
 _SIOCGIFCONF, _SIOCGIFFLAGS = 0x8912, 0x8913
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _RECORD = struct.calcsize("16s24s")
-"""Of `struct ifreq` on 64-bit machines. Source: netdevice(7)."""
+"""The size of `struct ifreq` on 64-bit machines. Source: netdevice(7)."""
 _MOST = 512
 _FOR_PROGRAMS = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
-"""Both take names with commas between. UCX chooses among devices, of which an interface is the slow one: it is left alone."""
+"""Both accept names with commas between.
+
+UCX chooses among devices, of which an interface is the slow one: it is not set.
+"""
 
 
 class Interfaces:
-    """Of this node. `is_chosen`: a person has named the network, so programs that would guess are told."""
+    """The interfaces of this node.
+
+    `is_chosen`: the user has named the network, so programs that would guess get its name.
+    """
 
     def __init__(self, *, is_chosen: bool) -> None:
         self._is_chosen = is_chosen
         self._known: dict[str, dict[str, str]] = {}
 
     def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """What a process with these variables finds besides, if they say which address the node has."""
+        """Return additional variables for a process whose variables contain the address of the node."""
         address = variables.get("SFLOW_NODE_IP")
         if address is None:
             return {}
@@ -41,7 +47,7 @@ class Interfaces:
 
 
 def _described(address: str, known: list[tuple[str, str]]) -> dict[str, str]:
-    """The interface that has the address, and all that others could be reached by, that one first."""
+    """Return the interface that has the address, then the others that other nodes could reach."""
     own = next((name for name, one in known if one == address), None)
     if own is None:
         return {}
@@ -52,7 +58,7 @@ def _described(address: str, known: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def addresses() -> list[tuple[str, str]]:
-    """(interface, address) of this node, first IPv4, then IPv6."""
+    """Return (interface, address) of this node, first IPv4, then IPv6."""
     return [*_addresses_4(), *_addresses_6()]
 
 
@@ -70,7 +76,7 @@ def _addresses_4() -> list[tuple[str, str]]:
 
 
 def _name(field: bytes) -> str:
-    """Without the label of a second address: `eth0:1` is one of eth0."""
+    """Return the name without the label of a second address: `eth0:1` is one of eth0."""
     return field.partition(b"\0")[0].decode().partition(":")[0]
 
 
@@ -84,7 +90,7 @@ def _addresses_6() -> list[tuple[str, str]]:
 
 
 def is_hardware(name: str) -> bool:
-    """True for an interface with a device, or a bond or VLAN on one: bridges and pairs of containers have none."""
+    """Return whether an interface has a device, or is a bond or VLAN on one: bridges and pairs of containers have none."""
     base = f"/sys/class/net/{name}"
     return any(os.path.exists(f"{base}/{part}") for part in ("device", "bonding")) or any(  # noqa: PTH110
         entry.startswith("lower_") and is_hardware(entry.removeprefix("lower_"))
@@ -101,7 +107,7 @@ def _entries(directory: str) -> list[str]:
 
 
 def is_up(name: str) -> bool:
-    """True for an interface that is switched on and has a carrier."""
+    """Return whether an interface is switched on and has a carrier."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         try:
             answer = fcntl.ioctl(asker.fileno(), _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))

@@ -1,4 +1,4 @@
-"""What this node has, as far as it takes no time to find out. Slower facts are in `telemetry.py`."""
+"""Collects the facts of this node that take no time. Slower facts are in `introduction.py` and `inspection`."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ _NVIDIA_CONTROL, _AMD_CONTROL = "/dev/nvidiactl", "/dev/kfd"
 
 
 def gpu_view(simulated: int, environ: Mapping[str, str]) -> GpuView:
-    """The GPUs that tasks here may be given. Simulated ones replace real ones."""
+    """Return the GPUs that tasks here may be given. Simulated ones replace real ones."""
     if simulated:
         return simulated_view(simulated)
     if not os.path.exists(_NVIDIA_CONTROL):  # noqa: PTH110
@@ -28,7 +28,7 @@ def gpu_view(simulated: int, environ: Mapping[str, str]) -> GpuView:
 
 
 def take_inventory(view: GpuView) -> Inventory:
-    """Host, CPUs, memory, and the GPUs of `view`."""
+    """Return host, CPUs, memory, and the GPUs of `view`."""
     given = os.environ.get("SLURM_CPUS_ON_NODE", "")
     return Inventory(
         host=socket.gethostname(),

@@ -1,6 +1,6 @@
-"""The kernel's out-of-memory kills: the counter of this agent's cgroup, and the kernel's log.
+"""Reads the kernel's out-of-memory kills: the counter of this agent's cgroup, and the kernel's log.
 
-Which rank a kill is attributed to is decided in `core.memory_kills`.
+`core.memory_kills` attributes kills to ranks.
 """
 
 import contextlib
@@ -11,13 +11,13 @@ from pathlib import Path
 _KILLED = re.compile(rb"Killed process (\d+) \(")
 _COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 _UNLIMITED = 1 << 60
-"""cgroup v1 says "no limit" with a number near 2**63."""
+"""cgroup v1 writes "no limit" as a number near 2**63."""
 MAX_RECORDS = 50_000
-"""Of the kernel's log: more than its buffer has."""
+"""The limit of records of the kernel's log: more than its buffer has."""
 
 
 class MemoryEvents:
-    """The counter of processes that the OOM killer ended in a cgroup, for any limit. 0 where nothing counts."""
+    """The counter of processes that the OOM killer ended in a cgroup, for any limit. 0 without a counter."""
 
     def __init__(self, root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> None:
         self._directory, name = _find(Path(root), Path(membership))
@@ -27,7 +27,10 @@ class MemoryEvents:
                 self._descriptor = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC)
 
     def kills(self) -> int:
-        """Processes killed so far. One small read: this is asked at every start and end of a rank."""
+        """Return the number of processes killed so far.
+
+        One small read: called at every start and end of a rank.
+        """
         if self._descriptor < 0:
             return 0
         try:
@@ -37,7 +40,7 @@ class MemoryEvents:
         return int(match[1]) if match is not None else 0
 
     def limit(self) -> str:
-        """The nearest limit, for a person: "4.0 GiB"; empty when there is none."""
+        """Return the nearest limit, for a person: "4.0 GiB"; empty when there is none."""
         directory = self._directory
         while directory is not None and directory != directory.parent:
             for name in ("memory.max", "memory.limit_in_bytes"):
@@ -50,7 +53,10 @@ class MemoryEvents:
 
 
 def _find(root: Path, membership: Path) -> tuple[Path | None, str]:
-    """(directory, file) of the counter. Source: cgroups(7); v2 has one line `0::PATH`, v1 one for each controller."""
+    """Return (directory, file) of the counter.
+
+    Source: cgroups(7); v2 has one line `0::PATH`, v1 one for each controller.
+    """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -78,9 +84,10 @@ def _bytes_text(count: int) -> str:
 
 
 def kernel_killed(pid: int, since_s: float, path: str = "/dev/kmsg") -> bool:
-    """Whether the kernel's log says that it killed this process for want of memory, after `since_s` of the monotonic clock.
+    """Return whether the kernel's log has a kill of this process for lack of memory.
 
-    Mostly only root may read it. Source: Documentation/ABI/testing/dev-kmsg.
+    Considers records after `since_s` of the monotonic clock. Mostly only root may read the log. Source:
+    Documentation/ABI/testing/dev-kmsg.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -109,5 +116,6 @@ def _names(record: bytes, pid: int, since_s: float) -> bool:
     if match is None or int(match[1]) != pid or b"ut of memory" not in text:
         return False
     fields = head.split(b",")
-    # A second of grace: that clock and ours begin at the same time, and are corrected alike, but are not the same.
+    # A second of tolerance: that clock and ours begin at the same time, and are corrected alike, but are not
+    # the same.
     return len(fields) > 2 and fields[2].isdigit() and int(fields[2]) / 1e6 >= since_s - 1.0

@@ -1,7 +1,9 @@
-"""What NVIDIA's driver says about the GPUs of this node. Imported only where there is a driver: it takes half a second.
+"""Asks NVIDIA's driver about the GPUs of this node.
 
-One GPU that does not answer must not hide the others, and what one kind of GPU does not know (memory of its own,
-processes, partitions) is no error. Decides nothing; what it means is in `core/gpu_view.py`.
+Imported only where there is a driver: it takes half a second.
+
+A GPU that does not answer must not hide the others, and facts that one kind of GPU does not have (its own
+memory, processes, partitions) are not errors. Decides nothing; `gpu_view.py` interprets the answers.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ T = TypeVar("T")
 
 
 def ask_driver() -> Answers | None:
-    """The GPUs that this process may touch. None without NVML's library: nobody can be asked."""
+    """Return the GPUs that this process may use. None without NVML's library: the driver cannot be asked."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError_LibraryNotFound:
@@ -57,7 +59,7 @@ def _ask_all() -> Answers:
 
 
 def _describe(number: int, handle: Any) -> list[Device]:
-    """The GPU, or its instances if it is partitioned. Raises: NVMLError when it does not answer."""
+    """Return the GPU, or its instances if it is partitioned. Raises: NVMLError when it does not answer."""
     uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
     if _known(lambda: pynvml.nvmlDeviceGetMigMode(handle)[0], 0) != pynvml.NVML_DEVICE_MIG_ENABLE:
         return [Device(number, uuid, _facts(handle, uuid))]
@@ -88,7 +90,7 @@ def _facts(handle: Any, uuid: str) -> Gpu:
 
 
 def _known(ask: Callable[[], T], otherwise: T) -> T:
-    """The answer, or `otherwise` where this kind of GPU, driver or user does not get one. Raises: NVMLError."""
+    """Return the answer, or `otherwise` if this kind of GPU, driver or user gets none. Raises: NVMLError."""
     try:
         return ask()
     except (
@@ -101,7 +103,7 @@ def _known(ask: Callable[[], T], otherwise: T) -> T:
 
 
 def _user(pid: int, memory_bytes: int | None) -> GpuUser:
-    """Who a process is; a pid of another pid namespace says nothing here."""
+    """Describe a process; a pid of another pid namespace has no meaning here."""
     owner = program = ""
     with contextlib.suppress(OSError, KeyError):
         import pwd

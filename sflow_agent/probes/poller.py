@@ -1,7 +1,7 @@
 """Performs the polls of probes: many at once, none waiting for another.
 
-`core.poll_schedule` decides when a poll begins and which one makes room; this holds the checks that are under way and
-their results. Called by `watcher`.
+`core.poll_schedule` decides when a poll begins and which one makes room; this module holds the running checks
+and their results. Called by `watcher`.
 """
 
 import resource
@@ -13,14 +13,20 @@ from sflow_agent.core.poll_schedule import PollAgenda, PollSchedule
 from sflow_agent.probes.checks.check import ActiveCheck, Done
 
 BEGUN_PER_PASS = 32
-"""Polls begun before the loop looks at everything else again: some 5 ms."""
+"""Polls begun in one pass of the loop, before other sources have their turn: some 5 ms."""
 SPARED_DESCRIPTORS = 256
-"""For everything else, or three quarters where there are only a few: a poll can wait, an agent without any cannot work."""
+"""Descriptors left for everything else, or three quarters if there are few.
+
+A poll can wait, an agent without descriptors cannot work.
+"""
 Key = tuple[RankId, ProbeKey]
 
 
 class ProbePoller:
-    """The checks of this node that poll. `most` is how many may be under way at a time; None is by the descriptors."""
+    """The checks of this node that poll.
+
+    `most` is how many may run at a time; None: by the number of descriptors.
+    """
 
     def __init__(self, most: int | None = None) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,7 +39,7 @@ class ProbePoller:
     def add(
         self, key: Key, schedule: PollSchedule, timeout_s: float, new_check: Callable[[Done], ActiveCheck]
     ) -> None:
-        """Begin to poll, at the earliest when the schedule says."""
+        """Start to poll, at the earliest when the schedule begins."""
         self._makers[key] = new_check
         self._agenda.add(key, schedule, timeout_s)
 
@@ -52,11 +58,11 @@ class ProbePoller:
         self._agenda.poll_now(key, now)
 
     def next_wakeup(self) -> float | None:
-        """When `work` has something to do, or None."""
+        """Return when `work` is due, or None."""
         return 0.0 if self._finished else self._agenda.next_wakeup()
 
     def work(self, now: float) -> list[CheckObserved]:
-        """Begin polls that are due and give up those that take too long; return the results."""
+        """Begin polls that are due and abort those that take too long; return the results."""
         for _ in range(BEGUN_PER_PASS):
             turns = self._agenda.next_turn(now)
             if not turns:
@@ -74,7 +80,7 @@ class ProbePoller:
         )
         try:
             check.begin()
-        except OSError as error:  # no descriptors or memory left: the next one may have them
+        except OSError as error:  # no descriptors or memory left: a later poll may have them
             check.close()
             self._finished.append((key, check, False, f"it cannot be checked: {error.strerror}"))
 
@@ -89,7 +95,7 @@ class ProbePoller:
         seen = []
         for key, check, holds, text in finished:
             if self._active.get(key) is not check:
-                continue  # it was removed, or has been given up in the same moment
+                continue  # it was removed, or aborted at the same moment
             self._close(key)
             self._agenda.ended(key, holds, now)
             seen.append(CheckObserved(*key, holds, text, is_poll=True))

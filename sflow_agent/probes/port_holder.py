@@ -1,6 +1,6 @@
-"""Describes who has a TCP port of this node, for a person who reads a failure. Called by `exit_diagnosis`.
+"""Describes the owner of a TCP port of this node, for a person who reads a failure.
 
-Sockets and their owners are found by `sockets` and `socket_owner`.
+Called by `exit_diagnosis`. Sockets and their owners are found by `sockets` and `socket_owner`.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ COMMAND_CHARACTERS = 80
 
 
 def owner_of_port(port: int, marker: str) -> str | None:
-    """Return who holds a port, "process 4123 (python3 -m http.server) of user ann", or None when it is free by now.
+    """Return the owner of a port, "process 4123 (python3 -m http.server) of user ann", or None when it is free by now.
 
     `marker` is the run's: an owner of the same run is named by its attempt too.
     """

@@ -1,7 +1,7 @@
-"""Sees a task's TCP port open: one dump of the node's listening sockets serves every waiting probe.
+"""Notices when a task's TCP port opens: one dump of the node's listening sockets serves every waiting probe.
 
-A port counts only when the right process listens on it, at the address that clients use: an old server of another run,
-or one on the loopback device only, must not make a task ready. Called by `watcher`.
+A port counts only when the right process listens on it, at the address that clients use: an old server of
+another run, or one on the loopback device only, must not make a task ready. Called by `watcher`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ class Awaited:
     port: int
     scope: OwnerScope
     host: str | None
-    """As the check names it, for people."""
+    """The host as the check names it, for people."""
     addresses: Sequence[bytes] | None
-    """Those that clients connect to; None is any."""
+    """Addresses that clients connect to; None is any."""
     is_open: bool = False
     text: str = ""
-    """Why the port does not count, or only with a doubt."""
+    """Why the port does not count, or counts only with a doubt."""
     judged: tuple[Listener, ...] = ()
     """The foreign listeners of the last judgement."""
     judged_until: float = 0.0
@@ -52,7 +52,7 @@ class PortWatch:
         self._next_look = 0.0
 
     def next_wakeup(self) -> float | None:
-        """When `look` is due, or None."""
+        """Return when `look` is due, or None."""
         return self._next_look if self._wanted else None
 
     def add(
@@ -64,7 +64,7 @@ class PortWatch:
         host: str | None = None,
         addresses: Sequence[bytes] | None = None,
     ) -> None:
-        """Begin to watch for a port, for the check `key` of a rank."""
+        """Start to watch a port, for the check `key` of a rank."""
         self._wanted[scope.rank, key] = Awaited(
             port, scope, host, addresses, elsewhere_at=now + ELSEWHERE_EVERY_S
         )
@@ -72,13 +72,15 @@ class PortWatch:
         self._next_look = min(self._next_look, now + LOOK_EVERY_S)
 
     def remove(self, rank: RankId, key: ProbeKey) -> None:
-        """Stop watching for a check's port."""
+        """Stop watching a check's port."""
         self._wanted.pop((rank, key), None)
 
     def look(self, now: float, mains: Mapping[int, RankId]) -> list[tuple[RankId, ProbeKey, bool, str]]:
-        """Return (rank, key, is open, detail) of what has changed since the last look, when one is due.
+        """Return (rank, key, is open, detail) of the changes since the last call, when one is due.
 
-        `mains` are the main processes of all ranks. Raises: OSError.
+        `mains` are the main processes of all ranks.
+
+        Raises: OSError.
         """
         if not self._wanted or now < self._next_look:
             return []

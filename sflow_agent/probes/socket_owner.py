@@ -1,7 +1,7 @@
-"""Which process has a listening socket of this node, and whether a check may take its answer.
+"""Finds the process that has a listening socket of this node, and decides whether a check may accept its answer.
 
 The sockets themselves are in `sockets`. Called by `port_watch` and `watcher` for probes, by `port_leases` and
-`exit_diagnosis` after failures. What cannot be looked into is unknown, which is not "no".
+`exit_diagnosis` after failures. A process that cannot be examined is unknown, which is not "no".
 """
 
 import math
@@ -35,25 +35,25 @@ from sflow_agent.processes.procfs import (
 )
 
 OWNER_WITHIN_S = 0.05
-"""How long the loop may look for a socket's owner; the newest processes come first, as a server is one of them."""
+"""How long the loop may search for a socket's owner; the newest processes come first, as a server is one of them."""
 MAX_ANCESTORS = 50
 ASK_AGAIN_S = 0.5
-"""After a search that found no process."""
+"""The delay after a search that found no process."""
 UNKNOWN_OWNER = "its owner cannot be seen, so it counts as the task's"
 _STEP_DAEMON = re.compile(rb"slurmstepd: \[(\d+)\.([^\]]+)\]")
-"""What a job step's daemon calls itself. Source: slurmstepd of Slurm 22.05 and 24.11."""
+"""The name of a job step's daemon. Source: slurmstepd of Slurm 22.05 and 24.11."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerScope:
-    """Whose answers a check of a rank may take."""
+    """The processes whose answers a check of a rank accepts."""
 
     rank: RankId
     owner: Owner
     is_in_container: bool = False
     """Started by an engine's daemon: its processes are not below the agent, and may be another user's."""
     is_step: bool = False
-    """Started by a job step of its own: its processes are below Slurm's daemon."""
+    """Started by a separate job step: its processes are below Slurm's daemon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +63,31 @@ class _SocketOwner:
     pid: int | None
     """None while none was found."""
     attempt: str | None
-    """Of this run, "" where its process does not say which one; None is not of this run."""
+    """The attempt of this run, "" if the process does not show which one; None outside of this run."""
     mark: int | None
-    """Of a job step of this run."""
+    """The mark of a job step of this run."""
     ask_again_at: float
 
 
 class Judgement(NamedTuple):
-    """Whether a check may take an answer on a port."""
+    """Whether a check accepts an answer on a port."""
 
     verdict: Literal["ours", "foreign", "unknown"]
-    """"unknown" counts: a server that the agent cannot look into may be the right one."""
+    """"unknown" counts: a server that the agent cannot examine may be the right one."""
     text: str = ""
     """The foreign owner, or why it is unknown, for a person."""
 
     @property
     def counts(self) -> bool:
-        """Whether the check holds by it."""
+        """Return whether the check accepts the answer."""
         return self.verdict != "foreign"
 
 
 class SocketOwners:
-    """The listening sockets of the node with their owners, each searched for once for all probes. `marker` is the run's."""
+    """The listening sockets of the node with their owners, each searched for once for all probes.
+
+    `marker` is the run's.
+    """
 
     def __init__(self, marker: str) -> None:
         self._marker = f"{RUN_MARKER}={marker}".encode()
@@ -149,7 +152,7 @@ class SocketOwners:
         known = self._owners.get(inode)
         now = time.monotonic()
         if known is None or known.ask_again_at <= now:
-            # First where it most likely is: everything else costs a look at all processes of the node.
+            # Its most likely place first: the other ways examine all processes of the node.
             near = _own_processes(scope, mains)
             pid = next((pid for pid in near if has_socket(pid, {inode})), None) or holder_of({inode})
             attempt = self._attempt_of(pid, mains) if pid is not None else None
@@ -165,8 +168,8 @@ class SocketOwners:
     def _attempt_of(self, pid: int, mains: Mapping[int, RankId]) -> str | None:
         """Return the attempt of a process by parentage, session or markers, its own or an ancestor's.
 
-        Not all are below this agent: a job step's processes and a daemon's containers have only the markers. One that
-        has wiped its environment (nginx, redis) is known to be of this job by its step's daemon.
+        Not all are below this agent: a job step's processes and a daemon's containers have only the markers.
+        A process that has wiped its environment (nginx, redis) is recognised by its step's daemon.
         """
         prefix = f"{ATTEMPT_MARKER}=".encode()
         for _ in range(MAX_ANCESTORS):
@@ -191,9 +194,10 @@ def _own_processes(scope: OwnerScope, mains: Mapping[int, RankId]) -> Iterable[i
 
 
 def _may_hide(scope: OwnerScope, listener: Listener, mains: Mapping[int, RankId]) -> bool:
-    """Return whether a process of the attempt cannot be looked into and runs as the socket's user.
+    """Return whether a process of the attempt cannot be examined and runs as the socket's user.
 
-    It is undumpable, has capabilities, or is another user's (sudo, setuid): its descriptors are hidden from us.
+    It is undumpable, has capabilities, or is another user's (sudo, setuid): its descriptors are hidden from
+    us.
     """
     return any(
         sockets_of(pid) is None and listener.uid in users_of(pid) for pid in _own_processes(scope, mains)
@@ -207,7 +211,7 @@ def _is_daemon_of_this_job(pid: int) -> bool:
 
 
 def _sentence(who: str, of: str, enough: str) -> str:
-    return f"{who}, which is not of this {of} (`owner: {enough}` would let it count)"
+    return f"{who}, which does not belong to this {of} (`owner: {enough}` would accept it)"
 
 
 # ---------------------------------------------------------------------- descriptors of processes
@@ -230,7 +234,7 @@ def holder_of(inodes: Collection[int], within_s: float = OWNER_WITHIN_S) -> int 
 
 
 def owner_text(inodes: Collection[int], within_s: float = OWNER_WITHIN_S) -> str:
-    """Return who has one of these sockets, for a person."""
+    """Return the owner of one of these sockets, for a person."""
     holder = holder_of(inodes, within_s)
     who = "another process" if holder is None else f"process {name_of(holder)}"
-    return f"{who}, which is not of this task"
+    return f"{who}, which does not belong to this task"

@@ -1,6 +1,7 @@
-"""The kernel's list of listening TCP sockets of this node, and which of them a connection to an address reaches.
+"""Reads the kernel's list of listening TCP sockets of this node; finds those that a connection to an address reaches.
 
-Who owns a socket is in `socket_owner`. Source: sock_diag(7); proc(5), /proc/net/tcp, for kernels and containers without tcp_diag.
+The owner of a socket is found in `socket_owner`. Source: sock_diag(7); proc(5), /proc/net/tcp, for kernels
+and containers without tcp_diag.
 """
 
 import contextlib
@@ -26,10 +27,10 @@ _ATTRIBUTE = struct.Struct("=HH")
 _SKV6ONLY = 11
 _LISTEN = "0A"
 _MAPPED = bytes(10) + b"\xff\xff"
-"""Begins IPv6's form of an IPv4 address."""
+"""The beginning of IPv6's form of an IPv4 address."""
 LOOPBACK_4, LOOPBACK_6 = bytes((127, 0, 0, 1)), bytes(15) + b"\x01"
 _HOSTS_OWN_NAME = bytes((127, 0, 1, 1))
-"""What Debian's /etc/hosts gives the host's own name."""
+"""The address of the host's own name in Debian's /etc/hosts."""
 
 
 class Listener(NamedTuple):
@@ -44,12 +45,12 @@ class Listener(NamedTuple):
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it accepts connections to every address (of its family)."""
+        """Return whether it accepts connections to every address (of its family)."""
         return not any(self.address)
 
     @property
     def place(self) -> str:
-        """Its address and port, for people."""
+        """Return its address and port, for people."""
         if self.is_wildcard:
             return str(self.port)
         family = socket.AF_INET if len(self.address) == 4 else socket.AF_INET6
@@ -75,8 +76,8 @@ def listening_sockets() -> dict[int, tuple[Listener, ...]]:
 def reached(listeners: Iterable[Listener], addresses: Sequence[bytes] | None) -> tuple[Listener, ...]:
     """Return the listeners that a connection to one of these addresses may reach; None is any address.
 
-    The kernel prefers a socket that is bound to the address to one that is bound to all, and one of the address's own
-    family to a dual one.
+    The kernel prefers a socket that is bound to the address to one that is bound to all, and one of the
+    address's own family to a dual one.
     """
     if addresses is None:
         return tuple(listeners)
@@ -137,7 +138,7 @@ def _by_netlink(family: int) -> list[Listener]:
 def read_dump(data: bytes, found: list[Listener]) -> bool:
     """Add the sockets in a part of a dump; return True when the dump is complete.
 
-    Raises: OSError where the kernel refuses the dump: without tcp_diag, an empty list would be a lie.
+    Raises: OSError if the kernel refuses the dump: without tcp_diag, an empty list would be wrong.
     """
     position = 0
     while position + _HEADER.size <= len(data):
@@ -170,7 +171,7 @@ def _is_v6_only(attributes: bytes) -> bool:
 
 
 def _by_file(name: str) -> list[Listener]:
-    """Return the listeners of /proc/net/tcp or tcp6, which does not say which of them are for IPv6 only."""
+    """Return the listeners of /proc/net/tcp or tcp6, which does not show which of them are for IPv6 only."""
     path = Path(f"/proc/net/{name}")
     if name == "tcp6" and not path.exists():
         return []

@@ -1,7 +1,7 @@
-"""What the probes of this node look at, each kind by the means that sees it soonest.
+"""Watches the checks of this node's probes, each by the fastest means.
 
-Ports of this node are seen in the kernel's list, logs as they grow. The rest is asked for (`polls.py`), and where the
-answer comes from this node, its port opening is the sign to ask at once.
+Ports of this node are watched in the kernel's list, logs as they grow. Other checks are polled (`poller.py`);
+if the answer comes from this node, the opening of its port triggers a poll at once.
 """
 
 import contextlib
@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 SOCKET_REST_S, PROGRAM_REST_S = 0.005, 0.05
 """The shortest rest between two eager checks: a program costs the task's node something each time."""
 MAX_CONNECT_S = 5.0
-"""A connection is tried again anyway, and one that hangs must not hide the port opening. Source: the format, 9.3."""
+"""A connection is tried again anyway, and a hanging one must not hide the port's opening.
+
+Source: the format, 9.3.
+"""
 
 
 class _Guard(NamedTuple):
-    """Where a URL of this node is answered, and whose answer counts."""
+    """The port that answers a URL of this node, and the processes whose answers count."""
 
     port: int
     addresses: tuple[bytes, ...] | None
@@ -48,8 +51,10 @@ class _Guard(NamedTuple):
 
 
 class ProbeWatcher:
-    """All conditions that are watched. `log_path` is where a log of the run is on this node, `has_all_logs` whether those of
-    other nodes are there too, `report` tells the controller, `warn` people.
+    """Watches the checks of all probes.
+
+    `log_path` is where a log of the run is on this node, `has_all_logs` whether those of other nodes are
+    there too; `report` reports to the controller, `warn` warns the user.
     """
 
     def __init__(
@@ -78,12 +83,12 @@ class ProbeWatcher:
         self._polls = ProbePoller()
         self._tools: HttpTools | None = None
         self._guarded: dict[tuple[RankId, ProbeKey], _Guard] = {}
-        """Of URLs of this node."""
+        """Guards of URLs of this node."""
         self._asked: dict[tuple[RankId, ProbeKey], LogSearch] = {}
         """Searches that only the controller can make."""
 
     def watch(self, spec: RankSpec, key: ProbeKey, now: float) -> None:
-        """Begins to look at one condition of a rank that has a process."""
+        """Start to watch one check of a rank that has a process."""
         probe, check = find_check(spec.probes, key)
         match check:
             case TcpCheck():
@@ -126,7 +131,7 @@ class ProbeWatcher:
             return False  # no descriptors or memory left: the next look may have them
 
     def unwatch(self, rank: RankId, key: ProbeKey) -> None:
-        """Nobody waits for it any more."""
+        """Stop watching a check."""
         self._ports.remove(rank, key)
         self._polls.remove((rank, key))
         self._logs.unsearch(rank, key)
@@ -136,17 +141,17 @@ class ProbeWatcher:
             self._report(replace_fields(asked, pattern=None))
 
     def ask_again(self) -> None:
-        """The session is a new one: what was asked, or its answer, may be lost."""
+        """Repeat the questions to the controller in a new session, since one or its answer may be lost."""
         for asked in self._asked.values():
             self._report(asked)
 
     def next_wakeup(self) -> float | None:
-        """When `seen` has something to do."""
+        """Return when `seen` is due."""
         times = [time for time in (self._ports.next_wakeup(), self._polls.next_wakeup()) if time is not None]
         return min(times, default=None)
 
     def seen(self, now: float) -> list[CheckObserved]:
-        """What has changed or was found out, logs aside."""
+        """Return the changes and results, except those of logs."""
         found = []
         for rank, key, is_open, detail in self._look_at_ports(now):
             if not self._polls.owns((rank, key)):
@@ -158,7 +163,7 @@ class ProbeWatcher:
         return found + [self._accepted(seen) for seen in self._polls.work(now)]
 
     def poll(self, now: float) -> list[CheckObserved]:
-        """Return what has changed: a source of the loop."""
+        """Return the changes: a source of the loop."""
         return self.seen(now)
 
     def _accepted(self, seen: CheckObserved) -> CheckObserved:
@@ -285,7 +290,7 @@ def _scope(spec: RankSpec, owner: Owner) -> OwnerScope:
 
 
 def is_this_node(host: str) -> bool:
-    """True when `host` is this node: its listening sockets tell more than a connection."""
+    """Return whether `host` is this node: its listening sockets show more than a connection."""
     if host in ("localhost", socket.gethostname()):
         return True
     for family in (socket.AF_INET, socket.AF_INET6):

@@ -1,4 +1,4 @@
-"""Runs a short program in a thread of the agent's and captures what it prints, within a limit of time."""
+"""Runs a short program in a thread of the agent's and captures its output, within a limit of time."""
 
 import contextlib
 import os
@@ -11,14 +11,16 @@ from sflow_agent.processes.syscalls import memory_file, open_pidfd
 
 _MOST_BYTES = 1 << 20
 _LOOK_EVERY_S = 0.01
-"""Only where the kernel has no pidfd."""
+"""The polling interval on kernels without pidfd."""
 
 
 def run_captured(argv: tuple[str, ...], timeout_s: float) -> tuple[str, str]:
-    """Return (standard output, standard error) of a program. Raises: OSError, also when it exceeds `timeout_s`.
+    """Return (standard output, standard error) of a program.
 
-    Its exit status is unknown: the agent's loop reaps all children, this one too. It is started with no signal blocked,
-    unlike the thread itself, because some engines would not survive that.
+    Raises: OSError, also when it exceeds `timeout_s`.
+
+    Its exit status is unknown: the agent's loop reaps all children, this one too. It is started with no
+    signal blocked, unlike the thread itself, because some engines would not survive that.
     """
     output = memory_file("output")
     errors = memory_file("errors")

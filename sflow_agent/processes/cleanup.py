@@ -1,7 +1,7 @@
-"""Commands that end what a rank has started outside its own process tree: a container of a service such as Docker's.
+"""Runs commands that end what a rank has started outside its process tree: a container of a service such as Docker's.
 
-Each runs once, after the rank's own processes are gone, and its success says that nothing is left. The guardian runs
-those that an agent did not come to.
+Each runs once, after the rank's own processes are gone, and its success means that nothing is left. The
+guardian runs those that an agent did not reach.
 """
 
 import os
@@ -17,7 +17,7 @@ _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """A command, what it removes (for a person), and its whole environment."""
+    """A command, the thing it removes (for a person), and its whole environment."""
 
     what: str
     argv: tuple[str, ...]
@@ -25,26 +25,29 @@ class Cleanup:
 
 
 class Cleanups:
-    """The clean-ups of all ranks of this agent, by rank."""
+    """The cleanups of all ranks of this agent, by rank."""
 
     def __init__(self, shared: CleanupList) -> None:
         self._shared = shared
         self._all: dict[RankId, Cleanup] = {}
         self._running: dict[int, RankId] = {}
         self._outcome: dict[RankId, str | None] = {}
-        """Of those that have run: None, or what went wrong."""
+        """The outcome of those that have run: None, or the problem."""
 
     def expect(self, rank: RankId, cleanup: Cleanup) -> None:
-        """To be called before the rank is started: from here on somebody will clean up. Raises: OSError."""
+        """Register a cleanup; called before the rank is started. From here on agent or guardian will run it.
+
+        Raises: OSError.
+        """
         self._shared.add(str(rank), cleanup.argv, cleanup.environment)
         self._all[rank] = cleanup
 
     def is_unfinished(self, rank: RankId) -> bool:
-        """True while the rank's clean-up is to come, or runs."""
+        """Return whether the rank's cleanup is still to run, or runs."""
         return rank in self._all and rank not in self._outcome
 
     def begin(self, rank: RankId) -> None:
-        """Starts the rank's clean-up unless it runs already."""
+        """Start the rank's cleanup unless it runs already."""
         if rank in self._running.values():
             return
         cleanup = self._all[rank]
@@ -56,20 +59,20 @@ class Cleanups:
         self._running[pid] = rank
 
     def reaped(self, pid: int, status: int) -> RankId | None:
-        """The rank whose clean-up this was, with its exit status or the signal that ended it."""
+        """Take the exit status or signal of a cleanup; return its rank."""
         rank = self._running.pop(pid, None)
         if rank is not None and rank in self._all:
             self._outcome[rank] = None if status == 0 else self._all[rank].what
         return rank
 
     def survivor(self, rank: RankId) -> str | None:
-        """What is, or may be, left of the rank: its clean-up has failed or is not through."""
+        """Return what is, or may be, left of the rank: its cleanup has failed or is unfinished."""
         if rank not in self._all:
             return None
         return self._outcome.get(rank, self._all[rank].what)
 
     def forget(self, rank: RankId) -> None:
-        """The rank is gone, or never came to be."""
+        """Drop the cleanup of a rank that is gone, or was never started."""
         if self._all.pop(rank, None) is not None:
             self._shared.remove(str(rank))
             self._outcome.pop(rank, None)

@@ -1,4 +1,4 @@
-"""What agent and guardian both must know: the clean-ups that are still to be run. Imports next to nothing."""
+"""The pending cleanups, shared by agent and guardian. Imports as little as possible."""
 
 import os
 from typing import Any
@@ -10,17 +10,17 @@ _STEPS = ""
 
 
 class CleanupList:
-    """Commands by key, in a memory file that outlives the process that writes it. Only ever appended to."""
+    """Commands by key, in a memory file that outlives its writer. Only ever appended to."""
 
     def __init__(self) -> None:
         self._file = memory_file("cleanups")
 
     def add(self, key: str, argv: tuple[str, ...], environment: dict[str, str]) -> None:
-        """This command must be run, whoever is left to do it. Raises: OSError."""
+        """Note a command that agent or guardian must run. Raises: OSError."""
         self._append([key, argv, environment])
 
     def remove(self, key: str) -> None:
-        """The command has done its work. Raises: OSError."""
+        """Note that a command has done its work. Raises: OSError."""
         self._append([key])
 
     def note_steps(self, run_mark: int) -> None:
@@ -32,7 +32,7 @@ class CleanupList:
         return next((entry[1] for entry in self._entries() if entry[0] == _STEPS), None)
 
     def pending(self) -> dict[str, tuple[list[str], dict[str, str]]]:
-        """What was added and not removed: key to argv and environment."""
+        """Return the commands that were added and not removed: key to argv and environment."""
         left: dict[str, tuple[list[str], dict[str, str]]] = {}
         for key, *rest in self._entries():
             if key == _STEPS:

@@ -1,4 +1,4 @@
-"""A rank that runs in a container, as an ordinary rank whose command is an engine that this node has."""
+"""Turns a rank that runs in a container into an ordinary rank whose command is an engine of this node."""
 
 import errno
 import os
@@ -13,9 +13,12 @@ from sflow_agent.processes.cleanup import Cleanup
 from sflow_agent.processes.procfs import RUN_MARKER
 from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
 
+_SCRIPT = "SFLOW_TASK_SCRIPT"
+"""Has a script that must not be on a command line; its interpreter in the container takes it from there."""
+
 
 class Containers:
-    """What this node knows and a controller does not: engines, GPUs as they are, which directories exist."""
+    """Facts that only this node knows: engines, the names of GPUs, existing directories."""
 
     def __init__(
         self,
@@ -32,7 +35,7 @@ class Containers:
         self._log_path = log_path
 
     def prepare(self, spec: RankSpec, container: Container) -> tuple[RankSpec, Cleanup | None]:
-        """The rank as it can be started here, and what is to be done after it. Raises: SpawnError."""
+        """Return the rank as it can be started here, and its cleanup. Raises: SpawnError."""
         from sflow_agent.processes.engines import (  # not at every agent's start
             Inside,
             container_name,
@@ -40,8 +43,11 @@ class Containers:
         )
 
         environment = {**self._environment, **spec.env, RUN_MARKER: self._environment[RUN_MARKER]}
+        if container.image.startswith("-"):
+            raise SpawnError(errno.EINVAL, f'its image "{container.image}" would be read as an option')
         engine = self._engine(container, environment.get("PATH"))
-        # Engines refuse to mount what is not there yet, and this directory the controller may be making just now.
+        # Engines refuse to mount a missing directory, and the controller may be making this one at the same
+        # time.
         task_directory = self._log_path(spec.log).rpartition("/")[0]
         try:
             os.makedirs(task_directory, 0o700, exist_ok=True)  # noqa: PTH103
@@ -70,7 +76,7 @@ class Containers:
                 name=name,
                 run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
                 variables=variables,
-                always=(RUN_MARKER,),
+                always=(RUN_MARKER, *[_SCRIPT][: _SCRIPT in spec.env]),
                 gpus=gpus,
                 home=environment.get("HOME"),
                 user=(os.getuid(), os.getgid()),

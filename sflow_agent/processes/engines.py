@@ -1,7 +1,7 @@
-"""From a container as ordered to the command lines of an engine: one function for each. Pure.
+"""Makes the command lines of container engines: one function for each. Pure.
 
-Docker and Podman run the task outside of the process tree that the agent ends, so they also get a clean-up: a command
-that removes whatever is left under the container's name, and fails if anything is.
+Docker and Podman run the task outside of the process tree that the agent ends, so they also get a cleanup: a
+command that removes everything under the container's name, and fails if something is left.
 """
 
 import re
@@ -23,14 +23,16 @@ trap 'is_stopping=1; trap "" TERM INT; kill -TERM -- -$child' TERM INT
 wait $child; status=$?
 while [ "$is_stopping" ]; do is_stopping=; wait $child; status=$?; done
 exit $status"""
-"""The container's first process. Without it that would be the script's, and the kernel keeps every signal that it does
-not handle from a first process: `sleep` could not be stopped. Both streams are one, as engines do not keep the order of
-two, and the shell's own remarks about the end of a job go nowhere.
+"""The container's first process.
+
+Without it that would be the script's, and the kernel keeps every unhandled signal from a first process:
+`sleep` could not be stopped. Both streams are one, as engines do not keep the order of two, and the shell's
+own remarks about the end of a job are discarded.
 """
 _REMOVE = """"$1" kill "$2" >/dev/null 2>&1
 "$1" rm -f "$2" >/dev/null 2>&1
 left=$("$1" ps -aq --filter "name=^$2$") && [ -z "$left" ]"""
-"""Killed first: Podman's `rm -f` waits 10 s for a container that ignores SIGTERM."""
+"""Kills first: Podman's `rm -f` waits 10 s for a container that ignores SIGTERM."""
 _ENROOT = """name=$1 image=$2 import=$3; shift 3
 if [ "$import" ]; then
     enroot import --output "$import" "$image" || exit 125
@@ -46,43 +48,46 @@ names=$(enroot list) && ! grep -qxF -- "$1" <<< "$names\""""
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What goes into the container: the task's command and what only the node knows."""
+    """The contents of the container: the task's command and the facts of the node."""
 
     argv: tuple[str, ...]
     name: str
-    """Of the container; no two attempts share it."""
+    """The name of the container; no two attempts share it."""
     run_id: str
     variables: Mapping[str, str]
     """The task's environment."""
     always: tuple[str, ...]
-    """Variables that go in whatever `pass_envs` says."""
+    """Variables that are passed regardless of `pass_envs`."""
     gpus: tuple[str, ...]
-    """The task's GPUs by their UUIDs, or numbers; empty where there are none, or none that an engine can be asked for."""
+    """The task's GPUs by their UUIDs, or numbers; empty without GPUs, or without ones that an engine can be asked for."""
     home: str | None
     user: tuple[int, int]
-    """Numbers of the agent's user and group."""
+    """The numbers of the agent's user and group."""
     scratch: str
     """A directory for images that have to be converted."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineCommand:
-    """How to start a container, and how to make sure that nothing is left of it."""
+    """The commands that start a container, and that remove everything of it."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    """For the engine's own process, in addition to the task's environment."""
+    """Variables for the engine's own process, in addition to the task's environment."""
     cleanup: tuple[str, ...] | None
-    """To run once the engine's process is gone; succeeds if nothing is left. None: all of it is in the process tree."""
+    """Run once the engine's process is gone; succeeds if nothing is left.
+
+    None: everything is in the process tree.
+    """
 
 
 def candidates(engine: str) -> tuple[str, ...]:
-    """Programs to look for, best first."""
+    """Return the programs to look for, best first."""
     return ENGINES if engine == "auto" else (engine,)
 
 
 def container_name(marker: str, rank: str) -> str:
-    """The name of a rank's container: `marker` is the run's own, `rank` names task, attempt and rank.
+    """Return the name of a rank's container: `marker` is the run's own, `rank` names task, attempt and rank.
 
     Source: Docker's and Podman's rule for names, [a-zA-Z0-9][a-zA-Z0-9_.-]*.
     """
@@ -90,12 +95,12 @@ def container_name(marker: str, rank: str) -> str:
 
 
 def _in_name(text: str) -> str:
-    """Other characters by their number, so that two names stay two names."""
+    """Return the text with other characters replaced by their number, so that two names stay different."""
     return _NOT_IN_NAMES.sub(lambda found: f".{ord(found[0]):x}.", text)
 
 
 def engine_command(engine: str, container: Container, inside: Inside) -> EngineCommand:
-    """The command lines of an engine of `ENGINES`."""
+    """Return the command lines of an engine of `ENGINES`."""
     return _COMMANDS[engine](container, inside)
 
 
@@ -134,7 +139,7 @@ def _docker_like(
     program: str, container: Container, inside: Inside, gpus: Sequence[str], user: Sequence[str]
 ) -> EngineCommand:
     argv = [program, "run", "--rm", "--name", inside.name, "--label", f"{RUN_LABEL}={inside.run_id}"]
-    argv += ["--log-driver", "none"]  # the rank's log has it; engines would keep a second copy
+    argv += ["--log-driver", "none"]  # the rank's log has the output; engines would keep a second copy
     argv += gpus
     if container.workdir is not None:
         argv += ["-w", container.workdir]
@@ -149,15 +154,16 @@ def _docker_like(
         argv.append("--read-only")
     for name, renamed in _variables(container, inside, is_renumbered=container.gpus is None).items():
         argv += ["-e", name if renamed is None else f"{name}={renamed}"]
-    image = container.image.removeprefix("docker://")  # as artifacts have it, and the other engines want it
+    image = container.image.removeprefix("docker://")  # the spelling of artifacts and of the other engines
     argv += [*container.extra_args, image, "bash", "-c", INIT, "sflow-init", *inside.argv]
     return EngineCommand(tuple(argv), {}, ("bash", "-c", _REMOVE, "sflow", program, inside.name))
 
 
 def _variables(container: Container, inside: Inside, is_renumbered: bool) -> dict[str, str | None]:
-    """Names of what goes in; with a value where it differs from outside.
+    """Return the names of variables to pass; with a value where it differs from outside.
 
-    A container that is given some GPUs counts them from 0; instances of partitioned ones (MIG) keep their names.
+    A container that is given some GPUs counts them from 0; instances of partitioned ones (MIG) keep their
+    names.
     """
     names: dict[str, str | None] = dict.fromkeys(inside.always)
     if container.pass_envs:
@@ -171,7 +177,10 @@ def _variables(container: Container, inside: Inside, is_renumbered: bool) -> dic
 
 
 def _apptainer(container: Container, inside: Inside) -> EngineCommand:
-    """Its processes are below the agent: no name, no clean-up, and signals reach them. Source: `apptainer exec --help`."""
+    """Return its command. Its processes are below the agent: no name, no cleanup, and signals reach them.
+
+    Source: `apptainer exec --help`.
+    """
     argv = ["apptainer", "exec", "--cleanenv"]
     if container.gpus is not None or inside.gpus:
         argv.append("--nv")
@@ -196,7 +205,7 @@ def _apptainer(container: Container, inside: Inside) -> EngineCommand:
 
 
 def _enroot(container: Container, inside: Inside) -> EngineCommand:
-    """Unpacks the image under the container's name, as a job step with containers does, and starts that.
+    """Return its command: unpack the image under the container's name, as a job step with containers does, and start it.
 
     Source: enroot(1), commands import, create, start, remove.
     """
@@ -233,7 +242,7 @@ def _is_file(image: str, endings: tuple[str, ...]) -> bool:
 
 
 def _as_fstab(mount: str) -> str:
-    """SOURCE:TARGET[:OPTIONS] as enroot takes it: the fields of fstab(5), with colons between them."""
+    """Return SOURCE:TARGET[:OPTIONS] as enroot expects it: the fields of fstab(5), with colons between them."""
     source, target, *options = mount.split(":", 2)
     return f"{source}:{target}:none:{','.join(['x-create=auto', 'bind', *options])}"
 

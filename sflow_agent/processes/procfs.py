@@ -1,7 +1,10 @@
-"""Reads processes from /proc: parents, children, environments, states, sockets. Signals nothing, decides nothing.
+"""Reads processes from /proc: parents, children, environments, states, sockets.
 
-Each function answers for a process that may end at any moment: what is gone is empty, never an error. A process whose
-main thread has ended while others run is a living process: its files are then read from one of those threads.
+Signals nothing, decides nothing.
+
+Each function handles a process that may end at any moment: its values are then empty, never an error. A
+process whose main thread has ended while others run is a living process: its files are then read from one of
+those threads.
 """
 
 import contextlib
@@ -26,7 +29,7 @@ class Stat(NamedTuple):
     """The part of `/proc/PID/stat` that we need. Source: proc(5)."""
 
     name: str
-    """Of the command, at most 15 characters."""
+    """The name of the command, at most 15 characters."""
     state: str
     parent: int
     session: int
@@ -34,7 +37,7 @@ class Stat(NamedTuple):
 
     @property
     def is_living(self) -> bool:
-        """True unless it is a zombie: one with threads has only lost its main thread."""
+        """Return True unless it is a zombie: one with threads has only lost its main thread."""
         return self.state not in "ZX" or self.threads > 1
 
 
@@ -130,7 +133,7 @@ def _threads(pid: int) -> list[str]:
 
 
 def environment(pid: int) -> list[bytes]:
-    """Return a process's initial environment; empty for one that is gone or not ours to read."""
+    """Return a process's initial environment; empty for one that is gone or unreadable."""
     return _content(pid, "environ").split(b"\0")
 
 
@@ -140,7 +143,7 @@ def command_line(pid: int) -> list[bytes]:
 
 
 def settled_environment(pid: int) -> list[bytes]:
-    """Return a process's initial environment, also of one that is in the middle of exec: it has none for a moment."""
+    """Return a process's initial environment, also in the middle of exec, when it has none for a moment."""
     deadline = time.monotonic() + EXEC_WITHIN_S
     while True:
         found = environment(pid)
@@ -150,7 +153,10 @@ def settled_environment(pid: int) -> list[bytes]:
 
 
 def queue_limit(pid: int) -> int | None:
-    """Return a process's soft limit of message queues, the mark of its rank (`limits.mark_of`); None if unlimited or gone."""
+    """Return a process's soft limit of message queues, the mark of its rank (`limits.mark_of`).
+
+    None if unlimited or gone.
+    """
     try:
         with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
             found = _QUEUES.search(file.read())
@@ -209,7 +215,7 @@ def _living_directories(pid: int) -> Iterator[str]:
 
 
 def has_socket(pid: int, inodes: Collection[int]) -> bool:
-    """Return whether a process has one of these sockets open, as far as it may be looked into."""
+    """Return whether a process has one of these sockets open, as far as it is readable."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for directory in _living_directories(pid):
         with contextlib.suppress(OSError), os.scandir(f"{directory}/fd") as entries:
@@ -221,7 +227,7 @@ def has_socket(pid: int, inodes: Collection[int]) -> bool:
 
 
 def sockets_of(pid: int) -> set[int] | None:
-    """Return the inodes of a process's sockets; None when it may not be looked into."""
+    """Return the inodes of a process's sockets; None when they are unreadable."""
     found: set[int] = set()
     for directory in _living_directories(pid):
         try:

@@ -1,6 +1,6 @@
-"""One program beside a rank: started with the rank's environment and directory, its output taken through a pipe.
+"""Runs one program beside a rank: with the rank's environment and directory, its output captured through a pipe.
 
-It belongs to the rank's tree. When it ends, or is given up, its whole process group goes with it.
+It belongs to the rank's tree. When it ends, or is closed, its whole process group ends with it.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from sflow_agent.processes.table import Processes
 
 
 class Program:
-    """One run. `ended` is told the exit status or the signal, once, unless it is closed before."""
+    """One run. `ended` is called with the exit status or the signal, once, unless it is closed before."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class Program:
 
     @property
     def printed(self) -> bytes:
-        """The end of what it has printed so far, at most `kept_bytes`."""
+        """Return the end of its output so far, at most `kept_bytes`."""
         return bytes(self._printed)
 
     def begin(self) -> None:
-        """Starts it. Raises: SpawnError, OSError."""
+        """Start the program. Raises: SpawnError, OSError."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(write_end, True)  # the program's own end must be an ordinary one
         self._output = read_end
@@ -57,7 +57,7 @@ class Program:
         self._descriptors.add(read_end, select.EPOLLIN, self._read)
 
     def close(self) -> None:
-        """Kills it with its whole group; takes what it has printed by then. May be called twice."""
+        """Kill the program with its whole group; take its output so far. May be called twice."""
         if self._group is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, signal.SIGKILL)
@@ -71,12 +71,12 @@ class Program:
     def _read(self) -> None:
         assert self._output is not None
         taken = 0
-        while taken < self._kept_bytes:  # one that prints without end has its turn again
+        while taken < self._kept_bytes:  # a program that prints without end has its turn again
             try:
                 data = os.read(self._output, 65536)
             except BlockingIOError:
                 return
-            if not data:  # all of its group have closed it
+            if not data:  # all processes of its group have closed it
                 self._descriptors.remove(self._output)
                 return
             taken += len(data)
@@ -85,8 +85,8 @@ class Program:
 
     def _ended(self, exit_status: int | None, number: int | None) -> None:
         if self._output is None:
-            return  # given up before
-        # What it has left running goes with it: only the tree of the task lives on.
+            return  # closed before
+        # Processes that it has left running end with it: only the tree of the task lives on.
         self.close()
         self._on_end(exit_status, number)
 

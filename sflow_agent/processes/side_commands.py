@@ -1,4 +1,4 @@
-"""Commands that are run beside a rank once: those that end it, and those that look into its hang."""
+"""Runs commands beside a rank once: those that stop it, and those that examine its hang."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from sflow_agent.processes.table import Processes
 
 
 class SideCommands:
-    """Those that run, and those that have ended and nobody has heard of."""
+    """The running commands, and the ended ones that were not returned yet."""
 
     def __init__(self, processes: Processes, descriptors: Descriptors) -> None:
         self._processes = processes
@@ -22,7 +22,7 @@ class SideCommands:
         self._running: dict[tuple[RankId, SidePurpose], tuple[Program, SideCommand]] = {}
 
     def run(self, spec: RankSpec, purpose: SidePurpose) -> None:
-        """Starts the rank's command for this purpose; `poll` will return what became of it."""
+        """Start the rank's command for this purpose; `poll` will return its result."""
         command = _command(spec, purpose)
         program = Program(
             command.argv,
@@ -41,7 +41,7 @@ class SideCommands:
         self._running[spec.rank, purpose] = program, command
 
     def end(self, rank: RankId, purpose: SidePurpose) -> None:
-        """Its time is over."""
+        """End a command whose time has passed."""
         running = self._running.pop((rank, purpose), None)
         if running is not None:
             program, command = running
@@ -50,10 +50,10 @@ class SideCommands:
             self._ended.append(CommandEnded(rank, purpose, program.printed, problem))
 
     def next_wakeup(self) -> float | None:
-        """Return 0 while there is something to return."""
+        """Return 0 while a command has ended."""
         return 0.0 if self._ended else None
 
-    def poll(self, now: float) -> list[CommandEnded]:
+    def poll(self, _now: float, /) -> list[CommandEnded]:
         """Return the commands that have ended since the last call: a source of the loop."""
         ended, self._ended = self._ended, []
         return ended

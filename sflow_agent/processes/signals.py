@@ -1,6 +1,6 @@
-"""What the agent is told by signals and by its guardian: children that ended, a request to end, a guardian that died.
+"""Notices signals and the guardian's death: ended children, requests to end.
 
-Handlers only set a flag; the loop's pass does the rest. Tasks get default handlers: `spawn` sees to that.
+Handlers only set a flag; the loop's pass does the rest. Tasks get default handlers: `spawn` ensures that.
 """
 
 import contextlib
@@ -21,7 +21,10 @@ LOOK_EVERY_S = 0.5
 
 
 class Signals:
-    """A source of the loop: requests to end. `has_child_ended` is for the owner of the processes, who resets it."""
+    """A source of the loop: requests to end.
+
+    `has_child_ended` is for the owner of the processes, who resets it.
+    """
 
     def __init__(self, descriptors: Descriptors, guardian: int) -> None:
         """`guardian` is the parent's pid. Raises: ProcessLookupError when that has died."""
@@ -33,7 +36,7 @@ class Signals:
         self._descriptors = descriptors
         self._guardian = guardian
         self._next_look: float | None = None
-        """When to look for the guardian, where the kernel has no pidfd."""
+        """When to check the guardian, on kernels without pidfd."""
         self._controller: int | None = None
         self._watch_guardian(guardian)
 
@@ -78,7 +81,7 @@ class Signals:
         )
 
     def next_wakeup(self) -> float | None:
-        """Return 0 while there is something to say."""
+        """Return 0 while there is a request."""
         return 0.0 if self._reasons or self._is_terminated else self._next_look
 
     def poll(self, now: float) -> Sequence[AgentEvent]:

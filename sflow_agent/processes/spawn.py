@@ -1,4 +1,4 @@
-"""Starts the processes of ranks as cheaply as the system can: posix_spawn, a pipe for their output, their own session."""
+"""Starts the processes of ranks at the lowest cost: posix_spawn, a pipe for their output, their own session."""
 
 import contextlib
 import errno
@@ -50,7 +50,8 @@ _SCRUBBED = frozenset(
 
 
 UNBUFFERED = ("PYTHONUNBUFFERED", "1")
-"""Output goes to a pipe or file, where Python keeps the last 8 KiB to itself: a probe would not see a server's one line.
+"""Output goes to a pipe or file, where Python would buffer up to 8 KiB: a probe would not see a server's one line.
+
 A value of the user's is kept.
 """
 
@@ -65,7 +66,7 @@ class SpawnError(Exception):
 
 
 def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
-    """What every rank inherits: the agent's environment without what is the agent's or its job step's."""
+    """Return the environment that every rank inherits: the agent's without variables of the agent or its job step."""
     environment = {
         name: value
         for name, value in inherited.items()
@@ -77,7 +78,7 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 
 
 class Spawner:
-    """Starts ranks. Not thread-safe: a rank's working directory is the agent's for a moment."""
+    """Starts ranks. Not thread-safe: it changes to a rank's working directory for a moment."""
 
     def __init__(
         self, base: str, environment: dict[str, str], gpus: GpuView, node: str, interfaces: Interfaces
@@ -95,8 +96,8 @@ class Spawner:
     ) -> tuple[int, int]:
         """Return (pid, wall time in ns) of the new process. Raises: SpawnError.
 
-        `open_output` returns the descriptor that it prints to, given its log's path; None lets it print to the file.
-        `mark` is what all that it starts inherits.
+        `open_output` returns the descriptor that it prints to, given its log's path; None lets it print to
+        the file. All processes that it starts inherit `mark`.
         """
         environment = self._environment_of(spec)
         program = self.find(spec.argv[0], environment.get("PATH"))
@@ -120,7 +121,7 @@ class Spawner:
         return pid, time.time_ns()
 
     def require(self, spec: RankSpec) -> None:
-        """Raises: SpawnError when the node has not what the rank needs."""
+        """Check that the node has what the rank needs. Raises: SpawnError."""
         for artifact, path in spec.required_paths:
             try:
                 os.stat(path)  # noqa: PTH116
@@ -131,9 +132,11 @@ class Spawner:
                 raise SpawnError(error.errno or 0, reason) from error
 
     def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int, main: int | None) -> int:
-        """The pid of a program beside a rank: with its environment, directory and markers, in a session of its own.
+        """Start a program beside a rank: with its environment, directory and markers, in its own session; return the pid.
 
-        What it prints goes to the descriptor `output`; `main` is the rank's first process. Raises: SpawnError.
+        Its output goes to the descriptor `output`; `main` is the rank's first process.
+
+        Raises: SpawnError.
         """
         environment = self._environment_of(spec)
         if main is not None:
@@ -172,11 +175,11 @@ class Spawner:
         return environment
 
     def log_path(self, relative: str) -> str:
-        """Where a log of the run is on this node."""
+        """Return where a log of the run is on this node."""
         return f"{self._base}/{relative}"
 
     def find(self, program: str, path: str | None) -> str:
-        """Where a program is. Raises: SpawnError."""
+        """Return the path of a program. Raises: SpawnError."""
         if "/" in program:
             return program
         key = (program, path)
@@ -241,9 +244,9 @@ def _spawn(
 
 
 def _to(output: int) -> tuple[int, int, int] | tuple[int, int, str, int, int]:
-    """Return the file action that makes a pipe of this process the standard output of the one that is started.
+    """Return the file action that makes a pipe of this process the standard output of the new one.
 
-    By name where its number is beyond the limit that tasks have: posix_spawn refuses to copy that.
+    By name if its number is beyond the limit that tasks have: posix_spawn refuses to copy that.
     """
     soft, _ = inherited_limit()
     if soft != resource.RLIM_INFINITY and output >= soft:
@@ -252,7 +255,7 @@ def _to(output: int) -> tuple[int, int, int] | tuple[int, int, str, int, int]:
 
 
 def _interpreter_of(program: str) -> str:
-    """What is wrong with the first line of a script whose interpreter is not there."""
+    """Return the problem with the first line of a script whose interpreter does not exist."""
     try:
         with open(program, "rb") as file:  # noqa: PTH123
             first = file.readline(256)
@@ -263,7 +266,7 @@ def _interpreter_of(program: str) -> str:
         return "needs a loader or library that does not exist on this node"
     name = words[0].decode(errors="replace")
     if first.endswith(b"\r\n"):
-        return f"has lines that end as Windows ends them, so that its interpreter is {name!r} and a return: dos2unix"
+        return f"has Windows line ends, so its interpreter is {name!r} with a carriage return: use dos2unix"
     return f'names an interpreter (its first line) that does not exist: "{name}"'
 
 
@@ -275,22 +278,20 @@ def _explain_log(error: OSError, spec: RankSpec) -> str:
 
 
 def _explain(error: OSError, program: str, spec: RankSpec) -> str:
-    """Why a start failed, and the fix. Source: execve(2)."""
+    """Return why a start failed, and the fix. Source: execve(2)."""
     match error.errno:
         case errno.ENOENT if not os.path.exists(program):  # noqa: PTH110
             return f'program "{program}" does not exist on this node'
         case errno.ENOENT:
             return f'"{program}" {_interpreter_of(program)}'
         case errno.EACCES:
-            return f'"{program}" may not be executed: check its mode, and that its file system allows it'
+            return f'"{program}" is not executable: check its mode, and that its file system allows it'
         case errno.ENOEXEC:
-            return (
-                f'"{program}" is no program for this machine; a script needs a first line such as #!/bin/sh'
-            )
+            return f'"{program}" is not a program for this machine; a script needs a first line such as #!/bin/sh'
         case errno.E2BIG:
             size = sum(len(value) for value in (*spec.argv, *spec.env.values()))
             return f"its script and environment are too large ({size} bytes; one argument may have 128 KiB)"
         case errno.EAGAIN:
-            return "no more processes are allowed here: raise `ulimit -u`"
+            return "the limit of processes is reached: raise `ulimit -u`"
         case _:
             return f'"{program}" could not be started: {error.strerror}'

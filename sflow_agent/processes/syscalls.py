@@ -10,22 +10,24 @@ _PR_SET_DUMPABLE = 4
 
 
 def become_subreaper() -> None:
-    """Orphans below this process become its children, not init's. Source: prctl(2). Raises: OSError."""
+    """Make orphans below this process its children, not init's. Source: prctl(2). Raises: OSError."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def hide_memory() -> None:
-    """Keeps this process's memory, environment and descriptors from others of the same user.
+    """Hide this process's memory, environment and descriptors from others of the same user.
 
-    Programs it starts are not affected. Source: prctl(2). Raises: OSError.
+    Programs it starts are not affected. Source: prctl(2).
+
+    Raises: OSError.
     """
     if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 def wipe_variable(name: str) -> None:
-    """Overwrites an environment variable's value where `/proc/PID/environ` shows it; it stays set, empty.
+    """Overwrite an environment variable's value where `/proc/PID/environ` shows it; it stays set, empty.
 
     Must run before anything changes the environment: a copy made by setenv(3) is not found.
     """
@@ -40,10 +42,10 @@ def wipe_variable(name: str) -> None:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Return a descriptor of a process; None where there is none to be had. Raises: ProcessLookupError.
+    """Return a descriptor of a process; None if there is none. Raises: ProcessLookupError.
 
-    Kernels before 5.3 lack pidfd_open, some containers forbid it, and there may be no descriptor left: the caller looks
-    at the process now and then instead.
+    Kernels before 5.3 lack pidfd_open, some containers forbid it, and there may be no descriptor left: the
+    caller polls the process instead.
     """
     try:
         return os.pidfd_open(pid)
@@ -54,7 +56,7 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def memory_file(name: str) -> int:
-    """Return a descriptor of a file that nobody else can open: in memory, or on disk where memfd_create is missing.
+    """Return a descriptor of a file that no other process can open: in memory, or on disk where memfd_create is missing.
 
     Raises: OSError.
     """

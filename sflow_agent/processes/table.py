@@ -1,7 +1,7 @@
-"""The processes of all ranks: started and reaped; `tree_killer` ends their trees.
+"""The processes of all ranks: starts and reaps them; `tree_killer` ends their trees.
 
-Every child of this agent is a rank's main process or an orphan that came to it as subreaper, so one wait loop
-on SIGCHLD reaps everything, and what is left of a rank that ended is found among the agent's own children.
+Every child of this agent is a rank's main process or an orphan that it got as subreaper, so one wait loop on
+SIGCHLD reaps all, and the remaining processes of an ended rank are among the agent's own children.
 """
 
 import contextlib
@@ -72,18 +72,18 @@ class Processes:
         self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
         self._main_of: dict[RankId, int] = {}
-        """Main process of every rank that is not gone; the number may be free again once reaped."""
+        """Main process of every rank that is not gone; the pid may be reused once it is reaped."""
         self._rank_of_session: dict[int, RankId] = {}
         self._rank_of_marker: dict[str, RankId] = {}
         self._main_of_mark: dict[int, int] = {}
-        """Main process by the limit that all which it starts inherits."""
+        """Main process by the limit that all its processes inherit."""
         self._mark_of_main: dict[int, int] = {}
         self._number = self._parts = 0
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
-        """So that the environment of a daemon is read once, not at every exit."""
+        """A cache: the environment of a daemon is read once, not at every exit."""
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
-        """Programs beside ranks, started for probes and stops, that are not reaped, and who is told (exit status, signal)."""
+        """Unreaped programs beside ranks, started for probes and stops, with their callbacks."""
         self._checks_of: dict[RankId, set[int]] = {}
         self._steps = steps
         self.find_port_conflict: Callable[[RankId], str] = lambda _rank: ""
@@ -104,7 +104,8 @@ class Processes:
         ordered, kills = spec, self._memory.kills()
         try:
             self._spawner.require(spec)
-            # The engine ends what runs in a container: a signal to its monitor would lose the exit status.
+            # The engine ends the processes in a container: a signal to its monitor would lose the exit
+            # status.
             mark = self._next_mark() if spec.container is None else None
             if spec.container is not None:
                 spec, cleanup = self._containers.prepare(spec, spec.container)
@@ -138,7 +139,7 @@ class Processes:
         self._steps.add(part, mark_of)
 
     def _next_mark(self) -> int | None:
-        """Return a mark that no living rank bears; None where ranks cannot be marked."""
+        """Return a mark that no living rank has; None if ranks cannot be marked."""
         for _ in range(MARKS):
             self._number += 1
             mark = mark_of(self._number)
@@ -153,6 +154,13 @@ class Processes:
             return None
         return self._outputs.open(spec.rank, log, time.monotonic())
 
+    def mask_output(self, values: tuple[tuple[str, str], ...]) -> None:
+        """Mask these values, (name, value), in what ranks print from now on."""
+        from protocol.text.masking import Mask  # few runs have secrets
+
+        mask = Mask(values)
+        self._outputs.mask = mask if mask else None
+
     def start_check(
         self,
         spec: RankSpec,
@@ -160,9 +168,9 @@ class Processes:
         output: int,
         ended: Callable[[int | None, int | None], None],
     ) -> int:
-        """Starts a program beside a rank; its pid is its own group's. Raises: SpawnError.
+        """Start a program beside a rank; its pid is its own group's. Raises: SpawnError.
 
-        It belongs to the rank's tree, so whatever becomes of who asked for it, it does not outlive the rank.
+        It belongs to the rank's tree, so it never outlives the rank.
         """
         main = self._main_of.get(spec.rank)
         if spec.rank in self._steps:  # `srun` is not what a command should signal
@@ -174,14 +182,14 @@ class Processes:
 
     @property
     def mains(self) -> Mapping[int, RankId]:
-        """Main processes that run."""
+        """Return the main processes that run."""
         return self._running
 
     def next_wakeup(self) -> float | None:
-        """Return 0 when `poll` has something to do."""
+        """Return 0 when `poll` is due."""
         return 0.0 if self._signals.has_child_ended else None
 
-    def poll(self, now: float) -> list[AgentEvent]:
+    def poll(self, _now: float, /) -> list[AgentEvent]:
         """Reap the children that have ended; return the exits of ranks: a source of the loop."""
         if not self._signals.has_child_ended:
             return []
@@ -217,7 +225,7 @@ class Processes:
         return [self._exited(*end, owners) for end in ended]
 
     def end_everything(self) -> list[str]:
-        """The last act: kills all that is below this agent, whoever started it; names what would not die."""
+        """Kill everything below this agent at its own end; name the survivors."""
         deadline = time.monotonic() + LAST_ACT_S
         while True:
             self.reap()
@@ -261,12 +269,12 @@ class Processes:
         self._checks_of[rank].discard(pid)
         if not self._checks_of[rank]:
             del self._checks_of[rank]
-        # What it had started has come to this agent by now.
+        # The processes that it had started are children of this agent by now.
         self.trees.look_at(rank)
         ended(exit_status, number)
 
     def _owners_of_orphans(self) -> set[RankId]:
-        """Ranks that left a process which is now a child of this agent."""
+        """Return the ranks of orphans that are now children of this agent."""
         owners = set()
         for pid in own_children(self._me):
             if pid in self._running:

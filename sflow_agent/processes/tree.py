@@ -1,5 +1,6 @@
-"""Which processes belong to which rank's tree, or to which job step. Reads /proc through `procfs`; `tree_killer` and `table`
-act on it.
+"""Finds the processes of each rank's tree, and of job steps. Reads /proc through `procfs`.
+
+`tree_killer` and `table` act on it.
 """
 
 from collections.abc import Container, Iterable, Mapping

@@ -1,7 +1,7 @@
-"""Ends the process trees of ranks: signals every member, waits for all by descriptor, looks again, until none is left.
+"""Ends the process trees of ranks: signals every member, waits for all by descriptor, scans again, until none is left.
 
-The orders of one pass of the loop are served by a single scan, so that stopping a thousand ranks at once costs one.
-When to signal, and with what, is decided in `core.stop_sequence`.
+The orders of one pass of the loop are served by a single scan, so that stopping a thousand ranks at once
+costs one. When to signal, and with what, is decided in `core.stop_sequence`.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from sflow_agent.processes.syscalls import open_pidfd
 from sflow_agent.processes.tree import StepMarks, tree_members
 
 RESCAN_S = 0.05
-"""Only where a member cannot be watched (no descriptors left), or the main process is about to be reaped."""
+"""The delay if a member cannot be watched (no descriptors left), or the main process is about to be reaped."""
 SRUN_WITHIN_S = 2.0
-"""How long `srun` may take to end after SIGTERM; less than what a rank has to be gone after SIGKILL."""
+"""The time that `srun` has after SIGTERM; less than what a rank has to be gone after SIGKILL."""
 
 
 @dataclass(slots=True)
@@ -31,9 +31,9 @@ class TreeKill:
     """A tree that is being ended."""
 
     signal: int
-    """0 sends nothing: the tree is to end by other means."""
+    """0 sends nothing: the tree ends by other means."""
     watched: dict[int, int] = field(default_factory=dict)
-    """Descriptor to pid of the members that must end before the tree is looked at again."""
+    """Descriptor to pid of the members that must end before the tree is scanned again."""
     signalled: set[int] = field(default_factory=set)
     srun_signal: int = 0
     """The signal of the order for which `srun` has got one, if any."""
@@ -51,8 +51,10 @@ class TreeKill:
 
 
 class TreeKiller:
-    """All trees being ended. `main_of` and `running` are the owner's own, alive maps of main processes, and
-    `checks_of` of the unreaped programs of probes: what one of those leaves behind shows when it is reaped.
+    """Ends process trees.
+
+    `main_of` and `running` are the owner's own maps of main processes, `checks_of` that of the unreaped
+    programs of probes: processes that those leave behind appear when they are reaped.
     """
 
     def __init__(
@@ -78,10 +80,10 @@ class TreeKiller:
         self._endings: dict[RankId, TreeKill] = {}
         self._next_rescan = 0.0
         self._pending: dict[RankId, None] = {}
-        """Trees to look at in this pass, in order."""
+        """Trees to scan in this pass, in order."""
 
     def order(self, rank: RankId, number: int) -> None:
-        """Signal everything the rank started with the next `poll`; a second order escalates."""
+        """Signal all processes of the rank with the next `poll`; a second order escalates."""
         if rank not in self._main_of:
             return
         ending = self._endings.setdefault(rank, TreeKill(number))
@@ -95,7 +97,7 @@ class TreeKiller:
         self._pending[rank] = None
 
     def next_wakeup(self) -> float | None:
-        """Return when `poll` has something to do."""
+        """Return when `poll` is due."""
         if self._pending:
             return 0.0
         needs_rescan = any(ending.needs_rescan for ending in self._endings.values())
@@ -104,7 +106,7 @@ class TreeKiller:
         return min((time for time in times if time is not None), default=None)
 
     def poll(self, now: float) -> list[AgentEvent]:
-        """Serve the orders, and look again at trees without a watched member: a source of the loop."""
+        """Serve the orders, and scan trees without a watched member again: a source of the loop."""
         if now >= self._next_rescan and any(ending.needs_rescan for ending in self._endings.values()):
             self._next_rescan = now + RESCAN_S
             self._pending.update(
@@ -117,7 +119,7 @@ class TreeKiller:
         return self._signal_pending(now)
 
     def _signal_pending(self, now: float) -> list[AgentEvent]:
-        """Signal and watch the members of the trees that are pending; TreeGone where there are none."""
+        """Signal and watch the members of the pending trees; return TreeGone for those without members."""
         ranks = [rank for rank in self._pending if rank in self._endings]
         self._pending.clear()
         if not ranks:
@@ -150,7 +152,7 @@ class TreeKiller:
         return events
 
     def _member_ended(self, rank: RankId, descriptor: int) -> None:
-        """Look at the rank's tree with the next `poll` if this was its last watched member."""
+        """Scan the rank's tree with the next `poll` if this was its last watched member."""
         ending = self._endings[rank]
         self._unwatch(descriptor)
         del ending.watched[descriptor]
@@ -158,19 +160,19 @@ class TreeKiller:
             self._pending[rank] = None
 
     def look_at(self, rank: RankId) -> None:
-        """Look at the rank's tree, if it is being ended, with the next `poll`."""
+        """Scan the rank's tree, if it is being ended, with the next `poll`."""
         if rank in self._endings:
             self._pending[rank] = None
 
     def has_living_members(self, rank: RankId, main: int) -> bool:
-        """True while a member that was signalled still lives, other than the main process."""
+        """Return whether a signalled member, other than the main process, still lives."""
         ending = self._endings.get(rank)
         return ending is not None and any(
             pid != main and not _has_ended(descriptor) for descriptor, pid in ending.watched.items()
         )
 
     def give_up(self, rank: RankId) -> list[AgentEvent]:
-        """Stop waiting for the rank's tree, and name what could not be ended."""
+        """Stop waiting for the rank's tree; return the names of the survivors."""
         ending = self._endings.get(rank)
         if ending is None:
             return []
@@ -187,7 +189,7 @@ class TreeKiller:
         return [TreeSurvived(rank, tuple(name_of(pid) for pid in sorted(left)))]
 
     def _close(self, rank: RankId, ending: TreeKill, main: int) -> list[AgentEvent]:
-        """The end of a tree without processes: all of it is gone, or what its clean-up removes is not."""
+        """Finish a tree without processes: all of it is gone, or its cleanup has failed."""
         survivor = self._cleanups.survivor(rank)
         self.drop(rank)
         if main not in self._running:
@@ -263,7 +265,7 @@ class TreeKiller:
 
 
 def _signal_descriptor(descriptor: int, number: int) -> None:
-    """A stopped process must run to be able to obey, hence SIGCONT."""
+    """Send a signal, and SIGCONT: a stopped process must run to be able to obey."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(descriptor, number)
         signal.pidfd_send_signal(descriptor, signal.SIGCONT)

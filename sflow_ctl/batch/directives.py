@@ -1,7 +1,7 @@
-"""`#SBATCH` lines that hold any value.
+"""Writes `#SBATCH` lines that hold any value.
 
-Source: sbatch(1), and how sbatch reads a line: white space separates, `"` and `'` quote, a backslash escapes, also within
-quotes, and `#` begins a comment.
+Source: sbatch(1), and how sbatch reads a line: white space separates, `"` and `'` quote, a backslash escapes,
+also within quotes, and `#` begins a comment.
 """
 
 import re
@@ -12,22 +12,22 @@ _PLAIN = re.compile(r"[\w./:,=@%+^~\[\]-]+", re.ASCII)
 
 
 def directive(option: str, value: str | int) -> str:
-    """`#SBATCH --option=value`. Raises: UsageError."""
+    """Return `#SBATCH --option=value`. Raises: UsageError."""
     return f"#SBATCH --{option}={_quoted(checked(str(value), f'--{option}'))}"
 
 
 def verbatim(arguments: str) -> str:
-    """`#SBATCH` and what the user wrote, as it is: it may be several words. Raises: UsageError."""
+    """Return `#SBATCH` and the user's text unchanged: it may be several words. Raises: UsageError."""
     return f"#SBATCH {checked(arguments, arguments)}"
 
 
 def argument(text: str) -> str:
-    """`#SBATCH` and one word. Raises: UsageError."""
+    """Return `#SBATCH` and one word. Raises: UsageError."""
     return f"#SBATCH {_quoted(checked(text, text))}"
 
 
 def checked(value: str, where: str) -> str:
-    """The value, if it fits into one line of a script. Raises: UsageError."""
+    """Return the value, if it fits into one line of a script. Raises: UsageError."""
     if value.isprintable():
         return value
     what = f"{value!r} has characters that a line of a batch script cannot hold"
@@ -35,7 +35,7 @@ def checked(value: str, where: str) -> str:
 
 
 def literal_path(path: str) -> str:
-    """A path in which sbatch's `%j` and the like mean themselves."""
+    """Return a path with sbatch's patterns such as `%j` escaped."""
     return path.replace("%", "%%")
 
 

@@ -1,4 +1,4 @@
-"""Names of jobs and of their files: from a sheet's rows, and from files; safe everywhere, each once."""
+"""Names of jobs and of their files, made from a sheet's rows or from files: valid everywhere, and unique."""
 
 import re
 from collections.abc import Sequence
@@ -12,13 +12,16 @@ _UNDERSCORES = re.compile(r"_{2,}")
 
 
 def safe_name(text: str) -> str:
-    """At most 30 letters, digits, `_` and `-`; never empty, and never an option."""
+    """Return at most 30 letters, digits, `_` and `-`; never empty, and never an option."""
     name = _UNDERSCORES.sub("_", _UNSAFE.sub("_", text))[:MAX_LENGTH].strip("_-")
     return name or "job"
 
 
 def row_name(sheet: Sheet, row: Row, nodes: int | None, default: str) -> str:
-    """What tells a row from the others, and its number: `decode_2n_fp8_003`. `nodes` is its number of nodes, if known."""
+    """Return a name from the cells that tell the row from others, and its number: `decode_2n_fp8_003`.
+
+    `nodes` is its number of nodes, if known.
+    """
     given = row.cells.get(JOB_NAME)
     words = [given] if given else _distinct_words(sheet, row, nodes)
     return f"{safe_name('_'.join(words) or default)}_{row.number:03d}"
@@ -46,7 +49,10 @@ def _stem(file: str) -> str:
 
 
 def unique_names(texts: Sequence[str]) -> list[str]:
-    """A safe name for each, no two the same, also where a file system ignores case; the first of equal ones keeps its own."""
+    """Return a safe name for each, no two the same, also where a file system ignores case.
+
+    The first of equal ones stays unchanged.
+    """
     wanted = [safe_name(text) for text in texts]
     taken: set[str] = set()
     reserved = {name.lower() for name in wanted}

@@ -1,6 +1,6 @@
-"""The shell text of a preamble: its commands in order, and a clear end when one fails.
+"""Writes the shell text of a preamble: its commands in order, and a clear error when one fails.
 
-The same text stands in a batch script and comes before a run that is started by hand.
+The same text is in a batch script and comes before a run that is started by hand.
 """
 
 import shlex
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MARK_VARIABLE = "SFLOW_PREAMBLE"
-"""Set once a preamble has run, to which one it was: a run inside its environment does not run it again."""
+"""Set to the preamble's mark once it has run, so that a run in its environment does not run it again."""
 
 _FUNCTIONS = """\
 # The preamble. What it exports is the environment of the run, of its agents and its tasks.
@@ -20,9 +20,9 @@ preamble_next() {
 }
 preamble_failed() {
     local status=$?
-    printf 'error[preamble-failed]: the preamble has ended with exit status %s: %s\\n' "$status" "$preamble_command" >&2
+    printf 'error[preamble-failed]: the preamble ended with exit status %s: %s\\n' "$status" "$preamble_command" >&2
     printf '  where: %s\\n' "$preamble_where" >&2
-    printf '  hint:  correct it; a command that may fail needs `|| true` after it\\n' >&2
+    printf '  hint:  correct the command; write `|| true` after one that may fail\\n' >&2
     exit 3
 }
 trap preamble_failed EXIT"""
@@ -35,18 +35,18 @@ unset preamble_where preamble_command"""
 
 @dataclass(frozen=True, slots=True)
 class Preamble:
-    """Commands, and where each stands. No commands are no preamble."""
+    """Commands, and the position of each in its file. May be empty."""
 
     commands: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
-        """Which preamble it is."""
+        """Return an identification of the preamble's commands."""
         return f"{zlib.crc32(chr(0).join(self.commands).encode(errors='surrogateescape')):08x}"
 
     def lines(self) -> list[str]:
-        """For bash; nothing without commands."""
+        """Return the lines for bash; none without commands."""
         if not self.commands:
             return []
         body: list[str] = []
@@ -57,6 +57,6 @@ class Preamble:
 
 
 def reentry(preamble: Preamble, directory: str, argv: Sequence[str]) -> str:
-    """A script that runs the preamble and becomes `argv`, in the directory that `argv` was meant for."""
+    """Return a script that runs the preamble, then replaces itself by `argv` in the directory in which it was started."""
     end = [f"cd {shlex.quote(directory)} || exit 3", f"exec {shlex.join(argv)}"]
     return "\n".join([*preamble.lines(), *end])

@@ -1,4 +1,4 @@
-"""`results.csv`: what became of each row or file."""
+"""Writes `results.csv`: the result of each row or file."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ Status = Literal["submitted", "not submitted", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What became of one job; `job_id` when it was submitted."""
+    """The result of one job; `job_id` if it was submitted."""
 
     status: Status
     job_id: str | None = None
 
 
 def result_cells(result: JobResult, output_dir: str, was_submitting: bool) -> dict[str, str]:
-    """The last columns of a line."""
+    """Return the last columns of a line."""
     if result.status == "submitted":
         assert result.job_id is not None
         return _cells(result.job_id, f"{output_dir}/{result.job_id}-*", result.status)
@@ -36,7 +36,7 @@ def _cells(*values: str) -> dict[str, str]:
 
 
 def results_table(columns: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
-    """The lines as CSV, under `columns` and the result columns; a column of that name is replaced."""
+    """Return the lines as CSV, under `columns` and the result columns; a column with the name of one is replaced."""
     text = io.StringIO(newline="")
     header = [*(column for column in columns if column not in RESULT_COLUMNS), *RESULT_COLUMNS]
     writer = csv.DictWriter(text, header, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What a row says, as the options of a command: its files, overrides, artifacts, missable tasks, nodes."""
+"""Turns a row into options of a command: its files, overrides, artifacts, missable tasks, nodes."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sflow_ctl.planner.numbers import NumberError, as_int
 
 @dataclass(frozen=True, slots=True)
 class RowOptions:
-    """A row, combined with the command line. `notes` are what the one has overruled in the other."""
+    """A row, combined with the command line. `notes` list the settings that one has overruled in the other."""
 
     files: tuple[Path, ...]
     overrides: tuple[str, ...]
@@ -21,7 +21,7 @@ class RowOptions:
 
 
 def row_files(row: Row, directory: Path, first: Sequence[Path]) -> tuple[Path, ...]:
-    """The files of the command line, then the row's, which start at the sheet's directory; each once."""
+    """Return the files of the command line, then the row's, relative to the sheet's directory; each once."""
     return tuple(dict.fromkeys([*first, *(directory / file for file in row.files)]))
 
 
@@ -36,9 +36,13 @@ def row_options(
     artifact_overrides: Sequence[str],
     missable: Sequence[str],
 ) -> RowOptions:
-    """A row's cells as overrides. A cell wins over `--set`, `--artifact` over a cell; an empty cell says nothing.
+    """Return a row's cells as overrides.
 
-    `variables` and `artifacts` are the names in the row's files. Raises: UsageError for a cell that sets neither.
+    A cell wins over `--set`, `--artifact` over a cell; an empty cell has no effect.
+
+    `variables` and `artifacts` are the names in the row's files.
+
+    Raises: UsageError for a cell that sets neither.
     """
     notes: list[str] = []
     pointed = {text.partition("=")[0] for text in artifact_overrides}
@@ -55,7 +59,7 @@ def row_options(
             else:
                 uris.append(f"{column}={cell}")
         elif column not in NODE_COLUMNS:
-            what = f'"{column}" is no variable or artifact of this row\'s files'
+            what = f'"{column}" is not a variable or artifact of this row\'s files'
             hint = f"leave the cell empty, or add a file with it to {FILES}"
             raise UsageError.of("csv-column", what, sheet.where(row, column), hint)
     kept = []
@@ -70,7 +74,7 @@ def row_options(
 
 
 def row_nodes(sheet: Sheet, row: Row) -> int | None:
-    """The number of nodes that a node column says, if one does. Raises: UsageError."""
+    """Return the number of nodes in a node column, if there is one. Raises: UsageError."""
     for column in NODE_COLUMNS:
         cell = row.cells.get(column)
         if cell:

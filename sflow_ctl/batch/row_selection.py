@@ -1,4 +1,4 @@
-"""`--row`: which rows of a sheet."""
+"""`--row`: selects rows of a sheet."""
 
 import re
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ _SLICE = re.compile(r"(\d*):(\d*)(?::(\d+))?", re.ASCII)
 
 
 def selected_rows(selections: Sequence[str], count: int) -> list[int]:
-    """Row numbers, ascending, each once, of `count` rows; all of them without a selection.
+    """Return row numbers, ascending, each once, of `count` rows; all of them without a selection.
 
-    A selection is `3`, `1,3`, `1:4` (1, 2, 3), `1:6:2`, or several of these joined by commas, in brackets or not.
+    A selection is `3`, `1,3`, `1:4` (1, 2, 3), `1:6:2`, or several of these joined by commas, in brackets or
+    not.
+
     Raises: UsageError.
     """
     if not selections:
@@ -35,10 +37,10 @@ def _part(part: str, selection: str, count: int) -> Sequence[int]:
         return (number,)
     match = _SLICE.fullmatch(part)
     if match is None:
-        raise _problem(f'"{part}" is no row', selection, "write 3, 1,3, 1:4 (rows 1, 2 and 3) or 1:6:2")
+        raise _problem(f'"{part}" is not a row', selection, "write 3, 1,3, 1:4 (rows 1, 2 and 3) or 1:6:2")
     start, stop, step = int(match[1] or 1), int(match[2] or count + 1), int(match[3] or 1)
     if start < 1 or step < 1:
-        raise _problem(f'"{part}" is no range of rows', selection, "rows and steps begin at 1")
+        raise _problem(f'"{part}" is not a range of rows', selection, "rows and steps begin at 1")
     found = range(start, min(stop, count + 1), step)
     if not found:
         raise _problem(f'"{part}" has no rows', selection, f"rows are 1 to {count}; the end is not included")

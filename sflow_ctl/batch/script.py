@@ -1,4 +1,4 @@
-"""The batch script of one job: what Slurm is asked for, and the one command that runs in it."""
+"""Writes the batch script of one job: the request to Slurm, and the one command that runs in it."""
 
 import re
 import shlex
@@ -19,22 +19,25 @@ class BatchJob:
     partition: str
     account: str
     nodes: int | None
-    """None leaves it to Slurm's default, one node."""
+    """None for Slurm's default, one node."""
     time: str | None = None
-    """As Slurm reads it; None is the partition's limit."""
+    """A time as Slurm reads it; None for the partition's limit."""
     gpus_per_node: int | None = None
     after_ok: tuple[str, ...] = ()
-    """Jobs that must have completed."""
+    """Jobs that must have completed first."""
     allocation_args: tuple[str, ...] = ()
-    """Options the file's backend has for its allocation, each a word."""
+    """Options of the file's backend for its allocation, each a word."""
     extra_args: tuple[str, ...] = ()
-    """What the user adds, each a line, as it is."""
+    """Options that the user adds, each a line, unchanged."""
     preamble: tuple[str, ...] = ()
-    """Shell before the run."""
+    """Shell commands before the run."""
 
 
 def batch_script(job: BatchJob, made_by: str) -> str:
-    """The script. Its exit status is that of `argv`. Raises: UsageError for values a script cannot hold."""
+    """Return the script. Its exit status is that of `argv`.
+
+    Raises: UsageError for values a script cannot hold.
+    """
     lines = ["#!/bin/bash", f"# Made by {made_by}.", *_directives(job)]
     lines += [
         "",
@@ -51,10 +54,10 @@ def _directives(job: BatchJob) -> list[str]:
         directive("job-name", job.name),
         directive("output", job.stdout),
         directive("error", job.stderr),
-        directive("open-mode", "append"),  # a job that is requeued keeps what it has said
+        directive("open-mode", "append"),  # a job that is requeued keeps its earlier output
     ]
     if not any(map(_asks_for_memory, (*job.allocation_args, *job.extra_args))):
-        lines.append(directive("mem", 0))  # all of each node's: tasks share it
+        lines.append(directive("mem", 0))  # all of each node's memory: tasks share it
     lines += [directive("partition", job.partition), directive("account", job.account)]
     if job.nodes is not None:
         lines.append(directive("nodes", job.nodes))
@@ -71,12 +74,12 @@ def _directives(job: BatchJob) -> list[str]:
 
 
 def _asks_for_memory(text: str) -> bool:
-    """Return whether options of the user's say how much memory the job has; Slurm refuses two ways at once."""
+    """Return whether the user's options request memory; Slurm refuses two ways at once."""
     return re.search(r"(?:^|\s)--mem(?:-per-(?:cpu|gpu))?(?:[=\s]|$)", text) is not None
 
 
 def _command(argv: tuple[str, ...]) -> str:
-    """One option a line, for people who read it."""
+    """Return the command with one option on each line, for readers."""
     lines: list[str] = []
     for word in argv:
         quoted = _word(word)
@@ -88,5 +91,5 @@ def _command(argv: tuple[str, ...]) -> str:
 
 
 def _word(text: str) -> str:
-    """A word for the shell, line breaks and all; sbatch refuses only NUL, as the system does."""
+    """Return a word for the shell, line breaks included; sbatch refuses only NUL, as the system does."""
     return shlex.quote(text if "\0" not in text else checked(text, text))

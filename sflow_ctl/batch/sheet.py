@@ -1,4 +1,4 @@
-"""The CSV file that many jobs come from: its columns, its rows, and where each cell stands."""
+"""The CSV file that many jobs come from: its columns, its rows, and the position of each cell."""
 
 import csv
 import io
@@ -17,7 +17,10 @@ NODE_COLUMNS = ("SLURM_NODES", "NUM_SLURM_NODES", "NUM_NODES")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `number` counts from 1, `line` is where it begins in the file; cells are as written, but for blanks around."""
+    """One row.
+
+    `number` counts from 1, `line` is its first line in the file; cells are as written, without blanks around.
+    """
 
     number: int
     line: int
@@ -25,25 +28,25 @@ class Row:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The workflow files it names."""
+        """Return the workflow files it names."""
         return tuple(self.cells[FILES].split())
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A CSV file. `name` is how messages call it."""
+    """A CSV file. `name` is its name in messages."""
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
     def where(self, row: Row, column: str | None = None) -> str:
-        """`sheet.csv:3  row 2, column PORT`."""
+        """Return `sheet.csv:3 row 2, column PORT`."""
         return f"{self.name}:{row.line}  row {row.number}" + (f", column {column}" if column else "")
 
 
 def read_sheet(name: str, text: str) -> Sheet:
-    """The sheet in a CSV text. Raises: UsageError with every finding."""
+    """Return the sheet in a CSV text. Raises: UsageError with every finding."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     records: list[tuple[int, list[str]]] = []
     try:
@@ -76,7 +79,7 @@ def read_sheet(name: str, text: str) -> Sheet:
 
 
 def check_columns(sheet: Sheet, known: Sequence[str]) -> None:
-    """Every other column sets something that `known`, the names in any row's files, has. Raises: UsageError."""
+    """Check that every other column is in `known`, the names in any row's files. Raises: UsageError."""
     findings = []
     for column in sheet.columns:
         if column in RESERVED or column in NODE_COLUMNS or column in known:
@@ -85,7 +88,7 @@ def check_columns(sheet: Sheet, known: Sequence[str]) -> None:
         findings.append(
             Finding(
                 "csv-column",
-                f'column "{column}" is no variable or artifact of any row\'s files',
+                f'column "{column}" is not a variable or artifact of any row\'s files',
                 f"{sheet.name}:1  column {column}",
                 f'did you mean "{guess}"?' if guess else "define it in a workflow file, or remove the column",
             )
@@ -117,5 +120,5 @@ def _row_findings(sheet: Sheet, row: Row, cells: list[str]) -> list[Finding]:
         what = f"{len(cells)} cells, but {len(sheet.columns)} columns"
         return [Finding("csv-row", what, sheet.where(row), "put cells that hold a comma in quotes")]
     if not row.files:
-        return [Finding("csv-row", "no workflow file is named", sheet.where(row, FILES), "name one")]
+        return [Finding("csv-row", "the row names no workflow file", sheet.where(row, FILES), "name one")]
     return []

@@ -1,4 +1,4 @@
-"""What a file's Slurm backend asks for, its expressions evaluated: what a job of it needs."""
+"""Reads what a file's Slurm backend requests for its job, with expressions evaluated."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from sflow_ctl.planner.source import namespace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmRequest:
-    """What a job is asked for; None is not said."""
+    """The request for a job; a None leaves the choice to settings or Slurm."""
 
     backend: str | None = None
-    """Where this comes from: the first Slurm backend that tasks use, else the first declared."""
+    """The backend it comes from: the first Slurm backend that tasks use, else the first declared."""
     others: tuple[str, ...] = ()
     """Further Slurm backends that tasks use: they share the job."""
     nodes: int | None = None
-    """Of all of them together."""
+    """The nodes of all of them together."""
     gpus_per_node: int | None = None
     partition: str | None = None
     account: str | None = None
@@ -34,7 +34,7 @@ class SlurmRequest:
 
 
 def completed(request: SlurmRequest, said: Mapping[str, Any], settings: schema.Settings) -> SlurmRequest:
-    """The request with what the file leaves open as `settings` have it; `said`, the command line, wins over both."""
+    """Return the request, with fields the file leaves open taken from `settings`; `said`, the command line, wins over both."""
 
     def options(names: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(f"--{name}={value}" for name, value in names.items() if value is not None)
@@ -51,7 +51,7 @@ def completed(request: SlurmRequest, said: Mapping[str, Any], settings: schema.S
 
 
 def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
-    """What the file asks Slurm for; nothing at all if it has no Slurm backend. Raises: PlanError."""
+    """Return the file's request to Slurm; an empty one if it has no Slurm backend. Raises: PlanError."""
     document = loaded.document
     findings = Findings(loaded)
     choice = choose_backends(document, findings)

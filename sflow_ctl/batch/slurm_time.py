@@ -1,4 +1,6 @@
-"""Time limits of Slurm jobs. Durations are read by the planner's one parser; only a bare number differs: it is minutes.
+"""Time limits of Slurm jobs.
+
+Durations are read by the planner's one parser; only a bare number differs: it is minutes.
 
 Source: sbatch(1), --time.
 """

@@ -1,1 +1,1 @@
-"""What a person types and sees. Commands call the runtime, print errors, and choose the exit status."""
+"""The command line: commands call the runtime, print errors, and choose the exit status."""

@@ -1,15 +1,20 @@
-"""The command group: names, lazy loading, and the one place where errors become messages and exit
-statuses.
-"""
+"""The command group: names, lazy loading, and errors as messages and exit statuses."""
 
 import importlib
+import io
 import sys
 from contextlib import suppress
 
 import click
 
 from protocol.errors import ExitStatus, FleetError
-from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_findings
+from sflow_ctl.cli.terminal.lines import (
+    OutputLostError,
+    discard_stdout,
+    print_findings,
+    print_line,
+    print_traceback,
+)
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
@@ -34,14 +39,14 @@ _COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only for that command: the others cost nothing."""
+    """A group that imports a command's module only for that command: the others cost no time."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All command names, in the order in which a user meets them."""
+    def list_commands(self, _ctx: click.Context, /) -> list[str]:
+        """Return all command names, in the order in which a user meets them."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now."""
+    def get_command(self, _ctx: click.Context, cmd_name: str, /) -> click.Command | None:
+        """Return the command of that name, imported now."""
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -49,8 +54,8 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any."""
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter, /) -> None:
+        """Write the list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
 
@@ -78,46 +83,44 @@ def group(debug: bool) -> None:
 
 
 def main() -> None:
-    """Entry point. Never returns."""
+    """Run the command line and exit. Never returns."""
     debug = "--debug" in sys.argv[1:]
     try:
         status = group.main(standalone_mode=False)
     except FleetError as error:
         print_findings(error)
         if debug:
-            import traceback
-
-            traceback.print_exc()
+            print_traceback()
         status = int(error.exit_status)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)  # it quotes what was typed, or what a script had put there
+        print_line(said.getvalue().rstrip("\n"), err=True)
         status = int(ExitStatus.USAGE)
     except (click.Abort, KeyboardInterrupt):
         status = int(ExitStatus.INTERRUPTED)
     except OutputLostError as error:
         status = int(ExitStatus.OK if error.has_reader_left else ExitStatus.INFRASTRUCTURE)
         if not error.has_reader_left:
-            with suppress(OSError):
-                click.echo(f"error[output-not-written]: cannot write the output: {error}", err=True)
+            with suppress(OutputLostError):
+                print_line(f"error[output-not-written]: cannot write the output: {error}", err=True)
     except BrokenPipeError:
         discard_stdout()
         status = int(ExitStatus.OK)
-    except OSError as error:  # the machine's, not ours: a full disk, a file of another user
+    except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error[operating-system]: {name}{error.strerror or error}", err=True)
+        print_line(f"error[operating-system]: {name}{error.strerror or error}", err=True)
         if debug:
-            import traceback
-
-            traceback.print_exc()
+            print_traceback()
         status = int(ExitStatus.INFRASTRUCTURE)
     except Exception as error:  # noqa: BLE001 - the edge of the program: our bug, said so
-        import traceback
-
         if debug:
-            traceback.print_exc()
+            print_traceback()
         else:
+            import traceback
+
             where = traceback.extract_tb(error.__traceback__)[-1]
-            click.echo(
+            print_line(
                 f"error[internal]: {type(error).__name__}: {error}\n"
                 f"  where: {where.filename}:{where.lineno}\n"
                 "  hint:  this is a bug in sflow-ctl; `sflow-ctl --debug ...` shows the traceback",

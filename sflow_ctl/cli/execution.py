@@ -1,6 +1,6 @@
-"""Runs and plans a workflow for a person: reads and plans it, opens the console, prints how it ended.
+"""Runs and plans a workflow for the command line: reads and plans it, opens the console, prints how it ended.
 
-Called by `run` and `plan`; the run itself is `runtime/run/workflow.py`'s.
+Called by `run` and `plan`; the run itself is in `runtime/run/workflow.py`.
 """
 
 from contextlib import suppress
@@ -51,7 +51,7 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     if planned.earlier is not None:
         before, run = planned.earlier, display_path(planned.earlier.directory)
         if before.is_completed:
-            print_line(f"Run {run} has completed: nothing is left to do")
+            print_line(f"Run {run} has completed: there is nothing to resume")
             return int(ExitStatus.OK)
         print_line(f"Resuming {run}: {before.progress()}")
     for warning in planned.plan.warnings:

@@ -1,6 +1,6 @@
 """`docs/reference/cli.md`, generated from the commands: `python -m sflow_ctl.cli.reference > docs/reference/cli.md`.
 
-A test compares the file with this. Uses click's own help records, so nothing is said twice.
+A test compares the file with this. Uses click's own help records, so no text exists twice.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`run --resume RUN`, and runs of a Slurm job that was requeued: the options for going on in their directory."""
+"""The options of `run --resume RUN`, and of a Slurm job that was requeued: those of the run that it resumes."""
 
 import dataclasses
 import os
@@ -15,7 +15,9 @@ from sflow_ctl.runtime.run.resume import requeued_run
 
 
 def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
-    """The options of the run that `wanted` names, or that this job did before it was requeued; else as they are.
+    """Return the options of the run that `wanted` names, or that this job had begun before it was requeued.
+
+    Else `options` unchanged.
 
     Raises: UsageError.
     """

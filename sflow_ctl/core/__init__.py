@@ -1,1 +1,1 @@
-"""Pure: the scheduler. Events in, commands out, no clock and no I/O."""
+"""The scheduler. Pure: events in, commands out, no clock and no I/O."""

@@ -1,4 +1,7 @@
-"""Everything the scheduler can ask of its shell. Performing one never blocks; the outcome comes back as an event."""
+"""The commands of the scheduler to its shell.
+
+Performing one never blocks; the outcome comes back as an event.
+"""
 
 import msgspec
 
@@ -23,9 +26,7 @@ class SendToAgent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AbandonNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The node's agent is not part of the run any more: end it by all means and refuse it if it comes
-    back.
-    """
+    """End the node's agent by all means and refuse it if it returns: it no longer belongs to the run."""
 
     node: int
     reason: str
@@ -51,13 +52,13 @@ class RecordTransition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Warn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Show a warning to the people who watch the run; it changes nothing."""
+    """Show a warning to the viewers of the run; it changes nothing."""
 
     text: str
 
 
 class RecordWaiting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """What a running service still waits for has changed: for people."""
+    """The unmet readiness conditions of a running service have changed; for people."""
 
     task: str
     attempt: int

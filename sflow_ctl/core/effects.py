@@ -24,7 +24,7 @@ class Effects:
         self._commands.append(command)
 
     def send(self, node: int, message: ToAgent) -> None:
-        """Order something of a node's agent."""
+        """Send an order to a node's agent."""
         self._commands.append(SendToAgent(node=node, message=message))
 
     def record(self, transition: Transition) -> None:
@@ -32,7 +32,7 @@ class Effects:
         self._commands.append(RecordTransition(transition=transition))
 
     def warn(self, text: str) -> None:
-        """Warn the people who watch the run."""
+        """Warn the viewers of the run."""
         self._commands.append(Warn(text=text))
 
     def spawn(self, node: int, spec: RankSpec) -> None:
@@ -52,6 +52,6 @@ class Effects:
         return ranks
 
     def take(self) -> list[Command]:
-        """Return the commands so far, and begin anew."""
+        """Return the commands so far, and start again without any."""
         commands, self._commands = self._commands, []
         return commands

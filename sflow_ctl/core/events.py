@@ -1,4 +1,4 @@
-"""Everything that can happen to the scheduler. The journal of these, with their times, replays to the same state."""
+"""The events of the scheduler. Their journal, with the times, replays to the same state."""
 
 from typing import Any
 
@@ -35,10 +35,10 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
 
 
 class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
-    """The run is to stop. `force` skips grace and order."""
+    """The run must stop. `force` skips grace and order."""
 
     signal: str
-    """"SIGINT", "SIGTERM", or who asked for it."""
+    """"SIGINT", "SIGTERM", or another source of the request."""
     force: bool = False
 
 

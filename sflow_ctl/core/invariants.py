@@ -1,5 +1,6 @@
-"""What is always true of a scheduler between two events. Tests and simulations call this; runs do not
-pay for it.
+"""Conditions that always hold for a scheduler between two events.
+
+Tests and simulations call this; runs do not pay for it.
 """
 
 from sflow_ctl.core.model.phase import RunPhase
@@ -11,7 +12,7 @@ from sflow_ctl.plan.model import Dependency
 
 
 def check_invariants(run: Run) -> None:
-    """Raises AssertionError naming the first thing that is wrong. Linear in tasks and dependencies."""
+    """Raise AssertionError naming the first violation. Linear in tasks and dependencies."""
     holders = [task for task in run.tasks if task.attempt.placement is not None]
     _check_gpus(run, holders)
     for task in run.tasks:
@@ -82,7 +83,7 @@ def _check_task(run: Run, task: Task) -> None:
 
 
 def is_satisfied(run: Run, dependency: Dependency) -> bool:
-    """True when a dependency holds now."""
+    """Return whether a dependency holds now."""
     if dependency.is_group:
         members = [task for task in run.tasks if task.plan.base == dependency.task]
     else:

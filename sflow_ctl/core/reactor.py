@@ -1,4 +1,4 @@
-"""What each event and each timer does to a run. Called by `Scheduler.handle`; what follows is in the modules beside."""
+"""Handles each event and each timer of a run. Called by `Scheduler.handle`; the effects are in `actions`."""
 
 from typing import assert_never
 
@@ -21,12 +21,16 @@ from protocol.messages.facts import (
     SideCommandEnded,
     Terminated,
 )
-from sflow_ctl.core.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
+from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
+from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
+from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue
+from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
+from sflow_ctl.core.actions.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
+from sflow_ctl.core.actions.stopping import begin_stop, main_that_did_not_run, stop_task
+from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
-from sflow_ctl.core.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import AgentJoined, JobEnding, StopRequested
-from sflow_ctl.core.exit_gate import on_exited, on_log_overdue
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Margins, Run
@@ -46,12 +50,8 @@ from sflow_ctl.core.model.timers import (
     Timer,
     WorkflowTimeout,
 )
-from sflow_ctl.core.model.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.policy import exit_policy, explanations, timeouts
-from sflow_ctl.core.reconciliation import accept_agent, on_agent_lost, reconcile_node
-from sflow_ctl.core.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import begin_stop, main_that_did_not_run, stop_task
 
 SAME_EVENT_S = 5.0
 """Slurm signals this process, the agents and the tasks in any order: what failed so shortly before may have been signalled."""
@@ -60,7 +60,7 @@ SAME_EVENT_S = 5.0
 
 
 def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
-    """Take in an agent's hello: the whole truth about its node."""
+    """Take in an agent's hello: the complete state of its node."""
     hello = event.hello
     if run.nodes[hello.node].is_gone:
         out.perform(AbandonNode(node=hello.node, reason="the run continues without this node"))
@@ -194,7 +194,7 @@ def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> Non
 
 
 def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
-    """Act on a timer that is due, unless what it was set for is over."""
+    """Act on a timer that is due, unless it is outdated."""
     match timer:
         case WorkflowTimeout():
             if run.outcome is None:
@@ -255,7 +255,7 @@ def _give_up_nodes_of(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def settle(run: Run, out: Effects, now: float) -> None:
-    """Start what may start, and stop the run when nothing is left to do. Called after each event."""
+    """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
         if run.phase is RunPhase.RUNNING:
@@ -275,7 +275,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
 
 
 def _is_over(run: Run) -> bool:
-    """Return True when nothing is left to do."""
+    """Return whether all work is done."""
     tally = run.tally
     if tally.has_mains and tally.mains_left == 0:
         return True

@@ -1,12 +1,16 @@
-"""The scheduler as its shell sees it: `handle(event, now) -> commands`, and what people and shells may ask.
+"""The interface of the scheduler: `handle(event, now) -> commands`, and queries for people and shells.
 
-It decides nothing itself: `reactor` has what events do, and `model.run.Run` the state.
+It decides nothing itself: `reactor` handles events, `model.run.Run` is the state.
 """
 
 from collections.abc import Mapping
 from typing import assert_never
 
 from sflow_ctl.core import reactor
+from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
+from sflow_ctl.core.actions.reconciliation import on_agent_lost
+from sflow_ctl.core.actions.resume import PriorResult, take_over
+from sflow_ctl.core.actions.transitions import enqueue
 from sflow_ctl.core.commands import Command
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import (
@@ -20,13 +24,9 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.timers import AllocationEnding
-from sflow_ctl.core.model.transitions import enqueue
-from sflow_ctl.core.reconciliation import on_agent_lost
-from sflow_ctl.core.resume import PriorResult, take_over
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Plan
@@ -47,8 +47,9 @@ class Scheduler:
     ) -> None:
         """Prepare the run of a plan.
 
-        `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in monotonic
-        seconds. `missing` are nodes that the run begins without, `earlier` what a resumed run has done before.
+        `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in
+        monotonic seconds. `missing` are nodes that the run begins without, `earlier` the results of a resumed
+        run.
         """
         self.plan = plan
         self.run = Run.of(plan, evaluator, stream_logs=stream_logs, gone_at=gone_at, missing=missing)

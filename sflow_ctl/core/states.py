@@ -1,4 +1,4 @@
-"""The states of a task, the transitions that exist, and the reasons that go with them."""
+"""The states of a task, the transitions between them, and their reasons."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class TaskState(StrEnum):
-    """Where a concrete task is. Why it is stopping is a field of the task, not a state."""
+    """The state of a concrete task. Why it is stopping is a field of the task, not a state."""
 
     WAITING = "waiting"
     """Dependencies, or the delay before a retry."""
@@ -27,7 +27,7 @@ class TaskState(StrEnum):
 S = TaskState
 TERMINAL = frozenset({S.COMPLETED, S.FAILED, S.TIMEOUT, S.CANCELLED, S.LOST, S.SKIPPED})
 LIVE = frozenset({S.STARTING, S.RUNNING, S.READY, S.STOPPING})
-"""States with a process, or with one that may exist."""
+"""States with a process, or with a possible one."""
 
 _ENDS = TERMINAL - {S.SKIPPED}
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
@@ -39,8 +39,10 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.STOPPING: frozenset({S.WAITING}) | _ENDS,
     **{state: frozenset() for state in TERMINAL},
 }
-"""Every legal change of state. Back to WAITING is a retry; from there or QUEUED to COMPLETED goes what an earlier controller
-of a resumed run has seen completed.
+"""Every legal change of state.
+
+Back to WAITING is a retry; WAITING or QUEUED to COMPLETED is a task that an earlier controller of a resumed
+run has completed.
 """
 
 AGAIN = frozenset({"retry", "restart"})
@@ -56,18 +58,18 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     after: str = ""
     """Of a retry: the word of the end before it."""
     hint: str = ""
-    """What to do."""
+    """The remedy."""
     rank: int | None = None
-    """Of several, the one that it is about."""
+    """The rank that it is about, of several."""
     line: str = ""
-    """The line of that rank's log that says so."""
+    """The line of that rank's log that shows it."""
     line_number: int | None = None
     offset: int | None = None
-    """Of the line's first byte in the log."""
+    """The position of the line's first byte in the log."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One change of one task's state: what the log, the journal, viewers and tests read."""
+    """One change of one task's state: read by the log, the journal, viewers and tests."""
 
     task: str
     attempt: int
@@ -105,7 +107,7 @@ class Outcome(StrEnum):
 
 
 class FirstCause(msgspec.Struct, frozen=True, kw_only=True):
-    """What ended a run that did not complete: the first thing that went wrong, not what followed from it."""
+    """The cause of a run that did not complete: the first failure, not its consequences."""
 
     text: str
     task: str | None = None

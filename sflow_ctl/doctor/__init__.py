@@ -1,1 +1,1 @@
-"""Whether nodes are fit for a run: facts in, verdicts out. Pure; `runtime/examination.py` collects the facts."""
+"""Judges whether nodes are fit for a run. Pure; `runtime/fleet/inspection.py` collects the facts."""

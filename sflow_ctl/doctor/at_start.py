@@ -1,6 +1,6 @@
-"""What a run warns of once its agents have described their nodes: what costs nothing to know, and only what matters.
+"""Warnings at the start of a run, once its agents have described their nodes: only important ones that cost no time to find.
 
-GPUs are not here: those are looked at before a run begins.
+GPUs are checked elsewhere, before a run begins (`plan/gpu_checks.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +9,12 @@ from protocol.messages.facts import Hello, NodeDescribed
 from sflow_ctl.doctor.verdicts import names, seconds
 
 LEAST_OPEN_FILES = 4096
-"""The limit that a program can raise its own to."""
+"""The limit up to which a program can raise its own."""
 CLOCK_NS = 1_000_000_000
 
 
 class StartChecks:
-    """Collects what nodes say, and has warnings once all that have joined have described themselves."""
+    """Collects the descriptions of nodes, and returns warnings once all joined nodes have sent theirs."""
 
     def __init__(
         self,
@@ -23,10 +23,10 @@ class StartChecks:
         welcomed_ns: Mapping[int, int],
         is_spooled: bool,
     ) -> None:
-        """`names` are the nodes'; `hellos` the first of each that has joined: in later ones our own tasks run.
+        """`names` are the nodes'; `hellos` are the first of each joined node: at later ones our own tasks run.
 
-        `welcomed_ns` is when each was first answered, wall time. Both grow meanwhile. `is_spooled`: nobody expects the
-        run directory to be shared.
+        `welcomed_ns` is when each was first answered, wall time. Both grow meanwhile. `is_spooled`: the run
+        directory is not expected to be shared.
         """
         self._names = names
         self._hellos = hellos
@@ -39,11 +39,10 @@ class StartChecks:
     def described(
         self, node: int, described: NodeDescribed, wall_ns: int, is_awaiting: bool = False
     ) -> list[str]:
-        """Its description has arrived; sentences about all nodes that are new, once nobody is awaited (who has not joined,
-        says the caller, or not described itself).
+        """Take in a node's description; return the new sentences about all nodes once no description is missing.
 
-        The description was made after our welcome had left and before it arrived: between these two the node's clock
-        must show what it says.
+        The description was made after our welcome had left and before it arrived: the node's clock must be
+        between these two.
         """
         clock_ns = described.clock_ns
         self._ahead_ns[node] = (
@@ -71,8 +70,8 @@ class StartChecks:
                 pinned.setdefault(text, []).append(name)
         for text, where in pinned.items():
             yield (
-                f"tasks on {names(where)} may run on {text} only: no SLURM_CPU_BIND or taskset around sflow-ctl,"
-                " no binding in `launch_flags`; ask for whole nodes (sbatch --exclusive)"
+                f"tasks on {names(where)} may run on {text} only: remove SLURM_CPU_BIND, taskset around sflow-ctl"
+                " and bindings in `launch_flags`; request whole nodes (sbatch --exclusive)"
             )
         few: dict[int, list[str]] = {}
         for name, hello in hellos:

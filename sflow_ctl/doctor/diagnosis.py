@@ -1,4 +1,4 @@
-"""All topics of an examination, in the order in which a person should read them, as text and as an exit status."""
+"""Combines all topics of an inspection, in reading order, as text and as an exit status."""
 
 from collections.abc import Iterator
 
@@ -41,18 +41,18 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """The output of `doctor --json`."""
 
     version: int = 1
-    """Of this format; it grows when a field changes its meaning."""
+    """The version of this format; it grows when a field changes its meaning."""
     exit_status: int
     topics: tuple[Topic, ...]
     facts: Examination
 
     def count(self, severity: Severity) -> int:
-        """Verdicts that are this bad."""
+        """Return the number of verdicts of this severity."""
         return sum(one.severity is severity for topic in self.topics for one in topic.verdicts)
 
 
 def diagnose(examination: Examination) -> Diagnosis:
-    """Judges everything."""
+    """Judge all facts."""
     first, *rest = (judge(examination) for judge in _JUDGES)
     topics = (first, mesh_topic(examination.nodes), *rest)
     has_failed = any(topic.worst is Severity.FAIL for topic in topics)
@@ -62,7 +62,7 @@ def diagnose(examination: Examination) -> Diagnosis:
 
 
 def text(diagnosis: Diagnosis, shows_all: bool, colours: bool) -> str:
-    """One line for each topic that is well, one and its fix for everything that is not; with `shows_all` every fact."""
+    """Return one line for each topic without problems, and each problem with its fix; with `shows_all` every fact."""
     facts = diagnosis.facts
     nodes = [node.name for node in facts.nodes] + [name for name, _ in facts.missing]
     where = f"job {facts.slurm.job_id}, " if facts.slurm is not None else ""

@@ -1,4 +1,4 @@
-"""Everything that is known when a doctor judges. Facts only; made by `runtime/examination.py`, or by a test."""
+"""The facts that the doctor judges; collected by `runtime/fleet/inspection.py`, or made by a test."""
 
 import msgspec
 
@@ -20,13 +20,13 @@ class Clock(_Facts, frozen=True, kw_only=True):
 
 
 class ExaminedNode(_Facts, frozen=True, kw_only=True):
-    """A node whose agent has called."""
+    """A node whose agent has joined."""
 
     index: int
-    """In the fleet, which also has those that have not."""
+    """The number in the fleet, which also has nodes that have not joined."""
     name: str
     address: str
-    """On its way to this host; what tasks are told."""
+    """Its address on the way to this host, which tasks get."""
     install_path: str
     shares_run_directory: bool
     inventory: Inventory
@@ -35,36 +35,36 @@ class ExaminedNode(_Facts, frozen=True, kw_only=True):
     """None when the agent has not answered."""
     mesh: tuple[MeshResult, ...] = ()
     lost: str = ""
-    """Why the agent is gone; empty while it is there."""
+    """Why the agent is gone; empty while it is connected."""
 
 
 class SlurmFacts(_Facts, frozen=True, kw_only=True):
-    """What Slurm says about its job and itself."""
+    """Slurm's facts about its job and itself."""
 
     job_id: str
     version: str = ""
     partition: str = ""
     left_s: float | None = None
-    """Until the job's end; None without a limit."""
+    """Seconds until the job's end; None without a limit."""
     has_pyxis: bool = False
     settings: tuple[tuple[str, str], ...] = ()
-    """Of `scontrol show config`: names as there."""
+    """Settings of `scontrol show config`, by the names used there."""
 
 
 class Examination(_Facts, frozen=True, kw_only=True):
-    """All of it."""
+    """All facts of one inspection."""
 
     host: str
     version: str
-    """Of sflow-ctl on this host."""
+    """The version of sflow-ctl on this host."""
     python: str
     output_dir: str
     nodes: tuple[ExaminedNode, ...]
     missing: tuple[tuple[str, str], ...] = ()
-    """(node, why) of those whose agents have not called."""
+    """(node, reason) for nodes whose agents have not joined."""
     called_after_s: float = 0.0
-    """Until the last of the agents had called."""
+    """Seconds until the last of the agents had joined."""
     slurm: SlurmFacts | None = None
-    """None on a machine of one's own."""
+    """None outside of Slurm."""
     gpus_expected: int | None = None
-    """On each node; None where nobody has said."""
+    """The number on each node; None if unknown."""

@@ -1,4 +1,4 @@
-"""What is judged of all nodes together, and of Slurm."""
+"""Checks of all nodes together, and of Slurm."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from sflow_ctl.doctor.verdicts import Topic, Verdict, fail, ok, seconds, span, t
 CLOCK_S = 1.0
 SHORT_S = 300.0
 OLDEST_SLURM = (20, 11)
-"""The first with `srun --overlap`."""
+"""The first version with `srun --overlap`."""
 MATTERING = ("sflow-ctl", "python", "pyzmq", "libzmq", "msgspec")
 _SETTINGS = (
     "TaskPlugin",
@@ -22,30 +22,32 @@ _SETTINGS = (
 
 
 def agent_topic(examination: Examination) -> Topic:
-    """Who has called, and what has not been answered."""
+    """Judge which agents have joined, and which questions they did not answer."""
     verdicts: list[Verdict] = []
     for name, why in examination.missing:
         fix = f"can it reach {examination.host}? Try --interface, or leave it out: sbatch --exclude={name}"
-        verdicts.append(fail(name, f"its agent has not called: {why}", fix))
+        verdicts.append(fail(name, f"its agent has not connected: {why}", fix))
     for node in examination.nodes:
         if node.lost:
             verdicts.append(
                 fail(node.name, f"its agent is gone: {node.lost}", f"sbatch --exclude={node.name}")
             )
         elif node.report is None:
-            fix = "look at the load of the node, and at its file systems (df)"
-            verdicts.append(fail(node.name, "its agent has not said what it has", fix))
+            fix = "check the load of the node, and its file systems (df)"
+            verdicts.append(fail(node.name, "its agent has not described its node", fix))
         else:
-            fix = "something there hangs or may not be read: try it by hand"
+            fix = "something on that node hangs or is not readable: try it by hand"
             verdicts += [warn(node.name, f"{what}: {why}", fix) for what, why in node.report.unanswered]
-        verdicts.append(ok(node.name, f"calls from {node.address or 'an unknown address'}"))
+        verdicts.append(ok(node.name, f"connects from {node.address or 'an unknown address'}"))
     total = len(examination.nodes) + len(examination.missing)
-    summary = f"{len(examination.nodes)} of {total} have called after {seconds(examination.called_after_s)}"
+    summary = (
+        f"{len(examination.nodes)} of {total} have connected after {seconds(examination.called_after_s)}"
+    )
     return topic("agents", summary, verdicts)
 
 
 def clock_topic(examination: Examination) -> Topic:
-    """Whether wall clocks agree: times in logs are compared, tokens and certificates expire."""
+    """Judge whether wall clocks agree: times in logs are compared, tokens and certificates expire."""
     verdicts: list[Verdict] = []
     worst = 0.0
     for node in examination.nodes:
@@ -60,17 +62,17 @@ def clock_topic(examination: Examination) -> Topic:
             off, sure = seconds(abs(node.clock.ahead_s)), seconds(node.clock.uncertainty_s)
             verdicts.append(ok(node.name, f"{off} {way} {examination.host}, sure to {sure}"))
     known = [node.clock for node in examination.nodes if node.clock is not None]
-    summary = f"within {seconds(worst)} of {examination.host}" if known else "nothing could be compared"
+    summary = f"within {seconds(worst)} of {examination.host}" if known else "no clock could be compared"
     return topic("clocks", summary, verdicts)
 
 
 def is_off(clock: Clock) -> bool:
-    """Surely wrong by more than a second."""
+    """Return whether a clock is surely wrong by more than a second."""
     return abs(clock.ahead_s) - clock.uncertainty_s > CLOCK_S
 
 
 def version_topic(examination: Examination) -> Topic:
-    """Whether the same is installed everywhere."""
+    """Judge whether the same versions are installed everywhere."""
     here = {"sflow-ctl": examination.version, "python": examination.python}
     nodes = reported(examination)
     verdicts: list[Verdict] = []
@@ -101,7 +103,7 @@ def version_topic(examination: Examination) -> Topic:
 
 
 def slurm_topic(examination: Examination) -> Topic:
-    """What Slurm's own settings mean for a run."""
+    """Judge what Slurm's configuration means for a run."""
     slurm = examination.slurm
     if slurm is None:
         return topic("slurm", "not in a job: only this machine was examined", [])
@@ -114,7 +116,7 @@ def slurm_topic(examination: Examination) -> Topic:
 def _slurm(slurm: SlurmFacts) -> Iterator[Verdict]:
     if slurm.left_s is not None and slurm.left_s < SHORT_S:
         text = f"the job ends in {seconds(max(0.0, slurm.left_s))}"
-        yield warn((), text, "ask for more: sbatch --time, or scontrol update jobid=... timelimit=...")
+        yield warn((), text, "request more: sbatch --time, or scontrol update jobid=... timelimit=...")
     numbers = tuple(int(part) for part in slurm.version.split(".")[:2] if part.isdecimal())
     if len(numbers) == 2 and numbers < OLDEST_SLURM:
         yield fail((), f"Slurm {slurm.version} has no srun --overlap", "20.11 or newer is needed")

@@ -1,4 +1,4 @@
-"""Who is asked to connect to whom, and what it means when that fails."""
+"""Decides which nodes test connections to which others, and judges the results."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,20 +10,23 @@ from sflow_ctl.doctor.facts import ExaminedNode
 from sflow_ctl.doctor.verdicts import Topic, Verdict, fail, names, ok, seconds, topic, warn
 
 FULL_MESH_NODES = 16
-"""Up to here everybody connects to everybody."""
+"""Up to this number every node connects to every other."""
 SLOW_S = 0.5
 """A connection within a cluster takes a millisecond; a lost packet is repeated after a second."""
 MOST_PAIRS = 12
 _NO_MESH = ("lo", "docker", "virbr", "veth", "cni", "flannel", "cali", "tunl", "podman", "vxlan", "ib_bond")
-"""Interfaces that are a node's own business. Bridges of containers have the same address on every node."""
-_FIX_PAIR = "look at the firewalls and the switch between them, or leave a node out: sbatch --exclude={}"
+"""Interfaces that are not for connections between nodes.
+
+Bridges of containers have the same address on every node.
+"""
+_FIX_PAIR = "check the firewalls and the switch between them, or leave a node out: sbatch --exclude={}"
 
 
 def callees(count: int) -> list[list[int]]:
-    """For each of `count` nodes, whom it connects to: all others, or those 1, 2, 4, 8... places further.
+    """Return, for each of `count` nodes, the nodes that it connects to: all others, or those 1, 2, 4, 8... places further.
 
-    So every node is called by as many as it calls, a broken one is seen by several, and a thousand nodes need ten
-    connections each.
+    So every node is called by as many as it calls, a broken one is seen by several, and a thousand nodes need
+    ten connections each.
     """
     if count <= FULL_MESH_NODES:
         return [[other for other in range(count) if other != node] for node in range(count)]
@@ -32,7 +35,7 @@ def callees(count: int) -> list[list[int]]:
 
 
 def targets(nodes: Sequence[ExaminedNode]) -> list[tuple[MeshTarget, ...]]:
-    """For each node, what it is to connect to. Nodes that do not listen are nobody's target."""
+    """Return the addresses that each node connects to. Nodes that do not listen are left out."""
     listed = [_addresses(node) for node in nodes]
     seen: dict[str, int] = defaultdict(int)
     for addresses in listed:
@@ -51,7 +54,7 @@ def targets(nodes: Sequence[ExaminedNode]) -> list[tuple[MeshTarget, ...]]:
                 is_primary=address == node.address,
             )
             for interface, address in listed[index]
-            # What several nodes have is private to each, unless it is what tasks are told.
+            # An address that several nodes have is private to each, unless it is the one that tasks get.
             if port and (address == node.address or seen[address] == 1)
         ]
 
@@ -59,7 +62,7 @@ def targets(nodes: Sequence[ExaminedNode]) -> list[tuple[MeshTarget, ...]]:
 
 
 def _addresses(node: ExaminedNode) -> list[tuple[str, str]]:
-    """(interface, address) of what others may use: what tasks are told first."""
+    """Return (interface, address) pairs that other nodes may use, the one that tasks get first."""
     known = node.report.addresses if node.report is not None else ()
     primary = next((interface for interface, address in known if address == node.address), "")
     if node.address.startswith("127."):
@@ -76,7 +79,7 @@ def _addresses(node: ExaminedNode) -> list[tuple[str, str]]:
 
 
 def mesh_topic(nodes: Sequence[ExaminedNode]) -> Topic:
-    """Whether nodes reach each other."""
+    """Judge whether nodes reach each other."""
     place = {node.index: place for place, node in enumerate(nodes)}
     links = [
         (source, msgspec.structs.replace(result, node=place[result.node]))
@@ -91,7 +94,7 @@ def mesh_topic(nodes: Sequence[ExaminedNode]) -> Topic:
         where = f"{nodes[result.node].name} at {result.address}"
         verdicts.append(ok(nodes[source].name, f"{where} in {seconds(result.connect_s)}"))
     if not links:
-        summary = "one node" if len(nodes) == 1 else "nothing could be tried"
+        summary = "one node" if len(nodes) == 1 else "no connection could be tested"
     else:
         slowest = max((result.connect_s for _, result in works), default=0.0)
         summary = f"{len(works)} of {len(links)} connections between {len(nodes)} nodes, the slowest in {seconds(slowest)}"
@@ -99,7 +102,7 @@ def mesh_topic(nodes: Sequence[ExaminedNode]) -> Topic:
 
 
 def _primary(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]]) -> list[Verdict]:
-    """What fails at the addresses that tasks are told."""
+    """Judge failures at the addresses that tasks get."""
     failed = {(source, result.node): result for source, result in links if result.problem}
     called_by: dict[int, set[int]] = defaultdict(set)
     calls: dict[int, set[int]] = defaultdict(set)
@@ -117,10 +120,10 @@ def _primary(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]])
         if is_deaf and is_mute:
             text = f"reaches no other node and is reached by none ({node.address}: {why})"
         elif is_deaf:
-            text = f"is reached by no other node ({node.address}: {why})"
+            text = f"cannot be reached by any other node ({node.address}: {why})"
         else:
             text = f"reaches no other node ({why})"
-        fix = f"look at its network and firewall, or leave it out: sbatch --exclude={node.name}"
+        fix = f"check its network and firewall, or leave it out: sbatch --exclude={node.name}"
         verdicts.append(fail(node.name, text, fix))
         for other in range(len(nodes)):
             if is_deaf:
@@ -153,7 +156,7 @@ def _pairs(nodes: Sequence[ExaminedNode], failed: dict[tuple[int, int], MeshResu
 
 
 def _secondary(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]]) -> list[Verdict]:
-    """Addresses beside the one that tasks are told: software that picks an interface by itself may take these."""
+    """Judge addresses beside the one that tasks get: software that picks an interface by itself may use these."""
     tried: dict[tuple[str, int, str], list[MeshResult]] = defaultdict(list)
     for _, result in links:
         if not result.is_primary:
@@ -163,7 +166,7 @@ def _secondary(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]
         if any(result.problem for result in results):
             bad[interface].append((node, address, results))
     good = next((result.interface for _, result in links if result.is_primary and not result.problem), "eth0")
-    fix = f"tell programs which to use: NCCL_SOCKET_IFNAME={good} GLOO_SOCKET_IFNAME={good} in the variables of tasks"
+    fix = f"set the interface of programs: NCCL_SOCKET_IFNAME={good} GLOO_SOCKET_IFNAME={good} in the variables of tasks"
     verdicts = []
     for interface, addresses in bad.items():
         wrong = [result for _, _, results in addresses for result in results if result.problem]
@@ -178,7 +181,7 @@ def _secondary(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]
 
 
 def _slow(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]]) -> list[Verdict]:
-    """One line for each node with slow connections."""
+    """Return one line for each node with slow connections."""
     slow: dict[int, list[MeshResult]] = defaultdict(list)
     for source, result in links:
         if not result.problem and result.connect_s >= SLOW_S:
@@ -192,14 +195,14 @@ def _slow(nodes: Sequence[ExaminedNode], links: list[tuple[int, MeshResult]]) ->
             warn(
                 nodes[source].name,
                 text,
-                "packets are lost on the way: look at its cable, port and errors (ip -s link)",
+                "packets are lost on the way: check its cable, port and errors (ip -s link)",
             )
         )
     return verdicts
 
 
 def _reasons(results: Sequence[MeshResult]) -> str:
-    """Why they failed, each reason once."""
+    """Return why connections failed, each reason once."""
     return ", ".join(dict.fromkeys(result.problem for result in results))
 
 

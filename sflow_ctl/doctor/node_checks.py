@@ -1,4 +1,4 @@
-"""What is judged on each node by itself."""
+"""Checks of each node by itself."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ LEAST_PROCESSES = 2048
 LEAST_FREE_BYTES = GIB
 LEAST_FREE_FILES = 10_000
 LEAST_SHARED_MEMORY = GIB
-"""Docker's own 64 MiB are what NCCL and data loaders fail with."""
+"""NCCL and data loaders fail with Docker's default of 64 MiB."""
 SLOW_WRITE_S = 2.0
 NEARLY_FULL = 0.95
 BUSY_BYTES = GIB
@@ -29,12 +29,12 @@ Reported = Sequence[tuple[ExaminedNode, NodeReport]]
 
 
 def reported(examination: Examination) -> list[tuple[ExaminedNode, NodeReport]]:
-    """The nodes that have said what they have."""
+    """Return the nodes that have described themselves."""
     return [(node, node.report) for node in examination.nodes if node.report is not None]
 
 
 def _given(report: NodeReport, name: str) -> int | None:
-    """A number that Slurm has given to the node."""
+    """Return a number that Slurm has given to the node."""
     value = dict(report.slurm).get(name, "")
     return int(value) if value.isdecimal() else None
 
@@ -43,18 +43,18 @@ def _given(report: NodeReport, name: str) -> int | None:
 
 
 def cpu_topic(examination: Examination) -> Topic:
-    """Whether tasks may use the processors that the job owns."""
+    """Judge whether tasks may use the processors that the job owns."""
     verdicts: list[Verdict] = []
     for node, report in reported(examination):
         seen, online = node.inventory.cpus, node.inventory.cpus_online
         owned = _given(report, "SLURM_CPUS_ON_NODE")
         if owned is not None and seen < min(owned, online):
             text = f"tasks may run on {seen} of the {owned} CPUs that the job owns"
-            fix = "no SLURM_CPU_BIND or taskset around sflow-ctl; ask for whole nodes (--exclusive)"
+            fix = "remove SLURM_CPU_BIND or taskset around sflow-ctl; request whole nodes (--exclusive)"
             verdicts.append(warn(node.name, text, fix))
         if report.cpu_quota is not None and report.cpu_quota < seen:
-            text = f"a cgroup allows {report.cpu_quota:g} CPUs' worth of time, programs see {seen}"
-            fix = "raise the container's --cpus, or say how many threads to start (OMP_NUM_THREADS)"
+            text = f"a cgroup allows the time of {report.cpu_quota:g} CPUs, programs see {seen}"
+            fix = "raise the container's --cpus, or limit the threads of programs (OMP_NUM_THREADS)"
             verdicts.append(warn(node.name, text, fix))
         job = "" if owned is None else f", {owned} owned by the job"
         verdicts.append(ok(node.name, f"{seen} of {online} CPUs{job}"))
@@ -62,7 +62,7 @@ def cpu_topic(examination: Examination) -> Topic:
 
 
 def memory_topic(examination: Examination) -> Topic:
-    """Whether there is any to be had."""
+    """Judge whether memory is available."""
     verdicts: list[Verdict] = []
     for node, report in reported(examination):
         total = report.memory_limit_bytes or node.inventory.memory_bytes
@@ -71,7 +71,11 @@ def memory_topic(examination: Examination) -> Topic:
         if available < total * (1 - NEARLY_FULL):
             text = f"{size(available)} of {size(total)} memory is available"
             verdicts.append(
-                warn(node.name, text, "see who has it (ps --sort=-rss aux), or ask for another node")
+                warn(
+                    node.name,
+                    text,
+                    "find the processes that use it (ps --sort=-rss aux), or use another node",
+                )
             )
         verdicts.append(ok(node.name, f"{size(total)}{limit}, {size(available)} available"))
     sizes = span(
@@ -85,12 +89,12 @@ def memory_topic(examination: Examination) -> Topic:
 
 
 def gpu_topic(examination: Examination) -> Topic:
-    """Whether all are there, idle and well."""
+    """Judge whether all GPUs are there, idle and healthy."""
     verdicts: list[Verdict] = []
     for node in examination.nodes:
         verdicts += _gpu_count(node, examination)
         verdicts += [
-            warn(node.name, text, "nvidia-smi there says more") for text in node.inventory.gpu_problems
+            warn(node.name, text, "run nvidia-smi there for details") for text in node.inventory.gpu_problems
         ]
         verdicts += [_in_use(node.name, gpu) for gpu in node.inventory.gpus if gpu.used_bytes >= BUSY_BYTES]
         verdicts += _gpu_health(node)
@@ -113,21 +117,23 @@ def _gpu_count(node: ExaminedNode, examination: Examination) -> Iterator[Verdict
     given = _given(node.report, "SLURM_GPUS_ON_NODE") if node.report is not None else None
     wanted, who = examination.gpus_expected, "--gpus-per-node says"
     if wanted is None:
-        wanted, who = given, "Slurm has given it"
+        wanted, who = given, "Slurm granted"
     has = len(node.inventory.gpus)
     if wanted is not None and has < wanted:
         is_slurms = given is not None and given < wanted
         fix = (
             "ask Slurm for them: --gres=gpu:N or --gpus-per-node=N"
             if is_slurms or (examination.slurm is not None and given is None)
-            else "nvidia-smi there says which is missing; leave the node out: sbatch --exclude"
+            else "run nvidia-smi there to see which is missing; leave the node out: sbatch --exclude"
         )
         yield fail(node.name, f"has {has} GPUs, {who} {wanted}", fix)
     elif wanted is None:
         most = max(len(other.inventory.gpus) for other in examination.nodes)
         if has < most:
             yield warn(
-                node.name, f"has {has} GPUs, others have {most}", "nvidia-smi there says which is missing"
+                node.name,
+                f"has {has} GPUs, others have {most}",
+                "run nvidia-smi there to see which is missing",
             )
 
 
@@ -135,8 +141,8 @@ def _in_use(node: str, gpu: Gpu) -> Verdict:
     users = names(
         [f"{user.pid} {user.program} ({user.owner})" if user.program else f"{user.pid}" for user in gpu.users]
     )
-    text = f"GPU {gpu.index}: {size(gpu.used_bytes)} of {size(gpu.memory_bytes)} in use by {users or 'nobody seen here'}"
-    return warn(node, text, "end that process, or ask for nodes of your own (--exclusive)")
+    text = f"GPU {gpu.index}: {size(gpu.used_bytes)} of {size(gpu.memory_bytes)} in use by {users or 'unknown processes'}"
+    return warn(node, text, "end that process, or request exclusive nodes (--exclusive)")
 
 
 def _gpu_health(node: ExaminedNode) -> Iterator[Verdict]:
@@ -150,7 +156,9 @@ def _gpu_health(node: ExaminedNode) -> Iterator[Verdict]:
         if gpu.uncorrected_errors:
             text = f"GPU {gpu.index}: {gpu.uncorrected_errors} uncorrected memory errors since its driver was loaded"
             yield warn(
-                node.name, text, "programs on it may have died of them: ask the administrators for a look"
+                node.name,
+                text,
+                "programs on it may have failed because of them: ask the administrators to check it",
             )
 
 
@@ -158,17 +166,21 @@ def _gpu_health(node: ExaminedNode) -> Iterator[Verdict]:
 
 
 def limit_topic(examination: Examination) -> Topic:
-    """What setrlimit(2) allows to tasks."""
+    """Judge the limits of tasks, setrlimit(2)."""
     verdicts: list[Verdict] = []
     summaries: list[str] = []
     for node, report in reported(examination):
         limits = {limit.name: (limit.soft, limit.hard) for limit in report.limits}
         soft, hard = limits.get("nofile", (None, None))
         if _below(soft, LEAST_OPEN_FILES) or _below(hard, LEAST_OPEN_FILES_HARD):
-            more = "" if soft == hard else f", {_count(hard)} if they ask"
+            more = "" if soft == hard else f", {_count(hard)} if they raise it"
             text = f"tasks may open {_count(soft)} files{more}"
             verdicts.append(
-                warn(node.name, text, "ulimit -n 65536 before sflow-ctl; a hard limit is the administrators'")
+                warn(
+                    node.name,
+                    text,
+                    "ulimit -n 65536 before sflow-ctl; only administrators raise a hard limit",
+                )
             )
         processes, _ = limits.get("nproc", (None, None))
         if _below(processes, LEAST_PROCESSES):
@@ -210,7 +222,7 @@ def _count(limit: int | None) -> str:
 
 
 def directory_topic(examination: Examination) -> Topic:
-    """Whether runs can write where they must, and whether that is one place."""
+    """Judge whether runs can write where they must, and whether all nodes share that place."""
     verdicts: list[Verdict] = []
     elsewhere = [node.name for node in examination.nodes if not node.shares_run_directory]
     for name in elsewhere:
@@ -241,7 +253,7 @@ def _directory(node: ExaminedNode, place: Directory) -> Iterator[Verdict]:
         if place.role != "output directory":
             judge, fix = _FIXES[place.role]
             yield judge(node.name, f"{what}: {place.problem}", fix)
-        elif node.shares_run_directory:  # else logs are sent, and that has been said
+        elif node.shares_run_directory:  # else logs are sent, which is reported above
             yield fail(node.name, f"{what}: {place.problem}", "choose another with --output-dir")
         return
     yield from _fullness(node, place, what)
@@ -266,12 +278,16 @@ def _fullness(node: ExaminedNode, place: Directory, what: str) -> Iterator[Verdi
             yield warn(node.name, text, "an earlier job has left files there: remove them (ls /dev/shm)")
         return
     if place.free_bytes < LEAST_FREE_BYTES:
-        yield warn(node.name, f"{what}: {size(place.free_bytes)} free", "make room, or choose another place")
+        yield warn(
+            node.name,
+            f"{what}: {size(place.free_bytes)} free",
+            "free some space, or choose another directory",
+        )
     if place.total_files and place.free_files < LEAST_FREE_FILES:
         yield warn(
             node.name,
-            f"{what}: room for {place.free_files} more files",
-            "remove files, or choose another place",
+            f"{what}: only {place.free_files} more files fit",
+            "remove files, or choose another directory",
         )
     if place.quota is not None:
         quota = place.quota
@@ -283,7 +299,7 @@ def _fullness(node: ExaminedNode, place: Directory, what: str) -> Iterator[Verdi
                 yield fail(
                     node.name,
                     f"{what}: your quota is used up ({text})",
-                    "remove files, or choose another place",
+                    "remove files, or choose another directory",
                 )
             elif limit and used >= limit * NEARLY_FULL:
                 yield warn(node.name, f"{what}: your quota is nearly used up ({text})", "remove files")
@@ -293,7 +309,7 @@ def _fullness(node: ExaminedNode, place: Directory, what: str) -> Iterator[Verdi
 
 
 def container_topic(examination: Examination) -> Topic:
-    """Which engines there are, and whether they work."""
+    """Judge which container engines there are, and whether they work."""
     verdicts: list[Verdict] = []
     everywhere = [{engine.name for engine in report.engines} for _, report in reported(examination)]
     some = set().union(*everywhere)
@@ -307,12 +323,17 @@ def container_topic(examination: Examination) -> Topic:
             fix = (
                 "start its service, or have this user added to the group docker"
                 if engine.name == "docker"
-                else f"`{engine.name} info` there says more"
+                else f"run `{engine.name} info` there for details"
             )
-            # Where another one works nobody need miss it: clients of services are often installed without those.
+            # Where another engine works this one is not needed: clients are often installed without their
+            # services.
             verdicts.append(ok(node.name, text) if works else warn(node.name, text, fix))
         verdicts += [
-            warn(node.name, f"{name} is not there, other nodes have it", "name another engine in operators")
+            warn(
+                node.name,
+                f"{name} is not installed, but other nodes have it",
+                "name another engine in operators",
+            )
             for name in sorted(some - {engine.name for engine in report.engines})
         ]
     usable = {
@@ -324,7 +345,7 @@ def container_topic(examination: Examination) -> Topic:
 
 
 def leftover_topic(examination: Examination) -> Topic:
-    """Processes of earlier runs."""
+    """Judge processes of earlier runs."""
     verdicts: list[Verdict] = []
     live: set[str] = set()
     for node, report in reported(examination):
@@ -335,7 +356,7 @@ def leftover_topic(examination: Examination) -> Topic:
                 verdicts.append(ok(node.name, f"{len(left.pids)} processes of run {run}, which is live"))
                 continue
             pids = " ".join(map(str, left.pids[:20])) + (" ..." if len(left.pids) > 20 else "")
-            text = f"{len(left.pids)} processes of run {run} are left, and no agent looks after them"
+            text = f"{len(left.pids)} processes of run {run} are left without an agent"
             verdicts.append(warn(node.name, text, f"kill {pids}"))
     others = f", beside {len(live)} live runs of yours" if live else ""
-    return topic("leftovers", f"nothing is left of earlier runs{others}", verdicts)
+    return topic("leftovers", f"no processes of earlier runs{others}", verdicts)

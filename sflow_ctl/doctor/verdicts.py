@@ -1,4 +1,4 @@
-"""What a check says: one line about some nodes, how bad it is, and what to do about it."""
+"""Verdicts: one line about some nodes, its severity, and its fix."""
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ SHOWN_NODES = 4
 
 
 class Severity(StrEnum):
-    """How bad. Only a failure makes the whole examination fail."""
+    """How severe. Only a failure makes the whole examination fail."""
 
     OK = "ok"
     WARN = "warn"
@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding. `nodes` is empty for one that concerns none in particular."""
+    """One finding. `nodes` is empty for one that is not about particular nodes."""
 
     severity: Severity
     nodes: tuple[str, ...]
@@ -26,22 +26,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
-    """What one kind of check has found."""
+    """The verdicts of one kind of check."""
 
     name: str
     summary: str
-    """Of what is well."""
+    """A line for the case without problems."""
     verdicts: tuple[Verdict, ...]
 
     @property
     def worst(self) -> Severity:
-        """The topic as a whole."""
+        """Return the severity of the whole topic."""
         found = {verdict.severity for verdict in self.verdicts}
         return next((one for one in (Severity.FAIL, Severity.WARN) if one in found), Severity.OK)
 
 
 def topic(name: str, summary: str, verdicts: Iterable[Verdict]) -> Topic:
-    """A topic in which what is the same for several nodes is said once, the worst first."""
+    """Return a topic in which equal verdicts of several nodes are joined, the worst first."""
     together: dict[tuple[Severity, str, str], list[str]] = {}
     for one in verdicts:
         together.setdefault((one.severity, one.text, one.fix), []).extend(one.nodes)
@@ -58,17 +58,17 @@ def topic(name: str, summary: str, verdicts: Iterable[Verdict]) -> Topic:
 
 
 def ok(nodes: str | tuple[str, ...], text: str) -> Verdict:
-    """Well, and worth a line when everything is shown."""
+    """Return a verdict without a problem, shown with `--all`."""
     return Verdict(severity=Severity.OK, nodes=_tuple(nodes), text=text)
 
 
 def warn(nodes: str | tuple[str, ...], text: str, fix: str) -> Verdict:
-    """Runs may go wrong."""
+    """Return a verdict: runs may fail."""
     return Verdict(severity=Severity.WARN, nodes=_tuple(nodes), text=text, fix=fix)
 
 
 def fail(nodes: str | tuple[str, ...], text: str, fix: str) -> Verdict:
-    """Runs will go wrong."""
+    """Return a verdict: runs will fail."""
     return Verdict(severity=Severity.FAIL, nodes=_tuple(nodes), text=text, fix=fix)
 
 
@@ -83,7 +83,7 @@ def names(nodes: Sequence[str], shown: int = SHOWN_NODES) -> str:
 
 
 def size(count: int | float) -> str:
-    """Bytes in the largest unit that leaves a number above one."""
+    """Return bytes in the largest unit that leaves a number above one."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
@@ -93,7 +93,7 @@ def size(count: int | float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration as it is easiest to read."""
+    """Return a duration in its most readable unit."""
     if value >= 120:
         return f"{value / 60:.0f} min"
     if value >= 1:
@@ -102,5 +102,5 @@ def seconds(value: float) -> str:
 
 
 def span(values: Iterable[str]) -> str:
-    """The one value of all, or the different ones."""
+    """Return the one value of all, or the different ones."""
     return " or ".join(dict.fromkeys(values)) or "unknown"

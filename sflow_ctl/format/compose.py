@@ -8,7 +8,7 @@ import copy
 from collections.abc import Mapping, Set
 from typing import Any
 
-from sflow_ctl.format.expressions.templates import MARK, as_text, evaluate, names_used, pieces
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, evaluate, names_used, pieces
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import dump
 from sflow_ctl.plan.errors import ExpressionError
@@ -106,7 +106,7 @@ def _resolved(data: Any, values: Mapping[str, Any]) -> Any:
 
 def _value(data: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(data, str):
-        return _text(data, values) if MARK in data else data
+        return _text(data, values) if EXPRESSION_START in data else data
     if isinstance(data, list):
         return [_resolved(item, values) for item in data]
     if isinstance(data, dict):
@@ -120,11 +120,11 @@ def _text(text: str, values: Mapping[str, Any]) -> Any:
         return text  # its literal text would become an expression
     parts = pieces(text)
     if len(parts) == 1:
-        value, is_known = _try(f"{MARK} {parts[0].text} }}}}", values)
+        value, is_known = _try(f"{EXPRESSION_START} {parts[0].text} }}}}", values)
         return value if is_known else text
     done = []
     for part in parts:
-        source = f"{MARK} {part.text} }}}}"
+        source = f"{EXPRESSION_START} {part.text} }}}}"
         value, is_known = _try(source, values) if part.is_expression else (part.text, True)
         done.append(as_text(value) if is_known else source)
     return "".join(done)
@@ -142,7 +142,7 @@ def _try(source: str, values: Mapping[str, Any]) -> tuple[Any, bool]:
 
 def _has_expression(value: Any) -> bool:
     if isinstance(value, str):
-        return MARK in value
+        return EXPRESSION_START in value
     if isinstance(value, dict):
         return any(map(_has_expression, value.values()))
     return isinstance(value, list) and any(map(_has_expression, value))

@@ -21,6 +21,7 @@ from sflow_ctl.format.rules.warnings import document_warnings
 from sflow_ctl.format.written import plain
 from sflow_ctl.format.yaml_source import PathKey, Source, dump, read_source
 from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.secrets import SECRETS
 
 
 @dataclass(slots=True)
@@ -53,6 +54,12 @@ class LoadedDocument:
             return self._text
         return dump(self.composed_data())
 
+    def recorded_yaml(self) -> str:
+        """Return the document as a run directory keeps it: without the values of its secrets."""
+        return (
+            dump(SECRETS.mask.data(self.composed_data())) if self.document.secrets else self.composed_yaml()
+        )
+
     def composed_data(self) -> dict[str, Any]:
         """Return the merged document as plain data in list form, overrides applied, expressions as written."""
         assert self._merged is not None
@@ -80,8 +87,11 @@ def load_documents(
         from sflow_ctl.format.presets import expand_presets  # only files that use presets pay for them
 
         expand_presets(merged.tasks, merged.findings)
+    SECRETS.declare(merged.secrets)
+    _learn_secrets(merged, overrides)
     _check_expressions(merged)
     apply_set(merged, overrides, is_strict)
+    _learn_secrets(merged, ())
     apply_artifacts(merged, artifact_overrides)
     strip_missable(merged, missable)
     assembled = assemble(merged)
@@ -102,6 +112,29 @@ def load_documents(
     is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable)
     text = merged.sources[0].text if is_as_written else None
     return LoadedDocument(assembled.document, tuple(merged.warnings), items, text, merged)
+
+
+def _learn_secrets(merged: Merged, overrides: Sequence[str]) -> None:
+    """Tell the values of secrets as far as the files and `--set` have them."""
+    if not merged.secrets:
+        return
+    for override in overrides:
+        overridden, _, given = override.partition("=")
+        SECRETS.learn(overridden, given)
+    tasks = [one for task in merged.tasks for one in _variables_of(task.body.get("variables"))]
+    levels = [(item.name, item.body) for item in (*merged.sections["variables"], *merged.workflow_variables)]
+    for name, body in (*levels, *tasks):
+        values = (body.get("value"), body.get("domain")) if isinstance(body, dict) else (body,)
+        for value in values:
+            SECRETS.learn(name, value)
+
+
+def _variables_of(data: Any) -> list[tuple[str, Any]]:
+    """Return name and body of the variables of a task, in list or mapping form, checked or not."""
+    if isinstance(data, dict):
+        return [(str(name), body) for name, body in data.items()]
+    bodies = data if isinstance(data, list) else []
+    return [(str(body["name"]), body) for body in bodies if isinstance(body, dict) and "name" in body]
 
 
 def read_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Finding]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from protocol.errors import Finding
 from sflow_ctl.format.checking import guess_hint
-from sflow_ctl.format.expressions.templates import MARK
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.format.merging import Item, Merged, named_items
 from sflow_ctl.format.schema import ARTIFACT_FIELDS
 from sflow_ctl.format.written import json_value, number_or_text, plain
@@ -94,7 +94,7 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
             if not uri.startswith("file://"):
                 item.body.pop("content", None)
             for field, schemes in ARTIFACT_FIELDS.items():
-                if MARK not in uri and uri.partition("://")[0].lower() not in schemes:
+                if EXPRESSION_START not in uri and uri.partition("://")[0].lower() not in schemes:
                     item.body.pop(field, None)
 
 

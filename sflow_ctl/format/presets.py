@@ -44,7 +44,8 @@ def preset_names() -> list[str]:
 def preset(name: str) -> Preset:
     """Return an existing preset."""
     source, findings = read_source(_HOME / f"{name}.yaml")
-    assert source is not None and not findings, findings
+    assert source is not None, findings
+    assert not findings, findings
     about = source.text.partition("\n")[0].removeprefix("#").strip()
     return Preset(name, about, source.text, source.data)
 

@@ -30,7 +30,7 @@ PathKey = str | int
 class _PlainResolver(Resolver):
     """Leaves untagged scalars alone: `yaml_values` gives them their meaning, faster and without traps."""
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+    def resolve(self, kind: Any, _value: Any, implicit: Any) -> Any:
         """Return the plain tag of a kind; "" marks an unquoted scalar."""
         if kind is yaml.ScalarNode:
             return "" if implicit[0] else STR_TAG
@@ -132,7 +132,7 @@ def dump(data: Any) -> str:
     base = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
     class Dumper(base):  # type: ignore[misc, valid-type]
-        def ignore_aliases(self, data: Any) -> bool:
+        def ignore_aliases(self, _data: Any) -> bool:
             """Write equal parts out: a composed file is for reading."""
             return True
 

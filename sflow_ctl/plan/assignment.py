@@ -1,6 +1,6 @@
-"""What a task gets once its nodes and GPUs are chosen: arguments of its job step, and the variables that name its GPUs.
+"""Fills in a task once its nodes and GPUs are chosen: arguments of its job step, and the variables that name its GPUs.
 
-Where tasks run is decided in the planner, or by the scheduler for a flexible placement; both call these functions.
+Nodes are chosen in the planner, or by the scheduler for a flexible placement; both call these functions.
 """
 
 from collections.abc import Sequence

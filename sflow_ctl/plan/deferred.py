@@ -1,7 +1,7 @@
 """Deferred values: expressions, files and probes of a task that use ports or outputs, filled in when the task starts.
 
-Pure. How an expression is evaluated is not known here: an `Evaluator` comes in from the caller (`format` has the one
-of runs). The scheduler calls this once for each attempt.
+Pure. How to evaluate an expression is not part of it: an `Evaluator` comes from the caller (`format` has the
+one of runs). The scheduler calls this once for each attempt.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,17 +26,17 @@ class Evaluator(NamedTuple):
     """How deferred texts are evaluated."""
 
     text: Render
-    """Of a text with `${{ }}` expressions."""
+    """Evaluates a text with `${{ }}` expressions."""
     template: Render
-    """Of a file's content, which is a whole template."""
+    """Evaluates the content of a file, which is a whole template."""
 
 
 def _refuse(text: str, _names: Mapping[str, Any]) -> NoReturn:
-    raise ExpressionError(f"nothing evaluates expressions here: {text}")
+    raise ExpressionError(f"no evaluator for the expression {text}")
 
 
 NO_EXPRESSIONS = Evaluator(_refuse, _refuse)
-"""For plans without deferred values."""
+"""The evaluator of plans without deferred values."""
 
 
 class DeferredValues:
@@ -56,12 +56,12 @@ class DeferredValues:
 
         Raises: ExpressionError with the real cause.
         """
-        if not task.late and not task.files:
+        if not task.deferred and not task.files:
             return task, ()
         own = {name: self._views.ports(task.name, name) for name in OWN} if task.ports else {}
         fill = self._filler(task, own)
         filled = task
-        if task.late:
+        if task.deferred:
             filled = msgspec.structs.replace(
                 task,
                 argv=tuple(map(fill, task.argv)),
@@ -86,12 +86,13 @@ class DeferredValues:
 
     def _filler(self, task: PlannedTask, own: Mapping[str, Any]) -> Callable[[str], str]:
         texts = {
-            late.mark: self._value(self._evaluator.text, late.mark, late.names, own) for late in task.late
+            deferred.placeholder: self._value(self._evaluator.text, deferred.placeholder, deferred.names, own)
+            for deferred in task.deferred
         }
 
         def fill(text: str) -> str:
-            for mark, value in texts.items():
-                text = text.replace(mark, value)
+            for placeholder, value in texts.items():
+                text = text.replace(placeholder, value)
             return text
 
         return fill
@@ -114,12 +115,12 @@ class DeferredValues:
 
 
 def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
-    if not task.late or not task.probes:
+    if not task.deferred or not task.probes:
         return task.probes
     data = [_filled(msgspec.to_builtins(probe), fill) for probe in task.probes]
-    for late in task.late_tcp_ports:
-        probe = next(probe for probe in data if probe["kind"] == late.key.kind)
-        probe["checks"][late.key.number]["port"] = _port(fill(late.text))
+    for deferred in task.deferred_tcp_ports:
+        probe = next(probe for probe in data if probe["kind"] == deferred.key.kind)
+        probe["checks"][deferred.key.number]["port"] = _port(fill(deferred.text))
     return msgspec.convert(data, tuple[Probe, ...])
 
 

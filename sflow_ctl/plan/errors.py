@@ -1,7 +1,7 @@
 """The error of an expression that cannot be compiled or evaluated.
 
-`format` raises it when it parses and evaluates; the scheduler catches it when a task starts, and knows nothing of
-templates.
+Raised by `format` when it parses and evaluates; caught by the scheduler when a task starts, which does not
+import `format`.
 """
 
 

@@ -1,6 +1,6 @@
-"""Whether the nodes have the GPUs that a plan counts on, and have them to themselves. Pure.
+"""Checks that the nodes have the GPUs that a plan counts on, and that no other process uses them. Pure.
 
-Asked once, when the agents have called and before anything else of a run exists.
+Called once, when the agents have connected and before anything else of a run exists.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from protocol.messages.node import Gpu, GpuUser, Inventory
 from sflow_ctl.plan.model import Plan
 
 _SMALL_BYTES = 100 << 20
-"""What a process may hold without being in the way: a server of MPS has 30 MB on each GPU."""
+"""Memory that a process may hold without being reported: a server of MPS has 30 MB on each GPU."""
 _SHOWN_NODES = 20
 
 
 def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Finding]:
-    """Nodes with fewer GPUs than tasks may be given there; nothing about those where nobody counts them."""
+    """Report nodes with fewer GPUs than tasks may be given there; nodes on which no GPUs are counted are left out."""
     alike: dict[tuple[int, int, tuple[str, ...]], list[str]] = {}
     for node in plan.nodes:
         inventory = inventories.get(node.index)
@@ -26,7 +26,7 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
             alike.setdefault((has, node.gpus, inventory.gpu_problems), []).append(node.name)
     findings = []
     for (has, wanted, problems), names in alike.items():
-        what = f"{_nodes(names, 'has', 'each have')} {has} GPU{'s' if has != 1 else ''} for this run, gpus_per_node says {wanted}"
+        what = f"{_nodes(names, 'has', 'each have')} {has} GPU{'s' if has != 1 else ''} for this run; gpus_per_node is {wanted}"
         what = "; ".join((what, *problems))
         findings.append(
             Finding("gpus-missing", what, where=", ".join(names[:_SHOWN_NODES]), hint=_hint(plan, names[0]))
@@ -35,7 +35,7 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
 
 
 def gpu_warnings(plan: Plan, inventories: Mapping[int, Inventory]) -> list[str]:
-    """What does not keep a run from beginning: GPUs that fail beside those it needs, or that nobody has counted."""
+    """Return warnings that do not prevent a run: broken GPUs beside those it needs, and GPUs that were not counted."""
     alike: dict[str, list[str]] = {}
     wants_gpus = any(task.placement.gpus_per_node for task in plan.tasks)
     for node in plan.nodes:
@@ -45,13 +45,13 @@ def gpu_warnings(plan: Plan, inventories: Mapping[int, Inventory]) -> list[str]:
         for problem in inventory.gpu_problems if wants_gpus else ():
             alike.setdefault(problem, []).append(node.name)
         if node.gpus and wants_gpus and not inventory.counts_gpus:
-            text = f"nothing here counts GPUs (no NVIDIA driver, none given by Slurm); gpus_per_node {node.gpus} is believed"
+            text = f"GPUs were not counted (no NVIDIA driver, none given by Slurm); gpus_per_node {node.gpus} is assumed"
             alike.setdefault(text, []).append(node.name)
     return [f"{_nodes(names)}: {text}" for text, names in alike.items()]
 
 
 def gpus_in_use(plan: Plan, inventories: Mapping[int, Inventory]) -> list[tuple[str, str]]:
-    """(node, sentence) for each GPU on which somebody else computes, or whose memory is not free."""
+    """Return (node, sentence) for each GPU that another process uses, or whose memory is not free."""
     return [
         (node.name, f"GPU {gpu.index} is in use already: {use}")
         for node in plan.nodes
@@ -62,7 +62,10 @@ def gpus_in_use(plan: Plan, inventories: Mapping[int, Inventory]) -> list[tuple[
 
 
 def _use(gpu: Gpu) -> str | None:
-    """Who uses it. Without a process to be seen (it may be in another container) a tenth of the memory counts."""
+    """Describe who uses a GPU.
+
+    If no process is visible (it may be in another container), a tenth of the memory counts.
+    """
     users = [user for user in gpu.users if user.memory_bytes is None or user.memory_bytes >= _SMALL_BYTES]
     if users:
         return ", ".join(map(_user, users))
@@ -93,5 +96,5 @@ def _nodes(names: list[str], verb: str = "", verb_of_several: str = "") -> str:
 def _hint(plan: Plan, name: str) -> str:
     is_local = any(node.name == name and node.backend_type == "local" for node in plan.nodes)
     if is_local:
-        return "correct gpus_per_node, or only pretend to have GPUs with --simulate-gpus"
+        return "correct gpus_per_node, or run without real GPUs with --simulate-gpus"
     return "ask Slurm for them (--gres=gpu:N or --gpus-per-node=N), leave the node out (--exclude), or correct gpus_per_node"

@@ -1,11 +1,11 @@
-"""The dependency graph: cycles named, orders found. Linear in tasks and dependencies."""
+"""Algorithms on the dependency graph: find a cycle, find an order. Linear in tasks and dependencies."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 
 def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """A cycle as names, the first again at its end, or None. `edges` maps a task to what it depends on."""
+    """Return a cycle as names, the first again at its end, or None. `edges` maps a task to its dependencies."""
     left = set(edges) - set(topological_order(edges))
     if not left:
         return None
@@ -20,9 +20,7 @@ def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
 
 
 def topological_order(edges: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names so that each comes after all it depends on, ties in the given order; what is in a cycle is
-    left out.
-    """
+    """Return names so that each comes after all it depends on, ties in the given order; tasks in a cycle are left out."""
     waiting = {name: len(set(dependencies)) for name, dependencies in edges.items()}
     dependants: dict[str, list[str]] = {name: [] for name in edges}
     for name, others in edges.items():

@@ -1,4 +1,7 @@
-"""Paths of a task's logs, relative to the run directory. Agents write them, and everything that shows a run reads them."""
+"""Paths of a task's logs, relative to the run directory.
+
+Agents write them, and all readers of a run use them.
+"""
 
 
 def log_path(task: str) -> str:

@@ -1,8 +1,8 @@
-"""What a plan is: the types between planner, scheduler and everything that shows a run.
+"""The types of a plan, shared by planner, scheduler and reports.
 
 All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted
-controller reads
-it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
+controller reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the
+file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,34 +33,38 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     name: str
     address: str
     gpus: int | None
-    """GPUs that tasks may be given here; None when nobody declared or counted them."""
+    """GPUs that tasks may be given here; None when they are neither declared nor counted."""
     het_group: int | None = None
     """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
 
 
 Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
-"""What a dependant waits for. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
+"""How far a dependency must be. `available`, the format's own meaning, is ready or completed; `finished` is
+any end.
+"""
 
 
 OnFailure = Literal["cancel", "drain", "isolate", "continue"]
-"""What becomes of the run when a task has failed for good: it is stopped; nothing new starts; what needs the
-task is stopped; only what has not started and needs it is skipped, and the failure does not count.
+"""What happens to the run when a task has failed for good: it is stopped; nothing new starts; dependants are
+stopped; only dependants that have not started are skipped, and the failure does not count.
 """
 FinallyWhen = Literal["after_stop", "services_up"]
 
 
 class Restart(_Part, frozen=True, kw_only=True):
-    """How a service is started again in its place: same nodes, same GPUs."""
+    """How a service is restarted: on the same nodes and GPUs."""
 
     policy: Literal["on_failure", "always"] = "on_failure"
     count: int = 3
-    """Restarts within `window_s`; one more failure is for good."""
+    """Restarts within `window_s`; one more failure is final."""
     backoff_s: float = 1.0
-    """Before the first; doubled for each further one within the window, up to `MAX_BACKOFF_S`."""
+    """The delay before the first restart; doubled for each further one within the window, up to
+    `MAX_BACKOFF_S`.
+    """
     window_s: float | None = None
-    """None is the whole run."""
+    """None means the whole run."""
     restarts_dependents: bool = False
-    """Whether what runs and needs it is started again as well."""
+    """Whether running dependants are restarted as well."""
 
 
 MAX_BACKOFF_S = 60.0
@@ -69,7 +73,8 @@ MAX_BACKOFF_S = 60.0
 class Dependency(_Part, frozen=True, kw_only=True):
     """`task` must have come as far as `until`; with `is_group`, every replica of the base task `task`.
 
-    A group is one entry however many replicas it has: a thousand tasks after a thousand others are no million edges.
+    A group is one entry however many replicas it has: a thousand tasks after a thousand others need no
+    million edges.
     """
 
     task: str
@@ -80,9 +85,8 @@ class Dependency(_Part, frozen=True, kw_only=True):
 class Placement(_Part, frozen=True, kw_only=True):
     """Where a task runs.
 
-    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible:
-    `nodes` are the
-    candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the
+    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible: `nodes`
+    are the candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the
     task is ready.
     """
 
@@ -92,7 +96,7 @@ class Placement(_Part, frozen=True, kw_only=True):
     node_count: int = 1
     gpus_per_node: int = 0
     is_shared: bool = False
-    """Uses GPUs without taking them: others may have them at the same time, on purpose."""
+    """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
 
 
 def needs_text(placement: Placement) -> str:
@@ -110,7 +114,7 @@ class AssignedArgument(_Part, frozen=True, kw_only=True):
     """An argument of a job step's command line that is known once the task has been given its nodes."""
 
     position: int
-    """In `argv`."""
+    """The index in `argv`."""
     value: AssignedValue
 
 
@@ -119,7 +123,7 @@ class Launcher(_Part, frozen=True, kw_only=True):
 
     kind: Literal["torchrun", "mpirun"]
     processes: int
-    """On each node."""
+    """The number of processes on each node."""
 
 
 class Retries(_Part, frozen=True, kw_only=True):
@@ -129,14 +133,14 @@ class Retries(_Part, frozen=True, kw_only=True):
     interval_s: float = 0.0
     backoff: float = 1.0
     reasons: tuple[str, ...] = ()
-    """Only after failures with these words; empty is any but a failure probe's."""
+    """Retry only failures with these reasons; empty means all but a failure probe's."""
 
 
 STDOUT = "stdout"
 
 
 class PlannedMetric(_Part, frozen=True, kw_only=True):
-    """What becomes of the values called `name`: their type, and how many become one."""
+    """How the values called `name` are combined: their type, and the function that makes one of several."""
 
     name: str
     type: str | None = None
@@ -144,30 +148,30 @@ class PlannedMetric(_Part, frozen=True, kw_only=True):
 
 
 class PlannedOutput(_Part, frozen=True, kw_only=True):
-    """Where values of a completed task come from. Exactly one of `pattern`, `json` and `csv` is set."""
+    """A source of values of a completed task. Exactly one of `pattern`, `json` and `csv` is set."""
 
     pattern: str | None = None
     """A `parse` pattern, applied to each line of the source."""
     json: str | None = None
-    """A path into the source, a JSON document; in a log, into each line that is one."""
+    """A path into the source, a JSON document; in a log, into each line that is JSON."""
     csv: str | None = None
     """A column of the source."""
     name: str | None = None
-    """Of the value, unless a pattern names its own."""
+    """The name of the value, unless a pattern has named fields."""
     source: str = STDOUT
     """`stdout`, the log; or a file, relative to the task's directory."""
     metrics: tuple[PlannedMetric, ...] = ()
 
 
 class DeferredExpression(_Part, frozen=True, kw_only=True):
-    """An expression on what is known when its task starts: ports, and outputs of earlier tasks.
+    """An expression that is evaluated when its task starts: it uses ports, or outputs of earlier tasks.
 
-    `mark` stands for it in argv, script, environment and probes.
+    `placeholder` stands for it in argv, script, environment and probes.
     """
 
-    mark: str
+    placeholder: str
     names: dict[str, object]
-    """What it uses beside `task` and the task's own ports."""
+    """The values that it uses beside `task` and the task's own ports."""
     uses_ports: tuple[str, ...] = ()
     """Other tasks whose ports it uses: concrete names, or a replicated base name for all of its replicas."""
 
@@ -177,19 +181,21 @@ class DeferredPort(_Part, frozen=True, kw_only=True):
 
     key: ProbeKey
     text: str
-    """With marks of `DeferredExpression`s."""
+    """Contains placeholders of `DeferredExpression`s."""
 
 
 class PlannedFile(_Part, frozen=True, kw_only=True):
-    """A file that a task finds when it starts, relative to its directory."""
+    """A file that is written when its task starts, relative to the task's directory."""
 
     path: str
     content: str
     mode: int
     names: dict[str, object] | None = None
-    """What `content`, a template rendered when the task starts, uses; None when it is final."""
+    """The values that `content`, a template rendered when the task starts, uses; None if the content is
+    final.
+    """
     uses_ports: tuple[str, ...] = ()
-    """As of a late expression."""
+    """Tasks whose ports it uses, as in `DeferredExpression`."""
 
 
 class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
@@ -201,11 +207,11 @@ class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
     sha256: str | None = None
     """64 hexadecimal digits, lower case."""
     where: str
-    """Its place in the workflow file."""
+    """Its position in the workflow file."""
 
 
 class HubSnapshot(_Part, frozen=True, kw_only=True, tag="hub_snapshot"):
-    """A model, dataset or space of a Hugging Face hub, or a part of one, to be found at `link`."""
+    """A model, dataset or space of a Hugging Face hub, or a part of one, to be linked at `link`."""
 
     artifact: str
     uri: str
@@ -216,12 +222,12 @@ class HubSnapshot(_Part, frozen=True, kw_only=True, tag="hub_snapshot"):
     """`ORG/NAME`"""
     revision: str | None = None
     inside: str = ""
-    """The file or directory within; empty is all."""
+    """The file or directory within; empty for all."""
     where: str
 
 
 class ContainerImage(_Part, frozen=True, kw_only=True, tag="container_image"):
-    """An image that a container runtime on this machine should have."""
+    """An image that a container runtime on this machine needs."""
 
     artifact: str
     uri: str
@@ -230,7 +236,7 @@ class ContainerImage(_Part, frozen=True, kw_only=True, tag="container_image"):
 
 
 Fetch = WebFile | HubSnapshot | ContainerImage
-"""What must be here before the first task starts."""
+"""What must be on this machine before the first task starts."""
 
 
 class PlannedTask(_Part, frozen=True, kw_only=True):
@@ -253,25 +259,27 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """All of the environment table except what is known per attempt, run directory, or flexible placement."""
+    """The environment table without variables that are known per attempt, run directory, or flexible
+    placement.
+    """
     cwd: str | None = None
     container: Container | None = None
-    """Where `argv` runs; None is the node itself."""
+    """The container in which `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     has_step_variables: bool = False
-    """Its ranks are told their place as srun does it, `SLURM_PROCID` and so on. A real step does that by itself."""
+    """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
-    """Processes on each of its nodes, in order; nodes beyond these have none."""
+    """The number of processes on each of its nodes, in order; nodes after these have none."""
     launcher: Launcher | None = None
     kill_on_bad_exit: bool = False
-    """One rank that fails ends the others."""
+    """The failure of one rank ends the others."""
     wait_s: float | None = None
-    """How long the other ranks may run on once one has ended; None is for ever."""
+    """How long the other ranks may run once one has ended; None for no limit."""
     retries: Retries = Retries()
     restart: Restart | None = None
     kind: Literal["task", "service"] | None = None
-    """None is a service if it can become ready, else a task."""
+    """None means a service if the task can become ready, else a task."""
     is_main: bool = False
     """The run ends when all tasks that are main have ended."""
     on_failure: OnFailure = "cancel"
@@ -279,50 +287,50 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     hang: HangPolicy | None = None
     success_exit_codes: tuple[int, ...] = (0,)
     is_log_direct: bool = False
-    """Its processes write into their logs themselves."""
+    """Its processes write to their log files directly."""
     finally_when: FinallyWhen | None = None
-    """Not a part of the graph: it runs when the run ends, however it ends."""
+    """Not a part of the graph: the task runs when the run ends, however it ends."""
     min_ready: int | None = None
-    """Of all replicas of `base`: how many are enough for those who wait for them."""
+    """How many of all replicas of `base` must be ready for their dependants to start."""
     timeout_s: float | None = None
     deadline_s: float | None = None
     """Seconds from an attempt's start within which it must be ready."""
     probes: tuple[Probe, ...] = ()
     outputs: tuple[PlannedOutput, ...] = ()
     success: Success | None = None
-    """What must hold besides an exit status of 0."""
-    late: tuple[DeferredExpression, ...] = ()
+    """Conditions besides an exit status of 0."""
+    deferred: tuple[DeferredExpression, ...] = ()
     """Evaluated when the task starts."""
-    late_tcp_ports: tuple[DeferredPort, ...] = ()
+    deferred_tcp_ports: tuple[DeferredPort, ...] = ()
     """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""
     has_master_port: bool = False
-    """Whether its first node has one more, to meet at."""
+    """Whether its first node leases one more port, for the rendezvous of its processes."""
     required_paths: tuple[tuple[str, str], ...] = ()
-    """(artifact, path) of what the nodes must have, where only they can tell."""
+    """(artifact, path) pairs that only the nodes can check."""
 
     @property
     def uses_ports(self) -> tuple[str, ...]:
-        """Other tasks whose ports must be known when it starts, as of a late expression."""
-        used = [name for late in self.late for name in late.uses_ports]
+        """Return the other tasks whose ports must be known when it starts."""
+        used = [name for deferred in self.deferred for name in deferred.uses_ports]
         used += [name for file in self.files for name in file.uses_ports]
         return tuple(dict.fromkeys(used))
 
     @property
     def world_size(self) -> int:
-        """Ranks of one attempt."""
+        """Return the number of ranks of one attempt."""
         return sum(self.ranks_per_node)
 
     @property
     def has_readiness(self) -> bool:
-        """True when a probe tells that it is ready."""
+        """Return whether a probe decides that it is ready."""
         return any(probe.kind == "readiness" for probe in self.probes)
 
     @property
     def is_service(self) -> bool:
-        """It is there for others: the run does not wait for its end, and stops it when all else is done."""
+        """Return whether it serves other tasks: it is stopped when all other tasks are done."""
         return self.kind == "service" if self.kind is not None else self.has_readiness
 
 
@@ -335,15 +343,16 @@ class Plan(_Part, frozen=True, kw_only=True):
     tasks: tuple[PlannedTask, ...]
     timeout_s: float | None = None
     stop_timeout_s: float | None = None
-    """How long the run may take to end, from the moment when it begins to; None is as long as its tasks do."""
+    """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
+    """
     keep_alive: bool = False
-    """Services alone keep the run going."""
+    """Services alone keep the run alive."""
     services_may_leave: bool = False
-    """A ready service that ends with success is done, even if others still need it: the reference's rule."""
+    """A ready service that ends with success is done, even if others still need it: the rule of sflow 0.2."""
     success: Success | None = None
-    """What must hold at the end of a run that completed. Paths are absolute, patterns are for all logs."""
+    """Conditions on a run that completed. Paths are absolute, patterns are for all logs."""
     signatures: tuple[Signature, ...] = ()
-    """The workflow's own."""
+    """The workflow's own failure signatures."""
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None is no limit."""
     variables: dict[str, object] = {}
@@ -352,20 +361,22 @@ class Plan(_Part, frozen=True, kw_only=True):
     job_id: str | None = None
     """The Slurm job it is planned for."""
     artifacts: dict[str, str] = {}
-    """Name to path."""
+    """Maps names to paths."""
     files: tuple[tuple[str, str], ...] = ()
     """Inline artifacts to write before the first task: (path, content); relative paths are in the run
     directory.
     """
     fetches: tuple[Fetch, ...] = ()
     directories: tuple[str, ...] = ()
-    """Of artifacts that are made if they are missing."""
+    """Directories of artifacts, made if they are missing."""
     task_views: dict[str, object] = {}
-    """The `task` namespace for late expressions, if there are any: a task's facts, or its replicas' names."""
+    """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas'
+    names.
+    """
     warnings: tuple[str, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:
-        """Base names to their concrete tasks, in plan order."""
+        """Return base names with their concrete tasks, in plan order."""
         result: dict[str, list[PlannedTask]] = {}
         for task in self.tasks:
             result.setdefault(task.base, []).append(task)
@@ -373,14 +384,14 @@ class Plan(_Part, frozen=True, kw_only=True):
 
 
 def until_text(dependency: Dependency, target: PlannedTask) -> str:
-    """Say how far the target must come: "Ready", "Completed", "Failed"."""
+    """Say how far the dependency must be: "Ready", "Completed", "Failed"."""
     if dependency.until == "available":
         return "Ready" if target.is_service else "Completed"
     return dependency.until.capitalize()
 
 
 def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
-    """The concrete tasks that a task waits for. `members` is `Plan.members()`."""
+    """Return the concrete tasks that a task waits for. `members` is `Plan.members()`."""
     for dependency in task.depends_on:
         if dependency.is_group:
             yield from (member.name for member in members[dependency.task])

@@ -1,8 +1,8 @@
-"""The `task`, `port`, `ports` and `endpoint` of late expressions: what tasks have once they are placed, leased and done.
+"""The `task`, `port`, `ports` and `endpoint` of deferred expressions: the nodes, GPUs, ports and outputs of tasks.
 
-`task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port` and
-`task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all replicas. `port`,
-`ports` and `endpoint` are the task's own.
+`task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port`
+and `task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all
+replicas. `port`, `ports` and `endpoint` are the task's own.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ class TaskPorts(NamedTuple):
 
 
 PortsOf = Callable[[str], TaskPorts | None]
-"""Of a concrete task; None while it has none."""
+"""Returns the ports of a concrete task; None while it has none."""
 
 
 class TaskViews(Mapping[str, Any]):
-    """The `task` namespace, made as it is asked for."""
+    """The `task` namespace, computed on access."""
 
     def __init__(
         self,
@@ -33,9 +33,11 @@ class TaskViews(Mapping[str, Any]):
         ports_of: PortsOf,
         note_all: Callable[[str], None] = lambda _base: None,
     ) -> None:
-        """`facts` of a replicated task are its replicas' names. `port_names` are those of concrete tasks that have any.
+        """`facts` of a replicated task are its replicas' names.
 
-        `note_all` is told when the ports of all replicas of a task are asked for.
+        `port_names` are those of concrete tasks that have any.
+
+        `note_all` is called when the ports of all replicas of a task are read.
         """
         self._facts, self._outputs = facts, outputs
         self._port_names, self._ports_of = port_names, ports_of
@@ -59,11 +61,11 @@ class TaskViews(Mapping[str, Any]):
         return len(self._facts)
 
     def ports(self, name: str, shape: str) -> "_Ports":
-        """The ports of a concrete task in one of their shapes."""
+        """Return the ports of a concrete task in one of their shapes."""
         return _Ports(name, self._port_names.get(name, ()), self._ports_of, _SHAPES[shape])
 
     def endpoints(self, base: str, replicas: Sequence[str]) -> Mapping[str, list[str]]:
-        """Return, by port, where all replicas are, in their order."""
+        """Return, by port, the endpoints of all replicas, in their order."""
         self._note_all(base)
         if not replicas:
             return _NoEndpoints()
@@ -73,7 +75,7 @@ class TaskViews(Mapping[str, Any]):
 
 
 class _NoEndpoints(dict[str, list[str]]):
-    """The endpoints of a task without replicas: whatever its ports are called, there are none."""
+    """The endpoints of a task without replicas: an empty list for any port."""
 
     def __missing__(self, name: str) -> list[str]:
         return []
@@ -99,12 +101,12 @@ class _Replicas(Sequence[Any]):
 
     @property
     def endpoints(self) -> Mapping[str, list[str]]:
-        """By port."""
+        """Return endpoints by port."""
         return self._views.endpoints(self._base, self._names)
 
 
 class _Ports(Mapping[str, Any]):
-    """Port names to what they are. Nothing is asked for before a name is."""
+    """Maps port names to their values, which are computed on access."""
 
     def __init__(
         self, task: str, names: Collection[str], ports_of: PortsOf, shape: Callable[[str, Sequence[int]], Any]
@@ -132,7 +134,7 @@ class _Ports(Mapping[str, Any]):
 
 
 def endpoint(address: str, port: int) -> str:
-    """`host:port`, with an IPv6 address in brackets."""
+    """Return `host:port`, with an IPv6 address in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
@@ -143,4 +145,4 @@ _SHAPES: dict[str, Callable[[str, Sequence[int]], Any]] = {
     "endpoints": lambda address, ports: [endpoint(address, port) for port in ports],
 }
 OWN = ("port", "ports", "endpoint")
-"""The names by which a task's expressions have its own."""
+"""The names by which a task's expressions have its own ports."""

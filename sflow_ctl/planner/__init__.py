@@ -1,1 +1,4 @@
-"""Pure: from a checked document to a plan. Who runs where, with which GPUs, argv, environment and probes."""
+"""Planning: from a checked document to a plan with each task's nodes, GPUs, argv, environment and probes.
+
+Pure; runs before the first process starts.
+"""

@@ -1,4 +1,6 @@
-"""Checks of a whole document that need no values: names that an expression cannot spell, variables that a shell owns.
+"""Checks of a whole document that need no values.
+
+Names that an expression cannot spell, and variables that bash or a task's GPUs replace.
 
 Called by the pipeline before its first phase.
 """
@@ -23,8 +25,9 @@ _SET_BY_BASH = frozenset((
     "PS4", "PWD", "RANDOM", "SHELLOPTS", "SHLVL", "SRANDOM", "_",
 ))
 # fmt: on
-"""Bash gives these values of its own when it starts, whatever its environment says. Source: bash(1), Shell Variables, and
-tried with bash 5.2: of the other special variables SECONDS, UID and GROUPS keep what the environment says.
+"""Variables that bash sets when it starts, whatever is in its environment. Source: bash(1), Shell Variables,
+and tried with bash 5.2: of the other special variables SECONDS, UID and GROUPS keep the value of the
+environment.
 """
 _SET_BY_US = frozenset(("CUDA_VISIBLE_DEVICES",))
 Path = tuple[str | int, ...]
@@ -48,15 +51,15 @@ def check_document(source: PlanInput, findings: Findings) -> None:
 
 def _warn_of_owned(name: str, where: str, findings: Findings) -> None:
     if name in _SET_BY_BASH:
-        text = f'variable "{name}": bash sets it itself, so ${name} in a script is not this value; '
+        text = f'variable "{name}": bash sets it itself, so a script does not get this value from ${name}; '
         findings.warn(f"{text}write ${{{{ variables.{name} }}}}, or rename it", "shell-variable", where)
     elif name in _SET_BY_US:
-        text = f'variable "{name}" is replaced by the GPUs of a task that has some; rename it'
+        text = f'variable "{name}" is replaced in every task with GPUs; rename it'
         findings.warn(text, "reserved-name", where)
 
 
 def _check_hyphens(source: PlanInput, findings: Findings) -> None:
-    """`a-b` in an expression is a difference: refuse it where it spells the declared name of something else."""
+    """Refuse `a-b` in an expression, which subtracts, where it spells the declared name of something else."""
     document = source.document
     values = {
         name: "variables"
@@ -87,9 +90,7 @@ def _check_hyphens(source: PlanInput, findings: Findings) -> None:
             bare = _QUOTED.sub(lambda match: '"' + " " * (len(match[0]) - 2) + '"', expression)
             for pattern, right, name in patterns:
                 if pattern.search(bare):
-                    what = (
-                        f'"{name}" in {expression.strip()} is a subtraction there, and also a declared name'
-                    )
+                    what = f'"{name}" in {expression.strip()} is a subtraction, but "{name}" is also a declared name'
                     hint = f"write {right} for the name, or blanks around the minus for the difference"
                     findings.add("hyphen-in-name", what, findings.loaded.where(section, owner, *path), hint)
 

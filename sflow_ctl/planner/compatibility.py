@@ -17,19 +17,21 @@ class Compatibility:
     """Which rules apply. The defaults are ours."""
 
     untyped_is_text: bool = False
-    """Once all are resolved, a variable without a type is text in Python's spelling."""
+    """Once all are resolved, turn a variable without a type into text in Python's spelling."""
     has_task_variables: bool = True
-    """Variables of tasks, and swept values in expressions. Without them a sweep varies the environment only."""
+    """Evaluate variables of tasks, and swept values in expressions. Without them a sweep changes the
+    environment only.
+    """
     has_time_limits: bool = True
-    """`timeout` of tasks and workflows."""
+    """Honour `timeout` of tasks and workflows."""
     has_success: bool = True
-    """`success` of tasks and workflows."""
+    """Honour `success` of tasks and workflows."""
     queues_for_room: bool = True
-    """A task without room waits for it. Without a queue the static plan must have room for all tasks."""
+    """Let a task without room wait for it. If False, the static plan must have room for all tasks."""
     services_may_leave: bool = False
-    """A ready service that ends with success is done, even if others still need it."""
+    """Count a ready service that ends with success as done, even if others still need it."""
     chain_until: Until = "completed"
-    """How far a replica of a sequential task must have come before the next one starts."""
+    """How far a replica of a sequential task must be before the next one starts."""
 
     def typed(self, variables: Sequence[schema.Variable], values: Mapping[str, Any]) -> dict[str, Any]:
         """Return resolved variables as later expressions see them."""
@@ -53,4 +55,4 @@ STRICT = Compatibility(
     services_may_leave=True,
     chain_until="available",
 )
-"""Those of sflow 0.2, known traps included."""
+"""The rules of sflow 0.2, known traps included."""

@@ -1,10 +1,10 @@
-"""What planning is told from outside the files."""
+"""Facts from outside the files that planning needs: directories, the Slurm job, the environment, settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 UNKNOWN_ADDRESS = "0.0.0.0"
-"""Of nodes that a plan knows by name only."""
+"""The address of a node that is known by name only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,18 @@ class PlanContext:
     max_running: int | None
     path_exists: Callable[[str], bool]
     read_text: Callable[[str], str] = _no_file
-    """The text of a file. Raises: OSError, UnicodeDecodeError."""
+    """Returns the text of a file. Raises: OSError, UnicodeDecodeError."""
     job_nodes: tuple[JobNode, ...] | None = None
     """The Slurm job's nodes, in its order; None outside a job."""
     here: tuple[str, str] = ("localhost", "127.0.0.1")
-    """Name and address of this machine, as tasks of the other nodes know it: where local backends run."""
+    """Name and address of this machine, as tasks on other nodes reach it: local backends run here."""
     job_id: str = "0"
-    """The Slurm job that steps belong to; "0" while there is none."""
+    """The Slurm job that steps run in; "0" if there is none."""
     container_engine: str = "auto"
-    """Of `container` operators that name none."""
+    """The engine of `container` operators that name none."""
     given: frozenset[str] = frozenset()
-    """Fields of slurm backends that need not be in the file: settings say them."""
+    """Fields of slurm backends that settings provide, and the file may leave out."""
     is_strict: bool = False
-    """`--compat strict`: what the reference does, also where it is a trap. docs/format.md lists it."""
+    """`--compat strict`: plan as sflow 0.2 does, known traps included. docs/format.md lists them."""
     allow_placeholder_nodes: bool = False
-    """Plan Slurm backends without an allocation: for looking at a plan."""
+    """Plan Slurm backends without an allocation, to show a plan."""

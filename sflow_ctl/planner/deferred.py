@@ -1,8 +1,8 @@
-"""Which expressions must wait until their task starts, and whether what they use will be known by then.
+"""Finds the expressions that must wait until their task starts, and checks that their values will be known then.
 
-They use outputs of earlier tasks, or ports: those are leased when they are needed, also for a task that starts later, so a
-port is known without its task being waited for. Only where nobody knows yet which node it will be (a flexible placement)
-must the task come before.
+Deferred expressions use outputs of earlier tasks, or ports, which are leased when a task starts. A port can
+be leased for a task that starts later, so its user need not wait for that task, unless the task's placement
+is flexible: then its node must be chosen first.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import MARK, as_text, evaluate, names_used, pieces
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, evaluate, names_used, pieces
 from sflow_ctl.format.written import as_written
 from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.plan.model import DeferredExpression
@@ -18,43 +18,45 @@ from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import UnplannableError
 
 _OUTPUTS = re.compile(r"\boutputs\b")
-_LATE = re.compile(r"\b(?:outputs|ports?|endpoints?)\b")
+_DEFERRED = re.compile(r"\b(?:outputs|ports?|endpoints?)\b")
 _NAMED = re.compile(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 
 class OwnPorts(dict[str, Any]):
-    """`port` or `ports` of a task while it is planned: a variable of that name is something else."""
+    """`port` or `ports` of the task being planned; a variable of that name is something else."""
 
 
 class Known(NamedTuple):
-    """What a check of late expressions needs of the document."""
+    """Facts of the document that decide whether an expression is deferred."""
 
     tasks: Mapping[str, schema.Task]
     base_of: Mapping[str, str]
-    """Of concrete names and of those as written."""
+    """Maps concrete names, and names as written, to the task as written."""
     ancestors: Callable[[str], frozenset[str]]
     flexible: Collection[str]
-    """Tasks as written whose nodes nobody knows before they start."""
+    """Tasks as written whose nodes are chosen when they start."""
 
 
-def is_late(text: str, names: Mapping[str, Any]) -> bool:
-    """True for a text with an expression that uses outputs or ports. `names` are those it sees."""
-    return MARK in text and any(_is_late(piece.text, names) for piece in pieces(text) if piece.is_expression)
+def is_deferred(text: str, names: Mapping[str, Any]) -> bool:
+    """Return whether a text has an expression that uses outputs or ports; `names` are those it sees."""
+    return EXPRESSION_START in text and any(
+        _uses_deferred(piece.text, names) for piece in pieces(text) if piece.is_expression
+    )
 
 
-def _is_late(source: str, names: Mapping[str, Any]) -> bool:
-    if _LATE.search(source) is None:
+def _uses_deferred(source: str, names: Mapping[str, Any]) -> bool:
+    if _DEFERRED.search(source) is None:
         return False
-    return are_late(names_used(f"{MARK} {source} }}}}"), names)
+    return are_deferred(names_used(f"{EXPRESSION_START} {source} }}}}"), names)
 
 
-def are_late(used: Iterable[str], names: Mapping[str, Any]) -> bool:
-    """True when one of the names that are used is known only at the start of a task."""
+def are_deferred(used: Iterable[str], names: Mapping[str, Any]) -> bool:
+    """Return whether one of the names used is known only when its task starts."""
     return any(name == "task" or (name in OWN and isinstance(names.get(name), OwnPorts)) for name in used)
 
 
-def early_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the names that are used and known now."""
+def known_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the used names that are known while planning."""
     return {
         name: as_written(names[name])
         for name in used
@@ -62,37 +64,42 @@ def early_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def needs_outputs(mark: str) -> bool:
-    """True for an expression on outputs."""
-    return _OUTPUTS.search(mark) is not None
+def needs_outputs(placeholder: str) -> bool:
+    """Return whether an expression uses outputs."""
+    return _OUTPUTS.search(placeholder) is not None
 
 
-def rendered_early(text: str, names: Mapping[str, Any]) -> tuple[str, list[DeferredExpression]]:
-    """The text with all but its late expressions evaluated; those stay in it as marks.
+def render_known(text: str, names: Mapping[str, Any]) -> tuple[str, list[DeferredExpression]]:
+    """Evaluate all expressions of a text but the deferred ones, which become placeholders.
 
     Raises: ExpressionError.
     """
-    parts, late = [], []
+    parts, deferred = [], []
     for piece in pieces(text):
-        mark = f"{MARK} {piece.text} }}}}"
+        placeholder = f"{EXPRESSION_START} {piece.text} }}}}"
         if not piece.is_expression:
             parts.append(piece.text)
-        elif _is_late(piece.text, names):
-            late.append(DeferredExpression(mark=mark, names=early_names(names_used(mark), names)))
-            parts.append(mark)
+        elif _uses_deferred(piece.text, names):
+            deferred.append(
+                DeferredExpression(placeholder=placeholder, names=known_names(names_used(placeholder), names))
+            )
+            parts.append(placeholder)
         else:
-            parts.append(as_text(evaluate(mark, names)))
-    return "".join(parts), late
+            parts.append(as_text(evaluate(placeholder, names)))
+    return "".join(parts), deferred
 
 
-def tasks_named(mark: str) -> list[str]:
-    """The tasks that an expression names, concrete or as written."""
-    return [match[1] or match[2] for match in _NAMED.finditer(mark)]
+def tasks_named(placeholder: str) -> list[str]:
+    """Return the tasks that an expression names, concrete or as written."""
+    return [match[1] or match[2] for match in _NAMED.finditer(placeholder)]
 
 
-def check_outputs(task: schema.Task, mark: str, known: Known, path: tuple[PathKey, ...]) -> None:
-    """Tasks that an expression on outputs names must have some, and have completed before. Raises: UnplannableError."""
-    for name in tasks_named(mark):
+def check_outputs(task: schema.Task, placeholder: str, known: Known, path: tuple[PathKey, ...]) -> None:
+    """Check that tasks whose outputs are used declare some, and will have completed.
+
+    Raises: UnplannableError.
+    """
+    for name in tasks_named(placeholder):
         base = known.base_of.get(name)
         if base is None:
             tasks = ", ".join(list(known.tasks)[:10])
@@ -102,17 +109,15 @@ def check_outputs(task: schema.Task, mark: str, known: Known, path: tuple[PathKe
             what = f'task "{task.name}" uses the outputs of "{base}", which declares none'
             raise UnplannableError("no-outputs", what, f"add outputs: to task {base}", path)
         if base not in known.ancestors(task.name):
-            what = f'task "{task.name}" uses the outputs of "{base}", which need not have completed by then'
+            what = f'task "{task.name}" uses the outputs of "{base}", which may not have completed when it starts'
             raise UnplannableError("outputs-too-late", what, f"add {base} to its depends_on", path)
         if known.tasks[base].is_service:
-            what = (
-                f'task "{task.name}" uses the outputs of "{base}", a service: they are known only at its end'
-            )
+            what = f'task "{task.name}" uses the outputs of "{base}", a service, which has outputs only when it ends'
             raise UnplannableError("outputs-too-late", what, "take them from a task that completes", path)
 
 
 def check_ports(task: schema.Task, used: Sequence[str], known: Known, path: tuple[PathKey, ...]) -> None:
-    """The nodes of tasks whose ports are used must be known by then. Raises: UnplannableError."""
+    """Check that the nodes of tasks whose ports are used will be known. Raises: UnplannableError."""
     for name in used:
         base = known.base_of[name]
         if base in known.flexible and base not in known.ancestors(task.name):

@@ -1,4 +1,4 @@
-"""Numbers of the file with the name of their field in the message if they are wrong. Called by all phases."""
+"""Converts numbers of the file, with the field's name in the message if one is wrong. Called by all phases."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T")
 def number(
     subject: str, path: tuple[str | int, ...], convert: Callable[..., T], value: Any, *limits: int
 ) -> T:
-    """Convert the value of a field. `path` is its place below `subject`. Raises: UnplannableError."""
+    """Convert the value of a field; `path` is its place below `subject`. Raises: UnplannableError."""
     try:
         return convert(value, *limits)
     except NumberError as error:

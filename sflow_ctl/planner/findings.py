@@ -1,4 +1,4 @@
-"""Collecting what is wrong while planning: one bad field does not hide the next."""
+"""Collects findings while planning, so that one bad field does not hide the next."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.numbers import NumberError
 
 _HINTS = {"undefined-name": 'define it under "variables", or correct its name'}
-"""What to do where nothing better is known."""
+"""Hints by the start of a message, for findings without a hint of their own."""
 
 
 class UnplannableError(Exception):
-    """Something that the plan cannot go on with; becomes a finding where it is caught."""
+    """A part of the file that cannot be planned; `Findings.collecting` turns it into a finding."""
 
     def __init__(self, code: str, what: str, hint: str | None = None, path: tuple[PathKey, ...] = ()) -> None:
         super().__init__(what)
@@ -27,14 +27,14 @@ class UnplannableError(Exception):
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong so far, and where things stand in the files."""
+    """The findings so far, and the positions of the files' fields."""
 
     loaded: LoadedDocument
     found: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def add(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
-        """Notes a finding, once."""
+        """Note a finding, once."""
         finding = Finding(code, what, where, hint or _HINTS.get(code))
         if finding not in self.found[-50:]:
             self.found.append(finding)
@@ -51,13 +51,13 @@ class Findings:
         self.add(problem.code, problem.what, where, problem.hint)
 
     def stop_if_any(self) -> None:
-        """Raises: PlanError with all findings, if there are any."""
+        """Raise PlanError with all findings, if there are any."""
         if self.found:
             raise PlanError(self.found)
 
     @contextmanager
     def collecting(self, section: str, name: str, *path: PathKey, subject: str = "") -> Iterator[None]:
-        """Turns problems of this part of the file into findings; what comes after the problem is skipped."""
+        """Turn problems of this part of the file into findings; the code after the problem is skipped."""
         prefix = f"{subject}: " if subject else ""
         try:
             yield

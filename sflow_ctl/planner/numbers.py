@@ -1,4 +1,4 @@
-"""Integers, seconds and flags as a file may write them: numbers, text, durations."""
+"""Converts integers, seconds and flags as a file may write them: numbers, text, durations."""
 
 import re
 from typing import Any
@@ -14,11 +14,11 @@ _MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*ms$")
 
 
 class NumberError(ValueError):
-    """A value that is not what its field takes; the text says what was expected."""
+    """A value that its field does not accept; the text says what was expected."""
 
 
 def as_int(value: Any, least: int | None = None) -> int:
-    """An integer from an integer, an integral float or decimal text. Raises: NumberError."""
+    """Return an integer from an integer, an integral float or decimal text. Raises: NumberError."""
     result: int | None = None
     if isinstance(value, bool):
         result = int(value)
@@ -39,7 +39,7 @@ def as_int(value: Any, least: int | None = None) -> int:
 
 
 def as_seconds(value: Any) -> float:
-    """Return seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, or a time as Slurm writes it (`clock_seconds`).
+    """Return seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, or a time of Slurm.
 
     Raises: NumberError.
     """
@@ -90,7 +90,7 @@ def _not_negative(seconds: float, value: Any) -> float:
 
 
 def as_flag(value: Any) -> bool:
-    """True or false from a boolean or its text. Raises: NumberError."""
+    """Return true or false from a boolean or its text. Raises: NumberError."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()

@@ -1,15 +1,17 @@
-"""The plan of a workflow: the phases of planning in their order, from a checked document to concrete tasks.
+"""Runs the phases of planning in order, from a checked document to a plan.
 
-Pure and deterministic. Each phase takes the frozen results of earlier ones and adds findings; between phases planning
-stops if there are any. `run`, `batch`, `plan` and `visualize` call `build_plan`.
+Pure and deterministic. Each phase takes the frozen results of earlier ones and adds findings; between phases
+planning stops if there are any. `run`, `batch`, `plan` and `visualize` call `build_plan`.
 """
 
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.written import plain
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.checks import check_document
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.hidden_values import warn_of_secrets
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts, inline_files, plan_artifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends, plan_backends
 from sflow_ctl.planner.phases.expand import expand_tasks
@@ -33,6 +35,8 @@ def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     findings.stop_if_any()
     artifacts = plan_artifacts(source, backends, outer.values, findings)
     scope = resolve_workflow(source, outer, backends.view, artifacts.view, findings)
+    for name in source.document.secrets:
+        SECRETS.learn(name, scope.values.get(name))
     files = inline_files(source, artifacts, scope, findings)
     findings.stop_if_any()
     graph = expand_tasks(source, scope, findings)
@@ -42,6 +46,7 @@ def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     findings.stop_if_any()
 
     _warn_if_only_services(source, policy, tasks, findings)
+    warn_of_secrets(tasks.tasks, source.document.secrets, findings)
     return _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
 
 

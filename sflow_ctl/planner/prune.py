@@ -1,4 +1,4 @@
-"""A plan with only some of its tasks: those that were named, and what they need."""
+"""Reduces a plan to some of its tasks: those that were named, and those that they need."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,10 +12,10 @@ from sflow_ctl.planner.deferred import needs_outputs, tasks_named
 
 
 def pruned(plan: Plan, names: Sequence[str], skip_dependencies: bool) -> Plan:
-    """The plan of the tasks called `names`, concrete or as written, where everything else stays as planned.
+    """Return the plan of the tasks called `names`, concrete or as written; their placements stay as planned.
 
-    What they wait for or watch comes with them, unless `skip_dependencies`. Raises: PlanError for a name that is no task's,
-    and for a task that cannot do without one that is left out.
+    The tasks that they wait for or watch are included, unless `skip_dependencies`. Raises: PlanError for an
+    unknown name, and for a task that needs one that is left out.
     """
     wanted = _named(plan, names)
     if not skip_dependencies:
@@ -28,7 +28,7 @@ def pruned(plan: Plan, names: Sequence[str], skip_dependencies: bool) -> Plan:
     tasks = tuple(
         msgspec.structs.replace(task, depends_on=tuple(_dependencies(task, members, wanted))) for task in kept
     )
-    # What the whole must have done says nothing of a part.
+    # Conditions on the whole run do not apply to a part of it.
     return msgspec.structs.replace(plan, tasks=tasks, success=None)
 
 
@@ -68,7 +68,7 @@ def _watched(task: PlannedTask) -> Iterator[str]:
 
 
 def _with_ports(task: PlannedTask, members: Mapping[str, list[PlannedTask]]) -> Iterator[str]:
-    """Concrete tasks whose ports it uses."""
+    """Return the concrete tasks whose ports it uses."""
     for name in task.uses_ports:
         yield from (member.name for member in members[name]) if name in members else (name,)
 
@@ -83,10 +83,10 @@ def _missing(plan: Plan, task: PlannedTask, wanted: set[str]) -> Iterator[Findin
         if name not in wanted:
             what = f'task "{task.name}" uses a port of "{name}", which would not run'
             yield Finding("task-left-out", what, where, hint)
-    for late in task.late:
-        if not needs_outputs(late.mark):
+    for deferred in task.deferred:
+        if not needs_outputs(deferred.placeholder):
             continue
-        for named in tasks_named(late.mark):
+        for named in tasks_named(deferred.placeholder):
             used = {other.name for other in plan.tasks if named in (other.name, other.base)}
             if not used <= wanted:
                 what = f'task "{task.name}" uses the outputs of "{named}", which would not run'

@@ -1,5 +1,6 @@
-"""What every phase of planning reads: the checked document, the facts from outside its files, and the names that
-expressions see. Nothing here decides anything.
+"""The input of every phase: the checked document, the facts from outside its files, and the names that expressions see.
+
+Decides nothing.
 """
 
 from collections.abc import Mapping
@@ -45,14 +46,14 @@ class PlanInput:
 
 @dataclass(frozen=True)
 class Scope:
-    """What expressions outside tasks see: variables, and the namespaces that are known by then."""
+    """What expressions outside tasks see: variables, and the namespaces that are known at that phase."""
 
     values: Mapping[str, Any]
     namespaces: Mapping[str, Any]
 
     @cached_property
     def names(self) -> dict[str, Any]:
-        """All names together."""
+        """Return all names together."""
         return namespace(self.values, self.namespaces)
 
     def value(self, field: Any) -> Any:

@@ -1,7 +1,7 @@
 """The state of a run folded from the transitions of its tasks.
 
-A controller, a viewer's socket and the files of a run that ended last week all produce the same view, so
-tables, causes and `summary.json` are made from it alone. Holds no text and decides nothing.
+A controller, a viewer's socket and the files of a finished run all produce the same view, so tables, causes
+and `summary.json` are made from it alone. Holds no text and decides nothing.
 """
 
 from collections.abc import Iterable
@@ -96,12 +96,12 @@ class RunView:
         return record.state in TERMINAL or is_again(record.state, record.reason)
 
     def lose_live_tasks(self) -> None:
-        """Mark the tasks that ran as lost: the controller has died, and its agents stop what it started."""
+        """Mark the running tasks as lost: the controller has died, and its agents stop them."""
         for record in self.tasks.values():
             if record.state in LIVE:
                 record.state, record.reason, record.waits_for = TaskState.LOST, None, ""
 
     @property
     def is_ended(self) -> bool:
-        """True when every task has ended."""
+        """Return whether every task has ended."""
         return all(record.state in TERMINAL for record in self.tasks.values())

@@ -15,7 +15,7 @@ _OUTCOME_WORDS = {
     Outcome.TIMEOUT: "was stopped at its time limit",
     Outcome.INTERRUPTED: "was interrupted",
     Outcome.TERMINATED: "was terminated",
-    Outcome.INFRASTRUCTURE: "failed for want of its nodes",
+    Outcome.INFRASTRUCTURE: "failed because nodes were lost",
 }
 
 

@@ -18,7 +18,7 @@ class AggregateError(ValueError):
 
 
 def _to_int(value: Any) -> int:
-    """Return an integer; only what is not written as one goes through a float, which is exact up to 2**53."""
+    """Return an integer; only a text in another notation goes through a float, which is exact up to 2**53."""
     try:
         return int(value) if not isinstance(value, float) else int(float(value))
     except ValueError:

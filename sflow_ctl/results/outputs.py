@@ -1,7 +1,9 @@
-"""Collects the values of a completed task from its outputs: patterns, JSON paths, CSV columns, and metrics over them. Pure.
+"""Collects the values of a completed task from its outputs: patterns, JSON paths, CSV columns, and metrics over them.
 
-The output collector of the run calls `collect` with a function that reads lines. Nothing that is wrong here fails a task:
-problems are sentences for the console and the summary.
+Pure.
+
+The output collector of the run calls `collect` with a function that reads lines. No problem here fails a
+task: problems are sentences for the console and the summary.
 """
 
 import statistics
@@ -21,7 +23,7 @@ MAX_RECORDED = 10_000
 
 
 @dataclass(slots=True)
-class Collected:
+class OutputValues:
     """The values of a task's outputs. `problems` are sentences for people; a problem never fails a task."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -30,13 +32,16 @@ class Collected:
 
     @property
     def visible(self) -> dict[str, Any]:
-        """What later tasks see as `task.NAME.outputs`: a metric takes the place of the values it was made of."""
+        """Return the values that later tasks see as `task.NAME.outputs`.
+
+        A metric replaces the values it was made of.
+        """
         return {**self.values, **self.metrics}
 
 
-def collect(outputs: Sequence[PlannedOutput], read: Read) -> Collected:
+def collect(outputs: Sequence[PlannedOutput], read: Read) -> OutputValues:
     """Return all values of one task, in the order of its outputs."""
-    found, result = Found(), Collected()
+    found, result = Found(), OutputValues()
     for source, patterns in _patterns_by_source(outputs).items():
         try:
             matched = match_lines(patterns, read(source))
@@ -61,7 +66,7 @@ def collect(outputs: Sequence[PlannedOutput], read: Read) -> Collected:
     return result
 
 
-def _collect_document(output: PlannedOutput, read: Read, found: Found, result: Collected) -> None:
+def _collect_document(output: PlannedOutput, read: Read, found: Found, result: OutputValues) -> None:
     """Add the values of an output from JSON or CSV."""
     name = output.name or ""
     try:
@@ -77,14 +82,14 @@ def _collect_document(output: PlannedOutput, read: Read, found: Found, result: C
         return
     if not values:
         wanted = (
-            f"{output.json} leads nowhere" if output.json is not None else f"column {output.csv} is empty"
+            f"path {output.json} is missing" if output.json is not None else f"column {output.csv} is empty"
         )
         result.problems.append(f"{output.source}: {wanted}: {name} has no value")
     for value in values:
         found.add(name, value)
 
 
-def _collect_metrics(output: PlannedOutput, found: Found, result: Collected) -> None:
+def _collect_metrics(output: PlannedOutput, found: Found, result: OutputValues) -> None:
     for metric in output.metrics:
         values = found.values.get(metric.name)
         if not values:

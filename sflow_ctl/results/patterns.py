@@ -93,7 +93,7 @@ def clean_lines(line: str) -> list[str]:
 
 
 class _Pattern:
-    """One pattern, and which lines it could not take a value from."""
+    """One pattern, and the lines from which it took no value."""
 
     def __init__(self, pattern: str) -> None:
         self._source = pattern
@@ -129,7 +129,7 @@ class _Pattern:
             return None
         return (
             f'pattern "{self._source}" would cut a number or word in {self._refused} '
-            f'{"line" if self._refused == 1 else "lines"}, and took nothing from there: "{self._first_refused}"'
+            f'{"line" if self._refused == 1 else "lines"}, and was ignored there: "{self._first_refused}"'
         )
 
     def _within(self, text: str) -> dict[str, Any] | None:
@@ -137,7 +137,7 @@ class _Pattern:
         for match in self._matches(text):
             begin, end = match.match.span()
             result = match.evaluate_result()
-            if self._ends_with_text:  # that text reaches to the end of the line, not only as far as it must
+            if self._ends_with_text:  # the text reaches to the end of the line, not only as far as it must
                 result, end = self._parser.parse(text[begin:]), len(text)
             if result is not None and not self._cuts(text, begin, end):
                 named: dict[str, Any] = result.named

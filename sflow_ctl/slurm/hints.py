@@ -1,4 +1,4 @@
-"""What a person may do about words of srun that are known. Pure. Only hints come of them: what srun prints decides nothing."""
+"""Hints for known messages of srun. Pure. The output of srun is used for hints only, never for a decision."""
 
 _KNOWN = (
     (
@@ -8,11 +8,11 @@ _KNOWN = (
     (
         ("Invalid generic resource", "Insufficient GRES", "Invalid gres"),
         "this Slurm refuses --gres for the step that starts agents: `step_gres: false` in the site's or user's settings"
-        " leaves it out; in a job that asked for GPUs by --gpus, ask for them per node: --gpus-per-node",
+        " leaves it out; in a job that requested GPUs with --gpus, request them per node: --gpus-per-node",
     ),
     (
         ("nrecognized option", "nvalid option", "ambiguous option"),
-        "is it one of `launch_flags` (`sflow-ctl config show --origin` says where they are from) or --launch-flag?",
+        "check `launch_flags` (`sflow-ctl config show --origin` shows their source) and --launch-flag",
     ),
     (
         ("execve()", "No module named sflow_agent"),
@@ -20,12 +20,14 @@ _KNOWN = (
     ),
     (
         ("Invalid job id", "Unable to confirm allocation", "Job/step already completing"),
-        "has the job ended? squeue --me says so",
+        "the job may have ended: check with squeue --me",
     ),
 )
-"""(pieces of a message, hint), the more telling first. Source: messages of srun and slurmstepd as users report them."""
+"""(pieces of a message, hint), the more specific first. Source: messages of srun and slurmstepd as users
+report them.
+"""
 
 
 def srun_hint(said: str) -> str | None:
-    """What to do, if srun has said something that is known."""
+    """Return a hint if the output of srun contains a known message."""
     return next((hint for pieces, hint in _KNOWN if any(piece in said for piece in pieces)), None)

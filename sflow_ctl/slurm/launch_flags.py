@@ -1,4 +1,7 @@
-"""Which options a site may add to the one `srun` that starts agents: those that leave it the one. Pure."""
+"""Checks the options that a site adds to the one `srun` that starts agents: none may turn it into something else.
+
+Pure.
+"""
 
 import re
 
@@ -10,16 +13,16 @@ _OURS = (
         " ntasks-per-socket ntasks-per-tres multi-prog het-group spread-job use-min-nodes contiguous",
     ),
     (
-        "it starts at once, beside whatever else runs in the job",
+        "it starts at once, beside other steps of the job",
         "overlap exclusive exact immediate begin dependency",
     ),
     (
-        "agents end by themselves, each at its own time",
+        "each agent ends by itself",
         "wait kill-on-bad-exit time time-min deadline signal no-kill",
     ),
     ("agents share their nodes with all tasks", "mem mem-per-cpu mem-per-gpu cpu-bind"),
-    ("agents are no MPI programs and have no terminal", "mpi external-launcher interactive pty x11"),
-    ("what agents print is quoted when they fail", "input output error label unbuffered open-mode"),
+    ("agents are not MPI programs and have no terminal", "mpi external-launcher interactive pty x11"),
+    ("the output of agents is quoted when they fail", "input output error label unbuffered open-mode"),
     ("agents get their configuration in the environment", "export export-file get-user-env"),
     ("agents run on the host, and start containers themselves", "container container-image container-name"),
     (
@@ -27,21 +30,27 @@ _OURS = (
         "chdir bcast uid gid test-only help version quit-on-interrupt disable-status",
     ),
 )
-"""What would break it, and the options that would. Source: srun(1), and docs/architecture.md, "The one srun"."""
+"""Reasons, each with the options that it excludes.
+
+Source: srun(1), and docs/decisions/slurm.md, "The one srun".
+"""
 _HIDE_GPUS = frozenset(("gres=none", "gres=gpu:0", "gpus=0", "gpus-per-node=0", "gpus-per-task=0"))
 
 
 def flag_problem(flag: str) -> tuple[str, str] | None:
-    """(why, what to do) for a flag that cannot be added, None for one that can."""
+    """Return (reason, remedy) for a flag that cannot be added, None for one that can."""
     match = _FLAG.fullmatch(flag)
     if match is None:
-        return "is no --key=value", "one item for each option: its long name, = and the value"
+        return (
+            "is not of the form --key=value",
+            "write write one item for each option: its long name, = and the value",
+        )
     for reason, names in _OURS:
         # srun takes any unambiguous beginning of an option's name
         if any(name.startswith(match["name"]) for name in names.split()):
             return f"would break the one step that starts agents: {reason}", "leave it out"
     if match["value"] is None:
-        return "has no value, and srun would take the next word for it", f"--{match['name']}=VALUE"
+        return "has no value, so srun would use the next word", f"--{match['name']}=VALUE"
     if flag.removeprefix("--") in _HIDE_GPUS:
         return "hides the job's GPUs from its tasks", "leave it out"
     return None

@@ -1,4 +1,4 @@
-"""Slurm's compressed node lists: `gpu[001-003,7],login` to names. Pure."""
+"""Expands Slurm's compressed node lists, `gpu[001-003,7],login`, to names. Pure."""
 
 import itertools
 import re
@@ -9,11 +9,11 @@ MAX_NODES = 100_000
 
 
 class NodeListError(ValueError):
-    """A text that is no node list."""
+    """A text that is not a node list."""
 
 
 def expand_nodelist(text: str) -> list[str]:
-    """All names, in order. Several brackets in a name multiply. Raises: NodeListError.
+    """Return all names, in order. Several brackets in a name multiply. Raises: NodeListError.
 
     Source: Slurm's hostlist expressions, scontrol(1), `show hostnames`.
     """
@@ -28,7 +28,7 @@ def expand_nodelist(text: str) -> list[str]:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The list cut at commas that are not within brackets."""
+    """Return the list cut at commas that are not within brackets."""
     depth, start = 0, 0
     for position, character in enumerate(text):
         depth += (character == "[") - (character == "]")
@@ -52,7 +52,7 @@ def _choices(part: str) -> Iterator[list[str]]:
         position = match.end()
     rest = part[position:]
     if not part or "[" in rest or "]" in rest or any(character.isspace() for character in part):
-        raise NodeListError(f'"{part}" is no name of a node')
+        raise NodeListError(f'"{part}" is not the name of a node')
     yield [rest]
 
 
@@ -60,7 +60,7 @@ def _numbers(ranges: str) -> Iterator[str]:
     for one in ranges.split(","):
         low, dash, high = one.partition("-")
         if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise NodeListError(f'"{one}" is no number or range')
+            raise NodeListError(f'"{one}" is not a number or range')
         if not dash:
             yield low
             continue

@@ -1,4 +1,4 @@
-"""The one `srun` of a run: its arguments and its environment, so that no setting of the job changes what it means. Pure."""
+"""The one `srun` of a run: its arguments and its environment, independent of the job's settings. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ class StepPart:
     nodes: int
     het_group: int | None = None
     nodelist: tuple[str, ...] = ()
-    """Which of the component's nodes; empty for all of them."""
+    """The nodes of the component; empty for all of them."""
 
 
 def slurm_version(text: str) -> tuple[int, int] | None:
-    """(23, 11) from "slurm 23.11.4"; None for a text without a version."""
+    """Return (23, 11) for "slurm 23.11.4"; None for a text without a version."""
     match = _VERSION.search(text)
     return None if match is None else (int(match[1]), int(match[2]))
 
@@ -42,11 +42,13 @@ def step_argv(
     no_kill: bool = False,
     extra: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """One agent per node of the job, beside whatever else runs there. Always `--key=value`.
+    """Return the command for one agent per node of the job, beside other steps of the job.
 
-    A heterogeneous job's components are parts of one step, with a colon between them; the options of each are its own.
-    `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs or not the same everywhere. Source:
-    srun(1), and why each is there: docs/architecture.md, "The one srun".
+    Always `--key=value`.
+
+    A heterogeneous job's components are parts of one step, with a colon between them; the options of each are
+    its own. `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs or not the same
+    everywhere. Source: srun(1); the reason for each option: docs/decisions/slurm.md, "The one srun".
     """
     argv = ["srun"]
     for number, part in enumerate(parts):
@@ -89,7 +91,7 @@ def _part_flags(
 
 
 def step_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what srun would take as options."""
+    """Return the environment without variables that srun reads as options."""
     return {
         name: value for name, value in environ.items() if name in _KEPT or not _INPUT_VARIABLES.match(name)
     }

@@ -24,9 +24,11 @@ class FakeSlurm:
     """Its commands and the environment of its job, below one directory."""
 
     def __init__(self, directory: Path, nodes: Sequence[str] = ("node0", "node1"), **behaviour: Any) -> None:
-        """`behaviour`: `says` lines on standard error, `awaits` a file, `says_then` more; then `hangs`, or `exits` with a
-        status; `skips` nodes; `refuses` options with its words; `before`: words before a task's command; `environment`:
-        more variables of tasks.
+        """Install the stand-ins, which do what `behaviour` says.
+
+        `says` lines on standard error, `awaits` a file, `says_then` more; then `hangs`, or `exits` with a status; `skips`
+        nodes; `refuses` options with its words; `before`: words before a task's command; `environment`: more variables of
+        tasks.
         """
         self.directory = directory / "slurm"
         self.directory.mkdir()

@@ -105,7 +105,8 @@ def run_tasks(behaviour: dict[str, object], options: dict[str, str], command: li
     if options.get("--nodes") != str(len(wanted)) or options.get("--ntasks") != options.get("--nodes"):
         return fail(f"error: {options.get('--ntasks')} tasks on {len(wanted)} nodes")
     skipped, before = behaviour["skips"], behaviour["before"]
-    assert isinstance(skipped, list) and isinstance(before, list)
+    assert isinstance(skipped, list)
+    assert isinstance(before, list)
     running = {}
     for number, node in enumerate(wanted):
         if node not in skipped:

@@ -1,5 +1,6 @@
-"""Whatever is killed, stopped or cut: nothing that carries the run's marker is left 15 s later, and the
-end says why.
+"""Whatever is killed, stopped or cut: nothing that carries the run's marker is left 15 s later.
+
+And the end says why.
 """
 
 import contextlib
@@ -242,7 +243,9 @@ def test_a_failing_task_stops_the_others_and_its_log_is_shown(started: list[Run]
     run = start(started, tmp_path, workflow)
     status, output = run.finish()
     assert status == 1
-    assert "exit status 7" in output and "    | last words" in output and "client/client.log" in output
+    assert "exit status 7" in output
+    assert "    | last words" in output
+    assert "client/client.log" in output
     nothing_left(run, within_s=1.0)
 
 

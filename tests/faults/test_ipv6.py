@@ -72,7 +72,8 @@ def test_f14_a_run_over_nothing_but_ipv6(tmp_path: Path) -> None:
     address, *status = (run / "look" / "look.log").read_text().splitlines()
     assert address == ADDRESS
     assert "is running" in status[0], status
-    assert lines_with("\n".join(status), "http", "ready") and lines_with("\n".join(status), "tcp", "ready")
+    assert lines_with("\n".join(status), "http", "ready")
+    assert lines_with("\n".join(status), "tcp", "ready")
 
 
 @pytest.mark.parametrize(

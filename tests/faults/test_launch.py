@@ -35,7 +35,8 @@ def test_a_task_that_cannot_be_started_fails_the_run_at_once(tmp_path: Path) -> 
     finally:
         run.kill()
     assert status == 1
-    assert "lost could not be started" in output and "/nonexistent" in output
+    assert "lost could not be started" in output
+    assert "/nonexistent" in output
     assert run.states() == {"lost": "failed", "other": "cancelled"}
     attempts = [
         e.transition.attempt for e in run.entries() if e.transition and e.transition.new.value == "starting"
@@ -67,4 +68,5 @@ def test_a_directory_that_is_made_while_we_look_is_used(
     pid, _ = spawner.spawn(spec, lambda log: outputs.open(rank, log, 0.0))
     _, status = os.waitpid(pid, 0)
     outputs.drain(rank)
-    assert status == 0 and (tmp_path / "a" / "a.log").read_text() == "hi\n"
+    assert status == 0
+    assert (tmp_path / "a" / "a.log").read_text() == "hi\n"

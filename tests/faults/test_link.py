@@ -193,7 +193,8 @@ def test_f18_connections_that_are_cut_for_their_age_lose_and_repeat_nothing(
     wire = fleet.add(oldest_s=0.5)
     fleet.until(lambda: fleet.of(AgentJoined), "it has joined")
     talk(fleet, 100, lambda: wire.too_old >= 5)
-    assert len(fleet.of(AgentJoined)) == 1 and not fleet.of(AgentLost)
+    assert len(fleet.of(AgentJoined)) == 1
+    assert not fleet.of(AgentLost)
     assert fleet.agents[0].given_up is None
 
 
@@ -206,7 +207,8 @@ def test_f18_a_connection_that_was_cut_for_its_idleness_is_made_anew(
     talk(fleet, 1)
     fleet.until(lambda: wire.too_idle >= 3, "silence has been punished")
     talk(fleet, 10)
-    assert len(fleet.of(AgentJoined)) == 1 and not fleet.of(AgentLost)
+    assert len(fleet.of(AgentJoined)) == 1
+    assert not fleet.of(AgentLost)
     assert fleet.agents[0].given_up is None
 
 
@@ -225,5 +227,6 @@ def test_f19_a_round_trip_of_two_seconds_loses_nobody(make_fleet: Callable[..., 
     fleet.add(delay_s=1.0)
     fleet.until(lambda: fleet.of(AgentJoined), "it has joined")
     talk(fleet, 50)
-    assert len(fleet.of(AgentJoined)) == 1 and not fleet.of(AgentLost)
+    assert len(fleet.of(AgentJoined)) == 1
+    assert not fleet.of(AgentLost)
     assert fleet.agents[0].given_up is None

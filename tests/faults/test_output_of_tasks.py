@@ -1,5 +1,6 @@
-"""What programs do to their output: kept back, flooded, broken, mixed, in a locale that knows no characters. What is on
-disk is what was written, byte for byte, and nobody waits.
+"""What programs do to their output: kept back, flooded, broken, mixed, in a locale without characters.
+
+What is on disk is what was written, byte for byte, and no other task waits.
 """
 
 import os
@@ -264,4 +265,5 @@ workflow:
             timeout=60,
             check=False,
         )
-        assert shown.returncode in (0, 1) and b"Traceback" not in shown.stderr, shown.stderr
+        assert shown.returncode in (0, 1), shown.stderr
+        assert b"Traceback" not in shown.stderr, shown.stderr

@@ -35,7 +35,8 @@ def test_clusters_f6_a_task_may_have_files_of_any_name_in_the_run_directory(tmp_
     assert {(run / name).read_text() for name in names} == {"mine\n"}
     assert sorted(path.name for path in run.iterdir()) == sorted((*names, ".sflow", "sflow.log", "t"))
     shown = sflow_ctl("status", "r", "--output-dir", "out", cwd=tmp_path)
-    assert shown.returncode == 0 and "completed" in shown.stdout
+    assert shown.returncode == 0
+    assert "completed" in shown.stdout
 
 
 def test_s6_files_of_ours_are_private_whatever_the_umask(tmp_path: Path) -> None:
@@ -115,7 +116,8 @@ def test_r30_the_directory_that_another_run_is_making_is_not_deleted(tmp_path: P
     (building / "keep").write_text("theirs")
     done = run_file(tmp_path, workflow('{name: t, script: ["echo x"]}'))
     assert done.returncode != 0
-    assert ".r.building" in done.stderr and "choose another --run-id" in done.stderr
+    assert ".r.building" in done.stderr
+    assert "choose another --run-id" in done.stderr
     assert (building / "keep").read_text() == "theirs"
 
 
@@ -133,7 +135,8 @@ def test_ux_7_a_full_standard_output_is_no_bug(tmp_path: Path) -> None:
     run = f"{sys.executable} -m sflow_ctl run w.yaml --output-dir out --run-id r > /dev/full"
     done = subprocess.run(["bash", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert "No space left on device" in done.stderr and "bug" not in done.stderr
+    assert "No space left on device" in done.stderr
+    assert "bug" not in done.stderr
 
 
 def test_a_hangup_is_called_a_hangup(tmp_path: Path) -> None:
@@ -141,7 +144,8 @@ def test_a_hangup_is_called_a_hangup(tmp_path: Path) -> None:
     run.wait_for("t", "running")
     os.kill(run.process.pid, signal.SIGHUP)
     status, output = run.finish()
-    assert status == 129 and "stopped by SIGHUP" in output
+    assert status == 129
+    assert "stopped by SIGHUP" in output
     assert run.summary().exit_status == 129
 
 
@@ -149,4 +153,5 @@ def test_clusters_f14_a_run_whose_directory_was_deleted_says_so_and_fails(tmp_pa
     text = workflow('{name: t, script: ["rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}')
     done = run_file(tmp_path, text)
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "cannot write" in done.stdout + done.stderr and "bug" not in done.stdout + done.stderr
+    assert "cannot write" in done.stdout + done.stderr
+    assert "bug" not in done.stdout + done.stderr

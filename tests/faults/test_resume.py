@@ -74,10 +74,13 @@ def test_r4_the_options_of_the_run_are_shown_and_used_again(tmp_path: Path) -> N
     (directory / "a" / "a.log").write_text("")
     done = resume(tmp_path, directory)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "--set V=2" in done.stderr and "--task b" in done.stderr and "--nodes 2" in done.stderr
+    assert "--set V=2" in done.stderr
+    assert "--task b" in done.stderr
+    assert "--nodes 2" in done.stderr
     assert count(tmp_path, "never") == []
     plan = json.loads((directory / ".sflow/plan.json").read_bytes())
-    assert [task["name"] for task in plan["tasks"]] == ["a", "b"] and len(plan["nodes"]) == 2
+    assert [task["name"] for task in plan["tasks"]] == ["a", "b"]
+    assert len(plan["nodes"]) == 2
 
 
 def test_n3_the_first_command_line_is_kept_beside_those_of_resumes(tmp_path: Path) -> None:
@@ -187,9 +190,11 @@ def test_public_n1_a_run_that_another_host_still_runs_is_not_resumed(tmp_path: P
         for place in (run.directory / ".sflow/run.json",):
             place.write_text(json.dumps({**json.loads(place.read_bytes()), "host": "other"}))
         refused = sflow_ctl("run", "--resume", run.directory, cwd=tmp_path)
-        assert refused.returncode == 2 and "error[still-running]" in refused.stderr, refused.stderr
+        assert refused.returncode == 2, refused.stderr
+        assert "error[still-running]" in refused.stderr, refused.stderr
         forced = sflow_ctl("run", "--resume", run.directory, "--force", cwd=tmp_path)
-        assert forced.returncode == 2 and "error[still-running]" in forced.stderr, forced.stderr
+        assert forced.returncode == 2, forced.stderr
+        assert "error[still-running]" in forced.stderr, forced.stderr
         assert run.states()["s"] == "running"
     finally:
         run.kill()
@@ -207,8 +212,10 @@ def test_clusters_f3_a_silent_run_whose_job_exists_is_resumed_only_by_force(
     lock.write_text(json.dumps(facts))
     os.utime(lock, (0, 0))
     refused = resume(tmp_path, directory)
-    assert refused.returncode == 2 and "error[may-be-running]" in refused.stderr, refused.stderr
-    assert "--force" in refused.stderr and count(tmp_path, "a") == ["1"]
+    assert refused.returncode == 2, refused.stderr
+    assert "error[may-be-running]" in refused.stderr, refused.stderr
+    assert "--force" in refused.stderr
+    assert count(tmp_path, "a") == ["1"]
     assert resume(tmp_path, directory, "--force").returncode == 0
 
 
@@ -223,7 +230,8 @@ def test_clusters_f14_a_deleted_run_directory_is_reported_while_the_run_goes_on(
     shutil.rmtree(tmp_path / ".sflow")
     wait_until(lambda: seen, "the problem is reported", 10)
     held.release()
-    assert "was deleted" in seen[0] and len(seen) == 1
+    assert "was deleted" in seen[0]
+    assert len(seen) == 1
 
 
 def test_a_killed_run_is_resumed_at_once_on_its_own_host(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_f20_a_fixed_port_that_is_taken_is_named_with_its_owner(
         status, output = run.finish()
         assert status == 1
         text = f"not ready within its deadline of 2 s: port {port} is taken by process {old.pid} python"
-        assert lines_with(output, "task a", text, "which is not of this task"), output
+        assert lines_with(output, "task a", text, "which does not belong to this task"), output
         nothing_left(run)
 
 
@@ -204,11 +204,9 @@ def test_f30_a_grandchild_with_the_output_open_holds_up_no_dependant(
     run = start(started, tmp_path, tasks, "--log-spool", "spool")
     status, output = run.finish()
     assert status == 0, output
-    assert (
-        lines_with(output, "[a] left")
-        and lines_with(output, "[a] over")
-        and lines_with(output, "[next] next")
-    )
+    assert lines_with(output, "[a] left")
+    assert lines_with(output, "[a] over")
+    assert lines_with(output, "[next] next")
     order = [f"{e.transition.task} {e.transition.new}" for e in run.entries() if e.transition is not None]
     assert order.index("a completed") < order.index("next running")
     nothing_left(run)

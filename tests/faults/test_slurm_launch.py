@@ -99,7 +99,8 @@ def test_f01_nothing_is_read_out_of_what_srun_prints(tmp_path: Path) -> None:
     slurm = FakeSlurm(tmp_path, says=(*lies, "Step created for StepId=99.7", "node7,node8"))
     status, output = run(slurm, HELLO)
     assert status == 0, output
-    assert not lines_with(output, "node7") and not lines_with(output, "completing")
+    assert not lines_with(output, "node7")
+    assert not lines_with(output, "completing")
 
 
 def test_f02_an_srun_that_never_returns_ends_at_the_deadline(tmp_path: Path) -> None:
@@ -134,7 +135,8 @@ def test_f03_agents_that_are_pinned_to_a_cpu_are_a_warning(tmp_path: Path) -> No
     (warning,) = lines_with(
         output, "warning: tasks on node0, node1 may run on 1 of the 64 CPUs that the job has"
     )
-    assert "no SLURM_CPU_BIND or taskset" in warning and "--exclusive" in warning
+    assert "remove SLURM_CPU_BIND, taskset around" in warning
+    assert "--exclusive" in warning
 
 
 def test_f04_settings_of_the_job_neither_reach_srun_nor_conflict(tmp_path: Path) -> None:
@@ -225,10 +227,11 @@ def test_f10_a_run_goes_on_when_slurms_commands_do_not_answer(tmp_path: Path, ho
     )
     assert status == 0, output
     assert sorted(log(slurm).splitlines()) == ["0: node0", "1: node1"]
-    assert len(lines_with(output, "warning: squeue does not say when the job's time is over")) == 1
+    assert len(lines_with(output, "warning: squeue does not show when the job's time ends")) == 1
     if how == "hang":
         left = [int(word) for word in (tmp_path / "hanging").read_text().split()]
-        assert len(left) == 2 and not any(map(is_alive, left))
+        assert len(left) == 2
+        assert not any(map(is_alive, left))
 
 
 def test_f10_a_failure_is_told_when_slurm_cannot_say_why(tmp_path: Path) -> None:
@@ -290,7 +293,9 @@ def test_f53_tasks_see_nothing_of_the_agents_step(tmp_path: Path) -> None:
     status, output = run(slurm, "    - {name: t, operator: one, script: ['env']}\n", env=of_the_step)
     assert status == 0, output
     seen = dict(line.partition("=")[::2] for line in log(slurm).splitlines())
-    assert seen["KEPT"] == "1" and seen["SLURM_JOB_ID"] == "4711" and seen["SLURM_PROCID"] == "0"
+    assert seen["KEPT"] == "1"
+    assert seen["SLURM_JOB_ID"] == "4711"
+    assert seen["SLURM_PROCID"] == "0"
     ours = {
         "SLURM_STEP_NODELIST",
         "SLURM_STEP_NUM_NODES",

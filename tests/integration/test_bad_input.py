@@ -1,5 +1,6 @@
-"""What is wrong is said in one message with a code, a place and a remedy; exit status 2; nothing is made
-or started.
+"""What is wrong is said in one message with a code, a place and a remedy.
+
+The exit status is 2; nothing is made or started.
 """
 
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_a_name_that_is_no_directory_name_is_refused(name: str, tmp_path: Path) 
     done = sflow_ctl("run", "w.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "error[unsafe-name]" in done.stderr
-    assert "w.yaml:2:" in done.stderr and "workflow.tasks[0].name" in done.stderr, done.stderr
+    assert "w.yaml:2:" in done.stderr, done.stderr
+    assert "workflow.tasks[0].name" in done.stderr, done.stderr
     assert "hint:" in done.stderr, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["w.yaml"]
 
@@ -81,7 +83,8 @@ def test_a_name_that_is_no_directory_name_is_refused(name: str, tmp_path: Path) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     done = sflow_ctl("run", "nowhere.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "error[file-not-found]" in done.stderr and "nowhere.yaml" in done.stderr
+    assert "error[file-not-found]" in done.stderr
+    assert "nowhere.yaml" in done.stderr
     assert "hint:" in done.stderr, done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -89,7 +92,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_without_a_file_sflow_yaml_is_meant(tmp_path: Path) -> None:
     done = sflow_ctl("run", cwd=tmp_path)
     assert done.returncode == 2
-    assert "sflow.yaml" in done.stderr and "hint:" in done.stderr
+    assert "sflow.yaml" in done.stderr
+    assert "hint:" in done.stderr
 
 
 def test_all_findings_are_shown_at_once(tmp_path: Path) -> None:
@@ -118,7 +122,8 @@ def test_an_output_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> N
     (tmp_path / "file").write_text("in the way")
     done = sflow_ctl("run", "w.yaml", "--output-dir", "file/out", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert "error[run-directory-not-writable]" in done.stderr and "--output-dir" in done.stderr
+    assert "error[run-directory-not-writable]" in done.stderr
+    assert "--output-dir" in done.stderr
     assert (tmp_path / "file").read_text() == "in the way"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "w.yaml"]
 
@@ -127,7 +132,8 @@ def test_a_missing_bash_is_said_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(task_file("script: ['true']"))
     done = sflow_ctl("run", "w.yaml", cwd=tmp_path, env={"PATH": str(tmp_path)})
     assert done.returncode == 2, done.stderr
-    assert "error[program-not-found]" in done.stderr and '"bash"' in done.stderr
+    assert "error[program-not-found]" in done.stderr
+    assert '"bash"' in done.stderr
     assert "hint:" in done.stderr, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["w.yaml"]
 

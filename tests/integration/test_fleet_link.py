@@ -10,9 +10,9 @@ import msgspec
 import pytest
 import zmq
 
-from protocol.messages.facts import Hello, NodeDescribed
+from protocol.messages.facts import Hello, NodeDescribed, Notice
 from protocol.messages.node import Inventory
-from protocol.messages.orders import Refused, Welcome
+from protocol.messages.orders import Enrolled, Refused, Welcome
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.codec import MAX_FRAME_BYTES, decode_to_agent, encode
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
@@ -24,8 +24,8 @@ from tests.support import wait_until
 class Fixture:
     """A link with two agents' keys, and clients of any kind to try it with."""
 
-    def __init__(self) -> None:
-        self.keys = RunKeys.make(2)
+    def __init__(self, keys: RunKeys | None = None) -> None:
+        self.keys = keys or RunKeys.make(2)
         self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.events: list[SchedulerEvent] = []
@@ -191,7 +191,8 @@ def test_f15_a_key_may_speak_for_its_own_node_only(fixture: Fixture) -> None:
     agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s"),))))
     fixture.pump(lambda: agent.poll(0), "a refusal")
     refusal = received(agent).messages[0]
-    assert isinstance(refusal, Refused) and refusal.code == "wrong-identity"
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "wrong-identity"
     assert fixture.events == []
 
 
@@ -200,8 +201,11 @@ def test_f66_another_major_version_is_refused_by_name(fixture: Fixture) -> None:
     agent.send(encode(FromAgentPacket(session="s", messages=(a_hello(0, "s", version=(2, 0)),))))
     fixture.pump(lambda: agent.poll(0), "a refusal")
     refusal = received(agent).messages[0]
-    assert isinstance(refusal, Refused) and refusal.code == "version-mismatch"
-    assert "1.0" in refusal.reason and "2.0" in refusal.reason and "/opt/old" in refusal.reason
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "version-mismatch"
+    assert "1.0" in refusal.reason
+    assert "2.0" in refusal.reason
+    assert "/opt/old" in refusal.reason
     assert [type(event) for event in fixture.events] == [AgentLost]
 
 
@@ -225,7 +229,8 @@ def test_an_abandoned_node_is_refused_from_then_on(fixture: Fixture) -> None:
     received(agent)
     fixture.link.abandon(0, "silent")
     first = received(agent).messages[0]
-    assert isinstance(first, Refused) and first.reason == "silent"
+    assert isinstance(first, Refused)
+    assert first.reason == "silent"
     agent.send(encode(FromAgentPacket(session="s", seq=1, messages=(NodeDescribed(),))))
     fixture.pump(lambda: agent.poll(0), "another refusal")
     assert isinstance(received(agent).messages[0], Refused)
@@ -234,7 +239,8 @@ def test_an_abandoned_node_is_refused_from_then_on(fixture: Fixture) -> None:
 def test_silence_loses_a_node_and_an_agent_that_never_reports_is_named(fixture: Fixture) -> None:
     fixture.join(0)
     reasons = lost_within(fixture.link, time.monotonic(), 100)
-    assert "silent" in reasons[0] and "nothing heard" in reasons[1]
+    assert "silent" in reasons[0]
+    assert "no message" in reasons[1]
 
 
 def lost_within(link: FleetLink, now: float, seconds: int) -> dict[int, str]:
@@ -256,4 +262,101 @@ def test_p5_a_time_in_which_the_controller_was_suspended_is_nobodys_silence(fixt
     assert lost_within(fixture.link, resumed, int(patience.lost_after_s) - 10) == {}
     assert 0 in lost_within(fixture.link, resumed + patience.lost_after_s - 10, 30), (
         "then silence counts again"
+    )
+
+
+# ---------------------------------------------------------------- agents of a job step make their own keys
+
+
+@pytest.fixture
+def step() -> Iterator[Fixture]:
+    """A link whose node 1 belongs to a job step."""
+    made = Fixture(RunKeys.for_step(2, (1,)))
+    yield made
+    made.close()
+
+
+def say_hello(
+    fixture: Fixture, pair: KeyPair, key: str = "", node: int = 1, session: str = "e"
+) -> "zmq.Socket[bytes]":
+    socket = fixture.client(pair)
+    hello = msgspec.structs.replace(a_hello(node, session), key=key)
+    socket.send(encode(FromAgentPacket(session=session, messages=(hello,))))
+    return socket
+
+
+def answer_to(fixture: Fixture, socket: "zmq.Socket[bytes]") -> object:
+    fixture.pump(lambda: socket.poll(0), "an answer")
+    return decode_to_agent(socket.recv()).packet.messages[0]
+
+
+def test_s4_a_key_of_the_environment_only_names_another_one(step: Fixture) -> None:
+    first, own = step.keys.enrolment[1], KeyPair.make()
+    enrolling = say_hello(step, first, own.public)
+    assert answer_to(step, enrolling) == Enrolled(key=own.public)
+    assert step.events == []
+    assert step.link.node_of_key(first.public) is None
+    assert step.link.node_of_key(own.public) == 1
+    enrolling.send(encode(FromAgentPacket(session="e", seq=1, messages=(Notice(level="warning", text="x"),))))
+    step.pump(lambda: step.link.counters["stale_packets"], "a packet that does not count")
+    say_hello(step, own, session="own")
+    step.pump(lambda: step.events, "a hello")
+    assert [event.hello.node for event in step.events if isinstance(event, AgentJoined)] == [1]
+
+
+def test_s4_the_answer_to_an_enrolment_may_be_lost(step: Fixture) -> None:
+    own = KeyPair.make()
+    for _ in range(2):
+        assert answer_to(step, say_hello(step, step.keys.enrolment[1], own.public)) == Enrolled(
+            key=own.public
+        )
+
+
+@pytest.mark.parametrize("key", ["", "short", "~" * 40, "\x1b" * 40])
+def test_s4_an_enrolment_without_a_usable_key_is_refused(step: Fixture, key: str) -> None:
+    answer = answer_to(step, say_hello(step, step.keys.enrolment[1], key))
+    assert isinstance(answer, Refused)
+    assert answer.code == "not-enrolled"
+
+
+def test_s4_a_second_agent_cannot_take_a_nodes_place(step: Fixture) -> None:
+    own = KeyPair.make()
+    answer_to(step, say_hello(step, step.keys.enrolment[1], own.public))
+    answer = answer_to(step, say_hello(step, step.keys.enrolment[1], KeyPair.make().public))
+    assert isinstance(answer, Refused)
+    assert answer.code == "not-enrolled"
+    assert step.link.node_of_key(own.public) == 1
+    answer = answer_to(step, say_hello(step, step.keys.enrolment[1], own.public, node=0))
+    assert isinstance(answer, Refused)
+    assert answer.code == "wrong-identity"
+
+
+def test_s4_once_all_have_reported_the_keys_of_the_environment_are_void(step: Fixture) -> None:
+    first, own = step.keys.enrolment[1], KeyPair.make()
+    before = say_hello(step, first, own.public)
+    answer_to(step, before)
+    step.link.admission.end_enrolment()
+    late = say_hello(step, first, KeyPair.make().public)
+    step.pump(lambda: step.link.refused().get("connections_with_a_void_key"), "a refused connection")
+    assert not late.poll(0)
+    before.send(encode(FromAgentPacket(session="e", messages=(a_hello(1, "e"),))))
+    step.pump(lambda: step.link.counters["malformed"], "an old connection's packet that does not count")
+    assert step.events == []
+    say_hello(step, own, session="own")
+    step.pump(lambda: step.events, "the agent's own key")
+
+
+def test_s4_agents_of_a_step_that_is_started_again_name_new_keys(step: Fixture) -> None:
+    first, own, new = step.keys.enrolment[1], KeyPair.make(), KeyPair.make()
+    answer_to(step, say_hello(step, first, own.public))
+    step.link.admission.restart_enrolment()
+    assert answer_to(step, say_hello(step, first, new.public)) == Enrolled(key=new.public)
+    assert step.link.node_of_key(own.public) is None
+
+
+def test_s4_an_enrolment_key_opens_neither_the_logs_nor_the_viewers_socket(step: Fixture) -> None:
+    for endpoint in (step.link.log_endpoints[0], step.link.client_endpoints[0]):
+        step.client(step.keys.enrolment[1], endpoint=endpoint).send(b"x")
+    step.pump(
+        lambda: step.link.refused().get("unauthenticated_connections", 0) >= 2, "two refused connections"
     )

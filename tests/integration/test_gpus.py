@@ -1,5 +1,6 @@
-"""GPUs on this machine, from the command line to a task's environment, where there is no driver but the variables say
-what there is. With a driver: `test_real_gpus.py`.
+"""GPUs on this machine, from the command line to a task's environment, without a driver.
+
+Variables say what there is. With a driver: `test_real_gpus.py`.
 """
 
 import json
@@ -80,7 +81,7 @@ def test_names_pass_through_and_have_no_order(tmp_path: Path) -> None:
 def test_fewer_gpus_than_the_file_says_end_the_run_before_it_begins(tmp_path: Path) -> None:
     done = run(tmp_path, 4, CUDA_VISIBLE_DEVICES="6,3")
     assert done.returncode == 3
-    assert "error[gpus-missing]: node localhost has 2 GPUs for this run, gpus_per_node says 4" in done.stderr
+    assert "error[gpus-missing]: node localhost has 2 GPUs for this run; gpus_per_node is 4" in done.stderr
     assert "--simulate-gpus" in done.stderr
     assert not (tmp_path / "sflow_output" / "r").exists()
 
@@ -94,7 +95,7 @@ def test_more_gpus_than_there_are_can_be_pretended(tmp_path: Path) -> None:
 def test_gpus_that_nobody_counts_are_believed_with_a_warning(tmp_path: Path) -> None:
     done = run(tmp_path, 2)
     assert done.returncode == 0, done.stderr
-    assert "warning: node localhost: nothing here counts GPUs" in done.stdout + done.stderr
+    assert "warning: node localhost: GPUs were not counted" in done.stdout + done.stderr
     assert said(tmp_path, "g_1").split()[0] == "1"
 
 

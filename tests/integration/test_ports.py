@@ -95,7 +95,7 @@ def test_f21_a_port_that_is_stolen_before_the_bind_is_replaced(tmp_path: Path) -
         said, _ = going.process.communicate(timeout=60)
     assert going.process.returncode == 0, said
     assert f"port {port} (http) is taken by process" in said
-    assert "again with another port, which is no retry" in said
+    assert "again with another port, which does not count as a retry" in said
 
 
 def test_a_file_is_rendered_with_the_ports_of_all_when_its_task_starts(tmp_path: Path) -> None:
@@ -166,7 +166,9 @@ print("own", os.environ["SFLOW_PORT_RPC"], sys.argv[1])
     assert "0: met 1 2 3 4 5" in said
     own = [line.split() for line in sorted(said.splitlines()) if "own" in line]
     ports = [line[2] for line in own]
-    assert ports[0] == ports[1] and ports[2] == ports[3] and len(set(ports)) == 3  # one lease a node
+    assert ports[0] == ports[1]
+    assert ports[2] == ports[3]
+    assert len(set(ports)) == 3  # one lease a node
     assert {line[3] for line in own} == {ports[0]}
 
 
@@ -195,5 +197,6 @@ def test_files_are_written_where_the_run_directory_is_not_shared(tmp_path: Path)
     assert status == 0, said
     rendered, own = log(directory, "a").splitlines()
     port, where = own.split()
-    assert rendered == f"port {port}" and where.startswith(str(tmp_path / "spool"))
+    assert rendered == f"port {port}"
+    assert where.startswith(str(tmp_path / "spool"))
     assert not (directory / "a" / "a").exists()

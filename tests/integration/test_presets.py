@@ -118,7 +118,8 @@ def test_nginx_shares_requests_among_the_replicas_of_a_task(tmp_path: Path) -> N
     )
     assert status == 0, said
     answers = log(directory, "client").split()
-    assert len(answers) == 9 and set(answers) == {"worker_0", "worker_1", "worker_2"}
+    assert len(answers) == 9
+    assert set(answers) == {"worker_0", "worker_1", "worker_2"}
 
 
 @needs("ray")
@@ -163,7 +164,8 @@ def test_a_ray_head_is_told_its_gpus_and_its_ports(tmp_path: Path) -> None:
     )
     assert status == 0, said
     _, gpus, _, low, high = log(directory, "head").split()
-    assert gpus == "2" and int(high) - int(low) == 63
+    assert gpus == "2"
+    assert int(high) - int(low) == 63
     assert "Active:" in log(directory, "client")
 
 
@@ -174,4 +176,5 @@ def test_a_program_that_is_not_there_is_named_with_the_way_out(name: str, tmp_pa
         tmp_path, f"    - {{name: s, uses: {name}, with: {{program: no-such-one{upstreams}}}}}\n"
     )
     assert status == 1
-    assert f'{name}: "no-such-one" is not on the PATH of' in said and "with: {program: ...}" in said
+    assert f'{name}: "no-such-one" is not on the PATH of' in said
+    assert "with: {program: ...}" in said

@@ -69,7 +69,8 @@ def test_a_deadline_names_what_was_missing(tmp_path: Path) -> None:
         summary = run.summary()
         server, client = summary.tasks
         assert (server.state, server.attempts, client.state) == ("timeout", 2, "cancelled")
-        assert summary.cause is not None and summary.cause.reason is not None
+        assert summary.cause is not None
+        assert summary.cause.reason is not None
         assert summary.cause.reason.word == "not_ready"
         nothing_left(run)
     finally:

@@ -1,5 +1,7 @@
-"""The real thing, wherever a driver shows GPUs: what is found, that a task's processes see their slice and nothing else,
-and who uses a GPU already. CUDA itself is asked, through libcuda.
+"""GPUs of a real driver, wherever one shows them.
+
+What is found, that a task's processes see their slice and nothing else, and which processes use a GPU already. CUDA
+itself is asked, through libcuda.
 """
 
 import json
@@ -123,7 +125,9 @@ def test_the_inventory_is_what_nvidia_smi_lists(found: GpuView) -> None:
         pytest.skip("no nvidia-smi on PATH")
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
     for gpu in found.gpus:
-        assert gpu.uuid in listed.stdout and gpu.name and gpu.memory_bytes >= 0
+        assert gpu.uuid in listed.stdout
+        assert gpu.name
+        assert gpu.memory_bytes >= 0
     assert found.problems == ()
 
 
@@ -160,7 +164,8 @@ def test_more_gpus_than_there_are_end_the_run_before_it_begins(found: GpuView, t
     workflow(tmp_path, has + 1, 1, 1)
     done = run(tmp_path)
     assert done.returncode == 3
-    assert f"node localhost has {has} GPU" in done.stderr and f"gpus_per_node says {has + 1}" in done.stderr
+    assert f"node localhost has {has} GPU" in done.stderr
+    assert f"gpus_per_node says {has + 1}" in done.stderr
     assert not (tmp_path / "sflow_output" / "r").exists()
 
 
@@ -190,9 +195,11 @@ def test_a_gpu_in_use_is_a_warning_and_refused_if_that_is_wanted(
     workflow(tmp_path, len(found.gpus), 1, 1)
     done = run(tmp_path)
     warning = "node localhost: GPU 0 is in use already: "
-    assert done.returncode == 0 and warning in done.stdout + done.stderr
+    assert done.returncode == 0
+    assert warning in done.stdout + done.stderr
     refused = run(tmp_path, "--require-idle-gpus", "--run-id", "other")
-    assert refused.returncode == 3 and warning in refused.stderr
+    assert refused.returncode == 3
+    assert warning in refused.stderr
     if "cannot be seen from here" not in refused.stderr:  # NVML shows processes of its own pid namespace only
         assert f"pid {held} " in refused.stderr
 

@@ -1,5 +1,6 @@
-"""A Slurm cluster by hand: `python -m tests.slurm.cluster up --nodes 4`, then `exec head srun -N4 hostname`, `cut node2`,
-`down`. Needs root.
+"""A Slurm cluster by hand. Needs root.
+
+`python -m tests.slurm.cluster up --nodes 4`, then `exec head srun -N4 hostname`, `cut node2`, `down`.
 """
 
 import argparse

@@ -1,5 +1,6 @@
-"""A program of its own: `python first_process.py FLAGS COMMAND...` makes new namespaces, starts the command as the
-first process in them and prints that process's id, as seen from here.
+"""A program of its own: starts a command as the first process of new namespaces.
+
+`python first_process.py FLAGS COMMAND...` prints that process's id, as seen from here.
 
 The first process of a PID namespace gets every orphan in it; with SIGCHLD ignored, which the command
 inherits, the kernel reaps them. A shell's `unshare` would stay as one more process per machine.

@@ -1,5 +1,7 @@
-"""A distributed program without a framework: meets at MASTER_ADDR:MASTER_PORT as torch.distributed's `env://` does, sums over all
-ranks by way of rank 0, and prints what came of it.
+"""A distributed program without a framework.
+
+Meets at MASTER_ADDR:MASTER_PORT as torch.distributed's `env://` does, sums over all ranks by way of rank 0, and prints
+what came of it.
 
 `rendezvous.py [--fail-rank N]` is one rank. `rendezvous.py --nproc-per-node N --node-rank K --nnodes M ...` starts N ranks
 on this node and waits for them, as torchrun does.

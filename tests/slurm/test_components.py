@@ -67,7 +67,8 @@ def test_one_srun_spans_all_components_in_their_order(how: str, cluster: Cluster
     done = on_two_components(cluster, tasks, counted, how)
     assert done.returncode == 0, done.stdout + done.stderr
     (agents,) = counted.calls()
-    assert agents.count(":") == 1 and {"--het-group=0", "--het-group=1"} <= set(agents)
+    assert agents.count(":") == 1
+    assert {"--het-group=0", "--het-group=1"} <= set(agents)
     plan = json.loads((cluster.shared / "out" / "run" / ".sflow/plan.json").read_text())
     groups = {node["name"]: node["het_group"] for node in plan["nodes"]}
     assert groups == {"node0": 0, "node1": 1, "node2": 1}
@@ -95,7 +96,7 @@ def test_a_real_step_over_two_components_is_refused_before_anything_starts(clust
     done = on_two_components(cluster, "    - {name: t, operator: step, script: ['hostname']}\n")
     assert done.returncode == 2
     assert "step-spans-components" in done.stdout
-    assert "its nodes are of components 0, 1 of a heterogeneous job" in done.stdout
+    assert "its nodes belong to components 0, 1 of a heterogeneous job" in done.stdout
     assert "resources.nodes.indices" in done.stdout
     assert not (cluster.shared / "out").exists()
 

@@ -88,7 +88,8 @@ def test_a_rank_that_fails_ends_the_others_and_is_the_cause_with_its_node(cluste
     assert "process exited with error: t: rank 6: exit status 3" in said
     assert "  node:  node1\n" in said
     cause = summary(cluster)["cause"]
-    assert isinstance(cause, dict) and cause["node"] == 1
+    assert isinstance(cause, dict)
+    assert cause["node"] == 1
     wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 30)
 
 

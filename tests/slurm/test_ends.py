@@ -48,9 +48,10 @@ def test_f37_a_warning_signal_is_the_time_limits(cluster: Cluster) -> None:
     number = submit(cluster, LONG + COLLECT, nodes=2, run="--headroom 1", time="1", signal="B:USR1@55")
     job = cluster.wait_job(number, within_s=60)
     assert job.exit_code.startswith("124:"), cluster.output(number)
-    assert log(cluster, "collect") == "timeout: SIGUSR1 says that the job's time is nearly over\n"
+    assert log(cluster, "collect") == "timeout: SIGUSR1 announces that the job's time is nearly over\n"
     cause = summary(cluster)["cause"]
-    assert isinstance(cause, dict) and cause["reason"]["word"] == "time_limit"
+    assert isinstance(cause, dict)
+    assert cause["reason"]["word"] == "time_limit"
 
 
 def test_f37_work_at_the_end_is_done_when_the_job_is_cancelled(cluster: Cluster) -> None:
@@ -121,7 +122,8 @@ def test_f35_the_rest_of_the_run_goes_on_where_the_workflow_allows_it(cluster: C
     assert sorted(states[f"there_{n}"] for n in range(2)) == ["lost", "timeout"], states
     assert [states[f"moved_{n}"] for n in range(3)] == ["completed"] * 3
     assert {log(cluster, f"moved_{n}") for n in range(3)} == {f"{host}\n"}
-    assert whole["outcome"] == "completed" and len(whole["tolerated"]) == 2  # type: ignore[arg-type]
+    assert whole["outcome"] == "completed"
+    assert len(whole["tolerated"]) == 2  # type: ignore[arg-type]
     cluster.wait_job(number, within_s=120)
     cluster.power_on(other)
 

@@ -50,5 +50,7 @@ def test_a_slice_counts_within_the_gpus_that_other_jobs_have_left(cluster: Clust
 def test_a_job_without_gpus_is_warned_where_nothing_counts_them(cluster: Cluster, run: str) -> None:
     number = cluster.sbatch(run)
     assert cluster.wait_job(number).state == "COMPLETED", cluster.output(number)
-    warning = "warning: node node0: nothing here counts GPUs (no NVIDIA driver, none given by Slurm); gpus_per_node 2"
+    warning = (
+        "warning: node node0: GPUs were not counted (no NVIDIA driver, none given by Slurm); gpus_per_node 2"
+    )
     assert warning in cluster.output(number)

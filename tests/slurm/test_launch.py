@@ -35,7 +35,8 @@ def test_f08_a_users_own_steps_start_beside_ours(cluster: Cluster) -> None:
     job = cluster.wait_job(number, within_s=60)
     assert job.state == "COMPLETED", cluster.output(number)
     names = expand_nodelist(job.node_list)
-    assert log.read_text().split() == names and done.stdout.strip() in names
+    assert log.read_text().split() == names
+    assert done.stdout.strip() in names
 
 
 def test_f09_node_lists_mean_what_slurm_says(cluster: Cluster) -> None:

@@ -45,8 +45,8 @@ def test_who_cannot_be_called_is_told_what_was_tried_and_what_to_do(walled: Clus
     said = done.stderr
     own = address(HEAD)
     assert "error[agents-missing]: 2 of 2 agents have not reported within 12 s: node0, node1" in said
-    assert f"they were told to call {own}:" in said
-    assert f"node node1 runs, and has no answer from the controller at {own}:" in said
+    assert f"they were given the address {own}:" in said
+    assert f"the agent on node1 gets no answer from the controller at {own}:" in said
     assert "one of eth0 (--interface)" in said
     assert "run inside the allocation, with sflow-ctl batch" in said
     assert not list((walled.shared / "out").iterdir())

@@ -88,7 +88,8 @@ def test_f17_a_run_can_be_looked_at_where_its_controller_cannot_be_reached(clust
     status = cluster.run_in_node(HEAD, [sys.executable, "-m", "sflow_ctl", "status", run])
     assert status.returncode == 0, status.stderr
     assert f"(from {run})" in status.stdout or "(from out/run)" in status.stdout, status.stdout
-    assert "is running: controller pid" in status.stdout and lines_with(status.stdout, "t", "running")
+    assert "is running: controller pid" in status.stdout
+    assert lines_with(status.stdout, "t", "running")
     attached = cluster.start_in_node(HEAD, [sys.executable, "-m", "sflow_ctl", "attach", run])
     assert attached.stdout is not None
     shown = ""
@@ -100,7 +101,8 @@ def test_f17_a_run_can_be_looked_at_where_its_controller_cannot_be_reached(clust
     go.touch()
     shown += attached.stdout.read()
     assert attached.wait(30) == 0, shown
-    assert "[t] done" in shown and "run: completed" in shown, shown
+    assert "[t] done" in shown, shown
+    assert "run: completed" in shown, shown
     assert cluster.wait_job(number, within_s=60).state == "COMPLETED"
 
 

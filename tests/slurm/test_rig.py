@@ -106,7 +106,8 @@ def test_nodes_have_their_own_loopback_and_shared_files(cluster: Cluster) -> Non
         "import socket; s = socket.create_server(('127.0.0.1', 7000)); print('up', flush=True); s.accept()"
     )
     server = cluster.start_in_node("node0", [sys.executable, "-c", serve])
-    assert server.stdout is not None and server.stdout.readline() == "up\n"
+    assert server.stdout is not None
+    assert server.stdout.readline() == "up\n"
     assert connect(cluster, "node1", "127.0.0.1", 7000) == REFUSED
     assert connect(cluster, "node1", "node0", 7000) == REFUSED
     assert connect(cluster, "node0", "127.0.0.1", 7000) == CONNECTED
@@ -161,7 +162,8 @@ def test_a_slow_link_takes_its_time(cluster: Cluster) -> None:
         "print(n)"
     )
     receiver = cluster.start_in_node("node0", [sys.executable, "-c", receive])
-    assert receiver.stdout is not None and receiver.stdout.readline() == "up\n"
+    assert receiver.stdout is not None
+    assert receiver.stdout.readline() == "up\n"
     cluster.slow("node0", kbit_per_s=4000, latency_ms=400)
     began = time.monotonic()
     cluster.run_in_node("node1", ["bash", "-c", "head -c 500000 /dev/zero > /dev/tcp/node0/7001"])
@@ -288,7 +290,8 @@ def start_owner(directory: Path) -> subprocess.Popen[str]:
     """A process whose cluster is up."""
     argv = [sys.executable, "-c", OWNER, str(directory)]
     owner = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None and owner.stdout.readline() == "up\n"
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "up\n"
     owner.stdout.close()
     return owner
 
@@ -296,7 +299,8 @@ def start_owner(directory: Path) -> subprocess.Popen[str]:
 def kept(directory: Path) -> list[int]:
     """The pids of a cluster's first processes, as it has recorded them."""
     known = Record.read(directory)
-    assert known is not None and known.keeper is not None
+    assert known is not None
+    assert known.keeper is not None
     return [process.pid for process in (known.keeper, *known.machines.values())]
 
 

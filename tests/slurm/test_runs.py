@@ -93,7 +93,8 @@ def test_fewer_gpus_than_expected_end_the_run_before_it_begins_and_name_the_node
         f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out", nodes=1, gres="gpu:2"
     )
     job = cluster.wait_job(number, within_s=60)
-    assert job.state == "FAILED" and job.exit_code.startswith("3:")
+    assert job.state == "FAILED"
+    assert job.exit_code.startswith("3:")
     assert "has 2 GPUs for this run, gpus_per_node says 4" in cluster.output(number)
     assert not list((cluster.shared / "out").iterdir())
 
@@ -127,7 +128,8 @@ def test_f37_that_slurm_ends_a_run_is_the_cause(partition: str, cluster: Cluster
     ended = cluster.shared / "out" / "run" / ".sflow/summary.json"
     wait_until(ended.exists, "the run ends", 30)
     cause = summary(cluster)["cause"]
-    assert isinstance(cause, dict) and cause["reason"]["word"] in ("cancelled", "preempted"), cause
+    assert isinstance(cause, dict), cause
+    assert cause["reason"]["word"] in ("cancelled", "preempted"), cause
     assert cause["text"].startswith("stopped by SIGTERM (Slurm: the job was ")
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
@@ -209,7 +211,8 @@ def test_a_real_step_starts_what_only_srun_can(cluster: Cluster) -> None:
     job = cluster.wait_job(number, within_s=90)
     assert job.state == "COMPLETED", cluster.output(number)
     log = (cluster.shared / "out" / "run" / "hello" / "hello.log").read_text()
-    assert "4" in log and log.count("\n") >= 4, log
+    assert "4" in log, log
+    assert log.count("\n") >= 4, log
 
 
 def test_outside_a_job_nodes_are_asked_for_used_and_given_back(cluster: Cluster) -> None:
@@ -265,7 +268,8 @@ def test_a_running_job_can_be_used_by_its_number(cluster: Cluster) -> None:
     assert [line.split()[1] for line in lines] == [str(number)] * 2
     assert cluster.job(number).state == "RUNNING"
     done = cluster.run_in_node("head", [*argv, "--jobid=999999"], within_s=60)
-    assert done.returncode == 3 and "job 999999 is unknown to Slurm" in done.stderr
+    assert done.returncode == 3
+    assert "job 999999 is unknown to Slurm" in done.stderr
     cluster.scancel(number)
 
 

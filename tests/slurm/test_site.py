@@ -64,7 +64,8 @@ def check_run(cluster: Cluster, counted: CountedSrun, number: int, run: Path) ->
     job = fields(cluster, number)
     assert (job["Partition"], job["Account"]) == ("requeued", "physics")
     (srun,) = counted.calls()
-    assert "--comment=of-the-site" in srun and "--overlap" in srun
+    assert "--comment=of-the-site" in srun
+    assert "--overlap" in srun
     lines = sorted((run / "t" / "t.log").read_text().splitlines())
     assert [line.partition(" on ")[0] for line in lines] == ["0: loaded", "1: loaded"]
     assert (cluster.shared / "preambles").read_text() == "ran\n"
@@ -131,7 +132,7 @@ def test_a_failing_preamble_is_the_clear_end_of_a_job(cluster: Cluster) -> None:
     job = cluster.wait_job(int(match[1]))
     assert (job.state, job.exit_code) == ("FAILED", "3:0")
     said = (out / f"{match[1]}-sflow-submit.err").read_text()
-    assert "error[preamble-failed]: the preamble has ended with exit status 127: module load nothing" in said
+    assert "error[preamble-failed]: the preamble ended with exit status 127: module load nothing" in said
     assert f"where: {cluster.shared}/site.yaml:5:5  preamble[1]" in said
     assert not list(out.glob(f"{match[1]}-w-*"))
 

@@ -1,5 +1,6 @@
-"""What only a real job step can do, started by an agent: with the options that the format says, and in everything else like
-any other task.
+"""What only a real job step can do, started by an agent.
+
+With the options that the format says, and in everything else like any other task.
 """
 
 import subprocess
@@ -113,8 +114,10 @@ def test_a_named_container_and_options_in_extra_args(
     number = submit(cluster, tasks, counted)
     finished(cluster, number)
     log = log_of(cluster, "c")
-    assert "SPANK_CONTAINER_IMAGE=reg.io/team/image:2\n" in log and "SPANK_CONTAINER_NAME=warm\n" in log
-    assert "SPANK_CONTAINER_MOUNT_HOME=1\n" in log and "NO_MOUNT_HOME" not in log
+    assert "SPANK_CONTAINER_IMAGE=reg.io/team/image:2\n" in log
+    assert "SPANK_CONTAINER_NAME=warm\n" in log
+    assert "SPANK_CONTAINER_MOUNT_HOME=1\n" in log
+    assert "NO_MOUNT_HOME" not in log
     assert "SPANK_CONTAINER_MOUNTS=/data:/data:ro,/more:/more," in log
 
 
@@ -183,7 +186,8 @@ def test_a_step_that_fails_is_the_cause_with_its_highest_status(
     )
     finished(cluster, number, "FAILED")
     printed = cluster.output(number)
-    assert "process exited with error: c: rank " in printed and "(exit status 7)" in printed
+    assert "process exited with error: c: rank " in printed
+    assert "(exit status 7)" in printed
 
 
 @pytest.mark.parametrize("how", ["failure elsewhere", "the service is not needed any more", "scancel"])

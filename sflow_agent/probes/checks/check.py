@@ -1,24 +1,24 @@
-"""What every check has in common: it begins, it has one outcome, and it can be given up at any time."""
+"""The interface of all active checks: begin, report one outcome, close at any time."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 Done = Callable[[bool, str], None]
-"""Told the outcome of a check: whether the condition holds, and what was seen or is missing."""
+"""Called with the outcome of a check: whether it holds, and what was seen or is missing."""
 
 
 class ActiveCheck(Protocol):
-    """One check under way. It calls its `Done` once, at the earliest from within `begin`."""
+    """One running check. It calls its `Done` once, at the earliest from within `begin`."""
 
     @property
     def doing(self) -> str:
-        """What it waits for, in words that say what has not happened."""
+        """What it waits for, as a sentence about what has not happened."""
         ...
 
     def begin(self) -> None:
-        """Starts it. Never blocks."""
+        """Start the check. Never blocks."""
         ...
 
     def close(self) -> None:
-        """Gives everything back; its outcome is not wanted any more. May be called twice."""
+        """Release everything; the outcome is no longer wanted. May be called twice."""
         ...

@@ -1,4 +1,4 @@
-"""A check by a program: it runs beside the task with the task's environment, and exits with 0 when all is well."""
+"""A check by a program: it runs beside the task with the task's environment, and must exit with 0."""
 
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.descriptors import Descriptors
@@ -8,7 +8,7 @@ from sflow_agent.processes.spawn import SpawnError
 from sflow_agent.processes.table import Processes
 
 KEPT_BYTES = 4096
-"""Of what it prints, the end: for the sentence that says why it failed."""
+"""The number of bytes kept from the end of its output, for the sentence about its failure."""
 LINE_CHARACTERS = 300
 
 
@@ -29,18 +29,18 @@ class ActiveExecCheck:
 
     @property
     def doing(self) -> str:
-        """See `ActiveCheck`."""
+        """The sentence about the missing exit, with the program's last line."""
         return f"{self._name} did not exit{self._last_line()}"
 
     def begin(self) -> None:
-        """See `ActiveCheck`."""
+        """Start the program."""
         try:
             self._program.begin()
         except SpawnError as error:
             self._done(False, error.reason)
 
     def close(self) -> None:
-        """See `ActiveCheck`. Kills the program with its whole group."""
+        """Kill the program with its whole group."""
         self._program.close()
 
     def _ended(self, exit_status: int | None, number: int | None) -> None:

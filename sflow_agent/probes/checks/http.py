@@ -1,4 +1,4 @@
-"""A check of a URL: connect, ask, read as much of the answer as the verdict needs, follow redirects."""
+"""A check of a URL: connects, sends the request, reads as much of the answer as the verdict needs, follows redirects."""
 
 import select
 import socket
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 READ_BYTES = 64 * 1024
 READS_PER_PASS = 4
-"""An answer that never ends must not keep the loop."""
+"""An answer that never ends must not block the loop."""
 
 
 class HttpTools:
-    """What all http checks of an agent share."""
+    """The parts that all http checks of an agent share."""
 
     def __init__(self, descriptors: Descriptors, background: Workers, resolver: Resolver) -> None:
         self.descriptors = descriptors
@@ -34,7 +34,7 @@ class HttpTools:
 
     @property
     def contexts(self) -> "TlsContexts":
-        """What https servers are trusted by."""
+        """The certificates that https servers are verified with."""
         if self._contexts is None:
             from sflow_agent.probes.http.tls import TlsContexts
 
@@ -62,12 +62,12 @@ class ActiveHttpCheck:
 
     @property
     def doing(self) -> str:
-        """See `ActiveCheck`."""
+        """The sentence about the current step."""
         return self._connecting.doing if self._connecting is not None else self._doing
 
     def begin(self) -> None:
-        """See `ActiveCheck`."""
-        self._doing = "the certificates to trust were not read"
+        """Connect to the server."""
+        self._doing = "the trusted certificates were not read"
         self._answer = Answer()
         self._connecting = Connecting(
             self._tools.resolver, self._tools.descriptors, self._connected, self._fail
@@ -75,7 +75,7 @@ class ActiveHttpCheck:
         self._connecting.begin(self._parts.host, self._parts.port)
 
     def close(self) -> None:
-        """See `ActiveCheck`."""
+        """Close the connection."""
         if self._connecting is not None:
             self._connecting.close()
             self._connecting = None
@@ -95,7 +95,7 @@ class ActiveHttpCheck:
 
         def trusted(context: "ssl.SSLContext | OSError") -> None:
             if self._stream is not connection:
-                return  # given up meanwhile
+                return  # closed meanwhile
             if isinstance(context, OSError):
                 self._fail(f"{self._check.ca_file} cannot be used: {context.strerror or context}")
                 return
@@ -120,7 +120,7 @@ class ActiveHttpCheck:
         self._go_on()
 
     def _go_on(self) -> None:
-        """As far as it goes without waiting."""
+        """Continue as far as possible without waiting."""
         try:
             self._exchange()
         except BlockingIOError:
@@ -161,9 +161,9 @@ class ActiveHttpCheck:
     # ------------------------------------------------------------------ the answer
 
     def _judge(self) -> bool:
-        """True when nothing more is read of this answer."""
+        """Return True when no more of this answer is needed."""
         if self._answer.has_head:
-            self._doing = f"HTTP {self._answer.status}, but its body did not come to an end"
+            self._doing = f"HTTP {self._answer.status}, but its body did not end"
             following = redirect(self._check, self._answer, self._url, self._method)
             if following is not None:
                 self._follow(*following)

@@ -1,4 +1,4 @@
-"""A check of a TCP port on another host: a connection that is made and closed."""
+"""A check of a TCP port on another host: a connection that is opened and closed."""
 
 import socket
 
@@ -21,15 +21,15 @@ class ActiveTcpCheck:
 
     @property
     def doing(self) -> str:
-        """See `ActiveCheck`."""
+        """The sentence about the missing connection."""
         return self._connecting.doing
 
     def begin(self) -> None:
-        """See `ActiveCheck`."""
+        """Connect."""
         self._connecting.begin(self._host, self._port)
 
     def close(self) -> None:
-        """See `ActiveCheck`."""
+        """Close the connection."""
         self._connecting.close()
 
     def _connected(self, connection: socket.socket) -> None:

@@ -1,7 +1,7 @@
-"""From a host and a port to a connected socket, without ever blocking the loop.
+"""Makes a connected socket of a host and a port, without ever blocking the loop.
 
-All addresses of a name are tried at once and the first that accepts wins: what is bound to one of two addresses of
-`localhost`, or behind one that swallows packets, is found as fast as anything else.
+All addresses of a name are tried at once and the first that accepts wins: a server on one of two addresses of
+`localhost`, or beside an address that drops packets, is found as fast as any other.
 """
 
 import errno
@@ -16,7 +16,7 @@ from sflow_agent.worker import Workers
 
 MAX_ADDRESSES = 4
 REMEMBERED_S = 10.0
-"""How long the addresses of a name are taken to stay the same."""
+"""How long the addresses of a name are reused."""
 _LOCALHOST = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 Address = tuple[int, str]
 
@@ -29,7 +29,7 @@ class Resolver:
         self._known: dict[str, tuple[float, tuple[Address, ...]]] = {}
 
     def find(self, host: str, done: Callable[[tuple[Address, ...] | OSError], None]) -> None:
-        """Calls `done` with the host's addresses, at once when they are known."""
+        """Call `done` with the host's addresses, at once when they are known."""
         if host == "localhost":
             done(_LOCALHOST)
             return
@@ -60,7 +60,7 @@ def _look_up(host: str) -> tuple[Address, ...]:
 
 
 class Connecting:
-    """One connection in the making. Exactly one of the callbacks is called, unless it is closed before."""
+    """One connection attempt. Exactly one of the callbacks is called, unless it is closed before."""
 
     def __init__(
         self,
@@ -78,16 +78,16 @@ class Connecting:
         self._is_over = False
         self._why = ""
         self.doing = ""
-        """What it is waiting for, for people."""
+        """The step that it waits for, for people."""
 
     def begin(self, host: str, port: int) -> None:
-        """Looks the host up and connects."""
+        """Look up the host and connect."""
         self._host, self._port = host, port
         self.doing = f"the address of {host} was not found"
         self._resolver.find(host, self._found)
 
     def close(self) -> None:
-        """Nobody waits for it any more."""
+        """Abort the attempt."""
         self._is_over = True
         for descriptor, trial in self._sockets.items():
             self._descriptors.remove(descriptor)
@@ -132,7 +132,7 @@ class Connecting:
     def _concluded(self, descriptor: int, trial: socket.socket) -> None:
         number = trial.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number == 0 and not _is_connected(trial):
-            return  # the event was for an earlier owner of the descriptor's number
+            return  # the event belongs to an earlier owner of the descriptor's number
         self._descriptors.remove(descriptor)
         del self._sockets[descriptor]
         if number == 0:
@@ -152,7 +152,7 @@ class Connecting:
         self._on_failed(why)
 
     def _note(self, number: int) -> None:
-        # Where a name has two addresses, one that is not there at all says less than one that refuses.
+        # If a name has two addresses, a refusal is more informative than an unreachable address.
         if not self._why or number == errno.ECONNREFUSED:
             self._why = f"{self._place}: {os.strerror(number).lower()}"
 

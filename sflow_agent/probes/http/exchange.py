@@ -23,7 +23,7 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _KEEPS_METHOD = frozenset((307, 308))
 _DEFAULT_CONTENT_TYPE = "text/plain; charset=utf-8"
 _NOT_GIVEN = ("connection", "content-length", "transfer-encoding")
-"""Headers that say how the request is framed: a check does not replace them."""
+"""Headers about the framing of the request: a check cannot replace them."""
 MAX_SIZE_LINE = 4096
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\s*(?:;|$)")
@@ -71,7 +71,7 @@ class Answer:
         self.has_head = False
         self.is_complete = False
         self.is_cut = False
-        """The body is longer than is kept, or the connection ended in the middle of it."""
+        """The body is longer than the limit, or the connection ended in the middle of it."""
         self._head = bytearray()
         self._interim = 0
         self._chunks: _ChunkLines | None = None
@@ -84,7 +84,7 @@ class Answer:
 
     @property
     def is_over(self) -> bool:
-        """Whether more bytes change nothing."""
+        """Return whether more bytes change nothing."""
         return self.is_complete or self.is_cut
 
     def header(self, name: str) -> str | None:
@@ -129,7 +129,7 @@ class Answer:
         return None if end is None else end.end()
 
     def _receive(self, data: bytes) -> None:
-        """Hand bytes to h11, none at the end of the connection, and take what it makes of them."""
+        """Pass bytes to h11, none at the end of the connection, and process its events."""
         try:
             self._h11.receive_data(data)
             while not self.is_over:
@@ -166,9 +166,10 @@ class Answer:
 
 
 class _ChunkLines:
-    """Rewrites the lines around chunks to end with CR LF, which h11 insists on.
+    """Rewrites the lines around chunks to end with CR LF, which h11 requires.
 
-    Trailers are dropped: no check asks for them. A line that is not a chunk's size is passed on, for h11 to refuse.
+    Trailers are dropped: no check uses them. A line that is not a chunk's size is passed on, so that h11
+    refuses it.
     """
 
     def __init__(self) -> None:
@@ -179,7 +180,7 @@ class _ChunkLines:
         self._is_over = False
 
     def feed(self, data: bytes) -> bytes:
-        """Return the bytes for h11. What may be the beginning of a line is kept."""
+        """Return the bytes for h11. A possible beginning of a line is kept."""
         out = bytearray()
         while data and not self._is_over:
             if self._left:

@@ -1,4 +1,4 @@
-"""TLS over a socket that does not block. Imported with the first https probe: `ssl` costs 20 ms."""
+"""TLS over a non-blocking socket. Imported with the first https probe: `ssl` costs 20 ms."""
 
 import socket
 import ssl
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class TlsContexts:
-    """What is trusted, by (verify, ca_file). Reading certificates takes a while, so it is done in the background."""
+    """Contexts by (verify, ca_file). Reading certificates takes time, so it is done in the background."""
 
     def __init__(self, background: Workers) -> None:
         self._background = background
@@ -20,14 +20,14 @@ class TlsContexts:
     def get(
         self, verify: bool, ca_file: str | None, done: Callable[[ssl.SSLContext | OSError], None]
     ) -> None:
-        """Calls `done` with a context, at once when there is one."""
+        """Call `done` with a context, at once when there is one."""
         key = (verify, ca_file)
         if key in self._known:
             done(self._known[key])
             return
 
         def finished(context: ssl.SSLContext | OSError) -> None:
-            if not isinstance(context, OSError):  # a file that is not there now may be there the next time
+            if not isinstance(context, OSError):  # a missing file may exist the next time
                 self._known[key] = context
             done(context)
 
@@ -49,32 +49,35 @@ class TlsStream:
     def __init__(self, connection: socket.socket, context: ssl.SSLContext, host: str) -> None:
         self._tls = context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
         self.wants_to_write = False
-        """Whether the last call that could not go on waits for room, and not for bytes."""
+        """Whether the last blocked call waits to write rather than to read."""
 
     def handshake(self) -> None:
-        """Raises: BlockingIOError; OSError when it fails, with what a person can use."""
+        """Continue the handshake. Raises: BlockingIOError; OSError with a readable reason when it fails."""
         try:
             self._wait_as_a_socket(self._tls.do_handshake)
         except ssl.SSLCertVerificationError as error:
             raise OSError(0, f"its certificate is not accepted: {error.verify_message}") from error
 
     def send(self, data: bytes) -> int:
-        """Raises: BlockingIOError, OSError."""
+        """Send bytes. Raises: BlockingIOError, OSError."""
         return self._wait_as_a_socket(lambda: self._tls.send(data))
 
     def recv(self, size: int) -> bytes:
-        """Raises: BlockingIOError, OSError. Empty at the end, also where the server did not say goodbye."""
+        """Receive bytes; empty at the end, also when the server did not say goodbye.
+
+        Raises: BlockingIOError, OSError.
+        """
         try:
             return self._wait_as_a_socket(lambda: self._tls.recv(size))
         except ssl.SSLEOFError:
             return b""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         return self._tls.fileno()
 
     def close(self) -> None:
-        """Closes without ceremony."""
+        """Close the socket without a TLS goodbye."""
         self._tls.close()
 
     def _wait_as_a_socket(self, call: Callable[[], T]) -> T:

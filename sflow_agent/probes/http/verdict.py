@@ -12,7 +12,7 @@ SHOWN_CHARACTERS = 200
 def verdict(check: HttpCheck, answer: Answer) -> tuple[bool, str] | None:
     """Return (holds, in words) as soon as it is certain; None while more of the answer is needed.
 
-    A body is awaited only when the check asks something of it, so one that never ends delays nothing.
+    A body is awaited only when the check has a condition on it, so an endless one delays nothing.
     """
     if not answer.has_head:
         return None

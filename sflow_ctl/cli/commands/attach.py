@@ -18,17 +18,17 @@ from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.report.cause import resume_text
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
-from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewerLink, ViewEvent
+from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
 from sflow_ctl.runtime.viewing.files import FileWatch
 from sflow_ctl.runtime.viewing.messages import Change
 
 RECENT_LINES = 10
-"""Of each task that runs when we attach."""
+"""Lines printed of each task that runs when we attach."""
 MAX_FOLLOWED = 200
-"""Tasks whose output is shown at once; nobody could read more, and the controller allows 256."""
+"""Tasks whose output is shown at once; more would be unreadable, and the controller allows 256."""
 WAIT_S = 0.5
 SUMMARY_WITHIN_S = 10.0
-"""The controller writes how the run ended after it has said goodbye to its viewers."""
+"""The controller writes the summary after it has said goodbye to its viewers."""
 
 
 @click.command()
@@ -64,7 +64,7 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
 
 
 def _say_end(reader: RunReader) -> int:
-    """The closing table and how the run ended; the exit status of both."""
+    """Print the closing table and how the run ended; return its exit status."""
     deadline = time.monotonic() + SUMMARY_WITHIN_S
     while (ended := reader.summary()) is None:
         is_gone = reader.status().liveness is Liveness.DEAD
@@ -85,7 +85,7 @@ def _say_end(reader: RunReader) -> int:
 
 
 class _Follower:
-    """From a watch to a console, until the run ends."""
+    """Passes the changes and logs of a run to a console, until the run ends."""
 
     def __init__(
         self, reader: RunReader, watch: ViewerLink | FileWatch, console: Console, is_quiet: bool
@@ -101,7 +101,7 @@ class _Follower:
         console.on_room = self._room.set
 
     def follow_to_end(self) -> None:
-        """Returns when the run has ended, or its controller has died."""
+        """Return when the run has ended, or its controller has died."""
         while not self._has_ended:
             events = self._watch.receive(WAIT_S)
             for event in events:
@@ -118,7 +118,7 @@ class _Follower:
                 self._console.begin_with(record.name, record.state)
                 if record.state in LIVE and record.state is not TaskState.STARTING:
                     self._follow(AttemptId(record.name, record.attempts), RECENT_LINES)
-        elif isinstance(event, Output):
+        elif isinstance(event, LogOutput):
             self._wait_for_room()
             if event.skipped_lines:
                 self._console.skipped(_label(event.rank), event.skipped_lines, event.path)
@@ -138,7 +138,7 @@ class _Follower:
                 self._follow(AttemptId(transition.task, transition.attempt), -1)
 
     def _follow(self, attempt: AttemptId, lines: int) -> None:
-        """From the start with `lines` -1."""
+        """Follow a task's log from its last `lines` lines on; from the start if `lines` is -1."""
         rank = RankId(attempt, 0)
         if self._is_quiet or rank in self._followed:
             return
@@ -152,7 +152,7 @@ class _Follower:
         if event.is_orderly or is_over or isinstance(self._watch, FileWatch):
             self._has_ended = True
             return
-        self._console.say("-- the controller does not answer any more; following the run's files")
+        self._console.say("-- the controller does not answer; following the run's files")
         followed = list(self._followed)
         self._watch.close()
         self._watch = FileWatch(self._reader)
@@ -160,7 +160,7 @@ class _Follower:
             self._watch.follow(rank, 0)
 
     def _wait_for_room(self) -> None:
-        """The terminal decides the pace; what it is too slow for, the controller skips."""
+        """Wait for the terminal, which sets the pace; if it is too slow, the controller skips output."""
         while self._console.room() <= 0:
             self._room.wait(WAIT_S)
             self._room.clear()

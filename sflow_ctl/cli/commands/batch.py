@@ -11,6 +11,7 @@ from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.plan.secrets import SECRETS
 
 _PATH = click.Path(path_type=Path)
 
@@ -82,7 +83,7 @@ def _check_combination(
     if sflow_version is not None:
         raise _usage(
             "--sflow-version installs nothing",
-            "install that version beforehand and name it with --sflow-venv-path: a job has its nodes to compute",
+            "install that version beforehand and name it with --sflow-venv-path",
         )
     if bulk_input is not None and folders:
         raise _usage("-b and -B exclude each other", "call batch twice")
@@ -129,7 +130,12 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
             if not file.is_file():  # a pipe: the job could not read it again
                 hint = "write the script with -o FILE: the workflow is stored beside it"
                 raise UsageError.of("options", f"{file} is not a file that a job can read", str(file), hint)
-        print_document(job.script)
+        script = job.script
+        if SECRETS.mask.text(script) != script:
+            what = "the script would have the value of a secret on a command line, which every user of its node can see"
+            hint = "write it with -o FILE: the values are then in a file beside it that only you can read"
+            raise UsageError.of("secret-on-command-line", what, hint=hint)
+        print_document(script)
         return 0
     composed = _beside(script_path, files)
     write_job(job, script_path, composed)
@@ -142,7 +148,7 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
 
 
 def _beside(script_path: Path, files: tuple[Path, ...]) -> Path:
-    """Where the composed file goes: beside the script, and never over a file that the job reads."""
+    """Return the path of the composed file: beside the script, and never over a file that the job reads."""
     plain = script_path.with_suffix(".yaml")
     is_taken = any(
         plain.absolute() == file.absolute() or _is_same(plain, file) for file in (*files, script_path)

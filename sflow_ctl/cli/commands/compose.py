@@ -9,6 +9,7 @@ from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import row_option, run_options, workflow_options
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.run.options import RunOptions
 
 _PATH = click.Path(path_type=Path)
@@ -82,9 +83,9 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
     for warning in loaded.warnings:
         print_warning(warning)
     if output is None:
-        print_document(text)
+        print_document(text, keeps_secrets=True)
     else:
-        output.write_text(text)
+        write_document(output, text, is_private=bool(loaded.document.secrets))
         print_line(f"✓ Saved to {output}")
     return _validate(chosen) if validate else int(ExitStatus.OK)
 

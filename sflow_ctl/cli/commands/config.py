@@ -12,7 +12,7 @@ from sflow_ctl.cli.options.workflow_options import file_options, run_options
 from sflow_ctl.cli.terminal.lines import print_document, print_json
 
 JSON_VERSION = 1
-"""Of the output of `config show --json`."""
+"""The version of the output of `config show --json`."""
 
 
 @click.group()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sflow_ctl.cli.options.paths import absolute
-from sflow_ctl.cli.terminal.lines import print_json, print_line
+from sflow_ctl.cli.terminal.lines import print_coloured, print_json
 from sflow_ctl.cli.terminal.paint import wants_colours
 from sflow_ctl.doctor.diagnosis import diagnose, text
 from sflow_ctl.runtime.files.settings_files import run_settings, settings_layers
@@ -27,7 +27,7 @@ _POSITIVE = click.IntRange(min=1)
 @click.option(
     "--gpus-per-node",
     type=_POSITIVE,
-    help="Number of GPUs that each node must have. Default: what Slurm granted.",
+    help="Number of GPUs that each node must have. Default: those that Slurm granted.",
     metavar="N",
 )
 @click.option(
@@ -66,7 +66,7 @@ def doctor(
     if output_dir is not None:
         said["output_dir"] = str(absolute(output_dir))
     settings = run_settings(settings_layers(said, os.environ).without_workflow(), Path.cwd())
-    # Nodes that have reported can be examined whatever the others do: min_nodes=1.
+    # Nodes that have reported can be examined even if others do not: min_nodes=1.
     options = FleetOptions(nodes=nodes, min_nodes=1, job_id=job_id)
     allocation = slurm = None
     if nodes is None:
@@ -81,5 +81,5 @@ def doctor(
     if as_json:
         print_json(diagnosis)
     else:
-        print_line(text(diagnosis, verbose, wants_colours(sys.stdout.isatty(), os.environ)))
+        print_coloured(text(diagnosis, verbose, wants_colours(sys.stdout.isatty(), os.environ)))
     return diagnosis.exit_status

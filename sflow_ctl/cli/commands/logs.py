@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import assert_never
 
 import click
 
@@ -11,10 +12,12 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import print_line
-from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
+from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
-from sflow_ctl.runtime.viewing.client import Ended, Output, OutputEnded
+from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
+from sflow_ctl.runtime.viewing.files import FileWatch
 from sflow_ctl.runtime.viewing.messages import Change
 
 READ_BYTES = 1024 * 1024
@@ -35,27 +38,39 @@ WAIT_S = 0.5
 @click.option(
     "-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Print only the last N lines of each log."
 )
+@click.option(
+    "--raw",
+    "is_raw",
+    is_flag=True,
+    help="Print the bytes of the logs unchanged, on a terminal too: escape sequences in them take effect.",
+)
 @output_dir_option
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 def logs(
-    run: str | None, is_following: bool, lines: int | None, output_dir: Path, tasks: tuple[str, ...]
+    run: str | None,
+    is_following: bool,
+    lines: int | None,
+    is_raw: bool,
+    output_dir: Path,
+    tasks: tuple[str, ...],
 ) -> int:
     """Print the logs of tasks, during a run or after it. Default: all tasks.
 
     TASK is a task's name; the name of a replicated task selects all its replicas. Lines of several tasks are prefixed
-    with the task's name.
+    with the task's name. On a terminal, escape sequences other than colours are left out; a pipe or file gets the
+    bytes of the log.
     """
     reader = RunReader(find_run(run, output_dir))
     reader.refresh()
     chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
-    printer = _Printer(is_prefixed=len(chosen) > 1)
+    printer = _Printer(is_prefixed=len(chosen) > 1, is_raw=is_raw)
     try:
         places = {task: _print_log(reader, task, lines, printer) for task in chosen}
         if is_following:
             _follow(reader, places, printer)
         printer.finish()
     except BrokenPipeError:
-        # Whoever reads has seen enough. The interpreter flushes at exit: into nothing.
+        # The reader has closed the pipe. The interpreter's flush at its exit goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         if not is_following:
@@ -64,36 +79,41 @@ def logs(
 
 
 class _Printer:
-    """Bytes as they are for one task, prefixed lines for several."""
+    """Prefixed lines for several tasks, lines without prefix for one. Of one task a pipe or file gets the bytes."""
 
-    def __init__(self, *, is_prefixed: bool) -> None:
+    def __init__(self, *, is_prefixed: bool, is_raw: bool) -> None:
         is_terminal = sys.stdout.isatty()
         colours = is_terminal and not os.environ.get("NO_COLOR")
-        self._prefixer = LinePrefixer(is_terminal=is_terminal, colours=colours) if is_prefixed else None
+        is_tamed = is_terminal and not is_raw
+        self._prefixer = (
+            LinePrefixer(is_terminal=is_tamed, colours=colours, is_prefixed=is_prefixed)
+            if is_prefixed or is_tamed
+            else None
+        )
 
     def put(self, task: str, data: bytes) -> None:
-        """Prints what belongs to a task's log."""
+        """Print bytes of a task's log."""
         _write(data if self._prefixer is None else self._prefixer.add(task, data))
 
     def ended(self, task: str) -> None:
-        """Finishes the task's last line, if lines carry names."""
+        """Finish the task's last line, if lines have prefixes."""
         if self._prefixer is not None:
             _write(self._prefixer.end(task))
 
     def finish(self) -> None:
-        """Finishes every line."""
+        """Finish every line."""
         if self._prefixer is not None:
             _write(self._prefixer.end_all())
 
 
 def _write(data: bytes) -> None:
-    view = memoryview(data)
+    view = memoryview(SECRETS.mask.raw(data))
     while view:
         view = view[os.write(1, view) :]
 
 
 def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printer) -> int:
-    """Prints what there is; returns where it stopped."""
+    """Print the existing log; return the position at its end."""
     try:
         cursor = Cursor(file_log(reader.log_path(task), task))
         if lines is not None:
@@ -110,43 +130,70 @@ def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printe
 
 
 def _follow(reader: RunReader, places: dict[str, int], printer: _Printer) -> None:
-    """Prints what comes, until the chosen tasks or the run have ended."""
+    """Print new output, until the chosen tasks or the run have ended."""
     if reader.summary() is not None:
         return
     watch, _ = watch_run(reader)
-    open_tasks = {task for task in places if not _is_over(reader, task)}
-    followed: set[RankId] = set()
     try:
-        for task in open_tasks:
-            record = reader.state.tasks[task]
-            if record.state in LIVE:
-                rank = RankId(AttemptId(task, record.attempts), 0)
-                followed.add(rank)
-                watch.follow(rank, 0, places[task])
-        while open_tasks or followed:
-            for event in watch.receive(WAIT_S):
-                if isinstance(event, Change):
-                    reader.state.apply(event.transition, event.wall_ns)
-                    task = event.transition.task
-                    rank = RankId(AttemptId(task, event.transition.attempt), 0)
-                    is_new = event.transition.new is TaskState.RUNNING and rank not in followed
-                    if is_new and task in open_tasks:
-                        followed.add(rank)
-                        watch.follow(rank, 0, 0)
-                    if _is_over(reader, task):
-                        open_tasks.discard(task)
-                elif isinstance(event, Output):
-                    if event.skipped_lines:
-                        note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
-                        print_line(note, err=True)
-                    printer.put(event.rank.attempt.task, event.data)
-                elif isinstance(event, OutputEnded):
-                    followed.discard(event.rank)
-                    printer.ended(event.rank.attempt.task)
-                elif isinstance(event, Ended):
-                    return
+        _Following(reader, watch, printer).run(places)
     finally:
         watch.close()
+
+
+class _Following:
+    """Logs of tasks that are printed as they grow."""
+
+    def __init__(self, reader: RunReader, watch: ViewerLink | FileWatch, printer: _Printer) -> None:
+        self._reader = reader
+        self._watch = watch
+        self._printer = printer
+        self._open_tasks: set[str] = set()
+        self._followed: set[RankId] = set()
+        self._has_run_ended = False
+
+    def run(self, places: dict[str, int]) -> None:
+        """Print from these places on, by task, until the tasks or the run have ended."""
+        self._open_tasks = {task for task in places if not _is_over(self._reader, task)}
+        for task in self._open_tasks:
+            record = self._reader.state.tasks[task]
+            if record.state in LIVE:
+                self._begin(RankId(AttemptId(task, record.attempts), 0), places[task])
+        while (self._open_tasks or self._followed) and not self._has_run_ended:
+            for event in self._watch.receive(WAIT_S):
+                self._take(event)
+
+    def _begin(self, rank: RankId, place: int) -> None:
+        self._followed.add(rank)
+        self._watch.follow(rank, 0, place)
+
+    def _take(self, event: ViewEvent) -> None:
+        match event:
+            case Change(transition=transition):
+                self._reader.state.apply(transition, event.wall_ns)
+                self._changed(transition)
+            case LogOutput():
+                if event.skipped_lines:
+                    note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
+                    print_line(note, err=True)
+                self._printer.put(event.rank.attempt.task, event.data)
+            case OutputEnded(rank=rank):
+                self._followed.discard(rank)
+                self._printer.ended(rank.attempt.task)
+            case Ended():
+                self._has_run_ended = True
+            case Current():
+                pass
+            case _:
+                assert_never(event)
+
+    def _changed(self, transition: Transition) -> None:
+        """Follow an attempt that runs now; stop waiting for a task that has ended."""
+        task = transition.task
+        rank = RankId(AttemptId(task, transition.attempt), 0)
+        if transition.new is TaskState.RUNNING and task in self._open_tasks and rank not in self._followed:
+            self._begin(rank, 0)
+        if _is_over(self._reader, task):
+            self._open_tasks.discard(task)
 
 
 def _is_over(reader: RunReader, task: str) -> bool:

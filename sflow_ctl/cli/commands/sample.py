@@ -10,7 +10,7 @@ from sflow_ctl.runtime.files.samples import copy_sample, find_sample, samples
 
 
 class _ShortForms(click.Group):
-    """`sample NAME ...` is `sample copy NAME ...`; `sample` and `sample --list` are `sample list`."""
+    """Expands short forms: `sample NAME ...` is `sample copy NAME ...`; `sample` and `sample --list` are `sample list`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         is_help = any(arg in ctx.help_option_names for arg in args)

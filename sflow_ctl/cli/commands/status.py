@@ -28,7 +28,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """`status --json`. `outcome` and `exit_status` are null until the run has ended in order."""
 
     version: int = 1
-    """Of this format; it grows when a field changes its meaning."""
+    """The version of this format; it grows when a field changes its meaning."""
     run_id: str
     directory: str
     liveness: Liveness
@@ -73,7 +73,7 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
 
 
 def _ask_controller(reader: RunReader) -> bool:
-    """Brings the state up to date through the socket; False when nobody answers."""
+    """Update the state through the socket; return False if the controller does not answer."""
     facts = reader.connection()
     link = connect(facts) if facts is not None else None
     if link is None:
@@ -86,7 +86,7 @@ def _ask_controller(reader: RunReader) -> bool:
                 if isinstance(event, Change):
                     state.apply(event.transition, event.wall_ns)
                 elif isinstance(event, Current):
-                    for record in reader.state.tasks.values():  # the socket tells changes of state only
+                    for record in reader.state.tasks.values():  # the socket sends changes of state only
                         state.note_waiting(record.name, record.attempts, record.waits_for)
                     reader.state = state
                     return True

@@ -10,7 +10,8 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
-from sflow_ctl.cli.terminal.lines import print_document, print_line
+from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.plan.secrets import SECRETS
 
 _TEXTS = ("mermaid", "dot")
 _PICTURES = ("svg", "png", "pdf")
@@ -60,9 +61,9 @@ def visualize(kind: str | None, output: Path | None, show_variables: bool, **opt
             )
     chosen = run_options(**options)
     plan = plan_run(read_run(chosen), chosen, is_dry=True).plan
-    text = (mermaid if kind == "mermaid" else dot)(plan, show_variables)
+    text = SECRETS.mask.text((mermaid if kind == "mermaid" else dot)(plan, show_variables))
     if kind in _PICTURES:
-        subprocess.run(["dot", f"-T{kind}", "-o", str(output)], input=text.encode(), check=True)
+        _draw(text, kind, str(output))
     elif output is not None:
         output.write_text(text)
     else:
@@ -70,6 +71,19 @@ def visualize(kind: str | None, output: Path | None, show_variables: bool, **opt
     if output is not None:
         print_line(f"✓ Saved to {output}")
     return 0
+
+
+def _draw(text: str, kind: str, output: str) -> None:
+    """Have Graphviz draw a picture. Raises: UsageError with what it said."""
+    done = subprocess.run(
+        ["dot", f"-T{kind}", "-o", output], input=text.encode(), stderr=subprocess.PIPE, check=False
+    )
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode != 0:
+        what = f"Graphviz's `dot` cannot write {output}: {said or f'exit status {done.returncode}'}"
+        raise UsageError.of("output-not-drawn", what, output)
+    if said:
+        print_warning(said)
 
 
 def _kind_of(output: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""What `attach`, `status` and `logs` share: the RUN argument, the chosen tasks, and sentences about a run."""
+"""The common parts of `attach`, `status` and `logs`: the RUN argument, the chosen tasks, and sentences about a run."""
 
 import os
 from collections.abc import Callable
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def output_dir_option(command: F) -> F:
-    """Adds `--output-dir`."""
+    """Add `--output-dir`."""
     option = click.option(
         "--output-dir",
         type=click.Path(path_type=Path),
@@ -66,8 +66,9 @@ def state_text(reader: RunReader, summary: Summary | None) -> str:
 
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
-    """The concrete tasks that `names` mean: a replicated task's name means all of its replicas. Raises:
-    UsageError.
+    """Return the concrete tasks that `names` mean: a replicated task's name means all of its replicas.
+
+    Raises: UsageError.
     """
     chosen: dict[str, None] = {}
     known = [task.name for task in reader.plan.tasks]

@@ -1,4 +1,4 @@
-"""Help texts whose options stand in sections, each under a heading of its own."""
+"""Help texts with options in sections, each under its own heading."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -115,4 +115,4 @@ row_option = click.option(
     metavar="SEL",
     help="Only these rows, e.g. 3 or 1,3 or 1:4 or 1:6:2; repeatable.",
 )
-"""Which rows of a sheet a command works on; several selections are joined."""
+"""Add `--row`, which selects rows of a sheet; several selections are joined."""

@@ -1,4 +1,4 @@
-"""One job of `batch`: loaded, planned as it will run, written as a script, submitted."""
+"""One job of `batch`: loads its workflow, plans it as the job will, writes its script, submits it."""
 
 import os
 import shlex
@@ -21,6 +21,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.settings_files import job_fields, preamble
 from sflow_ctl.runtime.slurm.commands import default_account, default_partition, submit
 from sflow_ctl.settings import Effective
@@ -32,45 +33,45 @@ _MADE_BY = f"sflow-ctl {VERSION}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobChoice:
-    """What is a job's own, beside the options common to all."""
+    """The choices for one job, beside the options common to all."""
 
     files: tuple[Path, ...]
     overrides: tuple[str, ...]
     artifacts: tuple[str, ...]
     missable: tuple[str, ...]
     name: str | None
-    """None: the file's, or the default."""
+    """None for the file's name, or the default."""
     nodes: int | None
     file_decides_gpus: bool = False
-    """The file's GPUs per node win over `-G`: it holds for files that say nothing."""
+    """The file's GPUs per node win over `-G`, which is for files without a number."""
     may_leave_nodes: bool = False
-    """Without any number of nodes, a variable that is called like one counts, else Slurm's default."""
+    """Without a number of nodes, use a variable with the name of a node column, else Slurm's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedJob:
-    """A script, the workflow that it runs as one file, and what a person should know."""
+    """A script, the workflow that it runs as one file, and notes for the user."""
 
     job: BatchJob
     program: tuple[str, ...]
     options: tuple[str, ...]
-    """Of the run, beside its workflow files and what changes them."""
+    """Options of the run, beside its workflow files and their changes."""
     composed: str
     warnings: tuple[str, ...]
 
     @property
     def script(self) -> str:
-        """The script that reads the workflow files themselves. Raises: UsageError."""
+        """Return the script that reads the workflow files themselves. Raises: UsageError."""
         return batch_script(self.job, _MADE_BY)
 
     @property
     def stdout(self) -> str:
-        """Where Slurm writes the run's output; may hold `%j`."""
+        """The file for the run's output; may hold `%j`."""
         return self.job.stdout
 
     @property
     def stderr(self) -> str:
-        """Where Slurm writes the run's errors; may hold `%j`."""
+        """The file for the run's errors; may hold `%j`."""
         return self.job.stderr
 
     def stored_script(self, composed_path: Path) -> str:
@@ -80,7 +81,10 @@ class PreparedJob:
 
 
 def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
-    """Checks that the job's run can be planned, then writes its script. Raises: SpecError, PlanError, UsageError."""
+    """Check that the job's run can be planned, then make its script.
+
+    Raises: SpecError, PlanError, UsageError.
+    """
     loaded = load_documents(
         choice.files, choice.overrides, choice.artifacts, choice.missable, is_strict=options.is_strict
     )
@@ -90,7 +94,7 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     if request.others:
         others = ", ".join(request.others)
         warnings.append(
-            f"one job for backends {request.backend} and {others}: all but the nodes is as {request.backend} says"
+            f"one job for backends {request.backend} and {others}: all fields except the nodes are those of {request.backend}"
         )
     gpus = _gpus(options, choice, request, warnings)
     nodes = choice.nodes or request.nodes
@@ -121,25 +125,29 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
 
 
 def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
-    """The script, to be executed, and the workflow beside it. Makes the directories of its logs: Slurm would
-    not, and the job would die without a word. Raises: RunDirectoryError.
+    """Write the executable script, and the workflow beside it.
+
+    Makes the directories of its logs, without which Slurm would let the job die without a message.
+
+    Raises: RunDirectoryError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        composed_path.write_text(job.composed, encoding="utf-8")
-        path.write_text(job.stored_script(composed_path), encoding="utf-8", errors="surrogateescape")
-        path.chmod(0o755)
+        write_document(composed_path, job.composed, is_private=True)
+        write_document(path, job.stored_script(composed_path), is_private=True, is_program=True)
     except OSError as error:
         raise _not_writable(error, path) from error
 
 
 def make_log_directories(job: PreparedJob) -> None:
-    """So that Slurm can open the logs. Raises: RunDirectoryError."""
+    """Make the directories in which Slurm opens the logs. Raises: RunDirectoryError."""
     for pattern in (job.stdout, job.stderr):
         directory = Path(pattern).parent
         literal = str(directory).replace("%%", "%")
         if "%" in str(directory).replace("%%", ""):
-            print_warning(f"make the directory of {pattern} yourself: Slurm does not")
+            print_warning(
+                f"make the directory of {pattern} yourself: Slurm does not make it make it make it make it"
+            )
             continue
         try:
             Path(literal).mkdir(parents=True, exist_ok=True)
@@ -148,17 +156,17 @@ def make_log_directories(job: PreparedJob) -> None:
 
 
 def submit_job(script: Path) -> str:
-    """Submits a written script; its job id. Raises: LaunchError."""
+    """Submit a written script; return its job id. Raises: LaunchError."""
     return submit(absolute(script))
 
 
 def log_of(job: PreparedJob, job_id: str) -> str:
-    """Where a job's output goes."""
+    """Return the path of a job's output."""
     return "%".join(part.replace("%j", job_id) for part in job.stdout.split("%%"))
 
 
 def attach_command(output_dir: Path, job_id: str) -> str:
-    """What follows the job's run."""
+    """Return the command that follows the job's run."""
     return f"sflow-ctl attach {shlex.quote(str(output_dir))}/{job_id}-*"
 
 
@@ -194,12 +202,12 @@ def _plan(
 
 
 def _gpus(options: BatchOptions, choice: JobChoice, request: SlurmRequest, warnings: list[str]) -> int | None:
-    """The GPUs per node that the run is told to plan with; None is what the file says."""
+    """Return the GPUs per node that the run is planned with; None for the file's number."""
     asked, declared = options.gpus_per_node, request.gpus_per_node
     if asked is None or declared is None or not choice.file_decides_gpus:
         return asked
     if asked != declared:
-        warnings.append(f"the file's {declared} GPUs per node win over -G {asked}")
+        warnings.append(f"the file's {declared} GPUs per node are used instead of -G {asked}")
     return None
 
 
@@ -217,7 +225,7 @@ def _nodes_of_variable(plan: Plan) -> int | None:
 def _nodes_missing(choice: JobChoice) -> NoReturn:
     raise UsageError.of(
         "nodes-unknown",
-        "nothing says how many nodes the job needs",
+        "the job's number of nodes is unknown",
         str(choice.files[-1]),
         "add -N NODES, or a slurm backend with nodes",
     )
@@ -231,20 +239,20 @@ def _time(text: str) -> str:
 
 
 def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> str:
-    """A partition or account: the one that is asked for, else the cluster's."""
+    """Return the partition or account: the one given, else the cluster's."""
     if asked:
         return asked
     detected = default_partition() if what == "partition" else default_account()
     if detected is None:
         hint = f"name one with {option}, in a slurm backend or in a site file"
-        raise UsageError.of(f"{what}-unknown", f"nothing says which {what} the job uses", hint=hint)
+        raise UsageError.of(f"{what}-unknown", f"the {what} of the job is unknown", hint=hint)
     warnings.append(f"{what} {detected}: found by asking Slurm; {option} names another")
     return detected
 
 
 def _program(options: BatchOptions, python: str | None, warnings: list[str]) -> tuple[str, ...]:
     """Return the command that a job runs, without options."""
-    # -I: what lies in the workspace or on PYTHONPATH must not be imported in place of this program.
+    # -I: modules in the workspace or on PYTHONPATH must not be imported in place of this program.
     argv = [python or sys.executable, "-I", "-m", "sflow_ctl", "run"]
     if options.venv_dir is not None:
         program = options.venv_dir / ".sflow_venv" / "bin" / "sflow-ctl"
@@ -286,4 +294,4 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
 def _not_writable(error: OSError, path: Path) -> RunDirectoryError:
     where = str(error.filename or path)
     what = f"{where} cannot be written: {error.strerror or error}"
-    return RunDirectoryError((Finding("file-not-writable", what, where, "choose another place"),))
+    return RunDirectoryError((Finding("file-not-writable", what, where, "choose another directory"),))

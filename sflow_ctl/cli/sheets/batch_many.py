@@ -1,4 +1,4 @@
-"""Many jobs at once: each is written or its failure reported, and `results.csv` says what became of it."""
+"""Many jobs at once: writes each or reports its failure, and writes `results.csv`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from sflow_ctl.cli.sheets.batch_job import (
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_findings, print_line, print_warning
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
 
 
@@ -37,7 +39,7 @@ class _Candidate:
 
 
 def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
-    """A job for each chosen row; the exit status."""
+    """Make a job for each chosen row; return the exit status."""
 
     def candidate(row: Row) -> _Candidate:
         name = row_name(rows.sheet, row, _known_nodes(options, rows, row), options.job_name or DEFAULT_NAME)
@@ -63,7 +65,7 @@ def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
 
 
 def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
-    """A job for each file, a workflow of its own; the exit status."""
+    """Make a job for each file, each a workflow; return the exit status."""
 
     def candidate(file: Path, name: str) -> _Candidate:
         choice = JobChoice(
@@ -85,7 +87,7 @@ def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
 
 
 def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
-    """For the name of a row, which it has also when its number of nodes is none."""
+    """Return the number of nodes for the name of a row, which needs a name even if its number of nodes is invalid."""
     try:
         return options.nodes or row_nodes(rows.sheet, row)
     except FleetError:
@@ -101,12 +103,13 @@ def _write_all(
         for candidate in candidates:
             result = _write(options, directory, candidate)
             results.append(result)
-    finally:  # an interrupted call has submitted jobs too
+    finally:  # an interrupted call has submitted jobs as well
         lines = [
             {**candidate.cells, **result_cells(result, str(options.output_dir), options.submit)}
             for candidate, result in zip(candidates, results, strict=False)
         ]
-        (directory / "results.csv").write_text(results_table(columns, lines), encoding="utf-8")
+        table = SECRETS.mask.text(results_table(columns, lines))
+        write_document(directory / "results.csv", table, is_private=True)
     failed = sum(result.status == "failed" for result in results)
     done = len(results) - failed
     verb = "submitted" if options.submit else "written"

@@ -11,6 +11,8 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_findings, print_line, print_warning
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import load_documents
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
 
 DEFAULT_NAME = "sflow"
@@ -24,20 +26,19 @@ def compose_rows(
     missable: tuple[str, ...],
     is_resolved: bool,
 ) -> int:
-    """Writes them into a new directory in `parent`; failing rows are listed, and make the exit status 1."""
+    """Write the files into a new directory in `parent`; return 1 if a row failed, after listing it."""
     if parent.exists() and not parent.is_dir():
         what = f"{parent} is a file"
         raise UsageError.of(
-            "not-a-directory", what, str(parent), "with -b, -o is where the directory of the files goes"
+            "not-a-directory", what, str(parent), "with -b, -o names the parent directory of the files"
         )
     directory = stamped_directory(parent, "compose")
     failed = 0
     for row in rows.chosen:
         try:
             path = directory / f"{row_name(rows.sheet, row, row_nodes(rows.sheet, row), DEFAULT_NAME)}.yaml"
-            path.write_text(
-                _composed(rows, row, overrides, artifacts, missable, is_resolved), encoding="utf-8"
-            )
+            text = _composed(rows, row, overrides, artifacts, missable, is_resolved)
+            write_document(path, text, is_private=bool(SECRETS.mask))
         except FleetError as error:
             failed += 1
             print_line(f"✗ {rows.sheet.where(row)}", err=True)

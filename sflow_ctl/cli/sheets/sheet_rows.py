@@ -1,4 +1,4 @@
-"""A sheet's rows for `batch -b` and `compose -b`: read, chosen, and each combined with the command line."""
+"""A sheet's rows for `batch -b` and `compose -b`: reads, selects, and combines each with the command line."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from sflow_ctl.format.defined_names import DefinedNames, defined_names
 
 @dataclass(frozen=True, slots=True)
 class SheetRows:
-    """A sheet, and which of its rows are meant."""
+    """A sheet and its selected rows."""
 
     sheet: Sheet
     directory: Path
-    """Where the rows' files start."""
+    """The directory that the rows' files are relative to."""
     first: tuple[Path, ...]
     """Files of the command line: they come before a row's."""
     chosen: tuple[Row, ...]
@@ -25,7 +25,7 @@ class SheetRows:
     def options(
         self, row: Row, overrides: Sequence[str], artifacts: Sequence[str], missable: Sequence[str]
     ) -> RowOptions:
-        """A row combined with the command line. Raises: UsageError, SpecError."""
+        """Return a row combined with the command line. Raises: UsageError, SpecError."""
         files = row_files(row, self.directory, self.first)
         names = defined_names(files)
         return row_options(
@@ -41,7 +41,7 @@ class SheetRows:
 
 
 def open_sheet(path: Path, selections: Sequence[str], first: Sequence[Path]) -> SheetRows:
-    """Reads a sheet and checks its columns. Raises: UsageError with every finding."""
+    """Read a sheet and check its columns. Raises: UsageError with every finding."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read()
@@ -60,7 +60,7 @@ def open_sheet(path: Path, selections: Sequence[str], first: Sequence[Path]) -> 
 
 
 def _known_names(groups: Iterable[tuple[Path, ...]]) -> DefinedNames | None:
-    """The names in all rows' files; None while some cannot be read, which then is those rows' failure."""
+    """Return the names in all rows' files; None if one cannot be read, which is a failure of its rows."""
     variables: set[str] = set()
     artifacts: set[str] = set()
     for files in groups:

@@ -1,1 +1,1 @@
-"""What a terminal shows: the console, state lines, progress."""
+"""Output on a terminal: the console, state lines, progress."""

@@ -1,7 +1,9 @@
-"""What a run is waiting for: services that are not ready, and tasks that are being stopped. Pure but for the clock.
+"""Shows what a run waits for: services that are not ready, and tasks that are being stopped.
 
-Gives the console a part of its status line, and the lines that a pipe or log file gets instead. Fed with the same
-transitions as `state_lines.py`; called by the console's writing thread.
+Pure but for the clock.
+
+Provides a part of the console's status line, and the lines that a pipe or log file gets instead. Fed with the
+same transitions as `state_lines.py`; called by the console's writing thread.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +14,11 @@ from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import PlannedTask
 
 REPORT_AFTER_S = (30.0, 60.0, 120.0, 300.0, 600.0)
-"""When a log is told what a service still waits for; after the last, again every so many seconds."""
+"""When a pipe or file gets a line about a service that is not ready; the last interval repeats."""
 ROTATE_S = 3.0
-"""How long the status line stays with one service."""
+"""How long the status line shows one service."""
 GATHER_S = 0.05
-"""A stop of a run changes many tasks at once: they are named together."""
+"""Stopping a run changes many tasks at once: they are reported together."""
 SHOWN_NAMES = 5
 _RUN_STOPS = frozenset({"interrupted", "cancelled", "preempted", "time_limit", "fail_fast"})
 """Reasons with which a whole run stops."""
@@ -57,7 +59,7 @@ class Activity:
         self._grace_s = {task.name: task.stopping.grace_s for task in tasks}
         self._waits: dict[str, _Wait] = {}
         self._stopping: dict[str, float] = {}
-        """When each gets SIGKILL."""
+        """When each task gets SIGKILL."""
         self._is_interrupted = False
         self._gathered: list[str] = []
         self._gather_until: float | None = None
@@ -87,7 +89,7 @@ class Activity:
             wait.text = printable(text)
 
     def next_line_at(self) -> float | None:
-        """Return when `lines` may have something; None while nothing is awaited."""
+        """Return when `lines` may have a line; None while no task is awaited."""
         if self._lines:
             return self._now()
         times = [wait.report_at() for wait in self._waits.values()]
@@ -96,7 +98,7 @@ class Activity:
         return min(times, default=None)
 
     def lines(self, is_terminal: bool) -> list[str]:
-        """Return the lines that are due. Waiting services get none on a terminal: the status line shows them."""
+        """Return the lines that are due. On a terminal waiting services get none: the status line shows them."""
         lines, self._lines = self._lines, []
         now = self._now()
         if self._gather_until is not None and now >= self._gather_until:
@@ -111,7 +113,7 @@ class Activity:
         return lines
 
     def status(self) -> str:
-        """Return the part of the status line: what is stopping, or one of the services that are not ready."""
+        """Return the part of the status line: the stopping tasks, or one of the services that are not ready."""
         now = self._now()
         if self._stopping:
             last = max(self._stopping, key=lambda task: self._stopping[task])

@@ -1,4 +1,4 @@
-"""The width of the terminal, and paths as they are shortest to type."""
+"""The width of the terminal, and the shortest form of paths."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ DEFAULT_COLUMNS = 80
 
 
 def display_path(path: Path) -> str:
-    """Return the path relative to the working directory where that is shorter to type."""
+    """Return the path relative to the working directory if that is shorter to type."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("../..") else relative
 

@@ -1,9 +1,8 @@
-"""What `run` and `attach` show while a run goes on: prefixed output, a line per important change, a progress
-line.
+"""The console of `run` and `attach`: prefixed output, a line per important change, a progress line.
 
-Any thread may call it; nothing here waits for the terminal but `flush`. A thread of its own writes, from a
-bounded buffer. On a pipe or file nothing is ever left out; a terminal that cannot keep up is told how much it
-missed. A closed pipe ends the output, never the run.
+Any thread may call it; only `flush` waits for the terminal. A thread of its own writes, from a bounded
+buffer. On a pipe or file no byte is ever left out; a terminal that cannot keep up is shown how much was
+skipped. A closed pipe ends the output, never the run.
 """
 
 import errno
@@ -25,6 +24,7 @@ from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
 from sflow_ctl.cli.terminal.state_lines import StateLines
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 
 BUFFER_BYTES = 2 * 1024 * 1024
 """Formatted bytes waiting to be written; enough to keep a pipe busy, little enough to be current."""
@@ -34,7 +34,7 @@ WRITE_BYTES = 256 * 1024
 PIPE_BYTES = 1024 * 1024
 """A larger pipe means fewer switches between us and the reader: 64 KiB is filled by 0.4 ms of fast output."""
 F_SETPIPE_SZ = 1031
-"""fcntl(2), Linux; `fcntl.F_SETPIPE_SZ` without importing a module for one number's sake."""
+"""fcntl(2), Linux; a constant here because importing `fcntl` for one number costs time."""
 
 
 class Console:
@@ -56,7 +56,7 @@ class Console:
         self.on_room: Callable[[], None] | None = None
         """Called from the writing thread when `room` has become positive again."""
         self.failure: str | None = None
-        """Why output stopped before its end, unless its reader has just gone away."""
+        """The reason why output stopped before its end, unless its reader has gone away."""
         self.is_unicode = wants_unicode(environ)
         self._descriptor = descriptor
         self._run_directory = run_directory
@@ -90,11 +90,14 @@ class Console:
 
     @property
     def is_lossless(self) -> bool:
-        """True when nothing may be left out: the stream is a pipe or a file."""
+        """True when no output may be left out: the stream is a pipe or a file."""
         return not self.is_terminal
 
     def room(self) -> int:
-        """Bytes of output it takes now. After a 0 or less, `on_room` is called once there is room."""
+        """Return the bytes of output it accepts now.
+
+        After a 0 or less, `on_room` is called once there is room.
+        """
         if self._is_broken:
             return BUFFER_BYTES
         room = BUFFER_BYTES - self._queued
@@ -105,24 +108,24 @@ class Console:
         return room
 
     def output(self, label: str, data: bytes | memoryview) -> None:
-        """Shows what a task put out."""
+        """Show output of a task."""
         if self.shows_output and not self._is_broken:
             with self._format_lock:
                 self._put(self._prefixer.add(label, data))
 
     def output_ended(self, label: str) -> None:
-        """The task puts out nothing more: an unfinished last line is finished."""
+        """Note that a task's output is complete: an unfinished last line is finished."""
         if self.shows_output:
             with self._format_lock:
                 self._put(self._prefixer.end(label))
 
     def skipped(self, label: str, lines: int, path: str) -> None:
-        """Says what a slow terminal has not been shown."""
+        """Show how much output was skipped on a slow terminal."""
         dots = "\u2026" if self.is_unicode else "..."
         self.say(f"[{label}] {dots} {lines} lines skipped, all of them are in {path}")
 
     def transition(self, transition: Transition) -> None:
-        """Counts a change of state and says the important ones."""
+        """Count a change of state and show the important ones."""
         with self._condition:
             self._activity.add(transition)
         line = self._states.add(transition)
@@ -141,7 +144,7 @@ class Console:
             self._condition.notify_all()
 
     def begin_with(self, task: str, state: TaskState) -> None:
-        """Counts a task that is in this state already, without a line for it."""
+        """Count a task that is in this state already, without a line for it."""
         self._states.begin_with(task, state)
 
     def say(self, text: str) -> None:
@@ -156,7 +159,7 @@ class Console:
     # ------------------------------------------------------------------ lifetime
 
     def start(self) -> None:
-        """Starts writing; there is one writer, however often this is called."""
+        """Start writing; there is one writer, however often this is called."""
         if self._thread is not None:
             return
         if not self.is_terminal:
@@ -168,7 +171,7 @@ class Console:
         self._thread.start()
 
     def flush(self, deadline_s: float) -> bool:
-        """Waits until all is written, at most that long; False when the reader did not take it."""
+        """Wait until everything is written, at most that long; return False when the reader did not accept it."""
         until = time.monotonic() + deadline_s
         with self._condition:
             while (self._queue or self._is_writing) and not self._is_broken:
@@ -178,8 +181,9 @@ class Console:
         return True
 
     def close(self, deadline_s: float = 5.0) -> bool:
-        """Finishes unfinished lines, takes the progress line away and stops writing. False when it did not
-        get out.
+        """Finish unfinished lines, remove the progress line and stop writing.
+
+        Return False when output was lost.
         """
         with self._format_lock:
             self._put(self._prefixer.end_all())
@@ -197,6 +201,7 @@ class Console:
         if not data or self._is_broken:
             return
         with self._condition:
+            data = SECRETS.mask.raw(data)
             self._queue.append(data)
             self._queued += len(data)
             self._condition.notify_all()
@@ -224,7 +229,7 @@ class Console:
                     return
 
     def _wait_s(self) -> float | None:
-        """Return how long there is nothing to write, as far as the clock knows; None for ever."""
+        """Return how long there is nothing to write, as far as the clock knows; None for no limit."""
         due = self._activity.next_line_at()
         waits = [] if due is None else [due - time.monotonic()]
         if self._can_redraw and self._drawn:
@@ -232,7 +237,7 @@ class Console:
         return min(waits, default=None)
 
     def _pace(self) -> None:
-        """Gathers text: a terminal is drawn at most every `REDRAW_S`, unless much is waiting."""
+        """Gather text: a terminal is drawn at most every `REDRAW_S`, unless much is waiting."""
         wait_s = self._last_write + REDRAW_S - time.monotonic()
         if wait_s > 0 and self._queued < BUFFER_BYTES // 4:
             with self._condition:
@@ -268,7 +273,7 @@ class Console:
 
     def _progress(self) -> bytes:
         width = columns(self._descriptor) or DEFAULT_COLUMNS
-        return self._states.progress(width - 1, self._activity.status()).encode()
+        return self._states.progress(width - 1, SECRETS.mask.text(self._activity.status())).encode()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -276,7 +281,7 @@ class Console:
             try:
                 view = view[os.write(self._descriptor, view[:WRITE_BYTES]) :]
             except BlockingIOError:
-                # Somebody sharing the stream has made it non-blocking.
+                # Another process that shares the stream has made it non-blocking.
                 waiter = select.poll()
                 waiter.register(self._descriptor, select.POLLOUT)
                 waiter.poll(1000)
@@ -286,7 +291,7 @@ class Console:
                 self._break(error)
 
     def _break(self, error: OSError) -> None:
-        """Nobody reads any more (EPIPE), the terminal is gone (EIO), or the disk is full: stop writing."""
+        """Stop writing: the reader has gone (EPIPE), the terminal is gone (EIO), or the disk is full."""
         with self._condition:
             self._is_broken = True
             self._queue.clear()

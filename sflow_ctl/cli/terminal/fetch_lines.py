@@ -1,20 +1,20 @@
-"""How far artifacts are: one line on a terminal, redrawn; elsewhere a line at the start and one for each that came."""
+"""Shows the progress of artifacts: one redrawn line on a terminal; elsewhere a line at the start and one for each artifact."""
 
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 
-import click
-
+from protocol.text.ansi import printable_line
 from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
+from sflow_ctl.cli.terminal.lines import print_line, write
 from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
 
 RATE_OVER_S = 5.0
 
 
 class FetchLines:
-    """Writes to standard output."""
+    """Writes progress to standard output."""
 
     def __init__(self, is_terminal: bool | None = None) -> None:
         self._can_redraw = sys.stdout.isatty() if is_terminal is None else is_terminal
@@ -24,21 +24,21 @@ class FetchLines:
         self._has_begun = False
 
     def show(self, items: Sequence[Progress]) -> None:
-        """What has come since the last call, and on a terminal how far the others are."""
+        """Print the artifacts that have arrived since the last call, and on a terminal the progress of the others."""
         if not self._has_begun and not self._can_redraw:
             names = ", ".join(item.artifact for item in items)
-            click.echo(f"Fetching {len(items)} artifact{'s' if len(items) > 1 else ''}: {names}")
+            print_line(f"Fetching {len(items)} artifact{'s' if len(items) > 1 else ''}: {names}")
         self._has_begun = True
         for item in items:
             if item.is_done and item.artifact not in self._shown:
                 self._shown.add(item.artifact)
                 self._clear()
-                click.echo(f"{'!' if item.is_warning else '✓'} {item.sentence()}")
+                print_line(f"{'!' if item.is_warning else '✓'} {item.sentence()}")
         if self._can_redraw:
             self._draw([item for item in items if not item.is_done], time.monotonic())
 
     def close(self) -> None:
-        """Leaves the line clean for what comes next."""
+        """Clear the line for later output."""
         self._clear()
 
     def _draw(self, going_on: Sequence[Progress], now: float) -> None:
@@ -46,22 +46,20 @@ class FetchLines:
             return
         received = sum(item.received_bytes for item in going_on)
         if self._samples and received < self._samples[-1][1]:
-            self._samples.clear()  # one has come, or begins again
+            self._samples.clear()  # one has arrived, or begins again
         self._samples.append((now, received))
         while self._samples[0][0] < now - RATE_OVER_S:
             self._samples.popleft()
         (first, before), (last, after) = self._samples[0], self._samples[-1]
         rate = (after - before) / (last - first) if last > first else 0.0
-        line = f"⇣ {bytes_text(rate)}/s  " + "  ".join(map(_how_far, going_on))
+        line = printable_line(f"⇣ {bytes_text(rate)}/s  " + "  ".join(map(_how_far, going_on)))
         width = (columns() or DEFAULT_COLUMNS) - 1
-        click.echo(
-            f"\r\x1b[K{line if len(line) <= width else line[: width - 3] + '...'}", nl=False, color=True
-        )
+        write(f"\r\x1b[K{line if len(line) <= width else line[: width - 3] + '...'}", nl=False)
         self._is_line_open = True
 
     def _clear(self) -> None:
         if self._is_line_open:
-            click.echo("\r\x1b[K", nl=False, color=True)
+            write("\r\x1b[K", nl=False)
             self._is_line_open = False
 
 

@@ -1,58 +1,43 @@
-"""Output of many tasks on one stream: whole lines, each with its task's prefix. Pure: bytes in, bytes out.
+"""Puts the output of many tasks on one stream: whole lines, each with its task's prefix.
 
 Lines of different tasks never mix: what has no newline yet waits for it, up to a limit. For a terminal,
-whatever could wreck the screen (cursor movements, bells, the drawing of progress bars) is taken out; a pipe
-or file gets the bytes as they are.
+whatever could wreck the screen (cursor movements, bells, the drawing of progress bars) is taken out by
+`protocol.text.ansi`; a pipe or file gets the bytes as they are.
 """
 
-import re
 from zlib import crc32
 
+from protocol.text.ansi import printable_line, printable_output
+
 MAX_HELD_BYTES = 16 * 1024
-"""Of an unfinished line. Beyond it the line is shown in parts."""
+"""The limit of an unfinished line. Beyond it the line is shown in parts."""
 _COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)
 """SGR numbers readable on dark and light: no red (failures), no white, no black."""
-_OVERDRAWN = re.compile(rb"[^\n]*\r(?=[^\n\r])")
-_TRAILING_RETURNS = re.compile(rb"\r+(?=\n)")
-_ESCAPES = re.compile(
-    rb"\x1b(?:\[[0-9;:]*m"  # colours stay
-    rb"|(?P<drop>\[[0-?]*[ -/]*[@-~]"  # other control sequences
-    rb"|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # titles, links
-    rb"|[PX^_][^\x1b\n]*(?:\x1b\\)?"  # device strings
-    rb"|[ -/]*[0-~]?))"
-)
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\x1b")) + b"\x7f"
 
 
 def colour_of(task: str) -> int:
-    """The task's colour as an SGR number: the same in every run."""
+    """Return the task's colour as an SGR number: the same in every run."""
     return _COLOURS[crc32(task.encode()) % len(_COLOURS)]
 
 
-def tame(data: bytes) -> bytes:
-    """`data` without what moves the cursor; colours stay. Of an overdrawn line the last state is kept."""
-    if b"\r" in data:
-        data = _TRAILING_RETURNS.sub(b"", _OVERDRAWN.sub(b"", data))
-    if b"\x1b" in data:
-        data = _ESCAPES.sub(lambda match: b"" if match["drop"] is not None else match[0], data)
-    return data.translate(None, _CONTROLS)
-
-
 class LinePrefixer:
-    """The state of one output stream: unfinished lines per label, and whether the last line written is
-    unfinished.
+    """The state of one output stream.
+
+    Unfinished lines per label, and whether the last line written is unfinished.
     """
 
-    def __init__(self, *, is_terminal: bool, colours: bool) -> None:
+    def __init__(self, *, is_terminal: bool, colours: bool, is_prefixed: bool = True) -> None:
         self._is_terminal = is_terminal
+        self._is_prefixed = is_prefixed
         self._colours = colours
         self._held: dict[str, bytes] = {}
         self._prefixes: dict[str, bytes] = {}
         self._unfinished: str | None = None
-        """OwnerScope overlong line the stream ends in; never on a terminal, where a status line follows."""
+        """The label whose overlong line the stream ends in; never on a terminal, where a status line follows.
+        """
 
     def add(self, label: str, data: bytes | memoryview) -> bytes:
-        """What to write now that `label` has put out `data`; may be nothing."""
+        """Return what to write now that `label` has written `data`; may be empty."""
         held = self._held.pop(label, b"")
         whole = b"".join((held, data)) if held else bytes(data)
         cut = whole.rfind(b"\n") + 1
@@ -65,7 +50,7 @@ class LinePrefixer:
         return out
 
     def end(self, label: str) -> bytes:
-        """What to write because `label` puts out nothing more: its unfinished line, finished."""
+        """Return what to write at the end of `label`'s output: its unfinished line, finished."""
         held = self._held.pop(label, b"")
         if held:
             return self._lines(label, held + b"\n")
@@ -74,20 +59,20 @@ class LinePrefixer:
         return b""
 
     def end_all(self) -> bytes:
-        """Finishes every unfinished line."""
+        """Finish every unfinished line."""
         return b"".join([self.end(label) for label in [*self._held, self._unfinished] if label is not None])
 
     def line_break(self) -> bytes:
-        """What must be written before anything that is not of the task whose line is unfinished."""
+        """Return what must be written before text that does not belong to the unfinished line."""
         if self._unfinished is None:
             return b""
         self._unfinished = None
         return b"\n"
 
     def _lines(self, label: str, lines: bytes) -> bytes:
-        """`lines` ends with a newline."""
+        """Return complete lines with their prefixes. `lines` ends with a newline."""
         if self._is_terminal:
-            lines = tame(lines)
+            lines = printable_output(lines)
         prefix = self._prefix(label)
         if self._unfinished == label:
             self._unfinished, start = None, b""
@@ -96,9 +81,9 @@ class LinePrefixer:
         return start + lines[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
 
     def _part(self, label: str, part: bytes) -> bytes:
-        """The beginning, or the next part, of a line too long to wait for."""
+        """Return the beginning, or the next part, of an overlong line."""
         if self._is_terminal:
-            shown = tame(part + b"\n")
+            shown = printable_output(part + b"\n")
             # A progress bar that never ends its line has shrunk to its last state and can wait on.
             if len(shown) <= MAX_HELD_BYTES // 4:
                 self._held[label] = shown[:-1]
@@ -113,9 +98,10 @@ class LinePrefixer:
     def _prefix(self, label: str) -> bytes:
         prefix = self._prefixes.get(label)
         if prefix is None:
-            text = f"[{label}] "
-            if self._colours:
-                text = f"\x1b[0;{colour_of(label)}m[{label}]\x1b[0m "
+            name = printable_line(label)
+            text = f"[{name}] " if self._is_prefixed else ""
+            if self._colours and self._is_prefixed:
+                text = f"\x1b[0;{colour_of(label)}m[{name}]\x1b[0m "
             prefix = self._prefixes[label] = text.encode(errors="surrogateescape")
             if len(self._prefixes) > 10_000:  # bounded, and cheap to make again
                 self._prefixes.clear()

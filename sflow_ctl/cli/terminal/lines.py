@@ -1,7 +1,7 @@
-"""Printing lines: the one way from a text to the user's terminal for everything that is not a task's output.
+"""Prints lines: the only way from a text to the user's terminal, except for tasks' output.
 
-Texts of other programs (node names, reasons, log lines, values, file names) lose their control characters here, so no
-command has to think of it. Colours are added afterwards.
+Texts of other programs (node names, reasons, log lines, values, file names) lose their control characters
+here, so commands need not check them. Colours are added afterwards.
 """
 
 import errno
@@ -16,20 +16,21 @@ import msgspec
 from protocol.errors import FleetError
 from protocol.text.ansi import printable
 from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
+from sflow_ctl.plan.secrets import SECRETS
 
 
 class OutputLostError(Exception):
-    """Standard output or standard error takes no more: its reader has gone, or the disk is full."""
+    """Standard output or standard error accepts no more: its reader has gone, or the disk is full."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror or str(error))
         self.has_reader_left = error.errno == errno.EPIPE
 
 
-def write(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Write a text that is safe for a terminal. Raises: OutputLostError."""
+def write(text: str, *, err: bool = False, nl: bool = True, keeps_secrets: bool = False) -> None:
+    """Write a text that is safe for a terminal, without values of secrets. Raises: OutputLostError."""
     try:
-        click.echo(text, err=err, nl=nl, color=True)
+        click.echo(text if keeps_secrets else SECRETS.mask.text(text), err=err, nl=nl, color=True)
     except OSError as error:
         if not err:
             discard_stdout()
@@ -37,7 +38,7 @@ def write(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 def discard_stdout() -> None:
-    """Send the rest of standard output nowhere, so that the interpreter does not fail to flush it at its exit."""
+    """Redirect the rest of standard output to /dev/null, so that the interpreter's flush at its exit succeeds."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -50,9 +51,20 @@ def print_line(text: str, colour: Colour | None = None, *, err: bool = False) ->
     write(shown, err=err)
 
 
-def print_document(text: str) -> None:
-    """Print a file's text to standard output: as it is for a pipe or file, without control characters on a terminal."""
-    write(printable(text) if sys.stdout.isatty() else text, nl=False)
+def print_coloured(text: str) -> None:
+    """Print lines that have colours of ours in them to standard output; everything else a terminal acts on is left out."""
+    write(printable(text, keeps_colours=True))
+
+
+def print_document(text: str, *, keeps_secrets: bool = False) -> None:
+    """Print a file's text to standard output: as it is for a pipe or file, without control characters on a terminal.
+
+    With `keeps_secrets` a pipe or file gets the values of secrets as well: for documents that a run is started from.
+    """
+    if sys.stdout.isatty():
+        write(printable(text), nl=False)
+    else:
+        write(text, nl=False, keeps_secrets=keeps_secrets)
 
 
 def print_warning(text: str) -> None:
@@ -62,6 +74,8 @@ def print_warning(text: str) -> None:
 
 def print_json(value: Any, indent: int = 1) -> None:
     """Print a value as JSON; control characters that JSON allows in strings are escaped."""
+    if SECRETS.mask:
+        value = SECRETS.mask.data(msgspec.to_builtins(value))
     text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
     write("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
 
@@ -72,6 +86,13 @@ def _escaped(character: str) -> str:
         return f"\\u{number:04x}"
     high, low = divmod(number - 0x10000, 0x400)
     return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+def print_traceback() -> None:
+    """Print the traceback of the exception that is handled; its message may quote a text from elsewhere."""
+    import traceback
+
+    print_line(traceback.format_exc().rstrip("\n"), err=True)
 
 
 def print_findings(error: FleetError) -> None:

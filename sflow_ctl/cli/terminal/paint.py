@@ -1,6 +1,6 @@
 """Colours: whether a stream gets them, and the only place where they are put around text.
 
-Bytes of tasks keep their own colours; those are `line_prefix.py`'s.
+Bytes of tasks keep their own colours; `line_prefix.py` handles those.
 """
 
 import os
@@ -13,7 +13,7 @@ _SGR: dict[Colour, int] = {"red": 31, "green": 32, "yellow": 33, "bold": 1, "dim
 
 
 def wants_colours(is_terminal: bool, environ: Mapping[str, str]) -> bool:
-    """Return True for a terminal that has colours, unless the user wants none (no-color.org)."""
+    """Return whether a stream is a terminal with colours, unless the user wants none (no-color.org)."""
     return is_terminal and not environ.get("NO_COLOR") and environ.get("TERM", "") not in ("", "dumb")
 
 
@@ -23,7 +23,7 @@ def stdout_wants_colours() -> bool:
 
 
 def wants_unicode(environ: Mapping[str, str]) -> bool:
-    """Return True when the locale's character set is UTF-8, by the order of locale(7)."""
+    """Return whether the locale's character set is UTF-8, by the order of locale(7)."""
     locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or ""
     return "utf-8" in locale.lower() or "utf8" in locale.lower()
 

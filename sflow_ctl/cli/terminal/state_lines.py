@@ -1,6 +1,4 @@
-"""What is worth a line of a person's attention, in words, and the progress line. Pure but for the clock it is
-given.
-"""
+"""Lines about important changes of state, and the progress line. Pure but for the clock it is given."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +15,7 @@ _BAD = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 
 
 def clock(seconds: float) -> str:
-    """`00:12`, `1:02:03`."""
+    """Return `00:12` or `1:02:03`."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
@@ -49,14 +47,14 @@ class StateLines:
         self._ready = 0
 
     def add(self, transition: Transition) -> str | None:
-        """Counts one change; the line to show for it, or None."""
+        """Count one change; return the line to show for it, or None."""
         if self._states.get(transition.task) is transition.new:
             return None
         self.begin_with(transition.task, transition.new)
         return self._line(transition)
 
     def begin_with(self, task: str, new: TaskState) -> None:
-        """Counts a task as being in this state, whatever it was in before."""
+        """Count a task as being in this state, whatever it was in before."""
         old = self._states.get(task)
         self._states[task] = new
         self._live += (new in LIVE) - (old in LIVE)
@@ -119,7 +117,7 @@ def _detail(transition: Transition) -> str:
             text = transition.reason.text
             if not text and transition.signal is not None:
                 text = f"killed by {signal_name(transition.signal)}"
-            # A status or a signal says itself what it is, and so does the state.
+            # A status, a signal and a state explain themselves.
             is_told = transition.reason.word in ("exit", "signal", transition.new.value)
             word = "" if is_told or transition.new not in _BAD else f" ({transition.reason.word})"
             return f"{word}: {text}" if text else word

@@ -8,10 +8,11 @@ which would be a fifth of a short run's whole time in a script.
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from protocol.text.ansi import printable
+from protocol.text.ansi import printable_line
 from sflow_ctl.cli.terminal.columns import columns
 from sflow_ctl.cli.terminal.lines import print_line, write
 from sflow_ctl.cli.terminal.paint import stdout_wants_colours
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.tables import Table
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def print_table(table: Table) -> None:
 
 def _cells(cells: tuple[str, ...]) -> tuple[str, ...]:
     """Return cells without control characters; a newline or tab in one would break the table."""
-    return tuple(" ".join(printable(cell).splitlines()).replace("\t", " ") for cell in cells)
+    return tuple(printable_line(SECRETS.mask.text(cell)) for cell in cells)  # before they are cut
 
 
 def plain_text(table: Table) -> str:
@@ -84,7 +85,7 @@ def _rich_table(table: Table) -> "RichTable":
         laid_out.add_column(
             Text(heading),
             justify="right" if heading in table.right else "left",
-            no_wrap=not shrinks,  # rich takes room from columns that may wrap first
+            no_wrap=not shrinks,  # rich shrinks columns that may wrap first
             min_width=min(longest, MIN_NAME_WIDTH) if shrinks else longest,
             overflow="ellipsis",
         )

@@ -1,1 +1,1 @@
-"""The state of a run as data: tasks, attempts, nodes, phase, timers; and changes of it."""
+"""The state of a run as data: tasks, attempts, nodes, phase, timers."""

@@ -1,6 +1,6 @@
-"""One attempt of a task: what is known of its ranks, and how it will be judged. A new record for each attempt.
+"""One attempt of a task: the state of its ranks, and its verdict. A new record for each attempt.
 
-The scheduler's functions change these records; what a verdict leads to is decided in `stopping`.
+The scheduler's functions change these records; what follows from a verdict is decided in `stopping`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from sflow_ctl.plan.model import Placement, PlannedTask
 
 @dataclass(slots=True)
 class AttemptVerdict:
-    """How an attempt is judged once its process tree is gone."""
+    """The judgement of an attempt, which applies once its process tree is gone."""
 
     state: TaskState
     reason: Reason
     may_retry: bool = False
     is_repeated: bool = False
-    """Another attempt follows whatever the task's retries: the attempt did nothing wrong."""
+    """Another attempt follows regardless of the task's retries: the attempt was not at fault."""
     is_of_rank: bool = False
     """One of several ranks failed, and the others are stopped because of it."""
 
@@ -40,13 +40,13 @@ class HeldExit:
 
 @dataclass(slots=True)
 class Attempt:
-    """What is known of one attempt. Number 0 stands for a task that has not started."""
+    """The state of one attempt. Number 0 means a task that has not started."""
 
     number: int = 0
     placement: Placement | None = None
-    """What it occupies; kept until its process tree is gone, or while its place is reserved for the next attempt."""
+    """The place it occupies; kept until its process tree is gone, or while it is reserved for the next attempt."""
     node: int | None = None
-    """Where its first rank runs or ran."""
+    """The node where its first rank runs or ran."""
     gpus: tuple[int, ...] = ()
     node_of_rank: list[int] = field(default_factory=list)
     node_of_part: dict[int, int] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Attempt:
     signal: int | None = None
     launch_error: LaunchFailed | None = None
     failed_first: RankExited | None = None
-    """Of the ranks that failed by themselves, the exit of the first."""
+    """The exit of the first rank that failed by itself."""
     failed_rank: int | None = None
     """Of several ranks, the one whose exit or failed start decides."""
     failed_at_ns: int | None = None
@@ -84,9 +84,9 @@ class Attempt:
     started_at_ns: dict[int, int] = field(default_factory=dict)
     """Per rank, when its process started, by the controller's clock."""
     pid: int | None = None
-    """Of the first rank."""
+    """The pid of the first rank."""
     ports: Mapping[int, Mapping[str, Sequence[int]]] = field(default_factory=dict)
-    """By node."""
+    """Ports by node."""
     filled: PlannedTask | None = None
     """The plan with its deferred values filled in."""
     files: tuple[TaskFile, ...] = ()
@@ -131,7 +131,7 @@ class Attempt:
         """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
         self.ports = ports
         self.filled, self.files = deferred.filled_in(plan)
-        if plan.late and any(probe.on_node == "each" for probe in plan.probes):
+        if plan.deferred and any(probe.on_node == "each" for probe in plan.probes):
             self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
         self.is_unsent = False
 
@@ -149,25 +149,25 @@ class Attempt:
         self.uncleared -= self.node_of_part.keys()
 
     def note_port_conflict(self, rank: int, text: str) -> None:
-        """Record which process has a port of this attempt on the rank's node; an empty text says none has."""
+        """Record which process has a port of this attempt on the rank's node; an empty text means none."""
         if text:
             self.port_conflicts.setdefault(self.node_of_rank[rank], text)
 
     @property
     def node_of_cause(self) -> int | None:
-        """The node of the rank that failed, else of the first rank."""
+        """Return the node of the rank that failed, else of the first rank."""
         if self.failed_rank is None or self.failed_rank >= len(self.node_of_rank):
             return self.node
         return self.node_of_rank[self.failed_rank]
 
     @property
     def has_hung(self) -> bool:
-        """True when the attempt is stopped because it hangs."""
+        """Return whether the attempt is stopped because it hangs."""
         return self.verdict is not None and self.verdict.reason.word == "hang"
 
     @property
     def has_exited(self) -> bool:
-        """True when every rank has exited and at least one exit does not count yet."""
+        """Return whether every rank has exited and at least one exit does not count yet."""
         return bool(self.held) and self.open_ranks <= self.held.keys()
 
     def ranks_on(self, node: int) -> set[int]:
@@ -177,16 +177,16 @@ class Attempt:
 
     @property
     def nodes_left(self) -> list[int]:
-        """Nodes where processes of the attempt may still exist."""
+        """Return the nodes where processes of the attempt may still exist."""
         ranks = ((self.open_ranks - self.held.keys()) | self.uncleared) - self.node_of_part.keys()
         return sorted({self.node_of_rank[rank] for rank in ranks} | set(self.parts_left.values()))
 
     @property
     def parts_left(self) -> dict[int, int]:
-        """Parts of a job step that may still exist, and their nodes."""
+        """Return the parts of a job step that may still exist, and their nodes."""
         return {part: node for part, node in self.node_of_part.items() if part in self.uncleared}
 
     @property
     def nodes(self) -> set[int]:
-        """All nodes that it may have processes on."""
+        """Return all nodes that it may have processes on."""
         return {*self.node_of_rank, *self.node_of_part.values()}

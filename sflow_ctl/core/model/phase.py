@@ -1,25 +1,22 @@
-"""The phases of a run, the changes between them, and what is known of a run that stops."""
+"""The phases of a run, the changes between them, and the progress of its end."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from sflow_ctl.core.model.steps import Step
 from sflow_ctl.core.model.stop_order import StopOrder
-
-if TYPE_CHECKING:
-    from sflow_ctl.core.policy.shutdown_steps import Step
 
 
 class RunPhase(StrEnum):
-    """Where a run is. How it ends is its outcome, and why is its cause."""
+    """The phase of a run. How it ends is its outcome, and why is its cause."""
 
     RUNNING = "running"
     DRAINING = "draining"
-    """A task with `on_failure: drain` has failed: nothing new starts, what runs may end."""
+    """A task with `on_failure: drain` has failed: nothing new starts, running tasks may finish."""
     STOPPING = "stopping"
-    """Tasks are stopped in waves, and tasks that run at the run's end do so."""
+    """Tasks are stopped in waves, and tasks at the run's end are run."""
     LEAVING = "leaving"
-    """Nothing is live; agents hand over the rest of their logs and exit."""
+    """No task is live; agents hand over the rest of their logs and exit."""
     FINISHED = "finished"
 
 
@@ -36,14 +33,14 @@ RUN_TRANSITIONS: dict[RunPhase, frozenset[RunPhase]] = {
 
 @dataclass(slots=True)
 class Shutdown:
-    """How far the end of a run has come. Empty until the run stops."""
+    """The progress of the end of a run. Empty until the run stops."""
 
-    steps: list["Step"] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     """Steps that are not over; the first one has begun."""
     order: StopOrder = field(default_factory=StopOrder)
     is_forced: bool = False
-    """What is left is killed, and no task runs at the end any more."""
+    """Remaining tasks are killed, and no task runs at the end any more."""
     is_done: bool = False
-    """The run stops because nothing is left to do."""
+    """The run stops because all tasks are done."""
     leaving: set[int] = field(default_factory=set)
-    """Nodes whose agents have been told to leave and have not said goodbye."""
+    """Nodes whose agents were ordered to leave and have not said goodbye."""

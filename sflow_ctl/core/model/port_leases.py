@@ -1,8 +1,8 @@
-"""Ports of tasks: asked of the agents when an attempt needs them, known to all from then on. Pure.
+"""The ports of tasks: leased from agents when an attempt needs them, known to all tasks from then on. Pure.
 
-An attempt that needs ports, its own or those of others, has its place and begins; its processes are ordered once all of them
-are known. A task has its ports from the first time that anybody asks for them until it has ended for good, over all of its
-attempts. Where somebody else has taken one, its node is asked again, with a higher number.
+An attempt that needs ports, its own or those of others, has its place and begins; its processes are ordered
+once all ports are known. A task has its ports from the first request for them until it has ended for good,
+over all of its attempts. If another process has taken one, its node is asked again, with a higher number.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,23 +18,23 @@ from sflow_ctl.plan.task_views import TaskPorts
 
 
 class Key(NamedTuple):
-    """What is leased at once: all that a task has on a node."""
+    """The unit of a lease: all ports of a task on a node."""
 
     task: int
     node: int
 
 
 Orders = list[tuple[int, Lease | Release]]
-"""For agents, by node."""
+"""Orders to agents, by node."""
 
 
 def needs_leases(task: PlannedTask) -> bool:
-    """Return True for a task that has ports or uses those of others."""
-    return bool(task.ports or task.has_master_port or ((task.late or task.files) and task.uses_ports))
+    """Return whether a task has ports or uses those of others."""
+    return bool(task.ports or task.has_master_port or ((task.deferred or task.files) and task.uses_ports))
 
 
 class Leases:
-    """What is known, what was asked for, and which attempts wait for it."""
+    """The known ports, the requested ones, and the attempts that wait for them."""
 
     def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
         self._plan, self._tasks = plan, tasks
@@ -46,22 +46,24 @@ class Leases:
         }
         self._known: dict[Key, Mapping[str, tuple[int, ...]]] = {}
         self._held: dict[int, set[int]] = {}
-        """Tasks to the nodes whose agents keep ports for them."""
+        """Maps tasks to the nodes whose agents hold ports for them."""
         self._asked: set[Key] = set()
         self._numbers: dict[Key, int] = {}
         self._lacks: dict[int, set[Key]] = {}
-        """Attempts that have begun without processes, and what they wait for."""
+        """Attempts that have begun without processes, and the leases they wait for."""
         self._waiters: dict[Key, set[int]] = {}
 
     # ------------------------------------------------------------------ attempts
 
     def begin(self, task: Task) -> Orders:
-        """An attempt has its place: what is to be asked for now. `is_waiting` says whether it must wait."""
+        """Return the orders for an attempt that has its place. `is_waiting` tells whether it must wait."""
         orders: Orders = []
         for node in sorted(self._held.get(task.index, set()) - set(task.attempt.node_of_rank)):
             self._forget(Key(task.index, node))  # an earlier attempt was elsewhere
             orders.append((node, Release(task=task.plan.name)))
-        for key in self._own_needs(task):  # what was one of its nodes may be the first now, where it meets
+        for key in self._own_needs(
+            task
+        ):  # one of its other nodes may be the first now, with the rendezvous port
             known = self._known.get(key)
             if known is not None and any(block.name not in known for block in self._blocks(key)):
                 self._forget(key)
@@ -75,33 +77,33 @@ class Leases:
         return orders
 
     def is_waiting(self, task: Task) -> bool:
-        """True for an attempt that has begun and lacks ports."""
+        """Return whether an attempt has begun and lacks ports."""
         return task.index in self._lacks
 
     def nodes_lacking(self, task: Task) -> set[int]:
-        """The nodes whose answer an attempt waits for."""
+        """Return the nodes whose answer an attempt waits for."""
         return {key.node for key in self._lacks.get(task.index, ())}
 
     def waiting_for(self, nodes: Collection[int]) -> list[Task]:
-        """Attempts that wait for the answer of one of these nodes."""
+        """Return the attempts that wait for the answer of one of these nodes."""
         waiting = [index for index, lacks in self._lacks.items() if any(key.node in nodes for key in lacks)]
         return [self._tasks[index] for index in sorted(waiting)]
 
     def all_waiting(self) -> list[Task]:
-        """Attempts that have begun and lack ports."""
+        """Return the attempts that have begun and lack ports."""
         return [self._tasks[index] for index in sorted(self._lacks)]
 
     def withdraw(self, task: Task) -> None:
-        """The attempt is over and waits for nothing any more."""
+        """End the wait of an attempt that is over."""
         for key in self._lacks.pop(task.index, ()):
             self._waiters.get(key, set()).discard(task.index)
 
     def own_of(self, task: Task) -> dict[int, Mapping[str, tuple[int, ...]]]:
-        """By node, the ports of an attempt that waits for nothing."""
+        """Return, by node, the ports of an attempt that has all it needs."""
         return {key.node: self._known[key] for key in self._own_needs(task)}
 
     def ports_of(self, name: str) -> TaskPorts | None:
-        """A task's ports on its first node, as far as they are known."""
+        """Return a task's ports on its first node, as far as they are known."""
         task = self._tasks[self._index_of[name]]
         node = _first_node(task)
         ports = None if node is None else self._known.get(Key(task.index, node))
@@ -110,7 +112,7 @@ class Leases:
     # ------------------------------------------------------------------ answers
 
     def on_leased(self, node: int, message: Leased) -> list[Task]:
-        """An answer; returns the attempts that wait for nothing any more, or, if it is a refusal, those that it fails."""
+        """Take an answer; return the attempts that have all they need now, or, for a refusal, those that it fails."""
         key = Key(self._index_of.get(message.task, -1), node)
         if key not in self._asked or message.number != self._numbers[key]:
             return []
@@ -130,11 +132,11 @@ class Leases:
     # ------------------------------------------------------------------ changes
 
     def renew(self, task: Task, node: int) -> None:
-        """Somebody else has a port of the task there: the next attempt asks for another."""
+        """Have the next attempt ask for other ports: another process has one of them."""
         self._forget(Key(task.index, node))
 
     def node_joined(self, node: int, is_restarted: bool) -> Orders:
-        """Orders that an agent has not answered; one that was restarted has nothing of what it had leased."""
+        """Return the orders that an agent has not answered; a restarted agent has lost all its leases."""
         if is_restarted:
             for index in [index for index, nodes in self._held.items() if node in nodes]:
                 self._forget(Key(index, node))
@@ -143,7 +145,7 @@ class Leases:
         return [(key.node, self._order(key)) for key in sorted(self._asked) if key.node == node]
 
     def ended(self, task: Task) -> Orders:
-        """The task will not start again: its ports are anybody's. What they were stays known."""
+        """Return the orders that free the ports of a task that will not start again. The numbers stay known."""
         nodes = sorted(self._held.pop(task.index, ()))
         return [(node, Release(task=task.plan.name)) for node in nodes]
 
@@ -160,7 +162,7 @@ class Leases:
                     self._order(key)
 
     def _order(self, key: Key) -> Lease:
-        """The order for what is lacking; repeated while it is not answered."""
+        """Return the order for a missing lease; repeated while it is unanswered."""
         if key not in self._asked:
             self._asked.add(key)
             self._numbers[key] = self._numbers.get(key, 0) + 1
@@ -183,7 +185,7 @@ class Leases:
                     yield Key(index, node)
 
     def _own_needs(self, task: Task) -> Iterable[Key]:
-        """Its own, on every node where it has processes."""
+        """Return the task's own leases, on every node where it has processes."""
         nodes = list(dict.fromkeys(task.attempt.node_of_rank))
         return [
             Key(task.index, node)
@@ -193,7 +195,7 @@ class Leases:
 
 
 def blocks_of(task: PlannedTask, *, is_first: bool) -> tuple[PortBlock, ...]:
-    """What a task leases on a node, the first one it is on or another."""
+    """Return the ports that a task leases on a node, the first one or another."""
     has_one = any(block.name == MASTER for block in task.ports)
     if task.has_master_port and is_first and not has_one:
         return (*task.ports, PortBlock(name=MASTER))
@@ -201,7 +203,7 @@ def blocks_of(task: PlannedTask, *, is_first: bool) -> tuple[PortBlock, ...]:
 
 
 def _first_node(task: Task) -> int | None:
-    """Where a task's first process is or will be; None while nobody knows."""
+    """Return the node of a task's first process; None while it is not chosen."""
     if task.plan.placement.is_flexible:
         return task.attempt.node
     return task.plan.placement.nodes[0]

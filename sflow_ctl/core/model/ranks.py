@@ -1,15 +1,15 @@
-"""The ranks of an attempt: which node each is on, and what it finds in its environment."""
+"""The ranks of an attempt: the node of each, and its environment."""
 
 from collections.abc import Mapping, Sequence
 
 from sflow_ctl.plan.model import PlannedNode, PlannedTask
 
 MASTER = "master"
-"""The port that the ranks of a gang meet at, on its first node."""
+"""The rendezvous port of a gang's ranks, on its first node."""
 
 
 def node_positions(ranks_per_node: Sequence[int]) -> list[int]:
-    """For each rank, which of the task's nodes it is on: blocks, in order."""
+    """Return, for each rank, the index of its node among the task's: blocks, in order."""
     return [position for position, count in enumerate(ranks_per_node) for _ in range(count)]
 
 
@@ -19,16 +19,15 @@ def rank_environments(
     ports: Mapping[int, Mapping[str, Sequence[int]]],
     job_id: str | None,
 ) -> list[dict[str, str]]:
-    """What each rank has beside the environment of its task. `nodes` are the task's, in order; `ports` is by node.
+    """Return the variables of each rank besides those of its task.
 
-    `SLURM_...` as srun sets it, relative to the task (the format, 17.2), where the plan says so.
+    `nodes` are the task's, in order; `ports` is by node. `SLURM_...` as srun sets it, relative to the task
+    (the format, 17.2), where the plan requires it.
     """
     counts = task.ranks_per_node
     world = sum(counts)
     used = nodes[: len(counts)]
-    is_step = (
-        task.launch_kind == "step"
-    )  # Slurm starts the processes: the step's script says which each one is
+    is_step = task.launch_kind == "step"  # Slurm starts the processes: the step's script sets their positions
     common = {"SFLOW_MASTER_ADDR": used[0].address}
     if not is_step:
         common["SFLOW_WORLD_SIZE"] = str(world)
@@ -62,10 +61,11 @@ def rank_environments(
 
 
 def _launcher_environment(task: PlannedTask, node_rank: int, common: Mapping[str, str]) -> dict[str, str]:
-    """What the launcher that a task's script calls would otherwise be told by options; the task's own variables win.
+    """Return variables in place of a launcher's options, which the task's own variables override.
 
-    Sources: torch/distributed/run.py and argparse_util.py, PyTorch 2 (`PET_` and an option's name is its default; the static
-    rendezvous is the default one); mpiexec(1), MPICH 4 (HYDRA_); mpirun(1), Open MPI 4 (OMPI_MCA_) and 5 (PRTE_MCA_).
+    Sources: torch/distributed/run.py and argparse_util.py, PyTorch 2 (`PET_` and an option's name is its
+    default; the static rendezvous is the default one); mpiexec(1), MPICH 4 (HYDRA_); mpirun(1), Open MPI 4
+    (OMPI_MCA_) and 5 (PRTE_MCA_).
     """
     assert task.launcher is not None
     processes = str(task.launcher.processes)
@@ -79,7 +79,7 @@ def _launcher_environment(task: PlannedTask, node_rank: int, common: Mapping[str
                 "PET_MASTER_ADDR": f"[{address}]" if ":" in address else address,
                 "PET_MASTER_PORT": common["SFLOW_MASTER_PORT"],
             }
-        case "mpirun":  # on this node, and not by way of the Slurm job that it seems to be in
+        case "mpirun":  # on this node, and not through the Slurm job that its environment names
             env = {
                 "SFLOW_NPROC": processes,
                 "HYDRA_LAUNCHER": "fork",
@@ -114,7 +114,7 @@ def _step_environment(
 
 
 def tasks_per_node(counts: Sequence[int]) -> str:
-    """Slurm's spelling: `2(x3),1`."""
+    """Return Slurm's spelling: `2(x3),1`."""
     groups: list[tuple[int, int]] = []
     for count in counts:
         if groups and groups[-1][0] == count:

@@ -1,4 +1,7 @@
-"""When an attempt is ready: which nodes' agents must say so, and what each of them still waits for. Pure."""
+"""Decides when an attempt is ready: which nodes' agents must report, and what each of them still waits for.
+
+Pure.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +17,10 @@ SHOWN_NODES = 3
 def probes_of_rank(
     probes: tuple[Probe, ...], *, is_first: bool, is_first_on_node: bool, world_size: int = 1
 ) -> tuple[Probe, ...]:
-    """The probes that go with one rank of an attempt: all with the first one, those of every node with the
-    first rank of each, and what any rank may put out with all of them.
+    """Return the probes that go with one rank of an attempt.
+
+    All of them go with the first rank, those of every node with the first rank of each, and those of output
+    that any rank may print with every rank.
     """
     result = []
     for probe in probes:
@@ -27,7 +32,7 @@ def probes_of_rank(
 
 
 def ranks_needed(probes: tuple[Probe, ...], world_size: int) -> int | None:
-    """How many ranks must have seen their share of a readiness pattern; None where nodes count."""
+    """Return how many ranks must have seen their share of a readiness pattern; None where nodes count."""
     for probe in probes:
         if probe.kind == "readiness" and _is_of_all_ranks(probe, world_size):
             count = _pattern(probe).count
@@ -55,8 +60,10 @@ def _matches_each(count: int, world_size: int) -> int:
 
 
 def _share_of(probe: Probe, world_size: int) -> Probe:
-    """The format counts matches over all processes. Each rank's agent counts its own, so a rank counts for as
-    many as an even share: exact where ranks say it equally often, which is why one asks for a number.
+    """Return the probe with a rank's share of its count: the format counts matches over all processes.
+
+    Each rank's agent counts its own, so a rank counts for as many as an even share: exact where ranks print it equally
+    often, which is why a file asks for a number.
     """
     pattern = _pattern(probe)
     share = msgspec.structs.replace(pattern, count=_matches_each(pattern.count, world_size))
@@ -65,23 +72,23 @@ def _share_of(probe: Probe, world_size: int) -> Probe:
 
 @dataclass(slots=True)
 class Readiness:
-    """One attempt on its way to being ready."""
+    """The progress of one attempt towards being ready."""
 
     total: int = 0
-    """Nodes that were told to watch for it."""
+    """Nodes that were ordered to watch for it."""
     missing: dict[int, str] = field(default_factory=dict)
-    """Nodes that have not seen it, and what they said last that they wait for."""
+    """Nodes that have not reported it, and what they last waited for."""
 
     needed: int | None = None
-    """Ranks that must have seen it, whichever; None where every node in `missing` must."""
+    """How many of the ranks must have seen it; None if every node in `missing` must."""
     ranks: set[int] = field(default_factory=set)
-    """Those that have."""
+    """Ranks that have seen it."""
     watched: set[int] = field(default_factory=set)
     """Ranks that were sent a readiness probe and still run: a probe ends with its rank."""
 
     @classmethod
     def of(cls, specs: Iterable[tuple[int, RankSpec]], needed: int | None = None) -> "Readiness":
-        """Whoever was sent a readiness probe must say that it has triggered, or `needed` of the ranks."""
+        """Return the readiness of a new attempt: every node with a readiness probe must report it, or `needed` of the ranks."""
         told = [
             (node, spec.rank.rank)
             for node, spec in specs
@@ -91,7 +98,7 @@ class Readiness:
         return cls(len(nodes), nodes, needed, watched={rank for _, rank in told})
 
     def seen(self, node: int, rank: int = 0) -> bool:
-        """A rank's probe has triggered; True when nobody is missing any more."""
+        """Take in that a rank's probe has triggered; return True when the attempt is ready now."""
         self.ranks.add(rank)
         if self.needed is not None:
             return len(self.ranks) >= self.needed
@@ -99,7 +106,7 @@ class Readiness:
         return not self.missing
 
     def rank_gone(self, rank: int) -> bool:
-        """A rank has ended; True when the attempt can therefore not become ready any more."""
+        """Take in that a rank has ended; return True when the attempt can no longer become ready."""
         if rank not in self.watched:
             return False
         self.watched.discard(rank)
@@ -108,14 +115,14 @@ class Readiness:
         return len(self.ranks | self.watched) < self.needed
 
     def waits(self, node: int, detail: str) -> bool:
-        """A node says what it waits for; False when that is not news."""
+        """Take in what a node waits for; return False when it is unchanged."""
         if node not in self.missing or self.missing[node] == detail:
             return False
         self.missing[node] = detail
         return True
 
     def text(self, names: Sequence[str]) -> str:
-        """What is waited for; `names` are those of all nodes. Empty while nobody has said anything."""
+        """Return what is awaited; `names` are those of all nodes. Empty before the first report."""
         said = {node: detail for node, detail in self.missing.items() if detail}
         if self.total <= 1:
             return "".join(said.values())

@@ -1,7 +1,7 @@
-"""Tasks that may start, in plan order, and those that found no room, grouped by what they need.
+"""Tasks that may start, in plan order, and those without room, grouped by their needs.
 
 Tasks with the same placement need the same room, so only the first of each group is tried again when
-something comes free: the cost is per group, not per waiting task.
+resources come free: the cost is per group, not per waiting task.
 """
 
 from heapq import heappop, heappush
@@ -17,27 +17,27 @@ class ReadyQueue:
         self._blocked: dict[Placement, list[int]] = {}
 
     def push(self, index: int) -> None:
-        """Adds a task that may start."""
+        """Add a task that may start."""
         heappush(self._ready, index)
 
     def pop(self) -> int | None:
-        """The first task in plan order that is worth trying, or None."""
+        """Return the first task in plan order that is worth trying, or None."""
         return heappop(self._ready) if self._ready else None
 
     def block(self, index: int, placement: Placement) -> None:
-        """Puts back a task for which there was no room."""
+        """Put back a task for which there was no room."""
         heappush(self._blocked.setdefault(placement, []), index)
 
     def first_blocked(self) -> int | None:
-        """The first task in plan order that found no room, or None."""
+        """Return the first task in plan order that found no room, or None."""
         return min((group[0] for group in self._blocked.values()), default=None)
 
     def retry_like(self, placement: Placement) -> None:
-        """One of this kind was started: the next of its kind may fit as well."""
+        """Note that one of this kind was started: the next of its kind may fit as well."""
         self._unblock_first(placement)
 
     def retry_all(self) -> None:
-        """Room has come free: the first of every kind is worth trying."""
+        """Note that resources came free: the first of every kind is worth trying."""
         for placement in list(self._blocked):
             self._unblock_first(placement)
 

@@ -1,4 +1,4 @@
-"""Which GPUs of which node are free, and where a task's placement fits now."""
+"""The free GPUs of each node, and where a task's placement fits now."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from sflow_ctl.plan.model import Placement, PlannedNode
 
 
 class GpuLedger:
-    """Free GPU indices per node, as bit sets. A node whose GPUs nobody counted gives without limit."""
+    """Free GPU indices per node, as bit sets. A node whose GPUs were not counted gives without limit."""
 
     def __init__(self, nodes: tuple[PlannedNode, ...]) -> None:
         self._turn = 0
@@ -15,7 +15,7 @@ class GpuLedger:
         }
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
-        """The fixed placement now taken for `placement`, or None when there is no room at present."""
+        """Take the resources of `placement`; return the fixed placement, or None when there is no room at present."""
         if placement.is_shared:
             return placement if all(map(is_up, placement.nodes)) else None
         if not placement.is_flexible:
@@ -43,7 +43,7 @@ class GpuLedger:
         return None
 
     def _next_nodes(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
-        """Nodes for a task without GPUs: in turn, so that many of them do not all go to the first node."""
+        """Return nodes for a task without GPUs: in turn, so that such tasks are spread."""
         nodes = placement.nodes
         start = self._turn % len(nodes)
         chosen: list[int] = []
@@ -57,7 +57,7 @@ class GpuLedger:
         return None
 
     def release(self, taken: Placement) -> None:
-        """Gives back what `take` returned."""
+        """Give back a placement of `take`."""
         if taken.is_shared:
             return
         mask = _mask(taken.gpus)

@@ -39,7 +39,7 @@ class InvalidTransitionError(Exception):
 
 @dataclass(slots=True)
 class Node:
-    """What the scheduler knows of one node's agent."""
+    """The scheduler's record of one node's agent."""
 
     is_up: bool = False
     is_gone: bool = False
@@ -48,7 +48,7 @@ class Node:
     shares_run_directory: bool = True
     """False when its logs are streamed to the controller."""
     clock_ahead_ns: int = 0
-    """To be added to the node's times; 0 where its clock agrees with the controller's."""
+    """Added to the node's times; 0 if its clock agrees with the controller's."""
     live: set[int] = field(default_factory=set)
     """Tasks whose current attempt has ranks, or leftovers, here."""
     reserved: set[int] = field(default_factory=set)
@@ -57,7 +57,7 @@ class Node:
 
 @dataclass(slots=True)
 class Run:
-    """Everything that the scheduler knows of a run."""
+    """The scheduler's record of a run."""
 
     plan: Plan
     tasks: list[Task]
@@ -77,7 +77,7 @@ class Run:
     shutdown: Shutdown
     stream_logs: bool = False
     gone_at: float | None = None
-    """When the run's nodes are taken away."""
+    """When Slurm takes the run's nodes away."""
     margins: Margins = field(default_factory=Margins)
     stop_began_at: float | None = None
     is_ended_by_slurm: bool = False
@@ -95,7 +95,7 @@ class Run:
     reserved_ready: list[int] = field(default_factory=list)
     """Tasks that may start again in their reserved place."""
     stuck_at: tuple[int, int] | None = None
-    """What the last warning about a task without room was about."""
+    """The task of the last warning about missing room."""
     survivors: list[str] = field(default_factory=list)
     stale_messages: int = 0
     """Messages about tasks or attempts that do not exist or are over."""
@@ -149,7 +149,7 @@ class Run:
         return self.tasks[self.index_of[name]]
 
     def is_current(self, attempt: AttemptId) -> bool:
-        """Return whether this is the live attempt of a task; false for a name that the plan does not have."""
+        """Return whether this is the live attempt of a task; false for an unknown name."""
         index = self.index_of.get(attempt.task)
         if index is None:
             return False

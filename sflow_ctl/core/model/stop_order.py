@@ -1,4 +1,4 @@
-"""The order in which a run's live tasks are stopped: waves, from what nothing depends on to what everything needs."""
+"""The order in which a run's live tasks are stopped: waves, dependants before their dependencies."""
 
 from collections.abc import Callable
 
@@ -6,23 +6,23 @@ from sflow_ctl.core.model.task import Task
 
 
 class StopOrder:
-    """Empty until `begin`. A wave is over when nothing of it is live."""
+    """The waves of one stop. Empty until `begin`. A wave is over when none of its tasks is live."""
 
     def __init__(self) -> None:
         self._waves: list[list[int]] = []
         self._open: set[int] = set()
 
     def begin(self, tasks: list[Task], chosen: Callable[[Task], bool]) -> None:
-        """Puts the chosen ones of the live tasks into waves."""
+        """Put the chosen ones of the live tasks into waves."""
         self._waves = stop_levels(tasks, chosen)
 
     @property
     def is_over(self) -> bool:
-        """True when nobody is left to be stopped."""
+        """Return whether no task is left to stop."""
         return not self._waves and not self._open
 
     def next_wave(self, tasks: list[Task]) -> list[int]:
-        """Whom to stop now; empty while a wave is open, and when all is over."""
+        """Return the tasks to stop now; empty while a wave is open, and when all is over."""
         while self._waves and not self._open:
             self._open.update(index for index in self._waves.pop(0) if tasks[index].is_live)
             if self._open:
@@ -30,24 +30,24 @@ class StopOrder:
         return []
 
     def force(self, tasks: list[Task]) -> list[int]:
-        """Everybody at once: all that is left of all waves."""
+        """Return all remaining tasks of all waves."""
         for wave in self._waves:
             self._open.update(index for index in wave if tasks[index].is_live)
         self._waves = []
         return sorted(self._open)
 
     def gone(self, index: int) -> None:
-        """Nothing of this task is live any more."""
+        """Note that a task is no longer live."""
         self._open.discard(index)
 
 
 def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[int]]:
-    """The chosen tasks in waves: all that depends on a task, however far, is in an earlier wave.
+    """Return the chosen tasks in waves: all direct and indirect dependants of a task are in an earlier wave.
 
     Wave 0 first. Plan order is not topological, so the order is found here; a plan has no cycles.
     """
     level = [-1] * len(tasks)
-    above: dict[int, int] = {}  # of a condition, by identity: the first wave that may stop its members
+    above: dict[int, int] = {}  # of a requirement, by identity: the first wave that may stop its members
     waves: dict[int, list[int]] = {}
     for root in range(len(tasks)):
         stack = [root]
@@ -56,7 +56,7 @@ def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[
             if level[index] >= 0:
                 stack.pop()
                 continue
-            unknown = [one for one in tasks[index].conditions if id(one) not in above]
+            unknown = [one for one in tasks[index].requirements if id(one) not in above]
             missing = [target for one in unknown for target in one.dependants if level[target] < 0]
             if missing:
                 stack.extend(missing)
@@ -64,7 +64,7 @@ def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[
             for one in unknown:
                 above[id(one)] = max(level[target] + chosen(tasks[target]) for target in one.dependants)
             stack.pop()
-            level[index] = max((above[id(one)] for one in tasks[index].conditions), default=0)
+            level[index] = max((above[id(one)] for one in tasks[index].requirements), default=0)
             if chosen(tasks[index]):
                 waves.setdefault(level[index], []).append(index)
     return [sorted(waves[number]) for number in sorted(waves)]

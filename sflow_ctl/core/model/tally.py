@@ -1,6 +1,6 @@
 """Counts of tasks that the scheduler needs after every event, so that it never counts all tasks again.
 
-Only `transitions` calls this: every change of a task's state, delay or place goes through there.
+Only `transitions` calls this: every change of a task's state, delay or place happens there.
 """
 
 from collections.abc import Iterable
@@ -20,11 +20,11 @@ class Tally:
     unsettled: int = 0
     """Tasks that the run waits for."""
     working: int = 0
-    """Tasks that will end, become ready or start again without anything else happening."""
+    """Tasks that will end, become ready or start again without a further event."""
     live: int = 0
     """Tasks that occupy a place."""
     jobs: int = 0
-    """Those of them that are not services."""
+    """Live tasks that are not services."""
 
     @classmethod
     def of(cls, tasks: Iterable[Task]) -> "Tally":

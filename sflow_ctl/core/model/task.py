@@ -1,6 +1,6 @@
-"""The scheduler's record of a concrete task, the conditions between tasks, and the graph of a plan.
+"""The scheduler's record of a concrete task, the requirements between tasks, and the graph of a plan.
 
-What belongs to one attempt is in `attempt.Attempt`.
+The state of one attempt is in `attempt.Attempt`.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Until
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
-"""Dependants with one of these need the task to keep serving; the others look at what has happened."""
+"""Dependants with one of these need the task to keep serving; for the others a past state is enough."""
 
 
 @dataclass(slots=True)
-class Condition:
-    """`until` holds for enough members. All dependants of a group of replicas share one condition."""
+class Requirement:
+    """`until` holds for enough members. All dependants of a group of replicas share one requirement."""
 
     until: Until
     needed: int
@@ -32,31 +32,31 @@ class Condition:
 
     @property
     def is_met(self) -> bool:
-        """True when it holds for enough members now."""
+        """Return whether it holds for enough members now."""
         return self.holding >= self.needed
 
 
 @dataclass(slots=True)
 class Task:
-    """Where a concrete task is, over all of its attempts."""
+    """The state of a concrete task, over all of its attempts."""
 
     index: int
     plan: PlannedTask
     state: TaskState = TaskState.WAITING
     last_reason: Reason | None = None
-    """Of the last change of state."""
+    """The reason of the last change of state."""
     attempt: Attempt = field(default_factory=Attempt)
     """The current or last one."""
-    conditions: list[Condition] = field(default_factory=list)
-    """Conditions that this task is a member of: through them other tasks wait for it."""
+    requirements: list[Requirement] = field(default_factory=list)
+    """Requirements that this task is a member of: through them other tasks wait for it."""
     met: frozenset[Until] = frozenset()
-    """How far the task has come, as dependants see it."""
+    """How far the task has come, for its dependants."""
     unmet: int = 0
     """Conditions that the task waits for and that do not hold now."""
     is_serving: bool = False
-    """Counted as serving in its conditions."""
+    """Counted as serving in its requirements."""
     is_delayed: bool = False
-    """Waits until its next attempt is due."""
+    """Waiting until its next attempt is due."""
     is_reserved: bool = False
     """Between two attempts in the same place, which stays taken."""
     retries_used: int = 0
@@ -74,14 +74,14 @@ class Task:
 
     @property
     def is_live(self) -> bool:
-        """True while a process of the task exists or may exist, left-over children included."""
+        """Return whether a process of the task exists or may exist, left-over children included."""
         return self.state in LIVE or bool(self.attempt.uncleared)
 
     @property
     def is_settled(self) -> bool:
-        """True when the run need not wait for the task: it has ended, or it is a ready service.
+        """Return whether the run need not wait for the task: it has ended, or is a ready service.
 
-        Tasks that run at the run's end are never waited for.
+        Tasks at the run's end are never waited for.
         """
         if self.state in TERMINAL or self.plan.finally_when is not None:
             return True
@@ -89,13 +89,13 @@ class Task:
 
     @property
     def is_working(self) -> bool:
-        """True when the task will end, become ready or start again without anything else happening."""
+        """Return whether the task will end, become ready or start again without a further event."""
         is_idle_service = self.state is TaskState.READY and self.plan.is_service
         return self.is_delayed or (self.state in LIVE and not is_idle_service)
 
     @property
     def stop_limit_s(self) -> float:
-        """Seconds that stopping it may take, without the agent's own verification."""
+        """Return the seconds that stopping it may take, without the agent's own verification."""
         commands = [self.plan.stopping.command]
         if self.attempt.has_hung and self.plan.hang is not None:
             commands.append(self.plan.hang.command)
@@ -110,24 +110,24 @@ class Task:
 
 
 def build_graph(plan: Plan) -> list[Task]:
-    """Return one `Task` per concrete task, in plan order, linked by conditions. Linear in tasks and dependencies."""
+    """Return one `Task` per concrete task, in plan order, linked by requirements. Linear in tasks and dependencies."""
     tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
     by_name = {task.plan.name: [task] for task in tasks}
     by_base: dict[str, list[Task]] = {}
     for task in tasks:
         by_base.setdefault(task.plan.base, []).append(task)
-    conditions: dict[Dependency, Condition] = {}
+    requirements: dict[Dependency, Requirement] = {}
     for task in tasks:
         for dependency in task.plan.depends_on:
-            condition = conditions.get(dependency)
-            if condition is None:
+            requirement = requirements.get(dependency)
+            if requirement is None:
                 members = (by_base if dependency.is_group else by_name)[dependency.task]
                 needed = members_needed(dependency, members)
-                condition = conditions[dependency] = Condition(dependency.until, needed, len(members))
+                requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
                 for member in members:
-                    member.conditions.append(condition)
-            condition.dependants.append(task.index)
-        # A task that runs at the run's end waits for that end as well.
+                    member.requirements.append(requirement)
+            requirement.dependants.append(task.index)
+        # A task at the run's end waits for that end as well.
         task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
     return tasks
 

@@ -1,4 +1,7 @@
-"""What becomes due when. Timers are never cancelled: the reactor recognises an outdated one by its attempt or step."""
+"""Timers: which event is due when.
+
+They are never cancelled: the reactor recognises an outdated one by its attempt or step.
+"""
 
 from heapq import heappop, heappush
 from typing import NamedTuple

@@ -1,1 +1,1 @@
-"""Rules as pure functions: what an exit means, what follows it, which step comes next."""
+"""Rules as pure functions: the meaning of an exit, the next attempt, the next step."""

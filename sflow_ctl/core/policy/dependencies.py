@@ -13,13 +13,13 @@ _REACHED: dict[TaskState, frozenset[Until]] = {
     S.READY: frozenset({"started", "ready", "available"}),
     S.COMPLETED: frozenset({"started", "available", "completed", "finished"}),
 }
-"""What holds from a state on. It holds until another attempt follows."""
+"""How far a task has come by entering a state. It holds until another attempt follows."""
 _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
 
 
 class Changes(NamedTuple):
-    """Tasks that a change of another task's state concerns, in plan order."""
+    """Tasks that are affected by another task's change of state, in plan order."""
 
     startable: list[Task]
     unsatisfiable: list[tuple[Task, str]]
@@ -42,7 +42,7 @@ def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
 
 
 def update(tasks: list[Task], task: Task) -> Changes:
-    """Update the conditions that `task`, whose state has changed, is a member of.
+    """Update the requirements that `task`, whose state has changed, is a member of.
 
     A service that is being restarted is no longer ready: tasks that have not started wait for it again.
     """
@@ -53,20 +53,20 @@ def update(tasks: list[Task], task: Task) -> Changes:
     more_serve = is_serving - task.is_serving
     task.met, task.is_serving = met, is_serving
     changes = Changes([], [])
-    for condition in task.conditions:
-        was_met = condition.is_met
-        condition.serving += more_serve
-        condition.holding += (condition.until in gained) - (condition.until in lost)
-        if condition.is_met and not was_met:
-            changes.startable.extend(_one_less(tasks, condition.dependants))
-        elif was_met and not condition.is_met:
-            for target in condition.dependants:
+    for requirement in task.requirements:
+        was_met = requirement.is_met
+        requirement.serving += more_serve
+        requirement.holding += (requirement.until in gained) - (requirement.until in lost)
+        if requirement.is_met and not was_met:
+            changes.startable.extend(_one_less(tasks, requirement.dependants))
+        elif was_met and not requirement.is_met:
+            for target in requirement.dependants:
                 tasks[target].unmet += 1
-        if is_end and condition.until not in met:
-            condition.possible -= 1
-            if condition.possible == condition.needed - 1:
+        if is_end and requirement.until not in met:
+            requirement.possible -= 1
+            if requirement.possible == requirement.needed - 1:
                 because = f"needs {task.plan.name}, which is {task.state}"
-                changes.unsatisfiable.extend((tasks[target], because) for target in condition.dependants)
+                changes.unsatisfiable.extend((tasks[target], because) for target in requirement.dependants)
     return changes
 
 
@@ -80,9 +80,9 @@ def _one_less(tasks: list[Task], targets: list[int]) -> Iterator[Task]:
 
 def needers(tasks: list[Task], task: Task) -> Iterator[Task]:
     """Yield the tasks that have not ended and still need `task`: without it too few members serve."""
-    for condition in task.conditions:
-        others = condition.serving - task.is_serving
-        if condition.until in NEEDS_IT_ALIVE and others < condition.needed:
-            for target in condition.dependants:
+    for requirement in task.requirements:
+        others = requirement.serving - task.is_serving
+        if requirement.until in NEEDS_IT_ALIVE and others < requirement.needed:
+            for target in requirement.dependants:
                 if tasks[target].state not in TERMINAL:
                     yield tasks[target]

@@ -1,4 +1,7 @@
-"""Judges how an attempt or a task ended, and words it. Pure; what follows from a verdict is decided in `stopping`."""
+"""Judges how an attempt or a task ended, with a sentence.
+
+Pure; `stopping` decides what follows from a verdict.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,13 +17,15 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 SHOWN = 3
 """Tasks named in one sentence."""
 _LAUNCH_WORDS = {28: "disk_full", 122: "disk_full", 98: "port_in_use"}
-"""Linux' ENOSPC and EDQUOT, where the log of what was to start could not be made, and EADDRINUSE of a port of the task."""
+"""Linux' ENOSPC and EDQUOT, when the log of a process could not be made, and EADDRINUSE of a port of the task."""
 
 
 def note_exit(task: Task, message: RankExited) -> None:
-    """Record what a rank's exit says about its attempt. Of several ranks that fail by themselves, the first is the cause.
+    """Record the effect of a rank's exit on its attempt.
 
-    Where clocks do not decide, a signal comes before a status and the higher status before the lower.
+    Of several ranks that fail by themselves, the first is the cause.
+
+    If clocks do not decide, a signal comes before a status and the higher status before the lower.
     """
     task.attempt.has_listened |= message.has_listened
     if is_bad(task, message):
@@ -163,7 +168,9 @@ def with_port_conflict(task: Task, end: AttemptVerdict) -> AttemptVerdict:
     who = "; ".join(task.attempt.port_conflicts.values())
     text = f"{end.reason.text}; {who}"
     if end.reason.word == "port_in_use" and task.attempt.failed_first is not None:
-        text = f"{who} ({_how(task.attempt.failed_first)})"  # the same, but with the name that the port has in the file
+        text = (
+            f"{who} ({_how(task.attempt.failed_first)})"  # the same, but with the port's name from the file
+        )
     return AttemptVerdict(
         end.state, msgspec.structs.replace(end.reason, word="port_in_use", text=text), end.may_retry
     )
@@ -191,7 +198,7 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
         case "expression" | "ports":
             return f"task {name} cannot start: {end.reason.text}"
         case "no_output" | "success":
-            return f"task {name} did not do what it must: {end.reason.text}"
+            return f"task {name} did not fulfil its success conditions: {end.reason.text}"
         case "node_lost":
             return f"task {name}: {end.reason.text}"
         case "timeout" | "not_ready" | "hang":
@@ -215,8 +222,8 @@ def stopped_by(signal: str) -> tuple[Outcome, FirstCause]:
     match signal:
         case "SIGINT":
             return Outcome.INTERRUPTED, FirstCause(text="stopped by SIGINT")
-        case "SIGUSR1" | "SIGUSR2":  # what people ask sbatch and salloc for with --signal
-            text = f"{signal} says that the job's time is nearly over"
+        case "SIGUSR1" | "SIGUSR2":  # signals that are often requested from sbatch and salloc with --signal
+            text = f"{signal} announces that the job's time is nearly over"
             return Outcome.TIMEOUT, FirstCause(text=text, reason=Reason("time_limit", text))
         case _:
             return Outcome.TERMINATED, FirstCause(text=f"stopped by {signal}")
@@ -243,7 +250,7 @@ def run_facts(outcome: Outcome | None, cause: FirstCause | None) -> dict[str, st
 
 
 def run_end(task: Task, outcome: Outcome | None, cause: FirstCause | None, is_done: bool) -> AttemptVerdict:
-    """Judge a task that is stopped because the run stops; `is_done` when nothing was left to do."""
+    """Judge a task that is stopped because the run stops; `is_done` when all work was done."""
     text = cause.text if cause is not None else ""
     if is_done and task.plan.is_service:
         return AttemptVerdict(TaskState.COMPLETED, Reason("run_complete", "stopped: everything else is done"))
@@ -253,7 +260,9 @@ def run_end(task: Task, outcome: Outcome | None, cause: FirstCause | None, is_do
                 TaskState.CANCELLED, Reason("run_complete", "stopped: the run's main tasks have ended")
             )
         case Outcome.TIMEOUT:
-            return AttemptVerdict(TaskState.TIMEOUT, Reason("time_limit", "the workflow's time is over"))
+            return AttemptVerdict(
+                TaskState.TIMEOUT, Reason("time_limit", "the workflow's time limit was reached")
+            )
         case Outcome.INTERRUPTED | Outcome.TERMINATED:
             return AttemptVerdict(TaskState.CANCELLED, Reason("interrupted", text))
         case _:

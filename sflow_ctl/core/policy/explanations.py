@@ -33,7 +33,7 @@ def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:
 
 
 def finds_no_room(task: Task, tasks: Sequence[Task]) -> str:
-    """Explain that only ready services run, and that they hold what `task` needs."""
+    """Explain that only ready services run, and that they hold the resources that `task` needs."""
     nodes = set(task.plan.placement.nodes)
     holders = [
         f"{other.plan.name} ({len(other.attempt.gpus) * len(other.attempt.placement.nodes)})"

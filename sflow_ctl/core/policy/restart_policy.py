@@ -8,7 +8,7 @@ from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import MAX_BACKOFF_S, Restart
 
 MAX_RENEWALS = 3
-"""How often a task gets other ports because somebody else has its own, without using up a retry."""
+"""How often a task gets other ports because a foreign process has its own, without using up a retry."""
 
 
 class NextAttempt(NamedTuple):
@@ -26,9 +26,11 @@ class NextAttempt(NamedTuple):
 def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the next attempt after `end` in a run that is not stopping, or None when the task has ended."""
     if end.is_repeated:
-        return NextAttempt(0.0, "it is started again", True)
+        return NextAttempt(0.0, "it is restarted", True)
     if task.attempt.port_conflicts and end.may_retry and task.renewals < MAX_RENEWALS:
-        return NextAttempt(0.0, "again with another port, which is no retry", True, has_other_ports=True)
+        return NextAttempt(
+            0.0, "again with another port, which does not count as a retry", True, has_other_ports=True
+        )
     restart = task.plan.restart
     if restart is not None:
         return _restart(task, restart, end, now)

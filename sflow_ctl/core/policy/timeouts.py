@@ -25,7 +25,7 @@ def not_ready_in_time(task: Task, names: Sequence[str]) -> AttemptVerdict:
 def ranks_ran_on(task: Task) -> AttemptVerdict:
     """Judge an attempt whose other ranks did not end in time after the first one."""
     many = len(task.attempt.open_ranks)
-    text = f"{many} ranks ran on for more than {task.plan.wait_s:g} s after the first had ended"
+    text = f"{many} ranks continued for more than {task.plan.wait_s:g} s after the first had ended"
     return AttemptVerdict(TaskState.FAILED, Reason("timeout", text), may_retry=True)
 
 
@@ -35,7 +35,7 @@ def _because(task: Task, names: Sequence[str]) -> str:
 
 
 def hang(task: Task) -> AttemptVerdict | None:
-    """Judge an attempt none of whose ranks shows activity; None while one does, or without a hang policy."""
+    """Judge an attempt whose ranks are all inactive; None while one is active, or without a hang policy."""
     watch = task.plan.hang
     if watch is None or task.state not in (TaskState.RUNNING, TaskState.READY):
         return None

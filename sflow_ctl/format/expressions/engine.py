@@ -17,7 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
-MARK = "${{"
+EXPRESSION_START = "${{"
 MAX_STEPS = 1_000_000
 """Loop iterations, calls and members of lists in one evaluation: about a second, far above any use."""
 _CALL = 10
@@ -110,7 +110,7 @@ _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items())
 def environment() -> SandboxedEnvironment:
     """Return the one environment of this process."""
     made = _KeysFirst(
-        variable_start_string=MARK,
+        variable_start_string=EXPRESSION_START,
         variable_end_string="}}",
         undefined=_Undefined,
         keep_trailing_newline=True,

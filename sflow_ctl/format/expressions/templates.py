@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sflow_ctl.format.expressions.engine import UnknownNameError
 
-MARK = "${{"
+EXPRESSION_START = "${{"
 _OF_OURS = re.compile(r"'sflow_ctl[.\w]* object'")
 """A type of this program in a message of the engine, which means nothing to a user."""
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
 
 def has_expression(value: object) -> bool:
     """Return True for a text with an expression in it."""
-    return isinstance(value, str) and MARK in value
+    return isinstance(value, str) and EXPRESSION_START in value
 
 
 def _environment() -> "SandboxedEnvironment":
@@ -49,7 +49,7 @@ def pieces(text: str) -> tuple[Piece, ...]:
     result: list[Piece] = []
     position = 0
     while True:
-        start = text.find(MARK, position)
+        start = text.find(EXPRESSION_START, position)
         raw = text.find(_RAW, position)
         if 0 <= raw < start or (raw >= 0 and start < 0):
             end = text.find(_END_RAW, raw)
@@ -62,7 +62,7 @@ def pieces(text: str) -> tuple[Piece, ...]:
             return tuple(piece for piece in result if piece.text or piece.is_expression)
         end = _expression_end(text, start)
         result.append(Piece(text[position:start], False))
-        result.append(Piece(text[start + len(MARK) : end].strip(), True))
+        result.append(Piece(text[start + len(EXPRESSION_START) : end].strip(), True))
         position = end + 2
 
 
@@ -71,7 +71,7 @@ def _expression_end(text: str, start: int) -> int:
     first_error: ExpressionError | None = None
     end = text.find("}}", start)
     while end >= 0:
-        source = text[start + len(MARK) : end].strip()
+        source = text[start + len(EXPRESSION_START) : end].strip()
         if simple(source) is not None:
             return end
         try:
@@ -125,7 +125,7 @@ def names_used(text: str) -> frozenset[str]:
             from jinja2 import meta
 
             environment = _environment()
-            used |= meta.find_undeclared_variables(environment.parse(f"{MARK} {piece.text} }}}}"))
+            used |= meta.find_undeclared_variables(environment.parse(f"{EXPRESSION_START} {piece.text} }}}}"))
     return frozenset(used)
 
 
@@ -157,7 +157,7 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
 def evaluate_any(value: Any, names: Mapping[str, Any]) -> Any:
     """Return a value with the expressions in all of its texts evaluated. Raises: ExpressionError."""
     if isinstance(value, str):
-        return evaluate(value, names) if MARK in value else value
+        return evaluate(value, names) if EXPRESSION_START in value else value
     if isinstance(value, list):
         return [evaluate_any(item, names) for item in value]
     if isinstance(value, dict):
@@ -236,7 +236,7 @@ def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> Express
 
     if isinstance(error, ExpressionError):  # of a namespace, which knows better
         return error
-    shown = _cut(source) if MARK in source else f"${{{{ {_cut(source)} }}}}"
+    shown = _cut(source) if EXPRESSION_START in source else f"${{{{ {_cut(source)} }}}}"
     if isinstance(error, UnknownNameError):
         return _unknown_name(error, shown, names)
     if isinstance(error, UndefinedError):

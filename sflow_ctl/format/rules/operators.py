@@ -14,6 +14,22 @@ _ONLY_SLURM = ("account", "partition", "time", "job_name", "extra_args")
 _REQUIRED = (("docker", "image"), ("container", "image"), ("ssh", "host"))
 
 
+_ARE_OPTIONS = ("extra_args",)
+_HINT = "options go into extra_args; a value cannot begin with a dash"
+
+
+def smuggled_options(part: schema.Operator | schema.Backend, kind: str, where: Where) -> Iterator[Finding]:
+    """Find values that a program would read as one of its options: an image `--privileged`, a host `-oProxyCommand=...`."""
+    for name in part.__struct_fields__:
+        given = getattr(part, name)
+        if name in _ARE_OPTIONS or not isinstance(given, str | list):
+            continue
+        for value in given if isinstance(given, list) else (given,):
+            if isinstance(value, str) and value.lstrip().startswith("-"):
+                what = f'"{name}" of a {kind} begins with a dash and would be read as an option: "{value}"'
+                yield Finding("option-in-value", what, where(name), _HINT)
+
+
 def backend_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
     """Check that at most one backend is the default, and the fields of each type."""
     defaults = [backend.name for backend in document.backends if backend.default]
@@ -22,6 +38,9 @@ def backend_findings(document: schema.Document, where: Where) -> Iterator[Findin
         place = where("backends", defaults[1], "default")
         yield Finding("several-defaults", what, place, "keep one default: true")
     for backend in document.backends:
+        yield from smuggled_options(
+            backend, "backend", lambda *path, name=backend.name: where("backends", name, *path)
+        )
         if backend.type == "slurm":
             for name in _SLURM_NEEDS:
                 if getattr(backend, name) is None:
@@ -72,6 +91,7 @@ def operator_findings(operator: schema.Operator, where: Where) -> Iterator[Findi
             what = f'"{value}" is not a valid {name} of a {operator.type} operator'
             hint = guess_hint(value, choices, f"one of {', '.join(choices)}")
             yield Finding("wrong-value", what, where(name), hint)
+    yield from smuggled_options(operator, f"{operator.type} operator", where)
     for kind, name in _REQUIRED:
         if operator.type == kind and getattr(operator, name) is None:
             what = f'"{name}" is missing: operators of type {kind} need it'

@@ -1,1 +1,1 @@
-"""How a task's program is started: from script and operator to a command line, its ranks and its launcher."""
+"""How a task's program is started: its command line, its ranks and its launcher, from script and operator."""

@@ -1,4 +1,4 @@
-"""From a script and its operator to a command line."""
+"""Makes the command line of a task from its script and operator."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from sflow_ctl.planner.launch.ssh import ssh_command
 from sflow_ctl.planner.numbers import as_flag
 
 _STRICT = "set -euo pipefail; "
-"""On the script's first line, so that bash counts lines as the file does."""
+"""Goes on the script's first line, so that bash counts lines as the file does."""
 _NEEDS_STEP = (
     "mpi", "container_image", "container_name", "gres", "gpus", "gpus_per_task", "mem", "mem_per_cpu",
     "exclusive", "constraint", "extra_args",
@@ -44,8 +44,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 def merged_operator(
     task: schema.Task, operators: Mapping[str, schema.Operator], evaluate: Callable[[Any], Any]
 ) -> schema.Operator | None:
-    """The task's operator with its overrides, expressions evaluated; None for the backend's own. Raises:
-    UnplannableError.
+    """Return the task's operator with its overrides and expressions evaluated; None for the backend's default.
+
+    Raises: UnplannableError.
     """
     if task.operator is None:
         return None
@@ -89,10 +90,10 @@ def command(
     step: Step | None,
     engine: str,
 ) -> Command:
-    """The command line of one concrete task on an agent; `step` is None away from Slurm.
+    """Return the command line of one concrete task on an agent; `step` is None away from Slurm.
 
-    `directories` are what a container sees at the same path as outside, `engine` what it runs in where its operator names
-    none.
+    `directories` are those that a container sees at the same path as its node; `engine` is that of operators
+    that name none.
 
     Raises: UnplannableError, NumberError.
     """
@@ -127,7 +128,7 @@ def command(
                 if step.spans_components:
                     what = (
                         f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step, '
-                        f"and its nodes are of components {', '.join(step.het_groups)} of a heterogeneous job"
+                        f"but its nodes belong to components {', '.join(step.het_groups)} of a heterogeneous job"
                     )
                     hint = "choose nodes of one component with resources.nodes.indices"
                     raise UnplannableError("step-spans-components", what, hint, ("resources",))

@@ -1,6 +1,6 @@
 """The `docker` and `container` operators: what an agent must know to run a task in a container.
 
-Names of engines have been checked with the file (`schema.CHOICES`) and the settings.
+Names of engines are checked with the file (`schema.CHOICES`) and the settings.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sflow_ctl.planner.numbers import as_flag
 
 
 def docker_container(operator: schema.Operator) -> Container:
-    """A container as `docker run` makes it, with nothing but what the file asks for. Raises: NumberError."""
+    """Return a container as `docker run` makes it, with only what the file asks for. Raises: NumberError."""
     assert operator.image is not None
     return Container(
         engine=cast("EngineChoice", operator.runtime or "docker"),
@@ -26,7 +26,7 @@ def docker_container(operator: schema.Operator) -> Container:
 
 
 def any_container(operator: schema.Operator, directories: Sequence[str], engine: str) -> Container:
-    """A container of the operator's engine, else of `engine`, that sees the run's `directories` at their own paths.
+    """Return a container of the operator's engine, else of `engine`, that sees the run's `directories` at the same paths.
 
     Raises: NumberError.
     """
@@ -52,7 +52,7 @@ def _flag(value: schema.Flag | None, default: bool) -> bool:
 
 
 def _outermost(directories: Sequence[str]) -> tuple[str, ...]:
-    """Without those that are inside another one."""
+    """Return the directories that are not inside another one."""
     chosen = dict.fromkeys(directories)
     return tuple(
         path

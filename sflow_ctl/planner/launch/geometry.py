@@ -1,4 +1,7 @@
-"""How many processes of a task run on each of its nodes: the format's process geometry (6.4), as srun lays them out."""
+"""Computes how many processes of a task run on each of its nodes.
+
+The format's process geometry (6.4), as srun lays them out.
+"""
 
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
@@ -10,13 +13,15 @@ STEP_VARIABLES = (
     "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_PROCID",
     "SLURM_LOCALID", "SLURM_NODEID", "SLURMD_NODENAME",
 )  # fmt: skip
-"""What a rank finds of its task's own geometry where srun, or Slurm's backend, is the way it is started (17.2)."""
+"""Variables with the geometry of its task that a rank gets where srun, or Slurm's backend, starts it (17.2)."""
 
 
 def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, ...]:
-    """Processes on each of a task's nodes, in their order; fewer entries than nodes when not all are needed.
+    """Return the number of processes on each of a task's nodes, in order; nodes that are not needed are left out.
 
-    Blocks, as even as they go: the first nodes have one more. Raises: UnplannableError, NumberError.
+    Blocks as even as possible: the first nodes have one more.
+
+    Raises: UnplannableError, NumberError.
     """
     ntasks = None if operator is None or operator.ntasks is None else as_int(operator.ntasks, 1)
     per_node = (

@@ -1,4 +1,4 @@
-"""`launcher`: a task whose script starts its processes by torchrun or mpirun, once on each of its nodes."""
+"""`launcher`: a task whose script starts its processes with torchrun or mpirun, once on each of its nodes."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _STANDALONE = re.compile(
 def plan_launcher(
     task: schema.Task, value: Callable[[Any], Any], placement: Placement, how: Command, script: str
 ) -> Launcher | None:
-    """What the task's script launches its processes by; there is one process of ours on each of its nodes then.
+    """Return the launcher that the task's script calls; the agents then start one process on each of its nodes.
 
     Raises: UnplannableError, NumberError.
     """
@@ -28,7 +28,9 @@ def plan_launcher(
     kind = launcher.type
     if kind == "none":
         if launcher.nproc is not None:
-            raise _problem(task, "launcher is none, and nproc is what a launcher starts", "drop nproc")
+            raise _problem(
+                task, "nproc counts the processes of a launcher, and the launcher is none", "drop nproc"
+            )
         return None
     if how.launch_kind != "process":
         is_step = how.launch_kind == "step"
@@ -37,10 +39,8 @@ def plan_launcher(
         raise _problem(task, f"launcher {kind}: the task {whose}", hint)
     nodes = placement.node_count if placement.is_flexible else len(placement.nodes)
     if kind == "mpirun" and nodes > 1:
-        what = f"launcher mpirun: the task has {nodes} nodes, and mpirun has no way to the others"
-        hint = (
-            "give it one node, or an srun operator with `mpi: pmix` (or pmi2), which is a job step of its own"
-        )
+        what = f"launcher mpirun: the task has {nodes} nodes, and mpirun cannot start processes on the others"
+        hint = "give it one node, or an srun operator with `mpi: pmix` (or pmi2), which runs as a job step"
         raise _problem(task, what, hint)
     if kind == "torchrun" and nodes > 1 and _STANDALONE.search(script.replace("\\\n", " ")):
         what = f"torchrun --standalone makes each node a job of its own, and the task has {nodes} nodes"
@@ -63,9 +63,11 @@ def _problem(task: schema.Task, what: str, hint: str) -> UnplannableError:
 
 
 def once_per_node(task: schema.Task, launcher: Launcher, nodes: int, asked: Sequence[int]) -> tuple[int, ...]:
-    """Processes of ours on each node; `asked` are those that the operator wants. Raises: UnplannableError."""
+    """Return one process for each node; `asked` is what the operator asks for. Raises: UnplannableError."""
     if max(asked) > 1 or 1 < len(asked) < nodes:
-        what = f"{launcher.kind} is started once per node, and the operator says otherwise"
+        what = (
+            f"{launcher.kind} is started once per node, but the operator asks for another number of processes"
+        )
         hint = "drop ntasks, ntasks_per_node and nodes of the operator; nproc counts what it starts"
         raise _problem(task, what, hint)
     return (1,) * nodes

@@ -1,6 +1,7 @@
-"""How one concrete task is launched: its command line, its processes on each node, and what they share.
+"""Plans how one concrete task is launched: its command line, its processes on each node, and what they share.
 
-The command line is in `command.py`, the number of processes in `geometry.py`, torchrun and mpirun in `launchers.py`.
+The command line is in `command.py`, the number of processes in `geometry.py`, torchrun and mpirun in
+`launchers.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from protocol.messages.rank_spec import Container, LaunchKind
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
 from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
@@ -25,11 +27,14 @@ from sflow_ctl.planner.phases.requests import PlacedTask
 from sflow_ctl.planner.source import PlanInput
 
 MAX_ARGUMENT_BYTES = (128 << 10) - 1 - 64
-"""Of one argument, or one NAME=VALUE. Source: execve(2), MAX_ARG_STRLEN, less its NUL, and what an agent writes before the
-script of a job step.
+"""The limit of one argument, or one NAME=VALUE, less what an agent writes before the script of a job step.
+
+Source: execve(2), MAX_ARG_STRLEN, less its NUL.
 """
 _MASTER_PORT = "SFLOW_MASTER_PORT"
-"""A task of one process leases a port to meet at only if its script names this variable: leasing costs a message."""
+"""A task of one process leases a rendezvous port only if its script names this variable: leasing costs a
+message.
+"""
 _SHARED_DIRECTORIES = (
     "SFLOW_WORKSPACE_DIR", "SFLOW_OUTPUT_DIR", "SFLOW_WORKFLOW_OUTPUT_DIR", "SFLOW_TASK_OUTPUT_DIR",
 )  # fmt: skip
@@ -37,7 +42,7 @@ _SHARED_DIRECTORIES = (
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a planned task that say how its processes are started. Meanings: `PlannedTask`."""
+    """The fields of a planned task about how its processes are started. Meanings: `PlannedTask`."""
 
     operator: str
     operator_kind: str
@@ -58,13 +63,13 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class LaunchSetting:
-    """What all tasks are launched with."""
+    """The facts that all tasks are launched with."""
 
     source: PlanInput
     operators: Mapping[str, schema.Operator]
     backends: PlannedBackends
     mounts: tuple[str, ...]
-    """Directories of artifacts."""
+    """Directories of artifacts that containers mount."""
     is_heterogeneous: bool
     """The run is in a heterogeneous job."""
 
@@ -106,15 +111,16 @@ def plan_launch(
     if launcher is not None:
         ranks = once_per_node(task, launcher, placed.node_count, ranks)
     of_gang = operator if is_gang else None
-    _refuse_too_large(task, how.argv, {**env, **how.env})
+    argv, hidden = without_secrets(how.argv, script, how.operator_kind)
+    _refuse_too_large(task, argv, {**env, **how.env, **hidden})
     return LaunchPlan(
         operator=how.name,
         operator_kind=how.operator_kind,
         launch_kind=how.launch_kind,
-        argv=how.argv,
+        argv=argv,
         chooses_step_nodes=operator is not None and how.launch_kind == "step" and chooses_nodes(operator),
         assigned_arguments=how.assigned_arguments,
-        env={**env, **how.env},
+        env={**env, **how.env, **hidden},
         cwd=how.cwd,
         container=how.container,
         has_step_variables=has_geometry or (how.launch_kind == "ssh" and is_on_slurm),
@@ -129,17 +135,17 @@ def plan_launch(
 
 
 def _refuse_too_large(task: schema.Task, argv: Sequence[str], env: Mapping[str, str]) -> None:
-    """Raises: UnplannableError for a script or a variable that no process could be started with."""
+    """Refuse a script or a variable that is too large to start a process with. Raises: UnplannableError."""
     characters = sum(map(len, argv)) + sum(map(len, env)) + sum(map(len, env.values())) + len(env)
     if 4 * characters <= MAX_ARGUMENT_BYTES:
-        return  # nearly all tasks; the widest character has 4 bytes
+        return  # nearly all tasks take this branch; the widest character has 4 bytes
     longest = max(range(len(task.script)), key=lambda index: len(task.script[index]), default=0)
     for word in argv:
         if (size := _size(word)) > MAX_ARGUMENT_BYTES:
             raise _too_large(task, "its script", size, ("script", longest))
     for name, value in env.items():
         if (size := _size(value) + len(name) + 1) > MAX_ARGUMENT_BYTES:
-            if name == SCRIPT:
+            if name in (SCRIPT, SCRIPT_VARIABLE):
                 raise _too_large(task, "its script", size, ("script", longest))
             raise _too_large(task, f"${name}", size, ())
 
@@ -167,7 +173,7 @@ def _has_master_port(how: Command, ranks: Sequence[int], launcher: Launcher | No
 def _step(
     setting: LaunchSetting, placed: PlacedTask, nodes: Sequence[PlannedNode], directories: Sequence[str]
 ) -> Step | None:
-    """Return what a job step of the task would need; None away from Slurm."""
+    """Return the job step that the task would need; None away from Slurm."""
     context = setting.source.context
     if placed.backend.type != "slurm" or context.nodes_override is not None:
         return None

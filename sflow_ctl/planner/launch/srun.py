@@ -1,6 +1,7 @@
-"""The command line of a real job step, which an `srun` operator needs for what only Slurm can do (`mpi`, containers).
+"""The command line of a real job step, which an `srun` operator needs for what only Slurm offers (`mpi`, containers).
 
-Options are in the format's own order. Other tasks of a Slurm backend are started by an agent: `tasks/command.py` decides.
+Options are in the format's own order. Other tasks of a Slurm backend are started by an agent:
+`launch/command.py` decides.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from sflow_ctl.planner.numbers import as_flag
 _MOUNTS = "--container-mounts"
 _GPU_OPTIONS = ("--gres", "--gpu", "-G", "--tres-per-task")
 _SHOWN_UNTIL_ASSIGNED = "(chosen at the start)"
-"""An argument that is not known yet, in a plan that a person reads."""
+"""Shown in a printed plan in place of an argument that is not known yet."""
 _OWN_GPUS = (
     'if [ "$SLURM_STEP_GPUS" ]; then IFS=, read -ra g <<< "$CUDA_VISIBLE_DEVICES"; s=; '
     'for i in ${SFLOW_TASK_GPUS//,/ }; do [ "${g[i]}" ] || { s=; break; }; s+=,${g[i]}; done; '
@@ -36,7 +37,7 @@ _SETS_PROCESSES = ("-n", "--ntasks", "--nt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What a job step needs beside its operator: its job, its nodes, and what a container of it sees."""
+    """The facts of a job step that its operator does not have: its job, its nodes, its container's mounts."""
 
     task: str
     job_id: str
@@ -46,13 +47,13 @@ class Step:
     het_groups: tuple[str, ...] = ()
     """Components of a heterogeneous job that the nodes, or candidates, belong to; empty in a plain job."""
     mounts: tuple[str, ...] = ()
-    """Automatic mounts of a container."""
+    """Automatic mounts of its container."""
     has_gpus: bool = False
-    """The task has GPUs of its own, so a step that does not ask Slurm for GPUs must use those."""
+    """The task has GPUs, so a step that does not ask Slurm for GPUs must use those."""
 
     @property
     def component_is_deferred(self) -> bool:
-        """True where the one node is not chosen yet, and with it the component of a heterogeneous job."""
+        """True while the one node is not chosen, and hence neither the component of a heterogeneous job."""
         return bool(self.het_groups) and not self.nodes and self.node_count == 1
 
     @property
@@ -66,7 +67,8 @@ def srun_command(
 ) -> tuple[tuple[str, ...], tuple[AssignedArgument, ...]]:
     """Return a step's command line, and which of its arguments are filled in once the task has its nodes.
 
-    `extra_args` follow the generated options unchanged, except that container mounts among them join the others.
+    `extra_args` follow the generated options unchanged, except that container mounts among them join the
+    others.
 
     Raises: UnplannableError, NumberError.
     """
@@ -117,7 +119,7 @@ def chooses_nodes(operator: schema.Operator) -> bool:
 
 
 class _Line:
-    """A command line that grows."""
+    """Builds a command line."""
 
     def __init__(self) -> None:
         self.argv = ["srun"]
@@ -190,7 +192,10 @@ def _container_options(operator: schema.Operator, argv: list[str], mounts: list[
 
 
 def _without_mounts(task: str, extra_args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate the container mounts from other `extra_args`. Raises: UnplannableError for an option without a value."""
+    """Separate the container mounts from other `extra_args`.
+
+    Raises: UnplannableError for an option without a value.
+    """
     rest: list[str] = []
     mounts: list[str] = []
     arguments = iter(extra_args)

@@ -1,9 +1,9 @@
 """The `ssh` operator: a script on another machine that ends when its task is ended.
 
-Everything goes over ssh's standard input, nothing over a command line: first the remote supervisor's own text, then the
-script with its environment, then a beat every few seconds. The script's processes are ended, with a grace, when the word
-to stop comes, when the input ends, or when no beat has come for too long: so also when the connection is cut, or when
-whoever held this end was killed.
+Everything goes over ssh's standard input, nothing over a command line: first the text of the remote
+supervisor, then the script with its environment, then a beat every few seconds. The supervisor ends the
+script's processes, with a grace time, when it receives the order to stop, when its input ends, or when no
+beat has arrived for too long: hence also when the connection is cut, or the local process is killed.
 """
 
 import re
@@ -15,7 +15,9 @@ from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
 
 REMOTE_GRACE_S = 4
-"""Between SIGTERM and SIGKILL over there: less than an agent gives a task, so that the agent sees the end of it."""
+"""Between SIGTERM and SIGKILL on the other machine: less than an agent gives a task, so that the agent sees
+the end of it.
+"""
 BEAT_S = 5
 BEATS_WITHIN_S = 30
 SCRIPT, NAMES, TARGET = "SFLOW_SSH_SCRIPT", "SFLOW_SSH_NAMES", "SFLOW_SSH_TARGET"
@@ -63,8 +65,8 @@ kill -KILL $watcher
 exit $status
 }}
 """
-"""Runs over there as `bash -s`. Both streams of the script are one, as ssh does not keep the order of two. The script is
-a process group of its own; what leaves that is known by its marker.
+"""Runs on the other machine as `bash -s`. Both streams of the script are one, as ssh does not keep the order
+of two. The script is a process group; processes that leave it are known by their marker.
 """
 
 _CONTROL = f"""script=$SFLOW_SSH_SCRIPT names=$SFLOW_SSH_NAMES target=$SFLOW_SSH_TARGET
@@ -95,25 +97,25 @@ _LOCAL = f"SUPERVISOR={shlex.quote(_SUPERVISOR)}\n{_CONTROL}"
 def ssh_command(
     task: str, operator: schema.Operator, script: str, env: Mapping[str, str], more: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The command line on an agent, and what it needs in its environment.
+    """Return the command line on an agent, and the variables that it needs in its environment.
 
-    Variables of `env`, those called as in `more` and all `SFLOW_...` ones are set over there, with the values they have
-    on the agent's node.
-    Raises: UnplannableError, NumberError.
+    Variables of `env`, those called as in `more` and all `SFLOW_...` ones are set on the other machine, with
+    the values they have on the agent's node. Raises: UnplannableError, NumberError.
     """
     assert operator.host is not None
     for key in env:
         if not _IDENTIFIER.match(key):
-            what = f'task "{task}": "{key}" is no name that a remote shell can export'
+            what = f'task "{task}": "{key}" is not a name that a remote shell can export'
             raise UnplannableError("wrong-variable-name", what, "rename the variable", ("operator",))
     options: list[str] = []
     if operator.port is not None:
         options += ["-p", str(as_int(operator.port, 1))]
     if operator.identity_file is not None:
         options += ["-i", operator.identity_file]
-    # The first value of an option counts: those of the file come first. Nobody can answer a question here.
+    # The first value of an option counts: those of the file come first. ssh must not ask questions: there is
+    # no terminal.
     options += [*operator.extra_args, "-T", "-o", "BatchMode=yes"]
     options += ["-o", f"ServerAliveInterval={BEAT_S}", "-o", "ServerAliveCountMax=4"]
     target = f"{operator.user}@{operator.host}" if operator.user else operator.host
     own = {SCRIPT: f"{script}\n", NAMES: " ".join((*env, *more)), TARGET: target}
-    return ("bash", "-c", _LOCAL, "sflow-ssh", *options, target, "bash -s"), own
+    return ("bash", "-c", _LOCAL, "sflow-ssh", *options, "--", target, "bash -s"), own

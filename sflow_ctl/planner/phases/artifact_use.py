@@ -1,4 +1,4 @@
-"""Which tasks use which artifacts: by what their texts say, directly or through a variable."""
+"""Finds out which tasks use which artifacts, from names in their texts, directly or through a variable."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,30 +8,30 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import MARK, pieces
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, pieces
 from sflow_ctl.plan.errors import ExpressionError
 
 _IN_EXPRESSION = r"\bartifacts(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])"
 _IN_SHELL = r"\$\{?([A-Za-z_]\w*)"
 _WORD = r"[A-Za-z_]\w*"
 Mentions = dict[str, frozenset[str]]
-"""Words to the artifacts they stand for."""
+"""Maps words to the artifacts that they mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactUse:
-    """Who uses what."""
+    """Which tasks use which artifacts."""
 
     is_any_here: bool = True
     """Some task runs on this machine."""
     of_tasks_elsewhere: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Base tasks on other machines to the artifacts they use, in file order."""
     elsewhere: dict[str, bool] = field(default_factory=dict)
-    """Artifacts that no task on this machine uses; true when one on another does."""
+    """Artifacts that no task on this machine uses, but one on another machine does."""
 
 
 def artifact_use(document: schema.Document, is_elsewhere: Callable[[schema.Task], bool]) -> ArtifactUse:
-    """Who uses what, looked into only where it matters: some task runs on another machine."""
+    """Return which tasks use which artifacts; examined only if some task runs on another machine."""
     if not document.artifacts:
         return ArtifactUse()
     here = {task.name for task in document.workflow.tasks if not is_elsewhere(task)}
@@ -41,7 +41,7 @@ def artifact_use(document: schema.Document, is_elsewhere: Callable[[schema.Task]
     elsewhere = {}
     for artifact in document.artifacts:
         users = {task for task, names in used.items() if artifact.name in names}
-        # What no text names may still be read from the environment, by any task.
+        # An artifact that no text names may still be read from the environment, by any task.
         if not (users or here) & here:
             elsewhere[artifact.name] = bool(users)
     of_tasks = {task: names for task, names in used.items() if task not in here}
@@ -51,7 +51,7 @@ def artifact_use(document: schema.Document, is_elsewhere: Callable[[schema.Task]
 def _artifacts_used(document: schema.Document) -> dict[str, tuple[str, ...]]:
     artifacts = {artifact.name: frozenset((artifact.name,)) for artifact in document.artifacts}
     variables = (*document.variables, *document.workflow.variables)
-    # In a shell a variable hides an artifact of its name; in expressions both have their own.
+    # In a shell a variable hides an artifact of its name; expressions have a namespace for each.
     in_shell = artifacts | {variable.name: frozenset() for variable in variables}
     through: dict[str, frozenset[str]] = {}
     is_growing = True
@@ -79,7 +79,7 @@ def _mentioned(
     for text in _texts(value):
         for match in re.finditer(_IN_SHELL, text):
             found |= in_shell.get(match[1], frozenset())
-        if MARK not in text:
+        if EXPRESSION_START not in text:
             continue
         for source in _expressions(text):
             for match in re.finditer(_IN_EXPRESSION, source):
@@ -104,4 +104,4 @@ def _expressions(text: str) -> Iterator[str]:
     try:
         yield from (piece.text for piece in pieces(text) if piece.is_expression)
     except ExpressionError:
-        return  # whoever evaluates it says what is wrong
+        return  # the evaluation reports it

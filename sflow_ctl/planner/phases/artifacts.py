@@ -1,4 +1,4 @@
-"""Artifacts: URIs to paths, inline content to files, what must be fetched or made, and what must exist already."""
+"""Phases for artifacts: URIs to paths, inline content to files, what must be fetched or made, and what must exist already."""
 
 import os.path
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import MARK, evaluate, render_template, template_names
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate, render_template, template_names
 from sflow_ctl.format.rules.definitions import artifact_field_findings, artifact_sum_findings
 from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, WebFile
 from sflow_ctl.plan.task_views import OWN
@@ -29,23 +29,23 @@ class Materialised:
     uri: str
     path: str
     file: str | None = None
-    """Where inline content goes, as the URI says it."""
+    """The path of inline content, as the URI gives it."""
     fetch: Fetch | None = None
     directory: str | None = None
-    """Made if it is missing."""
+    """A directory to make if it is missing."""
     is_on_nodes: bool = False
-    """Its path is one that the nodes of its users must have."""
+    """Its path must exist on the nodes of the tasks that use it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where artifacts may be. Paths are absolute."""
+    """The directories that artifacts may be in. Paths are absolute."""
 
     workspace: str
     run_directory: str
     path_exists: Callable[[str], bool]
     elsewhere: Mapping[str, bool]
-    """Artifacts that no task on this machine uses; true when a task on another does, whose node is asked."""
+    """Artifacts used only by tasks on other machines; the agents there check their paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +55,34 @@ class PlannedArtifacts:
     items: Mapping[str, Materialised]
     fetches: tuple[Fetch, ...]
     required_paths: Mapping[str, tuple[tuple[str, str], ...]]
-    """Tasks as written to (artifact, path) of what only their nodes can look for."""
+    """Maps tasks as written to (artifact, path) pairs that only the tasks' nodes can check."""
     mounts: tuple[str, ...]
     """Directories that containers need for the artifacts."""
 
     @property
     def paths(self) -> dict[str, str]:
-        """Names to paths, in file order."""
+        """Maps names to paths, in file order."""
         return {name: one.path for name, one in self.items.items()}
 
     @property
     def directories(self) -> tuple[str, ...]:
-        """Those to make if they are missing."""
+        """Directories to make if they are missing."""
         return tuple(one.directory for one in self.items.values() if one.directory is not None)
 
     @property
     def view(self) -> dict[str, Any]:
-        """`artifacts` for expressions."""
+        """Return `artifacts` for expressions."""
         return {name: {"uri": one.uri, "path": one.path} for name, one in self.items.items()}
 
 
 def plan_artifacts(
     source: PlanInput, backends: PlannedBackends, values: Mapping[str, Any], findings: Findings
 ) -> PlannedArtifacts:
-    """Phase: find out what each artifact is, in file order; problems are findings."""
+    """Phase: resolve each artifact, in file order; problems are findings."""
     context = source.context
 
     def is_elsewhere(task: schema.Task) -> bool:
-        """Return whether a task runs where this process cannot look; a dry run looks here all the same."""
+        """Return whether a task runs on a machine that this process cannot examine; a dry run examines its own."""
         is_slurm = backends.of(task).type == "slurm" and context.nodes_override is None
         return is_slurm and not context.allow_placeholder_nodes
 
@@ -97,7 +97,7 @@ def plan_artifacts(
     items: dict[str, Materialised] = {}
     for artifact in source.document.artifacts:
         with findings.collecting("artifacts", artifact.name, "uri", subject=f'artifact "{artifact.name}"'):
-            uri = str(evaluate(artifact.uri, names)) if MARK in artifact.uri else artifact.uri
+            uri = str(evaluate(artifact.uri, names)) if EXPRESSION_START in artifact.uri else artifact.uri
             sha256 = _sha256(artifact, uri, names, findings)
             items[artifact.name] = _plan_one(artifact, uri, sha256, places, findings)
     required = {
@@ -111,9 +111,9 @@ def plan_artifacts(
 def planned_fetches(
     artifacts: Mapping[str, Materialised], *, with_images: bool, findings: Findings
 ) -> tuple[Fetch, ...]:
-    """What must be fetched, in file order, the same thing once.
+    """Return what must be fetched, in file order, without duplicates.
 
-    Images only where a task runs on this machine: elsewhere the nodes' own runtime gets them.
+    Images only where a task runs on this machine: elsewhere the nodes' container runtime fetches them.
     """
     result: dict[str, Fetch] = {}
     for one in artifacts.values():
@@ -121,7 +121,7 @@ def planned_fetches(
             continue
         other = result.setdefault(one.path, one.fetch)
         if isinstance(other, WebFile) and isinstance(one.fetch, WebFile) and other.sha256 != one.fetch.sha256:
-            what = f'artifacts "{other.artifact}" and "{one.fetch.artifact}" have one URI and not one sha256'
+            what = f'artifacts "{other.artifact}" and "{one.fetch.artifact}" have the same URI and different sha256'
             findings.add("artifact-sha256", what, one.fetch.where, "write the same sha256 for both")
     return tuple(result.values())
 
@@ -129,10 +129,10 @@ def planned_fetches(
 def inline_files(
     source: PlanInput, planned: PlannedArtifacts, scope: Scope, findings: Findings
 ) -> tuple[tuple[str, str], ...]:
-    """Phase: (path, content) of the files to write before the first task. Problems are findings.
+    """Phase: return the (path, content) of files to write before the first task. Problems are findings.
 
-    Later than the paths: content may use workflow variables, which may use the artifacts' paths. Content that names what
-    only a task has is left to the `files` of tasks.
+    Runs after the paths are known: content may use workflow variables, which may use the artifacts' paths.
+    Content that uses names of a task is left to the `files` of tasks.
     """
     in_files = artifacts_in_files(source.tasks)
     files = []
@@ -144,7 +144,7 @@ def inline_files(
             "artifacts", artifact.name, "content", subject=f'artifact "{artifact.name}"'
         ):
             content = artifact.content
-            if MARK in content:
+            if EXPRESSION_START in content:
                 is_of_tasks = not scope.names.keys() >= template_names(content) & _OF_TASKS
                 if artifact.name in in_files and is_of_tasks:
                     continue
@@ -154,10 +154,10 @@ def inline_files(
 
 
 def mounted_directories(artifacts: Mapping[str, Materialised]) -> list[str]:
-    """Directories that a container needs for the artifacts, in file order, each once.
+    """Return the directories that a container needs for the artifacts, in file order, each once.
 
-    A path with a suffix counts as a file, whose directory is needed; images (`.sqsh`) are not mounted. What is
-    downloaded lies in the workspace, which every container has; snapshots of a hub are links out of it.
+    A path with a suffix counts as a file, whose directory is needed; images (`.sqsh`) are not mounted.
+    Downloads are in the workspace, which every container has; snapshots of a hub are links to outside it.
     """
     linked = [hub_cache() for one in artifacts.values() if isinstance(one.fetch, HubSnapshot)]
     paths = [
@@ -169,7 +169,7 @@ def mounted_directories(artifacts: Mapping[str, Materialised]) -> list[str]:
 
 
 def _sha256(artifact: schema.Artifact, uri: str, names: Mapping[str, Any], findings: Findings) -> str | None:
-    """The checksum in lower case. What is wrong is found when the file is read, unless expressions hide it."""
+    """Return the checksum in lower case. Loading the file has checked it, unless it has expressions."""
     where = findings.loaded.where
     findings.found += artifact_field_findings(artifact, uri.partition("://")[0], where)
     if artifact.sha256 is None:
@@ -212,13 +212,13 @@ def _inline(
     if not absolute.startswith(f"{places.run_directory}/"):
         findings.warn(
             f'artifact "{artifact.name}": its content is written to {absolute}, outside the run directory, '
-            "over what may be there"
+            "and overwrites a file there"
         )
     return Materialised(uri, absolute, path, is_on_nodes=True)
 
 
 def _note_missing(name: str, scheme: str, path: str, places: Places, findings: Findings) -> None:
-    """Raises: UnplannableError where it must exist on this machine."""
+    """Refuse an artifact that must exist on this machine and does not. Raises: UnplannableError."""
     what = f'artifact "{name}": {path} does not exist'
     if scheme != "fs":
         findings.warn(what)
@@ -226,7 +226,7 @@ def _note_missing(name: str, scheme: str, path: str, places: Places, findings: F
         hint = "make it, let runs make it with `create: true`, or point elsewhere with --artifact NAME=URI"
         raise UnplannableError("artifact-missing", what, hint)
     elif not places.elsewhere[name]:
-        findings.warn(f"{what} here, and no task names it, so no node is asked")
+        findings.warn(f"{what} here, and no task names it, so it is looked for on no node")
 
 
 def _below(directory: str, path: str) -> str:

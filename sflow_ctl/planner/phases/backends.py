@@ -1,7 +1,7 @@
-"""Phase: which backend each task runs on, and the nodes of the backends that tasks use.
+"""Phase: the backend of each task, and the nodes of the backends that tasks use.
 
-Backends that a task defines or changes for itself count as backends of their own. How many nodes one has, and what they
-are called, is in `nodes.py`. `batch` asks for the choice alone.
+A backend that a task defines or changes for itself counts as one more backend. The number and names of nodes
+are in `nodes.py`. `batch` calls `choose_backends` alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,11 +40,11 @@ class PlannedBackends:
 
     choice: BackendChoice
     nodes_of: Mapping[str, tuple[PlannedNode, ...]]
-    """Of backends that tasks use."""
+    """Maps backends that tasks use to their nodes."""
     nodes: tuple[PlannedNode, ...]
-    """All of them, by their numbers."""
+    """Return all nodes, by number."""
     view: Mapping[str, Any]
-    """`backends` for expressions."""
+    """Return `backends` for expressions."""
 
     def of(self, task: schema.Task) -> schema.Backend:
         """Return the backend of a task as written."""
@@ -112,7 +112,7 @@ def _own_backend(
     default: schema.Backend,
     own: dict[str, schema.Backend],
 ) -> schema.Backend:
-    """Return the backend of a task's mapping: a declared one with changes, or one of its own, added to `own`.
+    """Return the backend of a task's mapping: a changed copy of a declared one, or a new one, added to `own`.
 
     Raises: UnplannableError.
     """

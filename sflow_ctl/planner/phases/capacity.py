@@ -1,4 +1,4 @@
-"""What can never fit: services hold their GPUs, and their place among `max_running`, to the end of the run."""
+"""Finds tasks that can never start because services hold GPUs, and places among `max_running`, until the run ends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ class Demand:
     is_service: bool
     replicas: int
     gpus: int
-    """Of one replica, the largest; over all of its nodes."""
+    """GPUs of one replica, the largest, over all of its nodes."""
 
     @property
     def held(self) -> int:
-        """GPUs that it holds to the end of the run."""
+        """GPUs that it holds until the run ends."""
         return self.gpus * self.replicas if self.is_service else 0
 
 
 def gpus_taken(placement: Placement) -> int:
-    """GPUs of one attempt, over all of its nodes; none for a task that shares them."""
+    """Return the GPUs of one attempt, over all of its nodes; 0 for a task that shares them."""
     if placement.is_shared:
         return 0
     if placement.is_flexible:
@@ -42,7 +42,7 @@ def check_capacity(
     nodes: Mapping[str, Sequence[PlannedNode]],
     max_running: int | None,
 ) -> list[tuple[str, UnplannableError]]:
-    """(task, why it can never start) for tasks that services leave no room for, with the arithmetic."""
+    """Return (task, reason) for each task that services leave no room for, with the arithmetic."""
     services = [demand for demand in demands if demand.is_service]
     if not services:
         return []
@@ -75,7 +75,7 @@ def _jobs(
     nodes: Mapping[str, Sequence[PlannedNode]],
     max_running: int | None,
 ) -> list[tuple[str, UnplannableError]]:
-    """Jobs that do not fit beside the services that they wait for, however long they wait."""
+    """Return the tasks that do not fit beside the services that they depend on."""
     problems = []
     needed = _services_needed(services, depends_on)
     for demand in demands:
@@ -107,7 +107,7 @@ def _jobs(
 
 
 def _services_needed(services: Sequence[Demand], depends_on: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Each task's services, however far up, as bits: a set each would be quadratic."""
+    """Return each task's services, direct and indirect, as bits: sets would cost quadratic time."""
     own = {service.task: 1 << bit for bit, service in enumerate(services)}
     result: dict[str, int] = {}
     for name in topological_order(depends_on):

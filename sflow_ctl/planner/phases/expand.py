@@ -1,4 +1,4 @@
-"""From tasks as written to concrete tasks: replicas, sweeps, names, and the dependencies between them."""
+"""Phase: from tasks as written to concrete tasks: replicas, sweeps, names, and the dependencies between them."""
 
 import itertools
 import math
@@ -20,8 +20,10 @@ from sflow_ctl.planner.source import PlanInput, Scope
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
 MAX_NAME_LENGTH = 200
-"""Of a replica: its name is a directory, and a part of names such as `NAME.attempt-12.rank-1000.log`; a file system allows 255
-bytes. A longer one is cut and ends in a checksum of the whole.
+"""The limit of a replica's name. A longer one is cut and ends in a checksum of the whole.
+
+The name is a directory and a part of names such as `NAME.attempt-12.rank-1000.log`; a file system allows 255
+bytes.
 """
 
 
@@ -47,8 +49,9 @@ class Expanded:
 def expand(
     task: schema.Task, count: int | None, policy: str, domains: Mapping[str, Sequence[Any] | None]
 ) -> Expanded:
-    """The copies of a task. `domains` holds every variable, None for one without a domain. Raises:
-    UnplannableError.
+    """Return the copies of a task. `domains` has every variable, None for one without a domain.
+
+    Raises: UnplannableError.
     """
     if task.replicas is None:
         return Expanded(task, (Replica(task.name, 0),), is_replicated=False, is_sequential=False)
@@ -118,7 +121,7 @@ def _sweep_name(base: str, values: Sequence[Any]) -> str:
 
 
 def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
-    """Two values may have the same text in a name: those replicas get their index as well."""
+    """Add the index to names of replicas that are equal, since two values may have the same text in a name."""
     seen: dict[str, int] = {}
     for replica in replicas:
         seen[replica.name] = seen.get(replica.name, 0) + 1
@@ -135,10 +138,11 @@ def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
 def dependencies(
     expanded: Sequence[Expanded], chain_until: Until = "completed"
 ) -> dict[str, tuple[Dependency, ...]]:
-    """Concrete name to what it waits for, with sequential chains.
+    """Return what each concrete task waits for, with sequential chains.
 
-    Everything of a parallel task (for `failed`, any one), the last of a sequential one; only the first of a sequential task
-    waits for others. Within a chain the one before must have completed, being ready is not enough.
+    A dependency on a parallel task is on all replicas (for `failed`, on any), on a sequential one it is on
+    the last replica; of a sequential task only the first replica waits for others. Within a chain the
+    previous replica must have completed; being ready is not enough.
     """
     by_base = {one.task.name: one for one in expanded}
     result: dict[str, tuple[Dependency, ...]] = {}
@@ -164,9 +168,9 @@ def dependencies(
 
 
 def _with_replicas(task: schema.Task, by_base: Mapping[str, Expanded]) -> list[schema.Dependency]:
-    """Return what a task waits for; a task without replicas is replaced by what that one would have waited for.
+    """Return what a task waits for; a task without replicas is replaced by its own dependencies.
 
-    Raises: UnplannableError for a failure that can never be.
+    Raises: UnplannableError for a failure that can never happen.
     """
     written = task.dependencies
     if all(by_base[wanted.task].replicas for wanted in written):
@@ -193,13 +197,13 @@ class Graph:
 
     tasks: tuple[Expanded, ...]
     waits_for: Mapping[str, tuple[Dependency, ...]]
-    """Of concrete names."""
+    """Maps concrete names to their dependencies."""
     replicas_of: Mapping[str, tuple[str, ...]]
-    """Tasks as written to concrete names."""
+    """Maps tasks as written to concrete names."""
 
 
 def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
-    """Phase: the copies of every task, with distinct names and a graph without cycles."""
+    """Phase: return the copies of every task, with distinct names and a graph without cycles."""
     domains = {variable.name: variable.domain for variable in source.variables}
     expanded = []
     for task in source.tasks:
@@ -220,7 +224,7 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
         findings.add("nothing-to-run", "no task has a replica", where, "ask for at least one")
     if not all(one.replicas for one in expanded):
         by_base = {one.task.name: one for one in expanded}
-        for one in expanded:  # each by itself: a problem of one task does not hide that of another
+        for one in expanded:  # one call each: a problem of one task must not hide that of another
             with findings.collecting("tasks", one.task.name, "depends_on"):
                 _with_replicas(one.task, by_base)
     findings.stop_if_any()
@@ -242,7 +246,10 @@ def _find_collisions(expanded: Sequence[Expanded], findings: Findings) -> None:
 
 
 def _find_cycle(expanded: Sequence[Expanded], findings: Findings) -> None:
-    """Replicas of a task wait for the same tasks, and chains are acyclic: looking at tasks as written is enough."""
+    """Find a cycle among tasks as written.
+
+    That is enough: replicas of a task wait for the same tasks, and chains are acyclic.
+    """
     cycle = find_cycle({one.task.name: [d.task for d in one.task.dependencies] for one in expanded})
     if cycle is not None:
         where = findings.loaded.where("tasks", cycle[0], "depends_on")

@@ -1,4 +1,7 @@
-"""What a URI that must be fetched stands for, and where it will be. Names only: nothing is made or asked here."""
+"""Resolves a URI that must be fetched to its path and its kind of fetch.
+
+Computes names only: nothing is made or downloaded.
+"""
 
 import os
 import re
@@ -9,8 +12,8 @@ from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, WebFile
 from sflow_ctl.planner.findings import UnplannableError
 
 CACHE = ".sflow_cache/artifacts"
-"""Below the workspace."""
-# Patterns as text, here and in artifact_use.py: compiling them would cost every run a millisecond.
+"""The cache directory, in the workspace."""
+# Patterns are text, here and in artifact_use.py: compiling them would cost every run a millisecond.
 _SUFFIX = r"(\.tar)?\.[A-Za-z0-9_]{1,16}$"
 _HUB = r"""(?x)(?:(?P<kind>models|datasets|spaces)/)?
         (?P<repo>(?!(?:models|datasets|spaces)/)[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)
@@ -22,7 +25,10 @@ _REPO_TYPES = {None: "model", "models": "model", "datasets": "dataset", "spaces"
 def plan_fetch(
     artifact: str, uri: str, sha256: str | None, workspace: str, where: str
 ) -> tuple[str, Fetch] | None:
-    """(the artifact's path, how to get it), or None for a scheme that nobody fetches. Raises: UnplannableError."""
+    """Return the artifact's path and how to get it, or None for a scheme that is not fetched.
+
+    Raises: UnplannableError.
+    """
     scheme = uri.partition("://")[0].lower()
     if scheme in ("http", "https"):
         path = f"{workspace}/{CACHE}/http_{_digest(uri)}{_suffix(uri)}"
@@ -32,12 +38,17 @@ def plan_fetch(
         return f"{snapshot.link}/{snapshot.inside}".rstrip("/"), snapshot
     if scheme == "docker":
         image = uri.partition("://")[2]
+        if image.startswith("-"):
+            what = (
+                f'artifact "{artifact}": the image of {uri} begins with a dash and would be read as an option'
+            )
+            raise UnplannableError("option-in-value", what, "docker://NAME[:TAG]", ("uri",))
         return uri, ContainerImage(artifact=artifact, uri=uri, image=image, where=where)
     return None
 
 
 def shown_uri(uri: str) -> str:
-    """The URI without a password in it."""
+    """Return the URI without a password in it."""
     scheme, separator, rest = uri.partition("://")
     host, slash, path = rest.partition("/")
     user, at, host_only = host.rpartition("@")
@@ -48,7 +59,7 @@ def _hub_snapshot(artifact: str, uri: str, workspace: str, where: str) -> HubSna
     match = re.match(_HUB, uri.partition("://")[2])
     inside = unquote((match and match["inside"]) or "").strip("/")
     if match is None or ".." in inside.split("/"):
-        what = f'artifact "{artifact}": "{uri}" names no repository of a hub'
+        what = f'artifact "{artifact}": "{uri}" does not name a repository of a hub'
         hint = "write hf://ORG/NAME[@REVISION][/PATH], or hf://datasets/ORG/NAME..."
         raise UnplannableError("artifact-uri", what, hint)
     repo_type = _REPO_TYPES[match["kind"]]
@@ -67,23 +78,26 @@ def _hub_snapshot(artifact: str, uri: str, workspace: str, where: str) -> HubSna
 
 
 def hub_cache() -> str:
-    """Where the hub's own library keeps what it downloads. Source: its documentation on environment variables."""
+    """Return the directory in which the hub's own library keeps its downloads.
+
+    Source: its documentation on environment variables.
+    """
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     directory = os.environ.get("HF_HUB_CACHE") or f"{home}/hub"
     return os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))  # noqa: PTH100, PTH111
 
 
 def _digest(text: str) -> str:
-    import hashlib  # loads a large library, and most plans fetch nothing
+    import hashlib  # imported late: it loads a large library, and most plans fetch nothing
 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _suffix(uri: str) -> str:
-    """The extension of the file that a URI names, since some programs go by it."""
+    """Return the extension of the file that a URI names, since some programs go by it."""
     try:
         name = PurePosixPath(unquote(urlsplit(uri).path)).name
-    except ValueError:  # a host that is none; whoever fetches it says so
+    except ValueError:  # not a valid host; the download reports it
         return ""
     match = re.search(_SUFFIX, name)
     return match[0] if match else ""

@@ -1,4 +1,4 @@
-"""The nodes of a backend: those of an allocation, local ones, or placeholders where there is none yet."""
+"""The nodes of a backend: those of an allocation, local ones, or placeholders while there is no allocation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,10 @@ def backend_nodes(
     context: PlanContext,
     job: "JobNodes",
 ) -> list[PlannedNode]:
-    """A backend's nodes, the first with the run-wide index `first`. Raises: UnplannableError, NumberError, ExpressionError."""
+    """Return a backend's nodes, the first with the run-wide index `first`.
+
+    Raises: UnplannableError, NumberError, ExpressionError.
+    """
     subject = f'backend "{backend.name}"'
     gpus = context.gpus_per_node_override
     if gpus is None and backend.gpus_per_node is not None:
@@ -52,7 +55,7 @@ def backend_nodes(
 
 
 class JobNodes:
-    """The nodes of the job that this run is in, handed out to its slurm backends in file order."""
+    """Hands out the nodes of the Slurm job to the slurm backends in file order."""
 
     def __init__(self, nodes: tuple[JobNode, ...] | None, backends: int) -> None:
         self.left = nodes or ()
@@ -60,7 +63,10 @@ class JobNodes:
         self._has_one_backend = backends == 1
 
     def take(self, backend: str, declared: int) -> tuple[JobNode, ...]:
-        """A backend's part: all of them for the only one, else as many as it declares. Raises: UnplannableError."""
+        """Return a backend's nodes: all of them for the only one, else as many as it declares.
+
+        Raises: UnplannableError.
+        """
         if self._has_one_backend:
             if declared != len(self.left):
                 self.warnings.append(
@@ -72,8 +78,8 @@ class JobNodes:
             raise UnplannableError(
                 "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
             )
-        taken, self.left = self.left[:declared], self.left[declared:]
-        return taken
+        part, self.left = self.left[:declared], self.left[declared:]
+        return part
 
 
 def _placeholder_nodes(
@@ -91,5 +97,5 @@ def _placeholder_nodes(
 
 
 def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
-    """A node as expressions see it, with its index among those of a backend or a task."""
+    """Return a node as expressions see it, with its index among those of a backend or a task."""
     return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}

@@ -1,9 +1,10 @@
-"""Placement: which nodes and GPU indices each concrete task gets. Chapter 8 of the format, and its
-better half.
+"""Places concrete tasks: which nodes and GPU indices each gets.
 
-The static plan is the reference's, node for node and index for index. Where it has no room, tasks become
-flexible: the scheduler picks
-when they are ready, and they queue. Only what can never fit is refused, with the arithmetic.
+Chapter 8 of the format, and an extension of it.
+
+The static plan equals that of sflow 0.2, node for node and index for index. If it has no room for all tasks,
+placements become flexible: tasks queue, and the scheduler picks their nodes when they are ready. Only tasks
+that can never fit are refused, with the arithmetic. Called by `requests.py`.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from sflow_ctl.planner.findings import UnplannableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What one concrete task asks of its backend. Node numbers count within the backend."""
+class PlacementRequest:
+    """The nodes and GPUs that one concrete task asks its backend for. Node numbers count within the backend."""
 
     task: str
     replica_index: int = 0
@@ -25,27 +26,28 @@ class Request:
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
     is_shared: bool = False
-    """Counts for nothing without `gpus`."""
+    """Use GPUs without taking them; ignored without `gpus`."""
     is_fixed: bool = False
-    """It takes no GPUs, and others name its address: its nodes must be known before anything starts."""
+    """The task takes no GPUs, and others use its address: its nodes must be known before anything starts."""
     is_apart: bool = False
-    """It runs when all others have ended: it takes nothing from them."""
+    """The task runs when all others have ended, so it takes nothing from them."""
 
 
 class NoRoomError(Exception):
-    """The static plan cannot place this request, although nodes and GPUs like these exist."""
+    """The static plan has no room for this request, although such nodes and GPUs exist."""
 
 
 @dataclass(slots=True)
 class Pool:
-    """One backend's nodes. `capacities` are GPUs per node, None where unknown; `first` is its first
-    run-wide index.
+    """One backend's nodes.
+
+    `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index.
     """
 
     first: int
     capacities: tuple[int | None, ...]
     is_strict: bool = False
-    """Only the reference's static plan: what it has no room for is refused, not queued."""
+    """Allow only the static plan of sflow 0.2: a task without room is refused, not queued."""
     cursors: list[int] = field(init=False)
     loads: list[dict[int, int]] = field(init=False)
     """Per node, how many sharing tasks were given each GPU."""
@@ -55,16 +57,16 @@ class Pool:
         self.loads = [{} for _ in self.capacities]
 
 
-def _refuse_without_gpus(pool: Pool, request: Request) -> None:
-    """Raises: UnplannableError where GPUs are asked for and no node has any."""
+def _refuse_without_gpus(pool: Pool, request: PlacementRequest) -> None:
+    """Refuse a request for GPUs where no node has any. Raises: UnplannableError."""
     if request.gpus and all(capacity == 0 for capacity in pool.capacities):
-        what = f'task "{request.task}" asks for {request.gpus} GPUs; the nodes of its backend have none'
-        hint = "correct gpus_per_node of the backend, or drop resources.gpus"
+        what = f'task "{request.task}" asks for {request.gpus} GPUs, and the nodes of its backend have none'
+        hint = "correct gpus_per_node of the backend, or remove resources.gpus"
         raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
 
-def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | UnplannableError]:
-    """A placement for each request of one backend, in order; or why it can never have one."""
+def place_all(pool: Pool, requests: Sequence[PlacementRequest]) -> list[Placement | UnplannableError]:
+    """Return a placement for each request of one backend, in order, or the error why it can never have one."""
     results: list[Placement | UnplannableError] = []
     is_static = True
     for request in requests:
@@ -87,21 +89,21 @@ def place_all(pool: Pool, requests: Sequence[Request]) -> list[Placement | Unpla
     return [_flexible_or_problem(pool, request) for request in requests]
 
 
-def _no_room(pool: Pool, request: Request) -> UnplannableError:
+def _no_room(pool: Pool, request: PlacementRequest) -> UnplannableError:
     free = sum(
         capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
     )
     what = (
-        f'task "{request.task}": only {free} GPUs remain available in the static plan of the reference, '
-        "and not where it needs them"
+        f'task "{request.task}": only {free} GPUs remain available in the static plan of sflow 0.2, '
+        "but not on the nodes where it needs them"
     )
     return UnplannableError(
-        "gpus-do-not-fit", what, "leave out --compat strict: tasks then queue", ("resources",)
+        "gpus-do-not-fit", what, "leave out --compat strict: then tasks queue for free GPUs", ("resources",)
     )
 
 
-def candidates(pool: Pool, request: Request) -> list[int]:
-    """The backend's nodes without excluded ones. Raises: UnplannableError."""
+def candidates(pool: Pool, request: PlacementRequest) -> list[int]:
+    """Return the backend's nodes without excluded ones. Raises: UnplannableError."""
     total = len(pool.capacities)
     for index in request.exclude:
         if not 0 <= index < total:
@@ -119,8 +121,8 @@ def candidates(pool: Pool, request: Request) -> list[int]:
     return left
 
 
-def _chosen(pool: Pool, request: Request) -> list[int] | None:
-    """Nodes that the request names itself, or None. Raises: UnplannableError."""
+def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
+    """Return the nodes that the request names, or None. Raises: UnplannableError."""
     left = candidates(pool, request)
     if request.indices is not None and request.node_count is not None:
         what = f'task "{request.task}": cannot set both nodes.indices and nodes.count'
@@ -139,8 +141,8 @@ def _chosen(pool: Pool, request: Request) -> list[int] | None:
     return [left[index] for index in request.indices]
 
 
-def _place_shared(pool: Pool, request: Request) -> Placement:
-    """GPUs that others may have as well: those that the fewest sharing tasks have. Raises: UnplannableError."""
+def _place_shared(pool: Pool, request: PlacementRequest) -> Placement:
+    """Place a sharing task on the GPUs that the fewest sharing tasks have. Raises: UnplannableError."""
     assert request.gpus is not None
     chosen = _chosen(pool, request)
     left = chosen if chosen is not None else candidates(pool, request)
@@ -162,7 +164,7 @@ def _place_shared(pool: Pool, request: Request) -> Placement:
     return Placement(nodes=placed, gpus=gpus, gpus_per_node=per_node, is_shared=True)
 
 
-def _place_static(pool: Pool, request: Request) -> Placement:
+def _place_static(pool: Pool, request: PlacementRequest) -> Placement:
     if request.is_shared and request.gpus is not None:
         return _place_shared(pool, request)
     nodes = _assign_nodes(pool, request)
@@ -170,7 +172,7 @@ def _place_static(pool: Pool, request: Request) -> Placement:
     return Placement(nodes=tuple(pool.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus))
 
 
-def _assign_nodes(pool: Pool, request: Request) -> list[int]:
+def _assign_nodes(pool: Pool, request: PlacementRequest) -> list[int]:
     chosen = _chosen(pool, request)
     if chosen is not None:
         return chosen
@@ -188,21 +190,21 @@ def _assign_nodes(pool: Pool, request: Request) -> list[int]:
     return left
 
 
-def _round_robin(request: Request, count: int, left: Sequence[int]) -> list[int]:
-    """Nodes for what takes nothing of them, so that more of them than nodes have room all the same."""
+def _round_robin(request: PlacementRequest, count: int, left: Sequence[int]) -> list[int]:
+    """Return nodes in turn for a task that takes no GPUs, so more such tasks than nodes still have room."""
     start = 0 if request.is_sequential else request.replica_index * count
     return [left[(start + offset) % len(left)] for offset in range(count)]
 
 
-def _check_node_count(request: Request, count: int, left: list[int]) -> None:
+def _check_node_count(request: PlacementRequest, count: int, left: list[int]) -> None:
     if count > len(left):
-        what = f'task "{request.task}" needs {count} nodes, there are {len(left)}'
+        what = f'task "{request.task}" needs {count} nodes, but there are {len(left)}'
         raise UnplannableError(
             "nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count")
         )
 
 
-def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -> list[int]:
+def _nodes_for_gpus(pool: Pool, request: PlacementRequest, left: list[int], count: int) -> list[int]:
     for node in left:
         capacity = pool.capacities[node]
         if capacity and pool.cursors[node] + count <= capacity:
@@ -212,9 +214,9 @@ def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -
     if cap is None:
         return left
     if count <= cap and pool.is_strict:
-        return left  # the reference splits it over all nodes
+        return left  # sflow 0.2 splits it over all nodes
     if count <= cap:
-        raise NoRoomError  # it fits on one node in principle: it must not be split
+        raise NoRoomError  # a task that fits on one node must not be split
     wanted = _whole_nodes(request, count, cap, left)
     free = [n for n in left if (pool.capacities[n] or 0) >= pool.cursors[n] + cap]
     for cursor in sorted({pool.cursors[node] for node in free}):
@@ -224,12 +226,12 @@ def _nodes_for_gpus(pool: Pool, request: Request, left: list[int], count: int) -
     raise NoRoomError
 
 
-def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int:
-    """How many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
+def _whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int]) -> int:
+    """Return how many whole nodes of `cap` GPUs a count above `cap` takes. Raises: UnplannableError."""
     path = ("resources", "gpus", "count")
     if count % cap:
         what = (
-            f'task "{request.task}" asks for {count} GPUs; more than one node\'s {cap} must be a multiple of per-node '
+            f'task "{request.task}" asks for {count} GPUs; a count above one node\'s {cap} must be a multiple of per-node '
             f"GPU capacity"
         )
         raise UnplannableError(
@@ -244,7 +246,7 @@ def _whole_nodes(request: Request, count: int, cap: int, left: list[int]) -> int
     return count // cap
 
 
-def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, ...]:
+def _assign_gpus(pool: Pool, request: PlacementRequest, nodes: list[int]) -> tuple[int, ...]:
     count = request.gpus or 0
     capacities = [pool.capacities[node] for node in nodes]
     known = [capacity for capacity in capacities if capacity is not None]
@@ -263,8 +265,11 @@ def _assign_gpus(pool: Pool, request: Request, nodes: list[int]) -> tuple[int, .
     return tuple(range(start, start + per_node))
 
 
-def _share(request: Request, count: int, capacities: list[int]) -> int:
-    """GPUs on each of the chosen nodes. Raises: UnplannableError when these nodes can never give as many."""
+def _share(request: PlacementRequest, count: int, capacities: list[int]) -> int:
+    """Return the GPUs on each of the chosen nodes.
+
+    Raises: UnplannableError if these nodes have fewer in total.
+    """
     total = sum(capacities)
     if count > total:
         where = "one node" if len(capacities) == 1 else f"{len(capacities)} nodes"
@@ -280,7 +285,7 @@ def _share(request: Request, count: int, capacities: list[int]) -> int:
     return min(min(capacities), -(-count // len(capacities)))
 
 
-def _flexible_or_problem(pool: Pool, request: Request) -> Placement | UnplannableError:
+def _flexible_or_problem(pool: Pool, request: PlacementRequest) -> Placement | UnplannableError:
     try:
         is_sharing = request.is_shared and request.gpus is not None
         return _place_shared(pool, request) if is_sharing else _flexible(pool, request)
@@ -288,9 +293,10 @@ def _flexible_or_problem(pool: Pool, request: Request) -> Placement | Unplannabl
         return problem
 
 
-def _flexible(pool: Pool, request: Request) -> Placement:
-    """What the scheduler needs to place the request when it is ready. Raises: UnplannableError for what can
-    never fit.
+def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
+    """Return candidates for the scheduler to choose from when the task is ready.
+
+    Raises: UnplannableError for a request that can never fit.
     """
     chosen = _chosen(pool, request)
     left = chosen if chosen is not None else candidates(pool, request)
@@ -315,6 +321,6 @@ def _flexible(pool: Pool, request: Request) -> Placement:
         wanted = _whole_nodes(request, request.gpus, per_node, left)
     able = tuple(pool.first + node for node in left if (pool.capacities[node] or per_node) >= per_node)
     if len(able) < wanted:
-        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes; {len(able)} nodes have as many'
+        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes, only {len(able)} nodes have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)

@@ -1,6 +1,6 @@
 """Phase: nodes and GPUs of every concrete task, and the ports it will lease there.
 
-What each task asks for is read here; the placement itself is in `place.py`, and whether services leave room for the rest in
+Reads what each task asks for; the placement itself is in `place.py`, the check that services leave room in
 `capacity.py`.
 """
 
@@ -17,7 +17,7 @@ from sflow_ctl.planner.numbers import as_flag, as_int
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
-from sflow_ctl.planner.phases.place import Pool, Request, place_all
+from sflow_ctl.planner.phases.place import PlacementRequest, Pool, place_all
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports
 from sflow_ctl.planner.tasks.scopes import TaskScopes
@@ -26,7 +26,7 @@ from sflow_ctl.planner.tasks.scripts import Scripts
 
 @dataclass(frozen=True, slots=True)
 class PlacedTask:
-    """One copy of a task that has a place."""
+    """One copy of a task, with its placement."""
 
     expanded: Expanded
     replica: Replica
@@ -41,7 +41,7 @@ class PlacedTask:
 
     @property
     def node_count(self) -> int:
-        """How many nodes it runs on."""
+        """The number of nodes it runs on."""
         placement = self.placement
         return placement.node_count if placement.is_flexible else len(placement.nodes)
 
@@ -76,7 +76,7 @@ def place_tasks(
 def _place_members(
     pool: Pool, members: Sequence[tuple[Expanded, Replica]], scopes: TaskScopes, findings: Findings
 ) -> dict[str, Placement]:
-    """Place the tasks of one backend; nothing unless all of their requests are valid."""
+    """Place the tasks of one backend; none of them unless all of their requests are valid."""
     requests = []
     for one, replica in members:
         with findings.collecting("tasks", one.task.name, "resources", subject=f'task "{one.task.name}"'):
@@ -92,13 +92,13 @@ def _place_members(
     return result
 
 
-def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Request:
-    """Read what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
+def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> PlacementRequest:
+    """Return what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
     task = one.task
     resources = task.resources
     is_apart = bool(task.finally_)
     if resources is None:
-        return Request(
+        return PlacementRequest(
             task=replica.name,
             replica_index=replica.index,
             is_sequential=one.is_sequential,
@@ -117,7 +117,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Re
 
     exclude = value(nodes.exclude)
     excluded = [] if exclude is None else exclude if isinstance(exclude, list) else [exclude]
-    return Request(
+    return PlacementRequest(
         task=replica.name,
         replica_index=replica.index,
         is_sequential=one.is_sequential,
@@ -126,7 +126,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Re
         else tuple(read(("nodes", "indices"), index) for index in nodes.indices),
         node_count=_node_count(resources, is_apart, read),
         exclude=tuple(read(("nodes", "exclude"), index) for index in excluded),
-        # None, and not 0, is a task without GPUs.
+        # None, and not 0, means a task without GPUs.
         gpus=None if resources.gpus is None else read(("gpus", "count"), resources.gpus.count, 0) or None,
         is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
         is_fixed=bool(task.ports) and resources.gpus is None and not is_apart,
@@ -135,7 +135,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Re
 
 
 def _node_count(resources: schema.Resources, is_apart: bool, read: Callable[..., int]) -> int | None:
-    """Return the nodes asked for. At the end of a run one node is enough, any that is left."""
+    """Return the number of nodes asked for. A task at the end of a run needs one node, any of those left."""
     nodes = resources.nodes or schema.Nodes()
     if nodes.count is not None:
         return read(("nodes", "count"), nodes.count, 1)
@@ -179,5 +179,5 @@ def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> Plac
 
 
 def port_counts(placed: Sequence[PlacedTask]) -> Mapping[str, dict[str, int]]:
-    """Concrete tasks with ports: how many of each name."""
+    """Return, for concrete tasks with ports, how many ports each name has."""
     return {one.replica.name: {port.name: port.count for port in one.ports} for one in placed if one.ports}

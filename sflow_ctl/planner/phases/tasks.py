@@ -1,4 +1,4 @@
-"""Phase: every concrete task, completely planned. The parts are in `launch/` and `tasks/`; here they are put together."""
+"""Phase: every concrete task, completely planned. Combines the parts from `launch/` and `tasks/`."""
 
 import os.path
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import msgspec
 
 from protocol.messages.rank_spec import Success
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import MARK, as_text
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
@@ -38,12 +38,12 @@ class PlannedTasks:
 
     tasks: tuple[PlannedTask, ...]
     views: Mapping[str, Any]
-    """Empty where no expression is deferred."""
+    """Empty if no expression is deferred."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """What all tasks are planned with."""
+    """The facts that all tasks are planned with."""
 
     source: PlanInput
     backends: PlannedBackends
@@ -54,7 +54,7 @@ class _Setting:
     scopes: TaskScopes
     launch: LaunchSetting
     environment: Mapping[str, str]
-    """Of all tasks."""
+    """The variables of all tasks."""
 
 
 def plan_tasks(
@@ -92,7 +92,7 @@ def plan_tasks(
 
 
 def _has_deferred(tasks: Sequence[PlannedTask]) -> bool:
-    return any(task.late or any(file.names is not None for file in task.files) for task in tasks)
+    return any(task.deferred or any(file.names is not None for file in task.files) for task in tasks)
 
 
 def _run_environment(source: PlanInput) -> dict[str, str]:
@@ -132,11 +132,11 @@ def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[Pl
 def _may_use_tasks(task: schema.Task) -> bool:
     """Return whether a task has a field in which an expression may name other tasks."""
     has_fields = task.probes or task.operator or task.variables or task.files or task.success
-    return bool(has_fields) or any(MARK in item for item in task.script)
+    return bool(has_fields) or any(EXPRESSION_START in item for item in task.script)
 
 
 def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> PlannedTask | None:
-    """Plan one copy; None if that failed, which is a finding then."""
+    """Plan one copy; None if that failed and became a finding."""
     task, replica = placed.task, placed.replica
     with findings.collecting("tasks", task.name, subject=f'task "{replica.name}"'):
         scope = setting.scopes.of(task, replica)
@@ -175,7 +175,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             outputs=plan_outputs(task, scope.value, findings),
             success=success,
             required_paths=_required_paths(setting, task, launch),
-            late=_distinct((*scope.own.deferred, *deferred, *more, *probes.late)),
+            deferred=_distinct((*scope.own.deferred, *deferred, *more, *probes.deferred)),
             files=_files(setting, scope),
         )
     return None
@@ -196,7 +196,7 @@ def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Finding
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
-    return tuple({one.mark: one for one in deferred}.values())
+    return tuple({one.placeholder: one for one in deferred}.values())
 
 
 def _nodes(setting: _Setting, placed: PlacedTask) -> list[PlannedNode]:
@@ -213,7 +213,7 @@ def _required_paths(setting: _Setting, task: schema.Task, launch: LaunchPlan) ->
 def _success(
     setting: _Setting, scope: TaskScope, directory: str
 ) -> tuple[Success | None, list[DeferredExpression]]:
-    """Return what must hold of a task besides its exit status, and the deferred expressions in it."""
+    """Return what a task must fulfil besides its exit status, and the deferred expressions in it."""
     task, deferred = scope.task, list[DeferredExpression]()
     if task.success is None or not setting.source.rules.has_success:
         return None, deferred
@@ -252,7 +252,7 @@ def _read(setting: _Setting, source: str) -> str:
 
 
 def _refuse_elsewhere(task: schema.Task) -> None:
-    """Raises: UnplannableError for fields that only the agent of a node can honour."""
+    """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
     for name, what in (("ports", "leased"), ("files", "written")):
         if getattr(task, name):
             text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'

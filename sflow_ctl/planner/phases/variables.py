@@ -1,4 +1,4 @@
-"""Variables: resolved whatever their order in the file, cast to their types, at two levels."""
+"""Phases for variables: resolved whatever their order in the file, and cast to their types, at two levels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import msgspec
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
-from sflow_ctl.format.expressions.templates import MARK, evaluate_any, names_used
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any, names_used
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, namespace
@@ -20,10 +20,10 @@ def resolve(
     section: str,
     findings: Findings,
 ) -> dict[str, Any]:
-    """Name to value of all variables of a level; `outer` are those of the level around it.
+    """Return the values of all variables of a level, by name; `outer` are those of the level around it.
 
-    A value is evaluated again as long as it contains an expression. What cannot be resolved is a
-    finding: the real cause where there is one, else the cycle.
+    A value is evaluated again as long as it contains an expression. A variable that cannot be resolved is a
+    finding: the real cause if there is one, else the cycle.
     """
     pending = {variable.name: variable for variable in variables}
     known: dict[str, Any] = {}
@@ -61,34 +61,34 @@ def resolve(
             names = ", ".join(sorted(pending))
             what = f"Unresolved variable expressions (missing refs or cycle): {names}"
             where = findings.loaded.where(section, min(pending), "value")
-            findings.add("variable-cycle", what, where, "these variables need each other")
+            findings.add("variable-cycle", what, where, "these variables use each other in a circle")
             break
     return known
 
 
 def _phase_hint(value: Any, others: Mapping[str, Any]) -> str | None:
-    """What to do about a namespace that is not there yet, if that is what the value needs."""
+    """Return a hint about a namespace that is not known yet, if the value needs one."""
     early = sorted(_namespaces_in(value) - others.keys() - {"variables"})
     if not early:
         return None
     if early == ["task"]:
         return "task is known once tasks are placed: use it in a script or a probe"
     return (
-        f"{', '.join(early)} is not known yet here: make it a variable of the workflow (workflow.variables)"
+        f"{', '.join(early)} is not known here yet: make it a variable of the workflow (workflow.variables)"
     )
 
 
 def _namespaces_in(value: Any) -> set[str]:
     if isinstance(value, str):
-        return set(names_used(value)) & set(NAMESPACES) if MARK in value else set()
+        return set(names_used(value)) & set(NAMESPACES) if EXPRESSION_START in value else set()
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return set().union(*map(_namespaces_in, members))
 
 
 def _names_of(value: Any) -> set[str]:
-    """Variables that a value's expressions name, bare or as `variables.X`, as far as the text shows."""
+    """Return the variables that a value's expressions name, bare or as `variables.X`, as far as the text shows."""
     if isinstance(value, str):
-        return set(names_used(value)) - set(NAMESPACES) if MARK in value else set()
+        return set(names_used(value)) - set(NAMESPACES) if EXPRESSION_START in value else set()
     if isinstance(value, list):
         return set().union(*(_names_of(item) for item in value)) if value else set()
     if isinstance(value, dict):
@@ -97,14 +97,14 @@ def _names_of(value: Any) -> set[str]:
 
 
 def _may_still_come(value: Any, pending: Mapping[str, object], name: str) -> bool:
-    """True when the text names a variable, as `variables.X`, that is not resolved yet."""
+    """Return whether the text names a variable, as `variables.X`, that is not resolved yet."""
     text = str(value)
     return any(other != name and other in text for other in pending)
 
 
 def _needs_evaluation(value: Any) -> bool:
     if isinstance(value, str):
-        return MARK in value
+        return EXPRESSION_START in value
     if isinstance(value, list):
         return any(_needs_evaluation(item) for item in value)
     if isinstance(value, dict):
@@ -126,14 +126,14 @@ def _settle(
 
 
 def environment_text(value: Any) -> str:
-    """A value as an environment variable: Python's spelling of scalars, JSON for lists and mappings."""
+    """Return a value as the text of an environment variable: scalars in Python's spelling, lists and mappings as JSON."""
     if isinstance(value, list | dict | tuple):
         return msgspec.json.encode(value).decode()
     return value if isinstance(value, str) else str(value)
 
 
 def resolve_global(source: PlanInput, findings: Findings) -> Scope:
-    """Phase: the variables of the document. Nothing else is known yet."""
+    """Phase: resolve the variables of the document, before anything else is known."""
     variables = source.document.variables
     values = resolve(variables, {}, {}, "variables", findings)
     findings.stop_if_any()
@@ -147,7 +147,7 @@ def resolve_workflow(
     artifacts: Mapping[str, Any],
     findings: Findings,
 ) -> Scope:
-    """Phase: the variables of the workflow, which see the views of backends and artifacts as well."""
+    """Phase: resolve the variables of the workflow, which see backends and artifacts as well."""
     workflow = source.document.workflow
     others = {"backends": backends, "workflow": {"name": workflow.name}, "artifacts": artifacts}
     own = resolve(workflow.variables, outer.values, others, "workflow.variables", findings)

@@ -1,4 +1,4 @@
-"""Phase: what the workflow says of the run as a whole: its limits, its end, what must hold, which failures it knows."""
+"""Phase: the workflow's own fields: its limits, its end, its success conditions, its failure signatures."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ from sflow_ctl.planner.tasks.success import plan_success
 
 @dataclass(frozen=True, slots=True)
 class WorkflowPolicy:
-    """Rules for the run, and for tasks that have none of their own."""
+    """Rules for the run, and defaults for its tasks."""
 
     stopping: Stopping
-    """Of tasks that say nothing else."""
+    """How tasks without fields of their own are stopped."""
     timeout_s: float | None
     stop_timeout_s: float | None
     keep_alive: bool

@@ -1,15 +1,15 @@
-"""A plan's graph as text for others to draw: Mermaid and Graphviz."""
+"""Writes a plan's graph as Mermaid and Graphviz text."""
 
 from collections.abc import Iterator
 
 from sflow_ctl.plan.model import Plan, PlannedTask, until_text
 
 MAX_MEMBERS = 3
-"""Replicas of a task that are drawn one by one; more are one box that says how many."""
+"""Replicas of a task that are drawn one by one; more are drawn as one box with their number."""
 
 
 def mermaid(plan: Plan, show_variables: bool = False) -> str:
-    """The graph as a Mermaid flowchart."""
+    """Return the graph as a Mermaid flowchart."""
     lines = ["flowchart TD", "    start([start])", "    stop([stop])"]
     ids = _ids(plan)
     for name, label in _boxes(plan):
@@ -22,7 +22,7 @@ def mermaid(plan: Plan, show_variables: bool = False) -> str:
 
 
 def dot(plan: Plan, show_variables: bool = False) -> str:
-    """The graph in Graphviz' language."""
+    """Return the graph in the language of Graphviz."""
     lines = [
         f"digraph {_quoted(plan.workflow)} {{",
         "    rankdir=TB;",
@@ -41,7 +41,7 @@ def dot(plan: Plan, show_variables: bool = False) -> str:
 
 
 def _boxes(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(base name, label) of every task as written."""
+    """Return (base name, label) of every task as written."""
     for base, members in plan.members().items():
         lines = [base]
         if members[0].is_replicated:
@@ -62,7 +62,7 @@ def _gpus(task: PlannedTask) -> int:
 
 
 def _edges(plan: Plan, ids: dict[str, str]) -> Iterator[tuple[str, str, str]]:
-    """(from, to, label) of boxes. What others wait for needs no edge to `stop` of its own."""
+    """Return (from, to, label) between boxes. A task with dependants needs no edge to `stop`."""
     groups = plan.members()
     by_name = {task.name: task for task in plan.tasks}
     waited_for: set[str] = set()

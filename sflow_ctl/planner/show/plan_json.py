@@ -10,7 +10,10 @@ from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
-    """Plain data: workflow, variables, artifacts and tasks, with nodes by name. `plan.json` has the whole plan."""
+    """Return plain data: workflow, variables, artifacts and tasks, with nodes by name.
+
+    `plan.json` has the whole plan.
+    """
     members = plan.members()
     return {
         "workflow": plan.workflow,
@@ -59,7 +62,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
 
 
 def _probe(probe: Probe) -> dict[str, Any]:
-    """Return a probe in the shape that the format has it: one check beside its settings, or several in `parts`."""
+    """Return a probe in the shape of the format: one check beside its settings, or several in `parts`."""
     data = msgspec.to_builtins(probe)
     del data["checks"]
     checks = [_check(check) for check in probe.checks]

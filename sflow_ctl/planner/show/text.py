@@ -1,6 +1,10 @@
-"""A plan as a person reads it: the order, who runs where with which GPUs, and what each task is."""
+"""Writes a plan for people: the start order, each node's tasks and GPUs, and the details of each task.
+
+For `plan` and `run --dry-run`.
+"""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import assert_never
 
 from protocol.ids import ProbeKey
@@ -18,14 +22,14 @@ MAX_SCRIPT_LINES = 12
 
 
 def plan_text(plan: Plan) -> str:
-    """The whole report of a dry run; ends with the format's own last line."""
+    """Return the whole report of a dry run; it ends with the format's own last line."""
     lines = [f"Workflow {plan.workflow}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes"]
     if plan.timeout_s is not None:
         lines.append(f"Time limit: {plan.timeout_s:g} s")
     if plan.success is not None:
         lines += [f"Success: {condition}" for condition in conditions(plan.success)]
     if plan.stop_timeout_s is not None:
-        lines.append(f"Limit for its end: {plan.stop_timeout_s:g} s, then everything left is killed")
+        lines.append(f"Limit for its end: {plan.stop_timeout_s:g} s, then all remaining processes are killed")
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
@@ -39,13 +43,13 @@ def plan_text(plan: Plan) -> str:
 
 
 def start_order(plan: Plan) -> list[str]:
-    """Names so that each comes after all it waits for. Linear: replicas share what they wait for."""
+    """Return names so that each comes after all that it waits for. Linear: replicas share their dependencies."""
     members = plan.members()
     return [task.name for base in topological_order(_base_edges(plan)) for task in members[base]]
 
 
 def _base_edges(plan: Plan) -> dict[str, list[str]]:
-    """What each task as written waits for, other than itself."""
+    """Return the dependencies of each task as written, without itself."""
     base_of = {task.name: task.base for task in plan.tasks}
     edges: dict[str, dict[str, None]] = {}
     seen: set[int] = set()
@@ -74,7 +78,7 @@ def _graph(plan: Plan) -> list[str]:
 
 
 def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
-    """Return a dependency as "load × 3 (Completed)": the task, and how far it must have come."""
+    """Return a dependency as "load × 3 (Completed)": the task, and how far it must be."""
     until = until_text(dependency, members[0])
     many = f" × {len(members)}" if dependency.is_group else ""
     return f"{dependency.task}{many} ({until})"
@@ -119,33 +123,8 @@ def _tasks(plan: Plan) -> list[str]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
         if task.placement.is_flexible:
             lines.append(f"    waits:     {_why_it_waits(task, beside.get(task.base, []))}")
-        if task.sweep:
-            lines.append(f"    sweep:     {', '.join(f'{name}={value}' for name, value in task.sweep)}")
-        if task.retries.count:
-            retries = task.retries
-            lines.append(
-                f"    retries:   {retries.count}, after {retries.interval_s:g} s, backoff {retries.backoff:g}"
-            )
-            if retries.reasons:
-                lines[-1] += f", only after {', '.join(retries.reasons)}"
-        if task.timeout_s is not None:
-            lines.append(f"    timeout:   {task.timeout_s:g} s")
-        lines += [f"    {what + ':':<10} {text}" for what, text in _policies(task)]
-        if task.success is not None:
-            lines += [f"    success:   {condition}" for condition in conditions(task.success)]
-        late_ports = {late.key: late.text for late in task.late_tcp_ports}
-        lines += [f"    {probe.kind + ':':<10} {_probe(probe, late_ports)}" for probe in task.probes]
-        if task.ports:
-            lines.append(
-                f"    ports:     {', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
-            )
-        if task.files:
-            lines.append(f"    files:     {', '.join(file.path for file in task.files)}")
-        if task.deadline_s is not None:
-            lines.append(f"    deadline:  ready within {task.deadline_s:g} s")
-        own = {name: value for name, value in task.env.items() if common.get(name) != value}
-        if own:
-            lines.append(f"    env:       {', '.join(_variables(own))}")
+        facts = chain(_repeats(task), _policies(task), _surroundings(task, common))
+        lines += [f"    {what + ':':<10} {text}" for what, text in facts]
         lines.append("    script:")
         script = task.script.splitlines()
         lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
@@ -156,8 +135,41 @@ def _tasks(plan: Plan) -> list[str]:
     return lines
 
 
+def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
+    """What a task is one of several of, how often it is tried, and for how long."""
+    if task.sweep:
+        yield "sweep", ", ".join(f"{name}={value}" for name, value in task.sweep)
+    if task.retries.count:
+        retries = task.retries
+        only = f", only after {', '.join(retries.reasons)}" if retries.reasons else ""
+        yield (
+            "retries",
+            f"{retries.count}, after {retries.interval_s:g} s, backoff {retries.backoff:g}{only}",
+        )
+    if task.timeout_s is not None:
+        yield "timeout", f"{task.timeout_s:g} s"
+
+
+def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is checked of a task, and what it is given beside its script."""
+    for condition in conditions(task.success) if task.success is not None else ():
+        yield "success", condition
+    deferred_ports = {deferred.key: deferred.text for deferred in task.deferred_tcp_ports}
+    for probe in task.probes:
+        yield probe.kind, _probe(probe, deferred_ports)
+    if task.ports:
+        yield "ports", f"{', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
+    if task.files:
+        yield "files", ", ".join(file.path for file in task.files)
+    if task.deadline_s is not None:
+        yield "deadline", f"ready within {task.deadline_s:g} s"
+    own = {name: value for name, value in task.env.items() if common.get(name) != value}
+    if own:
+        yield "env", ", ".join(_variables(own))
+
+
 def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
-    """What is not as usual about the task's end."""
+    """Return lines about the task's end, where they differ from the defaults."""
     if task.kind is not None:
         yield "kind", task.kind
     if task.is_main:
@@ -170,7 +182,7 @@ def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
     if task.restart is not None:
         window = f" within {task.restart.window_s:g} s" if task.restart.window_s is not None else ""
         after = "every end" if task.restart.policy == "always" else "a failure"
-        others = ", with what needs it" if task.restart.restarts_dependents else ""
+        others = ", with its running dependants" if task.restart.restarts_dependents else ""
         backoff = f"after {task.restart.backoff_s:g} s, doubling"
         yield "restart", f"after {after}, {task.restart.count} times{window}, {backoff}{others}"
     if task.stopping != Stopping():
@@ -201,14 +213,14 @@ def _side_command(command: SideCommand) -> str:
 
 
 _ON_FAILURE = {
-    "drain": "what runs goes on to its end, nothing new starts",
-    "isolate": "what needs it is stopped, the rest goes on, the run fails at its end",
-    "continue": "what needs it and has not started is skipped, the run may still succeed",
+    "drain": "running tasks may finish, nothing new starts",
+    "isolate": "dependants are stopped, other tasks continue, the run fails at its end",
+    "continue": "dependants that have not started are skipped, the run may still succeed",
 }
 
 
 def _common(plan: Plan) -> dict[str, str]:
-    """What every task has in its environment, beside what it inherits."""
+    """Return the variables that every task has, beside the inherited ones."""
     common = dict(plan.tasks[0].env) if plan.tasks else {}
     for task in plan.tasks:
         common = {name: value for name, value in common.items() if task.env.get(name) == value}
@@ -225,16 +237,16 @@ def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
     what = "GPUs" if task.placement.gpus_per_node else "nodes"
     first = "for what it depends on, then " if task.depends_on else ""
     if not others:
-        return f"{first}for no other task: the {what} it may use are free by then"
+        return f"{first}for no other task: the {what} that it may use will be free"
     shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
-    return f"{first}until {needs_text(task.placement)} are free; {shown} may have them at the same time"
+    return f"{first}until {needs_text(task.placement)} are free; {shown} may hold them at the same time"
 
 
 def rivals(plan: Plan) -> dict[str, list[str]]:
-    """Flexible tasks, as written, to those that may hold what they need while they are ready.
+    """Map flexible tasks, as written, to the tasks that may hold the GPUs they need while they are ready.
 
-    That is everybody with GPUs on the same backend who is neither before nor after them in the graph; a service
-    that they depend on holds what it has beside them.
+    Those are all tasks with GPUs on the same backend that are neither before nor after them in the graph; a
+    service that they depend on keeps its GPUs beside them.
     """
     members = plan.members()
     flexible = [base for base, tasks in members.items() if tasks[0].placement.is_flexible]
@@ -255,7 +267,7 @@ def rivals(plan: Plan) -> dict[str, list[str]]:
 
 
 def _closure(edges: dict[str, list[str]]) -> dict[str, set[str]]:
-    """All that each task as written waits for, however far."""
+    """Return all direct and indirect dependencies of each task as written."""
     result: dict[str, set[str]] = {}
     for base in topological_order(edges):
         result[base] = set(edges[base]).union(*(result[other] for other in edges[base]))
@@ -267,18 +279,18 @@ def _block(block: PortBlock) -> str:
     return f"{block.name}{many}{' in a row' if block.contiguous and many else ''}"
 
 
-def _probe(probe: Probe, late_ports: Mapping[ProbeKey, str]) -> str:
+def _probe(probe: Probe, deferred_ports: Mapping[ProbeKey, str]) -> str:
     checks = (" and " if probe.needs_all else " or ").join(
-        _check(check, late_ports.get(key)) for key, check in zip(probe.keys(), probe.checks, strict=True)
+        _check(check, deferred_ports.get(key)) for key, check in zip(probe.keys(), probe.checks, strict=True)
     )
     return checks + (" on each node" if probe.on_node == "each" else "")
 
 
-def _check(check: Check, late_port: str | None) -> str:
+def _check(check: Check, deferred_port: str | None) -> str:
     match check:
         case TcpCheck():
             host = f"{check.host}:" if check.host is not None else ""
-            return f"port {host}{late_port or check.port}"
+            return f"port {host}{deferred_port or check.port}"
         case HttpCheck():
             return f"{check.method} {_short(check.url, 60)}"
         case ExecCheck():

@@ -20,8 +20,9 @@ def task_environment(
     gpus: Sequence[int] | None,
     run_directory: str,
 ) -> dict[str, str]:
-    """All variables of one concrete task. `shared` is what all tasks of the run have, `own` the task's
-    variables.
+    """Return the variables of one concrete task.
+
+    `shared` are those of all tasks of the run, `own` the task's variables.
     """
     env = dict(shared)
     env.update(
@@ -40,7 +41,7 @@ def task_environment(
 def shared_environment(
     variables: Mapping[str, Any], artifacts: Mapping[str, str], fixed: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """What all tasks have, and warnings about variables that reserved names win over."""
+    """Return the variables of all tasks, and warnings about variables that reserved names replace."""
     warnings = [
         f'variable "{name}" has a reserved name (SFLOW_...) and does not reach the environment of tasks'
         for name in (*variables, *artifacts)

@@ -1,4 +1,4 @@
-"""Http probes of the format as the agents' checks: what could never be asked for is refused here."""
+"""Turns the format's http probes into checks for agents, and refuses requests that could never be sent."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A header's name. Source: RFC 9110, 5.6.2."""
+"""The name of a header. Source: RFC 9110, 5.6.2."""
 
 
 def plan_http(
@@ -22,8 +22,11 @@ def plan_http(
     sample: Callable[[str], str],
     path: tuple[str | int, ...],
 ) -> HttpCheck:
-    """The check of an `http_get` or `http_post`. What is late stays in its texts as marks; `sample` makes of one what
-    it may be in the end. Raises: UnplannableError, NumberError.
+    """Return the check of an `http_get` or `http_post`.
+
+    Deferred expressions stay in its texts as placeholders; `sample` replaces them by possible values.
+
+    Raises: UnplannableError, NumberError.
     """
     url = str(evaluate(http.url))
     try:
@@ -73,5 +76,5 @@ def _headers(
 def _status(value: Any, path: tuple[str | int, ...]) -> int:
     status = as_int(value, 200)
     if status > 599:
-        raise UnplannableError("wrong-value", f"{status} is no status of an answer", "200 to 599", path)
+        raise UnplannableError("wrong-value", f"{status} is not an HTTP status", "200 to 599", path)
     return status

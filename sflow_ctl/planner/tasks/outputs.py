@@ -1,4 +1,4 @@
-"""The `outputs` of a task as the plan has them: where each value comes from and what it is called."""
+"""Plans the `outputs` of a task: the source and the name of each value."""
 
 from collections.abc import Callable
 from string import Formatter
@@ -12,7 +12,7 @@ from sflow_ctl.planner.findings import Findings
 def plan_outputs(
     task: schema.Task, evaluate: Callable[[Any], Any], findings: Findings
 ) -> tuple[PlannedOutput, ...]:
-    """In the order of the file. Metrics of values that nothing yields are warned of."""
+    """Return the outputs in the order of the file. Warns of metrics whose value no output yields."""
     return tuple(_plan_one(task, output, evaluate, findings) for output in task.outputs)
 
 
@@ -43,7 +43,7 @@ def _plan_one(
 
 
 def pattern_fields(pattern: str) -> set[str]:
-    """Named fields of a `parse` pattern."""
+    """Return the named fields of a `parse` pattern."""
     try:
         return {name for _, name, _, _ in Formatter().parse(pattern) if name}
     except ValueError:
@@ -51,5 +51,5 @@ def pattern_fields(pattern: str) -> set[str]:
 
 
 def last_step(path: str) -> str:
-    """`rate` of `$.stats[0].rate`: what a value is called unless it is given a name."""
+    """Return `rate` for `$.stats[0].rate`: the default name of a value."""
     return path.replace("[", ".").rstrip("]*.").rpartition(".")[2].strip("]'\"$") or "value"

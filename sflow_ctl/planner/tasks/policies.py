@@ -1,4 +1,4 @@
-"""What the end of a task means for it and for the run: retries, restarts, failures that count, how it is stopped."""
+"""Plans what the end of a task means for it and for the run: retries, restarts, failures that count, how it is stopped."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -17,7 +17,7 @@ from sflow_ctl.planner.tasks.stopping import plan_stopping
 
 T = TypeVar("T")
 FINALLY_TIMEOUT_S = 60.0
-"""Of a task that runs at the end and has no `timeout`: a run must end."""
+"""The timeout of a task at the end of the run that has none in the file: a run must end."""
 
 
 class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The ports and files of a concrete task, from what its file says."""
+"""Plans the ports and files of a concrete task."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,23 +10,25 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int
 
 MAX_PORTS = 22_768
-"""Of one task: as many as there are from 10000 up to where Linux begins with outgoing connections, by default."""
+"""The limit for one task: the number of ports from 10000 up to where Linux begins with outgoing connections,
+by default.
+"""
 MAX_FILE_BYTES = 1 << 20
-"""Files travel in the order that starts their task."""
+"""The limit for one file: files travel in the order that starts their task."""
 MAX_FILES_BYTES = 8 << 20
-"""Of all files of a task: they travel in one packet, and a packet has at most 16 MiB."""
+"""The limit for all files of a task: they travel in one packet, and a packet has at most 16 MiB."""
 FILE_MODE = 0o644
 
 
 def plan_ports(
     task: schema.Task, evaluate: Callable[[Any], Any], findings: Findings
 ) -> tuple[PortBlock, ...]:
-    """What the task leases on each of its nodes, in file order; problems are findings."""
+    """Return the ports that the task leases on each of its nodes, in file order; problems are findings."""
     blocks = []
     for name, ports in task.ports.items():
         with findings.collecting(
             "tasks", task.name, "ports", name, subject=f'task "{task.name}"'
-        ):  # each by itself
+        ):  # one call each: a problem of one must not hide the next
             spec = ports if isinstance(ports, schema.Ports) else schema.Ports(count=ports)
             count = as_int(evaluate(spec.count), 1)
             blocks.append(PortBlock(name=name, count=count, contiguous=as_flag(evaluate(spec.contiguous))))
@@ -41,7 +43,7 @@ def plan_ports(
 def plan_files(
     task: schema.Task, evaluate: Callable[[Any], Any], read: Callable[[str], str]
 ) -> list[PlannedFile]:
-    """Its files with their contents as they are written down. `read` gives the text of an artifact or of a file.
+    """Return the files with their contents as written. `read` returns the text of an artifact or of a file.
 
     Raises: UnplannableError, ExpressionError.
     """
@@ -82,6 +84,6 @@ def check_sizes(task: schema.Task, files: Sequence[PlannedFile]) -> None:
 
 
 def artifacts_in_files(tasks: Sequence[schema.Task]) -> set[str]:
-    """Names that `from` of files begins with: those of artifacts among them."""
+    """Return the names that `from` of files begins with, some of them names of artifacts."""
     files = [file for task in tasks for file in task.files.values() if isinstance(file, schema.File)]
     return {file.source.partition("/")[0] for file in files if file.source is not None}

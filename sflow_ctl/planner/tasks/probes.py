@@ -11,7 +11,7 @@ from protocol.ids import ProbeKey, ProbeKind
 from protocol.messages.checks import Check, ExecCheck, LogCheck, LogPattern, Method, TcpCheck
 from protocol.messages.checks import Probe as AgentProbe
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import MARK
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import DeferredExpression, DeferredPort
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int, as_seconds
@@ -20,35 +20,38 @@ from sflow_ctl.planner.tasks.scripts import Scripts
 
 _Path = tuple[str | int, ...]
 _ANY_ADDRESS = (None, "0.0.0.0", "::")
-"""Hosts for which a socket on any address of the task's node will do."""
+"""Hosts for which a socket on any address of the task's node is accepted."""
 
 
 class DeferredProbes:
-    """Evaluates the values of a task's probes, and keeps what only its start will tell."""
+    """Evaluates the values of a task's probes, and keeps the expressions that must wait for its start."""
 
     def __init__(self, scripts: Scripts, task: schema.Task, replica: str, names: Mapping[str, Any]) -> None:
         self._scripts, self._task, self._replica, self._names = scripts, task, replica, names
-        self.late: list[DeferredExpression] = []
+        self.deferred: list[DeferredExpression] = []
         """Expressions whose marks are in the evaluated values."""
         self.tcp_ports: list[DeferredPort] = []
         """Ports that are such expressions."""
 
     def __call__(self, field: Any) -> Any:
-        """The value, as a text with marks if it is late. Raises: UnplannableError, ExpressionError."""
+        """Return the value, with placeholders for deferred expressions.
+
+        Raises: UnplannableError, ExpressionError.
+        """
         if not isinstance(field, str | list):
             return field
-        value, late = self._scripts.value(self._task, self._replica, field, ("probes",), self._names)
-        self.late += late
+        value, deferred = self._scripts.value(self._task, self._replica, field, ("probes",), self._names)
+        self.deferred += deferred
         return value
 
     def sample(self, text: str) -> str:
-        """A text with marks as it may be at the start. Raises: ExpressionError."""
-        return self._scripts.with_stand_ins(self._replica, text, self.late, self._names)
+        """Return a text with placeholders as it may be at the start. Raises: ExpressionError."""
+        return self._scripts.with_stand_ins(self._replica, text, self.deferred, self._names)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What the checks of one concrete task are planned with."""
+    """The facts that the checks of one concrete task are planned with."""
 
     task: schema.Task
     evaluate: DeferredProbes
@@ -133,7 +136,7 @@ def _http(scope: _Scope, method: Method, http: schema.Http, path: _Path) -> Chec
 
 def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: _Path, key: ProbeKey) -> TcpCheck:
     value = scope.evaluate(tcp.port)
-    if isinstance(value, str) and MARK in value:
+    if isinstance(value, str) and EXPRESSION_START in value:
         scope.evaluate.tcp_ports.append(DeferredPort(key=key, text=value))
         sample = scope.evaluate.sample(value)
         port = 0 if not sample else min(as_int(sample, 1), 0)

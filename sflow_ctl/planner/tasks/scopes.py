@@ -1,6 +1,7 @@
 """What the expressions of one concrete task see: variables with its swept values, its own variables, other tasks.
 
-Names are computed when an expression is first evaluated: most tasks have none, and computing names costs something.
+Names are computed when an expression is first evaluated: most tasks have no expression, and computing names
+takes time.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import msgspec
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
-from sflow_ctl.format.expressions.templates import MARK, evaluate_any
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any
 from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.phases.expand import Replica
@@ -21,7 +22,7 @@ from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 
 
 class OwnVariables(NamedTuple):
-    """Swept values and variables of a replica's own, and the deferred expressions in them."""
+    """Swept values and a replica's own variables, and the deferred expressions in them."""
 
     values: dict[str, Any]
     deferred: list[DeferredExpression]
@@ -85,7 +86,10 @@ class TaskScope:
 
     @cached_property
     def names(self) -> dict[str, Any]:
-        """All names. `replica`, `port` and `ports` are hidden by variables of these names, as the format has it."""
+        """Return all names.
+
+        Variables called `replica`, `port` and `ports` hide the namespaces, as the format has it.
+        """
         scopes = self._scopes
         others = {**scopes.scope.namespaces, "task": scopes.views}
         names = namespace({**scopes.scope.values, **self.own.values}, others)
@@ -104,4 +108,4 @@ class TaskScope:
 
 def has_expression(value: Any) -> bool:
     """Return whether a value may hold an expression."""
-    return isinstance(value, list | dict) or (isinstance(value, str) and MARK in value)
+    return isinstance(value, list | dict) or (isinstance(value, str) and EXPRESSION_START in value)

@@ -1,5 +1,6 @@
-"""Scripts, variables, probes and files of tasks with their expressions evaluated, those that wait until the task starts
-left as marks.
+"""Evaluates the expressions in scripts, variables, probes and files of tasks.
+
+Those that must wait until the task starts become placeholders.
 """
 
 import re
@@ -12,7 +13,7 @@ import msgspec
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import (
-    MARK,
+    EXPRESSION_START,
     as_text,
     evaluate,
     evaluate_any,
@@ -27,32 +28,32 @@ from sflow_ctl.plan.task_views import OWN, TaskPorts, TaskViews
 from sflow_ctl.planner.deferred import (
     Known,
     OwnPorts,
-    are_late,
+    are_deferred,
     check_outputs,
     check_ports,
-    early_names,
-    is_late,
+    is_deferred,
+    known_names,
     needs_outputs,
-    rendered_early,
+    render_known,
 )
 from sflow_ctl.planner.findings import UnplannableError
 
 Path = tuple[PathKey, ...]
 Names = Mapping[str, Any]
 Rendered = tuple[Any, list[DeferredExpression]]
-"""A text or value, and which expressions in it are still to be evaluated."""
+"""A text or value, and the expressions in it that are still to be evaluated."""
 _IN_TEMPLATE = re.compile(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _STAND_IN = 10_000
-"""A port while nobody knows it: evaluating with it finds mistakes before anything starts."""
+"""The port used to evaluate a deferred expression for a trial: that finds mistakes before anything starts."""
 
 
 def own_ports(task: schema.Task) -> dict[str, Any]:
-    """`port` and `ports` of a task that has some, among the names that its expressions see."""
+    """Return `port` and `ports` of a task that has ports, among the names that its expressions see."""
     return {name: OwnPorts() for name in OWN} if task.ports else {}
 
 
 class Scripts:
-    """Of all tasks of a document. `replicas_of` is every task's concrete names."""
+    """Evaluates texts of all tasks of a document. `replicas_of` has every task's concrete names."""
 
     def __init__(
         self,
@@ -63,8 +64,8 @@ class Scripts:
     ) -> None:
         """Before tasks are placed, `flexible` and `port_counts` are empty, and so is the `task` namespace.
 
-        `flexible` are tasks as written whose nodes and GPUs are chosen when they start, `port_counts` are the numbers of
-        ports of concrete tasks, by name.
+        `flexible` are tasks as written whose nodes and GPUs are chosen when they start, `port_counts` are the
+        numbers of ports of concrete tasks, by name.
         """
         self._tasks = {task.name: task for task in tasks}
         self._replicas_of = replicas_of
@@ -76,64 +77,67 @@ class Scripts:
         self._port_counts = port_counts or {}
 
     def script(self, task: schema.Task, replica: str, names: Names) -> Rendered:
-        """The whole script of a replica. Raises: UnplannableError."""
-        items, all_late = [], []
+        """Return the whole script of a replica. Raises: UnplannableError."""
+        items, all_deferred = [], []
         for index, item in enumerate(task.script):
-            if MARK not in item:
+            if EXPRESSION_START not in item:
                 items.append(item)
                 continue
             try:
-                if not is_late(item, names):
+                if not is_deferred(item, names):
                     items.append(str(evaluate(item, names)))
                     continue
-                text, late = rendered_early(item, names)
-                all_late += self._checked(task, replica, late, ("script", index), names)
+                text, deferred = render_known(item, names)
+                all_deferred += self._checked(task, replica, deferred, ("script", index), names)
             except ExpressionError as error:
                 raise self._problem(replica, item, ("script", index), error) from error
             items.append(text)
-        return "\n".join(items), all_late
+        return "\n".join(items), all_deferred
 
     def variable(self, task: schema.Task, replica: str, variable: schema.Variable, names: Names) -> Rendered:
-        """The value of a variable of a task's own. Raises: UnplannableError, ExpressionError."""
-        if not (isinstance(variable.value, str) and is_late(variable.value, names)):
+        """Return the value of a task's own variable. Raises: UnplannableError, ExpressionError."""
+        if not (isinstance(variable.value, str) and is_deferred(variable.value, names)):
             early = {name: value for name, value in names.items() if name != "task"}
             return cast(evaluate_any(variable.value, early), variable.type), []
         path = ("variables", variable.name)
         try:
-            text, late = rendered_early(variable.value, names)
-            return text, self._checked(task, replica, late, path, names)
+            text, deferred = render_known(variable.value, names)
+            return text, self._checked(task, replica, deferred, path, names)
         except ExpressionError as error:
             raise self._problem(replica, variable.value, path, error) from error
 
     def value(self, task: schema.Task, replica: str, field: Any, path: Path, names: Names) -> Rendered:
-        """Any value, with texts of late expressions as texts with marks. Raises: UnplannableError, ExpressionError."""
+        """Return any value, with placeholders for deferred expressions.
+
+        Raises: UnplannableError, ExpressionError.
+        """
         if isinstance(field, list):
             both = [
                 self.value(task, replica, item, (*path, index), names) for index, item in enumerate(field)
             ]
-            return [value for value, _ in both], [late for _, several in both for late in several]
-        if not (isinstance(field, str) and is_late(field, names)):
+            return [value for value, _ in both], [deferred for _, several in both for deferred in several]
+        if not (isinstance(field, str) and is_deferred(field, names)):
             return evaluate_any(field, names), []
         try:
-            text, late = rendered_early(field, names)
-            return text, self._checked(task, replica, late, path, names)
+            text, deferred = render_known(field, names)
+            return text, self._checked(task, replica, deferred, path, names)
         except ExpressionError as error:
             raise self._problem(replica, field, path, error) from error
 
     def file(
         self, task: schema.Task, replica: str, file: PlannedFile, names: Names, path: Path
     ) -> PlannedFile:
-        """A file whose content is a template as one that is final, or rendered when the task starts.
+        """Return a file whose content is a template: final, or to be rendered when the task starts.
 
         Raises: UnplannableError.
         """
-        if MARK not in file.content:
+        if EXPRESSION_START not in file.content:
             return file
         used = template_names(file.content)
         try:
-            if not are_late(used, names):
+            if not are_deferred(used, names):
                 return msgspec.structs.replace(file, content=render_template(file.content, names))
-            early = early_names(used, names)
+            early = known_names(used, names)
             expressions = " ".join(_IN_TEMPLATE.findall(file.content))
             uses: list[str] = []
             if needs_outputs(expressions):
@@ -146,18 +150,20 @@ class Scripts:
         return msgspec.structs.replace(file, names=early, uses_ports=tuple(uses))
 
     def with_stand_ins(
-        self, replica: str, text: str, late: Sequence[DeferredExpression], names: Names
+        self, replica: str, text: str, deferred: Sequence[DeferredExpression], names: Names
     ) -> str:
-        """A text with marks as it may be at the start; expressions on outputs are left out."""
-        for one in late:
+        """Return a text with possible values for its placeholders; expressions on outputs are left out."""
+        for one in deferred:
             value = ""
-            if not needs_outputs(one.mark):
-                value = as_text(evaluate(one.mark, {**one.names, **self._stand_ins(replica, [], names)}))
-            text = text.replace(one.mark, value)
+            if not needs_outputs(one.placeholder):
+                value = as_text(
+                    evaluate(one.placeholder, {**one.names, **self._stand_ins(replica, [], names)})
+                )
+            text = text.replace(one.placeholder, value)
         return text
 
     def views(self, namespace: Names) -> dict[str, Any]:
-        """What late expressions need of the `task` namespace: replicated bases as names, not copies."""
+        """Return the part of the `task` namespace that deferred expressions need: replicated bases as names, not copies."""
         return self._facts(namespace)
 
     def _facts(self, namespace: Names) -> dict[str, Any]:
@@ -173,22 +179,25 @@ class Scripts:
         return Known(self._tasks, bases, self._all_before, self._flexible)
 
     def _checked(
-        self, task: schema.Task, replica: str, late: list[DeferredExpression], path: Path, names: Names
+        self, task: schema.Task, replica: str, deferred: list[DeferredExpression], path: Path, names: Names
     ) -> list[DeferredExpression]:
-        """The expressions with whose ports they use. Raises: UnplannableError, ExpressionError."""
+        """Return the expressions with the tasks whose ports they use.
+
+        Raises: UnplannableError, ExpressionError.
+        """
         checked = []
-        for one in late:
+        for one in deferred:
             uses: list[str] = []
-            if needs_outputs(one.mark):
-                check_outputs(task, one.mark, self._known, path)
-            elif names["task"]:  # else tasks are not placed yet, and this comes again
-                evaluate(one.mark, {**one.names, **self._stand_ins(replica, uses, names)})
+            if needs_outputs(one.placeholder):
+                check_outputs(task, one.placeholder, self._known, path)
+            elif names["task"]:  # otherwise tasks are not placed yet, and the script is evaluated again
+                evaluate(one.placeholder, {**one.names, **self._stand_ins(replica, uses, names)})
             check_ports(task, uses, self._known, path)
             checked.append(msgspec.structs.replace(one, uses_ports=tuple(uses)))
         return checked
 
     def _stand_ins(self, replica: str, uses: list[str], names: Names) -> dict[str, Any]:
-        """`task`, `port` and `ports` with ports that are made up; who is asked for one is added to `uses`."""
+        """Return `task`, `port` and `ports` with invented ports; tasks whose ports are read are added to `uses`."""
 
         def note(name: str) -> None:
             if not self._replicas_of.get(name, (name,)):
@@ -215,7 +224,7 @@ class Scripts:
         return {port: [_STAND_IN + index for index in range(count)] for port, count in counts.items()}
 
     def _all_before(self, base: str) -> frozenset[str]:
-        """All that have completed, or are ready, before a task starts."""
+        """Return all tasks that have completed, or are ready, before a task starts."""
         if base not in self._ancestors:
             found: set[str] = set()
             seen = {base}
@@ -227,7 +236,9 @@ class Scripts:
                     if dependency.task not in seen:
                         seen.add(dependency.task)
                         stack.append(dependency.task)
-            if self._tasks[base].finally_:  # after all others, whatever became of them
+            if self._tasks[
+                base
+            ].finally_:  # tasks at the end of the run come after all others, however those ended
                 found.update(name for name, task in self._tasks.items() if not task.finally_)
             self._ancestors[base] = frozenset(found)
         return self._ancestors[base]
@@ -260,6 +271,4 @@ class Scripts:
                 "and GPUs are not known before; its own script has $SFLOW_TASK_ASSIGNED_NODE_NAMES"
             )
         known = ", ".join(list(self._replicas_of)[:10])
-        return (
-            f"task.NAME has nodes, gpus, backend and operator, and what its ports are; NAME is one of {known}"
-        )
+        return f"task.NAME has nodes, gpus, backend, operator and its ports; NAME is one of {known}"

@@ -1,4 +1,4 @@
-"""The signatures of a workflow, checked: a pattern that is none must not be found out at the first failure."""
+"""Checks the signatures of a workflow, so that an invalid pattern is found before the first failure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from sflow_ctl.planner.findings import Findings
 def plan_signatures(
     signatures: Sequence[schema.Signature], names: Mapping[str, Any], findings: Findings
 ) -> tuple[Signature, ...]:
-    """In the order of the file, without those that are wrong, which are findings."""
+    """Return the valid signatures in the order of the file; the others are findings."""
     planned = []
     for one in signatures:
         with findings.collecting("signatures", one.name, subject=f'signature "{one.name}"'):

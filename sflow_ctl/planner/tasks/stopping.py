@@ -1,4 +1,4 @@
-"""How tasks are ended, and after what silence: commands, signals and times of the file resolved."""
+"""Plans how tasks are stopped, and after what inactivity: commands, signals and times of the file resolved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,33 +11,35 @@ from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 
 COMMAND_TIMEOUT_S = 10.0
-"""For a stop command and what it begins. Source: process-compose's default, and docker stop's."""
+"""The limit for a stop command and the stop that it begins. Source: process-compose's default, and docker
+stop's.
+"""
 Path = tuple[str | int, ...]
 
 
 def workflow_stopping(workflow: schema.Workflow, value: Callable[[Any], Any]) -> Stopping:
-    """What counts for tasks that say nothing else. Raises: UnplannableError."""
+    """Return the defaults for tasks without stop fields. Raises: UnplannableError."""
     return _merged(workflow.stop, Stopping(), value, "workflow")[0]
 
 
 def plan_stopping(task: schema.Task, default: Stopping, value: Callable[[Any], Any]) -> Stopping:
-    """How one task is ended: what it leaves out is as the workflow says. Raises: UnplannableError."""
+    """Return how one task is stopped; fields it leaves out are the workflow's. Raises: UnplannableError."""
     stopping, stop = _merged(task.stop, default, value, f'task "{task.name}"')
     if stop.timeout is not None and stopping.command is None:
-        what = f'task "{task.name}" has a timeout for its stop command, and no command'
-        hint = "the time between signal and SIGKILL is grace"
+        what = f'task "{task.name}" has a timeout for its stop command, but no stop command'
+        hint = "`grace` is the time between the signal and SIGKILL"
         raise UnplannableError("conflicting-keys", what, hint, ("stop", "timeout"))
     return stopping
 
 
 def plan_hang(task: schema.Task, value: Callable[[Any], Any]) -> HangPolicy | None:
-    """What counts as a hang of one task. Raises: UnplannableError."""
+    """Return what counts as a hang of one task. Raises: UnplannableError."""
     hang = task.hang
     if hang is None:
         return None
     subject = f'task "{task.name}"'
     if hang.no_gpu_use_for is not None and (task.resources is None or task.resources.gpus is None):
-        what = f"{subject} has no GPUs whose use could be watched"
+        what = f"{subject} has no GPUs to watch"
         raise UnplannableError(
             "conflicting-keys", what, "add resources.gpus, or drop no_gpu_use_for", ("hang", "no_gpu_use_for")
         )
@@ -80,7 +82,7 @@ def _merged(
 
 
 def _argv(command: Any, subject: str, path: Path) -> tuple[str, ...]:
-    """A list is a program and its arguments, text a line for bash."""
+    """Return the argv of a command: a list is a program and its arguments, text is a line for bash."""
     argv = tuple(map(str, command)) if isinstance(command, list) else ("bash", "-c", str(command))
     if not argv or not argv[-1 if isinstance(command, str) else 0].strip():
         raise UnplannableError(

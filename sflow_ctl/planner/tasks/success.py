@@ -1,4 +1,4 @@
-"""The `success` of a task or workflow as whoever judges it has it: absolute paths, checked patterns and conditions."""
+"""Plans the `success` of a task or workflow: absolute paths, checked patterns and conditions."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -7,19 +7,22 @@ from typing import Any
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
 from protocol.text.json_expression import JsonExpressionError, json_expression
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import MARK
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import NumberError, as_int
 
 Path = tuple[str | int, ...]
 Render = Callable[[str, Path], str]
-"""A text of the field at a path with its expressions evaluated; those that must wait stay in it."""
+"""Evaluates the expressions of a text of the field at a path; deferred ones become placeholders."""
 
 
 def plan_success(
     success: schema.Success, directory: str, render: Render, evaluate: Callable[[Any], Any], path: Path
 ) -> Success | None:
-    """What must hold, None when that is nothing; relative paths are in `directory`. Raises: UnplannableError, ExpressionError."""
+    """Return the success conditions, None if there are none; relative paths are in `directory`.
+
+    Raises: UnplannableError, ExpressionError.
+    """
     documents = success.json if isinstance(success.json, list) else [success.json]
     planned = Success(
         files=tuple(
@@ -54,7 +57,7 @@ def _file(
 
 def _json(one: schema.SuccessJson, directory: str, render: Render, path: Path) -> RequiredJson:
     where = render(one.where, (*path, "where"))
-    if MARK not in where:
+    if EXPRESSION_START not in where:
         try:
             json_expression(where)
         except JsonExpressionError as error:
@@ -75,18 +78,18 @@ def _patterns(patterns: list[str], render: Render, path: Path) -> tuple[str, ...
         text = render(one, (*path, index))
         if not text:
             raise UnplannableError("empty-pattern", "a pattern of success is empty", path=(*path, index))
-        if MARK not in text:
+        if EXPRESSION_START not in text:
             try:
                 re.compile(text)
             except re.error as error:
-                what = f'"{text}" is no regular expression: {error}'
+                what = f'"{text}" is not a regular expression: {error}'
                 raise UnplannableError("wrong-pattern", what, path=(*path, index)) from error
         rendered.append(text)
     return tuple(rendered)
 
 
 def conditions(success: Success) -> Iterator[str]:
-    """One line each, for people."""
+    """Return one line for each condition, for people."""
     for file in success.files:
         yield f"file {file.path}" + (f" of {file.min_bytes} bytes" if file.min_bytes != 1 else "")
     for document in success.json:

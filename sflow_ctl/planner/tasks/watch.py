@@ -1,4 +1,4 @@
-"""What is watched while a task runs: its probes, the deadline of its readiness, and its life signs."""
+"""Plans what is watched while a task runs: its probes, the deadline of its readiness, and its activity."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a planned task about its probes. Meanings: `PlannedTask`."""
 
     probes: tuple[Probe, ...]
-    late_tcp_ports: tuple[DeferredPort, ...]
+    deferred_tcp_ports: tuple[DeferredPort, ...]
     deadline_s: float | None
     hang: HangPolicy | None
 
@@ -28,14 +28,14 @@ def plan_watch(
     deferred: DeferredProbes,
     replicas_of: Mapping[str, tuple[str, ...]],
 ) -> WatchPlan:
-    """Plan the probes of one copy; `deferred` collects what only its start will tell.
+    """Plan the probes of one copy; `deferred` collects expressions that must wait for its start.
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
     probes = plan_probes(task, deferred, replicas_of)
     return WatchPlan(
         probes=probes,
-        late_tcp_ports=tuple(deferred.tcp_ports),
+        deferred_tcp_ports=tuple(deferred.tcp_ports),
         deadline_s=readiness_deadline_s(task, value),
         hang=plan_hang(task, value),
     )

@@ -1,1 +1,1 @@
-"""Getting what tasks need before the first of them starts: files, snapshots of a hub, images."""
+"""Fetches what tasks need before the first of them starts: files, snapshots of a hub, images."""

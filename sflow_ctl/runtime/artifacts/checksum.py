@@ -1,4 +1,7 @@
-"""SHA-256 of cached files, with what was found noted beside them: a large file is read once, not at every run."""
+"""SHA-256 of cached files.
+
+The sum is written beside the file, so a large file is not read again at every run.
+"""
 
 import hashlib
 import os
@@ -6,20 +9,23 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """64 hexadecimal digits, lower case. Raises: OSError."""
+    """Return 64 hexadecimal digits, lower case. Raises: OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def note_sum(path: Path, digest: str) -> None:
-    """Writes the sum beside the file, as `sha256sum --check` reads it. Raises: OSError."""
+    """Write the sum beside the file, as `sha256sum --check` reads it. Raises: OSError."""
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.sum")
     temporary.write_text(f"{digest}  {path.name}\n")
     temporary.rename(_note(path))
 
 
 def has_sum(path: Path, digest: str) -> bool:
-    """True when the file has that sum: by a note that is newer than it, else by reading it. Raises: OSError."""
+    """Return whether the file has that sum: by a note that is newer than it, else by reading it.
+
+    Raises: OSError.
+    """
     note = _note(path)
     try:
         is_current = note.stat().st_mtime_ns >= path.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Everything that a plan needs from elsewhere, fetched in parallel before its first task starts."""
+"""Fetches all artifacts of a plan in parallel before its first task starts."""
 
 import contextlib
 import errno
@@ -18,25 +18,26 @@ from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Prog
 AT_ONCE = 4
 SHOWN_EVERY_S = 0.2
 CUT_WITHIN_S = 3.0
-"""After that a transfer is left to end with the process."""
+"""How long a cancelled transfer may take; then it is left to end with the process."""
 
 
 class FetchDisplay(Protocol):
-    """Whoever shows how far it is. Called by the thread that waits."""
+    """Shows the progress of transfers. Called by the thread that waits."""
 
     def show(self, items: Sequence[Progress]) -> None:
-        """The newest of all that is fetched; called several times a second."""
+        """Show the newest progress of all transfers; called several times a second."""
 
     def close(self) -> None:
-        """No more will come."""
+        """Stop showing progress."""
 
 
 def fetch_artifacts(
     plan: Plan, open_display: Callable[[], FetchDisplay], patience: Patience | None = None
 ) -> list[Progress]:
-    """Returns when all is there, with how each came. Raises: ArtifactError with every failure.
+    """Fetch all artifacts; return how each arrived. Raises: ArtifactError with every failure.
 
-    An interrupt ends all transfers; what has arrived is kept for the next run, under names that nobody takes for whole.
+    An interrupt ends all transfers; partial files are kept for the next run, under names that cannot be
+    mistaken for complete files.
     """
     _make_directories(plan.directories)
     missing = [fetch for fetch in plan.fetches if not _is_cached(fetch)]
@@ -67,27 +68,27 @@ class _Batch:
 
     def __init__(self, transfers: Sequence[Transfer]) -> None:
         self.failed: dict[str, Exception] = {}
-        """Artifact to why."""
+        """Maps artifacts to the causes of their failures."""
         self._transfers = transfers
         self._waiting = list(reversed(transfers))
         self._stop = threading.Event()
-        # Not `Thread.join`: until Python 3.13, one that a signal interrupts takes the thread for ended.
+        # Not `Thread.join`: until Python 3.13, a join that a signal interrupts marks the thread as ended.
         self._all_ended = threading.Event()
         self._working = min(AT_ONCE, len(transfers))
         self._counting = threading.Lock()
 
     def run(self, display: FetchDisplay) -> None:
-        """Shows how far it is until all has ended."""
+        """Show progress until all transfers have ended."""
         items = [transfer.progress for transfer in self._transfers]
         for number in range(self._working):
-            # Daemons: a transfer that cannot be cut off must not keep the process from ending.
+            # Daemons: a transfer that cannot be cancelled must not keep the process from ending.
             threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True).start()
         while not self._all_ended.wait(SHOWN_EVERY_S):
             display.show(items)
         display.show(items)
 
     def cut(self) -> None:
-        """Ends what still goes on."""
+        """End the running transfers."""
         self._stop.set()
         deadline = time.monotonic() + CUT_WITHIN_S
         while not self._all_ended.is_set() and time.monotonic() < deadline:
@@ -119,7 +120,7 @@ class _Batch:
 
 
 def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
-    """Imported when one is needed: what is cached already must not cost the first task 40 ms."""
+    """Return a transfer. Its module is imported here: a run with cached artifacts must not pay 40 ms for it."""
     match fetch:
         case WebFile():
             from sflow_ctl.runtime.artifacts.web import WebTransfer
@@ -138,7 +139,7 @@ def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
 
 
 def _is_cached(fetch: Fetch) -> bool:
-    """True when there is nothing to get and nothing to check."""
+    """Return whether there is nothing to fetch and nothing to verify."""
     match fetch:
         case WebFile():
             return fetch.sha256 is None and os.path.exists(fetch.path)  # noqa: PTH110
@@ -151,14 +152,17 @@ def _is_cached(fetch: Fetch) -> bool:
 
 
 def _finding(progress: Progress, fetch: Fetch, error: Exception) -> Finding:
-    """Raises the error again when it is no answer to anything: our bug."""
+    """Return the finding of an expected error; raise any other again, which is our bug."""
     match error:
         case FetchError(cause=cause, hint=hint):
             pass
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            cause, hint = f"no room: {error}", "make room, or choose another place with --workspace-dir"
+            cause, hint = (
+                f"no space left: {error}",
+                "free some space, or choose another directory with --workspace-dir",
+            )
         case OSError():
-            cause, hint = str(error), "look at that place, or choose another one with --workspace-dir"
+            cause, hint = str(error), "check that directory, or choose another one with --workspace-dir"
         case _:
             raise error
     what = f'Failed to download artifact "{progress.artifact}": {progress.uri}: {cause}'
@@ -177,7 +181,7 @@ def _make_directories(paths: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _sigterm_as_exception() -> Iterator[None]:
-    """SIGTERM unwinds as an interrupt does, so that what has arrived is kept and no process is left."""
+    """Let SIGTERM unwind as an interrupt does, so that partial files are kept and no process is left."""
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(int(ExitStatus.TERMINATED))

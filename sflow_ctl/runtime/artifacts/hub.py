@@ -1,4 +1,7 @@
-"""A snapshot of a model or dataset hub: its own library gets it into its own cache, and a link here says where."""
+"""Fetches a snapshot of a model or dataset hub.
+
+The hub's own library downloads it into its own cache, and a link leads there.
+"""
 
 import os
 import subprocess
@@ -10,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from sflow_ctl.plan.model import HubSnapshot
-from sflow_ctl.runtime.artifacts.hub_process import Report, Request
+from sflow_ctl.runtime.artifacts.hub_process import DownloadReport, DownloadRequest
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
 
 _MODULE = "sflow_ctl.runtime.artifacts.hub_process"
@@ -18,7 +21,7 @@ _QUOTED_BYTES = 500
 
 
 class HubTransfer:
-    """One snapshot on its way."""
+    """The transfer of one snapshot."""
 
     def __init__(self, snapshot: HubSnapshot) -> None:
         self.progress = Progress(snapshot.artifact, snapshot.uri)
@@ -26,22 +29,22 @@ class HubTransfer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Returns when the link leads to the snapshot. Raises: FetchError, Cut, OSError."""
+        """Return when the link leads to the snapshot. Raises: FetchError, Cut, OSError."""
         started = time.monotonic()
         directory = self._download(stop)
         _link(Path(self._snapshot.link), directory)
         self.progress.elapsed_s = time.monotonic() - started
 
     def cut(self) -> None:
-        """Kills the library's process."""
+        """Kill the library's process."""
         if self._process is not None:
             self._process.kill()
 
     def _download(self, stop: threading.Event) -> str:
         wanted = self._snapshot
-        request = Request(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
+        request = DownloadRequest(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
         command = [sys.executable, "-I", "-m", _MODULE, msgspec.json.encode(request).decode()]
-        last = Report()
+        last = DownloadReport()
         # In a session of its own: a terminal's Ctrl-C is for us, and its stdin's end is what it dies of.
         with (
             os.fdopen(os.memfd_create("hub-stderr", os.MFD_CLOEXEC), "w+b") as stderr,
@@ -58,7 +61,7 @@ class HubTransfer:
                 self.cut()
             assert process.stdout is not None
             for line in process.stdout:
-                last = msgspec.json.decode(line, type=Report)
+                last = msgspec.json.decode(line, type=DownloadReport)
                 self._note(last)
             process.wait()
             if stop.is_set():
@@ -73,7 +76,7 @@ class HubTransfer:
         cause = f"the hub's library ended with {process.returncode}: {said.decode(errors='replace').strip()}"
         raise FetchError(cause, "try `hf download` with the same repository")
 
-    def _note(self, report: Report) -> None:
+    def _note(self, report: DownloadReport) -> None:
         if report.total_bytes:
             self.progress.received_bytes = max(self.progress.received_bytes, report.received_bytes)
             self.progress.total_bytes = report.total_bytes

@@ -1,7 +1,8 @@
-"""A process of its own that gets one snapshot with the hub's own library: `python -I -m ... REQUEST`.
+"""A separate process that downloads one snapshot with the hub's own library: `python -I -m ... REQUEST`.
 
-The library has threads that nobody can stop, prints as it likes, and takes half a second to import: a process can be
-killed, and is what it costs only to those who need it. Lines of JSON on stdout say how far it is and how it ended.
+The library has threads that cannot be stopped, prints to the terminal, and takes half a second to import: a
+process can be killed, and only runs that need it pay for it. Lines of JSON on stdout report progress and the
+result.
 """
 
 import os
@@ -13,14 +14,14 @@ from typing import Any
 import msgspec
 
 _LOGIN = "set HF_TOKEN to a token that may read it, or log in with `hf auth login`"
-_NETWORK = "look at the network, HF_ENDPOINT and HF_HUB_OFFLINE; whole files that have arrived are kept"
+_NETWORK = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE; complete files are kept"
 
 _QUOTED = 400
-"""Letters of what the library says, whose sentences are long."""
+"""The number of characters quoted from the library's messages, which are long."""
 
 
-class Request(msgspec.Struct, frozen=True):
-    """What to get. `inside` is a file or directory of the repository, or empty."""
+class DownloadRequest(msgspec.Struct, frozen=True):
+    """The snapshot to download. `inside` is a file or directory of the repository, or empty."""
 
     repo: str
     repo_type: str
@@ -28,8 +29,8 @@ class Request(msgspec.Struct, frozen=True):
     inside: str
 
 
-class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far it is; in the last line either `snapshot`, the directory, or `cause`, why there is none."""
+class DownloadReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The progress; the last line has either `snapshot`, the directory, or `cause`, the reason of the failure."""
 
     received_bytes: int = 0
     total_bytes: int = 0
@@ -39,19 +40,21 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def main() -> None:
-    """Ends with the process that started it, which holds the other end of stdin."""
+    """End with the process that started it, which holds the other end of stdin."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    request = msgspec.json.decode(sys.argv[1], type=Request)
+    request = msgspec.json.decode(sys.argv[1], type=DownloadRequest)
     _say(_get(request))
-    os._exit(0)  # the library's threads would be waited for
+    os._exit(0)  # the interpreter would wait for the library's threads
 
 
-def _get(request: Request) -> Report:
+def _get(request: DownloadRequest) -> DownloadReport:
     try:
         import huggingface_hub
     except ImportError:
         cause = "the package huggingface_hub is not installed"
-        return Report(cause=cause, hint="pip install 'sflow-ctl[hf]', or fetch it before and use fs://PATH")
+        return DownloadReport(
+            cause=cause, hint="pip install 'sflow-ctl[hf]', or download it beforehand and use fs://PATH"
+        )
     patterns = [request.inside, f"{request.inside}/*"] if request.inside else None
     try:
         snapshot = huggingface_hub.snapshot_download(
@@ -66,20 +69,20 @@ def _get(request: Request) -> Report:
         return _explain(error, request)
     if not (Path(snapshot) / request.inside).exists():
         what = f"{request.repo} has no {request.inside}"
-        return Report(
-            cause=what, hint="correct the path in the URI; HF_HUB_OFFLINE=1 sees only what is cached"
+        return DownloadReport(
+            cause=what, hint="correct the path in the URI; with HF_HUB_OFFLINE=1 only cached files exist"
         )
-    return Report(snapshot=snapshot)
+    return DownloadReport(snapshot=snapshot)
 
 
 def _literal(pattern: str) -> str:
-    """A path as a pattern that matches only it, but for the star at its end."""
+    """Return a path as a pattern that matches only it, except for the star at its end."""
     rest = pattern.removesuffix("/*")
     return "".join(f"[{c}]" if c in "*?[" else c for c in rest) + pattern[len(rest) :]
 
 
 def _bar() -> Any:
-    """The library's way to hear of progress is a kind of progress bar."""
+    """Return a progress bar class, which is how the library reports progress."""
     from tqdm.std import tqdm
 
     class Reporting(tqdm):  # type: ignore[misc]
@@ -90,7 +93,7 @@ def _bar() -> Any:
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
             if self.unit == "B":
-                _say(Report(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
+                _say(DownloadReport(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
             return changed
 
     return Reporting
@@ -98,38 +101,40 @@ def _bar() -> Any:
 
 class _Nowhere:
     def write(self, _text: str) -> None:
-        """Nobody looks at the bar itself."""
+        """Discard the text of the bar."""
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no text is kept."""
 
 
-def _explain(error: Exception, request: Request) -> Report:
+def _explain(error: Exception, request: DownloadRequest) -> DownloadReport:
     from huggingface_hub import errors
 
     said = " ".join(str(error).split())[:_QUOTED] or type(error).__name__
     name = f"{request.repo_type} {request.repo}"
     match error:
         case errors.GatedRepoError():
-            return Report(cause=f"{name} is gated: {said}", hint=f"ask for access on its page, then {_LOGIN}")
+            return DownloadReport(
+                cause=f"{name} is gated: {said}", hint=f"request access on its page, then {_LOGIN}"
+            )
         case errors.RepositoryNotFoundError():
-            return Report(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
+            return DownloadReport(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
         case errors.RevisionNotFoundError():
-            return Report(
-                cause=f"{name} has no revision {request.revision}", hint="correct what follows the @"
+            return DownloadReport(
+                cause=f"{name} has no revision {request.revision}", hint="correct the revision after the @"
             )
         case errors.LocalEntryNotFoundError():
-            return Report(cause=said, hint=_NETWORK)
+            return DownloadReport(cause=said, hint=_NETWORK)
         case errors.HFValidationError():
-            return Report(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
+            return DownloadReport(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
         case _:
-            return Report(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
+            return DownloadReport(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
 
 
 _saying = threading.Lock()
 
 
-def _say(report: Report) -> None:
+def _say(report: DownloadReport) -> None:
     with _saying:
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
         sys.stdout.buffer.flush()

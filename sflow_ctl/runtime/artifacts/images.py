@@ -1,4 +1,4 @@
-"""A container image: looked for where containers are run on this machine, and pulled if it is missing."""
+"""Finds a container image where containers are run on this machine, and pulls it if it is missing."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ _ANSWER_WITHIN_S = 10.0
 
 
 class ImageTransfer:
-    """One image, present or on its way."""
+    """The pull of one image."""
 
     def __init__(self, image: ContainerImage) -> None:
         self.progress = Progress(image.artifact, image.uri)
@@ -21,21 +21,21 @@ class ImageTransfer:
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Returns when the image is here, or nobody here can tell. Raises: FetchError, Cut, OSError."""
+        """Return when the image is here, or no runtime can tell. Raises: FetchError, Cut, OSError."""
         runtime = _usable_runtime()
         if runtime is None:
             self.progress.is_warning = True
             self.progress.outcome = (
                 f"is not looked for: neither {' nor '.join(_RUNTIMES)} answers on this machine, "
-                "so a task may find out that the image is missing"
+                "so the image may be missing when a task starts"
             )
         elif _answers(runtime, "image", "inspect", self._image):
-            self.progress.outcome = f"is here already, says {runtime}"
+            self.progress.outcome = f"is present in {runtime}"
         else:
             self._pull(runtime, stop)
 
     def cut(self) -> None:
-        """Ends the pull."""
+        """End the pull."""
         if self._process is not None:
             self._process.terminate()
 
@@ -58,14 +58,14 @@ class ImageTransfer:
             raise Cut
         if process.returncode != 0:
             last = said.strip().splitlines()[-1] if said.strip() else f"exit status {process.returncode}"
-            hint = f"try `{runtime} pull {self._image}`; a registry may want `{runtime} login`"
+            hint = f"try `{runtime} pull {self._image}`; a registry may require `{runtime} login`"
             raise FetchError(f"{runtime} pull: {last}", hint)
         self.progress.elapsed_s = time.monotonic() - started
         self.progress.outcome = f"was pulled by {runtime} in {self.progress.elapsed_s:.1f} s, {self._image}"
 
 
 def _usable_runtime() -> str | None:
-    """The first that is installed and answers: a client without its daemon is of no use."""
+    """Return the first runtime that is installed and answers: a client without its daemon cannot pull."""
     return next((name for name in _RUNTIMES if shutil.which(name) and _answers(name, "info")), None)
 
 

@@ -1,9 +1,9 @@
-"""A download that is not whole yet, beside the place where it will be.
+"""A download that is not complete yet, beside its final place.
 
-It belongs to one process, whose token is in its name. What is left unfinished gets a name without owner, which says
-what version of the file it is a part of; whoever comes next takes it by rename, and only one can. So runs that fetch
-the same thing at the same time need no lock, which shared file systems do not always keep, and a file that has the
-final name is always whole.
+It belongs to one process, whose token is in its name. An unfinished file is renamed to a name without owner,
+which contains the version of the file it is a part of; the next process takes it by rename, and only one can
+succeed. So runs that fetch the same thing at the same time need no lock, which shared file systems do not
+always keep, and a file with the final name is always complete.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import IO
 
 ABANDONED_AFTER_S = 3600.0
-"""An owned part that has not grown for so long: its process was killed."""
+"""An owned part that has not grown for so long is abandoned: its process was killed."""
 
 
 class PartialFile:
-    """The part of `target` that this process has. Empty until `begin` or `take`."""
+    """This process's part of `target`. Empty until `begin` or `take`."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -25,46 +25,47 @@ class PartialFile:
         self._path: Path | None = None
         self._file: IO[bytes] | None = None
         self.version: str | None = None
-        """What tells this version of the file from another; None when nothing does."""
+        """Identifies this version of the file; None if the server gives no identification."""
         self.size = 0
 
     def take(self) -> None:
-        """Goes on with what an earlier run left, if there is any."""
+        """Take over the part that an earlier run left, if there is one."""
         for path in sorted(self._target.parent.glob(f".{self._target.name}.*.part")):
             version, _, owner = path.name[len(self._target.name) + 2 : -len(".part")].partition("~")
             mine = self._named(version)
             try:
                 if owner and time.time_ns() / 1e9 - path.stat().st_mtime < ABANDONED_AFTER_S:
                     continue
-                os.utime(path)  # before it is ours, so that it never looks abandoned
+                os.utime(path)  # done before it is ours, so that it never looks abandoned
                 path.rename(mine)
             except FileNotFoundError:
-                continue  # somebody else was quicker
+                continue  # another process was quicker
             self._path, self.version = mine, version
             self._file = mine.open("r+b")
             self.size = self._file.seek(0, os.SEEK_END)
             return
 
     def begin(self, version: str | None) -> None:
-        """Starts anew with the first byte."""
+        """Start again with the first byte."""
         self.discard()
         self._path, self.version = self._named(version or ""), version
         self._file = self._path.open("xb")
 
     def write(self, data: bytes) -> None:
-        """Adds at the end. Raises: OSError."""
+        """Append. Raises: OSError."""
         assert self._file is not None
         self._file.write(data)
         self.size += len(data)
 
     def flush(self) -> Path:
-        """Where all that was written can be read."""
-        assert self._file is not None and self._path is not None
+        """Make all written bytes readable."""
+        assert self._file is not None
+        assert self._path is not None
         self._file.flush()
         return self._path
 
     def finish(self) -> None:
-        """The file is whole: it gets its name, once it is on disk."""
+        """Give the complete file its name, once it is on disk."""
         path = self.flush()
         assert self._file is not None
         os.fsync(self._file.fileno())
@@ -74,7 +75,7 @@ class PartialFile:
         self._path = self._file = None
 
     def leave(self) -> None:
-        """Lets go of it: the next one may go on where this one stopped, if that can be told."""
+        """Release the part: another run may continue it, if its version is known."""
         if self._path is None or self._file is None:
             return
         if self.version is None or self.size == 0:
@@ -86,9 +87,9 @@ class PartialFile:
         self._path = self._file = None
 
     def discard(self) -> None:
-        """Throws away what there is."""
+        """Delete the part."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what could not be written is not wanted either
+            with contextlib.suppress(OSError):  # bytes that could not be written are discarded
                 self._file.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
@@ -104,6 +105,6 @@ def _sync_directory(directory: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # some file systems have no such thing
+        pass  # some file systems cannot do this
     finally:
         os.close(descriptor)

@@ -1,8 +1,10 @@
-"""What every way of fetching has in common: how it reports, fails and is cut off."""
+"""The common interface of all transfers: progress, errors, cancellation."""
 
 import threading
 from dataclasses import dataclass
 from typing import Protocol
+
+from protocol.text.ansi import printable_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,37 +12,37 @@ class Patience:
     """How long a server may take."""
 
     stall_s: float = 30.0
-    """For a connection, an answer, and then for each next byte."""
+    """The limit for a connection, for an answer, and for each next byte."""
     tries: int = 5
-    """In a row without a new byte."""
+    """Tries in a row without a new byte."""
     first_wait_s: float = 1.0
-    """Between tries; doubled each time."""
+    """The delay before the second try; doubled for each further one."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far one artifact is. Written by the thread that fetches it, read by whoever shows it."""
+    """The progress of one artifact. Written by the thread that fetches it, read by the display."""
 
     artifact: str
     uri: str
     received_bytes: int = 0
-    """All that is here, what an earlier run left included."""
+    """All bytes that are here, including those of an earlier run."""
     resumed_bytes: int = 0
-    """What of it was here before."""
+    """The bytes that an earlier run left."""
     total_bytes: int | None = None
     note: str = ""
-    """What goes on when it is no transfer: "waiting 2 s: ..."."""
+    """The current activity when nothing is transferred: "waiting 2 s: ..."."""
     elapsed_s: float = 0.0
     is_done: bool = False
     outcome: str = ""
-    """How it ended, as a sentence without its subject, when it was no plain transfer."""
+    """How it ended, as a sentence without its subject, if it was not a plain transfer."""
     is_warning: bool = False
 
     def sentence(self) -> str:
-        """How it came, once it is done."""
+        """Return how it arrived, once it is done."""
         if self.outcome:
             return f"artifact {self.artifact} {self.outcome}"
-        if self.total_bytes is None and self.received_bytes == 0:  # it was nearby, or nobody counted
+        if self.total_bytes is None and self.received_bytes == 0:  # copied locally, or not counted
             return f"artifact {self.artifact} from {self.uri} in {self.elapsed_s:.1f} s"
         new = self.received_bytes - self.resumed_bytes
         rate = f" ({bytes_text(new / self.elapsed_s)}/s)" if self.elapsed_s > 0 else ""
@@ -50,7 +52,7 @@ class Progress:
 
 
 def bytes_text(count: float) -> str:
-    """`512 B`, `1.5 kB`, `2.3 GB`: decimal, as networks and disks are sold."""
+    """Return `512 B`, `1.5 kB`, `2.3 GB`: decimal, as networks and disks are sold."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
@@ -59,35 +61,34 @@ def bytes_text(count: float) -> str:
 
 
 class FetchError(Exception):
-    """Why an artifact could not be fetched: a cause, and what to do."""
+    """The reason why an artifact could not be fetched, and a remedy."""
 
     def __init__(self, cause: str, hint: str) -> None:
         super().__init__(cause)
-        # Some of it was said by a server: nothing of that may move a cursor.
-        self.cause = "".join(letter if letter.isprintable() else " " for letter in cause)
+        self.cause = printable_line(cause)  # some of it was said by a server
         self.hint = hint
 
 
 class TransientError(FetchError):
-    """One that may be gone when it is tried again."""
+    """A failure that may not happen again when it is retried."""
 
     def __init__(self, cause: str, hint: str, wait_s: float = 0.0) -> None:
         super().__init__(cause, hint)
         self.wait_s = wait_s
-        """What the other side has asked for."""
+        """The delay that the server asked for."""
 
 
 class Cut(Exception):  # noqa: N818 - no error: somebody asked for it
-    """The transfer was cut off."""
+    """The transfer was cancelled."""
 
 
 class Transfer(Protocol):
-    """One artifact on its way."""
+    """The transfer of one artifact."""
 
     progress: Progress
 
     def run(self, stop: threading.Event) -> None:
-        """Returns when the artifact is where it belongs. Raises: FetchError, Cut, OSError."""
+        """Return when the artifact is in its place. Raises: FetchError, Cut, OSError."""
 
     def cut(self) -> None:
-        """From another thread, after `stop` was set: lets `run` notice at once."""
+        """Make `run` notice at once that `stop` was set. Called from another thread."""

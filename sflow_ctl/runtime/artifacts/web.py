@@ -1,4 +1,4 @@
-"""A file from a web server: into a part, gone on with after every interruption, renamed when it is whole."""
+"""Downloads a file from a web server into a partial file, and renames it when it is complete."""
 
 import contextlib
 import http.client
@@ -24,12 +24,12 @@ CHUNK_BYTES = 1024 * 1024
 LONGEST_WAIT_S = 60.0
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _ELSEWHERE = "correct the URI, or point elsewhere with --artifact NAME=URI"
-_NETWORK = "look at the network and the server; what has arrived is kept for the next run"
+_NETWORK = "check the network and the server; the bytes received so far are kept for the next run"
 _RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)$")
 
 
 class WebTransfer:
-    """One file on its way."""
+    """The transfer of one file."""
 
     def __init__(self, file: WebFile, patience: Patience) -> None:
         self.progress = Progress(file.artifact, shown_uri(file.uri))
@@ -40,7 +40,7 @@ class WebTransfer:
         self._response: http.client.HTTPResponse | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Returns when the file is there, with its checksum. Raises: FetchError, Cut, OSError."""
+        """Return when the file is there, with its checksum. Raises: FetchError, Cut, OSError."""
         if self._target.exists() and self._has_right_sum():
             self.progress.outcome = f"is cached in {self._target}"
             return
@@ -53,7 +53,7 @@ class WebTransfer:
             self._check_sum()
             self._part.finish()
         except OSError:
-            self._part.discard()  # a full disk needs the room
+            self._part.discard()  # a full disk needs the space
             raise
         finally:
             self._part.leave()
@@ -62,7 +62,7 @@ class WebTransfer:
         self.progress.elapsed_s = time.monotonic() - started
 
     def cut(self) -> None:
-        """Shuts the connection, so that whoever waits for its next byte wakes up."""
+        """Shut down the connection, so that a blocked read returns."""
         response = self._response
         if response is not None:
             with (
@@ -94,9 +94,9 @@ class WebTransfer:
                     raise Cut from error
 
     def _receive(self, stop: threading.Event) -> None:
-        """One connection's worth. Raises: FetchError, Cut, OSError of the disk."""
+        """Receive until the connection ends. Raises: FetchError, Cut, OSError of the disk."""
         if self._part.version is None:
-            self._part.discard()  # nobody could tell whether the rest is of the same file
+            self._part.discard()  # whether the rest belongs to the same file is unknown
         with self._open(self._part.size) as response:
             self._response = response
             if stop.is_set():
@@ -134,7 +134,7 @@ class WebTransfer:
         return response
 
     def _position(self, response: http.client.HTTPResponse) -> int | None:
-        """Makes the part fit what the response begins with; returns the file's whole size, if it is known."""
+        """Fit the part to the first byte of the response; return the file's whole size, if it is known."""
         version = _version(response.headers)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             match = _RANGE.match(response.headers.get("Content-Range", ""))
@@ -157,7 +157,7 @@ class WebTransfer:
             raise explain(error, self._patience.stall_s, urlsplit(self._file.uri).netloc) from error
 
     def _refused(self, error: HTTPError) -> FetchError:
-        """An answer that is no file."""
+        """Return the error of an answer without a file."""
         cause = f"the server answers {error.code} {error.reason}".rstrip()
         error.close()
         match error.code:
@@ -169,7 +169,7 @@ class WebTransfer:
                 return TransientError(cause, _NETWORK, float(after) if after.isdecimal() else 0.0)
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 return FetchError(
-                    cause, "write https://USER:PASSWORD@HOST/..., or fetch it before and use fs://"
+                    cause, "write https://USER:PASSWORD@HOST/..., or download it beforehand and use fs://"
                 )
             case _:
                 return FetchError(cause, _ELSEWHERE)
@@ -181,12 +181,12 @@ class WebTransfer:
         found = sha256_of(self._part.flush())
         if found != self._file.sha256:
             self._part.discard()
-            cause = f"its sha256 is {found}, and should be {self._file.sha256}"
-            raise FetchError(cause, "correct the sha256, or find out who has changed the file")
+            cause = f"its sha256 is {found} instead of {self._file.sha256}"
+            raise FetchError(cause, "correct the sha256, or find out who changed the file")
 
 
 def explain(error: Exception, stall_s: float, host: str) -> FetchError:
-    """What went wrong between here and the server, as a cause and a remedy."""
+    """Return the cause of a network error and its remedy."""
     reason = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
     host = host.rpartition("@")[2]
     match reason:
@@ -202,15 +202,15 @@ def explain(error: Exception, stall_s: float, host: str) -> FetchError:
             hint = "SSL_CERT_FILE=FILE names the authorities to trust; https_proxy, if set, may be the reason"
             return FetchError(f"the certificate of {host} is not trusted: {reason.verify_message}", hint)
         case http.client.InvalidURL() | ValueError() | UnicodeError():
-            return FetchError(f"it is no URL: {reason}", _ELSEWHERE)
+            return FetchError(f"it is not a URL: {reason}", _ELSEWHERE)
         case OSError():
-            return TransientError(f"no connection with {host}: {reason.strerror or reason}", _NETWORK)
+            return TransientError(f"no connection to {host}: {reason.strerror or reason}", _NETWORK)
         case _:
             return TransientError(f"{host} does not speak HTTP: {type(reason).__name__} {reason}", _NETWORK)
 
 
 def _quoted(uri: str) -> str:
-    """The URI as it may be sent: what people paste has spaces and letters of their own."""
+    """Return the URI with spaces and non-ASCII letters, as people paste them, quoted."""
     scheme, separator, rest = uri.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}" + quote(path, safe="%/:=&?~+!$,;'@()*[]#")
@@ -226,8 +226,9 @@ def _login(uri: str) -> str | None:
 
 
 def _version(headers: http.client.HTTPMessage) -> str | None:
-    """What two answers must have in common to be about the same bytes. Source: RFC 9110, 8.8: a weak tag is no
-    promise of that.
+    """Return an identification of the bytes: equal for two answers about the same version of a file.
+
+    Source: RFC 9110, 8.8: a weak tag does not promise that.
     """
     tag = headers.get("ETag")
     mark = tag if tag is not None and not tag.startswith("W/") else headers.get("Last-Modified")

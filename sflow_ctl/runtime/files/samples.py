@@ -8,7 +8,7 @@ from sflow_ctl.format.checking import nearest
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _HOMES = (_PACKAGE / "samples", _PACKAGE.parent / "examples")
-"""Installed, and in a checkout; the build makes the first from the second."""
+"""The samples of an installation, and those of a checkout, from which the build makes the former."""
 
 
 class SampleError(FleetError):
@@ -27,11 +27,11 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """All of them, by name."""
+    """Return all samples, by name."""
     home = next((home for home in _HOMES if home.is_dir()), None)
     if home is None:
         raise SampleError.of(
-            "no-samples", "this installation has no samples", str(_HOMES[0]), "install the package again"
+            "no-samples", "this installation has no samples", str(_HOMES[0]), "reinstall the package"
         )
     return [
         _sample(path.relative_to(home).with_suffix("").as_posix(), path.read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def samples() -> list[Sample]:
 
 
 def find_sample(name: str) -> Sample:
-    """The sample of that name, with or without `.yaml`. Raises: SampleError."""
+    """Return the sample of that name, with or without `.yaml`. Raises: SampleError."""
     known = {sample.name: sample for sample in samples()}
     wanted = name.removesuffix(".yaml")
     if wanted not in known:
@@ -52,7 +52,7 @@ def find_sample(name: str) -> Sample:
 
 
 def copy_sample(sample: Sample, target: Path | None, is_forced: bool) -> Path:
-    """Writes a sample to a file, or into a directory; returns the file. Raises: SampleError."""
+    """Write a sample to a file, or into a directory; return the file. Raises: SampleError."""
     file_name = f"{Path(sample.name).name}.yaml"
     path = Path(file_name) if target is None else target / file_name if target.is_dir() else target
     try:

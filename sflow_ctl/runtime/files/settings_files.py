@@ -1,6 +1,6 @@
-"""The files that a site and a user keep their settings in, and the settings of one run.
+"""Reads the settings files of site and user, and determines the settings of one run.
 
-Where there is no file, this costs two looks at the file system.
+Where there is no file, this costs two file system lookups.
 """
 
 import os
@@ -31,17 +31,18 @@ SITE_VARIABLE = "SFLOW_SITE_FILE"
 SITE_FILE = "/etc/sflow/site.yaml"
 OUTPUT_DIRECTORY = "sflow_output"
 JOB_FIELDS = ("account", "partition")
-"""What a slurm backend or a setting must say where a job is asked for; inside a job nothing depends on it."""
+"""Fields that a slurm backend or a setting must have to request a job; a run inside a job does not need them.
+"""
 
 
 class SettingsLayers(msgspec.Struct, frozen=True):
-    """What is said outside of workflow files: by the site, the user, and on top the command line."""
+    """Settings from outside of workflow files: the site's, the user's, and on top the command line's."""
 
     files: tuple[Layer, ...]
     said: Layer
 
     def of(self, loaded: "LoadedDocument") -> Effective:
-        """The settings for a workflow. Raises: SpecError."""
+        """Return the settings for a workflow. Raises: SpecError."""
         findings: list[Finding] = []
         own = workflow_layer(loaded, findings)
         if findings:
@@ -49,12 +50,12 @@ class SettingsLayers(msgspec.Struct, frozen=True):
         return effective([*self.files, own, self.said])
 
     def without_workflow(self) -> Effective:
-        """The settings where there is no workflow, or it can say nothing about them."""
+        """Return the settings for commands that have no workflow, or for which its settings do not matter."""
         return effective([*self.files, self.said])
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one run as it uses them: directories from the root, durations in seconds."""
+    """The settings of one run, converted: absolute directories, durations in seconds."""
 
     output_dir: Path
     log_spool: Path | None
@@ -66,11 +67,11 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     headroom_s: float
     lost_after_s: float
     orphan_grace_s: float | None
-    """None: the fleet's own, which differs between this machine and a job."""
+    """None for the fleet's default, which differs between this machine and a job."""
 
 
 def settings_layers(said: Mapping[str, Any], environ: Mapping[str, str]) -> SettingsLayers:
-    """The layers of the files there are, and of options. Raises: SpecError with everything that is wrong with them."""
+    """Read the settings files that exist, and the options. Raises: SpecError with every problem in them."""
     findings: list[Finding] = []
     files = [_layer(path, findings) for path in settings_files(environ)]
     top = command_line_layer(said, findings)
@@ -80,17 +81,17 @@ def settings_layers(said: Mapping[str, Any], environ: Mapping[str, str]) -> Sett
 
 
 def settings_files(environ: Mapping[str, str]) -> list[Path]:
-    """Those that exist, the site's first. One that the environment names counts as existing."""
+    """Return the files that exist, the site's first. One that the environment names counts as existing."""
     named = environ.get(SITE_VARIABLE)
     home = environ.get("XDG_CONFIG_HOME", "")
-    if not home.startswith("/"):  # such a value is to be ignored (XDG Base Directory Specification)
+    if not home.startswith("/"):  # such a value must be ignored (XDG Base Directory Specification)
         home = os.path.expanduser("~/.config")  # noqa: PTH111 - a user without home is no error
     candidates = (named if named is not None else SITE_FILE, f"{home}/sflow/config.yaml")
     return [Path(path) for path in candidates if path and (path == named or _may_exist(path))]
 
 
 def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
-    """The settings as a run uses them. Raises: SpecError."""
+    """Return the settings as a run uses them. Raises: SpecError."""
     settings = found.settings
     orphan_grace = settings.orphan_grace
     return RunSettings(
@@ -108,13 +109,13 @@ def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
 
 
 def output_directory(found: Effective, default: Path) -> Path:
-    """Where run directories go. Raises: SpecError."""
+    """Return the directory for run directories. Raises: SpecError."""
     said = found.settings.output_dir
     return default if said is None else _directory(found, "output_dir", said)
 
 
 def preamble(found: Effective) -> "Preamble":
-    """The commands that come before a run, and where each stands."""
+    """Return the commands that come before a run, and the position of each."""
     from sflow_ctl.batch.preamble import Preamble  # few have one
 
     commands = found.settings.preamble
@@ -122,16 +123,16 @@ def preamble(found: Effective) -> "Preamble":
 
 
 def job_fields(found: Effective) -> frozenset[str]:
-    """Fields of a job to be asked for that a slurm backend need not have."""
+    """Return the fields of a job request that a slurm backend may leave out."""
     return frozenset(name for name in JOB_FIELDS if getattr(found.settings, name) is not None)
 
 
 def _directory(found: Effective, key: str, text: str) -> Path:
     if found.origin(key) == COMMAND_LINE:
-        return Path(text)  # the shell has replaced what was to be
+        return Path(text)  # the shell has replaced all of it
     path = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111 - before variables
     if "$" in path:
-        what = f"{key} is {text}, and nothing sets its variable"
+        what = f"{key} is {text}, but its variable is not set"
         raise SpecError.of("wrong-value", what, found.place(key), "set it, or name the directory")
     return Path(path)
 
@@ -142,12 +143,12 @@ def _may_exist(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # reading it will say why it cannot be read
+        return True  # reading it will report why it cannot be read
     return True
 
 
 def _layer(path: Path, findings: list[Finding]) -> Layer:
-    from sflow_ctl.format.yaml_source import read_source  # `status` and the like read no other file
+    from sflow_ctl.format.yaml_source import read_source  # `status` and similar commands read no other file
 
     source, problems = read_source(path, "settings file")
     findings += [problem for problem in problems if problem.code != "file-empty"]

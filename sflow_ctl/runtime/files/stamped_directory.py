@@ -1,4 +1,4 @@
-"""Directories for what one call of a command writes: named by the time, new each time."""
+"""Makes a new directory, named by the time, for the files that one call of a command writes."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,10 @@ _TRIES = 100
 
 
 def stamped_directory(parent: Path, prefix: str) -> Path:
-    """Makes `<parent>/<prefix>_<date>-<time>`, with a number added where that exists. Raises: RunDirectoryError."""
+    """Make `<parent>/<prefix>_<date>-<time>`, with a number added if that exists.
+
+    Raises: RunDirectoryError.
+    """
     name = f"{prefix}_{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         parent.mkdir(parents=True, exist_ok=True)

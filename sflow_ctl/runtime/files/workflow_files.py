@@ -1,4 +1,4 @@
-"""Workflow files among files, directories and patterns."""
+"""Finds workflow files among files, directories and patterns."""
 
 import glob
 from collections.abc import Sequence
@@ -9,16 +9,20 @@ from sflow_ctl.format.yaml_source import read_source
 
 
 class NoWorkflowError(FleetError):
-    """There is nothing to make jobs of."""
+    """There is no workflow file to make jobs of."""
 
     exit_status = ExitStatus.RUN_FAILED
 
 
 def find_workflow_files(places: Sequence[str]) -> list[Path]:
-    """The files that are a mapping with a `version`, sorted, each once. A directory gives its `.yaml` and `.yml`.
+    """Return the files that are a mapping with a `version`, sorted, each once.
 
-    A place that is nowhere is an error; a file that is no workflow is left out, but one that is not even YAML is kept,
-    so that its job fails instead of being forgotten. Raises: UsageError, NoWorkflowError.
+    A directory contributes its `.yaml` and `.yml`.
+
+    A path that does not exist is an error; a file that is not a workflow is left out, but one that is not
+    even YAML is kept, so that its job fails instead of being forgotten.
+
+    Raises: UsageError, NoWorkflowError.
     """
     found: set[Path] = set()
     for place in places:

@@ -37,12 +37,12 @@ def own_addresses(interface: str | None) -> tuple[str, ...]:
 
 
 def interfaces() -> list[str]:
-    """Names of this host's network interfaces but the loopback."""
+    """Return the names of this host's network interfaces without the loopback."""
     return sorted(name for name in psutil.net_if_addrs() if name != "lo")
 
 
 def address_towards(others: Iterable[str], interface: str | None) -> str:
-    """The address that packets from here to the first of the others leave from; one of the interface's if one is given."""
+    """Return the address from which packets to the first of the others leave; one of the interface's if one is given."""
     own = own_addresses(interface)
     for other in others:
         family = socket.AF_INET6 if ":" in other else socket.AF_INET

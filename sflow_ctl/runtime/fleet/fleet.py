@@ -1,7 +1,7 @@
-"""A run's agents as the controller sees them: who started them, how to reach them, what is known before the run.
+"""A run's agents as the controller sees them: their launcher, their link, their facts.
 
-Holds the types and the configuration that all agents share. `local_fleet.py` and `job_fleet.py` make fleets; used by
-`run/` and by the doctor's inspection.
+Holds the types and the configuration that all agents share. `local_fleet.py` and `job_fleet.py` make fleets;
+used by `run/` and by the doctor's inspection.
 """
 
 import os
@@ -26,11 +26,11 @@ NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
 
 class Generation(NamedTuple):
-    """Which of the run's controllers this is."""
+    """The number of this controller within the run, and the marker of earlier ones."""
 
     incarnation: int = 1
     predecessor: str | None = None
-    """The marker in the environment of everything that earlier agents have started; None for a new run."""
+    """The marker in the environment of all processes that earlier agents have started; None for a new run."""
 
 
 FIRST = Generation()
@@ -38,7 +38,7 @@ FIRST = Generation()
 
 @dataclass(frozen=True, slots=True)
 class FleetRequest:
-    """The run that agents are wanted for."""
+    """The run that needs agents."""
 
     plan: Plan
     run_id: str
@@ -81,19 +81,19 @@ class Fleet:
     keys: RunKeys
     nonce: str
     configs: list[AgentConfig]
-    """Of the agents that the launcher starts when the run begins."""
+    """Configurations of the agents that the launcher starts when the run begins."""
     common: AgentConfig
     """The part of the configuration that all agents share."""
     early: list[SchedulerEvent] = field(default_factory=list)
     """Events that arrived before the run began."""
     addresses: dict[str, str] = field(default_factory=dict)
-    """Of the job's nodes that have reported, by name."""
+    """Addresses of the job's nodes that have reported, by name."""
     missing: frozenset[int] = frozenset()
     """Nodes that the run begins without."""
     warnings: tuple[str, ...] = ()
-    """About the nodes and their GPUs."""
+    """Warnings about the nodes and their GPUs."""
     close: Callable[[], None] = lambda: None
-    """Ends whatever the launcher would leave behind when the run cannot begin."""
+    """End all agents if the run cannot begin."""
 
 
 def common_config(

@@ -1,4 +1,7 @@
-"""Starts agents as a run does, has them examine their nodes, and ends them. Collects facts; judges nothing."""
+"""Starts agents as a run does, has them examine their nodes, and ends them.
+
+Collects facts for the doctor; judges nothing.
+"""
 
 import contextlib
 import os
@@ -36,13 +39,13 @@ REPORT_WITHIN_S = 12.0
 MESH_WITHIN_S = 4.0
 """A lost first packet is repeated after one second, a second one after three."""
 ANSWER_S = 5.0
-"""For an answer's way back, beyond what its agent may take."""
+"""Time for the way of an answer, in addition to the limit of its agent."""
 END_WITHIN_S, STRAGGLERS_S = 10.0, 2.0
 
 
 @dataclass(slots=True)
 class _Node:
-    """What has been heard of one node."""
+    """The answers of one node."""
 
     name: str
     hello: Hello | None = None
@@ -57,7 +60,7 @@ class _Node:
 
 @dataclass(slots=True)
 class _Round:
-    """A talk with all agents of a fleet."""
+    """The questions to all agents of a fleet, and their answers."""
 
     fleet: Fleet
     nodes: list[_Node]
@@ -65,13 +68,13 @@ class _Round:
     number: int = 0
 
     def wait_for_all(self, within_s: float) -> None:
-        """Until every agent has called, or cannot any more."""
+        """Wait until every agent has joined, or has ended."""
         for event in self.fleet.early:
             self._take(event)
         self._until(lambda: all(node.hello is not None or node.lost for node in self.nodes), within_s)
 
     def ask(self, question: Callable[[int, _Node], Inspect | None], within_s: float) -> None:
-        """Asks all agents at once; waits until all have answered, or are gone, or it has taken too long."""
+        """Ask all agents at once; wait until all have answered, have ended, or have taken too long."""
         self.number += 1
         for index, node in enumerate(self.nodes):
             node.answer, node.asked = None, -1
@@ -119,7 +122,7 @@ class _Round:
                 pass
 
     def _compare(self, node: _Node, answer: Inspected) -> None:
-        """The shortest round trip says most about the clock."""
+        """Compare clocks; the shortest round trip gives the most precise result."""
         now_ns = time.time_ns()
         half_s = (now_ns - node.sent_ns) / 2e9
         if node.clock is None or half_s < node.clock.uncertainty_s:
@@ -134,9 +137,10 @@ def examine(
     slurm: SlurmFacts | None,
     gpus_expected: int | None,
 ) -> Examination:
-    """Everything about the nodes of the job, or about this machine.
+    """Return all facts about the nodes of the job, or about this machine.
 
-    Raises: LaunchError when no agent can be started or none has called, RunDirectoryError; nothing is left then.
+    Raises: LaunchError if no agent can be started or none has joined, RunDirectoryError; nothing is left
+    then.
     """
     names = tuple(f"local{n}" for n in range(options.nodes or 1))
     if allocation is not None:
@@ -151,7 +155,7 @@ def examine(
     ):
         talk = _Round(fleet, [_Node(name) for name in names])
         for index in fleet.missing:
-            talk.nodes[index].lost = f"nothing heard within {settings.join_within_s:g} s"
+            talk.nodes[index].lost = f"no message within {settings.join_within_s:g} s"
         talk.wait_for_all(settings.join_within_s)
         called_after_s = time.monotonic() - began
         _examine_all(talk, settings)
@@ -170,7 +174,7 @@ def examine(
 
 
 def _examine_all(talk: _Round, settings: RunSettings) -> None:
-    """Clocks first, while nothing else is going on; connections last, when all are known to listen."""
+    """Compare clocks first, before other traffic; test connections last, when all agents are known to listen."""
     for _ in range(CLOCK_ROUNDS):
         talk.ask(lambda _index, _node: Inspect(number=talk.number), CLOCK_WITHIN_S)
     token = os.urandom(8).hex()
@@ -217,12 +221,15 @@ def _examined(node: _Node, hello: Hello) -> ExaminedNode:
     )
 
 
-# ---------------------------------------------------------------- what is made for it, and goes away with it
+# ---------------------------------------------------------------- temporary files and agents
 
 
 @contextlib.contextmanager
 def _output_directory(path: Path) -> Iterator[None]:
-    """It exists meanwhile; what was made for that is removed if nothing has been put there. Raises: RunDirectoryError."""
+    """Make the output directory for the inspection; remove it again if it is new and empty.
+
+    Raises: RunDirectoryError.
+    """
     made = [above for above in (path, *path.parents) if not above.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -233,7 +240,7 @@ def _output_directory(path: Path) -> Iterator[None]:
             "run-directory-not-writable",
             f"no run directory can be made in {path}: {error.strerror or error}",
             where=str(error.filename or path),
-            hint="choose another place with --output-dir",
+            hint="choose another directory with --output-dir",
         ) from error
     try:
         yield
@@ -244,7 +251,7 @@ def _output_directory(path: Path) -> Iterator[None]:
 
 
 def _plan(names: tuple[str, ...], allocation: "Allocation | None") -> Plan:
-    """A plan without tasks that has these nodes."""
+    """Return a plan without tasks that has these nodes."""
     nodes = tuple(
         PlannedNode(
             index=index,
@@ -262,21 +269,21 @@ def _plan(names: tuple[str, ...], allocation: "Allocation | None") -> Plan:
 
 @contextlib.contextmanager
 def _fleet(request: FleetRequest, allocation: "Allocation | None") -> Iterator[Fleet]:
-    """Agents that leave at the end. Raises: LaunchError."""
+    """Make agents that end with the inspection. Raises: LaunchError."""
     with _job(request, allocation) if allocation else _local(request) as fleet:
         try:
             yield fleet
         finally:
             for index in range(len(request.plan.nodes)):
                 fleet.link.send(index, Leave())
-            # An agent that has never reported does not hear this either: it ends with the step.
+            # An agent that has never joined does not receive this either: it ends with the step.
             _let_leave(fleet, time.monotonic() + (STRAGGLERS_S if fleet.missing else END_WITHIN_S))
             fleet.launcher.wait_all(0.0)
             fleet.link.close()
 
 
 def _let_leave(fleet: Fleet, deadline: float) -> None:
-    """Agents repeat their goodbye until it is acknowledged."""
+    """Wait for the goodbyes of agents, which they repeat until they are acknowledged."""
     poller = zmq.Poller()
     fleet.link.register(poller)
     poller.register(fleet.launcher.fileno, zmq.POLLIN)

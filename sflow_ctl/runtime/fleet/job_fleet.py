@@ -17,12 +17,13 @@ from protocol.messages.config import AgentConfig, StepConfig
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.runtime.fleet.addresses import own_addresses
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
-from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.fleet.mixed import MixedLauncher
 from sflow_ctl.runtime.fleet.registration import JoinedAgents, wait_for_agents
 from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.slurm.allocation import Allocation
 
 JOB_ORPHAN_GRACE_S = 60.0
@@ -52,10 +53,13 @@ def job_fleet(
 ) -> Fleet:
     """Start an agent on each node of the job that the plan uses; return once they have reported.
 
-    `print_line` says what takes long. Raises: LaunchError; nothing of the fleet is left then.
+    `print_line` gets notes about long waits.
+
+    Raises: LaunchError; no agent is left then.
     """
     plan, settings = request.plan, request.settings
-    keys = RunKeys.derived(len(plan.nodes))
+    hide_memory()
+    keys = RunKeys.for_step(len(plan.nodes), (one.index for one in plan.nodes if one.backend_type != "local"))
     grace_s = settings.orphan_grace_s or JOB_ORPHAN_GRACE_S
     nonce = os.urandom(16).hex()
     here = [node for node in plan.nodes if node.backend_type == "local"]
@@ -73,6 +77,7 @@ def job_fleet(
         try:
             _write_nonce(nonce_path, nonce)
             agents = _start_agents(step)
+            link.admission.end_enrolment()
         finally:
             nonce_path.unlink(missing_ok=True)
         warnings = check_gpus(plan, agents.inventories(), request.options)
@@ -108,7 +113,9 @@ def _nonce_path(request: FleetRequest) -> Path:
 
 
 def _write_nonce(path: Path, nonce: str) -> None:
-    path.write_text(nonce)
+    write_durably(
+        path, nonce.encode()
+    )  # by a rename: a link that somebody has left there is replaced, not followed
 
 
 def _step_config(request: FleetRequest, keys: RunKeys, common: AgentConfig, nonce_path: Path) -> StepConfig:
@@ -141,6 +148,7 @@ def _start_agents(step: _Step) -> JoinedAgents:
         if agents.step_end is None:
             return agents
         awaited = {node: expected[node] for node in sorted(agents.joined)}
+        step.link.admission.restart_enrolment()
 
 
 def _check_gpus_here(

@@ -1,10 +1,28 @@
-"""The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's."""
+"""The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's.
+
+The memory of the process that makes them is hidden from others of the same user.
+"""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import zmq
 from zmq.utils import z85
+
+_PR_SET_DUMPABLE = 4
+
+
+def hide_memory() -> None:
+    """Keep this process's memory, environment and descriptors from other processes of the same user, its tasks included.
+
+    Programs that it starts are not affected. It leaves no core file, and debuggers of the same user cannot attach.
+    Source: prctl(2). Raises: OSError.
+    """
+    import ctypes  # 2 ms, for runs only
+
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -16,38 +34,43 @@ class KeyPair:
 
     @classmethod
     def make(cls) -> "KeyPair":
-        """A new pair."""
+        """Return a new pair."""
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
 
     @classmethod
     def of(cls, secret: bytes) -> "KeyPair":
-        """The pair of a secret key of 32 bytes."""
+        """Return the pair of a secret key of 32 bytes."""
         text = z85.encode(secret)
         return cls(zmq.curve_public(text).decode(), text.decode())
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunKeys:
-    """One pair for the controller, one per agent, one for all who only look."""
+    """One pair for the controller, one per agent, one for all who only look.
+
+    Agents of a job step have none of `agents`: they enrol with a key that is derived from `seed` and make their own.
+    """
 
     controller: KeyPair
     agents: tuple[KeyPair, ...]
     viewer: KeyPair
 
     seed: bytes = b""
-    """What the agents' keys are derived from, if they are: a job step hands it to all of them."""
+    """What the keys for enrolment are derived from: a job step hands it to all of its agents, in an environment."""
+    enrolment: Mapping[int, KeyPair] = field(default_factory=dict)
+    """By node: each good for naming the key that the node's agent has made itself, until all have reported."""
 
     @classmethod
     def make(cls, agent_count: int) -> "RunKeys":
-        """All keys of a run with that many agents."""
+        """Return all keys of a run with that many agents."""
         return cls(KeyPair.make(), tuple(KeyPair.make() for _ in range(agent_count)), KeyPair.make())
 
     @classmethod
-    def derived(cls, agent_count: int) -> "RunKeys":
-        """The same for agents that are started alike and make their own keys from the seed."""
+    def for_step(cls, agent_count: int, in_step: Iterable[int]) -> "RunKeys":
+        """The same for a run of which the nodes `in_step` have agents that are started alike, by a job step."""
         from protocol.session.keys import SEED_BYTES, agent_secret  # OpenSSL: not for a laptop's first task
 
         seed = os.urandom(SEED_BYTES)
-        agents = tuple(KeyPair.of(agent_secret(seed, node)) for node in range(agent_count))
-        return cls(KeyPair.make(), agents, KeyPair.make(), seed)
+        enrolment = {node: KeyPair.of(agent_secret(seed, node)) for node in in_step}
+        return replace(cls.make(agent_count), seed=seed, enrolment=enrolment)

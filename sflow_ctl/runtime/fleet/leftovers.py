@@ -1,6 +1,4 @@
-"""The last net: ends whatever carries a run's marker on this machine when an agent and its guardian are
-both gone.
-"""
+"""Ends all processes with a run's marker on this machine, for the case that an agent and its guardian are both gone."""
 
 import contextlib
 import os
@@ -13,7 +11,7 @@ VERIFY_S = 5.0
 
 
 def marked_processes(marker: str) -> list[int]:
-    """Process ids whose environment carries this run's marker. Those of other users are not seen."""
+    """Return the ids of processes whose environment has this run's marker, except those of other users."""
     wanted = f"{MARKER}={marker}".encode()
     found = []
     for entry in os.scandir("/proc"):
@@ -29,16 +27,16 @@ def marked_processes(marker: str) -> list[int]:
 
 
 def sweep(marker: str) -> list[str]:
-    """Kills what is left of a run; returns "pid name" of what could not be ended within 5 s.
+    """Kill the remaining processes of a run; return "pid name" of those that did not end within 5 s.
 
-    SIGKILL at once: whoever could have ended these in order is dead.
+    SIGKILL at once: the processes that could have ended these in order are gone.
     """
     deadline = time.monotonic() + VERIFY_S
     while left := marked_processes(marker):
         for pid in left:
             with contextlib.suppress(
                 ProcessLookupError, PermissionError
-            ):  # the latter are named as survivors
+            ):  # the latter are reported as survivors
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             return [f"{pid} {_name(pid)}" for pid in left]

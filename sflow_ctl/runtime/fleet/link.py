@@ -1,9 +1,8 @@
-"""The controller's sockets, and the sessions with its agents. zmq lives here, in `zap.py` and in the
-output service.
+"""The controller's sockets, and the sessions with its agents.
 
-Frames in, scheduler events out. Keeps one `Channel` per agent session, repeats what is not acknowledged,
-sends
-heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is fatal.
+Turns frames into scheduler events. Keeps one `Channel` per agent session, repeats unacknowledged messages,
+sends heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is
+fatal.
 """
 
 import time
@@ -23,22 +22,23 @@ from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.runtime.fleet.admission import Admission
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
 ROUND_S = 1.0
-"""How often heartbeats, repeats and silence are looked after; one pass over the nodes."""
+"""The interval of heartbeats, repetitions and checks for silence; one pass over the nodes."""
 STANDSTILL_S = 3 * ROUND_S
-"""A longer time between two rounds is one in which this process did not run."""
+"""A longer time between two rounds means that this process was suspended."""
 HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
-"""Then the loop does everything else once before it reads on."""
+"""After so many packets the loop serves its other sources once before it reads on."""
 
 
 @dataclass(slots=True)
 class Peer:
-    """One node's agent as the link sees it."""
+    """The link's state of one node's agent."""
 
     routing_id: bytes | None = None
     session: str = ""
@@ -56,7 +56,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkTimes:
-    """Seconds that decide when somebody is given up."""
+    """The seconds after which an agent is lost."""
 
     lost_after_s: float = 30.0
     join_within_s: float = 60.0
@@ -64,8 +64,9 @@ class LinkTimes:
 
 
 class FleetLink:
-    """All sockets of a run's controller. Not thread-safe: the log and client sockets are handed to their
-    owner.
+    """All sockets of a run's controller.
+
+    Not thread-safe: the log and client sockets are handed to their owner.
     """
 
     def __init__(
@@ -76,63 +77,35 @@ class FleetLink:
         self._times = times
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._auth = Authenticator(self._context)
-        self._node_of_key = {pair.public: node for node, pair in enumerate(keys.agents)}
-        for pair in keys.agents:
-            self._auth.allow("control", pair.public)
-            self._auth.allow("logs", pair.public)
-        self._auth.allow("clients", keys.viewer.public)
-        self.control, self.control_endpoints = self._router("control", keys.controller, hosts)
-        self.logs, self.log_endpoints = self._router("logs", keys.controller, hosts)
-        self.clients, self.client_endpoints = self._router("clients", keys.controller, hosts)
+        self.admission = Admission(keys, self._auth)
+        self.control, self.control_endpoints = _router(self._context, "control", keys.controller, hosts)
+        self.logs, self.log_endpoints = _router(self._context, "logs", keys.controller, hosts)
+        self.clients, self.client_endpoints = _router(self._context, "clients", keys.controller, hosts)
+        self.secrets: tuple[tuple[str, str], ...] = ()
+        """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
-        """Of the workflow that is run: every agent is told them when it joins."""
+        """The failure signatures of the workflow: every agent gets them when it joins."""
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
-        """When somebody began to look after the agents; those that are not up by then have `join_within_s` from there."""
+        """The time of the last round; agents that have not joined at the first one have `join_within_s` from there."""
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
 
-    def _router(
-        self, domain: str, pair: KeyPair, hosts: tuple[str, ...]
-    ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
-        socket = self._context.socket(zmq.ROUTER)
-        socket.linger = 0
-        socket.curve_server = True
-        socket.curve_publickey = pair.public.encode()
-        socket.curve_secretkey = pair.secret.encode()
-        socket.zap_domain = domain.encode()
-        socket.maxmsgsize = MAX_FRAME_BYTES
-        socket.handshake_ivl = HANDSHAKE_MS
-        # An agent that reconnects may come before its old connection is noticed dead.
-        socket.router_handover = 1
-        # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
-        socket.sndhwm = 64 if domain == "clients" else 10_000
-        socket.rcvhwm = 10_000 if domain == "control" else 64
-        socket.ipv6 = any(":" in host for host in hosts)
-        endpoints = []
-        for host in hosts:
-            bracketed = f"[{host}]" if ":" in host else host
-            port = socket.bind_to_random_port(
-                f"tcp://{bracketed}", min_port=20_000, max_port=60_000, max_tries=500
-            )
-            endpoints.append(f"tcp://{bracketed}:{port}")
-        return socket, tuple(endpoints)
-
     # ------------------------------------------------------------------ the loop's side
 
     def register(self, poller: zmq.Poller) -> None:
-        """Adds what the loop must watch for this link."""
+        """Register this link's descriptors with the loop's poller."""
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
 
     def node_of_key(self, public_key: str) -> int | None:
         """The node whose agent holds this key."""
-        return self._node_of_key.get(public_key)
+        return self.admission.node_of_key(public_key)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
-        """Everything that has arrived, up to a bounded number of packets."""
+        """Return everything that has arrived, up to a bounded number of packets."""
         self._auth.answer_all()
         events: list[SchedulerEvent] = []
         for _ in range(MAX_PACKETS_PER_PASS):
@@ -144,14 +117,14 @@ class FleetLink:
         return events
 
     def send(self, node: int, message: ToAgent) -> None:
-        """Queues an order; it leaves with the next `flush`, in one packet with the others of this pass."""
+        """Queue an order; it leaves with the next `flush`, in one packet with the others of this pass."""
         peer = self.peers[node]
         if not peer.is_abandoned:
             peer.outbox.append(message)
             self._dirty.add(node)
 
     def accept(self, node: int, session: str, kill: tuple[RankId, ...]) -> None:
-        """Starts the session that a hello asked for. What an older session still had to say is dropped."""
+        """Start the session that a hello asked for. Unprocessed messages of an older session are dropped."""
         peer = self.peers[node]
         if peer.hello_from is None or peer.hello_from[1] != session:
             return
@@ -166,14 +139,13 @@ class FleetLink:
             heartbeat_s=HEARTBEAT_S,
             orphan_grace_s=self._times.orphan_grace_s,
             signatures=self.signatures,
+            secrets=self.secrets,
         )
         peer.outbox = [welcome]
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
-        """Tells the node's agent, if it hears, that it has no part in the run any more; refuses it from
-        now on.
-        """
+        """Inform the node's agent, if it is reachable, that it no longer belongs to the run; refuse it from now on."""
         peer = self.peers[node]
         peer.is_abandoned = True
         peer.outbox.clear()
@@ -182,7 +154,7 @@ class FleetLink:
             self._refuse(target, peer.session, "node-abandoned", reason)
 
     def flush(self, now: float) -> None:
-        """Sends everything queued, one packet a node, and the acknowledgements owed."""
+        """Send everything queued, one packet a node, and the acknowledgements owed."""
         for node in self._dirty:
             peer = self.peers[node]
             if peer.routing_id is None:
@@ -195,11 +167,14 @@ class FleetLink:
         self._dirty.clear()
 
     def next_wakeup(self) -> float:
-        """When `tick` is due."""
+        """Return when `tick` is due."""
         return self._next_round
 
     def tick(self, now: float) -> list[SchedulerEvent]:
-        """Heartbeats, repeats, and who has been silent for too long. Cheap when not due."""
+        """Send heartbeats and repetitions, and return agents that have been silent for too long.
+
+        Cheap when not due.
+        """
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
@@ -214,7 +189,7 @@ class FleetLink:
             if not peer.has_joined:
                 if now - self._watched_since > self._times.join_within_s:
                     events.append(
-                        AgentLost(node=node, reason=f"nothing heard within {self._times.join_within_s:g} s")
+                        AgentLost(node=node, reason=f"no message within {self._times.join_within_s:g} s")
                     )
                 continue
             if silence > self._times.lost_after_s or peer.channel.is_broken:
@@ -228,9 +203,9 @@ class FleetLink:
         return events
 
     def _discount_standstill(self, now: float) -> None:
-        """Take a time in which this process did not run off every agent's silence.
+        """Subtract a time in which this process was suspended from every agent's silence.
 
-        A suspended job, a stopped process or a paused machine: nothing could be heard then.
+        A suspended job, a stopped process or a paused machine: no message could be received then.
         """
         gap, self._last_round = now - (self._last_round or now), now
         if gap > STANDSTILL_S:
@@ -240,14 +215,16 @@ class FleetLink:
                 self._watched_since += gap
 
     def refused(self) -> dict[str, int]:
-        """What was refused or dropped, by kind; for `summary.json` and the log."""
+        """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
         result = dict(self.counters)
         if self._auth.denied:
             result["unauthenticated_connections"] = self._auth.denied
+        if self._auth.denied_revoked:
+            result["connections_with_a_void_key"] = self._auth.denied_revoked
         return result
 
     def close(self) -> None:
-        """Closes every socket of the context that is still open."""
+        """Close every socket of the context that is still open."""
         for socket in (self.control, self.logs, self.clients):
             socket.close(linger=200)
         self._auth.close()
@@ -256,7 +233,9 @@ class FleetLink:
     # ------------------------------------------------------------------ frames
 
     def _take(self, frames: "list[zmq.Frame]", now: float, events: list[SchedulerEvent]) -> None:
-        node = self._node_of_key.get(str(frames[-1].get("User-Id")))
+        key = str(frames[-1].get("User-Id"))
+        enrolling = self.admission.node_to_enrol(key)
+        node = self.admission.node_of_key(key) if enrolling is None else enrolling
         if node is None or len(frames) != 2:
             self.counters["malformed"] += 1
             return
@@ -270,13 +249,18 @@ class FleetLink:
             self.counters["unknown_messages"] += unknown
         peer = self.peers[node]
         if packet.messages and isinstance(packet.messages[0], Hello):
-            self._take_hello(node, peer, routing_id, packet.messages[0], now, events)
+            hello = packet.messages[0]
+            if self._may_join(node, peer, routing_id, hello, events):
+                if enrolling is None:
+                    self._take_hello(peer, routing_id, hello, now, events)
+                else:
+                    self._enrol(node, routing_id, hello)
             return
-        if packet.session != peer.session or peer.is_abandoned:
+        if enrolling is not None or packet.session != peer.session or peer.is_abandoned:
             self.counters["stale_packets"] += 1
             if peer.is_abandoned:
                 self._refuse(
-                    routing_id, packet.session, "node-abandoned", "the run goes on without this node"
+                    routing_id, packet.session, "node-abandoned", "the run continues without this node"
                 )
             return
         is_made_anew = routing_id != peer.routing_id
@@ -286,36 +270,46 @@ class FleetLink:
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
         if (
             is_made_anew
-        ):  # what was on its way through the old connection is lost; this one may not live long either
+        ):  # what was on its way through the old connection is lost; this one may break soon as well
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
 
-    def _take_hello(
-        self, node: int, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
-    ) -> None:
+    def _may_join(
+        self, node: int, peer: Peer, routing_id: bytes, hello: Hello, events: list[SchedulerEvent]
+    ) -> bool:
+        """Refuse an agent that is not the key's, of another version, or of a node that the run continues without."""
         if hello.node != node:
             self.counters["wrong_identity"] += 1
             self._refuse(
                 routing_id,
                 hello.session,
                 "wrong-identity",
-                f"this key belongs to node {node}, not {hello.node}",
+                f"this key belongs to node {node}, not to {hello.node}",
             )
-            return
-        if not is_compatible(PROTOCOL_VERSION, hello.version):
-            ours = ".".join(map(str, PROTOCOL_VERSION))
-            theirs = ".".join(map(str, hello.version))
-            here = Path(__file__).resolve().parents[3]
-            text = (
-                f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"
-            )
+            return False
+        text = _version_mismatch(hello)
+        if text is not None:
             self._refuse(routing_id, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
-            return
+            return False
         if peer.is_abandoned:
-            self._refuse(routing_id, hello.session, "node-abandoned", "the run goes on without this node")
-            return
+            self._refuse(routing_id, hello.session, "node-abandoned", "the run continues without this node")
+            return False
+        return True
+
+    def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
+        answer = self.admission.enrol(node, hello)
+        if isinstance(answer, Refused):
+            self.counters["refused_enrolments"] += 1
+        self._send(
+            routing_id,
+            ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,)),
+        )
+
+    def _take_hello(
+        self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
+    ) -> None:
         peer.last_heard = now
         if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it
             peer.routing_id = routing_id
@@ -323,7 +317,7 @@ class FleetLink:
                 self._put(peer, numbered, now)
             return
         if peer.hello_from is not None and peer.hello_from[1] == hello.session:
-            return  # said again while nobody answered; the first came by a way that works
+            return  # repeated while unanswered; the first one arrived on a working connection
         order = (hello.agent_incarnation, hello.session_number)
         if order < peer.newest:
             self.counters["stale_hellos"] += 1
@@ -356,3 +350,39 @@ class FleetLink:
             self.control.send_multipart((routing_id, encode(packet)), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
             self.counters["unsent"] += 1  # the channel repeats it, or the peer says hello again
+
+
+def _router(
+    context: "zmq.Context[zmq.Socket[bytes]]", domain: str, pair: KeyPair, hosts: tuple[str, ...]
+) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
+    socket = context.socket(zmq.ROUTER)
+    socket.linger = 0
+    socket.curve_server = True
+    socket.curve_publickey = pair.public.encode()
+    socket.curve_secretkey = pair.secret.encode()
+    socket.zap_domain = domain.encode()
+    socket.maxmsgsize = MAX_FRAME_BYTES
+    socket.handshake_ivl = HANDSHAKE_MS
+    # An agent that reconnects may come before its old connection is noticed dead.
+    socket.router_handover = 1
+    # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
+    socket.sndhwm = 64 if domain == "clients" else 10_000
+    socket.rcvhwm = 10_000 if domain == "control" else 64
+    socket.ipv6 = any(":" in host for host in hosts)
+    endpoints = []
+    for host in hosts:
+        bracketed = f"[{host}]" if ":" in host else host
+        port = socket.bind_to_random_port(
+            f"tcp://{bracketed}", min_port=20_000, max_port=60_000, max_tries=500
+        )
+        endpoints.append(f"tcp://{bracketed}:{port}")
+    return socket, tuple(endpoints)
+
+
+def _version_mismatch(hello: Hello) -> str | None:
+    """Return why an agent's version cannot be talked to; None when it can."""
+    if is_compatible(PROTOCOL_VERSION, hello.version):
+        return None
+    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
+    here = Path(__file__).resolve().parents[3]
+    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"

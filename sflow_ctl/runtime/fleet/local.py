@@ -1,7 +1,7 @@
 """Starts agents on this machine and notices when they end. One guardian-agent pair per node of the plan.
 
-An agent is an interpreter that waits for its configuration on stdin, so one can be started before the
-workflow file has been read: whoever closes stdin without a word ends it without a trace.
+An agent waits for its configuration on stdin, so one can be started before the workflow file has been read;
+closing its stdin without a configuration ends it.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class AgentProcess:
     pidfd: int
     stdin: int
     stderr: int
-    """An anonymous file with what it and its agent said; quoted when it fails."""
+    """An anonymous file with its stderr and its agent's; quoted when it fails."""
     node: int | None = None
     exit_status: int | None = None
 
@@ -47,16 +47,16 @@ class LocalLauncher:
 
     @property
     def fileno(self) -> int:
-        """Readable when an agent has ended."""
+        """Return a descriptor that is readable when an agent has ended."""
         return self._epoll.fileno()
 
     def prestart(self, count: int = 1) -> None:
-        """Warms up agents whose configuration will follow. Raises: LaunchError."""
+        """Start agents whose configuration will follow. Raises: LaunchError."""
         for _ in range(count):
             self._spare.append(_spawn())
 
     def discard_spares(self) -> None:
-        """Ends what was warmed up and is not needed; returns when it is gone."""
+        """End started agents that are not needed; return when they are gone."""
         for agent in self._spare:
             os.close(agent.stdin)
         for agent in self._spare:
@@ -65,7 +65,7 @@ class LocalLauncher:
         self._spare.clear()
 
     def start(self, configs: "list[AgentConfig]") -> None:
-        """Gives each configuration to an agent of its own, unless it has one. Raises: LaunchError."""
+        """Give each configuration to an agent, unless it has one. Raises: LaunchError."""
         from msgspec.structs import replace
 
         from protocol.session.codec import encode  # not needed to prestart
@@ -78,12 +78,12 @@ class LocalLauncher:
             agent.node = config.node
             self._agents[agent.pidfd] = agent
             self._epoll.register(agent.pidfd, select.EPOLLIN)
-            with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd says so, with the reason
+            with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd reports it, with the reason
                 os.write(agent.stdin, encode(replace(config, controller_pid=os.getpid())))
             os.close(agent.stdin)
 
     def ended(self) -> list[tuple[int, str]]:
-        """(node, how) of the agents that have ended since the last call; never blocks."""
+        """Return (node, how) of the agents that have ended since the last call; never blocks."""
         result = []
         for pidfd, _ in self._epoll.poll(0):
             agent = self._agents.pop(pidfd)
@@ -95,17 +95,20 @@ class LocalLauncher:
         return result
 
     def said(self) -> str:
-        """Nothing: what an agent says is in how it ended."""
+        """Return an empty text: an agent's output is quoted in how it ended."""
         return ""
 
     def end(self) -> None:
-        """Ends agents that have no task yet."""
+        """End agents that have no task yet."""
         for agent in self._agents.values():
             _kill(agent.pid, signal.SIGTERM)
         self.wait_all(_CLOSE_WAIT_S)
 
     def kill(self, node: int) -> None:
-        """Kills a node's agent; its guardian lives and ends the tasks. Falls back on the guardian itself."""
+        """Kill a node's agent; its guardian lives and ends the tasks.
+
+        If that is impossible, kill the guardian.
+        """
         for agent in self._agents.values():
             if agent.node == node:
                 children = _children(agent.pid)
@@ -114,9 +117,7 @@ class LocalLauncher:
                     _kill(pid, signal.SIGCONT)
 
     def wait_all(self, timeout_s: float) -> list[int]:
-        """Waits until every agent has ended; those that have not by then are killed, and their nodes
-        returned.
-        """
+        """Wait until every agent has ended; kill those that are late, and return their nodes."""
         deadline = time.monotonic() + timeout_s
         while self._agents and (left := deadline - time.monotonic()) > 0:
             if self._epoll.poll(left):
@@ -131,7 +132,7 @@ class LocalLauncher:
 
 
 def _spawn() -> AgentProcess:
-    """One guardian-agent pair, in a session of its own: a terminal's Ctrl-C is for the controller only."""
+    """Start one guardian-agent pair in its own session: a terminal's Ctrl-C is for the controller only."""
     config_read, config_write = os.pipe2(os.O_CLOEXEC)
     stderr = os.memfd_create("sflow-agent-stderr", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -196,5 +197,5 @@ def _children(pid: int) -> list[int]:
 def _kill(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(
         ProcessLookupError, PermissionError
-    ):  # ended, or of a task that changed its user
+    ):  # ended, or a process of a task that changed its user
         os.kill(pid, number)

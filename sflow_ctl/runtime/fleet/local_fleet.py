@@ -4,7 +4,7 @@ import os
 import time
 
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
-from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 
@@ -17,6 +17,7 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
     Raises: LaunchError; nothing of the fleet is left then.
     """
     plan, settings = request.plan, request.settings
+    hide_memory()
     keys = RunKeys.make(len(plan.nodes))
     grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)

@@ -1,4 +1,4 @@
-"""Agents on this machine and those of a job step as one: for a run whose backends are of both kinds."""
+"""Combines agents on this machine and those of a job step, for a run whose backends are of both kinds."""
 
 import select
 import time
@@ -20,23 +20,23 @@ class MixedLauncher:
 
     @property
     def fileno(self) -> int:
-        """Readable when an agent, or the step, has ended."""
+        """Return a descriptor that is readable when an agent, or the step, has ended."""
         return self._epoll.fileno()
 
     def start(self, configs: list[AgentConfig]) -> None:
-        """Starts the local ones. Raises: LaunchError."""
+        """Start the local agents. Raises: LaunchError."""
         self._local.start(configs)
 
     def ended(self) -> list[tuple[int, str]]:
-        """(node, how) of those that have ended since the last call; never blocks."""
+        """Return (node, how) of those that have ended since the last call; never blocks."""
         return self._local.ended() + self._step.ended()
 
     def kill(self, node: int) -> None:
-        """Ends an agent on this machine; the step's are refused when they call."""
+        """Kill an agent on this machine; the step's are refused when they connect."""
         self._local.kill(node)
 
     def wait_all(self, timeout_s: float) -> list[int]:
-        """Waits until all have ended; ends who has not by then, and returns their nodes."""
+        """Wait until all have ended; end those that are late, and return their nodes."""
         deadline = time.monotonic() + timeout_s
         late = self._step.wait_all(timeout_s)
         return late + self._local.wait_all(max(0.0, deadline - time.monotonic()))

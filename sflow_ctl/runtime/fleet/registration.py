@@ -1,4 +1,4 @@
-"""Waits until agents have called before a run begins: what they are and have decides its nodes, and whether it can."""
+"""Waits until agents have joined before a run begins: their facts decide its nodes, and whether it can begin."""
 
 import math
 import os
@@ -20,41 +20,42 @@ from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.slurm.hints import srun_hint
 
 SAY_AFTER_S, HINT_AFTER_S = 5.0, 30.0
-"""When a person is told what is waited for, and then also what may help. Who gives less time is told sooner."""
+"""When the user is informed of the wait, and when also of remedies; sooner with a short time limit."""
 SHOWN_NODES = 20
 _NOT_STARTED = "does another step hold the nodes? start it with --overlap and --mem=0; `squeue --steps --me` shows the steps"
 _ENDED = "`srun --overlap hostname` in the same job shows whether Slurm starts anything there"
 
 
 class Starter(Protocol):
-    """What is asked of whoever starts the agents that are awaited."""
+    """The interface of a launcher whose agents are awaited."""
 
     @property
     def fileno(self) -> int:
-        """Readable when an agent has ended."""
+        """Return a descriptor that is readable when an agent has ended."""
         ...
 
     def ended(self) -> list[tuple[int, str]]:
-        """(node, how) of agents that have ended since the last call."""
+        """Return (node, how) of agents that have ended since the last call."""
         ...
 
     def said(self) -> str:
-        """What there is to read of the start."""
+        """Return the output of the start."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class JoinedAgents:
-    """Who has called, by node; their hellos are answered when the run begins."""
+    """The agents that have joined, by node; their hellos are answered when the run begins."""
 
     joined: dict[int, AgentJoined]
     step_end: str | None = None
-    """How the job step ended meanwhile: a node that srun cannot reach takes all the others with it."""
+    """How the job step ended meanwhile: a node that srun cannot reach ends all the others with it."""
 
     def addresses(self) -> dict[str, str]:
-        """Of the nodes that have called, by name.
+        """Return the addresses of the nodes that have joined, by name.
 
-        The agent beside the controller reaches each of this host's addresses: the others know which one is good.
+        The agent beside the controller reaches each of this host's addresses: the other agents know which one
+        works.
         """
         hellos = [event.hello for event in self.joined.values()]
         ways = Counter(way for hello in hellos if (way := _called(hello)) != hello.address)
@@ -65,7 +66,7 @@ class JoinedAgents:
         }
 
     def inventories(self) -> dict[int, Inventory]:
-        """What each node has."""
+        """Return the inventory of each node."""
         return {node: event.hello.inventory for node, event in self.joined.items()}
 
 
@@ -77,10 +78,12 @@ def wait_for_agents(
     min_nodes: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> JoinedAgents:
-    """Returns when the agents of `expected` (node to name) have called; or, after `within_s` or with the end of the
-    step, if at least `min_nodes` of them have. `say` is told who is missing meanwhile.
+    """Return when the agents of `expected` (node to name) have joined.
 
-    Raises: LaunchError naming who is missing, with what srun said.
+    Or, after `within_s` or at the end of the step, if at least `min_nodes` of them have. `say` gets a line
+    about missing ones meanwhile.
+
+    Raises: LaunchError naming the missing ones, with the output of srun.
     """
     poller = zmq.Poller()
     link.register(poller)
@@ -114,7 +117,7 @@ def wait_for_agents(
 
 
 def _called(hello: Hello) -> str:
-    """The controller's address that an agent has called."""
+    """Return the controller's address that an agent has connected to."""
     return hello.endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
 
 
@@ -137,10 +140,8 @@ def _waiting(
 
 
 def _silent() -> str:
-    hint = (
-        f"can the compute nodes reach that? another way may be one of {', '.join(interfaces())} (--interface)"
-    )
-    if "SLURMD_NODENAME" not in os.environ:  # this is no node of a job
+    hint = f"can the compute nodes reach that address? if not, try one of {', '.join(interfaces())} (--interface)"
+    if "SLURMD_NODENAME" not in os.environ:  # this host is not a node of a job
         hint += "; nodes of a job reach each other: run inside the allocation, with sflow-ctl batch"
     return hint
 
@@ -159,11 +160,13 @@ def _incomplete(
         what += f": {shown}"
     else:
         what += f" within {within_s:g} s: {shown}"
-        what += f"\n  they were told to call {', '.join(one.removeprefix('tcp://') for one in endpoints)}"
+        what += (
+            f"\n  they were given the address {', '.join(one.removeprefix('tcp://') for one in endpoints)}"
+        )
     words = step_end or said
     if words:
         what += "\n" + textwrap.indent(words, "  ")
     hint = srun_hint(words) or (_ENDED if step_end else _silent())
     if joined:
-        hint += "; go on without the missing ones with --min-nodes"
+        hint += "; run without the missing ones with --min-nodes"
     return LaunchError.of("agents-missing", what, where=missing[0], hint=hint)

@@ -1,4 +1,7 @@
-"""Starts the agents of a Slurm job with one `srun`, and notices when that ends. Nothing it prints is ever parsed, only quoted."""
+"""Starts the agents of a Slurm job with one `srun`, and notices when that ends.
+
+Its output is never parsed, only quoted.
+"""
 
 import base64
 import contextlib
@@ -44,11 +47,11 @@ class StepLauncher:
 
     @property
     def fileno(self) -> int:
-        """Readable when the step has ended."""
+        """Return a descriptor that is readable when the step has ended."""
         return self._epoll.fileno()
 
     def launch(self, config: StepConfig, environ: Mapping[str, str], nodes: Mapping[int, str]) -> None:
-        """Starts the step on these nodes of the job (number in the run to name); its agents call home by themselves.
+        """Start the step on these nodes of the job (number in the run to name); its agents connect by themselves.
 
         Raises: LaunchError.
         """
@@ -91,19 +94,19 @@ class StepLauncher:
         self._epoll.register(self._pidfd, select.EPOLLIN)
 
     def start(self, configs: list[AgentConfig]) -> None:
-        """Nothing: the agents are up before the plan is made."""
+        """Do nothing: the agents are up before the plan is made."""
 
     def ended(self) -> list[tuple[int, str]]:
-        """(node, how) for every node, once, when the step has ended; never blocks."""
+        """Return (node, how) for every node, once, when the step has ended; never blocks."""
         if self._pidfd < 0 or not self._epoll.poll(0):
             return []
         return [(node, self._reap()) for node in self._nodes]
 
     def kill(self, node: int) -> None:
-        """Nothing: an abandoned agent is refused when it calls, and ends by its orphan's grace otherwise."""
+        """Do nothing: an abandoned agent is refused when it connects; otherwise it ends after its orphan grace time."""
 
     def wait_all(self, timeout_s: float) -> list[int]:
-        """Waits until the step has ended; ends it if it has not by then, and returns its nodes."""
+        """Wait until the step has ended; end it if it is late, and return its nodes."""
         if self._pidfd < 0:
             return []
         deadline = time.monotonic() + timeout_s
@@ -115,7 +118,7 @@ class StepLauncher:
         return list(self._nodes)
 
     def end(self) -> None:
-        """Ends the step, whatever is in it: srun kills all of its tasks when it is terminated."""
+        """End the step with all its processes: srun kills its tasks when it is terminated."""
         if self._pidfd < 0:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -126,7 +129,7 @@ class StepLauncher:
         self._reap()
 
     def said(self) -> str:
-        """The last of what srun and the agents printed."""
+        """Return the last output of srun and the agents."""
         size = os.fstat(self._said).st_size
         return (
             os.pread(self._said, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace").strip()

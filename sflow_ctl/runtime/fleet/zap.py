@@ -1,7 +1,7 @@
-"""Who may connect: the ZeroMQ authenticator of a run. Denies by default.
+"""The ZeroMQ authenticator of a run: decides who may connect. Denies by default.
 
-ZAP 1.0 (ZeroMQ RFC 27): libzmq asks on an inproc socket for every handshake. pyzmq's authenticator needs
-an asyncio loop or a thread of its own; this one is a callback of the controller's loop.
+ZAP 1.0 (ZeroMQ RFC 27): libzmq asks on an inproc socket for every handshake. pyzmq's authenticator needs an
+asyncio loop or a thread; this one is a callback of the controller's loop.
 """
 
 import zmq
@@ -18,19 +18,30 @@ class Authenticator:
         self.socket.linger = 0
         self.socket.bind(ZAP_ENDPOINT)
         self._allowed: dict[str, set[bytes]] = {}
+        self._revoked: set[bytes] = set()
         self.denied = 0
+        """Connections of strangers."""
+        self.denied_revoked = 0
+        """Connections with a key that was good once."""
 
     def allow(self, domain: str, public_key: str) -> None:
-        """Lets the holder of this key's secret half use the socket whose `zap_domain` is `domain`."""
+        """Let the holder of this key's secret half use the socket whose `zap_domain` is `domain`."""
         self._allowed.setdefault(domain, set()).add(z85.decode(public_key))
 
+    def revoke(self, public_key: str) -> None:
+        """Let the holder of this key connect nowhere any more. Connections that it has stay."""
+        key = z85.decode(public_key)
+        self._revoked.add(key)
+        for keys in self._allowed.values():
+            keys.discard(key)
+
     def answer_all(self) -> None:
-        """Answers every question that is waiting; never blocks."""
+        """Answer every waiting question; never block."""
         while self.socket.poll(0):
             self._answer(self.socket.recv_multipart())
 
     def close(self) -> None:
-        """Stops answering: new handshakes fail."""
+        """Stop answering: new handshakes fail."""
         self.socket.close()
 
     def _answer(self, request: list[bytes]) -> None:
@@ -42,7 +53,10 @@ class Authenticator:
         if key in self._allowed.get(domain.decode(errors="replace"), ()):
             self._reply(request_id, b"200", b"OK", z85.encode(key))
         else:
-            self.denied += 1
+            if key in self._revoked:
+                self.denied_revoked += 1
+            else:
+                self.denied += 1
             self._reply(request_id, b"400", b"unknown key", b"")
 
     def _reply(self, request_id: bytes, status: bytes, text: bytes, user_id: bytes) -> None:

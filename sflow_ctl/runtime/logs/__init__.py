@@ -1,1 +1,1 @@
-"""Logs on their way from agents to files, the console and viewers."""
+"""Transports logs from agents to files, the console and viewers."""

@@ -1,8 +1,8 @@
-"""Reading a log at one's own pace. Each consumer (the console, a viewer) has a cursor per log it shows.
+"""Reads a log at its reader's pace. Each consumer (the console, a viewer) has a cursor per log it shows.
 
-A cursor that keeps up is handed the chunks as they arrive. One that has fallen behind reads from the file
-instead, so nothing is kept in memory for anybody slow. One that may skip jumps ahead when it is too far
-behind, and counts the lines.
+A cursor that keeps up gets the chunks as they arrive. One that has fallen behind reads from the file instead,
+so a slow reader costs no memory. One that may skip jumps ahead when it is too far behind, and counts the
+lines.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sflow_ctl.runtime.logs.store import RankLog
 
 SKIP_BEYOND_BYTES = 4 * 1024 * 1024
-"""A person cannot have read what lies so far back; from here on they are shown the end instead."""
+"""A person cannot have read output so far back; from here on they are shown the end instead."""
 KEEP_BYTES = 64 * 1024
 """How much of the end is shown after a skip."""
 COUNT_BYTES = 2 * 1024 * 1024
@@ -32,7 +32,7 @@ class LogSlice(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Cursor:
-    """A reader's place in a log: everything before `offset` has been shown or skipped."""
+    """A reader's position in a log: everything before `offset` has been shown or skipped."""
 
     log: RankLog
     offset: int = 0
@@ -43,11 +43,11 @@ class Cursor:
 
     @property
     def is_at_end(self) -> bool:
-        """True when it has all that is known of the log."""
+        """Return whether it has all known bytes of the log."""
         return self.offset >= self.log.position
 
     def take(self, offset: int, body: memoryview) -> memoryview | None:
-        """The new part of a chunk when the cursor is right before it; None: it must read from the file."""
+        """Return the new part of a chunk if the cursor is right before it; None if it must read from the file."""
         cut = self.offset - offset
         if cut < 0 or cut > len(body) or self._is_skipping:
             return None
@@ -55,11 +55,13 @@ class Cursor:
         return body[cut:]
 
     def read(self, limit: int) -> LogSlice | None:
-        """The next bytes from the file, at most about `limit`.
+        """Return the next bytes from the file, at most about `limit`.
 
-        A piece without data means: call again, soon. None means that there is nothing now, either because the
-        cursor is at the end, or because another node's bytes are not visible here yet (NFS); then `is_at_end`
-        is false. Raises: OSError when the file cannot be read.
+        A slice without data means: call again, soon. None means that nothing can be read now, either because
+        the cursor is at the end, or because another node's bytes are not visible here yet (NFS); then
+        `is_at_end` is false.
+
+        Raises: OSError when the file cannot be read.
         """
         behind = self.log.position - self.offset
         if behind <= 0:
@@ -77,7 +79,7 @@ class Cursor:
         return piece
 
     def seek_to_last_lines(self, lines: int) -> None:
-        """Moves to before the last `lines` lines that are known now, or as far back as is looked."""
+        """Move to before the last `lines` lines that are known now, at most `MAX_TAIL_BYTES` back."""
         end = self.log.position
         if lines == 0:
             self.offset = end
@@ -101,7 +103,7 @@ class Cursor:
         self.offset = lowest
 
     def close(self) -> None:
-        """Closes the file; it is opened again when needed."""
+        """Close the file; it is opened again when needed."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -119,7 +121,7 @@ class Cursor:
         data = self._read_at(self.offset, KEEP_BYTES * 2)
         if not data:
             return None
-        start = data.find(b"\n") + 1  # 0 in the middle of an endless line: show what there is
+        start = data.find(b"\n") + 1  # 0 in the middle of an endless line: show the part that exists
         piece = LogSlice(self.offset + start, data[start:], self._skipped_lines + (start > 0))
         self.offset += len(data)
         self._is_skipping, self._skipped_lines = False, 0
@@ -130,7 +132,7 @@ class Cursor:
             self._descriptor = os.open(self.log.path, os.O_RDONLY | os.O_CLOEXEC)
         data = os.pread(self._descriptor, size, offset)
         if not data and size:
-            # Network file systems look at a file's size again when it is opened (close-to-open, nfs(5)).
+            # Network file systems read a file's size again when it is opened (close-to-open, nfs(5)).
             # Through /proc it is the same file even when it has been renamed.
             fresh = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             self.close()

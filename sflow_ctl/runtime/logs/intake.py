@@ -1,7 +1,7 @@
 """Takes log chunks from agents: checks them, writes spooled ones, hands them to consumers, acknowledges them.
 
-Owned by the output thread. Keeps nothing in memory: what the disk refuses is dropped and requested again, since
-the agent's file has it.
+Owned by the output thread. Keeps nothing in memory: bytes that the disk refuses are dropped and requested
+again, since the agent's file has them.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.store import LogBook, RankLog, SpoolFiles, log_file, new_part
 
 CHUNKS_PER_PASS = 32
-"""Then everything else has its turn: at 256 KiB a chunk that is some milliseconds."""
+"""After so many chunks everything else has its turn: at 256 KiB a chunk that is some milliseconds."""
 DISK_RETRY_S = 1.0
 REPEAT_ACK_S = 0.5
 """An acknowledgement that repeats the last offset says "send again from there". Reasons to repeat it come in
@@ -29,10 +29,10 @@ MAX_RETIRED = 20_000
 
 
 class IntakeOwner(Protocol):
-    """What the intake tells the service that owns it."""
+    """The interface of the service that owns the intake."""
 
     def before_new_rank(self) -> object:
-        """Carry out what was ordered before the first bytes of a rank are taken."""
+        """Carry out the orders given before the first bytes of a rank are taken."""
 
     def log_completed(self, rank: RankId) -> object:
         """Report that an awaited rank's log is complete, and merged if it is part of a gang."""
@@ -87,7 +87,7 @@ class LogIntake:
             self._take_frames(frames, now)
 
     def work(self, now: float) -> None:
-        """Request again what the disk refused, and send the acknowledgements that are due."""
+        """Request bytes again that the disk refused, and send the acknowledgements that are due."""
         if self._stalled:
             self._retry_stalled(now)
         if self._to_ack:
@@ -112,7 +112,7 @@ class LogIntake:
             if log.final_bytes == 0:
                 self._touch(log, now)
         else:
-            # The file is where it belongs already, whatever of it has been streamed.
+            # The file is in its place already, however much of it has been streamed.
             log.position = max(log.position, log.final_bytes)
         for consumer in self._consumers:
             consumer.grown(log)
@@ -133,7 +133,7 @@ class LogIntake:
             log.path = target
 
     def give_up(self, ranks: list[RankId]) -> None:
-        """Stop waiting for these logs, because their agent is gone. What has arrived stays."""
+        """Stop waiting for these logs, because their agent is gone. Bytes that have arrived stay."""
         given_up = [rank for rank in ranks if rank in self.awaited]
         self.awaited.difference_update(given_up)
         if given_up:
@@ -142,7 +142,7 @@ class LogIntake:
             self._owner.note(f"{len(given_up)} logs are incomplete, their node was lost: {names}")
 
     def settle_log(self, log: RankLog) -> None:
-        """Report a log that is complete; forget it once it is consumed and nothing more can come."""
+        """Report a log that is complete; forget it once it is consumed and no more can arrive."""
         if not log.is_complete or log in self._stalled or self._is_unfinished(log):
             return
         if log.rank in self.awaited:
@@ -159,7 +159,7 @@ class LogIntake:
         return any(one.must_finish(log.rank) and not one.has_all(log) for one in self._consumers)
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         self._spool.close()
         for consumer in self._consumers:
             consumer.close()
@@ -188,7 +188,7 @@ class LogIntake:
         end = chunk.offset + len(body)
         known = self._retired.get(chunk.rank)
         if known is not None and end <= known:
-            self._counters["repeated"] += bool(body)  # an end without bytes is no repetition
+            self._counters["repeated"] += bool(body)  # an end without bytes is not a repetition
             self._send_ack(sender, chunk.rank, end)
             return
         if chunk.rank not in self._logs:
@@ -298,7 +298,7 @@ class LogIntake:
             self._owner.note(f"{log.path} can be written again")
 
     def _retry_stalled(self, now: float) -> None:
-        """Ask the agents to send again what the disk refused."""
+        """Ask the agents to send the bytes again that the disk refused."""
         for log in list(self._stalled):
             if log.retry_at is None or now < log.retry_at:
                 continue

@@ -1,8 +1,8 @@
-"""The output service: one thread between the agents' logs and everybody who wants them.
+"""The output service: one thread between the agents' logs and all their consumers.
 
 It owns the log and the clients socket, so that bulk never reaches the scheduler's thread. The main thread
-gives it commands, and hears of completed logs through a descriptor. The parts: `log_intake.py` takes chunks
-in, `console_feed.py` and `viewers.py` hand them on.
+gives it commands, and learns of completed logs through a descriptor. The parts: `intake.py` takes chunks in,
+the modules of `consumers/` use them.
 """
 
 import os
@@ -24,8 +24,7 @@ from protocol.ids import RankId
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from sflow_ctl.core.states import Transition
-from sflow_ctl.runtime.logs.consumers.console import Console as Console
-from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed
+from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed, ConsoleSink
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
 from sflow_ctl.runtime.logs.consumers.search import LogSearches
@@ -37,17 +36,19 @@ from sflow_ctl.runtime.viewing.messages import Change
 T = TypeVar("T")
 PUMP_BYTES = 512 * 1024
 GATHER_S = 0.02
-"""After a first command at once, further ones are gathered for so long: thousands of changes a second must
-not mean thousands of switches between threads."""
+"""The first command is carried out at once, further ones are gathered for this time.
+
+Thousands of changes a second must not mean thousands of switches between threads.
+"""
 CLOSING_LOOK_S = 0.2
-"""While the run ends: how often it is looked whether to wait on."""
+"""While the run ends: the interval of checks whether to wait longer."""
 TERMINAL_WAIT_S = 1.0
-"""How long the end of a run waits for a terminal that does not take output (Ctrl-S)."""
+"""How long the end of a run waits for a terminal that does not accept output (Ctrl-S)."""
 UNREADABLE_WAIT_S = 5.0
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter when another wants it (Python's default is 5 ms)."""
 MAX_NOTES = 100
-"""Kept until the main thread takes them."""
+"""The limit of notes for the main thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class _NodeLost:
 
 
 class OutputService:
-    """See the module. All public methods are the main thread's; none of them waits but `close`."""
+    """The output service. All public methods are for the main thread; only `close` waits."""
 
     def __init__(
         self,
@@ -98,10 +99,10 @@ class OutputService:
         node_of_key: Callable[[str], int | None],
         log_path_of: Callable[[RankId], str],
         gang_sizes: dict[str, int],
-        console: Console | None,
+        console: ConsoleSink | None,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        """What was refused, dropped or repeated, by kind."""
+        """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last: dict[str, Change] = {}
@@ -123,7 +124,7 @@ class OutputService:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._done_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_woken = False
-        """Commands will be looked at soon: no need to wake the thread for another."""
+        """The thread will read its commands soon: no need to wake it for another."""
         self._gather_until: float | None = None
         self._is_closing = False
         self._closing_since = 0.0
@@ -133,7 +134,7 @@ class OutputService:
     # ------------------------------------------------------------------ the main thread's side
 
     def start(self) -> None:
-        """Starts the thread; the sockets are its own from here to the end of `close`."""
+        """Start the thread; it owns the sockets from here to the end of `close`."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         if self._console is not None:
             self._console.on_room = self._wake
@@ -141,24 +142,24 @@ class OutputService:
         self._thread.start()
 
     def publish(self, transition: Transition) -> None:
-        """Shows a change of state to the console and every viewer. Changes are shown in this order."""
+        """Show a change of state to the console and every viewer, in the order of the calls."""
         self._commands.append(Change(time.time_ns(), transition))
         if not self._is_woken:
             self._wake()
 
     def expect(self, rank: RankId, log_bytes: int, is_spooled: bool) -> None:
-        """The rank has ended with this many bytes; a spooled one is `completed` when all are here."""
+        """Note that the rank has ended with this many bytes; a spooled one is `completed` when all have arrived."""
         self._commands.append(_Expect(rank, log_bytes, is_spooled))
         if is_spooled or not self._is_woken:
             self._wake()
 
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
-        """Moves our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
+        """Move our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
         self._commands.append(_Rotate(earlier, path, earlier_path))
         self._wake()
 
     def say(self, text: str) -> None:
-        """Shows a line on the console, after what has been ordered before."""
+        """Show a line on the console, after everything ordered before."""
         self._commands.append(_Say(text))
         self._wake()
 
@@ -173,39 +174,39 @@ class OutputService:
         self._keep_note(text)
 
     def search(self, node: int, asked: LogSearch) -> None:
-        """Looks for a pattern that a node asks for; what is seen is in `matched`."""
+        """Search for a pattern on behalf of a node; findings are in `matched`."""
         self._commands.append(_Search(node, asked))
         self._wake()
 
     def node_lost(self, node: int) -> None:
-        """No agent of this node will send anything any more: its logs are not waited for."""
+        """Stop waiting for the logs of a node whose agent will send nothing any more."""
         self._commands.append(_NodeLost(node))
         self._wake()
 
     @property
     def fileno(self) -> int:
-        """Readable when `completed` has something."""
+        """Return a descriptor that is readable when `completed` has something."""
         return self._done_fd
 
     def completed(self) -> list[RankId]:
-        """Spooled ranks whose file has become complete here since the last call."""
+        """Return the spooled ranks whose file has become complete since the last call."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._done_fd)
         return _drained(self._completed)
 
     def matched(self) -> list[tuple[int, LogMatched]]:
-        """Answers to `search` since the last call, and for which node. Signalled like `completed`."""
+        """Return answers to `search` since the last call, and for which node. Signalled like `completed`."""
         return _drained(self._matched)
 
     def notices(self) -> list[str]:
-        """What has happened since the last call and belongs into `sflow.log`. Signalled like `completed`."""
+        """Return lines for `sflow.log` since the last call. Signalled like `completed`."""
         return _drained(self._notes)
 
     def close(self, deadline_s: float) -> bool:
-        """Waits for what is expected and for a piped console, at most that long; stops the thread.
+        """Wait for expected logs and for a piped console, at most that long; stop the thread.
 
-        Viewers are told that the run is over. False when the thread is stuck, in a dead file system for
-        example; the sockets are then still its own and must not be closed.
+        Viewers are informed that the run is over. Returns False when the thread is stuck, in a dead file
+        system for example; it then still owns the sockets, and they must not be closed.
         """
         self._closing_since = time.monotonic()
         self._close_by = until = self._closing_since + deadline_s
@@ -244,7 +245,7 @@ class OutputService:
             except Exception:  # noqa: BLE001  # the edge of the thread: a bug must not end everybody's output
                 self.counters["bugs"] += 1
                 self._keep_note(f"bug in the output service:\n{traceback.format_exc()}")
-                time.sleep(0.01)  # a bug that repeats must not take the processor
+                time.sleep(0.01)  # a bug that repeats must not use all of the processor
         self._viewers.say_goodbye()
         self._intake.close()
 
@@ -270,7 +271,7 @@ class OutputService:
             self._gather_until = now + GATHER_S if had_commands else None
             if self._gather_until is None:
                 self._is_woken = False
-                self._take_commands()  # one may have come between the look and the flag
+                self._take_commands()  # one may have arrived between the check and the flag
         if self._intake.socket in ready:
             self._intake.receive(now)
         self._pump(now)
@@ -283,7 +284,7 @@ class OutputService:
                 self._intake.settle_log(log)
 
     def _take_commands(self) -> bool:
-        """Carries out what the main thread has ordered; True when there was anything."""
+        """Carry out the main thread's commands; return whether there were any."""
         had_any = bool(self._commands)
         while self._commands:
             command = self._commands.popleft()
@@ -365,7 +366,7 @@ class OutputService:
         return self._feed is None or self._feed.is_drained or self._gives_up_console(self._feed, now)
 
     def _gives_up_console(self, feed: ConsoleFeed, now: float) -> bool:
-        """A stopped terminal, or logs that have been taken away, do not hold up the end of the run."""
+        """Return whether to stop waiting: a stopped terminal, or deleted logs, must not delay the end of the run."""
         if self._console is not None and not self._console.is_lossless:
             return now >= self._closing_since + TERMINAL_WAIT_S
         if feed.unreadable_since is None or now < feed.unreadable_since + UNREADABLE_WAIT_S:
@@ -376,7 +377,7 @@ class OutputService:
 
 
 def _drained(queue: "deque[T]") -> list[T]:
-    """Everything that is in it now; the other thread may add more meanwhile."""
+    """Yield everything that is in it now; the other thread may add more meanwhile."""
     result = []
     while queue:
         result.append(queue.popleft())

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from protocol.messages.facts import MAX_SIDE_OUTPUT_BYTES, SideCommandEnded
 from sflow_ctl.plan.log_paths import side_log_path
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.logs.store import log_file
 
 LINE_CHARACTERS = 300
-_WHAT = {"stop": "stop command", "hang": "command that looks into its hang"}
+_WHAT = {"stop": "stop command", "hang": "hang command"}
 
 
 def keep_output(directory: Path, node: str, ended: SideCommandEnded) -> None:
-    """Append the output to the task's file for its purpose, under a line that says whose it is and when.
+    """Append the output to the task's file for its purpose, under a line with its rank, node and time.
 
     Raises: OSError; also for a task name that would lead out of the run directory.
     """
@@ -32,7 +33,7 @@ def keep_output(directory: Path, node: str, ended: SideCommandEnded) -> None:
         raise OSError(errno.EINVAL, "not a task of this run")
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        os.write(file, header + ended.output + end)
+        os.write(file, SECRETS.mask.raw(header + ended.output + end))
     finally:
         os.close(file)
 

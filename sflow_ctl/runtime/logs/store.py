@@ -1,7 +1,7 @@
-"""The logs of ranks as the controller knows them: what has arrived, where it is, and the files it writes itself.
+"""The logs of ranks as the controller knows them: which bytes have arrived, where each file is, and the spooled files.
 
-A `RankLog` says how many bytes of a log are known to exist, without a hole. `LogBook` finds the log of a rank.
-`SpoolFiles` writes what an agent that does not share the run directory sends, each byte once, at its offset.
+A `RankLog` knows how many bytes of a log exist, without a hole. `LogBook` finds the log of a rank.
+`SpoolFiles` writes the bytes of an agent that does not share the run directory, each once, at its offset.
 Readers are in `cursor.py`; `service.py` has the thread that uses all of this.
 """
 
@@ -36,37 +36,36 @@ class RankLog:
     is_over: bool = False
     """Its last chunk has arrived; nothing more can come."""
     retry_at: float | None = None
-    """When to ask for bytes again that the disk refused; None when it accepts them."""
+    """When to request bytes again that the disk refused; None when it accepts them."""
     is_held: bool = False
-    """The disk has just refused: what arrives before `retry_at` is dropped, and sent again later."""
+    """The disk has just refused a write: chunks before `retry_at` are dropped, and sent again later."""
     last_ack: tuple[bytes, int] = (b"", -1)
-    """The last acknowledgement: to whom, and the offset."""
+    """The receiver and the offset of the last acknowledgement."""
     acked_at: float = float("-inf")
 
     @property
     def is_complete(self) -> bool:
-        """True when all the rank itself wrote is known here."""
+        """Return whether all bytes that the rank itself wrote are known here."""
         return self.final_bytes is not None and self.position >= self.final_bytes
 
     @property
     def acknowledged(self) -> int:
-        """The offset to put in a `LogAck`: never beyond what the agent is known to have sent."""
+        """Return the offset for a `LogAck`: never beyond what the agent is known to have sent."""
         return min(self.position, self.received)
 
     @property
     def label(self) -> str:
-        """What a person calls it: the task, with the rank when there are several."""
+        """Return the name for people: the task, with the rank when there are several."""
         task = self.rank.attempt.task
         is_one_of_several = self.path.name.endswith(f".rank-{self.rank.rank}.log")
         return f"{task}.{self.rank.rank}" if is_one_of_several else task
 
 
 def new_part(position: int, offset: int, size: int) -> int | None:
-    """How many of a chunk's first bytes are known already; `size` for all of them, None when a hole is before
-    it.
+    """Return how many of a chunk's first bytes are known already; `size` for all of them, None if a hole is before it.
 
-    This is all there is to exactly-once: repeated, overlapping and late chunks are cut, and one that would
-    leave a hole is refused, so any order of arrival gives the same file.
+    This makes each byte arrive exactly once: repeated, overlapping and late chunks are cut, and one that
+    would leave a hole is refused, so any order of arrival gives the same file.
     """
     if offset > position:
         return None
@@ -74,7 +73,7 @@ def new_part(position: int, offset: int, size: int) -> int | None:
 
 
 def log_file(run_directory: Path, relative: str) -> Path | None:
-    """The path of a log within the run directory, or None when it would lead out of it."""
+    """Return the path of a log within the run directory, or None if it would lead out of it."""
     parts = relative.split("/")
     if relative.startswith("/") or "" in parts or ".." in parts or "\0" in relative:
         return None
@@ -82,7 +81,7 @@ def log_file(run_directory: Path, relative: str) -> Path | None:
 
 
 def current_path(relative: str, rank: RankId, newest_attempt: int) -> str:
-    """Where the rank's log is now: an earlier attempt's has been moved aside."""
+    """Return where the rank's log is now: an earlier attempt's has been moved aside."""
     task, number = rank.attempt
     if number >= newest_attempt:
         return relative
@@ -91,7 +90,7 @@ def current_path(relative: str, rank: RankId, newest_attempt: int) -> str:
 
 
 class LogBook:
-    """The logs that are open, and the place of every rank's log."""
+    """The logs that are open, and the path of every rank's log."""
 
     def __init__(
         self,
@@ -99,8 +98,10 @@ class LogBook:
         log_path_of: Callable[[RankId], str],
         newest_attempt: Callable[[str], int | None],
     ) -> None:
-        """`log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns
-        None for a task that has not started.
+        """Begin without logs.
+
+        `log_path_of` raises KeyError or IndexError for a rank the run does not have; `newest_attempt` returns None for a
+        task that has not started.
         """
         self.run_directory = run_directory
         self.open: dict[RankId, RankLog] = {}
@@ -128,22 +129,20 @@ class LogBook:
 
 
 class SpoolFiles:
-    """The files this controller writes. Raises OSError where the disk does not take something; nothing is
-    lost then.
-    """
+    """The files this controller writes. Raises OSError when the disk refuses; nothing is lost then."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[RankId, int] = OrderedDict()
 
     def existing_bytes(self, log: RankLog) -> int:
-        """What an earlier controller of this run has already written; 0 when there is no file."""
+        """Return how many bytes an earlier controller of this run has already written; 0 without a file."""
         try:
             return log.path.stat().st_size
         except OSError:
             return 0
 
     def append(self, log: RankLog, body: memoryview) -> None:
-        """Writes `body` at the log's position, which grows by what was written, also when the rest fails."""
+        """Write `body` at the log's position, which grows by the written bytes, also when the rest fails."""
         descriptor = self._descriptor(log)
         while len(body):
             written = os.pwrite(descriptor, body, log.position)
@@ -151,12 +150,13 @@ class SpoolFiles:
             body = body[written:]
 
     def touch(self, log: RankLog) -> None:
-        """Makes sure that the file exists: the log of a silent rank is an empty file."""
+        """Make sure that the file exists: the log of a silent rank is an empty file."""
         self._descriptor(log)
 
     def rotate(self, rank: RankId, path: Path, earlier_path: Path) -> bool:
-        """Moves an earlier attempt's file aside; bytes of it that come later still go to it. False without a
-        file.
+        """Move an earlier attempt's file aside; later bytes of it still go to it.
+
+        Return False without a file.
         """
         with suppress(FileNotFoundError):
             path.rename(earlier_path)
@@ -165,7 +165,7 @@ class SpoolFiles:
         return False
 
     def close_one(self, rank: RankId) -> None:
-        """Closes the rank's file if it is open."""
+        """Close the rank's file if it is open."""
         descriptor = self._open.pop(rank, None)
         if descriptor is not None:
             # Delayed write errors (NFS) show here; the bytes were acknowledged when the system took them.
@@ -173,7 +173,7 @@ class SpoolFiles:
                 os.close(descriptor)
 
     def close(self) -> None:
-        """Closes every file."""
+        """Close every file."""
         for rank in list(self._open):
             self.close_one(rank)
 

@@ -1,1 +1,1 @@
-"""The run directory: writing its files, reading them back, finding runs."""
+"""The run directory: writes its files, reads them back, finds runs."""

@@ -1,4 +1,6 @@
-"""The claim of one controller on a run directory, `controller.lock`: who runs this run, and whether it still does.
+"""The claim of one controller on a run directory, `controller.lock`.
+
+Which controller runs this run, and whether it is alive.
 
 Written when a controller begins, renewed while it lives, released at its end. A claim is exclusive by its
 incarnation, without file locks: those do not work on every shared file system. Used by `planning.py` and
@@ -26,7 +28,8 @@ from sflow_ctl.runtime.record.processes import is_same_process, process_start_ti
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
-"""Without a heartbeat for so long a controller on another host is taken for dead, unless its job says otherwise."""
+"""Without a heartbeat for this time a controller on another host counts as dead, unless its job still exists.
+"""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +38,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     host: str
     world: str
-    """Boot and pid namespace: only there does `pid` mean anything."""
+    """Boot and pid namespace in which `pid` is valid."""
     pid: int
     pid_started: int
     job_id: str = ""
@@ -44,7 +47,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HolderState(StrEnum):
-    """What can be known of a claim's holder from here."""
+    """How much is known of a claim's holder."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -71,7 +74,7 @@ def own_claim(incarnation: int) -> Claim:
 
 
 def read_claim(path: Path) -> Claim | None:
-    """Return the claim in a file; None if there is none that can be read."""
+    """Return the claim in a file; None if there is no readable one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Claim)
     except (OSError, msgspec.DecodeError):
@@ -95,7 +98,7 @@ def holder_of(path: Path, claim: Claim) -> Holder:
     silence_s = _seconds_since_heartbeat(path)
     if silence_s is None or silence_s < STALE_S:
         return Holder(HolderState.ALIVE, who)
-    silent = f"{who} has given no sign of life for {silence_s:.0f} s"
+    silent = f"{who} has been silent for {silence_s:.0f} s"
     if not claim.job_id:
         return Holder(HolderState.DEAD, silent)
     from sflow_ctl.runtime.slurm.job_state import JobState, job_state  # only for other hosts' silent runs
@@ -103,7 +106,7 @@ def holder_of(path: Path, claim: Claim) -> Holder:
     state = job_state(claim.job_id)
     if state is JobState.GONE:
         return Holder(HolderState.DEAD, f"{who} is gone with its Slurm job {claim.job_id}")
-    known = "still exists" if state is JobState.EXISTS else "cannot be asked about"
+    known = "still exists" if state is JobState.EXISTS else "could not be queried"
     return Holder(HolderState.UNKNOWN, f"{silent}, and its Slurm job {claim.job_id} {known}")
 
 
@@ -163,7 +166,7 @@ class HeldClaim:
             return
         current = read_claim(self._path)
         if current is not None and current.incarnation == self.claim.incarnation:
-            with suppress(OSError):  # a full or vanished disk: the heartbeat's end tells it as well
+            with suppress(OSError):  # a full or vanished disk: the end of the heartbeat shows it as well
                 write_durably(self._path, encode_claim(msgspec.structs.replace(current, is_released=True)))
 
     def problem(self) -> str | None:
@@ -172,10 +175,10 @@ class HeldClaim:
             current = read_claim(self._path)
             if current is not None and current.incarnation > self.claim.incarnation:
                 self._is_lost = True
-                return f"controller pid {current.pid} on {current.host} has taken this run over"
+                return f"controller pid {current.pid} on {current.host} has taken over this run"
             os.utime(self._path)
         except FileNotFoundError:
-            return f"the run directory {self._directory} was deleted: its record and its logs are lost"
+            return f"the run directory {self._directory} was deleted: its records and logs are lost"
         except OSError as error:
             return f"the run directory {self._directory} cannot be written: {error.strerror}"
         return None
@@ -194,7 +197,7 @@ class HeldClaim:
 
 
 def _seconds_since_heartbeat(path: Path) -> float | None:
-    """Return the age of the claim by the clock of its file system if that can be had, else by ours; None if unknown."""
+    """Return the age of the claim by the clock of its file system if possible, else by ours; None if unknown."""
     probe = path.with_name(f".{path.name}.{os.urandom(3).hex()}")
     try:
         renewed = path.stat().st_mtime

@@ -20,6 +20,7 @@ import msgspec
 from protocol.errors import RunDirectoryError
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.durable import write_durably
@@ -29,34 +30,33 @@ from sflow_ctl.runtime.run.remembered import remember
 from sflow_ctl.version import VERSION
 
 MADE_AT_ONCE = 256
-"""Task directories that exist before the first task starts; the others come while it runs."""
+"""Task directories made before the first task starts; the others are made while it runs."""
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """`run.json`: who runs this, where, since when, with which options."""
+    """`run.json`: the controller, its host, start time and options."""
 
     run_id: str
     workflow: str
     host: str
     pid: int
     pid_started: int
-    """Kernel start time of the controller in clock ticks after boot: with `pid`, it names the process
-    for good.
+    """Kernel start time of the controller in clock ticks after boot: with `pid`, it identifies the process.
     """
     started_wall_ns: int
     version: str
     argv: tuple[str, ...]
-    """Of the command that began the run."""
+    """The command that began the run."""
     resumes: tuple[tuple[str, ...], ...] = ()
-    """Of the commands that resumed it, oldest first."""
+    """The commands that resumed it, oldest first."""
     options: dict[str, Any] = {}
-    """Those of the command line that a resume needs; see `run/remembered.py`."""
+    """The options of the command line that a resume needs; `run/remembered.py` has the list."""
     directory: str = ""
     """Where the run directory was when this was written."""
     incarnation: int = 1
     """Counts the controllers of the run."""
     marker: str = ""
-    """In the environment of everything that its agents start."""
+    """The marker in the environment of all processes that its agents start."""
 
 
 class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_run_id(workflow: str) -> str:
-    """`[<slurm job id>-]<workflow>-<date>-<time>-<6 hex digits>`, local time."""
+    """Return `[<slurm job id>-]<workflow>-<date>-<time>-<6 hex digits>`, local time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
     prefix = f"{job}-" if job else ""
@@ -88,9 +88,10 @@ class RunDirectory:
         self._building = output_dir / f".{run_id}.building"
 
     def create(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        """Make the directory with everything that is known before the first task starts.
+        """Make the directory with all facts known before the first task starts.
 
-        Raises: RunDirectoryError; nothing is left behind then, and what another process is making is not touched.
+        Raises: RunDirectoryError; nothing is left behind then, and a directory that another process is making
+        is not touched.
         """
         if self.path.exists() or self.path.is_symlink():
             raise RunDirectoryError.of(
@@ -143,11 +144,14 @@ class RunDirectory:
         )
 
     def _fill(self, root: Path, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        """Write what is known before the first task starts. Raises: OSError; every file is an old or a new one then."""
+        """Write all facts known before the first task starts.
+
+        Raises: OSError; every file is an old or a new one then.
+        """
         (root / layout.OURS).mkdir(mode=0o700, exist_ok=True)
         write_durably(root / layout.WORKFLOW, workflow_yaml.encode())
-        write_durably(root / layout.PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
-        write_durably(root / layout.RUN, msgspec.json.encode(facts) + b"\n")
+        write_durably(root / layout.PLAN, _recorded(plan, indent=1))
+        write_durably(root / layout.RUN, _recorded(facts) + b"\n")
         write_durably(root / layout.NONCE, nonce.encode())
         for task in plan.tasks[:MADE_AT_ONCE]:
             _make_task_directory(os.fspath(root), task.name)
@@ -185,13 +189,22 @@ class RunDirectory:
             raise self._not_writable(error) from error
 
     def remove_connection(self) -> None:
-        """Remove what viewers need to connect."""
+        """Remove the facts that viewers need to connect."""
         with contextlib.suppress(OSError):  # the directory may be gone, its file system read-only
             (self.path / layout.CONNECTION).unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file of `layout.py`. Raises: OSError; the old file is still there then."""
-        write_durably(self.path / name, content)
+        write_durably(self.path / name, SECRETS.mask.raw(content))
+
+
+def _recorded(record: msgspec.Struct, indent: int = -1) -> bytes:
+    """Return a record as JSON, without the values of secrets; with `indent` -1 on one line."""
+    if not SECRETS.mask:
+        text = msgspec.json.encode(record)
+    else:
+        text = msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record)))
+    return msgspec.json.format(text, indent=indent) if indent >= 0 else text
 
 
 def _make_task_directory(root: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Says what a failed write to the run directory means for a person: which file system, and what to do."""
+"""Explains a failed write to the run directory: which file system it is, and the remedy."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ def disk_reason(error: OSError, path: os.PathLike[str]) -> Reason:
         return Reason(
             "disk_full",
             f"the file system of {os.fspath(path)} is full: {error.strerror}",
-            hint=f"make room there (df -h {os.fspath(path)}), then resume the run",
+            hint=f"free some space there (df -h {os.fspath(path)}), then resume the run",
         )
     return Reason(
         "record", f"cannot write {name}: {error.strerror or error}", hint="resume the run elsewhere"

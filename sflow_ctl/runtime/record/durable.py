@@ -1,7 +1,8 @@
 """Writes files that survive a crash of this machine: a temporary name, fsync, rename, fsync of the directory.
 
-A reader sees the old content or the new one, never a part; a full disk leaves the old file and no temporary one.
-Everything of ours in a run directory is written here, except the journal, the logs and `sflow.log`, which grow.
+A reader sees the old content or the new one, never a part; a full disk leaves the old file and no temporary
+one. Every file of ours in a run directory is written here, except the journal, the logs and `sflow.log`,
+which grow.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ def open_to_append(path: Path) -> IO[bytes]:
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames and new names in a directory durable. File systems that cannot are left alone."""
+    """Make renames and new names in a directory durable. File systems without support are skipped."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # EINVAL on some network file systems

@@ -18,11 +18,12 @@ import msgspec
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record.durable import open_to_append
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line. `at` is the controller's monotonic clock and means something within an incarnation only."""
+    """One line. `at` is the controller's monotonic clock, comparable within one incarnation only."""
 
     seq: int
     incarnation: int
@@ -48,7 +49,7 @@ class Journal:
         self._incarnation = incarnation
         self._next_seq = first_seq
         self._pending: list[bytes] = []
-        self._needs_sync = first_seq == 1  # the name of a new file
+        self._needs_sync = first_seq == 1  # makes the name of a new file durable
 
     def event(self, event: SchedulerEvent, now: float) -> None:
         """Add an event; called before it is handled."""
@@ -60,13 +61,13 @@ class Journal:
         self._append(now, "transition", transition=transition)
 
     def waiting(self, waiting: RecordWaiting, now: float) -> None:
-        """Add what a service waits for."""
+        """Add the unmet conditions of a service."""
         self._append(now, "waiting", waiting=waiting)
 
     def flush(self) -> None:
-        """Write what was added since the last call; sync it if a task has ended.
+        """Write the lines added since the last call; sync if a task has ended.
 
-        Raises: OSError when the disk does not take it; nothing is lost, the next call continues there.
+        Raises: OSError when the disk refuses; nothing is lost, the next call continues there.
         """
         while self._pending:
             data = b"".join(self._pending)
@@ -80,11 +81,11 @@ class Journal:
         try:
             os.fdatasync(self._file.fileno())
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a file system that cannot
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a file system that cannot sync
                 raise
 
     def close(self) -> None:
-        """Flush and close. What the disk does not take is lost; the run's end reports that."""
+        """Flush and close. Lines that the disk refuses are lost; the run's end reports that."""
         with contextlib.suppress(OSError):
             self.flush()
         with contextlib.suppress(OSError):
@@ -109,11 +110,11 @@ class Journal:
             waiting=waiting,
         )
         self._next_seq += 1
-        self._pending.append(_encoder.encode(entry) + b"\n")
+        self._pending.append(SECRETS.mask.raw(_encoder.encode(entry)) + b"\n")
 
 
 def read_journal(lines: Iterable[bytes]) -> Iterator[Entry]:
-    """The entries in `lines`, without lines that are torn or not ours."""
+    """Yield the entries in `lines`, without torn or foreign lines."""
     for line in lines:
         try:
             yield _decoder.decode(line)

@@ -1,7 +1,9 @@
-"""The names of our files in a run directory: all below `.sflow/`, except the logs and what the reference puts there.
+"""The names of our files in a run directory.
 
-Tasks own every other name in the directory, so a task's `summary.json` is the task's. Used by everything that writes
-or reads a run directory.
+All below `.sflow/`, except the logs and the files that the format puts beside them.
+
+Tasks own every other name in the directory, so a task's `summary.json` is the task's. Used by all code that
+writes or reads a run directory.
 """
 
 OURS = ".sflow"
@@ -17,7 +19,7 @@ CONNECTION = f"{OURS}/connection.json"
 CLAIM = f"{OURS}/controller.lock"
 NONCE = f"{OURS}/nonce"
 RUN_LOG = "sflow.log"
-"""Beside the tasks' directories, where the reference has it."""
+"""Beside the tasks' directories, as in sflow."""
 
 
 def earlier_summary(incarnation: int) -> str:

@@ -1,4 +1,4 @@
-"""What `/proc` says of processes of this machine: whether one is still the same, and which others can see it.
+"""Facts from `/proc` about processes of this machine: whether one is still the same, and which others can see it.
 
 The one place of the controller that parses `/proc/PID/stat`.
 """
@@ -25,7 +25,7 @@ def is_same_process(pid: int, started: int) -> bool:
 
 @cache
 def process_world() -> str:
-    """Return a name of the boot and the pid namespace of this process: pids mean nothing outside of them."""
+    """Return the identity of the boot and the pid namespace of this process: pids are valid only within both."""
     boot = namespace = ""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,6 +1,6 @@
-"""Finding a run, and reading what its directory says, while it grows or long after.
+"""Finds a run, and reads its directory, while it grows or long after.
 
-The run directory is the interface (docs/architecture.md): this reads it, `run_directory.py` writes it.
+The run directory is the interface (docs/architecture.md): this module reads it, `directory.py` writes it.
 """
 
 import os
@@ -16,8 +16,10 @@ import msgspec
 
 from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
+from protocol.text.ansi import printable_line
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -34,25 +36,26 @@ MAX_LISTED = 8
 _STAMP = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
 _WAITING = b'"kind":"waiting"'
-_UNSHOWABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Liveness(StrEnum):
-    """What is known of a run's controller."""
+    """Whether a run's controller is alive."""
 
     RUNNING = "running"
     ENDED = "ended"
     DEAD = "dead"
-    """It is gone, and has not said how the run ended."""
+    """It has ended without a record of how the run ended."""
     UNKNOWN = "unknown"
-    """It is silent, but cannot be proved dead from here."""
+    """It is silent, but its death cannot be proved from here."""
 
 
 def find_run(argument: str | None, output_dir: Path) -> Path:
-    """The directory of the run that `argument` names; the newest one in `output_dir` without it.
+    """Return the directory of the run that `argument` names; without it, the newest one in `output_dir`.
 
     A name is a path, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
-    newest run of a job when several of its runs do. Raises: UsageError.
+    newest run of a job when several of its runs do.
+
+    Raises: UsageError.
     """
     if argument is not None:
         path = Path(argument)
@@ -62,12 +65,12 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
             raise UsageError.of(
                 "no-such-run",
                 f"{argument} is not a run directory",
-                hint="a run directory has a file .sflow/run.json in it",
+                hint="a run directory contains .sflow/run.json",
             )
     runs = list_runs(output_dir)
     if not runs:
         raise UsageError.of(
-            "no-runs", f"there are no runs in {output_dir}", hint="name the place with --output-dir"
+            "no-runs", f"there are no runs in {output_dir}", hint="name the directory with --output-dir"
         )
     if argument is None:
         return runs[-1]
@@ -89,7 +92,7 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
 
 
 def list_runs(output_dir: Path) -> list[Path]:
-    """All run directories in `output_dir`, oldest first."""
+    """Return all run directories in `output_dir`, oldest first."""
     try:
         entries = [entry for entry in os.scandir(output_dir) if not entry.name.startswith(".")]
     except OSError:
@@ -103,9 +106,7 @@ def _is_run(entry: "os.DirEntry[str]") -> bool:
 
 
 def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
-    """A key in order of start: the stamp in the name, or the time of the file for a run with a name of its
-    own.
-    """
+    """Return a key in order of start: the stamp in the name, or the time of the file for a run with another name."""
     info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
     stamp = _STAMP.search(entry.name)
     if stamp is not None:
@@ -117,28 +118,30 @@ def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """Whether a run goes on, and the sentence for it."""
+    """Whether a run is still active, and the sentence for it."""
 
     liveness: Liveness
     text: str
 
 
 class RunReader:
-    """One run as its files tell it. `refresh` reads what is new. Raises: RunDirectoryError when it is not
-    readable.
+    """One run as its files describe it. `refresh` reads new lines.
+
+    Raises: RunDirectoryError when it is not readable.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.facts = self._decode(layout.RUN, RunFacts)
         self.plan = self._decode(layout.PLAN, Plan)
+        SECRETS.declare(self.plan.secrets, os.environ)
         self.state = RunView(self.plan)
         self.last_wall_ns = self.facts.started_wall_ns
         self._offset = 0
         self._torn = b""
 
     def refresh(self) -> list[Change]:
-        """The changes of state written since the last call, applied to `state` already."""
+        """Return the changes of state written since the last call, after applying them to `state`."""
         try:
             with (self.directory / layout.JOURNAL).open("rb") as journal:
                 journal.seek(self._offset)
@@ -148,14 +151,14 @@ class RunReader:
         return fresh
 
     def summary(self) -> Summary | None:
-        """How the run ended; None while it has not."""
+        """Return how the run ended; None while it has not."""
         try:
             return read_summary((self.directory / layout.SUMMARY).read_bytes())
         except (OSError, msgspec.DecodeError):
             return None
 
     def status(self) -> RunStatus:
-        """Whether the run goes on, as far as can be told from here."""
+        """Return whether the run is still active, as far as this host can know."""
         if self.summary() is not None:
             return RunStatus(Liveness.ENDED, "ended")
         facts = self.facts
@@ -169,11 +172,12 @@ class RunReader:
             return RunStatus(Liveness.RUNNING, text)
         if state is HolderState.UNKNOWN:
             return RunStatus(Liveness.UNKNOWN, text)
-        return RunStatus(Liveness.DEAD, f"{text}; last sign of it {_clock_text(self._last_sign_ns())}")
+        return RunStatus(Liveness.DEAD, f"{text}; last activity {_clock_text(self._last_sign_ns())}")
 
     def connection(self) -> ConnectionFacts | None:
-        """How to reach the controller; None when it takes no viewers. Raises: RunDirectoryError for an open
-        secret.
+        """Return how to reach the controller; None when it accepts no viewers.
+
+        Raises: RunDirectoryError for a secret that others can read.
         """
         path = self.directory / layout.CONNECTION
         try:
@@ -185,8 +189,8 @@ class RunReader:
             if stat.S_IMODE(info.st_mode) & 0o077 or info.st_uid not in (os.getuid(), 0):
                 raise RunDirectoryError.of(
                     "connection-not-private",
-                    f"{path} can be read by others: its keys are not used",
-                    hint=f"chmod 600 {path}, and find out who has opened it",
+                    f"{path} can be read by other users: its keys are not used",
+                    hint=f"chmod 600 {path}, and find out who opened it",
                 )
             try:
                 return msgspec.json.decode(file.read(), type=ConnectionFacts)
@@ -194,7 +198,7 @@ class RunReader:
                 return None  # being written
 
     def log_path(self, task: str, rank: int | None = None) -> Path:
-        """The newest attempt's log of a task, or of one of its several ranks."""
+        """Return the newest attempt's log of a task, or of one of its several ranks."""
         return self.directory / (log_path(task) if rank is None else rank_log_path(task, rank))
 
     def _read_new(self, read: Callable[[int], bytes]) -> list[Change]:
@@ -203,7 +207,7 @@ class RunReader:
             self._offset += len(block)
             lines = (self._torn + block).split(b"\n")
             self._torn = lines.pop()
-            # Decoding only what is shown: the events of a large run are most of the file.
+            # Only shown lines are decoded: the events of a large run are most of the file.
             for entry in read_journal(line for line in lines if _TRANSITION in line or _WAITING in line):
                 if entry.waiting is not None:
                     self.state.note_waiting(entry.waiting.task, entry.waiting.attempt, entry.waiting.text)
@@ -233,7 +237,7 @@ class RunReader:
         except msgspec.DecodeError as error:
             raise RunDirectoryError.of(
                 "run-not-readable",
-                f"{path} is not what this version writes: {error}",
+                f"{path} was not written by this version: {error}",
                 hint=f"the run was made by {self._version()}",
             ) from error
 
@@ -246,12 +250,12 @@ class RunReader:
 
 
 def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
-    """A log known only by its file. `position` is its size now. Raises: OSError when it is not there."""
+    """Return a log known only by its file. `position` is its size now. Raises: OSError if it does not exist."""
     return RankLog(RankId(AttemptId(task, attempt), 0), path, position=path.stat().st_size)
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a log, as text that is safe on any terminal; empty when it cannot be read."""
+    """Return the last lines of a log, as text that is safe on any terminal; empty when it cannot be read."""
     try:
         cursor = Cursor(file_log(path, "log"))
         cursor.seek_to_last_lines(count)
@@ -262,12 +266,7 @@ def last_lines(path: Path, count: int) -> list[str]:
     except OSError:
         return []
     lines = data.decode(errors="replace").rstrip("\n").split("\n") if data else []
-    return [shown_line(line) for line in lines[-count:]]
-
-
-def shown_line(line: str) -> str:
-    """A line without what moves a cursor; of an overdrawn one its last state."""
-    return _UNSHOWABLE.sub("", line.rstrip("\r").rpartition("\r")[2])
+    return list(map(printable_line, lines[-count:]))
 
 
 def _clock_text(wall_ns: int) -> str:

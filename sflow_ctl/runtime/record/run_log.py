@@ -1,4 +1,4 @@
-"""`sflow.log`: what the controller did, one line a fact, in the format's own line layout.
+"""`sflow.log`: the controller's actions, one line a fact, in the format's own line layout.
 
 Not `logging`: its import costs a tenth of a first task, and this needs one file, one layout, one writer.
 """
@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from protocol.text.ansi import printable
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record.durable import open_to_append
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -30,7 +32,7 @@ class RunLog:
             self._append(logger, "INFO", text)
 
     def warning(self, text: str, logger: str = "sflow.controller") -> None:
-        """Add something that a person should look at."""
+        """Add a line that needs attention."""
         if self._has_warnings:
             self._append(logger, "WARNING", text)
 
@@ -56,4 +58,7 @@ class RunLog:
         nanoseconds = time.time_ns()
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(nanoseconds // 1_000_000_000))
         milliseconds = nanoseconds // 1_000_000 % 1000
-        self._pending.append(f"{stamp},{milliseconds:03d} - {logger} - {level} - {text}\n")
+        shown = printable(SECRETS.mask.text(text)).replace(
+            "\n", "\n    "
+        )  # no text of others begins a line that looks like one of ours
+        self._pending.append(f"{stamp},{milliseconds:03d} - {logger} - {level} - {shown}\n")

@@ -1,17 +1,12 @@
 """The controller's loop: events in from sockets, agents, signals and the clock; the scheduler's commands out.
 
-Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one
-packet to each agent.
+Decides nothing. One pass takes in everything that has arrived, journals and handles it, then sends one packet
+to each agent. `workflow` makes one for a run.
 """
 
-import contextlib
 import math
-import os
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from types import FrameType
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import msgspec
 import zmq
@@ -19,7 +14,6 @@ import zmq
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import (
-    Hello,
     LogSearch,
     NodeDescribed,
     Notice,
@@ -27,7 +21,6 @@ from protocol.messages.facts import (
     SideCommandEnded,
     Terminated,
 )
-from protocol.messages.node import Inventory
 from protocol.messages.orders import Spawn
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
@@ -54,7 +47,8 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, TaskState, Transition
+from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
@@ -64,29 +58,17 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
-
-if TYPE_CHECKING:
-    from sflow_ctl.doctor.at_start import StartChecks
+from sflow_ctl.runtime.run.signals import SignalInbox
 
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
-"""When a node is gone: srun may wait for it for ever, and all others have said goodbye."""
-
-
-class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `nodes.json`."""
-
-    node: int
-    name: str
-    agent_pid: int
-    shares_run_directory: bool
-    inventory: Inventory
-    addresses: tuple[tuple[str, str], ...] = ()
+"""The limit when a node is gone: srun may wait for it for ever, and all other agents have said goodbye."""
 
 
 class Controller:
-    """One run's shell. Everything it is given is open and ready; `run` closes nothing of it."""
+    """One run's shell. All its parts are open and ready; `run` closes none of them."""
 
     def __init__(
         self,
@@ -117,10 +99,12 @@ class Controller:
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
-        self._nodes: dict[int, NodeFacts] = {}
+        self._nodes = NodeBook(
+            [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
+        )
         self._awaited_logs: set[RankId] = set()
         """Exited ranks whose log the scheduler waits for."""
-        self._signals: list[int] = []
+        self._signals = SignalInbox()
         self._stops_requested = 0
         self._is_job_ending = False
         self._finish: FinishRun | None = None
@@ -128,18 +112,19 @@ class Controller:
         self._foreign_messages = 0
         """Messages about tasks that the plan does not have."""
         self._is_journal_failing = False
-        self._first_hellos: dict[int, Hello] = {}
-        self._welcomed_ns: dict[int, int] = {}
-        self._start_checks: StartChecks | None = None
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
-        """Runs the workflow to its end; `early` has arrived before. Raises: LaunchError when agents cannot be started."""
+        """Run the workflow to its end; `early` has arrived before.
+
+        Raises: LaunchError when agents cannot be started.
+        """
         poller = zmq.Poller()
         self._link.register(poller)
         poller.register(self._launcher.fileno, zmq.POLLIN)
         poller.register(self._output.fileno, zmq.POLLIN)
         poller.register(self.outputs.fileno, zmq.POLLIN)
-        with self._signals_to(poller) as signal_fd:
+        with self._signals:
+            poller.register(self._signals.fileno, zmq.POLLIN)
             self._launcher.start(self._configs)
             now = time.monotonic()
             for event in early:
@@ -147,7 +132,6 @@ class Controller:
             self._flush(now)
             while self._finish is None:
                 poller.poll(self._timeout_ms())
-                self._drain(signal_fd)
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
@@ -160,8 +144,7 @@ class Controller:
 
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
-        while self._signals:
-            events.append(self._stop_event(self._signals.pop(0)))
+        events.extend(self._stop_event(number) for number in self._signals.take())
         for event in self._link.receive(now):
             events.append(event)
             if isinstance(event, MessageReceived) and isinstance(event.message, Terminated):
@@ -204,7 +187,7 @@ class Controller:
         return events
 
     def _logs(self) -> list[SchedulerEvent]:
-        """Return what the output service has found out since the last call."""
+        """Return the findings of the output service since the last call."""
         self.note_output()
         for node, matched in self._output.matched():
             self._link.send(node, matched)
@@ -215,44 +198,28 @@ class Controller:
     def _handle(self, event: SchedulerEvent, now: float) -> None:
         if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
             self._side_command_ended(event.node, event.message)
-            return  # decides nothing, and its output is not for the journal
+            return  # decides nothing, and its output does not belong into the journal
         self._note(event)
         self._journal.event(event, now)
         for command in self._scheduler.handle(event, now):
             self._perform(command, now)
 
     def _note(self, event: SchedulerEvent) -> None:
-        """What only the shell and people need of an event."""
+        """Record the facts of an event that only the shell and people need."""
         match event:
             case AgentJoined(hello=hello):
-                name = self._plan.nodes[hello.node].name
-                self._nodes[hello.node] = NodeFacts(
-                    node=hello.node,
-                    name=name,
-                    agent_pid=hello.pid,
-                    shares_run_directory=hello.shares_run_directory,
-                    inventory=hello.inventory,
-                )
-                shared = "shared" if hello.shares_run_directory else "not shared, logs are streamed"
-                self._first_hellos.setdefault(hello.node, hello)
-                way = (
-                    f" from {hello.address or 'an unknown address'} by {hello.endpoint}"
-                    if hello.endpoint
-                    else ""
-                )
-                self._log.info(f"node {name}: agent {hello.pid} joined{way}, run directory {shared}")
+                self._log.info(self._nodes.joined(hello))
                 for exited in hello.exited:
                     self._expect_log(hello.node, exited)
             case MessageReceived(node=node, message=RankExited() as exited):
                 self._expect_log(node, exited)
-            case MessageReceived(node=node, message=NodeDescribed() as described) if node in self._nodes:
-                self._described(node, described)
+            case MessageReceived(node=node, message=NodeDescribed() as described):
+                for warning in self._nodes.described(node, described, self._scheduler.awaits_agents()):
+                    self._warn(warning)
             case MessageReceived(node=node, message=LogSearch() as asked):
                 self._output.search(node, asked)
             case MessageReceived(node=node, message=Notice(text=text)):
-                said = f"node {self._plan.nodes[node].name}: {text}"
-                self._log.warning(said)
-                self._output.say(f"warning: {said}")
+                self._warn(f"node {self._plan.nodes[node].name}: {text}")
             case AgentLost(node=node, reason=reason):
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
             case _:
@@ -260,9 +227,9 @@ class Controller:
 
     def _expect_log(self, node: int, exited: RankExited) -> None:
         """Tell the output service how long the log of an exited rank is."""
-        facts = self._nodes.get(node)
-        if facts is not None and exited.rank.attempt.task in self._planned:
-            self._output.expect(exited.rank, exited.log_bytes, not facts.shares_run_directory)
+        is_spooling = self._nodes.is_spooling(node)
+        if is_spooling is not None and exited.rank.attempt.task in self._planned:
+            self._output.expect(exited.rank, exited.log_bytes, is_spooling)
 
     def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
         if ended.rank.attempt.task not in self._planned:
@@ -274,27 +241,14 @@ class Controller:
         try:
             keep_output(self._directory.path, self._plan.nodes[node].name, ended)
         except OSError as error:
-            warning = f"what its {ended.purpose} command of {ended.rank} has printed cannot be kept: {error}"
+            warning = f"the output of the {ended.purpose} command of {ended.rank} cannot be kept: {error}"
         if warning is not None:
-            self._log.warning(warning)
-            self._output.say(f"warning: {warning}")
+            self._warn(warning)
 
-    def _described(self, node: int, described: NodeDescribed) -> None:
-        """Comes when the first tasks are on their way: what they did not have to wait for is looked at now."""
-        self._nodes[node] = msgspec.structs.replace(self._nodes[node], addresses=described.addresses)
-        if self._start_checks is None:
-            from sflow_ctl.doctor.at_start import StartChecks
-
-            self._start_checks = StartChecks(
-                [one.name for one in self._plan.nodes],
-                self._first_hellos,
-                self._welcomed_ns,
-                is_spooled=self._common.spool_directory is not None,
-            )
-        is_awaiting = self._scheduler.awaits_agents()
-        for warning in self._start_checks.described(node, described, time.time_ns(), is_awaiting):
-            self._log.warning(warning)
-            self._output.say(f"warning: {warning}")
+    def _warn(self, text: str) -> None:
+        """Show a warning to the viewers of the run, and keep it in the log."""
+        self._log.warning(text)
+        self._output.say(f"warning: {text}")
 
     # ------------------------------------------------------------------ commands
 
@@ -307,6 +261,7 @@ class Controller:
             case RecordTransition(transition=transition):
                 self._record(transition, now)
             case RecordWaiting(task=task, attempt=attempt, text=text):
+                text = SECRETS.mask.text(text)
                 self._journal.waiting(command, now)
                 self.state.note_waiting(task, attempt, text)
                 self._output.waiting(task, text)
@@ -317,27 +272,26 @@ class Controller:
                 self.outputs.collect(self._planned[task], attempt)
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
-                self._welcomed_ns.setdefault(node, time.time_ns())
+                self._nodes.welcomed(node)
             case AbandonNode(node=node, reason=reason):
                 self._link.abandon(node, reason)
                 self._output.node_lost(node)
                 self._launcher.kill(node)
                 self._abandoned.add(node)
             case Warn(text=text):
-                self._log.warning(text)
-                self._output.say(f"warning: {text}")
+                self._warn(text)
             case FinishRun():
                 self._finish = command
 
     def _record(self, transition: Transition, now: float) -> None:
+        transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
         self._log.info(_describe(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
     def _rotate_logs(self, node: int, spawn: Spawn) -> None:
-        facts = self._nodes.get(node)
-        if facts is None or facts.shares_run_directory:
+        if not self._nodes.is_spooling(node):
             return
         for spec in spawn.ranks:
             if spec.earlier_log is not None:
@@ -364,20 +318,16 @@ class Controller:
         return max(0, math.ceil((due - time.monotonic()) * 1000))
 
     def note_output(self) -> None:
-        """Takes what the output service has to say into the log."""
+        """Take the notices of the output service into the log."""
         for notice in self._output.notices():
             self._log.warning(notice)
 
     # ------------------------------------------------------------------ the end
 
     def _end_agents(self) -> None:
-        """Waits for the agents' processes, then makes sure that nothing of the run is left on this
-        machine.
-        """
-        for (
-            node
-        ) in self._scheduler.nodes_without_agent():  # it has started nothing, and would wait for an answer
-            self._launcher.kill(node)
+        """Wait for the agents' processes; end the remaining processes of the run on this machine."""
+        for node in self._scheduler.nodes_without_agent():
+            self._launcher.kill(node)  # it has started nothing, and would wait for an answer
         is_short = self._scheduler.has_lost_nodes()
         late = self._launcher.wait_all(OTHERS_END_WITHIN_S if is_short else AGENTS_END_WITHIN_S)
         for node in late:
@@ -388,46 +338,14 @@ class Controller:
             self._finish = msgspec.structs.replace(
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
-        nodes = msgspec.json.encode([self._nodes[node] for node in sorted(self._nodes)]) + b"\n"
         try:
-            self._directory.write(layout.NODES, nodes)
+            self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         if self._foreign_messages:
             self._log.warning(f"{self._foreign_messages} messages about tasks that the plan does not have")
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
-
-    # ------------------------------------------------------------------ signals
-
-    @contextlib.contextmanager
-    def _signals_to(self, poller: zmq.Poller) -> Iterator[int]:
-        """Signals become a readable descriptor; the handlers only note which came."""
-        read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        old_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup keeps its meaning
-            numbers.append(signal.SIGHUP)
-        old_handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
-        poller.register(read_end, zmq.POLLIN)
-        try:
-            yield read_end
-        finally:
-            poller.unregister(read_end)
-            for number, handler in old_handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(old_fd)
-            os.close(read_end)
-            os.close(write_end)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.append(number)
-
-    @staticmethod
-    def _drain(descriptor: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while os.read(descriptor, 512):
-                pass
 
 
 def _describe(transition: Transition) -> str:
@@ -444,3 +362,11 @@ def _describe(transition: Transition) -> str:
     if transition.runtime_s is not None:
         parts.append(f"after {transition.runtime_s:.3f} s")
     return ", ".join(parts)
+
+
+def _without_secrets(transition: Transition) -> Transition:
+    """Return a change of state as viewers, the summary and the record may have it: texts of programs may quote anything."""
+    if not SECRETS.mask or transition.reason is None:
+        return transition
+    reason = msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(transition.reason)), Reason)
+    return msgspec.structs.replace(transition, reason=reason)

@@ -137,5 +137,7 @@ def _with_workflow_success(finish: FinishRun, plan: Plan, directory: Path) -> Fi
     reason = what_is_missing(plan, directory)
     if reason is None:
         return finish
-    cause = FirstCause(text=f"the workflow did not do what it must: {reason.text}", reason=reason)
+    cause = FirstCause(
+        text=f"the workflow did not fulfil its success conditions: {reason.text}", reason=reason
+    )
     return FinishRun(outcome=Outcome.FAILED, cause=cause, survivors=finish.survivors)

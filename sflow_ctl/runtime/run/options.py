@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowOptions:
-    """Which files make up the workflow, and what is changed in them."""
+    """The workflow's files and the changes to them."""
 
     files: tuple[Path, ...]
     are_files_given: bool = True
@@ -40,7 +40,7 @@ class FleetOptions:
     job_id: str | None = None
     """A running Slurm job to use."""
     extra_args: tuple[str, ...] = ()
-    """For salloc, after the backend's own."""
+    """Arguments of salloc, after the backend's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

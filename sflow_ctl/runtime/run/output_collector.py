@@ -1,7 +1,8 @@
-"""Reads the outputs of completed tasks in a thread of its own: `<task>/outputs.json`, and values for later tasks.
+"""Reads the outputs of completed tasks in a thread: `<task>/outputs.json`, and values for later tasks.
 
-A log may be large and a pattern slow, and the scheduler's thread must not wait for either. The scheduler asks for it
-with `CollectOutputs` and lets the exit count when the values are here, so no task starts before they are known.
+A log may be large and a pattern slow, and the scheduler's thread must not wait for either. The scheduler
+orders it with `CollectOutputs` and lets the exit count when the values are here, so no task starts before
+they are known.
 """
 
 import contextlib
@@ -17,9 +18,11 @@ import msgspec
 
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.record.durable import write_durably
 
 
-class Collected(NamedTuple):
+class TaskOutputs(NamedTuple):
     """The values of a task's outputs."""
 
     task: str
@@ -35,9 +38,9 @@ class OutputCollector:
         self._run_directory = run_directory
         self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.values: dict[str, dict[str, Any]] = {}
-        """All that has been collected, by task."""
+        """All collected values, by task."""
         self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Collected] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
@@ -47,8 +50,8 @@ class OutputCollector:
             self._thread.start()
         self._wanted.put((task, attempt))
 
-    def collected(self) -> Iterator[Collected]:
-        """Return what has been read since the last call."""
+    def collected(self) -> Iterator[TaskOutputs]:
+        """Return the values read since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
         with contextlib.suppress(queue.Empty):
@@ -56,7 +59,7 @@ class OutputCollector:
                 yield self._done.get_nowait()
 
     def close(self) -> None:
-        """End the thread, without waiting for what it is still reading."""
+        """End the thread, without waiting for a read in progress."""
         self._wanted.put(None)
         os.close(self.fileno)
 
@@ -68,7 +71,7 @@ class OutputCollector:
             except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
                 values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
             self.values[task.name] = values
-            self._done.put(Collected(task.name, attempt, values, problems))
+            self._done.put(TaskOutputs(task.name, attempt, values, problems))
             with contextlib.suppress(OSError):  # closed: the run has ended
                 os.eventfd_write(self.fileno, 1)
 
@@ -92,7 +95,7 @@ class OutputCollector:
             document["metrics"] = found.metrics
         text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
         try:
-            (log.parent / "outputs.json").write_bytes(text + b"\n")
+            write_durably(log.parent / "outputs.json", SECRETS.mask.raw(text) + b"\n")
         except OSError as error:  # the values are known all the same
             found.problems.append(f"outputs.json cannot be written: {error}")
         return found.visible, found.problems

@@ -16,6 +16,7 @@ import msgspec
 from protocol.errors import UsageError
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
@@ -45,18 +46,18 @@ class ReadRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Nodes:
-    """Where the nodes of a run come from."""
+class NodeSource:
+    """The source of a run's nodes."""
 
     allocation: "Allocation | None" = None
-    """The Slurm job that this run is in; None on this machine, and where a job must be asked for."""
+    """The Slurm job that this run is in; None on this machine, and if a job must be requested."""
     must_ask: bool = False
-    """True when a job has to be asked for with salloc."""
+    """Return whether a job must be requested with salloc."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A plan and everything that was decided with it."""
+    """A plan and the decisions made with it."""
 
     plan: Plan
     settings: RunSettings
@@ -65,7 +66,7 @@ class PlannedRun:
     allocation: "Allocation | None"
     """The Slurm job whose nodes are used; None on this machine."""
     salloc: tuple[str, ...]
-    """The command that asks for nodes; empty when none are needed."""
+    """The command that requests nodes; empty when none are needed."""
     replan: Callable[[str, "tuple[JobNode, ...]", tuple[str, str]], Plan]
     """Plan again with a job's id and nodes, and this host's name and address as those nodes see it."""
     earlier: "PriorRun | None" = None
@@ -86,6 +87,11 @@ def read_run(options: RunOptions) -> ReadRun:
     loaded = load_documents(
         source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
     )
+    SECRETS.declare(loaded.document.secrets, os.environ)
+    if options.resume is not None and loaded.document.secrets:
+        from sflow_ctl.runtime.run.resume import refuse_masked_values
+
+        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
     found = layers.of(loaded)
     return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
 
@@ -114,10 +120,10 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     plan = _selected(build_plan(loaded, context), options.tasks)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
-        nodes = Nodes()
+        nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
     return PlannedRun(
-        plan, settings, run_id, loaded.composed_yaml(), nodes.allocation, salloc, replan, earlier
+        plan, settings, run_id, loaded.recorded_yaml(), nodes.allocation, salloc, replan, earlier
     )
 
 
@@ -128,19 +134,19 @@ def _check_run_id(run_id: str) -> None:
         )
 
 
-def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> Nodes:
-    """Raises: AllocationError."""
+def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> NodeSource:
+    """Find the nodes of the run. Raises: AllocationError."""
     fleet = options.fleet
     if fleet.nodes is not None or not any(one.type == "slurm" for one in loaded.document.backends):
-        return Nodes()
+        return NodeSource()
     from sflow_ctl.runtime.slurm.allocation import allocation_of, current_allocation
 
     allocation = current_allocation(os.environ) if fleet.job_id is None else allocation_of(fleet.job_id)
-    return Nodes(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
+    return NodeSource(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
 
 
 def _plan_context(
-    read: ReadRun, options: RunOptions, nodes: Nodes, run_id: str, directory: Path, is_dry: bool
+    read: ReadRun, options: RunOptions, nodes: NodeSource, run_id: str, directory: Path, is_dry: bool
 ) -> PlanContext:
     allocation = nodes.allocation
     return PlanContext(

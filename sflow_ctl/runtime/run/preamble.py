@@ -1,5 +1,7 @@
-"""Runs a preamble before a run: this process becomes bash, and bash becomes this command again, in the environment that
-the preamble has made. So the controller, its agents and Slurm's commands have what it exports, and also its limits and mask.
+"""Runs a preamble before a run.
+
+This process becomes bash, which runs the preamble and then re-executes this command in the resulting
+environment. So the controller, its agents and Slurm's commands have the exported variables, limits and mask.
 """
 
 import os
@@ -11,7 +13,10 @@ from sflow_ctl.batch.preamble import MARK_VARIABLE, Preamble, reentry
 
 
 def run_first(preamble: Preamble, before: Callable[[], object]) -> None:
-    """Returns if the preamble has run already, in this job's script or around this run; else never. Raises: LaunchError."""
+    """Return if the preamble has run already, in this job's script or around this run; else never return.
+
+    Raises: LaunchError.
+    """
     if os.environ.get(MARK_VARIABLE) == preamble.mark:
         return
     before()

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def check_programs(plan: Plan) -> None:
-    """Check once that every program a task starts with exists here. Raises: PlanError naming all that do not."""
+    """Check once that every program a task starts with exists here.
+
+    Raises: PlanError naming all missing ones.
+    """
     checked: set[tuple[tuple[str, ...], str | None]] = set()
     findings = []
     for task in plan.tasks:

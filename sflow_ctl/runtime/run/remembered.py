@@ -12,9 +12,12 @@ from typing import Any
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
 
 _NOT_KEPT = {"files", "are_files_given", "job_id", "workspace_dir", "settings"}
-"""Kept in another way, or not at all: the composed workflow is in the run directory; the Slurm job is that of each controller."""
+"""Options that are kept in another way, or not at all: the composed workflow is in the run directory.
+
+The Slurm job is that of each controller.
+"""
 _ADDED = {"overrides", "artifacts", "missable"}
-"""Options of a resume come after the remembered ones of these, and win."""
+"""For these, options of a resume are added after the remembered ones, and win."""
 _FLAGS = {
     "overrides": "--set",
     "artifacts": "--artifact",
@@ -50,7 +53,7 @@ def recall(options: RunOptions, kept: Mapping[str, Any], directory: Path) -> Run
 
 
 def options_text(kept: Mapping[str, Any]) -> str:
-    """Return the remembered options as they are written on a command line; empty when there are none."""
+    """Return the remembered options as a command line has them; empty when there are none."""
     words: list[str] = []
     for name, value in {**kept, **kept.get("settings", {})}.items():
         if name in ("settings", "workspace_dir"):

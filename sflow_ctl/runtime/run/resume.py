@@ -1,4 +1,4 @@
-"""Resumes a run in its own directory: claims it, and reads from its files what it has done.
+"""Resumes a run in its own directory: claims it, and reads its progress from its files.
 
 Called by `planning.py` before the plan is made, and by `workflow.py` once the final plan is known.
 """
@@ -6,6 +6,7 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import msgspec
 
 from protocol.errors import UsageError
-from sflow_ctl.core.resume import PriorResult, done_tasks
+from protocol.text.masking import mark_of, parts_of
+from sflow_ctl.core.actions.resume import PriorResult, done_tasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
@@ -28,19 +31,19 @@ _EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
 @dataclass(frozen=True, slots=True)
 class PriorRun:
-    """A run that is to be resumed."""
+    """A run to be resumed."""
 
     directory: Path
     facts: RunFacts
     """Written by its last controller."""
     state: RunView
     plan: Plan
-    """The last one, with the run directory's place of today in it."""
+    """The last one, with the run directory's current path in it."""
     is_completed: bool
     next_seq: int
-    """Of the journal."""
+    """The next sequence number of the journal."""
     claim: HeldClaim | None
-    """This process's claim on the run; None for a run that has completed or is only looked at."""
+    """This process's claim on the run; None for a run that has completed or is only read."""
 
     @property
     def incarnation(self) -> int:
@@ -54,7 +57,7 @@ class PriorRun:
 
 
 def earlier_run(directory: Path, *, is_forced: bool = False, must_claim: bool = True) -> PriorRun:
-    """Claim a run and read what it has done. Nothing of it can change afterwards, however long nodes are queued for.
+    """Claim a run and read its progress, which cannot change afterwards, however long the run waits for nodes.
 
     Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
     """
@@ -81,7 +84,7 @@ def earlier_run(directory: Path, *, is_forced: bool = False, must_claim: bool = 
 
 
 def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> None:
-    """Raises: UsageError unless the run's controller is dead, or only might be alive and the user insists."""
+    """Check that the run's controller is dead, or may be alive and the user insists. Raises: UsageError."""
     if status.liveness is not Liveness.RUNNING and not _answers(reader):
         if status.liveness is Liveness.DEAD or is_forced:
             return
@@ -98,7 +101,7 @@ def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> No
 
 
 def _answers(reader: RunReader) -> bool:
-    """True when the run's controller answers at the address in `connection.json`."""
+    """Return whether the run's controller answers at the address in `connection.json`."""
     facts = reader.connection()
     if facts is None:
         return False
@@ -111,7 +114,7 @@ def _answers(reader: RunReader) -> bool:
 
 
 def _moved(plan: Plan, old: str, new: str) -> Plan:
-    """Return the plan of a run directory that was moved since, as if it had been made at its place of today."""
+    """Return the plan of a run directory that was moved since, with its current path."""
     if not old or old == new:
         return plan
     text = msgspec.json.encode(plan).replace(_inner(old), _inner(new))
@@ -124,14 +127,14 @@ def _moved(plan: Plan, old: str, new: str) -> Plan:
 
 
 def _inner(text: str) -> bytes:
-    """Return a text as it stands inside a JSON string."""
+    """Return a text as it appears inside a JSON string."""
     return msgspec.json.encode(text)[1:-1]
 
 
 def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
-    """Each task of the new plan that was there before, and warnings about those that changed."""
+    """Return the earlier results of the new plan's tasks, and warnings about changed ones."""
     states = {name: record.state for name, record in run.state.tasks.items()}
-    done, changed = done_tasks(run.plan, plan, states)
+    done, changed = done_tasks(run.plan, _as_recorded(plan), states)
     behind = {}
     for task in plan.tasks:
         record = run.state.tasks.get(task.name)
@@ -140,15 +143,37 @@ def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], li
         is_done = task.name in done
         outputs = _outputs(run.directory, task.name) if is_done and task.outputs else None
         if is_done and task.outputs and outputs is None:
-            is_done = False  # what others use of it is not there
+            is_done = False  # the files that other tasks use of it are missing
         attempts = max(record.attempts, _logged_attempts(run.directory, task.name))
         behind[task.name] = PriorResult(record.state, attempts, is_done, outputs)
     warnings = [f"task {name} had completed and runs again: it has changed since" for name in changed]
     return behind, warnings
 
 
+def _as_recorded(plan: Plan) -> Plan:
+    """Return the plan as a run directory has it: a secret that is another one today is no other work."""
+    if not SECRETS.mask:
+        return plan
+    return msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(plan)), Plan)
+
+
+def refuse_masked_values(document: object, secrets: Sequence[str], directory: Path) -> None:
+    """Raises: UsageError when a document is a run directory's copy, which does not have the values of its secrets."""
+    texts = "\n".join(parts_of(document))
+    missing = [name for name in secrets if mark_of(name) in texts]
+    if not missing:
+        return
+    options = " ".join(f"--set {name}=..." for name in missing)
+    raise UsageError.of(
+        "secret-missing",
+        f"the run directory does not have the value of secret{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
+        str(directory),
+        f"name the workflow file, or give the value again: {options}",
+    )
+
+
 def requeued_run(output_dir: Path, run_id: str | None) -> Path | None:
-    """The run that this Slurm job was doing before it was requeued, or None: the newest one with its number."""
+    """Return the run that this Slurm job had begun before it was requeued, or None: the newest one with its number."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         return None

@@ -1,4 +1,4 @@
-"""The workflow's own `success`, judged in the run directory when everything has ended."""
+"""Judges the workflow's own `success` in the run directory when all tasks have ended."""
 
 from pathlib import Path
 
@@ -16,5 +16,7 @@ def what_is_missing(plan: Plan, directory: Path) -> Reason | None:
     try:
         cause = missing(plan.success, logs, local_files())
     except Exception as error:  # noqa: BLE001 - whatever the files hold, the run must end in order
-        return Reason("success", f"whether it succeeded cannot be told: {type(error).__name__}: {error}")
+        return Reason(
+            "success", f"its success conditions could not be checked: {type(error).__name__}: {error}"
+        )
     return None if cause is None else Reason(cause.word, cause.text, hint=cause.hint, line=cause.line)

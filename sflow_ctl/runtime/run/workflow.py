@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from protocol.ids import RankId
-from sflow_ctl.core.resume import PriorResult
+from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.logs.consumers.console import Console
+from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
@@ -42,24 +43,24 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.slurm.allocation import Allocation
 
 OUTPUT_DRAIN_S = 30.0
-"""How long the end of a run waits for output that is still on its way."""
+"""How long the end of a run waits for output in transit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """What a run shows to the person who started it."""
+    """The output of a run for the person who started it."""
 
-    open_console: Callable[[Path], Console]
-    """Makes the console, once the run directory exists."""
+    open_console: Callable[[Path], ConsoleSink]
+    """Make the console, once the run directory exists."""
     open_fetch_display: Callable[[], "FetchDisplay"]
-    """Makes the progress display of artifacts, if some must be fetched."""
+    """Make the progress display of artifacts, if some must be fetched."""
     print_line: Callable[[str], object]
-    """Prints what the run is waiting for before it can begin."""
+    """Print what the run waits for before it can begin."""
 
 
 @dataclass(slots=True)
 class _Record:
-    """An open run directory, and what an earlier controller left in it."""
+    """An open run directory, and the results of an earlier controller."""
 
     directory: RunDirectory
     facts: RunFacts
@@ -71,7 +72,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Shell:
-    """Everything that a controller writes to."""
+    """The destinations that a controller writes to."""
 
     record: _Record
     output: OutputService
@@ -108,8 +109,8 @@ def _run_in_job(
     terminal: Terminal,
     fetched: "list[Progress]",
 ) -> RunEnd:
-    """Start the job's agents with a provisional plan, then run the plan that knows what they reported."""
-    from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine needs none of it
+    """Start the job's agents with a provisional plan, then run the plan made from their reports."""
+    from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine does not need it
     from sflow_ctl.runtime.fleet.job_fleet import job_fleet
 
     host = os.uname().nodename
@@ -147,7 +148,7 @@ def _run(
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         controller = _make_controller(planned, options, fleet, _Shell(record, output, journal, log))
-        gc.freeze()  # the plan lives as long as the run: no collection need look at it
+        gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
             record.claim.on_problem = output.warn
@@ -216,7 +217,7 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
     return record
 
 
-def _make_output(planned: PlannedRun, fleet: Fleet, directory: Path, console: Console) -> OutputService:
+def _make_output(planned: PlannedRun, fleet: Fleet, directory: Path, console: ConsoleSink) -> OutputService:
     gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
     return OutputService(
         log_socket=fleet.link.logs,
@@ -242,6 +243,7 @@ def _make_controller(
 ) -> Controller:
     plan, record = planned.plan, shell.record
     fleet.link.signatures = plan.signatures
+    fleet.link.secrets = SECRETS.values() if plan.secrets else ()
     gone_at = planned.allocation.ends_at if planned.allocation is not None else None
     scheduler = Scheduler(
         plan,
@@ -288,7 +290,7 @@ def _close_output(output: OutputService, fleet: Fleet) -> None:
 
 
 def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
-    """Raises: IndexError for a rank that its task does not have."""
+    """Return the path of a rank's log. Raises: IndexError for a rank that its task does not have."""
     task = rank.attempt.task
     if rank.rank >= gang_sizes.get(task, 1):
         raise IndexError(rank.rank)

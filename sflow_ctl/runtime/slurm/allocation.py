@@ -18,34 +18,37 @@ from sflow_ctl.slurm.step_command import StepPart, slurm_version
 
 ASK_WITHIN_S = 15.0
 WHY_WITHIN_S = 3.0
+"""The limit for asking Slurm why the job ends.
+
+There is little time between SIGTERM and SIGKILL, and everything else is done by then.
+"""
 KILL_WAIT_WITHIN_S = 1.0
 DEFAULT_KILL_WAIT_S = 30.0
-"""Between SIGTERM and SIGKILL there is little time, and everything else is done by then."""
 _NO_END = (
-    "squeue does not say when the job's time is over, so the run cannot end in order before that;"
-    " `timeout` of the workflow can say it"
+    "squeue does not show when the job's time ends, so the run cannot stop in order before that;"
+    " set `timeout` of the workflow"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """What a job has. `ends_at` is monotonic seconds, None for a job without a limit."""
+    """The resources of a job. `ends_at` is monotonic seconds, None for a job without a limit."""
 
     job_id: str
-    """Of a heterogeneous job: its leader's, which stands for all of it."""
+    """For a heterogeneous job its leader's, which identifies all of it."""
     components: tuple[tuple[str, ...], ...]
     """Node names, component by component; one component unless the job is heterogeneous."""
     gpus_on_node: str | None
-    """None also where nodes differ: a step without the option sees what the job has."""
+    """None also where nodes differ: a step without the option uses the GPUs of the job."""
     version: tuple[int, int] | None
     ends_at: float | None
     restarts: int = 0
     warnings: tuple[str, ...] = ()
-    """What Slurm has not said, and what follows of that."""
+    """Facts that Slurm did not report, and the consequences."""
 
     @property
     def nodes(self) -> tuple[JobNode, ...]:
-        """In the order that plans know them by. Nobody has told their addresses yet."""
+        """Return the nodes in the order of plans. Their addresses are not known yet."""
         is_het = len(self.components) > 1
         return tuple(
             JobNode(name, het_group=group if is_het else None)
@@ -54,7 +57,7 @@ class Allocation:
         )
 
     def step_parts(self, names: Collection[str]) -> tuple[StepPart, ...]:
-        """What a step on these nodes consists of."""
+        """Return the parts of a step on these nodes."""
         is_het = len(self.components) > 1
         parts = []
         for group, nodes in enumerate(self.components):
@@ -66,7 +69,7 @@ class Allocation:
 
 
 def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
-    """The job that this process runs in, or None. Raises: AllocationError for one that makes no sense."""
+    """Return the job that this process runs in, or None. Raises: AllocationError for inconsistent variables."""
     job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
     components = _components(environ)
     if not job_id or not components:
@@ -84,8 +87,12 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
 
 
 def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """Source: "Heterogeneous Job Support" of Slurm's documentation, "Environment Variables"; without components
-    SLURM_JOB_NODELIST says it all, with them it is of the first at best.
+    """Return the components' nodes.
+
+    SLURM_JOB_NODELIST has all nodes of a plain job, of a heterogeneous one at best those of its first
+    component.
+
+    Source: "Heterogeneous Job Support" of Slurm's documentation, "Environment Variables".
     """
     size = environ.get("SLURM_HET_SIZE", "")
     if not size.isdecimal() or _is_of_another_job(environ):
@@ -95,7 +102,7 @@ def _components(environ: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     missing = [name for name in names if not environ.get(name)]
     if missing:
         what = f"this heterogeneous job has {size} components, and {missing[0]} is not set"
-        hint = "run where the whole job is known: in its batch script, or with --jobid"
+        hint = "run in its batch script, or with --jobid"
         raise AllocationError.of("wrong-node-list", what, where=missing[0], hint=hint)
     return tuple(_expanded(environ[name], name) for name in names)
 
@@ -125,10 +132,10 @@ def own_name(job_id: str, environ: Mapping[str, str]) -> str:
 
 
 def allocation_of(job_id: str) -> Allocation:
-    """A job that runs already, this process in it or not. Raises: AllocationError."""
+    """Return a running job, whether this process is in it or not. Raises: AllocationError."""
     rows = _queue_rows(job_id)
     leader, plus, _ = rows[0][0].partition("+")
-    if plus and leader != job_id:  # a component was named; a step is asked for with the leader's id
+    if plus and leader != job_id:  # the user named a component; a step is requested with the leader's id
         job_id = leader
         rows = _queue_rows(leader)
     for _, state, _ in rows:
@@ -137,7 +144,7 @@ def allocation_of(job_id: str) -> Allocation:
                 "job-not-running",
                 f"job {job_id} is {state.lower() or 'unknown to Slurm, or Slurm did not answer'}",
                 where="--jobid",
-                hint="look with squeue --me",
+                hint="check with squeue --me",
             )
     version, ends_at, warnings = _version_and_end(job_id, {})
     return Allocation(
@@ -151,7 +158,7 @@ def allocation_of(job_id: str) -> Allocation:
 
 
 def _queue_rows(job_id: str) -> list[tuple[str, str, str]]:
-    """(id, state, nodes) of a job, or of each component in order: `7+0`, `7+1`; never empty."""
+    """Return (id, state, nodes) of a job, or of each component in order: `7+0`, `7+1`; never empty."""
     answer = ask("squeue", "--noheader", f"--jobs={job_id}", "--format=%i|%T|%N")
     rows = []
     for line in answer.splitlines():
@@ -165,12 +172,12 @@ def _expanded(nodelist: str, where: str) -> tuple[str, ...]:
         return tuple(expand_nodelist(nodelist))
     except NodeListError as error:
         raise AllocationError.of(
-            "wrong-node-list", f"{error}", where=where, hint="is this shell really in a job?"
+            "wrong-node-list", f"{error}", where=where, hint="check that this shell is in a running job"
         ) from error
 
 
 def why_it_ends(job_id: str) -> Reason | None:
-    """What Slurm says it is ending the job for, in the run's words; None when it does not say.
+    """Return Slurm's reason for ending the job, as a reason of the run; None when Slurm gives none.
 
     Source: scontrol(1), JobState and Reason, as seen between SIGTERM and SIGKILL.
     """
@@ -179,7 +186,7 @@ def why_it_ends(job_id: str) -> Reason | None:
     state = fields.get("JobState", "")
     if fields.get("PreemptTime", "None") not in ("None", "Unknown", ""):
         return Reason("preempted", "Slurm: the job was preempted")
-    if state.startswith("COMPLETING"):  # 22.05 shows nothing of what is behind it
+    if state.startswith("COMPLETING"):  # 22.05 does not show the reason behind it
         return _why_completing(fields)
     for word, known, text in _ENDS:
         if state.startswith(known) or fields.get("Reason", "").startswith(known):
@@ -203,7 +210,7 @@ def _why_completing(fields: Mapping[str, str]) -> Reason:
     except (KeyError, NumberError):
         is_over = False
     if is_over:
-        return Reason("time_limit", "Slurm: the job's time is over")
+        return Reason("time_limit", "Slurm: the job has reached its time limit")
     return Reason("cancelled", "Slurm: the job was cancelled or preempted")
 
 
@@ -211,8 +218,8 @@ _ENDS: tuple[tuple[str, str, str], ...] = (
     ("preempted", "PREEMPTED", "the job was preempted"),
     ("preempted", "REQUEUED", "the job was requeued"),
     ("preempted", "PENDING", "the job was preempted or requeued, and will start again"),
-    ("time_limit", "TIMEOUT", "the job's time is over"),
-    ("node_lost", "NODE_FAIL", "a node of the job has failed"),
+    ("time_limit", "TIMEOUT", "the job has reached its time limit"),
+    ("node_lost", "NODE_FAIL", "a node of the job failed"),
     ("cancelled", "CANCELLED", "the job was cancelled"),
 )
 
@@ -220,9 +227,11 @@ _ENDS: tuple[tuple[str, str, str], ...] = (
 def _version_and_end(
     job_id: str, environ: Mapping[str, str]
 ) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
-    """(Slurm's version, monotonic end of the job's time, warnings). Both are asked for at once: each may be slow.
+    """Return (Slurm's version, monotonic end of the job's time, warnings).
 
-    The end is in the environment where Slurm says it (23.02 and newer).
+    Both are asked for at once: each may be slow.
+
+    The end is in the environment from Slurm 23.02 on.
     """
     said = environ.get("SLURM_JOB_END_TIME", "")
     now = time.monotonic()
@@ -250,10 +259,13 @@ def _asking_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def ask(*argv: str, within_s: float | None = None) -> str:
-    """What a Slurm command prints; nothing when it cannot be asked. Waits for `ASK_WITHIN_S` at most, or `within_s`."""
+    """Return the output of a Slurm command; an empty text on failure.
+
+    Waits for `ASK_WITHIN_S` at most, or `within_s`.
+    """
     with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
         try:
-            # A file and not a pipe: what a wrapper has started may hold that open for ever.
+            # A file and not a pipe: a process that a wrapper started may hold a pipe open for ever.
             asked = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,

@@ -1,7 +1,9 @@
-"""Holds an allocation for a controller, in a process of its own: when the controller's end of the pipe closes, for whatever
-reason, the job is cancelled. Started as `python -I -m sflow_ctl.runtime.slurm.allocation_guard SALLOC...`.
+"""Holds an allocation for a controller, in a separate process.
 
-Says on standard output: `job ID` as soon as the id is known, `granted`, or `failed` and salloc's own words.
+When the controller's end of the pipe closes, for whatever reason, the job is cancelled. Started as `python -I
+-m sflow_ctl.runtime.slurm.allocation_guard SALLOC...`.
+
+Prints `job ID` as soon as the id is known, then `granted`, or `failed` and salloc's message.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ _CANCEL_WITHIN_S = 60.0
 
 
 def main() -> int:
-    """Runs until the controller is gone or salloc has failed."""
+    """Run until the controller is gone or salloc has failed."""
     with contextlib.suppress(PermissionError):
         os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
@@ -29,7 +31,7 @@ def main() -> int:
     assert salloc.stderr is not None
     job = _watch(salloc, salloc.stderr.fileno())
     if salloc.poll() is None:
-        salloc.terminate()  # it withdraws a pending request
+        salloc.terminate()  # salloc withdraws a pending request
         with contextlib.suppress(subprocess.TimeoutExpired):
             salloc.wait(_CANCEL_WITHIN_S)
     if job is not None:
@@ -44,7 +46,7 @@ def main() -> int:
 
 
 def _watch(salloc: "subprocess.Popen[bytes]", stderr: int) -> str | None:
-    """Until the controller lets go; returns the job to cancel, if there is one."""
+    """Wait until the controller closes the pipe; return the job to cancel, if there is one."""
     said = b""
     job: str | None = None
     descriptors = [0, stderr]
@@ -68,7 +70,7 @@ def _watch(salloc: "subprocess.Popen[bytes]", stderr: int) -> str | None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more; stdin will say so
+    with contextlib.suppress(OSError):  # the reader has gone; stdin will show it
         os.write(1, text.replace("\n", "; ").encode() + b"\n")
 
 

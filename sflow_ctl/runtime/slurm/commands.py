@@ -1,4 +1,4 @@
-"""Slurm's own programs, where a batch script is made: what a job may ask for, and submitting it."""
+"""Slurm's programs for making and submitting batch scripts: default partition and account, sbatch."""
 
 import getpass
 import os
@@ -19,20 +19,20 @@ _JOB_ID = re.compile(r"(\d+)(?:;.*)?$")
 
 
 def default_partition() -> str | None:
-    """The cluster's default partition, else its first, if Slurm answers."""
+    """Return the cluster's default partition, else its first, if Slurm answers."""
     names = _answer("sinfo", "--noheader", "--format=%P")
     return next((name[:-1] for name in names if name.endswith("*")), names[0] if names else None)
 
 
 def default_account() -> str | None:
-    """The first account of this user, if Slurm answers."""
+    """Return the first account of this user, if Slurm answers."""
     query = ("--noheader", "--parsable2", "show", "assoc", f"user={getpass.getuser()}", "format=account")
     accounts = _answer("sacctmgr", *query)
     return accounts[0] if accounts else None
 
 
 def submit(script: Path) -> str:
-    """Submits a batch script; the job's id. Raises: LaunchError with what sbatch says."""
+    """Submit a batch script; return the job's id. Raises: LaunchError with the message of sbatch."""
     command = ["sbatch", "--parsable", *_directives(script), str(script)]
     try:
         done = subprocess.run(
@@ -57,7 +57,7 @@ def submit(script: Path) -> str:
             "sbatch-failed",
             f"sbatch has not answered for {_SUBMIT_WITHIN_S:g} s",
             str(script),
-            "the job may have been submitted all the same: look with squeue --me",
+            "the job may have been submitted nevertheless: check with squeue --me",
         ) from error
     lines = done.stdout.split()
     match = _JOB_ID.match(lines[-1]) if lines else None
@@ -96,7 +96,7 @@ def _directives(script: Path) -> list[str]:
 
 
 def _answer(*command: str) -> list[str]:
-    """The words that a query prints; nothing when there is no Slurm, or it does not answer."""
+    """Return the words that a query prints; empty if there is no Slurm, or it does not answer."""
     try:
         done = subprocess.run(
             command,

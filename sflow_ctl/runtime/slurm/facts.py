@@ -1,4 +1,4 @@
-"""What Slurm says about a job and its own settings, for a doctor."""
+"""Asks Slurm about a job and its configuration, for the doctor."""
 
 import re
 import time
@@ -20,7 +20,7 @@ _SETTINGS = (
 
 
 def slurm_facts(allocation: Allocation) -> SlurmFacts:
-    """Asks at once what can be asked at once; what Slurm does not answer is empty."""
+    """Ask all independent questions at once; facts that Slurm does not answer are empty."""
     questions = (
         ("scontrol", "show", "job", "--oneliner", allocation.job_id),
         ("scontrol", "show", "config"),

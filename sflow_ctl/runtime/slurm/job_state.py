@@ -18,13 +18,13 @@ _ENDED = (
 
 
 class JobState(StrEnum):
-    """What Slurm says of a job."""
+    """Slurm's answer about a job."""
 
     EXISTS = "exists"
     """Waiting, running, suspended, or about to end."""
     GONE = "gone"
     UNKNOWN = "unknown"
-    """Slurm did not answer: this is not a no."""
+    """Slurm did not answer, which does not mean that the job has ended."""
 
 
 def job_state(job_id: str) -> JobState:

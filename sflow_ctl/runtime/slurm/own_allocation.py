@@ -1,4 +1,4 @@
-"""An allocation of the run's own: asked for with salloc, cancelled on every way out, also when this process is killed."""
+"""An allocation made for the run: requested with salloc, cancelled on every way out, also when this process is killed."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ RELEASE_WITHIN_S = 90.0
 
 
 def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str]) -> tuple[str, ...]:
-    """The format's own command (5.3), its arguments in that order."""
+    """Return the format's own command (5.3), its arguments in that order."""
     argv = ["salloc"]
     for option, value in (
         ("--account", request.account),
@@ -30,10 +30,11 @@ def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str])
 
 @contextlib.contextmanager
 def own_allocation(argv: Sequence[str], say: Callable[[str], object]) -> Iterator[Allocation]:
-    """The nodes that Slurm grants, however long the queue is; given back at the end of the block.
+    """Yield the nodes that Slurm grants, however long the queue is; release them at the end of the block.
 
-    A guard process has asked for them and holds them: it cancels the job when this process is gone.
-    Raises: AllocationError with salloc's words.
+    A guard process requests and holds them: it cancels the job when this process is gone.
+
+    Raises: AllocationError with salloc's message.
     """
     guard = subprocess.Popen(
         [sys.executable, "-I", "-m", "sflow_ctl.runtime.slurm.allocation_guard", *argv],
@@ -41,7 +42,8 @@ def own_allocation(argv: Sequence[str], say: Callable[[str], object]) -> Iterato
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    assert guard.stdin is not None and guard.stdout is not None
+    assert guard.stdin is not None
+    assert guard.stdout is not None
     try:
         job_id = _wait_for_grant(guard.stdout.fileno(), say)
         yield allocation_of(job_id)
@@ -60,7 +62,7 @@ def _wait_for_grant(stdout: int, say: Callable[[str], object]) -> str:
         data = os.read(stdout, 4096)
         if not data:
             raise AllocationError.of(
-                "allocation-failed", "what asks Slurm for nodes has ended without a word"
+                "allocation-failed", "the process that asks Slurm for nodes ended without a message"
             )
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:

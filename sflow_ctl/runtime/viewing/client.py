@@ -1,12 +1,16 @@
-"""The viewer's end of the clients socket: attach, follow logs, hear changes. Looks only; cannot change a run.
+"""The viewer's end of the clients socket: attach, follow logs, receive changes.
 
-A viewer that was stopped, or whose connection broke, attaches again by itself and goes on where it was.
+Read-only: it cannot change a run.
+
+A viewer that was suspended, or whose connection broke, attaches again by itself and continues where it was.
 """
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import msgspec
 import zmq
@@ -22,6 +26,7 @@ from sflow_ctl.runtime.viewing.messages import (
     LogEnded,
     LogPiece,
     RunEnded,
+    RunNews,
     StateChanges,
     Taken,
     Unfollow,
@@ -31,17 +36,17 @@ from sflow_ctl.runtime.viewing.messages import (
 )
 
 ATTACH_WITHIN_S = 2.0
-"""For a handshake and an answer; afterwards the files are read instead."""
+"""The limit for a handshake and an answer; afterwards the files are read instead."""
 ALIVE_EVERY_S = 2.0
 LOST_AFTER_S = 10.0
-"""Without a connection for so long the controller is taken for gone."""
+"""Without a connection for this time the controller counts as gone."""
 HEARTBEAT_MS = 5_000
 _MONITORED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 MESSAGES_PER_READ = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class LogOutput:
     """Bytes of a followed log, after `skipped_lines` that this viewer was too slow for."""
 
     rank: RankId
@@ -64,12 +69,12 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The controller says goodbye, or nobody answers any more. Nothing follows."""
+    """The controller has said goodbye, or does not answer any more. The last news."""
 
     is_orderly: bool
 
 
-ViewEvent = Change | Output | OutputEnded | Current | Ended
+ViewEvent = Change | LogOutput | OutputEnded | Current | Ended
 
 
 @dataclass(slots=True)
@@ -85,7 +90,7 @@ class ViewerLink:
     _context: "zmq.Context[zmq.Socket[bytes]]"
     _socket: "zmq.Socket[bytes]"
     _monitor: "zmq.Socket[bytes]"
-    """Hears from the library when the connection breaks and comes back."""
+    """Receive from the library when the connection breaks and returns."""
     _session: int = 1
     _next_seq: int = 1
     _followed: dict[RankId, _Followed] = field(default_factory=dict)
@@ -94,17 +99,17 @@ class ViewerLink:
     _is_current: bool = False
 
     def follow(self, rank: RankId, lines: int, offset: int | None = None) -> None:
-        """Wants a rank's log from `offset` on, or from its last `lines` lines on."""
+        """Request a rank's log from `offset` on, or from its last `lines` lines on."""
         self._followed[rank] = _Followed(lines, offset)
         self._send_follow(rank)
 
     def unfollow(self, rank: RankId) -> None:
-        """Wants no more of it."""
+        """Stop following a log."""
         if self._followed.pop(rank, None) is not None:
             self._send(Unfollow(task=rank.attempt.task, attempt=rank.attempt.number, rank=rank.rank))
 
     def receive(self, timeout_s: float) -> list[ViewEvent]:
-        """What has arrived, after waiting at most so long for the first of it."""
+        """Return the news that have arrived, after waiting at most so long for the first."""
         events: list[ViewEvent] = []
         is_readable = bool(self._socket.poll(int(timeout_s * 1000)))
         now = time.monotonic()
@@ -124,7 +129,7 @@ class ViewerLink:
         return events
 
     def close(self) -> None:
-        """Detaches; the run notices nothing."""
+        """Detach, without an effect on the run."""
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=0)
@@ -143,41 +148,48 @@ class ViewerLink:
         try:
             message = decode_to_viewer(frames[0])
         except (msgspec.DecodeError, IndexError):
-            return  # of a newer controller: nothing this viewer could show
+            return  # from a newer controller: nothing this viewer could show
         if isinstance(message, ViewerRefused):
             if message.code == "not-attached":
                 self._attach_again()
             else:
                 events.append(Ended(is_orderly=False))
-            return
+        elif self._is_next(message):
+            body = frames[1] if len(frames) > 1 else b""
+            events.extend(self._events_of(message, body))
+
+    def _is_next(self, message: RunNews) -> bool:
+        """Return True for the message that follows the last one; attach again where some are missing."""
         if message.session != self._session:
-            return  # sent before it attached again
+            return False  # sent before it attached again
         if message.seq != self._next_seq:
             if message.seq > self._next_seq:
                 self._attach_again()  # something is missing: a connection broke in between
-            return
+            return False
         self._next_seq += 1
-        if isinstance(message, StateChanges):
-            events.extend(message.changes)
-            if message.is_current and not self._is_current:
-                self._is_current = True
-                events.append(Current())
-        elif isinstance(message, LogPiece):
-            self._take_piece(message, frames[1] if len(frames) > 1 else b"", events)
-        elif isinstance(message, LogEnded):
-            rank = RankId(AttemptId(message.task, message.attempt), message.rank)
-            if self._followed.pop(rank, None) is not None:
-                events.append(OutputEnded(rank))
-        elif isinstance(message, RunEnded):
-            events.append(Ended(is_orderly=True))
+        return True
 
-    def _take_piece(self, piece: LogPiece, body: bytes, events: list[ViewEvent]) -> None:
-        rank = RankId(AttemptId(piece.task, piece.attempt), piece.rank)
-        followed = self._followed.get(rank)
-        if followed is None:
-            return
-        followed.offset = piece.offset + len(body)
-        events.append(Output(rank, body, piece.skipped_lines, piece.path))
+    def _events_of(self, message: RunNews, body: bytes) -> Iterator[ViewEvent]:
+        match message:
+            case StateChanges():
+                yield from message.changes
+                if message.is_current and not self._is_current:
+                    self._is_current = True
+                    yield Current()
+            case LogPiece():
+                rank = RankId(AttemptId(message.task, message.attempt), message.rank)
+                followed = self._followed.get(rank)
+                if followed is not None:
+                    followed.offset = message.offset + len(body)
+                    yield LogOutput(rank, body, message.skipped_lines, message.path)
+            case LogEnded():
+                rank = RankId(AttemptId(message.task, message.attempt), message.rank)
+                if self._followed.pop(rank, None) is not None:
+                    yield OutputEnded(rank)
+            case RunEnded():
+                yield Ended(is_orderly=True)
+            case _:
+                assert_never(message)
 
     def _attach_again(self) -> None:
         self._session += 1
@@ -199,12 +211,12 @@ class ViewerLink:
         self._send(message)
 
     def _send(self, message: FromViewerMessage) -> None:
-        with suppress(zmq.Again):  # the controller is away; what counts is sent again when it is back
+        with suppress(zmq.Again):  # the controller is away; important messages are sent again when it is back
             self._socket.send(encode(message), zmq.NOBLOCK)
 
 
 def connect(facts: ConnectionFacts, within_s: float = ATTACH_WITHIN_S) -> ViewerLink | None:
-    """A link to the run's controller over the first of its addresses that answers; None when none does."""
+    """Return a link to the run's controller over the first of its addresses that answers; None if none does."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     poller = zmq.Poller()
     sockets = []

@@ -1,7 +1,6 @@
-"""A run watched through its files, for when its controller cannot be reached. The same interface as
-`ViewerLink`.
+"""Watches a run through its files, when its controller cannot be reached. The same interface as `ViewerLink`.
 
-Looks five times a second: network file systems tell nobody that a file has grown on another machine.
+Reads five times a second: network file systems do not report that a file has grown on another machine.
 """
 
 import time
@@ -12,7 +11,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog, current_path
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
-from sflow_ctl.runtime.viewing.client import Current, Ended, Output, OutputEnded, ViewEvent
+from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewEvent
 
 LOOK_S = 0.2
 LIVENESS_S = 1.0
@@ -23,7 +22,7 @@ PIECE_BYTES = 256 * 1024
 class _Followed:
     cursor: Cursor
     lines: int | None
-    """Still to be sought, once the file is there; None when the place is known."""
+    """Lines to go back once the file exists; None when the position is known."""
 
 
 @dataclass(slots=True)
@@ -37,7 +36,7 @@ class FileWatch:
     _has_ended: bool = False
 
     def follow(self, rank: RankId, lines: int, offset: int | None = None) -> None:
-        """Wants a rank's log from `offset` on, or from its last `lines` lines on."""
+        """Follow a rank's log from `offset` on, or from its last `lines` lines on."""
         record = self.reader.state.tasks.get(rank.attempt.task)
         newest = record.attempts if record is not None else rank.attempt.number
         path = self.reader.directory / current_path(log_path(rank.attempt.task), rank, newest)
@@ -45,13 +44,13 @@ class FileWatch:
         self._followed[rank] = _Followed(cursor, lines if offset is None else None)
 
     def unfollow(self, rank: RankId) -> None:
-        """Wants no more of it."""
+        """Stop following a log."""
         followed = self._followed.pop(rank, None)
         if followed is not None:
             followed.cursor.close()
 
     def receive(self, timeout_s: float) -> list[ViewEvent]:
-        """What is new, after waiting at most so long for the first of it."""
+        """Return the news, after waiting at most so long for the first."""
         deadline = time.monotonic() + timeout_s
         while True:
             events = self._look()
@@ -61,13 +60,12 @@ class FileWatch:
             time.sleep(min(LOOK_S, left))
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Close the open files."""
         for rank in list(self._followed):
             self.unfollow(rank)
 
     def _look(self) -> list[ViewEvent]:
-        # Whether the run goes on is asked before its files are read: what is in them then is all there will
-        # be.
+        # Whether the run is active is asked before its files are read: they are complete if it was not.
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LIVENESS_S
@@ -84,7 +82,7 @@ class FileWatch:
         return events
 
     def _read(self, rank: RankId, followed: _Followed, events: list[ViewEvent]) -> bool:
-        """Adds what is new of a log; True when there is more to read at once."""
+        """Add the new bytes of a log; return True when there is more to read at once."""
         cursor = followed.cursor
         is_over = self._is_over(rank)  # before the size, for the same reason
         try:
@@ -94,14 +92,14 @@ class FileWatch:
                 followed.lines = None
             piece = cursor.read(PIECE_BYTES)
         except OSError:
-            piece = None  # not there yet, or not any more
+            piece = None  # it does not exist yet, or no longer
         if piece is None:
             if is_over:
                 events.append(OutputEnded(rank))
                 self.unfollow(rank)
             return False
         if piece.data or piece.skipped_lines:
-            events.append(Output(rank, piece.data, piece.skipped_lines, str(cursor.log.path)))
+            events.append(LogOutput(rank, piece.data, piece.skipped_lines, str(cursor.log.path)))
         return not cursor.is_at_end
 
     def _is_over(self, rank: RankId) -> bool:

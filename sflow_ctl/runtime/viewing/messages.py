@@ -1,8 +1,7 @@
-"""What crosses the clients socket. A viewer can look at a run and nothing else: there is no message that
-changes anything.
+"""The messages of the clients socket. A viewer can only read: no message changes a run.
 
-From a viewer one frame, to a viewer a header frame and, for log bytes, a body. `seq` counts what a viewer is
-sent; it answers with `Taken`, which is what keeps a slow one from filling anybody's memory.
+From a viewer one frame, to a viewer a header frame and, for log bytes, a body. `seq` counts the messages to a
+viewer; it answers with `Taken`, so a slow viewer cannot fill the controller's memory.
 """
 
 import msgspec
@@ -25,17 +24,15 @@ class FromViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class Attach(FromViewer, frozen=True, kw_only=True, tag="attach"):
-    """Wants the last change of every task, then every change as it happens."""
+    """Requests the last change of every task, then every change as it happens."""
 
     version: int = VIEWER_VERSION
     session: int = 0
-    """Chosen by the viewer, another one each time it attaches: what it is sent carries it."""
+    """Chosen by the viewer, another one each time it attaches; contained in every message to it."""
 
 
 class Follow(FromViewer, frozen=True, kw_only=True, tag="follow"):
-    """Wants the log of an attempt's rank: from byte `offset` on, or, when that is None, from its last `lines`
-    lines.
-    """
+    """Requests the log of an attempt's rank: from byte `offset` on, or, if that is None, from its last `lines` lines."""
 
     task: str
     attempt: int
@@ -45,7 +42,7 @@ class Follow(FromViewer, frozen=True, kw_only=True, tag="follow"):
 
 
 class Unfollow(FromViewer, frozen=True, kw_only=True, tag="unfollow"):
-    """Wants no more of that log."""
+    """Ends the request for that log."""
 
     task: str
     attempt: int
@@ -53,20 +50,20 @@ class Unfollow(FromViewer, frozen=True, kw_only=True, tag="unfollow"):
 
 
 class Taken(FromViewer, frozen=True, kw_only=True, tag="taken"):
-    """Has handled everything up to `seq`. Also sent when idle: it is alive."""
+    """Everything up to `seq` has been handled. Also sent when idle, as a sign of life."""
 
     seq: int
 
 
 class ToViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """Base of what a viewer is sent. `seq` counts from 1 within a session."""
+    """Base of messages to a viewer. `seq` counts from 1 within a session."""
 
     session: int = 0
     seq: int = 0
 
 
 class StateChanges(ToViewer, frozen=True, kw_only=True, tag="changes"):
-    """StateChanges of state in order. Until `is_current` was true once, they are the state of the run so far."""
+    """Changes of state in order. Until `is_current` was true once, they are the state of the run so far."""
 
     changes: tuple[Change, ...]
     is_current: bool = False
@@ -81,7 +78,7 @@ class LogPiece(ToViewer, frozen=True, kw_only=True, tag="log_piece"):
     offset: int
     skipped_lines: int = 0
     path: str = ""
-    """Where all of it is; only set with skipped lines."""
+    """The path of the whole log; only set with skipped lines."""
 
 
 class LogEnded(ToViewer, frozen=True, kw_only=True, tag="log_ended"):
@@ -101,11 +98,13 @@ class ViewerRefused(ToViewer, frozen=True, kw_only=True, tag="refused"):
 
 
 class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):
-    """The last message: the controller is done. How it ended is in the run directory."""
+    """The last message: the controller ends. The result of the run is in the run directory."""
 
 
 FromViewerMessage = Attach | Follow | Unfollow | Taken
-ToViewerMessage = StateChanges | LogPiece | LogEnded | ViewerRefused | RunEnded
+RunNews = StateChanges | LogPiece | LogEnded | RunEnded
+"""What a viewer is sent in order, with `seq`."""
+ToViewerMessage = RunNews | ViewerRefused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_viewer = msgspec.msgpack.Decoder(FromViewerMessage).decode

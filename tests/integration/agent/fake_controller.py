@@ -16,7 +16,7 @@ from protocol.messages.checks import Probe
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello, RankCleared, RankExited, RankStarted
 from protocol.messages.logs import LogAck
-from protocol.messages.orders import Leave, Spawn, Stop, ToAgent, Welcome
+from protocol.messages.orders import Enrolled, Leave, Spawn, Stop, ToAgent, Welcome
 from protocol.messages.packets import ToAgentPacket
 from protocol.messages.rank_spec import HangPolicy, RankSpec, Stopping
 from protocol.session.channel import Channel
@@ -218,6 +218,12 @@ class FakeController:
         packet = decode_from_agent(frame).packet
         if packet.messages and isinstance(packet.messages[0], Hello):
             hello = packet.messages[0]
+            if hello.key:  # an agent of a job step: it comes again with a key of its own
+                answer = ToAgentPacket(
+                    session=hello.session, incarnation=self.incarnation, messages=(Enrolled(key=hello.key),)
+                )
+                self.control.send_multipart((identity, encode(answer)))
+                return
             self.hellos.append(hello)
             if hello.session != self.session:
                 self.session, self.identity, self.channel = hello.session, identity, Channel()

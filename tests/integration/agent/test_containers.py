@@ -74,7 +74,8 @@ def test_a_container_that_ends_by_itself_is_looked_for_too(controller: FakeContr
         file.unlink()
     assert controller.exited("a").exit_code == 9
     cleared = controller.cleared("a")
-    assert isinstance(cleared, RankCleared) and cleared.survivors == ()
+    assert isinstance(cleared, RankCleared)
+    assert cleared.survivors == ()
 
 
 def test_each_attempt_has_its_own_name(controller: FakeController, engine: Path) -> None:
@@ -130,6 +131,7 @@ def test_directories_that_are_not_there_are_not_mounted(controller: FakeControll
     controller.spawn(boxed("a", engine, directories=(here, absent, task_directory)))
     up(controller, "a")
     mounted = f"-v {here}:{here}:rw -v {task_directory}:{task_directory}:rw"
-    assert mounted in calls(engine)[0] and absent not in calls(engine)[0]
+    assert mounted in calls(engine)[0]
+    assert absent not in calls(engine)[0]
     controller.stop("a")
     controller.cleared("a")

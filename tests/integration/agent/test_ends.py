@@ -89,7 +89,7 @@ def test_a_silent_controller_ends_everything(make_controller: Make) -> None:
     controller.is_mute = True
     assert controller.exit_status() == 3
     assert marked(controller.marker) == []
-    assert "nothing heard of the controller" in controller.stderr()
+    assert "no message from the controller" in controller.stderr()
 
 
 def test_an_agent_that_stood_still_does_not_blame_the_controller(make_controller: Make) -> None:

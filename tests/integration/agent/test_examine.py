@@ -62,12 +62,10 @@ def test_a_report_has_every_part_and_leaves_nothing_behind(
     roles = {one.role: one for one in found.directories}
     assert set(roles) == {"output directory", "shared memory", "temporary files"}
     written = roles["output directory"]
-    assert (
-        written.problem == ""
-        and written.write_s is not None
-        and written.free_bytes > 0
-        and written.file_system
-    )
+    assert written.problem == ""
+    assert written.write_s is not None
+    assert written.free_bytes > 0
+    assert written.file_system
     assert list(place.iterdir()) == []
     assert found.memory_available_bytes > 0
     assert controller.leave() == 0
@@ -103,7 +101,8 @@ def test_what_hangs_is_named_and_the_rest_is_told_in_time(make_controller: Make,
     controller = make_controller().start(env={"PATH": f"{tmp_path}:/usr/bin:/bin"}).welcome()
     found = report(controller, within_s=3.0)
     assert ("container engine enroot", "no answer within 3 s") in found.unanswered
-    assert found.addresses and found.limits
+    assert found.addresses
+    assert found.limits
     assert controller.leave() == 0
 
 
@@ -115,7 +114,8 @@ def test_processes_of_earlier_runs_are_found_and_those_of_live_ones_told_apart(m
     try:
         left = {one.run: one for one in report(controller).leftovers}
         assert (left["gone-01234567"].pids, left["gone-01234567"].has_agent) == ((lost.pid,), False)
-        assert left[other.marker].has_agent and other.started("a").pid in left[other.marker].pids
+        assert left[other.marker].has_agent
+        assert other.started("a").pid in left[other.marker].pids
         assert controller.marker not in left
     finally:
         lost.send_signal(signal.SIGKILL)
@@ -136,7 +136,8 @@ def test_agents_reach_each_other_and_know_whom(make_controller: Make) -> None:
     found = ask(one, Inspect(number=2, token="t", targets=targets, within_s=WITHIN_S)).mesh
     said = {(result.address, result.problem) for result in found}
     assert len(found) == 3
-    assert ("127.0.0.1", "") in said and ("127.0.0.1", "another host or program answers there") in said
+    assert ("127.0.0.1", "") in said
+    assert ("127.0.0.1", "another host or program answers there") in said
     assert [problem for address, problem in said if address == "::1"] != [
         ""
     ]  # of this machine's runs: IPv4's loopback only

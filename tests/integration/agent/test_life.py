@@ -85,5 +85,6 @@ def test_a_driver_that_does_not_answer_is_warned_of_and_ends_nothing(nvml: FakeN
 @pytest.mark.parametrize("gpus", [(), (Gpu(index=0, uuid="GPU-simulated-0", simulated=True),)])
 def test_gpus_that_cannot_be_watched_are_warned_of_once_for_each_task(gpus: tuple[Gpu, ...]) -> None:
     loop = Loop(gpus)
-    assert len(loop.warnings) == 1 and "a: no_gpu_use_for has no effect" in loop.warnings[0]
+    assert len(loop.warnings) == 1
+    assert "a: no_gpu_use_for has no effect" in loop.warnings[0]
     assert loop.life.next_wakeup() is None

@@ -130,4 +130,5 @@ def test_f41_a_probes_program_gets_three_descriptors_and_no_secret(
     assert "SFLOW_ATTEMPT_ID=a#1" in variables
     for secret in (controller.agent_secret, controller.secret):
         assert secret.decode() not in variables
-    assert "SFLOW_AGENT" not in variables and "PMI_RANK" not in variables
+    assert "SFLOW_AGENT" not in variables
+    assert "PMI_RANK" not in variables

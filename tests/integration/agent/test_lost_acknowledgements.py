@@ -26,7 +26,8 @@ def test_what_nobody_acknowledges_is_sent_again(tmp_path: Path) -> None:
     follower.finish(RANK)
     follower.poll(1.0)
     follower.poll(1.0)
-    assert sent == [(0, b"hello\n", True)] and not follower.is_delivered
+    assert sent == [(0, b"hello\n", True)]
+    assert not follower.is_delivered
     due = follower.next_wakeup()
     assert due == 1.0 + REPEAT_AFTER_S
     follower.poll(due)
@@ -34,4 +35,5 @@ def test_what_nobody_acknowledges_is_sent_again(tmp_path: Path) -> None:
     follower.acknowledge(RANK, 6)
     follower.poll(due + 1)
     follower.poll(due + 1)
-    assert follower.is_delivered and follower.next_wakeup() is None
+    assert follower.is_delivered
+    assert follower.next_wakeup() is None

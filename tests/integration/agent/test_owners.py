@@ -53,8 +53,8 @@ def test_f23_the_answer_of_an_old_server_makes_nobody_ready(controller: FakeCont
         sleeper(controller, "a", asks(port, owner))
         said = waits_for(controller, "a", "answered")
         assert said == (
-            f"it was answered on port {port} by process {os.getpid()} {process_name()}, which is not of this {owner} "
-            "(`owner: any` would let it count)"
+            f"it was answered on port {port} by process {os.getpid()} {process_name()}, which does not belong to this {owner} "
+            "(`owner: any` would accept it)"
         )
         controller.until(lambda: old.count("/") >= 3, "it is asked again")
         assert not is_ready(controller, "a")
@@ -89,7 +89,8 @@ def test_a_url_of_another_task_counts_unless_it_must_be_the_tasks_own(controller
     sleeper(controller, "task", asks(port, "task"))
     triggered(controller, "run")
     said = waits_for(controller, "task", "answered")
-    assert "by b#1, process " in said and "(`owner: run` would let it count)" in said
+    assert "by b#1, process " in said
+    assert "(`owner: run` would accept it)" in said
     assert not is_ready(controller, "task")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from protocol.messages.orders import Lease
 from protocol.messages.rank_spec import PortBlock
+from sflow_agent.core.port_choice import PortChoice
 from sflow_agent.port_leases import PortLeases
 
 HTTP = PortBlock(name="http")
@@ -34,7 +35,8 @@ def agent_leases() -> Iterator[PortLeases]:
 def lease(leases: PortLeases, task: str, *blocks: PortBlock, number: int = 1) -> dict[str, tuple[int, ...]]:
     """What the task gets."""
     leased = leases.take(Lease(task=task, number=number, blocks=blocks))
-    assert not leased.problem and leased.number == number
+    assert not leased.problem
+    assert leased.number == number
     return leased.ports
 
 
@@ -66,7 +68,8 @@ def test_a_port_is_held_for_both_kinds_of_addresses_until_it_is_handed_over(leas
 def test_an_order_that_comes_twice_is_one_lease(leases: PortLeases) -> None:
     ports = lease(leases, "a", HTTP, PortBlock(name="base", count=16, contiguous=True))
     first = ports["base"][0]
-    assert ports["base"] == tuple(range(first, first + 16)) and ports["http"][0] not in ports["base"]
+    assert ports["base"] == tuple(range(first, first + 16))
+    assert ports["http"][0] not in ports["base"]
     assert lease(leases, "a", HTTP) == ports
 
 
@@ -131,7 +134,8 @@ def test_f21_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
         leases.take_back("a")
         assert f"port {port} (http) is taken" in leases.hand_over("a", "a#2")
         renewed = lease(leases, "a", HTTP, PortBlock(name="nixl", count=3), number=2)
-        assert renewed["http"] != ports["http"] and renewed["nixl"] == ports["nixl"]
+        assert renewed["http"] != ports["http"]
+        assert renewed["nixl"] == ports["nixl"]
         assert leases.hand_over("a", "a#3") == ""
     assert leases.port_conflict("a", "a#3") == ""
 
@@ -140,5 +144,31 @@ def test_what_a_node_does_not_have_is_a_problem_and_holds_nothing(leases: PortLe
     leased = leases.take(
         Lease(task="a", number=1, blocks=(HTTP, PortBlock(name="x", count=60_000, contiguous=True)))
     )
-    assert leased.problem and not leased.ports
+    assert leased.problem
+    assert not leased.ports
     assert leases.hand_over("a", "a#1") == ""
+
+
+def test_s9_a_process_that_takes_all_names_does_not_keep_tasks_from_ports(leases: PortLeases) -> None:
+    ports = list(range(23_000, 23_040))
+    leases._choice = PortChoice(ports, "x")
+    names = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in ports]
+    try:
+        for port, name in zip(ports, names, strict=True):
+            name.bind(f"\0sflow-port-{port}")
+        (port,) = lease(leases, "a", HTTP)["http"]
+        assert port in ports
+        assert "names of all free ports" in leases.warning
+        assert len(lease(leases, "b", PortBlock(name="run", count=3, contiguous=True))["run"]) == 3
+    finally:
+        for name in names:
+            name.close()
+
+
+def test_s9_real_want_of_ports_is_said_as_that(leases: PortLeases) -> None:
+    leases._choice = PortChoice([23_050], "x")
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 23_050))
+        leased = leases.take(Lease(task="a", number=1, blocks=(HTTP,)))
+    assert leased.problem == "there are no 1 ports free for http"
+    assert leases.warning == ""

@@ -84,7 +84,7 @@ def test_f39_death_by_signal_is_told(controller: FakeController) -> None:
     [
         (("no-such-program",), None, "is not on PATH"),
         (("/no/such/program",), None, "does not exist"),
-        (("/etc/passwd",), None, "may not be executed"),
+        (("/etc/passwd",), None, "is not executable"),
         (("true",), "/no/such/directory", "working directory /no/such/directory"),
     ],
 )

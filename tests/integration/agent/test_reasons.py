@@ -155,8 +155,8 @@ def test_a_full_disk(controller: FakeController, tmp_path: Path) -> None:
     [
         (b"#!/no/such/interpreter\n", 0o755, 'that does not exist: "/no/such/interpreter"'),
         (b"#!/bin/sh\r\necho\r\n", 0o755, "dos2unix"),
-        (b"\x7fELFgarbage", 0o755, "no program for this machine"),
-        (b"#!/bin/sh\n", 0o644, "may not be executed"),
+        (b"\x7fELFgarbage", 0o755, "not a program for this machine"),
+        (b"#!/bin/sh\n", 0o644, "is not executable"),
         (None, 0, "does not exist on this node"),
     ],
 )

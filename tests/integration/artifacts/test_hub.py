@@ -35,7 +35,8 @@ def refusal(workspace: Path, uri: str) -> Finding:
     with pytest.raises(ArtifactError) as raised:
         fetch(workspace, {"M": uri})
     (finding,) = raised.value.findings
-    assert finding.what.startswith(f'Failed to download artifact "M": {uri}: ') and finding.hint
+    assert finding.what.startswith(f'Failed to download artifact "M": {uri}: ')
+    assert finding.hint
     assert cached(workspace) == []
     return finding
 
@@ -107,7 +108,8 @@ def test_offline_without_a_cache(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     finding = refusal(tmp_path, "hf://org/m")
-    assert "cached snapshot" in finding.what and "HF_HUB_OFFLINE" in str(finding.hint)
+    assert "cached snapshot" in finding.what
+    assert "HF_HUB_OFFLINE" in str(finding.hint)
 
 
 def test_without_the_library_it_is_said_how_to_get_it(

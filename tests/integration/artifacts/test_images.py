@@ -37,7 +37,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_runtime_it_is_a_warning(programs: Path, tmp_path: Path) -> None:
     _, (came,) = fetch(tmp_path, URI)
-    assert came.is_warning and "neither docker nor podman answers on this machine" in came.sentence()
+    assert came.is_warning
+    assert "neither docker nor podman answers on this machine" in came.sentence()
 
 
 def test_an_image_that_is_here_is_not_pulled(programs: Path, tmp_path: Path) -> None:

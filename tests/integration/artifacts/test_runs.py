@@ -50,12 +50,15 @@ def test_a_task_finds_what_was_fetched(server: FileServer, tmp_path: Path) -> No
     done = sflow_ctl("run", file, "--run-id", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Fetching 1 artifact: M\n" in done.stdout
-    assert f"✓ artifact M: 2.0 MB from {uri} in " in done.stdout and "[look] same" in done.stdout
+    assert f"✓ artifact M: 2.0 MB from {uri} in " in done.stdout
+    assert "[look] same" in done.stdout
     log = (tmp_path / "sflow_output" / "r" / "sflow.log").read_text()
     assert lines_with(log, "artifact M: 2.0 MB from")
     assert (tmp_path / "made" / "here").is_dir()
     again = sflow_ctl("run", file, cwd=tmp_path)
-    assert again.returncode == 0 and "artifact" not in again.stdout and len(server.seen) == 1
+    assert again.returncode == 0
+    assert "artifact" not in again.stdout
+    assert len(server.seen) == 1
 
 
 def test_a_dry_run_fetches_and_makes_nothing(server: FileServer, tmp_path: Path) -> None:
@@ -65,8 +68,10 @@ def test_a_dry_run_fetches_and_makes_nothing(server: FileServer, tmp_path: Path)
     )
     before = sorted(tmp_path.iterdir())
     done = sflow_ctl("run", "--dry-run", file, cwd=tmp_path)
-    assert done.returncode == 0 and f"  - M: {uri}\n  - H: hf://a/b\n" in done.stdout
-    assert sorted(tmp_path.iterdir()) == before and server.seen == []
+    assert done.returncode == 0
+    assert f"  - M: {uri}\n  - H: hf://a/b\n" in done.stdout
+    assert sorted(tmp_path.iterdir()) == before
+    assert server.seen == []
 
 
 def test_a_failure_is_said_before_anything_is_made(server: FileServer, tmp_path: Path) -> None:
@@ -74,7 +79,9 @@ def test_a_failure_is_said_before_anything_is_made(server: FileServer, tmp_path:
     done = sflow_ctl("run", file, cwd=tmp_path)
     assert done.returncode == 3
     assert f'error[artifact-not-fetched]: Failed to download artifact "M": {server.url}/gone: ' in done.stderr
-    assert "404 Not Found" in done.stderr and "w.yaml:4:12" in done.stderr and "hint:" in done.stderr
+    assert "404 Not Found" in done.stderr
+    assert "w.yaml:4:12" in done.stderr
+    assert "hint:" in done.stderr
     assert not (tmp_path / "sflow_output").exists()
 
 
@@ -90,10 +97,14 @@ def test_an_interrupt_keeps_what_has_come_for_the_next_run(
     assert finished(process)[0] == status
     (part,) = parts(tmp_path)
     kept = part.stat().st_size
-    assert cached(tmp_path) == [] and "~" not in part.name and kept > 500_000
+    assert cached(tmp_path) == []
+    assert "~" not in part.name
+    assert kept > 500_000
     page.go_on.set()
     code, output = finished(start(file, "r2"))
-    assert code == 0 and "kept from before" in output and "[look] same" in output
+    assert code == 0
+    assert "kept from before" in output
+    assert "[look] same" in output
     assert server.ranges() == [None, f"bytes={kept}-"]
 
 
@@ -117,4 +128,5 @@ def test_two_runs_that_fetch_the_same_do_each_other_no_harm(server: FileServer, 
     page.go_on.set()
     ends = [finished(run) for run in runs]
     assert [(code, "[look] same" in output) for code, output in ends] == [(0, True)] * 2, ends
-    assert parts(tmp_path) == [] and len(cached(tmp_path)) == 1
+    assert parts(tmp_path) == []
+    assert len(cached(tmp_path)) == 1

@@ -26,7 +26,8 @@ def refusal(workspace: Path, uri: str, *, sha256: str | None = None) -> Finding:
     (finding,) = raised.value.findings
     assert finding.code == "artifact-not-fetched"
     assert finding.what.startswith(f'Failed to download artifact "M": {uri}: ')
-    assert finding.where == "w.yaml:1  M" and finding.hint
+    assert finding.where == "w.yaml:1  M"
+    assert finding.hint
     assert cached(workspace) == []
     return finding
 
@@ -34,10 +35,12 @@ def refusal(workspace: Path, uri: str, *, sha256: str | None = None) -> Finding:
 def test_a_file_comes_once(server: FileServer, tmp_path: Path) -> None:
     uri = server.add("/m.bin?v=1", Page(CONTENT))
     paths, (came,) = fetch(tmp_path, {"M": uri})
-    assert paths["M"].read_bytes() == CONTENT and paths["M"].suffix == ".bin"
+    assert paths["M"].read_bytes() == CONTENT
+    assert paths["M"].suffix == ".bin"
     assert (came.received_bytes, came.total_bytes, came.is_done) == (len(CONTENT), len(CONTENT), True)
     assert fetch(tmp_path, {"M": uri}) == (paths, [])
-    assert len(server.seen) == 1 and parts(tmp_path) == []
+    assert len(server.seen) == 1
+    assert parts(tmp_path) == []
 
 
 def test_many_files_come_at_once(server: FileServer, tmp_path: Path) -> None:
@@ -77,7 +80,8 @@ def test_an_answer_that_is_no_file(
 def test_what_passes_is_tried_again(server: FileServer, tmp_path: Path) -> None:
     uri = server.add("/m", Page(CONTENT, statuses=[503, 429], headers={"Retry-After": "0"}))
     paths, _ = fetch(tmp_path, {"M": uri})
-    assert paths["M"].read_bytes() == CONTENT and len(server.seen) == 3
+    assert paths["M"].read_bytes() == CONTENT
+    assert len(server.seen) == 3
 
 
 def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
@@ -114,7 +118,8 @@ def test_a_server_that_cannot_say_which_version_it_has_sends_it_all_again(
 ) -> None:
     uri = server.add("/m", Page(CONTENT, cuts=[500_000], version=None))
     paths, _ = fetch(tmp_path, {"M": uri})
-    assert paths["M"].read_bytes() == CONTENT and server.ranges() == [None, None]
+    assert paths["M"].read_bytes() == CONTENT
+    assert server.ranges() == [None, None]
 
 
 def test_the_next_run_goes_on_where_one_failed(server: FileServer, tmp_path: Path) -> None:
@@ -125,7 +130,8 @@ def test_the_next_run_goes_on_where_one_failed(server: FileServer, tmp_path: Pat
     page.cuts.clear()
     paths, (came,) = fetch(tmp_path, {"M": uri}, sha256=SUM)
     assert paths["M"].read_bytes() == CONTENT
-    assert server.ranges()[-1] == "bytes=700000-" and came.resumed_bytes == 700_000
+    assert server.ranges()[-1] == "bytes=700000-"
+    assert came.resumed_bytes == 700_000
     assert "700 kB of it kept from before" in came.sentence()
     assert parts(tmp_path) == []
 
@@ -135,7 +141,8 @@ def test_a_part_of_another_version_is_not_gone_on_with(server: FileServer, tmp_p
     refusal(tmp_path, uri)
     server.add("/m", Page(CONTENT[::-1], version="v2"))
     paths, (came,) = fetch(tmp_path, {"M": uri})
-    assert paths["M"].read_bytes() == CONTENT[::-1] and came.resumed_bytes == 0
+    assert paths["M"].read_bytes() == CONTENT[::-1]
+    assert came.resumed_bytes == 0
 
 
 def test_what_a_killed_run_has_left_is_taken_when_nobody_works_on_it(
@@ -148,17 +155,19 @@ def test_what_a_killed_run_has_left_is_taken_when_nobody_works_on_it(
     owned = left.with_name(left.name.replace(".part", "~4711-aa.part"))
     left.rename(owned)
     paths, (came,) = fetch(tmp_path, {"M": uri})  # somebody may be at work: all is fetched
-    assert came.resumed_bytes == 0 and parts(tmp_path) == [owned]
+    assert came.resumed_bytes == 0
+    assert parts(tmp_path) == [owned]
     paths["M"].unlink()
     os.utime(owned, (time.time_ns() / 1e9 - 7200,) * 2)
     _, (came,) = fetch(tmp_path, {"M": uri})
-    assert came.resumed_bytes == 700_000 and parts(tmp_path) == []
+    assert came.resumed_bytes == 700_000
+    assert parts(tmp_path) == []
     assert paths["M"].read_bytes() == CONTENT
 
 
 def test_a_wrong_checksum_is_named_with_both_and_nothing_is_kept(server: FileServer, tmp_path: Path) -> None:
     finding = refusal(tmp_path, server.add("/m", Page(CONTENT)), sha256="0" * 64)
-    assert f"its sha256 is {SUM}, and should be {'0' * 64}" in finding.what
+    assert f"its sha256 is {SUM} instead of {'0' * 64}" in finding.what
     assert parts(tmp_path) == []
 
 
@@ -169,15 +178,18 @@ def test_a_cached_file_is_checked_once_and_fetched_again_when_its_sum_is_another
     paths, _ = fetch(tmp_path, {"M": uri})
     server.add("/m", Page(CONTENT))
     _, (came,) = fetch(tmp_path, {"M": uri}, sha256=SUM)
-    assert paths["M"].read_bytes() == CONTENT and "from" in came.sentence()
+    assert paths["M"].read_bytes() == CONTENT
+    assert "from" in came.sentence()
     note = paths["M"].with_name(f"{paths['M'].name}.sha256")
     assert note.read_text() == f"{SUM}  {paths['M'].name}\n"
     _, (came,) = fetch(tmp_path, {"M": uri}, sha256=SUM)
-    assert "is cached" in came.sentence() and len(server.seen) == 2
+    assert "is cached" in came.sentence()
+    assert len(server.seen) == 2
     paths["M"].write_bytes(b"spoilt")
     os.utime(paths["M"], ns=(time.time_ns() + 10**9,) * 2)
     fetch(tmp_path, {"M": uri}, sha256=SUM)
-    assert paths["M"].read_bytes() == CONTENT and len(server.seen) == 3
+    assert paths["M"].read_bytes() == CONTENT
+    assert len(server.seen) == 3
 
 
 def test_one_failure_ends_the_others_and_keeps_what_they_have(server: FileServer, tmp_path: Path) -> None:
@@ -196,7 +208,8 @@ def test_one_failure_ends_the_others_and_keeps_what_they_have(server: FileServer
         fetch(tmp_path, uris, patience=Patience(stall_s=60.0))  # only cutting it off ends the slow one
     assert [finding.where for finding in raised.value.findings] == ["w.yaml:1  GONE"]
     (part,) = parts(tmp_path)
-    assert part.read_bytes() == CONTENT[: part.stat().st_size] and "~" not in part.name
+    assert part.read_bytes() == CONTENT[: part.stat().st_size]
+    assert "~" not in part.name
     assert cached(tmp_path) == []
 
 
@@ -208,13 +221,13 @@ def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert (
-        f"no connection with 127.0.0.1:{port}: Connection refused"
+        f"no connection to 127.0.0.1:{port}: Connection refused"
         in refusal(tmp_path, f"http://127.0.0.1:{port}/m").what
     )
 
 
 def test_what_is_no_url(tmp_path: Path) -> None:
-    assert "it is no URL" in refusal(tmp_path, "http://127.0.0.1:port/m").what
+    assert "it is not a URL" in refusal(tmp_path, "http://127.0.0.1:port/m").what
 
 
 def test_a_server_that_speaks_something_else(tmp_path: Path) -> None:
@@ -232,7 +245,8 @@ def test_a_server_that_speaks_something_else(tmp_path: Path) -> None:
         thread.start()
         what = refusal(tmp_path, f"http://127.0.0.1:{port}/m").what
         thread.join()
-    assert "does not speak HTTP" in what and "\x1b" not in what
+    assert "does not speak HTTP" in what
+    assert "\x1b" not in what
 
 
 def test_a_password_goes_to_its_host_only_and_is_never_shown(server: FileServer, tmp_path: Path) -> None:
@@ -252,7 +266,8 @@ def test_a_password_goes_to_its_host_only_and_is_never_shown(server: FileServer,
         assert paths["M"].read_bytes() == CONTENT
         assert server.seen[0].headers["authorization"] == "Basic bWU6c0BjcmV0"
         assert "authorization" not in other.seen[0].headers
-        assert "cret" not in came.sentence() and "me@127.0.0.1" in came.sentence()
+        assert "cret" not in came.sentence()
+        assert "me@127.0.0.1" in came.sentence()
     finally:
         other.close()
 
@@ -263,4 +278,5 @@ def test_a_place_that_cannot_be_written(server: FileServer, tmp_path: Path) -> N
     with pytest.raises(ArtifactError) as raised:
         fetch(tmp_path, {"M": uri})
     (finding,) = raised.value.findings
-    assert "Not a directory" in finding.what and "--workspace-dir" in str(finding.hint)
+    assert "Not a directory" in finding.what
+    assert "--workspace-dir" in str(finding.hint)

@@ -188,8 +188,10 @@ def test_no_script_for_what_cannot_be_planned(tmp_path: Path) -> None:
     (tmp_path / "wf.yaml").write_text(SLURM)
     made = sflow_ctl("batch", "wf.yaml", "-N", "1", "-o", "x.sh", cwd=tmp_path)
     assert made.returncode == 2
-    assert "error[gpus-do-not-fit]" in made.stderr and "wf.yaml:8:" in made.stderr
-    assert not (tmp_path / "x.sh").exists() and made.stdout == ""
+    assert "error[gpus-do-not-fit]" in made.stderr
+    assert "wf.yaml:8:" in made.stderr
+    assert not (tmp_path / "x.sh").exists()
+    assert made.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,8 @@ def test_no_script_for_what_cannot_be_planned(tmp_path: Path) -> None:
 def test_what_cannot_be_is_said(tmp_path: Path, words: tuple[str, ...], what: str) -> None:
     (tmp_path / "sflow.yaml").write_text(LOCAL)
     done = sflow_ctl("batch", *words, cwd=tmp_path)
-    assert done.returncode == 2 and what in done.stderr, done.stderr
+    assert done.returncode == 2, done.stderr
+    assert what in done.stderr, done.stderr
     assert done.stdout == ""
 
 
@@ -225,7 +228,8 @@ def test_partition_and_account_are_found_by_asking_slurm(tmp_path: Path) -> None
     assert "partition usual: found by asking Slurm" in made.stderr
     stand_in(tmp_path / "bin", "sinfo", "exit 1")
     refused = sflow_ctl("batch", "-N", "1", cwd=tmp_path, env=env)
-    assert refused.returncode == 2 and "name one with -p" in refused.stderr
+    assert refused.returncode == 2
+    assert "name one with -p" in refused.stderr
 
 
 def test_submit_says_where_the_job_is(tmp_path: Path) -> None:
@@ -236,7 +240,8 @@ def test_submit_says_where_the_job_is(tmp_path: Path) -> None:
     done = sflow_ctl("batch", *OPTIONS, "-o", "x.sh", "--submit", cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
     called = (tmp_path / "called").read_text()
-    assert called.startswith("--parsable --job-name=") and called.endswith(f" {folder}/x.sh\n")
+    assert called.startswith("--parsable --job-name=")
+    assert called.endswith(f" {folder}/x.sh\n")
     # Public report 6: SBATCH_... variables win over lines of a script, and not over the command line.
     assert " --partition=part --account=acc " in called
     assert "✓ Submitted job 4242\n" in done.stdout
@@ -255,7 +260,8 @@ def test_public_21_a_queued_job_runs_the_workflow_as_it_was(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     workflow.write_text(LOCAL.replace("hello", "second"))
     ran = run_script(tmp_path / "x.sh", tmp_path)
-    assert ran.returncode == 0 and "said <first>" in ran.stdout
+    assert ran.returncode == 0
+    assert "said <first>" in ran.stdout
 
 
 def test_public_21_a_pipe_is_stored_or_refused(tmp_path: Path) -> None:
@@ -275,13 +281,15 @@ def test_a_refusal_of_sbatch_is_passed_on(tmp_path: Path) -> None:
     (tmp_path / "sflow.yaml").write_text(LOCAL)
     env = stand_in(tmp_path / "bin", "sbatch", "echo 'invalid partition' >&2; exit 1")
     done = sflow_ctl("batch", *OPTIONS, "-o", "x.sh", "--submit", cwd=tmp_path, env=env)
-    assert done.returncode == 3 and "sbatch refused the job: invalid partition" in done.stderr
+    assert done.returncode == 3
+    assert "sbatch refused the job: invalid partition" in done.stderr
 
 
 def test_the_workflow_itself_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "demo.yaml").write_text(LOCAL)
     done = sflow_ctl("batch", "demo.yaml", *OPTIONS, "-s", "SAY=x", "-o", "demo.sh", cwd=tmp_path)
-    assert done.returncode == 0 and (tmp_path / "demo.yaml").read_text() == LOCAL
+    assert done.returncode == 0
+    assert (tmp_path / "demo.yaml").read_text() == LOCAL
     assert "value: x" in (tmp_path / "demo.composed.yaml").read_text()
 
 
@@ -297,4 +305,5 @@ def test_missable_tasks_need_no_second_file(tmp_path: Path) -> None:
     (tmp_path / "sflow.yaml").write_text(text)
     assert sflow_ctl("batch", *OPTIONS, cwd=tmp_path).returncode == 2
     made = sflow_ctl("batch", *OPTIONS, "-M", "go*", cwd=tmp_path)
-    assert made.returncode == 0 and "--missable-tasks 'go*'" in made.stdout
+    assert made.returncode == 0
+    assert "--missable-tasks 'go*'" in made.stdout

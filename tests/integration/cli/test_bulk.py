@@ -54,7 +54,8 @@ def test_each_row_is_a_job_and_a_bad_one_does_not_stop_the_others(tmp_path: Path
     ]
     script = (directory / "tasks_b_4_003.sh").read_text()
     assert {"--job-name=tasks_b_4_003", "--nodes=4"} <= set(directives(script))
-    assert f"--file {directory}/tasks_b_4_003.yaml \\\n" in script and "--set" not in script
+    assert f"--file {directory}/tasks_b_4_003.yaml \\\n" in script
+    assert "--set" not in script
 
 
 def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
@@ -69,13 +70,15 @@ def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
     assert [row["status"] for row in results(directory)] == ["not submitted"]
     script = (directory / "tasks_b_4_003.sh").read_text()
     composed = (directory / "tasks_b_4_003.yaml").read_text()
-    assert "EXTRA" in composed and "nodes: 4" in composed and "base.yaml" not in script
+    assert "EXTRA" in composed
+    assert "nodes: 4" in composed
+    assert "base.yaml" not in script
 
 
 def test_the_file_decides_its_gpus_in_a_sheet(tmp_path: Path) -> None:
     sheet(tmp_path)
     done = sflow_ctl("batch", "-b", "in/s.csv", "--row", "1", "-G", "8", cwd=tmp_path)
-    assert "the file's 4 GPUs per node win over -G 8" in done.stderr
+    assert "the file's 4 GPUs per node are used instead of -G 8" in done.stderr
     (script,) = (tmp_path / "sflow_output").glob("bulk_input_*/*.sh")
     assert "--gpus-per-node=4" in directives(script.read_text())
 
@@ -83,7 +86,8 @@ def test_the_file_decides_its_gpus_in_a_sheet(tmp_path: Path) -> None:
 def test_a_column_of_nodes_that_is_no_variable(tmp_path: Path) -> None:
     sheet(tmp_path, SHEET.replace("NODES", "NUM_NODES"))
     done = sflow_ctl("batch", "-b", "in/s.csv", cwd=tmp_path)
-    assert done.returncode == 1 and "row 2" in done.stderr
+    assert done.returncode == 1
+    assert "row 2" in done.stderr
     scripts = sorted((tmp_path / "sflow_output").glob("bulk_input_*/*.sh"))
     assert [script.name for script in scripts] == ["tasks_a_2n_001.sh", "tasks_b_4n_003.sh"]
     assert "--nodes=4" in directives(scripts[1].read_text())
@@ -113,7 +117,8 @@ def test_a_folder_is_a_job_for_each_workflow_in_it(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     done = sflow_ctl("batch", "-B", "in", "-B", "in/s*.yaml", "-p", "p", "-A", "a", cwd=tmp_path)
-    assert done.returncode == 1 and "✗ broken: in/broken.yaml\nerror[yaml-syntax]" in done.stderr
+    assert done.returncode == 1
+    assert "✗ broken: in/broken.yaml\nerror[yaml-syntax]" in done.stderr
     (directory,) = (tmp_path / "sflow_output").glob("bulk_submit_*")
     lines = {row["job_name"]: row["status"] for row in results(directory)}
     assert lines == {
@@ -135,7 +140,8 @@ def test_a_folder_is_a_job_for_each_workflow_in_it(tmp_path: Path) -> None:
 def test_a_folder_without_workflows(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     done = sflow_ctl("batch", "-B", "in", cwd=tmp_path)
-    assert done.returncode == 1 and "no workflow file in in" in done.stderr
+    assert done.returncode == 1
+    assert "no workflow file in in" in done.stderr
     assert sflow_ctl("batch", "-B", "nowhere", cwd=tmp_path).returncode == 2
 
 
@@ -149,21 +155,25 @@ def test_compose_writes_a_file_for_each_row_into_an_existing_directory(tmp_path:
     files = sorted(path.name for path in directory.iterdir())
     assert files == ["tasks_a_2_001.yaml", "tasks_b_4_003.yaml", "too_small_002.yaml"]
     planned = sflow_ctl("plan", directory / "tasks_b_4_003.yaml", cwd=tmp_path)
-    assert planned.returncode == 0 and "pool-node3" in planned.stdout
+    assert planned.returncode == 0
+    assert "pool-node3" in planned.stdout
 
 
 def test_compose_needs_a_directory_for_rows(tmp_path: Path) -> None:
     sheet(tmp_path)
     (tmp_path / "file").write_text("")
     done = sflow_ctl("compose", "-b", "in/s.csv", "-o", "file", cwd=tmp_path)
-    assert done.returncode == 2 and "file is a file" in done.stderr
+    assert done.returncode == 2
+    assert "file is a file" in done.stderr
 
 
 def test_compose_validates_and_writes_in_any_case(tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(SLURM)
     (tmp_path / "bad.yaml").write_text(SLURM.replace("count: 8", "count: 80"))
     good = sflow_ctl("compose", "-vl", "good.yaml", cwd=tmp_path)
-    assert good.returncode == 0 and good.stderr == "✓ Configuration is valid\n"
+    assert good.returncode == 0
+    assert good.stderr == "✓ Configuration is valid\n"
     bad = sflow_ctl("compose", "--validate", "bad.yaml", "-o", "out.yaml", cwd=tmp_path)
-    assert bad.returncode == 2 and "error[gpus-do-not-fit]" in bad.stderr
+    assert bad.returncode == 2
+    assert "error[gpus-do-not-fit]" in bad.stderr
     assert (tmp_path / "out.yaml").exists()

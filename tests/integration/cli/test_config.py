@@ -40,7 +40,8 @@ def test_what_it_prints_is_a_site_file_that_says_the_same(tmp_path: Path, env: d
     (tmp_path / "again.yaml").write_text(shown.stdout)
     other = {"SFLOW_SITE_FILE": str(tmp_path / "again.yaml"), "XDG_CONFIG_HOME": str(tmp_path)}
     again = sflow_ctl("config", "show", cwd=tmp_path, env=other)
-    assert again.stdout == shown.stdout and "- |\n  one\n  two\n- three\n" in shown.stdout
+    assert again.stdout == shown.stdout
+    assert "- |\n  one\n  two\n- three\n" in shown.stdout
 
 
 def test_origins(tmp_path: Path, env: dict[str, str]) -> None:
@@ -54,7 +55,8 @@ def test_origins(tmp_path: Path, env: dict[str, str]) -> None:
     told = json.loads(sflow_ctl(*words, "--json", cwd=tmp_path, env=env).stdout)
     assert told["headroom"] == {"value": "2m", "origin": "w.yaml:3:22"}
     plain = json.loads(sflow_ctl("config", "show", "--json", cwd=tmp_path, env=env).stdout)
-    assert plain["headroom"] == 30 and plain["preamble"] == ["one\ntwo\n", "three"]
+    assert plain["headroom"] == 30
+    assert plain["preamble"] == ["one\ntwo\n", "three"]
 
 
 def test_runs_go_where_the_user_wants_and_are_found_there(tmp_path: Path, env: dict[str, str]) -> None:
@@ -66,7 +68,8 @@ def test_runs_go_where_the_user_wants_and_are_found_there(tmp_path: Path, env: d
         looked = sflow_ctl(command, cwd=tmp_path, env=env)
         assert looked.returncode == 0, looked.stderr
     elsewhere = sflow_ctl("status", "--output-dir", "here", cwd=tmp_path, env=env)
-    assert elsewhere.returncode != 0 and "no runs in here" in elsewhere.stderr
+    assert elsewhere.returncode != 0
+    assert "no runs in here" in elsewhere.stderr
 
 
 def test_a_container_that_names_no_engine_has_the_sites(tmp_path: Path, env: dict[str, str]) -> None:
@@ -86,11 +89,13 @@ def test_a_mistake_in_the_sites_file_ends_every_command_that_uses_it(
     done = sflow_ctl(*command, cwd=tmp_path, env=env)
     assert done.returncode == 2
     assert f"where: {tmp_path}/site.yaml:1:11  interfce" in done.stderr
-    assert 'did you mean "interface"?' in done.stderr and "would break the one step" in done.stderr
+    assert 'did you mean "interface"?' in done.stderr
+    assert "would break the one step" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, env: dict[str, str]) -> None:
     (tmp_path / "site.yaml").write_bytes(b"account: \xff\n")
     done = sflow_ctl("config", "show", cwd=tmp_path, env=env)
-    assert done.returncode == 2 and f"settings file {tmp_path}/site.yaml cannot be read" in done.stderr
+    assert done.returncode == 2
+    assert f"settings file {tmp_path}/site.yaml cannot be read" in done.stderr

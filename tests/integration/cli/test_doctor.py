@@ -14,7 +14,8 @@ def test_local_agents_are_examined_and_nothing_is_left(tmp_path: Path) -> None:
     loaded = json.loads(done.stdout)
     assert [node["name"] for node in loaded["facts"]["nodes"]] == ["local0", "local1", "local2"]
     mesh = [result for node in loaded["facts"]["nodes"] for result in node["mesh"]]
-    assert len(mesh) == 6 and not any(result.get("problem") for result in mesh)
+    assert len(mesh) == 6
+    assert not any(result.get("problem") for result in mesh)
     assert all(abs(node["clock"]["ahead_s"]) < 1 for node in loaded["facts"]["nodes"])
     assert all(node["shares_run_directory"] for node in loaded["facts"]["nodes"])
     assert not list(tmp_path.iterdir())

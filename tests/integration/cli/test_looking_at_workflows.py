@@ -51,7 +51,8 @@ def test_compose_resolves_what_is_certain(tmp_path: Path) -> None:
 
 def test_visualize_prints_text(tmp_path: Path) -> None:
     mermaid = sflow_ctl("visualize", str(EXAMPLES / "redis.yaml"), cwd=tmp_path).stdout
-    assert mermaid.startswith("flowchart TD") and "Ready" in mermaid
+    assert mermaid.startswith("flowchart TD")
+    assert "Ready" in mermaid
     dot = sflow_ctl("visualize", "--format", "dot", WORKERS, cwd=tmp_path).stdout
     assert dot.startswith("digraph")
 
@@ -65,7 +66,8 @@ def test_visualize_draws_a_picture(tmp_path: Path) -> None:
 
 def test_a_picture_needs_a_file(tmp_path: Path) -> None:
     done = sflow_ctl("visualize", "--format", "png", WORKERS, cwd=tmp_path)
-    assert done.returncode == 2 and "error[output-missing]" in done.stderr
+    assert done.returncode == 2
+    assert "error[output-missing]" in done.stderr
 
 
 def test_the_schema_is_the_shipped_one(tmp_path: Path) -> None:
@@ -76,4 +78,5 @@ def test_the_schema_is_the_shipped_one(tmp_path: Path) -> None:
 def test_bad_files_are_findings_here_too(tmp_path: Path) -> None:
     for command in ("plan", "compose", "visualize"):
         done = sflow_ctl(command, "nowhere.yaml", cwd=tmp_path)
-        assert done.returncode == 2 and "error[file-not-found]" in done.stderr
+        assert done.returncode == 2
+        assert "error[file-not-found]" in done.stderr

@@ -148,7 +148,8 @@ def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
     ) as process:
         wait_until((tmp_path / "begun").exists, "the second task runs")
         alive = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
-        assert alive.returncode == 2 and "is still running" in alive.stderr
+        assert alive.returncode == 2
+        assert "is still running" in alive.stderr
         os.kill(process.pid, signal.SIGKILL)
         process.wait(60)
     (tmp_path / "go").touch()
@@ -159,7 +160,8 @@ def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
     assert log(tmp_path, "second", "second.attempt-1.log") == "1\n"
     assert not marked("R", tmp_path / "sflow_output" / "R")
     again = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
-    assert again.returncode == 0 and "has completed: nothing is left to do" in again.stdout
+    assert again.returncode == 0
+    assert "has completed: nothing is left to do" in again.stdout
 
 
 def test_a_task_that_has_changed_runs_again_and_so_does_what_builds_on_it(tmp_path: Path) -> None:
@@ -169,7 +171,8 @@ def test_a_task_that_has_changed_runs_again_and_so_does_what_builds_on_it(tmp_pa
     (tmp_path / "w.yaml").write_text(HEAD + bad.replace("echo A", "echo AA").replace("exit 1", "echo c"))
     done = sflow_ctl("run", "w.yaml", "--resume", "R", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert log(tmp_path, "a") == "AA\n" and log(tmp_path, "b", "b.attempt-1.log") == "b\n"
+    assert log(tmp_path, "a") == "AA\n"
+    assert log(tmp_path, "b", "b.attempt-1.log") == "b\n"
     assert (
         "task a had completed and runs again" in (tmp_path / "sflow_output" / "R" / "sflow.log").read_text()
     )

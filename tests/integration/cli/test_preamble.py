@@ -59,11 +59,11 @@ def test_its_environment_is_that_of_the_command_and_its_directory_is_not(tmp_pat
 )
 def test_the_first_that_fails_ends_it_and_is_named(command: str, status: int) -> None:
     done = ran(reentry(preamble("true", command, "echo unreached"), "/", ("echo", "started")))
-    assert done.returncode == 3 and "unreached" not in done.stdout and "started" not in done.stdout
+    assert done.returncode == 3
+    assert "unreached" not in done.stdout
+    assert "started" not in done.stdout
     first = command.partition("\n")[0]
-    assert (
-        f"error[preamble-failed]: the preamble has ended with exit status {status}: {first}\n" in done.stderr
-    )
+    assert f"error[preamble-failed]: the preamble ended with exit status {status}: {first}\n" in done.stderr
     # What is never closed swallows all that follows, so bash ends where it began.
     assert "  where: /etc/s.yaml:1:3  preamble[1]\n" in done.stderr
 
@@ -140,7 +140,8 @@ def test_a_run_in_the_environment_of_its_preamble_does_not_repeat_it(tmp_path: P
 def test_a_failing_one_ends_the_run_before_it_begins(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(WORKFLOW.replace("PREAMBLE", "'true', 'test -e /nowhere'"))
     done = sflow_ctl("run", "w.yaml", cwd=tmp_path)
-    assert done.returncode == 3 and not (tmp_path / "sflow_output").exists()
+    assert done.returncode == 3
+    assert not (tmp_path / "sflow_output").exists()
     assert "exit status 1: test -e /nowhere" in done.stderr
     assert "where: w.yaml:3:31  settings.preamble[1]" in done.stderr
     looked = sflow_ctl("run", "w.yaml", "--dry-run", cwd=tmp_path)

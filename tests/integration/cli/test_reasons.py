@@ -90,7 +90,7 @@ def test_a_workflow_that_produced_nothing_is_not_green(tmp_path: Path) -> None:
     text = HEAD + "  success: {files: ['*/r.json'], forbid: [oops]}\n  tasks: [{name: a, script: ['%s']}]\n"
     status, output, summary = run(tmp_path, text % "true")
     assert status == 1
-    assert "the workflow did not do what it must: no file matches" in output
+    assert "the workflow did not fulfil its success conditions: no file matches" in output
     assert (summary["outcome"], summary["cause"]["reason"]["word"]) == ("failed", "no_output")
     (tmp_path / "sflow_output").rename(tmp_path / "1")
     status, output, _ = run(tmp_path, text % "echo oops; echo 1 > $SFLOW_TASK_OUTPUT_DIR/r.json")

@@ -20,16 +20,19 @@ def test_only_a_task(tmp_path: Path) -> None:
     done = sflow_ctl(
         "run", DIAMOND, "--task", "prepare", "--task", "double", "--skip-dependencies", cwd=tmp_path
     )
-    assert done.returncode == 0 and "doubled 6 samples" in done.stdout
+    assert done.returncode == 0
+    assert "doubled 6 samples" in done.stdout
     alone = sflow_ctl("run", DIAMOND, "-t", "double", "--skip-dependencies", cwd=tmp_path)
     assert "prepared" not in alone.stdout
 
 
 def test_names_and_combinations_that_are_wrong(tmp_path: Path) -> None:
     unknown = sflow_ctl("run", DIAMOND, "-t", "sqare", cwd=tmp_path)
-    assert unknown.returncode == 2 and 'did you mean "square"?' in unknown.stderr
+    assert unknown.returncode == 2
+    assert 'did you mean "square"?' in unknown.stderr
     nothing = sflow_ctl("run", DIAMOND, "--skip-dependencies", cwd=tmp_path)
-    assert nothing.returncode == 2 and "needs --task" in nothing.stderr
+    assert nothing.returncode == 2
+    assert "needs --task" in nothing.stderr
     assert not (tmp_path / "sflow_output").exists()
 
 

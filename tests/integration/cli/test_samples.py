@@ -25,7 +25,8 @@ def test_show_prints_the_file(tmp_path: Path) -> None:
 def test_a_copy_runs(tmp_path: Path) -> None:
     assert sflow_ctl("sample", "copy", "hello", cwd=tmp_path).stdout == "✓ Saved to hello.yaml\n"
     ran = sflow_ctl("run", "hello.yaml", cwd=tmp_path)
-    assert ran.returncode == 0 and "hello, world, from" in ran.stdout
+    assert ran.returncode == 0
+    assert "hello, world, from" in ran.stdout
 
 
 def test_both_spellings_copy_and_neither_replaces_a_file_unasked(tmp_path: Path) -> None:
@@ -33,10 +34,12 @@ def test_both_spellings_copy_and_neither_replaces_a_file_unasked(tmp_path: Path)
         target = tmp_path / "mine.yaml"
         target.write_text("mine")
         refused = sflow_ctl(*words, "-o", "mine.yaml", cwd=tmp_path)
-        assert refused.returncode == 1 and "error[file-exists]: mine.yaml exists already" in refused.stderr
+        assert refused.returncode == 1
+        assert "error[file-exists]: mine.yaml exists already" in refused.stderr
         assert target.read_text() == "mine"
         forced = sflow_ctl(*words, "-o", "mine.yaml", "--force", cwd=tmp_path)
-        assert forced.returncode == 0 and target.read_text() == (EXAMPLES / "hello.yaml").read_text()
+        assert forced.returncode == 0
+        assert target.read_text() == (EXAMPLES / "hello.yaml").read_text()
 
 
 def test_a_directory_takes_the_copy(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def test_redis(tmp_path: Path) -> None:
     measured = outputs(directory, "load")
     assert measured["command"] == ["SET", "GET"]
     rates = measured["requests_per_second"]
-    assert isinstance(rates, list) and all(rate > 0 for rate in rates)
+    assert isinstance(rates, list)
+    assert all(rate > 0 for rate in rates)
     assert "bye bye" in (directory / "redis" / "redis.log").read_text()
     assert "redis ready" in printed
 

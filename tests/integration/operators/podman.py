@@ -1,5 +1,6 @@
-"""A Podman of our own: its images, containers and settings are in one directory, and an image made of this machine's
-bash.
+"""A Podman of our own.
+
+Its images, containers and settings are in one directory, and an image made of this machine's bash.
 """
 
 import os

@@ -14,7 +14,8 @@ from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
-from sflow_ctl.runtime.logs.service import Console, OutputService
+from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
+from sflow_ctl.runtime.logs.service import OutputService
 
 DEADLINE_S = 10.0
 
@@ -30,7 +31,7 @@ def change(task: str, new: TaskState, attempt: int = 1, old: TaskState = TaskSta
 class Controller:
     """The main thread's part: answers the authenticator, and hears what is complete."""
 
-    def __init__(self, directory: Path, *, agents: int = 1, console: Console | None = None) -> None:
+    def __init__(self, directory: Path, *, agents: int = 1, console: ConsoleSink | None = None) -> None:
         self.keys = RunKeys.make(agents)
         self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
         self.directory = directory

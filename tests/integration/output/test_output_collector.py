@@ -13,7 +13,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankExited
 from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.plan.model import PlannedOutput, PlannedTask
-from sflow_ctl.runtime.run.output_collector import Collected, OutputCollector
+from sflow_ctl.runtime.run.output_collector import OutputCollector, TaskOutputs
 from tests.unit.core.plans import a_task
 
 
@@ -31,9 +31,9 @@ def exited(name: str, rank: int = 0) -> MessageReceived:
     return MessageReceived(node=0, message=message)
 
 
-def wait_for(collector: OutputCollector, count: int) -> list[Collected]:
+def wait_for(collector: OutputCollector, count: int) -> list[TaskOutputs]:
     """Return the first `count` results, within 10 seconds."""
-    found: list[Collected] = []
+    found: list[TaskOutputs] = []
     deadline = time.monotonic() + 10
     while len(found) < count:
         left = deadline - time.monotonic()
@@ -67,7 +67,8 @@ def test_r26_a_source_that_is_not_a_file_holds_nothing_up(
         collector.collect(with_outputs("a", other, rate), 1)
         (found,) = wait_for(collector, 1)
         assert found.values == {"rate": 5}
-        assert len(found.problems) == 1 and "values" in found.problems[0]
+        assert len(found.problems) == 1
+        assert "values" in found.problems[0]
     collector.collect(with_outputs("b", rate), 1)
     assert wait_for(collector, 1)[0].values == {"rate": 5}
 
@@ -79,4 +80,5 @@ def test_r6_values_are_known_where_nothing_can_be_written(tmp_path: Path, collec
     collector.collect(with_outputs("a", PlannedOutput(pattern="rate = {rate:d}")), 1)
     (found,) = wait_for(collector, 1)
     assert found.values == {"rate": 5}
-    assert len(found.problems) == 1 and "outputs.json cannot be written" in found.problems[0]
+    assert len(found.problems) == 1
+    assert "outputs.json cannot be written" in found.problems[0]

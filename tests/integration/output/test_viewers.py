@@ -22,7 +22,7 @@ from sflow_ctl.runtime.record.directory import ConnectionFacts
 from sflow_ctl.runtime.viewing.client import (
     Current,
     Ended,
-    Output,
+    LogOutput,
     OutputEnded,
     ViewerLink,
     ViewEvent,
@@ -75,7 +75,7 @@ def hear(
 
 
 def bytes_of(events: list[ViewEvent], rank: RankId) -> bytes:
-    return b"".join(event.data for event in events if isinstance(event, Output) and event.rank == rank)
+    return b"".join(event.data for event in events if isinstance(event, LogOutput) and event.rank == rank)
 
 
 def states_of(events: list[ViewEvent]) -> list[tuple[str, TaskState]]:
@@ -209,7 +209,7 @@ from pathlib import Path
 import msgspec
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.runtime.record.directory import ConnectionFacts
-from sflow_ctl.runtime.viewing.client import Output, OutputEnded, connect
+from sflow_ctl.runtime.viewing.client import LogOutput, OutputEnded, connect
 
 link = connect(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=ConnectionFacts), 10.0)
 link.follow(RankId(AttemptId("a", 1), 0), lines=0, offset=0)
@@ -217,7 +217,7 @@ shown = skipped = 0
 print("attached", flush=True)
 while True:
     for event in link.receive(0.2):
-        if isinstance(event, Output):
+        if isinstance(event, LogOutput):
             shown += event.data.count(b"\\n")
             skipped += event.skipped_lines
         if isinstance(event, OutputEnded):

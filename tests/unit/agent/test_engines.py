@@ -42,7 +42,8 @@ def test_docker_as_the_format_intends_it() -> None:
 def test_docker_gets_the_slice_and_the_task_counts_it_from_zero() -> None:
     made = argv("docker", inside(gpus="2,5"))
     assert made[9:11] == ["--gpus", '"device=2,5"']
-    assert "CUDA_VISIBLE_DEVICES=0,1" in made and "CUDA_VISIBLE_DEVICES" not in made
+    assert "CUDA_VISIBLE_DEVICES=0,1" in made
+    assert "CUDA_VISIBLE_DEVICES" not in made
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "enroot"])
@@ -130,7 +131,8 @@ def test_enroot_unpacks_starts_and_removes() -> None:
     )
     assert start[: len(expected.split())] == expected.split()
     assert start[-4:] == ["/w", "bash", "-lc", "x"]
-    assert made.cleanup is not None and made.cleanup[-2:] == (name, unpacked)
+    assert made.cleanup is not None
+    assert made.cleanup[-2:] == (name, unpacked)
 
 
 def test_enroot_takes_an_image_file_as_it_is() -> None:

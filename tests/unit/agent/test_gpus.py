@@ -173,14 +173,16 @@ def test_a_driver_that_fails_gives_no_gpus_and_the_reason(
 ) -> None:
     seen = view(here, monkeypatch, nvml, {"CUDA_VISIBLE_DEVICES": "0,1"})
     assert seen.gpus == ()
-    assert seen.problems[0].startswith("the NVIDIA driver says: ") and said in seen.problems[0]
+    assert seen.problems[0].startswith("the NVIDIA driver says: ")
+    assert said in seen.problems[0]
 
 
 def test_without_nvmls_library_what_was_given_counts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "nvidiactl").touch()
     FakeNvml([], init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND).install(monkeypatch)
     seen = inventory.gpu_view(0, {"CUDA_VISIBLE_DEVICES": "4"})
-    assert len(seen.gpus) == 1 and seen.environment((0,), {})["CUDA_VISIBLE_DEVICES"] == "4"
+    assert len(seen.gpus) == 1
+    assert seen.environment((0,), {})["CUDA_VISIBLE_DEVICES"] == "4"
     assert seen.problems == ("the NVIDIA driver cannot be asked: libnvidia-ml.so.1 is not here",)
     assert not inventory.gpu_view(0, {}).is_counted
 
@@ -257,8 +259,11 @@ def test_simulated_gpus_are_counted_and_named_by_nobody(here: Path, monkeypatch:
     (here / "nvidiactl").touch()
     FakeNvml([], init_error=pynvml.NVML_ERROR_UNKNOWN).install(monkeypatch)
     seen = inventory.gpu_view(8, {"CUDA_VISIBLE_DEVICES": "2"})
-    assert len(seen.gpus) == 8 and seen.is_counted and all(gpu.simulated for gpu in seen.gpus)
-    assert seen.environment((7,), {}) == {} and seen.engine_names((7,)) == ()
+    assert len(seen.gpus) == 8
+    assert seen.is_counted
+    assert all(gpu.simulated for gpu in seen.gpus)
+    assert seen.environment((7,), {}) == {}
+    assert seen.engine_names((7,)) == ()
 
 
 def test_the_inventory_says_what_the_view_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

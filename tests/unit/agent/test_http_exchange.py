@@ -125,13 +125,13 @@ def test_public_23_line_ends_and_the_pieces_an_answer_comes_in_make_no_differenc
 @given(st.binary(max_size=300), st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", ANSWERS["in chunks"][:60]]))
 def test_garbage_is_an_answer_or_an_error(data: bytes, start: bytes) -> None:
     got = Answer()
+    refusal = None
     try:
         got.feed(start + data)
         got.end()
     except BadAnswerError as error:
-        assert str(error)
-    else:
-        assert got.is_over and got.has_head
+        refusal = error
+    assert str(refusal) if refusal is not None else got.is_over and got.has_head
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,8 @@ def test_a_body_is_kept_up_to_a_limit() -> None:
         )
         for _ in range(40):
             got.feed(b"x" * 65536)
-        assert got.is_cut and len(got.body) == MAX_BODY_BYTES
+        assert got.is_cut
+        assert len(got.body) == MAX_BODY_BYTES
 
 
 def test_a_connection_lost_in_the_body_is_no_whole_answer() -> None:

@@ -58,7 +58,8 @@ def facts(commands: list[AgentCommand]) -> list[type]:
 def test_clusters_f1_a_good_exit_waits_for_a_last_look_at_every_check() -> None:
     core = running(LOG, PORT)
     assert core.handle(exited(), 1.0) == [LookOnce(A, FIRST), LookOnce(A, SECOND)]
-    assert [live.rank for live in core.live()] == [A] and core.exited() == ()
+    assert [live.rank for live in core.live()] == [A]
+    assert core.exited() == ()
     assert facts(core.handle(saw(True), 1.1)) == []
     assert facts(core.handle(saw(True, SECOND), 1.2)) == [ProbeTriggered, RankExited]
 
@@ -94,7 +95,8 @@ def test_clusters_f1_what_it_left_behind_is_ended_after_the_look() -> None:
     core = running(PORT)
     assert core.handle(exited(has_leftovers=True), 1.0) == [LookOnce(A, FIRST)]
     commands = core.handle(saw(True), 1.0)
-    assert facts(commands) == [ProbeTriggered, RankExited] and SignalTree(A, 15) in commands
+    assert facts(commands) == [ProbeTriggered, RankExited]
+    assert SignalTree(A, 15) in commands
 
 
 def test_clusters_f1_a_look_that_does_not_end_is_given_up() -> None:
@@ -110,14 +112,16 @@ def test_clusters_f1_a_stop_ends_the_look() -> None:
     core = running(LOG)
     core.handle(exited(has_leftovers=True), 1.0)
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=3.0)), 2.0)
-    assert facts(commands) == [RankExited] and SignalTree(A, 15) in commands
+    assert facts(commands) == [RankExited]
+    assert SignalTree(A, 15) in commands
 
 
 def test_clusters_f1_success_is_checked_after_the_look() -> None:
     core = running(LOG, success=Success(require=("done",)))
     core.handle(exited(), 1.0)
     commands = core.handle(saw(True), 1.0)
-    assert facts(commands) == [ProbeTriggered] and DiagnoseExit(A, 0, None, 0) in commands
+    assert facts(commands) == [ProbeTriggered]
+    assert DiagnoseExit(A, 0, None, 0) in commands
 
 
 def test_clusters_f1_after_a_bad_exit_nothing_is_looked_at() -> None:
@@ -138,7 +142,8 @@ def test_clusters_f1_a_ready_rank_is_looked_at_for_ports_ever_more_rarely() -> N
     core.handle(ListenerSeen(A), now)
     assert core.next_wakeup() is None
     (end,) = (c.message for c in core.handle(exited(), now) if isinstance(c, Report))
-    assert isinstance(end, RankExited) and end.has_listened
+    assert isinstance(end, RankExited)
+    assert end.has_listened
 
 
 @pytest.mark.parametrize("check", [PORT, HttpCheck(method="GET", url="http://localhost:80/")])

@@ -3,7 +3,7 @@
 import pytest
 
 from sflow_agent.core.launcher_failures import launcher_failure
-from sflow_agent.core.log_reading import ExplainingLine, LogReader, Piece
+from sflow_agent.core.log_reading import ExplainingLine, LogExcerpt, LogReader
 
 TORCHRUN = """\
 Traceback (most recent call last):
@@ -57,16 +57,18 @@ YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Segmentation fault (signal 11)
     ],
 )
 def test_l6_the_rank_that_failed_is_named(log: str, reason: str, text: str) -> None:
-    found = LogReader(()).explanation((Piece(0, log.encode()),), with_tracebacks=True)
-    assert found is not None and (found.reason, found.text) == (reason, text)
-    assert found.line and found.line in log
+    found = LogReader(()).explanation((LogExcerpt(0, log.encode()),), with_tracebacks=True)
+    assert found is not None
+    assert (found.reason, found.text) == (reason, text)
+    assert found.line
+    assert found.line in log
 
 
 def test_l6_a_ranks_own_exception_says_more() -> None:
     log = "Traceback (most recent call last):\n  File x\nValueError: bad\n" + TORCHRUN.format(
         status=1, trace="x"
     )
-    found = LogReader(()).explanation((Piece(0, log.encode()),), with_tracebacks=True)
+    found = LogReader(()).explanation((LogExcerpt(0, log.encode()),), with_tracebacks=True)
     assert found == ExplainingLine(
         "traceback", "ValueError: bad", "", "ValueError: bad", log.index("ValueError")
     )

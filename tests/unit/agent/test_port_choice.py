@@ -9,7 +9,8 @@ from sflow_agent.core.port_choice import FEWEST, FIRST, LAST, PortChoice, usable
 def test_ephemeral_and_reserved_ports_are_left_out() -> None:
     ports, is_outside = usable_ports("32768\t60999", "8080,15000-15002,61000")
     assert is_outside
-    assert ports[0] == FIRST and ports[-1] == LAST
+    assert ports[0] == FIRST
+    assert ports[-1] == LAST
     assert not {15000, 15001, 15002, 32768, 60999, 61000} & set(ports)
     assert {14999, 15003, 32767, 61001} <= set(ports)
 
@@ -17,7 +18,9 @@ def test_ephemeral_and_reserved_ports_are_left_out() -> None:
 def test_a_range_that_leaves_nothing_is_used_all_the_same() -> None:
     ports, is_outside = usable_ports("1024 65000", "12000")
     assert not is_outside
-    assert 11999 in ports and 12000 not in ports and 40000 in ports
+    assert 11999 in ports
+    assert 12000 not in ports
+    assert 40000 in ports
 
 
 def test_a_thousand_outside_are_enough() -> None:
@@ -54,7 +57,9 @@ def test_what_is_found_was_free_and_what_was_taken_in_vain_is_given_back(
             runs = [free[i : i + count] for i in range(len(free) - count + 1)]
             assert not any(run[-1] - run[0] == count - 1 for run in runs) if contiguous else len(free) < count
         else:
-            assert taken == before | set(found) and len(found) == count and set(found) <= set(free)
+            assert taken == before | set(found)
+            assert len(found) == count
+            assert set(found) <= set(free)
             assert not contiguous or list(found) == list(range(found[0], found[0] + count))
 
 

@@ -9,7 +9,7 @@ import pytest
 import protocol
 from protocol.diagnosis.reasons import LOG_WORDS
 from protocol.diagnosis.signatures import Signature, problem_of, read_signatures
-from sflow_agent.core.log_reading import LogReader, Piece, port_in
+from sflow_agent.core.log_reading import LogExcerpt, LogReader, port_in
 
 SHIPPED = read_signatures(
     Path(protocol.__file__).with_name("diagnosis").joinpath("signatures.toml").read_text()
@@ -20,7 +20,7 @@ READER = LogReader(SHIPPED)
 def explained(text: str, *own: Signature) -> tuple[str, str] | None:
     """(word, line) for a log."""
     reader = LogReader((*own, *SHIPPED)) if own else READER
-    found = reader.explanation([Piece(0, text.encode())], with_tracebacks=True)
+    found = reader.explanation([LogExcerpt(0, text.encode())], with_tracebacks=True)
     return None if found is None else (found.reason, found.line)
 
 
@@ -166,7 +166,7 @@ def test_every_signature_and_every_word_has_its_lines() -> None:
         matched = [
             line
             for line in LINES[signature.reason]
-            if alone.explanation([Piece(0, line.encode())], with_tracebacks=False)
+            if alone.explanation([LogExcerpt(0, line.encode())], with_tracebacks=False)
         ]
         assert matched, signature.name
 
@@ -244,19 +244,19 @@ def test_the_exception_is_the_line_of_a_traceback(log: str, line: str | None) ->
 
 
 def test_a_traceback_does_not_explain_a_signal() -> None:
-    piece = Piece(0, (TRACEBACK + "ValueError: x\n").encode())
+    piece = LogExcerpt(0, (TRACEBACK + "ValueError: x\n").encode())
     assert READER.explanation([piece], with_tracebacks=False) is None
 
 
 def test_where_the_line_begins_is_told_in_bytes_of_the_log() -> None:
     log = "\x1b[1mé\x1b[0m\r\nprogress 1\rprogress 2\nNo space left on device\n".encode()
-    found = READER.explanation([Piece(1000, log)], with_tracebacks=True)
+    found = READER.explanation([LogExcerpt(1000, log)], with_tracebacks=True)
     assert found is not None
     assert found.offset == 1000 + log.index(b"No space")
 
 
 def test_the_end_of_a_log_counts_before_its_beginning() -> None:
-    pieces = [Piece(10_000, b"CUDA out of memory. Tried\n"), Piece(0, b"No space left on device\n")]
+    pieces = [LogExcerpt(10_000, b"CUDA out of memory. Tried\n"), LogExcerpt(0, b"No space left on device\n")]
     found = READER.explanation(pieces, with_tracebacks=True)
     assert found is not None
     assert (found.reason, found.offset) == ("cuda_oom", 10_000)
@@ -275,10 +275,10 @@ def test_a_signature_of_ones_own_has_its_sentence() -> None:
         name="l", reason="license", pattern=r"no seats? left(?: for (?P<who>\w+))?", text="{who}: no license"
     )
     reader = LogReader([own, *SHIPPED])
-    found = reader.explanation([Piece(0, b"a\nno seat left for ann\n")], with_tracebacks=True)
+    found = reader.explanation([LogExcerpt(0, b"a\nno seat left for ann\n")], with_tracebacks=True)
     assert found is not None
     assert (found.reason, found.text) == ("license", "ann: no license")
-    found = reader.explanation([Piece(0, b"no seats left\n")], with_tracebacks=True)
+    found = reader.explanation([LogExcerpt(0, b"no seats left\n")], with_tracebacks=True)
     assert found is not None
     assert found.text == "?: no license"
 
@@ -297,13 +297,13 @@ def test_a_match_must_lie_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "said"),
     [
-        ({"pattern": "a("}, "pattern", "no regular expression"),
+        ({"pattern": "a("}, "pattern", "not a regular expression"),
         ({"pattern": ""}, "pattern", "empty"),
         ({"pattern": "x*"}, "pattern", "matches every line"),
-        ({"reason": "Bad Word"}, "reason", "no word"),
-        ({"reason": "node_lost"}, "reason", "not what a log can say"),
-        ({"text": "{who} did it"}, "text", "no named group"),
-        ({"text": "{"}, "text", "no sentence"),
+        ({"reason": "Bad Word"}, "reason", "is not a word"),
+        ({"reason": "node_lost"}, "reason", "cannot be found in a log"),
+        ({"text": "{who} did it"}, "text", "not a named group"),
+        ({"text": "{"}, "text", "not a sentence"),
     ],
 )
 def test_what_is_wrong_with_a_signature(changes: dict[str, str], field: str, said: str) -> None:

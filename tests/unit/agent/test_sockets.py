@@ -70,7 +70,8 @@ def test_hosts_are_addresses_of_this_node() -> None:
     assert addresses_of("localhost") == (LOOP, bytes(15) + b"\x01")
     assert addresses_of("fd00::5%eth0") == (V6,)
     own = addresses_of(socket.gethostname())
-    assert own and all(len(address) in (4, 16) for address in own)
+    assert own
+    assert all(len(address) in (4, 16) for address in own)
 
 
 # ---------------------------------------------------------------------- the kernel's lists
@@ -162,7 +163,8 @@ def test_public_10_a_server_that_cannot_be_looked_into_counts_with_a_doubt(node:
     node.sockets[5] = None
     assert node.verdict(one(V4)) == "unknown"
     judgement = node.owners.judge(OwnerScope(RANK, "task"), (one(V4),), node.mains)
-    assert judgement.counts and judgement.text == UNKNOWN_OWNER
+    assert judgement.counts
+    assert judgement.text == UNKNOWN_OWNER
     node.users[5] = {1000, 998}  # sudo or setuid: the socket is another user's
     assert node.verdict(one(V4, uid=998)) == "unknown"
     assert node.verdict(one(V4, uid=7)) == "foreign"

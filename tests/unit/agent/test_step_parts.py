@@ -37,7 +37,8 @@ def test_clusters_f4_a_part_gets_the_tasks_signal_its_grace_and_sigkill() -> Non
     assert core.handle(WakeUp(), 6.0 + VERIFY_S) == [GiveUpTree(PART)]
     survived = core.handle(TreeSurvived(PART, ("7 stuck",)), 11.0)
     assert survived == [Report(RankCleared(rank=PART, survivors=("7 stuck",)))]
-    assert core.clearing() == () and core.next_wakeup() is None
+    assert core.clearing() == ()
+    assert core.next_wakeup() is None
 
 
 def test_clusters_f4_a_part_waits_for_the_tasks_own_command_elsewhere() -> None:
@@ -101,6 +102,7 @@ def test_clusters_f4_a_stopped_step_shows_the_signal_that_ended_it() -> None:
 
 def test_clusters_f5_marks_tell_runs_and_ranks_apart() -> None:
     marks = {step_mark(run, rank) for run in ("r1", "r2") for rank in ("a#1", "a#2", "b#1")}
-    assert len(marks) == 6 and all(0 < mark < 1 << 62 for mark in marks)
+    assert len(marks) == 6
+    assert all(0 < mark < 1 << 62 for mark in marks)
     assert step_mark("r1", "a#1") >> RANK_BITS == run_mark("r1") != run_mark("r2")
     assert with_step_mark("one\ntwo", 5).splitlines()[1] == "two", "lines count as in the file"

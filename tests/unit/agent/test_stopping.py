@@ -186,9 +186,11 @@ def test_nobody_wants_to_know_of_the_silence_of_a_task_that_ends() -> None:
 def test_a_silence_is_as_long_as_its_limit_says() -> None:
     silence = InactivityTimer(limit_s=10.0, since=0.0)
     assert not silence.observe(False, 9.9)
-    assert silence.observe(False, 10.0) and silence.is_quiet
+    assert silence.observe(False, 10.0)
+    assert silence.is_quiet
     assert not silence.observe(False, 11.0)
-    assert silence.observe(True, 12.0) and not silence.is_quiet
+    assert silence.observe(True, 12.0)
+    assert not silence.is_quiet
     assert not silence.observe(False, 21.9)
     assert silence.observe(False, 22.0)
     assert [InactivityTimer(limit_s, 0.0).rest_s for limit_s in (0.1, 10.0, 3600.0)] == [

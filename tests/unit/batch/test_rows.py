@@ -192,7 +192,7 @@ def test_a_cell_wins_over_set_and_an_artifact_option_over_a_cell() -> None:
 
 def test_a_cell_for_files_that_do_not_know_it_is_refused() -> None:
     one = sheet("sflow_config_file,A\na.yaml,1\n")
-    with pytest.raises(UsageError, match="no variable or artifact of this row"):
+    with pytest.raises(UsageError, match="not a variable or artifact of this row"):
         row_options(
             one,
             one.rows[0],

@@ -107,7 +107,8 @@ def test_directives_hold_any_line(name: str, account: str, arguments: list[str])
     assume(all(map(str.isprintable, [name, account, *arguments])))
     script = batch_script(job(name=name, account=account, allocation_args=tuple(arguments)), "x")
     words = sbatch_words(script)
-    assert f"--job-name={name}" in words and f"--account={account}" in words
+    assert f"--job-name={name}" in words
+    assert f"--account={account}" in words
     assert words[len(words) - len(arguments) :] == arguments
 
 

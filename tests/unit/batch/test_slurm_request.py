@@ -67,7 +67,8 @@ def test_a_bad_value_names_its_place(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as caught:
         requested(tmp_path, f"backends: {{pool: {BODY.replace('variables.N', 'variables.P')}}}\n")
     (finding,) = caught.value.findings
-    assert finding.where is not None and finding.where.startswith(f"{tmp_path}/w.yaml:3:")
+    assert finding.where is not None
+    assert finding.where.startswith(f"{tmp_path}/w.yaml:3:")
     with pytest.raises(PlanError, match="NOPE"):
         requested(tmp_path, f"backends: {{pool: {BODY.replace('variables.N', 'variables.NOPE')}}}\n")
 

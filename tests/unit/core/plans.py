@@ -72,7 +72,7 @@ def a_task(
 
     It finds in `PORT_OF_X` the port `http` of each task X of `uses_port_of`.
     """
-    marks = {name: f"${{{{ task.{name}.port.http }}}}" for name in uses_port_of}
+    placeholders = {name: f"${{{{ task.{name}.port.http }}}}" for name in uses_port_of}
     dependencies = [Dependency(task=other) for other in depends_on]
     dependencies += [Dependency(task=other, until="completed") for other in after_completion]
     dependencies += [Dependency(task=other, until="finished") for other in after_end]
@@ -86,9 +86,10 @@ def a_task(
         operator_kind="bash",
         argv=("bash", "-c", "true"),
         script="true",
-        env={f"PORT_OF_{name}": mark for name, mark in marks.items()},
-        late=tuple(
-            DeferredExpression(mark=mark, names={}, uses_ports=(name,)) for name, mark in marks.items()
+        env={f"PORT_OF_{name}": placeholder for name, placeholder in placeholders.items()},
+        deferred=tuple(
+            DeferredExpression(placeholder=placeholder, names={}, uses_ports=(name,))
+            for name, placeholder in placeholders.items()
         ),
         ports=ports,
         has_master_port=has_master_port,

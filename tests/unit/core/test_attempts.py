@@ -5,13 +5,12 @@ import pytest
 
 from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
 from protocol.messages.rank_spec import Success
-from sflow_ctl.core.commands import FinishRun, RecordTransition
-from sflow_ctl.core.events import MessageReceived, WakeUp
+from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.core.model.rank_specs import success_of_rank
-from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.core.states import Outcome, TaskState, Transition
 from sflow_ctl.plan.model import Placement, PlannedTask, Retries
-from tests.unit.core.plans import a_plan, a_task, goodbye, hello, rank, ready, started
+from tests.unit.core.driver import Driver
+from tests.unit.core.plans import a_plan, a_task, rank, ready, started
 
 KEY_ERROR = ExitCause(
     word="traceback", text="KeyError: 3", hint="h", line="KeyError: 3", line_number=7, offset=90
@@ -41,31 +40,23 @@ def ended(
     return MessageReceived(node=node, message=message)
 
 
-def gang(*, kill_on_bad_exit: bool = False) -> Scheduler:
+def gang(*, kill_on_bad_exit: bool = False) -> Driver:
     """Two ranks on two nodes, both started."""
     placement = Placement(nodes=(0, 1))
     task = a_task("a", placement=placement, ranks_per_node=(1, 1), kill_on_bad_exit=kill_on_bad_exit)
     return running(task, nodes=2)
 
 
-def running(task: PlannedTask, nodes: int = 1) -> Scheduler:
-    scheduler = Scheduler(a_plan(task, nodes=nodes))
-    for node in range(nodes):
-        scheduler.handle(hello(node), 0.0)
+def running(task: PlannedTask, nodes: int = 1) -> Driver:
+    drive = Driver.joined(a_plan(task, nodes=nodes))
     for number in range(task.world_size):
-        scheduler.handle(started("a", rank_number=number, node=number if nodes > 1 else 0), 0.0)
-    return scheduler
+        drive(started("a", rank_number=number, node=number if nodes > 1 else 0))
+    return drive
 
 
-def last(scheduler: Scheduler, *events: MessageReceived) -> Transition:
-    """The last change of the task that these make."""
-    found = [
-        command.transition
-        for event in events
-        for command in scheduler.handle(event, 1.0)
-        if isinstance(command, RecordTransition)
-    ]
-    return found[-1]
+def last(drive: Driver, *events: MessageReceived) -> Transition:
+    """Return the last change of the task that these make."""
+    return drive(*events, now=1.0).transitions()[-1]
 
 
 def test_a_cause_is_the_reason_with_its_line() -> None:
@@ -84,20 +75,19 @@ def test_a_cause_without_a_sentence_leaves_the_usual_one() -> None:
 
 
 def test_status_0_with_something_missing_is_a_failure() -> None:
-    scheduler = running(a_task("a"))
+    drive = running(a_task("a"))
     cause = ExitCause(word="no_output", text="there is no r.json")
-    change = last(scheduler, ended(code=0, cause=cause))
+    change = last(drive, ended(code=0, cause=cause))
     assert (change.new, change.reason.word, change.exit_code) == (TaskState.FAILED, "no_output", 0)
-    assert scheduler.run.cause is not None
-    assert scheduler.run.cause.text.startswith("task a did not do what it must: there is no r.json")
+    assert drive.run.cause is not None
+    assert drive.run.cause.text.startswith("task a did not do what it must: there is no r.json")
 
 
 def test_a_log_that_cannot_be_made_for_want_of_space_is_a_full_disk() -> None:
     for errno, word in ((28, "disk_full"), (122, "disk_full"), (2, "launch")):
-        scheduler = Scheduler(a_plan(a_task("a")))
-        scheduler.handle(hello(), 0.0)
+        drive = Driver.joined(a_plan(a_task("a")))
         message = LaunchFailed(rank=rank("a"), errno=errno, reason="no")
-        assert last(scheduler, MessageReceived(node=0, message=message)).reason.word == word
+        assert last(drive, MessageReceived(node=0, message=message)).reason.word == word
 
 
 # ---------------------------------------------------------------------- gangs
@@ -108,23 +98,23 @@ def test_a_log_that_cannot_be_made_for_want_of_space_is_a_full_disk() -> None:
 def test_the_rank_that_ended_first_is_the_cause_whoever_was_heard_first(
     kill_on_bad_exit: bool, first: int
 ) -> None:
-    scheduler = gang(kill_on_bad_exit=kill_on_bad_exit)
+    drive = gang(kill_on_bad_exit=kill_on_bad_exit)
     events = [
         ended(1, 1, KEY_ERROR, at_ns=1000, node=1),
         ended(0, None, NCCL, at_ns=2000, node=0, signal=6),
     ]
-    change = last(scheduler, events[first], events[1 - first])
+    change = last(drive, events[first], events[1 - first])
     assert (change.reason.word, change.reason.rank) == ("traceback", 1)
     assert change.reason.text == "rank 1: KeyError: 3 (exit status 1)"
     assert (change.exit_code, change.signal) == (1, None)
-    assert scheduler.run.cause is not None
-    assert scheduler.run.cause.node == 1
+    assert drive.run.cause is not None
+    assert drive.run.cause.node == 1
 
 
 def test_a_rank_that_was_told_to_end_is_no_cause_whatever_its_clock_says() -> None:
-    scheduler = gang(kill_on_bad_exit=True)
-    scheduler.handle(ended(1, 1, KEY_ERROR, at_ns=5000, node=1), 1.0)
-    change = last(scheduler, ended(0, None, at_ns=100, signal=15, was_asked=True))
+    drive = gang(kill_on_bad_exit=True)
+    drive(ended(1, 1, KEY_ERROR, at_ns=5000, node=1), now=1.0)
+    change = last(drive, ended(0, None, at_ns=100, signal=15, was_asked=True))
     assert (change.reason.word, change.reason.rank) == ("traceback", 1)
 
 
@@ -146,7 +136,7 @@ def test_only_the_first_rank_must_have_written_something() -> None:
 # ---------------------------------------------------------------------- retries
 
 
-def retrying(*reasons: str, service: bool = False) -> Scheduler:
+def retrying(*reasons: str, service: bool = False) -> Driver:
     retries = Retries(count=2, interval_s=1.0, reasons=reasons)
     return running(msgspec.structs.replace(a_task("a", service=service), retries=retries))
 
@@ -163,23 +153,20 @@ def test_retries_may_be_for_some_reasons_only() -> None:
 
 def test_a_failure_probe_is_retried_only_by_name() -> None:
     for reasons, state in (((), TaskState.FAILED), (("probe",), TaskState.WAITING)):
-        scheduler = retrying(*reasons)
-        scheduler.handle(ready("a", kind="failure"), 1.0)
-        assert last(scheduler, ended(signal=15, was_asked=True)).new is state
+        drive = retrying(*reasons)
+        drive(ready("a", kind="failure"), now=1.0)
+        assert last(drive, ended(signal=15, was_asked=True)).new is state
 
 
 def test_a_run_ends_although_its_reason_would_be_retried() -> None:
-    scheduler = retrying("nccl")
-    for attempt in (1, 2, 3):
-        scheduler.handle(ended(cause=NCCL, attempt=attempt), 1.0)
-        scheduler.handle(started("a", attempt=attempt + 1), 2.0)
-        now = scheduler.next_wakeup()
-        if attempt < 3:
-            assert now is not None
-            scheduler.handle(WakeUp(), now)
-            scheduler.handle(started("a", attempt=attempt + 1), now)
-    assert scheduler.run.task_named("a").state is TaskState.FAILED
-    assert any(isinstance(command, FinishRun) for command in scheduler.handle(goodbye(), 9.0))
+    drive = retrying("nccl")
+    for attempt in (1, 2):
+        drive(ended(cause=NCCL, attempt=attempt))
+        drive.wake()
+        drive.start("a")
+    drive(ended(cause=NCCL, attempt=3))
+    assert drive.state("a") is TaskState.FAILED
+    assert drive.leave().outcome is Outcome.FAILED
 
 
 # ---------------------------------------------------------------------- ports of its own
@@ -192,9 +179,9 @@ def test_who_has_a_port_of_the_task_is_the_reason() -> None:
         (KEY_ERROR, "KeyError: 3 (exit status 1); port 80 (http) is taken by process 7"),
         (None, "exit status 1; port 80 (http) is taken by process 7"),
     ):
-        scheduler = running(a_task("a"))
+        drive = running(a_task("a"))
         message = RankExited(
             rank=rank("a"), exit_code=1, cause=cause, port_conflict="port 80 (http) is taken by process 7"
         )
-        change = last(scheduler, MessageReceived(node=0, message=message))
+        change = last(drive, MessageReceived(node=0, message=message))
         assert (change.reason.after, change.reason.text.partition("; again")[0]) == ("port_in_use", text)

@@ -2,13 +2,11 @@
 
 import msgspec
 
-from sflow_ctl.core.commands import RecordTransition
-from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.actions.resume import PriorResult, done_tasks
 from sflow_ctl.core.model.rank_specs import rank_specs
-from sflow_ctl.core.resume import PriorResult, done_tasks
-from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TaskState
+from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
+from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, hello, started
 
 S = TaskState
@@ -70,32 +68,23 @@ def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
         "b": PriorResult(S.FAILED, 1),
         "c": PriorResult(S.CANCELLED, 0),
     }
-    scheduler = Scheduler(plan, earlier=earlier)
-    check_invariants(scheduler.run)
-    commands = scheduler.handle(hello(), 0.0)
-    moves = [
-        (c.transition.task, c.transition.attempt, str(c.transition.old), str(c.transition.new))
-        for c in commands
-        if isinstance(c, RecordTransition)
-    ]
+    run = Driver(plan, earlier=earlier)
+    moves = [(one.task, one.attempt, str(one.old), str(one.new)) for one in run(hello()).transitions()]
     assert moves == [
         ("b", 1, "failed", "waiting"),
         ("c", 0, "cancelled", "waiting"),
         ("b", 2, "queued", "starting"),
     ]
-    check_invariants(scheduler.run)
-    spec = rank_specs(scheduler.run.task_named("b"), plan, stream=False)[0][1]
+    spec = rank_specs(run.task("b"), plan, stream=False)[0][1]
     assert spec.earlier_log == "b/b.attempt-1.log"
     for name, attempt in (("b", 2), ("c", 1)):
-        scheduler.handle(started(name, attempt), 1.0)
-        scheduler.handle(exited(name, 0, attempt), 1.0)
-    assert str(scheduler.run.outcome) == "completed"
+        run(started(name, attempt), exited(name, 0, attempt))
+    assert run.leave().outcome is Outcome.COMPLETED
 
 
 def test_a_run_whose_tasks_are_all_done_ends_at_once() -> None:
     plan = a_plan(a_task("s", service=True), a_task("a", "s"))
     earlier = {name: PriorResult(S.COMPLETED, 1, is_done=True) for name in ("s", "a")}
-    scheduler = Scheduler(plan, earlier=earlier)
-    scheduler.handle(hello(), 0.0)
-    check_invariants(scheduler.run)
-    assert str(scheduler.run.outcome) == "completed"
+    run = Driver(plan, earlier=earlier)
+    assert run(hello())[-1] == "0: leave 5"
+    assert run.run.outcome is Outcome.COMPLETED

@@ -15,7 +15,8 @@ from sflow_ctl.plan.model import (
     PlannedTask,
     Restart,
 )
-from tests.unit.core.fleet import Behaviour, Fleet, replay
+from tests.unit.core.driver import replay
+from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import HTTP, a_plan, a_task
 
 NODES = 3
@@ -31,8 +32,9 @@ REPLICAS = 3
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Up to 12 tasks over 3 nodes of 4 GPUs, with services, retries, timeouts, fixed and flexible
-    placements.
+    """Draw up to 12 tasks over 3 nodes of 4 GPUs.
+
+    With services, retries, timeouts, fixed and flexible placements.
     """
     tasks: list[PlannedTask] = []
     for index in range(draw(st.integers(1, 12))):
@@ -93,8 +95,10 @@ def plans(draw: st.DrawFn) -> Plan:
         tasks[index] = msgspec.structs.replace(
             tasks[index],
             env={f"PORT_OF_{name}": f"${{{{ task.{name}.port.http }}}}"},
-            late=(
-                DeferredExpression(mark=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)),
+            deferred=(
+                DeferredExpression(
+                    placeholder=f"${{{{ task.{name}.port.http }}}}", names={}, uses_ports=(name,)
+                ),
             ),
         )
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
@@ -108,8 +112,9 @@ def by_name(tasks: list[PlannedTask], name: str) -> PlannedTask:
 
 @st.composite
 def placements(draw: st.DrawFn) -> tuple[Placement, tuple[int, ...]]:
-    """Where a task may go. Services never ask for GPUs here: they hold them, and a run could starve by
-    design.
+    """Draw where a task may run.
+
+    Services never ask for GPUs here: they hold them, and a run could starve by design.
     """
     if draw(st.integers(0, 3)) == 0:  # a gang; several nodes with GPUs could starve, each having others free
         ranks = draw(st.sampled_from([(3,), (1, 1), (2, 1)]))
@@ -171,7 +176,7 @@ def test_a_journal_replays_to_the_same_commands(plan: Plan, seed: int, behaviour
     hypothesis.assume(fits(plan))
     fleet = Fleet(plan, seed, behaviour)
     fleet.run()
-    assert replay(plan, fleet.journal) == fleet.commands
+    assert replay(plan, fleet.driver.journal) == fleet.driver.commands
 
 
 @hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))
@@ -181,7 +186,8 @@ def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
     hypothesis.assume(not any(task.timeout_s or task.wait_s or task.is_main for task in plan.tasks))
     fleet = Fleet(plan, seed, Behaviour(drop=0.3, repeat=0.3, max_delay_s=0.5, disconnects=3, leftovers=0.2))
     fleet.run()
-    assert fleet.finish is not None and fleet.finish.outcome is Outcome.COMPLETED
+    assert fleet.finish is not None
+    assert fleet.finish.outcome is Outcome.COMPLETED
     if not any(task.finally_when for task in plan.tasks):
         ran = [task for task in fleet.scheduler.run.tasks if not is_after_failure(plan, task.plan)]
         assert all(task.state is TaskState.COMPLETED for task in ran)

@@ -38,7 +38,7 @@ def test_fewer_name_the_node_the_numbers_and_why() -> None:
     assert missing_gpus(plan(), {0: has(4), 1: has(3, lost)}) == [
         Finding(
             "gpus-missing",
-            f"node n1 has 3 GPUs for this run, gpus_per_node says 4; {lost}",
+            f"node n1 has 3 GPUs for this run; gpus_per_node is 4; {lost}",
             where="n1",
             hint="ask Slurm for them (--gres=gpu:N or --gpus-per-node=N), leave the node out (--exclude), or correct "
             "gpus_per_node",
@@ -49,14 +49,15 @@ def test_fewer_name_the_node_the_numbers_and_why() -> None:
 def test_nodes_that_lack_the_same_are_one_finding() -> None:
     found = missing_gpus(plan(30), {node: has(2) for node in range(30)})
     assert len(found) == 1
-    assert found[0].what.endswith("n18, n19 and 10 more each have 2 GPUs for this run, gpus_per_node says 4")
-    assert found[0].where is not None and found[0].where.endswith("n18, n19")
+    assert found[0].what.endswith("n18, n19 and 10 more each have 2 GPUs for this run; gpus_per_node is 4")
+    assert found[0].where is not None
+    assert found[0].where.endswith("n18, n19")
 
 
 def test_on_this_machine_the_hint_is_another() -> None:
     (found,) = missing_gpus(plan(1, backend="local"), {0: has(1)})
-    assert found.what == "node n0 has 1 GPU for this run, gpus_per_node says 4"
-    assert found.hint == "correct gpus_per_node, or only pretend to have GPUs with --simulate-gpus"
+    assert found.what == "node n0 has 1 GPU for this run; gpus_per_node is 4"
+    assert found.hint == "correct gpus_per_node, or run without real GPUs with --simulate-gpus"
 
 
 def test_a_failed_gpu_beside_enough_others_is_a_warning() -> None:
@@ -68,7 +69,8 @@ def test_a_failed_gpu_beside_enough_others_is_a_warning() -> None:
 def test_gpus_that_nobody_counts_are_believed_with_a_warning_if_they_are_used() -> None:
     uncounted = {0: has(0, counts=False)}
     (warning,) = gpu_warnings(plan(), uncounted)
-    assert warning.startswith("node n0: nothing here counts GPUs") and "gpus_per_node 4" in warning
+    assert warning.startswith("node n0: GPUs were not counted")
+    assert "gpus_per_node 4" in warning
     assert gpu_warnings(plan(uses=0), uncounted) == []
     assert gpu_warnings(plan(gpus=None), uncounted) == []
 

@@ -68,14 +68,17 @@ def test_torchrun_wants_ipv6_in_brackets_and_the_tasks_own_variables_stay() -> N
 
 def test_mpirun_is_told_how_many_and_to_stay_here() -> None:
     (env,) = launched("mpirun", NODES[0])
-    assert env["SFLOW_NPROC"] == "3" and env["HYDRA_LAUNCHER"] == "fork" and env["OMPI_MCA_plm"] == "isolated"
+    assert env["SFLOW_NPROC"] == "3"
+    assert env["HYDRA_LAUNCHER"] == "fork"
+    assert env["OMPI_MCA_plm"] == "isolated"
     assert not any(name.startswith("PET_") for name in env)
 
 
 def test_the_address_of_a_node_is_not_told_to_processes_of_slurm() -> None:
     task = msgspec.structs.replace(a_task("t"), argv=("srun", "hostname"), launch_kind="step")
     (env,) = rank_environments(task, NODES[:1], {}, "7")
-    assert "SFLOW_NODE_IP" not in env and "SFLOW_MASTER_ADDR" in env
+    assert "SFLOW_NODE_IP" not in env
+    assert "SFLOW_MASTER_ADDR" in env
 
 
 def test_clusters_f11_what_slurm_decides_of_a_step_is_not_set_for_it() -> None:

@@ -5,13 +5,12 @@ import msgspec
 from protocol.ids import AttemptId
 from protocol.messages.checks import Probe, TcpCheck
 from protocol.messages.facts import ProbeWaiting
-from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import RankSpec
-from sflow_ctl.core.commands import Command, RecordTransition, RecordWaiting, SendToAgent
+from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import MessageReceived, WakeUp
 from sflow_ctl.core.model.readiness import Readiness, probes_of_rank
-from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import Outcome, TaskState, Transition
+from sflow_ctl.core.states import Outcome, TaskState
+from tests.unit.core.driver import Driver
 from tests.unit.core.plans import READINESS, a_plan, a_task, exited, hello, rank, ready, started
 
 EACH = Probe(kind="readiness", checks=(TcpCheck(port=1000),), on_node="each")
@@ -26,10 +25,6 @@ def spec(*probes: Probe) -> RankSpec:
 def waiting(detail: str, name: str = "a", attempt: int = 1, node: int = 0) -> MessageReceived:
     message = ProbeWaiting(attempt=AttemptId(name, attempt), kind="readiness", detail=detail)
     return MessageReceived(node=node, message=message)
-
-
-def transitions(commands: list[Command]) -> list[Transition]:
-    return [command.transition for command in commands if isinstance(command, RecordTransition)]
 
 
 # ---------------------------------------------------------------------- who must say so
@@ -77,89 +72,76 @@ def test_several_nodes_are_counted_and_the_first_are_named() -> None:
 # ---------------------------------------------------------------------- in the scheduler
 
 
-def running(deadline_s: float | None = None, retries: int = 0) -> Scheduler:
+def running(deadline_s: float | None = None, retries: int = 0) -> Driver:
     task = msgspec.structs.replace(a_task("a", service=True, retries=retries), deadline_s=deadline_s)
-    scheduler = Scheduler(a_plan(task, a_task("b", "a")))
-    scheduler.handle(hello(), 10.0)
-    scheduler.handle(started("a"), 11.0)
-    return scheduler
+    run = Driver(a_plan(task, a_task("b", "a")))
+    run(hello(), now=10.0)
+    run(started("a"), now=11.0)
+    return run
 
 
 def test_what_a_service_waits_for_is_recorded_once() -> None:
-    scheduler = running()
-    assert scheduler.handle(waiting("HTTP 503"), 12.0) == [
-        RecordWaiting(task="a", attempt=1, text="HTTP 503")
-    ]
-    assert scheduler.handle(waiting("HTTP 503"), 13.0) == []
-    assert scheduler.handle(waiting("HTTP 503", attempt=2), 13.0) == []
-    scheduler.handle(ready("a"), 14.0)
-    assert scheduler.handle(waiting("HTTP 500"), 15.0) == []
+    run = running()
+    assert run(waiting("HTTP 503"), now=12.0) == ["a#1 waits: HTTP 503"]
+    assert run(waiting("HTTP 503"), now=13.0) == []
+    assert run(waiting("HTTP 503", attempt=2), now=13.0) == []
+    run(ready("a"), now=14.0)
+    assert run(waiting("HTTP 500"), now=15.0) == []
 
 
 def test_a_deadline_ends_the_attempt_with_what_was_missing() -> None:
-    scheduler = running(deadline_s=30.0)
-    scheduler.handle(waiting("port 1000 is not listening"), 12.0)
-    assert scheduler.next_wakeup() == 40.0
-    commands = scheduler.handle(WakeUp(), 40.0)
-    (stopping,) = [t for t in transitions(commands) if t.task == "a"]
+    run = running(deadline_s=30.0)
+    assert run(waiting("port 1000 is not listening"), now=12.0).of(RecordWaiting)
+    assert run.scheduler.next_wakeup() == 40.0
+    assert run(WakeUp(), now=40.0) == [
+        "a#1 running->stopping not_ready",
+        "0: stop a#1 5",
+    ]
     text = "was not ready within its deadline of 30 s: port 1000 is not listening"
-    assert (stopping.new, stopping.reason.word, stopping.reason.text) == (
-        TaskState.STOPPING,
-        "not_ready",
-        text,
-    )
-    assert SendToAgent(node=0, message=Stop(attempt=AttemptId("a", 1), grace_s=5.0)) in commands
-    scheduler.handle(exited("a", signal=15), 41.0)
-    assert scheduler.run.task_named("a").state is TaskState.TIMEOUT
-    assert scheduler.run.outcome is Outcome.FAILED
-    assert scheduler.run.cause is not None and scheduler.run.cause.text == f"task a {text}"
+    assert run.why("a") == f"not_ready: {text}"
+    run(exited("a", signal=15), now=41.0)
+    assert run.state("a") is TaskState.TIMEOUT
+    assert run.run.outcome is Outcome.FAILED
+    assert run.cause() == f"task a {text}"
 
 
 def test_a_deadline_counts_for_each_attempt_and_may_be_retried() -> None:
-    scheduler = running(deadline_s=30.0, retries=1)
-    scheduler.handle(WakeUp(), 40.0)
-    (retry,) = transitions(scheduler.handle(exited("a", signal=15), 41.0))
-    assert (retry.new, retry.reason.word) == (TaskState.WAITING, "retry")
-    scheduler.handle(WakeUp(), 42.0)
-    scheduler.handle(started("a", attempt=2), 43.0)
-    scheduler.handle(WakeUp(), 71.9)
-    assert scheduler.run.task_named("a").state is TaskState.RUNNING
-    scheduler.handle(ready("a", attempt=2), 71.95)
-    scheduler.handle(WakeUp(), 80.0)
-    assert scheduler.run.task_named("a").state is TaskState.READY
+    run = running(deadline_s=30.0, retries=1)
+    run(WakeUp(), now=40.0)
+    assert run(exited("a", signal=15), now=41.0) == ["a#1 stopping->waiting retry"]
+    run(WakeUp(), now=42.0)
+    run(started("a", attempt=2), now=43.0)
+    assert run(WakeUp(), now=71.9) == []
+    assert run.state("a") is TaskState.RUNNING
+    run(ready("a", attempt=2), now=71.95)
+    assert run(WakeUp(), now=80.0) == []
+    assert run.state("a") is TaskState.READY
 
 
 def test_a_run_at_its_limit_names_who_is_not_ready() -> None:
     services = [a_task(name, service=True) for name in "acde"]
-    scheduler = Scheduler(a_plan(*services, a_task("b", *"acde"), timeout_s=60.0))
-    scheduler.handle(hello(), 0.0)
-    for name in "acde":
-        scheduler.handle(started(name), 0.5)
-    scheduler.handle(waiting("HTTP 503"), 1.0)
-    scheduler.handle(WakeUp(), 60.0)
-    assert scheduler.run.cause is not None
-    assert scheduler.run.cause.text == (
+    run = Driver.joined(a_plan(*services, a_task("b", *"acde"), timeout_s=60.0))
+    run.start(*"acde")
+    assert run(waiting("HTTP 503"), now=1.0).of(RecordWaiting)
+    run(WakeUp(), now=60.0)
+    assert run.cause() == (
         "the workflow's time limit of 60 s is over, and not ready are a: HTTP 503; c; d and 1 more"
     )
 
 
+def started_gang() -> Driver:
+    run = Driver.joined(a_plan(a_task("a", service=True, ranks_per_node=(2,))))
+    run(*(started("a", rank_number=number) for number in (0, 1)))
+    return run
+
+
 def test_a_gang_whose_watched_rank_fails_cannot_become_ready_and_ends() -> None:
-    gang = a_task("a", service=True, ranks_per_node=(2,))
-    scheduler = Scheduler(a_plan(gang))
-    scheduler.handle(hello(), 0.0)
-    for number in (0, 1):
-        scheduler.handle(started("a", rank_number=number), 0.5)
-    scheduler.handle(exited("a", 3, rank_number=0), 1.0)
-    task = scheduler.run.task_named("a")
-    assert task.state is TaskState.STOPPING and task.attempt.verdict is not None
-    assert task.attempt.verdict.reason.text == "rank 0: exit status 3, and its readiness waits for rank 0"
+    run = started_gang()
+    assert run(exited("a", 3, rank_number=0)) == ["a#1 running->stopping exit", "0: stop a#1 5"]
+    assert run.why("a") == "exit: rank 0: exit status 3, and its readiness waits for rank 0"
 
 
 def test_a_gang_whose_other_rank_fails_goes_on_waiting() -> None:
-    gang = a_task("a", service=True, ranks_per_node=(2,))
-    scheduler = Scheduler(a_plan(gang))
-    scheduler.handle(hello(), 0.0)
-    for number in (0, 1):
-        scheduler.handle(started("a", rank_number=number), 0.5)
-    scheduler.handle(exited("a", 3, rank_number=1), 1.0)
-    assert scheduler.run.task_named("a").state is TaskState.RUNNING
+    run = started_gang()
+    assert run(exited("a", 3, rank_number=1)) == []
+    assert run.state("a") is TaskState.RUNNING

@@ -22,7 +22,8 @@ def test_f04_every_flag_has_its_value_in_the_same_word() -> None:
     )
     assert {"--cpu-bind=none", "--mpi=none", "--wait=0", "--kill-on-bad-exit=0", "--input=none"} <= set(argv)
     assert {"--gres=gpu:4", "--external-launcher", "--no-kill"} <= set(argv)
-    assert "--nodelist=a,b,c" in argv and argv[-1] == "agent"
+    assert "--nodelist=a,b,c" in argv
+    assert argv[-1] == "agent"
     assert all(word.startswith("--") for word in argv[1:-1])
 
 
@@ -74,11 +75,16 @@ def test_nodes_are_known_component_by_component() -> None:
 def test_components_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")  # no Slurm is asked
     plain = current_allocation(JOB)
-    assert plain is not None and plain.components == (("n1", "n2", "n3"),) and plain.gpus_on_node == "4"
+    assert plain is not None
+    assert plain.components == (("n1", "n2", "n3"),)
+    assert plain.gpus_on_node == "4"
     het = current_allocation({**JOB, **HET, "SLURM_JOB_NODELIST": "n1"})
-    assert het is not None and het.components == (("n1",), ("m1", "m2")) and het.gpus_on_node is None
+    assert het is not None
+    assert het.components == (("n1",), ("m1", "m2"))
+    assert het.gpus_on_node is None
     with_salloc = current_allocation({"SLURM_JOB_ID": "7", **HET})
-    assert with_salloc is not None and with_salloc.components == het.components
+    assert with_salloc is not None
+    assert with_salloc.components == het.components
     with pytest.raises(AllocationError, match="HET_GROUP_1 is not set"):
         current_allocation({**JOB, **HET, "SLURM_JOB_NODELIST_HET_GROUP_1": ""})
 
@@ -105,15 +111,18 @@ def test_public_06_components_of_another_job_are_not_ours(monkeypatch: pytest.Mo
     foreign = {**JOB, **HET, "SLURM_JOB_ID_HET_GROUP_0": "70", "SLURM_JOB_ID_HET_GROUP_1": "71"}
     for environ in (foreign, {**JOB, "SLURM_HET_SIZE": "2"}):
         plain = current_allocation(environ)
-        assert plain is not None and plain.components == (("n1", "n2", "n3"),)
+        assert plain is not None
+        assert plain.components == (("n1", "n2", "n3"),)
     own = current_allocation({**foreign, "SLURM_JOB_ID_HET_GROUP_0": JOB["SLURM_JOB_ID"]})
-    assert own is not None and own.components == (("n1",), ("m1", "m2"))
+    assert own is not None
+    assert own.components == (("n1",), ("m1", "m2"))
 
 
 def test_p8_an_element_of_an_array_asks_for_itself() -> None:
     array = {"SLURM_JOB_ID": "70", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "1"}
     assert own_name("70", array) == "70_1"
-    assert own_name("8", array) == "8" and own_name("7", JOB) == "7"
+    assert own_name("8", array) == "8"
+    assert own_name("7", JOB) == "7"
 
 
 def test_p11_a_users_filters_do_not_silence_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,21 +1,17 @@
 """The scheduler: how long a task's own way to end may take, hangs of one and several ranks, the limit of a run's end."""
 
-from collections.abc import Sequence
-
 import msgspec
 import pytest
 
 from protocol.messages.facts import ActivityKind, RankCleared, RankIdle
-from protocol.messages.orders import Leave, Stop
+from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
-from sflow_ctl.core.commands import AbandonNode, Command, FinishRun, RecordTransition, SendToAgent, Warn
+from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
-from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.run import Margins
-from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.core.stopping import STOP_OVERDUE_S
-from sflow_ctl.plan.model import Placement, Plan
+from sflow_ctl.plan.model import Placement
+from tests.unit.core.driver import Driver, Lines
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, rank, ready, started
 
 SLOW = Stopping(command=SideCommand(argv=("quit",), timeout_s=100.0), grace_s=200.0)
@@ -29,114 +25,99 @@ def quiet(
     return MessageReceived(node=0, message=message)
 
 
-def stops(commands: Sequence[Command]) -> list[Stop]:
-    return [c.message for c in commands if isinstance(c, SendToAgent) and isinstance(c.message, Stop)]
-
-
-def transitions(commands: Sequence[Command]) -> list[tuple[str, str, str]]:
-    return [
-        (c.transition.task, c.transition.new.value, c.transition.reason.word)
-        for c in commands
-        if isinstance(c, RecordTransition)
-    ]
-
-
-class Run:
-    """A scheduler and the time."""
-
-    def __init__(self, plan: Plan, gone_at: float | None = None) -> None:
-        self.scheduler = Scheduler(plan, gone_at=gone_at)
-
-    def __call__(self, *events: object, now: float = 0.0) -> list[Command]:
-        commands: list[Command] = []
-        for event in events:
-            commands += self.scheduler.handle(event, now)  # type: ignore[arg-type]
-            check_invariants(self.scheduler.run)
-        return commands
+def changes(lines: Lines) -> list[tuple[str, str, str]]:
+    return [(one.task, one.new.value, one.reason.word) for one in lines.transitions()]
 
 
 def test_a_stop_carries_the_tasks_own_grace_and_its_agent_has_all_of_the_tasks_time() -> None:
-    run = Run(a_plan(a_task("a", stopping=SLOW)))
+    run = Driver(a_plan(a_task("a", stopping=SLOW)))
     run(hello(), started("a"))
-    (order,) = stops(run(StopRequested(signal="SIGINT"), now=1.0))
+    (order,) = run(StopRequested(signal="SIGINT"), now=1.0).orders(Stop)
     assert order == Stop(attempt=order.attempt, grace_s=200.0)
     assert run(WakeUp(), now=1.0 + 300.0 + STOP_OVERDUE_S - 0.1) == []
-    commands = run(WakeUp(), now=1.0 + 300.0 + STOP_OVERDUE_S)
-    assert any(isinstance(command, AbandonNode) for command in commands)
+    assert run(WakeUp(), now=1.0 + 300.0 + STOP_OVERDUE_S) == [
+        "0: abandon",
+        "a#1 stopping->cancelled interrupted",
+        "finish interrupted",
+    ]
 
 
 def test_a_forced_stop_is_expected_to_be_over_soon() -> None:
-    run = Run(a_plan(a_task("a", stopping=SLOW)))
+    run = Driver(a_plan(a_task("a", stopping=SLOW)))
     run(hello(), started("a"), StopRequested(signal="SIGINT"))
-    (order,) = stops(run(StopRequested(signal="SIGINT", force=True), now=5.0))
+    (order,) = run(StopRequested(signal="SIGINT", force=True), now=5.0).orders(Stop)
     assert (order.is_forced, order.grace_s) == (True, 0.0)
-    assert any(isinstance(c, AbandonNode) for c in run(WakeUp(), now=5.0 + STOP_OVERDUE_S))
+    assert run(WakeUp(), now=5.0 + STOP_OVERDUE_S) == [
+        "0: abandon",
+        "a#1 stopping->cancelled interrupted",
+        "finish interrupted",
+    ]
 
 
 def test_a_silent_task_is_ended_as_a_hang_and_tried_again() -> None:
-    run = Run(a_plan(a_task("a", retries=1, stopping=SLOW, hang=WATCH)))
+    run = Driver(a_plan(a_task("a", retries=1, stopping=SLOW, hang=WATCH)))
     run(hello(), started("a"))
     commands = run(quiet("a"), now=60.0)
-    assert transitions(commands) == [("a", "stopping", "hang")]
-    assert [order.is_hang for order in stops(commands)] == [True]
+    assert changes(commands) == [("a", "stopping", "hang")]
+    assert [order.is_hang for order in commands.orders(Stop)] == [True]
     assert run(WakeUp(), now=60.0 + 330.0 + STOP_OVERDUE_S - 0.1) == []
     run(exited("a", signal=15), now=61.0)
-    task = run.scheduler.run.task_named("a")
+    task = run.task("a")
     assert (task.state, task.retries_used) == (TaskState.WAITING, 1)
     assert task.last_reason is not None
     assert "it has printed nothing for 60 s; see a/a.hang.log" in task.last_reason.text
 
 
 def test_a_hang_without_retries_ends_the_run_and_is_its_cause() -> None:
-    run = Run(a_plan(a_task("a", hang=HangPolicy(no_gpu_use_s=90.0))))
+    run = Driver(a_plan(a_task("a", hang=HangPolicy(no_gpu_use_s=90.0))))
     run(hello(), started("a"), quiet("a", kind="gpus"))
     commands = run(exited("a", signal=15))
-    assert transitions(commands) == [("a", "timeout", "hang")]
-    assert run.scheduler.run.outcome is Outcome.FAILED
-    assert run.scheduler.run.cause is not None
-    assert run.scheduler.run.cause.text == "task a hangs: it has not used its GPUs for 90 s"
+    assert changes(commands) == [("a", "timeout", "hang")]
+    assert run.run.outcome is Outcome.FAILED
+    assert run.run.cause is not None
+    assert run.run.cause.text == "task a hangs: it has not used its GPUs for 90 s"
 
 
 def test_a_gang_hangs_when_none_of_its_ranks_shows_life() -> None:
     gang = a_task("a", placement=Placement(nodes=(0,)), ranks_per_node=(3,), hang=WATCH)
-    run = Run(a_plan(gang))
+    run = Driver(a_plan(gang))
     run(hello(), started("a"), started("a", rank_number=1), quiet("a"), quiet("a", 1))
     assert run(started("a", rank_number=2)) != []
     assert run(quiet("a", 1, is_quiet=False), quiet("a", 2)) == []
     assert run(quiet("a", 1, kind="gpus")) == []
-    assert [order.is_hang for order in stops(run(quiet("a", 1)))] == [True]
+    assert [order.is_hang for order in run(quiet("a", 1)).orders(Stop)] == [True]
 
 
 def test_a_rank_that_has_ended_does_not_keep_its_gang_alive() -> None:
     gang = a_task("a", placement=Placement(nodes=(0,)), ranks_per_node=(2,), hang=WATCH)
-    run = Run(a_plan(gang))
+    run = Driver(a_plan(gang))
     run(hello(), started("a"), started("a", rank_number=1), quiet("a"))
-    assert [order.is_hang for order in stops(run(exited("a", rank_number=1)))] == [True]
+    assert [order.is_hang for order in run(exited("a", rank_number=1)).orders(Stop)] == [True]
 
 
 def test_ranks_that_fall_silent_before_all_have_started_hang_when_they_have() -> None:
     gang = a_task("a", placement=Placement(nodes=(0,)), ranks_per_node=(2,), hang=WATCH)
-    run = Run(a_plan(gang))
+    run = Driver(a_plan(gang))
     run(hello(), started("a"), quiet("a"), quiet("a", 1))
-    assert [order.is_hang for order in stops(run(started("a", rank_number=1)))] == [True]
+    assert [order.is_hang for order in run(started("a", rank_number=1)).orders(Stop)] == [True]
 
 
 @pytest.mark.parametrize("is_always", [False, True])
 def test_a_service_that_is_ready_may_be_silent_unless_it_says_otherwise(is_always: bool) -> None:
     watch = msgspec.structs.replace(WATCH, is_always=is_always)
-    run = Run(a_plan(a_task("a", service=True, hang=watch), a_task("b", "a")))
+    run = Driver(a_plan(a_task("a", service=True, hang=watch), a_task("b", "a")))
     run(hello(), started("a"), ready("a"))
-    assert bool(stops(run(quiet("a")))) is is_always
+    assert bool(run(quiet("a")).orders(Stop)) is is_always
 
 
 def test_a_service_that_is_not_ready_hangs() -> None:
-    run = Run(a_plan(a_task("a", service=True, hang=WATCH), a_task("b", "a")))
+    run = Driver(a_plan(a_task("a", service=True, hang=WATCH), a_task("b", "a")))
     run(hello(), started("a"))
-    assert stops(run(quiet("a")))
+    assert run(quiet("a")).orders(Stop)
 
 
 def test_silence_of_a_task_that_nobody_watches_or_that_is_stopping_means_nothing() -> None:
-    run = Run(a_plan(a_task("a"), a_task("b", hang=WATCH)))
+    run = Driver(a_plan(a_task("a"), a_task("b", hang=WATCH)))
     run(hello(), started("a"), started("b"))
     assert run(quiet("a")) == []
     run(StopRequested(signal="SIGINT"))
@@ -148,44 +129,47 @@ def test_what_does_not_end_within_the_limit_of_the_end_is_killed_and_named() -> 
     plan = msgspec.structs.replace(
         a_plan(a_task("server", service=True, stopping=SLOW), a_task("client", "server")), stop_timeout_s=20.0
     )
-    run = Run(plan)
+    run = Driver(plan)
     run(hello(), started("server"), ready("server"), started("client"))
     run(StopRequested(signal="SIGINT"), now=1.0)
     run(exited("client", signal=15), now=2.0)
     assert run(WakeUp(), now=20.9) == []
     commands = run(WakeUp(), now=21.0)
-    assert commands[0] == Warn(text="the run did not end within its stop_timeout of 20 s; killed: server")
-    assert [order.is_forced for order in stops(commands)] == [True]
+    assert commands[0] == "warn: the run did not end within its stop_timeout of 20 s; killed: server"
+    assert [order.is_forced for order in commands.orders(Stop)] == [True]
     commands = run(exited("server", signal=9), goodbye(), now=22.0)
-    assert isinstance(commands[-1], FinishRun) and commands[-1].outcome is Outcome.INTERRUPTED
+    assert commands[-1] == "finish interrupted"
 
 
 def test_what_was_to_run_at_the_end_does_not_when_the_time_for_the_end_is_over() -> None:
     plan = a_plan(a_task("a", stopping=SLOW), a_task("last", finally_when="after_stop", timeout_s=1000.0))
-    run = Run(msgspec.structs.replace(plan, stop_timeout_s=20.0))
+    run = Driver(msgspec.structs.replace(plan, stop_timeout_s=20.0))
     run(hello(), started("a"), StopRequested(signal="SIGINT"))
-    assert ("last", "cancelled", "time_limit") in transitions(run(WakeUp(), now=20.0))
+    lines = run(WakeUp(), now=20.0)
+    assert lines[0] == "warn: the run did not end within its stop_timeout of 20 s; killed: a"
+    assert ("last", "cancelled", "time_limit") in changes(lines)
 
 
 def test_an_end_in_time_is_not_spoken_of() -> None:
-    run = Run(msgspec.structs.replace(a_plan(a_task("a")), stop_timeout_s=20.0))
+    run = Driver(msgspec.structs.replace(a_plan(a_task("a")), stop_timeout_s=20.0))
     run(hello(), started("a"), StopRequested(signal="SIGINT"))
     commands = run(exited("a", signal=15), now=1.0)
-    assert commands[-1] == SendToAgent(node=0, message=Leave(grace_s=5.0))
+    assert commands[-1] == "0: leave 5"
     assert run(WakeUp(), now=20.0) == []
 
 
 def test_long_graces_do_not_outlast_the_job() -> None:
-    run = Run(a_plan(a_task("a", stopping=SLOW)), gone_at=60.0)
+    run = Driver(a_plan(a_task("a", stopping=SLOW)), gone_at=60.0)
     run(hello(), started("a"), StopRequested(signal="SIGTERM"), now=1.0)
     commands = run(WakeUp(), now=60.0 - Margins().force_s)
-    assert isinstance(commands[0], Warn) and "time that the Slurm job has left; killed: a" in commands[0].text
-    assert [order.is_forced for order in stops(commands)] == [True]
+    assert commands[0].startswith("warn: ")
+    assert "time that the Slurm job has left; killed: a" in commands[0]
+    assert [order.is_forced for order in commands.orders(Stop)] == [True]
 
 
 def test_survivors_of_all_ranks_and_nodes_are_named() -> None:
     gang = a_task("a", placement=Placement(nodes=(0, 1)), ranks_per_node=(1, 1))
-    run = Run(a_plan(gang, a_task("b"), nodes=2))
+    run = Driver(a_plan(gang, a_task("b"), nodes=2))
     run(hello(), hello(1, "s2"), started("a"), started("a", node=1, rank_number=1), started("b"))
     run(StopRequested(signal="SIGINT"))
     for number, name in ((0, "7 stuck"), (1, "8 deaf")):
@@ -193,6 +177,4 @@ def test_survivors_of_all_ranks_and_nodes_are_named() -> None:
         message = RankCleared(rank=rank("a", 1, number), survivors=(name,))
         run(MessageReceived(node=number, message=message))
     run(exited("b", signal=9, cleared=False), cleared("b", survivors=("9 stuck",)))
-    commands = run(goodbye(), goodbye(1))
-    assert isinstance(commands[-1], FinishRun)
-    assert commands[-1].survivors == ("7 stuck", "8 deaf", "9 stuck")
+    assert run.leave().survivors == ("7 stuck", "8 deaf", "9 stuck")

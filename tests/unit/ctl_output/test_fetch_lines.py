@@ -51,12 +51,15 @@ def test_a_terminal_has_one_line_that_is_drawn_again(capsys: pytest.CaptureFixtu
     other = Progress("OTHER", "hf://o/m", note="again in 2 s, no connection")
     lines.show([model, other])
     shown = capsys.readouterr().out
-    assert "\n" not in shown and shown.startswith("\r\x1b[K⇣ 0 B/s")
-    assert "MODEL 1.0 MB/4.0 MB 25%" in shown and "OTHER 0 B again in 2 s, no connection" in shown
+    assert "\n" not in shown
+    assert shown.startswith("\r\x1b[K⇣ 0 B/s")
+    assert "MODEL 1.0 MB/4.0 MB 25%" in shown
+    assert "OTHER 0 B again in 2 s, no connection" in shown
     model.received_bytes, model.is_done, model.elapsed_s = 4_000_000, True, 1.0
     lines.show([model, other])
     shown = capsys.readouterr().out
-    assert shown.startswith("\r\x1b[K✓ artifact MODEL") and shown.count("\n") == 1
+    assert shown.startswith("\r\x1b[K✓ artifact MODEL")
+    assert shown.count("\n") == 1
     lines.close()
     assert capsys.readouterr().out == "\r\x1b[K"
 

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from sflow_ctl.cli.terminal.line_prefix import MAX_HELD_BYTES, LinePrefixer, colour_of, tame
+from protocol.text.ansi import printable_output
+from sflow_ctl.cli.terminal.line_prefix import MAX_HELD_BYTES, LinePrefixer, colour_of
 
 pytest.importorskip("hypothesis")
 from hypothesis import given
@@ -57,13 +58,14 @@ def test_nothing_that_moves_a_cursor_reaches_a_terminal(puts: list[tuple[str, by
 
 
 def test_an_overdrawn_line_shows_its_last_state() -> None:
-    assert tame(b"10%\r20%\r30%\r\n") == b"30%\n"
-    assert tame(b"a\r\nb\r\n") == b"a\nb\n"
+    assert printable_output(b"10%\r20%\r30%\r\n") == b"30%\n"
+    assert printable_output(b"a\r\nb\r\n") == b"a\nb\n"
 
 
 def test_colours_stay_and_cursor_movements_go() -> None:
     assert (
-        tame(b"\x1b[1;31mred\x1b[0m\x1b[2J\x1b[10;3Hx\x1b]0;title\x07y\x07\n") == b"\x1b[1;31mred\x1b[0mxy\n"
+        printable_output(b"\x1b[1;31mred\x1b[0m\x1b[2J\x1b[10;3Hx\x1b]0;title\x07y\x07\n")
+        == b"\x1b[1;31mred\x1b[0mxy\n"
     )
 
 

@@ -62,7 +62,7 @@ FAULTS = [
         "cpus",
         "warn",
         with_report(HEALTHY, cpu_quota=1.5),
-        "a cgroup allows 1.5 CPUs' worth of time, programs see 64",
+        "a cgroup allows the time of 1.5 CPUs, programs see 64",
     ),
     (
         "memory",
@@ -70,7 +70,7 @@ FAULTS = [
         with_report(HEALTHY, memory_available_bytes=9 * GIB),
         "9 GiB of 1000 GiB memory is available",
     ),
-    ("gpus", "fail", with_inventory(HEALTHY, gpus=(H200,)), "has 1 GPUs, Slurm has given it 2"),
+    ("gpus", "fail", with_inventory(HEALTHY, gpus=(H200,)), "has 1 GPUs, Slurm granted 2"),
     (
         "gpus",
         "warn",
@@ -81,7 +81,7 @@ FAULTS = [
         "gpus",
         "warn",
         with_inventory(HEALTHY, gpus=(change(BUSY, users=()), OTHER)),
-        "GPU 0: 70 GiB of 140 GiB in use by nobody seen here",
+        "GPU 0: 70 GiB of 140 GiB in use by unknown processes",
     ),
     (
         "gpus",
@@ -177,7 +177,7 @@ FAULTS = [
         "directories",
         "warn",
         with_directory("output directory", free_files=5),
-        "output directory /o: room for 5 more files",
+        "output directory /o: only 5 more files fit",
     ),
     (
         "directories",
@@ -209,12 +209,17 @@ FAULTS = [
         with_report(HEALTHY, engines=(Engine(name="apptainer", path="/a", problem="no user namespaces"),)),
         "apptainer cannot be used: no user namespaces",
     ),
-    ("containers", "warn", with_report(HEALTHY, engines=()), "apptainer is not there, other nodes have it"),
+    (
+        "containers",
+        "warn",
+        with_report(HEALTHY, engines=()),
+        "apptainer is not installed, but other nodes have it",
+    ),
     (
         "leftovers",
         "warn",
         with_report(HEALTHY, leftovers=(Leftover(run="r-1-0123abcd", pids=(7, 8), has_agent=False),)),
-        "2 processes of run r-1 are left, and no agent looks after them",
+        "2 processes of run r-1 are left without an agent",
     ),
     (
         "clocks",
@@ -290,11 +295,11 @@ def test_fewer_gpus_than_asked_for_name_every_node_once() -> None:
 
 
 def test_an_agent_that_does_not_report_is_named_and_makes_it_an_infrastructure_failure() -> None:
-    diagnosis = diagnose(change(HEALTHY, missing=(("n7", "nothing heard within 60 s"),)))
+    diagnosis = diagnose(change(HEALTHY, missing=(("n7", "no message within 60 s"),)))
     ((_, verdict),) = bad(diagnosis)
-    assert (verdict.nodes, verdict.text) == (("n7",), "its agent has not called: nothing heard within 60 s")
+    assert (verdict.nodes, verdict.text) == (("n7",), "its agent has not connected: no message within 60 s")
     assert diagnosis.exit_status == 3
-    assert "4 of 5 have called" in diagnosis.topics[0].summary
+    assert "4 of 5 have connected" in diagnosis.topics[0].summary
 
 
 @pytest.mark.parametrize("changes", [{"report": None}, {"lost": "silent for 30 s", "report": None}])

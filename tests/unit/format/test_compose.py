@@ -60,7 +60,8 @@ def test_what_is_certain_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     text = compose(load(tmp_path, TEXT), is_resolved=True)
     assert "echo 14 ${{ S }} ${{ D }}" in text
     assert "${{ backends.pool.nodes[0].name }}:7" in text
-    assert "timeout: 7" in text and "nodes: 2" in text
+    assert "timeout: 7" in text
+    assert "nodes: 2" in text
     assert "${{ A }} ${{ task.a[0].nodes[0].name }}" in text  # the task has an A of its own
     assert "artifacts" not in text
 

@@ -54,7 +54,8 @@ def merged(*documents: dict[str, Any]) -> Merged:
             path = Path(folder, f"{number}.yaml")
             path.write_text(yaml.safe_dump(document, sort_keys=False))
             source, findings = read_source(path)
-            assert source is not None and not findings
+            assert source is not None
+            assert not findings
             sources.append(source)
         return merge(sources)
 

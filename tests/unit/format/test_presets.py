@@ -37,7 +37,8 @@ def test_every_preset_plans_and_tells_what_it_is(name: str, replicas: str, tmp_p
     tasks = [task for task in build_plan(loaded, CONTEXT).tasks if task.base != "o"]
     assert len(tasks) == (3 if replicas else 1)
     assert all(task.is_service and task.has_readiness and task.ports for task in tasks)
-    assert preset(name).about and all(one["description"] for one in preset(name).parameters.values())
+    assert preset(name).about
+    assert all(one["description"] for one in preset(name).parameters.values())
 
 
 def test_a_task_without_presets_is_left_as_it_is(tmp_path: Path) -> None:
@@ -46,12 +47,10 @@ def test_a_task_without_presets_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_nothing_of_a_preset_is_left_to_be_known_later(tmp_path: Path) -> None:
     done = json.dumps(body(tmp_path, "{name: t, uses: etcd, with: {args: -x}}"))
-    assert (
-        "task.t.endpoints.peer" in done
-        and "task.self" not in done
-        and '"uses"' not in done
-        and '"with"' not in done
-    )
+    assert "task.t.endpoints.peer" in done
+    assert "task.self" not in done
+    assert '"uses"' not in done
+    assert '"with"' not in done
     assert 'task[\\"my-t\\"].endpoints.peer' in json.dumps(body(tmp_path, "{name: my-t, uses: etcd}"))
 
 
@@ -59,11 +58,9 @@ def test_own_fields_replace_those_of_the_preset_and_names_are_added(tmp_path: Pa
     own = "ports: {more: 2}, files: {a: b}, resources: {nodes: {indices: [0]}}, kind: task, variables: {X: 1}"
     task = body(tmp_path, f"{{name: t, uses: etcd, {own}}}")
     assert task["ports"] == {"client": 1, "peer": 1, "more": 2}
-    assert (
-        task["files"] == {"a": "b"}
-        and task["resources"] == {"nodes": {"indices": [0]}}
-        and task["kind"] == "task"
-    )
+    assert task["files"] == {"a": "b"}
+    assert task["resources"] == {"nodes": {"indices": [0]}}
+    assert task["kind"] == "task"
     assert [variable["name"] for variable in task["variables"]] == ["program", "data_dir", "args", "X"]
     listed = body(
         tmp_path, "{name: t, uses: etcd, variables: [{name: X, value: 1}, {name: args, value: -x}]}"
@@ -80,7 +77,8 @@ def test_times_of_a_probe_change_the_presets_own_and_a_check_replaces_it(tmp_pat
     times = body(tmp_path, "{name: t, uses: etcd, probes: {readiness: {deadline: 4m}}}")["probes"][
         "readiness"
     ]
-    assert times["deadline"] == "4m" and times["http_get"]["json"] == "health == 'true'"
+    assert times["deadline"] == "4m"
+    assert times["http_get"]["json"] == "health == 'true'"
     own = body(tmp_path, "{name: t, uses: etcd, probes: {readiness: {tcp_port: {port: 4}}}}")["probes"][
         "readiness"
     ]

@@ -51,7 +51,8 @@ def test_every_link_of_a_table_leads_to_a_heading() -> None:
     text = markdown.format_page()
     headings = {line.removeprefix("## ").lower() for line in text.splitlines() if line.startswith("## ")}
     links = {part.split(")")[0] for part in text.split("](#")[1:]}
-    assert links and links <= headings
+    assert links
+    assert links <= headings
 
 
 def test_every_type_is_on_the_page() -> None:

@@ -52,7 +52,8 @@ def test_a_simple_expression_is_what_the_engine_says_or_left_to_it(source: str) 
     value = evaluate_simple(parts, NAMES)
     if value is not UNKNOWN:
         expected = by_the_engine(source)
-        assert value == expected and type(value) is type(expected)
+        assert value == expected
+        assert type(value) is type(expected)
 
 
 @pytest.mark.parametrize(

@@ -136,5 +136,6 @@ def test_a_dumped_number_reads_back_as_itself(text: str, tmp_path_factory: pytes
     value: Any = number_or_text(text)
     path.write_text(dump({"a": value}))
     source, findings = read_source(path)
-    assert source is not None and not findings
+    assert source is not None
+    assert not findings
     assert str(written(source.data["a"], source.scalar_text(("a",)))) == text

@@ -122,13 +122,15 @@ def test_s1_merge_keys_of_merge_keys_are_counted_too(tmp_path: Path) -> None:
     first = "a0: &a0 {" + ", ".join(f"k{i}: 1" for i in range(50)) + "}"
     lines = [first] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 30)]
     source, (finding,) = read(tmp_path, "\n".join(lines) + "\n")
-    assert source is None and finding.code == "yaml-aliases"
+    assert source is None
+    assert finding.code == "yaml-aliases"
 
 
 def test_a_thousand_uses_of_one_anchor_are_fine(tmp_path: Path) -> None:
     uses = "\n".join(f"- {{<<: *base, n: {i}}}" for i in range(1000))
     source, findings = read(tmp_path, f"- &base {{a: 1, b: [1, 2, 3]}}\n{uses}\n")
-    assert not findings and source.data[1000] == {"a": 1, "b": [1, 2, 3], "n": 999}
+    assert not findings
+    assert source.data[1000] == {"a": 1, "b": [1, 2, 3], "n": 999}
 
 
 def test_a_place_is_found_by_path(tmp_path: Path) -> None:
@@ -136,7 +138,8 @@ def test_a_place_is_found_by_path(tmp_path: Path) -> None:
     assert source.where(("a", 1, "c", "d")).endswith(":4:10")
     assert source.where(("a", 1, "nope")).endswith(":3:5")
     assert source.key_where(("a", 1, "c")).endswith(":3:5")
-    assert source.has(("a", 0, "b")) and not source.has(("a", 5))
+    assert source.has(("a", 0, "b"))
+    assert not source.has(("a", 5))
 
 
 values = st.recursive(
@@ -157,7 +160,8 @@ def test_what_is_dumped_reads_back_the_same(
     path.write_text(text)
     source, findings = read_source(path)
     assert not findings
-    assert source is not None and source.data == value
+    assert source is not None
+    assert source.data == value
 
 
 @hypothesis.settings(deadline=1000, max_examples=300)

@@ -108,7 +108,8 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
         "workflow: {name: w, tasks: [{name: a, script: [$BOTH $FAR]}, {name: b, script: [$BOTH], backend: here}]}\n"
     )
     use = artifact_use(load_documents([file]).document, lambda task: task.backend is None)
-    assert use.is_any_here and use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
+    assert use.is_any_here
+    assert use.of_tasks_elsewhere == {"a": ("BOTH", "FAR")}
     assert use.elsewhere == {
         "FAR": True
     }  # what nobody names may be read from the environment, by the task here
@@ -117,7 +118,7 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
 def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}")
     assert planned.warnings == (
-        'artifact "M": /m does not exist here, and no task names it, so no node is asked',
+        'artifact "M": /m does not exist here, and no task names it, so it is looked for on no node',
     )
 
 

@@ -103,8 +103,9 @@ def outcome(document: dict[str, Any], folder: Path) -> Plan | str:
     try:
         return build_plan(load_documents([path]), CONTEXT)
     except FleetError as error:
-        assert all(finding.code and finding.where for finding in error.findings), str(error)
-        return str(error)
+        refusal = error
+    assert all(finding.code and finding.where for finding in refusal.findings), str(refusal)
+    return str(refusal)
 
 
 @pytest.fixture(scope="module")

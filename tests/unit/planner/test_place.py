@@ -6,24 +6,27 @@ from hypothesis import strategies as st
 
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.phases.place import Pool, Request, place_all
+from sflow_ctl.planner.phases.place import PlacementRequest, Pool, place_all
 from tests.unit.planner.model import Model, RefusedError
 
 
-def place(*requests: Request, nodes: int = 2, gpus: int | None = 4) -> list[Placement | UnplannableError]:
+def place(
+    *requests: PlacementRequest, nodes: int = 2, gpus: int | None = 4
+) -> list[Placement | UnplannableError]:
     """Placements on that many equal nodes."""
     return place_all(Pool(0, (gpus,) * nodes), requests)
 
 
 def fixed(placement: Placement | UnplannableError) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(nodes, GPUs) of one that is fixed."""
-    assert isinstance(placement, Placement) and not placement.is_flexible, placement
+    assert isinstance(placement, Placement), placement
+    assert not placement.is_flexible, placement
     return placement.nodes, placement.gpus
 
 
-def wants(gpus: int | None = None, **more: object) -> Request:
+def wants(gpus: int | None = None, **more: object) -> PlacementRequest:
     """A request of one task."""
-    return Request(task="t", gpus=gpus, **more)  # type: ignore[arg-type]
+    return PlacementRequest(task="t", gpus=gpus, **more)  # type: ignore[arg-type]
 
 
 def test_the_worked_example_of_the_format() -> None:
@@ -82,14 +85,17 @@ def test_sequential_replicas_share() -> None:
         (wants(node_count=3), "nodes-do-not-fit", "needs 3 nodes"),
     ],
 )
-def test_what_can_never_fit_is_refused_with_the_arithmetic(request_: Request, code: str, phrase: str) -> None:
+def test_what_can_never_fit_is_refused_with_the_arithmetic(
+    request_: PlacementRequest, code: str, phrase: str
+) -> None:
     (problem,) = place(request_)
     assert isinstance(problem, UnplannableError)
-    assert problem.code == code and phrase in problem.what
+    assert problem.code == code
+    assert phrase in problem.what
 
 
 @st.composite
-def request_lists(draw: st.DrawFn) -> list[Request]:
+def request_lists(draw: st.DrawFn) -> list[PlacementRequest]:
     """A few tasks with a few replicas each, mostly sensible."""
     requests = []
     for number in range(draw(st.integers(1, 5))):
@@ -104,7 +110,7 @@ def request_lists(draw: st.DrawFn) -> list[Request]:
         gpus = draw(st.integers(1, 9)) if kind in ("gpus", "both") or draw(st.booleans()) else None
         exclude = tuple(draw(st.lists(st.integers(0, 2), max_size=1)))
         requests += [
-            Request(
+            PlacementRequest(
                 task=f"t{number}",
                 replica_index=replica,
                 is_sequential=sequential,
@@ -120,7 +126,9 @@ def request_lists(draw: st.DrawFn) -> list[Request]:
 
 @hypothesis.settings(deadline=None, max_examples=2000)
 @hypothesis.given(requests=request_lists(), nodes=st.integers(1, 4), gpus=st.integers(1, 8))
-def test_the_same_as_the_reference_wherever_it_plans(requests: list[Request], nodes: int, gpus: int) -> None:
+def test_the_same_as_the_reference_wherever_it_plans(
+    requests: list[PlacementRequest], nodes: int, gpus: int
+) -> None:
     model = Model([gpus] * nodes)
     expected: list[tuple[list[int], list[int]]] = []
     for one in requests:
@@ -142,7 +150,7 @@ def test_the_same_as_the_reference_wherever_it_plans(requests: list[Request], no
 
 @hypothesis.settings(deadline=None, max_examples=500)
 @hypothesis.given(requests=request_lists(), nodes=st.integers(1, 4), gpus=st.integers(1, 8))
-def test_fixed_placements_never_share_a_gpu(requests: list[Request], nodes: int, gpus: int) -> None:
+def test_fixed_placements_never_share_a_gpu(requests: list[PlacementRequest], nodes: int, gpus: int) -> None:
     owners: set[tuple[int, int]] = set()
     for one in place_all(Pool(0, (gpus,) * nodes), requests):
         if isinstance(one, Placement) and not one.is_flexible:
@@ -154,8 +162,10 @@ def test_fixed_placements_never_share_a_gpu(requests: list[Request], nodes: int,
 
 def test_what_has_an_address_and_no_gpus_has_its_nodes_before_it_starts_however_full_they_are() -> None:
     pool = Pool(first=3, capacities=(4, 4))
-    servers = [Request(task="s", replica_index=index, node_count=1, is_fixed=True) for index in range(5)]
-    queued = [Request(task="g", gpus=4, replica_index=index) for index in range(3)]
+    servers = [
+        PlacementRequest(task="s", replica_index=index, node_count=1, is_fixed=True) for index in range(5)
+    ]
+    queued = [PlacementRequest(task="g", gpus=4, replica_index=index) for index in range(3)]
     placed = place_all(pool, [*servers, *queued])
     fixed = [one for one in placed[:5] if isinstance(one, Placement)]
     assert [one.nodes for one in fixed] == [(3,), (4,), (3,), (4,), (3,)]

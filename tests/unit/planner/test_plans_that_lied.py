@@ -46,7 +46,8 @@ def test_public_18_a_task_may_have_no_replicas(tmp_path: Path) -> None:
     assert [task.name for task in plan.tasks] == ["etcd", "router"]
     router = plan.tasks[1]
     assert [dependency.task for dependency in router.depends_on] == ["etcd"]
-    assert router.uses_ports == () and router.script == "echo 0"
+    assert router.uses_ports == ()
+    assert router.script == "echo 0"
     assert [task.name for task in plan_of(tmp_path, ROUTER % 1).tasks] == ["etcd", "prefill_0", "router"]
 
 
@@ -55,7 +56,8 @@ def test_public_18_a_failure_of_no_replica_and_a_run_of_nothing_are_refused(tmp_
     assert [one.code for one in findings_of(tmp_path, nothing % "")] == ["nothing-to-run"]
     branch = ", {name: b, script: [x], depends_on: [{task: a, until: failed}]}"
     (finding,) = findings_of(tmp_path, nothing % branch)
-    assert finding.code == "never-runs" and '"b"' in finding.what
+    assert finding.code == "never-runs"
+    assert '"b"' in finding.what
     (finding,) = findings_of(tmp_path, (nothing % "").replace("count: 0", "count: -1"))
     assert "replicas.count must be at least 0" in finding.what
 
@@ -63,16 +65,19 @@ def test_public_18_a_failure_of_no_replica_and_a_run_of_nothing_are_refused(tmp_
 def test_n4_an_empty_list_of_nodes_is_refused(tmp_path: Path) -> None:
     (finding,) = findings_of(tmp_path, ONE + "resources: {nodes: {indices: []}}\n")
     assert finding.what == 'task "t": resources.nodes.indices is empty'
-    assert finding.where is not None and "w.yaml:7" in finding.where
+    assert finding.where is not None
+    assert "w.yaml:7" in finding.where
 
 
 def test_n6_no_gpus_are_no_fault(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ONE + "resources: {gpus: {count: 0}}\n")
-    assert plan.tasks[0].placement.gpus == () and "CUDA_VISIBLE_DEVICES" not in plan.tasks[0].env
+    assert plan.tasks[0].placement.gpus == ()
+    assert "CUDA_VISIBLE_DEVICES" not in plan.tasks[0].env
     backend = "backends: {cpu: {type: local, nodes: 2, gpus_per_node: 0}}\n"
     assert [node.gpus for node in plan_of(tmp_path, backend + ONE).nodes] == [0, 0]
     (finding,) = findings_of(tmp_path, backend + ONE + "resources: {gpus: {count: 1}}\n")
-    assert finding.code == "gpus-do-not-fit" and "have none" in finding.what
+    assert finding.code == "gpus-do-not-fit"
+    assert "have none" in finding.what
 
 
 @pytest.mark.parametrize(
@@ -99,7 +104,8 @@ def test_public_19_names_of_replicas_fit_a_file_system(tmp_path: Path) -> None:
     long = " ".join(f"--flag-{number}=value" for number in range(30))
     text = f'variables: {{A: {{value: a, domain: [a, "{long}", "{long}!"]}}}}\n{ONE}replicas: {{variables: [A]}}\n'
     names = [task.name for task in plan_of(tmp_path, text).tasks]
-    assert len(set(names)) == 3 and names[0] == "t_a"
+    assert len(set(names)) == 3
+    assert names[0] == "t_a"
     for name in names:
         assert len(f"{name}/{name}.attempt-1000.rank-100000.log".partition("/")[2].encode()) <= 255
 
@@ -120,8 +126,11 @@ def test_public_22_a_hyphen_in_an_expression_is_explained(tmp_path: Path, script
         f"    - {{name: c, script: ['echo {script}']}}\n"
     )
     (finding,) = findings_of(tmp_path, text)
-    assert finding.code == "hyphen-in-name" and finding.hint is not None and remedy in finding.hint
-    assert finding.where is not None and "w.yaml:8" in finding.where
+    assert finding.code == "hyphen-in-name"
+    assert finding.hint is not None
+    assert remedy in finding.hint
+    assert finding.where is not None
+    assert "w.yaml:8" in finding.where
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,9 @@ TORCH = "backends: {pool: {type: local, nodes: %d}}\n" + ONE + "launcher: torchr
 def test_l7_standalone_is_refused_on_several_nodes(tmp_path: Path) -> None:
     script = "['torchrun --nproc-per-node 2 --standalone train.py']"
     (finding,) = findings_of(tmp_path, (TORCH % 2).replace("[x]", script))
-    assert finding.code == "launcher" and "--standalone" in finding.what and "2 nodes" in finding.what
+    assert finding.code == "launcher"
+    assert "--standalone" in finding.what
+    assert "2 nodes" in finding.what
     plan_of(tmp_path, (TORCH % 1).replace("[x]", script))
     plan_of(tmp_path, (TORCH % 2).replace("[x]", "['torchrun train.py && run --standalone']"))
 
@@ -156,7 +167,8 @@ def test_ux_5_gpus_on_nodes_without_a_process_are_warned_of(tmp_path: Path) -> N
     text = "backends: {pool: {type: %s, nodes: 2, gpus_per_node: 4}}\n" + ONE
     warnings = plan_of(tmp_path, (text + "resources: {gpus: {count: 8}}\n") % "local").warnings
     (warning,) = [one for one in warnings if "[idle-gpus]" in one]
-    assert "GPUs on 2 nodes and starts processes on 1" in warning and "w.yaml:" in warning
+    assert "GPUs on 2 nodes and starts processes on 1" in warning
+    assert "w.yaml:" in warning
     assert (
         plan_of(
             tmp_path,
@@ -170,21 +182,28 @@ def test_ux_5_gpus_on_nodes_without_a_process_are_warned_of(tmp_path: Path) -> N
 
 def test_ux_1_a_run_of_services_alone_is_warned_of_with_code_and_place(tmp_path: Path) -> None:
     (warning,) = plan_of(tmp_path, ONE + "probes: {readiness: {tcp_port: {port: 80}}}\n").warnings
-    assert "every task is a service" in warning and "[only-services]" in warning and "w.yaml:" in warning
+    assert "every task is a service" in warning
+    assert "[only-services]" in warning
+    assert "w.yaml:" in warning
 
 
 def test_public_26_what_no_process_can_be_started_with_is_refused(tmp_path: Path) -> None:
     big = ONE.replace("[x]", """['echo small', 'echo ${{ "x" * 140000 }}']""")
     (finding,) = findings_of(tmp_path, big)
-    assert finding.code == "script-too-large" and "140" in finding.what
-    assert finding.where is not None and "script[1]" in finding.where
+    assert finding.code == "script-too-large"
+    assert "140" in finding.what
+    assert finding.where is not None
+    assert "script[1]" in finding.where
     (finding,) = findings_of(tmp_path, """variables: {BIG: '${{ "é" * 70000 }}'}\n""" + ONE)
-    assert finding.code == "script-too-large" and "$BIG has 140004 bytes" in finding.what
+    assert finding.code == "script-too-large"
+    assert "$BIG has 140004 bytes" in finding.what
     plan_of(tmp_path, big.replace("140000", "130000"))
 
 
 def test_r18_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:
     files = "".join(f"        f{number}: '${{{{ \"x\" * 900000 }}}}'\n" for number in range(10))
     (finding,) = findings_of(tmp_path, f"{ONE}files:\n{files}")
-    assert finding.code == "files-too-large" and finding.where is not None and "files" in finding.where
+    assert finding.code == "files-too-large"
+    assert finding.where is not None
+    assert "files" in finding.where
     plan_of(tmp_path, f"{ONE}files:\n" + "".join(files.splitlines(keepends=True)[:9]))

@@ -41,8 +41,10 @@ def test_services_that_can_never_all_run_are_refused_with_the_sum(tmp_path: Path
         plan(tmp_path, ("prefill", 3, READY), ("decode", 2, READY), ("load", 1, ""))
     (finding,) = raised.value.findings
     assert finding.code == "gpus-do-not-fit"
-    assert "3 (prefill) + 2 (decode)" in finding.what and "have only 4 GPUs total" in finding.what
-    assert finding.where is not None and "w.yaml:7:" in finding.where
+    assert "3 (prefill) + 2 (decode)" in finding.what
+    assert "have only 4 GPUs total" in finding.what
+    assert finding.where is not None
+    assert "w.yaml:7:" in finding.where
 
 
 def test_services_that_fit_are_planned(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ def argv(**fields: object) -> list[str]:
     step = Step(task="t_1", job_id="7", nodes=("n0", "n1"), node_count=2, mounts=("/ws:/ws:rw",))
     whole, assigned = srun_command(operator, step, "x")
     assert assigned == ()
-    assert whole[0] == "srun" and whole[-3:] == ("bash", "-c", PLACE + "x")
+    assert whole[0] == "srun"
+    assert whole[-3:] == ("bash", "-c", PLACE + "x")
     return list(whole[1:-3])
 
 

@@ -40,6 +40,7 @@ from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
     EndStep,
+    Enrolled,
     Inspect,
     Lease,
     Leave,
@@ -226,6 +227,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         kill=(RANK,),
         heartbeat_s=1.0,
         orphan_grace_s=5.0,
+        secrets=(("TOKEN", "hunter2"),),
         signatures=(
             Signature(
                 name="mine",
@@ -238,6 +240,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         ),
     ),
     Refused(code="version-mismatch", reason="2.0 is not 1.0"),
+    Enrolled(key="k" * 40),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
@@ -287,6 +290,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     ),
     Notice(level="warning", text="watch out"),
     Hello(
+        key="k" * 40,
         version=(1, 0),
         install_path="/opt/sflow",
         session="s",

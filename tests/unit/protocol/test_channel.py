@@ -35,7 +35,9 @@ def test_nothing_is_repeated_before_its_time_or_after_its_acknowledgement() -> N
     heartbeat = b.heartbeat()
     assert not b.owes_ack
     assert not a.receive(heartbeat.seq, heartbeat.ack, 0.2)
-    assert a.is_idle and a.next_wakeup() is None and a.overdue(99.0) == []
+    assert a.is_idle
+    assert a.next_wakeup() is None
+    assert a.overdue(99.0) == []
 
 
 def test_unacknowledged_messages_are_kept_for_the_next_session() -> None:

@@ -61,9 +61,9 @@ def test_what_is_true(source: str) -> None:
         ("body.other", 'there is no "other"'),
         ("instances[7].name", "there is no [7] in a list of 2"),
         ("status.length", "'ok' has no ['length']"),
-        ("status > 3", "'ok' is no number"),
+        ("status > 3", "'ok' is not a number"),
         ("1 / len(empty) > 0", "1 and 0: division by zero"),
-        ("min(empty) > 0", "an empty list has no least and no greatest"),
+        ("min(empty) > 0", "an empty list has no minimum and no maximum"),
         ("é == 2 and status", "é is 1"),
     ],
 )
@@ -148,7 +148,8 @@ BIG: dict[str, Any] = {
 def test_an_expression_over_a_large_document_stops_at_its_budget(source: str) -> None:
     expression = JsonExpression(source)
     holds, why = expression.holds(BIG)
-    assert not holds and ("too much" in why or "too large" in why)
+    assert not holds
+    assert "too much" in why or "too large" in why
 
 
 WORDS = st.sampled_from(
@@ -197,4 +198,5 @@ def test_whatever_is_written_either_has_a_value_or_is_refused(words: list[str], 
     except JsonExpressionError:
         return
     holds, why = expression.holds({"items": items, "text": "abc"})
-    assert isinstance(holds, bool) and (holds or why)
+    assert isinstance(holds, bool)
+    assert holds or why

@@ -19,7 +19,8 @@ def test_a_pipe_without_a_writer_is_read_as_empty(tmp_path: Path) -> None:
     assert list(files.blocks(pipe)) == []
     assert list(files.matching(pipe)) == []
     cause = missing(Success(json=(RequiredJson(path=pipe, where="a > 0"),)), [pipe], files)
-    assert cause is not None and "is not a JSON document" in cause.text
+    assert cause is not None
+    assert "is not a JSON document" in cause.text
 
 
 def test_a_pattern_stops_at_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

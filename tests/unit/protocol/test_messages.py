@@ -36,7 +36,8 @@ def test_an_unknown_field_is_ignored() -> None:
         {"session": "s", "colour": 7, "messages": [{"type": "unwatch", "rank": RANK, "new": 1}]}
     )
     packet, unknown = codec.decode_to_agent(_with_incarnation(raw))
-    assert unknown == 0 and type(packet.messages[0]).__name__ == "Unwatch"
+    assert unknown == 0
+    assert type(packet.messages[0]).__name__ == "Unwatch"
 
 
 def _with_incarnation(raw: bytes) -> bytes:
@@ -48,7 +49,8 @@ def test_an_unknown_message_is_dropped_alone() -> None:
     raw = msgspec.msgpack.encode({"session": "s", "seq": 1, "messages": [{"type": "from_the_future"}, known]})
     packet, unknown = codec.decode_from_agent(raw)
     assert unknown == 1
-    assert packet.seq == 1 and packet.messages == (FROM_AGENT[0],)
+    assert packet.seq == 1
+    assert packet.messages == (FROM_AGENT[0],)
 
 
 @pytest.mark.parametrize(

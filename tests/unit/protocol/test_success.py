@@ -60,11 +60,11 @@ def test_nothing_asked_is_nothing_missing() -> None:
         (of_file("/d/*"), None),
         (of_file("/d/empty", 0), None),
         (of_file("/d/a.json", 24), None),
-        (of_file("/d/a.json", 25), "/d/a.json has 24 bytes, and must have at least 25"),
+        (of_file("/d/a.json", 25), "/d/a.json has 24 bytes, but needs at least 25"),
         (of_file("/d/empty"), "/d/empty, which it must write, is empty"),
         (of_file("/d/nope"), "there is no /d/nope, which it must write"),
         (of_file("/e/*"), "no file matches /e/*, which it must write"),
-        (of_file("/denied"), "/denied, which it must write, cannot be looked at: Permission denied"),
+        (of_file("/denied"), "/denied, which it must write, cannot be read: Permission denied"),
     ],
 )
 def test_files(success: Success, text: str | None) -> None:
@@ -83,7 +83,7 @@ def test_files(success: Success, text: str | None) -> None:
 )
 def test_json_documents(success: Success, text: str | None) -> None:
     if success.json[0].where == "1 +":  # only a late expression can become one that is none
-        assert "is no expression" in (said(success) or ("", ""))[1]
+        assert "is not an expression" in (said(success) or ("", ""))[1]
         return
     assert said(success) == (None if text is None else ("success", text))
 

@@ -103,7 +103,9 @@ def test_l1_a_value_that_would_be_cut_is_not_taken_but_told(pattern: str, line: 
     found = match_lines((pattern,), [line, line])
     assert found.values == {}
     (problem,) = found.problems
-    assert pattern in problem and "in 2 lines" in problem and line in problem
+    assert pattern in problem
+    assert "in 2 lines" in problem
+    assert line in problem
 
 
 def test_l1_a_cut_match_does_not_hide_a_later_one() -> None:

@@ -27,24 +27,25 @@ def test_what_leaves_it_the_one_step(flag: str) -> None:
         ("--ntasks=2", "one agent on each node"),
         ("--ntask=2", "one agent on each node"),  # srun takes it for --ntasks
         ("--nodel=n1", "one agent on each node"),
-        ("--wait=30", "agents end by themselves"),
-        ("--overlap", "beside whatever else runs"),
+        ("--wait=30", "each agent ends by itself"),
+        ("--overlap", "beside other steps"),
         ("--container-image=x", "agents run on the host"),
         ("--exp=NONE", "in the environment"),
         ("--gres=none", "hides the job's GPUs"),
         ("--gpus=0", "hides the job's GPUs"),
         ("--network", "has no value"),
-        ("--network=", "is no --key=value"),
-        ("--network x", "is no --key=value"),
-        ("-n2", "is no --key=value"),
-        ("--Ntasks=2", "is no --key=value"),
-        ("bash", "is no --key=value"),
-        ("--network=x\n--ntasks=2", "is no --key=value"),
+        ("--network=", "is not of the form --key=value"),
+        ("--network x", "is not of the form --key=value"),
+        ("-n2", "is not of the form --key=value"),
+        ("--Ntasks=2", "is not of the form --key=value"),
+        ("bash", "is not of the form --key=value"),
+        ("--network=x\n--ntasks=2", "is not of the form --key=value"),
     ],
 )
 def test_what_would_not(flag: str, why: str) -> None:
     problem = flag_problem(flag)
-    assert problem is not None and why in problem[0]
+    assert problem is not None
+    assert why in problem[0]
 
 
 def test_none_of_our_own_options_can_be_said_again() -> None:

@@ -166,7 +166,7 @@ def test_directories_are_those_of_the_user(tmp_path: Path, monkeypatch: pytest.M
     used = run_settings(effective, Path("/w"))
     assert (used.output_dir, used.log_spool) == (Path("/scratch/me/runs"), Path("/home/me/spool"))
     monkeypatch.delenv("SCRATCH")
-    with pytest.raises(FleetError, match="nothing sets its variable"):
+    with pytest.raises(FleetError, match="its variable is not set"):
         run_settings(effective, Path("/w"))
     said = found(tmp_path, None, None, None, {"output_dir": "/x/$SCRATCH"})
     assert run_settings(said, Path("/w")).output_dir == Path("/x/$SCRATCH")

@@ -1,1 +1,1 @@
-"""Who gets the bytes of logs: the console, merged files of gangs, viewers, and searches for patterns."""
+"""The consumers of logs: the console, merged files of gangs, viewers, and searches for patterns."""

@@ -1,7 +1,7 @@
 """Shows logs on the console, at the console's pace. Owned by the output thread.
 
-Chunks are passed on at once while the console takes them; the rest is read from the file later. A slow console
-therefore costs no memory and delays nothing, and a piped one still gets every byte.
+Chunks are passed on at once while the console accepts them; the rest is read from the file later. A slow
+console therefore costs no memory and delays nothing, and a piped one still gets every byte.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,21 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 128 * 1024
 UNREADABLE_RETRY_S = 0.1
-"""Another node's bytes may become visible a moment after their chunk (NFS); looked for this often."""
+"""Another node's bytes may become visible a moment after their chunk (NFS); the file is read again this often."""
 
 
-class Console(Protocol):
-    """What the output service asks of a console. `cli/console.py` has the real one."""
+class ConsoleSink(Protocol):
+    """The console as the output service uses it. `cli/terminal/console.py` implements it."""
 
     on_room: Callable[[], None] | None
-    """Called from any thread when there is room again."""
+    """Called from any thread when the console accepts bytes again."""
 
     failure: str | None
-    """Why output stopped before its end; None while it has not, or when its reader has gone away."""
+    """The reason why output stopped before its end; None if it did not, or its reader has gone."""
 
     @property
     def is_lossless(self) -> bool:
-        """True when nothing may be left out."""
+        """True when no output may be skipped."""
         ...
 
     @property
@@ -38,27 +38,27 @@ class Console(Protocol):
         ...
 
     def room(self) -> int:
-        """Bytes it takes now; after 0 it calls `on_room`."""
+        """Return how many bytes it accepts now; after 0 it calls `on_room`."""
         ...
 
     def output(self, label: str, data: bytes | memoryview) -> None:
-        """Shows a task's output."""
+        """Show output of a task."""
         ...
 
     def output_ended(self, label: str) -> None:
-        """The task puts out nothing more."""
+        """Note that the task's output is complete."""
         ...
 
     def skipped(self, label: str, lines: int, path: str) -> None:
-        """Says what was left out."""
+        """Show how much output was skipped."""
         ...
 
     def transition(self, transition: Transition) -> None:
-        """Shows a change of state."""
+        """Show a change of state."""
         ...
 
     def say(self, text: str) -> None:
-        """Shows a line of ours."""
+        """Show a line of this program."""
         ...
 
     def waiting(self, task: str, text: str) -> None:
@@ -66,45 +66,45 @@ class Console(Protocol):
         ...
 
     def start(self) -> None:
-        """Starts writing."""
+        """Start writing."""
         ...
 
     def flush(self, deadline_s: float) -> bool:
-        """Waits until all is written."""
+        """Wait until everything is written."""
         ...
 
 
 class ConsoleFeed(LogConsumer):
     """Passes every log to the console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: ConsoleSink) -> None:
         self._console = console
         self._cursors: dict[RankLog, Cursor] = {}
         self._behind: dict[RankLog, Cursor] = {}
-        """Logs with bytes the console has not been given, in the order they fell behind."""
+        """Logs with bytes that the console has not received, in the order they fell behind."""
         self._is_waiting_for_room = False
         self._retry_at: float | None = None
         self.unreadable_since: float | None = None
-        """Since when nothing of what is waiting could be read."""
+        """The time since when no waiting log could be read."""
 
     @property
     def is_drained(self) -> bool:
-        """True when the console has been given everything."""
+        """Return whether the console has received everything."""
         return not self._behind
 
     def behind_bytes(self) -> int:
-        """What the console has not been given yet."""
+        """Return how many bytes the console has not received yet."""
         return sum(cursor.log.position - cursor.offset for cursor in self._behind.values())
 
-    def wants(self, rank: RankId) -> bool:
-        """Every log is shown."""
+    def wants(self, _rank: RankId, /) -> bool:
+        """Return True: every log is shown."""
         return True
 
     def open(self, log: RankLog, offset: int) -> None:
-        """Begin to show this log, from `offset` on."""
+        """Start to show this log, from `offset` on."""
         self._cursors[log] = Cursor(log, offset, may_skip=not self._console.is_lossless)
 
-    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+    def offer(self, log: RankLog, offset: int, body: memoryview, _now: float, /) -> None:
         """Show a chunk whose end is the log's position."""
         cursor = self._cursors[log]
         if log not in self._behind and self._console.room() > 0:
@@ -116,7 +116,7 @@ class ConsoleFeed(LogConsumer):
         self.grown(log)
 
     def grown(self, log: RankLog) -> None:
-        """Note that there is more of the log in its file than was offered."""
+        """Note that the log's file has more than was offered."""
         cursor = self._cursors.get(log)
         if cursor is not None and not cursor.is_at_end:
             self._behind.setdefault(log, cursor)
@@ -127,7 +127,7 @@ class ConsoleFeed(LogConsumer):
             self._console.output_ended(log.label)
 
     def has_all(self, log: RankLog) -> bool:
-        """True when nothing of what is known of this log waits to be shown."""
+        """Return whether all known bytes of this log are shown."""
         return log not in self._behind
 
     def forget(self, log: RankLog) -> None:
@@ -138,11 +138,11 @@ class ConsoleFeed(LogConsumer):
         self._behind.pop(log, None)
 
     def room_again(self) -> None:
-        """The console takes output again."""
+        """Note that the console accepts output again."""
         self._is_waiting_for_room = False
 
     def wake_at(self, now: float) -> float | None:
-        """Return when `work` is due; None when only a chunk or the console can make it so."""
+        """Return when `work` is due; None when it waits for a chunk or the console."""
         if not self._behind or self._is_waiting_for_room:
             return None
         return now if self._retry_at is None else self._retry_at
@@ -176,7 +176,7 @@ class ConsoleFeed(LogConsumer):
         return caught_up
 
     def _read_one(self, log: RankLog, cursor: Cursor) -> int:
-        """Bytes handled; -1 when there is nothing to read yet."""
+        """Return the number of bytes handled; -1 when none can be read yet."""
         before = cursor.offset
         try:
             piece = cursor.read(READ_BYTES)

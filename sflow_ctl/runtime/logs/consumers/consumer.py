@@ -1,6 +1,6 @@
-"""What the intake of logs asks of everything that gets their bytes: the console, gang merges, viewers, searches.
+"""The interface between the intake of logs and its consumers: the console, gang merges, viewers, searches.
 
-A consumer is handed chunks as they arrive; one that falls behind reads the rank's file later, so memory stays
+A consumer gets chunks as they arrive; one that falls behind reads the rank's file later, so memory stays
 bounded. All consumers belong to the output thread.
 """
 
@@ -9,40 +9,40 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 
 class LogConsumer:
-    """A consumer that wants nothing; each real one overrides what concerns it."""
+    """A consumer that ignores everything; each real one overrides the methods that it needs."""
 
-    def wants(self, rank: RankId) -> bool:
+    def wants(self, _rank: RankId, /) -> bool:
         """True if the rank's log is opened for this consumer even when none of it has arrived."""
         return False
 
-    def must_finish(self, rank: RankId) -> bool:
+    def must_finish(self, _rank: RankId, /) -> bool:
         """True if the rank's exit waits until this consumer `has_all` of its log."""
         return False
 
     def open(self, log: RankLog, offset: int) -> None:
         """Begin to consume this log, from `offset` on."""
 
-    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+    def offer(self, log: RankLog, offset: int, body: memoryview, now: float, /) -> None:
         """Take a chunk whose end is the log's position."""
 
     def grown(self, log: RankLog) -> None:
-        """Note that there is more of the log in its file than was offered, or that it has ended."""
+        """Note that the log's file has more than was offered, or that the log has ended."""
 
     def ended(self, log: RankLog) -> None:
         """Note that the rank has ended and its log is complete."""
 
-    def has_all(self, log: RankLog) -> bool:
-        """True when nothing that is known of this log is still to be consumed."""
+    def has_all(self, _log: RankLog, /) -> bool:
+        """Return whether all known bytes of this log are consumed."""
         return True
 
     def forget(self, log: RankLog) -> None:
-        """Close what is open for a log that is complete and consumed."""
+        """Close the resources of a log that is complete and consumed."""
 
-    def wake_at(self, now: float) -> float | None:
+    def wake_at(self, _now: float, /) -> float | None:
         """Return when `work` is due without a chunk arriving; None if it is not."""
         return None
 
-    def work(self, now: float, limit: int) -> list[RankLog]:
+    def work(self, _now: float, _limit: int, /) -> list[RankLog]:
         """Catch up by reading up to about `limit` bytes from files; return the logs that are caught up now."""
         return []
 

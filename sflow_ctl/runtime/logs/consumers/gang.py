@@ -1,7 +1,7 @@
 """Merges the logs of a gang's ranks into `<task>.log`: every line with its rank in front, in order of arrival.
 
-Owned by the output thread. The order within a rank is kept. A rank's own file is the buffer: what cannot be
-written now is read from there later.
+Owned by the output thread. The order within a rank is kept. A rank's own file is the buffer: lines that
+cannot be written now are read from there later.
 """
 
 import os
@@ -18,7 +18,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 256 * 1024
 RETRY_S = 0.1
-"""After a write or a read that failed, and for bytes of another node that are not visible here yet (NFS)."""
+"""The delay after a failed write or read, and for bytes of another node that are not visible here yet (NFS)."""
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is cut, so that memory stays bounded."""
 
@@ -38,11 +38,11 @@ class _MergedRank:
 
     @property
     def is_merged(self) -> bool:
-        """True when all that is known of the rank's log is in the merged file, an unended last line too."""
+        """Return whether all known bytes of the rank's log are in the merged file, an unended last line too."""
         return self.cursor.is_at_end and not self.pending and not (self.rest and self.log.is_complete)
 
     def take(self, data: bytes | memoryview) -> None:
-        """Turns new bytes into prefixed lines."""
+        """Turn new bytes into prefixed lines."""
         whole = self.rest + bytes(data)
         end = whole.rfind(b"\n") + 1
         self.rest = whole[end:]
@@ -53,7 +53,7 @@ class _MergedRank:
             self.finish()
 
     def finish(self) -> None:
-        """Ends the line that has not ended."""
+        """End the line that has not ended."""
         if self.rest:
             self.pending += self.prefix + self.rest + b"\n"
             self.rest = b""
@@ -73,11 +73,14 @@ class GangLogs(LogConsumer):
         self._has_complained = False
 
     def must_finish(self, rank: RankId) -> bool:
-        """True for one of several ranks: its exit waits for the merged log."""
+        """Return True for one of several ranks: its exit waits for the merged log."""
         return rank.attempt.task in self._sizes
 
     def open(self, log: RankLog, offset: int) -> None:
-        """Begin to merge this log, from `offset` on. The log of a task's only rank is ignored, here and below."""
+        """Start to merge this log, from `offset` on.
+
+        The log of a task's only rank is ignored, here and below.
+        """
         if not self.must_finish(log.rank):
             return
         width = len(str(self._sizes[log.rank.attempt.task] - 1))
@@ -101,13 +104,13 @@ class GangLogs(LogConsumer):
         self._behind[log] = part
 
     def grown(self, log: RankLog) -> None:
-        """Note that there is more of the log than was offered, or that it has ended."""
+        """Note that the log's file has more than was offered, or that the log has ended."""
         part = self._parts.get(log)
         if part is not None and not part.is_merged:
             self._behind[log] = part
 
     def has_all(self, log: RankLog) -> bool:
-        """True when all that is known of this log is in the merged file."""
+        """Return whether all known bytes of this log are in the merged file."""
         part = self._parts.get(log)
         return part is None or part.is_merged
 
@@ -123,13 +126,13 @@ class GangLogs(LogConsumer):
             self._close(task)
 
     def wake_at(self, now: float) -> float | None:
-        """Return when `work` is due; None when nothing is behind."""
+        """Return when `work` is due; None if no log is behind."""
         if not self._behind:
             return None
         return min(now if part.retry_at is None else part.retry_at for part in self._behind.values())
 
     def work(self, now: float, limit: int) -> list[RankLog]:
-        """Merge up to about `limit` bytes of what is behind; return the logs that are merged now."""
+        """Merge up to about `limit` bytes of logs that are behind; return the logs that are merged now."""
         merged = []
         for log, part in list(self._behind.items()):
             if part.retry_at is not None and now < part.retry_at:
@@ -140,13 +143,13 @@ class GangLogs(LogConsumer):
                 del self._behind[log]
                 merged.append(log)
             elif part.cursor.is_at_end and not part.pending:
-                del self._behind[log]  # the beginning of a line: its end comes as a chunk
+                del self._behind[log]  # the beginning of a line: its end arrives as a chunk
             if limit <= 0:
                 break
         return merged
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for task in list(self._files):
             self._close(task)
 
@@ -193,7 +196,7 @@ class GangLogs(LogConsumer):
         return descriptor
 
     def _begin_attempt(self, log: RankLog) -> None:
-        """Move the merged log of the attempt before aside, once."""
+        """Rename the merged log of the previous attempt, once."""
         task, number = log.rank.attempt
         before = self._attempts.get(task, 1)
         if number <= before:

@@ -1,7 +1,7 @@
-"""Searches logs for patterns on behalf of probes on nodes that do not see the run directory.
+"""Searches logs for patterns on behalf of probes on nodes that do not share the run directory.
 
-Owned by the output thread. The file is read as it grows, so a flood costs no memory; a log that begins anew (a
-retry's) is searched from its beginning.
+Owned by the output thread. The file is read as it grows, so a flood costs no memory; a log that is started
+anew (by a retry) is searched from its beginning.
 """
 
 import os
@@ -53,7 +53,7 @@ class _Search:
 
 
 class LogSearches(LogConsumer):
-    """All searches that have found nothing yet; `report` gets (node, answer) pairs of those that have."""
+    """All searches without a result yet; `report` gets (node, answer) pairs of those that have found their pattern."""
 
     def __init__(self, run_directory: Path, report: Callable[[list[tuple[int, LogMatched]]], object]) -> None:
         self._run_directory = run_directory
@@ -81,28 +81,28 @@ class LogSearches(LogConsumer):
         self._searches = {key: one for key, one in self._searches.items() if one.node != node}
 
     def wake_at(self, now: float) -> float | None:
-        """Return when a look is due; None without searches."""
+        """Return when the next read is due; None without searches."""
         return max(self._next_look, now) if self._searches else None
 
     def work(self, now: float, limit: int) -> list[RankLog]:
-        """Look, if it is due, and report what was found."""
+        """Read, if it is due, and report the findings."""
         found = self.look(now, limit)
         if found:
             self._report(found)
         return []
 
     def look(self, now: float, budget: int) -> list[tuple[int, LogMatched]]:
-        """Return what was found since the last look, with the node that asked; nothing before a look is due."""
+        """Return the findings since the last call, with the nodes that asked; empty before the next read is due."""
         if now < self._next_look:
             return []
         self._next_look = now + LOOK_EVERY_S
         found = []
         for (rank, key), search in list(self._searches.items()):
-            with suppress(OSError):  # it is not there yet, or is just being moved
+            with suppress(OSError):  # it does not exist yet, or is just being renamed
                 read, is_seen = search.read_on(budget)
                 if is_seen:
                     del self._searches[rank, key]
                     found.append((search.node, LogMatched(rank=rank, key=key, line=search.matcher.line)))
                 elif read >= budget:
-                    self._next_look = now  # there is more of it, after the other logs have had their turn
+                    self._next_look = now  # there is more of it; the other logs have their turn first
         return found

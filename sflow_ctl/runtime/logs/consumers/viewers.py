@@ -1,8 +1,8 @@
 """Serves `attach`: sends state changes and logs to all viewers on the clients socket.
 
-Owned by the output thread. What a viewer has not acknowledged is bounded: beyond that it waits, and then gets
-the newest state instead of every change, and the end of a log instead of all of it. A stopped viewer therefore
-costs a megabyte at most and delays nothing.
+Owned by the output thread. The unacknowledged bytes of a viewer are limited: at the limit it waits, and then
+gets the newest state instead of every change, and the end of a log instead of all of it. A stopped viewer
+therefore costs a megabyte at most and delays nothing.
 """
 
 from collections import Counter, deque
@@ -35,19 +35,20 @@ from sflow_ctl.runtime.viewing.messages import (
 )
 
 WINDOW_BYTES = 1024 * 1024
-"""Sent and not taken, per viewer."""
+"""The limit of unacknowledged bytes per viewer."""
 WINDOW_MESSAGES = 40
-"""The same in messages: below the socket's own limit of 64, where it would refuse them."""
+"""The limit of unacknowledged messages: below the socket's own limit of 64, where it would refuse them."""
 PIECE_BYTES = 128 * 1024
 CHANGES_PER_MESSAGE = 1_000
 MAX_VIEWERS = 32
 MAX_FOLLOWED = 256
 MESSAGES_PER_PASS = 64
 LOOK_S = 0.2
-"""How often the size of a followed log is read when its bytes do not arrive as chunks: network file systems do
-not report that a file has grown on another node."""
+"""How often the size of a followed log is read when its bytes do not arrive as chunks: network file systems
+do not report that a file has grown on another node.
+"""
 SILENT_AFTER_S = 60.0
-"""A viewer says something every 2 s. One that was only stopped attaches again when it goes on."""
+"""A viewer sends something every 2 s. A suspended one attaches again when it continues."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,33 +61,34 @@ class Viewer:
     queue: deque[Change]
     follows: dict[RankId, Cursor] = field(default_factory=dict)
     ready: dict[RankId, Cursor] = field(default_factory=dict)
-    """Followed logs that have something to send, in turn."""
+    """Followed logs with bytes to send, in turn."""
     next_seq: int = 1
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     in_flight_bytes: int = 0
     is_current: bool = False
     unsent: deque[list[bytes]] = field(default_factory=deque)
-    """Messages that the socket had no room for; few, since the window is smaller."""
+    """Messages that the socket did not accept; few, since the window is smaller."""
 
     @property
     def has_room(self) -> bool:
-        """True when it may be sent more."""
+        """Return whether it may be sent more."""
         return self.in_flight_bytes < WINDOW_BYTES and len(self.in_flight) < WINDOW_MESSAGES
 
     def taken(self, seq: int) -> None:
-        """Everything up to `seq` has been handled."""
+        """Note that everything up to `seq` has been handled."""
         while self.in_flight and self.in_flight[0][0] <= seq:
             self.in_flight_bytes -= self.in_flight.popleft()[1]
 
     def drop(self) -> None:
-        """Closes what it has open."""
+        """Close its files."""
         for cursor in self.follows.values():
             cursor.close()
 
 
 class ViewerHub(LogConsumer):
-    """All viewers. `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's
-    log.
+    """All viewers of a run.
+
+    `last` is the newest change of every task, kept by the caller; `log_of` finds a rank's log.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class ViewerHub(LogConsumer):
         counters: Counter[str],
     ) -> None:
         self.socket = socket
-        # A full or absent viewer is an error to see, not a message to lose without a word.
+        # A full or absent viewer must be an error, not a silently lost message.
         self.socket.router_mandatory = True
         self._last = last
         self._log_of = log_of
@@ -120,7 +122,7 @@ class ViewerHub(LogConsumer):
             if len(viewer.queue) > 2 * len(self._last) + CHANGES_PER_MESSAGE:
                 viewer.queue = deque({queued.transition.task: queued for queued in viewer.queue}.values())
 
-    def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
+    def offer(self, log: RankLog, offset: int, body: memoryview, _now: float, /) -> None:
         """Send a new chunk to the followers that have everything before it."""
         for viewer, cursor in self._followers.get(log.rank, ()):
             if cursor.log is not log:
@@ -178,7 +180,7 @@ class ViewerHub(LogConsumer):
         if isinstance(message, Attach):
             self._attach(routing_id, message, now)
         elif viewer is None:
-            self._refuse(routing_id, "not-attached", "this viewer is not known any more")
+            self._refuse(routing_id, "not-attached", "this viewer is no longer attached")
         else:
             viewer.heard_at = now
             if isinstance(message, Taken):
@@ -215,7 +217,7 @@ class ViewerHub(LogConsumer):
             else:
                 cursor.seek_to_last_lines(max(message.lines, 0))
         except OSError:
-            cursor.offset = 0  # not there yet
+            cursor.offset = 0  # it does not exist yet
         viewer.follows[rank] = viewer.ready[rank] = cursor
         self._followers.setdefault(rank, []).append((viewer, cursor))
 
@@ -239,7 +241,7 @@ class ViewerHub(LogConsumer):
     # ------------------------------------------------------------------ to viewers
 
     def _look(self, now: float) -> None:
-        """Drops silent viewers; finds growth and ends of followed logs that do not come by as chunks."""
+        """Drop silent viewers; find growth and ends of followed logs that do not arrive as chunks."""
         self._look_at = now + LOOK_S
         for viewer in list(self._viewers.values()):
             if now - viewer.heard_at > SILENT_AFTER_S:
@@ -264,7 +266,7 @@ class ViewerHub(LogConsumer):
             if not self._send(viewer, message):
                 return
         if not viewer.is_current and viewer.has_room:
-            viewer.is_current = True  # nothing has happened in this run yet
+            viewer.is_current = True  # the run has no state yet
             nothing = StateChanges(session=viewer.session, seq=viewer.next_seq, changes=(), is_current=True)
             self._send(viewer, nothing)
         for rank in list(viewer.ready):
@@ -276,7 +278,7 @@ class ViewerHub(LogConsumer):
         try:
             piece = cursor.read(PIECE_BYTES)
         except OSError:
-            piece = None  # looked at again soon
+            piece = None  # read again soon
         if piece is not None:
             if piece.data:
                 self._send_piece(viewer, cursor.log, piece.offset, piece.data, piece.skipped_lines)
@@ -287,7 +289,7 @@ class ViewerHub(LogConsumer):
             self._unfollow(viewer, rank)
 
     def _has_ended(self, cursor: Cursor) -> bool:
-        """True when nothing more of the log will come and all of it was sent."""
+        """Return whether the log is complete and all of it was sent."""
         log = cursor.log
         if not cursor.is_at_end:
             return False
@@ -311,7 +313,7 @@ class ViewerHub(LogConsumer):
         self._send(viewer, header, data)
 
     def _send(self, viewer: Viewer, message: ToViewerMessage, body: bytes = b"") -> bool:
-        """False when the viewer has gone. What the socket has no room for goes out later, in order."""
+        """Send or queue a message; return False when the viewer has gone. Queued messages keep their order."""
         frames = [viewer.routing_id, encode(message)]
         if body:
             frames.append(body)
@@ -328,7 +330,7 @@ class ViewerHub(LogConsumer):
                 self.socket.send_multipart(viewer.unsent[0], zmq.NOBLOCK)
             except zmq.Again:
                 return True
-            except zmq.ZMQError:  # EHOSTUNREACH: it has gone
+            except zmq.ZMQError:  # EHOSTUNREACH: the viewer has gone
                 self._forget(viewer)
                 return False
             viewer.unsent.popleft()
@@ -355,7 +357,7 @@ def _ended(viewer: Viewer, rank: RankId, offset: int) -> LogEnded:
 
 
 def _look_at_size(log: RankLog) -> None:
-    """The file may have grown without a chunk; what it has, it has."""
+    """Read the file's size, which may have grown without a chunk; it never shrinks."""
     if log.is_spooled:
         return
     try:

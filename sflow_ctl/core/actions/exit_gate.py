@@ -1,10 +1,10 @@
-"""When an exit counts: once the rank's log has arrived and, of a successful task, its outputs have been collected.
+"""Decides when an exit counts: once the rank's log has arrived and, for a successful task, its outputs are collected.
 
-Whatever starts next may use both. An exit that arrives as a fact and one that a hello repeats take the same path.
+Tasks that start next may use both. An exit in a fact and one repeated in a hello take the same path.
 """
 
 from protocol.messages.facts import RankExited
-from sflow_ctl.core.attempt_ends import count_exit
+from sflow_ctl.core.actions.attempt_ends import count_exit
 from sflow_ctl.core.commands import AwaitLog, CollectOutputs
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import LogArrived, OutputsCollected
@@ -35,7 +35,7 @@ def on_exited(run: Run, out: Effects, node: int, message: RankExited, now: float
 
 
 def on_log_arrived(run: Run, out: Effects, event: LogArrived, now: float) -> None:
-    """Continue with an exit whose log has arrived; the shell may say so after the wait is over."""
+    """Continue with an exit whose log has arrived; ignored after the wait is over."""
     if run.is_current(event.rank.attempt):
         _end_log_wait(run, out, run.task_named(event.rank.attempt.task), event.rank.rank, now)
 

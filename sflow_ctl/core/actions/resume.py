@@ -1,12 +1,12 @@
-"""What a resumed run has done before: which tasks need not run again, and where the others continue. Pure."""
+"""Decides which tasks a resumed run need not run again, and where the others continue. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sflow_ctl.core.actions.transitions import change
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.transitions import change
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
@@ -18,22 +18,22 @@ _PLACED = frozenset(
         "SFLOW_TASK_ASSIGNED_NODE_IPS",
     }
 )
-"""Variables that say where a task runs: elsewhere it is the same task."""
+"""Variables that depend on where a task runs: it is the same task elsewhere."""
 
 
 class PriorResult(NamedTuple):
-    """What earlier controllers of the run have left of a task."""
+    """The result of a task from earlier controllers of the run."""
 
     state: TaskState
     attempt: int
-    """The last one; its log is there."""
+    """The last one, whose log is kept."""
     is_done: bool = False
     """It has completed and need not run again."""
     outputs: dict[str, Any] | None = None
 
 
 def is_same_work(old: PlannedTask, new: PlannedTask) -> bool:
-    """True when the result of one is the result of the other: the same command with the same environment."""
+    """Return whether two tasks do the same work: the same command with the same environment."""
     return (
         old.script == new.script
         and old.operator_kind == new.operator_kind
@@ -48,10 +48,11 @@ def _environment(task: PlannedTask) -> dict[str, str]:
 
 
 def done_tasks(old: Plan, new: Plan, states: Mapping[str, TaskState]) -> tuple[set[str], list[str]]:
-    """(tasks that need not run again, tasks that completed and are not the same any more).
+    """Return (tasks that need not run again, completed tasks that have changed).
 
-    A job counts when it has completed, is the same work, and so does every job before it. A service only
-    counts when all who need it do: nobody would miss it. What runs at the end always runs.
+    A job counts when it has completed, is the same work, and so does every job before it. A service counts
+    only when all its dependants do, since they need it otherwise. Tasks at the end of the run always run
+    again.
     """
     before = {task.name: task for task in old.tasks}
     members = new.members()
@@ -73,7 +74,7 @@ def done_tasks(old: Plan, new: Plan, states: Mapping[str, TaskState]) -> tuple[s
 def _unneeded_services(
     by_name: Mapping[str, PlannedTask], needs: Mapping[str, list[str]], done: set[str]
 ) -> set[str]:
-    """Services whose every dependant is done, or such a service itself."""
+    """Return the services whose dependants are all done, or are such services themselves."""
     dependants: dict[str, list[str]] = {name: [] for name in by_name}
     for name, others in needs.items():
         for other in others:
@@ -98,7 +99,7 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
             run.outputs[task.plan.name] = before.outputs or {}
             change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
         elif before.state is not TaskState.WAITING:
-            reason = Reason("resumed", f"it was {before.state}; the run goes on")
+            reason = Reason("resumed", f"it was {before.state}; the run is resumed")
             again.append(
                 Transition(
                     task=task.plan.name,

@@ -1,22 +1,22 @@
-"""Compares what an agent reports when it joins, or is lost, with what the scheduler knows of its node."""
+"""Compares an agent's state, when it joins or is lost, with the scheduler's record of its node."""
 
 from protocol.ids import AttemptId
 from protocol.messages.facts import Hello
-from sflow_ctl.core.attempt_ends import all_cleared, ranks_vanished
+from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
+from sflow_ctl.core.actions.dispatch import give_up_leases
+from sflow_ctl.core.actions.exit_gate import release_logs
+from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, send_stop
+from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
-from sflow_ctl.core.dispatch import give_up_leases
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.exit_gate import release_logs
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.model.transitions import release
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import begin_stop, end_step_parts, send_stop
 
 CLOCKS_AGREE_NS = 1_000_000_000
-"""A smaller difference may as well be the time that the hello took."""
+"""A smaller difference may be the time that the hello took."""
 
 
 def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> bool:
@@ -34,7 +34,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
 
 
 def reconcile_node(run: Run, out: Effects, hello: Hello, *, is_restarted: bool, now: float) -> None:
-    """Bring all tasks on an agent's node in line with what the agent has."""
+    """Bring all tasks on an agent's node in line with the agent's state."""
     known = {(live.rank.attempt, live.rank.rank) for live in hello.live}
     known |= {(exited.rank.attempt, exited.rank.rank) for exited in hello.exited}
     for index in sorted(run.nodes[hello.node].live):
@@ -82,7 +82,7 @@ def _reconcile(
 
 
 def on_agent_lost(run: Run, out: Effects, index: int, reason: str, now: float) -> None:
-    """Give up a node: what runs there is lost, and its places elsewhere are decided anew."""
+    """Give up a node: ranks there are lost, and reserved places there are decided anew."""
     node = run.nodes[index]
     if node.is_gone:
         return

@@ -1,6 +1,8 @@
 """Starts tasks: the queue, reserved places, and ports that are leased before an attempt's ranks are ordered."""
 
 from protocol.messages.facts import Leased
+from sflow_ctl.core.actions.stopping import cannot_start, stop_task, stopped_verdict
+from sflow_ctl.core.actions.transitions import change, occupy, send_leases
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.port_leases import needs_leases
@@ -9,10 +11,8 @@ from sflow_ctl.core.model.readiness import Readiness, ranks_needed
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue
-from sflow_ctl.core.model.transitions import change, occupy, send_leases
 from sflow_ctl.core.policy import explanations
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.core.stopping import cannot_start, stop_task, stopped_verdict
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Placement
 
@@ -62,7 +62,7 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
         elif all(map(run.is_up, placement.nodes)):
             _begin_attempt(run, out, task, placement, now)
         else:
-            run.reserved_ready.append(index)  # an agent is away; it comes back, or is lost
+            run.reserved_ready.append(index)  # an agent is away; it returns, or is lost
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:
@@ -136,7 +136,7 @@ def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:
 
 
 def warn_if_stuck(run: Run, out: Effects) -> None:
-    """Warn once when only ready services run and a task waits for what they hold."""
+    """Warn once when only ready services run and a task waits for their resources."""
     first = run.queue.first_blocked()
     if first is None or run.stuck_at == (first, run.tally.live):
         return

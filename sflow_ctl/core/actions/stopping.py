@@ -7,28 +7,18 @@ from typing import assert_never
 
 from protocol.ids import RankId
 from protocol.messages.orders import EndStep, Stop
+from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.steps import Step, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
-from sflow_ctl.core.model.transitions import (
-    cancel_waiting,
-    change,
-    enqueue,
-    release,
-    reserve,
-    send_leases,
-)
 from sflow_ctl.core.policy import dependencies, exit_policy, restart_policy
 from sflow_ctl.core.policy.restart_policy import NextAttempt
-from sflow_ctl.core.policy.shutdown_steps import (
-    Step,
-    StopStep,
-    ending_steps,
-)
+from sflow_ctl.core.policy.shutdown_steps import ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
 STOP_OVERDUE_S = 15.0
@@ -61,7 +51,7 @@ def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: 
 
 
 def send_stop(run: Run, out: Effects, task: Task) -> None:
-    """Order the agents of an attempt to stop what is left of it."""
+    """Order the agents of an attempt to stop its remaining processes."""
     attempt = task.attempt
     attempt.is_stop_sent = True
     is_forced = run.shutdown.is_forced
@@ -133,7 +123,7 @@ def _begin_again(
     runtime_s: float | None,
     now: float,
 ) -> None:
-    """Wait for the next attempt; nothing of this one is left."""
+    """Wait for the next attempt; no process of this one is left."""
     attempt = task.attempt
     was_ready = attempt.was_ready
     restart_policy.note(task, verdict, next_one, now)
@@ -216,7 +206,7 @@ def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | Non
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     for task in run.leases.all_waiting():
         stop_task(run, out, task, stopped_verdict(run, task), now)
-    for rank in out.withdraw_spawns():  # decided in this very event, and never sent to an agent
+    for rank in out.withdraw_spawns():  # decided during this event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
         task.attempt.rank_never_ran(rank.rank)
         if not task.attempt.uncleared:

@@ -4,19 +4,9 @@
 """
 
 from protocol.messages.orders import Leave
-from sflow_ctl.core.commands import FinishRun
-from sflow_ctl.core.dispatch import start_queued
-from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.exit_gate import release_exits
-from sflow_ctl.core.model.phase import RunPhase
-from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.model.timers import LeaveOverdue
-from sflow_ctl.core.model.transitions import skip_unsatisfiable
-from sflow_ctl.core.policy import explanations
-from sflow_ctl.core.policy.shutdown_steps import EVERYBODY, FinalStep
-from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.core.stopping import (
+from sflow_ctl.core.actions.dispatch import start_queued
+from sflow_ctl.core.actions.exit_gate import release_exits
+from sflow_ctl.core.actions.stopping import (
     begin_step,
     cancel_finals,
     expect_stop,
@@ -24,15 +14,25 @@ from sflow_ctl.core.stopping import (
     stop_task,
     stopped_verdict,
 )
+from sflow_ctl.core.actions.transitions import skip_unsatisfiable
+from sflow_ctl.core.commands import FinishRun
+from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.steps import EVERYBODY, FinalStep
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import LeaveOverdue
+from sflow_ctl.core.policy import explanations
+from sflow_ctl.core.states import Reason, TaskState
 
 DEFAULT_GRACE_S = 5.0
-"""Between SIGTERM and SIGKILL of what an agent has when it leaves; the reference's value."""
+"""Seconds between SIGTERM and SIGKILL for a leaving agent's processes; as in sflow."""
 LEAVE_OVERDUE_S = 40.0
 """An agent may need 30 s to hand over the rest of its logs."""
 
 
 def advance(run: Run, out: Effects, now: float) -> None:
-    """Take a stopping run as far as it can get now."""
+    """Advance a stopping run as far as possible now."""
     _take_steps(run, out, now)
     out.send_spawns()
     if run.phase is RunPhase.STOPPING and run.tally.live == 0 and not run.shutdown.steps:
@@ -83,7 +83,7 @@ def _stop_in_wave(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
-    """Kill what is left of a stopping run; no task runs at the end any more."""
+    """Kill all remaining tasks of a stopping run; no task runs at the end any more."""
     if run.shutdown.is_forced:
         return
     run.shutdown.is_forced = True
@@ -94,8 +94,8 @@ def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
 
 
 def on_finals_over(run: Run, out: Effects, now: float) -> None:
-    """Stop the tasks that run at the end, whose time is over."""
-    cancel_finals(run, out, (EVERYBODY,), Reason("time_limit", "there was no time left for it"))
+    """Stop the tasks at the run's end when their time has passed."""
+    cancel_finals(run, out, (EVERYBODY,), Reason("time_limit", "no time was left for it"))
     begin_step(run, out, now)
 
 

@@ -1,18 +1,18 @@
-"""What the ends of ranks mean for their attempt: judged by themselves, vanished with a node, or cleared.
+"""The effects of ranks' ends on their attempt: ranks that exited, vanished with a node, or were cleared.
 
-`exit_gate` says when an exit counts; what follows from a verdict is decided in `stopping`.
+`exit_gate` decides when an exit counts, `stopping` what follows from a verdict.
 """
 
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
+from sflow_ctl.core.actions.stopping import conclude, end_step_parts, following, stop_task
+from sflow_ctl.core.actions.transitions import change, release
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import OtherRanksDue
-from sflow_ctl.core.model.transitions import change, release
 from sflow_ctl.core.policy import dependencies, exit_policy, timeouts
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState
-from sflow_ctl.core.stopping import conclude, end_step_parts, following, stop_task
 
 
 def count_exit(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> None:
@@ -97,7 +97,7 @@ def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def ranks_vanished(run: Run, out: Effects, task: Task, node: int, reason: Reason, now: float) -> None:
-    """Take in that what the attempt had on a node is gone, and stop what it has elsewhere."""
+    """Take in that the attempt's processes on a node are gone, and stop those elsewhere."""
     attempt = task.attempt
     if attempt.is_unsent:
         stop_task(run, out, task, AttemptVerdict(TaskState.LOST, reason, may_retry=True), now)
@@ -140,7 +140,7 @@ def _attempt_vanished(run: Run, out: Effects, task: Task, reason: Reason, now: f
 
 
 def all_cleared(run: Run, out: Effects, task: Task, now: float) -> None:
-    """Conclude a stopped attempt whose process tree is gone, or free what an ended one occupied."""
+    """Conclude a stopped attempt whose process tree is gone, or free the resources of an ended one."""
     attempt = task.attempt
     attempt.uncleared.clear()
     if task.state is TaskState.STOPPING:
@@ -151,7 +151,7 @@ def all_cleared(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def stop_if_hung(run: Run, out: Effects, task: Task, now: float) -> None:
-    """Stop an attempt none of whose ranks shows activity any more, if its hang policy says so."""
+    """Stop an attempt whose ranks are all inactive, if its hang policy requires that."""
     verdict = timeouts.hang(task)
     if verdict is not None:
         stop_task(run, out, task, verdict, now)

@@ -1,0 +1,75 @@
+"""Which key belongs to which node's agent, and how the agents of a job step come to keys of their own.
+
+A job step starts all agents alike, so their first keys are derived from a seed in its environment, which srun keeps
+where every process of the user can read it. Such a key is good for one thing: a hello that names a key which the agent
+has made in its own memory. It is void once all agents have reported, which is before the first task. Used by `link`.
+"""
+
+from zmq.utils import z85
+
+from protocol.messages.facts import Hello
+from protocol.messages.orders import Enrolled, Refused
+from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.zap import Authenticator
+
+
+class Admission:
+    """The agents' keys, and what each may do."""
+
+    def __init__(self, keys: RunKeys, auth: Authenticator) -> None:
+        self._auth = auth
+        self._node_of_key: dict[str, int] = {}
+        self._enrolment = {pair.public: node for node, pair in keys.enrolment.items()}
+        for node, pair in enumerate(keys.agents):
+            if node not in keys.enrolment:
+                self._admit(node, pair.public)
+        for key in self._enrolment:
+            auth.allow("control", key)
+        auth.allow("clients", keys.viewer.public)
+
+    def node_of_key(self, key: str) -> int | None:
+        """Return the node whose agent has this key of its own."""
+        return self._node_of_key.get(key)
+
+    def node_to_enrol(self, key: str) -> int | None:
+        """Return the node whose agent may name its own key by means of this one."""
+        return self._enrolment.get(key)
+
+    def enrol(self, node: int, hello: Hello) -> Enrolled | Refused:
+        """Take the key that a job step's agent has made itself. The first one of a node counts."""
+        known = next((key for key, of in self._node_of_key.items() if of == node), None)
+        if known is None and _is_key(hello.key):
+            self._admit(node, hello.key)
+        elif known is None or known != hello.key:
+            reason = (
+                f"node {node} has an agent already, with another key" if known else "its hello names no key"
+            )
+            return Refused(code="not-enrolled", reason=reason)
+        return Enrolled(key=hello.key)
+
+    def restart_enrolment(self) -> None:
+        """Let the agents of a job step that is started again name new keys; those of the earlier ones are void."""
+        nodes = set(self._enrolment.values())
+        for key, node in list(self._node_of_key.items()):
+            if node in nodes:
+                del self._node_of_key[key]
+                self._auth.revoke(key)
+
+    def end_enrolment(self) -> None:
+        """Void the keys of the job step's environment: from now on tasks run, which can read it from srun."""
+        for key in self._enrolment:
+            self._auth.revoke(key)
+        self._enrolment.clear()
+
+    def _admit(self, node: int, key: str) -> None:
+        self._node_of_key[key] = node
+        self._auth.allow("control", key)
+        self._auth.allow("logs", key)
+
+
+def _is_key(text: str) -> bool:
+    """Return whether a text is a public CURVE key: 32 bytes as Z85."""
+    try:
+        return len(text) == 40 and len(z85.decode(text)) == 32
+    except (ValueError, KeyError):
+        return False

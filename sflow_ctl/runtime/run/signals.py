@@ -1,0 +1,59 @@
+"""Signals that stop a run, as a descriptor that the controller's loop polls.
+
+The loop decides what a signal means.
+"""
+
+import contextlib
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""SIGHUP is added unless it is ignored: nohup keeps its meaning."""
+
+
+class SignalInbox:
+    """Collects the signals of this process while it is entered."""
+
+    def __init__(self) -> None:
+        self._pending: list[int] = []
+        self._read_end = self._write_end = -1
+        self._old_fd = -1
+        self._old_handlers: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        numbers = list(SIGNALS)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._old_handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_fd)
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+    @property
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable with a signal."""
+        return self._read_end
+
+    def take(self) -> list[int]:
+        """Return the signals received since the last call, in order."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._read_end, 512):
+                pass
+        numbers = []
+        while self._pending:  # a handler may append meanwhile
+            numbers.append(self._pending.pop(0))
+        return numbers
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._pending.append(number)

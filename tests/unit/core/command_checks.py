@@ -1,0 +1,140 @@
+"""Why each command of a scheduler may be given: checked for every command of every test and simulated run.
+
+`check_invariants` looks at the run between two events; this looks at what leaves it.
+"""
+
+from typing import assert_never
+
+from protocol.ids import RankId
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent
+from sflow_ctl.core.commands import (
+    AbandonNode,
+    AcceptAgent,
+    AwaitLog,
+    CollectOutputs,
+    Command,
+    FinishRun,
+    RecordTransition,
+    RecordWaiting,
+    SendToAgent,
+    Warn,
+)
+from sflow_ctl.core.invariants import is_satisfied
+from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState, Transition
+
+
+class CommandChecks:
+    """The commands of one run so far, as far as later ones depend on them."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._states = {task.plan.name: task.state for task in run.tasks}
+        self._newest_spawned: dict[str, int] = {}
+        self._spawned: set[RankId] = set()
+        """Ranks whose order to start was given in the present session of their agent."""
+        self._accepted: set[int] = set()
+        self._abandoned: set[int] = set()
+        self._is_finished = False
+
+    def check(self, command: Command) -> None:
+        """Fail unless the run as it is after the event justifies a command of that event. In order of the commands."""
+        assert not self._is_finished, f"after the last command: {command}"
+        run = self._run
+        match command:
+            case RecordTransition(transition=transition):
+                self._check_transition(transition)
+            case SendToAgent(node=node, message=message):
+                assert node in self._accepted, (
+                    f"an order for node {node}, whose agent was not accepted: {message}"
+                )
+                assert node not in self._abandoned, f"an order for node {node}, which was given up: {message}"
+                self._check_order(node, message)
+            case AcceptAgent(node=node):
+                assert node not in self._abandoned, f"node {node} was given up and is accepted"
+                self._accepted.add(node)
+                self._spawned = {
+                    rank for rank in self._spawned if not self._is_on(rank, node)
+                }  # a lost session may have lost orders
+            case AbandonNode(node=node):
+                assert run.nodes[node].is_gone, f"node {node} is abandoned and not lost"
+                self._abandoned.add(node)
+            case AwaitLog(rank=rank):
+                assert self._task(rank.attempt.task).attempt.number == rank.attempt.number
+            case CollectOutputs(task=name, attempt=attempt):
+                assert self._task(name).plan.outputs, f"{name} has no outputs"
+                assert self._task(name).attempt.number == attempt
+            case RecordWaiting(task=name, text=text):
+                assert self._task(name).state is TaskState.RUNNING
+                assert text
+            case Warn(text=text):
+                assert text
+            case FinishRun(outcome=outcome):
+                assert run.phase is RunPhase.FINISHED
+                assert outcome is run.outcome
+                self._is_finished = True
+            case _:
+                assert_never(command)
+
+    def _task(self, name: str) -> Task:
+        return self._run.task_named(name)
+
+    def _is_on(self, rank: RankId, node: int) -> bool:
+        attempt = self._task(rank.attempt.task).attempt
+        return attempt.number != rank.attempt.number or attempt.node_of_rank[rank.rank] == node
+
+    def _check_transition(self, transition: Transition) -> None:
+        name, new = transition.task, transition.new
+        if transition.reason.word == "resumed":
+            return  # its old state is that of an earlier controller
+        assert transition.old is self._states[name], f"{name} was {self._states[name]}: {transition}"
+        assert new in TRANSITIONS[transition.old]
+        self._states[name] = new
+        if new is TaskState.COMPLETED and transition.reason.word == "exit":
+            run = self._run
+            has_outputs = bool(run.task_named(name).plan.outputs)
+            is_known = name in run.outputs or run.shutdown.is_forced
+            was_stopped = transition.old is TaskState.STOPPING
+            assert is_known or was_stopped or not has_outputs, f"{name}: outputs are lost"
+
+    def _check_order(self, node: int, message: ToAgent) -> None:
+        match message:
+            case Spawn(ranks=ranks):
+                for spec in ranks:
+                    self._check_spawn(node, spec.rank)
+            case Stop(attempt=attempt):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, "an order to stop an old attempt"
+                assert node in task.attempt.node_of_rank, f"{attempt} has nothing on node {node}"
+                state = self._states[attempt.task]
+                assert state not in (TaskState.WAITING, TaskState.QUEUED, TaskState.SKIPPED), (
+                    f"{attempt} is {state}"
+                )
+            case EndStep(part=part, mark_of=mark_of):
+                task = self._task(part.attempt.task)
+                assert part.attempt == mark_of.attempt
+                assert part.attempt.number == task.attempt.number, "an order to end a step of an old attempt"
+                assert task.attempt.node_of_part[part.rank] == node, f"{part} is on another node"
+            case Leave():
+                assert all(state in TERMINAL for state in self._states.values()), "told to leave too early"
+            case Lease(task=name) | Release(task=name):
+                plan = self._task(name).plan
+                assert plan.ports or plan.has_master_port, f"{name} has no ports"
+            case _:
+                raise AssertionError(f"the scheduler never sends this: {message}")
+
+    def _check_spawn(self, node: int, rank: RankId) -> None:
+        task, number = self._task(rank.attempt.task), rank.attempt.number
+        assert number == task.attempt.number, "an order to start an old attempt"
+        assert task.attempt.node_of_rank[rank.rank] == node, f"{rank} is started on another node than its own"
+        assert rank not in self._spawned, f"{rank} is ordered twice"
+        self._spawned.add(rank)
+        if self._newest_spawned.get(task.plan.name, 0) < number:
+            assert task.state in LIVE
+            is_final = task.plan.finally_when is not None
+            assert (self._run.outcome is not None) == is_final, "started at the wrong time"
+            self._newest_spawned[task.plan.name] = number
+            for dependency in task.plan.depends_on:
+                assert is_satisfied(self._run, dependency), f"{task.plan.name} before {dependency}"

@@ -1,0 +1,149 @@
+"""Commands and events of the scheduler as lines of text, for assertions and for the transcripts of `tests/unit/scenarios`."""
+
+from typing import assert_never
+
+from protocol.messages.facts import (
+    FromAgent,
+    Goodbye,
+    LaunchFailed,
+    Leased,
+    ProbeTriggered,
+    ProbeWaiting,
+    RankCleared,
+    RankExited,
+    RankIdle,
+    RankStarted,
+)
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent
+from sflow_ctl.core.commands import (
+    AbandonNode,
+    AcceptAgent,
+    AwaitLog,
+    CollectOutputs,
+    Command,
+    FinishRun,
+    RecordTransition,
+    RecordWaiting,
+    SendToAgent,
+    Warn,
+)
+from sflow_ctl.core.events import (
+    AgentJoined,
+    AgentLost,
+    JobEnding,
+    LogArrived,
+    MessageReceived,
+    OutputsCollected,
+    SchedulerEvent,
+    StopRequested,
+    WakeUp,
+)
+
+
+def command_line(command: Command) -> str:
+    """Return a command in one line, without its sentences for people."""
+    match command:
+        case RecordTransition(transition=t):
+            return f"{t.task}#{t.attempt} {t.old}->{t.new} {t.reason.word}"
+        case SendToAgent(node=node, message=message):
+            return f"{node}: {_order(message)}"
+        case AcceptAgent(node=node, session=session, kill=kill):
+            return f"{node}: accept {session}" + "".join(f" kill {rank}" for rank in kill)
+        case AbandonNode(node=node):
+            return f"{node}: abandon"
+        case AwaitLog(rank=rank):
+            return f"await log of {rank}"
+        case CollectOutputs(task=task, attempt=attempt):
+            return f"collect outputs of {task}#{attempt}"
+        case RecordWaiting(task=task, attempt=attempt, text=text):
+            return f"{task}#{attempt} waits: {text}"
+        case Warn(text=text):
+            return f"warn: {text}"
+        case FinishRun(outcome=outcome):
+            return f"finish {outcome}"
+        case _:
+            assert_never(command)
+
+
+def full_line(command: Command) -> str:
+    """Return a command in one line, with its sentences for people."""
+    match command:
+        case RecordTransition(transition=transition):
+            sentence = transition.reason.text
+        case AbandonNode(reason=reason):
+            sentence = reason
+        case FinishRun(cause=cause) if cause is not None:
+            sentence = cause.text
+        case _:
+            sentence = ""
+    return command_line(command) + (f"  ({sentence})" if sentence else "")
+
+
+def _order(message: ToAgent) -> str:
+    match message:
+        case Spawn(ranks=ranks):
+            return f"spawn {' '.join(str(spec.rank) for spec in ranks)}"
+        case Stop(attempt=attempt, grace_s=grace_s, is_hang=is_hang):
+            return f"stop {attempt} {grace_s:g}" + (" hang" if is_hang else "")
+        case EndStep(part=part, signal=signal, patience_s=patience_s, grace_s=grace_s):
+            return f"end step {part} {signal} {patience_s:g} {grace_s:g}"
+        case Leave(grace_s=grace_s):
+            return f"leave {grace_s:g}"
+        case Lease(task=task, number=number):
+            return f"lease {task} {number}"
+        case Release(task=task):
+            return f"release {task}"
+        case _:
+            raise AssertionError(f"the scheduler never sends this: {message}")
+
+
+def event_line(event: SchedulerEvent) -> str:
+    """Return an event in one line."""
+    match event:
+        case AgentJoined(hello=hello):
+            has = [f"live {one.rank}" for one in hello.live]
+            has += [f"exited {one.rank}" for one in hello.exited]
+            has += [f"clearing {rank}" for rank in hello.clearing]
+            known = f" with {', '.join(has)}" if has else ""
+            return f"{hello.node}: hello {hello.session}, agent {hello.agent_incarnation}{known}"
+        case MessageReceived(node=node, message=message):
+            return f"{node}: {_fact(message)}"
+        case AgentLost(node=node, reason=reason):
+            return f"{node}: lost, {reason}"
+        case StopRequested(signal=signal, force=force):
+            return f"stop requested by {signal}" + (", forced" if force else "")
+        case JobEnding(within_s=within_s):
+            return f"Slurm ends the job within {within_s:g} s"
+        case LogArrived(rank=rank):
+            return f"log of {rank} arrived"
+        case OutputsCollected(task=task, attempt=attempt):
+            return f"outputs of {task}#{attempt} collected"
+        case WakeUp():
+            return "wake up"
+        case _:
+            assert_never(event)
+
+
+def _fact(message: FromAgent) -> str:
+    match message:
+        case RankStarted(rank=rank):
+            return f"started {rank}"
+        case RankExited(rank=rank, exit_code=code, signal=signal, cleared=cleared):
+            how = f"signal {signal}" if signal is not None else f"status {code}"
+            return f"exited {rank} {how}" + ("" if cleared else ", its tree is not gone")
+        case RankCleared(rank=rank):
+            return f"tree of {rank} is gone"
+        case LaunchFailed(rank=rank, reason=reason):
+            return f"launch of {rank} failed: {reason}"
+        case ProbeTriggered(attempt=attempt, kind=kind):
+            return f"{kind} probe of {attempt} triggered"
+        case ProbeWaiting(attempt=attempt, detail=detail):
+            return f"{attempt} waits: {detail}"
+        case RankIdle(rank=rank, kind=kind, is_quiet=is_quiet):
+            return f"{rank} {'shows no' if is_quiet else 'shows'} {kind}"
+        case Leased(task=task, number=number):
+            return f"leased {task} {number}"
+        case Goodbye():
+            return "goodbye"
+        case _:
+            return type(message).__name__

@@ -1,0 +1,110 @@
+"""Values of secrets in texts, data and streams: S6."""
+
+import csv
+import io
+import json
+import os
+import shlex
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import pytest
+import yaml
+from jinja2.utils import htmlsafe_json_dumps
+
+from protocol.text.masking import Mask, parts_of
+from sflow_agent.logs.splicing import move_masked, write_masked
+from sflow_ctl.plan.secrets import Secrets
+
+VALUES = [
+    "hunter2",
+    "pa\"ss'wo\\rd",
+    "tëst-värde",
+    "a b&c=d/e",
+    "line one is long\nline two is long",
+    "$(x)`y`",
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_s6_a_value_is_masked_in_the_forms_that_others_give_it(value: str) -> None:
+    mask = Mask([("TOKEN", value)])
+    row = io.StringIO()
+    csv.writer(row).writerow([value, "x"])
+    forms = {
+        "plain": value,
+        "json": json.dumps({"v": value}),
+        "msgspec": msgspec.json.encode({"v": value}).decode(),
+        "shell": shlex.quote(value),
+        "csv": row.getvalue(),
+        "url": f"http://h/?t={quote(value, safe='')}",
+        "tojson": str(htmlsafe_json_dumps({"v": value})),
+        "repr": repr({"v": value}),
+        "yaml": yaml.safe_dump({"v": value}, default_style="'", width=1000, allow_unicode=True),
+    }
+    for name, form in forms.items():
+        if name == "yaml" and "\n" in value:
+            continue  # documents are masked before they are written
+        masked = mask.text(f"before {form} after")
+        assert "***TOKEN***" in masked, name
+        assert not any(part in masked for part in value.split("\n")), name
+        assert mask.raw(form.encode()) == mask.text(form).encode(), name
+
+
+def test_s6_data_is_masked_wherever_it_is() -> None:
+    mask = Mask([("A", "hunter2"), ("B", "12345")])
+    data = {"hunter2": ["x hunter2", {"k": ("hunter2", 12345, 1.5, None, True)}]}
+    assert mask.data(data) == {"***A***": ["x ***A***", {"k": ["***A***", "***B***", 1.5, None, True]}]}
+
+
+def test_s6_the_longest_value_wins_and_short_ones_are_left() -> None:
+    mask = Mask([("SHORT", "abc"), ("A", "secret"), ("B", "secret-and-more")])
+    assert mask.text("abc secret secret-and-more") == "abc ***A*** ***B***"
+    assert not Mask([("X", "1"), ("Y", "")])
+
+
+def test_s6_a_registry_knows_what_is_secret() -> None:
+    secrets = Secrets()
+    secrets.learn("TOKEN", "unknown-name")
+    secrets.declare(["TOKEN", "PIN", "HF_TOKEN"], {"HF_TOKEN": "from-environment", "OTHER": "other-value"})
+    secrets.learn("TOKEN", {"user": "someone", "keys": ["first-key", "second-key"]})
+    secrets.learn("TOKEN", "${{ variables.OTHER }}")
+    secrets.learn("PIN", 12)
+    text = "unknown-name someone first-key second-key from-environment other-value ${{ variables.OTHER }} 12"
+    assert secrets.mask.text(text) == (
+        "unknown-name ***TOKEN*** ***TOKEN*** ***TOKEN*** ***HF_TOKEN*** other-value ${{ variables.OTHER }} 12"
+    )
+    assert secrets.too_short() == ["PIN"]
+    assert list(parts_of({"a": [1, True, None, "x"]})) == ["1", "x"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64])
+def test_s6_a_value_is_masked_however_a_stream_is_cut(tmp_path: Path, size: int) -> None:
+    mask = Mask([("TOKEN", "hunter2-hunter3"), ("OTHER", "abcdabce")])
+    data = b"hunter2-hunter3 hunter2-hunter2-hunter3\nabcdabcdabce hunt\xff hunter2-"
+    source, sink = os.pipe()
+    os.set_blocking(source, False)
+    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600)
+    held = b""
+    try:
+        for start in range(0, len(data), size):
+            os.write(sink, data[start : start + size])
+            _, is_at_end, lost, held = move_masked(source, file, 1 << 20, held, mask)
+            assert not is_at_end
+            assert lost is None
+        os.close(sink)
+        moved, is_at_end, lost, held = move_masked(source, file, 1 << 20, held, mask)
+        assert (moved, is_at_end, lost, held) == (0, True, None, b"")
+    finally:
+        os.close(source)
+        os.close(file)
+    shown = (tmp_path / "log").read_bytes()
+    assert shown == b"***TOKEN*** hunter2-***TOKEN***\nabcd***OTHER*** hunt\xff hunter2-"
+
+
+def test_s6_a_log_that_cannot_be_written_is_told() -> None:
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+        lost = write_masked(full.fileno(), b"x", Mask([("A", "hunter2")]))
+    assert lost is not None
+    assert "No space left" in lost.reason
