@@ -155,8 +155,8 @@ class AgentCore:
 
     def clearing(self) -> tuple[RankId, ...]:
         """Return the ranks whose exit is reported and whose trees are being ended."""
-        ranks = tuple(record.id for record in self._open_ranks() if record.exit and not record.is_live)
-        return ranks + self._parts.clearing
+        ranks = [record.id for record in self._open_ranks() if record.exit and not record.is_live]
+        return (*ranks, *self._parts.clearing)
 
     def triggered(self) -> tuple[ProbeTriggered, ...]:
         """Return the probes of live ranks that have triggered."""
@@ -358,8 +358,9 @@ class AgentCore:
     def _on_terminated(self, now: float) -> None:
         """Leave the end to the controller in a job, which Slurm ends: tasks of the run's end still want to run."""
         if self._is_in_job and self._ending is None:
-            return self._out.append(Report(Terminated()))
-        self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            self._out.append(Report(Terminated()))
+        else:
+            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
 
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:
@@ -380,5 +381,4 @@ class AgentCore:
     def _say_goodbye(self) -> None:
         if self._logs_by is None:
             return
-        self._out.append(Report(Goodbye(survivors=tuple(self._survivors))))
-        self._out.append(Exit(self._exit_status))
+        self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
