@@ -7,6 +7,7 @@ import gc
 import os
 import select
 import time
+from collections.abc import Callable
 
 import zmq
 
@@ -42,10 +43,18 @@ from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
+NoteHeard = Callable[[float, float], object]
+"""Tells the guardian when a controller was last heard of (monotonic s), and how long the agent lives without one."""
+LEAVES_WITHIN_S = 30.0
+"""What the guardian gives an agent that has nothing to do but to end."""
 
 
 def run_agent(
-    guardian: int, encoded_config: str | None, cleanups: CleanupList, handover: OutputSender | None
+    guardian: int,
+    encoded_config: str | None,
+    cleanups: CleanupList,
+    handover: OutputSender | None,
+    note_heard: NoteHeard,
 ) -> int:
     """Run the agent to its end; return its exit status. `guardian` is its parent's pid."""
     become_subreaper()
@@ -55,7 +64,7 @@ def run_agent(
         config = read_config(encoded_config)
         if config is None:
             return 0  # prestarted and not needed
-        agent = Agent(config, guardian, cleanups, handover)
+        agent = Agent(config, guardian, cleanups, handover, note_heard)
     except (FleetError, OSError, ValueError) as error:
         print_error(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
@@ -66,9 +75,14 @@ class Agent:
     """One agent: the loop around an `AgentCore`, and the callbacks that the loop needs."""
 
     def __init__(
-        self, config: AgentConfig, guardian: int, cleanups: CleanupList, handover: OutputSender | None
+        self,
+        config: AgentConfig,
+        guardian: int,
+        cleanups: CleanupList,
+        handover: OutputSender | None,
+        note_heard: NoteHeard,
     ) -> None:
-        self._config = config
+        self._config, self._note_heard = config, note_heard
         survivors = _end_predecessors(config.predecessor) if config.predecessor else []
         self._shares = shares_run_directory(config)
         self._base = config.run_directory if self._shares else make_spool(config)
@@ -106,6 +120,7 @@ class Agent:
         self._signals.on_terminated = link.expect_end
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
+        link.on_look = note_heard
         if config.controller_pid is not None:
             self._signals.watch_controller(config.controller_pid)
             link.controller_lives = self._signals.controller_lives
@@ -188,7 +203,8 @@ class Agent:
     # ------------------------------------------------------------------ the end
 
     def _leave(self, status: int) -> int:
-        """End remaining processes, say goodbye, and remove the spool if the controller has all of it."""
+        """End what is left, say goodbye, and remove the spool if the controller has all of it."""
+        self._note_heard(time.monotonic() + LEAVES_WITHIN_S, self._config.orphan_grace_s)
         survivors = self._processes.end_everything()
         self._outputs.drain_all()
         if survivors:

@@ -1,19 +1,20 @@
 """The guardian: the agent's parent, which ends every task when the agent is killed.
 
-Imports as little as possible.
-
-Both are child subreapers, so all processes of the agent's tasks become children of the guardian when the
-agent dies. The agent, in turn, watches the guardian. A terminal signals neither: they have a session of their
-own.
+Imports as little as possible. Both are child subreapers, so all processes of the agent's tasks become
+children of the guardian when the agent dies. The agent, in turn, watches the guardian. A terminal signals
+neither: they have a session of their own.
 """
 
 import contextlib
+import mmap
 import os
 import select
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
+from types import FrameType
 
 from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
@@ -26,6 +27,65 @@ CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
 CLEANUPS_WITHIN_S = 20.0
 GRACE_S = 2.0
 VERIFY_S = 5.0
+WATCH_MARGIN_S = 5.0
+"""After the grace: an agent that runs has ended its tasks itself by then."""
+UNSET_LOOK_S = 5.0
+"""How often it is looked whether the agent has begun to note anything."""
+STANDSTILL_S = 2.0
+"""An alarm that comes so much too late says that the guardian itself stood still."""
+LONGEST_S = 3600.0
+
+
+class Watchdog:
+    """The watch over an agent that stands still: it must not keep tasks alive longer than an agent that runs.
+
+    An agent without a controller ends its tasks after its orphan grace. One that is stopped, or hangs in a file system,
+    cannot: so it notes in memory that it shares with its guardian when it last heard of a controller, and is killed when
+    the grace is over. Made before the agent is forked.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 16)
+        self._agent = 0
+        self._alarm_at = 0.0
+        self._not_before = 0.0
+
+    def note(self, heard_at: float, grace_s: float) -> None:
+        """Note, as the agent, when a controller was last heard of (monotonic s), and how long to live without."""
+        struct.pack_into("dd", self._memory, 0, heard_at, grace_s)
+
+    def due(self) -> float | None:
+        """Return when the agent must be killed unless it notes something newer; None before it has noted anything."""
+        heard_at, grace_s = struct.unpack_from("dd", self._memory, 0)
+        return heard_at + grace_s + WATCH_MARGIN_S if grace_s else None
+
+    def begin(self, agent: int) -> None:
+        """Watch over this process, as the guardian."""
+        self._agent = agent
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        self._arm(time.monotonic())
+
+    def end(self) -> None:
+        """Stop watching: the process has ended."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _arm(self, now: float) -> None:
+        due = self.due()
+        wait_s = UNSET_LOOK_S if due is None else max(due, self._not_before) - now
+        wait_s = min(max(wait_s, 0.01), LONGEST_S)
+        self._alarm_at = now + wait_s
+        signal.setitimer(signal.ITIMER_REAL, wait_s)
+
+    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now > self._alarm_at + STANDSTILL_S:
+            self._not_before = now + WATCH_MARGIN_S  # the agent may have stood still with it, and run again
+        due = self.due()
+        if due is None or now < max(due, self._not_before):
+            self._arm(now)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._agent, signal.SIGKILL)
 
 
 def guard() -> int:
@@ -44,12 +104,13 @@ def guard() -> int:
     me = os.getpid()
     cleanups = CleanupList()
     agents_end, own_end = make_pair()
+    watchdog = Watchdog()
     agent = os.fork()
     if agent == 0:
         from sflow_agent.agent import run_agent
 
         own_end.close()
-        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end))
+        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end), watchdog.note)
     agents_end.close()
     del encoded_config
     # The agent reads the configuration; it must see the end of stdin if it is not needed.
@@ -57,9 +118,11 @@ def guard() -> int:
     os.dup2(null, 0)
     os.close(null)
     signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
+    watchdog.begin(agent)
     outputs = HeldOutputs(own_end)
     outputs.receive_until_closed()
     status = _wait(agent)
+    watchdog.end()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pid may be reused now
     left = _end_everything(outputs.drain, cleanups.run_mark()) + _clean_up(cleanups)
     outputs.drain(0)

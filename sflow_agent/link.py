@@ -91,7 +91,9 @@ class ControllerLink:
         self.counters: Counter[str] = Counter()
         self.on_new_session: Callable[[], None] = lambda: None
         self.controller_lives: Callable[[], bool] = lambda: False
-        """Returns whether a controller on this machine lives although it is silent: it may be stopped (Ctrl-Z)."""
+        """Returns whether a controller on this machine is seen to live, though it is silent: it may be stopped (Ctrl-Z)."""
+        self.on_look: Callable[[float, float], object] = lambda _heard_at, _grace_s: None
+        """Called with when the controller was last heard of, and how long the agent lives without one."""
         self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
         """Called with the number of a log's bytes that the controller has."""
         self._has_unacknowledged = False
@@ -234,6 +236,8 @@ class ControllerLink:
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
         self._last_look = now
         silence = now - self._last_heard
+        # An agent that has given up is ending its tasks, and gets the time for that.
+        self.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)
         if silence >= self._orphan_grace_s and not self._is_given_up and self.controller_lives():
             self._last_heard = now - max(0.0, self._orphan_grace_s - self._heartbeat_s)  # examined again soon
         elif silence >= self._orphan_grace_s and not self._is_given_up:

@@ -1,8 +1,6 @@
 """Settings in layers: a site's, a user's, a workflow's and the command line's, later ones winning key by key.
 
-Pure.
-
-Files are read by `runtime/files/settings_files.py`; the meaning of each setting is in `format/schema`.
+Pure. Files are read by `runtime/files/settings_files.py`; the meaning of each setting is in `format/schema`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -161,7 +161,7 @@ class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class Inspected(FromAgentMessage, frozen=True, kw_only=True):
-    """What an `Inspect` was about."""
+    """The report that an `Inspect` ordered."""
 
     number: int
     clock_ns: int
@@ -178,7 +178,7 @@ class Notice(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class Hello(FromAgentMessage, frozen=True, kw_only=True):
-    """Who this agent is and all it has. Repeated until answered; starts a new session each time."""
+    """The agent's identity and complete state. Repeated until answered; starts a new session each time."""
 
     version: tuple[int, int]
     install_path: str

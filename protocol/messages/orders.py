@@ -82,10 +82,8 @@ class EndStep(ToAgentMessage, frozen=True, kw_only=True):
 class Lease(ToAgentMessage, frozen=True, kw_only=True):
     """Reserve ports on this node for a task until it is spawned, and report them.
 
-    They stay the task's until `Release`.
-
-    A higher `number` than the last one asks for others in place of those that another process has now; the
-    same number is answered with the same ports again.
+    They stay the task's until `Release`. A higher `number` than the last one asks for others in place of
+    those that another process has now; the same number is answered with the same ports again.
     """
 
     task: str

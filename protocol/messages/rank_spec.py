@@ -10,8 +10,9 @@ from protocol.messages.checks import Probe
 EngineChoice = Literal["auto", "docker", "podman", "apptainer", "enroot"]
 """A container engine; "auto" is the first of them that the node has."""
 LaunchKind = Literal["process", "step", "ssh"]
-"""How a task's program is started: as a process of the agent, by a Slurm job step of its own (`argv` is an `srun`), or on
-another machine over ssh.
+"""How a task's program is started.
+
+As a process of the agent, by a separate Slurm job step (`argv` is an `srun`), or on another machine over ssh.
 """
 
 

@@ -1,10 +1,8 @@
 """Escape sequences of terminals, and where lines end: the text that a person sees of a program's output.
 
-Pure.
-
-One copy for pattern searches, success conditions, signatures and outputs. A sequence never reaches beyond its
-line, so the result is the same whether a log is read in chunks, in lines or as a whole. Source: ECMA-48, and
-the OSC strings of xterm.
+Pure. One copy for pattern searches, success conditions, signatures and outputs. A sequence never reaches
+beyond its line, so the result is the same whether a log is read in chunks, in lines or as a whole. Source:
+ECMA-48, and the OSC strings of xterm.
 """
 
 import re

@@ -70,9 +70,9 @@ from sflow_agent.core.events import (
 from sflow_agent.core.exit_cause import launch_failed
 from sflow_agent.core.memory_kills import MemoryKills
 from sflow_agent.core.port_choice import LeasingTasks
-from sflow_agent.core.probe_news import ProbeNews
-from sflow_agent.core.probes import ProbeState
+from sflow_agent.core.probes import ProbeNews, ProbeState
 from sflow_agent.core.rank import Rank, side_command_report
+from sflow_agent.core.rank_index import OpenRanks, RankTimers
 from sflow_agent.core.stop_sequence import StepParts
 
 ORPHAN_GRACE_S = 2.0
@@ -95,10 +95,9 @@ class AgentCore:
         """Every rank ever ordered, so that a repeated order is recognised."""
         self._reported: set[RankId] = set()
         """Ranks whose exit was reported and is not acknowledged yet."""
-        self._open: set[RankId] = set()
+        self._open = OpenRanks()
         """Ranks that are not gone."""
-        self._timed: set[RankId] = set()
-        """Ranks with a deadline."""
+        self._timers = RankTimers()
         self._leasing = LeasingTasks()
         self._memory = MemoryKills()
         self._news = ProbeNews(self._open_probe)
@@ -133,8 +132,7 @@ class AgentCore:
 
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
-        times = [self.ranks[rank].next_wakeup() for rank in self._timed]
-        times += [self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup()]
+        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup())
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -209,9 +207,8 @@ class AgentCore:
                 self._out.append(StartProcess(spec))
 
     def _on_stop(self, order: Stop, now: float) -> None:
-        for record in self._open_ranks():
-            if record.id.attempt == order.attempt:
-                self._update(record, record.stop_politely(order, now))
+        for rank in self._open.of(order.attempt):
+            self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
         if order.secrets:
@@ -270,7 +267,7 @@ class AgentCore:
 
     def _on_failed(self, event: ProcessFailed) -> None:
         self._open.discard(event.rank)
-        self._timed.discard(event.rank)
+        self._timers.set(event.rank, None)
         del self.ranks[event.rank]
         self._out.append(Report(launch_failed(event)))
         self._take_back_ports(event.rank)
@@ -317,7 +314,7 @@ class AgentCore:
             self._reported.discard(rank)
 
     def _on_wakeup(self, now: float) -> None:
-        for rank in sorted(self._timed):
+        for rank in self._timers.pop_due(now):
             self._update(self.ranks[rank], self.ranks[rank].wake(now))
         self._out += self._parts.wake(now)
         self._out.extend(Report(fact) for fact in self._news.take_due(now))
@@ -336,7 +333,7 @@ class AgentCore:
         """Take the commands of a rank's change, and update the sets of ranks."""
         self._out += commands
         rank = record.id
-        (self._timed.discard if record.next_wakeup() is None else self._timed.add)(rank)
+        self._timers.set(rank, record.next_wakeup())
         if record.exit is not None and not record.is_live:
             self._reported.add(rank)
         if record.is_gone and rank in self._open:
@@ -347,11 +344,11 @@ class AgentCore:
     def _take_back_ports(self, rank: RankId) -> None:
         """Hold the ports of a task for its next attempt once its last rank here is gone."""
         task = rank.attempt.task
-        if task in self._leasing and not any(other.attempt.task == task for other in self._open):
+        if task in self._leasing and not self._open.has_task(task):
             self._out.append(TakeBackPorts(task))
 
     def _open_ranks(self) -> list[Rank]:
-        return [self.ranks[rank] for rank in sorted(self._open)]
+        return [self.ranks[rank] for rank in self._open]
 
     # ------------------------------------------------------------------ the agent's end
 

@@ -1,9 +1,8 @@
 """Attributes the kernel's out-of-memory kills to ranks.
 
-Pure: the shell reads the counter of the agent's cgroup.
-
-The counter has the number of killed processes, not their ids. A rank that was killed itself takes one kill;
-kills that no end explains are reported with the next end of a rank that was running meanwhile.
+Pure: the shell reads the counter of the agent's cgroup. The counter has the number of killed processes, not
+their ids. A rank that was killed itself takes one kill; kills that no end explains are reported with the next
+end of a rank that was running meanwhile.
 """
 
 from collections.abc import Iterable

@@ -1,16 +1,18 @@
-"""Counts the results of a probe's checks and decides when the probe triggers. Pure.
+"""Counts the results of probes' checks, decides when a probe triggers and when to report what it waits for. Pure.
 
 Ports and logs report changes, so a threshold of 1 triggers at the moment the check holds; a higher threshold
 counts again every `interval_s`, as the format says. Checks that poll (HTTP, programs, ports elsewhere) report
 single results, and each counts. The checks themselves are in `sflow_agent.probes`; `core.agent` calls this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import assert_never
 
-from protocol.ids import ProbeKey
+from protocol.ids import ProbeKey, ProbeKind, RankId
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
+from protocol.messages.facts import ProbeWaiting
 
 DETAIL_CHARACTERS = 500
 MIN_LOOK_INTERVAL_S = 0.01
@@ -42,6 +44,12 @@ def missing_text(check: Check) -> str:
             assert_never(check)
 
 
+REPORT_EVERY_S = 1.0
+"""The first report waits as long: most services are ready before."""
+OUTLIVES_S = 0.1
+"""How long a process must live on after the log line that makes it ready: some servers print it, fail and exit."""
+
+
 @dataclass(slots=True)
 class Streak:
     """The positive results in a row of one check."""
@@ -62,6 +70,8 @@ class ProbeState:
     """Monotonic seconds from which on results count."""
     streaks: dict[ProbeKey, Streak] = field(default_factory=dict)
     has_triggered: bool = False
+    confirm_at: float | None = None
+    """When the probe triggers by a log line, if the process is there by then."""
     detail: str = ""
     """What was seen, once it has triggered."""
     said: str | None = None
@@ -78,9 +88,9 @@ class ProbeState:
 
     @property
     def next_check(self) -> float | None:
-        """Return when `wake` is due."""
-        times = [streak.next_look for streak in self.streaks.values() if streak.next_look is not None]
-        return min(times, default=None)
+        """When `wake` is due."""
+        times = [self.confirm_at, *(streak.next_look for streak in self.streaks.values())]
+        return min((time for time in times if time is not None), default=None)
 
     def observe(self, key: ProbeKey, is_true: bool, detail: str, now: float, is_poll: bool = False) -> bool:
         """Take a change of a check, or the result of a poll; return True when it triggers the probe.
@@ -98,14 +108,21 @@ class ProbeState:
             streak.next_look = None if is_poll else self.armed_at
         else:
             self._count(streak, now, is_poll)
-        return self._has_just_triggered()
+        return self._has_just_triggered(now)
 
     def wake(self, now: float) -> bool:
         """Count the checks that are due; return True when that triggers the probe."""
         for streak in self.streaks.values():
             if streak.next_look is not None and streak.next_look <= now:
                 self._count(streak, now, is_poll=False)
-        return self._has_just_triggered()
+        return self._has_just_triggered(now)
+
+    def process_completed(self) -> bool:
+        """Trigger by a log line whose process has done all that it should; return whether there was one."""
+        if self.confirm_at is None:
+            return False
+        self._trigger()
+        return True
 
     def look_last(self, key: ProbeKey, is_true: bool, detail: str) -> bool:
         """Take the result of a check's last look; return True when the probe triggers by it.
@@ -118,12 +135,14 @@ class ProbeState:
         is_log = isinstance(find_check((self.probe,), key)[1], LogCheck)
         streak.count = (self.probe.threshold if is_log else streak.count + 1) if is_true else 0
         streak.next_look = None
-        return self._has_just_triggered()
+        return self._has_just_triggered(None)
 
     def missing(self) -> str:
         """Return what it waits for: "HTTP 503", "1 of 3 conditions: port 8000 is not listening"."""
         missing = [self._missing(streak) for streak in self.streaks.values() if not self._is_met(streak)]
         count = len(self.streaks)
+        if self.confirm_at is not None:
+            return f"its log line is there; the process must outlive it by {OUTLIVES_S:g} s"
         if count == 1:
             return "".join(missing)
         if not self.probe.needs_all:
@@ -143,16 +162,86 @@ class ProbeState:
         looks_again = not is_poll and not self._is_met(streak)
         streak.next_look = now + max(self.probe.interval_s, MIN_LOOK_INTERVAL_S) if looks_again else None
 
-    def _has_just_triggered(self) -> bool:
-        met = [streak for streak in self.streaks.values() if self._is_met(streak)]
+    def _has_just_triggered(self, now: float | None) -> bool:
+        """Return True when it triggers now; `now` is None once the process has ended, and its line needs no confirmation."""
+        met = self._met()
         is_enough = len(met) == len(self.streaks) if self.probe.needs_all else bool(met)
         if self.has_triggered or not is_enough:
+            self.confirm_at = None
             return False
-        self.has_triggered = True
+        if now is not None and self._is_by_log_line():
+            self.confirm_at = now + OUTLIVES_S if self.confirm_at is None else self.confirm_at
+            if now < self.confirm_at:
+                return False
+        self._trigger()
+        return True
+
+    def _met(self) -> list[Streak]:
+        return [streak for streak in self.streaks.values() if self._is_met(streak)]
+
+    def _is_by_log_line(self) -> bool:
+        """Return whether it is a line of the process's own log that makes it ready."""
+        if self.probe.kind != "readiness":
+            return False
+        checks = zip(self.streaks.values(), self.probe.checks, strict=True)
+        own = [
+            self._is_met(streak)
+            for streak, check in checks
+            if isinstance(check, LogCheck) and check.task is None
+        ]
+        others = len(self._met()) - sum(own)
+        return any(own) and (self.probe.needs_all or not others)
+
+    def _trigger(self) -> None:
+        met = self._met()
+        self.has_triggered, self.confirm_at = True, None
         self.detail = "; ".join(streak.detail for streak in met)[:DETAIL_CHARACTERS]
         for streak in self.streaks.values():
             streak.next_look = None
-        return True
+
+
+class ProbeNews:
+    """Reports that are due, of all probes of the node.
+
+    `find` returns the state of a probe that is still awaited.
+    """
+
+    def __init__(self, find: Callable[[RankId, ProbeKind], ProbeState | None]) -> None:
+        self._find = find
+        self._due: list[tuple[float, RankId, ProbeKind]] = []
+        """A heap; entries of probes that are no longer awaited are ignored."""
+
+    def began(self, rank: RankId, state: ProbeState, now: float) -> None:
+        """Schedule the first report of a probe."""
+        state.say_at = now + REPORT_EVERY_S
+        self.changed(rank, state, now)
+
+    def changed(self, rank: RankId, state: ProbeState, now: float) -> None:
+        """Schedule a report if the probe waits for something other than last reported."""
+        if state.probe.kind == "readiness" and not state.is_news_due and state.missing() != state.said:
+            state.is_news_due = True
+            heappush(self._due, (max(now, state.say_at), rank, state.probe.kind))
+
+    def next_wakeup(self) -> float | None:
+        """Return when `take_due` is due, or None."""
+        while self._due and self._find(*self._due[0][1:]) is None:
+            heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def take_due(self, now: float) -> list[ProbeWaiting]:
+        """Return the reports that are due."""
+        facts = []
+        while self._due and self._due[0][0] <= now:
+            _, rank, kind = heappop(self._due)
+            state = self._find(rank, kind)
+            if state is None:
+                continue
+            state.is_news_due = False
+            missing = state.missing()
+            if missing != state.said:
+                state.said, state.say_at = missing, now + REPORT_EVERY_S
+                facts.append(ProbeWaiting(attempt=rank.attempt, kind=state.probe.kind, detail=missing))
+        return facts
 
 
 # ---------------------------------------------------------------------- after the readiness probe

@@ -50,7 +50,9 @@ class RankPhase(Enum):
     """The phase of a rank. The reason and the progress of its stop are in its `StopSequence`."""
 
     STARTING = "starting"
+    """Its process is being made."""
     RUNNING = "running"
+    """Its main process runs."""
     STOPPING = "stopping"
     """Its main process runs and must end."""
     LOOKING = "looking"
@@ -60,6 +62,7 @@ class RankPhase(Enum):
     CLEARING = "clearing"
     """Its exit is reported; its remaining processes are being ended."""
     GONE = "gone"
+    """None of its processes is left, or those that are left were reported."""
 
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
@@ -174,7 +177,8 @@ class Rank:
         )
         self.has_leftovers = event.has_leftovers
         is_good = event.exit_code in self.spec.success_exit_codes
-        out: list[AgentCommand] = []
+        confirmed = [state for state in self.probes.values() if is_good and state.process_completed()]
+        out = [command for state in confirmed for command in self._triggered(state, now)]
         if is_good and memory_kills:
             out.append(Report(lost_processes(event, memory_kills)))
         readiness = self.probes.get("readiness")
@@ -198,8 +202,7 @@ class Rank:
         is_its_own = self.phase in (RankPhase.RUNNING, RankPhase.LOOKING)
         if is_its_own and (not is_good or self.spec.success is not None):
             self._enter(RankPhase.DIAGNOSING)
-            # `success` must be known before the exit counts, however long that takes; a stop ends the
-            # waiting.
+            # `success` must be known before the exit counts, however long that takes; a stop ends the waiting.
             self.diagnose_by = None if is_good else now + DIAGNOSE_WITHIN_S
             out.append(DiagnoseExit(self.id, self.exit.exit_code, self.exit.signal, memory_kills))
         else:
@@ -309,8 +312,8 @@ class Rank:
         """Let the exit be judged, after what the readiness probe still misses."""
         out: list[AgentCommand] = []
         if not (state := self.probes["readiness"]).has_triggered:
-            detail = state.missing()
-            out.append(Report(ProbeWaiting(attempt=self.id.attempt, kind="readiness", detail=detail)))
+            waiting = ProbeWaiting(attempt=self.id.attempt, kind="readiness", detail=state.missing())
+            out.append(Report(waiting))
         return out + self._unwatch() + self._judge_exit(0, now)
 
     def open_probe(self, kind: ProbeKind) -> ProbeState | None:

@@ -1,9 +1,8 @@
 """Asks NVIDIA's driver about the GPUs of this node.
 
-Imported only where there is a driver: it takes half a second.
-
-A GPU that does not answer must not hide the others, and facts that one kind of GPU does not have (its own
-memory, processes, partitions) are not errors. Decides nothing; `gpu_view.py` interprets the answers.
+Imported only where there is a driver: it takes half a second. A GPU that does not answer must not hide the
+others, and facts that one kind of GPU does not have (its own memory, processes, partitions) are not errors.
+Decides nothing; `gpu_view.py` interprets the answers.
 """
 
 import contextlib

@@ -1,10 +1,8 @@
 """Reads processes from /proc: parents, children, environments, states, sockets.
 
-Signals nothing, decides nothing.
-
-Each function handles a process that may end at any moment: its values are then empty, never an error. A
-process whose main thread has ended while others run is a living process: its files are then read from one of
-those threads.
+Signals nothing, decides nothing. Each function handles a process that may end at any moment: its values are
+then empty, never an error. A process whose main thread has ended while others run is a living process: its
+files are then read from one of those threads.
 """
 
 import contextlib

@@ -269,7 +269,7 @@ class Processes:
         self._checks_of[rank].discard(pid)
         if not self._checks_of[rank]:
             del self._checks_of[rank]
-        # The processes that it had started are children of this agent by now.
+        # The processes that it started are children of this agent by now.
         self.trees.look_at(rank)
         ended(exit_status, number)
 

@@ -14,6 +14,7 @@ from functools import partial
 
 from protocol.ids import RankId
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
+from sflow_agent.core.rank_index import RankTimers
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.procfs import descendants, is_living, name_of, session_of
@@ -41,8 +42,6 @@ class TreeKill:
     """Processes of its step were seen here."""
     awaits_step: bool = False
     """The processes of its step are not here; they may be about to start."""
-    srun_killed_at: float | None = None
-    """When the `srun` of a job step gets SIGKILL: after SIGTERM it has Slurm end the step everywhere."""
 
     @property
     def needs_rescan(self) -> bool:
@@ -78,6 +77,10 @@ class TreeKiller:
         self._forget = forget
         self._me = os.getpid()
         self._endings: dict[RankId, TreeKill] = {}
+        self._unsettled: set[RankId] = set()
+        """Those of them that must be looked at again before a watched member ends."""
+        self._srun_kills = RankTimers()
+        """When the `srun` of a job step gets SIGKILL: after SIGTERM it has Slurm end the step everywhere."""
         self._next_rescan = 0.0
         self._pending: dict[RankId, None] = {}
         """Trees to scan in this pass, in order."""
@@ -86,7 +89,10 @@ class TreeKiller:
         """Signal all processes of the rank with the next `poll`; a second order escalates."""
         if rank not in self._main_of:
             return
-        ending = self._endings.setdefault(rank, TreeKill(number))
+        if rank not in self._endings:
+            self._endings[rank] = TreeKill(number)
+            self._unsettled.add(rank)
+        ending = self._endings[rank]
         ending.signal = number
         if number:
             for descriptor, pid in ending.watched.items():
@@ -100,22 +106,16 @@ class TreeKiller:
         """Return when `poll` is due."""
         if self._pending:
             return 0.0
-        needs_rescan = any(ending.needs_rescan for ending in self._endings.values())
-        times = [ending.srun_killed_at for ending in self._endings.values()]
-        times.append(self._next_rescan if needs_rescan else None)
+        times = (self._srun_kills.next_at(), self._next_rescan if self._unsettled else None)
         return min((time for time in times if time is not None), default=None)
 
     def poll(self, now: float) -> list[AgentEvent]:
-        """Serve the orders, and scan trees without a watched member again: a source of the loop."""
-        if now >= self._next_rescan and any(ending.needs_rescan for ending in self._endings.values()):
+        """Serve the orders, and look again at trees that may change unseen: a source of the loop."""
+        if self._unsettled and now >= self._next_rescan:
             self._next_rescan = now + RESCAN_S
-            self._pending.update(
-                (rank, None) for rank, ending in self._endings.items() if ending.needs_rescan
-            )
-        for rank, ending in self._endings.items():
-            if ending.srun_killed_at is not None and ending.srun_killed_at <= now:
-                ending.srun_killed_at = None
-                self._signal_srun(rank, ending, signal.SIGKILL)
+            self._pending.update((rank, None) for rank in sorted(self._unsettled))
+        for rank in self._srun_kills.pop_due(now):
+            self._signal_srun(rank, self._endings[rank], signal.SIGKILL)
         return self._signal_pending(now)
 
     def _signal_pending(self, now: float) -> list[AgentEvent]:
@@ -127,7 +127,8 @@ class TreeKiller:
         mains = {self._main_of[rank]: rank for rank in ranks}
         others = self._running.keys() - mains.keys()
         trees = tree_members({pid: str(rank) for pid, rank in mains.items()}, self._me, others, self._marks)
-        # Who lost its parent under the walk has come to this agent behind it: only what two walks do not find is gone.
+        # A process that lost its parent during the walk became the agent's child behind it: two walks must
+        # find none.
         seem_empty = {pid: str(rank) for pid, rank in mains.items() if not trees[pid] - {pid}}
         if seem_empty:
             trees |= tree_members(seem_empty, self._me, others, self._marks)
@@ -157,6 +158,7 @@ class TreeKiller:
         self._unwatch(descriptor)
         del ending.watched[descriptor]
         if not ending.watched:
+            self._unsettled.add(rank)
             self._pending[rank] = None
 
     def look_at(self, rank: RankId) -> None:
@@ -201,6 +203,8 @@ class TreeKiller:
     def drop(self, rank: RankId) -> None:
         """Stop ending the rank's tree."""
         ending = self._endings.pop(rank, None)
+        self._unsettled.discard(rank)
+        self._srun_kills.set(rank, None)
         for descriptor in ending.watched if ending is not None else ():
             self._unwatch(descriptor)
 
@@ -225,11 +229,12 @@ class TreeKiller:
         ending.awaits_step = (
             is_running and bool(ending.signal) and not has_members and not ending.has_met_step
         )
+        (self._unsettled.add if ending.needs_rescan else self._unsettled.discard)(rank)
         ending.has_met_step |= has_members
         if not is_running or not ending.signal or ending.srun_signal == ending.signal:
             return
         if ending.signal == signal.SIGKILL:
-            ending.srun_killed_at = now + SRUN_WITHIN_S
+            self._srun_kills.set(rank, now + SRUN_WITHIN_S)
             self._signal_srun(rank, ending, signal.SIGTERM)
         elif not has_members:
             self._signal_srun(rank, ending, signal.SIGINT)
@@ -259,6 +264,8 @@ class TreeKiller:
                     os.kill(pid, signal.SIGCONT)
             return
         ending.watched[descriptor] = pid
+        if not ending.needs_rescan:
+            self._unsettled.discard(rank)
         self._descriptors.add(descriptor, select.EPOLLIN, partial(self._member_ended, rank, descriptor))
         if is_new:
             _signal_descriptor(descriptor, ending.signal)

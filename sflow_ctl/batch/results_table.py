@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from protocol.text.cells import inert
+
 NOT_SUBMITTED = "not submitted"
 FAILED = "FAILED"
 RESULT_COLUMNS = ("slurm_job_id", "sflow_output_dir", "status")
@@ -40,6 +42,6 @@ def results_table(columns: Sequence[str], lines: Sequence[Mapping[str, str]]) ->
     text = io.StringIO(newline="")
     header = [*(column for column in columns if column not in RESULT_COLUMNS), *RESULT_COLUMNS]
     writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer.writerow({column: inert(column) for column in header})
+    writer.writerows({column: inert(cell) for column, cell in line.items()} for line in lines)
     return text.getvalue()

@@ -61,8 +61,11 @@ class RecordWaiting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The unmet readiness conditions of a running service have changed; for people."""
 
     task: str
+    """The concrete task."""
     attempt: int
+    """The number of its attempt."""
     text: str
+    """The unmet conditions as a sentence; empty if there are none."""
 
 
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -3,6 +3,8 @@
 Orders to start ranks are collected per node and sent as one message.
 """
 
+from collections.abc import Collection
+
 from protocol.ids import RankId
 from protocol.messages.orders import Spawn, ToAgent
 from protocol.messages.rank_spec import RankSpec
@@ -45,11 +47,14 @@ class Effects:
             self.send(node, Spawn(ranks=tuple(specs)))
         self._spawns.clear()
 
-    def withdraw_spawns(self) -> list[RankId]:
-        """Drop the orders to start ranks that have not been sent; return their ranks."""
-        ranks = [spec.rank for specs in self._spawns.values() for spec in specs]
-        self._spawns.clear()
-        return ranks
+    def withdraw_spawns(self, spared: Collection[str]) -> list[RankId]:
+        """Drop the orders to start ranks that have not been sent, but for those of `spared` tasks; return their ranks."""
+        withdrawn: list[RankId] = []
+        for node, specs in self._spawns.items():
+            withdrawn += [spec.rank for spec in specs if spec.rank.attempt.task not in spared]
+            self._spawns[node] = [spec for spec in specs if spec.rank.attempt.task in spared]
+        self._spawns = {node: specs for node, specs in self._spawns.items() if specs}
+        return withdrawn
 
     def take(self) -> list[Command]:
         """Return the commands so far, and start again without any."""

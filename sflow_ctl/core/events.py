@@ -16,6 +16,7 @@ class AgentJoined(Event, frozen=True, kw_only=True, tag="agent_joined"):
     """An authenticated agent said hello: for the first time, again, or after a restart."""
 
     hello: Hello
+    """The hello of the protocol."""
     clock_ahead_ns: int = 0
     """How far the controller's clock is ahead of the node's; includes the time the hello took."""
 
@@ -24,14 +25,29 @@ class MessageReceived(Event, frozen=True, kw_only=True, tag="message_received"):
     """A fact from the agent of `node`, delivered once and in order."""
 
     node: int
+    """The index of the node."""
     message: FromAgent
+    """The fact, a message of the protocol."""
 
 
 class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     """The agent was silent beyond the limit, its process is gone, or it never reported."""
 
     node: int
+    """The index of the node."""
     reason: str
+    """Why the node is given up, for a person."""
+    is_cleared: bool = False
+    """Nothing of the run is left there: its guardian, or the job step, has ended everything."""
+
+
+class NodeCleared(Event, frozen=True, kw_only=True, tag="node_cleared"):
+    """A node that was lost has nothing of the run any more: its agent has said so, or its guardian has ended."""
+
+    node: int
+    """The index of the node."""
+    survivors: tuple[str, ...] = ()
+    """What could not be ended, "pid name"."""
 
 
 class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
@@ -40,26 +56,32 @@ class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
     signal: str
     """"SIGINT", "SIGTERM", or another source of the request."""
     force: bool = False
+    """Kill at once."""
 
 
 class JobEnding(Event, frozen=True, kw_only=True, tag="job_ending"):
     """Agents got SIGTERM from Slurm, which kills what is left of the job `within_s` seconds later."""
 
     within_s: float
+    """Seconds until then."""
 
 
 class LogArrived(Event, frozen=True, kw_only=True, tag="log_arrived"):
     """The log of an exited rank is complete here, as `AwaitLog` asked."""
 
     rank: RankId
+    """The rank."""
 
 
 class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"):
     """The values of a task's outputs, as `CollectOutputs` asked."""
 
     task: str
+    """The concrete task."""
     attempt: int
+    """The number of its attempt."""
     values: dict[str, Any]
+    """The values by name."""
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -75,6 +97,7 @@ SchedulerEvent = (
     AgentJoined
     | MessageReceived
     | AgentLost
+    | NodeCleared
     | StopRequested
     | JobEnding
     | LogArrived

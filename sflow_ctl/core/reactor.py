@@ -23,10 +23,17 @@ from protocol.messages.facts import (
 )
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
-from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue
+from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
-from sflow_ctl.core.actions.shutdown import advance, force, on_finals_over, on_stop_timeout, send_leave
-from sflow_ctl.core.actions.stopping import begin_stop, main_that_did_not_run, stop_task
+from sflow_ctl.core.actions.shutdown import (
+    advance,
+    end_branch,
+    force,
+    on_finals_over,
+    on_stop_timeout,
+    send_leave,
+)
+from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
@@ -39,11 +46,13 @@ from sflow_ctl.core.model.timers import (
     AllocationEnding,
     AttemptTimer,
     DeadlineDue,
+    FenceOver,
     FinalsOver,
     LeaveOverdue,
     LogOverdue,
     OtherRanksDue,
     RetryDue,
+    ServerHeard,
     StopOverdue,
     StopTimeout,
     TimeoutDue,
@@ -78,17 +87,25 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     run.queue.retry_all()
 
 
+def on_fact(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
+    """Take in a fact from an agent, unless its node was given up: what ran there is judged already."""
+    if run.nodes[node].is_gone:
+        run.stale_messages += 1
+    else:
+        on_message(run, out, node, message, now)
+
+
 def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
-    """Take in a fact from an agent."""
+    """Take in a fact from an agent, which counts only if it is about a rank of that agent's node."""
     match message:
         case RankStarted():
             _on_started(run, out, node, message, now)
         case RankExited():
             on_exited(run, out, node, message, now)
         case RankCleared():
-            on_cleared(run, out, message, now)
+            on_cleared(run, out, node, message, now)
         case LaunchFailed():
-            on_launch_failed(run, out, message, now)
+            on_launch_failed(run, out, node, message, now)
         case ProbeTriggered():
             _on_probe(run, out, node, message, now)
         case ProbeWaiting():
@@ -96,7 +113,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
         case Leased():
             on_leased(run, out, node, message, now)
         case RankIdle():
-            _on_idle(run, out, message, now)
+            _on_idle(run, out, node, message, now)
         case Goodbye(survivors=survivors):
             run.survivors.extend(survivors)
             if run.phase is RunPhase.LEAVING:
@@ -120,6 +137,8 @@ def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) 
     """Stop the run by a signal or a request."""
     if run.outcome is None:
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
+    else:
+        end_branch(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
     if event.force:
         force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
 
@@ -132,6 +151,7 @@ def on_job_ending(run: Run, out: Effects, event: JobEnding, now: float) -> None:
     if run.outcome is None:
         begin_stop(run, out, Outcome.TERMINATED, FirstCause(text="stopped by SIGTERM"), now)
         return
+    end_branch(run, out, Reason("interrupted", "stopped by SIGTERM"), now)
     run.is_ended_by_slurm = run.stop_began_at is not None and now - run.stop_began_at <= SAME_EVENT_S
     run.timers.set(run.gone_at - run.margins.force_s, StopTimeout())
     if run.shutdown.steps:
@@ -139,7 +159,7 @@ def on_job_ending(run: Run, out: Effects, event: JobEnding, now: float) -> None:
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:
-    task, rank = run.current(message.rank.attempt), message.rank.rank
+    task, rank = run.current_on(node, *message.rank), message.rank.rank
     if task is None or rank not in task.attempt.unstarted:
         return
     attempt = task.attempt
@@ -157,7 +177,7 @@ def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: fl
 
 
 def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered, now: float) -> None:
-    task = run.current(message.attempt)
+    task = run.current_on(node, message.attempt, message.rank)
     if task is None:
         return
     if message.kind == "readiness":
@@ -172,8 +192,8 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered, now: f
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("probe", message.detail)), now)
 
 
-def _on_idle(run: Run, out: Effects, message: RankIdle, now: float) -> None:
-    task = run.current(message.rank.attempt)
+def _on_idle(run: Run, out: Effects, node: int, message: RankIdle, now: float) -> None:
+    task = run.current_on(node, *message.rank)
     if task is None:
         return
     idle = task.attempt.idle.setdefault(message.kind, set())
@@ -182,7 +202,8 @@ def _on_idle(run: Run, out: Effects, message: RankIdle, now: float) -> None:
 
 
 def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> None:
-    task = run.current(message.attempt)
+    rank = run.first_rank_on(node, message.attempt)
+    task = run.current_on(node, message.attempt, rank)
     if task is None or task.state is not TaskState.RUNNING:
         return
     if task.attempt.readiness.waits(node, message.detail):
@@ -197,18 +218,17 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
     """Act on a timer that is due, unless it is outdated."""
     match timer:
         case WorkflowTimeout():
-            if run.outcome is None:
-                still = explanations.not_ready(run.tasks, run.node_names)
-                text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
-                begin_stop(run, out, Outcome.TIMEOUT, FirstCause(text=text), now)
+            still = explanations.not_ready(run.tasks, run.node_names)
+            text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
+            _time_is_over(run, out, FirstCause(text=text), now)
         case AllocationEnding():
-            if run.outcome is None:
-                text = "the Slurm job's time is nearly over"
-                cause = FirstCause(text=text, reason=Reason("time_limit"))
-                begin_stop(run, out, Outcome.TIMEOUT, cause, now)
+            text = "the Slurm job's time is nearly over"
+            _time_is_over(run, out, FirstCause(text=text, reason=Reason("time_limit")), now)
         case FinalsOver(steps_left=steps_left):
             if steps_left == len(run.shutdown.steps):
                 on_finals_over(run, out, now)
+        case FenceOver(node=node):
+            lift_fence(run, out, node, now)
         case StopTimeout():
             on_stop_timeout(run, out, now)
         case LeaveOverdue():
@@ -218,6 +238,13 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
             task = run.tasks[timer.task]
             if task.attempt.number == timer.attempt:
                 _on_attempt_timer(run, out, task, timer, now)
+
+
+def _time_is_over(run: Run, out: Effects, cause: FirstCause, now: float) -> None:
+    if run.outcome is None:
+        begin_stop(run, out, Outcome.TIMEOUT, cause, now)
+    else:
+        end_branch(run, out, Reason("time_limit", cause.text), now)
 
 
 def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, now: float) -> None:
@@ -240,6 +267,8 @@ def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, n
             _give_up_nodes_of(run, out, task, now)
         case LogOverdue(rank=rank):
             on_log_overdue(run, out, task, rank, now)
+        case ServerHeard(rank=rank):
+            on_server_heard(run, out, task, rank, now)
         case _:
             assert_never(timer)
 
@@ -258,7 +287,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
-        if run.phase is RunPhase.RUNNING:
+        if run.phase is RunPhase.RUNNING or run.shutdown.branch:
             start_queued(run, out, now)
         if run.tally.working == 0 and run.tally.live:
             warn_if_stuck(run, out)
@@ -268,10 +297,16 @@ def settle(run: Run, out: Effects, now: float) -> None:
         if run.outcome is None and _is_over(run):
             run.shutdown.is_done = True
             failure = run.failure or main_that_did_not_run(run)
-            begin_stop(run, out, Outcome.FAILED if failure else Outcome.COMPLETED, failure, now)
+            outcome = Outcome.FAILED if failure else Outcome.COMPLETED
+            begin_stop(run, out, outcome, failure, now, failed=_failed_mains(run) if failure else ())
     out.send_spawns()
     if run.outcome is not None:
         advance(run, out, now)
+
+
+def _failed_mains(run: Run) -> list[Task]:
+    """Return the main tasks that have failed: the run ends with them, but not before what waits for their failure."""
+    return [task for task in run.tasks if task.plan.is_main and "failed" in task.met]
 
 
 def _is_over(run: Run) -> bool:
@@ -280,5 +315,5 @@ def _is_over(run: Run) -> bool:
     if tally.has_mains and tally.mains_left == 0:
         return True
     if run.phase is RunPhase.DRAINING:
-        return tally.jobs == 0
+        return tally.jobs == 0 and not any(run.tasks[index].is_delayed for index in run.shutdown.branch)
     return tally.unsettled == 0 and (not run.plan.keep_alive or tally.live == 0)

@@ -4,11 +4,12 @@ It decides nothing itself: `reactor` handles events, `model.run.Run` is the stat
 """
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
+from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
-from sflow_ctl.core.actions.reconciliation import on_agent_lost
+from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared
 from sflow_ctl.core.actions.resume import PriorResult, take_over
 from sflow_ctl.core.actions.transitions import enqueue
 from sflow_ctl.core.commands import Command
@@ -19,6 +20,7 @@ from sflow_ctl.core.events import (
     JobEnding,
     LogArrived,
     MessageReceived,
+    NodeCleared,
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
@@ -32,6 +34,15 @@ from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Plan
 
 
+class IgnoredMessages(NamedTuple):
+    """Facts of agents that did not count."""
+
+    stale: int
+    """About attempts that were over, or from nodes that were given up."""
+    foreign: int
+    """About ranks that were not placed on the agent's node."""
+
+
 class Scheduler:
     """One run. The same events at the same times give the same commands."""
 
@@ -41,18 +52,21 @@ class Scheduler:
         stream_logs: bool = False,
         ends_at: float | None = None,
         gone_at: float | None = None,
+        fence_s: float = 0.0,
         missing: frozenset[int] = frozenset(),
         earlier: Mapping[str, PriorResult] | None = None,
         evaluator: Evaluator = NO_EXPRESSIONS,
     ) -> None:
         """Prepare the run of a plan.
 
-        `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in
-        monotonic seconds. `missing` are nodes that the run begins without, `earlier` the results of a resumed
-        run.
+        `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in monotonic
+        seconds. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes
+        that the run begins without, `earlier` what a resumed run has done before.
         """
         self.plan = plan
-        self.run = Run.of(plan, evaluator, stream_logs=stream_logs, gone_at=gone_at, missing=missing)
+        self.run = Run.of(
+            plan, evaluator, stream_logs=stream_logs, gone_at=gone_at, fence_s=fence_s, missing=missing
+        )
         self._out = Effects()
         if ends_at is not None:
             self.run.timers.set(ends_at, AllocationEnding())
@@ -60,7 +74,7 @@ class Scheduler:
         for task in self.run.tasks:
             if task.unmet == 0 and task.state is TaskState.WAITING:
                 enqueue(self.run, self._out, task)
-        self._out.take()  # what is queued from the start is not a change of state
+        self._out.take()  # tasks queued from the start have not changed their state
         for transition in resumed:
             self._out.record(transition)
 
@@ -90,6 +104,14 @@ class Scheduler:
         """Return True when a node was given up."""
         return any(node.is_gone for node in self.run.nodes)
 
+    def ignored_messages(self) -> IgnoredMessages:
+        """Return how many facts of agents did not count."""
+        return IgnoredMessages(self.run.stale_messages, self.run.foreign_messages)
+
+    def is_placed(self, node: int, rank: RankId) -> bool:
+        """Return whether a rank, of whichever attempt, was placed on this node: only its agent may speak of it."""
+        return self.run.node_of(rank) == node
+
     def handle(self, event: SchedulerEvent, now: float) -> list[Command]:
         """Take in one event; return what to do, in order."""
         if self.is_finished:
@@ -99,9 +121,11 @@ class Scheduler:
             case AgentJoined():
                 reactor.on_joined(run, out, event, now)
             case MessageReceived(node=node, message=message):
-                reactor.on_message(run, out, node, message, now)
-            case AgentLost(node=node, reason=reason):
-                on_agent_lost(run, out, node, reason, now)
+                reactor.on_fact(run, out, node, message, now)
+            case AgentLost(node=node, reason=reason, is_cleared=is_cleared):
+                on_agent_lost(run, out, node, reason, now, is_cleared=is_cleared)
+            case NodeCleared(node=node, survivors=survivors):
+                on_node_cleared(run, out, node, survivors, now)
             case StopRequested():
                 reactor.on_stop_requested(run, out, event, now)
             case JobEnding():

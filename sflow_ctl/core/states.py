@@ -13,15 +13,25 @@ class TaskState(StrEnum):
     QUEUED = "queued"
     """May start; waits for its node's agent, for GPUs, or for a free place."""
     STARTING = "starting"
+    """Has its nodes, GPUs and ports; its processes are ordered."""
     RUNNING = "running"
+    """All of its processes have started."""
     READY = "ready"
+    """Its readiness probe has triggered, and it still runs."""
     STOPPING = "stopping"
+    """Its processes are being ended."""
     COMPLETED = "completed"
+    """Ended with success."""
     FAILED = "failed"
+    """Ended without success, or could not start."""
     TIMEOUT = "timeout"
+    """Exceeded a limit: `timeout`, `deadline` or `hang`."""
     CANCELLED = "cancelled"
+    """Stopped, or never started, because the run or another task ended."""
     LOST = "lost"
+    """Its node was lost."""
     SKIPPED = "skipped"
+    """Never started: a dependency can no longer be met."""
 
 
 S = TaskState
@@ -55,6 +65,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     word: str
     """An end has one of `protocol.diagnosis.reasons`, or of a signature of the workflow's own; other changes have their own."""
     text: str = ""
+    """The sentence."""
     after: str = ""
     """Of a retry: the word of the end before it."""
     hint: str = ""
@@ -64,6 +75,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     line: str = ""
     """The line of that rank's log that shows it."""
     line_number: int | None = None
+    """The line's number in the log, from 1; null if it was not counted."""
     offset: int | None = None
     """The position of the line's first byte in the log."""
 
@@ -72,15 +84,25 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One change of one task's state: read by the log, the journal, viewers and tests."""
 
     task: str
+    """The concrete task."""
     attempt: int
+    """The number of the attempt, from 1; 0 before the first."""
     old: TaskState
+    """The state before."""
     new: TaskState
+    """The state from now on."""
     reason: Reason
+    """Why the state changed."""
     node: int | None = None
+    """The index of the first rank's node."""
     gpus: tuple[int, ...] = ()
+    """Indices of the task's GPUs on each of its nodes."""
     pid: int | None = None
+    """The pid of the first rank, when it starts to run."""
     exit_code: int | None = None
+    """The exit status, with an end that has one."""
     signal: int | None = None
+    """The number of the signal that ended the process, with an end by a signal."""
     runtime_s: float | None = None
     """Seconds from the start to the end of the attempt; only with an end."""
 
@@ -110,7 +132,12 @@ class FirstCause(msgspec.Struct, frozen=True, kw_only=True):
     """The cause of a run that did not complete: the first failure, not its consequences."""
 
     text: str
+    """The sentence."""
     task: str | None = None
+    """The task that failed first; null for a cause without a task."""
     attempt: int | None = None
+    """The number of its attempt."""
     node: int | None = None
+    """The index of the node on which it failed."""
     reason: Reason | None = None
+    """The reason of its end."""

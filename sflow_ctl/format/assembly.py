@@ -17,7 +17,7 @@ P = TypeVar("P", bound=schema.Part)
 
 @dataclass(slots=True)
 class Assembly:
-    """The document made of all entries that are right by themselves, or None if it lacks a name or version."""
+    """The document made of all valid entries, or None if it lacks a name or version."""
 
     document: schema.Document | None = None
     items: dict[tuple[str, str], Item] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def _check_version(merged: Merged) -> None:
 
 
 def _workflow_settings(merged: Merged) -> dict[str, Any]:
-    """Return the workflow's own fields that are right."""
+    """Return the valid fields of the workflow itself."""
     name = merged.workflow_name
     if name is not None and not isinstance(name, str) and merged.workflow_source is not None:
         where = f"{merged.workflow_source.where(('workflow', 'name'))}  workflow.name"

@@ -115,7 +115,7 @@ def _value(data: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _text(text: str, values: Mapping[str, Any]) -> Any:
-    """Replace the expressions of a text that can be; a text that is one expression keeps its native value."""
+    """Replace the expressions of a text that have a certain value; a text that is one expression keeps its native value."""
     if "{% raw %}" in text:
         return text  # its literal text would become an expression
     parts = pieces(text)

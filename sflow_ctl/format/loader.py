@@ -1,6 +1,7 @@
-"""Loads workflow files into a checked document, and reports everything that is wrong with them at once.
+"""Loads workflow files into a checked document, and reports every problem at once.
 
-The trip: YAML (`yaml_source`), one document of all files (`merging`), presets, overrides, types (`assembly`), rules (`rules`).
+The trip: YAML (`yaml_source`), one document of all files (`merging`), presets, overrides, types (`assembly`),
+rules (`rules`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -76,11 +77,11 @@ def load_documents(
 ) -> LoadedDocument:
     """Read, merge, override and check files; `is_strict` is `--compat strict`. Raises: SpecError with all findings."""
     sources, findings = read_sources(paths)
-    if len(sources) < len(paths):  # the rest would have findings that the missing files explain
+    if len(sources) < len(paths):  # without the missing files the others would have further findings
         raise SpecError(findings[:MAX_FINDINGS])
     merged = merge(sources)
     merged.findings[:0] = findings
-    if is_strict:  # the reference does not keep the text of numbers
+    if is_strict:  # sflow does not keep the text of numbers
         for item in (*merged.sections["variables"], *merged.workflow_variables):
             item.body = plain(item.body)
     if any(USES in item.body or WITH in item.body for item in merged.tasks):

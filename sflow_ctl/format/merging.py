@@ -192,7 +192,7 @@ def _take_values(task: Item, findings: list[Finding]) -> None:
         is_whole = isinstance(listed, dict) or all(
             isinstance(one, dict) and isinstance(one.get("name"), str) for one in listed
         )
-        if is_whole:  # what is wrong with others is found where they are converted
+        if is_whole:  # problems of other names are found where they are converted
             items = variable_items(task.source, (*task.path, "variables"), listed, findings)
             task.body["variables"] = [item.body for item in items]
     if isinstance(given, dict):

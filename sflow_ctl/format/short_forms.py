@@ -1,7 +1,7 @@
-"""Expands the short forms of a task's fields, so that everything after sees the long ones. Called when files are merged.
+"""Expands the short forms of a task's fields, so that all later steps see the long ones.
 
-`script: TEXT`, `depends_on: NAME`, `retries: 3`, `replicas: 3`, `resources: {gpus: 2, nodes: 1}`: none of them can mean anything
-else, and they are what people write first.
+Called when files are merged. `script: TEXT`, `depends_on: NAME`, `retries: 3`, `replicas: 3`, `resources:
+{gpus: 2, nodes: 1}`: each has only one possible meaning, and people write it first.
 """
 
 from typing import Any

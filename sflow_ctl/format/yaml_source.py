@@ -28,7 +28,7 @@ PathKey = str | int
 
 
 class _PlainResolver(Resolver):
-    """Leaves untagged scalars alone: `yaml_values` gives them their meaning, faster and without traps."""
+    """Leaves untagged scalars alone: `yaml_values` converts them, faster and without traps."""
 
     def resolve(self, kind: Any, _value: Any, implicit: Any) -> Any:
         """Return the plain tag of a kind; "" marks an unquoted scalar."""
@@ -104,9 +104,9 @@ class Source:
 
 
 def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None, list[Finding]]:
-    """Return the file's data, if it is readable at all, and what is wrong with it as YAML.
+    """Return the file's data, if it is readable at all, and its problems as YAML.
 
-    `kind` is what messages call the file.
+    `kind` is the name of the file's kind in messages.
     """
     text = _read_text(path, kind)
     if isinstance(text, Finding):
@@ -165,7 +165,11 @@ def _read_text(path: Path, kind: str) -> str | Finding:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         is_default = str(path) == "sflow.yaml"
-        hint = "name a workflow file, or run this where a sflow.yaml is" if is_default else "correct the path"
+        hint = (
+            "name a workflow file, or run this in a directory with a sflow.yaml"
+            if is_default
+            else "correct the path"
+        )
         return Finding("file-not-found", f"the {kind} {path} does not exist", str(path), hint)
     except IsADirectoryError:
         return Finding("file-not-found", f"{path} is a directory, not a {kind}", str(path))

@@ -4,8 +4,19 @@ Nodes are chosen in the planner, or by the scheduler for a flexible placement; b
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+
+
+def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
+    """Return a node as expressions see it, with its index among those of a backend or a task."""
+    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}
+
+
+def place_view(nodes: Sequence[PlannedNode], gpus: Sequence[int]) -> dict[str, Any]:
+    """Return where a task runs as expressions see it."""
+    return {"nodes": [node_view(node, position) for position, node in enumerate(nodes)], "gpus": list(gpus)}
 
 
 def assigned_argv(

@@ -13,7 +13,7 @@ from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.task_views import OWN, PortsOf, TaskPorts, TaskViews
+from sflow_ctl.plan.task_views import OWN, PlaceOf, PortsOf, TaskPorts, TaskViews, planned_place
 
 Outputs = Mapping[str, Mapping[str, Any]]
 
@@ -43,13 +43,19 @@ class DeferredValues:
     """Fills in the tasks of a plan. `outputs` are those of completed tasks, `ports_of` returns leased ports."""
 
     def __init__(
-        self, plan: Plan, outputs: Outputs, ports_of: PortsOf, evaluator: Evaluator = NO_EXPRESSIONS
+        self,
+        plan: Plan,
+        outputs: Outputs,
+        ports_of: PortsOf,
+        evaluator: Evaluator = NO_EXPRESSIONS,
+        place_of: PlaceOf = planned_place,
     ) -> None:
+        """`place_of` returns where a task runs that is not where it was planned to be."""
         self._evaluator = evaluator
         self._outputs = outputs
         self._nodes = plan.nodes
         names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
-        self._views = TaskViews(plan.task_views, outputs, names, ports_of)
+        self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of)
 
     def filled_in(self, task: PlannedTask) -> tuple[PlannedTask, tuple[TaskFile, ...]]:
         """Return the task with its deferred expressions replaced, and its files.

@@ -1,8 +1,7 @@
 """The types of a plan, shared by planner, scheduler and reports.
 
-All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted
-controller reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the
-file.
+All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted controller
+reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,9 +38,7 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
 
 
 Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
-"""How far a dependency must be. `available`, the format's own meaning, is ready or completed; `finished` is
-any end.
-"""
+"""How far a dependency must be: `available` is ready or completed, `finished` is any end."""
 
 
 OnFailure = Literal["cancel", "drain", "isolate", "continue"]
@@ -58,9 +55,7 @@ class Restart(_Part, frozen=True, kw_only=True):
     count: int = 3
     """Restarts within `window_s`; one more failure is final."""
     backoff_s: float = 1.0
-    """The delay before the first restart; doubled for each further one within the window, up to
-    `MAX_BACKOFF_S`.
-    """
+    """The delay before the first restart; doubled for each further one in the window, up to `MAX_BACKOFF_S`."""
     window_s: float | None = None
     """None means the whole run."""
     restarts_dependents: bool = False
@@ -191,9 +186,7 @@ class PlannedFile(_Part, frozen=True, kw_only=True):
     content: str
     mode: int
     names: dict[str, object] | None = None
-    """The values that `content`, a template rendered when the task starts, uses; None if the content is
-    final.
-    """
+    """The values that the template `content` uses at the task's start; None if the content is final."""
     uses_ports: tuple[str, ...] = ()
     """Tasks whose ports it uses, as in `DeferredExpression`."""
 
@@ -267,6 +260,12 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """The container in which `argv` runs; None is the node itself."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
+    elsewhere: Placement | None = None
+    """Where it may run once a node of its fixed placement is lost: flexible; `node_count` 0 is all nodes that are left. None
+    where it must stay, or where its placement is flexible itself.
+    """
+    pinned: str = ""
+    """Why it must stay, as the end of a sentence: "resources.nodes.indices names its nodes"."""
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)

@@ -22,6 +22,15 @@ PortsOf = Callable[[str], TaskPorts | None]
 """Returns the ports of a concrete task; None while it has none."""
 
 
+PlaceOf = Callable[[str], Mapping[str, Any]]
+"""The facts of a concrete task's place that differ from the plan's; empty while it is, or will be, where it was planned."""
+
+
+def planned_place(_name: str) -> Mapping[str, Any]:
+    """Return nothing: every task is where it was planned to be."""
+    return {}
+
+
 class TaskViews(Mapping[str, Any]):
     """The `task` namespace, computed on access."""
 
@@ -32,6 +41,7 @@ class TaskViews(Mapping[str, Any]):
         port_names: Mapping[str, Collection[str]],
         ports_of: PortsOf,
         note_all: Callable[[str], None] = lambda _base: None,
+        place_of: PlaceOf = planned_place,
     ) -> None:
         """`facts` of a replicated task are its replicas' names.
 
@@ -42,12 +52,13 @@ class TaskViews(Mapping[str, Any]):
         self._facts, self._outputs = facts, outputs
         self._port_names, self._ports_of = port_names, ports_of
         self._note_all = note_all
+        self._place_of = place_of
 
     def __getitem__(self, name: str) -> Any:
         facts = self._facts[name]
         if isinstance(facts, list):
             return _Replicas(self, name, facts)
-        view = dict(facts)
+        view = {**facts, **self._place_of(name)}
         if name in self._outputs:
             view["outputs"] = self._outputs[name]
         if name in self._port_names:

@@ -23,7 +23,7 @@ def _no_file(path: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanContext:
-    """What a plan needs from outside the file. Paths are absolute."""
+    """Facts from outside the file that a plan needs. Paths are absolute."""
 
     workspace_dir: str
     output_dir: str

@@ -19,11 +19,49 @@ from sflow_ctl.planner.findings import UnplannableError
 
 _OUTPUTS = re.compile(r"\boutputs\b")
 _DEFERRED = re.compile(r"\b(?:outputs|ports?|endpoints?)\b")
+_PLACE = re.compile(r"\b(?:nodes|gpus)\b")
 _NAMED = re.compile(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 
 class OwnPorts(dict[str, Any]):
     """`port` or `ports` of the task being planned; a variable of that name is something else."""
+
+
+class TaskNamespace(dict[str, Any]):
+    """The `task` namespace while tasks are planned.
+
+    Expressions on nodes and GPUs of a task that may be moved to other ones are late. Whose were evaluated already is noted.
+    """
+
+    def __init__(self, views: Mapping[str, Any], movable: Collection[str]) -> None:
+        """`movable` are names, concrete or as written, of tasks that may start again elsewhere."""
+        super().__init__(views)
+        self._movable = movable
+        self._used: set[str] = set()
+        self._is_any_used = False
+
+    def follows(self, source: str) -> bool:
+        """Return whether an expression must wait because it uses a place that may change."""
+        if not self._movable or _PLACE.search(source) is None:
+            return False
+        named = self._named(source)
+        return any(name in self._movable for name in named) if named else "task" in source
+
+    def note(self, source: str) -> None:
+        """Note that an expression is evaluated now: the places that it uses must not change any more."""
+        if _PLACE.search(source) is not None:
+            named = self._named(source)
+            self._used.update(named)
+            self._is_any_used = self._is_any_used or (not named and "task" in source)
+
+    def _named(self, source: str) -> list[str]:
+        """Return the tasks that an expression names; none where it finds them out itself, as in a loop over all."""
+        named = tasks_named(source)
+        return named if all(name in self for name in named) else []
+
+    def is_place_used(self, *names: str) -> bool:
+        """Return whether an expression on the nodes or GPUs of the task with these names was evaluated."""
+        return self._is_any_used or not self._used.isdisjoint(names)
 
 
 class Known(NamedTuple):
@@ -46,7 +84,12 @@ def is_deferred(text: str, names: Mapping[str, Any]) -> bool:
 
 def _uses_deferred(source: str, names: Mapping[str, Any]) -> bool:
     if _DEFERRED.search(source) is None:
-        return False
+        tasks = names.get("task")
+        if not isinstance(tasks, TaskNamespace):
+            return False
+        if not tasks.follows(source):
+            tasks.note(source)
+            return False
     return are_deferred(names_used(f"{EXPRESSION_START} {source} }}}}"), names)
 
 
@@ -55,8 +98,20 @@ def are_deferred(used: Iterable[str], names: Mapping[str, Any]) -> bool:
     return any(name == "task" or (name in OWN and isinstance(names.get(name), OwnPorts)) for name in used)
 
 
+def note_places(value: Any, names: Mapping[str, Any]) -> None:
+    """Note whose nodes and GPUs a field uses that is evaluated now, whatever else is late."""
+    tasks = names.get("task")
+    if not isinstance(tasks, TaskNamespace):
+        return
+    if isinstance(value, str) and EXPRESSION_START in value:
+        tasks.note(value)
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            note_places(part, names)
+
+
 def known_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the used names that are known while planning."""
+    """Those of the names that are used and known now."""
     return {
         name: as_written(names[name])
         for name in used

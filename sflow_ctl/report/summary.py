@@ -20,38 +20,58 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """How one task ended. `exit_code` and `signal` are those of its last attempt."""
 
     name: str
+    """The concrete task."""
     state: TaskState
+    """The state at the end of the run."""
     attempts: int
+    """How many attempts were made."""
     exit_code: int | None
+    """The exit status of the last attempt; null for an end by a signal, or without a process."""
     signal: str | None
+    """The name of the signal that ended the last attempt."""
     runtime_s: float | None
+    """The run time of the last attempt in seconds."""
     node: str | None
+    """The name of the node on which the last attempt ran."""
     gpus: tuple[int, ...]
+    """Indices of its GPUs on each of its nodes."""
     reason: str
     """The reason as a sentence."""
     reason_word: str
     """One of `protocol.diagnosis.reasons` for a task that has ended, or of a signature of the workflow's own."""
     hint: str = ""
+    """The remedy."""
     line: str = ""
     """The log line that shows the reason."""
     waits_for: str = ""
     """The readiness conditions that a running service has not met."""
     log: str
+    """The log of the last attempt."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """`summary.json`: how a run ended. `log` paths are relative to the run directory."""
 
     version: int = 1
+    """The version of this format."""
     run_id: str
+    """The id of the run."""
     workflow: str
+    """The workflow's name."""
     outcome: Outcome
+    """How the run ended."""
     exit_status: int
+    """The exit status of `sflow-ctl run`."""
     started_wall_ns: int
+    """When the run began, in ns since 1970."""
     ended_wall_ns: int
+    """When the run ended, in ns since 1970."""
     duration_s: float
+    """The time between the two in seconds."""
     counts: dict[str, int]
+    """The number of tasks in each state."""
     cause: FirstCause | None
+    """The first cause; null for a completed run."""
     tolerated: tuple[str, ...] = ()
     """Tasks of a completed run whose failure was not critical."""
     survivors: tuple[str, ...]
@@ -59,6 +79,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, int]
     """Messages of peers that were refused or dropped, and connections denied, by kind."""
     tasks: tuple[TaskSummary, ...]
+    """All tasks, in the order of the plan."""
 
 
 def summary(

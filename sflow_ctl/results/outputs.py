@@ -1,9 +1,7 @@
 """Collects the values of a completed task from its outputs: patterns, JSON paths, CSV columns, and metrics over them.
 
-Pure.
-
-The output collector of the run calls `collect` with a function that reads lines. No problem here fails a
-task: problems are sentences for the console and the summary.
+Pure. The output collector of the run calls `collect` with a function that reads lines. No problem here fails
+a task: problems are sentences for the console and the summary.
 """
 
 import statistics

@@ -5,12 +5,12 @@ The run writes it as `results.csv`, the command line prints it.
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from protocol.text.cells import inert
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.tables import Table
@@ -21,8 +21,6 @@ MAX_WIDTH = 24
 """Characters of a cell on a terminal."""
 MAX_CELL = 32_000
 """Characters of a cell in `results.csv`: spreadsheets refuse more than 32,767."""
-_FORMULA = re.compile(r"[=+\-@\t\n]|\s+[=+\-@]")
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]inf", re.ASCII)
 _FACTS = ("task", "state", "attempts", "runtime_s")
 
 
@@ -50,8 +48,8 @@ def results_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_inert(name) for name in columns])
-    writer.writerows([_inert(_cell(value)[:MAX_CELL]) for value in row] for row in rows)
+    writer.writerow([inert(name) for name in columns])
+    writer.writerows([inert(_cell(value)[:MAX_CELL]) for value in row] for row in rows)
     return text.getvalue()
 
 
@@ -78,12 +76,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else str(value)
-
-
-def _inert(text: str) -> str:
-    """Return a cell that no spreadsheet executes."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _short(value: Any) -> str:

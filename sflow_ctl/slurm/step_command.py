@@ -44,11 +44,10 @@ def step_argv(
 ) -> tuple[str, ...]:
     """Return the command for one agent per node of the job, beside other steps of the job.
 
-    Always `--key=value`.
-
-    A heterogeneous job's components are parts of one step, with a colon between them; the options of each are
-    its own. `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs or not the same
-    everywhere. Source: srun(1); the reason for each option: docs/decisions/slurm.md, "The one srun".
+    Always `--key=value`. A heterogeneous job's components are parts of one step, with a colon between them;
+    the options of each are its own. `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs
+    or not the same everywhere. Source: srun(1); the reason for each option: docs/decisions/slurm.md, "The one
+    srun".
     """
     argv = ["srun"]
     for number, part in enumerate(parts):

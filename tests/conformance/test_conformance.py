@@ -15,21 +15,12 @@ import pytest
 from protocol.errors import FleetError
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.planner.pipeline import build_plan
 from sflow_ctl.planner.show.text import plan_text
+from tests.unit.planner import planning
 
 HERE = Path(__file__).parent
-CONTEXT = PlanContext(
-    workspace_dir="/ws",
-    output_dir="/out",
-    run_directory="/out/run",
-    run_id="run",
-    nodes_override=None,
-    gpus_per_node_override=None,
-    max_running=None,
-    path_exists=lambda path: "exists" in path,
-    allow_placeholder_nodes=True,
-)
+CONTEXT = replace(planning.CONTEXT, path_exists=lambda path: "exists" in path, allow_placeholder_nodes=True)
 
 
 def files(half: str) -> list[str]:

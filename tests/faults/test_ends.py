@@ -161,7 +161,7 @@ def test_f33_a_controller_that_is_killed_leaves_nothing(started: list[Run], tmp_
     wait_until(lambda: not is_alive(agent), "the agent has ended")
 
 
-def test_f33_a_run_whose_controller_was_killed_is_gone_on_with(started: list[Run], tmp_path: Path) -> None:
+def test_f33_a_run_whose_controller_was_killed_is_resumed(started: list[Run], tmp_path: Path) -> None:
     workflow = """version: "0.1"
 workflow:
   name: w
@@ -213,7 +213,7 @@ def test_only_a_setsid_grandchild_survives_its_task_and_not_for_long(
     nothing_left(run)
 
 
-def test_an_agent_stopped_for_longer_than_a_heartbeat_goes_on(started: list[Run], tmp_path: Path) -> None:
+def test_an_agent_stopped_for_longer_than_a_heartbeat_continues(started: list[Run], tmp_path: Path) -> None:
     workflow = TWO_NODES.replace('"sleep 1000"', '"sleep 6; echo done"')
     run = start(started, tmp_path, workflow, "here", "there", options=("--orphan-grace", "4"))
     agent = run.agents()[0]

@@ -94,10 +94,18 @@ EVERYTHING = """    - name: t
 """
 
 
-@pytest.mark.parametrize("options", [(), ("--log-spool", "spool")], ids=["shared", "spooled"])
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_s6_every_file_of_a_run_is_private(tmp_path: Path, umask: int, options: tuple[str, ...]) -> None:
-    """Also S8: the logs of every attempt, spooled or not, of gangs, of stop commands, and what is beside them."""
+def test_s6_every_file_of_a_run_is_private(tmp_path: Path, umask: int) -> None:
+    check_modes(tmp_path, umask)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_s8_spooled_logs_have_the_mode_of_all_others(tmp_path: Path, umask: int) -> None:
+    check_modes(tmp_path, umask, "--log-spool", "spool")
+
+
+def check_modes(tmp_path: Path, umask: int, *options: str) -> None:
+    """Run something of everything: logs of several attempts, of gangs, of stop commands, files and results."""
     slurm = FakeSlurm(tmp_path)
     old = os.umask(umask)
     try:

@@ -142,7 +142,7 @@ def talk(fleet: Fleet, count: int, until: Callable[[], bool] = lambda: True) -> 
     assert agent.orders == list(range(number))
 
 
-def test_f07_two_hundred_agents_register_with_a_controller_that_stands_still(
+def test_f07_two_hundred_agents_register_with_a_suspended_controller(
     make_fleet: Callable[..., Fleet],
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -173,7 +173,7 @@ def test_f07_two_hundred_agents_register_with_a_controller_that_stands_still(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_f15_agents_behind_one_address_are_told_apart(make_fleet: Callable[..., Fleet]) -> None:
+def test_f15_agents_behind_one_address_are_distinguished(make_fleet: Callable[..., Fleet]) -> None:
     """What the controller sees of both is the address of what forwards them."""
     fleet = make_fleet(2)
     wire = fleet.add()
@@ -222,7 +222,7 @@ def test_f18_heartbeats_keep_a_connection_from_being_idle(make_fleet: Callable[.
     assert (wire.too_idle, wire.too_old) == (0, 0)
 
 
-def test_f19_a_round_trip_of_two_seconds_loses_nobody(make_fleet: Callable[..., Fleet]) -> None:
+def test_f19_a_round_trip_of_two_seconds_loses_no_node(make_fleet: Callable[..., Fleet]) -> None:
     fleet = make_fleet(lost_after_s=6.0)
     fleet.add(delay_s=1.0)
     fleet.until(lambda: fleet.of(AgentJoined), "it has joined")

@@ -43,7 +43,7 @@ def test_f59_a_line_of_a_python_program_is_seen_when_it_is_printed(tmp_path: Pat
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_f59_who_wants_buffers_has_them(tmp_path: Path) -> None:
+def test_f59_buffering_can_be_requested(tmp_path: Path) -> None:
     server = program(tmp_path, "server.py", SAYS_UP)
     tasks = f"""
     - name: server

@@ -130,7 +130,7 @@ def test_r35_a_reader_that_leaves_does_not_change_the_exit_status(tmp_path: Path
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_ux_7_a_full_standard_output_is_no_bug(tmp_path: Path) -> None:
+def test_ux_7_a_full_standard_output_is_not_reported_as_a_bug(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(workflow('{name: t, script: ["true"]}'))
     run = f"{sys.executable} -m sflow_ctl run w.yaml --output-dir out --run-id r > /dev/full"
     done = subprocess.run(["bash", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -149,7 +149,7 @@ def test_a_hangup_is_called_a_hangup(tmp_path: Path) -> None:
     assert run.summary().exit_status == 129
 
 
-def test_clusters_f14_a_run_whose_directory_was_deleted_says_so_and_fails(tmp_path: Path) -> None:
+def test_clusters_f14_a_run_whose_directory_was_deleted_reports_it_and_fails(tmp_path: Path) -> None:
     text = workflow('{name: t, script: ["rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}')
     done = run_file(tmp_path, text)
     assert done.returncode == 3, done.stdout + done.stderr

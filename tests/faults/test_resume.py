@@ -164,7 +164,7 @@ def test_r11_of_two_that_claim_a_run_at_once_one_succeeds(tmp_path: Path) -> Non
     second.release()
 
 
-def test_r11_a_claim_whose_owner_died_before_it_wrote_anything_does_not_block_the_run(tmp_path: Path) -> None:
+def test_r11_a_claim_whose_owner_died_before_it_wrote_does_not_block_the_run(tmp_path: Path) -> None:
     (tmp_path / ".sflow").mkdir()
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()
@@ -219,7 +219,7 @@ def test_clusters_f3_a_silent_run_whose_job_exists_is_resumed_only_by_force(
     assert resume(tmp_path, directory, "--force").returncode == 0
 
 
-def test_clusters_f14_a_deleted_run_directory_is_reported_while_the_run_goes_on(
+def test_clusters_f14_a_deleted_run_directory_is_reported_while_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".sflow").mkdir()

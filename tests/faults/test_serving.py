@@ -131,7 +131,7 @@ def test_f23_an_old_server_that_answers_makes_no_task_ready(
 # ---------------------------------------------------------------------- F26: ready, not ready, ready again
 
 
-def test_f26_who_comes_while_a_service_restarts_waits_until_it_is_ready_again(
+def test_f26_a_task_that_becomes_startable_while_a_service_restarts_waits_for_it(
     started: list[Run], tmp_path: Path
 ) -> None:
     tasks = f"""

@@ -91,7 +91,7 @@ def test_f01_a_step_that_waits_is_quoted_and_gets_a_hint(tmp_path: Path) -> None
     assert len(slurm.calls()) == 1
 
 
-def test_f01_nothing_is_read_out_of_what_srun_prints(tmp_path: Path) -> None:
+def test_f01_the_output_of_srun_is_not_parsed(tmp_path: Path) -> None:
     lies = (
         "error: node0: task 0: Killed",
         "error: Unable to create step for job 4711: Job/step already completing",
@@ -214,7 +214,7 @@ def test_f06_so_many_nodes_are_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["hang", "fail", "are missing"])
-def test_f10_a_run_goes_on_when_slurms_commands_do_not_answer(tmp_path: Path, how: str) -> None:
+def test_f10_a_run_continues_when_slurms_commands_do_not_answer(tmp_path: Path, how: str) -> None:
     slurm = FakeSlurm(tmp_path)
     if how == "are missing":
         slurm.without("scontrol", "squeue")
@@ -234,7 +234,7 @@ def test_f10_a_run_goes_on_when_slurms_commands_do_not_answer(tmp_path: Path, ho
         assert not any(map(is_alive, left))
 
 
-def test_f10_a_failure_is_told_when_slurm_cannot_say_why(tmp_path: Path) -> None:
+def test_f10_a_failure_is_reported_when_slurm_gives_no_reason(tmp_path: Path) -> None:
     slurm = FakeSlurm(tmp_path)
     slurm.command("scontrol", "sleep 300")
     tasks = "    - {name: t, operator: one, script: ['kill -TERM $$; sleep 1']}\n"
@@ -265,7 +265,7 @@ def test_f11_with_the_setting_the_run_begins(tmp_path: Path) -> None:
     assert status == 0, output
 
 
-def test_f15_nodes_of_one_name_and_address_are_told_apart(tmp_path: Path) -> None:
+def test_f15_nodes_with_the_same_name_and_address_are_distinguished(tmp_path: Path) -> None:
     """All of this job's are this machine: only Slurm's name of the node says which an agent is."""
     slurm = FakeSlurm(tmp_path, nodes=("c", "a", "b"))
     status, output = run(slurm, "    - {name: t, script: ['echo $SLURM_NODEID $SLURMD_NODENAME']}\n")

@@ -67,7 +67,7 @@ def test_a_bad_file_is_one_message_with_a_place(code: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["a/b", "../a", "..", ".hidden", ""])
-def test_a_name_that_is_no_directory_name_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_a_directory_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         f'{HEAD}workflow: {{name: w, tasks: [{{name: "{name}", script: [x]}}]}}\n'
     )
@@ -128,7 +128,7 @@ def test_an_output_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "w.yaml"]
 
 
-def test_a_missing_bash_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_a_missing_bash_is_reported_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(task_file("script: ['true']"))
     done = sflow_ctl("run", "w.yaml", cwd=tmp_path, env={"PATH": str(tmp_path)})
     assert done.returncode == 2, done.stderr

@@ -129,7 +129,7 @@ def test_an_agent_is_welcomed_and_its_facts_arrive_once(fixture: Fixture) -> Non
     assert acknowledged in ([2], [1, 2])
 
 
-def test_a_key_nobody_knows_is_denied(fixture: Fixture) -> None:
+def test_an_unknown_key_is_denied(fixture: Fixture) -> None:
     stranger = fixture.client(KeyPair.make())
     say(stranger, FromAgentPacket(session="s", messages=(a_hello(0, "s"),)))
     fixture.pump(lambda: fixture.link.refused().get("unauthenticated_connections"), "a denial")
@@ -165,7 +165,7 @@ def test_an_agent_that_trusts_another_controller_never_connects(fixture: Fixture
 @pytest.mark.parametrize(
     "frames", [[b"garbage"], [b""], [b"a", b"b"], [msgspec.msgpack.encode({"session": 5})]]
 )
-def test_garbage_from_a_known_key_is_counted_and_the_session_goes_on(
+def test_garbage_from_a_known_key_is_counted_and_the_session_continues(
     fixture: Fixture, frames: list[bytes]
 ) -> None:
     agent = fixture.join(0)
@@ -175,7 +175,7 @@ def test_garbage_from_a_known_key_is_counted_and_the_session_goes_on(
     fixture.pump(lambda: isinstance(fixture.events[-1], MessageReceived), "a fact")
 
 
-def test_an_oversized_frame_costs_its_sender_the_connection_and_nobody_else(fixture: Fixture) -> None:
+def test_an_oversized_frame_closes_only_its_senders_connection(fixture: Fixture) -> None:
     big, good = fixture.join(0, "a"), fixture.join(1, "b")
     big.send(b"x" * (MAX_FRAME_BYTES + 1))
     good.send(encode(FromAgentPacket(session="b", seq=1, messages=(NodeDescribed(),))))
@@ -253,7 +253,7 @@ def lost_within(link: FleetLink, now: float, seconds: int) -> dict[int, str]:
     return reasons
 
 
-def test_p5_a_time_in_which_the_controller_was_suspended_is_nobodys_silence(fixture: Fixture) -> None:
+def test_p5_time_in_which_the_controller_was_suspended_is_not_counted_as_silence(fixture: Fixture) -> None:
     fixture.join(0)
     now = time.monotonic()
     patience = LinkTimes()

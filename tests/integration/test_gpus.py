@@ -57,7 +57,7 @@ def said(tmp_path: Path, task: str) -> str:
     return (tmp_path / "sflow_output" / "r" / task / f"{task}.log").read_text().strip()
 
 
-def test_slices_count_within_what_this_process_was_given(tmp_path: Path) -> None:
+def test_slices_count_within_the_gpus_of_this_process(tmp_path: Path) -> None:
     done = run(tmp_path, 2, CUDA_VISIBLE_DEVICES="6,3")
     assert done.returncode == 0, done.stderr
     assert [said(tmp_path, name) for name in ("g_0", "g_1")] == ["6 PCI_BUS_ID 0", "3 PCI_BUS_ID 1"]
@@ -78,7 +78,7 @@ def test_names_pass_through_and_have_no_order(tmp_path: Path) -> None:
     assert said(tmp_path, "g_1") == "GPU-b 1"
 
 
-def test_fewer_gpus_than_the_file_says_end_the_run_before_it_begins(tmp_path: Path) -> None:
+def test_fewer_gpus_than_in_the_file_end_the_run_before_it_begins(tmp_path: Path) -> None:
     done = run(tmp_path, 4, CUDA_VISIBLE_DEVICES="6,3")
     assert done.returncode == 3
     assert "error[gpus-missing]: node localhost has 2 GPUs for this run; gpus_per_node is 4" in done.stderr
@@ -92,7 +92,7 @@ def test_more_gpus_than_there_are_can_be_pretended(tmp_path: Path) -> None:
     assert [said(tmp_path, name).split()[0] for name in ("g_0", "g_1")] == ["0", "1"]
 
 
-def test_gpus_that_nobody_counts_are_believed_with_a_warning(tmp_path: Path) -> None:
+def test_uncounted_gpus_are_assumed_with_a_warning(tmp_path: Path) -> None:
     done = run(tmp_path, 2)
     assert done.returncode == 0, done.stderr
     assert "warning: node localhost: GPUs were not counted" in done.stdout + done.stderr

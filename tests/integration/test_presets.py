@@ -148,7 +148,7 @@ print(socket.create_connection((host, int(port))).makefile().read())
 """
 
 
-def test_a_ray_head_is_told_its_gpus_and_its_ports(tmp_path: Path) -> None:
+def test_a_ray_head_gets_its_gpus_and_its_ports(tmp_path: Path) -> None:
     """Without ray itself, which is large."""
     ray = tmp_path / "ray"
     ray.write_text(STAND_IN_RAY)

@@ -57,7 +57,7 @@ def test_f25_a_client_starts_when_enough_instances_are_there(tmp_path: Path) -> 
             run.kill()
 
 
-def test_a_deadline_names_what_was_missing(tmp_path: Path) -> None:
+def test_a_missed_deadline_names_the_unmet_condition(tmp_path: Path) -> None:
     port = free_port()
     probe = f'{{http_get: {{url: "http://127.0.0.1:{port}/"}}, deadline: 1.5}}'
     run = Run.start(workflow(probe, retries="retries: {count: 1, interval: 0}"), tmp_path)

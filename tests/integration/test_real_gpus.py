@@ -120,7 +120,7 @@ def bare(uuids: list[str]) -> list[str]:
     return [uuid.split("-", 1)[1] for uuid in uuids]
 
 
-def test_the_inventory_is_what_nvidia_smi_lists(found: GpuView) -> None:
+def test_the_inventory_equals_the_list_of_nvidia_smi(found: GpuView) -> None:
     if shutil.which("nvidia-smi") is None:
         pytest.skip("no nvidia-smi on PATH")
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)

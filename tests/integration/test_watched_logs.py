@@ -127,7 +127,9 @@ def test_a_failure_is_seen_in_the_log_of_another_task(tmp_path: Path, options: S
 
 
 @pytest.mark.parametrize("options", [SHARED, SPOOLED], ids=["shared", "spooled"])
-def test_f26_the_log_of_an_earlier_attempt_makes_nobody_ready(tmp_path: Path, options: Sequence[str]) -> None:
+def test_f26_the_log_of_an_earlier_attempt_does_not_make_a_task_ready(
+    tmp_path: Path, options: Sequence[str]
+) -> None:
     # The first attempt says that it is up and dies; the second one says nothing until it may.
     script = (
         f'if [ "$SFLOW_ATTEMPT" = 1 ]; then echo up; until test -e {tmp_path}/seen; do sleep 0.02; done; exit 3; fi; '

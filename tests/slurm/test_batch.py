@@ -63,7 +63,7 @@ def test_a_job_completes_as_its_run_does(cluster: Cluster) -> None:
     assert (run / "last" / "last.log").read_text() == f"said <{NASTY}>"
 
 
-def test_a_job_fails_as_its_run_does_and_what_waits_for_it_does_not_start(cluster: Cluster) -> None:
+def test_a_job_fails_with_its_run_and_its_dependants_do_not_start(cluster: Cluster) -> None:
     words = (
         cluster.shared / "wf.yaml",
         "-o",

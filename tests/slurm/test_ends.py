@@ -63,7 +63,7 @@ def test_f37_work_at_the_end_is_done_when_the_job_is_cancelled(cluster: Cluster)
     cluster.wait_job(number, within_s=60)
 
 
-def test_f38_a_requeued_job_goes_on_in_its_run_directory(cluster: Cluster) -> None:
+def test_f38_a_requeued_job_resumes_in_its_run_directory(cluster: Cluster) -> None:
     tasks = (
         "    - {name: first, operator: one, script: ['echo attempt $SFLOW_ATTEMPT']}\n"
         "    - {name: second, operator: one, depends_on: [first], script: "
@@ -103,7 +103,7 @@ def test_f35_a_node_without_power_is_lost_by_name(cluster: Cluster) -> None:
     wait_until(lambda: not ours_left(cluster), "nothing is left", 60)
 
 
-def test_f35_the_rest_of_the_run_goes_on_where_the_workflow_allows_it(cluster: Cluster) -> None:
+def test_f35_the_rest_of_the_run_continues_where_the_workflow_allows_it(cluster: Cluster) -> None:
     """A node loses power; what ran there failed alone, what may run elsewhere runs there."""
     tasks = (
         "    - {name: there, operator: one, on_failure: continue, replicas: {count: 2}, "

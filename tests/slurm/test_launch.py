@@ -39,7 +39,7 @@ def test_f08_a_users_own_steps_start_beside_ours(cluster: Cluster) -> None:
     assert done.stdout.strip() in names
 
 
-def test_f09_node_lists_mean_what_slurm_says(cluster: Cluster) -> None:
+def test_f09_node_lists_expand_as_in_slurm(cluster: Cluster) -> None:
     for text, names in NODE_LISTS:
         assert cluster.scontrol("show", "hostnames", text).split() == names == expand_nodelist(text)
 

@@ -38,7 +38,7 @@ def walled() -> Iterator[Cluster]:
         cluster.end()
 
 
-def test_who_cannot_be_called_is_told_what_was_tried_and_what_to_do(walled: Cluster) -> None:
+def test_an_unreachable_controller_reports_its_addresses_and_a_remedy(walled: Cluster) -> None:
     argv = f"{SFLOW_CTL} run {walled.shared}/w.yaml --output-dir {walled.shared}/out --join-within 12"
     done = walled.run_in_node(HEAD, argv.split())
     assert done.returncode == 3, done.stdout + done.stderr

@@ -33,7 +33,7 @@ def sflow_log(cluster: Cluster) -> str:
     return (cluster.shared / "out" / "run" / "sflow.log").read_text()
 
 
-def test_f12_a_black_hole_that_is_listed_first_delays_nobody(cluster: Cluster) -> None:
+def test_f12_a_black_hole_that_is_listed_first_delays_no_agent(cluster: Cluster) -> None:
     for node in cluster.nodes[:2]:
         cluster.add_black_hole_address(node)
     tasks = "    - {name: t, operator: one, script: ['echo ${{ backends.pool.nodes[0].ip_address }}']}\n"
@@ -106,7 +106,7 @@ def test_f17_a_run_can_be_looked_at_where_its_controller_cannot_be_reached(clust
     assert cluster.wait_job(number, within_s=60).state == "COMPLETED"
 
 
-def test_f19_lost_packets_and_a_slow_link_are_no_lost_node(cluster: Cluster) -> None:
+def test_f19_lost_packets_and_a_slow_link_do_not_lose_a_node(cluster: Cluster) -> None:
     tasks, go = waiting(cluster)
     later = (
         "    - {name: later, operator: one, depends_on: [t], replicas: {count: 4}, resources: {nodes: {count: 1}}, "

@@ -171,7 +171,7 @@ def test_a_slow_link_takes_its_time(cluster: Cluster) -> None:
     assert time.monotonic() - began > 0.8  # 4 Mbit in 4 Mbit/s
 
 
-def test_a_black_hole_swallows_what_others_send(cluster: Cluster) -> None:
+def test_a_black_hole_drops_packets_of_other_machines(cluster: Cluster) -> None:
     hole = cluster.add_black_hole_address("node0")
     assert hole in cluster.run_in_node("node0", ["ip", "-4", "addr"]).stdout
     assert connect(cluster, "node1", hole) == VANISHED
@@ -313,9 +313,7 @@ def test_a_cluster_does_not_outlive_its_killed_owner(other_directory: Path) -> N
     wait_until(lambda: not [pid for pid in pids if is_alive(pid)], "the processes are gone")
 
 
-def test_what_was_killed_altogether_is_cleared_at_the_next_start(
-    cluster: Cluster, other_directory: Path
-) -> None:
+def test_a_killed_cluster_is_cleared_at_the_next_start(cluster: Cluster, other_directory: Path) -> None:
     owner = start_owner(other_directory)
     pids = kept(other_directory)
     assert other_directory not in end_ownerless()
@@ -351,7 +349,7 @@ def test_an_interrupted_session_ends_its_cluster(tmp_path: Path, cluster: Cluste
     assert not [pid for pid in pids if is_alive(pid)]
 
 
-def test_restoring_what_is_whole_touches_no_daemon(cluster: Cluster) -> None:
+def test_restoring_a_healthy_cluster_touches_no_daemon(cluster: Cluster) -> None:
     every = ["ps", "-A", "-o", "pid=,stat=,comm="]
 
     def daemons() -> list[list[str]]:

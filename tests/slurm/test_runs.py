@@ -73,7 +73,7 @@ def test_a_task_without_resources_runs_once_on_every_node_in_slurms_order(cluste
     assert address.startswith("10.")
 
 
-def test_gpus_are_slices_of_what_the_job_was_given(cluster: Cluster) -> None:
+def test_gpus_are_slices_of_the_jobs_gpus(cluster: Cluster) -> None:
     number = submit(
         cluster,
         "    - {name: g, operator: one, replicas: {count: 4}, resources: {gpus: {count: 2}},\n"
@@ -193,7 +193,7 @@ def test_f04_settings_of_the_job_do_not_change_the_one_step(cluster: Cluster) ->
     assert len((cluster.shared / "out" / "run" / "t" / "t.log").read_text().splitlines()) == 2
 
 
-def test_a_real_step_starts_what_only_srun_can(cluster: Cluster) -> None:
+def test_a_real_step_starts_tasks_that_need_srun(cluster: Cluster) -> None:
     path = cluster.shared / "hello_mpi"
     source = Path(__file__).with_name("hello_mpi.c")
     done = cluster.run_in_node("head", ["mpicc.mpich", str(source), "-o", str(path)], within_s=60)

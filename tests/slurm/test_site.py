@@ -109,7 +109,7 @@ def test_the_command_line_wins_over_the_site(cluster: Cluster, counted: CountedS
     cluster.scancel(match[1])
 
 
-def test_a_job_whose_partition_only_the_command_line_says(cluster: Cluster) -> None:
+def test_a_job_whose_partition_only_the_command_line_gives(cluster: Cluster) -> None:
     out = cluster.shared / "of-a-said-partition"
     done = sflow_ctl(
         cluster, "batch", "w.yaml", "-o", "job.sh", "--output-dir", out, "-G", "2", "-p", "main", "-A", "a", "--submit",

@@ -17,6 +17,8 @@ MAX_FUNCTION_LINES = 60
 """Of a function's body, without its docstring."""
 MAX_CLASS_LINES = 300
 MAX_FILE_LINES = 400
+MAX_TEST_NAME = 80
+"""Letters of a test's name: the fault tables and the output of pytest stay readable."""
 MAX_FOLDER_MODULES = 15
 """Without `__init__.py`."""
 
@@ -106,6 +108,18 @@ def test_a_public_class_name_has_one_meaning() -> None:
                 homes[node.name].append(path)
     several = {name: paths for name, paths in homes.items() if len(paths) > 1 and name not in SHARED_NAMES}
     assert not several, f"rename one, or give the reason in SHARED_NAMES: {several}"
+
+
+def test_names_of_tests_are_short() -> None:
+    too_long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {len(node.name)} letters"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > MAX_TEST_NAME
+    ]
+    assert not too_long, f"over {MAX_TEST_NAME} letters:\n" + "\n".join(too_long)
 
 
 @pytest.mark.parametrize("name", sorted(SHARED_NAMES))

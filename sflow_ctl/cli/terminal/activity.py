@@ -1,9 +1,7 @@
 """Shows what a run waits for: services that are not ready, and tasks that are being stopped.
 
-Pure but for the clock.
-
-Provides a part of the console's status line, and the lines that a pipe or log file gets instead. Fed with the
-same transitions as `state_lines.py`; called by the console's writing thread.
+Pure but for the clock. Provides a part of the console's status line, and the lines that a pipe or log file
+gets instead. Fed with the same transitions as `state_lines.py`; called by the console's writing thread.
 """
 
 from collections.abc import Callable, Sequence

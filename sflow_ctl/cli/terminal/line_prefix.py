@@ -1,8 +1,8 @@
 """Puts the output of many tasks on one stream: whole lines, each with its task's prefix.
 
-Lines of different tasks never mix: what has no newline yet waits for it, up to a limit. For a terminal,
-whatever could wreck the screen (cursor movements, bells, the drawing of progress bars) is taken out by
-`protocol.text.ansi`; a pipe or file gets the bytes as they are.
+Pure: bytes in, bytes out. Lines of different tasks never mix: an unfinished line waits for its newline, up to
+a limit. For a terminal, control sequences (cursor movements, bells, the drawing of progress bars) are
+removed by `protocol.text.ansi`; a pipe or file gets the bytes unchanged.
 """
 
 from zlib import crc32

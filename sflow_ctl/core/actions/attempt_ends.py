@@ -3,15 +3,17 @@
 `exit_gate` decides when an exit counts, `stopping` what follows from a verdict.
 """
 
+import msgspec
+
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
-from sflow_ctl.core.actions.stopping import conclude, end_step_parts, following, stop_task
+from sflow_ctl.core.actions.stopping import conclude, end_step_parts, following, note_down, stop_task
 from sflow_ctl.core.actions.transitions import change, release
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import OtherRanksDue
-from sflow_ctl.core.policy import dependencies, exit_policy, timeouts
+from sflow_ctl.core.policy import dependencies, exit_policy, server_failures, timeouts
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState
 
 
@@ -49,9 +51,9 @@ def _one_of_several_exited(run: Run, out: Effects, task: Task, message: RankExit
         run.timers.set(now + task.plan.wait_s, OtherRanksDue(task.index, attempt.number))
 
 
-def on_launch_failed(run: Run, out: Effects, message: LaunchFailed, now: float) -> None:
+def on_launch_failed(run: Run, out: Effects, node: int, message: LaunchFailed, now: float) -> None:
     """Take in that a rank could not be started."""
-    task = run.current(message.rank.attempt)
+    task = run.current_on(node, *message.rank)
     if task is None or message.rank.rank not in task.attempt.open_ranks:
         return
     attempt, rank = task.attempt, message.rank.rank
@@ -65,15 +67,30 @@ def on_launch_failed(run: Run, out: Effects, message: LaunchFailed, now: float) 
         stop_task(run, out, task, exit_policy.judge(task), now)
 
 
-def on_cleared(run: Run, out: Effects, message: RankCleared, now: float) -> None:
+def on_cleared(run: Run, out: Effects, node: int, message: RankCleared, now: float) -> None:
     """Take in that the process tree of a rank is gone."""
-    task = run.current(message.rank.attempt)
+    task = run.current_on(node, *message.rank)
     if task is None or message.rank.rank not in task.attempt.uncleared:
         return
     run.survivors.extend(message.survivors)
     task.attempt.uncleared.discard(message.rank.rank)
-    if not task.attempt.open_ranks and not task.attempt.uncleared:
+    if not task.attempt.open_ranks and not _awaited_trees(run, task, now):
         all_cleared(run, out, task, now)
+
+
+def _awaited_trees(run: Run, task: Task, now: float) -> set[int]:
+    """Return the ranks whose trees must be gone before the attempt is concluded.
+
+    Those on lost nodes matter only where another attempt follows: two attempts must never run at once.
+    """
+    attempt = task.attempt
+    if (
+        not attempt.fenced
+        or attempt.verdict is None
+        or following(run, task, attempt.verdict, now) is not None
+    ):
+        return attempt.uncleared
+    return attempt.uncleared - attempt.fenced
 
 
 def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
@@ -86,9 +103,15 @@ def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
     elif verdict.state is TaskState.COMPLETED and task.plan.is_service and not run.plan.services_may_leave:
         needers = dependencies.needers(run.tasks, task)
         verdict = exit_policy.left_too_early(task, needers, run.node_names) or verdict
+    else:
+        exited_at = now if attempt.failure_heard_at is None else attempt.failure_heard_at
+        verdict = server_failures.explained(run.tasks, task, verdict, exited_at) or verdict
+    if verdict.state is not TaskState.COMPLETED:
+        note_down(task, now)
     verdict = exit_policy.with_port_conflict(task, verdict)
     has_next = following(run, task, verdict, now) is not None
-    if attempt.uncleared and (has_next or task.state is TaskState.STOPPING):
+    awaited = attempt.uncleared if has_next else attempt.uncleared - attempt.fenced
+    if awaited and (has_next or task.state is TaskState.STOPPING):
         attempt.verdict = verdict
         if task.state is not TaskState.STOPPING:
             change(run, out, task, TaskState.STOPPING, verdict.reason)
@@ -103,15 +126,17 @@ def ranks_vanished(run: Run, out: Effects, task: Task, node: int, reason: Reason
         stop_task(run, out, task, AttemptVerdict(TaskState.LOST, reason, may_retry=True), now)
         return
     here = attempt.ranks_on(node)
-    attempt.uncleared -= here & attempt.held.keys()
+    if run.nodes[node].fenced_until is not None:
+        attempt.fenced |= attempt.uncleared & here
+    attempt.uncleared -= (here & attempt.held.keys()) - attempt.fenced
     vanished = here - attempt.held.keys()
-    elsewhere = (attempt.open_ranks | attempt.uncleared) - vanished
+    elsewhere = (attempt.open_ranks | attempt.uncleared) - vanished - attempt.fenced
     if not elsewhere:
         _attempt_vanished(run, out, task, reason, now)
         return
     was_open = bool(attempt.open_ranks & vanished)
     attempt.open_ranks -= vanished
-    attempt.uncleared -= vanished
+    attempt.uncleared -= vanished - attempt.fenced
     if was_open and task.state in LIVE and task.state is not TaskState.STOPPING:
         verdict = AttemptVerdict(TaskState.LOST, reason, may_retry=True)
         if attempt.has_exited:  # the other exits are known, and cannot make up for these ranks
@@ -128,25 +153,38 @@ def _attempt_vanished(run: Run, out: Effects, task: Task, reason: Reason, now: f
     attempt = task.attempt
     was_open = bool(attempt.open_ranks)
     attempt.open_ranks.clear()
-    attempt.uncleared.clear()
+    attempt.uncleared &= attempt.fenced
     if task.state in LIVE and (was_open or task.state is TaskState.STOPPING):
+        note_down(task, now)
         verdict = attempt.verdict or AttemptVerdict(TaskState.LOST, reason, may_retry=True)
         if run.is_ending_for(task):
             assert run.outcome is not None
             verdict = exit_policy.end_while_stopping(run.outcome, task, verdict)
-        conclude(run, out, task, verdict, now)
-    else:
+        if attempt.uncleared and following(run, task, verdict, now) is not None:
+            _await_fences(run, out, task, verdict, now)
+        else:
+            conclude(run, out, task, verdict, now)
+    elif not attempt.uncleared:
         release(run, task)
+
+
+def _await_fences(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
+    """Wait with the next attempt until nothing of this one can live on lost nodes."""
+    task.attempt.verdict = verdict
+    if task.state is not TaskState.STOPPING:
+        wait_s = run.fenced_for_s(task.attempt.nodes, now)
+        text = f"{verdict.reason.text}; started again within {wait_s:.0f} s, when what may still run there has ended"
+        change(run, out, task, TaskState.STOPPING, msgspec.structs.replace(verdict.reason, text=text))
 
 
 def all_cleared(run: Run, out: Effects, task: Task, now: float) -> None:
     """Conclude a stopped attempt whose process tree is gone, or free the resources of an ended one."""
     attempt = task.attempt
-    attempt.uncleared.clear()
+    attempt.uncleared &= attempt.fenced
     if task.state is TaskState.STOPPING:
         assert attempt.verdict is not None
         conclude(run, out, task, attempt.verdict, now)
-    else:
+    elif not attempt.uncleared:
         release(run, task)
 
 

@@ -4,6 +4,7 @@ from protocol.messages.facts import Leased
 from sflow_ctl.core.actions.stopping import cannot_start, stop_task, stopped_verdict
 from sflow_ctl.core.actions.transitions import change, occupy, send_leases
 from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.rank_specs import rank_specs
@@ -21,6 +22,8 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
     """Start the queued tasks for which there is room, in plan order."""
     if run.reserved_ready:
         _start_in_reserved_places(run, out, now)
+    while run.awaiting_places:
+        run.queue.push(run.awaiting_places.pop())
     limit = run.plan.max_running
     outcome = run.outcome  # a task that cannot start may stop the run
     while (limit is None or run.tally.live < limit) and run.outcome is outcome:
@@ -30,16 +33,21 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
         task = run.tasks[index]
         if task.state is not TaskState.QUEUED:
             continue
-        placement = task.plan.placement
+        placement = moves.wanted(run, task)
         if task.unmet > 0:
             _wait_again(run, out, task)
             run.queue.retry_like(placement)
             continue
+        if run.leases.awaits_place(task):
+            run.awaiting_places.append(index)
+            run.queue.retry_like(placement)
+            continue
         is_early = run.outcome is None and run.awaited and _may_be_anywhere(placement)
-        taken = None if is_early else run.ledger.take(placement, run.is_up)
+        taken = None if is_early else moves.take(run, task, placement)
         if taken is None:
-            if not _can_ever_fit(run, task):
-                reason = Reason("node_lost", "the nodes it could run on are lost")
+            why_never = moves.why_never(run, task)
+            if why_never:
+                reason = Reason("node_lost", explanations.lost_its_place(lost_nodes(run, task), why_never))
                 cannot_start(run, out, task, TaskState.LOST, reason, now)
                 run.queue.retry_like(placement)
                 continue
@@ -69,14 +77,13 @@ def _wait_again(run: Run, out: Effects, task: Task) -> None:
     change(run, out, task, TaskState.WAITING, Reason("dependencies", "a service it needs is restarting"))
 
 
+def lost_nodes(run: Run, task: Task) -> list[str]:
+    """Return the names of the nodes of a task's planned place that are lost."""
+    return [run.node_names[node] for node in task.plan.placement.nodes if run.nodes[node].is_gone]
+
+
 def _may_be_anywhere(placement: Placement) -> bool:
     return placement.is_flexible and not placement.gpus_per_node
-
-
-def _can_ever_fit(run: Run, task: Task) -> bool:
-    placement = task.plan.placement
-    alive = sum(not run.nodes[node].is_gone for node in placement.nodes)
-    return alive >= (placement.node_count if placement.is_flexible else len(placement.nodes))
 
 
 def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now: float) -> None:

@@ -11,8 +11,8 @@ from sflow_ctl.core.events import LogArrived, OutputsCollected
 from sflow_ctl.core.model.attempt import HeldExit
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.model.timers import LogOverdue
-from sflow_ctl.core.policy import exit_policy
+from sflow_ctl.core.model.timers import LogOverdue, ServerHeard
+from sflow_ctl.core.policy import exit_policy, server_failures
 from sflow_ctl.core.states import TaskState
 
 LOG_WAIT_S = 30.0
@@ -21,7 +21,7 @@ LOG_WAIT_S = 30.0
 
 def on_exited(run: Run, out: Effects, node: int, message: RankExited, now: float) -> None:
     """Take in an exit: hold it until its log is here, if the log is streamed."""
-    task = run.current(message.rank.attempt)
+    task = run.current_on(node, *message.rank)
     rank = message.rank.rank
     if task is None or rank not in task.attempt.open_ranks or rank in task.attempt.held:
         return
@@ -93,4 +93,20 @@ def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: f
         attempt.held[message.rank.rank] = HeldExit(message, "outputs")
         out.perform(CollectOutputs(task=task.plan.name, attempt=attempt.number))
         return
+    counts_at_once = is_success or task.state is TaskState.STOPPING or run.outcome is not None
+    if not counts_at_once and server_failures.may_be_explained(run.tasks, task):
+        attempt.held[message.rank.rank] = HeldExit(message, "server", now)
+        run.timers.set(
+            now + server_failures.MOMENT_S, ServerHeard(task.index, attempt.number, message.rank.rank)
+        )
+        return
     count_exit(run, out, task, message, now)
+
+
+def on_server_heard(run: Run, out: Effects, task: Task, rank: int, now: float) -> None:
+    """Let a failure count that a server's may have explained."""
+    held = task.attempt.held.get(rank)
+    if held is not None and held.awaits == "server":
+        del task.attempt.held[rank]
+        task.attempt.failure_heard_at = held.since
+        count_exit(run, out, task, held.message, now)

@@ -5,7 +5,7 @@ from protocol.messages.facts import Hello
 from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
 from sflow_ctl.core.actions.dispatch import give_up_leases
 from sflow_ctl.core.actions.exit_gate import release_logs
-from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, send_stop
+from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fence, send_stop
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
 from sflow_ctl.core.effects import Effects
@@ -13,6 +13,7 @@ from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import FenceOver
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
 CLOCKS_AGREE_NS = 1_000_000_000
@@ -28,7 +29,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
     node.is_up = node.has_joined = True
     node.agent_incarnation = hello.agent_incarnation
-    kill = tuple(live.rank for live in hello.live if not run.is_current(live.rank.attempt))
+    kill = tuple(live.rank for live in hello.live if not run.is_here(hello.node, live.rank))
     out.perform(AcceptAgent(node=hello.node, session=hello.session, kill=kill))
     return is_restarted
 
@@ -81,8 +82,21 @@ def _reconcile(
         end_step_parts(run, out, task)
 
 
-def on_agent_lost(run: Run, out: Effects, index: int, reason: str, now: float) -> None:
-    """Give up a node: ranks there are lost, and reserved places there are decided anew."""
+def on_node_cleared(run: Run, out: Effects, index: int, survivors: tuple[str, ...], now: float) -> None:
+    """Take in that a lost node has nothing of the run any more."""
+    if run.nodes[index].fenced_until is not None:
+        run.survivors.extend(survivors)
+        lift_fence(run, out, index, now)
+
+
+def on_agent_lost(
+    run: Run, out: Effects, index: int, reason: str, now: float, *, is_cleared: bool = False
+) -> None:
+    """Give up a node: what runs there is lost, and its places elsewhere are decided anew.
+
+    Its processes may live until their agent notices that it is on its own. Until then the node is fenced: no task that has
+    processes there starts again. A run that ends does not wait for that.
+    """
     node = run.nodes[index]
     if node.is_gone:
         return
@@ -92,6 +106,9 @@ def on_agent_lost(run: Run, out: Effects, index: int, reason: str, now: float) -
     out.perform(AbandonNode(node=index, reason=reason))
     run.shutdown.leaving.discard(index)
     sentence = f"node {name} was lost: {reason}"
+    if node.has_joined and run.fence_s and not is_cleared and run.outcome is None:
+        node.fenced_until = now + run.fence_s
+        run.timers.set(node.fenced_until, FenceOver(index))
     for task_index in sorted(node.reserved):
         task = run.tasks[task_index]
         release(run, task)

@@ -8,6 +8,7 @@ from sflow_ctl.core.actions.dispatch import start_queued
 from sflow_ctl.core.actions.exit_gate import release_exits
 from sflow_ctl.core.actions.stopping import (
     begin_step,
+    cancel_branch,
     cancel_finals,
     expect_stop,
     send_stop,
@@ -19,10 +20,10 @@ from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.steps import EVERYBODY, FinalStep
+from sflow_ctl.core.model.steps import EVERYBODY, BranchStep, FinalStep, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import LeaveOverdue
-from sflow_ctl.core.policy import explanations
+from sflow_ctl.core.policy import branches, explanations
 from sflow_ctl.core.states import Reason, TaskState
 
 DEFAULT_GRACE_S = 5.0
@@ -55,6 +56,10 @@ def _take_steps(run: Run, out: Effects, now: float) -> None:
     shutdown = run.shutdown
     while shutdown.steps:
         step = shutdown.steps[0]
+        if isinstance(step, BranchStep):
+            if not _run_branch(run, out, step, now):
+                return
+            continue
         if isinstance(step, FinalStep):
             skip_unsatisfiable(run, out)
             start_queued(run, out, now)
@@ -66,6 +71,33 @@ def _take_steps(run: Run, out: Effects, now: float) -> None:
             if not shutdown.order.is_over:
                 return
         shutdown.steps.pop(0)
+        begin_step(run, out, now)
+
+
+def _run_branch(run: Run, out: Effects, step: BranchStep, now: float) -> bool:
+    """Run what waits for the failure; return True, with the next step begun, when no more of it can run now.
+
+    The rest may still have to be stopped before more can run: it has what they need, or they wait for its end.
+    """
+    skip_unsatisfiable(run, out)
+    start_queued(run, out, now)
+    if not step.is_over(run.tasks):
+        return False
+    run.shutdown.steps.pop(0)
+    left = frozenset(step.left(run.tasks))
+    if left and not step.is_last:
+        alive = frozenset(branches.needed_alive(run.tasks, left))
+        run.shutdown.steps[:0] = [StopStep(with_services=True, spared=alive), BranchStep(left, is_last=True)]
+    else:
+        cancel_branch(run, out, Reason("fail_fast", "what it waits for did not come about"))
+    begin_step(run, out, now)
+    return True
+
+
+def end_branch(run: Run, out: Effects, reason: Reason, now: float) -> None:
+    """Stop what waits for the failure that ends the run with everything else."""
+    if run.outcome is not None and run.shutdown.branch:
+        cancel_branch(run, out, reason)
         begin_step(run, out, now)
 
 

@@ -3,20 +3,25 @@
 How an attempt is judged is in `policy.exit_policy`; the steps of a run that stops are in `shutdown`.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from typing import assert_never
+
+import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.orders import EndStep, Stop
 from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
 from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.steps import Step, StopStep
+from sflow_ctl.core.model.steps import BranchStep, Step, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
-from sflow_ctl.core.policy import dependencies, exit_policy, restart_policy
+from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy
 from sflow_ctl.core.policy.restart_policy import NextAttempt
 from sflow_ctl.core.policy.shutdown_steps import ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
@@ -44,10 +49,18 @@ def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: 
     if attempt.has_exited and task.state is not TaskState.STOPPING:
         return
     attempt.verdict = verdict
+    note_down(task, now)
     if task.state in LIVE and task.state is not TaskState.STOPPING:
         change(run, out, task, TaskState.STOPPING, verdict.reason)
     send_stop(run, out, task)
     expect_stop(run, task, now)
+
+
+def note_down(task: Task, now: float) -> None:
+    """Note that a service that was ready serves no more, for what its clients make of it."""
+    if task.plan.is_service and task.attempt.was_ready and not task.attempt.is_down:
+        task.attempt.is_down = True
+        task.down_since = now
 
 
 def send_stop(run: Run, out: Effects, task: Task) -> None:
@@ -90,11 +103,43 @@ def expect_stop(run: Run, task: Task, now: float) -> None:
     run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
 
 
+def lift_fence(run: Run, out: Effects, node: int, now: float) -> None:
+    """Count what ran on a lost node as gone: tasks that wait for that may start again."""
+    if run.nodes[node].fenced_until is None:
+        return
+    run.nodes[node].fenced_until = None
+    for index in sorted(run.nodes[node].live):
+        task = run.tasks[index]
+        attempt = task.attempt
+        over = attempt.fenced & attempt.ranks_on(node)
+        attempt.fenced -= over
+        attempt.uncleared -= over
+        if attempt.uncleared or attempt.open_ranks:
+            continue
+        if task.state is TaskState.STOPPING:
+            assert attempt.verdict is not None
+            conclude(run, out, task, attempt.verdict, now)
+        else:
+            release(run, task)
+
+
+def _lift_all_fences(run: Run, out: Effects, now: float) -> None:
+    """Wait for no lost node any more, as the run ends; say what may be left."""
+    for index, node in enumerate(run.nodes):
+        if node.fenced_until is not None:
+            left_s = max(0.0, node.fenced_until - now)
+            out.warn(
+                f"node {run.node_names[index]} was lost: what the run may have left there ends by itself within {left_s:.0f} s"
+            )
+            lift_fence(run, out, index, now)
+
+
 def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the attempt that follows one with this verdict, or None."""
-    if run.is_ending_for(task) or run.phase is RunPhase.DRAINING:
+    if not run.may_start(task):
         return None
-    return restart_policy.following(task, verdict, now)
+    next_one = restart_policy.following(task, verdict, now)
+    return None if next_one is not None and moves.why_never(run, task) else next_one
 
 
 def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
@@ -102,7 +147,9 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
     started_at = task.attempt.started_at
     runtime_s = None if started_at is None else now - started_at
     next_one = following(run, task, verdict, now)
-    if next_one is not None:
+    if next_one is None:
+        verdict = _with_why_it_stays(run, task, verdict, now)
+    else:
         _begin_again(run, out, task, verdict, next_one, runtime_s, now)
         return
     if not task.attempt.uncleared:
@@ -112,6 +159,17 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
         send_leases(run, out, run.leases.ended(task))
     if verdict.state is not TaskState.COMPLETED:
         task_failed(run, out, task, verdict, exit_policy.cause_of(task, verdict), now)
+
+
+def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> AttemptVerdict:
+    """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
+    if verdict.reason.word != "node_lost" or restart_policy.following(task, verdict, now) is None:
+        return verdict
+    why = moves.why_never(run, task)
+    if not why:
+        return verdict
+    reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")
+    return dataclasses.replace(verdict, reason=reason)
 
 
 def _begin_again(
@@ -144,7 +202,7 @@ def _begin_again(
     if restart is not None and restart.restarts_dependents and was_ready:
         for other in dependencies.needers(run.tasks, task):
             if other.state in LIVE and other.state is not TaskState.STOPPING:
-                reason = Reason("restart", f"{task.plan.name}, which it needs, is started again")
+                reason = Reason("restart", f"{task.plan.name}, which it needs, is restarted")
                 stop_task(run, out, other, AttemptVerdict(TaskState.CANCELLED, reason, is_repeated=True), now)
 
 
@@ -166,11 +224,13 @@ def task_failed(
         return
     match task.plan.on_failure:
         case "cancel":
-            begin_stop(run, out, Outcome.FAILED, run.failure or cause, now)
+            begin_stop(run, out, Outcome.FAILED, run.failure or cause, now, failed=[task])
         case "drain":
             run.failure = run.failure or cause
             if run.phase is RunPhase.RUNNING:
                 run.enter(RunPhase.DRAINING)
+            branch = branches.of_failures(run.tasks, [task], may_others_end=True)
+            run.shutdown.branch |= branch
             cancel_waiting(run, out, Reason("fail_fast", cause.text))
         case "isolate":
             run.failure = run.failure or cause
@@ -199,19 +259,39 @@ def _stop_needers(run: Run, out: Effects, task: Task, now: float) -> None:
 # ---------------------------------------------------------------------- the run begins to stop
 
 
-def begin_stop(run: Run, out: Effects, outcome: Outcome, cause: FirstCause | None, now: float) -> None:
-    """Begin to stop the run: nothing new starts, live tasks are stopped in reverse dependency order."""
+def begin_stop(
+    run: Run,
+    out: Effects,
+    outcome: Outcome,
+    cause: FirstCause | None,
+    now: float,
+    *,
+    failed: Sequence[Task] = (),
+) -> None:
+    """Begin to stop the run: nothing new starts, live tasks are stopped in reverse dependency order.
+
+    What waits for the failure of one of `failed` runs before the rest is stopped.
+    """
+    spared = run.shutdown.branch if outcome is Outcome.FAILED else frozenset()
+    if failed:
+        spared |= branches.of_failures(run.tasks, failed, may_others_end=False)
+    run.shutdown.branch = spared
     run.enter(RunPhase.STOPPING)
     run.outcome, run.cause, run.stop_began_at = outcome, cause, now
     cancel_waiting(run, out, exit_policy.never_started(outcome))
+    _lift_all_fences(run, out, now)
     for task in run.leases.all_waiting():
-        stop_task(run, out, task, stopped_verdict(run, task), now)
-    for rank in out.withdraw_spawns():  # decided during this event, and never sent to an agent
+        if task.index not in run.shutdown.branch:
+            stop_task(run, out, task, stopped_verdict(run, task), now)
+    spared_names = {run.tasks[index].plan.name for index in spared}
+    for rank in out.withdraw_spawns(spared_names):  # decided in this very event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
         task.attempt.rank_never_ran(rank.rank)
         if not task.attempt.uncleared:
             conclude(run, out, task, stopped_verdict(run, task), now)
     run.shutdown.steps = ending_steps(run.tasks)
+    if run.shutdown.branch:
+        run.shutdown.steps.insert(0, BranchStep(run.shutdown.branch))
     if not run.has_started:
         cancel_finals(run, out, tuple(run.shutdown.steps), Reason("interrupted", "nothing had started"))
     limits = [] if run.plan.stop_timeout_s is None else [now + run.plan.stop_timeout_s]
@@ -228,10 +308,21 @@ def stopped_verdict(run: Run, task: Task) -> AttemptVerdict:
 
 def cancel_finals(run: Run, out: Effects, steps: tuple[Step, ...], reason: Reason) -> None:
     """Cancel the tasks that run at the run's end and have not started; `steps` are those that are left."""
+    run.shutdown.are_finals_over = True
+    cancel_branch(run, out, reason)
     for task in run.tasks:
         if task.plan.finally_when is not None and task.state in (TaskState.WAITING, TaskState.QUEUED):
             change(run, out, task, TaskState.CANCELLED, reason)
     run.shutdown.steps = [step for step in steps if isinstance(step, StopStep)]
+
+
+def cancel_branch(run: Run, out: Effects, reason: Reason) -> None:
+    """Start no more tasks that wait for the failure which ends the run; those that run are stopped with the others."""
+    if not run.shutdown.branch:
+        return
+    run.shutdown.branch = frozenset()
+    run.shutdown.steps = [step for step in run.shutdown.steps if not isinstance(step, BranchStep)]
+    cancel_waiting(run, out, reason)
 
 
 def begin_step(run: Run, out: Effects, now: float) -> None:
@@ -242,6 +333,8 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
     if isinstance(step, StopStep):
         run.shutdown.order.begin(run.tasks, step.includes)
         return
+    if isinstance(step, BranchStep):
+        return
     limit = now + step.limit_s(run.tasks)
     if run.gone_at is not None:
         limit = min(limit, run.gone_at - run.margins.finals_s)
@@ -250,8 +343,7 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
     for index in step.tasks:
         task = run.tasks[index]
         task.run_env = facts
-        task.unmet -= 1
-        if task.unmet == 0 and task.state is TaskState.WAITING:
+        if dependencies.end_has_come(task):
             enqueue(run, out, task)
 
 

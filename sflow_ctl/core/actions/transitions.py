@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import Orders
 from sflow_ctl.core.model.run import InvalidTransitionError, Run
 from sflow_ctl.core.model.task import Task
@@ -45,9 +44,9 @@ def change(
         )
     )
     changes = dependencies.update(run.tasks, task)
-    if not run.is_ending_for(task) and run.phase is not RunPhase.DRAINING:
-        run.unsatisfiable.extend(changes.unsatisfiable)
-        for startable in changes.startable:
+    run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
+    for startable in changes.startable:
+        if run.may_start(startable):
             enqueue(run, out, startable)
 
 
@@ -138,9 +137,10 @@ def skip_unsatisfiable(run: Run, out: Effects) -> None:
 
 
 def cancel_waiting(run: Run, out: Effects, reason: Reason) -> None:
-    """Cancel all tasks that have not started, except those that run at the run's end."""
+    """Cancel all tasks that have not started, except those that run although the run ends."""
     for task in run.tasks:
-        if task.state in (TaskState.WAITING, TaskState.QUEUED) and task.plan.finally_when is None:
+        is_spared = task.plan.finally_when is not None or task.index in run.shutdown.branch
+        if task.state in (TaskState.WAITING, TaskState.QUEUED) and not is_spared:
             give_up_reservation(run, task)
             change(run, out, task, TaskState.CANCELLED, reason)
 

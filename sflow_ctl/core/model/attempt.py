@@ -35,7 +35,9 @@ class HeldExit:
     """A rank's exit that does not count yet."""
 
     message: RankExited
-    awaits: Literal["log", "outputs"]
+    awaits: Literal["log", "outputs", "server"]
+    since: float = 0.0
+    """When it was reported."""
 
 
 @dataclass(slots=True)
@@ -44,7 +46,9 @@ class Attempt:
 
     number: int = 0
     placement: Placement | None = None
-    """The place it occupies; kept until its process tree is gone, or while it is reserved for the next attempt."""
+    """What it occupies; kept until its process tree is gone, or while its place is reserved for the next attempt."""
+    place: Placement | None = None
+    """Where it runs or ran; never cleared."""
     node: int | None = None
     """The node where its first rank runs or ran."""
     gpus: tuple[int, ...] = ()
@@ -57,6 +61,8 @@ class Attempt:
     """Ranks whose process has not been reported as started."""
     uncleared: set[int] = field(default_factory=set)
     """Ranks whose process tree may still exist, and such parts of a job step."""
+    fenced: set[int] = field(default_factory=set)
+    """Those of them on lost nodes: they end by themselves, unseen."""
     has_parts_ended: bool = False
     """The agents of the parts' nodes have been ordered to end them."""
     held: dict[int, HeldExit] = field(default_factory=dict)
@@ -67,6 +73,8 @@ class Attempt:
     was_ready: bool = False
     has_listened: bool = False
     """A process of it was seen to listen on a TCP port."""
+    is_down: bool = False
+    """It was ready, and has failed or is being stopped."""
     readiness: Readiness = field(default_factory=Readiness)
     early_readiness: str | None = None
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
@@ -76,7 +84,9 @@ class Attempt:
     signal: int | None = None
     launch_error: LaunchFailed | None = None
     failed_first: RankExited | None = None
-    """The exit of the first rank that failed by itself."""
+    """Of the ranks that failed by themselves, the exit of the first."""
+    failure_heard_at: float | None = None
+    """When a failure was reported that did not count at once."""
     failed_rank: int | None = None
     """Of several ranks, the one whose exit or failed start decides."""
     failed_at_ns: int | None = None
@@ -114,6 +124,7 @@ class Attempt:
         return cls(
             number=number,
             placement=placement,
+            place=placement,
             node=placement.nodes[0],
             gpus=placement.gpus,
             node_of_rank=node_of_rank,
@@ -187,6 +198,11 @@ class Attempt:
         return {part: node for part, node in self.node_of_part.items() if part in self.uncleared}
 
     @property
+    def places(self) -> list[int]:
+        """Return the node of each rank, then that of each part of a job step: by number."""
+        return [*self.node_of_rank, *self.node_of_part.values()]
+
+    @property
     def nodes(self) -> set[int]:
         """Return all nodes that it may have processes on."""
-        return {*self.node_of_rank, *self.node_of_part.values()}
+        return set(self.places)

@@ -11,6 +11,7 @@ class RunPhase(StrEnum):
     """The phase of a run. How it ends is its outcome, and why is its cause."""
 
     RUNNING = "running"
+    """Tasks are started as their dependencies are met."""
     DRAINING = "draining"
     """A task with `on_failure: drain` has failed: nothing new starts, running tasks may finish."""
     STOPPING = "stopping"
@@ -18,6 +19,7 @@ class RunPhase(StrEnum):
     LEAVING = "leaving"
     """No task is live; agents hand over the rest of their logs and exit."""
     FINISHED = "finished"
+    """All agents have left."""
 
 
 P = RunPhase
@@ -38,8 +40,12 @@ class Shutdown:
     steps: list[Step] = field(default_factory=list)
     """Steps that are not over; the first one has begun."""
     order: StopOrder = field(default_factory=StopOrder)
+    branch: frozenset[int] = frozenset()
+    """Tasks that still start although the run stops or drains: they wait for the failure that ends it."""
     is_forced: bool = False
-    """Remaining tasks are killed, and no task runs at the end any more."""
+    """What is left is killed, and no task runs at the end any more."""
+    are_finals_over: bool = False
+    """No task that runs at the end starts any more, nor is one tried again."""
     is_done: bool = False
     """The run stops because all tasks are done."""
     leaving: set[int] = field(default_factory=set)

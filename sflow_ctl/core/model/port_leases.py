@@ -5,7 +5,7 @@ once all ports are known. A task has its ports from the first request for them u
 over all of its attempts. If another process has taken one, its node is asked again, with a higher number.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from protocol.messages.facts import Leased
@@ -13,6 +13,7 @@ from protocol.messages.orders import Lease, Release
 from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.core.model.ranks import MASTER
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.states import TERMINAL
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.task_views import TaskPorts
 
@@ -36,8 +37,10 @@ def needs_leases(task: PlannedTask) -> bool:
 class Leases:
     """The known ports, the requested ones, and the attempts that wait for them."""
 
-    def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
-        self._plan, self._tasks = plan, tasks
+    def __init__(
+        self, plan: Plan, tasks: Sequence[Task], is_gone: Callable[[int], bool] = lambda _node: False
+    ) -> None:
+        self._plan, self._tasks, self._is_gone = plan, tasks, is_gone
         self._index_of = {task.plan.name: task.index for task in tasks}
         self._members = {
             base: [self._index_of[member.name] for member in members]
@@ -105,7 +108,7 @@ class Leases:
     def ports_of(self, name: str) -> TaskPorts | None:
         """Return a task's ports on its first node, as far as they are known."""
         task = self._tasks[self._index_of[name]]
-        node = _first_node(task)
+        node = self._first_node(task)
         ports = None if node is None else self._known.get(Key(task.index, node))
         return None if node is None or ports is None else TaskPorts(self._plan.nodes[node].address, ports)
 
@@ -171,18 +174,44 @@ class Leases:
 
     def _blocks(self, key: Key) -> tuple[PortBlock, ...]:
         task = self._tasks[key.task]
-        return blocks_of(task.plan, is_first=key.node == _first_node(task))
+        return blocks_of(task.plan, is_first=key.node == self._first_node(task))
 
     # ------------------------------------------------------------------ who needs what
 
     def _needs(self, task: Task) -> Iterable[Key]:
         yield from self._own_needs(task)
+        for other in self._used_by(task):
+            node = self._first_node(other)
+            if node is not None:
+                yield Key(other.index, node)
+
+    def _used_by(self, task: Task) -> Iterable[Task]:
+        """Yield the tasks whose ports a task uses."""
         for name in task.plan.uses_ports:
-            members = self._members.get(name) or [self._index_of[name]]
-            for index in members:
-                node = _first_node(self._tasks[index])
-                if node is not None:
-                    yield Key(index, node)
+            for index in self._members.get(name) or [self._index_of[name]]:
+                yield self._tasks[index]
+
+    def awaits_place(self, task: Task) -> bool:
+        """Return True while a task whose ports this one uses has lost its node and has no other one yet."""
+        return any(
+            other is not task
+            and other.state not in TERMINAL
+            and other.unmet == 0
+            and self._has_lost_place(other)
+            for other in self._used_by(task)
+        )
+
+    def _first_node(self, task: Task) -> int | None:
+        """Return where a task's first process is or will be; None while that is not known."""
+        if task.attempt.node is not None or task.plan.placement.is_flexible:
+            return task.attempt.node
+        return None if self._has_lost_place(task) else task.plan.placement.nodes[0]
+
+    def _has_lost_place(self, task: Task) -> bool:
+        """Return whether a task that may be moved waits for another place."""
+        if task.plan.elsewhere is None or task.attempt.placement is not None:
+            return False
+        return any(map(self._is_gone, task.plan.placement.nodes))
 
     def _own_needs(self, task: Task) -> Iterable[Key]:
         """Return the task's own leases, on every node where it has processes."""
@@ -200,10 +229,3 @@ def blocks_of(task: PlannedTask, *, is_first: bool) -> tuple[PortBlock, ...]:
     if task.has_master_port and is_first and not has_one:
         return (*task.ports, PortBlock(name=MASTER))
     return task.ports
-
-
-def _first_node(task: Task) -> int | None:
-    """Return the node of a task's first process; None while it is not chosen."""
-    if task.plan.placement.is_flexible:
-        return task.attempt.node
-    return task.plan.placement.nodes[0]

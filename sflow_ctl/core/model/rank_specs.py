@@ -19,7 +19,7 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
     env = {**planned.env, "SFLOW_ATTEMPT": str(attempt.number), **task.run_env}
     nodes = [plan.nodes[index] for index in attempt.placement.nodes]
     argv = planned.argv
-    if planned.placement.is_flexible:
+    if attempt.placement != task.plan.placement:  # chosen at the start, or another one than planned
         argv = assigned_argv(argv, planned.assigned_arguments, nodes)
         env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
         env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)

@@ -1,8 +1,11 @@
 """The free GPUs of each node, and where a task's placement fits now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from sflow_ctl.plan.model import Placement, PlannedNode
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.plan.assignment import place_view
+from sflow_ctl.plan.model import Placement, Plan, PlannedNode
 
 
 class GpuLedger:
@@ -15,8 +18,8 @@ class GpuLedger:
         }
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
-        """Take the resources of `placement`; return the fixed placement, or None when there is no room at present."""
-        if placement.is_shared:
+        """The fixed placement now taken for `placement`, or None when there is no room at present."""
+        if placement.is_shared and not placement.is_flexible:
             return placement if all(map(is_up, placement.nodes)) else None
         if not placement.is_flexible:
             mask = _mask(placement.gpus)
@@ -88,6 +91,22 @@ class GpuLedger:
             mask |= lowest
             free ^= lowest
         return mask
+
+
+class PlacesNow:
+    """Where tasks run that do not run where they were planned to: what late expressions see of them."""
+
+    def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
+        self._nodes = plan.nodes
+        self._tasks = {task.plan.name: task for task in tasks}
+
+    def __call__(self, name: str) -> Mapping[str, Any]:
+        """Return the facts of a task's place that differ from the plan's."""
+        task = self._tasks[name]
+        place, planned = task.attempt.place, task.plan.placement
+        if place is None or planned.is_flexible or place == planned:
+            return {}
+        return place_view([self._nodes[node] for node in place.nodes], place.gpus)
 
 
 def _mask(indices: tuple[int, ...]) -> int:

@@ -3,20 +3,21 @@
 Tasks change their state through `transitions`; the phase changes through `Run.enter`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from protocol.ids import AttemptId
+from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
-from sflow_ctl.core.model.resources import GpuLedger
+from sflow_ctl.core.model.resources import GpuLedger, PlacesNow
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Placement, Plan
 
 
 class Margins(NamedTuple):
@@ -48,11 +49,18 @@ class Node:
     shares_run_directory: bool = True
     """False when its logs are streamed to the controller."""
     clock_ahead_ns: int = 0
-    """Added to the node's times; 0 if its clock agrees with the controller's."""
+    """To be added to the node's times; 0 where its clock agrees with the controller's."""
+    fenced_until: float | None = None
+    """Of a lost node: when nothing of the run can live there any more; None once that is known."""
     live: set[int] = field(default_factory=set)
     """Tasks whose current attempt has ranks, or leftovers, here."""
     reserved: set[int] = field(default_factory=set)
     """Tasks whose place here is reserved between two attempts."""
+
+    @property
+    def load(self) -> int:
+        """How many tasks have a place here."""
+        return len(self.live) + len(self.reserved)
 
 
 @dataclass(slots=True)
@@ -76,6 +84,8 @@ class Run:
     tally: Tally
     shutdown: Shutdown
     stream_logs: bool = False
+    fence_s: float = 0.0
+    """After how long without a controller an agent, or its guardian, has surely ended everything."""
     gone_at: float | None = None
     """When Slurm takes the run's nodes away."""
     margins: Margins = field(default_factory=Margins)
@@ -94,11 +104,15 @@ class Run:
     """Tasks whose dependencies can no longer be met, and why; to be skipped."""
     reserved_ready: list[int] = field(default_factory=list)
     """Tasks that may start again in their reserved place."""
+    awaiting_places: list[int] = field(default_factory=list)
+    """Queued tasks that use the address of a task that has lost its node and has no other yet."""
     stuck_at: tuple[int, int] | None = None
     """The task of the last warning about missing room."""
     survivors: list[str] = field(default_factory=list)
     stale_messages: int = 0
-    """Messages about tasks or attempts that do not exist or are over."""
+    """Facts about attempts that are over, and all facts of nodes that were given up."""
+    foreign_messages: int = 0
+    """Facts about ranks that were not placed on the node of the agent that sent them."""
 
     @classmethod
     def of(
@@ -108,13 +122,14 @@ class Run:
         *,
         stream_logs: bool,
         gone_at: float | None,
+        fence_s: float,
         missing: frozenset[int],
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
         tasks = build_graph(plan)
-        leases = Leases(plan, tasks)
-        outputs: dict[str, dict[str, Any]] = {}
         nodes = [Node(is_gone=index in missing) for index in range(len(plan.nodes))]
+        leases = Leases(plan, tasks, lambda node: nodes[node].is_gone)
+        outputs: dict[str, dict[str, Any]] = {}
         return cls(
             plan=plan,
             tasks=tasks,
@@ -126,12 +141,13 @@ class Run:
             queue=ReadyQueue(),
             leases=leases,
             outputs=outputs,
-            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator),
+            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks)),
             timers=Timers(),
             tally=Tally.of(tasks),
             shutdown=Shutdown(),
             stream_logs=stream_logs,
             gone_at=gone_at,
+            fence_s=fence_s,
         )
 
     def enter(self, phase: RunPhase) -> None:
@@ -143,6 +159,15 @@ class Run:
     def is_up(self, node: int) -> bool:
         """Return whether the node's agent is connected."""
         return self.nodes[node].is_up
+
+    def has_lost(self, placement: Placement) -> bool:
+        """Return whether a node of a placement is lost."""
+        return any(self.nodes[node].is_gone for node in placement.nodes)
+
+    def fenced_for_s(self, nodes: Iterable[int], now: float) -> float:
+        """Return how long it takes until nothing of the run can live on any of these nodes that is lost."""
+        ends = (self.nodes[node].fenced_until for node in nodes)
+        return max((end - now for end in ends if end is not None), default=0.0)
 
     def task_named(self, name: str) -> Task:
         """Return the record of a task of the plan. Raises: KeyError; peers' names go through `current`."""
@@ -156,6 +181,10 @@ class Run:
         task = self.tasks[index]
         return task.attempt.number == attempt.number and task.is_live
 
+    def is_here(self, node: int, rank: RankId) -> bool:
+        """Return whether a rank belongs to a live attempt and was placed on this node."""
+        return self.node_of(rank) == node and self.is_current(rank.attempt)
+
     def current(self, attempt: AttemptId) -> Task | None:
         """Return the task whose live attempt this is; count any other as stale and return None."""
         if self.is_current(attempt):
@@ -163,6 +192,37 @@ class Run:
         self.stale_messages += 1
         return None
 
+    def current_on(self, node: int, attempt: AttemptId, rank: int) -> Task | None:
+        """Return the task if its live attempt has this rank on `node`, whose agent says something about it.
+
+        A fact about another node's rank is counted as foreign, one about an older attempt as stale.
+        """
+        if self.node_of(RankId(attempt, rank)) != node:
+            self.foreign_messages += 1
+            return None
+        return self.current(attempt)
+
+    def first_rank_on(self, node: int, attempt: AttemptId) -> int:
+        """Return the first rank of an attempt that was placed on a node; -1 for none."""
+        index = self.index_of.get(attempt.task)
+        places = () if index is None else self.tasks[index].places(attempt.number)
+        return next((rank for rank, place in enumerate(places) if place == node), -1)
+
+    def node_of(self, rank: RankId) -> int | None:
+        """Return the node that a rank of any attempt was placed on; None for a rank that never was."""
+        index = self.index_of.get(rank.attempt.task)
+        places = () if index is None else self.tasks[index].places(rank.attempt.number)
+        return places[rank.rank] if 0 <= rank.rank < len(places) else None
+
+    def may_start(self, task: Task) -> bool:
+        """Return whether a task that has not started may do so, as far as the run's phase goes."""
+        if self.phase is RunPhase.DRAINING:
+            return task.index in self.shutdown.branch
+        return not self.is_ending_for(task)
+
     def is_ending_for(self, task: Task) -> bool:
         """Return True once the run stops, except for tasks that run at its end."""
-        return self.outcome is not None and (task.plan.finally_when is None or self.shutdown.is_forced)
+        if task.index in self.shutdown.branch:
+            return False
+        is_over = task.plan.finally_when is None or self.shutdown.is_forced or self.shutdown.are_finals_over
+        return self.outcome is not None and is_over

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TERMINAL
+from sflow_ctl.core.states import TERMINAL, TaskState
 
 
 class StopStep(NamedTuple):
@@ -15,10 +15,12 @@ class StopStep(NamedTuple):
 
     with_services: bool
     with_finals: bool = False
+    spared: frozenset[int] = frozenset()
+    """Tasks that go on: others that wait for a failure need them, or are they."""
 
     def includes(self, task: Task) -> bool:
-        """Return whether this step ends a task."""
-        if not task.is_live:
+        """True for a task that this step ends."""
+        if not task.is_live or task.index in self.spared:
             return False
         if task.plan.finally_when is not None:
             return self.with_finals
@@ -39,6 +41,26 @@ class FinalStep(NamedTuple):
         return sum((tasks[i].plan.timeout_s or 0.0) * (tasks[i].plan.retries.count + 1) for i in self.tasks)
 
 
-Step = StopStep | FinalStep
+class BranchStep(NamedTuple):
+    """Runs the tasks that wait for the failure which ends the run, as far as they can run now."""
+
+    tasks: frozenset[int]
+    is_last: bool = False
+    """Everything else has been stopped: what cannot run now never will."""
+
+    def is_over(self, tasks: Sequence[Task]) -> bool:
+        """Return True when none of them will go further by itself; a ready service will not."""
+        return not any(_is_under_way(tasks[index]) for index in self.tasks)
+
+    def left(self, tasks: Sequence[Task]) -> set[int]:
+        """Return those that have not started."""
+        return {index for index in self.tasks if tasks[index].state in (TaskState.WAITING, TaskState.QUEUED)}
+
+
+def _is_under_way(task: Task) -> bool:
+    return task.is_working or (task.state in TERMINAL and task.is_live)
+
+
+Step = StopStep | FinalStep | BranchStep
 
 EVERYBODY = StopStep(with_services=True, with_finals=True)

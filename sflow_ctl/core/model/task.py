@@ -29,6 +29,8 @@ class Requirement:
     serving: int = 0
     """Members that are ready now. A service that has ended keeps what it reached, but no longer serves."""
     dependants: list[int] = field(default_factory=list)
+    members: list[int] = field(default_factory=list)
+    """The tasks that it is about."""
 
     @property
     def is_met(self) -> bool:
@@ -47,14 +49,22 @@ class Task:
     """The reason of the last change of state."""
     attempt: Attempt = field(default_factory=Attempt)
     """The current or last one."""
+    earlier_places: dict[int, list[int]] = field(default_factory=dict)
+    """The nodes of the ranks and parts of earlier attempts, by the number of the attempt."""
     requirements: list[Requirement] = field(default_factory=list)
-    """Requirements that this task is a member of: through them other tasks wait for it."""
+    """Conditions that this task is a member of: through them other tasks wait for it."""
+    needs: list[Requirement] = field(default_factory=list)
+    """Requirements that this task waits for."""
     met: frozenset[Until] = frozenset()
     """How far the task has come, for its dependants."""
     unmet: int = 0
     """Conditions that the task waits for and that do not hold now."""
     is_serving: bool = False
     """Counted as serving in its requirements."""
+    down_since: float | None = None
+    """When a service that had been ready failed last."""
+    started_after: float = 0.0
+    """When its last attempt began: what had failed before is not why that one failed."""
     is_delayed: bool = False
     """Waiting until its next attempt is due."""
     is_reserved: bool = False
@@ -102,9 +112,18 @@ class Task:
         timeouts = (command.timeout_s for command in commands if command is not None)
         return sum(timeouts, self.plan.stopping.grace_s)
 
+    def places(self, attempt: int) -> Sequence[int]:
+        """Return the nodes of an attempt's ranks and of the parts of its job step; empty for one that never began."""
+        if attempt == self.attempt.number:
+            return self.attempt.places
+        return self.earlier_places.get(attempt, ())
+
     def begin_attempt(self, placement: Placement, now: float, step_nodes: Sequence[int] = ()) -> None:
         """Replace the attempt's record by a fresh one on `placement`; `step_nodes` are those that its job step may use."""
         self.is_reserved = False
+        if self.attempt.node_of_rank:
+            self.earlier_places[self.attempt.number] = self.attempt.places
+        self.started_after = now
         number = self.attempt.number + 1
         self.attempt = Attempt.on(placement, number, self.plan.ranks_per_node, now, step_nodes)
 
@@ -126,8 +145,10 @@ def build_graph(plan: Plan) -> list[Task]:
                 requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
                 for member in members:
                     member.requirements.append(requirement)
+                    requirement.members.append(member.index)
             requirement.dependants.append(task.index)
-        # A task at the run's end waits for that end as well.
+            task.needs.append(requirement)
+        # A task that runs at the run's end waits for that end as well.
         task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
     return tasks
 

@@ -50,6 +50,20 @@ class LogOverdue(NamedTuple):
     rank: int
 
 
+class FenceOver(NamedTuple):
+    """Nothing of the run can live on a lost node any more."""
+
+    node: int
+
+
+class ServerHeard(NamedTuple):
+    """The failure of a server would have been heard of by now that explains the exit of a rank."""
+
+    task: int
+    attempt: int
+    rank: int
+
+
 class WorkflowTimeout(NamedTuple):
     """The workflow's own time limit is over."""
 
@@ -73,8 +87,8 @@ class LeaveOverdue(NamedTuple):
     """Agents have not left in time."""
 
 
-AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue
-RunTimer = WorkflowTimeout | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
+AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue | ServerHeard
+RunTimer = FenceOver | WorkflowTimeout | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
 Timer = AttemptTimer | RunTimer
 
 

@@ -70,12 +70,20 @@ def update(tasks: list[Task], task: Task) -> Changes:
     return changes
 
 
+def end_has_come(task: Task) -> bool:
+    """Count the run's end as met for a task that runs then; return True when the task may start."""
+    return _meet_one(task)
+
+
 def _one_less(tasks: list[Task], targets: list[int]) -> Iterator[Task]:
     for target in targets:
-        task = tasks[target]
-        task.unmet -= 1
-        if task.unmet == 0 and task.state is TaskState.WAITING and not task.is_delayed:
-            yield task
+        if _meet_one(tasks[target]):
+            yield tasks[target]
+
+
+def _meet_one(task: Task) -> bool:
+    task.unmet -= 1
+    return task.unmet == 0 and task.state is TaskState.WAITING and not task.is_delayed
 
 
 def needers(tasks: list[Task], task: Task) -> Iterator[Task]:

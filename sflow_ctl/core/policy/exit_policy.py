@@ -23,9 +23,8 @@ _LAUNCH_WORDS = {28: "disk_full", 122: "disk_full", 98: "port_in_use"}
 def note_exit(task: Task, message: RankExited) -> None:
     """Record the effect of a rank's exit on its attempt.
 
-    Of several ranks that fail by themselves, the first is the cause.
-
-    If clocks do not decide, a signal comes before a status and the higher status before the lower.
+    Of several ranks that fail by themselves, the first is the cause. If clocks do not decide, a signal comes
+    before a status and the higher status before the lower.
     """
     task.attempt.has_listened |= message.has_listened
     if is_bad(task, message):
@@ -163,7 +162,7 @@ def with_port_conflict(task: Task, end: AttemptVerdict) -> AttemptVerdict:
     """Return the verdict with the processes that have ports of the attempt named."""
     if (
         not task.attempt.port_conflicts or not end.may_retry or task.attempt.launch_error is not None
-    ):  # which says it already
+    ):  # its text names the port already
         return end
     who = "; ".join(task.attempt.port_conflicts.values())
     text = f"{end.reason.text}; {who}"

@@ -32,6 +32,13 @@ def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:
     return f", and not ready are {'; '.join(parts)}{more}" if waiting else ""
 
 
+def lost_its_place(lost: Sequence[str], why: str) -> str:
+    """Explain why a task can never start: the nodes of its place that are lost, and why no others will do."""
+    nodes = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else "")
+    verb = "is" if len(lost) == 1 else "are"
+    return f"node{'s' if len(lost) != 1 else ''} {nodes} {verb} lost, and {why}"
+
+
 def finds_no_room(task: Task, tasks: Sequence[Task]) -> str:
     """Explain that only ready services run, and that they hold the resources that `task` needs."""
     nodes = set(task.plan.placement.nodes)

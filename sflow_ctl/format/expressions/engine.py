@@ -1,86 +1,66 @@
-"""The template engine in its sandbox: Jinja2 with mapping keys first, without private names, within a budget. Imported late.
+"""The template engine in its sandbox: Jinja2 with mapping keys first, without private names, within a budget.
 
-What an expression computes must not stop the controller or fill its memory. So every loop iteration, call, filter and operator
-counts against the budget of one evaluation, and sizes are checked before a value is made. Counting makes the limit the same on
-every machine. Only `templates` uses this module.
+Imported late. An expression must not stop the controller or fill its memory. So every loop iteration, call,
+filter and operator counts against the budget of one evaluation (`budget`), and sizes are checked before a value is made.
+Only `templates` uses this module.
 """
 
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextvars import ContextVar
 from typing import Any
 
 from jinja2 import StrictUndefined, nodes
-from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2.exceptions import UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
+from sflow_ctl.format.expressions.budget import (
+    CALL_STEPS,
+    MAX_BITS,
+    MAX_NUMBER,
+    BudgetError,
+    budget_of_this,
+    check_length,
+    size_of,
+    spend,
+    spend_reading,
+    text_size,
+    weight,
+)
+
 EXPRESSION_START = "${{"
-MAX_STEPS = 1_000_000
-"""Loop iterations, calls and members of lists in one evaluation: about a second, far above any use."""
-_CALL = 10
-"""Steps of a call, which takes about ten times as long as an iteration."""
-MAX_LENGTH = 10_000_000
-"""Characters of a text, members of a list, and characters of output that one evaluation may make."""
-MAX_NUMBER = 1_000_000
-"""Largest width, count or indentation that may be passed to a method or filter."""
-MAX_BITS = 100_000
-"""Bits of an integer."""
 _WIDE = re.compile(r"\d{7,}")
 _REMOVED = ("lipsum", "cycler", "joiner")
 """Globals of Jinja2 that no workflow needs."""
 
 
 class UnknownNameError(UndefinedError):
-    """A missing name: what was asked for, and the mapping that was asked, if it was one."""
+    """A missing name: the name, and the mapping in which it was looked up, if any."""
 
     def __init__(self, message: str, name: Any, within: Any) -> None:
         super().__init__(message)
         self.name, self.within = name, within
 
 
-class BudgetError(SecurityError):
-    """An evaluation that would take too long, or make something too large."""
-
-
 class ResultError(Exception):
     """A result that is not plain data."""
 
 
-class _Budget:
-    __slots__ = ("output", "steps")
+def plain_result(value: Any) -> Any:
+    """Return a result as plain data: generators and ranges as lists.
 
-    def __init__(self) -> None:
-        self.steps = 0
-        self.output = 0
-
-    def spend(self, steps: int) -> None:
-        self.steps += steps
-        if self.steps > MAX_STEPS:
-            raise BudgetError(f"it takes more than {MAX_STEPS} steps")
-
-    def write(self, characters: int) -> None:
-        self.output += characters
-        if self.output > MAX_LENGTH:
-            raise BudgetError(f"its text would have more than {MAX_LENGTH} characters")
+    Its members, and the characters that all of it has as text, are limited: a list may hold one long member many times.
+    Raises: UndefinedError, ResultError, BudgetError.
+    """
+    result = _plain(value)
+    if isinstance(result, list | tuple | dict):
+        check_length(text_size(result))
+    return result
 
 
-_budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
-
-
-def within_budget(evaluate: Callable[[], Any]) -> Any:
-    """Call a function that evaluates one expression or template, with a budget of its own. Raises: BudgetError."""
-    token = _budget.set(_Budget())
-    try:
-        return evaluate()
-    finally:
-        _budget.reset(token)
-
-
-def plain_result(value: Any, depth: int = 0) -> Any:
-    """Return a result as plain data: generators and ranges as lists. Raises: UndefinedError, ResultError."""
+def _plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
@@ -89,15 +69,17 @@ def plain_result(value: Any, depth: int = 0) -> Any:
         value._fail_with_undefined_error()
     if depth > 100:
         raise ResultError("its lists are nested too deeply")
+    if isinstance(value, dict | list | tuple):
+        spend(1 + len(value))
     if isinstance(value, dict):
-        return {key: plain_result(member, depth + 1) for key, member in value.items()}
+        return {_plain(key, depth + 1): _plain(member, depth + 1) for key, member in value.items()}
     if isinstance(value, list):
-        return [plain_result(member, depth + 1) for member in value]
+        return [_plain(member, depth + 1) for member in value]
     if isinstance(value, tuple):
-        members = (plain_result(member, depth + 1) for member in value)
+        members = (_plain(member, depth + 1) for member in value)
         return type(value)(*members) if hasattr(value, "_fields") else tuple(members)
     if isinstance(value, range | Iterator | set | frozenset) or type(value) in _VIEWS:
-        return [plain_result(member, depth + 1) for member in _counted(value)]
+        return [_plain(member, depth + 1) for member in _counted(value)]
     if isinstance(value, Mapping | Sequence) and not isinstance(value, bytes):
         return value
     raise ResultError("it is a function or an object: call it, or use one of its fields")
@@ -131,7 +113,7 @@ def environment() -> SandboxedEnvironment:
 
 
 class _Undefined(StrictUndefined):
-    """Fails at every use, and says which name was missing where."""
+    """Fails at every use with a message about which name is missing where."""
 
     __slots__ = ()
 
@@ -141,6 +123,10 @@ class _Undefined(StrictUndefined):
         error: Any = functools.partial(UnknownNameError, name=name, within=None if obj is missing else obj)
         is_name = hint is None and isinstance(name, str) and (obj is missing or isinstance(obj, Mapping))
         super().__init__(hint, obj, name, error if is_name else exc)
+
+    def __repr__(self) -> str:
+        """Fail: within a list that becomes text, it would be the word `Undefined`."""
+        return str(self)
 
 
 _COUNTED, _JOINED, _WEIGHED = "_counted", "_joined", "_weighed"
@@ -200,46 +186,88 @@ class _KeysFirst(SandboxedEnvironment):
 
 
 def _check_operator(operator: str, left: Any, right: Any) -> None:
-    _spend(1 + (_size(left) + _size(right)) // 20)
+    spend(1 + (size_of(left) + size_of(right)) // 20)
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
         if operator in ("*", "**") and bits > MAX_BITS:
             raise BudgetError(f"the result of {operator} would be too large")
     elif operator == "%" and isinstance(left, str):
         _check_format(left, right if isinstance(right, tuple) else [right])
+        _check_texts(right if isinstance(right, tuple) else [right])
     elif operator == "+":
-        _check_length(_size(left) + _size(right))
+        check_length(size_of(left) + size_of(right))
     elif operator == "*":
         for text, times in ((left, right), (right, left)):
             if isinstance(text, str | list | tuple) and isinstance(times, int):
-                _check_length(len(text) * times, f"the result of {operator} would be too large")
+                check_length(len(text) * times, f"the result of {operator} would be too large")
 
 
 def _check_call(name: str, owner: Any, arguments: Sequence[Any]) -> None:
     """Check a call of the method or filter `name` on `owner` before it is made. Raises: BudgetError."""
-    size = _size(owner)
-    _spend(_CALL + size // 1000 + sum(map(_size, arguments)) // 1000)
+    size = size_of(owner)
+    spend(CALL_STEPS + size // 1000 + sum(map(size_of, arguments)) // 1000)
+    if isinstance(owner, list | tuple | dict):
+        spend_reading(owner)
     if name in ("format", "format_map"):
         if isinstance(owner, str):
             _check_format(owner, arguments)
+            _check_texts(arguments)
         return
     if isinstance(owner, str | list | tuple | dict):
         for argument in arguments:
             if isinstance(argument, int) and abs(argument) > MAX_NUMBER and name not in _ANY_NUMBER:
                 raise BudgetError(f"{argument} is too large for {name}")
     if isinstance(owner, str) and name in ("replace", "translate", "expandtabs"):
-        longest = max((_size(one) for one in arguments), default=1)
-        _check_length((size + 1) * max(1, longest))
+        longest = max((size_of(one) for one in arguments), default=1)
+        check_length((size + 1) * max(1, longest))
     elif isinstance(owner, str) and name == "join":
-        _check_length(sum(_joined_size(one, size) for one in arguments))
+        check_length(sum(_joined_size(one, size) for one in arguments))
     elif isinstance(owner, list) and name in ("extend", "insert", "append"):
-        _check_length(size + sum(map(_size, arguments)))
+        check_length(size + sum(map(size_of, arguments)))
+
+
+_MAKE_TEXT = frozenset(
+    (
+        *(
+            "string",
+            "join",
+            "tojson",
+            "pprint",
+            "urlencode",
+            "xmlattr",
+            "escape",
+            "e",
+            "forceescape",
+            "indent",
+        ),
+        *("wordwrap", "upper", "lower", "title", "capitalize", "trim", "center", "truncate", "replace"),
+        *("striptags", "urlize"),
+    )
+)
+"""Filters that make a text of what they are given, whatever it is: an object would become its description."""
+
+
+_SLOW = frozenset(("wordwrap", "urlize", "striptags", "title"))
+"""Filters that take microseconds for each character."""
+
+
+def _check_sum(value: Any, arguments: Iterable[Any]) -> None:
+    """Refuse to add lists one to the other beyond measure: each addition copies all that was there."""
+    if isinstance(value, Sized) and any(isinstance(argument, list | tuple) for argument in arguments):
+        spend(weight(value) * size_of(value) // 100)
+
+
+def _check_texts(arguments: Iterable[Any]) -> None:
+    """Refuse members of a format that have no value, or are too large to be written. Raises: as `plain_result`."""
+    for argument in arguments:
+        if not isinstance(argument, str | int | float):
+            plain_result(argument)
 
 
 _ANY_NUMBER = frozenset(
     ("append", "insert", "index", "count", "get", "setdefault", "default", "d", "update", "pop")
 )
-"""Methods and filters whose numbers are values, and no widths."""
+"""Methods and filters whose numbers are values, not widths."""
 
 
 def _check_format(text: str, arguments: Iterable[Any]) -> None:
@@ -248,10 +276,10 @@ def _check_format(text: str, arguments: Iterable[Any]) -> None:
         raise BudgetError("a width in a format is too large")
     is_nested = "*" in text or re.search(r"\{[^{}]*\{", text) is not None
     for argument in arguments:
-        _check_length(_size(argument))
+        check_length(size_of(argument))
         if is_nested and isinstance(argument, int) and abs(argument) > MAX_NUMBER:
             raise BudgetError("a width in a format is too large")
-    _check_length(len(text) * max(1, text.count("{") + text.count("%")))
+    check_length(len(text) * max(1, text.count("{") + text.count("%")))
 
 
 def _budgeted_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -262,16 +290,26 @@ def _budgeted_filter(name: str, function: Callable[..., Any]) -> Callable[..., A
     def budgeted(*args: Any, **kwargs: Any) -> Any:
         value = args[position] if len(args) > position else None
         arguments = [*args[position + 1 :], *kwargs.values()]
-        if isinstance(value, Sized):
-            _spend(1 + len(value) if not isinstance(value, str) else 1 + len(value) // 1000)
+        if isinstance(value, str):
+            spend(1 + len(value) // (1 if name in _SLOW else 1000))
+        elif isinstance(value, Sized):
+            spend(len(value))
+            spend_reading(value)
+        if name == "sum":
+            _check_sum(value, arguments)
+        if name in _MAKE_TEXT and not isinstance(value, str | StrictUndefined):
+            value = plain_result(value)
+            args = (*args[:position], value, *args[position + 1 :])
         if name == "join":
             value = value if isinstance(value, Sized) else list(_counted(value or ()))
             args = (*args[:position], value, *args[position + 1 :])
-            separator = _size(arguments[0]) if arguments else 0
-            _check_length(_joined_size(value, separator))
+            separator = size_of(arguments[0]) if arguments else 0
+            check_length(_joined_size(value, separator))
         else:
             _check_call(name, value, arguments)
             _check_numbers(name, arguments)
+        if name in _MAKE_TEXT:
+            _check_texts(arguments)
         result = function(*args, **kwargs)
         return _counted(result) if isinstance(result, Iterator) else result
 
@@ -289,22 +327,23 @@ def _check_numbers(name: str, arguments: Iterable[Any]) -> None:
 def _counted(values: Iterable[Any], text: int = 0) -> Iterator[Any]:
     """Yield values, each of which costs a step, and the `text` characters that its loop writes."""
     for value in values:
-        _spend(1)
-        if text and (budget := _budget.get()) is not None:
+        spend(1)
+        if text and (budget := budget_of_this.get()) is not None:
             budget.write(text)
         yield value
 
 
 def _weighed(value: Any) -> Any:
     """Return the operand of a comparison or slice, which may read all of it."""
-    _spend(1 + _size(value) // 50)
+    spend_reading(value)
     return value
 
 
 def _budgeted_test(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def budgeted(*args: Any, **kwargs: Any) -> Any:
-        _spend(1 + sum(map(_size, args)) // 50)
+        for argument in args:
+            spend_reading(argument)
         return function(*args, **kwargs)
 
     return budgeted
@@ -312,35 +351,20 @@ def _budgeted_test(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _joined(parts: Sequence[Any]) -> str:
     """Join the operands of `~`."""
-    texts = [value if isinstance(value, str) else str(value) for value in parts]
-    _check_length(sum(map(len, texts)))
+    texts = [value if isinstance(value, str) else str(plain_result(value)) for value in parts]
+    check_length(sum(map(len, texts)))
     return "".join(texts)
 
 
 def _written(value: Any) -> Any:
     """Check a value that a template writes."""
     result = plain_result(value)
-    if (budget := _budget.get()) is not None:
-        budget.write(len(result) if isinstance(result, str) else 1 + 10 * _size(result))
+    if (budget := budget_of_this.get()) is not None:
+        budget.write(len(result) if isinstance(result, str) else 1 + 10 * size_of(result) + text_size(result))
     return result
 
 
 def _joined_size(values: Any, separator: int) -> int:
     if not isinstance(values, Iterable) or isinstance(values, Iterator):
         return 0
-    return sum(_size(value) + separator + 1 for value in values)
-
-
-def _size(value: Any) -> int:
-    return len(value) if isinstance(value, Sized) and not isinstance(value, StrictUndefined) else 1
-
-
-def _check_length(length: int, what: str | None = None) -> None:
-    if length > MAX_LENGTH:
-        raise BudgetError(what or f"its value would have more than {MAX_LENGTH} characters or members")
-
-
-def _spend(steps: int) -> None:
-    budget = _budget.get()
-    if budget is not None:
-        budget.spend(steps)
+    return sum(size_of(value) + separator + 1 for value in values)

@@ -1,8 +1,8 @@
 """The commonest expressions, evaluated without the template engine: paths, and one `+`, `-` or `*` of two.
 
-`task.server[0].nodes[0].name`, `9000 + replica.index`. Compiling takes the engine 0.3 ms each and its import 50 ms, which
-would be most of planning. Anything unusual, and everything that fails, is left to the engine: it decides what it means
-and what the message is, so an expression means the same either way.
+`task.server[0].nodes[0].name`, `9000 + replica.index`. Compiling takes the engine 0.3 ms each and its import
+50 ms, which would be most of planning. Unusual expressions, and all that fail, are left to the engine, so an
+expression means the same either way, and the engine writes all messages.
 """
 
 import re
@@ -40,7 +40,7 @@ class Simple(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def simple(source: str) -> Simple | None:
-    """The parts of an expression of this kind, or None."""
+    """Return the parts of an expression of this kind, or None."""
     match = _SIMPLE.fullmatch(source)
     if match is None:
         return None
@@ -68,7 +68,10 @@ def _atom(text: str) -> Atom:
 
 
 def evaluate_simple(parts: Simple, names: Mapping[str, Any]) -> Any:
-    """The value, or `UNKNOWN` when the engine must be asked: a missing key, an operator on anything but numbers."""
+    """Return the value, or `UNKNOWN` if the engine must evaluate it.
+
+    A missing key, an operator on other values than numbers.
+    """
     left = _look_up(parts.left, names)
     if parts.right is None or left is UNKNOWN:
         return left

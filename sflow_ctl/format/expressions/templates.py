@@ -175,7 +175,7 @@ def template_names(text: str) -> frozenset[str]:
 
 def render_template(text: str, names: Mapping[str, Any]) -> str:
     """Return a whole template with its statements executed, for content. Keeps the last newline. Raises: ExpressionError."""
-    from sflow_ctl.format.expressions.engine import within_budget
+    from sflow_ctl.format.expressions.budget import within_budget
 
     template = _template(text)
     try:
@@ -207,7 +207,7 @@ def _evaluate_text(text: str, names: Mapping[str, Any]) -> str:
 
 
 EVALUATOR = Evaluator(text=_evaluate_text, template=lambda text, names: render_template(text, names))
-"""How deferred values of a run are evaluated."""
+"""Evaluates the deferred values of a run."""
 
 
 def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
@@ -216,7 +216,8 @@ def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
         quick = evaluate_simple(parts, names)
         if quick is not UNKNOWN:
             return quick
-    from sflow_ctl.format.expressions.engine import plain_result, within_budget
+    from sflow_ctl.format.expressions.budget import within_budget
+    from sflow_ctl.format.expressions.engine import plain_result
 
     compiled = _compiled(source)
     try:
@@ -232,7 +233,8 @@ def _fail(error: Exception, source: str, names: Mapping[str, Any]) -> NoReturn:
 def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> ExpressionError:
     from jinja2.exceptions import SecurityError, UndefinedError
 
-    from sflow_ctl.format.expressions.engine import BudgetError, ResultError, UnknownNameError
+    from sflow_ctl.format.expressions.budget import BudgetError
+    from sflow_ctl.format.expressions.engine import ResultError, UnknownNameError
 
     if isinstance(error, ExpressionError):  # of a namespace, which knows better
         return error

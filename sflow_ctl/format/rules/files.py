@@ -1,4 +1,4 @@
-"""Rules for what a task writes and reads: outputs, ports and files."""
+"""Rules for a task's outputs, ports and files."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ class Backend(Part, frozen=True, kw_only=True):
     nodes: IntExpr | None = None
     """Number of nodes. Local backends simulate more than one with several agents. Default: 1 (local); required (slurm)."""
     gpus_per_node: IntExpr | None = None
-    """GPUs of each node. Default: what the machine has (local); required (slurm)."""
+    """GPUs of each node. Default: those of the machine (local); required (slurm)."""
     account: str | None = None
     """Slurm account of the job. Default: the setting `account`."""
     partition: str | None = None

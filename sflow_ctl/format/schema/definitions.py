@@ -51,7 +51,7 @@ class Signature(Part, frozen=True, kw_only=True):
     text: str = "{line}"
     """Sentence for people. It may use the pattern's named groups and `{line}`, for example `"{who} has no license"`."""
     hint: str = ""
-    """What the user can do about it."""
+    """The remedy, for the user."""
 
 
 ARTIFACT_FIELDS: dict[str, tuple[str, ...]] = {"sha256": ("http", "https"), "create": ("fs",)}

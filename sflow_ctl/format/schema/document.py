@@ -12,19 +12,22 @@ from sflow_ctl.format.schema.values import Flag, OnFailure, Part, Time
 
 
 class WorkflowSettings(Part, frozen=True, kw_only=True):
-    """Fields of a workflow that hold for all its tasks."""
+    """Fields of a workflow that apply to all its tasks."""
 
     timeout: Time | None = None
     """Time limit of the whole run: seconds or a duration, for example `4h`. Default: no limit."""
     on_failure: OnFailure = "cancel"
-    """What a task's failure means for the run, for tasks that say nothing themselves: `cancel` ends the run, `drain` starts
-    nothing new, `isolate` stops what needs the task, `continue` ignores the failure."""
+    """Default of the tasks' `on_failure`, the effect of a task's failure on the run.
+
+    `cancel` ends the run, `drain` starts nothing new, `isolate` stops the tasks that depend on it, `continue`
+    ignores the failure.
+    """
     keep_alive: Flag = False
-    """Keep the run going while only services are left, until it is stopped."""
+    """Keep the run alive while only services are left, until it is stopped."""
     success: Success | None = None
-    """What must hold when the run has completed; paths are in the run directory, patterns are for the logs of all tasks."""
+    """Conditions on a completed run; paths are in the run directory, patterns are for the logs of all tasks."""
     stop: Stop | str | None = None
-    """How tasks are stopped that say nothing themselves; a text is short for `{signal: TEXT}`."""
+    """Default of the tasks' `stop`; a text is short for `{signal: TEXT}`."""
     stop_timeout: Time | None = None
     """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
 
@@ -41,12 +44,12 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
 
 
 class Settings(Part, frozen=True, kw_only=True):
-    """How runs are started: a site's or a user's file usually says it, and a workflow may."""
+    """How runs are started: usually given by a site's or a user's file, or by a workflow."""
 
     partition: str | None = None
-    """Slurm partition of jobs, where a backend names none."""
+    """Slurm partition of jobs, if a backend names none."""
     account: str | None = None
-    """Slurm account of jobs, where a backend names none."""
+    """Slurm account of jobs, if a backend names none."""
     qos: str | None = None
     """Slurm quality of service of jobs; `--qos` in a backend's `extra_args` wins."""
     reservation: str | None = None
@@ -57,8 +60,10 @@ class Settings(Part, frozen=True, kw_only=True):
     launch_flags: list[str] = []
     """More options for the one `srun` that starts the agents, each `--key=value`."""
     step_gres: bool = True
-    """Let that `srun` ask for the job's GPUs (`--gres=gpu:N`). Use false where Slurm refuses it; steps then have what the site
-    gives them."""
+    """Let that `srun` ask for the job's GPUs (`--gres=gpu:N`).
+
+    Use false where Slurm refuses it; steps then have the GPUs that the site gives them.
+    """
     interface: str | None = None
     """In a Slurm job: network interface for the connections of agents, which tasks also find in `NCCL_SOCKET_IFNAME` and
     `GLOO_SOCKET_IFNAME`. Default: all interfaces."""

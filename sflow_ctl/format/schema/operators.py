@@ -35,7 +35,7 @@ class Operator(Part, frozen=True, kw_only=True):
     mount_home: Flag | None = None
     """Mount the home directory in the container. Default: false."""
     remap_root: Flag | None = None
-    """Run as root (true) or as the calling user (false) inside the container. Default: what the engine does."""
+    """Run as root (true) or as the calling user (false) inside the container. Default: the engine's."""
     network: str | None = None
     """Network of the container: `host` (default), `none`, or a name that the engine knows."""
     # docker and container
@@ -52,11 +52,11 @@ class Operator(Part, frozen=True, kw_only=True):
     host: str | None = None
     """Machine that `type: ssh` connects to. Required there."""
     user: str | None = None
-    """User name on that machine. Default: what ssh's configuration says."""
+    """User name on that machine. Default: from ssh's configuration."""
     port: IntExpr | None = None
-    """Port of that machine's ssh server. Default: what ssh's configuration says."""
+    """Port of that machine's ssh server. Default: from ssh's configuration."""
     identity_file: str | None = None
-    """Private key file for ssh. Default: what ssh's configuration says."""
+    """Private key file for ssh. Default: from ssh's configuration."""
     # srun
     job_id: str | None = None
     """`srun --jobid`. Default: the run's own job."""

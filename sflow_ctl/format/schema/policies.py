@@ -1,4 +1,4 @@
-"""What failures, stops and silence lead to: retries, restarts, stopping, hang detection."""
+"""Consequences of failures, stops and inactivity: retries, restarts, stopping, hang detection."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from sflow_ctl.format.schema.values import IntExpr, Part, Time
 
 
 class Retries(Part, frozen=True, kw_only=True):
-    """New attempts after a failure."""
+    """New attempts after a failure; after the loss of a node on another one, unless the task names its nodes."""
 
     count: IntExpr
     """Number of attempts after the first one."""
@@ -23,7 +23,7 @@ class Restart(Part, frozen=True, kw_only=True):
     """How a service is started again in its place, on the same nodes and GPUs."""
 
     policy: Literal["on_failure", "always"] = "on_failure"
-    """`on_failure`: after failures, including those that a failure probe saw; `always`: after every end."""
+    """`on_failure`: after failures, including those of a failure probe; `always`: after every end."""
     max: IntExpr = 3
     """Highest number of restarts within `window`."""
     backoff: Time = 1
@@ -31,7 +31,7 @@ class Restart(Part, frozen=True, kw_only=True):
     window: Time | None = None
     """Time over which `max` counts, for example `10m`. Default: the whole run."""
     dependents: Literal["keep", "restart"] = "keep"
-    """`keep`: running tasks that depend on the service go on; `restart`: they are started again as well."""
+    """`keep`: running tasks that depend on the service continue; `restart`: they are restarted as well."""
 
 
 class Stop(Part, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class Stop(Part, frozen=True, kw_only=True):
     timeout: Time | None = None
     """Time for the task to be gone after the command has started. Default: 10 seconds."""
     signal: str | int | None = None
-    """Signal for everything that the task started: a name with or without `SIG`, or a number. Default: SIGTERM."""
+    """Signal for all processes of the task: a name with or without `SIG`, or a number. Default: SIGTERM."""
     grace: Time | None = None
     """Time between the signal and SIGKILL. Default: 5 seconds."""
 

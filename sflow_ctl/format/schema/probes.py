@@ -15,11 +15,11 @@ class TcpPort(Part, frozen=True, kw_only=True):
     on_node: Literal["first", "each"] = "first"
     """`first`: check the task's first node; `each`: every node of the task must pass, for the whole probe."""
     owner: Literal["task", "run", "any"] = "task"
-    """Whose process may listen on a port of the task's node: the task's, any task's of this run, or any process."""
+    """Process that may listen on a port of the task's node: of the task, of any task of this run, or any process."""
 
 
 class Http(Part, frozen=True, kw_only=True):
-    """True while a URL answers with a status from 200 to 399, after redirects, and with everything else given here."""
+    """True while a URL answers with a status from 200 to 399, after redirects, and fulfils all other conditions given here."""
 
     url: str
     """URL to request, `http://` or `https://`."""
@@ -40,7 +40,7 @@ class Http(Part, frozen=True, kw_only=True):
     ca_file: str | None = None
     """File with the certificate authorities to trust. Default: the system's."""
     owner: Literal["task", "run", "any"] = "run"
-    """Whose process may answer at the task's own node: the task's, any task's of this run, or any process."""
+    """Process that may answer at the task's own node: of the task, of any task of this run, or any process."""
 
 
 class LogWatch(Part, frozen=True, kw_only=True):

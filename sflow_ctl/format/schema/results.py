@@ -1,4 +1,4 @@
-"""What a task must leave behind, and which values are read from it."""
+"""Conditions on a task's results, and the values that are read from them."""
 
 from sflow_ctl.format.schema.values import IntExpr, Part
 
@@ -22,7 +22,7 @@ class SuccessJson(Part, frozen=True, kw_only=True):
 
 
 class Success(Part, frozen=True, kw_only=True):
-    """What must hold besides an exit status of 0."""
+    """Conditions besides an exit status of 0."""
 
     files: list[str | SuccessFile] = []
     """Files that must exist and not be empty: paths or patterns in the task's directory."""
@@ -35,7 +35,7 @@ class Success(Part, frozen=True, kw_only=True):
 
 
 class Metric(Part, frozen=True, kw_only=True):
-    """What a value of an output means."""
+    """The meaning of a value of an output."""
 
     description: str | None = None
     """Text for readers; it has no effect."""

@@ -1,4 +1,4 @@
-"""A task: what it runs, what it needs and waits for."""
+"""A task: its script, its resources and its dependencies."""
 
 from typing import Annotated, Any, Literal
 
@@ -131,8 +131,11 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     restart: Restart | Literal["on_failure", "always"] | None = None
     """Restarts of a service; a word is short for `{policy: WORD}`."""
     on_failure: OnFailure | None = None
-    """What the task's failure means for the run: `cancel` ends it, `drain` starts nothing new, `isolate` stops what needs the
-    task, `continue` ignores it. Default: the workflow's."""
+    """Effect of the task's failure on the run.
+
+    `cancel` ends it, `drain` starts nothing new, `isolate` stops the tasks that depend on it, `continue`
+    ignores it. Default: the workflow's.
+    """
     critical: Flag = True
     """False is short for `on_failure: continue`."""
     stop: Stop | str | None = None
@@ -154,7 +157,7 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     outputs: Annotated[list[Output], ONE] = []
     """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
     success: Success | None = None
-    """What must hold besides an exit status of 0."""
+    """Conditions besides an exit status of 0."""
     timeout: Time | None = None
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default: no limit."""
     variables: list[Variable] = []

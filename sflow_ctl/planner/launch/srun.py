@@ -133,8 +133,9 @@ class _Line:
         if as_flag(default if value is None else value):
             self.argv.append(name)
 
-    def assigned_option(self, name: str, value: AssignedValue) -> None:
-        self.argv += [name, _SHOWN_UNTIL_ASSIGNED]
+    def assigned_option(self, name: str, value: AssignedValue, planned: str = _SHOWN_UNTIL_ASSIGNED) -> None:
+        """Add an option that is filled in when the task is given other nodes than `planned` is about."""
+        self.argv += [name, planned]
         self.assigned.append(AssignedArgument(position=len(self.argv) - 1, value=value))
 
 
@@ -142,6 +143,8 @@ def _allocation_options(operator: schema.Operator, step: Step, line: _Line) -> N
     line.option("--jobid", operator.job_id if operator.job_id not in (None, "", "0") else step.job_id)
     if step.component_is_deferred:
         line.assigned_option("--het-group", "het_group")
+    elif step.het_groups and len(step.nodes) == 1:
+        line.assigned_option("--het-group", "het_group", step.het_groups[0])
     else:
         line.option("--het-group", step.het_groups[0] if step.het_groups else None)
     for name in ("partition", "account", "qos", "reservation", "time", "constraint"):
@@ -154,8 +157,10 @@ def _geometry_options(operator: schema.Operator, step: Step, line: _Line) -> Non
     nodes = operator.nodelist or step.nodes
     count = len(nodes) or step.node_count
     line.option("--nodes", operator.nodes if operator.nodes not in (None, 0, "0") else count)
-    if nodes:
+    if operator.nodelist:
         line.option("--nodelist", ",".join(nodes))
+    elif nodes:
+        line.assigned_option("--nodelist", "node_names", ",".join(nodes))
     else:
         line.assigned_option("--nodelist", "node_names")
     line.option("--ntasks", operator.ntasks)

@@ -13,9 +13,10 @@ import msgspec
 from protocol.errors import Finding
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import check
+from sflow_ctl.plan.assignment import node_view
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.phases.nodes import JobNodes, backend_nodes, node_view
+from sflow_ctl.planner.phases.nodes import JobNodes, backend_nodes
 from sflow_ctl.planner.source import PlanInput, namespace
 
 DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)

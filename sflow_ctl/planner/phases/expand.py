@@ -13,6 +13,7 @@ from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import Dependency, Until
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.impossible import find_impossible
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.variables import environment_text
 from sflow_ctl.planner.source import PlanInput, Scope
@@ -227,6 +228,8 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
         for one in expanded:  # one call each: a problem of one task must not hide that of another
             with findings.collecting("tasks", one.task.name, "depends_on"):
                 _with_replicas(one.task, by_base)
+    findings.stop_if_any()
+    find_impossible(source.tasks, findings)
     findings.stop_if_any()
     names = {one.task.name: tuple(replica.name for replica in one.replicas) for one in expanded}
     return Graph(tuple(expanded), dependencies(expanded, source.rules.chain_until), names)

@@ -94,8 +94,3 @@ def _placeholder_nodes(
             "slurm-not-available", what, "run it on local agents: --nodes N --gpus-per-node G"
         )
     return tuple(JobNode(f"{backend.name}-node{i}", f"0.0.0.{i + 1}") for i in range(count))
-
-
-def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
-    """Return a node as expressions see it, with its index among those of a backend or a task."""
-    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}

@@ -1,17 +1,19 @@
 """Places concrete tasks: which nodes and GPU indices each gets.
 
-Chapter 8 of the format, and an extension of it.
-
-The static plan equals that of sflow 0.2, node for node and index for index. If it has no room for all tasks,
-placements become flexible: tasks queue, and the scheduler picks their nodes when they are ready. Only tasks
-that can never fit are refused, with the arithmetic. Called by `requests.py`.
+Chapter 8 of the format, and an extension of it. The static plan equals that of sflow 0.2, node for node and
+index for index. If it has no room for all tasks, placements become flexible: tasks queue, and the scheduler
+picks their nodes when they are ready. Only tasks that can never fit are refused, with the arithmetic. Called
+by `requests.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
+
+INDICES = "resources.nodes.indices names its nodes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,3 +326,38 @@ def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
         what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes, only {len(able)} nodes have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)
+
+
+class Alternative(NamedTuple):
+    """The fields of a planned task about leaving its place. Meanings: `PlannedTask`."""
+
+    elsewhere: Placement | None = None
+    pinned: str = ""
+
+
+def alternative(pool: Pool, request: PlacementRequest, placement: Placement) -> Alternative:
+    """Return where a request may be served instead of at its fixed placement. Raises: UnplannableError."""
+    if placement.is_flexible:
+        return Alternative()
+    if request.indices is not None:
+        return Alternative(pinned=INDICES)
+    per_node, highest = len(placement.gpus), max(placement.gpus, default=-1)
+    least = highest + 1 if placement.is_shared else per_node
+    able = [
+        pool.first + node
+        for node in candidates(pool, request)
+        if (capacity := pool.capacities[node]) is None or capacity >= least
+    ]
+    takes_all = request.node_count is None and request.gpus is None
+    if len(able) <= (1 if takes_all else len(placement.nodes)):
+        return Alternative()
+    return Alternative(
+        Placement(
+            nodes=tuple(able),
+            gpus=placement.gpus if placement.is_shared else (),
+            is_flexible=True,
+            node_count=0 if takes_all else len(placement.nodes),
+            gpus_per_node=per_node,
+            is_shared=placement.is_shared,
+        )
+    )

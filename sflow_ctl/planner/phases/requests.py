@@ -4,6 +4,7 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 `capacity.py`.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from sflow_ctl.planner.numbers import as_flag, as_int
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
-from sflow_ctl.planner.phases.place import PlacementRequest, Pool, place_all
+from sflow_ctl.planner.phases.place import Alternative, PlacementRequest, Pool, alternative, place_all
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports
 from sflow_ctl.planner.tasks.scopes import TaskScopes
@@ -32,6 +33,7 @@ class PlacedTask:
     replica: Replica
     backend: schema.Backend
     placement: Placement
+    alternative: Alternative
     ports: tuple[PortBlock, ...] = ()
 
     @property
@@ -56,14 +58,14 @@ def place_tasks(
     by_backend: dict[str, list[tuple[Expanded, Replica]]] = {}
     for one, replica in copies:
         by_backend.setdefault(backends.of(one.task).name, []).append((one, replica))
-    placements: dict[str, Placement] = {}
+    placements: dict[str, tuple[Placement, Alternative]] = {}
     for name, members in by_backend.items():
         nodes = backends.nodes_of[name]
         pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes), not source.rules.queues_for_room)
         placements |= _place_members(pool, members, scopes, findings)
     findings.stop_if_any()
     placed = [
-        PlacedTask(one, replica, backends.of(one.task), placements[replica.name]) for one, replica in copies
+        PlacedTask(one, replica, backends.of(one.task), *placements[replica.name]) for one, replica in copies
     ]
     if source.rules.queues_for_room:
         _check_room(source, backends, placed, findings)
@@ -75,8 +77,8 @@ def place_tasks(
 
 def _place_members(
     pool: Pool, members: Sequence[tuple[Expanded, Replica]], scopes: TaskScopes, findings: Findings
-) -> dict[str, Placement]:
-    """Place the tasks of one backend; none of them unless all of their requests are valid."""
+) -> dict[str, tuple[Placement, Alternative]]:
+    """Place the tasks of one backend; nothing unless all of their requests are valid."""
     requests = []
     for one, replica in members:
         with findings.collecting("tasks", one.task.name, "resources", subject=f'task "{one.task.name}"'):
@@ -84,11 +86,12 @@ def _place_members(
     if len(requests) < len(members):
         return {}
     result = {}
-    for (one, replica), placed in zip(members, place_all(pool, requests), strict=True):
+    placements = place_all(pool, requests)
+    for (one, replica), request, placed in zip(members, requests, placements, strict=True):
         if isinstance(placed, UnplannableError):
             findings.add_problem(placed, "tasks", one.task.name)
         else:
-            result[replica.name] = placed
+            result[replica.name] = placed, alternative(pool, request, placed)
     return result
 
 
@@ -175,7 +178,7 @@ def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> Plac
         return one
     value = scopes.of(one.task, one.replica).value
     ports = plan_ports(one.task, value, findings)
-    return PlacedTask(one.expanded, one.replica, one.backend, one.placement, ports)
+    return dataclasses.replace(one, ports=ports)
 
 
 def port_counts(placed: Sequence[PlacedTask]) -> Mapping[str, dict[str, int]]:

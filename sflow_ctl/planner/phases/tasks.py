@@ -11,13 +11,15 @@ import msgspec
 from protocol.messages.rank_spec import Success
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
+from sflow_ctl.plan.assignment import place_view
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
+from sflow_ctl.planner.deferred import TaskNamespace
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Graph
-from sflow_ctl.planner.phases.nodes import node_view
+from sflow_ctl.planner.phases.moves import of_launch, settled
 from sflow_ctl.planner.phases.requests import PlacedTask, port_counts
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.source import PlanInput, Scope
@@ -70,7 +72,7 @@ def plan_tasks(
     """Plan all tasks, in file and replica order. Problems are findings."""
     flexible = {one.task.name for one in placed if one.placement.is_flexible}
     scripts = Scripts(source.tasks, graph.replicas_of, flexible, port_counts(placed))
-    views = _task_namespace(backends, graph, placed)
+    views = TaskNamespace(_task_namespace(backends, graph, placed), _movable(placed))
     environment, warnings = shared_environment(
         source.rules.exported(scope.values), artifacts.paths, _run_environment(source)
     )
@@ -87,8 +89,14 @@ def plan_tasks(
         environment,
     )
     tasks = [_plan_task(setting, one, findings) for one in placed]
-    planned = tuple(task for task in tasks if task is not None)
+    planned = tuple(settled(task, views) for task in tasks if task is not None)
     return PlannedTasks(planned, scripts.views(views) if _has_deferred(planned) else {})
+
+
+def _movable(placed: Sequence[PlacedTask]) -> set[str]:
+    """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
+    again = [one for one in placed if one.alternative.elsewhere and (one.task.retries or one.task.restart)]
+    return {name for one in again for name in (one.replica.name, one.task.name)}
 
 
 def _has_deferred(tasks: Sequence[PlannedTask]) -> bool:
@@ -119,9 +127,7 @@ def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[Pl
             "operator": name or f"default_{one.backend.name}",
         }
         if not one.placement.is_flexible:  # otherwise the scheduler chooses nodes and GPUs
-            nodes = (backends.nodes[index] for index in one.placement.nodes)
-            view["nodes"] = [node_view(node, position) for position, node in enumerate(nodes)]
-            view["gpus"] = list(one.placement.gpus)
+            view |= place_view([backends.nodes[index] for index in one.placement.nodes], one.placement.gpus)
         views[one.replica.name] = view
     for expanded in graph.tasks:
         if expanded.is_replicated:
@@ -168,6 +174,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             script=script,
             depends_on=setting.graph.waits_for[replica.name],
             placement=placed.placement,
+            **of_launch(placed.alternative, placed.placement, launch, setting.backends.nodes)._asdict(),
             ports=placed.ports,
             **msgspec.structs.asdict(launch),
             **msgspec.structs.asdict(policy),

@@ -136,7 +136,7 @@ def _tasks(plan: Plan) -> list[str]:
 
 
 def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
-    """What a task is one of several of, how often it is tried, and for how long."""
+    """Return the lines about a task's replicas, attempts and time limits."""
     if task.sweep:
         yield "sweep", ", ".join(f"{name}={value}" for name, value in task.sweep)
     if task.retries.count:
@@ -151,7 +151,7 @@ def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
 
 
 def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What is checked of a task, and what it is given beside its script."""
+    """Return the lines about a task's conditions, probes, ports, files and variables."""
     for condition in conditions(task.success) if task.success is not None else ():
         yield "success", condition
     deferred_ports = {deferred.key: deferred.text for deferred in task.deferred_tcp_ports}

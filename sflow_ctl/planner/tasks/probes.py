@@ -29,7 +29,7 @@ class DeferredProbes:
     def __init__(self, scripts: Scripts, task: schema.Task, replica: str, names: Mapping[str, Any]) -> None:
         self._scripts, self._task, self._replica, self._names = scripts, task, replica, names
         self.deferred: list[DeferredExpression] = []
-        """Expressions whose marks are in the evaluated values."""
+        """Expressions whose placeholders are in the evaluated values."""
         self.tcp_ports: list[DeferredPort] = []
         """Ports that are such expressions."""
 

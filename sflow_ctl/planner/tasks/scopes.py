@@ -14,6 +14,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any
 from sflow_ctl.plan.model import DeferredExpression
+from sflow_ctl.planner.deferred import note_places
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import resolve
@@ -99,7 +100,10 @@ class TaskScope:
 
     def value(self, field: Any) -> Any:
         """Evaluate a field of the task. Raises: UnplannableError, ExpressionError."""
-        return evaluate_any(field, self.names) if has_expression(field) else field
+        if not has_expression(field):
+            return field
+        note_places(field, self.names)
+        return evaluate_any(field, self.names)
 
     @property
     def _replica_view(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 from sflow_ctl.plan.model import HubSnapshot
 from sflow_ctl.runtime.artifacts.hub_process import DownloadReport, DownloadRequest
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
+from sflow_ctl.runtime.children import memory_file
 
 _MODULE = "sflow_ctl.runtime.artifacts.hub_process"
 _QUOTED_BYTES = 500
@@ -45,9 +46,9 @@ class HubTransfer:
         request = DownloadRequest(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
         command = [sys.executable, "-I", "-m", _MODULE, msgspec.json.encode(request).decode()]
         last = DownloadReport()
-        # In a session of its own: a terminal's Ctrl-C is for us, and its stdin's end is what it dies of.
+        # In its own session, so that a terminal's Ctrl-C reaches only us; the end of its stdin ends it.
         with (
-            os.fdopen(os.memfd_create("hub-stderr", os.MFD_CLOEXEC), "w+b") as stderr,
+            os.fdopen(memory_file("hub-stderr"), "w+b") as stderr,
             subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

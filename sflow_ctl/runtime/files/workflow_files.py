@@ -17,10 +17,9 @@ class NoWorkflowError(FleetError):
 def find_workflow_files(places: Sequence[str]) -> list[Path]:
     """Return the files that are a mapping with a `version`, sorted, each once.
 
-    A directory contributes its `.yaml` and `.yml`.
-
-    A path that does not exist is an error; a file that is not a workflow is left out, but one that is not
-    even YAML is kept, so that its job fails instead of being forgotten.
+    A directory contributes its `.yaml` and `.yml`. A path that does not exist is an error; a file that is not
+    a workflow is left out, but one that is not even YAML is kept, so that its job fails instead of being
+    forgotten.
 
     Raises: UsageError, NoWorkflowError.
     """

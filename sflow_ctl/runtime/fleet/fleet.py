@@ -20,6 +20,7 @@ from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.run.options import FleetOptions
 
 NVIDIA_CONTROL = Path("/dev/nvidiactl")
@@ -59,8 +60,8 @@ class AgentLauncher(Protocol):
         """Start an agent for each configuration that has none yet."""
         ...
 
-    def ended(self) -> list[tuple[int, str]]:
-        """Return (node, how) of agents that have ended since the last call."""
+    def ended(self) -> list[AgentEnd]:
+        """Return the ends of agents since the last call."""
         ...
 
     def kill(self, node: int) -> None:
@@ -91,9 +92,17 @@ class Fleet:
     missing: frozenset[int] = frozenset()
     """Nodes that the run begins without."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the nodes and their GPUs."""
+    """About the nodes and their GPUs."""
+    fence_s: float = 0.0
+    """After how long without a controller no agent has processes any more, whatever became of it."""
     close: Callable[[], None] = lambda: None
     """End all agents if the run cannot begin."""
+
+
+ORPHANS_END_WITHIN_S = 15.0
+"""From the end of its orphan grace: an agent gives its tasks 2 s; where it stands still, its guardian waits 5 s and then
+ends them. An engine may take 12 s to remove a container.
+"""
 
 
 def common_config(

@@ -25,6 +25,7 @@ from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.opening import open_fleet
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.run.options import FleetOptions
@@ -102,8 +103,8 @@ class _Round:
             now = time.monotonic()
             for event in [*link.receive(now), *link.tick(now)]:
                 self._take(event)
-            for index, how in launcher.ended():
-                self.nodes[index].lost = self.nodes[index].lost or how
+            for end in launcher.ended():
+                self.nodes[end.node].lost = self.nodes[end.node].lost or end.how
 
     def _take(self, event: SchedulerEvent) -> None:
         match event:
@@ -270,7 +271,7 @@ def _plan(names: tuple[str, ...], allocation: "Allocation | None") -> Plan:
 @contextlib.contextmanager
 def _fleet(request: FleetRequest, allocation: "Allocation | None") -> Iterator[Fleet]:
     """Make agents that end with the inspection. Raises: LaunchError."""
-    with _job(request, allocation) if allocation else _local(request) as fleet:
+    with open_fleet(request, allocation, LocalLauncher()) if allocation else _local(request) as fleet:
         try:
             yield fleet
         finally:
@@ -298,31 +299,19 @@ def _let_leave(fleet: Fleet, deadline: float) -> None:
 
 @contextlib.contextmanager
 def _local(request: FleetRequest) -> Iterator[Fleet]:
-    from sflow_ctl.runtime.fleet.local_fleet import local_fleet
-
+    """Make a fleet on this machine, with the file that its agents recognise the run directory by."""
     launcher = LocalLauncher()
-    fleet = local_fleet(request, launcher)
-    directory = request.settings.output_dir / request.run_id
-    nonce = directory / layout.NONCE
-    nonce.parent.mkdir(mode=0o700, parents=True)
-    directory.chmod(0o700)
-    write_durably(nonce, fleet.nonce.encode())
-    try:
-        launcher.start(fleet.configs)
-        yield fleet
-    finally:
-        with contextlib.suppress(OSError):
-            nonce.unlink(missing_ok=True)
-            nonce.parent.rmdir()
-            directory.rmdir()
-
-
-@contextlib.contextmanager
-def _job(request: FleetRequest, allocation: "Allocation") -> Iterator[Fleet]:
-    from sflow_ctl.runtime.fleet.job_fleet import job_fleet
-
-    fleet = job_fleet(request, allocation)
-    try:
-        yield fleet
-    finally:
-        fleet.close()
+    with open_fleet(request, None, launcher) as fleet:
+        directory = request.settings.output_dir / request.run_id
+        nonce = directory / layout.NONCE
+        nonce.parent.mkdir(mode=0o700, parents=True)
+        directory.chmod(0o700)
+        write_durably(nonce, fleet.nonce.encode())
+        try:
+            launcher.start(fleet.configs)
+            yield fleet
+        finally:
+            with contextlib.suppress(OSError):
+                nonce.unlink(missing_ok=True)
+                nonce.parent.rmdir()
+                directory.rmdir()

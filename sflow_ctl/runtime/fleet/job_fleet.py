@@ -16,7 +16,14 @@ from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.runtime.fleet.addresses import own_addresses
-from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
+from sflow_ctl.runtime.fleet.fleet import (
+    ORPHANS_END_WITHIN_S,
+    Fleet,
+    FleetRequest,
+    check_gpus,
+    common_config,
+    local_configs,
+)
 from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
@@ -96,6 +103,7 @@ def job_fleet(
         addresses=agents.addresses(),
         missing=missing,
         warnings=warnings,
+        fence_s=grace_s + ORPHANS_END_WITHIN_S,
         close=launcher.end,
     )
 

@@ -15,13 +15,13 @@ import zmq
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
-from protocol.messages.facts import Hello
+from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.orders import Refused, ToAgent, Welcome
-from protocol.messages.packets import ToAgentPacket
+from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
-from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
 from sflow_ctl.runtime.fleet.admission import Admission
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.zap import Authenticator
@@ -34,6 +34,9 @@ STANDSTILL_S = 3 * ROUND_S
 HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
 """After so many packets the loop serves its other sources once before it reads on."""
+
+
+ABANDONED = "the run continues without this node"
 
 
 @dataclass(slots=True)
@@ -64,10 +67,7 @@ class LinkTimes:
 
 
 class FleetLink:
-    """All sockets of a run's controller.
-
-    Not thread-safe: the log and client sockets are handed to their owner.
-    """
+    """All sockets of a run's controller. Not thread-safe: their owners get the log and client sockets."""
 
     def __init__(
         self, keys: RunKeys, hosts: tuple[str, ...], incarnation: int, times: LinkTimes, now: float
@@ -216,7 +216,7 @@ class FleetLink:
 
     def refused(self) -> dict[str, int]:
         """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
-        result = dict(self.counters)
+        result = {kind: count for kind, count in self.counters.items() if count}
         if self._auth.denied:
             result["unauthenticated_connections"] = self._auth.denied
         if self._auth.denied_revoked:
@@ -245,8 +245,7 @@ class FleetLink:
         except MalformedMessageError:
             self.counters["malformed"] += 1
             return
-        if unknown:
-            self.counters["unknown_messages"] += unknown
+        self.counters["unknown_messages"] += unknown
         peer = self.peers[node]
         if packet.messages and isinstance(packet.messages[0], Hello):
             hello = packet.messages[0]
@@ -256,12 +255,11 @@ class FleetLink:
                 else:
                     self._enrol(node, routing_id, hello)
             return
-        if enrolling is not None or packet.session != peer.session or peer.is_abandoned:
+        if enrolling is None and peer.is_abandoned:
+            self._take_of_abandoned(node, routing_id, packet, events)
+            return
+        if enrolling is not None or packet.session != peer.session:
             self.counters["stale_packets"] += 1
-            if peer.is_abandoned:
-                self._refuse(
-                    routing_id, packet.session, "node-abandoned", "the run continues without this node"
-                )
             return
         is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id
@@ -274,6 +272,17 @@ class FleetLink:
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
+
+    def _take_of_abandoned(
+        self, node: int, routing_id: bytes, packet: FromAgentPacket, events: list[SchedulerEvent]
+    ) -> None:
+        """Note that nothing of the run is left on the node of an abandoned agent, or refuse the agent once more."""
+        self.counters["stale_packets"] += 1
+        farewells = [one for one in packet.messages if isinstance(one, Goodbye)]
+        if farewells and packet.session == self.peers[node].session:
+            events.append(NodeCleared(node=node, survivors=farewells[0].survivors))
+        else:
+            self._refuse(routing_id, packet.session, "node-abandoned", ABANDONED)
 
     def _may_join(
         self, node: int, peer: Peer, routing_id: bytes, hello: Hello, events: list[SchedulerEvent]
@@ -294,7 +303,9 @@ class FleetLink:
             events.append(AgentLost(node=node, reason=text))
             return False
         if peer.is_abandoned:
-            self._refuse(routing_id, hello.session, "node-abandoned", "the run continues without this node")
+            if hello.agent_incarnation == peer.newest[0] and not (hello.live or hello.clearing):
+                events.append(NodeCleared(node=node))
+            self._refuse(routing_id, hello.session, "node-abandoned", ABANDONED)
             return False
         return True
 

@@ -12,15 +12,31 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.errors import LaunchError
+from sflow_ctl.runtime.children import memory_file, watch_child
 
 if TYPE_CHECKING:
     from protocol.messages.config import AgentConfig
+    from sflow_ctl.runtime.fleet.leftovers import OrphanSweep
 
 _CLOSE_WAIT_S = 5.0
 _QUOTED_BYTES = 2000
+_SWEPT_WITHIN_S = 20.0
+"""As long as a sweep takes at most."""
+
+
+class AgentEnd(NamedTuple):
+    """The end of a node's agent. Of one that was killed with its guardian, a second one follows when all is swept."""
+
+    node: int
+    how: str
+    is_cleared: bool
+    """Nothing of the run is left there but `survivors`."""
+    survivors: tuple[str, ...] = ()
+    """What could not be ended, "pid name"."""
 
 
 @dataclass(slots=True)
@@ -44,6 +60,9 @@ class LocalLauncher:
         self._spare: list[AgentProcess] = []
         self._agents: dict[int, AgentProcess] = {}
         """By pidfd."""
+        self._sweeps: list[OrphanSweep] = []
+        self._swept = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._swept, select.EPOLLIN)
 
     @property
     def fileno(self) -> int:
@@ -81,18 +100,46 @@ class LocalLauncher:
             with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd reports it, with the reason
                 os.write(agent.stdin, encode(replace(config, controller_pid=os.getpid())))
             os.close(agent.stdin)
+        from sflow_ctl.runtime.fleet.leftovers import adopt_orphans  # while the agents start
 
-    def ended(self) -> list[tuple[int, str]]:
-        """Return (node, how) of the agents that have ended since the last call; never blocks."""
-        result = []
+        adopt_orphans()
+
+    def ended(self) -> list[AgentEnd]:
+        """The ends of agents since the last call; never blocks.
+
+        A guardian that was killed has ended nothing: what its agent does not end in time either is swept meanwhile.
+        """
+        result = self._take_swept()
         for pidfd, _ in self._epoll.poll(0):
+            if pidfd == self._swept:
+                continue
             agent = self._agents.pop(pidfd)
             self._epoll.unregister(pidfd)
             _reap(agent, 0.0)
             assert agent.node is not None
-            result.append((agent.node, _describe_end(agent)))
+            assert agent.exit_status is not None
+            is_cleared = agent.exit_status >= 0
+            result.append(AgentEnd(agent.node, _describe_end(agent), is_cleared))
+            if not is_cleared:
+                self._begin_sweep(agent)
             os.close(agent.stderr)
         return result
+
+    def _begin_sweep(self, agent: AgentProcess) -> None:
+        from sflow_ctl.runtime.fleet.leftovers import OrphanSweep  # only when a guardian was killed
+
+        assert agent.node is not None
+        living = [other.pid for other in (*self._agents.values(), *self._spare)]
+        done = partial(os.eventfd_write, self._swept, 1)
+        self._sweeps.append(OrphanSweep(agent.node, agent.pid, living, done))
+
+    def _take_swept(self) -> list[AgentEnd]:
+        """Return the nodes that have been swept since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._swept)
+        over = [one for one in self._sweeps if one.survivors is not None]
+        self._sweeps = [one for one in self._sweeps if one.survivors is None]
+        return [AgentEnd(one.node, "its processes were ended", True, one.survivors or ()) for one in over]
 
     def said(self) -> str:
         """Return an empty text: an agent's output is quoted in how it ended."""
@@ -128,13 +175,15 @@ class LocalLauncher:
                 _kill(pid, signal.SIGKILL)
             _reap(agent, _CLOSE_WAIT_S)
         self._agents.clear()
+        for sweep in self._sweeps:
+            sweep.join(_SWEPT_WITHIN_S)
         return [agent.node for agent in late if agent.node is not None]
 
 
 def _spawn() -> AgentProcess:
     """Start one guardian-agent pair in its own session: a terminal's Ctrl-C is for the controller only."""
     config_read, config_write = os.pipe2(os.O_CLOEXEC)
-    stderr = os.memfd_create("sflow-agent-stderr", os.MFD_CLOEXEC)
+    stderr = memory_file("sflow-agent-stderr")
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         pid = os.posix_spawn(
@@ -150,7 +199,7 @@ def _spawn() -> AgentProcess:
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
             setsigmask=(),
         )
-        return AgentProcess(pid=pid, pidfd=os.pidfd_open(pid), stdin=config_write, stderr=stderr)
+        return AgentProcess(pid=pid, pidfd=watch_child(pid), stdin=config_write, stderr=stderr)
     except OSError as error:
         os.close(config_write)
         os.close(stderr)

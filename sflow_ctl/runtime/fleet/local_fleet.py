@@ -3,7 +3,14 @@
 import os
 import time
 
-from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, check_gpus, common_config, local_configs
+from sflow_ctl.runtime.fleet.fleet import (
+    ORPHANS_END_WITHIN_S,
+    Fleet,
+    FleetRequest,
+    check_gpus,
+    common_config,
+    local_configs,
+)
 from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
@@ -25,7 +32,8 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
     nonce = os.urandom(16).hex()
     common = common_config(request, keys, link, nonce, grace_s)
     configs = local_configs(common, plan.nodes, keys, request.options)
-    fleet = Fleet(launcher, link, keys, nonce, configs, common)
+    fence_s = grace_s + ORPHANS_END_WITHIN_S
+    fleet = Fleet(launcher, link, keys, nonce, configs, common, fence_s=fence_s)
     if plan.nodes[0].gpus and not configs[0].simulated_gpus:
         from sflow_ctl.runtime.fleet.registration import wait_for_agents
 

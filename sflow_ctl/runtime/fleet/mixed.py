@@ -4,7 +4,7 @@ import select
 import time
 
 from protocol.messages.config import AgentConfig
-from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.local import AgentEnd, LocalLauncher
 from sflow_ctl.runtime.fleet.step import StepLauncher
 
 
@@ -27,8 +27,8 @@ class MixedLauncher:
         """Start the local agents. Raises: LaunchError."""
         self._local.start(configs)
 
-    def ended(self) -> list[tuple[int, str]]:
-        """Return (node, how) of those that have ended since the last call; never blocks."""
+    def ended(self) -> list[AgentEnd]:
+        """The ends of agents since the last call; never blocks."""
         return self._local.ended() + self._step.ended()
 
     def kill(self, node: int) -> None:

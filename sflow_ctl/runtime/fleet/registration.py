@@ -17,6 +17,7 @@ from protocol.messages.node import Inventory
 from sflow_ctl.core.events import AgentJoined, AgentLost
 from sflow_ctl.runtime.fleet.addresses import interfaces
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.slurm.hints import srun_hint
 
 SAY_AFTER_S, HINT_AFTER_S = 5.0, 30.0
@@ -34,8 +35,8 @@ class Starter(Protocol):
         """Return a descriptor that is readable when an agent has ended."""
         ...
 
-    def ended(self) -> list[tuple[int, str]]:
-        """Return (node, how) of agents that have ended since the last call."""
+    def ended(self) -> list[AgentEnd]:
+        """The ends of agents since the last call."""
         ...
 
     def said(self) -> str:
@@ -96,7 +97,7 @@ def wait_for_agents(
         now = time.monotonic()
         ended = launcher.ended()
         if now >= deadline or ended:
-            step_end = ended[0][1] if ended else None
+            step_end = ended[0].how if ended else None
             if len(joined) >= min_nodes:
                 return JoinedAgents(joined, step_end)
             raise _incomplete(expected, joined, step_end, launcher.said(), within_s, link.control_endpoints)

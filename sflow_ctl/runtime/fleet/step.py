@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
+from sflow_ctl.runtime.children import memory_file, watch_child
+from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.slurm.step_command import step_argv, step_environment
 
@@ -39,10 +41,12 @@ class StepLauncher:
         self._nodes: list[int] = []
         self._extra = extra
         self._no_kill = no_kill
-        self._said = os.memfd_create("srun-output", os.MFD_CLOEXEC)
+        self._said = memory_file("srun-output")
         self._epoll = select.epoll()
         self._pid = 0
         self._pidfd = -1
+        self._code = 0
+        """How srun ended; negative is a signal."""
         self._end: str | None = None
 
     @property
@@ -90,17 +94,21 @@ class StepLauncher:
         finally:
             os.close(null)
         self._end = None
-        self._pidfd = os.pidfd_open(self._pid)
+        self._pidfd = watch_child(self._pid)
         self._epoll.register(self._pidfd, select.EPOLLIN)
 
     def start(self, configs: list[AgentConfig]) -> None:
         """Do nothing: the agents are up before the plan is made."""
 
-    def ended(self) -> list[tuple[int, str]]:
-        """Return (node, how) for every node, once, when the step has ended; never blocks."""
+    def ended(self) -> list[AgentEnd]:
+        """The end of every node's agent, once, when the step has ended; never blocks.
+
+        An srun that was killed has left its step alone, which may go on.
+        """
         if self._pidfd < 0 or not self._epoll.poll(0):
             return []
-        return [(node, self._reap()) for node in self._nodes]
+        how = self._reap()
+        return [AgentEnd(node, how, is_cleared=self._code >= 0) for node in self._nodes]
 
     def kill(self, node: int) -> None:
         """Do nothing: an abandoned agent is refused when it connects; otherwise it ends after its orphan grace time."""
@@ -138,7 +146,7 @@ class StepLauncher:
     def _reap(self) -> str:
         if self._pidfd >= 0:
             _, status = os.waitpid(self._pid, 0)
-            code = os.waitstatus_to_exitcode(status)
+            self._code = code = os.waitstatus_to_exitcode(status)
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             said = self.said()
             self._end = f"the agents' job step (srun) {how}" + (f": {said}" if said else "")

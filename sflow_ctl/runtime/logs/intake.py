@@ -56,6 +56,8 @@ class LogIntake:
         self.socket = socket
         self.awaited: set[RankId] = set()
         """Ranks that have ended, and whose exit waits for their log."""
+        self.places: dict[RankId, int] = {}
+        """The node that each rank was placed on: no other agent has its log. The main thread adds to it."""
         self._node_of_key = node_of_key
         self._book = book
         self._logs = book.open
@@ -181,6 +183,9 @@ class LogIntake:
             chunk = decode_log_chunk(frames[1].bytes)
         except MalformedMessageError:
             self._counters["malformed"] += 1
+            return
+        if self.places.get(chunk.rank) != node:
+            self._counters["foreign_log_chunks"] += 1
             return
         self._take_chunk(frames[0].bytes, chunk, frames[2].buffer, now)
 

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +152,10 @@ class OutputService:
         self._commands.append(_Expect(rank, log_bytes, is_spooled))
         if is_spooled or not self._is_woken:
             self._wake()
+
+    def placed(self, node: int, ranks: Iterable[RankId]) -> None:
+        """Take log chunks of these ranks from the agent of this node only. Must come before the ranks are ordered."""
+        self._intake.places.update((rank, node) for rank in ranks)
 
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
         """Move our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
@@ -308,15 +312,11 @@ class OutputService:
             elif isinstance(command, _NodeLost):
                 self._searches.node_lost(command.node)
                 self._intake.give_up(
-                    [rank for rank in self._intake.awaited if self._was_on(rank, command.node)]
+                    [one for one in self._intake.awaited if self._intake.places.get(one) == command.node]
                 )
             else:
                 self._intake.rotate(command.earlier, command.path, command.earlier_path)
         return had_any
-
-    def _was_on(self, rank: RankId, node: int) -> bool:
-        last = self._last.get(rank.attempt.task)
-        return last is not None and last.transition.node == node
 
     def _newest_attempt(self, task: str) -> int | None:
         last = self._last.get(task)

@@ -1,10 +1,9 @@
 """The claim of one controller on a run directory, `controller.lock`.
 
-Which controller runs this run, and whether it is alive.
-
-Written when a controller begins, renewed while it lives, released at its end. A claim is exclusive by its
-incarnation, without file locks: those do not work on every shared file system. Used by `planning.py` and
-`workflow.py`; `reader.py` asks whether the holder is alive.
+Which controller runs this run, and whether it is alive. Written when a controller begins, renewed while it
+lives, released at its end. A claim is exclusive by its incarnation, without file locks: those do not work on
+every shared file system. Used by `planning.py` and `workflow.py`; `reader.py` asks whether the holder is
+alive.
 """
 
 import atexit

@@ -26,13 +26,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line. `at` is the controller's monotonic clock, comparable within one incarnation only."""
 
     seq: int
+    """The number of the line, from 1; a controller that resumes the run continues it."""
     incarnation: int
+    """The number of the controller that wrote the line, from 1."""
     wall_ns: int
+    """Wall time in ns since 1970, for display."""
     at: float
+    """Monotonic seconds of the controller."""
     kind: Literal["event", "transition", "waiting"]
+    """Which of the three following fields is set."""
     event: SchedulerEvent | None = None
+    """An input of the scheduler."""
     transition: Transition | None = None
+    """A change of a task's state."""
     waiting: RecordWaiting | None = None
+    """A change of the unmet readiness conditions of a service."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -41,6 +41,7 @@ from sflow_ctl.core.events import (
     JobEnding,
     LogArrived,
     MessageReceived,
+    NodeCleared,
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
@@ -110,7 +111,7 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
-        """Messages about tasks that the plan does not have."""
+        """Facts about ranks of other nodes that the shell alone takes in."""
         self._is_journal_failing = False
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
@@ -152,10 +153,12 @@ class Controller:
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
-        for node, how in self._launcher.ended():
-            if self._scheduler.is_expected(node):
-                events.append(AgentLost(node=node, reason=how))
-                self._abandoned.add(node)
+        for end in self._launcher.ended():
+            if self._scheduler.is_expected(end.node):
+                events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
+                self._abandoned.add(end.node)
+            elif end.is_cleared:
+                events.append(NodeCleared(node=end.node, survivors=end.survivors))
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None and wakeup <= now:
             events.append(WakeUp())
@@ -217,7 +220,8 @@ class Controller:
                 for warning in self._nodes.described(node, described, self._scheduler.awaits_agents()):
                     self._warn(warning)
             case MessageReceived(node=node, message=LogSearch() as asked):
-                self._output.search(node, asked)
+                if self._is_own(node, asked.rank):
+                    self._output.search(node, asked)
             case MessageReceived(node=node, message=Notice(text=text)):
                 self._warn(f"node {self._plan.nodes[node].name}: {text}")
             case AgentLost(node=node, reason=reason):
@@ -228,12 +232,11 @@ class Controller:
     def _expect_log(self, node: int, exited: RankExited) -> None:
         """Tell the output service how long the log of an exited rank is."""
         is_spooling = self._nodes.is_spooling(node)
-        if is_spooling is not None and exited.rank.attempt.task in self._planned:
+        if is_spooling is not None and self._is_own(node, exited.rank):
             self._output.expect(exited.rank, exited.log_bytes, is_spooling)
 
     def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
-        if ended.rank.attempt.task not in self._planned:
-            self._foreign_messages += 1  # its name would become a path
+        if not self._is_own(node, ended.rank):  # its name would become a path
             return
         from sflow_ctl.runtime.logs.side_logs import keep_output, warning_of  # few tasks have such commands
 
@@ -250,12 +253,19 @@ class Controller:
         self._log.warning(text)
         self._output.say(f"warning: {text}")
 
+    def _is_own(self, node: int, rank: RankId) -> bool:
+        """Return whether the agent of a node may speak of a rank; a fact about any other is counted."""
+        is_own = self._scheduler.is_placed(node, rank)
+        self._foreign_messages += not is_own
+        return is_own
+
     # ------------------------------------------------------------------ commands
 
     def _perform(self, command: Command, now: float) -> None:
         match command:
             case SendToAgent(node=node, message=message):
                 if isinstance(message, Spawn):
+                    self._output.placed(node, [spec.rank for spec in message.ranks])
                     self._rotate_logs(node, message)
                 self._link.send(node, message)
             case RecordTransition(transition=transition):
@@ -342,10 +352,19 @@ class Controller:
             self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
-        if self._foreign_messages:
-            self._log.warning(f"{self._foreign_messages} messages about tasks that the plan does not have")
+        self._log_ignored_messages()
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
+
+    def _log_ignored_messages(self) -> None:
+        ignored = self._scheduler.ignored_messages()
+        foreign = ignored.foreign + self._foreign_messages
+        if foreign:
+            self._log.warning(
+                f"ignored {foreign} messages of agents about processes that are not on their nodes"
+            )
+        if ignored.stale:
+            self._log.info(f"ignored {ignored.stale} messages about attempts that were over")
 
 
 def _describe(transition: Transition) -> str:

@@ -24,6 +24,7 @@ from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.opening import open_fleet
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
@@ -95,10 +96,8 @@ def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, 
         launcher.discard_spares()
         with own_allocation(planned.salloc, terminal.print_line) as allocation:
             return _run_in_job(planned, allocation, options, launcher, terminal, fetched)
-    from sflow_ctl.runtime.fleet.local_fleet import local_fleet
-
-    fleet = local_fleet(_fleet_request(planned, options), launcher)
-    return _run(planned, options, fleet, terminal, fetched)
+    with open_fleet(_fleet_request(planned, options), None, launcher) as fleet:
+        return _run(planned, options, fleet, terminal, fetched)
 
 
 def _run_in_job(
@@ -111,21 +110,17 @@ def _run_in_job(
 ) -> RunEnd:
     """Start the job's agents with a provisional plan, then run the plan made from their reports."""
     from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine does not need it
-    from sflow_ctl.runtime.fleet.job_fleet import job_fleet
 
     host = os.uname().nodename
     plan = planned.replan(allocation.job_id, allocation.nodes, (host, UNKNOWN_ADDRESS))
     if all(node.backend_type == "slurm" for node in plan.nodes):
         launcher.discard_spares()
     request = _fleet_request(replace(planned, plan=plan), options)
-    fleet = job_fleet(request, allocation, launcher, terminal.print_line)
-    try:
+    with open_fleet(request, allocation, launcher, terminal.print_line) as fleet:
         nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in allocation.nodes)
         here = (host, address_towards(fleet.addresses.values(), planned.settings.interface))
         plan = planned.replan(allocation.job_id, nodes, here)
         return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, terminal, fetched)
-    finally:
-        fleet.close()
 
 
 def _run(
@@ -250,6 +245,7 @@ def _make_controller(
         stream_logs=not options.quiet,
         ends_at=None if gone_at is None else gone_at - planned.settings.headroom_s,
         gone_at=gone_at,
+        fence_s=fleet.fence_s,
         missing=fleet.missing,
         earlier=record.prior,
         evaluator=EVALUATOR,

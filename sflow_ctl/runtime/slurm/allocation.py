@@ -13,6 +13,7 @@ from protocol.errors import AllocationError
 from sflow_ctl.core.states import Reason
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
+from sflow_ctl.runtime.children import memory_file
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 from sflow_ctl.slurm.step_command import StepPart, slurm_version
 
@@ -229,9 +230,7 @@ def _version_and_end(
 ) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
     """Return (Slurm's version, monotonic end of the job's time, warnings).
 
-    Both are asked for at once: each may be slow.
-
-    The end is in the environment from Slurm 23.02 on.
+    Both are asked for at once: each may be slow. The end is in the environment from Slurm 23.02 on.
     """
     said = environ.get("SLURM_JOB_END_TIME", "")
     now = time.monotonic()
@@ -263,7 +262,7 @@ def ask(*argv: str, within_s: float | None = None) -> str:
 
     Waits for `ASK_WITHIN_S` at most, or `within_s`.
     """
-    with os.fdopen(os.memfd_create(argv[0], os.MFD_CLOEXEC), "rb") as printed:
+    with os.fdopen(memory_file(argv[0]), "rb") as printed:
         try:
             # A file and not a pipe: a process that a wrapper started may hold a pipe open for ever.
             asked = subprocess.Popen(

@@ -1,8 +1,7 @@
 """The viewer's end of the clients socket: attach, follow logs, receive changes.
 
-Read-only: it cannot change a run.
-
-A viewer that was suspended, or whose connection broke, attaches again by itself and continues where it was.
+Read-only: it cannot change a run. A viewer that was suspended, or whose connection broke, attaches again by
+itself and continues where it was.
 """
 
 import sys

@@ -20,7 +20,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FromViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """Base of what a viewer sends."""
+    """Base of messages from a viewer."""
 
 
 class Attach(FromViewer, frozen=True, kw_only=True, tag="attach"):
@@ -103,7 +103,7 @@ class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):
 
 FromViewerMessage = Attach | Follow | Unfollow | Taken
 RunNews = StateChanges | LogPiece | LogEnded | RunEnded
-"""What a viewer is sent in order, with `seq`."""
+"""Messages to a viewer in order, with `seq`."""
 ToViewerMessage = RunNews | ViewerRefused
 
 encode = msgspec.msgpack.Encoder().encode

@@ -66,7 +66,7 @@ def ok(handler: Handler) -> None:
 # ---------------------------------------------------------------------- http
 
 
-def test_a_good_answer_makes_ready_and_says_so(controller: FakeController) -> None:
+def test_a_good_answer_makes_ready_and_is_reported(controller: FakeController) -> None:
     with serving({"/health": ok}) as server:
         sleeper(controller, "a", readiness(get(f"{server.url}/health?x=1")))
         assert triggered(controller, "a").detail == "HTTP 200 OK"
@@ -105,7 +105,7 @@ def test_redirects_are_followed_with_their_methods(controller: FakeController) -
         assert "ftp://n0/" in waits_for(controller, "away", "leads to")
 
 
-def test_what_is_asked_of_head_and_body_must_hold(controller: FakeController) -> None:
+def test_conditions_on_head_and_body_must_hold(controller: FakeController) -> None:
     instances: list[str] = []
 
     def health(handler: Handler) -> None:
@@ -182,13 +182,13 @@ def test_servers_that_never_end_cost_their_own_timeout_only(controller: FakeCont
         controller.cleared("bad")
 
 
-def test_an_endless_body_is_no_matter_when_nothing_is_asked_of_it(controller: FakeController) -> None:
+def test_an_endless_body_is_ignored_without_a_condition_on_it(controller: FakeController) -> None:
     with serving({"/endless": endless}) as server:
         sleeper(controller, "a", readiness(get(f"{server.url}/endless")))
         triggered(controller, "a", within_s=3.0)
 
 
-def test_what_is_no_http_is_said(controller: FakeController) -> None:
+def test_an_answer_that_is_not_http_is_reported(controller: FakeController) -> None:
     def speak(server: socket.socket) -> None:
         with contextlib.suppress(OSError):  # closed with the test
             while True:
@@ -227,7 +227,7 @@ def certificate(tmp_path: Path) -> Path:
     return both
 
 
-def test_https_is_verified_unless_told_otherwise(controller: FakeController, certificate: Path) -> None:
+def test_https_is_verified_by_default(controller: FakeController, certificate: Path) -> None:
     with serving({"/": ok}, certificate=certificate) as server, serving({"/": ok}) as plain:
         port = server.server_address[1]
         url, authority = f"https://localhost:{port}/", str(certificate.with_name("cert.pem"))
@@ -274,7 +274,7 @@ def test_300_stuck_checks_beside_a_good_one(controller: FakeController) -> None:
         controller.exited("job")
 
 
-def test_f28_names_that_stall_keep_nobody_up(controller: FakeController) -> None:
+def test_f28_stalled_dns_lookups_do_not_delay_other_probes(controller: FakeController) -> None:
     # Lookups of names that no server knows take the resolver whatever time they take: in threads of their own.
     for index in range(20):
         sleeper(controller, f"lost{index}", readiness(get(f"http://host{index}.invalid/"), interval_s=0.2))
@@ -321,7 +321,7 @@ def test_no_program_outlives_its_task(controller: FakeController, tmp_path: Path
     assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
 
 
-def test_a_program_that_is_not_there_is_said(controller: FakeController) -> None:
+def test_a_missing_program_is_reported(controller: FakeController) -> None:
     sleeper(controller, "a", readiness(command=("no-such-program",)))
     assert 'program "no-such-program" is not on PATH' in waits_for(controller, "a", "no-such-program")
 
@@ -357,13 +357,13 @@ def test_all_conditions_or_any_of_them(controller: FakeController, tmp_path: Pat
     assert detail == f"port {port} is listening; loaded; test exited with 0"
 
 
-def test_a_port_of_another_host_says_what_is_missing(controller: FakeController) -> None:
+def test_a_closed_port_of_another_host_is_reported(controller: FakeController) -> None:
     probe = Probe(kind="readiness", checks=(TcpCheck(port=80, host="no-such-host.invalid"),), interval_s=0.2)
     sleeper(controller, "a", probe)
     waits_for(controller, "a", "no-such-host.invalid has no address")
 
 
-def test_a_check_that_is_false_says_what_is_missing_once_a_second_at_most(controller: FakeController) -> None:
+def test_a_failing_check_reports_what_is_missing_once_a_second_at_most(controller: FakeController) -> None:
     numbers = iter(range(10_000))
 
     def health(handler: Handler) -> None:

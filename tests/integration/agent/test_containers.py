@@ -52,7 +52,7 @@ def up(controller: FakeController, task: str) -> None:
     controller.until(lambda: log.exists() and "up\n" in log.read_text(), "the container runs")
 
 
-def test_what_outlives_its_client_is_removed_before_the_tree_counts_as_gone(
+def test_a_container_that_outlives_its_client_is_removed_before_the_tree_is_gone(
     controller: FakeController, engine: Path
 ) -> None:
     controller.spawn(boxed("a", engine))
@@ -87,7 +87,7 @@ def test_each_attempt_has_its_own_name(controller: FakeController, engine: Path)
     controller.cleared("a", attempt=2)
 
 
-def test_what_cannot_be_removed_is_named(controller: FakeController, engine: Path) -> None:
+def test_a_container_that_cannot_be_removed_is_named(controller: FakeController, engine: Path) -> None:
     (engine / "broken").touch()
     controller.spawn(boxed("a", engine))
     up(controller, "a")
@@ -115,7 +115,7 @@ def test_the_guardian_names_what_it_could_not_clean_up(controller: FakeControlle
     assert "could not end the container of a#1" in controller.stderr()
 
 
-def test_a_node_without_the_engine_says_so(controller: FakeController, tmp_path: Path) -> None:
+def test_a_node_without_the_engine_reports_it(controller: FakeController, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     boxed_spec = boxed("a", tmp_path / "empty")
     alone = msgspec.structs.replace(boxed_spec, env={"PATH": str(tmp_path / "empty")})

@@ -26,7 +26,7 @@ def with_stubborn_task(controller: FakeController) -> FakeController:
     return controller
 
 
-def test_an_agent_that_nobody_needs_ends_silently() -> None:
+def test_an_unneeded_agent_ends_silently() -> None:
     ended = subprocess.run(
         (sys.executable, "-I", "-m", "sflow_agent"), input=b"", capture_output=True, timeout=10, check=False
     )
@@ -46,7 +46,7 @@ def test_a_configuration_that_is_none_is_one_sentence() -> None:
     assert b"not a agent configuration" in ended.stderr
 
 
-def test_leaving_ends_what_is_left_and_says_goodbye(controller: FakeController) -> None:
+def test_leaving_ends_remaining_processes_and_says_goodbye(controller: FakeController) -> None:
     with_stubborn_task(controller)
     assert controller.leave() == 0
     assert controller.said(Goodbye)
@@ -105,7 +105,7 @@ def test_an_agent_that_stood_still_does_not_blame_the_controller(make_controller
     assert is_alive(controller.started("a").pid)
 
 
-def test_a_refused_agent_ends_its_tasks_and_says_why(controller: FakeController) -> None:
+def test_a_refused_agent_ends_its_tasks_and_reports_the_reason(controller: FakeController) -> None:
     with_stubborn_task(controller)
     controller.order(Refused(code="version-mismatch", reason="agent 1.0 in /a, controller 2.0 in /b"))
     assert controller.exit_status() == 3

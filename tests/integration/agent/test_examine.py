@@ -78,7 +78,7 @@ def test_a_place_that_is_not_there_is_a_problem_of_that_place(controller: FakeCo
     assert found.unanswered == ()
 
 
-def test_engines_say_whether_they_work(make_controller: Make, tmp_path: Path) -> None:
+def test_engines_report_whether_they_work(make_controller: Make, tmp_path: Path) -> None:
     programs = {
         "docker": "echo 'permission denied on the socket' >&2; exit 1",
         "podman": "echo 5.1.2",
@@ -94,7 +94,9 @@ def test_engines_say_whether_they_work(make_controller: Make, tmp_path: Path) ->
     assert found["enroot"].problem == "enroot has not answered for 8 s"
 
 
-def test_what_hangs_is_named_and_the_rest_is_told_in_time(make_controller: Make, tmp_path: Path) -> None:
+def test_hanging_parts_are_named_and_the_rest_is_reported_in_time(
+    make_controller: Make, tmp_path: Path
+) -> None:
     program = tmp_path / "enroot"
     program.write_text("#!/bin/sh\nexec sleep 100\n")
     program.chmod(stat.S_IRWXU)
@@ -106,7 +108,7 @@ def test_what_hangs_is_named_and_the_rest_is_told_in_time(make_controller: Make,
     assert controller.leave() == 0
 
 
-def test_processes_of_earlier_runs_are_found_and_those_of_live_ones_told_apart(make_controller: Make) -> None:
+def test_processes_of_earlier_runs_are_distinguished_from_those_of_live_runs(make_controller: Make) -> None:
     controller, other = make_controller().start().welcome(), make_controller().start().welcome()
     other.spawn(spec("a", "sleep", "60"))
     other.started("a")
@@ -144,7 +146,7 @@ def test_agents_reach_each_other_and_know_whom(make_controller: Make) -> None:
     assert all(0 < result.connect_s < WITHIN_S for result in found if not result.problem)
 
 
-def test_who_does_not_answer_costs_its_own_time_only(controller: FakeController) -> None:
+def test_a_target_that_does_not_answer_delays_no_other(controller: FakeController) -> None:
     port = report(controller).mesh_port
     with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as closed:
         silent_port, closed_port = silent.getsockname()[1], closed.getsockname()[1]

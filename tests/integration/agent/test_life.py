@@ -63,7 +63,7 @@ def test_idle_gpus_are_quiet_until_one_of_them_computes(nvml: FakeNvml) -> None:
 
 
 @pytest.mark.parametrize("number", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION])
-def test_a_gpu_that_says_nothing_of_its_use_counts_as_used(number: int, nvml: FakeNvml) -> None:
+def test_a_gpu_without_utilisation_counts_as_used(number: int, nvml: FakeNvml) -> None:
     nvml.gpus[0].errors["use"] = number
     assert gpu_use(NAMES) == {"GPU-a": None, "GPU-b": 0}
     loop = Loop()

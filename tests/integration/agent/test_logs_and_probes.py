@@ -197,7 +197,7 @@ def test_readiness_follows_the_bind_whatever_the_interval(controller: FakeContro
     assert controller.said(ProbeTriggered)[0].detail == f"port {port} is listening"
 
 
-def test_f23_somebody_elses_port_makes_nobody_ready(controller: FakeController) -> None:
+def test_f23_a_foreign_process_on_the_port_makes_no_task_ready(controller: FakeController) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = int(stranger.getsockname()[1])
         controller.spawn(

@@ -12,7 +12,7 @@ from sflow_agent.logs.output import Outputs
 RANK = RankId(AttemptId("a", 1), 0)
 
 
-def test_what_nobody_acknowledges_is_sent_again(tmp_path: Path) -> None:
+def test_unacknowledged_bytes_are_sent_again(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_bytes(b"hello\n")
     sent: list[tuple[int, bytes, bool]] = []

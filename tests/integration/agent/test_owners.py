@@ -47,7 +47,9 @@ def outside(port: int, **markers: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("owner", ["task", "run"])
-def test_f23_the_answer_of_an_old_server_makes_nobody_ready(controller: FakeController, owner: Owner) -> None:
+def test_f23_the_answer_of_an_old_server_makes_no_task_ready(
+    controller: FakeController, owner: Owner
+) -> None:
     with serving({"/": ok}) as old:
         port = int(old.server_address[1])
         sleeper(controller, "a", asks(port, owner))
@@ -124,7 +126,7 @@ def test_a_job_steps_process_is_the_tasks_although_it_is_not_below_the_agent(
         assert "is taken by b#1, process " in waits_for(controller, "c", "taken")
 
 
-def test_a_failure_is_nobody_elses(controller: FakeController) -> None:
+def test_a_failure_belongs_to_its_own_rank(controller: FakeController) -> None:
     with serving({"/": ok}) as old:
         port = int(old.server_address[1])
         check = HttpCheck(method="GET", url=f"http://127.0.0.1:{port}/", owner="run")

@@ -94,7 +94,7 @@ def test_f20_a_port_with_a_listener_of_either_kind_is_left_alone(
         assert lease(others, "b", HTTP)["http"] != (port,)
 
 
-def test_what_was_taken_back_is_the_same_for_the_next_attempt(leases: PortLeases) -> None:
+def test_ports_taken_back_are_the_same_for_the_next_attempt(leases: PortLeases) -> None:
     (port,) = lease(leases, "a", HTTP)["http"]
     leases.hand_over("a", "a#1")
     server = listener(port)
@@ -110,7 +110,7 @@ def test_what_was_taken_back_is_the_same_for_the_next_attempt(leases: PortLeases
     listener(port).close()
 
 
-def test_nobody_gets_a_port_between_two_attempts(leases: PortLeases) -> None:
+def test_no_other_process_gets_a_port_between_two_attempts(leases: PortLeases) -> None:
     (port,) = lease(leases, "a", HTTP)["http"]
     leases.hand_over("a", "a#1")
     leases.take_back("a")
@@ -140,7 +140,7 @@ def test_f21_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
     assert leases.port_conflict("a", "a#3") == ""
 
 
-def test_what_a_node_does_not_have_is_a_problem_and_holds_nothing(leases: PortLeases) -> None:
+def test_ports_that_a_node_does_not_have_are_a_problem_and_hold_nothing(leases: PortLeases) -> None:
     leased = leases.take(
         Lease(task="a", number=1, blocks=(HTTP, PortBlock(name="x", count=60_000, contiguous=True)))
     )

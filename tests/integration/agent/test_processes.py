@@ -26,7 +26,7 @@ def pid_in(controller: FakeController, path: Path) -> int:
     return int(path.read_text())
 
 
-def test_exit_code_output_and_size_of_the_log_are_told(controller: FakeController) -> None:
+def test_exit_code_output_and_size_of_the_log_are_reported(controller: FakeController) -> None:
     controller.spawn(spec("a", "sh", "-c", "echo out; echo err >&2; exit 7"))
     ended = controller.cleared("a")
     assert isinstance(ended, RankExited)
@@ -36,7 +36,7 @@ def test_exit_code_output_and_size_of_the_log_are_told(controller: FakeControlle
     assert controller.leave() == 0
 
 
-def test_f42_an_agent_may_open_many_files_and_its_tasks_as_many_as_it_was_started_with(
+def test_f42_an_agent_may_open_many_files_and_its_tasks_as_many_as_before(
     make_controller: Make,
 ) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -74,7 +74,7 @@ def test_f42_tasks_start_while_the_agent_has_more_files_open_than_they_may(make_
     assert controller.log("late") == "64\n"
 
 
-def test_f39_death_by_signal_is_told(controller: FakeController) -> None:
+def test_f39_death_by_signal_is_reported(controller: FakeController) -> None:
     controller.spawn(spec("a", "sh", "-c", "kill -SEGV $$"))
     assert controller.exited("a").signal == signal.SIGSEGV
 
@@ -88,7 +88,7 @@ def test_f39_death_by_signal_is_told(controller: FakeController) -> None:
         (("true",), "/no/such/directory", "working directory /no/such/directory"),
     ],
 )
-def test_a_start_that_fails_says_why(
+def test_a_failed_start_reports_its_cause(
     controller: FakeController, argv: tuple[str, ...], cwd: str | None, reason: str
 ) -> None:
     controller.spawn(spec("a", *argv, cwd=cwd))
@@ -99,7 +99,9 @@ def test_a_start_that_fails_says_why(
     assert controller.log("b").strip() == str(Path.cwd())
 
 
-def test_a_script_without_an_interpreter_says_why(controller: FakeController, tmp_path: Path) -> None:
+def test_a_script_without_an_interpreter_reports_its_cause(
+    controller: FakeController, tmp_path: Path
+) -> None:
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o700)
@@ -156,7 +158,7 @@ def test_children_of_other_threads_get_the_stop_too(controller: FakeController, 
     assert marked(controller.marker) == []
 
 
-def test_who_is_deaf_to_term_is_killed_after_the_grace(controller: FakeController) -> None:
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(controller: FakeController) -> None:
     controller.spawn(spec("a", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"))
     controller.started("a")
     controller.until(lambda: controller.log("a") == "up\n", "the trap")

@@ -46,7 +46,7 @@ def listener() -> Iterator[int]:
 # ---------------------------------------------------------------------- ports
 
 
-def test_f20_who_has_a_port_is_named(controller: FakeController, listener: int) -> None:
+def test_f20_the_owner_of_a_port_is_named(controller: FakeController, listener: int) -> None:
     code = f"import socket; socket.create_server(('127.0.0.1', {listener}))"
     found = cause(controller, sys.executable, "-c", code)
     assert found.word == "port_in_use"
@@ -83,7 +83,7 @@ def test_a_port_that_is_free_has_no_owner(listener: int) -> None:
     assert str(os.getpid()) in (owner_of_port(listener, "m") or "")
 
 
-def test_what_may_be_a_key_is_not_shown(tmp_path: Path) -> None:
+def test_possible_keys_are_not_shown(tmp_path: Path) -> None:
     with subprocess.Popen(
         (sys.executable, "-c", SERVER, "serve", "--api-key", "secret"), stdout=subprocess.PIPE, text=True
     ) as server:
@@ -160,7 +160,7 @@ def test_a_full_disk(controller: FakeController, tmp_path: Path) -> None:
         (None, 0, "does not exist on this node"),
     ],
 )
-def test_what_cannot_be_launched_says_why(
+def test_a_program_that_cannot_start_reports_its_cause(
     controller: FakeController, tmp_path: Path, content: bytes | None, mode: int, said: str
 ) -> None:
     program = tmp_path / "program"
@@ -201,9 +201,7 @@ def test_signatures_of_a_workflow_come_with_the_welcome(make_controller: Make) -
 # ---------------------------------------------------------------------- success
 
 
-def test_what_must_be_there_is_judged_before_the_exit_is_told(
-    controller: FakeController, tmp_path: Path
-) -> None:
+def test_success_is_judged_before_the_exit_is_reported(controller: FakeController, tmp_path: Path) -> None:
     success = Success(
         files=(RequiredFile(path=f"{tmp_path}/*.bin"),),
         json=(RequiredJson(path=f"{tmp_path}/r.json", where="rate > 1"),),
@@ -266,7 +264,7 @@ def test_where_nothing_counts_nothing_was_killed(tmp_path: Path) -> None:
     assert (events.kills(), events.limit()) == (0, "")
 
 
-def test_the_kernels_log_names_who_was_killed(tmp_path: Path) -> None:
+def test_the_kernels_log_names_the_killed_process(tmp_path: Path) -> None:
     log = tmp_path / "kmsg"
     text = "Memory cgroup out of memory: Killed process 4123 (python3) total-vm:1kB"
     log.write_text(f"3,811,5000000,-;{text}\n")

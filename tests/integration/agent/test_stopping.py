@@ -61,7 +61,9 @@ def test_a_command_that_fails_is_followed_by_the_tasks_signal(controller: FakeCo
     assert (side(controller).output, side(controller).problem) == (b"refused\n", "exited with 7")
 
 
-def test_a_command_that_cannot_be_started_says_so_and_the_signal_follows(controller: FakeController) -> None:
+def test_a_command_that_cannot_be_started_is_reported_and_the_signal_follows(
+    controller: FakeController,
+) -> None:
     up(controller, ON_USR1, Stopping(command=SideCommand(argv=("no-such-program",), timeout_s=30.0)))
     controller.stop("a", grace_s=0.3)
     assert controller.exited("a").signal == signal.SIGKILL
@@ -103,7 +105,7 @@ def quiet(controller: FakeController) -> list[bool]:
     return [fact.is_quiet for fact in controller.said(RankIdle)]
 
 
-def test_silence_and_new_life_are_told(controller: FakeController, tmp_path: Path) -> None:
+def test_inactivity_and_new_activity_are_reported(controller: FakeController, tmp_path: Path) -> None:
     go = tmp_path / "go"
     script = f"echo up; while ! test -e {go}; do sleep 0.02; done; while :; do echo on; sleep 0.02; done"
     up(controller, script, Stopping(), HangPolicy(no_output_s=0.5))
@@ -128,7 +130,7 @@ def test_a_hang_is_looked_into_while_the_task_still_runs(controller: FakeControl
     assert not is_alive(pid)
 
 
-def test_gpus_that_nobody_can_watch_are_warned_of_and_never_idle(controller: FakeController) -> None:
+def test_unobservable_gpus_give_a_warning_and_are_never_idle(controller: FakeController) -> None:
     up(controller, "echo up; exec sleep 1000", Stopping(), HangPolicy(no_gpu_use_s=0.1, no_output_s=1.0))
     controller.until(lambda: quiet(controller) == [True], "silence of the log, which is longer")
     assert [fact.kind for fact in controller.said(RankIdle)] == ["output"]

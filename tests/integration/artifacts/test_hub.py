@@ -72,7 +72,7 @@ def test_a_dropped_connection_is_gone_on_with(model_hub: ModelHub, tmp_path: Pat
     assert [seen.range for seen in model_hub.server.seen if seen.range] == ["bytes=20971520-"]
 
 
-def test_what_is_not_there(model_hub: ModelHub, tmp_path: Path) -> None:
+def test_missing_repositories_and_files(model_hub: ModelHub, tmp_path: Path) -> None:
     model_hub.repositories["org/m"] = Repository(FILES)
     assert "model org/other does not exist, or is private" in refusal(tmp_path, "hf://org/other").what
     assert "model org/m has no revision v9" in refusal(tmp_path, "hf://org/m@v9").what
@@ -112,7 +112,7 @@ def test_offline_without_a_cache(
     assert "HF_HUB_OFFLINE" in str(finding.hint)
 
 
-def test_without_the_library_it_is_said_how_to_get_it(
+def test_without_the_library_the_message_names_the_package(
     model_hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # An interpreter to which the package is as good as not installed.

@@ -44,7 +44,7 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, output
 
 
-def test_a_task_finds_what_was_fetched(server: FileServer, tmp_path: Path) -> None:
+def test_a_task_finds_fetched_files(server: FileServer, tmp_path: Path) -> None:
     uri = server.add("/m.bin", Page(CONTENT))
     file = workflow(tmp_path, f"  M: {{uri: '{uri}'}}\n  D: {{uri: fs://made/here, create: true}}")
     done = sflow_ctl("run", file, "--run-id", "r", cwd=tmp_path)
@@ -74,7 +74,7 @@ def test_a_dry_run_fetches_and_makes_nothing(server: FileServer, tmp_path: Path)
     assert server.seen == []
 
 
-def test_a_failure_is_said_before_anything_is_made(server: FileServer, tmp_path: Path) -> None:
+def test_a_failure_is_reported_before_anything_is_made(server: FileServer, tmp_path: Path) -> None:
     file = workflow(tmp_path, f"  M: {{uri: '{server.url}/gone'}}")
     done = sflow_ctl("run", file, cwd=tmp_path)
     assert done.returncode == 3
@@ -86,7 +86,7 @@ def test_a_failure_is_said_before_anything_is_made(server: FileServer, tmp_path:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_keeps_what_has_come_for_the_next_run(
+def test_an_interrupt_keeps_received_bytes_for_the_next_run(
     number: signal.Signals, status: int, server: FileServer, tmp_path: Path
 ) -> None:
     page = Page(CONTENT, stall_after=1_000_000)

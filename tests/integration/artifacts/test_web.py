@@ -50,7 +50,7 @@ def test_many_files_come_at_once(server: FileServer, tmp_path: Path) -> None:
     assert [paths[f"M{i}"].read_bytes() == CONTENT[i:] for i in range(4)] == [True] * 4
 
 
-def test_a_length_that_nobody_says_is_no_problem(server: FileServer, tmp_path: Path) -> None:
+def test_a_missing_content_length_is_accepted(server: FileServer, tmp_path: Path) -> None:
     def answer(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
@@ -69,7 +69,7 @@ def test_a_length_that_nobody_says_is_no_problem(server: FileServer, tmp_path: P
     ("status", "requests", "word"),
     [(404, 1, "404 Not Found"), (403, 1, "403"), (410, 1, "410"), (503, 3, "503")],
 )
-def test_an_answer_that_is_no_file(
+def test_an_answer_that_is_not_a_file(
     status: int, requests: int, word: str, server: FileServer, tmp_path: Path
 ) -> None:
     uri = server.add("/m", Page(CONTENT, statuses=[status] * 9))
@@ -77,14 +77,14 @@ def test_an_answer_that_is_no_file(
     assert len(server.seen) == requests
 
 
-def test_what_passes_is_tried_again(server: FileServer, tmp_path: Path) -> None:
+def test_transient_errors_are_retried(server: FileServer, tmp_path: Path) -> None:
     uri = server.add("/m", Page(CONTENT, statuses=[503, 429], headers={"Retry-After": "0"}))
     paths, _ = fetch(tmp_path, {"M": uri})
     assert paths["M"].read_bytes() == CONTENT
     assert len(server.seen) == 3
 
 
-def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+def test_a_silent_server_is_given_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         started = time.monotonic()
         finding = refusal(tmp_path, f"http://127.0.0.1:{mute.getsockname()[1]}/m")
@@ -113,16 +113,14 @@ def test_a_server_without_ranges_sends_it_all_again(server: FileServer, tmp_path
     assert paths["M"].read_bytes() == CONTENT
 
 
-def test_a_server_that_cannot_say_which_version_it_has_sends_it_all_again(
-    server: FileServer, tmp_path: Path
-) -> None:
+def test_a_server_without_versions_sends_the_whole_file_again(server: FileServer, tmp_path: Path) -> None:
     uri = server.add("/m", Page(CONTENT, cuts=[500_000], version=None))
     paths, _ = fetch(tmp_path, {"M": uri})
     assert paths["M"].read_bytes() == CONTENT
     assert server.ranges() == [None, None]
 
 
-def test_the_next_run_goes_on_where_one_failed(server: FileServer, tmp_path: Path) -> None:
+def test_the_next_run_continues_a_failed_download(server: FileServer, tmp_path: Path) -> None:
     page = Page(CONTENT, cuts=[700_000, 0, 0, 0])
     uri = server.add("/m", page)
     assert "the connection ended after 700000 of 3000000 bytes" in refusal(tmp_path, uri).what
@@ -145,9 +143,7 @@ def test_a_part_of_another_version_is_not_gone_on_with(server: FileServer, tmp_p
     assert came.resumed_bytes == 0
 
 
-def test_what_a_killed_run_has_left_is_taken_when_nobody_works_on_it(
-    server: FileServer, tmp_path: Path
-) -> None:
+def test_a_killed_runs_part_is_taken_over_once_it_is_abandoned(server: FileServer, tmp_path: Path) -> None:
     uri = server.add("/m", Page(CONTENT, cuts=[700_000, 0, 0, 0]))
     refusal(tmp_path, uri)
     server.pages["/m"].cuts.clear()
@@ -192,7 +188,7 @@ def test_a_cached_file_is_checked_once_and_fetched_again_when_its_sum_is_another
     assert len(server.seen) == 3
 
 
-def test_one_failure_ends_the_others_and_keeps_what_they_have(server: FileServer, tmp_path: Path) -> None:
+def test_one_failure_ends_the_others_and_keeps_their_parts(server: FileServer, tmp_path: Path) -> None:
     uris = {"SLOW": server.add("/slow", Page(CONTENT, stall_after=1_000_000)), "GONE": f"{server.url}/gone"}
     serve = server.answer
 
@@ -217,7 +213,7 @@ def test_a_host_that_is_not_known(tmp_path: Path) -> None:
     assert "(DNS: " in refusal(tmp_path, "http://nowhere.invalid/m").what
 
 
-def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
+def test_a_closed_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert (
@@ -226,7 +222,7 @@ def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_no_url(tmp_path: Path) -> None:
+def test_invalid_urls(tmp_path: Path) -> None:
     assert "it is not a URL" in refusal(tmp_path, "http://127.0.0.1:port/m").what
 
 

@@ -137,7 +137,7 @@ def test_bash_reads_any_text_as_it_was_meant(values: list[str], tmp_path: Path) 
     assert done.stdout.decode().split("\0")[:-1] == (values or [""])
 
 
-def test_the_backend_says_what_the_job_needs_in_both_forms(tmp_path: Path) -> None:
+def test_the_backend_gives_the_jobs_request_in_both_forms(tmp_path: Path) -> None:
     (tmp_path / "dict.yaml").write_text(SLURM)
     (tmp_path / "list.yaml").write_text(SLURM.replace("pool: {type", "- {name: pool, type"))
     for name in ("dict.yaml", "list.yaml"):
@@ -184,7 +184,7 @@ def test_options_win_over_the_backend(tmp_path: Path) -> None:
     assert "make the directory of" in made.stderr  # a directory that Slurm would have to name
 
 
-def test_no_script_for_what_cannot_be_planned(tmp_path: Path) -> None:
+def test_no_script_for_a_workflow_that_cannot_be_planned(tmp_path: Path) -> None:
     (tmp_path / "wf.yaml").write_text(SLURM)
     made = sflow_ctl("batch", "wf.yaml", "-N", "1", "-o", "x.sh", cwd=tmp_path)
     assert made.returncode == 2
@@ -211,7 +211,7 @@ def test_no_script_for_what_cannot_be_planned(tmp_path: Path) -> None:
         ((*OPTIONS, "-s", "NOPE=1"), "error[override-unknown]"),
     ],
 )
-def test_what_cannot_be_is_said(tmp_path: Path, words: tuple[str, ...], what: str) -> None:
+def test_impossible_requests_are_reported(tmp_path: Path, words: tuple[str, ...], what: str) -> None:
     (tmp_path / "sflow.yaml").write_text(LOCAL)
     done = sflow_ctl("batch", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
@@ -232,7 +232,7 @@ def test_partition_and_account_are_found_by_asking_slurm(tmp_path: Path) -> None
     assert "name one with -p" in refused.stderr
 
 
-def test_submit_says_where_the_job_is(tmp_path: Path) -> None:
+def test_submit_prints_the_job_id_and_log(tmp_path: Path) -> None:
     folder = tmp_path / "50% done"
     folder.mkdir()
     (folder / "sflow.yaml").write_text(LOCAL)

@@ -83,7 +83,7 @@ def test_the_file_decides_its_gpus_in_a_sheet(tmp_path: Path) -> None:
     assert "--gpus-per-node=4" in directives(script.read_text())
 
 
-def test_a_column_of_nodes_that_is_no_variable(tmp_path: Path) -> None:
+def test_a_column_of_nodes_that_is_not_a_variable(tmp_path: Path) -> None:
     sheet(tmp_path, SHEET.replace("NODES", "NUM_NODES"))
     done = sflow_ctl("batch", "-b", "in/s.csv", cwd=tmp_path)
     assert done.returncode == 1

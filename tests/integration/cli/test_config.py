@@ -34,7 +34,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_what_it_prints_is_a_site_file_that_says_the_same(tmp_path: Path, env: dict[str, str]) -> None:
+def test_its_output_is_an_equivalent_site_file(tmp_path: Path, env: dict[str, str]) -> None:
     shown = sflow_ctl("config", "show", cwd=tmp_path, env=env)
     assert shown.returncode == 0, shown.stderr
     (tmp_path / "again.yaml").write_text(shown.stdout)
@@ -94,7 +94,7 @@ def test_a_mistake_in_the_sites_file_ends_every_command_that_uses_it(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, env: dict[str, str]) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, env: dict[str, str]) -> None:
     (tmp_path / "site.yaml").write_bytes(b"account: \xff\n")
     done = sflow_ctl("config", "show", cwd=tmp_path, env=env)
     assert done.returncode == 2

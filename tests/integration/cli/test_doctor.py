@@ -67,7 +67,7 @@ def test_places_that_cannot_be_written_are_failures(tmp_path: Path) -> None:
     assert "no run directory can be made in /proc/no/such" in refused.stderr
 
 
-def test_what_an_earlier_run_has_left_is_named_with_what_ends_it(tmp_path: Path) -> None:
+def test_leftovers_of_an_earlier_run_are_named_with_a_remedy(tmp_path: Path) -> None:
     environment = {**os.environ, "SFLOW_RUN_MARKER": f"lost-{os.getpid()}-0123abcd"}
     with subprocess.Popen(["sleep", "60"], env=environment) as lost:
         try:
@@ -85,7 +85,7 @@ def test_a_job_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert "job 99999999 is unknown to Slurm" in done.stderr
 
 
-def test_f42_a_run_warns_of_few_descriptors_once_for_all_nodes_and_goes_on(tmp_path: Path) -> None:
+def test_f42_a_run_warns_of_few_descriptors_once_for_all_nodes_and_continues(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: ["ulimit -Sn; sleep 2"]}]}\n'
     )

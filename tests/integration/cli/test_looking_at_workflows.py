@@ -11,7 +11,7 @@ from tests.support import EXAMPLES, sflow_ctl
 WORKERS = str(EXAMPLES / "gpu_workers.yaml")
 
 
-def test_plan_says_what_a_dry_run_says(tmp_path: Path) -> None:
+def test_plan_and_dry_run_print_the_same(tmp_path: Path) -> None:
     planned = sflow_ctl("plan", WORKERS, cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout == sflow_ctl("run", "--dry-run", WORKERS, cwd=tmp_path).stdout
@@ -44,7 +44,7 @@ def test_compose_merges_files_and_overrides(tmp_path: Path) -> None:
     assert "hello, fleet, from" in ran.stdout, ran.stderr
 
 
-def test_compose_resolves_what_is_certain(tmp_path: Path) -> None:
+def test_compose_resolves_expressions_with_a_certain_value(tmp_path: Path) -> None:
     done = sflow_ctl("compose", "--resolve", str(EXAMPLES / "diamond.yaml"), cwd=tmp_path)
     assert "prepared 6 samples" in done.stdout
 

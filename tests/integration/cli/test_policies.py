@@ -27,7 +27,7 @@ def log(directory: Path, task: str, name: str = "") -> str:
     return (directory / "sflow_output" / "R" / task / (name or f"{task}.log")).read_text()
 
 
-def test_f26_a_crashed_server_is_restarted_in_place_and_its_client_goes_on(tmp_path: Path) -> None:
+def test_f26_a_crashed_server_is_restarted_in_place_and_its_client_continues(tmp_path: Path) -> None:
     done, summary = run(
         tmp_path,
         "  tasks:\n"
@@ -99,7 +99,7 @@ def test_a_second_ctrl_c_ends_the_tasks_of_the_end(tmp_path: Path) -> None:
     assert states(summary) == {"long": "cancelled", "slow": "cancelled"}
 
 
-def test_keep_alive_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
+def test_keep_alive_lasts_until_the_run_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         HEAD + "  tasks: [{name: s, kind: service, script: ['exec sleep 60']}]\n"
     )
@@ -118,7 +118,7 @@ def test_keep_alive_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
     assert process.returncode == 143
 
 
-def test_agents_that_had_not_called_do_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_agents_that_never_joined_do_not_delay_the_end(tmp_path: Path) -> None:
     done, _ = run(
         tmp_path, "  tasks: [{name: a, script: ['true'], resources: {nodes: {count: 1}}}]\n", "--nodes", "6"
     )
@@ -139,7 +139,7 @@ RESUMED = """  tasks:
 """
 
 
-def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
+def test_a_run_whose_controller_was_killed_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         HEAD + RESUMED.replace("depends_on: [second]", "depends_on: [first, second]")
     )
@@ -164,7 +164,7 @@ def test_a_run_whose_controller_was_killed_goes_on(tmp_path: Path) -> None:
     assert "has completed: nothing is left to do" in again.stdout
 
 
-def test_a_task_that_has_changed_runs_again_and_so_does_what_builds_on_it(tmp_path: Path) -> None:
+def test_a_changed_task_and_its_dependants_run_again(tmp_path: Path) -> None:
     text = "  tasks:\n    - {name: a, script: [echo A]}\n    - {name: b, depends_on: [a], script: [echo b]}\n"
     bad = text + "    - {name: c, depends_on: [b], script: [exit 1]}\n"
     assert run(tmp_path, bad)[0].returncode == 1

@@ -68,7 +68,7 @@ def test_the_first_that_fails_ends_it_and_is_named(command: str, status: int) ->
     assert "  where: /etc/s.yaml:1:3  preamble[1]\n" in done.stderr
 
 
-def test_a_command_may_fail_where_it_says_so() -> None:
+def test_a_command_may_fail_if_it_is_marked() -> None:
     assert (
         ran(reentry(preamble("false || true", "! true || true"), "/", ("echo", "started"))).stdout
         == "started\n"
@@ -82,7 +82,7 @@ def test_any_text_reaches_the_command_as_it_is(text: str) -> None:
     assert (done.returncode, done.stdout) == (0, text)
 
 
-def test_preambles_are_told_apart() -> None:
+def test_preambles_are_distinguished() -> None:
     marks = {preamble(*commands).mark for commands in ((), ("a",), ("b",), ("a", "b"), ("ab",), ("a\nb",))}
     assert len(marks) == 6
     assert preamble("a").mark == Preamble(("a",), ("elsewhere",)).mark

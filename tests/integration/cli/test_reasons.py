@@ -25,7 +25,7 @@ def run(tmp_path: Path, text: str) -> tuple[int, str, dict[str, Any]]:
     return ended.returncode, ended.stdout + ended.stderr, summary
 
 
-def test_f20_a_port_that_is_taken_is_told_everywhere(tmp_path: Path) -> None:
+def test_f20_a_port_in_use_is_reported_everywhere(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         script = f"exec {sys.executable} -m http.server {port} --bind 127.0.0.1"
@@ -47,7 +47,7 @@ def test_f20_a_port_that_is_taken_is_told_everywhere(tmp_path: Path) -> None:
     assert later.count(sentence) == 1
 
 
-def test_a_traceback_with_status_0_is_no_failure_unless_it_is_forbidden(tmp_path: Path) -> None:
+def test_a_traceback_with_status_0_is_a_failure_only_if_it_is_forbidden(tmp_path: Path) -> None:
     task = "{name: a, script: ['echo \"Traceback (most recent call last):\"']%s}"
     status, output, _ = run(tmp_path, HEAD + f"  tasks: [{task % ''}]\n")
     assert status == 0, output
@@ -59,7 +59,7 @@ def test_a_traceback_with_status_0_is_no_failure_unless_it_is_forbidden(tmp_path
     assert "a failed (success): its log has a line that `Traceback` forbids" in output
 
 
-def test_dependants_do_not_start_on_what_was_not_written(tmp_path: Path) -> None:
+def test_dependants_do_not_start_if_a_required_file_is_missing(tmp_path: Path) -> None:
     tasks = """  tasks:
     - {name: a, script: ["true"], success: {files: [result.json]}}
     - {name: b, script: [echo started], depends_on: [a]}

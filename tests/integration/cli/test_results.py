@@ -43,7 +43,7 @@ def test_a_sweep_has_one_table_and_later_tasks_see_its_values(tmp_path: Path) ->
     assert outputs["metrics"] == {"rate": 20.7}
 
 
-def test_a_value_that_was_not_found_fails_who_needs_it_with_the_names_there_are(tmp_path: Path) -> None:
+def test_a_missing_value_fails_its_user_and_lists_the_known_names(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(SWEEP.replace("task.bench_1.outputs.rate", "task.bench_1.outputs.speed"))
     run = sflow_ctl("run", "w.yaml", cwd=tmp_path)
     assert run.returncode == 1

@@ -7,7 +7,7 @@ from tests.support import EXAMPLES, read_json, sflow_ctl
 DIAMOND = EXAMPLES / "diamond.yaml"
 
 
-def test_only_a_task_and_what_it_needs(tmp_path: Path) -> None:
+def test_only_a_task_and_its_dependencies(tmp_path: Path) -> None:
     done = sflow_ctl("run", DIAMOND, "-t", "square", "--run-id", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "squared 6 samples" in done.stdout

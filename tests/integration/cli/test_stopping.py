@@ -59,9 +59,7 @@ def started() -> Iterator[list[Run]]:
 
 
 @pytest.mark.parametrize("is_spooled", [False, True])
-def test_what_a_task_prints_while_it_is_stopped_is_all_there_and_shown(
-    is_spooled: bool, tmp_path: Path
-) -> None:
+def test_output_of_a_task_being_stopped_is_complete_and_shown(is_spooled: bool, tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(DRAIN.replace("LINES", str(LINES)))
     spool = ("--log-spool", str(tmp_path / "spool")) if is_spooled else ()
     ended = sflow_ctl("run", "w.yaml", "--run-id", "r", *spool, cwd=tmp_path)
@@ -89,9 +87,7 @@ def test_a_gang_hangs_once_its_last_rank_is_silent_and_every_rank_is_looked_into
     nothing_left(run)
 
 
-def test_an_end_that_takes_too_long_is_cut_short_and_says_for_whom(
-    started: list[Run], tmp_path: Path
-) -> None:
+def test_an_end_that_takes_too_long_is_forced_and_names_the_tasks(started: list[Run], tmp_path: Path) -> None:
     run = Run.start(LATE, tmp_path)
     started.append(run)
     status, output = run.finish()
@@ -113,7 +109,7 @@ def test_a_second_ctrl_c_waits_for_no_stop_command(started: list[Run], tmp_path:
     nothing_left(run, within_s=5.0)
 
 
-def test_a_stop_command_that_fails_is_told_and_kept(tmp_path: Path) -> None:
+def test_a_failing_stop_command_is_reported_and_its_output_kept(tmp_path: Path) -> None:
     workflow = LATE.replace('"sleep 1000"', '"echo cannot; exit 4"').replace("10m}", "0}")
     (tmp_path / "w.yaml").write_text(workflow)
     ended = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)

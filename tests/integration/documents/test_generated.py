@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ExitStatus
-from tests.documents import generated
+from tests.documents import generated, states
 from tests.documents.blocks import ROOT
 
 DOCS = ROOT / "docs"
@@ -18,6 +18,7 @@ _TESTS_ONLY = {"SFLOW_REWRITE"}
 def rewritten(page: Path, text: str) -> str:
     """Return what the page has, after writing it if that is asked for."""
     if os.environ.get("SFLOW_REWRITE"):
+        page.parent.mkdir(exist_ok=True)
         page.write_text(text, encoding="utf-8")
     return generated.read(page)
 
@@ -25,6 +26,26 @@ def rewritten(page: Path, text: str) -> str:
 def test_the_page_of_message_codes_is_generated() -> None:
     page = DOCS / "reference" / "messages.md"
     assert rewritten(page, generated.codes_page()) == generated.codes_page(), "SFLOW_REWRITE=1 writes it anew"
+
+
+def test_the_state_diagrams_are_those_of_the_tables() -> None:
+    made = {"states.md": states.page(), **states.pictures()}
+    for name, text in made.items():
+        assert rewritten(DOCS / name, text) == text, f"{name}: SFLOW_REWRITE=1 writes it anew"
+    drawn = {str(picture.relative_to(DOCS)) for picture in (DOCS / "images").glob("*_states.svg")}
+    assert drawn == states.pictures().keys()
+
+
+@pytest.mark.parametrize("diagram", states.DIAGRAMS, ids=lambda diagram: diagram.name)
+def test_a_state_diagram_shows_every_change_of_its_table_once(diagram: states.Diagram) -> None:
+    assert set(diagram.places) == set(diagram.table) == set(diagram.states)
+    drawn = [
+        (source, target)
+        for start, target in diagram.arrows()
+        for source in (start.states if isinstance(start, states.Group) else (start,))
+    ]
+    legal = [(source, target) for source, targets in diagram.table.items() for target in targets]
+    assert sorted(drawn, key=str) == sorted(legal, key=str)
 
 
 def test_every_code_of_the_troubleshooting_page_exists() -> None:
@@ -57,3 +78,9 @@ def test_every_variable_of_ours_is_documented() -> None:
 def test_the_formats_of_files_are_those_of_the_types(page: str) -> None:
     text = generated.FILE_PAGES[page]()
     assert rewritten(DOCS / "reference" / page, text) == text, "SFLOW_REWRITE=1 writes it anew"
+
+
+@pytest.mark.parametrize("page", ["summary.md", "events.md"])
+def test_every_field_of_a_file_has_a_meaning(page: str) -> None:
+    empty = re.findall(r"^\| `(\w+)` \| [^|]* \|  \|$", generated.FILE_PAGES[page](), re.MULTILINE)
+    assert not empty, f"a docstring below each of {empty}"

@@ -111,7 +111,7 @@ def test_a_script_without_a_handler_ends_at_once(podman: Podman, started: list[R
 
 
 @pytest.mark.parametrize("operator", [DOCKER, CONTAINER])
-def test_what_ignores_sigterm_is_removed_after_the_grace(
+def test_a_container_that_ignores_sigterm_is_removed_after_the_grace(
     podman: Podman, started: list[Run], tmp_path: Path, operator: str
 ) -> None:
     run = start(started, tmp_path, workflow(operator, STUBBORN, "      timeout: 2"))

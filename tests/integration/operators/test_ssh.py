@@ -176,7 +176,9 @@ bash -c 'echo up; while :; do sleep 600; done'"""
     nothing_left(run)
 
 
-def test_what_a_script_leaves_behind_is_ended(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+def test_processes_that_a_script_leaves_behind_are_ended(
+    sshd: Sshd, started: list[Run], tmp_path: Path
+) -> None:
     mark = secrets.token_hex(8)
     run = start(
         started, tmp_path, workflow(sshd, f"export MARK={mark}; setsid sleep 600 & echo done; exit 0")
@@ -197,7 +199,7 @@ def test_a_killed_client_ends_the_remote_tree(sshd: Sshd, started: list[Run], tm
     wait_until(lambda: not with_variable("MARK", mark), "the remote script has ended", within_s=15)
 
 
-def test_a_lost_connection_is_a_failure_that_says_so(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+def test_a_lost_connection_is_a_reported_failure(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
     mark = secrets.token_hex(8)
     run = start(started, tmp_path, workflow(sshd, f"export MARK={mark}; echo up; sleep 600; :"))
     up(run)
@@ -210,7 +212,7 @@ def test_a_lost_connection_is_a_failure_that_says_so(sshd: Sshd, started: list[R
     wait_until(lambda: not with_variable("MARK", mark), "the remote script has ended", within_s=15)
 
 
-def test_a_host_that_does_not_answer_is_a_failure_that_says_so(
+def test_a_host_that_does_not_answer_is_a_reported_failure(
     sshd: Sshd, started: list[Run], tmp_path: Path
 ) -> None:
     text = workflow(sshd, "echo up").replace(f"port: {sshd.port}", "port: 1")

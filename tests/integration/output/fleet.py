@@ -83,6 +83,7 @@ class Agent:
 
     def __init__(self, controller: Controller, node: int = 0, keys: KeyPair | None = None) -> None:
         pair = keys or controller.keys.agents[node]
+        self.node, self._output = node, controller.output
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
@@ -97,8 +98,18 @@ class Agent:
         self.context.term()
 
     def send(
-        self, rank: RankId, offset: int, body: bytes, *, is_spool: bool = True, is_end: bool = False
+        self,
+        rank: RankId,
+        offset: int,
+        body: bytes,
+        *,
+        is_spool: bool = True,
+        is_end: bool = False,
+        is_own: bool = True,
     ) -> None:
+        """Send a chunk of a rank that was placed here, unless the agent only claims it."""
+        if is_own:
+            self._output.placed(self.node, [rank])
         header = encode(LogChunk(rank=rank, offset=offset, is_spool=is_spool, is_end=is_end))
         self.socket.send_multipart((header, body))
 

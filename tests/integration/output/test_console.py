@@ -184,7 +184,7 @@ def test_a_terminal_has_its_progress_line_at_the_bottom(tmp_path: Path) -> None:
     os.close(ours)
 
 
-def test_f62_a_stopped_terminal_is_told_what_it_missed(tmp_path: Path) -> None:
+def test_f62_a_stopped_terminal_shows_how_much_it_missed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     console = Console(PLAN, tmp_path, descriptor=theirs, environ=PLAIN)
     reader = Reader(ours, held=True)

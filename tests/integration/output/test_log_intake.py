@@ -109,7 +109,7 @@ def test_late_bytes_of_an_earlier_attempt_go_to_its_own_file(tmp_path: Path) -> 
     assert (tmp_path / "t/t.attempt-1.log").read_bytes() == b"one late"
 
 
-def test_garbage_is_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_garbage_is_counted_and_ignored(tmp_path: Path) -> None:
     header = encode(LogChunk(rank=rank_of("t"), offset=0, is_spool=True))
     escape = encode(LogChunk(rank=rank_of("../../t"), offset=0, is_spool=True))
     negative = encode(LogChunk(rank=rank_of("t"), offset=-5, is_spool=True))
@@ -125,6 +125,7 @@ def test_garbage_is_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
     ]
     with Controller(tmp_path) as controller:
         agent = Agent(controller)
+        controller.output.placed(0, [rank_of("t"), rank_of("../../t")])
         for frames in bad:
             agent.socket.send_multipart(frames)
         deliver(controller, agent, b"good\n")
@@ -145,7 +146,7 @@ def test_an_oversized_frame_ends_its_connection_and_nothing_else(tmp_path: Path)
 
 
 @pytest.mark.parametrize("key", ["unknown", "viewer"])
-def test_who_has_no_agents_key_gets_nothing_in(tmp_path: Path, key: str) -> None:
+def test_logs_without_an_agents_key_are_refused(tmp_path: Path, key: str) -> None:
     with Controller(tmp_path, agents=2) as controller:
         stranger = Agent(controller, keys=KeyPair.make() if key == "unknown" else controller.keys.viewer)
         stranger.send(rank_of("t"), 0, b"evil", is_end=True)
@@ -174,7 +175,9 @@ class FullDisk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_loses_nothing_and_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing_and_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(intake, "DISK_RETRY_S", 0.1)
     disk = FullDisk(free=100_000)
     monkeypatch.setattr(SpoolFiles, "append", lambda *arguments: disk.append(*arguments))
@@ -195,7 +198,26 @@ def test_a_full_disk_loses_nothing_and_is_said_once(tmp_path: Path, monkeypatch:
     assert notes[1].endswith("can be written again")
 
 
-def test_what_never_arrives_does_not_hold_up_the_end_for_long(tmp_path: Path) -> None:
+def test_a_log_is_taken_from_the_agent_of_its_rank_only(tmp_path: Path) -> None:
+    with Controller(tmp_path, agents=2) as controller:
+        owner, other = Agent(controller, 0), Agent(controller, 1)
+        controller.output.placed(0, [rank_of("t")])
+        for offset, is_end in ((0, False), (3, True), (1 << 40, False)):
+            other.send(rank_of("t"), offset, b"no!", is_end=is_end, is_own=False)
+        other.send(rank_of("unplaced"), 0, b"no!", is_own=False)
+        counters = controller.output.counters
+        controller.until(lambda: counters["foreign_log_chunks"] == 4, "all of them refused")
+        controller.output.expect(rank_of("t"), 4, True)
+        owner.send(rank_of("t"), 0, b"yes\n", is_end=True)
+        controller.until(lambda: controller.completed == [rank_of("t")], "the true log")
+        assert not other.receive()
+        owner.close()
+        other.close()
+    assert (tmp_path / LOG).read_bytes() == b"yes\n"
+    assert not (tmp_path / "unplaced").exists()
+
+
+def test_a_log_that_never_arrives_does_not_delay_the_end_for_long(tmp_path: Path) -> None:
     controller = Controller(tmp_path)
     controller.output.expect(rank_of("t"), 1_000, True)
     controller.close(deadline_s=0.3)
@@ -204,7 +226,7 @@ def test_what_never_arrives_does_not_hold_up_the_end_for_long(tmp_path: Path) ->
 
 def test_logs_of_a_lost_node_are_not_waited_for(tmp_path: Path) -> None:
     controller = Controller(tmp_path)
-    controller.output.publish(change("t", TaskState.STARTING))
+    controller.output.placed(0, [rank_of("t")])
     controller.output.expect(rank_of("t"), 1_000, True)
     controller.output.node_lost(0)
     began = time.monotonic()

@@ -209,7 +209,7 @@ def test_attach_follows_a_run_to_its_end_through_its_controller(tmp_path: Path) 
         assert watcher.shown.endswith(f"{RUN_ID}: failed after 1.50 s, exit status 1\n")
 
 
-def test_f17_attach_uses_the_files_when_nobody_answers(tmp_path: Path) -> None:
+def test_f17_attach_uses_the_files_when_the_controller_does_not_answer(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.change("load", S.RUNNING)
     run.log("load", "before\n")
@@ -226,7 +226,7 @@ def test_f17_attach_uses_the_files_when_nobody_answers(tmp_path: Path) -> None:
         assert watcher.shown.endswith(f"{RUN_ID}: completed after 1.50 s, exit status 0\n")
 
 
-def test_leaving_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_detaching_is_reported_and_the_run_continues(tmp_path: Path) -> None:
     run = Run(tmp_path)
     controller = run.open()
     run.change("load", S.RUNNING)
@@ -241,7 +241,7 @@ def test_leaving_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
     run.end(Outcome.COMPLETED, 0)
 
 
-def test_status_of_a_run_whose_controller_died_says_so(tmp_path: Path) -> None:
+def test_status_reports_that_the_controller_of_a_run_died(tmp_path: Path) -> None:
     run = Run(tmp_path, pid=2**22 + 1)
     run.change("load", S.RUNNING)
     answer = ask(tmp_path, "status")
@@ -306,7 +306,7 @@ def test_following_a_log_ends_with_its_task(tmp_path: Path) -> None:
     run.end(Outcome.COMPLETED, 0)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_reader_is_not_an_error(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.log("load", "x\n" * 1_000_000)
     words = " ".join(command("logs", "--output-dir", str(tmp_path), "load"))
@@ -337,7 +337,7 @@ def test_a_wrong_name_gets_the_right_one_and_exit_2(
     assert hint in answer.stderr
 
 
-def test_without_any_run_it_is_said_where_was_looked(tmp_path: Path) -> None:
+def test_without_any_run_the_searched_directory_is_named(tmp_path: Path) -> None:
     answer = ask(tmp_path, "status")
     assert answer.returncode == 2
     assert "error[no-runs]" in answer.stderr

@@ -88,7 +88,7 @@ def write_log(directory: Path, task: str, data: bytes) -> None:
         file.write(data)
 
 
-def test_a_viewer_gets_what_was_and_what_comes(tmp_path: Path) -> None:
+def test_a_viewer_gets_past_and_future_output(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller:
         controller.output.publish(change("a", S.STARTING))
         controller.output.publish(change("a", S.RUNNING))
@@ -144,7 +144,7 @@ def test_a_spooled_log_is_followed_as_it_arrives(tmp_path: Path) -> None:
         agent.close()
 
 
-def test_following_what_does_not_exist_ends_at_once(tmp_path: Path) -> None:
+def test_following_a_log_that_does_not_exist_ends_at_once(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller, attached(controller) as link:
         hear(controller, link, lambda events: Current() in events)
         for rank in (rank_of("nothing"), rank_of("../../etc/passwd")):
@@ -177,7 +177,7 @@ def test_a_viewers_key_opens_nothing_else(tmp_path: Path) -> None:
         context.term()
 
 
-def test_nobody_attaches_without_the_key(tmp_path: Path) -> None:
+def test_attaching_needs_the_key(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller, ThreadPoolExecutor(1) as pool:
         future = pool.submit(connect, facts_of(controller, KeyPair.make()), 0.5)
         controller.until(future.done, "an answer")
@@ -193,7 +193,7 @@ def test_garbage_from_a_viewer_is_counted(tmp_path: Path) -> None:
         hear(controller, link, states_of)
 
 
-def test_a_viewer_of_another_version_is_told_so(tmp_path: Path) -> None:
+def test_a_viewer_of_another_version_is_refused_with_the_reason(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller, attached(controller) as link:
         hear(controller, link, lambda events: Current() in events)
         link._socket.send(encode(msgspec.structs.replace(Attach(), version=99)))
@@ -226,7 +226,7 @@ while True:
 """
 
 
-def test_f62_a_stopped_viewer_slows_nobody_and_is_told_what_it_missed(tmp_path: Path) -> None:
+def test_f62_a_stopped_viewer_slows_no_other_and_learns_how_much_it_missed(tmp_path: Path) -> None:
     lines, size = 400_000, 100
     chunk = (b"x" * (size - 1) + b"\n") * 1_000
     rank = rank_of("a")

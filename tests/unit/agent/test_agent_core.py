@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from protocol.ids import AttemptId, ProbeKey, RankId
+from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
     ExitCause,
@@ -18,8 +18,8 @@ from protocol.messages.facts import (
     RankStarted,
 )
 from protocol.messages.orders import Leave, Refused, Spawn, Stop, Unwatch, Watch, Welcome
-from protocol.messages.rank_spec import RankSpec, Stopping, Success
-from sflow_agent.core.agent import EXIT_OK, EXIT_ORPHANED, LOGS_WITHIN_S, ORPHAN_GRACE_S, AgentCore
+from protocol.messages.rank_spec import Success
+from sflow_agent.core.agent import EXIT_OK, EXIT_ORPHANED, LOGS_WITHIN_S, ORPHAN_GRACE_S
 from sflow_agent.core.commands import (
     AgentCommand,
     DiagnoseExit,
@@ -52,60 +52,35 @@ from sflow_agent.core.events import (
 )
 from sflow_agent.core.rank import DIAGNOSE_WITHIN_S
 from sflow_agent.core.stop_sequence import SIGKILL, VERIFY_S
+from tests.unit.agent.driver import A, B, CheckedCore, a_spec, reaped, reports, running, stop
 
-A = RankId(AttemptId("a", 1), 0)
-B = RankId(AttemptId("b", 1), 0)
 READINESS = Probe(kind="readiness", checks=(TcpCheck(port=80),))
 
 
 SIGTERM = 15
 
 
-def spec(rank: RankId = A, *probes: Probe, grace_s: float = 5.0) -> RankSpec:
-    return RankSpec(
-        rank=rank, argv=("true",), env={}, log="a/a.log", probes=probes, stopping=Stopping(grace_s=grace_s)
-    )
-
-
-def running(core: AgentCore, *probes: Probe, rank: RankId = A, now: float = 0.0) -> AgentCore:
-    core.handle(Ordered(Spawn(ranks=(spec(rank, *probes),))), now)
-    core.handle(ProcessStarted(rank, 100, 7), now)
-    return core
-
-
-def exited(rank: RankId = A, *, has_leftovers: bool = False) -> ProcessesReaped:
-    return ProcessesReaped((ProcessExited(rank, 0, None, 10, has_leftovers),))
-
-
-def reports(commands: Sequence[AgentCommand]) -> list[object]:
-    return [command.message for command in commands if isinstance(command, Report)]
-
-
-def stop(grace_s: float, rank: RankId = A) -> Ordered:
-    return Ordered(Stop(attempt=rank.attempt, grace_s=grace_s))
-
-
 # ---------------------------------------------------------------------- starting
 
 
 def test_a_rank_is_started_once_whatever_is_repeated() -> None:
-    core = AgentCore()
-    order = Ordered(Spawn(ranks=(spec(),)))
-    assert core.handle(order, 0.0) == [StartProcess(spec())]
+    core = CheckedCore()
+    order = Ordered(Spawn(ranks=(a_spec(),)))
+    assert core.handle(order, 0.0) == [StartProcess(a_spec())]
     assert core.handle(order, 0.0) == []
     assert core.handle(ProcessStarted(A, 100, 7), 1.0) == [
         Report(RankStarted(rank=A, pid=100, started_at_ns=7))
     ]
     assert core.live() == (LiveRank(A, 100, 7),)
-    core.handle(exited(), 2.0)
+    core.handle(reaped(), 2.0)
     core.handle(FactsAcknowledged(), 9.0)
     assert core.handle(order, 3.0) == []
     assert core.next_wakeup() is None
 
 
-def test_a_failed_start_is_told_and_forgotten() -> None:
-    core = AgentCore()
-    core.handle(Ordered(Spawn(ranks=(spec(),))), 0.0)
+def test_a_failed_start_is_reported_and_forgotten() -> None:
+    core = CheckedCore()
+    core.handle(Ordered(Spawn(ranks=(a_spec(),))), 0.0)
     assert reports(core.handle(ProcessFailed(A, 2, "no"), 0.0)) == [
         LaunchFailed(rank=A, errno=2, reason="no")
     ]
@@ -116,9 +91,9 @@ def test_a_failed_start_is_told_and_forgotten() -> None:
 
 
 def test_an_exit_without_leftovers_is_one_fact() -> None:
-    core = running(AgentCore())
+    core = running()
     fact = RankExited(rank=A, exit_code=0, runtime_s=3.0, log_bytes=10, cleared=True)
-    assert core.handle(exited(), 3.0) == [Report(fact), ForgetRank(A)]
+    assert core.handle(reaped(), 3.0) == [Report(fact), ForgetRank(A)]
     assert core.exited() == (fact,)
     assert (core.live(), core.clearing()) == ((), ())
     core.handle(FactsAcknowledged(), 9.0)
@@ -126,8 +101,8 @@ def test_an_exit_without_leftovers_is_one_fact() -> None:
 
 
 def test_leftovers_are_ended_and_then_cleared() -> None:
-    core = running(AgentCore())
-    commands = core.handle(exited(has_leftovers=True), 1.0)
+    core = running()
+    commands = core.handle(reaped(has_leftovers=True), 1.0)
     assert [fact.cleared for fact in reports(commands) if isinstance(fact, RankExited)] == [False]
     assert commands[-1] == SignalTree(A, SIGTERM)
     assert core.clearing() == (A,)
@@ -141,7 +116,7 @@ def test_leftovers_are_ended_and_then_cleared() -> None:
 
 
 def test_f31_a_stop_escalates_and_names_survivors() -> None:
-    core = running(AgentCore())
+    core = running()
     assert core.handle(stop(2.0), 10.0) == [SignalTree(A, SIGTERM)]
     assert core.handle(WakeUp(), 11.0) == []
     assert core.handle(WakeUp(), 12.0) == [SignalTree(A, SIGKILL)]
@@ -155,7 +130,7 @@ def test_f31_a_stop_escalates_and_names_survivors() -> None:
 
 
 def test_a_repeated_stop_only_shortens_the_grace() -> None:
-    core = running(AgentCore())
+    core = running()
     core.handle(stop(10.0), 0.0)
     assert core.handle(stop(20.0), 1.0) == []
     assert core.next_wakeup() == 10.0
@@ -165,28 +140,28 @@ def test_a_repeated_stop_only_shortens_the_grace() -> None:
 
 
 def test_a_tree_that_is_gone_before_its_main_process_is_reaped_waits_for_that() -> None:
-    core = running(AgentCore())
+    core = running()
     core.handle(stop(1.0), 0.0)
     assert core.handle(TreeGone(A, 0), 0.1) == []
-    assert len(reports(core.handle(exited(), 0.2))) == 1
+    assert len(reports(core.handle(reaped(), 0.2))) == 1
     assert core.clearing() == ()
 
 
 def test_leftovers_of_a_stopped_rank_are_already_being_ended() -> None:
-    core = running(AgentCore())
+    core = running()
     core.handle(stop(1.0), 0.0)
-    assert len(core.handle(exited(has_leftovers=True), 0.1)) == 1
+    assert len(core.handle(reaped(has_leftovers=True), 0.1)) == 1
 
 
 @pytest.mark.parametrize(
     "event", [stop(1.0, B), TreeGone(B, 0), CheckObserved(B, ProbeKey("readiness", 0), True, "")]
 )
-def test_what_is_said_of_an_unknown_rank_is_ignored(event: Ordered | TreeGone | CheckObserved) -> None:
-    assert running(AgentCore()).handle(event, 1.0) == []
+def test_events_of_an_unknown_rank_are_ignored(event: Ordered | TreeGone | CheckObserved) -> None:
+    assert running().handle(event, 1.0) == []
 
 
 def test_a_welcome_kills_what_must_not_live() -> None:
-    core = running(AgentCore())
+    core = running()
     welcome = Ordered(Welcome(session="s", incarnation=1, kill=(A, B)))
     assert core.handle(welcome, 1.0) == [SignalTree(A, SIGKILL)]
 
@@ -195,7 +170,7 @@ def test_a_welcome_kills_what_must_not_live() -> None:
 
 
 def test_watching_needs_a_known_rank() -> None:
-    core = running(AgentCore())
+    core = running()
     assert core.handle(Ordered(Watch(rank=A, offset=5)), 0.0) == [WatchLog(A, 5)]
     assert core.handle(Ordered(Watch(rank=B, offset=5)), 0.0) == []
     assert core.handle(Ordered(Unwatch(rank=A)), 0.0) == [UnwatchLog(A)]
@@ -205,8 +180,8 @@ def test_watching_needs_a_known_rank() -> None:
 
 
 def test_a_probe_triggers_once_and_is_watched_no_longer() -> None:
-    core = AgentCore()
-    core.handle(Ordered(Spawn(ranks=(spec(A, READINESS),))), 0.0)
+    core = CheckedCore()
+    core.handle(Ordered(Spawn(ranks=(a_spec(A, READINESS),))), 0.0)
     commands = core.handle(ProcessStarted(A, 100, 7), 0.0)
     assert commands[-1] == WatchCheck(A, ProbeKey("readiness", 0))
     fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="d")
@@ -214,7 +189,7 @@ def test_a_probe_triggers_once_and_is_watched_no_longer() -> None:
     assert core.handle(seen, 1.0) == [Report(fact), UnwatchCheck(A, ProbeKey("readiness", 0))]
     assert core.handle(seen, 2.0) == []
     assert core.triggered() == (fact,)
-    assert core.handle(exited(), 3.0)[1:] == [ForgetRank(A)]
+    assert core.handle(reaped(), 3.0)[1:] == [ForgetRank(A)]
     assert core.triggered() == ()
     assert core.handle(seen, 4.0) == []
 
@@ -227,7 +202,7 @@ def test_delay_and_threshold_are_kept() -> None:
         interval_s=5.0,
         threshold=3,
     )
-    core = running(AgentCore(), probe)
+    core = running(a_spec(A, probe))
     seen = CheckObserved(A, ProbeKey("failure", 0), True, "x")
     assert core.handle(seen, 1.0) == []
     assert core.next_wakeup() == 2.0
@@ -243,9 +218,9 @@ def test_delay_and_threshold_are_kept() -> None:
 
 
 def test_probes_end_with_their_rank() -> None:
-    core = running(AgentCore(), Probe(kind="readiness", checks=(TcpCheck(port=1),), delay_s=5.0))
+    core = running(a_spec(A, Probe(kind="readiness", checks=(TcpCheck(port=1),), delay_s=5.0)))
     core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, ""), 1.0)
-    core.handle(exited(has_leftovers=True), 2.0)
+    core.handle(reaped(has_leftovers=True), 2.0)
     commands = core.handle(CheckObserved(A, ProbeKey("readiness", 0), False, ""), 2.0)  # the last look
     assert UnwatchCheck(A, ProbeKey("readiness", 0)) in commands
     assert core.next_wakeup() == 7.0
@@ -254,10 +229,10 @@ def test_probes_end_with_their_rank() -> None:
 
 
 def test_a_ready_rank_that_has_ended_with_leftovers_sees_nothing_more() -> None:
-    core = running(AgentCore(), READINESS)
+    core = running(a_spec(A, READINESS))
     seen = CheckObserved(A, ProbeKey("readiness", 0), True, "")
     core.handle(seen, 1.0)
-    core.handle(exited(has_leftovers=True), 2.0)
+    core.handle(reaped(has_leftovers=True), 2.0)
     assert core.handle(seen, 3.0) == []
 
 
@@ -265,17 +240,17 @@ def test_a_ready_rank_that_has_ended_with_leftovers_sees_nothing_more() -> None:
 
 
 def test_leaving_ends_ranks_then_logs_then_itself() -> None:
-    core = running(AgentCore())
+    core = running()
     assert core.handle(Ordered(Leave(grace_s=1.0)), 0.0) == [SignalTree(A, SIGTERM)]
-    assert core.handle(Ordered(Spawn(ranks=(spec(B),))), 0.1) == []
-    commands = core.handle(exited(), 0.5)
+    assert core.handle(Ordered(Spawn(ranks=(a_spec(B),))), 0.1) == []
+    commands = core.handle(reaped(), 0.5)
     assert commands[-1] == FinishLogs()
     assert core.handle(LogsDelivered(), 0.6) == [Report(Goodbye()), Exit(EXIT_OK)]
     assert core.ending_because == "the run is over"
 
 
 def test_logs_that_cannot_be_handed_over_do_not_hold_the_agent_for_ever() -> None:
-    core = AgentCore()
+    core = CheckedCore()
     assert core.handle(Ordered(Leave()), 0.0) == [FinishLogs()]
     assert core.next_wakeup() == LOGS_WITHIN_S
     assert core.handle(WakeUp(), 1.0) == []
@@ -283,11 +258,11 @@ def test_logs_that_cannot_be_handed_over_do_not_hold_the_agent_for_ever() -> Non
 
 
 def test_logs_delivered_while_nothing_ends_mean_nothing() -> None:
-    assert AgentCore().handle(LogsDelivered(), 0.0) == []
+    assert CheckedCore().handle(LogsDelivered(), 0.0) == []
 
 
 def test_an_orphaned_agent_does_not_wait_for_logs() -> None:
-    core = running(AgentCore())
+    core = running()
     assert core.handle(EndRequested("nobody"), 0.0) == [SignalTree(A, SIGTERM)]
     assert core.next_wakeup() == ORPHAN_GRACE_S
     core.handle(WakeUp(), ORPHAN_GRACE_S)
@@ -297,7 +272,7 @@ def test_an_orphaned_agent_does_not_wait_for_logs() -> None:
 
 
 def test_a_refused_agent_ends_with_the_reason_it_was_given_first() -> None:
-    core = AgentCore()
+    core = CheckedCore()
     core.handle(Ordered(Refused(code="c", reason="other version")), 0.0)
     core.handle(EndRequested("SIGTERM received"), 0.1)
     assert core.ending_because == "refused by the controller: other version"
@@ -316,8 +291,8 @@ def told(commands: Sequence[AgentCommand]) -> list[RankExited]:
     return [c.message for c in commands if isinstance(c, Report) and isinstance(c.message, RankExited)]
 
 
-def test_a_bad_exit_is_told_with_its_cause() -> None:
-    core = running(AgentCore())
+def test_a_bad_exit_is_reported_with_its_cause() -> None:
+    core = running()
     assert core.handle(failed(), 1.0) == [DiagnoseExit(A, 3, None)]
     assert core.exited() == ()
     assert core.live() == (LiveRank(A, 100, 7),)  # a controller that asks must not take it for lost
@@ -331,13 +306,13 @@ def test_a_bad_exit_is_told_with_its_cause() -> None:
 
 
 def test_a_good_exit_is_looked_into_only_for_its_success() -> None:
-    (exit,) = told(running(AgentCore()).handle(exited(), 1.0))
+    (exit,) = told(running().handle(reaped(), 1.0))
     assert exit.cause is None
-    core = AgentCore()
-    asking = msgspec.structs.replace(spec(), success=Success(require=("done",)))
+    core = CheckedCore()
+    asking = msgspec.structs.replace(a_spec(), success=Success(require=("done",)))
     core.handle(Ordered(Spawn(ranks=(asking,))), 0.0)
     core.handle(ProcessStarted(A, 100, 7), 0.0)
-    assert core.handle(exited(), 1.0) == [DiagnoseExit(A, 0, None)]
+    assert core.handle(reaped(), 1.0) == [DiagnoseExit(A, 0, None)]
     assert core.next_wakeup() is None  # however long it takes
     missing = ExitCause(word="success", text="x")
     (exit,) = told(core.handle(ExitDiagnosed(A, missing), 1000.0))
@@ -345,14 +320,14 @@ def test_a_good_exit_is_looked_into_only_for_its_success() -> None:
 
 
 def test_a_status_that_is_a_success_is_not_looked_into() -> None:
-    core = AgentCore()
-    core.handle(Ordered(Spawn(ranks=(msgspec.structs.replace(spec(), success_exit_codes=(0, 3)),))), 0.0)
+    core = CheckedCore()
+    core.handle(Ordered(Spawn(ranks=(msgspec.structs.replace(a_spec(), success_exit_codes=(0, 3)),))), 0.0)
     core.handle(ProcessStarted(A, 100, 7), 0.0)
     assert told(core.handle(failed(), 1.0))[0].cause is None
 
 
-def test_leftovers_are_ended_meanwhile_and_told_after_the_exit() -> None:
-    core = running(AgentCore())
+def test_leftovers_are_ended_meanwhile_and_reported_after_the_exit() -> None:
+    core = running()
     assert core.handle(failed(has_leftovers=True), 1.0) == [DiagnoseExit(A, 3, None), SignalTree(A, SIGTERM)]
     assert core.clearing() == ()
     assert core.handle(TreeGone(A, 2), 1.5) == []
@@ -362,7 +337,7 @@ def test_leftovers_are_ended_meanwhile_and_told_after_the_exit() -> None:
 
 
 def test_leftovers_may_outlast_the_look() -> None:
-    core = running(AgentCore())
+    core = running()
     core.handle(failed(has_leftovers=True), 1.0)
     (exit,) = told(core.handle(ExitDiagnosed(A, FULL), 1.2))
     assert not exit.cleared
@@ -371,7 +346,7 @@ def test_leftovers_may_outlast_the_look() -> None:
 
 
 def test_a_look_that_takes_too_long_is_not_waited_for() -> None:
-    core = running(AgentCore())
+    core = running()
     core.handle(failed(), 1.0)
     assert core.next_wakeup() == 1.0 + DIAGNOSE_WITHIN_S
     (exit,) = told(core.handle(WakeUp(), 1.0 + DIAGNOSE_WITHIN_S))
@@ -381,27 +356,27 @@ def test_a_look_that_takes_too_long_is_not_waited_for() -> None:
 
 
 def test_a_stop_does_not_wait_for_the_look() -> None:
-    core = running(AgentCore())
+    core = running()
     core.handle(failed(), 1.0)
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 1.1)
     assert [type(command) for command in commands] == [Report, ForgetRank]
     assert told(commands)[0].was_asked is False
-    core = running(AgentCore())
+    core = running()
     core.handle(failed(has_leftovers=True), 1.0)
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=0.0)), 1.1)
     assert told(commands)
     assert commands[-1] == SignalTree(A, SIGKILL)
 
 
-def test_who_is_stopped_is_not_looked_into() -> None:
-    core = running(AgentCore())
+def test_a_stopped_rank_is_not_diagnosed() -> None:
+    core = running()
     core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 1.0)
     (exit,) = told(core.handle(failed(), 2.0))
     assert exit.was_asked
 
 
-def test_an_agent_that_leaves_tells_what_it_was_looking_into() -> None:
-    core = running(AgentCore())
+def test_a_leaving_agent_reports_withheld_exits() -> None:
+    core = running()
     core.handle(failed(), 1.0)
     commands = core.handle(Ordered(Leave()), 1.1)
     assert told(commands)

@@ -18,7 +18,7 @@ def test_f39_a_status_alone_has_no_cause() -> None:
     assert cause_of(Evidence(exit_code=3, signal=None)) is None
 
 
-def test_what_the_log_says_is_kept_with_its_place() -> None:
+def test_the_explaining_line_is_kept_with_its_place() -> None:
     cause = cause_of(Evidence(exit_code=1, signal=None, found=FULL, found_number=4))
     assert cause is not None
     assert (cause.word, cause.text, cause.hint) == ("disk_full", FULL.text, "free some")
@@ -39,7 +39,7 @@ def test_f43_a_kill_while_the_kernel_killed_for_memory_is_oom(
     assert word(Evidence(exit_code, signal, is_oom_victim=True)) == "oom"
 
 
-def test_a_failure_while_somebody_elses_process_was_killed_is_not_oom() -> None:
+def test_a_failure_while_another_ranks_process_was_killed_is_not_oom() -> None:
     assert word(Evidence(1, None, oom_kills=1)) is None
     assert word(Evidence(1, None, found=FULL, oom_kills=1)) == "disk_full"
     cause = cause_of(Evidence(1, None, found=OOM, found_number=1, oom_kills=1))
@@ -49,7 +49,7 @@ def test_a_failure_while_somebody_elses_process_was_killed_is_not_oom() -> None:
 
 
 @pytest.mark.parametrize("signal", [1, 2, 15])
-def test_what_somebody_ended_the_log_does_not_explain(signal: int) -> None:
+def test_an_end_from_outside_is_not_explained_by_the_log(signal: int) -> None:
     assert cause_of(Evidence(None, signal, found=FULL)) is None
 
 
@@ -66,7 +66,7 @@ def test_an_abort_may_be_explained_by_the_log() -> None:
 
 
 @pytest.mark.parametrize(("status", "name"), [(134, "SIGABRT"), (139, "SIGSEGV"), (135, "SIGBUS")])
-def test_f39_a_shell_tells_a_crash_as_a_status(status: int, name: str) -> None:
+def test_f39_a_shell_reports_a_crash_as_a_status(status: int, name: str) -> None:
     cause = cause_of(Evidence(status, None))
     assert cause is not None
     assert (cause.word, cause.text) == ("signal", f"a program in it was probably killed by {name}")

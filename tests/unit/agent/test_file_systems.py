@@ -29,7 +29,7 @@ def test_a_path_is_on_the_mount_that_is_seen(path: str, expected: tuple[str, str
     assert mount_of(path, MOUNTS) == expected
 
 
-def test_no_mounts_are_no_mount() -> None:
+def test_an_empty_list_of_mounts_adds_no_option() -> None:
     assert mount_of("/a", "") == ("", "")
 
 

@@ -44,7 +44,7 @@ def test_bytes_beyond_the_end_are_not_sent() -> None:
     assert SendWindow(is_spool=True, end=3).next_chunk(10) == (0, 3)
 
 
-def test_an_acknowledgement_said_twice_asks_for_the_rest_again() -> None:
+def test_a_repeated_acknowledgement_requests_the_rest_again() -> None:
     stream = SendWindow(is_spool=True)
     stream.note_sent(100)
     stream.acknowledge(40)
@@ -57,7 +57,7 @@ def test_an_acknowledgement_said_twice_asks_for_the_rest_again() -> None:
     assert (stream.acked, stream.sent) == (40, 40)
 
 
-def test_nobody_can_acknowledge_what_was_not_sent() -> None:
+def test_an_acknowledgement_of_unsent_bytes_is_ignored() -> None:
     stream = SendWindow(is_spool=True)
     stream.note_sent(10)
     stream.acknowledge(1000)

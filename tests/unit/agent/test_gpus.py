@@ -97,7 +97,7 @@ def view(here: Path, monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, environ: M
         pytest.param(machine(), None, [], "", id="a driver without GPUs"),
     ],
 )  # fmt: skip
-def test_what_is_seen_and_what_tasks_are_told(
+def test_visible_gpus_and_the_variables_of_tasks(
     nvml: FakeNvml,
     given: str | None,
     uuids: list[str],
@@ -115,7 +115,7 @@ def test_what_is_seen_and_what_tasks_are_told(
         assert seen.environment((index,), {})["CUDA_VISIBLE_DEVICES"] == name
 
 
-def test_a_slice_counts_within_what_was_given(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_counts_within_the_given_gpus(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = view(here, monkeypatch, four(), {"CUDA_VISIBLE_DEVICES": "2,3"})
     assert seen.environment((0,), {}) == {"CUDA_VISIBLE_DEVICES": "2", **PCI}
     assert seen.environment((), {}) == {}
@@ -149,7 +149,7 @@ def test_an_order_that_the_user_has_chosen_is_kept(here: Path, monkeypatch: pyte
         (machine(A), {"CUDA_VISIBLE_DEVICES": "0,1,2"}, "CUDA takes 1 of the 3 entries of CUDA_VISIBLE_DEVICES=0,1,2"),
     ],
 )  # fmt: skip
-def test_what_is_missing_is_said_and_the_others_are_used(
+def test_missing_gpus_are_reported_and_the_others_used(
     nvml: FakeNvml, environ: dict[str, str], problem: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = view(here, monkeypatch, nvml, environ)
@@ -177,7 +177,7 @@ def test_a_driver_that_fails_gives_no_gpus_and_the_reason(
     assert said in seen.problems[0]
 
 
-def test_without_nvmls_library_what_was_given_counts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvmls_library_the_given_gpus_count(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "nvidiactl").touch()
     FakeNvml([], init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND).install(monkeypatch)
     seen = inventory.gpu_view(0, {"CUDA_VISIBLE_DEVICES": "4"})
@@ -187,7 +187,7 @@ def test_without_nvmls_library_what_was_given_counts(here: Path, monkeypatch: py
     assert not inventory.gpu_view(0, {}).is_counted
 
 
-def test_what_a_gpu_does_not_know_is_no_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_that_a_gpu_does_not_have_are_not_errors(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = dict.fromkeys(("name", "memory", "mig"), pynvml.NVML_ERROR_NOT_SUPPORTED)
     silent["processes"] = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
     seen = view(here, monkeypatch, machine(FakeGpu(A, errors=silent)), {})
@@ -195,7 +195,7 @@ def test_what_a_gpu_does_not_know_is_no_error(here: Path, monkeypatch: pytest.Mo
     assert seen.problems == ()
 
 
-def test_memory_and_who_holds_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_and_its_users(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, gone = FakeProcess(os.getpid(), 3 * GIB), FakeProcess(1 << 22)
     seen = view(here, monkeypatch, machine(FakeGpu(A, used=4 * GIB, processes=[mine, gone])), {})
     owner = pwd.getpwuid(os.getuid()).pw_name
@@ -255,7 +255,7 @@ def test_amds_variables(environ: dict[str, str], count: int | None, made: dict[s
     assert seen.engine_names((1,)) == ()
 
 
-def test_simulated_gpus_are_counted_and_named_by_nobody(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulated_gpus_are_counted_and_have_no_names(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "nvidiactl").touch()
     FakeNvml([], init_error=pynvml.NVML_ERROR_UNKNOWN).install(monkeypatch)
     seen = inventory.gpu_view(8, {"CUDA_VISIBLE_DEVICES": "2"})
@@ -266,7 +266,7 @@ def test_simulated_gpus_are_counted_and_named_by_nobody(here: Path, monkeypatch:
     assert seen.engine_names((7,)) == ()
 
 
-def test_the_inventory_says_what_the_view_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_inventory_describes_the_view(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = view(here, monkeypatch, machine(A, FakeGpu(B, errors=LOST)), {})
     taken = inventory.take_inventory(seen)
     assert (taken.gpus, taken.counts_gpus, taken.gpu_problems) == (seen.gpus, True, seen.problems)

@@ -85,7 +85,7 @@ def test_the_parts_of_a_url(url: str, parts: tuple[str, str, int, str, str]) -> 
         "http://n0/\r\nX: y",
     ],
 )
-def test_what_is_no_url(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         split_url(url)
 
@@ -158,7 +158,7 @@ def test_garbage_is_an_answer_or_an_error(data: bytes, start: bytes) -> None:
         ),
     ],
 )
-def test_what_is_no_answer(data: bytes, why: str) -> None:
+def test_invalid_answers(data: bytes, why: str) -> None:
     with pytest.raises(BadAnswerError, match=why):
         answer(data, is_ended=True)
 
@@ -174,7 +174,7 @@ def test_a_body_is_kept_up_to_a_limit() -> None:
         assert len(got.body) == MAX_BODY_BYTES
 
 
-def test_a_connection_lost_in_the_body_is_no_whole_answer() -> None:
+def test_a_connection_lost_in_the_body_is_an_incomplete_answer() -> None:
     assert answer(JSON[:-5], is_ended=True).is_cut
     assert answer(ANSWERS["in chunks"][:-30], is_ended=True).is_cut
 

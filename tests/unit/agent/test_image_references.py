@@ -27,6 +27,6 @@ INSIDE = Inside(
         ("enroot", "docker://host/a:1"),
     ],
 )
-def test_every_engine_is_told_in_its_own_way(engine: EngineChoice, told: str) -> None:
+def test_every_engine_gets_its_own_spelling(engine: EngineChoice, told: str) -> None:
     made = engine_command(engine, Container(engine=engine, image="docker://host/a:1"), INSIDE)
     assert told in made.argv

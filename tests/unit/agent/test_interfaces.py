@@ -31,12 +31,12 @@ def test_the_loopback_stays_alone() -> None:
     assert told == {"SFLOW_NODE_IFNAME": "lo", "SFLOW_NODE_IFNAMES": "lo"}
 
 
-def test_programs_are_told_where_a_person_has_chosen_and_never_against_the_task() -> None:
+def test_programs_get_the_chosen_interface_unless_the_task_sets_it() -> None:
     told = Interfaces(is_chosen=True).environment({"SFLOW_NODE_IP": "10.1.0.4", "NCCL_SOCKET_IFNAME": "eth0"})
     assert "NCCL_SOCKET_IFNAME" not in told
     assert told["GLOO_SOCKET_IFNAME"] == "ib0"
 
 
-def test_nothing_is_said_of_an_address_that_is_not_here_or_of_none() -> None:
+def test_a_foreign_or_missing_address_gives_no_interface() -> None:
     assert Interfaces(is_chosen=True).environment({"SFLOW_NODE_IP": "10.9.9.9"}) == {}
     assert Interfaces(is_chosen=True).environment({}) == {}

@@ -7,7 +7,6 @@ from protocol.messages.checks import HttpCheck, LogCheck, LogPattern, Probe, Tcp
 from protocol.messages.facts import ProbeTriggered, ProbeWaiting, RankExited
 from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import RankSpec, Success
-from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
     AgentCommand,
     DiagnoseExit,
@@ -25,8 +24,9 @@ from sflow_agent.core.events import (
     ProcessStarted,
     WakeUp,
 )
-from sflow_agent.core.probes import LISTENER_LOOKS_S
+from sflow_agent.core.probes import LISTENER_LOOKS_S, OUTLIVES_S
 from sflow_agent.core.rank import LAST_LOOK_MARGIN_S
+from tests.unit.agent.driver import CheckedCore
 
 A = RankId(AttemptId("a", 1), 0)
 LOG, PORT = LogCheck(pattern=LogPattern(pattern="up")), TcpCheck(port=80)
@@ -34,8 +34,8 @@ FIRST, SECOND = ProbeKey("readiness", 0), ProbeKey("readiness", 1)
 
 
 def running(*checks: LogCheck | TcpCheck | HttpCheck, success: Success | None = None, threshold: int = 1,
-            needs_all: bool = True) -> AgentCore:  # fmt: skip
-    core = AgentCore()
+            needs_all: bool = True) -> CheckedCore:  # fmt: skip
+    core = CheckedCore()
     probe = Probe(kind="readiness", checks=checks, threshold=threshold, needs_all=needs_all, timeout_s=7.0)
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(probe,), success=success)
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
@@ -133,8 +133,9 @@ def test_clusters_f1_after_a_bad_exit_nothing_is_looked_at() -> None:
 
 def test_clusters_f1_a_ready_rank_is_looked_at_for_ports_ever_more_rarely() -> None:
     core = running(LOG)
-    core.handle(saw(True), 10.0)
-    now = 10.0
+    core.handle(saw(True), 9.0)
+    now = 9.0 + OUTLIVES_S
+    assert LookForListeners(A) not in core.handle(WakeUp(), now)
     for pause_s in (*LISTENER_LOOKS_S, 60.0, 60.0):
         now += pause_s
         assert core.next_wakeup() == now

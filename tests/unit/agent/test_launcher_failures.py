@@ -64,7 +64,7 @@ def test_l6_the_rank_that_failed_is_named(log: str, reason: str, text: str) -> N
     assert found.line in log
 
 
-def test_l6_a_ranks_own_exception_says_more() -> None:
+def test_l6_a_ranks_own_exception_wins() -> None:
     log = "Traceback (most recent call last):\n  File x\nValueError: bad\n" + TORCHRUN.format(
         status=1, trace="x"
     )

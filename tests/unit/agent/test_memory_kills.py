@@ -1,15 +1,11 @@
 """Which ranks out-of-memory kills are attributed to, and what the core does with them."""
 
-from protocol.ids import AttemptId, RankId
+from protocol.ids import RankId
 from protocol.messages.facts import Notice, RankExited
-from protocol.messages.orders import Spawn
-from protocol.messages.rank_spec import RankSpec
-from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import AgentCommand, DiagnoseExit, Report
-from sflow_agent.core.events import Ordered, ProcessesReaped, ProcessExited, ProcessStarted
+from sflow_agent.core.events import ProcessesReaped, ProcessExited
 from sflow_agent.core.memory_kills import MemoryKills
-
-A, B, C, D = (RankId(AttemptId(name, 1), 0) for name in "abcd")
+from tests.unit.agent.driver import A, B, C, D, a_spec, running
 
 
 def exited(rank: RankId, exit_code: int | None, signal: int | None = None) -> ProcessExited:
@@ -35,23 +31,16 @@ def test_a_killed_rank_takes_its_kill_before_others_of_the_same_pass() -> None:
     assert kills.attribute([exited(A, 0), exited(B, None, 9)], 1) == {B: 1}
 
 
-def running(*ranks: RankId) -> AgentCore:
-    core = AgentCore()
-    for rank in ranks:
-        spec = RankSpec(rank=rank, argv=("true",), env={}, log=f"{rank.attempt.task}.log")
-        core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
-        core.handle(ProcessStarted(rank, 100, 7, memory_kills=2), 0.0)
-    return core
-
-
 def test_the_diagnosis_of_a_bad_exit_gets_the_kills_of_its_rank() -> None:
     reaped = ProcessesReaped((exited(A, 1), exited(B, None, 9)), memory_kills=3)
-    commands: list[AgentCommand] = running(A, B).handle(reaped, 1.0)
+    commands: list[AgentCommand] = running(a_spec(A), a_spec(B), memory_kills=2).handle(reaped, 1.0)
     assert commands == [DiagnoseExit(A, 1, None, 0), DiagnoseExit(B, None, 9, 1)]
 
 
 def test_a_good_exit_warns_of_kills_that_nothing_explains() -> None:
-    warning, report, _ = running(A).handle(ProcessesReaped((exited(A, 0),), memory_kills=4), 1.0)
+    warning, report, _ = running(a_spec(A), memory_kills=2).handle(
+        ProcessesReaped((exited(A, 0),), memory_kills=4), 1.0
+    )
     assert isinstance(warning, Report)
     assert isinstance(warning.message, Notice)
     assert "the kernel killed 2 process(es)" in warning.message.text

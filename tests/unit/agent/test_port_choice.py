@@ -15,7 +15,7 @@ def test_ephemeral_and_reserved_ports_are_left_out() -> None:
     assert {14999, 15003, 32767, 61001} <= set(ports)
 
 
-def test_a_range_that_leaves_nothing_is_used_all_the_same() -> None:
+def test_a_range_that_leaves_no_port_is_used_nevertheless() -> None:
     ports, is_outside = usable_ports("1024 65000", "12000")
     assert not is_outside
     assert 11999 in ports
@@ -34,7 +34,7 @@ def test_a_thousand_outside_are_enough() -> None:
     wanted=st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=8),
     seed=st.text(max_size=3),
 )
-def test_what_is_found_was_free_and_what_was_taken_in_vain_is_given_back(
+def test_found_ports_were_free_and_ports_taken_in_vain_are_given_back(
     ports: list[int], busy: set[int], wanted: list[tuple[int, bool]], seed: str
 ) -> None:
     taken: set[int] = set()

@@ -1,18 +1,26 @@
 """How often a condition was seen, alone and among several, and what is missing meanwhile."""
 
+import msgspec
 import pytest
 
-from protocol.ids import AttemptId, ProbeKey, RankId
+from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import AgentCommand, Report, SignalTree, UnwatchCheck, WatchCheck
-from sflow_agent.core.events import CheckObserved, Ordered, ProcessStarted, WakeUp
-from sflow_agent.core.probes import ProbeState, find_check, missing_text
+from sflow_agent.core.events import (
+    CheckObserved,
+    Ordered,
+    ProcessesReaped,
+    ProcessExited,
+    ProcessStarted,
+    WakeUp,
+)
+from sflow_agent.core.probes import OUTLIVES_S, ProbeState, find_check, missing_text
+from tests.unit.agent.driver import A, CheckedCore, a_spec, running
 
-A = RankId(AttemptId("a", 1), 0)
 HTTP = HttpCheck(method="GET", url="http://n0/")
 PORT = TcpCheck(port=80)
 LOG = LogCheck(pattern=LogPattern(pattern="up", count=2), task="other")
@@ -108,11 +116,11 @@ def test_a_result_for_a_check_that_the_probe_does_not_have_is_ignored() -> None:
         (ExecCheck(argv=("nvidia-smi", "-L")), "nvidia-smi has not exited with 0"),
     ],
 )
-def test_what_was_never_seen_has_its_words(check: Check, text: str) -> None:
+def test_every_unseen_check_has_a_sentence(check: Check, text: str) -> None:
     assert missing_text(check) == text
 
 
-def test_what_is_missing_is_said_of_all_and_of_any() -> None:
+def test_missing_checks_are_named_for_all_and_any() -> None:
     probe = state(HTTP, PORT, LOG)
     probe.observe(ProbeKey("readiness", 1), True, "listening", 1.0)
     probe.observe(ProbeKey("readiness", 0), False, "HTTP 503", 1.0, is_poll=True)
@@ -124,14 +132,6 @@ def test_what_is_missing_is_said_of_all_and_of_any() -> None:
     twice = single(threshold=2)
     twice.observe(ProbeKey("readiness", 0), True, "HTTP 200 OK", 1.0, is_poll=True)
     assert twice.missing() == "HTTP 200 OK, 1 of 2 times in a row"
-
-
-def running(probe: Probe) -> AgentCore:
-    core = AgentCore()
-    spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(probe,))
-    core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
-    core.handle(ProcessStarted(A, 100, 7), 0.0)
-    return core
 
 
 def told(commands: list[AgentCommand]) -> list[str]:
@@ -146,8 +146,8 @@ def failed(core: AgentCore, detail: str, now: float) -> list[str]:
     return told(core.handle(CheckObserved(A, ProbeKey("readiness", 0), False, detail, is_poll=True), now))
 
 
-def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> None:
-    core = running(single().probe)
+def test_missing_checks_are_reported_after_a_second_and_once_a_second_at_most() -> None:
+    core = running(a_spec(A, single().probe))
     assert failed(core, "refused", 0.5) == []
     assert core.next_wakeup() == 1.0
     assert told(core.handle(WakeUp(), 1.0)) == ["refused"]
@@ -162,25 +162,25 @@ def test_what_is_missing_is_told_after_a_second_and_once_a_second_at_most() -> N
     assert told(core.handle(WakeUp(), 3.5)) == ["HTTP 503"]
 
 
-def test_news_that_is_none_any_more_is_not_told() -> None:
-    core = running(single().probe)
+def test_outdated_news_is_not_reported() -> None:
+    core = running(a_spec(A, single().probe))
     core.handle(WakeUp(), 1.0)
     failed(core, "HTTP 503", 1.1)
     failed(core, "http://n0/ has not answered", 1.2)
     assert told(core.handle(WakeUp(), 2.0)) == []
 
 
-def test_whoever_is_ready_in_time_or_fails_by_it_tells_nothing() -> None:
-    core = running(single().probe)
+def test_a_probe_that_triggers_in_time_reports_nothing_missing() -> None:
+    core = running(a_spec(A, single().probe))
     seen = core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "HTTP 200 OK", is_poll=True), 0.5)
     fact = ProbeTriggered(attempt=A.attempt, kind="readiness", detail="HTTP 200 OK")
     assert seen == [Report(fact), UnwatchCheck(A, ProbeKey("readiness", 0))]
     assert core.next_wakeup() is None
-    assert running(Probe(kind="failure", checks=(TcpCheck(port=1),))).next_wakeup() is None
+    assert running(a_spec(A, Probe(kind="failure", checks=(TcpCheck(port=1),)))).next_wakeup() is None
 
 
 def test_every_part_is_watched_until_the_probe_triggers() -> None:
-    core = AgentCore()
+    core = CheckedCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", probes=(state(HTTP, PORT).probe,))
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
     keys = [ProbeKey("readiness", 0), ProbeKey("readiness", 1)]
@@ -194,8 +194,74 @@ def test_every_part_is_watched_until_the_probe_triggers() -> None:
 
 
 def test_nothing_is_asked_any_more_of_a_rank_that_is_being_ended() -> None:
-    core = running(single().probe)
+    core = running(a_spec(A, single().probe))
     commands = core.handle(Ordered(Stop(attempt=A.attempt, grace_s=5.0)), 0.5)
     assert commands == [UnwatchCheck(A, ProbeKey("readiness", 0)), SignalTree(A, 15)]
     assert core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, "", is_poll=True), 0.6) == []
     assert core.next_wakeup() == 5.5
+
+
+# ---------------------------------------------------------------------- ready by a log line
+
+OWN_LINE = LogCheck(pattern=LogPattern(pattern="startup complete"))
+SEEN = CheckObserved(A, ProbeKey("readiness", 0), True, "startup complete")
+
+
+def printing(*checks: Check, needs_all: bool = True, codes: tuple[int, ...] = (0,)) -> AgentCore:
+    probe = Probe(kind="readiness", checks=checks, needs_all=needs_all)
+    core = CheckedCore()
+    spec = RankSpec(rank=A, argv=("x",), env={}, log="a/a.log", probes=(probe,), success_exit_codes=codes)
+    core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
+    core.handle(ProcessStarted(A, 100, 7), 0.0)
+    return core
+
+
+def facts(commands: list[AgentCommand]) -> list[str]:
+    return [type(command.message).__name__ for command in commands if isinstance(command, Report)]
+
+
+def exit_of(code: int) -> ProcessesReaped:
+    return ProcessesReaped((ProcessExited(A, code, None, 10, False),))
+
+
+def test_clusters_f8_a_log_line_counts_once_the_process_has_outlived_it() -> None:
+    core = printing(OWN_LINE)
+    assert facts(core.handle(SEEN, 1.0)) == []
+    assert facts(core.handle(WakeUp(), 1.0 + OUTLIVES_S / 2)) in ([], ["ProbeWaiting"])
+    assert facts(core.handle(WakeUp(), 1.0 + OUTLIVES_S)) == ["ProbeTriggered"]
+
+
+def test_clusters_f8_a_process_that_fails_after_its_line_was_never_ready() -> None:
+    core = printing(OWN_LINE)
+    core.handle(SEEN, 1.0)
+    core.handle(exit_of(98), 1.05)
+    assert facts(core.handle(WakeUp(), 1.0 + OUTLIVES_S)) == []
+    assert core.triggered() == ()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_clusters_f8_a_process_that_completes_after_its_line_was_ready(code: int) -> None:
+    core = printing(OWN_LINE, codes=(0, 3))
+    core.handle(SEEN, 1.0)
+    assert facts(core.handle(exit_of(code), 1.05)) == ["ProbeTriggered", "RankExited"]
+
+
+def test_clusters_f8_a_port_beside_the_line_is_looked_at_again() -> None:
+    core = printing(OWN_LINE, PORT)
+    port = ProbeKey("readiness", 1)
+    core.handle(SEEN, 1.0)
+    core.handle(CheckObserved(A, port, True, "listens"), 1.0)
+    core.handle(CheckObserved(A, port, False, "gone"), 1.05)
+    assert "ProbeTriggered" not in facts(core.handle(WakeUp(), 1.2))
+    core.handle(CheckObserved(A, port, True, "listens"), 2.0)
+    assert facts(core.handle(WakeUp(), 2.0 + OUTLIVES_S)) == ["ProbeTriggered"]
+
+
+def test_clusters_f8_a_port_alone_and_the_log_of_another_task_count_at_once() -> None:
+    assert facts(
+        printing(OWN_LINE, PORT, needs_all=False).handle(
+            CheckObserved(A, ProbeKey("readiness", 1), True, "listens"), 1.0
+        )
+    ) == ["ProbeTriggered"]
+    other = msgspec.structs.replace(OWN_LINE, task="other")
+    assert facts(printing(other).handle(SEEN, 1.0)) == ["ProbeTriggered"]

@@ -146,7 +146,7 @@ INNOCENT = [
 
 
 @pytest.mark.parametrize(("word", "line"), [(word, line) for word, lines in LINES.items() for line in lines])
-def test_what_programs_print_is_understood(word: str, line: str) -> None:
+def test_lines_of_real_programs_are_recognised(word: str, line: str) -> None:
     found = explained(f"starting\nloading weights\n{line}\nbye\n")
     assert found is not None
     assert found[0] == word, found
@@ -154,7 +154,7 @@ def test_what_programs_print_is_understood(word: str, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", INNOCENT)
-def test_what_explains_nothing_is_left_alone(line: str) -> None:
+def test_unexplaining_lines_are_ignored(line: str) -> None:
     assert explained(f"starting\n{line}\nbye\n") is None
 
 
@@ -214,7 +214,7 @@ def test_the_first_line_that_explains_is_kept() -> None:
     )
 
 
-def test_what_is_specific_wins_over_a_traceback_before_it() -> None:
+def test_a_specific_line_wins_over_an_earlier_traceback() -> None:
     log = 'Traceback (most recent call last):\n  File "a.py", line 1\n    f()\nKeyError: 3\nncclSystemError: x\n'
     assert explained(log) == ("nccl", "ncclSystemError: x")
 
@@ -248,7 +248,7 @@ def test_a_traceback_does_not_explain_a_signal() -> None:
     assert READER.explanation([piece], with_tracebacks=False) is None
 
 
-def test_where_the_line_begins_is_told_in_bytes_of_the_log() -> None:
+def test_the_offset_of_the_line_is_in_bytes_of_the_log() -> None:
     log = "\x1b[1mé\x1b[0m\r\nprogress 1\rprogress 2\nNo space left on device\n".encode()
     found = READER.explanation([LogExcerpt(1000, log)], with_tracebacks=True)
     assert found is not None
@@ -306,7 +306,7 @@ def test_a_match_must_lie_in_one_line() -> None:
         ({"text": "{"}, "text", "not a sentence"),
     ],
 )
-def test_what_is_wrong_with_a_signature(changes: dict[str, str], field: str, said: str) -> None:
+def test_invalid_signatures(changes: dict[str, str], field: str, said: str) -> None:
     fields = {"name": "n", "reason": "mine", "pattern": "x", **changes}
     problem = problem_of(msgspec.convert(fields, Signature))
     assert problem is not None

@@ -4,7 +4,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankCleared, RankExited, Terminated
 from protocol.messages.orders import EndStep, Leave, Spawn, Stop
 from protocol.messages.rank_spec import RankSpec
-from sflow_agent.core.agent import ORPHAN_GRACE_S, AgentCore
+from sflow_agent.core.agent import ORPHAN_GRACE_S
 from sflow_agent.core.commands import AdoptStep, FinishLogs, GiveUpTree, Report, SignalTree
 from sflow_agent.core.events import (
     EndRequested,
@@ -19,6 +19,7 @@ from sflow_agent.core.events import (
 )
 from sflow_agent.core.stop_sequence import ALL_STEPS, ONLY_WAIT, SIGKILL, VERIFY_S
 from sflow_agent.limits import RANK_BITS, run_mark, step_mark, with_step_mark
+from tests.unit.agent.driver import CheckedCore
 
 SRUN, PART = RankId(AttemptId("a", 1), 0), RankId(AttemptId("a", 1), 1)
 SIGUSR1, SIGTERM = 10, 15
@@ -29,7 +30,7 @@ def end_step(grace_s: float = 5.0, patience_s: float = 0.0) -> Ordered:
 
 
 def test_clusters_f4_a_part_gets_the_tasks_signal_its_grace_and_sigkill() -> None:
-    core = AgentCore(is_in_job=True)
+    core = CheckedCore(is_in_job=True)
     assert core.handle(end_step(), 1.0) == [AdoptStep(PART, SRUN), SignalTree(PART, SIGUSR1)]
     assert core.clearing() == (PART,)
     assert core.next_wakeup() == 6.0
@@ -42,7 +43,7 @@ def test_clusters_f4_a_part_gets_the_tasks_signal_its_grace_and_sigkill() -> Non
 
 
 def test_clusters_f4_a_part_waits_for_the_tasks_own_command_elsewhere() -> None:
-    core = AgentCore(is_in_job=True)
+    core = CheckedCore(is_in_job=True)
     assert core.handle(end_step(patience_s=10.0), 1.0)[1:] == [SignalTree(PART, ONLY_WAIT)]
     assert core.handle(end_step(patience_s=20.0), 2.0) == []
     assert core.handle(WakeUp(), 11.0) == [SignalTree(PART, SIGUSR1)]
@@ -51,41 +52,41 @@ def test_clusters_f4_a_part_waits_for_the_tasks_own_command_elsewhere() -> None:
 
 
 def test_clusters_f5_an_order_that_is_repeated_when_all_is_gone_is_answered_again() -> None:
-    core = AgentCore(is_in_job=True)
+    core = CheckedCore(is_in_job=True)
     for _ in range(2):
         core.handle(end_step(), 1.0)
         assert core.handle(TreeGone(PART, 3), 1.0) == [Report(RankCleared(rank=PART, ended=3))]
 
 
 def test_clusters_f5_an_agent_that_leaves_ends_all_steps_of_the_run_first() -> None:
-    core = AgentCore(is_in_job=True)
+    core = CheckedCore(is_in_job=True)
     assert core.handle(Ordered(Leave(grace_s=5.0)), 1.0) == [
         AdoptStep(ALL_STEPS, None),
         SignalTree(ALL_STEPS, SIGTERM),
     ]
     assert core.handle(TreeGone(ALL_STEPS, 0), 1.0) == [FinishLogs()]
-    assert AgentCore().handle(Ordered(Leave(grace_s=5.0)), 1.0) == [FinishLogs()], "not in a job"
+    assert CheckedCore().handle(Ordered(Leave(grace_s=5.0)), 1.0) == [FinishLogs()], "not in a job"
 
 
 def test_clusters_f5_without_a_controller_parts_have_the_orphans_grace() -> None:
-    core = AgentCore(is_in_job=True)
+    core = CheckedCore(is_in_job=True)
     core.handle(end_step(grace_s=60.0), 1.0)
     core.handle(EndRequested("alone"), 2.0)
     assert core.next_wakeup() == 2.0 + ORPHAN_GRACE_S
 
 
-def test_clusters_f13_in_a_job_sigterm_is_told_and_obeyed_by_the_controllers_order_only() -> None:
-    core = AgentCore(is_in_job=True)
+def test_clusters_f13_in_a_job_sigterm_is_reported_and_the_controller_decides() -> None:
+    core = CheckedCore(is_in_job=True)
     assert core.handle(TerminationSeen(), 1.0) == [Report(Terminated())]
     assert core.ending_because is None
-    local = AgentCore()
+    local = CheckedCore()
     local.handle(TerminationSeen(), 1.0)
     assert local.ending_because == "SIGTERM received"
 
 
 def test_clusters_f4_a_stopped_step_shows_the_signal_that_ended_it() -> None:
     for was_asked, expected in ((True, (None, SIGTERM)), (False, (143, None))):
-        core = AgentCore(is_in_job=True)
+        core = CheckedCore(is_in_job=True)
         spec = RankSpec(
             rank=SRUN, argv=("srun", "bash", "-c", "true"), launch_kind="step", env={}, log="a/a.log"
         )

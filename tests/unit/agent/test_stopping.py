@@ -1,10 +1,9 @@
 """The agent's core: a task's own way to end, step by step, and what is told of silence."""
 
-from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded, SidePurpose
-from protocol.messages.orders import Spawn, Stop
+from protocol.messages.orders import Spawn
 from protocol.messages.rank_spec import HangPolicy, RankSpec, SideCommand, Stopping
-from sflow_agent.core.agent import ORPHAN_GRACE_S, AgentCore
+from sflow_agent.core.agent import ORPHAN_GRACE_S
 from sflow_agent.core.commands import (
     AgentCommand,
     EndCommand,
@@ -20,16 +19,14 @@ from sflow_agent.core.events import (
     EndRequested,
     IdleChanged,
     Ordered,
-    ProcessesReaped,
-    ProcessExited,
     ProcessStarted,
     TreeGone,
     WakeUp,
 )
 from sflow_agent.core.inactivity import LONGEST_REST_S, SHORTEST_REST_S, InactivityTimer
 from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
+from tests.unit.agent.driver import A, CheckedCore, a_spec, reaped, running, stop
 
-A = RankId(AttemptId("a", 1), 0)
 SIGINT = 2
 QUIT = SideCommand(argv=("quit",), timeout_s=10.0)
 DUMP = SideCommand(argv=("dump",), timeout_s=30.0)
@@ -37,16 +34,14 @@ POLITE = Stopping(command=QUIT, signal=SIGINT, grace_s=7.0)
 WATCH = HangPolicy(no_output_s=60.0, command=DUMP)
 
 
-def running(stopping: Stopping = POLITE, hang: HangPolicy | None = None) -> AgentCore:
-    core = AgentCore()
-    spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", stopping=stopping, hang=hang)
-    core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
-    core.handle(ProcessStarted(A, 100, 7), 0.0)
-    return core
+def polite(stopping: Stopping = POLITE, hang: HangPolicy | None = None) -> CheckedCore:
+    """A rank with a way to end of its own, and a hang policy if one is given."""
+    return running(a_spec(stopping=stopping, hang=hang))
 
 
-def stop(*, is_forced: bool = False, is_hang: bool = False, grace_s: float = 7.0) -> Ordered:
-    return Ordered(Stop(attempt=A.attempt, grace_s=grace_s, is_forced=is_forced, is_hang=is_hang))
+def ask(*, is_forced: bool = False, is_hang: bool = False, grace_s: float = 7.0) -> Ordered:
+    """An order to stop it."""
+    return stop(grace_s, is_forced=is_forced, is_hang=is_hang)
 
 
 def ended(purpose: SidePurpose = "stop", problem: str = "") -> CommandEnded:
@@ -57,33 +52,27 @@ def told(purpose: SidePurpose = "stop", problem: str = "") -> AgentCommand:
     return Report(SideCommandEnded(rank=A, purpose=purpose, output=b"said", problem=problem))
 
 
-def exited(*, has_leftovers: bool) -> ProcessesReaped:
-    return ProcessesReaped((ProcessExited(A, 0, None, 10, has_leftovers),))
-
-
 def test_a_command_that_ends_the_task_is_all_that_is_done() -> None:
-    core = running()
-    assert core.handle(stop(), 1.0) == [SignalTree(A, ONLY_WAIT), RunCommand(A, "stop")]
+    core = polite()
+    assert core.handle(ask(), 1.0) == [SignalTree(A, ONLY_WAIT), RunCommand(A, "stop")]
     assert core.handle(ended(), 2.0) == [told()]
     assert core.next_wakeup() == 11.0
-    core.handle(exited(has_leftovers=True), 3.0)
+    core.handle(reaped(has_leftovers=True), 3.0)
     assert core.handle(TreeGone(A, 0), 4.0) == [Report(RankCleared(rank=A)), ForgetRank(A)]
     assert core.next_wakeup() is None
 
 
-def test_a_tree_that_stays_gets_the_signal_when_the_commands_time_is_over_and_is_killed_after_the_grace() -> (
-    None
-):
-    core = running()
-    core.handle(stop(), 1.0)
+def test_a_tree_that_stays_gets_the_signal_after_the_command_and_is_killed_at_last() -> None:
+    core = polite()
+    core.handle(ask(), 1.0)
     core.handle(ended(), 2.0)
     assert core.handle(WakeUp(), 11.0) == [SignalTree(A, SIGINT)]
     assert core.handle(WakeUp(), 18.0) == [SignalTree(A, SIGKILL)]
 
 
 def test_a_command_that_fails_is_followed_by_the_signal_at_once() -> None:
-    core = running()
-    core.handle(stop(), 1.0)
+    core = polite()
+    core.handle(ask(), 1.0)
     assert core.handle(ended(problem="exited with 7"), 2.0) == [
         told(problem="exited with 7"),
         SignalTree(A, SIGINT),
@@ -92,54 +81,54 @@ def test_a_command_that_fails_is_followed_by_the_signal_at_once() -> None:
 
 
 def test_a_command_that_does_not_end_is_ended_and_followed_by_the_signal() -> None:
-    core = running()
-    core.handle(stop(), 1.0)
+    core = polite()
+    core.handle(ask(), 1.0)
     assert core.handle(WakeUp(), 11.0) == [EndCommand(A, "stop"), SignalTree(A, SIGINT)]
     assert core.handle(ended(problem="late"), 11.0) == [told(problem="late")]
     assert core.next_wakeup() == 18.0
 
 
 def test_a_forced_stop_waits_for_no_command() -> None:
-    core = running()
-    core.handle(stop(), 1.0)
-    assert core.handle(stop(is_forced=True), 2.0) == [SignalTree(A, SIGKILL)]
+    core = polite()
+    core.handle(ask(), 1.0)
+    assert core.handle(ask(is_forced=True), 2.0) == [SignalTree(A, SIGKILL)]
     assert core.handle(ended(problem="was killed by SIGKILL"), 2.0) == [told()]
-    assert running().handle(stop(is_forced=True), 1.0) == [SignalTree(A, SIGKILL)]
+    assert polite().handle(ask(is_forced=True), 1.0) == [SignalTree(A, SIGKILL)]
 
 
 def test_a_repeated_stop_runs_the_command_once_and_may_shorten_the_grace() -> None:
-    core = running()
-    core.handle(stop(), 1.0)
-    assert core.handle(stop(grace_s=3.0), 2.0) == []
+    core = polite()
+    core.handle(ask(), 1.0)
+    assert core.handle(ask(grace_s=3.0), 2.0) == []
     assert core.handle(ended(problem="no"), 3.0)[-1] == SignalTree(A, SIGINT)
     assert core.next_wakeup() == 6.0
 
 
 def test_without_a_grace_the_command_still_has_its_time() -> None:
-    core = running(Stopping(command=QUIT, grace_s=0.0))
-    assert core.handle(stop(grace_s=0.0), 1.0) == [SignalTree(A, ONLY_WAIT), RunCommand(A, "stop")]
+    core = polite(Stopping(command=QUIT, grace_s=0.0))
+    assert core.handle(ask(grace_s=0.0), 1.0) == [SignalTree(A, ONLY_WAIT), RunCommand(A, "stop")]
     assert core.handle(WakeUp(), 11.0) == [EndCommand(A, "stop"), SignalTree(A, SIGKILL)]
 
 
 def test_an_agent_on_its_own_runs_no_commands_and_waits_no_longer_than_it_may() -> None:
-    core = running()
+    core = polite()
     assert core.handle(EndRequested("alone"), 1.0) == [SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 1.0 + ORPHAN_GRACE_S
-    core = running()
-    core.handle(stop(), 1.0)
+    core = polite()
+    core.handle(ask(), 1.0)
     assert core.handle(EndRequested("alone"), 2.0) == [SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 2.0 + ORPHAN_GRACE_S
 
 
-def test_what_a_task_leaves_behind_gets_its_signal_and_no_command() -> None:
-    core = running()
-    assert SignalTree(A, SIGINT) in core.handle(exited(has_leftovers=True), 1.0)
-    assert core.handle(stop(), 2.0) == []
+def test_leftover_processes_get_the_signal_and_no_command() -> None:
+    core = polite()
+    assert SignalTree(A, SIGINT) in core.handle(reaped(has_leftovers=True), 1.0)
+    assert core.handle(ask(), 2.0) == []
 
 
 def test_a_hang_is_looked_into_before_the_task_is_ended() -> None:
-    core = running(hang=WATCH)
-    assert core.handle(stop(is_hang=True), 1.0) == [UnwatchActivity(A), RunCommand(A, "hang")]
+    core = polite(hang=WATCH)
+    assert core.handle(ask(is_hang=True), 1.0) == [UnwatchActivity(A), RunCommand(A, "hang")]
     assert core.handle(ended("hang", "exited with 1"), 2.0) == [
         told("hang", "exited with 1"),
         SignalTree(A, ONLY_WAIT),
@@ -149,21 +138,21 @@ def test_a_hang_is_looked_into_before_the_task_is_ended() -> None:
 
 
 def test_looking_into_a_hang_takes_no_longer_than_its_time() -> None:
-    core = running(Stopping(), WATCH)
-    core.handle(stop(is_hang=True), 1.0)
+    core = polite(Stopping(), WATCH)
+    core.handle(ask(is_hang=True), 1.0)
     assert core.next_wakeup() == 31.0
     assert core.handle(WakeUp(), 31.0) == [EndCommand(A, "hang"), SignalTree(A, 15)]
 
 
 def test_a_task_that_ends_while_its_hang_is_looked_into_is_only_cleared() -> None:
-    core = running(hang=WATCH)
-    core.handle(stop(is_hang=True), 1.0)
-    core.handle(exited(has_leftovers=True), 2.0)  # the command that looks is part of the tree
+    core = polite(hang=WATCH)
+    core.handle(ask(is_hang=True), 1.0)
+    core.handle(reaped(has_leftovers=True), 2.0)  # the command that looks is part of the tree
     assert SignalTree(A, SIGINT) in core.handle(ended("hang"), 3.0)
 
 
-def test_silence_is_told_with_every_hello_until_there_is_life_again() -> None:
-    core = AgentCore()
+def test_inactivity_is_in_every_hello_until_there_is_activity() -> None:
+    core = CheckedCore()
     spec = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", hang=WATCH)
     core.handle(Ordered(Spawn(ranks=(spec,))), 0.0)
     assert core.handle(ProcessStarted(A, 100, 7), 0.0)[-1] == WatchActivity(A)
@@ -175,15 +164,15 @@ def test_silence_is_told_with_every_hello_until_there_is_life_again() -> None:
     assert core.quiet() == ()
 
 
-def test_nobody_wants_to_know_of_the_silence_of_a_task_that_ends() -> None:
-    core = running(hang=WATCH)
-    core.handle(stop(), 1.0)
+def test_inactivity_of_an_ending_task_is_not_reported() -> None:
+    core = polite(hang=WATCH)
+    core.handle(ask(), 1.0)
     assert core.handle(IdleChanged(A, "output", True), 2.0) == []
-    core.handle(exited(has_leftovers=False), 3.0)
+    core.handle(reaped(has_leftovers=False), 3.0)
     assert core.handle(IdleChanged(A, "output", True), 4.0) == []
 
 
-def test_a_silence_is_as_long_as_its_limit_says() -> None:
+def test_inactivity_begins_at_the_limit() -> None:
     silence = InactivityTimer(limit_s=10.0, since=0.0)
     assert not silence.observe(False, 9.9)
     assert silence.observe(False, 10.0)

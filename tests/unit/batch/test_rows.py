@@ -46,7 +46,7 @@ def test_selections(selections: tuple[str, ...], rows: list[int]) -> None:
 @pytest.mark.parametrize(
     "selection", ["", "0", "7", "x", "1-3", "3:3", "1:3:0", "0:2", "-1", "1,,2", "[1", "٣"]
 )
-def test_what_is_no_row_is_refused(selection: str) -> None:
+def test_invalid_rows_are_refused(selection: str) -> None:
     with pytest.raises(UsageError):
         selected_rows((selection,), 6)
 
@@ -78,7 +78,7 @@ base.yaml sizes/large.yaml,llama,bf16,4,/b
 """
 
 
-def test_a_name_says_what_tells_a_row_from_the_others() -> None:
+def test_a_name_has_the_cells_that_distinguish_its_row() -> None:
     one = sheet(FP8)
     names = [row_name(one, row, row_nodes(one, row), "sflow") for row in one.rows]
     assert names == ["sizes_small_2n_fp8_001", "sizes_large_4n_bf16_002"]
@@ -93,7 +93,7 @@ def test_a_given_name_wins_and_is_made_safe_and_short() -> None:
     ]
 
 
-def test_repeated_words_are_said_once() -> None:
+def test_repeated_words_occur_once() -> None:
     one = sheet("sflow_config_file,A,B\nllama.yaml,llama,fast_8\nqwen.yaml,qwen,8\n")
     assert [row_name(one, row, None, "") for row in one.rows] == ["llama_fast_8_001", "qwen_8_002"]
 
@@ -149,7 +149,7 @@ def test_cells_know_their_row_and_line() -> None:
         ('sflow_config_file,A\na.yaml,"1\n', "not valid CSV"),
     ],
 )
-def test_what_is_wrong_with_a_sheet_is_said_with_its_place(text: str, what: str) -> None:
+def test_problems_of_a_sheet_are_reported_with_their_place(text: str, what: str) -> None:
     with pytest.raises(UsageError) as caught:
         sheet(text)
     assert what in str(caught.value)

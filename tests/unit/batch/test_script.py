@@ -74,7 +74,7 @@ def test_the_whole_script() -> None:
     )
 
 
-def test_what_nobody_said_is_left_to_slurm() -> None:
+def test_unset_options_are_left_to_slurm() -> None:
     words = sbatch_words(batch_script(job(nodes=None), "x"))
     assert [word.partition("=")[0] for word in words] == [
         "--job-name", "--output", "--error", "--open-mode", "--mem", "--partition", "--account",

@@ -95,7 +95,7 @@ def test_time_limits(value: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "soon", "1.5", 1.5, True, "-5", "1:2:3:4", "5 parsecs"])
-def test_what_is_no_time_limit_is_refused(value: Any) -> None:
+def test_invalid_time_limits_are_refused(value: Any) -> None:
     with pytest.raises(NumberError):
         slurm_time(value)
 

@@ -156,12 +156,14 @@ class Driver:
 
     def start(self, *names: str) -> Lines:
         """Report the process of each task."""
-        return self(*(started(name, self.task(name).attempt.number) for name in names))
+        attempts = [(name, self.task(name).attempt) for name in names]
+        return self(*(started(name, attempt.number, attempt.node or 0) for name, attempt in attempts))
 
     def serve(self, *names: str) -> Lines:
         """Report the process of each service, and that it is ready."""
         self.start(*names)
-        return self(*(ready(name, self.task(name).attempt.number) for name in names))
+        attempts = [(name, self.task(name).attempt) for name in names]
+        return self(*(ready(name, attempt.number, attempt.node or 0) for name, attempt in attempts))
 
     def end(self, name: str, code: int = 0, signal: int | None = None, node: int = 0) -> Lines:
         """Report the exit of a task's process."""
@@ -243,7 +245,7 @@ class Driver:
         return [message for message in sent if isinstance(message, kind)]
 
 
-def replay(plan: Plan, journal: list[tuple[float, SchedulerEvent]]) -> list[Command]:
+def replay(plan: Plan, journal: list[tuple[float, SchedulerEvent]], fence_s: float = 0.0) -> list[Command]:
     """Return all commands of a scheduler that is given the same events at the same times."""
-    scheduler = Scheduler(plan, evaluator=EVALUATOR)
+    scheduler = Scheduler(plan, evaluator=EVALUATOR, fence_s=fence_s)
     return [command for now, event in journal for command in scheduler.handle(event, now)]

@@ -18,7 +18,6 @@ from protocol.messages.rank_spec import RankSpec
 from protocol.session.channel import Channel, Numbered
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
-from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -43,6 +42,7 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.plan.model import Plan
+from tests.unit.agent.driver import CheckedCore
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import hello as hello_event
 
@@ -62,7 +62,7 @@ class SimulatedAgent:
     """One node's agent: its core, its processes, and its side of the session."""
 
     node: int
-    core: AgentCore = field(default_factory=AgentCore)
+    core: CheckedCore = field(default_factory=CheckedCore)
     processes: dict[RankId, Process] = field(default_factory=dict)
     started: list[RankId] = field(default_factory=list)
     incarnation: int = 1
@@ -70,6 +70,8 @@ class SimulatedAgent:
     session_number: int = 0
     is_welcome: bool = False
     is_alive: bool = True
+    orphans_until: float = 0.0
+    """When the last of its processes ends, once it is not alive."""
     has_left: bool = False
     """Its core is done; its link still repeats what was not acknowledged."""
     channel: Channel[FromAgent] = field(default_factory=Channel)
@@ -93,6 +95,8 @@ class Behaviour:
     """How many awaited logs never arrive."""
     disconnects: int = 0
     agent_crashes: int = 0
+    fence_s: float = 0.0
+    """How long processes of an agent that is gone may live on."""
     stop_at: float | None = None
 
 
@@ -100,7 +104,7 @@ class Fleet:
     """Runs a plan to its end in virtual time, and checks the promises on the way."""
 
     def __init__(self, plan: Plan, seed: int, behaviour: Behaviour) -> None:
-        self.driver = Driver(plan)
+        self.driver = Driver(plan, fence_s=behaviour.fence_s)
         self.scheduler = self.driver.scheduler
         self.plan = plan
         self.finish: FinishRun | None = None
@@ -172,7 +176,7 @@ class Fleet:
                 self._order_agent(node, message)
             case AbandonNode(node=node):
                 self._abandoned.add(node)
-                self._agents[node].is_alive = False
+                self._orphan(self._agents[node])
             case AwaitLog(rank=rank):
                 if self._random.random() >= self._behaviour.lost_logs:
                     self._at(self._random.random() * 5, lambda: self._tell(LogArrived(rank=rank)))
@@ -372,6 +376,7 @@ class Fleet:
         if self.scheduler.run.task_named(rank.attempt.task).plan.has_master_port:
             assert "SFLOW_MASTER_PORT" in spec.env, f"{rank} has nowhere to meet"
         assert rank not in agent.started, f"{rank} was started twice"
+        self._check_alone(rank)
         agent.started.append(rank)
         fails = self._random.random() < self._behaviour.fail
         if fails and self._random.random() < 0.2:
@@ -385,6 +390,14 @@ class Fleet:
         if fails or rank.attempt.task not in self._services:
             code = self._random.randint(1, 3) if fails else 0
             self._at(self._random.random() * 5, lambda: self._exit(agent, rank, code, None))
+
+    def _check_alone(self, new: RankId) -> None:
+        """Fail if a process of another attempt of the task lives, on whichever node."""
+        for agent in self._agents:
+            if agent.is_alive or self._now < agent.orphans_until:
+                for rank, process in agent.processes.items():
+                    is_other = rank.attempt.task == new.attempt.task and rank.attempt != new.attempt
+                    assert not (is_other and process.is_running), f"{new} starts beside {rank}"
 
     def _exit(self, agent: SimulatedAgent, rank: RankId, code: int | None, number: int | None) -> None:
         process = agent.processes.get(rank)
@@ -443,7 +456,13 @@ class Fleet:
         if agent.is_alive:
             self._say_hello(agent)
 
+    def _orphan(self, agent: SimulatedAgent) -> None:
+        """End an agent; its processes follow within the fence's time."""
+        if agent.is_alive:
+            agent.is_alive = False
+            agent.orphans_until = self._now + self._random.random() * self._behaviour.fence_s
+
     def _crash(self, agent: SimulatedAgent) -> None:
         if agent.is_alive and self.finish is None:
-            agent.is_alive = False
+            self._orphan(agent)
             self._at(1.0, lambda: self._tell(AgentLost(node=agent.node, reason="killed")))

@@ -33,6 +33,7 @@ from sflow_ctl.core.events import (
     JobEnding,
     LogArrived,
     MessageReceived,
+    NodeCleared,
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
@@ -110,6 +111,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"{node}: {_fact(message)}"
         case AgentLost(node=node, reason=reason):
             return f"{node}: lost, {reason}"
+        case NodeCleared(node=node):
+            return f"{node}: nothing is left"
         case StopRequested(signal=signal, force=force):
             return f"stop requested by {signal}" + (", forced" if force else "")
         case JobEnding(within_s=within_s):

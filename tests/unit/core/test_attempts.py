@@ -80,7 +80,7 @@ def test_status_0_with_something_missing_is_a_failure() -> None:
     change = last(drive, ended(code=0, cause=cause))
     assert (change.new, change.reason.word, change.exit_code) == (TaskState.FAILED, "no_output", 0)
     assert drive.run.cause is not None
-    assert drive.run.cause.text.startswith("task a did not do what it must: there is no r.json")
+    assert drive.run.cause.text.startswith("task a did not fulfil its success conditions: there is no r.json")
 
 
 def test_a_log_that_cannot_be_made_for_want_of_space_is_a_full_disk() -> None:
@@ -95,7 +95,7 @@ def test_a_log_that_cannot_be_made_for_want_of_space_is_a_full_disk() -> None:
 
 @pytest.mark.parametrize("kill_on_bad_exit", [False, True])
 @pytest.mark.parametrize("first", [0, 1])
-def test_the_rank_that_ended_first_is_the_cause_whoever_was_heard_first(
+def test_the_rank_that_ended_first_is_the_cause_in_any_order_of_reports(
     kill_on_bad_exit: bool, first: int
 ) -> None:
     drive = gang(kill_on_bad_exit=kill_on_bad_exit)
@@ -111,14 +111,14 @@ def test_the_rank_that_ended_first_is_the_cause_whoever_was_heard_first(
     assert drive.run.cause.node == 1
 
 
-def test_a_rank_that_was_told_to_end_is_no_cause_whatever_its_clock_says() -> None:
+def test_a_rank_that_was_ordered_to_end_is_not_the_cause_whatever_its_clock() -> None:
     drive = gang(kill_on_bad_exit=True)
     drive(ended(1, 1, KEY_ERROR, at_ns=5000, node=1), now=1.0)
     change = last(drive, ended(0, None, at_ns=100, signal=15, was_asked=True))
     assert (change.reason.word, change.reason.rank) == ("traceback", 1)
 
 
-def test_where_no_clock_tells_a_signal_counts_before_a_status() -> None:
+def test_without_clocks_a_signal_counts_before_a_status() -> None:
     change = last(gang(), ended(0, 7), ended(1, signal=9, node=1))
     assert (change.reason.text, change.signal) == ("rank 1: killed by SIGKILL", 9)
     change = last(gang(), ended(0, 7), ended(1, 3, node=1))
@@ -172,7 +172,7 @@ def test_a_run_ends_although_its_reason_would_be_retried() -> None:
 # ---------------------------------------------------------------------- ports of its own
 
 
-def test_who_has_a_port_of_the_task_is_the_reason() -> None:
+def test_the_owner_of_a_tasks_port_is_in_the_reason() -> None:
     taken = ExitCause(word="port_in_use", text="port 80 was in use by nobody", hint="h")
     for cause, text in (
         (taken, "port 80 (http) is taken by process 7 (exit status 1)"),

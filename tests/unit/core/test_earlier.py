@@ -22,7 +22,7 @@ def done(old: Plan, new: Plan, *completed: str) -> tuple[list[str], list[str]]:
     return sorted(found), others
 
 
-def test_what_has_completed_is_done() -> None:
+def test_completed_tasks_are_done() -> None:
     plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
     assert done(plan, plan, "a", "b") == (["a", "b"], [])
 
@@ -42,7 +42,7 @@ def test_another_place_is_the_same_work() -> None:
     assert done(plan, new, "a") == (["a"], [])
 
 
-def test_a_service_is_started_again_where_somebody_needs_it() -> None:
+def test_a_service_is_started_again_if_a_dependant_needs_it() -> None:
     plan = a_plan(
         a_task("s", service=True), a_task("t", "s", service=True), a_task("a", "t"), a_task("b", "s")
     )
@@ -51,17 +51,17 @@ def test_a_service_is_started_again_where_somebody_needs_it() -> None:
     assert done(plan, plan, "s", "a") == (["a", "t"], [])
 
 
-def test_a_service_that_nobody_waits_for_is_started_again() -> None:
+def test_a_service_without_dependants_is_started_again() -> None:
     plan = a_plan(a_task("s", service=True), a_task("a"))
     assert done(plan, plan, "s", "a") == (["a"], [])
 
 
-def test_what_runs_at_the_end_runs_again() -> None:
+def test_final_tasks_run_again() -> None:
     plan = a_plan(a_task("f", finally_when="after_stop"), a_task("a"))
     assert done(plan, plan, "f", "a") == (["a"], [])
 
 
-def test_a_scheduler_goes_on_and_counts_attempts_on() -> None:
+def test_a_resumed_scheduler_continues_the_numbers_of_attempts() -> None:
     plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
     earlier = {
         "a": PriorResult(S.COMPLETED, 2, is_done=True),

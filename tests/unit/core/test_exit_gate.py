@@ -151,4 +151,4 @@ def test_names_that_the_plan_does_not_have_are_counted() -> None:
     for fact in facts:
         assert run(MessageReceived(node=0, message=fact)) == []
     assert run(LogArrived(rank=foreign)) == []
-    assert run.run.stale_messages == 1
+    assert run.run.foreign_messages == 1

@@ -77,6 +77,7 @@ def plans(draw: st.DrawFn) -> Plan:
                 min_ready=draw(st.sampled_from([None, None, 1])),
                 timeout_s=30.0 if final is not None else draw(st.sampled_from([None, None, None, 4.0])),
                 placement=placement,
+                elsewhere=draw(alternatives(placement)),
                 ranks_per_node=ranks,
                 kill_on_bad_exit=draw(st.booleans()),
                 wait_s=draw(st.sampled_from([None, None, 1.0])),
@@ -128,6 +129,14 @@ def placements(draw: st.DrawFn) -> tuple[Placement, tuple[int, ...]]:
     return Placement(nodes=tuple(range(NODES)), is_flexible=True, gpus_per_node=gpus, node_count=1), (1,)
 
 
+@st.composite
+def alternatives(draw: st.DrawFn, placement: Placement) -> Placement | None:
+    """Where a task with a fixed place may go when a node of that is lost, or None for one that must stay."""
+    if placement.is_flexible or draw(st.booleans()):
+        return None
+    return Placement(nodes=tuple(range(NODES)), is_flexible=True, node_count=len(placement.nodes))
+
+
 behaviours = st.builds(
     Behaviour,
     drop=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
@@ -140,6 +149,7 @@ behaviours = st.builds(
     lost_logs=st.sampled_from([0.0, 0.3]),
     disconnects=st.sampled_from([0, 0, 1, 3]),
     agent_crashes=st.sampled_from([0, 0, 0, 1]),
+    fence_s=st.sampled_from([0.0, 15.0]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
 )
 
@@ -176,7 +186,7 @@ def test_a_journal_replays_to_the_same_commands(plan: Plan, seed: int, behaviour
     hypothesis.assume(fits(plan))
     fleet = Fleet(plan, seed, behaviour)
     fleet.run()
-    assert replay(plan, fleet.driver.journal) == fleet.driver.commands
+    assert replay(plan, fleet.driver.journal, behaviour.fence_s) == fleet.driver.commands
 
 
 @hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))

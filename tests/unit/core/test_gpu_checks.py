@@ -27,7 +27,7 @@ def has(count: int, *problems: str, counts: bool = True, **gpu: object) -> Inven
     )
 
 
-def test_enough_gpus_are_no_finding() -> None:
+def test_enough_gpus_give_no_finding() -> None:
     assert missing_gpus(plan(), {0: has(4), 1: has(8)}) == []
     assert missing_gpus(plan(gpus=None), {0: has(0)}) == []
     assert missing_gpus(plan(), {0: has(0, counts=False)}) == []
@@ -66,7 +66,7 @@ def test_a_failed_gpu_beside_enough_others_is_a_warning() -> None:
     assert gpu_warnings(plan(uses=0), {0: has(7, lost)}) == []
 
 
-def test_gpus_that_nobody_counts_are_believed_with_a_warning_if_they_are_used() -> None:
+def test_uncounted_gpus_give_a_warning_if_they_are_used() -> None:
     uncounted = {0: has(0, counts=False)}
     (warning,) = gpu_warnings(plan(), uncounted)
     assert warning.startswith("node n0: GPUs were not counted")
@@ -86,7 +86,7 @@ def test_processes_on_gpus_are_named_with_their_owners() -> None:
     ]
 
 
-def test_memory_that_nobody_visible_holds_counts_from_a_tenth() -> None:
+def test_memory_of_invisible_processes_counts_from_a_tenth() -> None:
     def used(size: int) -> list[tuple[str, str]]:
         return gpus_in_use(plan(1), {0: has(1, memory_bytes=80 * GIB, used_bytes=size)})
 

@@ -48,7 +48,7 @@ def test_a_port_is_known_to_a_task_that_its_task_waits_for() -> None:
     assert run.envs()["later#1"]["SFLOW_PORT_HTTP"] == "7"
 
 
-def test_a_lease_is_asked_for_once_whoever_needs_it() -> None:
+def test_a_lease_is_requested_once_for_all_its_users() -> None:
     users = [a_task(f"u{number}", uses_port_of=("a",)) for number in range(3)]
     run = Driver.joined(a_plan(*users, a_task("a", ports=(HTTP,))), 0)
     assert run.leases() == [(0, "a", 1)]
@@ -163,11 +163,11 @@ def test_each_node_of_a_gang_has_ports_and_the_first_ones_are_known() -> None:
 
 def test_a_node_without_ports_fails_the_task_with_its_words() -> None:
     run = Driver.joined(a_plan(a_task("a", ports=(HTTP,)), a_task("b", uses_port_of=("a",))), 0)
-    message = Leased(task="a", number=1, problem="there are no 1 ports free for http")
+    message = Leased(task="a", number=1, problem="no free port for http")
     run(MessageReceived(node=0, message=message))
     assert run.state("a") is S.FAILED
     assert run.run.cause is not None
-    assert "no ports for a on node localhost-0: there are no 1 ports free" in run.run.cause.text
+    assert "no ports for a on node localhost-0: no free port" in run.run.cause.text
 
 
 def test_ports_of_a_lost_node_are_not_waited_for() -> None:

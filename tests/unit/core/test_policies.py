@@ -2,11 +2,12 @@
 
 import msgspec
 
-from sflow_ctl.core.events import StopRequested, WakeUp
+from protocol.messages.facts import Leased, RankExited
+from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Restart
 from tests.unit.core.driver import Driver
-from tests.unit.core.plans import a_plan, a_task, exited, hello, ready, started
+from tests.unit.core.plans import HTTP, a_plan, a_task, exited, hello, rank, ready, started
 
 S = TaskState
 
@@ -143,7 +144,7 @@ def test_a_ready_service_that_leaves_while_it_is_needed_has_failed() -> None:
     assert run.run.cause.task == "s"
 
 
-def test_a_service_that_nobody_needs_any_more_may_leave() -> None:
+def test_a_service_without_dependants_may_leave() -> None:
     run = Driver.joined(a_plan(a_task("s", service=True), a_task("a", "s"), a_task("z")))
     run.serve("s")
     run.start("a", "z")
@@ -204,7 +205,7 @@ def test_a_replica_too_many_may_leave() -> None:
     assert run.task("w_0").state is S.FAILED
 
 
-def test_keep_alive_waits_for_somebody_to_stop_it() -> None:
+def test_keep_alive_waits_for_a_stop_request() -> None:
     run = Driver.joined(a_plan(a_task("s", service=True), keep_alive=True))
     run.serve("s")
     assert run.run.outcome is None
@@ -237,7 +238,7 @@ def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> N
     assert finish.cause.text == "process exited with error: s: killed by SIGSEGV"
 
 
-def test_clocks_that_differ_are_compared_all_the_same() -> None:
+def test_different_clocks_are_corrected_before_they_are_compared() -> None:
     hour_ns = 3600 * 10**9
     run = Driver(a_plan(a_task("s"), a_task("c", placement=Placement(nodes=(1,))), nodes=2))
     run(hello(0), msgspec.structs.replace(hello(1), clock_ahead_ns=-hour_ns))
@@ -318,7 +319,7 @@ def test_a_failure_probe_leads_to_a_restart_where_there_is_a_policy() -> None:
     assert run.why("s") == "restart: seen; restart 1 of 3 in 1 s"
 
 
-def test_dependents_are_told_if_they_want() -> None:
+def test_running_dependants_are_restarted_if_the_policy_requires_it() -> None:
     restart = Restart(restarts_dependents=True)
     run = Driver.joined(
         a_plan(a_task("s", service=True, restart=restart), a_task("a", "s"), a_task("b", "a"))
@@ -329,7 +330,7 @@ def test_dependents_are_told_if_they_want() -> None:
     assert run.task("a").state is S.STOPPING
     run.end("a", signal=15)
     assert run.states("a", "b") == [S.WAITING, S.WAITING]
-    assert run.why("a") == "restart: s, which it needs, is started again; it is restarted"
+    assert run.why("a") == "restart: s, which it needs, is restarted; it is restarted"
     run.wake()
     run.wake()
     assert run.states("s", "a") == [S.STARTING, S.WAITING]
@@ -372,7 +373,7 @@ def test_the_run_ends_with_its_main_task() -> None:
     assert run.leave().outcome is Outcome.COMPLETED
 
 
-def test_a_run_whose_main_task_was_skipped_is_no_success() -> None:
+def test_a_run_whose_main_task_was_skipped_fails() -> None:
     run = Driver.joined(
         a_plan(a_task("a", on_failure="continue"), a_task("m", "a", is_main=True), a_task("z"))
     )
@@ -483,3 +484,16 @@ def test_nothing_runs_at_the_end_of_a_run_that_never_began() -> None:
     run = Driver(a_plan(a_task("f", finally_when="after_stop"), a_task("a")))
     assert run(StopRequested(signal="SIGINT"))[-1] == "finish interrupted"
     assert run.state("f") is S.CANCELLED
+
+
+def test_a_task_at_the_end_whose_time_is_over_is_not_tried_again() -> None:
+    final = a_task("final", finally_when="after_stop", timeout_s=4.0, ports=(HTTP,))
+    run = Driver.joined(a_plan(a_task("a"), final))
+    run.start("a")
+    run.end("a")
+    run(MessageReceived(node=0, message=Leased(task="final", number=1, ports={"http": (7,)})))
+    run.start("final")
+    run(WakeUp(), now=4.0)
+    taken = RankExited(rank=rank("final"), exit_code=1, port_conflict="port 7 is taken", was_asked=True)
+    run(MessageReceived(node=0, message=taken))
+    assert run.states("final") == [S.TIMEOUT]

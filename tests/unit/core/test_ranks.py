@@ -66,7 +66,7 @@ def test_torchrun_wants_ipv6_in_brackets_and_the_tasks_own_variables_stay() -> N
     assert "PET_NPROC_PER_NODE" not in env
 
 
-def test_mpirun_is_told_how_many_and_to_stay_here() -> None:
+def test_mpirun_gets_its_number_of_processes_and_stays_on_its_node() -> None:
     (env,) = launched("mpirun", NODES[0])
     assert env["SFLOW_NPROC"] == "3"
     assert env["HYDRA_LAUNCHER"] == "fork"
@@ -74,7 +74,7 @@ def test_mpirun_is_told_how_many_and_to_stay_here() -> None:
     assert not any(name.startswith("PET_") for name in env)
 
 
-def test_the_address_of_a_node_is_not_told_to_processes_of_slurm() -> None:
+def test_processes_of_slurm_do_not_get_the_address_of_a_node() -> None:
     task = msgspec.structs.replace(a_task("t"), argv=("srun", "hostname"), launch_kind="step")
     (env,) = rank_environments(task, NODES[:1], {}, "7")
     assert "SFLOW_NODE_IP" not in env

@@ -30,7 +30,7 @@ def waiting(detail: str, name: str = "a", attempt: int = 1, node: int = 0) -> Me
 # ---------------------------------------------------------------------- who must say so
 
 
-def test_probes_go_with_the_first_rank_and_those_of_every_node_with_the_first_of_each() -> None:
+def test_probes_go_with_the_first_rank_or_with_the_first_of_each_node() -> None:
     probes = (EACH, FAILURE)
     assert probes_of_rank(probes, is_first=True, is_first_on_node=True) == probes
     assert probes_of_rank(probes, is_first=False, is_first_on_node=True) == (EACH,)
@@ -141,7 +141,7 @@ def test_a_gang_whose_watched_rank_fails_cannot_become_ready_and_ends() -> None:
     assert run.why("a") == "exit: rank 0: exit status 3, and its readiness waits for rank 0"
 
 
-def test_a_gang_whose_other_rank_fails_goes_on_waiting() -> None:
+def test_a_gang_whose_other_rank_fails_continues_to_wait() -> None:
     run = started_gang()
     assert run(exited("a", 3, rank_number=1)) == []
     assert run.state("a") is TaskState.RUNNING

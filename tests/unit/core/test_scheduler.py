@@ -73,7 +73,7 @@ def test_dependants_of_a_service_start_when_it_is_ready_and_it_is_stopped_at_the
     assert drive(goodbye()) == ["finish completed"]
 
 
-def test_readiness_is_told_once_and_only_of_a_running_task() -> None:
+def test_readiness_is_recorded_once_and_only_of_a_running_task() -> None:
     drive = Driver(a_plan(a_task("server", service=True), a_task("client", "server")))
     drive(hello())
     assert drive(ready("server")) == []
@@ -112,7 +112,7 @@ def test_the_first_failure_stops_the_run_and_is_its_cause() -> None:
     )
 
 
-def test_a_second_failure_while_stopping_is_no_cause() -> None:
+def test_a_second_failure_while_stopping_is_not_the_cause() -> None:
     drive = Driver(a_plan(a_task("a"), a_task("b")))
     drive(hello())
     drive(exited("a", code=1))
@@ -351,7 +351,7 @@ def test_a_reconnecting_agent_is_adopted_with_what_it_has() -> None:
     assert lines == ["0: accept s2", "b#1 running->completed exit", "0: spawn c#1"]
 
 
-def test_a_reconnecting_agent_is_told_to_kill_what_must_not_live() -> None:
+def test_a_reconnecting_agent_gets_the_ranks_that_must_not_live() -> None:
     drive = Driver(a_plan(a_task("a", retries=1)))
     drive(hello())
     drive(started("a"))
@@ -409,7 +409,7 @@ def test_an_agent_that_does_not_leave_in_time_is_given_up() -> None:
     assert drive(WakeUp(), now=1.0 + LEAVE_OVERDUE_S) == ["0: abandon", "finish completed"]
 
 
-def test_an_agent_that_reconnects_while_leaving_is_told_again() -> None:
+def test_an_agent_that_reconnects_while_leaving_gets_the_order_again() -> None:
     drive = Driver(a_plan(a_task("a")))
     drive(hello())
     drive(exited("a"))
@@ -483,7 +483,7 @@ def test_a_finished_run_does_nothing_more() -> None:
     assert drive.scheduler.next_wakeup() is None
 
 
-def test_what_was_decided_in_the_step_that_stops_the_run_is_never_ordered() -> None:
+def test_starts_decided_in_the_event_that_stops_the_run_are_never_ordered() -> None:
     either = Placement(nodes=(0,), is_flexible=True)
     gone = Placement(nodes=(1,), is_flexible=True)
     drive = Driver(

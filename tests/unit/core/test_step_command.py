@@ -98,7 +98,7 @@ def test_components_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         "SLURM_EXCLUSIVE", "SLURM_NNODES", "SLURM_GRES", "SLURM_HOSTFILE",
     ],
 )  # fmt: skip
-def test_f04_what_srun_would_take_as_an_option_is_gone(name: str) -> None:
+def test_f04_variables_that_srun_reads_as_options_are_removed(name: str) -> None:
     assert step_environment({name: "x", "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
@@ -135,7 +135,7 @@ def test_p11_a_users_filters_do_not_silence_slurm(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_CONF", "SLURM_JOB_NODELIST", "SLURM_CLUSTER_NAME"])
-def test_what_names_the_job_stays(name: str) -> None:
+def test_variables_that_name_the_job_stay(name: str) -> None:
     assert name in step_environment({name: "x"})
 
 
@@ -166,7 +166,7 @@ def test_f09_node_lists(text: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a[", "a]", "a[1-", "a[x]", "a,,b", "a[1-999999999]", "a b", "a[[1]]"])
-def test_what_is_no_node_list_is_refused(text: str) -> None:
+def test_invalid_node_lists_are_refused(text: str) -> None:
     with pytest.raises(NodeListError):
         expand_nodelist(text)
 

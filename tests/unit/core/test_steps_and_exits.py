@@ -174,7 +174,7 @@ def test_clusters_f4_stopping_a_step_reaches_all_its_nodes_and_waits_for_its_com
     assert run.leave().outcome is Outcome.INTERRUPTED
 
 
-def test_clusters_f5_a_lost_node_of_a_step_is_not_waited_for_and_one_that_returns_is_told_again() -> None:
+def test_clusters_f5_a_lost_node_of_a_step_is_left_and_a_returned_one_ordered_again() -> None:
     run = Driver.joined(a_plan(a_step("a"), a_task("b"), nodes=2))
     run.start("a", "b")
     run(hello(1))

@@ -103,7 +103,7 @@ def test_ranks_that_fall_silent_before_all_have_started_hang_when_they_have() ->
 
 
 @pytest.mark.parametrize("is_always", [False, True])
-def test_a_service_that_is_ready_may_be_silent_unless_it_says_otherwise(is_always: bool) -> None:
+def test_a_ready_service_may_be_inactive_unless_its_policy_is_always(is_always: bool) -> None:
     watch = msgspec.structs.replace(WATCH, is_always=is_always)
     run = Driver(a_plan(a_task("a", service=True, hang=watch), a_task("b", "a")))
     run(hello(), started("a"), ready("a"))
@@ -116,7 +116,7 @@ def test_a_service_that_is_not_ready_hangs() -> None:
     assert run(quiet("a")).orders(Stop)
 
 
-def test_silence_of_a_task_that_nobody_watches_or_that_is_stopping_means_nothing() -> None:
+def test_inactivity_without_a_policy_or_while_stopping_is_ignored() -> None:
     run = Driver(a_plan(a_task("a"), a_task("b", hang=WATCH)))
     run(hello(), started("a"), started("b"))
     assert run(quiet("a")) == []
@@ -125,7 +125,7 @@ def test_silence_of_a_task_that_nobody_watches_or_that_is_stopping_means_nothing
     assert run(quiet("nobody")) == []
 
 
-def test_what_does_not_end_within_the_limit_of_the_end_is_killed_and_named() -> None:
+def test_tasks_that_exceed_the_stop_timeout_are_killed_and_named() -> None:
     plan = msgspec.structs.replace(
         a_plan(a_task("server", service=True, stopping=SLOW), a_task("client", "server")), stop_timeout_s=20.0
     )
@@ -141,7 +141,7 @@ def test_what_does_not_end_within_the_limit_of_the_end_is_killed_and_named() -> 
     assert commands[-1] == "finish interrupted"
 
 
-def test_what_was_to_run_at_the_end_does_not_when_the_time_for_the_end_is_over() -> None:
+def test_final_tasks_do_not_run_after_the_stop_timeout() -> None:
     plan = a_plan(a_task("a", stopping=SLOW), a_task("last", finally_when="after_stop", timeout_s=1000.0))
     run = Driver(msgspec.structs.replace(plan, stop_timeout_s=20.0))
     run(hello(), started("a"), StopRequested(signal="SIGINT"))

@@ -30,7 +30,7 @@ def activity_of(*names: str, clock: Clock) -> Activity:
     return Activity(tasks, clock)
 
 
-def test_public_20_what_a_service_waits_for_is_said_ever_more_rarely() -> None:
+def test_public_20_reports_of_a_waiting_service_become_rarer() -> None:
     clock = Clock()
     activity = activity_of("web", clock=clock)
     activity.add(change("web", S.RUNNING))

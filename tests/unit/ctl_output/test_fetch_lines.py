@@ -24,7 +24,7 @@ def test_sizes(count: float, text: str) -> None:
     assert bytes_text(count) == text
 
 
-def test_elsewhere_than_on_a_terminal_each_says_once_that_it_has_come(
+def test_without_a_terminal_each_artifact_gets_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = FetchLines(is_terminal=False)
@@ -64,5 +64,5 @@ def test_a_terminal_has_one_line_that_is_drawn_again(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "\r\x1b[K"
 
 
-def test_what_nobody_counted_has_no_size() -> None:
+def test_an_uncounted_artifact_has_no_size() -> None:
     assert Progress("M", "hf://o/m", elapsed_s=0.5).sentence() == "artifact M from hf://o/m in 0.5 s"

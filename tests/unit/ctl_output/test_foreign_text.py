@@ -44,7 +44,7 @@ def test_s3_a_foreign_text_is_printable(hostile: str) -> None:
     assert printable(hostile).startswith("before")
 
 
-def test_s3_what_is_printable_stays() -> None:
+def test_s3_printable_text_stays() -> None:
     for text in ("plain", "two\nlines\tand a tab", "naïve 日本 ✓", ""):
         assert printable(text) == text
     assert printable("10%\r50%\r100%\r\nnext") == "100%\nnext"

@@ -20,7 +20,7 @@ def write(directory: Path, data: bytes) -> None:
         file.write(data)
 
 
-def test_what_is_written_later_is_seen_at_the_next_look(tmp_path: Path) -> None:
+def test_later_lines_are_found_at_the_next_look(tmp_path: Path) -> None:
     searches = LogSearches(tmp_path, lambda found: None)
     assert searches.wake_at(0.0) is None
     searches.take(2, ASKED)
@@ -34,7 +34,7 @@ def test_what_is_written_later_is_seen_at_the_next_look(tmp_path: Path) -> None:
     assert searches.wake_at(6.0) is None  # it is said once
 
 
-def test_who_asks_again_is_told_again(tmp_path: Path) -> None:
+def test_a_repeated_question_is_answered_again(tmp_path: Path) -> None:
     write(tmp_path, b"it is ready now\n")
     searches = LogSearches(tmp_path, lambda found: None)
     for now in (1.0, 2.0):
@@ -66,7 +66,7 @@ def test_a_log_that_is_begun_anew_is_searched_from_its_beginning(tmp_path: Path)
     assert searches.look(3.0, BUDGET) == SEEN
 
 
-def test_nobody_is_told_who_does_not_wait_any_more(tmp_path: Path) -> None:
+def test_an_ended_search_is_not_answered(tmp_path: Path) -> None:
     write(tmp_path, b"it is ready now\n")
     searches = LogSearches(tmp_path, lambda found: None)
     searches.take(2, ASKED)

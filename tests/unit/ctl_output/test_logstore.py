@@ -98,7 +98,7 @@ def test_a_cursor_may_take_a_chunk_or_read_the_file(tmp_path: Path) -> None:
     assert cursor.is_at_end
 
 
-def test_a_slow_reader_is_told_how_many_lines_it_missed(tmp_path: Path) -> None:
+def test_a_slow_reader_learns_how_many_lines_it_missed(tmp_path: Path) -> None:
     path = tmp_path / "log"
     lines = [b"%07d" % number + b"x" * 91 + b"\n" for number in range(2 * SKIP_BEYOND_BYTES // 99)]
     path.write_bytes(b"".join(lines))

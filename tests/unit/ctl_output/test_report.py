@@ -178,7 +178,7 @@ def test_the_first_cause_shows_what_explains_it() -> None:
     )
 
 
-def test_why_tasks_failed_is_said_to_who_comes_later() -> None:
+def test_later_readers_see_why_tasks_failed() -> None:
     state = failed_run()
     assert lines_of(ended_table(state))[-1] == "train failed: because"
     assert "because" not in text_of(ended_table(state, but="train"))
@@ -196,7 +196,7 @@ def test_no_column_is_spent_where_nothing_went_wrong() -> None:
     assert "nccl" in text_of(closing_table(state))
 
 
-def test_a_cause_without_a_task_is_said_too() -> None:
+def test_a_cause_without_a_task_is_shown_too() -> None:
     text = first_cause(failed_run(), Outcome.TIMEOUT, FirstCause(text="the time limit is over"), run="R")
     assert text == [
         "the run was stopped at its time limit: the time limit is over",

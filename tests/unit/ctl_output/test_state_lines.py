@@ -26,7 +26,7 @@ def test_a_person_sees_starts_ends_readiness_and_retries_of_a_small_run() -> Non
     assert lines.add(change("c", S.COMPLETED)) == "-- c completed in 1.2 s"
 
 
-def test_a_brief_one_says_only_what_went_wrong_or_became_ready() -> None:
+def test_a_brief_console_shows_only_failures_and_readiness() -> None:
     lines = StateLines(5_000, is_brief=False, is_unicode=False)
     assert lines.add(change("a", S.RUNNING)) is None
     assert lines.add(change("a", S.COMPLETED)) is None
@@ -44,7 +44,7 @@ def test_the_same_change_twice_counts_once() -> None:
     assert lines.progress(80) == "0/2 done | 1 running | 1 failed | 00:00"
 
 
-def test_the_progress_line_says_it_in_one_line() -> None:
+def test_the_progress_line_is_one_line() -> None:
     now = [0.0]
     lines = StateLines(40, is_brief=False, now=lambda: now[0])
     for number in range(12):

@@ -41,7 +41,7 @@ def said(found: StartChecks, *nodes: int, clock_ns: int = NOW - SECOND // 2) -> 
     return [text for index in nodes for text in found.described(index, NodeDescribed(clock_ns=clock_ns), NOW)]
 
 
-def test_nothing_is_said_of_healthy_nodes() -> None:
+def test_healthy_nodes_give_no_warning() -> None:
     assert said(checks(hello(0), hello(1)), 0, 1) == []
 
 
@@ -53,13 +53,13 @@ def test_nodes_that_do_not_share_the_directory_are_one_warning_once_all_are_know
     assert said(found, 2) == []
 
 
-def test_nothing_is_said_while_a_node_is_awaited_that_has_not_joined() -> None:
+def test_no_warning_is_given_while_a_node_is_awaited() -> None:
     found = checks(hello(0, hard=512), hello(1, hard=512))
     assert found.described(0, NodeDescribed(clock_ns=0), NOW, is_awaiting=True) == []
     assert len(found.described(1, NodeDescribed(clock_ns=0), NOW, is_awaiting=False)) == 1
 
 
-def test_who_asked_for_a_spool_is_not_told_that_there_is_one() -> None:
+def test_a_requested_spool_gives_no_warning() -> None:
     assert said(checks(hello(0, shares=False), is_spooled=True), 0) == []
 
 

@@ -239,7 +239,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("topic", "severity", "examination", "said"), FAULTS, ids=lambda value: str(value)[:60]
 )
-def test_a_fault_is_said_once_with_its_node_and_a_fix(
+def test_a_fault_is_reported_once_with_its_node_and_a_fix(
     topic: str, severity: str, examination: Examination, said: str
 ) -> None:
     diagnosis = diagnose(examination)
@@ -282,7 +282,7 @@ def test_a_healthy_fleet_is_one_line_for_each_topic() -> None:
         with_node(HEALTHY, clock=None),
     ],
 )
-def test_what_is_no_fault_is_no_finding(examination: Examination) -> None:
+def test_harmless_facts_are_not_findings(examination: Examination) -> None:
     assert bad(diagnose(examination)) == []
 
 
@@ -294,7 +294,7 @@ def test_fewer_gpus_than_asked_for_name_every_node_once() -> None:
     assert "all 9 nodes: has 2 GPUs" in text(diagnosis, shows_all=False, colours=False)
 
 
-def test_an_agent_that_does_not_report_is_named_and_makes_it_an_infrastructure_failure() -> None:
+def test_an_agent_that_does_not_report_is_named_as_an_infrastructure_failure() -> None:
     diagnosis = diagnose(change(HEALTHY, missing=(("n7", "no message within 60 s"),)))
     ((_, verdict),) = bad(diagnosis)
     assert (verdict.nodes, verdict.text) == (("n7",), "its agent has not connected: no message within 60 s")
@@ -303,7 +303,7 @@ def test_an_agent_that_does_not_report_is_named_and_makes_it_an_infrastructure_f
 
 
 @pytest.mark.parametrize("changes", [{"report": None}, {"lost": "silent for 30 s", "report": None}])
-def test_a_node_that_stops_answering_is_a_failure_and_its_other_topics_say_nothing(
+def test_a_node_that_stops_answering_fails_only_in_its_own_topic(
     changes: dict[str, Any],
 ) -> None:
     diagnosis = diagnose(with_node(HEALTHY, **changes))
@@ -311,7 +311,7 @@ def test_a_node_that_stops_answering_is_a_failure_and_its_other_topics_say_nothi
     assert (topic, verdict.nodes, diagnosis.exit_status) == ("agents", ("n1",), 3)
 
 
-def test_different_drivers_are_said_of_each_node() -> None:
+def test_different_drivers_are_reported_for_each_node() -> None:
     versions = (("driver", "535.2"), ("python", "3.12.1"), ("sflow-ctl", "0.1.0"))
     found = bad(diagnose(with_report(HEALTHY, versions=versions)))
     assert [(verdict.nodes, verdict.text) for _, verdict in found] == [

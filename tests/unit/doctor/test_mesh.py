@@ -14,7 +14,7 @@ Problem = Callable[[int, int, str], str]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16, 17, 100, 1000])
-def test_every_node_calls_and_is_called_alike_and_nobody_calls_itself(count: int) -> None:
+def test_every_node_makes_as_many_connections_as_it_gets_and_none_to_itself(count: int) -> None:
     called = callees(count)
     assert all(index not in others and len(set(others)) == len(others) for index, others in enumerate(called))
     times = Counter(other for others in called for other in others)
@@ -24,7 +24,7 @@ def test_every_node_calls_and_is_called_alike_and_nobody_calls_itself(count: int
     assert max(map(len, called)) <= most
 
 
-def test_what_is_private_to_a_node_is_nobodys_target() -> None:
+def test_private_addresses_of_a_node_are_not_targets() -> None:
     nodes = [node(index) for index in range(3)]
     found = {(target.interface, target.address, target.is_primary) for target in targets(nodes)[0]}
     assert found == {
@@ -36,7 +36,7 @@ def test_what_is_private_to_a_node_is_nobodys_target() -> None:
     assert {target.port for target in targets(nodes)[0]} == {4001, 4002}
 
 
-def test_an_address_that_several_nodes_have_is_tried_only_where_tasks_are_told_it() -> None:
+def test_an_address_of_several_nodes_is_tested_only_if_tasks_get_it() -> None:
     nodes = [node(index) for index in range(2)]
     same = [
         msgspec.structs.replace(one.report, addresses=(("br0", "10.5.0.1"),)) for one in nodes if one.report
@@ -73,20 +73,20 @@ def test_a_pair_that_is_cut_off_is_one_line() -> None:
     ]
 
 
-def test_one_way_is_said_of_the_caller() -> None:
+def test_a_one_way_failure_is_attributed_to_the_caller() -> None:
     broken = where(lambda source, target, name: (source, target, name) == (1, 2, "eth0"), "refused")
     assert verdicts(4, broken) == [("fail", ("n1",), "does not reach n2 (10.0.0.2 on eth0: refused)")]
 
 
 @pytest.mark.parametrize("count", [4, 16, 40, 300])
-def test_a_node_that_nobody_reaches_is_one_line_whatever_the_number_of_nodes(count: int) -> None:
+def test_an_unreachable_node_is_one_line_for_any_number_of_nodes(count: int) -> None:
     broken = where(lambda _source, target, name: target == 3 and name == "eth0")
     assert verdicts(count, broken) == [
         ("fail", ("n3",), "cannot be reached by any other node (10.0.0.3: timed out)")
     ]
 
 
-def test_a_node_that_reaches_nobody_is_one_line() -> None:
+def test_a_node_that_reaches_no_other_is_one_line() -> None:
     broken = where(lambda source, _target, name: source == 3 and name == "eth0")
     assert verdicts(6, broken) == [("fail", ("n3",), "reaches no other node (timed out)")]
 
@@ -116,7 +116,7 @@ def test_a_second_interface_that_does_not_work_is_a_warning_of_the_interface() -
     ]
 
 
-def test_slow_connections_are_said_of_the_caller() -> None:
+def test_slow_connections_are_attributed_to_the_caller() -> None:
     nodes = connected([node(index) for index in range(3)])
     slow = tuple(msgspec.structs.replace(result, connect_s=1.01) for result in nodes[1].mesh)
     nodes[1] = msgspec.structs.replace(nodes[1], mesh=slow)
@@ -124,7 +124,7 @@ def test_slow_connections_are_said_of_the_caller() -> None:
     assert texts == ["took up to 1.0 s to reach n0, n2"]
 
 
-def test_a_node_that_is_not_there_shifts_nobody() -> None:
+def test_a_missing_node_does_not_shift_the_others() -> None:
     nodes = connected(
         [node(index) for index in (0, 2, 5)], lambda source, target, name: "refused" if target == 5 else ""
     )

@@ -98,6 +98,6 @@ def test_commands_of_the_documents_exist_with_their_options(block: Block) -> Non
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_blocks_say_their_language(page: Path) -> None:
+def test_blocks_have_a_language(page: Path) -> None:
     unknown = [block.place for block in all_blocks() if block.page == page and block.language not in CHECKED]
     assert not unknown

@@ -5,7 +5,8 @@ from pathlib import Path
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.planner.pipeline import build_plan
+from tests.unit.planner.planning import CONTEXT
 
 TEXT = """
 version: "0.1"
@@ -30,10 +31,6 @@ workflow:
       script: ["${{ A }} ${{ task.a[0].nodes[0].name }}"]
       variables: {A: 3}
 """
-CONTEXT = PlanContext(
-    workspace_dir="/ws", output_dir="/out", run_directory="/out/run", run_id="run", nodes_override=None,
-    gpus_per_node_override=None, max_running=None, path_exists=lambda _: True,
-)  # fmt: skip
 
 
 def load(folder: Path, text: str, *overrides: str) -> LoadedDocument:
@@ -56,7 +53,7 @@ def test_a_resolved_file_has_the_same_plan(tmp_path: Path) -> None:
     assert plan(tmp_path, compose(load(tmp_path, TEXT), is_resolved=True)) == plan(tmp_path, TEXT)
 
 
-def test_what_is_certain_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
+def test_certain_values_are_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     text = compose(load(tmp_path, TEXT), is_resolved=True)
     assert "echo 14 ${{ S }} ${{ D }}" in text
     assert "${{ backends.pool.nodes[0].name }}:7" in text

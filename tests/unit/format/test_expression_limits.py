@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sflow_ctl.format.expressions.templates import evaluate, render_template
+from sflow_ctl.format.expressions.templates import EVALUATOR, evaluate, render_template
 from sflow_ctl.plan.errors import ExpressionError
 
 NAMES: dict[str, Any] = {"t": "x", "l": [1, 2], "big": list(range(100, 100_000)), "A": 10**30}
@@ -113,7 +113,7 @@ def test_n5_a_result_is_plain_data(source: str, value: object) -> None:
 @pytest.mark.parametrize(
     "source", ["self", "t.upper", "namespace(a=1)", "'a'.encode()", "range", "[t.upper]", "{'a': self}"]
 )
-def test_n5_what_is_not_data_is_an_error_and_no_text(source: str) -> None:
+def test_n5_a_result_that_is_not_data_is_an_error(source: str) -> None:
     for text in (f"${{{{ {source} }}}}", f"echo ${{{{ {source} }}}}"):
         with pytest.raises(ExpressionError, match="an expression has no value"):
             evaluate(text, NAMES)
@@ -162,3 +162,84 @@ def test_every_wrong_expression_of_a_text_is_found() -> None:
         True
     ] * 2
     assert len(caught.value.others) == 2
+
+
+MISSING = "([1] | map(attribute='x') | list)"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"{MISSING} | string",
+        f"{MISSING} ~ 'x'",
+        f"'%s' % {MISSING}",
+        f"'%s' % ({MISSING}, )",
+        f"'%(a)s' % {{'a': {MISSING}}}",
+        f"'{{}}'.format({MISSING})",
+        "'{a}'.format(a=[nope])",
+        f"'{{a}}'.format_map({{'a': {MISSING}}})",
+        f"'%s' | format({MISSING})",
+        f"{MISSING} | join(',')",
+        f"{MISSING} | tojson",
+        f"{MISSING} | upper",
+        f"'abc' | replace('b', {MISSING})",
+        f"{{'k': {MISSING}}} | string",
+        f"{{{MISSING} | string: 1}}",
+    ],
+)
+def test_n5_no_undefined_value_becomes_a_text(source: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        evaluate(f"${{{{ {source} }}}}", NAMES)
+    assert caught.value.is_undefined
+    with pytest.raises(ExpressionError):
+        render_template(f"${{{{ {source} }}}}", NAMES)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("range | string", "'a' ~ range", "'%s' % range", "'{}'.format(range)", "'a'.upper | string"),
+        *("self | string", "[range, t.upper] | join(',')", "range | upper", "'abc' | replace('b', range)"),
+        "range | tojson",
+    ],
+)
+def test_n5_no_description_of_an_object_becomes_a_text(source: str) -> None:
+    with pytest.raises(ExpressionError, match=r"call it|not defined|undefined"):
+        evaluate(f"${{{{ {source} }}}}", NAMES)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "[[(range(10000) | list)] * 1000] * 1000",
+        "([[(range(10000) | list)] * 1000] * 1000) | string",
+        "['x' * 9999999] * 1000",
+        "dict(a=['x' * 9999999] * 1000)",
+        "'%s' % [['x' * 9999999] * 1000]",
+        "'{}'.format(['x' * 9999999] * 1000)",
+        "(['x' * 9999999] * 1000) ~ ''",
+        "(['x' * 9999999] * 1000) | tojson",
+        "(['x' * 9999999] * 1000) | unique | list",
+        "(['x' * 9999999] * 1000) | sort | first",
+        "(['x' * 9999999] * 100000) | max | length",
+        "(['x' * 9999999] * 100000) | min | length",
+        "(['x' * 9999999] * 1000).count('x' * 9999999)",
+        "(['x' * 9999999] * 1000) == (['y' * 9999999] * 1000)",
+        "([[1] * 100000] * 10000) | sum(start=[]) | length",
+        "('x ' * 999999) | wordwrap(1) | length",
+    ],
+)
+def test_s2_one_large_member_many_times_is_counted_as_often(source: str) -> None:
+    with pytest.raises(ExpressionError, match="computes too much"):
+        evaluate(f"${{{{ {source} }}}}", NAMES)
+
+
+def test_s2_a_deferred_value_has_the_same_budget() -> None:
+    """The scheduler evaluates these: one that does not end would stop the controller."""
+    for source in ("['x' * 9999999] * 1000", "range(99999) | map('string') | join | length ~ (l * 9999999)"):
+        with pytest.raises(ExpressionError):
+            EVALUATOR.text(f"${{{{ {source} }}}}", NAMES)
+    with pytest.raises(ExpressionError, match="computes too much"):
+        EVALUATOR.template(
+            "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", NAMES
+        )

@@ -220,7 +220,7 @@ def test_short_forms_are_the_long_ones(tmp_path: Path) -> None:
     assert load_documents([short]).document == load_documents([long]).document
 
 
-def test_what_is_wrong_in_a_short_form_has_its_place(tmp_path: Path) -> None:
+def test_problems_in_a_short_form_have_their_place(tmp_path: Path) -> None:
     path = tmp_path / "w.yaml"
     path.write_text(
         'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n'
@@ -245,7 +245,7 @@ def test_what_is_wrong_in_a_short_form_has_its_place(tmp_path: Path) -> None:
         ("'${{ P }}'", False),
     ],
 )
-def test_n6_a_regex_pattern_that_is_searched_as_text_is_told(
+def test_n6_a_regex_pattern_that_is_searched_as_text_is_warned_of(
     pattern: str, is_told: bool, tmp_path: Path
 ) -> None:
     for shape in (

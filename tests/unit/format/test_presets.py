@@ -31,7 +31,7 @@ def body(tmp_path: Path, task: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", preset_names())
 @pytest.mark.parametrize("replicas", ["", ", replicas: {count: 3}"])
-def test_every_preset_plans_and_tells_what_it_is(name: str, replicas: str, tmp_path: Path) -> None:
+def test_every_preset_plans_and_has_a_description(name: str, replicas: str, tmp_path: Path) -> None:
     given = UPSTREAMS if name == "nginx" else ""
     loaded = load(tmp_path, f"{{name: my-{name}, uses: {name}{replicas}{given}}}")
     tasks = [task for task in build_plan(loaded, CONTEXT).tasks if task.base != "o"]
@@ -100,7 +100,7 @@ def test_parameters_may_be_set_on_the_command_line(tmp_path: Path) -> None:
     assert build_plan(loaded, CONTEXT).tasks[0].env["args"] == "--quota-backend-bytes=1"
 
 
-def test_what_is_wrong_is_said_once_with_its_place(tmp_path: Path) -> None:
+def test_every_problem_is_reported_once_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load(tmp_path, "{name: t, uses: [etcd], with: {a: 1}}")
     assert [finding.code for finding in caught.value.findings] == ["wrong-type"]

@@ -1,5 +1,6 @@
 """The documents have every field of the schema, with its meaning."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sflow_ctl.format.presets import preset_names
 from sflow_ctl.format.reference import markdown
 from sflow_ctl.format.reference.fields import UnknownFieldError, describe, meanings, summary
 
+REMEDY = "SFLOW_REWRITE=1 pytest tests/unit/format/test_reference.py writes it anew"
 DOCS = Path(sflow_ctl.__file__).parents[1] / "docs"
 PARTS = [
     kind
@@ -18,11 +20,16 @@ PARTS = [
 ]
 
 
-def between_marks(begin: str, end: str) -> str:
-    """Return the generated table that one page of the documents has between these marks."""
-    pages = [text for page in sorted(DOCS.rglob("*.md")) if begin in (text := page.read_text())]
+def between_marks(begin: str, end: str, table: str) -> str:
+    """Return the generated table that one page has between these marks; SFLOW_REWRITE=1 writes `table` there."""
+    pages = [page for page in sorted(DOCS.rglob("*.md")) if begin in page.read_text()]
     assert len(pages) == 1, f"exactly one page must have the mark {begin}"
-    return pages[0][pages[0].index(begin) : pages[0].index(end) + len(end)]
+    text = pages[0].read_text()
+    found = text[text.index(begin) : text.index(end) + len(end)]
+    if os.environ.get("SFLOW_REWRITE"):
+        pages[0].write_text(text.replace(found, table))
+        return table
+    return found
 
 
 @pytest.mark.parametrize("kind", PARTS, ids=lambda kind: kind.__name__)
@@ -38,13 +45,13 @@ def test_the_page_of_fields_is_generated_from_the_schema() -> None:
 
 
 def test_the_table_of_settings_is_generated_from_the_schema() -> None:
-    remedy = "put the output of settings_table() between the two marks"
-    assert between_marks(markdown.BEGIN, markdown.END) == markdown.settings_table(), remedy
+    table = markdown.settings_table()
+    assert between_marks(markdown.BEGIN, markdown.END, table) == table, REMEDY
 
 
 def test_the_table_of_reasons_is_that_of_the_code() -> None:
-    remedy = "put the output of reason_table() between the two marks"
-    assert between_marks(markdown.REASONS_BEGIN, markdown.REASONS_END) == markdown.reason_table(), remedy
+    table = markdown.reason_table()
+    assert between_marks(markdown.REASONS_BEGIN, markdown.REASONS_END, table) == table, REMEDY
 
 
 def test_every_link_of_a_table_leads_to_a_heading() -> None:

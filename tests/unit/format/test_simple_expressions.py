@@ -45,7 +45,7 @@ def by_the_engine(source: str) -> Any:
 
 @hypothesis.settings(deadline=None, max_examples=500)
 @hypothesis.given(source=SOURCES)
-def test_a_simple_expression_is_what_the_engine_says_or_left_to_it(source: str) -> None:
+def test_a_simple_expression_equals_the_engines_result_or_is_left_to_it(source: str) -> None:
     parts = simple(source)
     if parts is None:
         return

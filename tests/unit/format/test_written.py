@@ -55,7 +55,7 @@ def test_public_04_what_no_number_can_hold_is_text(text: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "text", ["83e2010", "infinity", "-inf", "NaN", "2026_11_05", "0123456", "1_0", "00", "1e", "0x1F"]
 )
-def test_public_04_an_override_that_is_no_plain_number_is_text(text: str) -> None:
+def test_public_04_an_override_that_is_not_a_plain_number_is_text(text: str) -> None:
     assert infer(text) == text
 
 
@@ -69,7 +69,7 @@ def test_public_05_an_override_keeps_its_spelling(text: str, value: float) -> No
 
 @pytest.mark.parametrize("kind", ["string", "str"])
 @pytest.mark.parametrize("text", ["25.10", "yes", "Off", "012", "1_0", "0x1F", "1e5", ".inf", "true"])
-def test_public_05_type_string_keeps_what_the_file_says(text: str, kind: str, tmp_path: Path) -> None:
+def test_public_05_type_string_keeps_the_text_of_the_file(text: str, kind: str, tmp_path: Path) -> None:
     body = f"{{value: {text}, type: {kind}, domain: [{text}, other]}}"
     (variable,) = loaded(tmp_path, f"variables: {{V: {body}}}\n").document.variables
     assert variable.value == text

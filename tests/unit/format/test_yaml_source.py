@@ -151,7 +151,7 @@ values = st.recursive(
 
 @hypothesis.settings(deadline=None)
 @hypothesis.given(value=st.dictionaries(st.text("abc", min_size=1), values, min_size=1, max_size=4))
-def test_what_is_dumped_reads_back_the_same(
+def test_dumped_data_reads_back_the_same(
     value: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("dump") / "a.yaml"

@@ -19,15 +19,17 @@ CONTEXT = PlanContext(
     gpus_per_node_override=None,
     max_running=None,
     path_exists=lambda _: True,
-    allow_placeholder_nodes=True,
 )
+"""Where tests plan. They replace what they are about."""
 
 
 def plan_of(folder: Path, text: str, **context: Any) -> Plan:
     """Plan a workflow. `context` are other fields of the context. Raises: SpecError, PlanError."""
     path = folder / "w.yaml"
     path.write_text(f'version: "0.1"\n{text}')
-    return build_plan(load_documents([path]), replace(CONTEXT, **context))
+    return build_plan(
+        load_documents([path]), replace(CONTEXT, **{"allow_placeholder_nodes": True, **context})
+    )
 
 
 def findings_of(folder: Path, text: str, **context: Any) -> list[Finding]:

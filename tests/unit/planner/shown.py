@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from tests.unit.planner.planning import plan_of
 
 TEXT = """
-version: "0.1"
 variables: {PORT: 9000}
 backends: {pool: {type: local, nodes: 2, gpus_per_node: 4}}
 workflow:
@@ -28,17 +26,5 @@ workflow:
 
 
 def demo(folder: Path) -> Plan:
-    """The plan."""
-    path = folder / "w.yaml"
-    path.write_text(TEXT)
-    context = PlanContext(
-        workspace_dir="/ws",
-        output_dir="/out",
-        run_directory="/out/run",
-        run_id="run",
-        nodes_override=None,
-        gpus_per_node_override=None,
-        max_running=None,
-        path_exists=lambda _: True,
-    )
-    return build_plan(load_documents([path]), context)
+    """Return the plan."""
+    return plan_of(folder, TEXT)

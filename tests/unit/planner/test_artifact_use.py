@@ -15,15 +15,10 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.artifact_use import artifact_use
 from sflow_ctl.planner.pipeline import build_plan
+from tests.unit.planner.planning import CONTEXT as HERE
 
-CONTEXT = PlanContext(
-    workspace_dir="/ws",
-    output_dir="/out",
-    run_directory="/out/run",
-    run_id="run",
-    nodes_override=None,
-    gpus_per_node_override=None,
-    max_running=None,
+CONTEXT = replace(
+    HERE,
     path_exists=lambda path: False,
     job_nodes=(JobNode("n1", "10.0.0.1"), JobNode("n2", "10.0.0.2")),
     job_id="7",
@@ -60,7 +55,7 @@ def plan(
         "script: ['cat ${{ variables.DEEP }}']",
     ],
 )
-def test_what_a_task_names_is_required_on_its_node(task: str, tmp_path: Path) -> None:
+def test_paths_that_a_task_names_are_required_on_its_node(task: str, tmp_path: Path) -> None:
     more = "operators:\n  box: {type: srun}\n  mounting: {type: srun, container_image: i, container_mounts: ['$M:/m']}\n"
     artifacts = "M: {uri: 'fs:///models/m'}, OTHER: {uri: 's3://b'}"
     file = tmp_path / "w.yaml"
@@ -74,7 +69,7 @@ def test_what_a_task_names_is_required_on_its_node(task: str, tmp_path: Path) ->
     assert b.required_paths == ()
 
 
-def test_an_order_carries_what_its_task_requires(tmp_path: Path) -> None:
+def test_an_order_carries_the_required_paths_of_its_task(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}")
     (task,) = build_graph(planned)
     task.begin_attempt(task.plan.placement, 0.0)
@@ -83,7 +78,7 @@ def test_an_order_carries_what_its_task_requires(tmp_path: Path) -> None:
     assert [(node, order.required_paths) for node, order in orders] == [(n, (("M", "/m"),)) for n in (0, 1)]
 
 
-def test_what_is_fetched_or_made_must_reach_the_nodes(tmp_path: Path) -> None:
+def test_fetched_and_made_artifacts_must_reach_the_nodes(tmp_path: Path) -> None:
     artifacts = (
         "W: {uri: 'http://h/w'}, H: {uri: 'hf://o/m/x'}, C: {uri: 'file://c', content: x}, "
         "D: {uri: 'fs://d', create: true}, F: {uri: 'file:///f'}, I: {uri: 'docker://i'}"
@@ -101,7 +96,7 @@ def test_a_variable_hides_an_artifact_of_its_name_in_a_shell(tmp_path: Path) -> 
     assert (a.required_paths, b.required_paths) == ((), (("M", "/m"),))
 
 
-def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
+def test_artifacts_of_a_local_task_must_exist_on_this_machine(tmp_path: Path) -> None:
     file = tmp_path / "w.yaml"
     file.write_text(
         f"{HEAD}artifacts: {{BOTH: {{uri: 'fs:///b'}}, FAR: {{uri: 'fs:///f'}}, NOBODY: {{uri: 'fs:///n'}}}}\n"
@@ -115,7 +110,7 @@ def test_what_a_task_here_uses_must_exist_here(tmp_path: Path) -> None:
     }  # what nobody names may be read from the environment, by the task here
 
 
-def test_what_nobody_names_is_a_warning_away_from_here(tmp_path: Path) -> None:
+def test_an_unused_missing_artifact_is_a_warning_for_remote_tasks(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}")
     assert planned.warnings == (
         'artifact "M": /m does not exist here, and no task names it, so it is looked for on no node',

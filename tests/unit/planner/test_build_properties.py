@@ -10,23 +10,14 @@ from protocol.errors import FleetError
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.format.yaml_source import dump
 from sflow_ctl.plan.model import Plan, dependency_names
-from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.planner.pipeline import build_plan
+from tests.unit.planner.planning import CONTEXT
 
 pytest.importorskip("hypothesis")
 
 import hypothesis
 from hypothesis import strategies as st
 
-CONTEXT = PlanContext(
-    workspace_dir="/ws",
-    output_dir="/out",
-    run_directory="/out/run",
-    run_id="run",
-    nodes_override=None,
-    gpus_per_node_override=None,
-    max_running=None,
-    path_exists=lambda path: True,
-)
 NAMES = [f"t{index}" for index in range(6)]
 EXPRESSIONS = [
     "plain",

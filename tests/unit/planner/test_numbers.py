@@ -19,7 +19,7 @@ def test_durations(written: object, seconds: float) -> None:
 @pytest.mark.parametrize(
     "written", ["", "soon", "5x", -1, "-1", "nan", "inf", True, None, [1], "1:2:3:4", "s"]
 )
-def test_what_is_no_duration_is_refused(written: object) -> None:
+def test_invalid_durations_are_refused(written: object) -> None:
     with pytest.raises(NumberError):
         as_seconds(written)
 
@@ -30,12 +30,12 @@ def test_integers(written: object, number: int) -> None:
 
 
 @pytest.mark.parametrize("written", [1.5, "1.5", "x", None, [1], ""])
-def test_what_is_no_integer_is_refused(written: object) -> None:
+def test_invalid_integers_are_refused(written: object) -> None:
     with pytest.raises(NumberError, match="must resolve to int"):
         as_int(written)
 
 
-def test_limits_are_said() -> None:
+def test_limits_are_named_in_the_message() -> None:
     with pytest.raises(NumberError, match="must be at least 1, is 0"):
         as_int("0", 1)
 

@@ -60,7 +60,7 @@ def test_unknown_capacities_are_not_checked() -> None:
     assert fixed(place(wants(2, replica_index=1), nodes=1, gpus=None)[0]) == ((0,), (2, 3))
 
 
-def test_what_does_not_fit_at_once_becomes_flexible_and_is_never_split() -> None:
+def test_tasks_that_do_not_fit_at_once_become_flexible_and_are_never_split() -> None:
     placed = place(wants(3), wants(3), wants(2))
     assert placed[2] == Placement(nodes=(0, 1), is_flexible=True, node_count=1, gpus_per_node=2)
 
@@ -85,7 +85,7 @@ def test_sequential_replicas_share() -> None:
         (wants(node_count=3), "nodes-do-not-fit", "needs 3 nodes"),
     ],
 )
-def test_what_can_never_fit_is_refused_with_the_arithmetic(
+def test_tasks_that_can_never_fit_are_refused_with_the_arithmetic(
     request_: PlacementRequest, code: str, phrase: str
 ) -> None:
     (problem,) = place(request_)
@@ -160,7 +160,7 @@ def test_fixed_placements_never_share_a_gpu(requests: list[PlacementRequest], no
             owners |= taken
 
 
-def test_what_has_an_address_and_no_gpus_has_its_nodes_before_it_starts_however_full_they_are() -> None:
+def test_cpu_tasks_with_ports_get_their_nodes_while_planning() -> None:
     pool = Pool(first=3, capacities=(4, 4))
     servers = [
         PlacementRequest(task="s", replica_index=index, node_count=1, is_fixed=True) for index in range(5)

@@ -69,7 +69,7 @@ def test_n4_an_empty_list_of_nodes_is_refused(tmp_path: Path) -> None:
     assert "w.yaml:7" in finding.where
 
 
-def test_n6_no_gpus_are_no_fault(tmp_path: Path) -> None:
+def test_n6_a_node_without_gpus_is_not_a_fault(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ONE + "resources: {gpus: {count: 0}}\n")
     assert plan.tasks[0].placement.gpus == ()
     assert "CUDA_VISIBLE_DEVICES" not in plan.tasks[0].env
@@ -187,7 +187,7 @@ def test_ux_1_a_run_of_services_alone_is_warned_of_with_code_and_place(tmp_path:
     assert "w.yaml:" in warning
 
 
-def test_public_26_what_no_process_can_be_started_with_is_refused(tmp_path: Path) -> None:
+def test_public_26_too_large_scripts_and_variables_are_refused(tmp_path: Path) -> None:
     big = ONE.replace("[x]", """['echo small', 'echo ${{ "x" * 140000 }}']""")
     (finding,) = findings_of(tmp_path, big)
     assert finding.code == "script-too-large"

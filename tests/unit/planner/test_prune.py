@@ -60,14 +60,14 @@ def names(plan: Plan) -> list[str]:
         (("watcher", "alone"), ["prepare", "use", "watcher", "alone"]),
     ],
 )
-def test_a_task_comes_with_what_it_needs(plan: Plan, asked: tuple[str, ...], kept: list[str]) -> None:
+def test_a_task_comes_with_its_dependencies(plan: Plan, asked: tuple[str, ...], kept: list[str]) -> None:
     left = pruned(plan, asked, skip_dependencies=False)
     assert names(left) == kept
     members = left.members()
     assert all(name in kept for task in left.tasks for name in dependency_names(task, members))
 
 
-def test_what_is_kept_stays_as_planned(plan: Plan) -> None:
+def test_kept_tasks_stay_as_planned(plan: Plan) -> None:
     left = pruned(plan, ["gather"], skip_dependencies=False)
     by_name = {task.name: task for task in plan.tasks}
     assert all(task == by_name[task.name] for task in left.tasks)
@@ -87,7 +87,7 @@ def test_without_dependencies_nothing_is_waited_for_that_does_not_run(plan: Plan
     assert some.tasks[-1].depends_on == (Dependency(task="work_0"), Dependency(task="work_2"))
 
 
-def test_unknown_names_are_all_said(plan: Plan) -> None:
+def test_all_unknown_names_are_reported(plan: Plan) -> None:
     with pytest.raises(PlanError) as caught:
         pruned(plan, ["gathr", "alone", "zzz"], skip_dependencies=True)
     assert [finding.what for finding in caught.value.findings] == [

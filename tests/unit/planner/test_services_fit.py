@@ -8,19 +8,9 @@ import pytest
 from protocol.errors import PlanError
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.pipeline import build_plan
+from tests.unit.planner.planning import CONTEXT
 
-CONTEXT = PlanContext(
-    workspace_dir="/ws",
-    output_dir="/out",
-    run_directory="/out/run",
-    run_id="run",
-    nodes_override=None,
-    gpus_per_node_override=None,
-    max_running=None,
-    path_exists=lambda path: True,
-)
 READY = ", probes: {readiness: {log_watch: {match_pattern: up}}}"
 
 

@@ -24,7 +24,7 @@ def test_mermaid_has_a_box_per_task_as_written(tmp_path: Path) -> None:
     )
 
 
-def test_dot_quotes_what_people_write(tmp_path: Path) -> None:
+def test_dot_quotes_names_and_values(tmp_path: Path) -> None:
     text = dot(demo(tmp_path), show_variables=True)
     assert text.startswith('digraph "demo" {\n')
     assert '    task0 [label="start\\n2 GPUs"];\n' in text
@@ -33,11 +33,11 @@ def test_dot_quotes_what_people_write(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
-def test_the_order_shown_puts_everything_after_what_it_waits_for(tmp_path: Path) -> None:
+def test_the_order_shown_puts_tasks_after_their_dependencies(tmp_path: Path) -> None:
     assert start_order(demo(tmp_path)) == ["start", *(f"load_{i}" for i in range(5)), "check"]
 
 
-def test_the_text_ends_as_the_format_says(tmp_path: Path) -> None:
+def test_the_text_ends_with_the_formats_last_line(tmp_path: Path) -> None:
     text = plan_text(demo(tmp_path))
     assert "    │  GPU 0: start\n" in text
     assert "    │  GPU 2: .\n" in text
@@ -47,7 +47,7 @@ def test_the_text_ends_as_the_format_says(tmp_path: Path) -> None:
     assert text.endswith("✓ Configuration is valid")
 
 
-def test_json_has_what_a_tool_needs(tmp_path: Path) -> None:
+def test_json_has_the_fields_that_tools_need(tmp_path: Path) -> None:
     plan = json.loads(json.dumps(to_json(demo(tmp_path))))
     assert list(plan) == [
         "workflow",

@@ -16,7 +16,8 @@ def argv(**fields: object) -> list[str]:
     operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
     step = Step(task="t_1", job_id="7", nodes=("n0", "n1"), node_count=2, mounts=("/ws:/ws:rw",))
     whole, assigned = srun_command(operator, step, "x")
-    assert assigned == ()
+    nodes = [whole[one.position] for one in assigned if one.value == "node_names"]
+    assert nodes == ([] if operator.nodelist else ["n0,n1"])
     assert whole[0] == "srun"
     assert whole[-3:] == ("bash", "-c", PLACE + "x")
     return list(whole[1:-3])
@@ -140,7 +141,7 @@ def own_gpus(**fields: object) -> str:
         ("4,5", "0,2", "4,5"),  # not the job's GPUs: somebody has chosen otherwise
     ],
 )
-def test_a_step_takes_its_slice_of_what_slurm_names(given: str, wanted: str, seen: str) -> None:
+def test_a_step_takes_its_slice_of_slurms_gpus(given: str, wanted: str, seen: str) -> None:
     variables = {"CUDA_VISIBLE_DEVICES": given, "SFLOW_TASK_GPUS": wanted, "SLURM_STEP_GPUS": "0"}
     assert shell(own_gpus(), variables) == seen
 

@@ -159,6 +159,6 @@ def test_the_page_has_every_message_and_every_field() -> None:
     assert links <= titles
 
 
-def test_every_message_says_what_it_is() -> None:
+def test_every_message_has_its_type() -> None:
     kinds: list[type[Message]] = [*get_args(ToAgent), *get_args(FromAgent), LogChunk, LogAck]
     assert all(kind.__doc__ and kind.__doc__ != Message.__doc__ for kind in kinds)

@@ -44,7 +44,7 @@ DOCUMENT: dict[str, Any] = {
         "len(body) == 6\n  and status == 'ok'",
     ],
 )
-def test_what_is_true(source: str) -> None:
+def test_true_expressions(source: str) -> None:
     assert JsonExpression(source).holds(DOCUMENT) == (True, "")
 
 
@@ -67,11 +67,11 @@ def test_what_is_true(source: str) -> None:
         ("é == 2 and status", "é is 1"),
     ],
 )
-def test_what_is_false_says_why(source: str, why: str) -> None:
+def test_false_expressions_give_a_reason(source: str, why: str) -> None:
     assert JsonExpression(source).holds(DOCUMENT) == (False, why)
 
 
-def test_a_document_that_is_no_mapping_is_body() -> None:
+def test_a_document_that_is_not_a_mapping_is_body() -> None:
     assert JsonExpression("len(body) == 2 and body[0] == 1").holds([1, 2])[0]
     assert JsonExpression("len(body) == 2").holds(7) == (False, "7 has no length")
 
@@ -118,7 +118,7 @@ def test_a_document_that_is_no_mapping_is_body() -> None:
         "x" * 1001,
     ],
 )
-def test_what_is_no_expression(source: str) -> None:
+def test_invalid_expressions(source: str) -> None:
     with pytest.raises(JsonExpressionError):
         JsonExpression(source)
 

@@ -41,7 +41,7 @@ def test_f27_returns_end_lines() -> None:
     assert feed(matcher, b"10%\r100%\r", b"done") == [False, True]
 
 
-def test_f27_escape_sequences_are_no_text() -> None:
+def test_f27_escape_sequences_are_not_text() -> None:
     matcher = LineMatcher(LogPattern(pattern="ready"))
     assert feed(matcher, b"\x1b[1;32mre\x1b[0", b"mady\x1b]0;title\x07") == [False, True]
     assert feed(LineMatcher(LogPattern(pattern="32")), b"\x1b[1;32", b"mgreen\n") == [False, False]

@@ -106,7 +106,7 @@ def test_patterns() -> None:
     assert said(Success(require=("x",))) == ("success", "no line of its log matches `x`")
 
 
-def test_the_forbidden_line_is_told_with_its_place() -> None:
+def test_the_forbidden_line_is_reported_with_its_place() -> None:
     log = b"a\r\nb\rBAD thing"
     cause = missing(Success(forbid=("BAD",)), ["/log"], Files(matching, read, lambda _: iter([log])))
     assert cause is not None
@@ -124,7 +124,7 @@ def test_a_line_without_an_end_is_searched_in_pieces() -> None:
     assert said(Success(require=("needle",)), b"x" * (3 * LINE_BYTES) + b"needle", 1000) is None
 
 
-def test_a_log_that_is_gone_is_no_success() -> None:
+def test_a_missing_log_is_not_a_success() -> None:
     def blocks(path: str) -> Iterator[bytes]:
         raise FileNotFoundError(2, "No such file or directory")
 

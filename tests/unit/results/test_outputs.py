@@ -46,7 +46,7 @@ def test_values_of_patterns_documents_and_columns_are_together() -> None:
     assert found.problems == []
 
 
-def test_what_cannot_be_read_is_a_problem_and_hides_nothing_else() -> None:
+def test_an_unreadable_source_is_a_problem_and_hides_no_other() -> None:
     found = collect(
         [
             PlannedOutput(pattern="{a:nope}"),
@@ -85,7 +85,7 @@ def test_aggregates(kind: str | None, how: str | None, expected: object) -> None
     assert summarised([3, 1, 2], kind, how) == expected
 
 
-def test_a_value_that_is_no_number_is_said() -> None:
+def test_a_value_that_is_not_a_number_is_reported() -> None:
     with pytest.raises(AggregateError, match="abc"):
         summarised(["abc"], "float", "mean")
 
@@ -134,7 +134,7 @@ def test_public_14_csv_as_programs_write_it(text: str) -> None:
     assert values_of("csv", "loss", text) == ({"v": [0.5, 0.25]}, [])
 
 
-def test_public_14_a_missing_or_empty_column_is_told() -> None:
+def test_public_14_a_missing_or_empty_column_is_reported() -> None:
     assert values_of("csv", "lost", "step,loss\n1,2\n") == ({}, ['f: no column "lost", there are step, loss'])
     assert values_of("csv", "loss", "step,loss\n1,\n") == ({}, ["f: column loss is empty: v has no value"])
     assert values_of("csv", "loss", "") == ({}, ['f: no column "loss", there are none'])
@@ -181,7 +181,7 @@ def test_public_15_several_documents_are_several_values(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n", '{"a": 1', '{"a": 1}\nnot json\n', "[" * 100_000])
-def test_public_15_a_file_that_is_not_json_is_told(text: str) -> None:
+def test_public_15_a_file_that_is_not_json_is_reported(text: str) -> None:
     values, problems = values_of("json", "a", text)
     assert values == {}
     assert len(problems) == 1
@@ -189,12 +189,12 @@ def test_public_15_a_file_that_is_not_json_is_told(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['a,b\n1,"' + "x" * 200_000 + '"\n', "a,b\n1,\0\n"])
-def test_public_14_a_file_that_csv_cannot_read_is_told(text: str) -> None:
+def test_public_14_a_file_that_csv_cannot_read_is_reported(text: str) -> None:
     values, problems = values_of("csv", "b", text)
     assert bool(values) != bool(problems)
 
 
-def test_n5_a_path_that_leads_nowhere_is_told() -> None:
+def test_n5_a_missing_path_is_reported() -> None:
     assert values_of("json", "b.c", '{"a": 1}') == ({}, ["f: path b.c is missing: v has no value"])
 
 
@@ -306,5 +306,5 @@ def test_any_text_is_json_or_csv_or_a_problem(text: str) -> None:
         assert bool(values) != bool(problems)
 
 
-def test_lines_of_a_log_that_only_look_like_json_are_no_problem() -> None:
+def test_lines_of_a_log_that_only_look_like_json_are_ignored() -> None:
     assert json_values("a", ["{x\n", "[" * 100_000, '0: {"a": 1}\n'], is_log=True) == [1]

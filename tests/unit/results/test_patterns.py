@@ -30,7 +30,7 @@ def test_a_whole_line_is_tried_before_a_part_of_it() -> None:
 
 
 @pytest.mark.parametrize("line", ["0: rate = 7", "12: rate = 7", "  rate = 7", "step 3: rate = 7 tokens/s"])
-def test_labels_and_what_stands_around_do_no_harm(line: str) -> None:
+def test_labels_and_surrounding_text_are_ignored(line: str) -> None:
     assert parse_outputs(("rate = {rate:d}",), [line]) == {"rate": 7}
 
 
@@ -50,7 +50,7 @@ def test_nothing_found_is_nothing() -> None:
     assert parse_outputs(("rate = {rate:f}",), []) == {}
 
 
-def test_a_wrong_pattern_is_said() -> None:
+def test_a_wrong_pattern_is_reported() -> None:
     with pytest.raises(PatternError, match="not a valid pattern"):
         parse_outputs(("{a:nope}",), ["x"])
 
@@ -99,7 +99,7 @@ def test_l1_a_value_within_a_line_is_whole(pattern: str, line: str, value: objec
         ("use = {v:d}", "the use = 87%"),
     ],
 )
-def test_l1_a_value_that_would_be_cut_is_not_taken_but_told(pattern: str, line: str) -> None:
+def test_l1_a_value_that_would_be_cut_is_reported_instead_of_taken(pattern: str, line: str) -> None:
     found = match_lines((pattern,), [line, line])
     assert found.values == {}
     (problem,) = found.problems

@@ -5,6 +5,8 @@ import io
 
 import pytest
 
+from sflow_ctl.batch.results_table import JobResult, result_cells
+from sflow_ctl.batch.results_table import results_table as jobs_table
 from sflow_ctl.results.table import MAX_CELL, results_csv
 
 
@@ -15,10 +17,38 @@ def cells(*values: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "text",
-    ["=1+1", "@SUM(1)", "+cmd|calc!A0", "-2+3", "\t=1", "\r=1", " =1", "=", "@", "-x", "-inf x", "+1 =2"],
+    [
+        "=1+1",
+        "@SUM(1)",
+        "+cmd|calc!A0",
+        "-2+3",
+        "\t=1",
+        "\r=1",
+        " =1",
+        "=",
+        "@",
+        "-x",
+        "-inf x",
+        "+1 =2",
+        "＝1+1",
+        "＋1",
+        "－2+3",
+        "＠SUM(1)",
+        "\xa0=1",
+        "\u200b=1",
+        "\ufeff=1",
+        "\n =1",
+    ],
 )
 def test_s7_text_that_a_spreadsheet_would_execute_is_made_inert(text: str) -> None:
     assert cells(text) == ["'" + text.replace("\r", "\n")]
+
+
+def test_s7_the_table_of_a_sheet_of_jobs_is_inert_too() -> None:
+    line = {"=A": "=1+1", "N": "-1", **result_cells(JobResult("failed"), "out", was_submitting=True)}
+    header, row = csv.reader(io.StringIO(jobs_table(["=A", "N"], [line])))
+    assert header[0] == "'=A"
+    assert row[:2] == ["'=1+1", "-1"]
 
 
 def test_s7_names_of_columns_are_made_inert_too() -> None:

@@ -17,7 +17,7 @@ from sflow_ctl.slurm.step_command import StepPart, step_argv
         "--resv-ports=2",
     ],
 )
-def test_what_leaves_it_the_one_step(flag: str) -> None:
+def test_flags_that_leave_it_the_one_step(flag: str) -> None:
     assert flag_problem(flag) is None
 
 
@@ -42,13 +42,13 @@ def test_what_leaves_it_the_one_step(flag: str) -> None:
         ("--network=x\n--ntasks=2", "is not of the form --key=value"),
     ],
 )
-def test_what_would_not(flag: str, why: str) -> None:
+def test_flags_that_would_break_the_one_step(flag: str, why: str) -> None:
     problem = flag_problem(flag)
     assert problem is not None
     assert why in problem[0]
 
 
-def test_none_of_our_own_options_can_be_said_again() -> None:
+def test_our_own_options_cannot_be_given_again() -> None:
     own = step_argv(
         ("agent",),
         job_id="1",

@@ -58,7 +58,7 @@ def refused(folder: Path, text: str) -> dict[str, Finding]:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.none() | LAYERS, st.none() | LAYERS, st.none() | LAYERS, OPTIONS)
-def test_the_last_layer_that_says_something_counts(
+def test_the_last_layer_with_a_value_wins(
     tmp_path: Path, site: Any, user: Any, workflow: Any, said: dict[str, Any]
 ) -> None:
     effective = found(tmp_path, site, user, workflow, said)
@@ -76,7 +76,7 @@ def test_the_last_layer_that_says_something_counts(
         assert effective.origin(field).startswith(origin)
 
 
-def test_an_origin_is_the_line_that_says_it(tmp_path: Path) -> None:
+def test_an_origin_is_the_line_of_the_value(tmp_path: Path) -> None:
     site = "# ours\ninterface: ib0\npreamble:\n  - one\n  - two\n"
     effective = found(tmp_path, site, "\nheadroom: 2m\n", None, {})
     assert effective.origin("interface") == f"{tmp_path}/site.yaml:2:12"
@@ -94,7 +94,7 @@ def test_several_workflow_files_are_one_layer(tmp_path: Path) -> None:
     assert "settings:\n  headroom: 2\n  interface: a\n" in loaded.composed_yaml()
 
 
-def test_everything_wrong_with_a_file_is_said_at_once_with_its_place(tmp_path: Path) -> None:
+def test_all_problems_of_a_file_are_reported_at_once_with_their_place(tmp_path: Path) -> None:
     text = (
         "partiton: gpu\naccount: 12\nheadroom: soon\nlost_after: 0\nlaunch_flags: [--ntasks=3, --network=x]\n"
         'output_dir: runs\ncontainer_engine: dockr\ninterface: "${{ IF }}"\nqos: ""\n'
@@ -115,7 +115,7 @@ def test_everything_wrong_with_a_file_is_said_at_once_with_its_place(tmp_path: P
     assert problems["7:19  container_engine"].hint == 'did you mean "docker"?'
 
 
-def test_both_files_are_checked_before_anything_is_said(tmp_path: Path) -> None:
+def test_both_files_are_checked_before_the_report(tmp_path: Path) -> None:
     with pytest.raises(FleetError) as caught:
         found(tmp_path, "headrom: 1\n", "interfce: x\n", None, {"headroom": "never"})
     assert [finding.hint for finding in caught.value.findings] == [
@@ -126,12 +126,12 @@ def test_both_files_are_checked_before_anything_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}\n"])
-def test_an_empty_file_says_nothing(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_has_no_settings(tmp_path: Path, text: str) -> None:
     assert found(tmp_path, text, text, None, {}).settings == schema.SiteFile()
 
 
 @pytest.mark.parametrize("text", ["[1]\n", "{\n", "a: 1\na: 2\n", "text\n", "\0"])
-def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     assert all(place for place in refused(tmp_path, text))
 
 
@@ -140,7 +140,7 @@ def test_a_workflow_has_no_output_directory(tmp_path: Path) -> None:
         found(tmp_path, None, None, {"output_dir": "/x"}, {})
 
 
-def test_files_that_are_not_there_are_no_error_but_a_named_one_is(tmp_path: Path) -> None:
+def test_only_a_named_missing_file_is_an_error(tmp_path: Path) -> None:
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
     assert str(tmp_path) not in str(settings_files(environ))
     with pytest.raises(FleetError, match="does not exist"):

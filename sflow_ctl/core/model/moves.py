@@ -1,0 +1,48 @@
+"""Where a task may start now: its planned place, or another one once a node of that is lost. `dispatch` calls this.
+
+Which tasks may be moved is decided by the planner (`planner.phases.moves`). Free GPUs are counted in `resources`.
+"""
+
+import msgspec
+
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
+from sflow_ctl.plan.model import Placement
+
+
+def wanted(run: Run, task: Task) -> Placement:
+    """Return the place that a task asks for now. Tasks that ask for equal ones find room, or none, together."""
+    planned, elsewhere = task.plan.placement, task.plan.elsewhere
+    if elsewhere is None or not run.has_lost(planned):
+        return planned
+    left = tuple(node for node in elsewhere.nodes if not run.nodes[node].is_gone)
+    return msgspec.structs.replace(elsewhere, nodes=left, node_count=elsewhere.node_count or len(left))
+
+
+def take(run: Run, task: Task, placement: Placement) -> Placement | None:
+    """Return the fixed place that a task now has for `placement`, which `wanted` returned; None if there is no room."""
+    if task.plan.placement.is_flexible or placement is task.plan.placement:
+        return run.ledger.take(placement, run.is_up)
+    nodes = sorted(placement.nodes, key=lambda node: (run.nodes[node].load, node))
+    if placement.gpus_per_node and not placement.is_shared:
+        return run.ledger.take(msgspec.structs.replace(placement, nodes=tuple(nodes)), run.is_up)
+    ready = [node for node in nodes if run.is_up(node)]
+    if not nodes or len(ready) < placement.node_count:
+        return None
+    return msgspec.structs.replace(
+        placement, nodes=tuple(ready[: placement.node_count]), is_flexible=False, node_count=1
+    )
+
+
+def why_never(run: Run, task: Task) -> str:
+    """Say why a task can never start again, as the end of a sentence; empty if it can."""
+    placement = wanted(run, task)
+    count = placement.node_count if placement.is_flexible else len(placement.nodes)
+    left = sum(not run.nodes[node].is_gone for node in placement.nodes)
+    if left >= max(count, 1):
+        return ""
+    if task.plan.pinned:
+        return f"it cannot run elsewhere: {task.plan.pinned}"
+    if task.plan.elsewhere is None and not placement.is_flexible:
+        return "no other node of its backend could take it"
+    return f"it needs {count} node{'s' if count != 1 else ''}, and {left or 'none'} of those that could take it are left"

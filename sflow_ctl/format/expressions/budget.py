@@ -1,0 +1,105 @@
+"""What one evaluation of an expression or template may take: steps, and characters of its text. Pure.
+
+`engine` counts here whatever it lets an expression do. Counting makes the limit the same on every machine.
+"""
+
+from collections.abc import Callable, Mapping, Sequence, Sized
+from contextvars import ContextVar
+from typing import Any
+
+from jinja2 import StrictUndefined
+from jinja2.exceptions import SecurityError
+
+MAX_STEPS = 1_000_000
+"""Loop iterations, calls and members of lists in one evaluation: about a second, far above any use."""
+CALL_STEPS = 10
+"""Steps of a call, which takes about ten times as long as an iteration."""
+MAX_LENGTH = 10_000_000
+"""Characters of a text, members of a list, and characters of output that one evaluation may make."""
+MAX_NUMBER = 1_000_000
+"""Largest width, count or indentation that may be passed to a method or filter."""
+MAX_BITS = 100_000
+"""Bits of an integer."""
+
+
+class BudgetError(SecurityError):
+    """An evaluation that would take too long, or make something too large."""
+
+
+class Budget:
+    """What one evaluation has taken so far."""
+
+    __slots__ = ("output", "steps")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.output = 0
+
+    def spend(self, steps: int) -> None:
+        """Count steps. Raises: BudgetError."""
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            raise BudgetError(f"it takes more than {MAX_STEPS} steps")
+
+    def write(self, characters: int) -> None:
+        """Count characters of output. Raises: BudgetError."""
+        self.output += characters
+        if self.output > MAX_LENGTH:
+            raise BudgetError(f"its text would have more than {MAX_LENGTH} characters")
+
+
+budget_of_this: ContextVar[Budget | None] = ContextVar("budget", default=None)
+
+
+def within_budget(evaluate: Callable[[], Any]) -> Any:
+    """Call a function that evaluates one expression or template, with a budget of its own. Raises: BudgetError."""
+    token = budget_of_this.set(Budget())
+    try:
+        return evaluate()
+    finally:
+        budget_of_this.reset(token)
+
+
+def text_size(value: Any) -> int:
+    """Return about how many characters plain data has as text."""
+    if isinstance(value, dict):
+        return sum(text_size(key) + text_size(member) for key, member in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(text_size, value))
+    return len(value) if isinstance(value, str) else 1
+
+
+def size_of(value: Any) -> int:
+    """Return the characters or members of a value; 1 for one that has neither."""
+    return len(value) if isinstance(value, Sized) and not isinstance(value, StrictUndefined) else 1
+
+
+def weight(value: Any) -> int:
+    """Return the members of a container and the characters or members of each: what comparing or sorting it may read."""
+    if isinstance(value, Mapping):
+        return sum(size_of(key) + size_of(member) for key, member in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | range):
+        return sum(map(size_of, value))
+    return size_of(value)
+
+
+def spend_reading(value: Any) -> None:
+    """Count what it takes to read all of a value, as comparing, searching and sorting do. Raises: BudgetError."""
+    if isinstance(value, Sized) and not isinstance(value, str | bytes | range | StrictUndefined):
+        spend(1 + len(value) // 3)  # finding out is a loop of its own
+        spend(weight(value) // 50)
+    else:
+        spend(1 + size_of(value) // 50)
+
+
+def check_length(length: int, what: str | None = None) -> None:
+    """Raises: BudgetError for a value of more than `MAX_LENGTH` characters or members."""
+    if length > MAX_LENGTH:
+        raise BudgetError(what or f"its value would have more than {MAX_LENGTH} characters or members")
+
+
+def spend(steps: int) -> None:
+    """Count steps of the evaluation that is going on. Raises: BudgetError."""
+    budget = budget_of_this.get()
+    if budget is not None:
+        budget.spend(steps)

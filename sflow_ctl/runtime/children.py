@@ -1,0 +1,55 @@
+"""Watches child processes and keeps what they print, also where pidfd_open(2) or memfd_create(2) are missing or forbidden.
+
+Launchers and the commands of Slurm use it. Imports next to nothing: the first agent is started before anything else.
+"""
+
+import errno
+import os
+
+_MISSING = (errno.ENOSYS, errno.EPERM, errno.EINVAL)
+"""Kernels before 5.3 lack pidfd_open, and some containers forbid one or both."""
+
+
+def watch_child(pid: int) -> int:
+    """Return a descriptor that is readable once a child of this process has ended. Raises: OSError.
+
+    A thread waits for it where there is no pidfd. The child stays a zombie until it is waited for.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+    import threading  # on old kernels only
+
+    descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    waiter = os.dup(descriptor)  # its own: the caller may close the other at any time
+
+    def wait() -> None:
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # it has been waited for
+        finally:
+            os.eventfd_write(waiter, 1)
+            os.close(waiter)
+
+    threading.Thread(target=wait, name="child", daemon=True).start()
+    return descriptor
+
+
+def memory_file(name: str) -> int:
+    """Return a descriptor of a file that no other process can open: in memory, or on disk where there is no other way.
+
+    Raises: OSError.
+    """
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+    import tempfile  # on old kernels only
+
+    descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
+    os.unlink(path)  # noqa: PTH108
+    return descriptor

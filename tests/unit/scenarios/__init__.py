@@ -1,0 +1,1 @@
+"""Whole courses of a run, written down: events in, commands out."""
