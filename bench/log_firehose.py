@@ -4,7 +4,7 @@ Alone, with a console that watches, and with logs streamed from a spool.
 
 The floor is the same program writing to a file by itself. Every byte is compared. Beside it: the memory
 of controller and agent, sampled while they run, for 20 MB and for 200; and the hops of a chain of tasks
-beside the flood, against the same chain beside the same program run by nobody of ours.
+beside the flood, against the same chain beside the same program run without sflow-ctl.
 """
 
 import filecmp
@@ -107,7 +107,7 @@ class Firehose:
         return megabytes / (time.perf_counter() - started)
 
     def run(self, *options: str, whole: bool = False, megabytes: int = MEGABYTES) -> float:
-        """MB/s of the task, or of the whole run where somebody must receive every byte."""
+        """MB/s of the task, or of the whole run where a reader must receive every byte."""
         self._number += 1
         run_id = f"r{self._number}"
         (self.cwd / "w.yaml").write_text(HEAD + hose(megabytes))

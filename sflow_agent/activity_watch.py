@@ -6,7 +6,6 @@ counts as idle.
 """
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -17,6 +16,7 @@ from protocol.messages.node import Gpu
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import IdleChanged
 from sflow_agent.core.inactivity import InactivityTimer
+from sflow_agent.logs.spool import log_size
 from sflow_agent.worker import Workers
 
 MAX_GPU_REST_S = 1.0
@@ -86,7 +86,7 @@ class ActivityWatch:
             if watched.uuids:
                 self._ask(key, watched)
                 continue
-            size = _size(watched.log)
+            size = log_size(watched.log)
             has_grown, watched.log_bytes = size != watched.log_bytes, size
             self._observe(key, watched, has_grown, now, changed)
         answers, self._answers = self._answers, []
@@ -146,10 +146,3 @@ class ActivityWatch:
                     f"the driver does not report the use of {uuid}: no_gpu_use_for has no effect with it"
                 )
         return any(percent != 0 for percent in answer.values())
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116
-    except OSError:
-        return 0

@@ -44,7 +44,7 @@ from sflow_agent.worker import Workers
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
 NoteHeard = Callable[[float, float], object]
-"""Tells the guardian when a controller was last heard of (monotonic s), and how long the agent lives without one."""
+"""Reports to the guardian when a controller was last heard of (monotonic s), and how long the agent lives without one."""
 LEAVES_WITHIN_S = 30.0
 """What the guardian gives an agent that has nothing to do but to end."""
 

@@ -21,7 +21,7 @@ from sflow_agent.probes.socket_owner import owner_text, owners_of
 from sflow_agent.probes.sockets import listening_sockets
 from sflow_agent.processes.procfs import ATTEMPT_MARKER, descendants, environment
 
-THIEF_WITHIN_S = 0.25
+OWNER_WITHIN_S = 0.25
 """How long the loop may search for the owner of a task's port, whose name the user needs then."""
 _SETTINGS = "/proc/sys/net/ipv4"
 _IN_USE = (errno.EADDRINUSE, errno.EACCES)
@@ -49,7 +49,7 @@ class PortLeases:
         self._records: dict[str, _Record] = {}
         self._choice: PortChoice | None = None
         self._uses_names = True
-        """False once the names of all free ports were taken: whoever has them does not decide whether tasks run."""
+        """False once the names of all free ports were taken: their owner must not prevent tasks from running."""
         self.warning = ""
         """A warning about the ports of this node, once a port was leased."""
 
@@ -236,7 +236,7 @@ def _close(record: _Record) -> None:
 
 def _taken(name: str, port: int) -> str:
     inodes = {one.inode for one in listening_sockets().get(port, ())}
-    by = owner_text(inodes, THIEF_WITHIN_S) if inodes else "another process, which does not listen on it"
+    by = owner_text(inodes, OWNER_WITHIN_S) if inodes else "another process, which does not listen on it"
     return f"port {port} ({name}) is used by {by}"
 
 

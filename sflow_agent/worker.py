@@ -1,4 +1,4 @@
-"""The agent's one pool of threads, for work that may block: name lookups, certificates, logs, drivers.
+"""The agent's threads for work that may block: name lookups, certificates, logs, drivers.
 
 Work is done in lanes, each with its own limit, so that a lane whose work never returns delays no other.
 Results are returned in the loop's own thread. Threads are started when there is work and end when there is
@@ -79,7 +79,7 @@ class Workers:
         while True:
             try:
                 result: object = work()
-            except Exception as error:  # noqa: BLE001 - the lane lives on, and the owner is told
+            except Exception as error:  # noqa: BLE001 - the lane lives on, and the owner gets the error
                 result = (
                     error if isinstance(error, OSError) else OSError(0, f"{type(error).__name__}: {error}")
                 )

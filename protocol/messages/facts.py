@@ -145,7 +145,7 @@ class SideCommandEnded(FromAgentMessage, frozen=True, kw_only=True):
     output: bytes = b""
     """Its output; of more than `MAX_SIDE_OUTPUT_BYTES` the end."""
     problem: str = ""
-    """"exited with 7", "did not end within 10 s"; empty when it succeeded."""
+    """"exited with 7", "did not end within 10 s"; empty on success."""
 
 
 MAX_SIDE_OUTPUT_BYTES = 1024 * 1024

@@ -41,7 +41,7 @@ class Limit(ReportPart, frozen=True, kw_only=True):
 
 
 class Quota(ReportPart, frozen=True, kw_only=True):
-    """This user's limits on a file system. A limit of 0 is no limit."""
+    """This user's limits on a file system. A limit of 0 means unlimited."""
 
     kib: int
     kib_limit: int

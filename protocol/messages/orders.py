@@ -23,7 +23,7 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     heartbeat_s: float = 2.0
     orphan_grace_s: float = 10.0
     signatures: tuple[Signature, ...] = ()
-    """The workflow's own; they go before those of everybody."""
+    """The workflow's own; they are searched before the built-in ones."""
     secrets: tuple[tuple[str, str], ...] = ()
     """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
 

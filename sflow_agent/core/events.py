@@ -120,7 +120,7 @@ class CommandEnded:
     purpose: SidePurpose
     output: bytes
     problem: str
-    """ "exited with 7", "did not end within 10 s"; empty when it succeeded."""
+    """ "exited with 7", "did not end within 10 s"; empty on success."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,12 +69,12 @@ class PollSchedule:
 
 
 class Turn(NamedTuple, Generic[K]):
-    """What to do with a check now: begin a poll, or abort the running one and report it as failed."""
+    """What to do with a check now: begin a poll, or end the running one and report it as failed."""
 
     key: K
     action: Literal["begin", "give_up"]
     why: str = ""
-    """Completes the sentence of an aborted poll: "within 5 s"."""
+    """Completes the sentence of a poll that is ended early: "within 5 s"."""
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class PollAgenda(Generic[K]):
     """All checks of a node that poll, of which at most `most` run at a time.
 
     A stuck poll keeps its place until its own timeout and delays no other. When there are more checks than
-    places, the poll that has taken longest is aborted, once it has had `PATIENCE_S`.
+    places, the poll that has taken longest is ended, once it has had `PATIENCE_S`.
     """
 
     def __init__(self, most: int) -> None:
@@ -129,7 +129,7 @@ class PollAgenda(Generic[K]):
     def next_turn(self, now: float) -> list[Turn[K]]:
         """Return what to do for the next check that is due, in order; None when none is.
 
-        The caller reports each poll that ends, also an aborted one, by `ended`.
+        The caller reports each poll that ends, also one that it ends early, by `ended`.
         """
         while (at := self.next_wakeup()) is not None and at <= now:
             key = heappop(self._heap)[2]

@@ -35,7 +35,7 @@ class StopStage(Enum):
     """The stage of a sequence. Each step has one deadline, `StopSequence.due`."""
 
     COMMAND = "command"
-    """A command of the task runs, or has succeeded, and the tree has the rest of its timeout to end."""
+    """A command of the task runs, or has ended with success, and the tree has the rest of its timeout to end."""
     SIGNAL = "signal"
     """The tree has received its stop signal and has its grace time."""
     KILL = "kill"

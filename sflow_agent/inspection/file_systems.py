@@ -32,8 +32,8 @@ def quota_of(text: str, name: str) -> Quota | None:
     """Return the quota of one file system, by its source or mount point, from the output of a quota program.
 
     Source: quota(1) with --no-wrap and --raw-grace, and lfs-quota(1) with -q: "name KiB quota limit grace
-    files quota limit grace"; used amounts over a limit have a star, no grace is 0 or a dash. A limit of 0 is
-    no limit; the soft limit counts without a hard one.
+    files quota limit grace"; used amounts over a limit have a star, no grace is 0 or a dash. A limit of 0
+    means unlimited; the soft limit counts without a hard one.
     """
     for line in text.splitlines():
         fields = line.split()

@@ -9,7 +9,7 @@ from protocol.messages.inspection import GpuHealth
 
 
 def gpu_health(uuids: tuple[str, ...]) -> tuple[str, tuple[GpuHealth, ...]]:
-    """Return (the driver's version, problems) of the GPUs of these names. Healthy GPUs are left out.
+    """Return (the driver's version, problems) of the GPUs of these names. GPUs without problems are left out.
 
     Raises: OSError when the driver does not answer.
     """

@@ -18,6 +18,7 @@ from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
+from sflow_agent.logs.spool import log_size
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """The limit of unacknowledged bytes over all logs: bounds the agent's memory."""
@@ -141,7 +142,7 @@ class LogFollower:
         if log is None:
             return
         if log.stream is not None:
-            log.stream.end = log.stream.base + _size(log.path)
+            log.stream.end = log.stream.base + log_size(log.path)
         self._direct.pop(rank, None)
         self._grown[rank] = None
 
@@ -181,7 +182,7 @@ class LogFollower:
         if self._direct and now >= self._next_direct_look:
             self._next_direct_look = now + DIRECT_EVERY_S
             for direct, direct_log in self._direct.items():
-                size = _size(direct_log.path)
+                size = log_size(direct_log.path)
                 if size != direct_log.size:
                     direct_log.size = size
                     self._grown[direct] = None
@@ -257,7 +258,7 @@ class LogFollower:
         for (owner, key), search in log.searches.items():
             if search.is_done:
                 continue
-            if _size(log.path) < search.offset:
+            if log_size(log.path) < search.offset:
                 self._note_shrunk(log)
                 search.restart()
             budget, result = search.read(log.path, budget)
@@ -344,10 +345,3 @@ class LogFollower:
                 logs.pop(rank, None)
             for waiting in (self._grown, self._parked):
                 waiting.pop(rank, None)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - hot path
-    except OSError:
-        return 0

@@ -39,3 +39,11 @@ def remove_spool(path: str) -> None:
     import shutil  # imports every compression library: not at the start
 
     shutil.rmtree(path, ignore_errors=True)
+
+
+def log_size(path: str) -> int:
+    """Return the bytes of a log; 0 for one that does not exist yet."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - called for every log that grows
+    except OSError:
+        return 0

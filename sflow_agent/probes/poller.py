@@ -62,7 +62,7 @@ class ProbePoller:
         return 0.0 if self._finished else self._agenda.next_wakeup()
 
     def work(self, now: float) -> list[CheckObserved]:
-        """Begin polls that are due and abort those that take too long; return the results."""
+        """Begin polls that are due and end those that take too long; return the results."""
         for _ in range(BEGUN_PER_PASS):
             turns = self._agenda.next_turn(now)
             if not turns:
@@ -95,7 +95,7 @@ class ProbePoller:
         seen = []
         for key, check, holds, text in finished:
             if self._active.get(key) is not check:
-                continue  # it was removed, or aborted at the same moment
+                continue  # it was removed, or ended at the same moment
             self._close(key)
             self._agenda.ended(key, holds, now)
             seen.append(CheckObserved(*key, holds, text, is_poll=True))

@@ -296,7 +296,7 @@ def is_this_node(host: str) -> bool:
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):
             socket.inet_pton(family, host)
-            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as trial:
-                trial.bind((host, 0))  # only an address of this node can be bound to
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as candidate:
+                candidate.bind((host, 0))  # only an address of this node can be bound to
                 return True
     return False

@@ -81,7 +81,7 @@ class Processes:
         self._number = self._parts = 0
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
-        """A cache: the environment of a daemon is read once, not at every exit."""
+        """A cache: the environment of an orphan is read once, not at every exit."""
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
         """Unreaped programs beside ranks, started for probes and stops, with their callbacks."""
         self._checks_of: dict[RankId, set[int]] = {}

@@ -36,18 +36,18 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     node: int
     """The index of the node."""
     reason: str
-    """Why the node is given up, for a person."""
+    """The cause as a sentence."""
     is_cleared: bool = False
-    """Nothing of the run is left there: its guardian, or the job step, has ended everything."""
+    """No process of the run is left there: its guardian, or the job step, has ended all."""
 
 
 class NodeCleared(Event, frozen=True, kw_only=True, tag="node_cleared"):
-    """A node that was lost has nothing of the run any more: its agent has said so, or its guardian has ended."""
+    """No process of the run is left on a lost node: its agent has reported it, or its guardian has ended."""
 
     node: int
     """The index of the node."""
     survivors: tuple[str, ...] = ()
-    """What could not be ended, "pid name"."""
+    """Processes that could not be ended, "pid name"."""
 
 
 class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
@@ -82,11 +82,20 @@ class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"
     """The number of its attempt."""
     values: dict[str, Any]
     """The values by name."""
+    problems: tuple[str, ...] = ()
+    """Why values are missing, as sentences."""
 
     @property
     def attempt_id(self) -> AttemptId:
         """The attempt that wrote them."""
         return AttemptId(self.task, self.attempt)
+
+
+class JobEndKnown(Event, frozen=True, kw_only=True, tag="job_end_known"):
+    """Slurm has said when the job's time is over: as `AskJobEnd` asked, or because that has changed."""
+
+    gone_at: float | None
+    """Monotonic seconds; None for a job without a time limit."""
 
 
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
@@ -102,5 +111,6 @@ SchedulerEvent = (
     | JobEnding
     | LogArrived
     | OutputsCollected
+    | JobEndKnown
     | WakeUp
 )

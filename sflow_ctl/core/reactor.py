@@ -24,6 +24,7 @@ from protocol.messages.facts import (
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
+from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
 from sflow_ctl.core.actions.shutdown import (
     advance,
@@ -37,10 +38,10 @@ from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_di
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.events import AgentJoined, JobEnding, StopRequested
+from sflow_ctl.core.events import AgentJoined, StopRequested
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
-from sflow_ctl.core.model.run import Margins, Run
+from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import (
     AllocationEnding,
@@ -48,6 +49,7 @@ from sflow_ctl.core.model.timers import (
     DeadlineDue,
     FenceOver,
     FinalsOver,
+    JobEndNear,
     LeaveOverdue,
     LogOverdue,
     OtherRanksDue,
@@ -61,9 +63,6 @@ from sflow_ctl.core.model.timers import (
 )
 from sflow_ctl.core.policy import exit_policy, explanations, timeouts
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
-
-SAME_EVENT_S = 5.0
-"""Slurm signals this process, the agents and the tasks in any order: what failed so shortly before may have been signalled."""
 
 # ---------------------------------------------------------------------- events
 
@@ -134,28 +133,20 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
 
 
 def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) -> None:
-    """Stop the run by a signal or a request."""
+    """Stop the run by a signal or a request. A run that is ending goes on to its end, until a second signal forces it."""
+    at_end = explanations.unfinished_finals(run.tasks)
     if run.outcome is None:
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
     else:
+        if at_end and not event.force:
+            out.warn(
+                f"{event.signal}: the run is ending already; still to end is {at_end}, which a second signal kills"
+            )
         end_branch(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
     if event.force:
+        if at_end and run.outcome is Outcome.COMPLETED and not run.shutdown.is_forced:
+            run.outcome, run.cause = exit_policy.stopped_by(event.signal)  # what belongs to the run is killed
         force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
-
-
-def on_job_ending(run: Run, out: Effects, event: JobEnding, now: float) -> None:
-    """Stop a run whose job Slurm ends, in the time that is left; a failure that has just begun is its doing, too."""
-    gone_at = now + event.within_s
-    run.gone_at = gone_at if run.gone_at is None else min(run.gone_at, gone_at)
-    run.margins = Margins.within(event.within_s)
-    if run.outcome is None:
-        begin_stop(run, out, Outcome.TERMINATED, FirstCause(text="stopped by SIGTERM"), now)
-        return
-    end_branch(run, out, Reason("interrupted", "stopped by SIGTERM"), now)
-    run.is_ended_by_slurm = run.stop_began_at is not None and now - run.stop_began_at <= SAME_EVENT_S
-    run.timers.set(run.gone_at - run.margins.force_s, StopTimeout())
-    if run.shutdown.steps:
-        run.timers.set(run.gone_at - run.margins.finals_s, FinalsOver(len(run.shutdown.steps)))
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:
@@ -221,9 +212,10 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
             still = explanations.not_ready(run.tasks, run.node_names)
             text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
             _time_is_over(run, out, FirstCause(text=text), now)
-        case AllocationEnding():
-            text = "the Slurm job's time is nearly over"
-            _time_is_over(run, out, FirstCause(text=text, reason=Reason("time_limit")), now)
+        case JobEndNear(gone_at=gone_at):
+            on_job_end_near(run, out, gone_at, now)
+        case AllocationEnding(gone_at=gone_at):
+            on_job_ending(run, out, gone_at, now)
         case FinalsOver(steps_left=steps_left):
             if steps_left == len(run.shutdown.steps):
                 on_finals_over(run, out, now)

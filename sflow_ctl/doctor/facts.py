@@ -38,6 +38,17 @@ class ExaminedNode(_Facts, frozen=True, kw_only=True):
     """Why the agent is gone; empty while it is connected."""
 
 
+SLURM_SETTINGS = (
+    "TaskPlugin",
+    "ProctrackType",
+    "KillWait",
+    "SlurmdTimeout",
+    "PropagateResourceLimits",
+    "PreemptMode",
+)
+"""Settings of Slurm that the doctor shows."""
+
+
 class SlurmFacts(_Facts, frozen=True, kw_only=True):
     """Slurm's facts about its job and itself."""
 

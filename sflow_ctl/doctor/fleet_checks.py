@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sflow_ctl.doctor.facts import Clock, Examination, SlurmFacts
+from sflow_ctl.doctor.facts import SLURM_SETTINGS, Clock, Examination, SlurmFacts
 from sflow_ctl.doctor.node_checks import reported
 from sflow_ctl.doctor.verdicts import Topic, Verdict, fail, ok, seconds, span, topic, warn
 
@@ -11,14 +11,6 @@ SHORT_S = 300.0
 OLDEST_SLURM = (20, 11)
 """The first version with `srun --overlap`."""
 MATTERING = ("sflow-ctl", "python", "pyzmq", "libzmq", "msgspec")
-_SETTINGS = (
-    "TaskPlugin",
-    "ProctrackType",
-    "KillWait",
-    "SlurmdTimeout",
-    "PropagateResourceLimits",
-    "PreemptMode",
-)
 
 
 def agent_topic(examination: Examination) -> Topic:
@@ -121,6 +113,6 @@ def _slurm(slurm: SlurmFacts) -> Iterator[Verdict]:
     if len(numbers) == 2 and numbers < OLDEST_SLURM:
         yield fail((), f"Slurm {slurm.version} has no srun --overlap", "20.11 or newer is needed")
     settings = dict(slurm.settings)
-    for name in _SETTINGS:
+    for name in SLURM_SETTINGS:
         if name in settings:
             yield ok((), f"{name}={settings[name]}")

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
+from protocol.text.listing import listed
+
 SHOWN_NODES = 4
 
 
@@ -78,8 +80,7 @@ def _tuple(nodes: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def names(nodes: Sequence[str], shown: int = SHOWN_NODES) -> str:
     """Return the names in the form "n0, n1, n2, n3 and 5 more"."""
-    rest = len(nodes) - shown
-    return ", ".join(nodes[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    return listed(nodes, shown)
 
 
 def size(count: int | float) -> str:

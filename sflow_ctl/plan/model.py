@@ -4,15 +4,16 @@ All are immutable `msgspec` structs because `plan.json` is exactly this, and a v
 reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from protocol.diagnosis.signatures import Signature
+from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
+from sflow_ctl.plan.words import OnFailure, Until
 
 PLAN_VERSION = 1
 
@@ -37,14 +38,6 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
 
 
-Until = Literal["available", "started", "ready", "completed", "finished", "failed"]
-"""How far a dependency must be: `available` is ready or completed, `finished` is any end."""
-
-
-OnFailure = Literal["cancel", "drain", "isolate", "continue"]
-"""What happens to the run when a task has failed for good: it is stopped; nothing new starts; dependants are
-stopped; only dependants that have not started are skipped, and the failure does not count.
-"""
 FinallyWhen = Literal["after_stop", "services_up"]
 
 
@@ -94,14 +87,6 @@ class Placement(_Part, frozen=True, kw_only=True):
     """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
 
 
-def needs_text(placement: Placement) -> str:
-    """Say what a placement takes: "4 GPUs on each of 2 nodes"."""
-    per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
-    count = placement.node_count if placement.is_flexible else len(placement.nodes)
-    where = "one node" if count == 1 else f"each of {count} nodes"
-    return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
-
-
 AssignedValue = Literal["node_names", "het_group"]
 
 
@@ -111,6 +96,8 @@ class AssignedArgument(_Part, frozen=True, kw_only=True):
     position: int
     """The index in `argv`."""
     value: AssignedValue
+    at_most: int | None = None
+    """How many of the nodes are named; None for all."""
 
 
 class Launcher(_Part, frozen=True, kw_only=True):
@@ -261,11 +248,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     elsewhere: Placement | None = None
-    """Where it may run once a node of its fixed placement is lost: flexible; `node_count` 0 is all nodes that are left. None
-    where it must stay, or where its placement is flexible itself.
-    """
+    """Where it may run once a node of its fixed placement is lost; `node_count` 0 is all nodes that are left."""
     pinned: str = ""
-    """Why it must stay, as the end of a sentence: "resources.nodes.indices names its nodes"."""
+    """Why it may not, as the end of a sentence."""
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
@@ -323,6 +308,14 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         return sum(self.ranks_per_node)
 
     @property
+    def node_count(self) -> int:
+        """Nodes that it has or uses: those with GPUs of its own, or with processes."""
+        placement = self.placement
+        given = placement.node_count if placement.is_flexible else len(placement.nodes)
+        has_gpus = bool(placement.gpus or placement.gpus_per_node)
+        return given if has_gpus or self.launch_kind == "step" else min(given, len(self.ranks_per_node))
+
+    @property
     def has_readiness(self) -> bool:
         """Return whether a probe decides that it is ready."""
         return any(probe.kind == "readiness" for probe in self.probes)
@@ -353,7 +346,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     signatures: tuple[Signature, ...] = ()
     """The workflow's own failure signatures."""
     max_running: int | None = None
-    """Attempts that may run at once over all nodes; None is no limit."""
+    """Attempts that may run at once over all nodes; None for no limit."""
     variables: dict[str, object] = {}
     secrets: tuple[str, ...] = ()
     """Names of variables, of the file or of the caller's environment, whose values are masked in everything shown or recorded."""
@@ -369,10 +362,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     directories: tuple[str, ...] = ()
     """Directories of artifacts, made if they are missing."""
     task_views: dict[str, object] = {}
-    """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas'
-    names.
-    """
-    warnings: tuple[str, ...] = ()
+    """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas' names."""
+    simulated_gpus: int = 0
+    """GPUs of this machine that its agents only pretend to have."""
+    warnings: tuple[Finding, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""
@@ -380,19 +373,3 @@ class Plan(_Part, frozen=True, kw_only=True):
         for task in self.tasks:
             result.setdefault(task.base, []).append(task)
         return result
-
-
-def until_text(dependency: Dependency, target: PlannedTask) -> str:
-    """Say how far the dependency must be: "Ready", "Completed", "Failed"."""
-    if dependency.until == "available":
-        return "Ready" if target.is_service else "Completed"
-    return dependency.until.capitalize()
-
-
-def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
-    """Return the concrete tasks that a task waits for. `members` is `Plan.members()`."""
-    for dependency in task.depends_on:
-        if dependency.is_group:
-            yield from (member.name for member in members[dependency.task])
-        else:
-            yield dependency.task

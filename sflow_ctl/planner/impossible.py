@@ -16,7 +16,7 @@ def find_impossible(tasks: Sequence[schema.Task], findings: Findings) -> None:
     if not may_fail:
         return  # nearly all workflows; only these tasks matter, or the sets would grow with the length of a chain
     by_name = {task.name: task for task in tasks}
-    succeeded: dict[str, frozenset[str]] = {}
+    completed: dict[str, frozenset[str]] = {}
     failed: dict[str, frozenset[str]] = {}
     for name in topological_order({task.name: [one.task for one in task.dependencies] for task in tasks}):
         good: set[str] = set()
@@ -24,7 +24,7 @@ def find_impossible(tasks: Sequence[schema.Task], findings: Findings) -> None:
         for one in by_name[name].dependencies:
             if one.until == "finished":
                 continue  # it holds of a task that never ran as well
-            good |= succeeded[one.task]
+            good |= completed[one.task]
             bad |= failed[one.task]
             if one.until == "failed":
                 bad.add(one.task)
@@ -38,7 +38,7 @@ def find_impossible(tasks: Sequence[schema.Task], findings: Findings) -> None:
             where = findings.loaded.where("tasks", name, "depends_on")
             findings.add("never-runs", what, where, "wait for one of them, or use `until: finished`")
         # What waits for this one has the same problem; it is said once.
-        succeeded[name], failed[name] = frozenset(good - bad), frozenset(bad - good)
+        completed[name], failed[name] = frozenset(good - bad), frozenset(bad - good)
 
 
 def _means_success(one: schema.Dependency, target: schema.Task) -> bool:

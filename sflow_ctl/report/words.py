@@ -9,6 +9,8 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.plan.model import Plan
 
+MANY_TASKS = 40
+"""More tasks than this are shown briefly: the console shows important changes only, tables show totals."""
 _OUTCOME_WORDS = {
     Outcome.COMPLETED: "completed",
     Outcome.FAILED: "failed",

@@ -207,7 +207,7 @@ def events_page() -> str:
             "Generated from the types; do not edit. The journal of a run: one JSON object a line, appended only, never",
             "rewritten. A reader skips a last line that is not complete. Fields that have their default are left out.",
             "",
-            "Lines with `kind` `event` are what the scheduler was told; handled again, in order, they lead to the same state.",
+            "Lines with `kind` `event` are inputs of the scheduler; handled again, in order, they lead to the same state.",
             "Programs that follow a run read the lines with `kind` `transition`: one for each change of a task's state.",
             "",
             "## A line",

@@ -87,11 +87,11 @@ class Connecting:
         self._resolver.find(host, self._found)
 
     def close(self) -> None:
-        """Abort the attempt."""
+        """End the attempt."""
         self._is_over = True
-        for descriptor, trial in self._sockets.items():
+        for descriptor, candidate in self._sockets.items():
             self._descriptors.remove(descriptor)
-            trial.close()
+            candidate.close()
         self._sockets.clear()
 
     def _found(self, addresses: tuple[Address, ...] | OSError) -> None:
@@ -110,42 +110,42 @@ class Connecting:
 
     def _try(self, family: int, address: str) -> None:
         try:
-            trial = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            candidate = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         except OSError as error:
             self._note(error.errno or 0)
             return
         try:
-            number = trial.connect_ex((address, self._port))
+            number = candidate.connect_ex((address, self._port))
         except OSError as error:
             number = error.errno or 0
         if number == 0:
-            self._win(trial)
+            self._win(candidate)
         elif number == errno.EINPROGRESS:
-            self._sockets[trial.fileno()] = trial
+            self._sockets[candidate.fileno()] = candidate
             self._descriptors.add(
-                trial.fileno(), select.EPOLLOUT, lambda: self._concluded(trial.fileno(), trial)
+                candidate.fileno(), select.EPOLLOUT, lambda: self._concluded(candidate.fileno(), candidate)
             )
         else:
-            trial.close()
+            candidate.close()
             self._note(number)
 
-    def _concluded(self, descriptor: int, trial: socket.socket) -> None:
-        number = trial.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number == 0 and not _is_connected(trial):
+    def _concluded(self, descriptor: int, candidate: socket.socket) -> None:
+        number = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number == 0 and not _is_connected(candidate):
             return  # the event belongs to an earlier owner of the descriptor's number
         self._descriptors.remove(descriptor)
         del self._sockets[descriptor]
         if number == 0:
-            self._win(trial)
+            self._win(candidate)
             return
-        trial.close()
+        candidate.close()
         self._note(number)
         if not self._sockets:
             self._fail(self._why)
 
-    def _win(self, trial: socket.socket) -> None:
+    def _win(self, candidate: socket.socket) -> None:
         self.close()
-        self._on_connected(trial)
+        self._on_connected(candidate)
 
     def _fail(self, why: str) -> None:
         self.close()
@@ -161,9 +161,9 @@ class Connecting:
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
 
-def _is_connected(trial: socket.socket) -> bool:
+def _is_connected(candidate: socket.socket) -> bool:
     try:
-        trial.getpeername()
+        candidate.getpeername()
     except OSError:
         return False
     return True

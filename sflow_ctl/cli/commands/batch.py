@@ -6,11 +6,13 @@ from typing import Any
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.cli.terminal.findings import print_warnings
+from sflow_ctl.cli.terminal.lines import print_document, print_line
 from sflow_ctl.plan.secrets import SECRETS
 
 _PATH = click.Path(path_type=Path)
@@ -54,6 +56,8 @@ def batch(
     The job runs this installation and ends with the run's exit status. Nodes, GPUs, partition, account and time come
     from the file's slurm backend unless options override them.
     """
+    if stands_by():
+        return 0
     is_bulk = bulk_input is not None or bool(folders)
     _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"])
     options = batch_options(**others)
@@ -122,8 +126,7 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
         nodes=options.nodes,
     )
     job = prepare(options, choice)
-    for warning in job.warnings:
-        print_warning(warning)
+    print_warnings(job.warnings)
     make_log_directories(job)
     if script_path is None:
         for file in files:

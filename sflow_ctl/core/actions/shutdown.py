@@ -11,7 +11,9 @@ from sflow_ctl.core.actions.stopping import (
     cancel_branch,
     cancel_finals,
     expect_stop,
+    finals_limit,
     send_stop,
+    stop_limit,
     stop_task,
     stopped_verdict,
 )
@@ -20,7 +22,7 @@ from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.steps import EVERYBODY, BranchStep, FinalStep, StopStep
+from sflow_ctl.core.model.steps import ALL_TASKS, BranchStep, FinalStep, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import LeaveOverdue
 from sflow_ctl.core.policy import branches, explanations
@@ -119,20 +121,24 @@ def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
     if run.shutdown.is_forced:
         return
     run.shutdown.is_forced = True
-    cancel_finals(run, out, (EVERYBODY,), reason)
-    run.shutdown.order.begin(run.tasks, EVERYBODY.includes)
+    cancel_finals(run, out, (ALL_TASKS,), reason)
+    run.shutdown.order.begin(run.tasks, ALL_TASKS.includes)
     for index in run.shutdown.order.force(run.tasks):
         _stop_in_wave(run, out, run.tasks[index], now)
 
 
 def on_finals_over(run: Run, out: Effects, now: float) -> None:
     """Stop the tasks at the run's end when their time has passed."""
-    cancel_finals(run, out, (EVERYBODY,), Reason("time_limit", "no time was left for it"))
+    if (limit := finals_limit(run)) is not None and now < limit:
+        return  # the Slurm job was extended
+    cancel_finals(run, out, (ALL_TASKS,), Reason("time_limit", "no time was left for it"))
     begin_step(run, out, now)
 
 
 def on_stop_timeout(run: Run, out: Effects, now: float) -> None:
     """Force the end of a run that takes too long to stop."""
+    if (limit := stop_limit(run)) is None or now < limit:
+        return  # the Slurm job was extended
     late = explanations.stops_late(run.tasks)
     if run.shutdown.is_forced or run.phase is RunPhase.LEAVING or not (late or run.shutdown.steps):
         return

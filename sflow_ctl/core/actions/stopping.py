@@ -18,7 +18,7 @@ from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.steps import BranchStep, Step, StopStep
+from sflow_ctl.core.model.steps import BranchStep, FinalStep, Step, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
 from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy
@@ -277,7 +277,7 @@ def begin_stop(
         spared |= branches.of_failures(run.tasks, failed, may_others_end=False)
     run.shutdown.branch = spared
     run.enter(RunPhase.STOPPING)
-    run.outcome, run.cause, run.stop_began_at = outcome, cause, now
+    run.outcome, run.cause = outcome, cause
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     _lift_all_fences(run, out, now)
     for task in run.leases.all_waiting():
@@ -294,11 +294,22 @@ def begin_stop(
         run.shutdown.steps.insert(0, BranchStep(run.shutdown.branch))
     if not run.has_started:
         cancel_finals(run, out, tuple(run.shutdown.steps), Reason("interrupted", "nothing had started"))
-    limits = [] if run.plan.stop_timeout_s is None else [now + run.plan.stop_timeout_s]
-    limits += [] if run.gone_at is None else [run.gone_at - run.margins.force_s]
-    if limits:
-        run.timers.set(min(limits), StopTimeout())
+    run.shutdown.began_at = now
+    limit_stop(run)
     begin_step(run, out, now)
+
+
+def limit_stop(run: Run) -> None:
+    """Set the timer for the time that the run may take to stop, if there is a limit."""
+    if (limit := stop_limit(run)) is not None:
+        run.timers.set(limit, StopTimeout())
+
+
+def stop_limit(run: Run) -> float | None:
+    """Return when the run must have stopped, in monotonic seconds."""
+    limits = [] if run.plan.stop_timeout_s is None else [run.shutdown.began_at + run.plan.stop_timeout_s]
+    limits += [] if run.gone_at is None else [run.gone_at - run.margins.force_s]
+    return min(limits, default=None)
 
 
 def stopped_verdict(run: Run, task: Task) -> AttemptVerdict:
@@ -335,16 +346,28 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
         return
     if isinstance(step, BranchStep):
         return
-    limit = now + step.limit_s(run.tasks)
-    if run.gone_at is not None:
-        limit = min(limit, run.gone_at - run.margins.finals_s)
-    run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
+    run.shutdown.step_began_at = now
+    limit_finals(run)
     facts = exit_policy.run_facts(run.outcome, run.cause)
     for index in step.tasks:
         task = run.tasks[index]
         task.run_env = facts
         if dependencies.end_has_come(task):
             enqueue(run, out, task)
+
+
+def limit_finals(run: Run) -> None:
+    """Set the timer for the time that the tasks of a step at the run's end may take."""
+    if (limit := finals_limit(run)) is not None:
+        run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
+
+
+def finals_limit(run: Run) -> float | None:
+    """Return when the tasks of the current step at the run's end must have ended, in monotonic seconds."""
+    if not run.shutdown.steps or not isinstance(step := run.shutdown.steps[0], FinalStep):
+        return None
+    limit = run.shutdown.step_began_at + step.limit_s(run.tasks)
+    return limit if run.gone_at is None else min(limit, run.gone_at - run.margins.finals_s)
 
 
 def main_that_did_not_run(run: Run) -> FirstCause | None:

@@ -59,7 +59,7 @@ class Leases:
     # ------------------------------------------------------------------ attempts
 
     def begin(self, task: Task) -> Orders:
-        """Return the orders for an attempt that has its place. `is_waiting` tells whether it must wait."""
+        """Return the orders for an attempt that has its place. `is_waiting` is whether it must wait."""
         orders: Orders = []
         for node in sorted(self._held.get(task.index, set()) - set(task.attempt.node_of_rank)):
             self._forget(Key(task.index, node))  # an earlier attempt was elsewhere

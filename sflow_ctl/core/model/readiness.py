@@ -89,13 +89,13 @@ class Readiness:
     @classmethod
     def of(cls, specs: Iterable[tuple[int, RankSpec]], needed: int | None = None) -> "Readiness":
         """Return the readiness of a new attempt: every node with a readiness probe must report it, or `needed` of the ranks."""
-        told = [
+        watched = [
             (node, spec.rank.rank)
             for node, spec in specs
             if any(probe.kind == "readiness" for probe in spec.probes)
         ]
-        nodes = {node: "" for node, _ in told}
-        return cls(len(nodes), nodes, needed, watched={rank for _, rank in told})
+        nodes = {node: "" for node, _ in watched}
+        return cls(len(nodes), nodes, needed, watched={rank for _, rank in watched})
 
     def seen(self, node: int, rank: int = 0) -> bool:
         """Take in that a rank's probe has triggered; return True when the attempt is ready now."""

@@ -94,7 +94,7 @@ class GpuLedger:
 
 
 class PlacesNow:
-    """Where tasks run that do not run where they were planned to: what late expressions see of them."""
+    """Where tasks run that were moved from their planned nodes, for deferred expressions."""
 
     def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
         self._nodes = plan.nodes

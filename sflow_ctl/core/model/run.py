@@ -78,6 +78,7 @@ class Run:
     queue: ReadyQueue
     leases: Leases
     outputs: dict[str, dict[str, Any]]
+    output_problems: dict[str, tuple[str, ...]]
     """Of completed tasks, by task name."""
     deferred: DeferredValues
     timers: Timers
@@ -87,9 +88,12 @@ class Run:
     fence_s: float = 0.0
     """After how long without a controller an agent, or its guardian, has surely ended everything."""
     gone_at: float | None = None
-    """When Slurm takes the run's nodes away."""
+    """When the run's nodes are taken away: the end of the Slurm job's time. None without a limit."""
+    headroom_s: float = 0.0
+    """How long before that the run stops."""
     margins: Margins = field(default_factory=Margins)
-    stop_began_at: float | None = None
+    is_job_ending: bool = False
+    """Slurm has signalled the job's agents, and will kill: what it says of the job's time does not count any more."""
     is_ended_by_slurm: bool = False
     """Slurm began to end the job when, or shortly after, the run began to stop."""
     phase: RunPhase = RunPhase.RUNNING
@@ -123,10 +127,12 @@ class Run:
         stream_logs: bool,
         gone_at: float | None,
         fence_s: float,
+        headroom_s: float,
         missing: frozenset[int],
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
         tasks = build_graph(plan)
+        problems: dict[str, tuple[str, ...]] = {}
         nodes = [Node(is_gone=index in missing) for index in range(len(plan.nodes))]
         leases = Leases(plan, tasks, lambda node: nodes[node].is_gone)
         outputs: dict[str, dict[str, Any]] = {}
@@ -141,13 +147,17 @@ class Run:
             queue=ReadyQueue(),
             leases=leases,
             outputs=outputs,
-            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks)),
+            output_problems=problems,
+            deferred=DeferredValues(
+                plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks), problems
+            ),
             timers=Timers(),
             tally=Tally.of(tasks),
             shutdown=Shutdown(),
             stream_logs=stream_logs,
             gone_at=gone_at,
             fence_s=fence_s,
+            headroom_s=headroom_s,
         )
 
     def enter(self, phase: RunPhase) -> None:

@@ -16,7 +16,7 @@ class StopStep(NamedTuple):
     with_services: bool
     with_finals: bool = False
     spared: frozenset[int] = frozenset()
-    """Tasks that go on: others that wait for a failure need them, or are they."""
+    """Tasks that continue: tasks that wait for a failure, and their dependencies."""
 
     def includes(self, task: Task) -> bool:
         """True for a task that this step ends."""
@@ -63,4 +63,4 @@ def _is_under_way(task: Task) -> bool:
 
 Step = StopStep | FinalStep | BranchStep
 
-EVERYBODY = StopStep(with_services=True, with_finals=True)
+ALL_TASKS = StopStep(with_services=True, with_finals=True)

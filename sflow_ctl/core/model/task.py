@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from protocol.ids import AttemptId
 from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
-from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask, Until
+from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask
+from sflow_ctl.plan.words import Until
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 """Dependants with one of these need the task to keep serving; for the others a past state is enough."""

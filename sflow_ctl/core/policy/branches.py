@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Requirement, Task
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
-from sflow_ctl.plan.model import Until
+from sflow_ctl.plan.words import Until
 
 ENDS = frozenset[Until]({"failed", "finished"})
 """What a dependant of these waits for comes to hold by a failure."""
@@ -17,7 +17,7 @@ _WAITING = (TaskState.WAITING, TaskState.QUEUED)
 def of_failures(tasks: Sequence[Task], failed: Iterable[Task], *, may_others_end: bool) -> set[int]:
     """Return the tasks that wait for these failures, for ends that follow from them, or for one of such tasks.
 
-    With `may_others_end` live tasks go on to their own ends (a drain); otherwise they are cancelled, which lets `finished`
+    With `may_others_end` live tasks may finish (a drain); otherwise they are cancelled, which lets `finished`
     hold, and nothing else that they have not reached.
     """
     ending = _ending_with(tasks, failed)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Task
 from sflow_ctl.core.states import TERMINAL, TaskState
-from sflow_ctl.plan.model import Until
+from sflow_ctl.plan.words import Until
 
 S = TaskState
 _REACHED: dict[TaskState, frozenset[Until]] = {

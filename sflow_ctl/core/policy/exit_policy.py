@@ -9,6 +9,7 @@ import msgspec
 
 from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import RankExited
+from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
@@ -140,7 +141,7 @@ def left_too_early(task: Task, others: Iterable[Task], node_names: Sequence[str]
     names = sorted({other.plan.name for other in others})
     if not names:
         return None
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = listed(names, SHOWN)
     verb = "needs" if len(names) == 1 else "need"
     text = f"exit status {task.attempt.exit_code}, while {shown} still {verb} it"
     return AttemptVerdict(TaskState.FAILED, Reason("exit", text), may_retry=True)
@@ -203,7 +204,7 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
         case "timeout" | "not_ready" | "hang":
             return f"task {name} {end.reason.text}"
         case _:
-            return f"process exited with error: {name}: {end.reason.text}"
+            return f"task {name} failed: {end.reason.text}"
 
 
 def end_while_stopping(outcome: Outcome, task: Task, end: AttemptVerdict) -> AttemptVerdict:
@@ -232,11 +233,11 @@ def never_started(outcome: Outcome) -> Reason:
     """Return why a task is cancelled that had not started when the run began to stop."""
     match outcome:
         case Outcome.INTERRUPTED | Outcome.TERMINATED:
-            return Reason("interrupted")
+            return Reason("interrupted", "the run was stopped before it could start")
         case Outcome.COMPLETED:
             return Reason("run_complete", "the run's main tasks had ended")
         case _:
-            return Reason("fail_fast")
+            return Reason("fail_fast", "the run began to stop before it could start")
 
 
 def run_facts(outcome: Outcome | None, cause: FirstCause | None) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import needs_text
+from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.plan.wording import needs_text
 
 SHOWN = 3
 """Tasks named in one sentence."""
@@ -18,23 +19,30 @@ def waits_for(task: Task, names: Sequence[str]) -> str:
 def stops_late(tasks: Sequence[Task]) -> str:
     """Name the tasks that are still live when the run's time to stop is over."""
     late = [task.plan.name for task in tasks if task.is_live]
-    return ", ".join(late[:SHOWN]) + (f" and {len(late) - SHOWN} more" if len(late) > SHOWN else "")
+    return listed(late, SHOWN)
+
+
+def unfinished_finals(tasks: Sequence[Task]) -> str:
+    """Name the tasks for the run's end that have not ended."""
+    names = [
+        task.plan.name for task in tasks if task.plan.finally_when is not None and task.state not in TERMINAL
+    ]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:
     """Name the services that are not ready, as the end of a sentence about the time limit."""
     waiting = [task for task in tasks if task.state is TaskState.RUNNING and task.plan.has_readiness]
     parts = []
-    for task in waiting[:SHOWN]:
+    for task in waiting:
         missing = waits_for(task, names)
         parts.append(f"{task.plan.name}: {missing}" if missing else task.plan.name)
-    more = f" and {len(waiting) - SHOWN} more" if len(waiting) > SHOWN else ""
-    return f", and not ready are {'; '.join(parts)}{more}" if waiting else ""
+    return f", and not ready are {listed(parts, SHOWN, '; ')}" if parts else ""
 
 
 def lost_its_place(lost: Sequence[str], why: str) -> str:
     """Explain why a task can never start: the nodes of its place that are lost, and why no others will do."""
-    nodes = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else "")
+    nodes = listed(lost, SHOWN)
     verb = "is" if len(lost) == 1 else "are"
     return f"node{'s' if len(lost) != 1 else ''} {nodes} {verb} lost, and {why}"
 

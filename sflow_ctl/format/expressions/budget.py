@@ -99,7 +99,7 @@ def check_length(length: int, what: str | None = None) -> None:
 
 
 def spend(steps: int) -> None:
-    """Count steps of the evaluation that is going on. Raises: BudgetError."""
+    """Count steps of the current evaluation. Raises: BudgetError."""
     budget = budget_of_this.get()
     if budget is not None:
         budget.spend(steps)

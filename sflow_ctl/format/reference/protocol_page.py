@@ -83,7 +83,7 @@ it: a test reads and writes every message with the `msgpack` package.
 ## Channel
 
 Packets with a `seq` above 0 are numbered from 1 in each direction and session, and delivered once and in order: the
-receiver handles `seq` if it is the next one, ignores it otherwise, and tells in `ack` up to which number it has
+receiver handles `seq` if it is the next one, ignores it otherwise, and reports in `ack` up to which number it has
 handled all. What is not acknowledged for {RESEND_AFTER_S:g} s is sent again; with more than {MAX_UNACKNOWLEDGED}
 packets unacknowledged the session is broken. A packet with `seq` 0 and no messages is a heartbeat.
 

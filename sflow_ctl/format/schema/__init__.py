@@ -22,12 +22,12 @@ from sflow_ctl.format.schema.tasks import (
     Resources,
     Task,
 )
-from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, OnFailure, Part, Time
+from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
     "ARTIFACT_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION",
     "Artifact", "Backend", "Condition", "Dependency", "Document", "Exec", "File", "Flag", "Gpus", "Hang", "Http", "IntExpr",
-    "Launcher", "LogWatch", "Metric", "Nodes", "OnFailure", "Operator", "Output", "Part", "Ports", "Probe", "Probes",
+    "Launcher", "LogWatch", "Metric", "Nodes", "Operator", "Output", "Part", "Ports", "Probe", "Probes",
     "Replicas", "Resources", "Restart", "Retries", "Settings", "Signature", "SiteFile", "Stop", "Success", "SuccessFile",
     "SuccessJson", "Task", "TcpPort", "Time", "Variable", "Workflow", "WorkflowSettings",
 ]  # fmt: skip

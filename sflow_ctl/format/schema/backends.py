@@ -6,7 +6,7 @@ from sflow_ctl.format.schema.values import IntExpr, Part, Time
 
 
 class Backend(Part, frozen=True, kw_only=True):
-    """A pool of nodes. `local` backends take `name`, `type`, `default`, `nodes` and `gpus_per_node`; `slurm` ones take all."""
+    """A group of nodes. `local` backends take `name`, `type`, `default`, `nodes` and `gpus_per_node`; `slurm` ones take all."""
 
     name: str
     """Name that tasks use in `backend:`, and expressions in `${{ backends.NAME.nodes }}`."""

@@ -8,7 +8,8 @@ from sflow_ctl.format.schema.operators import Operator
 from sflow_ctl.format.schema.policies import Stop
 from sflow_ctl.format.schema.results import Success
 from sflow_ctl.format.schema.tasks import Task
-from sflow_ctl.format.schema.values import Flag, OnFailure, Part, Time
+from sflow_ctl.format.schema.values import Flag, Part, Time
+from sflow_ctl.plan.words import OnFailure
 
 
 class WorkflowSettings(Part, frozen=True, kw_only=True):
@@ -105,7 +106,7 @@ class Document(Part, frozen=True, kw_only=True):
     artifacts: list[Artifact] = []
     """Files, directories and remote objects that tasks use."""
     backends: list[Backend] = []
-    """Pools of nodes. Default: one local backend."""
+    """Groups of nodes. Default: one local backend."""
     operators: list[Operator] = []
     """Ways to start scripts. Default: bash on the task's node."""
     signatures: list[Signature] = []

@@ -8,7 +8,8 @@ from sflow_ctl.format.schema.definitions import Variable
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probes
 from sflow_ctl.format.schema.results import Output, Success
-from sflow_ctl.format.schema.values import COUNT, ONE, Flag, IntExpr, OnFailure, Part, Time
+from sflow_ctl.format.schema.values import COUNT, ONE, Flag, IntExpr, Part, Time
+from sflow_ctl.plan.words import OnFailure, Until
 
 
 class Nodes(Part, frozen=True, kw_only=True):
@@ -58,7 +59,7 @@ class Dependency(Part, frozen=True, kw_only=True):
 
     task: str
     """Name of the other task; all its replicas count."""
-    until: Literal["available", "ready", "started", "completed", "finished", "failed"] = "available"
+    until: Until = "available"
     """`available`: ready or completed; `ready`, `started`, `completed`: exactly that; `finished`: ended in any way; `failed`:
     failed for good."""
 
@@ -109,7 +110,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     launcher: Launcher | Literal["torchrun", "mpirun", "none"] | None = None
     """What starts the script's distributed processes; a word is short for `{type: WORD}`."""
     operator: str | dict[str, Any] | None = None
-    """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash on the node."""
+    """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash, once on each of
+    the task's nodes."""
     backend: str | dict[str, Any] | None = None
     """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
     depends_on: Annotated[list[str | Dependency], ONE] = []

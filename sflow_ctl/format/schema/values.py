@@ -4,7 +4,7 @@ A field's docstring is its description in editors, in `docs/reference/format.md`
 `format/reference/fields.py`, which reads them from the source.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +22,6 @@ ONE = Meta(extra={"short": "one"})
 """A list that may also be given as its only entry."""
 COUNT = Meta(extra={"short": "count"})
 """A mapping that may also be given as its `count`."""
-OnFailure: TypeAlias = Literal["cancel", "drain", "isolate", "continue"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

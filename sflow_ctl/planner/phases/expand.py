@@ -10,7 +10,8 @@ from typing import Any
 
 from sflow_ctl.format import schema
 from sflow_ctl.plan.graph import find_cycle
-from sflow_ctl.plan.model import Dependency, Until
+from sflow_ctl.plan.model import Dependency
+from sflow_ctl.plan.words import Until
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.impossible import find_impossible

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from protocol.text.counted import counted
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
 
@@ -40,7 +41,7 @@ class NoRoomError(Exception):
 
 
 @dataclass(slots=True)
-class Pool:
+class BackendNodes:
     """One backend's nodes.
 
     `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index.
@@ -59,41 +60,45 @@ class Pool:
         self.loads = [{} for _ in self.capacities]
 
 
-def _refuse_without_gpus(pool: Pool, request: PlacementRequest) -> None:
+def _refuse_without_gpus(available: BackendNodes, request: PlacementRequest) -> None:
     """Refuse a request for GPUs where no node has any. Raises: UnplannableError."""
-    if request.gpus and all(capacity == 0 for capacity in pool.capacities):
-        what = f'task "{request.task}" asks for {request.gpus} GPUs, and the nodes of its backend have none'
+    if request.gpus and all(capacity == 0 for capacity in available.capacities):
+        what = f'task "{request.task}" asks for {counted(request.gpus, "GPU")}, and the nodes of its backend have none'
         hint = "correct gpus_per_node of the backend, or remove resources.gpus"
         raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
 
-def place_all(pool: Pool, requests: Sequence[PlacementRequest]) -> list[Placement | UnplannableError]:
+def place_all(
+    available: BackendNodes, requests: Sequence[PlacementRequest]
+) -> list[Placement | UnplannableError]:
     """Return a placement for each request of one backend, in order, or the error why it can never have one."""
     results: list[Placement | UnplannableError] = []
     is_static = True
     for request in requests:
         if request.is_apart:
-            results.append(_flexible_or_problem(pool, request))
+            results.append(_flexible_or_problem(available, request))
             continue
         try:
-            results.append(_place_static(pool, request))
+            results.append(_place_static(available, request))
         except UnplannableError as problem:
             results.append(problem)
         except NoRoomError:
-            if pool.is_strict:
-                results.append(_no_room(pool, request))
+            if available.is_strict:
+                results.append(_no_room(available, request))
                 continue
             is_static = False
             break
     if is_static:
         return results
-    pool.loads = [{} for _ in pool.capacities]
-    return [_flexible_or_problem(pool, request) for request in requests]
+    available.loads = [{} for _ in available.capacities]
+    return [_flexible_or_problem(available, request) for request in requests]
 
 
-def _no_room(pool: Pool, request: PlacementRequest) -> UnplannableError:
+def _no_room(available: BackendNodes, request: PlacementRequest) -> UnplannableError:
     free = sum(
-        capacity - used for capacity, used in zip(pool.capacities, pool.cursors, strict=True) if capacity
+        capacity - used
+        for capacity, used in zip(available.capacities, available.cursors, strict=True)
+        if capacity
     )
     what = (
         f'task "{request.task}": only {free} GPUs remain available in the static plan of sflow 0.2, '
@@ -104,18 +109,16 @@ def _no_room(pool: Pool, request: PlacementRequest) -> UnplannableError:
     )
 
 
-def candidates(pool: Pool, request: PlacementRequest) -> list[int]:
+def candidates(available: BackendNodes, request: PlacementRequest) -> list[int]:
     """Return the backend's nodes without excluded ones. Raises: UnplannableError."""
-    total = len(pool.capacities)
+    total = len(available.capacities)
     for index in request.exclude:
         if not 0 <= index < total:
-            what = (
-                f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {total} nodes'
-            )
+            what = f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {counted(total, "node")}'
             raise UnplannableError(
                 "node-out-of-range", what, f"0 to {total - 1}", ("resources", "nodes", "exclude")
             )
-    _refuse_without_gpus(pool, request)
+    _refuse_without_gpus(available, request)
     left = [index for index in range(total) if index not in request.exclude]
     if not left:
         what = f'task "{request.task}": nodes.exclude removed all nodes'
@@ -123,9 +126,9 @@ def candidates(pool: Pool, request: PlacementRequest) -> list[int]:
     return left
 
 
-def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
+def _chosen(available: BackendNodes, request: PlacementRequest) -> list[int] | None:
     """Return the nodes that the request names, or None. Raises: UnplannableError."""
-    left = candidates(pool, request)
+    left = candidates(available, request)
     if request.indices is not None and request.node_count is not None:
         what = f'task "{request.task}": cannot set both nodes.indices and nodes.count'
         raise UnplannableError("nodes-twice", what, path=("resources", "nodes"))
@@ -133,7 +136,7 @@ def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
         return None
     for index in request.indices:
         if not 0 <= index < len(left):
-            what = f'task "{request.task}": nodes.indices {index} is out of range, there are {len(left)} nodes to choose from'
+            what = f'task "{request.task}": nodes.indices {index} is out of range, it chooses from {counted(len(left), "node")}'
             raise UnplannableError(
                 "node-out-of-range", what, f"0 to {len(left) - 1}", ("resources", "nodes", "indices")
             )
@@ -143,52 +146,54 @@ def _chosen(pool: Pool, request: PlacementRequest) -> list[int] | None:
     return [left[index] for index in request.indices]
 
 
-def _place_shared(pool: Pool, request: PlacementRequest) -> Placement:
+def _place_shared(available: BackendNodes, request: PlacementRequest) -> Placement:
     """Place a sharing task on the GPUs that the fewest sharing tasks have. Raises: UnplannableError."""
     assert request.gpus is not None
-    chosen = _chosen(pool, request)
-    left = chosen if chosen is not None else candidates(pool, request)
+    chosen = _chosen(available, request)
+    left = chosen if chosen is not None else candidates(available, request)
     wanted = len(left) if chosen is not None else request.node_count
     if wanted is None:
-        cap = min((capacity for capacity in pool.capacities if capacity), default=request.gpus)
+        cap = min((capacity for capacity in available.capacities if capacity), default=request.gpus)
         wanted = 1 if request.gpus <= cap else _whole_nodes(request, request.gpus, cap, left)
     _check_node_count(request, wanted, left)
-    nodes = sorted(left, key=lambda node: (sum(pool.loads[node].values()), node))[:wanted]
-    known = [capacity for node in nodes if (capacity := pool.capacities[node]) is not None]
+    nodes = sorted(left, key=lambda node: (sum(available.loads[node].values()), node))[:wanted]
+    known = [capacity for node in nodes if (capacity := available.capacities[node]) is not None]
     per_node = _share(request, request.gpus, known) if len(known) == wanted else -(-request.gpus // wanted)
     indices = range(min(known, default=per_node))
-    least = sorted(indices, key=lambda gpu: (sum(pool.loads[node].get(gpu, 0) for node in nodes), gpu))
+    least = sorted(indices, key=lambda gpu: (sum(available.loads[node].get(gpu, 0) for node in nodes), gpu))
     gpus = tuple(sorted(least[:per_node]))
     for node in nodes:
         for gpu in gpus:
-            pool.loads[node][gpu] = pool.loads[node].get(gpu, 0) + 1
-    placed = tuple(sorted(pool.first + node for node in nodes))
+            available.loads[node][gpu] = available.loads[node].get(gpu, 0) + 1
+    placed = tuple(sorted(available.first + node for node in nodes))
     return Placement(nodes=placed, gpus=gpus, gpus_per_node=per_node, is_shared=True)
 
 
-def _place_static(pool: Pool, request: PlacementRequest) -> Placement:
+def _place_static(available: BackendNodes, request: PlacementRequest) -> Placement:
     if request.is_shared and request.gpus is not None:
-        return _place_shared(pool, request)
-    nodes = _assign_nodes(pool, request)
-    gpus = _assign_gpus(pool, request, nodes) if request.gpus is not None else ()
-    return Placement(nodes=tuple(pool.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus))
+        return _place_shared(available, request)
+    nodes = _assign_nodes(available, request)
+    gpus = _assign_gpus(available, request, nodes) if request.gpus is not None else ()
+    return Placement(
+        nodes=tuple(available.first + node for node in nodes), gpus=gpus, gpus_per_node=len(gpus)
+    )
 
 
-def _assign_nodes(pool: Pool, request: PlacementRequest) -> list[int]:
-    chosen = _chosen(pool, request)
+def _assign_nodes(available: BackendNodes, request: PlacementRequest) -> list[int]:
+    chosen = _chosen(available, request)
     if chosen is not None:
         return chosen
-    left = candidates(pool, request)
+    left = candidates(available, request)
     if request.node_count is not None:
         _check_node_count(request, request.node_count, left)
-        if request.is_fixed and not pool.is_strict:
+        if request.is_fixed and not available.is_strict:
             return _round_robin(request, request.node_count, left)
         start = 0 if request.is_sequential else request.replica_index * request.node_count
         if start + request.node_count > len(left):
             raise NoRoomError
         return left[start : start + request.node_count]
     if request.gpus is not None:
-        return _nodes_for_gpus(pool, request, left, request.gpus)
+        return _nodes_for_gpus(available, request, left, request.gpus)
     return left
 
 
@@ -200,29 +205,31 @@ def _round_robin(request: PlacementRequest, count: int, left: Sequence[int]) -> 
 
 def _check_node_count(request: PlacementRequest, count: int, left: list[int]) -> None:
     if count > len(left):
-        what = f'task "{request.task}" needs {count} nodes, but there are {len(left)}'
+        what = f'task "{request.task}" needs {counted(count, "node")}, but there {"is" if len(left) == 1 else "are"} {len(left)}'
         raise UnplannableError(
             "nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count")
         )
 
 
-def _nodes_for_gpus(pool: Pool, request: PlacementRequest, left: list[int], count: int) -> list[int]:
+def _nodes_for_gpus(
+    available: BackendNodes, request: PlacementRequest, left: list[int], count: int
+) -> list[int]:
     for node in left:
-        capacity = pool.capacities[node]
-        if capacity and pool.cursors[node] + count <= capacity:
+        capacity = available.capacities[node]
+        if capacity and available.cursors[node] + count <= capacity:
             return [node]
-    known = [capacity for capacity in pool.capacities if capacity]
+    known = [capacity for capacity in available.capacities if capacity]
     cap = min(known, default=None)
     if cap is None:
         return left
-    if count <= cap and pool.is_strict:
+    if count <= cap and available.is_strict:
         return left  # sflow 0.2 splits it over all nodes
     if count <= cap:
         raise NoRoomError  # a task that fits on one node must not be split
     wanted = _whole_nodes(request, count, cap, left)
-    free = [n for n in left if (pool.capacities[n] or 0) >= pool.cursors[n] + cap]
-    for cursor in sorted({pool.cursors[node] for node in free}):
-        same = [node for node in free if pool.cursors[node] == cursor]
+    free = [n for n in left if (available.capacities[n] or 0) >= available.cursors[n] + cap]
+    for cursor in sorted({available.cursors[node] for node in free}):
+        same = [node for node in free if available.cursors[node] == cursor]
         if len(same) >= wanted:
             return same[:wanted]
     raise NoRoomError
@@ -241,29 +248,29 @@ def _whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int
         )
     if count // cap > len(left):
         what = (
-            f'task "{request.task}" asks for {count} GPUs, which requires {count // cap} nodes of {cap}; '
-            f"there are {len(left)}"
+            f'task "{request.task}" asks for {counted(count, "GPU")}: it needs {counted(count // cap, "node")} with '
+            f"{counted(cap, 'GPU')} each; the backend has {len(left)}"
         )
         raise UnplannableError("gpus-do-not-fit", what, f"use at most {len(left) * cap}", path)
     return count // cap
 
 
-def _assign_gpus(pool: Pool, request: PlacementRequest, nodes: list[int]) -> tuple[int, ...]:
+def _assign_gpus(available: BackendNodes, request: PlacementRequest, nodes: list[int]) -> tuple[int, ...]:
     count = request.gpus or 0
-    capacities = [pool.capacities[node] for node in nodes]
+    capacities = [available.capacities[node] for node in nodes]
     known = [capacity for capacity in capacities if capacity is not None]
     if len(known) < len(capacities):
         start = request.replica_index * count
         return tuple(range(start, start + count))
     per_node = _share(request, count, known)
-    cursors = {pool.cursors[node] for node in nodes}
+    cursors = {available.cursors[node] for node in nodes}
     if len(cursors) > 1 or any(
-        pool.cursors[node] + per_node > capacity for node, capacity in zip(nodes, known, strict=True)
+        available.cursors[node] + per_node > capacity for node, capacity in zip(nodes, known, strict=True)
     ):
         raise NoRoomError
     start = cursors.pop()
     for node in nodes:
-        pool.cursors[node] += per_node
+        available.cursors[node] += per_node
     return tuple(range(start, start + per_node))
 
 
@@ -280,38 +287,40 @@ def _share(request: PlacementRequest, count: int, capacities: list[int]) -> int:
             if len(capacities) == 1
             else f"they have only {total} GPUs total"
         )
-        what = f'task "{request.task}" asks for {count} GPUs on {where}; {phrase}'
+        what = f'task "{request.task}" asks for {counted(count, "GPU")} on {where}; {phrase}'
         raise UnplannableError(
             "gpus-do-not-fit", what, f"use at most {total}", ("resources", "gpus", "count")
         )
     return min(min(capacities), -(-count // len(capacities)))
 
 
-def _flexible_or_problem(pool: Pool, request: PlacementRequest) -> Placement | UnplannableError:
+def _flexible_or_problem(available: BackendNodes, request: PlacementRequest) -> Placement | UnplannableError:
     try:
         is_sharing = request.is_shared and request.gpus is not None
-        return _place_shared(pool, request) if is_sharing else _flexible(pool, request)
+        return _place_shared(available, request) if is_sharing else _flexible(available, request)
     except UnplannableError as problem:
         return problem
 
 
-def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
+def _flexible(available: BackendNodes, request: PlacementRequest) -> Placement:
     """Return candidates for the scheduler to choose from when the task is ready.
 
     Raises: UnplannableError for a request that can never fit.
     """
-    chosen = _chosen(pool, request)
-    left = chosen if chosen is not None else candidates(pool, request)
+    chosen = _chosen(available, request)
+    left = chosen if chosen is not None else candidates(available, request)
     wanted = len(left) if chosen is not None else request.node_count
     if wanted is not None:
         _check_node_count(request, wanted, left)
     if request.gpus is None:
         if wanted is None or chosen is not None:
-            return Placement(nodes=tuple(pool.first + node for node in left))
+            return Placement(nodes=tuple(available.first + node for node in left))
         if request.is_fixed:
-            return Placement(nodes=tuple(pool.first + node for node in _round_robin(request, wanted, left)))
-        return Placement(nodes=tuple(pool.first + n for n in left), is_flexible=True, node_count=wanted)
-    capacities = [pool.capacities[node] for node in left]
+            return Placement(
+                nodes=tuple(available.first + node for node in _round_robin(request, wanted, left))
+            )
+        return Placement(nodes=tuple(available.first + n for n in left), is_flexible=True, node_count=wanted)
+    capacities = [available.capacities[node] for node in left]
     known = [capacity for capacity in capacities if capacity]
     if wanted is not None:
         largest = sorted(known, reverse=True)[:wanted]
@@ -321,9 +330,12 @@ def _flexible(pool: Pool, request: PlacementRequest) -> Placement:
     else:
         per_node = min(known)
         wanted = _whole_nodes(request, request.gpus, per_node, left)
-    able = tuple(pool.first + node for node in left if (pool.capacities[node] or per_node) >= per_node)
+    able = tuple(
+        available.first + node for node in left if (available.capacities[node] or per_node) >= per_node
+    )
     if len(able) < wanted:
-        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes, only {len(able)} nodes have that many'
+        asked = counted(per_node, "GPU")
+        what = f'task "{request.task}" asks for {asked} on each of {wanted} nodes, only {len(able)} of them have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)
 
@@ -335,7 +347,7 @@ class Alternative(NamedTuple):
     pinned: str = ""
 
 
-def alternative(pool: Pool, request: PlacementRequest, placement: Placement) -> Alternative:
+def alternative(available: BackendNodes, request: PlacementRequest, placement: Placement) -> Alternative:
     """Return where a request may be served instead of at its fixed placement. Raises: UnplannableError."""
     if placement.is_flexible:
         return Alternative()
@@ -344,9 +356,9 @@ def alternative(pool: Pool, request: PlacementRequest, placement: Placement) -> 
     per_node, highest = len(placement.gpus), max(placement.gpus, default=-1)
     least = highest + 1 if placement.is_shared else per_node
     able = [
-        pool.first + node
-        for node in candidates(pool, request)
-        if (capacity := pool.capacities[node]) is None or capacity >= least
+        available.first + node
+        for node in candidates(available, request)
+        if (capacity := available.capacities[node]) is None or capacity >= least
     ]
     takes_all = request.node_count is None and request.gpus is None
     if len(able) <= (1 if takes_all else len(placement.nodes)):

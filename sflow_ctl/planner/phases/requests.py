@@ -14,11 +14,11 @@ from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.numbers import as_flag, as_int
+from sflow_ctl.planner.numbers import as_flag, as_int, at
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
-from sflow_ctl.planner.phases.place import Alternative, PlacementRequest, Pool, alternative, place_all
+from sflow_ctl.planner.phases.place import Alternative, BackendNodes, PlacementRequest, alternative, place_all
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports
 from sflow_ctl.planner.tasks.scopes import TaskScopes
@@ -61,8 +61,10 @@ def place_tasks(
     placements: dict[str, tuple[Placement, Alternative]] = {}
     for name, members in by_backend.items():
         nodes = backends.nodes_of[name]
-        pool = Pool(nodes[0].index, tuple(node.gpus for node in nodes), not source.rules.queues_for_room)
-        placements |= _place_members(pool, members, scopes, findings)
+        available = BackendNodes(
+            nodes[0].index, tuple(node.gpus for node in nodes), not source.rules.queues_for_room
+        )
+        placements |= _place_members(available, members, scopes, findings)
     findings.stop_if_any()
     placed = [
         PlacedTask(one, replica, backends.of(one.task), *placements[replica.name]) for one, replica in copies
@@ -76,7 +78,10 @@ def place_tasks(
 
 
 def _place_members(
-    pool: Pool, members: Sequence[tuple[Expanded, Replica]], scopes: TaskScopes, findings: Findings
+    available: BackendNodes,
+    members: Sequence[tuple[Expanded, Replica]],
+    scopes: TaskScopes,
+    findings: Findings,
 ) -> dict[str, tuple[Placement, Alternative]]:
     """Place the tasks of one backend; nothing unless all of their requests are valid."""
     requests = []
@@ -86,12 +91,12 @@ def _place_members(
     if len(requests) < len(members):
         return {}
     result = {}
-    placements = place_all(pool, requests)
+    placements = place_all(available, requests)
     for (one, replica), request, placed in zip(members, requests, placements, strict=True):
         if isinstance(placed, UnplannableError):
             findings.add_problem(placed, "tasks", one.task.name)
         else:
-            result[replica.name] = placed, alternative(pool, request, placed)
+            result[replica.name] = placed, alternative(available, request, placed)
     return result
 
 
@@ -131,7 +136,8 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
         exclude=tuple(read(("nodes", "exclude"), index) for index in excluded),
         # None, and not 0, means a task without GPUs.
         gpus=None if resources.gpus is None else read(("gpus", "count"), resources.gpus.count, 0) or None,
-        is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
+        is_shared=resources.gpus is not None
+        and at(("resources", "gpus", "shared"), as_flag, value(resources.gpus.shared)),
         is_fixed=bool(task.ports) and resources.gpus is None and not is_apart,
         is_apart=is_apart,
     )

@@ -6,7 +6,8 @@ from typing import Any, assert_never
 import msgspec
 
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
-from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
+from sflow_ctl.plan.graph import dependency_names
+from sflow_ctl.plan.model import Plan, PlannedTask
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "artifacts": dict(plan.artifacts),
         "nodes": [{"name": n.name, "backend": n.backend, "gpus": n.gpus} for n in plan.nodes],
         "tasks": [_task(plan, task, members) for task in plan.tasks],
-        "warnings": list(plan.warnings),
+        "warnings": msgspec.to_builtins(plan.warnings),
     }
 
 

@@ -7,7 +7,8 @@ import msgspec
 
 from protocol.messages.rank_spec import Stopping
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import FinallyWhen, OnFailure, Restart, Retries
+from sflow_ctl.plan.model import FinallyWhen, Restart, Retries
+from sflow_ctl.plan.words import OnFailure
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds

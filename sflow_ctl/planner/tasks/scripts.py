@@ -44,7 +44,7 @@ Rendered = tuple[Any, list[DeferredExpression]]
 """A text or value, and the expressions in it that are still to be evaluated."""
 _IN_TEMPLATE = re.compile(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _STAND_IN = 10_000
-"""The port used to evaluate a deferred expression for a trial: that finds mistakes before anything starts."""
+"""The port used to evaluate a deferred expression when planning: that finds mistakes before anything starts."""
 
 
 def own_ports(task: schema.Task) -> dict[str, Any]:
@@ -250,7 +250,6 @@ class Scripts:
         what, hint = f'task "{replica}": {error.text}', error.hint
         used = template_names(text) if path[0] == "files" else names_used(text)
         if "task" in used:
-            what = f'Failed to resolve task expression: task "{replica}": {error.text}'
             hint = hint or self._hint(text)
         elif error.is_undefined and not used.isdisjoint(OWN):
             hint = "give the task ports: {NAME: 1}"

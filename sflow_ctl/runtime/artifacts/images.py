@@ -65,7 +65,7 @@ class ImageTransfer:
 
 
 def _usable_runtime() -> str | None:
-    """Return the first runtime that is installed and answers: a client without its daemon cannot pull."""
+    """Return the first runtime that is installed and answers: a client without its service cannot pull."""
     return next((name for name in _RUNTIMES if shutil.which(name) and _answers(name, "info")), None)
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from protocol.text.ansi import printable_line
@@ -60,6 +61,11 @@ def bytes_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def unchecked_mark(link: Path) -> Path:
+    """Return the file beside a snapshot's link that says that the snapshot may be incomplete."""
+    return link.with_name(f".{link.name}.unchecked")
+
+
 class FetchError(Exception):
     """The reason why an artifact could not be fetched, and a remedy."""
 
@@ -78,7 +84,7 @@ class TransientError(FetchError):
         """The delay that the server asked for."""
 
 
-class Cut(Exception):  # noqa: N818 - no error: somebody asked for it
+class Cut(Exception):  # noqa: N818 - not an error: it was requested
     """The transfer was cancelled."""
 
 

@@ -85,7 +85,7 @@ def settings_files(environ: Mapping[str, str]) -> list[Path]:
     named = environ.get(SITE_VARIABLE)
     home = environ.get("XDG_CONFIG_HOME", "")
     if not home.startswith("/"):  # such a value must be ignored (XDG Base Directory Specification)
-        home = os.path.expanduser("~/.config")  # noqa: PTH111 - a user without home is no error
+        home = os.path.expanduser("~/.config")  # noqa: PTH111 - a user without home is not an error
     candidates = (named if named is not None else SITE_FILE, f"{home}/sflow/config.yaml")
     return [Path(path) for path in candidates if path and (path == named or _may_exist(path))]
 

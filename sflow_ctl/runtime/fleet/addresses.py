@@ -46,9 +46,9 @@ def address_towards(others: Iterable[str], interface: str | None) -> str:
     own = own_addresses(interface)
     for other in others:
         family = socket.AF_INET6 if ":" in other else socket.AF_INET
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as trial:
-            trial.connect((other, 9))  # sends nothing: it only asks the routing table
-            found = str(trial.getsockname()[0])
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as candidate:
+            candidate.connect((other, 9))  # sends nothing: it only asks the routing table
+            found = str(candidate.getsockname()[0])
             if found in own or interface is None:
                 return found
     return own[0]

@@ -23,9 +23,8 @@ from sflow_ctl.doctor.facts import Clock, Examination, ExaminedNode, SlurmFacts
 from sflow_ctl.doctor.mesh import targets
 from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
-from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
+from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.fleet.opening import open_fleet
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.run.options import FleetOptions
@@ -143,11 +142,10 @@ def examine(
     Raises: LaunchError if no agent can be started or none has joined, RunDirectoryError; nothing is left
     then.
     """
-    names = tuple(f"local{n}" for n in range(options.nodes or 1))
     if allocation is not None:
         names = tuple(node.name for node in allocation.nodes)
-    if len(names) == 1 and allocation is None:
-        names = ("localhost",)
+    else:  # the names that a run gives them
+        names = ("localhost", *(f"localhost-{n}" for n in range(1, options.nodes or 1)))
     run_id = f"doctor-{os.urandom(4).hex()}"
     began = time.monotonic()
     with (

@@ -121,9 +121,7 @@ def _nonce_path(request: FleetRequest) -> Path:
 
 
 def _write_nonce(path: Path, nonce: str) -> None:
-    write_durably(
-        path, nonce.encode()
-    )  # by a rename: a link that somebody has left there is replaced, not followed
+    write_durably(path, nonce.encode())  # by a rename: a link that is there is replaced, not followed
 
 
 def _step_config(request: FleetRequest, keys: RunKeys, common: AgentConfig, nonce_path: Path) -> StepConfig:

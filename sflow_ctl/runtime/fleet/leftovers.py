@@ -1,7 +1,7 @@
 """Ends what a run has left on this machine when an agent and its guardian are both gone: the last resort.
 
 Processes are known by the run's marker in their environment. Those without it have come to the controller, which is the
-subreaper of its agents, and bear the mark of a rank. `local.py` sweeps while the run goes on, `run/controller.py` at its end.
+subreaper of its agents, and bear the mark of a rank. `local.py` sweeps while the run is active, `run/controller.py` at its end.
 """
 
 import contextlib

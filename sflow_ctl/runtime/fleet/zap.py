@@ -20,7 +20,7 @@ class Authenticator:
         self._allowed: dict[str, set[bytes]] = {}
         self._revoked: set[bytes] = set()
         self.denied = 0
-        """Connections of strangers."""
+        """The number of unauthenticated connections."""
         self.denied_revoked = 0
         """Connections with a key that was good once."""
 

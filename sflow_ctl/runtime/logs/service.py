@@ -246,7 +246,7 @@ class OutputService:
             try:
                 ready = dict(poller.poll(self._poll_ms(time.monotonic())))
                 self._pass(ready, time.monotonic())
-            except Exception:  # noqa: BLE001  # the edge of the thread: a bug must not end everybody's output
+            except Exception:  # noqa: BLE001  # the edge of the thread: a bug must not end all output
                 self.counters["bugs"] += 1
                 self._keep_note(f"bug in the output service:\n{traceback.format_exc()}")
                 time.sleep(0.01)  # a bug that repeats must not use all of the processor

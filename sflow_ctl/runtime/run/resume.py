@@ -151,7 +151,7 @@ def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], li
 
 
 def _as_recorded(plan: Plan) -> Plan:
-    """Return the plan as a run directory has it: a secret that is another one today is no other work."""
+    """Return the plan as a run directory has it: a changed secret does not make a task different work."""
     if not SECRETS.mask:
         return plan
     return msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(plan)), Plan)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from protocol.ids import RankId
+from protocol.text.counted import counted
 from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
@@ -22,9 +23,8 @@ from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
+from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.fleet.opening import open_fleet
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
     from sflow_ctl.runtime.slurm.allocation import Allocation
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
 
 OUTPUT_DRAIN_S = 30.0
 """How long the end of a run waits for output in transit."""
@@ -79,6 +80,7 @@ class _Shell:
     output: OutputService
     journal: Journal
     log: RunLog
+    job_clock: "JobClock | None"
 
 
 def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, terminal: Terminal) -> RunEnd:
@@ -139,10 +141,14 @@ def _run(
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
-        _log_beginning(log, planned, [*planned.plan.warnings, *record.warnings], fetched)
+        _log_beginning(
+            log, planned, [*(one.line() for one in planned.plan.warnings), *record.warnings], fetched
+        )
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
-        controller = _make_controller(planned, options, fleet, _Shell(record, output, journal, log))
+        clock = _job_clock(planned)
+        shell = _Shell(record, output, journal, log, clock)
+        controller = _make_controller(planned, options, fleet, shell)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
@@ -152,6 +158,9 @@ def _run(
             log.warning(warning)
             output.say(f"warning: {warning}")
         with ExitStack() as closing:
+            if clock is not None:
+                clock.start()
+                closing.callback(clock.close)
             closing.callback(controller.note_output)
             closing.callback(_close_output, output, fleet)
             closing.callback(directory.remove_connection)
@@ -163,6 +172,7 @@ def _run(
             facts=record.facts,
             state=controller.state,
             outputs=controller.outputs.values,
+            output_problems=controller.outputs.problems,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
         )
@@ -230,6 +240,16 @@ def _open_journal(planned: PlannedRun, record: _Record) -> Journal:
     return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, first_seq)
 
 
+def _job_clock(planned: PlannedRun) -> "JobClock | None":
+    allocation = planned.allocation
+    if allocation is None:
+        return None
+    from sflow_ctl.runtime.slurm.allocation import own_name
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
+
+    return JobClock(own_name(allocation.job_id, os.environ), allocation.ends_at)
+
+
 def _make_controller(
     planned: PlannedRun,
     options: RunOptions,
@@ -239,12 +259,11 @@ def _make_controller(
     plan, record = planned.plan, shell.record
     fleet.link.signatures = plan.signatures
     fleet.link.secrets = SECRETS.values() if plan.secrets else ()
-    gone_at = planned.allocation.ends_at if planned.allocation is not None else None
     scheduler = Scheduler(
         plan,
         stream_logs=not options.quiet,
-        ends_at=None if gone_at is None else gone_at - planned.settings.headroom_s,
-        gone_at=gone_at,
+        gone_at=planned.allocation.ends_at if planned.allocation is not None else None,
+        headroom_s=planned.settings.headroom_s,
         fence_s=fleet.fence_s,
         missing=fleet.missing,
         earlier=record.prior,
@@ -261,6 +280,7 @@ def _make_controller(
         configs=fleet.configs,
         common=fleet.common,
         state=record.state,
+        job_clock=shell.job_clock,
     )
     controller.outputs.values.update(
         {name: prior.outputs for name, prior in record.prior.items() if prior.outputs is not None}
@@ -272,7 +292,9 @@ def _log_beginning(
     log: RunLog, planned: PlannedRun, warnings: "list[str]", fetched: "list[Progress]"
 ) -> None:
     plan = planned.plan
-    log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
+    log.info(
+        f"run {planned.run_id}: {counted(len(plan.tasks), 'task')} on {counted(len(plan.nodes), 'node')}"
+    )
     for warning in warnings:
         log.warning(warning)
     for item in fetched:

@@ -50,7 +50,7 @@ class Unfollow(FromViewer, frozen=True, kw_only=True, tag="unfollow"):
 
 
 class Taken(FromViewer, frozen=True, kw_only=True, tag="taken"):
-    """Everything up to `seq` has been handled. Also sent when idle, as a sign of life."""
+    """Everything up to `seq` has been handled. Also sent when idle, as a heartbeat."""
 
     seq: int
 

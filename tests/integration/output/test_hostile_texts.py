@@ -267,7 +267,7 @@ def _everywhere_in(key: str, value: object, spoil: Callable[[str], str]) -> obje
 
 
 @pytest.mark.parametrize("is_ended", [True, False])
-def test_s3_a_run_directory_of_somebody_else(tmp_path: Path, is_ended: bool) -> None:
+def test_s3_a_run_directory_of_another_user(tmp_path: Path, is_ended: bool) -> None:
     write_workflow(tmp_path, {"name": "t", "script": ["echo x; exit 3"]}, {"name": "u", "script": ["true"]})
     subprocess.run(command("run", "w.yaml", "--run-id", "r"), cwd=tmp_path, capture_output=True, check=False)
     ours = tmp_path / "sflow_output/r/.sflow"

@@ -18,6 +18,7 @@ from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AskJobEnd,
     AwaitLog,
     CollectOutputs,
     Command,
@@ -31,6 +32,7 @@ from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
     JobEnding,
+    JobEndKnown,
     LogArrived,
     MessageReceived,
     NodeCleared,
@@ -58,6 +60,8 @@ def command_line(command: Command) -> str:
             return f"collect outputs of {task}#{attempt}"
         case RecordWaiting(task=task, attempt=attempt, text=text):
             return f"{task}#{attempt} waits: {text}"
+        case AskJobEnd():
+            return "ask for the job's end"
         case Warn(text=text):
             return f"warn: {text}"
         case FinishRun(outcome=outcome):
@@ -121,6 +125,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"log of {rank} arrived"
         case OutputsCollected(task=task, attempt=attempt):
             return f"outputs of {task}#{attempt} collected"
+        case JobEndKnown(gone_at=gone_at):
+            return f"job ends at {gone_at}"
         case WakeUp():
             return "wake up"
         case _:

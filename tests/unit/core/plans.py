@@ -22,7 +22,6 @@ from sflow_ctl.plan.model import (
     DeferredExpression,
     Dependency,
     FinallyWhen,
-    OnFailure,
     Placement,
     Plan,
     PlannedNode,
@@ -30,6 +29,7 @@ from sflow_ctl.plan.model import (
     Restart,
     Retries,
 )
+from sflow_ctl.plan.words import OnFailure
 
 HTTP = PortBlock(name="http")
 READINESS = Probe(kind="readiness", checks=(TcpCheck(port=1000),))

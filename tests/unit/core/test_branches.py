@@ -6,7 +6,8 @@ import pytest
 from sflow_ctl.core.commands import FinishRun, Warn
 from sflow_ctl.core.events import StopRequested, WakeUp
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Dependency, OnFailure, Placement, PlannedTask, Until
+from sflow_ctl.plan.model import Dependency, Placement, PlannedTask
+from sflow_ctl.plan.words import OnFailure, Until
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, ready
 

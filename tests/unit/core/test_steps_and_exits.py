@@ -9,7 +9,7 @@ from protocol.messages.facts import LaunchFailed
 from protocol.messages.orders import EndStep
 from protocol.messages.rank_spec import SideCommand, Stopping
 from sflow_ctl.core.commands import SendToAgent
-from sflow_ctl.core.events import JobEnding, MessageReceived, StopRequested
+from sflow_ctl.core.events import JobEnding, JobEndKnown, MessageReceived, StopRequested
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Placement, PlannedTask, Restart
 from tests.unit.core.driver import Driver
@@ -115,6 +115,17 @@ def test_clusters_f13_final_tasks_have_the_time_until_slurm_kills() -> None:
     run.wake()
     assert run.now == 120.0, "agents have the last 10 s"
     assert run.stopped()[-1] == "f"
+
+
+def test_clusters_f13_once_slurm_ends_the_job_its_time_limit_does_not_count() -> None:
+    run = Driver.joined(a_plan(a_task("a"), a_task("f", finally_when="after_stop", timeout_s=60.0)))
+    run.start("a")
+    run(JobEnding(within_s=30.0), now=100.0)
+    run.end("a", signal=15)
+    run.start("f")
+    run(JobEndKnown(gone_at=5000.0))
+    run.wake()
+    assert run.now == 120.0
 
 
 def test_clusters_f12_a_failure_of_the_same_moment_may_be_slurms_doing() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.phases.place import PlacementRequest, Pool, place_all
+from sflow_ctl.planner.phases.place import BackendNodes, PlacementRequest, place_all
 from tests.unit.planner.model import Model, RefusedError
 
 
@@ -14,7 +14,7 @@ def place(
     *requests: PlacementRequest, nodes: int = 2, gpus: int | None = 4
 ) -> list[Placement | UnplannableError]:
     """Placements on that many equal nodes."""
-    return place_all(Pool(0, (gpus,) * nodes), requests)
+    return place_all(BackendNodes(0, (gpus,) * nodes), requests)
 
 
 def fixed(placement: Placement | UnplannableError) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -74,7 +74,7 @@ def test_sequential_replicas_share() -> None:
     ("request_", "code", "phrase"),
     [
         (wants(5), "gpus-do-not-fit", "multiple of per-node GPU capacity"),
-        (wants(12), "gpus-do-not-fit", "which requires 3 nodes"),
+        (wants(12), "gpus-do-not-fit", "it needs 3 nodes with"),
         (wants(9, node_count=2), "gpus-do-not-fit", "have only 8 GPUs total"),
         (wants(5, indices=(0,)), "gpus-do-not-fit", "GPUs remain available"),
         (wants(indices=(2,)), "node-out-of-range", "out of range"),
@@ -144,7 +144,7 @@ def test_the_same_as_the_reference_wherever_it_plans(
         if one.gpus is not None and is_free and one.gpus <= gpus and len(got[0]) > 1:
             break
         expected.append(got)
-    placed = place_all(Pool(0, (gpus,) * nodes), requests[: len(expected)])
+    placed = place_all(BackendNodes(0, (gpus,) * nodes), requests[: len(expected)])
     assert [(list(one.nodes), list(one.gpus)) for one in placed if isinstance(one, Placement)] == expected
 
 
@@ -152,7 +152,7 @@ def test_the_same_as_the_reference_wherever_it_plans(
 @hypothesis.given(requests=request_lists(), nodes=st.integers(1, 4), gpus=st.integers(1, 8))
 def test_fixed_placements_never_share_a_gpu(requests: list[PlacementRequest], nodes: int, gpus: int) -> None:
     owners: set[tuple[int, int]] = set()
-    for one in place_all(Pool(0, (gpus,) * nodes), requests):
+    for one in place_all(BackendNodes(0, (gpus,) * nodes), requests):
         if isinstance(one, Placement) and not one.is_flexible:
             taken = {(node, gpu) for node in one.nodes for gpu in one.gpus}
             assert not owners & taken
@@ -161,12 +161,12 @@ def test_fixed_placements_never_share_a_gpu(requests: list[PlacementRequest], no
 
 
 def test_cpu_tasks_with_ports_get_their_nodes_while_planning() -> None:
-    pool = Pool(first=3, capacities=(4, 4))
+    available = BackendNodes(first=3, capacities=(4, 4))
     servers = [
         PlacementRequest(task="s", replica_index=index, node_count=1, is_fixed=True) for index in range(5)
     ]
     queued = [PlacementRequest(task="g", gpus=4, replica_index=index) for index in range(3)]
-    placed = place_all(pool, [*servers, *queued])
+    placed = place_all(available, [*servers, *queued])
     fixed = [one for one in placed[:5] if isinstance(one, Placement)]
     assert [one.nodes for one in fixed] == [(3,), (4,), (3,), (4,), (3,)]
     assert not any(one.is_flexible for one in fixed)

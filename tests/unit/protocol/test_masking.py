@@ -103,7 +103,7 @@ def test_s6_a_value_is_masked_however_a_stream_is_cut(tmp_path: Path, size: int)
     assert shown == b"***TOKEN*** hunter2-***TOKEN***\nabcd***OTHER*** hunt\xff hunter2-"
 
 
-def test_s6_a_log_that_cannot_be_written_is_told() -> None:
+def test_s6_a_log_that_cannot_be_written_is_reported() -> None:
     with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
         lost = write_masked(full.fileno(), b"x", Mask([("A", "hunter2")]))
     assert lost is not None

@@ -1,0 +1,12 @@
+"""Words that the format and the plan share: how far a dependency must be, and the effect of a failure."""
+
+from typing import Literal, TypeAlias
+
+Until: TypeAlias = Literal["available", "ready", "started", "completed", "finished", "failed"]
+"""How far a dependency must be. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
+OnFailure: TypeAlias = Literal["cancel", "drain", "isolate", "continue"]
+"""What happens to the run when a task has failed for good.
+
+It is stopped; nothing new starts; dependants are stopped; only dependants that have not started are skipped,
+and the failure does not count.
+"""
