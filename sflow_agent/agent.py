@@ -19,7 +19,7 @@ from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.introduction import Introduction, print_error
-from sflow_agent.limits import allow_many
+from sflow_agent.limits import allow_many, run_mark
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.logs.output import Outputs
@@ -38,6 +38,7 @@ from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, task_environment
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory
 from sflow_agent.processes.table import Processes
+from sflow_agent.processes.tree import StepMarks
 from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3
@@ -88,7 +89,7 @@ class Agent:
         gpus = gpu_view(config.simulated_gpus, os.environ)
         self._inventory = take_inventory(gpus)
         self._started_ns = time.time_ns()
-        self._core = AgentCore()
+        self._core = AgentCore(is_in_job="SLURM_JOB_ID" in os.environ)
         self._warned: set[str] = set()
         descriptors = Descriptors(select.epoll())
         workers, memory = Workers(descriptors), MemoryEvents()
@@ -96,10 +97,11 @@ class Agent:
         environment = task_environment(dict(os.environ), config.marker)
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
         spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
+        steps = _step_marks(config, cleanups)
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
         self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)
         self._processes = processes = Processes(
-            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs
+            spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs, steps
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
         self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once)
@@ -115,6 +117,7 @@ class Agent:
             warn=self._warn_once,
         )
         self._introduction = Introduction(config, link)
+        self._signals.on_terminated = link.expect_end
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
         link.on_look = note_heard
@@ -221,6 +224,13 @@ class Agent:
         if status and self._core.ending_because is not None:
             print_error(self._core.ending_because)
         return status
+
+
+def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
+    """Return the marks of job steps, and let the guardian know what they have in common."""
+    if "SLURM_JOB_ID" in os.environ:
+        cleanups.note_steps(run_mark(config.marker))
+    return StepMarks(config.marker)
 
 
 def _end_predecessors(marker: str) -> list[str]:

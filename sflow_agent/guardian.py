@@ -18,7 +18,7 @@ from types import FrameType
 
 from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
-from sflow_agent.processes.procfs import descendants, is_living, name_of
+from sflow_agent.processes.procfs import descendants, is_living, name_of, step_processes
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
@@ -124,7 +124,7 @@ def guard() -> int:
     status = _wait(agent)
     watchdog.end()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pid may be reused now
-    left = _end_everything(outputs.drain) + _clean_up(cleanups)
+    left = _end_everything(outputs.drain, cleanups.run_mark()) + _clean_up(cleanups)
     outputs.drain(0)
     for survivor in left:
         sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
@@ -151,11 +151,11 @@ def _wait(agent: int) -> int:
             return os.waitstatus_to_exitcode(status)
 
 
-def _end_everything(pause: Callable[[int], object]) -> list[str]:
+def _end_everything(pause: Callable[[int], object], run_mark: int | None = None) -> list[str]:
     """Send SIGTERM, wait a short grace, send SIGKILL, verify; return "pid name" of the survivors."""
     started = time.monotonic()
     signalled: set[int] = set()
-    while left := _living():
+    while left := _living(run_mark):
         now = time.monotonic()
         if now > started + GRACE_S + VERIFY_S:
             return [name_of(pid) for pid in left]
@@ -192,11 +192,12 @@ def _clean_up(cleanups: CleanupList) -> list[str]:
     return [f"the container of {key}" for key in (*failed, *running.values())]
 
 
-def _living() -> list[int]:
+def _living(run_mark: int | None) -> list[int]:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return [pid for pid in descendants(os.getpid()) if is_living(pid)]
+    below = [pid for pid in descendants(os.getpid()) if is_living(pid)]
+    return below if run_mark is None else [*below, *step_processes(run_mark)]
 
 
 def _signal(pid: int, number: int) -> None:

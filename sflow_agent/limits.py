@@ -1,4 +1,4 @@
-"""Limits of processes: open files (the maximum for the agent, the inherited limit for tasks), and the marks of ranks.
+"""Limits of processes: open files (the maximum for the agent, the inherited limit for tasks), and marks of ranks and steps.
 
 The soft limit that a login or Slurm gives (1024, mostly) is right for a task, which must have the limits it
 would have without us, and too low for an agent with a socket for each of a thousand checks.
@@ -74,3 +74,35 @@ def as_inherited() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, own)
+
+
+# ---------------------------------------------------------------------- job steps
+
+RANK_BITS = 31
+_RUN_BITS = 29
+
+
+def run_mark(marker: str) -> int:
+    """Return the part that the marks of all job steps of a run have in common; `marker` is the run's."""
+    return (1 << _RUN_BITS) | _digest(marker, _RUN_BITS)
+
+
+def step_mark(marker: str, rank: str) -> int:
+    """Return the soft limit of file locks that all processes of a job step have on every node, as its script sets it.
+
+    Slurm starts them, so that they are below no agent, and a daemon that has wiped its environment has nothing else that
+    says whose it is. RLIMIT_LOCKS, because Linux has not looked at it since 2.4.25, and Slurm does not set it.
+    Source: getrlimit(2).
+    """
+    return (run_mark(marker) << RANK_BITS) | _digest(f"{marker} {rank}", RANK_BITS)
+
+
+def with_step_mark(script: str, mark: int) -> str:
+    """Return a step's script for bash that marks its process first, on its first line, so that lines count as in the file."""
+    return f"ulimit -S -x {mark} 2>/dev/null; {script}"
+
+
+def _digest(text: str, bits: int) -> int:
+    from hashlib import blake2b  # only in Slurm jobs
+
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") & ((1 << bits) - 1)

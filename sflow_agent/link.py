@@ -30,6 +30,9 @@ from sflow_agent.node.controller_watch import ControllerWatch
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
 MAX_PACKETS_PER_PASS = 512
+REFUSED_WITHIN_S = 0.2
+ENDING_GRACE_S = 6.0
+"""Silence of the controller after Slurm's SIGTERM; sites kill after 30 s (KillWait), and tasks have their own grace."""
 CONNECT_MS = 5000
 """The limit for an address that drops packets silently; a later packet may pass."""
 HANDSHAKE_MS = 30_000
@@ -68,6 +71,18 @@ def own_address(endpoint: str) -> str:
             return str(candidate.getsockname()[0])
     except OSError:
         return ""
+
+
+def _is_refused(endpoint: str) -> bool:
+    """Return whether the host of an address says that nothing listens there: the process that did has died."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REFUSED_WITHIN_S):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
 
 
 class ControllerLink:
@@ -158,6 +173,12 @@ class ControllerLink:
             except MalformedMessageError:
                 self.counters["malformed"] += 1
         return acks
+
+    def expect_end(self, now: float) -> None:
+        """Give a silent controller up soon, and a dead one at once: Slurm kills what is left of the job after a while."""
+        is_dead = bool(self._dialled) and _is_refused(self._dialled[0].endpoint)
+        self._orphan_grace_s = min(self._orphan_grace_s, 0.0 if is_dead else ENDING_GRACE_S)
+        self._last_heard = max(self._last_heard, now - self._heartbeat_s)
 
     def report(self, message: FromAgent) -> None:
         """Queue a fact; it leaves with the next `flush`."""

@@ -16,6 +16,7 @@ from protocol.messages.node import Inventory
 from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
+    AdoptStep,
     AgentCommand,
     DiagnoseExit,
     DropPorts,
@@ -27,6 +28,8 @@ from sflow_agent.core.commands import (
     InspectNode,
     LearnSecrets,
     LearnSignatures,
+    LookForListeners,
+    LookOnce,
     Report,
     RunCommand,
     SignalTree,
@@ -40,7 +43,7 @@ from sflow_agent.core.commands import (
     WatchCheck,
     WatchLog,
 )
-from sflow_agent.core.events import AgentEvent, PortsTaken, ProcessFailed
+from sflow_agent.core.events import AgentEvent, ListenerSeen, PortsTaken, ProcessFailed
 from sflow_agent.core.rank import Rank
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import LogFollower
@@ -128,11 +131,22 @@ class Performer:
                 return self._perform_rare(command, now)
         return ()
 
+    def _look(self, command: LookOnce | LookForListeners, now: float) -> Sequence[AgentEvent]:
+        """Look at something of a rank now; return what was seen at once."""
+        probes, spec = self._parts.probes, self._parts.ranks[command.rank].spec
+        if isinstance(command, LookOnce):
+            return probes.look_once(spec, command.key, now)
+        return [ListenerSeen(command.rank)] if probes.has_listener(spec) else ()
+
     def _perform_rare(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command of a part that few runs need."""
         match command:
+            case AdoptStep(part=part, mark_of=mark_of):
+                self._parts.processes.adopt_step(part, mark_of)
             case DiagnoseExit():
                 self._diagnose(command)
+            case LookOnce() | LookForListeners():
+                return self._look(command, now)
             case LearnSecrets(values=values):
                 self._parts.processes.mask_output(values)
             case LearnSignatures(signatures=signatures):
@@ -145,14 +159,21 @@ class Performer:
                 self._activity_watch().watch(self._parts.ranks[rank].spec, now)
             case UnwatchActivity(rank=rank):
                 self._activity_watch().unwatch(rank)
+            case InspectNode(order=order):
+                self._inspect(order, now)
+            case _:
+                return self._perform_on_ports(command)
+        return ()
+
+    def _perform_on_ports(self, command: AgentCommand) -> Sequence[AgentEvent]:
+        """Carry out a command about leased ports."""
+        match command:
             case TakePorts(order=order):
                 return [PortsTaken(self._take_ports(order))]
             case TakeBackPorts(task=task) if self._leases is not None:
                 self._leases.take_back(task)
             case DropPorts(task=task) if self._leases is not None:
                 self._leases.drop(task)
-            case InspectNode(order=order):
-                self._inspect(order, now)
             case _:
                 pass  # ports of a task that never leased any
         return ()

@@ -47,7 +47,11 @@ MEANINGS: tuple[Meaning, ...] = (
     ),
     Meaning("success", "rule", "it ended with status 0, and another condition of `success` does not hold"),
     Meaning("timeout", "rule", "it did not end (or, a service, was not ready) within its `timeout`"),
-    Meaning("not_ready", "rule", "it was not ready within the `deadline` of its readiness probe"),
+    Meaning(
+        "not_ready",
+        "rule",
+        "it was not ready within the `deadline` of its readiness probe, or ended with status 0 before it was",
+    ),
     Meaning("hang", "rule", "it was inactive for longer than its `hang` allows"),
     Meaning("probe", "rule", "its failure probe triggered"),
     Meaning("expression", "rule", "an expression could not be evaluated at its start", may_retry=False),

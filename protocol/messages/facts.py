@@ -83,6 +83,11 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
     """The agent was already ending it, as ordered: its status or signal then explains nothing."""
     cause: ExitCause | None = None
     """After exit status 0, the `success` condition that does not hold."""
+    has_listened: bool = False
+    """A process of the rank was seen to listen on a TCP port after its readiness probe had triggered.
+
+    Looked for only where no check of its probes is about a port or URL.
+    """
 
 
 class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
@@ -227,6 +232,10 @@ class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
     pattern: LogPattern | None = None
 
 
+class Terminated(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
+
+
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
     """The agent is done and exits now."""
 
@@ -248,5 +257,6 @@ FromAgent = (
     | Inspected
     | Notice
     | Hello
+    | Terminated
     | Goodbye
 )

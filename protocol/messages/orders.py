@@ -64,6 +64,23 @@ class Stop(ToAgentMessage, frozen=True, kw_only=True):
     """The command that examines a hang comes before everything else."""
 
 
+class EndStep(ToAgentMessage, frozen=True, kw_only=True):
+    """End what the attempt's job step has on this node, and verify: its `srun` runs on another one.
+
+    Answered by a `RankCleared` of `part`, also when there is nothing. Repeating it can only make it faster.
+    """
+
+    part: RankId
+    """Stands for the processes here; no rank of the attempt has this number."""
+    mark_of: RankId
+    """The rank that is the step's `srun`: its processes bear a mark that is made of it."""
+    signal: int
+    patience_s: float = 0.0
+    """How long they may take to end by other means before the signal: the task's own commands run elsewhere."""
+    grace_s: float
+    """Between signal and SIGKILL; with 0 there is no signal before."""
+
+
 class Lease(ToAgentMessage, frozen=True, kw_only=True):
     """Reserve ports on this node for a task until it is spawned, and report them.
 
@@ -133,6 +150,7 @@ ToAgent = (
     | Enrolled
     | Spawn
     | Stop
+    | EndStep
     | Lease
     | Release
     | Watch

@@ -10,13 +10,14 @@ from typing import assert_never
 from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
     Goodbye,
-    LaunchFailed,
     LiveRank,
     ProbeTriggered,
     RankExited,
     RankIdle,
+    Terminated,
 )
 from protocol.messages.orders import (
+    EndStep,
     Enrolled,
     Inspect,
     Lease,
@@ -33,7 +34,6 @@ from protocol.messages.orders import (
 )
 from sflow_agent.core.commands import (
     AgentCommand,
-    DropPorts,
     Exit,
     FinishLogs,
     ForgetRank,
@@ -43,7 +43,6 @@ from sflow_agent.core.commands import (
     Report,
     StartProcess,
     TakeBackPorts,
-    TakePorts,
     UnwatchLog,
     WatchLog,
 )
@@ -55,6 +54,7 @@ from sflow_agent.core.events import (
     ExitDiagnosed,
     FactsAcknowledged,
     IdleChanged,
+    ListenerSeen,
     LogsDelivered,
     Ordered,
     PortsTaken,
@@ -62,14 +62,18 @@ from sflow_agent.core.events import (
     ProcessFailed,
     ProcessStarted,
     RankEvent,
+    TerminationSeen,
     TreeGone,
     TreeSurvived,
     WakeUp,
 )
+from sflow_agent.core.exit_cause import launch_failed
 from sflow_agent.core.memory_kills import MemoryKills
+from sflow_agent.core.port_choice import LeasingTasks
 from sflow_agent.core.probes import ProbeNews, ProbeState
 from sflow_agent.core.rank import Rank, side_command_report
 from sflow_agent.core.rank_index import OpenRanks, RankTimers
+from sflow_agent.core.stop_sequence import StepParts
 
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian gives its tasks this long, and does not wait for their commands."""
@@ -81,7 +85,10 @@ EXIT_OK, EXIT_ORPHANED = 0, 3
 class AgentCore:
     """The state of one agent. `handle` is the only way to change it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_in_job: bool = False) -> None:
+        """`is_in_job`: processes of job steps may be on this node that other agents have started."""
+        self._is_in_job = is_in_job
+        self._parts = StepParts()
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
@@ -91,8 +98,7 @@ class AgentCore:
         self._open = OpenRanks()
         """Ranks that are not gone."""
         self._timers = RankTimers()
-        self._leasing: set[str] = set()
-        """Tasks that have ports here."""
+        self._leasing = LeasingTasks()
         self._memory = MemoryKills()
         self._news = ProbeNews(self._open_probe)
         self._ending: str | None = None
@@ -110,6 +116,8 @@ class AgentCore:
                 self._out.append(Report(leased))
             case EndRequested(reason=reason):
                 self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case TerminationSeen():
+                self._on_terminated(now)
             case FactsAcknowledged():
                 self._forget_reported()
             case LogsDelivered():
@@ -124,7 +132,7 @@ class AgentCore:
 
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
-        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup())
+        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup())
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -145,7 +153,8 @@ class AgentCore:
 
     def clearing(self) -> tuple[RankId, ...]:
         """Return the ranks whose exit is reported and whose trees are being ended."""
-        return tuple(record.id for record in self._open_ranks() if record.exit and not record.is_live)
+        ranks = [record.id for record in self._open_ranks() if record.exit and not record.is_live]
+        return (*ranks, *self._parts.clearing)
 
     def triggered(self) -> tuple[ProbeTriggered, ...]:
         """Return the probes of live ranks that have triggered."""
@@ -170,10 +179,12 @@ class AgentCore:
                 self._on_spawn(message)
             case Stop():
                 self._on_stop(message, now)
+            case EndStep():
+                self._out += self._parts.end(message, now)
             case Welcome():
                 self._on_welcome(message, now)
             case Lease() | Release():
-                self._on_port_order(message)
+                self._out.append(self._leasing.order(message))
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
             case Inspect():
@@ -208,14 +219,6 @@ class AgentCore:
             if rank in self._open:
                 self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
 
-    def _on_port_order(self, order: Lease | Release) -> None:
-        if isinstance(order, Lease):
-            self._leasing.add(order.task)
-            self._out.append(TakePorts(order))
-        else:
-            self._leasing.discard(order.task)
-            self._out.append(DropPorts(order.task))
-
     def _on_log_order(self, order: Watch | Unwatch | LogMatched, now: float) -> None:
         match order:
             case Watch(rank=rank, offset=offset):
@@ -246,6 +249,8 @@ class AgentCore:
                 self._on_tree_gone(rank, 0, survivors)
             case CheckObserved():
                 self._on_observed(event, now)
+            case ListenerSeen(rank=rank):
+                self._apply(rank, lambda record: record.listens())
             case CommandEnded():
                 self._on_command_ended(event, now)
             case IdleChanged(rank=rank):
@@ -264,13 +269,7 @@ class AgentCore:
         self._open.discard(event.rank)
         self._timers.set(event.rank, None)
         del self.ranks[event.rank]
-        self._out.append(
-            Report(
-                LaunchFailed(
-                    rank=event.rank, errno=event.errno, reason=event.reason, port_conflict=event.port_conflict
-                )
-            )
-        )
+        self._out.append(Report(launch_failed(event)))
         self._take_back_ports(event.rank)
 
     def _on_reaped(self, event: ProcessesReaped, now: float) -> None:
@@ -280,6 +279,10 @@ class AgentCore:
             self._update(record, record.exited(end, kills.get(end.rank, 0), now))
 
     def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:
+        if (of_part := self._parts.gone(rank, ended, survivors)) is not None:
+            self._survivors.extend(survivors)
+            self._out += of_part
+            return
         record = self.ranks.get(rank)
         if record is not None and not record.is_gone:
             self._survivors.extend(survivors)
@@ -313,6 +316,7 @@ class AgentCore:
     def _on_wakeup(self, now: float) -> None:
         for rank in self._timers.pop_due(now):
             self._update(self.ranks[rank], self.ranks[rank].wake(now))
+        self._out += self._parts.wake(now)
         self._out.extend(Report(fact) for fact in self._news.take_due(now))
         if self._logs_by is not None and self._logs_by <= now:
             self._say_goodbye()
@@ -348,16 +352,25 @@ class AgentCore:
 
     # ------------------------------------------------------------------ the agent's end
 
+    def _on_terminated(self, now: float) -> None:
+        """Leave the end to the controller in a job, which Slurm ends: tasks of the run's end still want to run."""
+        if self._is_in_job and self._ending is None:
+            self._out.append(Report(Terminated()))
+        else:
+            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:
             self._ending = reason
         self._exit_status = max(self._exit_status, status)
         for record in self._open_ranks():
             self._update(record, record.end(grace_s, now))
+        if self._is_in_job and self._logs_by is None:
+            self._out += self._parts.end_all(grace_s, now)
 
     def _continue_end(self, now: float) -> None:
         """Hand over the logs once all ranks are gone."""
-        if self._ending is None or self._open or self._logs_by is not None:
+        if self._ending is None or self._open or self._parts or self._logs_by is not None:
             return
         self._logs_by = now + (LOGS_WITHIN_S if self._exit_status == EXIT_OK else 0.0)
         self._out.append(FinishLogs())
@@ -365,5 +378,4 @@ class AgentCore:
     def _say_goodbye(self) -> None:
         if self._logs_by is None:
             return
-        self._out.append(Report(Goodbye(survivors=tuple(self._survivors))))
-        self._out.append(Exit(self._exit_status))
+        self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))

@@ -82,6 +82,17 @@ class SignalTree:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptStep:
+    """Treat the processes of a job step on this node as the tree of `part`: SignalTree and GiveUpTree are about them then.
+
+    Without `mark_of` those of all steps of the run that no other rank or part is about.
+    """
+
+    part: RankId
+    mark_of: RankId | None
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUpTree:
     """Stop waiting for the rank's tree; answer with TreeSurvived, or TreeGone if it has ended meanwhile."""
 
@@ -135,6 +146,21 @@ class UnwatchCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class LookOnce:
+    """Make this check a last time, now, after the rank's exit; answer with one CheckObserved."""
+
+    rank: RankId
+    key: ProbeKey
+
+
+@dataclass(frozen=True, slots=True)
+class LookForListeners:
+    """Answer with ListenerSeen if a process of the rank listens on a TCP port now."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
 class WatchLog:
     """Send the rank's log from `offset` on."""
 
@@ -185,6 +211,7 @@ AgentCommand = (
     | LearnSecrets
     | ForgetRank
     | SignalTree
+    | AdoptStep
     | GiveUpTree
     | RunCommand
     | EndCommand
@@ -192,6 +219,8 @@ AgentCommand = (
     | UnwatchActivity
     | WatchCheck
     | UnwatchCheck
+    | LookOnce
+    | LookForListeners
     | WatchLog
     | UnwatchLog
     | FinishLogs

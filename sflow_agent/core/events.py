@@ -108,6 +108,13 @@ class CheckObserved:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerSeen:
+    """A process of the rank listens on a TCP port."""
+
+    rank: RankId
+
+
+@dataclass(frozen=True, slots=True)
 class CommandEnded:
     """A command beside a rank has ended, or was ended."""
 
@@ -135,6 +142,11 @@ class EndRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class TerminationSeen:
+    """The agent got SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogsDelivered:
     """The controller has all of every log."""
 
@@ -157,8 +169,18 @@ RankEvent = (
     | TreeGone
     | TreeSurvived
     | CheckObserved
+    | ListenerSeen
     | CommandEnded
     | IdleChanged
 )
 """Something happened to one rank, or to several at once."""
-AgentEvent = Ordered | RankEvent | PortsTaken | EndRequested | LogsDelivered | FactsAcknowledged | WakeUp
+AgentEvent = (
+    Ordered
+    | RankEvent
+    | PortsTaken
+    | EndRequested
+    | TerminationSeen
+    | LogsDelivered
+    | FactsAcknowledged
+    | WakeUp
+)

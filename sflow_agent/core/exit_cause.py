@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocol.messages.facts import ExitCause
+from protocol.messages.facts import ExitCause, LaunchFailed, Notice
 from protocol.text.signal_names import signal_name
+from sflow_agent.core.events import ProcessExited, ProcessFailed
 from sflow_agent.core.log_reading import ExplainingLine
 
 SHOWN_CHARACTERS = 300
@@ -96,4 +97,32 @@ def _with_line(
         return ExitCause(word=word, text=text, hint=hint)
     return ExitCause(
         word=word, text=text, hint=hint, line=found.line, line_number=number, offset=found.offset
+    )
+
+
+def status_of(event: ProcessExited, *, is_stopped_step: bool) -> tuple[int | None, int | None]:
+    """Return a rank's exit status or signal. `srun` says by 128 + number which signal has ended the tasks of a step."""
+    if is_stopped_step and event.exit_code is not None and event.exit_code > 128:
+        return None, event.exit_code - 128
+    return event.exit_code, event.signal
+
+
+def disk_full(lost_output: str) -> ExitCause:
+    """Return the cause of a task whose output had no room; `lost_output` says how much is lost, and where."""
+    return ExitCause(word="disk_full", text=lost_output, hint="make room there, and run it again")
+
+
+def lost_processes(end: ProcessExited, kills: int) -> Notice:
+    """Return a warning about kills of the kernel during a rank that ended well."""
+    text = (
+        f"{end.rank} ended with status {end.exit_code}, but while it ran the kernel killed {kills} process(es) of this "
+        "node's tasks for want of memory: what it has written may not be complete"
+    )
+    return Notice(level="warning", text=text)
+
+
+def launch_failed(event: ProcessFailed) -> LaunchFailed:
+    """Return the report of a rank whose process could not be made."""
+    return LaunchFailed(
+        rank=event.rank, errno=event.errno, reason=event.reason, port_conflict=event.port_conflict
     )

@@ -1,7 +1,10 @@
-"""Chooses ports of a node for tasks, and the order in which they are tried. Pure."""
+"""Chooses ports of a node for tasks, and the order in which they are tried; which tasks have ports. Pure."""
 
 from collections.abc import Callable, Sequence
 from zlib import crc32
+
+from protocol.messages.orders import Lease, Release
+from sflow_agent.core.commands import AgentCommand, DropPorts, TakePorts
 
 FIRST, LAST = 10_000, 65_535
 """Below are the well-known ports, and those that most programs have by default."""
@@ -69,3 +72,22 @@ class PortChoice:
         for port in found:
             give_back(port)
         return None
+
+
+class LeasingTasks:
+    """The tasks that have ports on this node."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def __contains__(self, task: str) -> bool:
+        """Return whether the task has ports here."""
+        return task in self._names
+
+    def order(self, order: Lease | Release) -> AgentCommand:
+        """Return what an order about ports asks for."""
+        if isinstance(order, Lease):
+            self._names.add(order.task)
+            return TakePorts(order)
+        self._names.discard(order.task)
+        return DropPorts(order.task)

@@ -124,6 +124,19 @@ class ProbeState:
         self._trigger()
         return True
 
+    def look_last(self, key: ProbeKey, is_true: bool, detail: str) -> bool:
+        """Take the result of a check's last look; return True when the probe triggers by it.
+
+        One look is one result, but all that a log has counts: it is not a matter of when one looks.
+        """
+        streak = self.streaks[key]
+        streak.is_true = is_true
+        streak.detail = detail[:DETAIL_CHARACTERS] or streak.detail
+        is_log = isinstance(find_check((self.probe,), key)[1], LogCheck)
+        streak.count = (self.probe.threshold if is_log else streak.count + 1) if is_true else 0
+        streak.next_look = None
+        return self._has_just_triggered(None)
+
     def missing(self) -> str:
         """Return what it waits for: "HTTP 503", "1 of 3 conditions: port 8000 is not listening"."""
         missing = [self._missing(streak) for streak in self.streaks.values() if not self._is_met(streak)]
@@ -149,13 +162,14 @@ class ProbeState:
         looks_again = not is_poll and not self._is_met(streak)
         streak.next_look = now + max(self.probe.interval_s, MIN_LOOK_INTERVAL_S) if looks_again else None
 
-    def _has_just_triggered(self, now: float) -> bool:
+    def _has_just_triggered(self, now: float | None) -> bool:
+        """Return True when it triggers now; `now` is None once the process has ended, and its line needs no confirmation."""
         met = self._met()
         is_enough = len(met) == len(self.streaks) if self.probe.needs_all else bool(met)
         if self.has_triggered or not is_enough:
             self.confirm_at = None
             return False
-        if self._is_by_log_line():
+        if now is not None and self._is_by_log_line():
             self.confirm_at = now + OUTLIVES_S if self.confirm_at is None else self.confirm_at
             if now < self.confirm_at:
                 return False
@@ -228,3 +242,42 @@ class ProbeNews:
                 state.said, state.say_at = missing, now + REPORT_EVERY_S
                 facts.append(ProbeWaiting(attempt=rank.attempt, kind=state.probe.kind, detail=missing))
         return facts
+
+
+# ---------------------------------------------------------------------- after the readiness probe
+
+
+LISTENER_LOOKS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+LISTENER_LATER_S = 60.0
+
+
+@dataclass(slots=True)
+class ListenerLooks:
+    """When to look whether a ready rank listens on a port: whether it may leave with status 0 depends on it.
+
+    Some servers print their line just before they listen, hence the repetitions. Its sockets are gone with the rank,
+    so that it must be known before its exit.
+    """
+
+    due: float | None = None
+    is_seen: bool = False
+    _number: int = 0
+
+    def begin(self, probes: Sequence[Probe], now: float) -> None:
+        """Begin to look, unless a check of the probes is about a port already."""
+        checks = (check for probe in probes for check in probe.checks)
+        if not any(isinstance(check, TcpCheck | HttpCheck) for check in checks):
+            self.due = now
+
+    def take_due(self, now: float) -> bool:
+        """Return whether to look now, and set the next time."""
+        if self.due is None or self.due > now:
+            return False
+        self._number += 1
+        more = LISTENER_LOOKS_S[self._number :]
+        self.due = now + (more[0] if more else LISTENER_LATER_S)
+        return True
+
+    def seen(self) -> None:
+        """Take in that the rank listens; nothing is left to look for."""
+        self.is_seen, self.due = True, None

@@ -9,13 +9,13 @@ from enum import Enum
 
 import msgspec
 
-from protocol.ids import ProbeKind, RankId
+from protocol.ids import ProbeKey, ProbeKind, RankId
 from protocol.messages.facts import (
     ActivityKind,
     ExitCause,
     LiveRank,
-    Notice,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankIdle,
@@ -27,6 +27,8 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
     AgentCommand,
     DiagnoseExit,
+    LookForListeners,
+    LookOnce,
     Report,
     UnwatchActivity,
     UnwatchCheck,
@@ -34,11 +36,14 @@ from sflow_agent.core.commands import (
     WatchCheck,
 )
 from sflow_agent.core.events import CheckObserved, CommandEnded, IdleChanged, ProcessExited, ProcessStarted
-from sflow_agent.core.probes import ProbeState
+from sflow_agent.core.exit_cause import disk_full, lost_processes, status_of
+from sflow_agent.core.probes import ListenerLooks, ProbeState
 from sflow_agent.core.stop_sequence import StopSequence
 
 DIAGNOSE_WITHIN_S = 10.0
 """An exit is reported without its cause when that takes longer to find out: a file system may hang."""
+LAST_LOOK_MARGIN_S = 5.0
+"""Beyond the timeout of a check: a log is read by the loop, and a file system may hang."""
 
 
 class RankPhase(Enum):
@@ -50,6 +55,8 @@ class RankPhase(Enum):
     """Its main process runs."""
     STOPPING = "stopping"
     """Its main process runs and must end."""
+    LOOKING = "looking"
+    """Its main process has ended well before it was ready; its readiness is looked at a last time."""
     DIAGNOSING = "diagnosing"
     """Its main process has ended; the exit is withheld until its cause is known. Its tree may be ending meanwhile."""
     CLEARING = "clearing"
@@ -60,7 +67,10 @@ class RankPhase(Enum):
 
 NEXT_PHASES: dict[RankPhase, frozenset[RankPhase]] = {
     RankPhase.STARTING: frozenset({RankPhase.RUNNING, RankPhase.STOPPING}),
-    RankPhase.RUNNING: frozenset({RankPhase.STOPPING, RankPhase.DIAGNOSING, RankPhase.CLEARING}),
+    RankPhase.RUNNING: frozenset(
+        {RankPhase.STOPPING, RankPhase.LOOKING, RankPhase.DIAGNOSING, RankPhase.CLEARING}
+    ),
+    RankPhase.LOOKING: frozenset({RankPhase.DIAGNOSING, RankPhase.CLEARING}),
     RankPhase.STOPPING: frozenset({RankPhase.CLEARING, RankPhase.GONE}),
     RankPhase.DIAGNOSING: frozenset({RankPhase.CLEARING}),
     RankPhase.CLEARING: frozenset({RankPhase.GONE}),
@@ -86,6 +96,12 @@ class Rank:
     """The result of ending its tree, while the exit is withheld."""
     stop: StopSequence | None = None
     diagnose_by: float | None = None
+    """When the exit is reported without what is being found out about it."""
+    has_leftovers: bool = False
+    """Its tree is to be ended once its readiness has been looked at a last time."""
+    looked_for: set[ProbeKey] = field(default_factory=set)
+    """Checks whose last look has no result yet."""
+    listeners: ListenerLooks = field(default_factory=ListenerLooks)
     probes: dict[ProbeKind, ProbeState] = field(default_factory=dict)
     idle: set[ActivityKind] = field(default_factory=set)
 
@@ -100,6 +116,7 @@ class Rank:
         return self.pid is not None and self.phase in (
             RankPhase.RUNNING,
             RankPhase.STOPPING,
+            RankPhase.LOOKING,
             RankPhase.DIAGNOSING,
         )
 
@@ -117,7 +134,7 @@ class Rank:
         """Return when `wake` is due, or None."""
         times = [self.diagnose_by, None if self.stop is None else self.stop.due]
         if self.exit is None:
-            times += [state.next_check for state in self.probes.values()]
+            times += [self.listeners.due, *(state.next_check for state in self.probes.values())]
         return min((time for time in times if time is not None), default=None)
 
     # ------------------------------------------------------------------ its process
@@ -140,44 +157,57 @@ class Rank:
         return out
 
     def exited(self, event: ProcessExited, memory_kills: int, now: float) -> list[AgentCommand]:
-        """Take the exit of the main process.
-
-        Reports it, or has its cause diagnosed first; ends the processes that it left behind. `memory_kills`
-        is how many kills of the kernel may explain the end.
-        """
+        """Take the exit of the main process; `memory_kills` is how many kills of the kernel may explain it."""
+        is_asked = self.stop is not None
+        exit_code, number = status_of(event, is_stopped_step=is_asked and self.spec.launch_kind == "step")
         self.exit = RankExited(
             rank=event.rank,
-            exit_code=event.exit_code,
-            signal=event.signal,
+            exit_code=exit_code,
+            signal=number,
             runtime_s=now - self.started_at,
             log_bytes=event.log_bytes,
             cleared=not event.has_leftovers or self.is_gone,  # survivors were named when the sequence gave up
             port_conflict=event.port_conflict,
-            was_asked=self.stop is not None,
+            was_asked=is_asked,
+            has_listened=self.listeners.is_seen,
         )
+        self.has_leftovers = event.has_leftovers
         is_good = event.exit_code in self.spec.success_exit_codes
         confirmed = [state for state in self.probes.values() if is_good and state.process_completed()]
-        out = [command for state in confirmed for command in self._triggered(state)]
-        out += self._unwatch()
+        out = [command for state in confirmed for command in self._triggered(state, now)]
         if is_good and memory_kills:
-            out.append(Report(_lost_processes(event, memory_kills)))
+            out.append(Report(lost_processes(event, memory_kills)))
         if is_good and event.lost_output and self.phase is RankPhase.RUNNING:
             # What is judged and collected from its log would be wrong.
-            cause = ExitCause(
-                word="disk_full", text=event.lost_output, hint="make room there, and run it again"
-            )
-            self.exit = msgspec.structs.replace(self.exit, cause=cause)
-            out += self._report_exit()
-        elif self.phase is RankPhase.RUNNING and (not is_good or self.spec.success is not None):
+            self.exit = msgspec.structs.replace(self.exit, cause=disk_full(event.lost_output))
+            return out + self._unwatch() + self._judge_exit(0, now)
+        readiness = self.probes.get("readiness")
+        is_unready = readiness is not None and not readiness.has_triggered
+        if readiness is not None and is_unready and is_good and self.phase is RankPhase.RUNNING:
+            return out + self._look_last(readiness, now)
+        return out + self._unwatch() + self._judge_exit(0 if is_good else memory_kills, now)
+
+    def _look_last(self, readiness: ProbeState, now: float) -> list[AgentCommand]:
+        """Look at the readiness of a rank that has exited well, whatever its interval; its leftovers may be the server."""
+        self._enter(RankPhase.LOOKING)
+        self.diagnose_by = now + readiness.probe.timeout_s + LAST_LOOK_MARGIN_S
+        self.looked_for = set(readiness.streaks)
+        return [LookOnce(self.id, key) for key in readiness.streaks]
+
+    def _judge_exit(self, memory_kills: int, now: float) -> list[AgentCommand]:
+        """Report the exit, or have its cause looked for first; end what the main process left behind."""
+        assert self.exit is not None
+        out: list[AgentCommand] = []
+        is_good = self.exit.exit_code in self.spec.success_exit_codes
+        is_its_own = self.phase in (RankPhase.RUNNING, RankPhase.LOOKING)
+        if is_its_own and self.exit.cause is None and (not is_good or self.spec.success is not None):
             self._enter(RankPhase.DIAGNOSING)
-            # `success` must be known before the exit counts, however long that takes; a stop ends the
-            # waiting.
+            # `success` must be known before the exit counts, however long that takes; a stop ends the waiting.
             self.diagnose_by = None if is_good else now + DIAGNOSE_WITHIN_S
-            kills = 0 if is_good else memory_kills
-            out.append(DiagnoseExit(self.id, event.exit_code, event.signal, kills))
+            out.append(DiagnoseExit(self.id, self.exit.exit_code, self.exit.signal, memory_kills))
         else:
             out += self._report_exit()
-        if event.has_leftovers and self.stop is None:
+        if self.has_leftovers and self.stop is None:
             self.stop = StopSequence(self.spec)
             out += self.stop.signal(self.spec.stopping.grace_s, now)
         return out
@@ -222,7 +252,9 @@ class Rank:
     def end(self, grace_s: float, now: float) -> list[AgentCommand]:
         """Signal the tree at once, and report a withheld exit without waiting for its cause."""
         out: list[AgentCommand] = []
-        if self.phase is RankPhase.DIAGNOSING:
+        if self.phase is RankPhase.LOOKING:
+            out += self._unwatch()
+        if self.phase in (RankPhase.LOOKING, RankPhase.DIAGNOSING):
             out += self._report_exit()
         if self.is_gone:
             return out
@@ -249,24 +281,53 @@ class Rank:
         if self.stop is not None:
             out += self.stop.advance(now, has_exited=self.exit is not None)
         if self.diagnose_by is not None and self.diagnose_by <= now:
-            out += self._report_exit()
+            out += self._end_looking(now) if self.phase is RankPhase.LOOKING else self._report_exit()
         if self.exit is None:
+            if self.listeners.take_due(now):
+                out.append(LookForListeners(self.id))
             for state in self.probes.values():
                 if state.wake(now):
-                    out += self._triggered(state)
+                    out += self._triggered(state, now)
         return out
 
     # ------------------------------------------------------------------ probes and activity
 
     def observe(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
         """Take a change of a probe's check, or a result."""
+        if self.phase is RankPhase.LOOKING:
+            return self._looked(state, event, now)
         is_new = state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
-        return self._triggered(state) if is_new else []
+        return self._triggered(state, now) if is_new else []
+
+    def _looked(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
+        """Take the result of a last look; the exit counts once the probe has triggered, or cannot any more."""
+        if event.key not in self.looked_for:
+            return []
+        self.looked_for.discard(event.key)
+        if state.look_last(event.key, event.is_true, event.detail):
+            return [*self._triggered(state, now), *self._end_looking(now)]
+        return [] if self.looked_for else self._end_looking(now)
+
+    def _end_looking(self, now: float) -> list[AgentCommand]:
+        """Let the exit be judged, after what the readiness probe still misses."""
+        out: list[AgentCommand] = []
+        if not (state := self.probes["readiness"]).has_triggered:
+            waiting = ProbeWaiting(attempt=self.id.attempt, kind="readiness", detail=state.missing())
+            out.append(Report(waiting))
+        return out + self._unwatch() + self._judge_exit(0, now)
 
     def open_probe(self, kind: ProbeKind) -> ProbeState | None:
         """Return the state of a probe that may still trigger."""
         state = self.probes.get(kind)
-        return None if state is None or state.has_triggered or self.exit is not None else state
+        if state is None or state.has_triggered:
+            return None
+        is_over = self.exit is not None and not (self.phase is RankPhase.LOOKING and kind == "readiness")
+        return None if is_over else state
+
+    def listens(self) -> list[AgentCommand]:
+        """Take in that a process of the rank listens on a port."""
+        self.listeners.seen()
+        return []
 
     def triggered(self) -> list[ProbeTriggered]:
         """Return its probes that have triggered."""
@@ -279,7 +340,9 @@ class Rank:
         (self.idle.add if event.is_quiet else self.idle.discard)(event.kind)
         return [Report(RankIdle(rank=self.id, kind=event.kind, is_quiet=event.is_quiet))]
 
-    def _triggered(self, state: ProbeState) -> list[AgentCommand]:
+    def _triggered(self, state: ProbeState, now: float) -> list[AgentCommand]:
+        if state.probe.kind == "readiness" and self.exit is None:
+            self.listeners.begin(self.spec.probes, now)
         return [Report(self._fact(state)), *(UnwatchCheck(self.id, key) for key in state.streaks)]
 
     def _fact(self, state: ProbeState) -> ProbeTriggered:
@@ -327,11 +390,3 @@ def side_command_report(event: CommandEnded, problem: str) -> AgentCommand:
     return Report(
         SideCommandEnded(rank=event.rank, purpose=event.purpose, output=event.output, problem=problem)
     )
-
-
-def _lost_processes(end: ProcessExited, kills: int) -> Notice:
-    text = (
-        f"{end.rank} ended with status {end.exit_code}, but while it ran the kernel killed {kills} process(es) of this "
-        "node's tasks for lack of memory: its results may be incomplete"
-    )
-    return Notice(level="warning", text=text)

@@ -1,16 +1,26 @@
 """Stops one rank's process tree: its own commands, then a signal, then SIGKILL, then giving up.
 
 A sequence only moves forward, and a repeated order can only make it faster. It decides; the shell sends the
-signals and runs the commands. Used by `Rank`.
+signals and runs the commands. Used by `Rank`. `StepParts` are processes of job steps whose `srun` another agent has.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from protocol.messages.facts import SidePurpose
-from protocol.messages.rank_spec import RankSpec, SideCommand
-from sflow_agent.core.commands import AgentCommand, EndCommand, GiveUpTree, RunCommand, SignalTree
+from protocol.ids import AttemptId, RankId
+from protocol.messages.facts import RankCleared, SidePurpose
+from protocol.messages.orders import EndStep
+from protocol.messages.rank_spec import RankSpec, SideCommand, Stopping
+from sflow_agent.core.commands import (
+    AdoptStep,
+    AgentCommand,
+    EndCommand,
+    GiveUpTree,
+    Report,
+    RunCommand,
+    SignalTree,
+)
 
 SIGKILL = 9
 ONLY_WAIT = 0
@@ -62,6 +72,16 @@ class StopSequence:
         """Stop the tree in the task's own way: its commands for these purposes first, if it has any."""
         self._purposes, self.grace_s = list(purposes), grace_s
         return self._next_command(now, has_exited)
+
+    def wait(self, patience_s: float, grace_s: float, now: float) -> list[AgentCommand]:
+        """Let the tree end by other means before the signal; repeated, the shorter patience counts."""
+        if self.step is not None and (
+            self.step is not StopStage.COMMAND or (self.due or 0.0) <= now + patience_s
+        ):
+            return []
+        self.grace_s = grace_s
+        self._enter(StopStage.COMMAND, now + patience_s)
+        return [SignalTree(self.spec.rank, ONLY_WAIT)]
 
     def shorten(self, grace_s: float) -> None:
         """Lower the grace that follows the running command."""
@@ -148,3 +168,70 @@ def _command(spec: RankSpec, purpose: SidePurpose) -> SideCommand | None:
     if purpose == "stop":
         return spec.stopping.command
     return spec.hang.command if spec.hang is not None else None
+
+
+# ---------------------------------------------------------------------- job steps of other agents
+
+
+ALL_STEPS = RankId(AttemptId("", 0), 0)
+"""The part that is all job steps of the run on this node: no task has an empty name."""
+
+
+class StepParts:
+    """What job steps have on this node and is being ended. Each part is reported as cleared once, for each order."""
+
+    def __init__(self) -> None:
+        self._sequences: dict[RankId, StopSequence] = {}
+
+    @property
+    def clearing(self) -> tuple[RankId, ...]:
+        """The parts that are being ended on order."""
+        return tuple(part for part in sorted(self._sequences) if part != ALL_STEPS)
+
+    def __bool__(self) -> bool:
+        """Return whether any part is being ended."""
+        return bool(self._sequences)
+
+    def next_wakeup(self) -> float | None:
+        """Return when `wake` is due, or None."""
+        times = (one.due for one in self._sequences.values())
+        return min((time for time in times if time is not None), default=None)
+
+    def end(self, order: EndStep, now: float) -> list[AgentCommand]:
+        """End a step's processes here."""
+        out = self._begin(order.part, order.mark_of, order.signal)
+        sequence = self._sequences[order.part]
+        if order.patience_s > 0:
+            return out + sequence.wait(order.patience_s, order.grace_s, now)
+        return out + sequence.signal(order.grace_s, now)
+
+    def end_all(self, grace_s: float, now: float) -> list[AgentCommand]:
+        """End the processes of all steps of the run here: the agent leaves."""
+        out = self._begin(ALL_STEPS, None, Stopping().signal)
+        for sequence in self._sequences.values():
+            out += sequence.signal(min(grace_s, sequence.grace_s or grace_s), now)
+        return out
+
+    def gone(self, part: RankId, ended: int, survivors: tuple[str, ...]) -> list[AgentCommand] | None:
+        """Report that nothing of a part is left but `survivors`; None if it is not a part that is being ended."""
+        sequence = self._sequences.pop(part, None)
+        if sequence is None:
+            return None
+        if part == ALL_STEPS:
+            return []
+        return [Report(RankCleared(rank=part, ended=ended, survivors=survivors))]
+
+    def wake(self, now: float) -> list[AgentCommand]:
+        """Do what is due."""
+        return [
+            command
+            for sequence in list(self._sequences.values())
+            for command in sequence.advance(now, has_exited=True)
+        ]
+
+    def _begin(self, part: RankId, mark_of: RankId | None, number: int) -> list[AgentCommand]:
+        if part in self._sequences:
+            return []
+        stopping = Stopping(signal=number)
+        self._sequences[part] = StopSequence(RankSpec(rank=part, argv=(), env={}, log="", stopping=stopping))
+        return [AdoptStep(part, mark_of)]

@@ -8,17 +8,16 @@ read once, at their end.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.logs import LogChunk
-from protocol.session.codec import MAX_LOG_BODY_BYTES
-from protocol.text.line_matcher import LineMatcher
 from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
+from sflow_agent.logs.search import Search
 from sflow_agent.logs.spool import log_size
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
@@ -30,25 +29,6 @@ DIRECT_EVERY_S = 0.02
 """The interval for logs that tasks write themselves: one system call for each."""
 READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
-
-
-@dataclass(slots=True)
-class Search:
-    """One probe's pattern in one log."""
-
-    pattern: LogPattern
-    matcher: LineMatcher
-    offset: int = 0
-    is_done: bool = False
-
-    @classmethod
-    def begin(cls, pattern: LogPattern) -> "Search":
-        """Start a search from the beginning of a log."""
-        return cls(pattern, LineMatcher(pattern))
-
-    def restart(self) -> None:
-        """Start again: the log is another file now."""
-        self.matcher, self.offset = LineMatcher(self.pattern), 0
 
 
 @dataclass(slots=True)
@@ -135,6 +115,14 @@ class LogFollower:
         self._foreign[rank] = log
         self._grown[rank] = None
         self._next_foreign_look = min(self._next_foreign_look, now)
+
+    def look_last(self, owner: RankId, key: ProbeKey) -> bool:
+        """Search a log to its present end and say then whether the pattern is there; False where nothing is searched."""
+        ranks = [rank for rank, log in self._logs.items() if (owner, key) in log.searches]
+        for rank in ranks:
+            self._logs[rank].searches[owner, key].look_last()
+            self._grown[rank] = None
+        return bool(ranks)
 
     def unsearch(self, owner: RankId, key: ProbeKey) -> None:
         """Stop the search of a probe."""
@@ -273,13 +261,9 @@ class LogFollower:
             if log_size(log.path) < search.offset:
                 self._note_shrunk(log)
                 search.restart()
-            for data in _blocks(log.path, search.offset, budget):
-                search.offset += len(data)
-                budget -= len(data)
-                if search.matcher.feed(data):
-                    search.is_done = True
-                    seen.append(CheckObserved(owner, key, True, search.matcher.line))
-                    break
+            budget, result = search.read(log.path, budget)
+            if result is not None:
+                seen.append(CheckObserved(owner, key, result, search.matcher.line))
         return budget
 
     def _stream(self, rank: RankId, log: Log, budget: int) -> int:
@@ -361,17 +345,3 @@ class LogFollower:
                 logs.pop(rank, None)
             for waiting in (self._grown, self._parked):
                 waiting.pop(rank, None)
-
-
-def _blocks(path: str, offset: int, budget: int) -> Iterator[bytes]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        while budget > 0 and (data := os.pread(descriptor, MAX_LOG_BODY_BYTES, offset)):
-            offset += len(data)
-            budget -= len(data)
-            yield data
-    finally:
-        os.close(descriptor)

@@ -94,6 +94,15 @@ class PortWatch:
                 changes.append((rank, key, awaited.is_open, _detail(awaited)))
         return changes
 
+    def look_once(
+        self, rank: RankId, key: ProbeKey, now: float, mains: Mapping[int, RankId]
+    ) -> tuple[bool, str]:
+        """Return whether a watched port is open now, and a detail. Raises: OSError."""
+        awaited = self._wanted[rank, key]
+        awaited.judged_until = 0.0
+        self._look_at(awaited, self._owners.look(), now, mains)
+        return awaited.is_open, _detail(awaited)
+
     def _look_at(
         self,
         awaited: Awaited,

@@ -10,10 +10,12 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from protocol.ids import RankId
 from protocol.messages.checks import Owner
+from sflow_agent.limits import RANK_BITS, run_mark, step_mark
 from sflow_agent.probes.sockets import Listener, listening_sockets
 from sflow_agent.processes.procfs import (
     ATTEMPT_MARKER,
@@ -23,10 +25,12 @@ from sflow_agent.processes.procfs import (
     descendants,
     environment,
     has_socket,
+    lock_limit,
     name_of,
     parent_of,
     session_of,
     sockets_of,
+    step_processes,
     users_of,
 )
 
@@ -60,6 +64,8 @@ class _SocketOwner:
     """None while none was found."""
     attempt: str | None
     """The attempt of this run, "" if the process does not show which one; None outside of this run."""
+    mark: int | None
+    """The mark of a job step of this run."""
     ask_again_at: float
 
 
@@ -85,7 +91,12 @@ class SocketOwners:
 
     def __init__(self, marker: str) -> None:
         self._marker = f"{RUN_MARKER}={marker}".encode()
+        self._marker_text = marker
         self._owners: dict[int, _SocketOwner] = {}
+
+    @cached_property
+    def _run_mark(self) -> int:
+        return run_mark(self._marker_text)
 
     def look(self) -> dict[int, tuple[Listener, ...]]:
         """Return the listeners by port. Raises: OSError."""
@@ -119,6 +130,8 @@ class SocketOwners:
         if owner.attempt is None:
             return Judgement("foreign", _sentence(f"process {name_of(owner.pid)}", scope.owner, "any"))
         is_untold = not owner.attempt and (scope.is_in_container or scope.is_step)
+        if owner.mark is not None and not owner.attempt:  # it has wiped its environment, which bears a name
+            is_untold = owner.mark == step_mark(self._marker_text, str(scope.rank))
         if owner.attempt == str(scope.rank.attempt) or is_untold or scope.owner == "run":
             return Judgement("ours")
         who = f"{owner.attempt or 'another step or container'}, process {name_of(owner.pid)}"
@@ -127,8 +140,12 @@ class SocketOwners:
     def ports_of(
         self, scope: OwnerScope, sockets: Mapping[int, tuple[Listener, ...]], mains: Mapping[int, RankId]
     ) -> list[Listener]:
-        """Return what the processes of the scope's attempt listen on, as far as they are below this agent."""
-        held = {inode for pid in _own_processes(scope, mains) for inode in sockets_of(pid) or ()}
+        """Return what the processes of the scope's attempt listen on, as far as they are below this agent or of its step."""
+        pids = set(_own_processes(scope, mains))
+        if scope.is_step:
+            mark = step_mark(self._marker_text, str(scope.rank))
+            pids |= {pid for pid, one in step_processes(self._run_mark).items() if one == mark}
+        held = {inode for pid in pids for inode in sockets_of(pid) or ()}
         return [one for ones in sockets.values() for one in ones if one.inode in held]
 
     def _owner(self, inode: int, scope: OwnerScope, mains: Mapping[int, RankId]) -> _SocketOwner:
@@ -139,7 +156,12 @@ class SocketOwners:
             near = _own_processes(scope, mains)
             pid = next((pid for pid in near if has_socket(pid, {inode})), None) or holder_of({inode})
             attempt = self._attempt_of(pid, mains) if pid is not None else None
-            known = _SocketOwner(pid, attempt, math.inf if pid is not None else now + ASK_AGAIN_S)
+            mark = lock_limit(pid) if pid is not None else None
+            if mark is not None and mark >> RANK_BITS == self._run_mark:
+                attempt = attempt or ""
+            else:
+                mark = None
+            known = _SocketOwner(pid, attempt, mark, math.inf if pid is not None else now + ASK_AGAIN_S)
             self._owners[inode] = known
         return known
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from msgspec.structs import replace as replace_fields
 
 from protocol.ids import AttemptId, ProbeKey, RankId
-from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, Owner, Probe, TcpCheck
+from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Owner, Probe, TcpCheck
 from protocol.messages.facts import LogSearch
 from protocol.messages.rank_spec import RankSpec
 from protocol.text.urls import split_url
@@ -101,6 +101,34 @@ class ProbeWatcher:
                 self._poll(spec, key, probe, self._exec(spec, argv), now, rest_s=PROGRAM_REST_S)
             case _:
                 assert_never(check)
+
+    def look_once(self, spec: RankSpec, key: ProbeKey, now: float) -> list[CheckObserved]:
+        """Make a check of an ended rank a last time; return its result if it is known at once, else `poll` does."""
+        probe, check = find_check(spec.probes, key)
+        match check:
+            case LogCheck():
+                is_searched = self._logs.look_last(spec.rank, key)
+                return [] if is_searched else [CheckObserved(spec.rank, key, False, "")]
+            case TcpCheck(host=host) if host is None or is_this_node(host):
+                try:
+                    is_open, detail = self._ports.look_once(spec.rank, key, now, self._processes.mains)
+                except OSError as error:
+                    is_open, detail = False, f"listening sockets cannot be read: {error.strerror}"
+                return [CheckObserved(spec.rank, key, is_open, detail)]
+            case _:
+                self._ports.remove(spec.rank, key)
+                self._polls.remove((spec.rank, key))
+                self._poll(spec, key, replace_fields(probe, delay_s=0.0), self._new_check(spec, check), now)
+                return []
+
+    def has_listener(self, spec: RankSpec) -> bool:
+        """Return whether a process of the rank listens on a TCP port now."""
+        try:
+            return bool(
+                self._owners.ports_of(_scope(spec, "task"), self._owners.look(), self._processes.mains)
+            )
+        except OSError:
+            return False  # no descriptors or memory left: the next look may have them
 
     def unwatch(self, rank: RankId, key: ProbeKey) -> None:
         """Stop watching a check."""
@@ -234,6 +262,18 @@ class ProbeWatcher:
         from sflow_agent.probes.checks.exec import ActiveExecCheck
 
         return lambda done: ActiveExecCheck(argv, spec, self._processes, self.descriptors, done)
+
+    def _new_check(self, spec: RankSpec, check: Check) -> Callable[[Done], ActiveCheck]:
+        """Return what makes a check that polls."""
+        match check:
+            case TcpCheck(host=str() as host, port=port):
+                return self._connect(host, port)
+            case HttpCheck():
+                return self._ask(check)
+            case ExecCheck(argv=argv):
+                return self._exec(spec, argv)
+            case _:
+                raise AssertionError(check)
 
     def _shared_tools(self) -> "HttpTools":
         if self._tools is None:

@@ -1,8 +1,12 @@
 """The pending cleanups, shared by agent and guardian. Imports as little as possible."""
 
 import os
+from typing import Any
 
 from sflow_agent.processes.syscalls import memory_file
+
+_STEPS = ""
+"""The key of the mark of job steps; ranks have names."""
 
 
 class CleanupList:
@@ -19,19 +23,31 @@ class CleanupList:
         """Note that a command has done its work. Raises: OSError."""
         self._append([key])
 
+    def note_steps(self, run_mark: int) -> None:
+        """Processes with this mark are of a job step of the run, and nothing else would end them. Raises: OSError."""
+        self._append([_STEPS, run_mark])
+
+    def run_mark(self) -> int | None:
+        """The mark that was noted; None outside of Slurm jobs."""
+        return next((entry[1] for entry in self._entries() if entry[0] == _STEPS), None)
+
     def pending(self) -> dict[str, tuple[list[str], dict[str, str]]]:
         """Return the commands that were added and not removed: key to argv and environment."""
-        import json  # only where containers are used
-
         left: dict[str, tuple[list[str], dict[str, str]]] = {}
-        size = os.fstat(self._file).st_size
-        for line in os.pread(self._file, size, 0).splitlines():
-            key, *rest = json.loads(line)
+        for key, *rest in self._entries():
+            if key == _STEPS:
+                continue
             if rest:
                 left[key] = (rest[0], rest[1])
             else:
                 left.pop(key, None)
         return left
+
+    def _entries(self) -> list[Any]:
+        import json  # only where containers are used, and in Slurm jobs
+
+        size = os.fstat(self._file).st_size
+        return [json.loads(line) for line in os.pread(self._file, size, 0).splitlines()]
 
     def _append(self, entry: list[object]) -> None:
         import json

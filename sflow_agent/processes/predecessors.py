@@ -5,19 +5,21 @@ import os
 import signal
 import time
 
-from sflow_agent.processes.procfs import RUN_MARKER, marked, name_of
+from sflow_agent.limits import run_mark
+from sflow_agent.processes.procfs import RUN_MARKER, marked, name_of, step_processes
 
 VERIFY_S = 5.0
 LOOK_EVERY_S = 0.02
 
 
 def end_predecessors(marker: str) -> list[str]:
-    """Kill every process with the marker of the run's earlier agents; return the pids of those that survive 5 s.
+    """Kill every process with the marker of the run's earlier agents, and their job steps; return what survives 5 s.
 
     SIGKILL at once: their agent may be cut off from any controller, and the same task is about to start here.
     """
     deadline = time.monotonic() + VERIFY_S
-    while left := marked(RUN_MARKER, marker):
+    steps = run_mark(marker)
+    while left := {*marked(RUN_MARKER, marker), *step_processes(steps)}:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

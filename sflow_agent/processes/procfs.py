@@ -12,11 +12,14 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from sflow_agent.limits import RANK_BITS
+
 RUN_MARKER = "SFLOW_RUN_MARKER"
 ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
 RANK_MARKER = "SFLOW_RANK_MARKER"
 """Names the rank of a stray process: ranks of one attempt on one node share the attempt's id."""
 _QUEUES = re.compile(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
+_LOCKS = re.compile(rb"^Max file locks +(\d+)", re.MULTILINE)
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
 
 
@@ -158,6 +161,26 @@ def queue_limit(pid: int) -> int | None:
     except OSError:
         return None
     return int(found[1]) if found is not None else None
+
+
+def lock_limit(pid: int) -> int | None:
+    """Return a process's soft limit of file locks, the mark of its job step (`limits.step_mark`); None if it has none."""
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
+            found = _LOCKS.search(file.read())
+    except OSError:
+        return None
+    return int(found[1]) if found is not None else None
+
+
+def step_processes(run_mark: int) -> dict[int, int]:
+    """Return the mark of every living process of the node that belongs to a job step of the run."""
+    found = {}
+    for pid in all_processes():
+        mark = lock_limit(pid)
+        if mark is not None and mark >> RANK_BITS == run_mark and is_living(pid):
+            found[pid] = mark
+    return found
 
 
 def marked(variable: str, value: str) -> list[int]:

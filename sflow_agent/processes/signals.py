@@ -7,10 +7,10 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
-from sflow_agent.core.events import AgentEvent, EndRequested
+from sflow_agent.core.events import AgentEvent, EndRequested, TerminationSeen
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.procfs import is_living, parent_of
 from sflow_agent.processes.syscalls import open_pidfd
@@ -31,6 +31,8 @@ class Signals:
         self.has_child_ended = True
         """True at first: a child may have ended before there was a handler."""
         self._reasons: list[str] = []
+        self._is_terminated = False
+        self.on_terminated: Callable[[float], None] = lambda _now: None
         self._descriptors = descriptors
         self._guardian = guardian
         self._next_look: float | None = None
@@ -80,7 +82,7 @@ class Signals:
 
     def next_wakeup(self) -> float | None:
         """Return 0 while there is a request."""
-        return 0.0 if self._reasons else self._next_look
+        return 0.0 if self._reasons or self._is_terminated else self._next_look
 
     def poll(self, now: float) -> Sequence[AgentEvent]:
         """Return the requests to end since the last call."""
@@ -93,13 +95,18 @@ class Signals:
                 self._next_look = None
                 self._reasons.append(CONTROLLER_GONE)
         reasons, self._reasons = self._reasons, []
-        return [EndRequested(reason) for reason in reasons]
+        events: list[AgentEvent] = [EndRequested(reason) for reason in reasons]
+        if self._is_terminated:
+            self._is_terminated = False
+            events.append(TerminationSeen())
+            self.on_terminated(now)
+        return events
 
     def _on_child(self, _number: int, _frame: FrameType | None) -> None:
         self.has_child_ended = True
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
-        self._reasons.append("SIGTERM received")
+        self._is_terminated = True
 
     def _watch_guardian(self, guardian: int) -> None:
         if os.getppid() != guardian:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import msgspec
+
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import (
@@ -21,7 +23,7 @@ from sflow_agent.core.events import (
     ProcessStarted,
 )
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.limits import MARKS, mark_of
+from sflow_agent.limits import MARKS, mark_of, with_step_mark
 from sflow_agent.logs.output import Outputs, make_log_directory
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
@@ -38,6 +40,7 @@ from sflow_agent.processes.procfs import (
 )
 from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, SpawnError
+from sflow_agent.processes.tree import StepMarks
 from sflow_agent.processes.tree_killer import TreeKiller
 
 LAST_ACT_S = 5.0
@@ -56,6 +59,7 @@ class Processes:
         signals: Signals,
         memory: MemoryEvents,
         outputs: Outputs,
+        steps: StepMarks,
     ) -> None:
         self._spawner = spawner
         self._containers = containers
@@ -64,6 +68,7 @@ class Processes:
         self._memory = memory
         self._outputs = outputs
         self._me = os.getpid()
+        self._is_in_job = "SLURM_JOB_ID" in os.environ
         self._running: dict[int, RankId] = {}
         """Main processes not reaped yet."""
         self._main_of: dict[RankId, int] = {}
@@ -73,13 +78,14 @@ class Processes:
         self._main_of_mark: dict[int, int] = {}
         """Main process by the limit that all its processes inherit."""
         self._mark_of_main: dict[int, int] = {}
-        self._number = 0
+        self._number = self._parts = 0
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
         """A cache: the environment of an orphan is read once, not at every exit."""
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
         """Unreaped programs beside ranks, started for probes and stops, with their callbacks."""
         self._checks_of: dict[RankId, set[int]] = {}
+        self._steps = steps
         self.find_port_conflict: Callable[[RankId], str] = lambda _rank: ""
         """Returns which port of a failed rank's task another process has, and which process; empty if none has."""
         self.trees = TreeKiller(
@@ -90,6 +96,7 @@ class Processes:
             self._checks_of,
             self._forget,
             self._main_of_mark,
+            steps,
         )
 
     def start(self, spec: RankSpec) -> AgentEvent:
@@ -104,8 +111,11 @@ class Processes:
                 spec, cleanup = self._containers.prepare(spec, spec.container)
                 if cleanup is not None:
                     self._cleanups.expect(spec.rank, cleanup)
+            if spec.launch_kind == "step":
+                spec = self._marked_step(spec)
             pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark)
         except SpawnError as error:
+            self._steps.forget(spec.rank)
             self._cleanups.forget(spec.rank)
             self._outputs.discard(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
@@ -115,6 +125,18 @@ class Processes:
             self._main_of_mark[mark], self._mark_of_main[pid] = pid, mark
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
         return ProcessStarted(spec.rank, pid, started_at_ns, ordered, kills)
+
+    def _marked_step(self, spec: RankSpec) -> RankSpec:
+        """Return a step whose script, the last argument of its `srun`, marks its processes."""
+        mark = self._steps.add(spec.rank, spec.rank)
+        *before, script = spec.argv
+        return msgspec.structs.replace(spec, argv=(*before, with_step_mark(script, mark)))
+
+    def adopt_step(self, part: RankId, mark_of: RankId | None) -> None:
+        """Let `trees` end what a job step, whose `srun` another agent has, has on this node."""
+        self._parts += 1
+        self._main_of[part] = -self._parts  # there is no main process here
+        self._steps.add(part, mark_of)
 
     def _next_mark(self) -> int | None:
         """Return a mark that no living rank has; None if ranks cannot be marked."""
@@ -150,7 +172,10 @@ class Processes:
 
         It belongs to the rank's tree, so it never outlives the rank.
         """
-        pid = self._spawner.spawn_check(spec, argv, output, self._main_of.get(spec.rank))
+        main = self._main_of.get(spec.rank)
+        if spec.rank in self._steps:  # `srun` is not what a command should signal
+            main = self._steps.first_process(spec.rank) or main
+        pid = self._spawner.spawn_check(spec, argv, output, main)
         self._checks[pid] = spec.rank, ended
         self._checks_of.setdefault(spec.rank, set()).add(pid)
         return pid
@@ -205,6 +230,8 @@ class Processes:
         while True:
             self.reap()
             left = [pid for pid in descendants(self._me) if is_living(pid)]
+            if self._is_in_job:
+                left += self._steps.all_left()
             if not left or time.monotonic() > deadline:
                 return [name_of(pid) for pid in left]
             for pid in left:
@@ -229,6 +256,7 @@ class Processes:
             or _group_exists(main)
             or self.trees.has_living_members(rank, main)
             or self._cleanups.is_unfinished(rank)
+            or bool(self._steps.members([rank]).get(rank))
         )
         if not has_leftovers:
             self.trees.drop(rank)
@@ -272,6 +300,7 @@ class Processes:
     def _forget(self, rank: RankId) -> None:
         main = self._main_of.pop(rank, None)
         self._logs.pop(rank, None)
+        self._steps.forget(rank)
         self._cleanups.forget(rank)
         self._rank_of_marker.pop(str(rank), None)
         if main is not None and self._rank_of_session.get(main) == rank:

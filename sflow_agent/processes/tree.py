@@ -1,14 +1,21 @@
-"""Finds the processes of each rank's tree. Reads /proc through `procfs`; `tree_killer` and `table` act on it."""
+"""Finds the processes of each rank's tree, and of job steps. Reads /proc through `procfs`.
 
-from collections.abc import Container, Mapping
+`tree_killer` and `table` act on it.
+"""
 
+from collections.abc import Container, Iterable, Mapping
+
+from protocol.ids import RankId
+from sflow_agent.limits import run_mark, step_mark
 from sflow_agent.processes.procfs import (
     RANK_MARKER,
     children,
     own_children,
+    parent_of,
     queue_limit,
     read_stat,
     settled_environment,
+    step_processes,
 )
 
 
@@ -39,3 +46,50 @@ def tree_members(
             members[owner].add(pid)
         stack.extend((child, owner) for child in children(pid))
     return members
+
+
+class StepMarks:
+    """The job steps of this run that this agent has to do with, by the rank or part that stands for each here.
+
+    Slurm starts the processes of a step, which are below no agent: they are known by the mark that its script sets.
+    """
+
+    def __init__(self, marker: str) -> None:
+        self._marker = marker
+        self._marks: dict[RankId, int | None] = {}
+        """None stands for all steps of the run that nothing else here is about."""
+
+    def __contains__(self, rank: RankId) -> bool:
+        """Return whether this rank or part stands for a step."""
+        return rank in self._marks
+
+    def add(self, rank: RankId, mark_of: RankId | None) -> int:
+        """Let a rank or part stand for the step whose `srun` is `mark_of`; return the mark."""
+        mark = None if mark_of is None else step_mark(self._marker, str(mark_of))
+        self._marks[rank] = mark
+        return mark or 0
+
+    def forget(self, rank: RankId) -> None:
+        """Nothing of it is left."""
+        self._marks.pop(rank, None)
+
+    def members(self, ranks: Iterable[RankId]) -> dict[RankId, set[int]]:
+        """Return the living processes of those of these ranks and parts that stand for a step: one scan for all."""
+        wanted = {rank: self._marks[rank] for rank in ranks if rank in self._marks}
+        if not wanted:
+            return {}
+        found = step_processes(run_mark(self._marker))
+        known = set(self._marks.values())
+        return {
+            rank: {pid for pid, one in found.items() if one == mark or (mark is None and one not in known)}
+            for rank, mark in wanted.items()
+        }
+
+    def first_process(self, rank: RankId) -> int | None:
+        """Return the process that Slurm has started here for the rank's step: the oldest whose parent is not of the step."""
+        pids = self.members([rank]).get(rank, set())
+        return min((pid for pid in pids if parent_of(pid) not in pids), default=None)
+
+    def all_left(self) -> list[int]:
+        """Return the living processes of all steps of the run on this node."""
+        return list(step_processes(run_mark(self._marker)))

@@ -14,14 +14,17 @@ from functools import partial
 
 from protocol.ids import RankId
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
+from sflow_agent.core.rank_index import RankTimers
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.cleanup import Cleanups
-from sflow_agent.processes.procfs import is_living, name_of
+from sflow_agent.processes.procfs import descendants, is_living, name_of, session_of
 from sflow_agent.processes.syscalls import open_pidfd
-from sflow_agent.processes.tree import tree_members
+from sflow_agent.processes.tree import StepMarks, tree_members
 
 RESCAN_S = 0.05
 """The delay if a member cannot be watched (no descriptors left), or the main process is about to be reaped."""
+SRUN_WITHIN_S = 2.0
+"""The time that `srun` has after SIGTERM; less than what a rank has to be gone after SIGKILL."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,17 @@ class TreeKill:
     watched: dict[int, int] = field(default_factory=dict)
     """Descriptor to pid of the members that must end before the tree is scanned again."""
     signalled: set[int] = field(default_factory=set)
+    srun_signal: int = 0
+    """The signal of the order for which `srun` has got one, if any."""
+    has_met_step: bool = False
+    """Processes of its step were seen here."""
+    awaits_step: bool = False
+    """The processes of its step are not here; they may be about to start."""
+
+    @property
+    def needs_rescan(self) -> bool:
+        """Return whether the tree must be looked at again before a watched member ends."""
+        return not self.watched or self.awaits_step
 
 
 class TreeKiller:
@@ -51,8 +65,10 @@ class TreeKiller:
         checks_of: Mapping[RankId, Collection[int]],
         forget: Callable[[RankId], None],
         marks: Mapping[int, int],
+        steps: StepMarks,
     ) -> None:
         self._marks = marks
+        self._steps = steps
         self._descriptors = descriptors
         self._main_of = main_of
         self._running = running
@@ -61,8 +77,10 @@ class TreeKiller:
         self._forget = forget
         self._me = os.getpid()
         self._endings: dict[RankId, TreeKill] = {}
-        self._unwatched: set[RankId] = set()
-        """Those of them without a member whose end would be seen."""
+        self._unsettled: set[RankId] = set()
+        """Those of them that must be looked at again before a watched member ends."""
+        self._srun_kills = RankTimers()
+        """When the `srun` of a job step gets SIGKILL: after SIGTERM it has Slurm end the step everywhere."""
         self._next_rescan = 0.0
         self._pending: dict[RankId, None] = {}
         """Trees to scan in this pass, in order."""
@@ -73,30 +91,34 @@ class TreeKiller:
             return
         if rank not in self._endings:
             self._endings[rank] = TreeKill(number)
-            self._unwatched.add(rank)
+            self._unsettled.add(rank)
         ending = self._endings[rank]
         ending.signal = number
         if number:
             for descriptor, pid in ending.watched.items():
                 # Known members first, by descriptor: one that has cut every tie since is still the rank's.
-                _signal_descriptor(descriptor, number)
-                ending.signalled.add(pid)
+                if not self._is_srun(rank, pid):
+                    _signal_descriptor(descriptor, number)
+                    ending.signalled.add(pid)
         self._pending[rank] = None
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""
         if self._pending:
             return 0.0
-        return self._next_rescan if self._unwatched else None
+        times = (self._srun_kills.next_at(), self._next_rescan if self._unsettled else None)
+        return min((time for time in times if time is not None), default=None)
 
     def poll(self, now: float) -> list[AgentEvent]:
-        """Serve the orders, and look again at trees without a watched member: a source of the loop."""
-        if self._unwatched and now >= self._next_rescan:
+        """Serve the orders, and look again at trees that may change unseen: a source of the loop."""
+        if self._unsettled and now >= self._next_rescan:
             self._next_rescan = now + RESCAN_S
-            self._pending.update((rank, None) for rank in sorted(self._unwatched))
-        return self._signal_pending()
+            self._pending.update((rank, None) for rank in sorted(self._unsettled))
+        for rank in self._srun_kills.pop_due(now):
+            self._signal_srun(rank, self._endings[rank], signal.SIGKILL)
+        return self._signal_pending(now)
 
-    def _signal_pending(self) -> list[AgentEvent]:
+    def _signal_pending(self, now: float) -> list[AgentEvent]:
         """Signal and watch the members of the pending trees; return TreeGone for those without members."""
         ranks = [rank for rank in self._pending if rank in self._endings]
         self._pending.clear()
@@ -110,6 +132,9 @@ class TreeKiller:
         seem_empty = {pid: str(rank) for pid, rank in mains.items() if not trees[pid] - {pid}}
         if seem_empty:
             trees |= tree_members(seem_empty, self._me, others, self._marks)
+        for rank, pids in self._steps.members(ranks).items():
+            trees[self._main_of[rank]] |= pids
+            self._begin_with_srun(rank, bool(pids), now)
         events: list[AgentEvent] = []
         for main, members in trees.items():
             rank = mains[main]
@@ -133,7 +158,7 @@ class TreeKiller:
         self._unwatch(descriptor)
         del ending.watched[descriptor]
         if not ending.watched:
-            self._unwatched.add(rank)
+            self._unsettled.add(rank)
             self._pending[rank] = None
 
     def look_at(self, rank: RankId) -> None:
@@ -156,6 +181,7 @@ class TreeKiller:
         main = self._main_of[rank]
         others = self._running.keys() - {main}
         left = tree_members({main: str(rank)}, self._me, others, self._marks)[main]
+        left |= self._steps.members([rank]).get(rank, set())
         left |= {pid for descriptor, pid in ending.watched.items() if not _has_ended(descriptor)}
         if not left:
             return self._close(rank, ending, main)
@@ -177,7 +203,8 @@ class TreeKiller:
     def drop(self, rank: RankId) -> None:
         """Stop ending the rank's tree."""
         ending = self._endings.pop(rank, None)
-        self._unwatched.discard(rank)
+        self._unsettled.discard(rank)
+        self._srun_kills.set(rank, None)
         for descriptor in ending.watched if ending is not None else ():
             self._unwatch(descriptor)
 
@@ -185,9 +212,46 @@ class TreeKiller:
         self._descriptors.remove(descriptor)
         os.close(descriptor)
 
+    # ------------------------------------------------------------------ the srun of a step
+
+    def _is_srun(self, rank: RankId, pid: int) -> bool:
+        """Return whether a process is the `srun` of a rank's job step, or its helper: signalled, it has the step killed."""
+        return rank in self._steps and session_of(pid) == self._main_of.get(rank)
+
+    def _begin_with_srun(self, rank: RankId, has_members: bool, now: float) -> None:
+        """Signal the `srun` of a step where its processes cannot be: none is here yet, or the grace is over.
+
+        SIGINT makes it give up a step that waits for its start, and has no effect on one that runs elsewhere; SIGTERM
+        makes it end the step on all nodes. Source: srun(1) of Slurm 22.05, measured.
+        """
+        ending = self._endings[rank]
+        is_running = self._main_of[rank] in self._running
+        ending.awaits_step = (
+            is_running and bool(ending.signal) and not has_members and not ending.has_met_step
+        )
+        (self._unsettled.add if ending.needs_rescan else self._unsettled.discard)(rank)
+        ending.has_met_step |= has_members
+        if not is_running or not ending.signal or ending.srun_signal == ending.signal:
+            return
+        if ending.signal == signal.SIGKILL:
+            self._srun_kills.set(rank, now + SRUN_WITHIN_S)
+            self._signal_srun(rank, ending, signal.SIGTERM)
+        elif not has_members:
+            self._signal_srun(rank, ending, signal.SIGINT)
+        ending.srun_signal = ending.signal
+
+    def _signal_srun(self, rank: RankId, ending: TreeKill, number: int) -> None:
+        main = self._main_of[rank]
+        ending.signalled.add(main)
+        pids = [main] if number != signal.SIGKILL else [main, *descendants(main)]
+        for pid in pids if main in self._running else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
     def _signal_and_watch(self, rank: RankId, ending: TreeKill, pid: int) -> None:
         is_new = bool(ending.signal) and (pid not in ending.signalled or ending.signal == signal.SIGKILL)
-        if ending.signal:
+        is_new = is_new and not self._is_srun(rank, pid)
+        if is_new:
             ending.signalled.add(pid)
         try:
             descriptor = open_pidfd(pid)
@@ -200,7 +264,8 @@ class TreeKiller:
                     os.kill(pid, signal.SIGCONT)
             return
         ending.watched[descriptor] = pid
-        self._unwatched.discard(rank)
+        if not ending.needs_rescan:
+            self._unsettled.discard(rank)
         self._descriptors.add(descriptor, select.EPOLLIN, partial(self._member_ended, rank, descriptor))
         if is_new:
             _signal_descriptor(descriptor, ending.signal)

@@ -78,6 +78,8 @@ class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outcome: Outcome
     cause: FirstCause | None
     survivors: tuple[str, ...] = ()
+    is_ended_by_slurm: bool = False
+    """Slurm began to end the job when the run began to stop: its reason may be behind a failure."""
 
 
 Command = (

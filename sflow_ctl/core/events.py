@@ -60,6 +60,13 @@ class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
     """Kill at once."""
 
 
+class JobEnding(Event, frozen=True, kw_only=True, tag="job_ending"):
+    """Agents got SIGTERM from Slurm, which kills what is left of the job `within_s` seconds later."""
+
+    within_s: float
+    """Seconds until then."""
+
+
 class LogArrived(Event, frozen=True, kw_only=True, tag="log_arrived"):
     """The log of an exited rank is complete here, as `AwaitLog` asked."""
 
@@ -109,6 +116,7 @@ SchedulerEvent = (
     | AgentLost
     | NodeCleared
     | StopRequested
+    | JobEnding
     | LogArrived
     | OutputsCollected
     | JobEndKnown

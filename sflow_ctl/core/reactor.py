@@ -19,6 +19,7 @@ from protocol.messages.facts import (
     RankIdle,
     RankStarted,
     SideCommandEnded,
+    Terminated,
 )
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
@@ -117,8 +118,16 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             if run.phase is RunPhase.LEAVING:
                 run.shutdown.leaving.discard(node)
                 run.nodes[node].is_up = False
-        case NodeDescribed() | Inspected() | LogSearch() | Notice() | Hello() | SideCommandEnded():
-            pass  # facts for the shell and for people; hellos arrive as AgentJoined
+        case (
+            NodeDescribed()
+            | Inspected()
+            | LogSearch()
+            | Notice()
+            | Hello()
+            | SideCommandEnded()
+            | Terminated()
+        ):
+            pass  # for the shell and for people; hellos arrive as AgentJoined, terminations as JobEnding
         case _:
             assert_never(message)
 

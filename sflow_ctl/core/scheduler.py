@@ -9,7 +9,7 @@ from typing import NamedTuple, assert_never
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
-from sflow_ctl.core.actions.job_time import is_same_end, on_job_end_known, watch_job_end
+from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
 from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared
 from sflow_ctl.core.actions.resume import PriorResult, take_over
 from sflow_ctl.core.actions.transitions import enqueue
@@ -18,6 +18,7 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEnding,
     JobEndKnown,
     LogArrived,
     MessageReceived,
@@ -152,8 +153,8 @@ class Scheduler:
                 on_log_arrived(run, out, event, now)
             case OutputsCollected():
                 on_outputs_collected(run, out, event, now)
-            case JobEndKnown(gone_at=gone_at):
-                on_job_end_known(run, out, gone_at, now)
+            case JobEndKnown() | JobEnding():
+                on_job_news(run, out, event, now)
             case RecordUnwritable():
                 reactor.on_record_unwritable(run, out, event, now)
             case WakeUp():

@@ -233,6 +233,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     operator_kind: str
     argv: tuple[str, ...]
     launch_kind: LaunchKind = "process"
+    chooses_step_nodes: bool = False
+    """Its operator says on which nodes of the job its step runs: they need not be those of its placement."""
     assigned_arguments: tuple[AssignedArgument, ...] = ()
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str

@@ -115,6 +115,7 @@ DIAGRAMS = (
         places={
             RankPhase.STARTING: Place(0, 1),
             RankPhase.RUNNING: Place(1.2, 1),
+            RankPhase.LOOKING: Place(1.2, 0),
             RankPhase.DIAGNOSING: Place(2.4, 0),
             RankPhase.STOPPING: Place(1.2, 2.6),
             RankPhase.CLEARING: Place(3.6, 1),

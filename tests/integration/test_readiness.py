@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.integration.agent.test_logs_and_probes import free_port
 from tests.integration.agent.web import Handler, serving
@@ -88,5 +89,84 @@ def test_f24_a_process_that_dies_while_it_is_asked_fails_at_once(tmp_path: Path)
         assert (status, run.summary().tasks[0].exit_code) == (1, 7), output
         assert time.monotonic() - since < 10
         nothing_left(run)
+    finally:
+        run.kill()
+
+
+LOADER = """
+version: "0.1"
+workflow:
+  name: loader
+  tasks:
+    - name: load_image
+      script: ["echo Image Loaded", "sleep {sleep}"]
+      probes: {{readiness: {{log_watch: {{match_pattern: "Image Loaded"}}, timeout: 60}}}}
+    - name: etcd_server
+      script: ["exec sleep 600"]
+      depends_on: [load_image]
+      kind: service
+    - name: benchmark
+      script: ["until [ -e {done} ]; do sleep 0.01; done"]
+      depends_on: [load_image, etcd_server]
+    - name: witness
+      script: ["touch {done}"]
+      depends_on: [{{task: load_image, until: completed}}]
+"""
+
+
+@pytest.mark.parametrize("sleep", ["0", "0.5"], ids=["ends at once", "sleeps first"])
+def test_clusters_f1_recipes_whose_loader_ends_while_others_run(tmp_path: Path, sleep: str) -> None:
+    """The shapes of slurm_infmax_v1_ds_r1 and, with its `sleep 3600` shortened, of slurm_sglang_server_client."""
+    run = Run.start(LOADER.format(sleep=sleep, done=tmp_path / "done"), tmp_path)
+    try:
+        status, output = run.finish()
+        assert status == 0, output
+        states = {task.name: task.state for task in run.summary().tasks}
+        assert set(states.values()) == {"completed"}, states
+    finally:
+        run.kill()
+
+
+def test_clusters_f1_a_server_that_has_listened_must_stay(tmp_path: Path) -> None:
+    """It is ready by its line, and nothing but its socket says what it is."""
+    (tmp_path / "server.py").write_text(
+        "import pathlib, socket, sys, time\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "print('up', flush=True)\n"
+        "while not pathlib.Path('client').exists(): time.sleep(0.01)\n"
+        "time.sleep(1.2)\n"
+    )
+    client = "touch client; sleep 600"
+    text = workflow("{log_watch: {match_pattern: up}}", script=f"exec {sys.executable} server.py")
+    run = Run.start(text.replace("echo client has run", client), tmp_path)
+    try:
+        status, output = run.finish()
+        assert status == 1, output
+        assert "server: exit status 0, while client still needs it" in output
+    finally:
+        run.kill()
+
+
+@pytest.mark.parametrize(
+    ("script", "probe", "expected"),
+    [
+        ("echo starting", "{log_watch: {match_pattern: listening}, interval: 1}", ("failed", "cancelled")),
+        ("echo listening", "{log_watch: {match_pattern: listening}, delay: 20, interval: 30}", ("completed", "completed")),
+        ("printf listening", "{log_watch: {regex_pattern: 're:^listening$'}}", ("completed", "completed")),
+        ("touch there", "{exec: {command: [test, -e, there]}, delay: 20, interval: 30}", ("completed", "completed")),
+        ("true", "{exec: {command: [test, -e, there]}, delay: 20, interval: 30}", ("failed", "cancelled")),
+        ("true", "{tcp_port: {port: PORT}}", ("failed", "cancelled")),
+        ("true", "{http_get: {url: 'http://127.0.0.1:PORT/'}, delay: 20}", ("failed", "cancelled")),
+    ],
+)  # fmt: skip
+def test_clusters_f1_an_exit_before_readiness_gets_one_last_look(
+    tmp_path: Path, script: str, probe: str, expected: tuple[str, str]
+) -> None:
+    """As sflow 0.3.1 does it."""
+    run = Run.start(workflow(probe.replace("PORT", str(free_port())), script=script), tmp_path)
+    try:
+        status, output = run.finish()
+        assert (status, *(task.state for task in run.summary().tasks)) == (expected[0] == "failed", *expected)
+        assert ("exited with status 0 before it was ready" in output) is bool(status)
     finally:
         run.kill()

@@ -6,7 +6,7 @@
 import msgspec
 
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
-from sflow_ctl.core.actions.stopping import conclude, following, note_down, stop_task
+from sflow_ctl.core.actions.stopping import conclude, end_step_parts, following, note_down, stop_task
 from sflow_ctl.core.actions.transitions import change, release
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -29,6 +29,8 @@ def count_exit(run: Run, out: Effects, task: Task, message: RankExited, now: flo
     if message.cleared:
         attempt.uncleared.discard(rank)
     if not attempt.open_ranks:
+        if attempt.parts_left:
+            end_step_parts(run, out, task)
         attempt_exited(run, out, task, now)
     else:
         _one_of_several_exited(run, out, task, message, now)
@@ -55,8 +57,7 @@ def on_launch_failed(run: Run, out: Effects, node: int, message: LaunchFailed, n
     if task is None or message.rank.rank not in task.attempt.open_ranks:
         return
     attempt, rank = task.attempt, message.rank.rank
-    attempt.open_ranks.discard(rank)
-    attempt.uncleared.discard(rank)
+    attempt.rank_never_ran(rank)
     if attempt.launch_error is None:
         attempt.launch_error, attempt.failed_rank = message, rank
     attempt.note_port_conflict(rank, message.port_conflict)
@@ -99,9 +100,9 @@ def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
     if run.is_ending_for(task):
         assert run.outcome is not None
         verdict = _if_it_was_first(run, task) or exit_policy.end_while_stopping(run.outcome, task, verdict)
-    elif verdict.state is TaskState.COMPLETED and _must_stay(run, task):
+    elif verdict.state is TaskState.COMPLETED and task.plan.is_service and not run.plan.services_may_leave:
         needers = dependencies.needers(run.tasks, task)
-        verdict = exit_policy.left_too_early(task, needers) or verdict
+        verdict = exit_policy.left_too_early(task, needers, run.node_names) or verdict
     else:
         exited_at = now if attempt.failure_heard_at is None else attempt.failure_heard_at
         verdict = server_failures.explained(run.tasks, task, verdict, exited_at) or verdict
@@ -171,7 +172,7 @@ def _await_fences(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, n
     """Wait with the next attempt until nothing of this one can live on lost nodes."""
     task.attempt.verdict = verdict
     if task.state is not TaskState.STOPPING:
-        wait_s = run.fenced_for_s(task.attempt.node_of_rank, now)
+        wait_s = run.fenced_for_s(task.attempt.nodes, now)
         text = f"{verdict.reason.text}; started again within {wait_s:.0f} s, when what may still run there has ended"
         change(run, out, task, TaskState.STOPPING, msgspec.structs.replace(verdict.reason, text=text))
 
@@ -209,8 +210,3 @@ def _if_it_was_first(run: Run, task: Task) -> AttemptVerdict | None:
     verdict = exit_policy.judge(task)
     run.cause = exit_policy.cause_of(task, verdict)
     return AttemptVerdict(verdict.state, verdict.reason)
-
-
-def _must_stay(run: Run, task: Task) -> bool:
-    """Return True for a service that others may need until the end of the run."""
-    return task.attempt.was_ready and task.plan.is_service and not run.plan.services_may_leave

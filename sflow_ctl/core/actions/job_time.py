@@ -1,14 +1,17 @@
 """The end of the Slurm job's time: the run stops before it, and follows it when the job is extended or shortened.
 
-Nothing stops on old knowledge: Slurm is asked again first, and has `CONFIRM_WITHIN_S` to answer. Called by the
-scheduler and by `reactor`.
+Also the job's sudden end, by `scancel` or preemption. Nothing stops on old knowledge: Slurm is asked again first, and
+has `CONFIRM_WITHIN_S` to answer. Called by the scheduler and by `reactor`.
 """
+
+from typing import assert_never
 
 from sflow_ctl.core.actions.shutdown import end_branch
 from sflow_ctl.core.actions.stopping import begin_stop, limit_finals, limit_stop
 from sflow_ctl.core.commands import AskJobEnd
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.events import JobEnding, JobEndKnown
+from sflow_ctl.core.model.run import Margins, Run
 from sflow_ctl.core.model.timers import AllocationEnding, JobEndNear
 from sflow_ctl.core.states import FirstCause, Outcome, Reason
 
@@ -16,6 +19,8 @@ CONFIRM_WITHIN_S = 5.0
 """At most half of the headroom: how much later than planned a run stops if Slurm does not answer."""
 SAME_WITHIN_S = 5.0
 """Slurm says the time that is left in whole seconds, of an answer that took some. Time limits are changed by minutes."""
+SAME_EVENT_S = 5.0
+"""Slurm signals this process, the agents and the tasks in any order: what failed so shortly before may have been signalled."""
 
 
 def watch_job_end(run: Run) -> None:
@@ -50,12 +55,39 @@ def on_job_ending(run: Run, out: Effects, gone_at: float, now: float) -> None:
         end_branch(run, out, Reason("time_limit", text), now)
 
 
+def _on_job_signalled(run: Run, out: Effects, within_s: float, now: float) -> None:
+    """Stop a run whose job Slurm ends within so many seconds; a failure that has just begun is its doing, too."""
+    run.is_job_ending = True
+    run.gone_at = now + within_s if run.gone_at is None else min(run.gone_at, now + within_s)
+    run.margins = Margins.within(within_s)
+    if run.outcome is None:
+        begin_stop(run, out, Outcome.TERMINATED, FirstCause(text="stopped by SIGTERM"), now)
+        return
+    end_branch(run, out, Reason("interrupted", "stopped by SIGTERM"), now)
+    run.is_ended_by_slurm = now - run.shutdown.began_at <= SAME_EVENT_S
+    limit_stop(run)
+    limit_finals(run)
+
+
 def _has_more_to_stop(run: Run) -> bool:
     return run.outcome is None or bool(run.shutdown.branch)
 
 
-def on_job_end_known(run: Run, out: Effects, gone_at: float | None, now: float) -> None:
+def on_job_news(run: Run, out: Effects, event: JobEndKnown | JobEnding, now: float) -> None:
+    """Take in when the job ends: by its time, or because Slurm has begun to end it."""
+    match event:
+        case JobEndKnown(gone_at=gone_at):
+            _on_job_end_known(run, out, gone_at, now)
+        case JobEnding(within_s=within_s):
+            _on_job_signalled(run, out, within_s, now)
+        case _:
+            assert_never(event)
+
+
+def _on_job_end_known(run: Run, out: Effects, gone_at: float | None, now: float) -> None:
     """Take in what Slurm has said about the end of the job's time."""
+    if run.is_job_ending:
+        return
     is_same = is_same_end(gone_at, run.gone_at)
     if not is_same:
         run.gone_at = gone_at

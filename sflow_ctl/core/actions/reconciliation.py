@@ -5,7 +5,7 @@ from protocol.messages.facts import Hello
 from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
 from sflow_ctl.core.actions.dispatch import give_up_leases
 from sflow_ctl.core.actions.exit_gate import release_logs
-from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, send_stop
+from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fence, send_stop
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
 from sflow_ctl.core.effects import Effects
@@ -73,11 +73,13 @@ def _reconcile(
             ranks_vanished(run, out, task, hello.node, reason, now)
             return
     clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
-    attempt.uncleared -= here - running - clearing
+    attempt.uncleared -= here - running - clearing - attempt.node_of_part.keys()
     if not attempt.uncleared and not attempt.open_ranks:
         all_cleared(run, out, task, now)
     elif attempt.is_stop_sent:
         send_stop(run, out, task)
+    elif attempt.has_parts_ended:
+        end_step_parts(run, out, task)
 
 
 def on_node_cleared(run: Run, out: Effects, index: int, survivors: tuple[str, ...], now: float) -> None:

@@ -26,7 +26,6 @@ from sflow_ctl.core.model.steps import ALL_TASKS, BranchStep, FinalStep, StopSte
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import LeaveOverdue
 from sflow_ctl.core.policy import branches, explanations
-from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S
 from sflow_ctl.core.states import Reason, TaskState
 
 DEFAULT_GRACE_S = 5.0
@@ -45,7 +44,14 @@ def advance(run: Run, out: Effects, now: float) -> None:
         run.enter(RunPhase.FINISHED)
         run.timers.clear()
         assert run.outcome is not None
-        out.perform(FinishRun(outcome=run.outcome, cause=run.cause, survivors=tuple(run.survivors)))
+        out.perform(
+            FinishRun(
+                outcome=run.outcome,
+                cause=run.cause,
+                survivors=tuple(run.survivors),
+                is_ended_by_slurm=run.is_ended_by_slurm,
+            )
+        )
 
 
 def _take_steps(run: Run, out: Effects, now: float) -> None:
@@ -137,7 +143,7 @@ def on_stop_timeout(run: Run, out: Effects, now: float) -> None:
     if run.shutdown.is_forced or run.phase is RunPhase.LEAVING or not (late or run.shutdown.steps):
         return
     limit_s = run.plan.stop_timeout_s
-    is_own = limit_s is not None and (run.gone_at is None or now < run.gone_at - FORCE_MARGIN_S)
+    is_own = limit_s is not None and (run.gone_at is None or now < run.gone_at - run.margins.force_s)
     what = f"stop_timeout of {limit_s:g} s" if is_own else "time that the Slurm job has left"
     text = f"the run did not end within its {what}"
     out.warn(f"{text}; killed: {late}" if late else text)

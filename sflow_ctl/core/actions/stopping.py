@@ -9,7 +9,8 @@ from typing import assert_never
 
 import msgspec
 
-from protocol.messages.orders import Stop
+from protocol.ids import RankId
+from protocol.messages.orders import EndStep, Stop
 from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
@@ -22,7 +23,7 @@ from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
 from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy
 from sflow_ctl.core.policy.restart_policy import NextAttempt
-from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S, GONE_MARGIN_S, ending_steps
+from sflow_ctl.core.policy.shutdown_steps import ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
 STOP_OVERDUE_S = 15.0
@@ -69,8 +70,30 @@ def send_stop(run: Run, out: Effects, task: Task) -> None:
     is_forced = run.shutdown.is_forced
     grace_s = 0.0 if is_forced else task.plan.stopping.grace_s
     order = Stop(attempt=task.attempt_id, grace_s=grace_s, is_forced=is_forced, is_hang=attempt.has_hung)
+    parts = attempt.parts_left
     for node in attempt.nodes_left:
+        if run.nodes[node].is_up and node not in parts.values():
+            out.send(node, order)
+    end_step_parts(run, out, task)
+
+
+def end_step_parts(run: Run, out: Effects, task: Task) -> None:
+    """Order the agents of other nodes to end what a job step has there; its `srun` has ended, or is being stopped.
+
+    While commands of the task run beside the `srun`, the others wait as long as those may take.
+    """
+    attempt, stopping = task.attempt, task.plan.stopping
+    attempt.has_parts_ended = True
+    is_forced, has_srun = run.shutdown.is_forced, bool(attempt.open_ranks - attempt.held.keys())
+    for part, node in attempt.parts_left.items():
         if run.nodes[node].is_up:
+            order = EndStep(
+                part=RankId(task.attempt_id, part),
+                mark_of=RankId(task.attempt_id, 0),
+                signal=stopping.signal,
+                patience_s=task.stop_limit_s - stopping.grace_s if has_srun and not is_forced else 0.0,
+                grace_s=0.0 if is_forced else stopping.grace_s,
+            )
             out.send(node, order)
 
 
@@ -263,8 +286,7 @@ def begin_stop(
     spared_names = {run.tasks[index].plan.name for index in spared}
     for rank in out.withdraw_spawns(spared_names):  # decided in this very event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
-        task.attempt.open_ranks.discard(rank.rank)
-        task.attempt.uncleared.discard(rank.rank)
+        task.attempt.rank_never_ran(rank.rank)
         if not task.attempt.uncleared:
             conclude(run, out, task, stopped_verdict(run, task), now)
     run.shutdown.steps = ending_steps(run.tasks)
@@ -286,7 +308,7 @@ def limit_stop(run: Run) -> None:
 def stop_limit(run: Run) -> float | None:
     """Return when the run must have stopped, in monotonic seconds."""
     limits = [] if run.plan.stop_timeout_s is None else [run.shutdown.began_at + run.plan.stop_timeout_s]
-    limits += [] if run.gone_at is None else [run.gone_at - FORCE_MARGIN_S]
+    limits += [] if run.gone_at is None else [run.gone_at - run.margins.force_s]
     return min(limits, default=None)
 
 
@@ -345,7 +367,7 @@ def finals_limit(run: Run) -> float | None:
     if not run.shutdown.steps or not isinstance(step := run.shutdown.steps[0], FinalStep):
         return None
     limit = run.shutdown.step_began_at + step.limit_s(run.tasks)
-    return limit if run.gone_at is None else min(limit, run.gone_at - GONE_MARGIN_S)
+    return limit if run.gone_at is None else min(limit, run.gone_at - run.margins.finals_s)
 
 
 def main_that_did_not_run(run: Run) -> FirstCause | None:

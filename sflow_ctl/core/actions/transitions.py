@@ -1,5 +1,7 @@
 """Changes of a task's state and place. The only functions that change a run's tally."""
 
+from collections.abc import Sequence
+
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.port_leases import Orders
 from sflow_ctl.core.model.run import InvalidTransitionError, Run
@@ -73,9 +75,22 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
             run.nodes[node].reserved.discard(task.index)
     else:
         run.tally.occupy(task)
-    task.begin_attempt(placement, now)
-    for node in task.attempt.node_of_rank:
+    task.begin_attempt(placement, now, _step_nodes(run, task, placement))
+    for node in task.attempt.nodes:
         run.nodes[node].live.add(task.index)
+
+
+def _step_nodes(run: Run, task: Task, placement: Placement) -> Sequence[int]:
+    """Return the nodes on which a task's job step may have processes; none for what agents start."""
+    if task.plan.launch_kind != "step":
+        return ()
+    if not task.plan.chooses_step_nodes:
+        return placement.nodes
+    return [
+        node.index
+        for node in run.plan.nodes
+        if node.backend == task.plan.backend and not run.nodes[node.index].is_gone
+    ]
 
 
 def release(run: Run, task: Task) -> None:
@@ -83,7 +98,7 @@ def release(run: Run, task: Task) -> None:
     placement = task.attempt.placement
     if placement is None:
         return
-    for node in placement.nodes:
+    for node in {*placement.nodes, *task.attempt.nodes}:
         run.nodes[node].live.discard(task.index)
         run.nodes[node].reserved.discard(task.index)
     run.ledger.release(placement)
@@ -98,6 +113,8 @@ def reserve(run: Run, task: Task) -> None:
     """Keep the place of an attempt that has ended for the next one."""
     assert task.attempt.placement is not None
     task.is_reserved = True
+    for node in task.attempt.nodes:
+        run.nodes[node].live.discard(task.index)
     for node in task.attempt.placement.nodes:
         run.nodes[node].live.discard(task.index)
         run.nodes[node].reserved.add(task.index)

@@ -53,20 +53,26 @@ class Attempt:
     """The node where its first rank runs or ran."""
     gpus: tuple[int, ...] = ()
     node_of_rank: list[int] = field(default_factory=list)
+    node_of_part: dict[int, int] = field(default_factory=dict)
+    """Of a job step: what its `srun` may have started on further nodes. The numbers follow those of the ranks."""
     open_ranks: set[int] = field(default_factory=set)
     """Ranks whose exit has not counted yet."""
     unstarted: set[int] = field(default_factory=set)
     """Ranks whose process has not been reported as started."""
     uncleared: set[int] = field(default_factory=set)
-    """Ranks whose process tree may still exist."""
+    """Ranks whose process tree may still exist, and such parts of a job step."""
     fenced: set[int] = field(default_factory=set)
     """Those of them on lost nodes: they end by themselves, unseen."""
+    has_parts_ended: bool = False
+    """The agents of the parts' nodes have been ordered to end them."""
     held: dict[int, HeldExit] = field(default_factory=dict)
     """Exits of open ranks that wait for the log or the outputs."""
     started_at: float | None = None
     is_unsent: bool = False
     """The attempt has begun, and no agent has an order for it: it waits for ports."""
     was_ready: bool = False
+    has_listened: bool = False
+    """A process of it was seen to listen on a TCP port."""
     is_down: bool = False
     """It was ready, and has failed or is being stopped."""
     readiness: Readiness = field(default_factory=Readiness)
@@ -102,10 +108,19 @@ class Attempt:
     """Per kind of activity, the ranks that show none."""
 
     @classmethod
-    def on(cls, placement: Placement, number: int, ranks_per_node: Sequence[int], now: float) -> "Attempt":
-        """Return the record of an attempt that begins now on `placement`."""
+    def on(
+        cls,
+        placement: Placement,
+        number: int,
+        ranks_per_node: Sequence[int],
+        now: float,
+        step_nodes: Sequence[int] = (),
+    ) -> "Attempt":
+        """Return the record of an attempt that begins now on `placement`; `step_nodes` are those that its job step may use."""
         node_of_rank = [placement.nodes[position] for position in node_positions(ranks_per_node)]
         ranks = set(range(len(node_of_rank)))
+        further = [node for node in step_nodes if node not in node_of_rank]
+        parts = dict(enumerate(further, len(node_of_rank)))
         return cls(
             number=number,
             placement=placement,
@@ -113,9 +128,10 @@ class Attempt:
             node=placement.nodes[0],
             gpus=placement.gpus,
             node_of_rank=node_of_rank,
+            node_of_part=parts,
             open_ranks=ranks,
             unstarted=ranks.copy(),
-            uncleared=ranks.copy(),
+            uncleared=ranks | parts.keys(),
             started_at=now,
             is_unsent=True,
         )
@@ -136,6 +152,12 @@ class Attempt:
         self.open_ranks.clear()
         self.unstarted.clear()
         self.uncleared.clear()
+
+    def rank_never_ran(self, rank: int) -> None:
+        """Take in that a rank's process was never made; a job step without its `srun` has no parts either."""
+        self.open_ranks.discard(rank)
+        self.uncleared.discard(rank)
+        self.uncleared -= self.node_of_part.keys()
 
     def note_port_conflict(self, rank: int, text: str) -> None:
         """Record which process has a port of this attempt on the rank's node; an empty text means none."""
@@ -160,11 +182,27 @@ class Attempt:
         return bool(self.held) and self.open_ranks <= self.held.keys()
 
     def ranks_on(self, node: int) -> set[int]:
-        """Return the ranks on this node."""
-        return {rank for rank, where in enumerate(self.node_of_rank) if where == node}
+        """Return the ranks on this node, and the part of a job step."""
+        ranks = {rank for rank, where in enumerate(self.node_of_rank) if where == node}
+        return ranks | {part for part, where in self.node_of_part.items() if where == node}
 
     @property
     def nodes_left(self) -> list[int]:
         """Return the nodes where processes of the attempt may still exist."""
-        ranks = (self.open_ranks - self.held.keys()) | self.uncleared
-        return sorted({self.node_of_rank[rank] for rank in ranks})
+        ranks = ((self.open_ranks - self.held.keys()) | self.uncleared) - self.node_of_part.keys()
+        return sorted({self.node_of_rank[rank] for rank in ranks} | set(self.parts_left.values()))
+
+    @property
+    def parts_left(self) -> dict[int, int]:
+        """Return the parts of a job step that may still exist, and their nodes."""
+        return {part: node for part, node in self.node_of_part.items() if part in self.uncleared}
+
+    @property
+    def places(self) -> list[int]:
+        """Return the node of each rank, then that of each part of a job step: by number."""
+        return [*self.node_of_rank, *self.node_of_part.values()]
+
+    @property
+    def nodes(self) -> set[int]:
+        """Return all nodes that it may have processes on."""
+        return set(self.places)

@@ -5,7 +5,7 @@ Tasks change their state through `transitions`; the phase changes through `Run.e
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
@@ -18,6 +18,20 @@ from sflow_ctl.core.model.timers import Timers
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
+
+
+class Margins(NamedTuple):
+    """How long before the job's end something has to be over."""
+
+    finals_s: float = 10.0
+    """Tasks of the run's end: agents still have to leave."""
+    force_s: float = 5.0
+    """All that is left is killed, or Slurm would do it without a report."""
+
+    @classmethod
+    def within(cls, within_s: float) -> "Margins":
+        """Return the margins of an end that comes so soon."""
+        return cls(min(cls().finals_s, 0.4 * within_s), min(cls().force_s, 0.25 * within_s))
 
 
 class InvalidTransitionError(Exception):
@@ -77,6 +91,11 @@ class Run:
     """When the run's nodes are taken away: the end of the Slurm job's time. None without a limit."""
     headroom_s: float = 0.0
     """How long before that the run stops."""
+    margins: Margins = field(default_factory=Margins)
+    is_job_ending: bool = False
+    """Slurm has signalled the job's agents, and will kill: what it says of the job's time does not count any more."""
+    is_ended_by_slurm: bool = False
+    """Slurm began to end the job when, or shortly after, the run began to stop."""
     phase: RunPhase = RunPhase.RUNNING
     outcome: Outcome | None = None
     """Set when the run begins to stop."""

@@ -49,12 +49,16 @@ class BranchStep(NamedTuple):
     """Everything else has been stopped: what cannot run now never will."""
 
     def is_over(self, tasks: Sequence[Task]) -> bool:
-        """Return True when none of them is live or about to start again."""
-        return not any(tasks[index].is_live or tasks[index].is_delayed for index in self.tasks)
+        """Return True when none of them will go further by itself; a ready service will not."""
+        return not any(_is_under_way(tasks[index]) for index in self.tasks)
 
     def left(self, tasks: Sequence[Task]) -> set[int]:
         """Return those that have not started."""
         return {index for index in self.tasks if tasks[index].state in (TaskState.WAITING, TaskState.QUEUED)}
+
+
+def _is_under_way(task: Task) -> bool:
+    return task.is_working or (task.state in TERMINAL and task.is_live)
 
 
 Step = StopStep | FinalStep | BranchStep

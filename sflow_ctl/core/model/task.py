@@ -51,7 +51,7 @@ class Task:
     attempt: Attempt = field(default_factory=Attempt)
     """The current or last one."""
     earlier_places: dict[int, list[int]] = field(default_factory=dict)
-    """The nodes of the ranks of earlier attempts, by number."""
+    """The nodes of the ranks and parts of earlier attempts, by the number of the attempt."""
     requirements: list[Requirement] = field(default_factory=list)
     """Conditions that this task is a member of: through them other tasks wait for it."""
     needs: list[Requirement] = field(default_factory=list)
@@ -114,18 +114,19 @@ class Task:
         return sum(timeouts, self.plan.stopping.grace_s)
 
     def places(self, attempt: int) -> Sequence[int]:
-        """Return the nodes of an attempt's ranks; empty for an attempt that never began."""
+        """Return the nodes of an attempt's ranks and of the parts of its job step; empty for one that never began."""
         if attempt == self.attempt.number:
-            return self.attempt.node_of_rank
+            return self.attempt.places
         return self.earlier_places.get(attempt, ())
 
-    def begin_attempt(self, placement: Placement, now: float) -> None:
-        """Replace the attempt's record by a fresh one on `placement`."""
+    def begin_attempt(self, placement: Placement, now: float, step_nodes: Sequence[int] = ()) -> None:
+        """Replace the attempt's record by a fresh one on `placement`; `step_nodes` are those that its job step may use."""
         self.is_reserved = False
         if self.attempt.node_of_rank:
-            self.earlier_places[self.attempt.number] = self.attempt.node_of_rank
+            self.earlier_places[self.attempt.number] = self.attempt.places
         self.started_after = now
-        self.attempt = Attempt.on(placement, self.attempt.number + 1, self.plan.ranks_per_node, now)
+        number = self.attempt.number + 1
+        self.attempt = Attempt.on(placement, number, self.plan.ranks_per_node, now, step_nodes)
 
 
 def build_graph(plan: Plan) -> list[Task]:

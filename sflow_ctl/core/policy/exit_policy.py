@@ -3,10 +3,11 @@
 Pure; `stopping` decides what follows from a verdict.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import RankExited
 from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
@@ -26,6 +27,7 @@ def note_exit(task: Task, message: RankExited) -> None:
     Of several ranks that fail by themselves, the first is the cause. If clocks do not decide, a signal comes
     before a status and the higher status before the lower.
     """
+    task.attempt.has_listened |= message.has_listened
     if is_bad(task, message):
         _note_failure(task, message)
     elif task.attempt.failed_first is None:
@@ -127,8 +129,15 @@ def again(end: AttemptVerdict, word: str, text: str) -> Reason:
     )
 
 
-def left_too_early(task: Task, others: Iterable[Task]) -> AttemptVerdict | None:
-    """Judge a service that exited with success while `others` still need it; None when none does."""
+def left_too_early(task: Task, others: Iterable[Task], node_names: Sequence[str]) -> AttemptVerdict | None:
+    """Judge a service that exited with success before it was ready, or while `others` still need it; None if it may leave."""
+    if not task.attempt.was_ready:
+        missing = task.attempt.readiness.text(node_names)
+        text = f"exited with status {task.attempt.exit_code} before it was ready"
+        reason = Reason("not_ready", f"{text}: {missing}" if missing else text)
+        return AttemptVerdict(TaskState.FAILED, reason, may_retry=True)
+    if not _must_stay(task):
+        return None
     names = sorted({other.plan.name for other in others})
     if not names:
         return None
@@ -136,6 +145,18 @@ def left_too_early(task: Task, others: Iterable[Task]) -> AttemptVerdict | None:
     verb = "needs" if len(names) == 1 else "need"
     text = f"exit status {task.attempt.exit_code}, while {shown} still {verb} it"
     return AttemptVerdict(TaskState.FAILED, Reason("exit", text), may_retry=True)
+
+
+def _must_stay(task: Task) -> bool:
+    """Return True for a ready service that serves others; one that only had to do something first has done it.
+
+    It serves if it says so, if it is kept running, or if it has what a server has: GPUs, or a port.
+    """
+    plan, attempt = task.plan, task.attempt
+    checks = (check for probe in plan.probes for check in probe.checks)
+    has_port = bool(plan.ports) or any(isinstance(check, TcpCheck | HttpCheck) for check in checks)
+    is_declared = plan.kind == "service" or plan.restart is not None
+    return is_declared or has_port or bool(attempt.gpus) or attempt.has_listened
 
 
 def with_port_conflict(task: Task, end: AttemptVerdict) -> AttemptVerdict:

@@ -5,11 +5,6 @@ from collections.abc import Sequence
 from sflow_ctl.core.model.steps import FinalStep, Step, StopStep
 from sflow_ctl.core.model.task import Task
 
-GONE_MARGIN_S = 10.0
-"""Seconds before the job's end in which agents leave."""
-FORCE_MARGIN_S = 5.0
-"""Seconds before the job's end when remaining tasks are killed: later Slurm would kill them without a report."""
-
 
 def ending_steps(tasks: Sequence[Task]) -> list[Step]:
     """Return the steps from the moment when nothing new starts. Tasks that need the services come first."""

@@ -18,7 +18,7 @@ from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
 from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
-from sflow_ctl.planner.launch.srun import Step
+from sflow_ctl.planner.launch.srun import Step, chooses_nodes
 from sflow_ctl.planner.launch.ssh import SCRIPT
 from sflow_ctl.planner.numbers import as_flag, as_seconds, at
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
@@ -26,8 +26,11 @@ from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.requests import PlacedTask
 from sflow_ctl.planner.source import PlanInput
 
-MAX_ARGUMENT_BYTES = (128 << 10) - 1
-"""The limit of one argument, or one NAME=VALUE. Source: execve(2), MAX_ARG_STRLEN, less its NUL."""
+MAX_ARGUMENT_BYTES = (128 << 10) - 1 - 64
+"""The limit of one argument, or one NAME=VALUE, less what an agent writes before the script of a job step.
+
+Source: execve(2), MAX_ARG_STRLEN, less its NUL.
+"""
 _MASTER_PORT = "SFLOW_MASTER_PORT"
 """A task of one process leases a rendezvous port only if its script names this variable: leasing costs a
 message.
@@ -45,6 +48,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     operator_kind: str
     launch_kind: LaunchKind
     argv: tuple[str, ...]
+    chooses_step_nodes: bool
     assigned_arguments: tuple[AssignedArgument, ...]
     env: dict[str, str]
     cwd: str | None
@@ -115,6 +119,7 @@ def plan_launch(
         operator_kind=how.operator_kind,
         launch_kind=how.launch_kind,
         argv=argv,
+        chooses_step_nodes=operator is not None and how.launch_kind == "step" and chooses_nodes(operator),
         assigned_arguments=how.assigned_arguments,
         env={**env, **how.env, **hidden},
         cwd=how.cwd,

@@ -32,6 +32,7 @@ _PLACE = (
     "SFLOW_WORLD_SIZE=$SLURM_STEP_NUM_TASKS; "
 )
 """Only Slurm knows which process of a step this one is. On the script's first line, as the above."""
+_CHOOSES_NODES = ("-N", "-w", "-x", "-r", "-F", "--nod", "--exc", "--rel")
 _SETS_PROCESSES = ("-n", "--ntasks", "--nt")
 
 
@@ -106,6 +107,16 @@ def has_several_processes(operator: schema.Operator, step: Step) -> bool:
         else len(operator.nodelist or ()) or step.node_count
     )
     return str(nodes) != "1" or str(operator.ntasks_per_node or 1) != "1"
+
+
+def chooses_nodes(operator: schema.Operator) -> bool:
+    """Return whether an operator's options may put a step on other nodes of the job than those of its task."""
+    is_sized = operator.nodes not in (None, "", 0, "0")
+    return (
+        bool(operator.nodelist)
+        or is_sized
+        or any(one.startswith(_CHOOSES_NODES) for one in operator.extra_args)
+    )
 
 
 class _Line:

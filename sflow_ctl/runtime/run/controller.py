@@ -14,9 +14,15 @@ import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
+from protocol.messages.facts import (
+    LogSearch,
+    NodeDescribed,
+    Notice,
+    RankExited,
+    SideCommandEnded,
+    Terminated,
+)
 from protocol.messages.orders import Spawn, ToAgent
-from protocol.text.counted import counted
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -34,6 +40,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEnding,
     JobEndKnown,
     LogArrived,
     MessageReceived,
@@ -58,20 +65,14 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
-from sflow_ctl.runtime.run.ignored_messages import log_ignored_messages
+from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
-from sflow_ctl.runtime.run.output_collector import OutputCollector
+from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 from sflow_ctl.runtime.run.preload import preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 
-SHOWN_PROBLEMS = 3
-"""Of one task's outputs, on the console."""
 if TYPE_CHECKING:
     from sflow_ctl.runtime.slurm.job_clock import JobClock
-
-AGENTS_END_WITHIN_S = 10.0
-OTHERS_END_WITHIN_S = 3.0
-"""The limit when a node is gone: srun may wait for it for ever, and all other agents have said goodbye."""
 
 
 class Controller:
@@ -115,6 +116,7 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals = SignalInbox()
         self._stops_requested = 0
+        self._is_job_ending = False
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
@@ -161,7 +163,10 @@ class Controller:
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
         events.extend(self._stop_event(number) for number in self._signals.take())
-        events.extend(self._link.receive(now))
+        for event in self._link.receive(now):
+            events.append(event)
+            if isinstance(event, MessageReceived) and isinstance(event.message, Terminated):
+                events.extend(self._job_ending())
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
@@ -187,19 +192,25 @@ class Controller:
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
+    def _job_ending(self) -> list[SchedulerEvent]:
+        """Return, once, that Slurm ends the job; all of its agents are signalled."""
+        if self._is_job_ending:
+            return []
+        from sflow_ctl.runtime.slurm.allocation import kill_wait_s  # only in Slurm jobs
+
+        self._is_job_ending = True
+        within_s = kill_wait_s()
+        self._log.info(f"agents received SIGTERM: Slurm ends the job within {within_s:g} s")
+        return [JobEnding(within_s=within_s)]
+
     def _collected(self) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
         for task, attempt, values, problems in self.outputs.collected():
             for problem in problems:
                 self._log.warning(f"outputs of {task}: {problem}")
-            for problem in problems[:SHOWN_PROBLEMS]:
-                self._output.say(f"warning: outputs of {task}: {problem}")
-            if len(problems) > SHOWN_PROBLEMS:
-                more = counted(len(problems) - SHOWN_PROBLEMS, "more problem")
-                self._output.say(f"warning: outputs of {task}: {more}, in {layout.RUN_LOG}")
-            events.append(
-                OutputsCollected(task=task, attempt=attempt, values=values, problems=tuple(problems))
-            )
+            for shown in shown_problems(problems):
+                self._output.say(f"warning: outputs of {task}: {shown}")
+            events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
         return events
 
     def _logs(self) -> list[SchedulerEvent]:
@@ -256,13 +267,9 @@ class Controller:
     def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
-        from sflow_ctl.runtime.logs.side_logs import keep_output, warning_of  # few tasks have such commands
+        from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
 
-        warning = warning_of(ended)
-        try:
-            keep_output(self._directory.path, self._plan.nodes[node].name, ended)
-        except OSError as error:
-            warning = f"the output of the {ended.purpose} command of {ended.rank} cannot be kept: {error}"
+        warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
         if warning is not None:
             self._warn(warning)
 
@@ -354,10 +361,7 @@ class Controller:
 
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
-        for node in self._scheduler.nodes_without_agent():
-            self._launcher.kill(node)  # it has started nothing, and would wait for an answer
-        is_short = self._scheduler.has_lost_nodes()
-        late = self._launcher.wait_all(OTHERS_END_WITHIN_S if is_short else AGENTS_END_WITHIN_S)
+        late = end_agents(self._scheduler, self._launcher)
         for node in late:
             self._log.warning(f"node {self._plan.nodes[node].name}: its agent did not exit and was killed")
         assert self._finish is not None

@@ -122,6 +122,7 @@ def with_slurm_reason(finish: FinishRun, job_id: str) -> FinishRun:
     cause = finish.cause
     if cause is None or (
         finish.outcome is not Outcome.TERMINATED
+        and not finish.is_ended_by_slurm
         and (cause.reason is None or cause.reason.word not in _MAY_BE_SLURMS)
     ):
         return finish

@@ -13,6 +13,7 @@ from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import HangPolicy, RankSpec, Stopping
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
+    AdoptStep,
     AgentCommand,
     DiagnoseExit,
     DropPorts,
@@ -24,6 +25,8 @@ from sflow_agent.core.commands import (
     InspectNode,
     LearnSecrets,
     LearnSignatures,
+    LookForListeners,
+    LookOnce,
     Report,
     RunCommand,
     SignalTree,
@@ -45,8 +48,9 @@ A, B, C, D = (RankId(AttemptId(name, 1), 0) for name in "abcd")
 class CheckedCore(AgentCore):
     """An agent's core that fails on a command that nothing justifies."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, is_in_job: bool = False) -> None:
+        super().__init__(is_in_job=is_in_job)
+        self._adopted: set[RankId] = set()
         self._ordered: set[RankId] = set()
         self._forgotten: set[RankId] = set()
         self._once: set[tuple[type[FromAgent], RankId]] = set()
@@ -68,8 +72,8 @@ class CheckedCore(AgentCore):
                 self._ordered.add(spec.rank)
             case (
                 DiagnoseExit(rank=rank)
-                | SignalTree(rank=rank)
-                | GiveUpTree(rank=rank)
+                | LookForListeners(rank=rank)
+                | LookOnce(rank=rank)
                 | RunCommand(rank=rank)
                 | EndCommand(rank=rank)
                 | WatchActivity(rank=rank)
@@ -79,6 +83,12 @@ class CheckedCore(AgentCore):
             ):
                 assert rank in self._ordered, f"{rank} was never started: {command}"
                 assert rank not in self._forgotten, f"{rank} is forgotten: {command}"
+            case SignalTree(rank=rank) | GiveUpTree(rank=rank):
+                assert rank in self._ordered | self._adopted, f"{rank} has no processes here: {command}"
+                assert rank not in self._forgotten, f"{rank} is forgotten: {command}"
+            case AdoptStep(part=part):
+                assert part not in self._ordered, f"{part} is a rank: {command}"
+                self._adopted.add(part)
             case ForgetRank(rank=rank):
                 assert rank in self._ordered, f"{rank} was never started: {command}"
                 assert rank not in self._forgotten, f"{rank} is forgotten twice"
@@ -109,8 +119,11 @@ class CheckedCore(AgentCore):
                 | RankCleared(rank=rank)
                 | LaunchFailed(rank=rank)
             ):
-                assert rank in self._ordered, f"{rank} was never ordered: {message}"
-                assert (type(message), rank) not in self._once, f"reported twice: {message}"
+                is_part = rank in self._adopted and isinstance(
+                    message, RankCleared
+                )  # told as often as ordered
+                assert is_part or rank in self._ordered, f"{rank} was never ordered: {message}"
+                assert is_part or (type(message), rank) not in self._once, f"reported twice: {message}"
                 self._once.add((type(message), rank))
             case _:
                 pass

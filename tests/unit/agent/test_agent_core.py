@@ -220,7 +220,8 @@ def test_delay_and_threshold_are_kept() -> None:
 def test_probes_end_with_their_rank() -> None:
     core = running(a_spec(A, Probe(kind="readiness", checks=(TcpCheck(port=1),), delay_s=5.0)))
     core.handle(CheckObserved(A, ProbeKey("readiness", 0), True, ""), 1.0)
-    commands = core.handle(reaped(has_leftovers=True), 2.0)
+    core.handle(reaped(has_leftovers=True), 2.0)
+    commands = core.handle(CheckObserved(A, ProbeKey("readiness", 0), False, ""), 2.0)  # the last look
     assert UnwatchCheck(A, ProbeKey("readiness", 0)) in commands
     assert core.next_wakeup() == 7.0
     assert core.handle(WakeUp(), 5.0) == []

@@ -6,7 +6,7 @@
 from typing import assert_never
 
 from protocol.ids import RankId
-from protocol.messages.orders import Lease, Leave, Release, Spawn, Stop, ToAgent
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -116,6 +116,11 @@ class CommandChecks:
                 assert state not in (TaskState.WAITING, TaskState.QUEUED, TaskState.SKIPPED), (
                     f"{attempt} is {state}"
                 )
+            case EndStep(part=part, mark_of=mark_of):
+                task = self._task(part.attempt.task)
+                assert part.attempt == mark_of.attempt
+                assert part.attempt.number == task.attempt.number, "an order to end a step of an old attempt"
+                assert task.attempt.node_of_part[part.rank] == node, f"{part} is on another node"
             case Leave():
                 assert all(state in TERMINAL for state in self._states.values()), "told to leave too early"
             case Lease(task=name) | Release(task=name):

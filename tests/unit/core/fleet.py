@@ -314,6 +314,12 @@ class Fleet:
             case agent_commands.WatchCheck(rank=rank, key=key):
                 seen = agent_events.CheckObserved(rank, key, True, "up")
                 self._at(self._random.random() * 3, lambda: self._feed(agent, seen))
+            case agent_commands.LookOnce(rank=rank, key=key):
+                looked = agent_events.CheckObserved(rank, key, self._random.random() < 0.5, "up")
+                self._at(self._random.random(), lambda: self._feed(agent, looked))
+            case agent_commands.LookForListeners(rank=rank):
+                if self._random.random() < 0.2:
+                    self._at(0.0, lambda: self._feed(agent, agent_events.ListenerSeen(rank)))
             case agent_commands.FinishLogs():
                 self._at(0.0, lambda: self._feed(agent, agent_events.LogsDelivered()))
             case agent_commands.Report(message=message):
@@ -326,6 +332,8 @@ class Fleet:
                     self._at(self._random.random() * 5, lambda: self._feed(agent, diagnosed))
             case agent_commands.WatchLog() | agent_commands.UnwatchLog():
                 raise AssertionError(f"there are no logs here, and none was asked for: {command}")
+            case agent_commands.AdoptStep():
+                raise AssertionError(f"no task here is a job step: {command}")
             case agent_commands.InspectNode():
                 raise AssertionError(f"no inspection was asked for: {command}")
             case (

@@ -14,7 +14,7 @@ from protocol.messages.facts import (
     RankIdle,
     RankStarted,
 )
-from protocol.messages.orders import Lease, Leave, Release, Spawn, Stop, ToAgent
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -31,6 +31,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEnding,
     JobEndKnown,
     LogArrived,
     MessageReceived,
@@ -90,6 +91,8 @@ def _order(message: ToAgent) -> str:
             return f"spawn {' '.join(str(spec.rank) for spec in ranks)}"
         case Stop(attempt=attempt, grace_s=grace_s, is_hang=is_hang):
             return f"stop {attempt} {grace_s:g}" + (" hang" if is_hang else "")
+        case EndStep(part=part, signal=signal, patience_s=patience_s, grace_s=grace_s):
+            return f"end step {part} {signal} {patience_s:g} {grace_s:g}"
         case Leave(grace_s=grace_s):
             return f"leave {grace_s:g}"
         case Lease(task=task, number=number):
@@ -117,6 +120,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"{node}: nothing is left"
         case StopRequested(signal=signal, force=force):
             return f"stop requested by {signal}" + (", forced" if force else "")
+        case JobEnding(within_s=within_s):
+            return f"Slurm ends the job within {within_s:g} s"
         case LogArrived(rank=rank):
             return f"log of {rank} arrived"
         case OutputsCollected(task=task, attempt=attempt):

@@ -3,12 +3,14 @@
 from typing import Literal
 
 from protocol.ids import AttemptId, ProbeKind, RankId
-from protocol.messages.checks import Probe, TcpCheck
+from protocol.messages.checks import LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
     Goodbye,
     Hello,
+    Leased,
     LiveRank,
     ProbeTriggered,
+    ProbeWaiting,
     RankCleared,
     RankExited,
     RankStarted,
@@ -31,6 +33,8 @@ from sflow_ctl.plan.words import OnFailure
 
 HTTP = PortBlock(name="http")
 READINESS = Probe(kind="readiness", checks=(TcpCheck(port=1000),))
+LINE = Probe(kind="readiness", checks=(LogCheck(pattern=LogPattern(pattern="up")),))
+"""Ready by a line of its log."""
 
 
 def a_task(
@@ -64,6 +68,7 @@ def a_task(
     uses_port_of: tuple[str, ...] = (),
     stopping: Stopping = Stopping(),  # noqa: B008 - immutable
     hang: HangPolicy | None = None,
+    probes: tuple[Probe, ...] = (),
 ) -> PlannedTask:
     """A task of one rank on node 0 unless placed elsewhere.
 
@@ -108,7 +113,7 @@ def a_task(
         min_ready=min_ready,
         stopping=stopping,
         hang=hang,
-        probes=(READINESS,) if service else (),
+        probes=probes or ((READINESS,) if service else ()),
     )
 
 
@@ -212,9 +217,13 @@ def exited(
     return MessageReceived(node=node, message=message)
 
 
-def cleared(name: str, attempt: int = 1, node: int = 0, survivors: tuple[str, ...] = ()) -> MessageReceived:
-    """A rank's tree is gone."""
-    return MessageReceived(node=node, message=RankCleared(rank=rank(name, attempt), survivors=survivors))
+def cleared(
+    name: str, attempt: int = 1, node: int = 0, survivors: tuple[str, ...] = (), number: int = 0
+) -> MessageReceived:
+    """Nothing of a rank is left, or of a part of a job step."""
+    return MessageReceived(
+        node=node, message=RankCleared(rank=rank(name, attempt, number), survivors=survivors)
+    )
 
 
 def ready(name: str, attempt: int = 1, node: int = 0, kind: ProbeKind = "readiness") -> MessageReceived:
@@ -227,3 +236,15 @@ def ready(name: str, attempt: int = 1, node: int = 0, kind: ProbeKind = "readine
 def goodbye(node: int = 0) -> MessageReceived:
     """An agent has nothing left."""
     return MessageReceived(node=node, message=Goodbye())
+
+
+def waits(name: str, attempt: int, detail: str, node: int = 0) -> MessageReceived:
+    """A readiness probe says what it misses."""
+    message = ProbeWaiting(attempt=AttemptId(name, attempt), kind="readiness", detail=detail)
+    return MessageReceived(node=node, message=message)
+
+
+def leased(task: str, number: int, node: int = 0, **ports: int) -> MessageReceived:
+    """An agent answers with one port for each name."""
+    blocks: dict[str, tuple[int, ...]] = {name: (port,) for name, port in ports.items()}
+    return MessageReceived(node=node, message=Leased(task=task, number=number, ports=blocks))

@@ -110,6 +110,23 @@ def test_public_09_a_service_that_the_branch_needs_is_stopped_after_it(policy: O
     drive.leave()
 
 
+@pytest.mark.parametrize("policy", STOPPING_POLICIES)
+def test_public_09_a_ready_service_of_the_branch_does_not_keep_the_run_alive(policy: OnFailure) -> None:
+    dependencies = (Dependency(task="a", until="finished"),)
+    server = msgspec.structs.replace(a_task("server", service=True), depends_on=dependencies)
+    drive = Driver.joined(a_plan(a_task("a", on_failure=policy), server, a_task("client", "server")))
+    drive.start("a")
+    assert "0: spawn server#1" in drive.end("a", 1)
+    drive.start("server")
+    drive(ready("server"))
+    drive.start("client")
+    assert drive.state("server") is S.READY
+    drive.end("client")
+    assert drive.state("server") is S.STOPPING
+    drive(exited("server", signal=15))
+    assert drive.leave().outcome is Outcome.FAILED
+
+
 def test_public_09_an_end_that_the_stop_brings_about_counts_for_the_branch() -> None:
     both = after("finished", "both", "a", "b")
     drive = Driver.joined(a_plan(a_task("a"), a_task("b"), both))

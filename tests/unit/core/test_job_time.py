@@ -8,7 +8,7 @@ from sflow_ctl.core.actions.job_time import CONFIRM_WITHIN_S, SAME_WITHIN_S
 from sflow_ctl.core.commands import AskJobEnd, Command, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.events import JobEndKnown, SchedulerEvent, StopRequested, WakeUp
 from sflow_ctl.core.invariants import check_invariants
-from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S, GONE_MARGIN_S
+from sflow_ctl.core.model.run import Margins
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
 from tests.unit.core.plans import a_plan, a_task, exited, hello, started
@@ -117,8 +117,8 @@ def test_public_17_a_shortened_job_is_stopped_within_its_new_time(run: Run) -> N
     run.tell(exited("a", signal=15), 60.0)
     run.tell(started("last"), 60.0)
     assert run.scheduler.run.task_named("last").state is TaskState.RUNNING
-    assert has_stop(run.wake(90.0 - GONE_MARGIN_S))
-    assert [c.text for c in run.wake(90.0 - FORCE_MARGIN_S) if isinstance(c, Warn)] == [
+    assert has_stop(run.wake(90.0 - Margins().finals_s))
+    assert [c.text for c in run.wake(90.0 - Margins().force_s) if isinstance(c, Warn)] == [
         "the run did not end within its time that the Slurm job has left; killed: last"
     ]
 
@@ -134,15 +134,15 @@ def test_public_17_a_job_that_is_extended_while_the_run_stops_gives_it_that_time
     run.tell(exited("a", signal=15), 100.0)
     run.tell(started("last"), 100.0)
     run.know(600.0, 110.0)
-    for due in (GONE_AT - GONE_MARGIN_S, GONE_AT - FORCE_MARGIN_S):
+    for due in (GONE_AT - Margins().finals_s, GONE_AT - Margins().force_s):
         assert not has_stop(run.wake(due))
-    assert has_stop(run.wake(600.0 - GONE_MARGIN_S))
+    assert has_stop(run.wake(600.0 - Margins().finals_s))
 
 
 def test_public_17_a_job_that_is_shortened_while_the_run_stops_limits_it(run: Run) -> None:
     run.tell(StopRequested(signal="SIGTERM"), 10.0)
     run.know(40.0, 11.0)
-    commands = run.wake(40.0 - FORCE_MARGIN_S)
+    commands = run.wake(40.0 - Margins().force_s)
     assert has_stop(commands)
     assert any(isinstance(c, Warn) for c in commands)
 

@@ -82,13 +82,6 @@ def test_readiness_is_recorded_once_and_only_of_a_running_task() -> None:
     assert drive(ready("server")) == []
 
 
-def test_a_service_that_ends_well_before_it_is_ready_satisfies_its_dependants() -> None:
-    drive = Driver(a_plan(a_task("server", service=True), a_task("client", "server")))
-    drive(hello())
-    drive(started("server"))
-    assert "0: spawn client#1" in drive(exited("server"))
-
-
 def test_a_dependency_on_completion_is_not_satisfied_by_readiness() -> None:
     drive = Driver(a_plan(a_task("r0", service=True), a_task("r1", after_completion=("r0",))))
     drive(hello())

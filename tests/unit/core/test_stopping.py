@@ -8,7 +8,7 @@ from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
-from sflow_ctl.core.policy.shutdown_steps import FORCE_MARGIN_S
+from sflow_ctl.core.model.run import Margins
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Placement
 from tests.unit.core.driver import Driver, Lines
@@ -161,7 +161,7 @@ def test_an_end_in_time_is_not_spoken_of() -> None:
 def test_long_graces_do_not_outlast_the_job() -> None:
     run = Driver(a_plan(a_task("a", stopping=SLOW)), gone_at=60.0)
     run(hello(), started("a"), StopRequested(signal="SIGTERM"), now=1.0)
-    commands = run(WakeUp(), now=60.0 - FORCE_MARGIN_S)
+    commands = run(WakeUp(), now=60.0 - Margins().force_s)
     assert commands[0].startswith("warn: ")
     assert "time that the Slurm job has left; killed: a" in commands[0]
     assert [order.is_forced for order in commands.orders(Stop)] == [True]

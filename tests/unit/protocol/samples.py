@@ -23,6 +23,7 @@ from protocol.messages.facts import (
     RankIdle,
     RankStarted,
     SideCommandEnded,
+    Terminated,
 )
 from protocol.messages.inspection import (
     Directory,
@@ -38,6 +39,7 @@ from protocol.messages.inspection import (
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
+    EndStep,
     Enrolled,
     Inspect,
     Lease,
@@ -83,6 +85,7 @@ EXITED = RankExited(
         line_number=7,
         offset=123,
     ),
+    has_listened=True,
 )
 KILLED = RankExited(rank=RANK, signal=9, runtime_s=0.5)
 TRIGGERED = ProbeTriggered(attempt=ATTEMPT, rank=1, kind="readiness", detail="port 80 is listening")
@@ -240,6 +243,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
     Enrolled(key="k" * 40),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
+    EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
     Watch(rank=RANK, offset=77),
@@ -307,6 +311,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         triggered=(TRIGGERED,),
         quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
     ),
+    Terminated(),
     Goodbye(survivors=("77 deaf",)),
 )
 LOGS: tuple[Message, ...] = (
