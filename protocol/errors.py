@@ -6,7 +6,7 @@ Events of a task or a node are never errors: they are facts, and states with a r
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 
 class ExitStatus(IntEnum):
@@ -25,7 +25,7 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem: a kebab-case code, a sentence, the place, and the remedy."""
+    """One thing that is wrong, or probably not meant: a kebab-case code, a sentence, the place, and what to do."""
 
     code: str
     what: str
@@ -33,12 +33,21 @@ class Finding:
     hint: str | None = None
 
     def __str__(self) -> str:
-        lines = [f"error[{self.code}]: {self.what}"]
+        return self.text("error")
+
+    def text(self, level: Literal["error", "warning"]) -> str:
+        """Return the finding as lines: what, where, hint."""
+        lines = [f"{level}[{self.code}]: {self.what}"]
         if self.where:
             lines.append(f"  where: {self.where}")
         if self.hint:
             lines.append(f"  hint:  {self.hint}")
         return "\n".join(lines)
+
+    def line(self) -> str:
+        """Return the finding as one line, for logs and lists."""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.what}{hint} [{self.code}]" + (f" ({self.where})" if self.where else "")
 
 
 class FleetError(Exception):

@@ -20,6 +20,7 @@ _NOT_STARTED = frozenset({126, 127})
 _LAUNCH_LINE = re.compile(
     r"command not found|: not found$|No such file or directory|Permission denied|bad interpreter|cannot execute"
     r"|Exec format error|Argument list too long|: Is a directory|executable file not found|required file not found"
+    r"| is not on the PATH of "  # as our presets say it
 )
 _LAUNCH_HINT = "check the program's name, its mode, its first line and PATH, all on the task's node"
 _KILL_HINT = (

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from protocol.messages.node import Gpu
+from protocol.text.counted import counted
 
 CUDA, CUDA_ORDER, PCI_ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 _HIP, _ROCR, _OPENCL = "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"
@@ -88,7 +89,7 @@ class GpuView(msgspec.Struct, frozen=True):
     def _chosen(self, names: tuple[str, ...], indices: Sequence[int]) -> tuple[str, ...]:
         beyond = [index for index in indices if index >= len(names)]
         if beyond:
-            has = f"{len(names)} GPU{'s' if len(names) != 1 else ''}"
+            has = counted(len(names), "GPU")
             why = f" ({'; '.join(self.problems)})" if self.problems else ""
             raise SliceError(
                 f"it was given GPU {beyond[0]}, and this node has {has} for the run, counted from 0{why}: "

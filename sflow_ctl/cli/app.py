@@ -7,14 +7,8 @@ from contextlib import suppress
 
 import click
 
-from protocol.errors import ExitStatus, FleetError
-from sflow_ctl.cli.terminal.lines import (
-    OutputLostError,
-    discard_stdout,
-    print_findings,
-    print_line,
-    print_traceback,
-)
+from protocol.errors import ExitStatus, FleetError, UsageError
+from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line, print_traceback
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
@@ -34,6 +28,7 @@ _COMMANDS = {
     "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts and submit them."),
     "config": ("sflow_ctl.cli.commands.config", "config", "Show the effective settings."),
     "schema": ("sflow_ctl.cli.commands.schema", "schema", "Print the JSON Schema of workflow files."),
+    "help": ("sflow_ctl.cli.app", "help_", "Show the options of a command."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
 
@@ -44,6 +39,18 @@ class LazyGroup(click.Group):
     def list_commands(self, _ctx: click.Context, /) -> list[str]:
         """Return all command names, in the order in which a user meets them."""
         return list(_COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names; a misspelled one is answered with the nearest."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            from sflow_ctl.format.checking import guess_hint  # only when something is wrong
+
+            hint = guess_hint(name, list(_COMMANDS), f"commands are {', '.join(_COMMANDS)}")
+            raise UsageError.of("unknown-command", f'there is no command "{name}"', hint=hint)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, _ctx: click.Context, cmd_name: str, /) -> click.Command | None:
         """Return the command of that name, imported now."""
@@ -82,12 +89,31 @@ def group(debug: bool) -> None:
     """Run services and jobs together inside a Slurm allocation, or on this machine."""
 
 
+@click.command(name="help")
+@click.argument("names", metavar="[COMMAND]", nargs=-1)
+@click.pass_context
+def help_(ctx: click.Context, names: tuple[str, ...]) -> int:
+    """Show the commands, or the options of one command."""
+    assert ctx.parent is not None
+    at, found = ctx.parent, ctx.parent.command
+    for name in names:
+        if not isinstance(found, click.Group):
+            break
+        _, command, _ = found.resolve_command(at, [name])
+        assert command is not None
+        found, at = command, click.Context(command, info_name=name, parent=at)
+    click.echo(found.get_help(at))
+    return 0
+
+
 def main() -> None:
     """Run the command line and exit. Never returns."""
     debug = "--debug" in sys.argv[1:]
     try:
         status = group.main(standalone_mode=False)
     except FleetError as error:
+        from sflow_ctl.cli.terminal.findings import print_findings
+
         print_findings(error)
         if debug:
             print_traceback()

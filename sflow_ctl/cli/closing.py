@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from protocol.errors import ExitStatus
+from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
-from sflow_ctl.core.states import Outcome
+from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.report.cause import LOG_LINES, first_cause
 from sflow_ctl.report.run_view import RunView
@@ -30,6 +31,10 @@ def print_end(end: RunEnd) -> None:
         header, rows = results(end.state.plan, end.state, end.outputs)
         print_line("")
         print_table(results_table(header, rows, display_path(end.directory / layout.RESULTS)))
+    for task in [one for one in whole.tasks if one.output_problems][:SHOWN_FAILURES]:
+        more = len(task.output_problems) - 1
+        others = f" (and {counted(more, 'more problem')})" if more else ""
+        print_line(f"  missing outputs of {task.name}: {task.output_problems[0]}{others}")
     print_cause(end.state, whole, end.directory)
     for survivor in whole.survivors:
         print_line(f"  could not be killed: process {survivor}")
@@ -44,8 +49,29 @@ def print_end(end: RunEnd) -> None:
         print_line(f"✓ Services stopped by Ctrl-C after {duration} (exit status {int(end.status)})")
     else:
         verb = "cancelled" if whole.outcome in (Outcome.INTERRUPTED, Outcome.TERMINATED) else "failed"
-        print_line(f"✗ Workflow {verb} after {duration} (exit status {int(end.status)})", err=True)
+        line = f"✗ Workflow {verb} after {duration}{shortfall(end.state)} (exit status {int(end.status)})"
+        print_line(line, err=True)
+    if whole.simulated_gpus:
+        print_line(
+            f"  {counted(whole.simulated_gpus, 'GPU')} {'was' if whole.simulated_gpus == 1 else 'were'} simulated"
+        )
     print_line(f"  Output folder: {display_path(end.directory)}")
+
+
+def shortfall(state: RunView) -> str:
+    """Return `: 2 of 7 tasks failed, 1 skipped`; nothing for a run of one task."""
+    counts, total = state.counts(), len(state.tasks)
+    numbers = (
+        (len(state.failures()), "failed"),
+        (counts.get(TaskState.CANCELLED, 0), "cancelled"),
+        (counts.get(TaskState.SKIPPED, 0), "skipped"),
+    )
+    shown = [(number, word) for number, word in numbers if number]
+    if total == 1 or not shown:
+        return ""
+    (number, word), *rest = shown
+    parts = [f"{number} of {total} tasks {word}", *(f"{number} {word}" for number, word in rest)]
+    return f": {', '.join(parts)}"
 
 
 def is_services_only(state: RunView) -> bool:
@@ -86,5 +112,4 @@ def _tolerated(names: Sequence[str]) -> str:
     if not names:
         return ""
     shown = ", ".join(names[:SHOWN_FAILURES]) + (", ..." if len(names) > SHOWN_FAILURES else "")
-    plural = "" if len(names) == 1 else "s"
-    return f"; {len(names)} non-critical failure{plural}: {shown}"
+    return f"; {counted(len(names), 'non-critical failure')}: {shown}"

@@ -11,7 +11,7 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_end
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
-from sflow_ctl.cli.terminal.lines import OutputLostError, print_json, print_line, print_warning
+from sflow_ctl.cli.terminal.lines import OutputLostError, print_json, print_line
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.run.options import RunOptions
@@ -44,9 +44,14 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     """
     read = read_run(options)
     if read.found.settings.preamble:
+        from sflow_ctl.runtime.files.replayed import make_readable_again
         from sflow_ctl.runtime.run.preamble import run_first
 
-        run_first(preamble(read.found), launcher.discard_spares)
+        def prepare() -> None:
+            launcher.discard_spares()
+            make_readable_again(options.workflow.files, read.loaded.source_texts)
+
+        run_first(preamble(read.found), prepare)
     planned = plan_run(read, options, is_dry=False)
     if planned.earlier is not None:
         before, run = planned.earlier, display_path(planned.earlier.directory)
@@ -54,8 +59,10 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
             print_line(f"Run {run} has completed: there is nothing to resume")
             return int(ExitStatus.OK)
         print_line(f"Resuming {run}: {before.progress()}")
-    for warning in planned.plan.warnings:
-        print_warning(warning)
+    if planned.plan.warnings:
+        from sflow_ctl.cli.terminal.findings import print_warnings  # most plans have none
+
+        print_warnings(planned.plan.warnings)
     consoles: list[Console] = []
 
     def open_console(directory: Path) -> Console:

@@ -75,6 +75,8 @@ class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"
     """The number of its attempt."""
     values: dict[str, Any]
     """The values by name."""
+    problems: tuple[str, ...] = ()
+    """Why values are missing, as sentences."""
 
     @property
     def attempt_id(self) -> AttemptId:

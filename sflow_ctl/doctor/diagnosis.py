@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from protocol.errors import ExitStatus
+from protocol.text.counted import counted
 from sflow_ctl.doctor.facts import Examination
 from sflow_ctl.doctor.fleet_checks import agent_topic, clock_topic, slurm_topic, version_topic
 from sflow_ctl.doctor.mesh import mesh_topic
@@ -66,8 +67,7 @@ def text(diagnosis: Diagnosis, shows_all: bool, colours: bool) -> str:
     facts = diagnosis.facts
     nodes = [node.name for node in facts.nodes] + [name for name, _ in facts.missing]
     where = f"job {facts.slurm.job_id}, " if facts.slurm is not None else ""
-    plural = "" if len(nodes) == 1 else "s"
-    lines = [f"{where}{len(nodes)} node{plural}: {names(nodes, 8)}", ""]
+    lines = [f"{where}{counted(len(nodes), 'node')}: {names(nodes, 8)}", ""]
     width = max(len(topic.name) for topic in diagnosis.topics)
     for topic in diagnosis.topics:
         lines += _topic_lines(topic, width, len(nodes), shows_all, colours)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from protocol.messages.inspection import Directory, NodeReport
 from protocol.messages.node import Gpu
+from protocol.text.counted import counted
 from sflow_ctl.doctor.facts import Examination, ExaminedNode
 from sflow_ctl.doctor.verdicts import Topic, Verdict, fail, names, ok, seconds, size, span, topic, warn
 
@@ -126,13 +127,13 @@ def _gpu_count(node: ExaminedNode, examination: Examination) -> Iterator[Verdict
             if is_slurms or (examination.slurm is not None and given is None)
             else "run nvidia-smi there to see which is missing; leave the node out: sbatch --exclude"
         )
-        yield fail(node.name, f"has {has} GPUs, {who} {wanted}", fix)
+        yield fail(node.name, f"has {counted(has, 'GPU')}, {who} {wanted}", fix)
     elif wanted is None:
         most = max(len(other.inventory.gpus) for other in examination.nodes)
         if has < most:
             yield warn(
                 node.name,
-                f"has {has} GPUs, others have {most}",
+                f"has {counted(has, 'GPU')}, others have {most}",
                 "run nvidia-smi there to see which is missing",
             )
 
@@ -353,10 +354,12 @@ def leftover_topic(examination: Examination) -> Topic:
             run = left.run[:-_RANDOM_CHARACTERS] or left.run
             if left.has_agent:
                 live.add(run)
-                verdicts.append(ok(node.name, f"{len(left.pids)} processes of run {run}, which is live"))
+                verdicts.append(
+                    ok(node.name, f"{counted(len(left.pids), 'process')} of run {run}, which is live")
+                )
                 continue
             pids = " ".join(map(str, left.pids[:20])) + (" ..." if len(left.pids) > 20 else "")
-            text = f"{len(left.pids)} processes of run {run} are left without an agent"
+            text = f"{counted(len(left.pids), 'process')} of run {run} are left without an agent"
             verdicts.append(warn(node.name, text, f"kill {pids}"))
-    others = f", beside {len(live)} live runs of yours" if live else ""
+    others = f", beside {counted(len(live), 'live run')} of yours" if live else ""
     return topic("leftovers", f"no processes of earlier runs{others}", verdicts)

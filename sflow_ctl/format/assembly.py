@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from protocol.errors import Finding
 from sflow_ctl.format import schema
-from sflow_ctl.format.checking import check
+from sflow_ctl.format.checking import Path, Remainder, check
 from sflow_ctl.format.extends import extended
 from sflow_ctl.format.merging import Item, Merged, named_items
 
@@ -24,12 +24,14 @@ class Assembly:
     """Section and name to entry, for places in messages."""
     broken: frozenset[str] = frozenset()
     """Names of entries with findings; what refers to them only follows from those."""
+    incomplete: list[Path] = field(default_factory=list)
+    """Paths of mappings inside entries that lack a wrong value."""
 
 
 def assemble(merged: Merged) -> Assembly:
     """Convert every entry; problems are added to `merged.findings`."""
     result = Assembly()
-    sections = _sections(merged, result.items)
+    sections = _sections(merged, result)
     _check_version(merged)
     settings = _workflow_settings(merged)
     said = {key: value for key, (value, _) in merged.site.items() if value is not None}
@@ -51,7 +53,7 @@ def assemble(merged: Merged) -> Assembly:
     return result
 
 
-def _sections(merged: Merged, items: dict[tuple[str, str], Item]) -> dict[str, list[Any]]:
+def _sections(merged: Merged, result: Assembly) -> dict[str, list[Any]]:
     """Convert the entries of all named sections."""
     for task in merged.tasks:
         listed = task.body.get("variables")
@@ -60,32 +62,35 @@ def _sections(merged: Merged, items: dict[tuple[str, str], Item]) -> dict[str, l
             task.body["variables"] = [variable.body for variable in inner]
     of = merged.sections
     return {
-        "variables": _convert(merged, "variables", of["variables"], schema.Variable, items),
-        "artifacts": _convert(merged, "artifacts", of["artifacts"], schema.Artifact, items),
-        "backends": _convert(merged, "backends", of["backends"], schema.Backend, items),
+        "variables": _convert(merged, "variables", of["variables"], schema.Variable, result),
+        "artifacts": _convert(merged, "artifacts", of["artifacts"], schema.Artifact, result),
+        "backends": _convert(merged, "backends", of["backends"], schema.Backend, result),
         "operators": _convert(
-            merged, "operators", extended(of["operators"], merged.findings), schema.Operator, items
+            merged, "operators", extended(of["operators"], merged.findings), schema.Operator, result
         ),
-        "signatures": _convert(merged, "signatures", of["signatures"], schema.Signature, items),
+        "signatures": _convert(merged, "signatures", of["signatures"], schema.Signature, result),
         "workflow.variables": _convert(
-            merged, "workflow.variables", merged.workflow_variables, schema.Variable, items
+            merged, "workflow.variables", merged.workflow_variables, schema.Variable, result
         ),
-        "tasks": _convert(merged, "tasks", merged.tasks, schema.Task, items),
+        "tasks": _convert(merged, "tasks", merged.tasks, schema.Task, result),
     }
 
 
-def _convert(
-    merged: Merged, section: str, items: list[Item], kind: type[P], index: dict[tuple[str, str], Item]
-) -> list[P]:
+def _convert(merged: Merged, section: str, items: list[Item], kind: type[P], whole: Assembly) -> list[P]:
+    """Return the entries, wrong ones without what is wrong where that is possible."""
     result = []
     for item in items:
-        index.setdefault((section, item.name), item)
+        whole.items.setdefault((section, item.name), item)
         if item.is_shorthand and kind is not schema.Variable:
             merged.findings.append(Finding("wrong-type", f'"{item.name}" must be a mapping', item.where()))
             continue
-        checked = check(kind, item.body, item.path, item.source.where, merged.findings)
+        remainders: list[Remainder] = []
+        checked = check(kind, item.body, item.path, item.source.where, merged.findings, remainders)
         if checked is not None:
             result.append(checked)
+        for remainder in remainders:
+            result.append(remainder.value)
+            whole.incomplete += [path[:-1] for path in remainder.removed if len(path) > len(item.path) + 1]
     return result
 
 

@@ -7,6 +7,7 @@ again: a good file is checked once, a bad one as often as it has problems.
 import copy
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -24,6 +25,10 @@ _KEY = re.compile(r"Expected `str` - at `key` in `(?P<path>.*)`$")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
 MAX_FINDINGS = 200
+_NOT_REQUESTED = frozenset({"cpu", "cpus", "mem", "memory"})
+"""What people ask for beside GPUs and nodes, and the format has no field for: not a misspelling of `gpus`."""
+_COUNTED = frozenset({"replicas", "retries", "nodes", "gpus"})
+"""Fields for which a number is short for a mapping with `count`."""
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -56,12 +61,31 @@ class _Problem(NamedTuple):
     meant: Path | None = None
 
 
-def check(kind: type[T], data: Any, base: Path, where: Where, findings: list[Finding]) -> T | None:
-    """Return `data` as a `kind`, or None with every problem added to `findings`."""
+class Remainder(NamedTuple):
+    """What is left of wrong data when everything wrong is removed, and the paths of what was removed."""
+
+    value: Any
+    removed: tuple[Path, ...]
+
+
+def check(
+    kind: type[T],
+    data: Any,
+    base: Path,
+    where: Where,
+    findings: list[Finding],
+    remainders: list[Remainder] | None = None,
+) -> T | None:
+    """Return `data` as a `kind`, or None with every problem added to `findings`, and what is left to `remainders`."""
     try:
         return msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:
-        problems = _problems(error, copy.deepcopy(data), _Scope(kind, base, where))
+        rest = copy.deepcopy(data)
+        problems = _problems(error, rest, _Scope(kind, base, where))
+    if remainders is not None:
+        with suppress(msgspec.ValidationError):  # a required value was wrong
+            removed = tuple((*base, *(problem.meant or problem.path)) for problem in problems)
+            remainders.append(Remainder(msgspec.convert(rest, kind, strict=True), removed))
     explained = {problem.meant for problem in problems}
     for problem in problems[: MAX_FINDINGS - len(findings)]:
         follows = problem.finding.code == "missing-key" and problem.path in explained
@@ -130,7 +154,7 @@ def _problem(error: msgspec.ValidationError, data: Any, scope: _Scope) -> _Probl
 def _unknown_key(parent: Path, key: str, scope: _Scope) -> _Problem:
     path = (*parent, key)
     allowed = fields_at(scope.kind, parent)
-    guess = nearest(key, allowed)
+    guess = None if key in _NOT_REQUESTED else nearest(key, allowed)
     hint = f'did you mean "{guess}"?' if guess else f"allowed here: {', '.join(allowed)}"
     finding = Finding("unknown-key", f'unknown key "{key}"', scope.place(path), hint)
     return _Problem(path, finding, None if guess is None else (*parent, guess))
@@ -163,10 +187,12 @@ def _explain(what: str) -> str:
 
 
 def _type_hint(what: str, path: Path) -> str | None:
-    if "got `object`" in what and "str" in what:
+    if "got `object`" in what and "str" in what and "bool" not in what:
         return 'quote the line: an unquoted `: ` makes it a mapping, as in - echo "a: b"'
     if path and path[-1] == "version":
         return 'quote it: version: "0.1"'
+    if path and path[-1] in _COUNTED and what.startswith("Expected `object"):
+        return f"a number, or a mapping: {path[-1]}: {{count: 2}}"
     if "Expected `array`" in what:
         return "write a list: [a, b], or one item a line beginning with `- `"
     if what.startswith("Expected `str"):

@@ -4,14 +4,15 @@ The trip: YAML (`yaml_source`), one document of all files (`merging`), presets, 
 rules (`rules`).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 from protocol.errors import Finding, SpecError
 from sflow_ctl.format import schema
-from sflow_ctl.format.assembly import assemble
+from sflow_ctl.format.assembly import Assembly, assemble
 from sflow_ctl.format.checking import MAX_FINDINGS
 from sflow_ctl.format.expressions.templates import check_syntax, check_template, has_expression
 from sflow_ctl.format.field_lookup import dotted
@@ -24,13 +25,15 @@ from sflow_ctl.format.yaml_source import PathKey, Source, dump, read_source
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.secrets import SECRETS
 
+_first_key = re.compile(r"[.\[]")
+
 
 @dataclass(slots=True)
 class LoadedDocument:
     """A checked document, and the places of everything in it."""
 
     document: schema.Document
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
     _items: dict[tuple[str, str], Item] = field(default_factory=dict)
     _text: str | None = None
     _merged: Merged | None = None
@@ -39,6 +42,26 @@ class LoadedDocument:
         """Return `file:line:column  section.name.field` of an entry; section is "tasks", "variables", ..."""
         item = self._items.get((section, name))
         return f"{section}.{name}" if item is None else item.where(*path)
+
+    def owner(self, where: str) -> tuple[str, str, str] | None:
+        """Return section, name and field that a place is about, or None. The field is empty for an entry as a whole."""
+        file, _, path = where.partition("  ")
+        for (section, name), item in self._items.items():
+            start = dotted(item.path)
+            rest = path[len(start) :]
+            is_here = file.startswith((f"{item.source.path}:", "--set ", "--artifact "))
+            if is_here and path.startswith(start) and (not rest or rest[0] in ".["):
+                return section, name, _first_key.split(rest.lstrip("."), maxsplit=1)[0]
+        return None
+
+    def where_any(self, sections: Sequence[str], name: str) -> str | None:
+        """Return the place of an entry in the first of the sections that has it; None where none has."""
+        return next((self.where(one, name) for one in sections if (one, name) in self._items), None)
+
+    @property
+    def source_texts(self) -> list[str]:
+        """The text of each file, in the order in which they were given."""
+        return [] if self._merged is None else [source.text for source in self._merged.sources]
 
     @property
     def site_settings(self) -> dict[str, Any]:
@@ -68,7 +91,7 @@ class LoadedDocument:
 
 
 def load_documents(
-    paths: Sequence[Path],
+    paths: Sequence[FilePath],
     overrides: Sequence[str] = (),
     artifact_overrides: Sequence[str] = (),
     missable: Sequence[str] = (),
@@ -101,14 +124,14 @@ def load_documents(
         found = check_rules(
             assembled.document, lambda section, name, *path: items[section, name].where(*path)
         )
-        # A finding that names a broken entry only follows from that entry's own findings.
-        broken = assembled.broken
-        merged.findings += [one for one in found if not any(f'"{name}"' in one.what for name in broken)]
+        merged.findings += [one for one in found if not _follows(one, assembled)]
     if merged.findings:
-        raise SpecError(merged.findings[:MAX_FINDINGS])
+        raise _document_error(merged, assembled)
     assert assembled.document is not None
     merged.warnings += document_warnings(
-        assembled.document, lambda section, name, *path: items[section, name].where(*path)
+        assembled.document,
+        lambda section, name, *path: items[section, name].where(*path),
+        merged.secret_where,
     )
     is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable)
     text = merged.sources[0].text if is_as_written else None
@@ -138,7 +161,31 @@ def _variables_of(data: Any) -> list[tuple[str, Any]]:
     return [(str(body["name"]), body) for body in bodies if isinstance(body, dict) and "name" in body]
 
 
-def read_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Finding]]:
+class DocumentError(SpecError):
+    """Everything that is wrong with a document before it is planned."""
+
+    rest: LoadedDocument | None = None
+    """The document without the values of wrong types, to find out what else is wrong; None where too little is left."""
+
+
+def _document_error(merged: Merged, assembled: Assembly) -> DocumentError:
+    error = DocumentError(merged.findings[:MAX_FINDINGS])
+    document = assembled.document
+    if document is not None and not assembled.broken and document.workflow.tasks:
+        error.rest = LoadedDocument(document, (), assembled.items, None, merged)
+    return error
+
+
+def _follows(finding: Finding, assembled: Assembly) -> bool:
+    """Return True for a finding that only follows from others: it names a broken entry, or is about an incomplete part."""
+    if any(f'"{name}"' in finding.what for name in assembled.broken):
+        return True
+    field = (finding.where or "").rpartition("  ")[2]
+    parts = map(dotted, assembled.incomplete)
+    return any(field == part or field.startswith((f"{part}.", f"{part}[")) for part in parts)
+
+
+def read_sources(paths: Sequence[FilePath]) -> tuple[list[Source], list[Finding]]:
     """Read all files. Files that cannot be read at all are missing from the result."""
     sources, findings = [], []
     for path in paths:

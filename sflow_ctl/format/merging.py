@@ -42,9 +42,14 @@ class Item:
     source: Source
     path: tuple[PathKey, ...]
     is_shorthand: bool = False
+    given: dict[tuple[PathKey, ...], str] = field(default_factory=dict)
+    """Fields whose values are the command line's, with the option that gave them."""
 
     def where(self, *path: PathKey) -> str:
-        """Return `file:line:column  section.name.field` for a message."""
+        """Return `file:line:column  section.name.field` for a message, or the option that gave the field."""
+        for length in range(1, len(path) + 1):
+            if path[:length] in self.given:
+                return f"{self.given[path[:length]]}  {dotted((*self.path, *path))}"
         full = (*self.path, *(() if self.is_shorthand else path))
         return f"{self.source.where(full)}  {dotted(full)}"
 
@@ -66,13 +71,22 @@ class Merged:
     secrets: list[str] = field(default_factory=list)
     workflow_variables: list[Item] = field(default_factory=list)
     tasks: list[Item] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     def site_where(self, path: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of `("settings", key, ...)` in the file whose value counts."""
         found = self.site.get(str(path[1])) if len(path) > 1 else None
         return None if found is None else found[1].where(path)
+
+    def secret_where(self, name: str) -> str | None:
+        """Return `file:line:column  secrets[index]` of a secret's name."""
+        for source in self.sources:
+            given = source.data.get("secrets") if isinstance(source.data, dict) else None
+            if isinstance(given, list) and name in given:
+                path = ("secrets", given.index(name))
+                return f"{source.where(path)}  {dotted(path)}"
+        return None
 
 
 def merge(sources: Sequence[Source]) -> Merged:
@@ -210,10 +224,9 @@ def _merge_named(merged: Merged, existing: list[Item], items: list[Item], sectio
             position[item.name] = len(existing)
             existing.append(item)
             continue
-        merged.warnings.append(
-            f'{section} "{item.name}" is defined again at {item.source.where(item.path)}; it replaces the one at '
-            f"{existing[index].source.where(existing[index].path)}"
-        )
+        earlier = existing[index].source.where(existing[index].path)
+        what = f'{section} "{item.name}" is defined again; it replaces the one at {earlier}'
+        merged.warnings.append(Finding("defined-again", what, item.where()))
         existing[index] = item
 
 

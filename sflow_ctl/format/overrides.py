@@ -10,6 +10,7 @@ from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.format.merging import Item, Merged, named_items
 from sflow_ctl.format.schema import ARTIFACT_FIELDS
 from sflow_ctl.format.written import json_value, number_or_text, plain
+from sflow_ctl.format.yaml_source import PathKey
 
 _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off"))
 
@@ -24,18 +25,25 @@ def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False)
             merged.findings.append(Finding("override-format", what, f"--set {text}", "write --set KEY=VALUE"))
             continue
         items = _targets(merged, key)
+        place = f"--set {key}=..." if key in merged.secrets else f"--set {text}"
         if not items:
             what = f'variable "{key}" is not defined in the configuration'
             names = [item.name for item in (*merged.sections["variables"], *merged.workflow_variables)]
             hint = guess_hint(key, names, "define it under variables: first")
             merged.findings.append(Finding("override-unknown", what, f"--set {text}", hint))
-        for item in items:
+        for item, owner, path in items:
             _assign(item, value, is_strict)
+            for field in ("value", "domain"):
+                owner.given[*path, field] = place
 
 
-def _targets(merged: Merged, key: str) -> list[Item]:
+def _targets(merged: Merged, key: str) -> list[tuple[Item, Item, tuple[PathKey, ...]]]:
+    """Return the variables of that name, each with the entry that messages know it by and its path in there."""
     # Both levels: a workflow variable of that name would otherwise hide the user's value.
-    found = [item for item in (*merged.workflow_variables, *merged.sections["variables"]) if item.name == key]
+    both = (*merged.workflow_variables, *merged.sections["variables"])
+    found: list[tuple[Item, Item, tuple[PathKey, ...]]] = [
+        (item, item, ()) for item in both if item.name == key
+    ]
     if found or "." not in key:
         return found
     task_name, _, name = key.rpartition(".")
@@ -43,7 +51,11 @@ def _targets(merged: Merged, key: str) -> list[Item]:
         if task.name == task_name:
             variables = named_items(task.source, (*task.path, "variables"), task.body.get("variables"), [])
             task.body["variables"] = [item.body for item in variables]
-            return [item for item in variables if item.name == name]
+            return [
+                (item, task, ("variables", index))
+                for index, item in enumerate(variables)
+                if item.name == name
+            ]
     return []
 
 
@@ -91,6 +103,7 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
             merged.findings.append(Finding("override-unknown", what, f"--artifact {text}", hint))
         else:
             item.body["uri"] = uri
+            item.given["uri",] = f"--artifact {text}"
             if not uri.startswith("file://"):
                 item.body.pop("content", None)
             for field, schemes in ARTIFACT_FIELDS.items():
@@ -116,7 +129,8 @@ def strip_missable(merged: Merged, patterns: Sequence[str]) -> None:
         if isinstance(depends_on, list) and any(is_missable(_named(one)) for one in depends_on):
             gone = [_named(one) for one in depends_on if is_missable(_named(one))]
             item.body["depends_on"] = [one for one in depends_on if not is_missable(_named(one))]
-            merged.warnings.append(f"task {item.name}: dependency on missing {', '.join(gone)} removed")
+            what = f'task "{item.name}": dependency on missing {", ".join(gone)} removed'
+            merged.warnings.append(Finding("missing-task", what, item.where("depends_on")))
         probes = item.body.get("probes")
         if isinstance(probes, dict):
             item.body["probes"] = {
@@ -136,7 +150,6 @@ def _without_logger(
     watch = probe.get("log_watch") if isinstance(probe, dict) else None
     if not isinstance(watch, dict) or not is_missable(watch.get("logger")):
         return probe
-    merged.warnings.append(
-        f"task {item.name}: {kind} probe watches its own log, {watch['logger']} is missing"
-    )
+    what = f'task "{item.name}": {kind} probe watches its own log, {watch["logger"]} is missing'
+    merged.warnings.append(Finding("missing-task", what, item.where("probes", kind, "log_watch", "logger")))
     return {**probe, "log_watch": {key: value for key, value in watch.items() if key != "logger"}}

@@ -5,8 +5,10 @@ Places are looked up in the parsed nodes when something is wrong, so a good file
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from sflow_ctl.format.yaml_values import (
 )
 
 PathKey = str | int
+STANDARD_INPUT = Path("<stdin>")
+"""What messages call the file `-`."""
 
 
 class _PlainResolver(Resolver):
@@ -109,6 +113,7 @@ def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None,
     `kind` is the name of the file's kind in messages.
     """
     text = _read_text(path, kind)
+    path = STANDARD_INPUT if str(path) == "-" else path
     if isinstance(text, Finding):
         return None, [text]
     try:
@@ -160,9 +165,15 @@ def dump(data: Any) -> str:
     return dumped
 
 
+@cache
+def _standard_input() -> str:
+    """Return all of standard input; it can be read only once, and a command may read its files twice."""
+    return sys.stdin.buffer.read().decode("utf-8-sig")
+
+
 def _read_text(path: Path, kind: str) -> str | Finding:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return _standard_input() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         is_default = str(path) == "sflow.yaml"
         hint = (

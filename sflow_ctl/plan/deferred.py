@@ -4,7 +4,7 @@ Pure. How to evaluate an expression is not part of it: an `Evaluator` comes from
 one of runs). The scheduler calls this once for each attempt.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -49,10 +49,15 @@ class DeferredValues:
         ports_of: PortsOf,
         evaluator: Evaluator = NO_EXPRESSIONS,
         place_of: PlaceOf = planned_place,
+        problems: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """`place_of` returns where a task runs that is not where it was planned to be."""
+        """`place_of` returns where a task runs that is not where it was planned to be.
+
+        `problems` say why outputs of a task are missing.
+        """
         self._evaluator = evaluator
         self._outputs = outputs
+        self._problems = {} if problems is None else problems
         self._nodes = plan.nodes
         names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
         self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of)
@@ -117,7 +122,8 @@ class DeferredValues:
             return render(text, {**own, **names, "task": self._views})
         except ExpressionError as error:
             hint = "" if error.hint is None else f" ({error.hint})"
-            raise ExpressionError(f"{error.text}{hint}; it has {_described(self._outputs)}") from error
+            what = f"{error.text}{hint}; {_described(self._outputs, self._problems)}"
+            raise ExpressionError(what) from error
 
 
 def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
@@ -144,9 +150,13 @@ def _filled(data: Any, fill: Callable[[str], str]) -> Any:
     return [_filled(value, fill) for value in data] if isinstance(data, list | tuple) else data
 
 
-def _described(outputs: Outputs) -> str:
-    parts = [f"{name}: {', '.join(values) or 'nothing'}" for name, values in list(outputs.items())[:5]]
-    return "; ".join(parts) or "no outputs of any task"
+def _described(outputs: Outputs, problems: Mapping[str, Sequence[str]]) -> str:
+    """Say which outputs there are, and why others are missing."""
+    parts = []
+    for name, values in list(outputs.items())[:5]:
+        why = "; ".join(problems.get(name, ())[:3])
+        parts.append(f"outputs of {name}: {', '.join(values) or 'none'}" + (f" ({why})" if why else ""))
+    return "; ".join(parts) or "no task has outputs"
 
 
 def map_texts(success: Success, change: Callable[[str], str]) -> Success:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from protocol.errors import Finding
 from protocol.messages.node import Gpu, GpuUser, Inventory
+from protocol.text.counted import counted
 from protocol.text.listing import listed
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedNode
 
 _SMALL_BYTES = 100 << 20
 """Memory that a process may hold without being reported: a server of MPS has 30 MB on each GPU."""
@@ -27,12 +28,39 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
             alike.setdefault((has, node.gpus, inventory.gpu_problems), []).append(node.name)
     findings = []
     for (has, wanted, problems), names in alike.items():
-        what = f"{_nodes(names, 'has', 'each have')} {has} GPU{'s' if has != 1 else ''} for this run; gpus_per_node is {wanted}"
+        what = f"{_nodes(names, 'has', 'each have')} {counted(has, 'GPU')} for this run; gpus_per_node is {wanted}"
         what = "; ".join((what, *problems))
         findings.append(
             Finding("gpus-missing", what, where=", ".join(names[:_SHOWN_NODES]), hint=_hint(plan, names[0]))
         )
     return findings
+
+
+def simulated(plan: Plan, *, has_driver: bool, is_asked_for: bool) -> tuple[int, Finding | None]:
+    """Return how many GPUs of this machine's agents are simulated, and a warning unless that was asked for.
+
+    Only a single agent uses real GPUs, and only where there is a driver.
+    """
+    local = [node for node in plan.nodes if node.backend_type == "local"]
+    if has_driver and len(local) == 1 and not is_asked_for:
+        return 0, None
+    count = sum(_gpus_given(plan, node) for node in local)
+    if count == 0 or is_asked_for:
+        return count, None
+    what = f"{counted(count, 'GPU')} {'is' if count == 1 else 'are'} simulated"
+    why = f"{len(local)} agents share this machine" if has_driver else "no NVIDIA driver here"
+    return count, Finding("simulated-gpus", f"{why}: {what}", hint="--simulate-gpus says that this is meant")
+
+
+def _gpus_given(plan: Plan, node: PlannedNode) -> int:
+    """Return how many GPUs of a node tasks may be given: all that it declares, or the numbers that tasks were given."""
+    wanted = [
+        max(len(task.placement.gpus), max(task.placement.gpus, default=-1) + 1, task.placement.gpus_per_node)
+        for task in plan.tasks
+        if node.index in task.placement.nodes
+    ]
+    most = max(wanted, default=0)
+    return node.gpus if most and node.gpus is not None else most
 
 
 def gpu_warnings(plan: Plan, inventories: Mapping[int, Inventory]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from protocol.diagnosis.signatures import Signature
+from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
@@ -85,14 +86,6 @@ class Placement(_Part, frozen=True, kw_only=True):
     gpus_per_node: int = 0
     is_shared: bool = False
     """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
-
-
-def needs_text(placement: Placement) -> str:
-    """Say what a placement takes: "4 GPUs on each of 2 nodes"."""
-    per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
-    count = placement.node_count if placement.is_flexible else len(placement.nodes)
-    where = "one node" if count == 1 else f"each of {count} nodes"
-    return f"{per_node} GPU{'s' if per_node != 1 else ''} on {where}" if per_node else where
 
 
 AssignedValue = Literal["node_names", "het_group"]
@@ -314,6 +307,14 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         return sum(self.ranks_per_node)
 
     @property
+    def node_count(self) -> int:
+        """Nodes that it has or uses: those with GPUs of its own, or with processes."""
+        placement = self.placement
+        given = placement.node_count if placement.is_flexible else len(placement.nodes)
+        has_gpus = bool(placement.gpus or placement.gpus_per_node)
+        return given if has_gpus or self.launch_kind == "step" else min(given, len(self.ranks_per_node))
+
+    @property
     def has_readiness(self) -> bool:
         """Return whether a probe decides that it is ready."""
         return any(probe.kind == "readiness" for probe in self.probes)
@@ -360,10 +361,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     directories: tuple[str, ...] = ()
     """Directories of artifacts, made if they are missing."""
     task_views: dict[str, object] = {}
-    """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas'
-    names.
-    """
-    warnings: tuple[str, ...] = ()
+    """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas' names."""
+    simulated_gpus: int = 0
+    """GPUs of this machine that its agents only pretend to have."""
+    warnings: tuple[Finding, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""
@@ -371,13 +372,6 @@ class Plan(_Part, frozen=True, kw_only=True):
         for task in self.tasks:
             result.setdefault(task.base, []).append(task)
         return result
-
-
-def until_text(dependency: Dependency, target: PlannedTask) -> str:
-    """Say how far the dependency must be: "Ready", "Completed", "Failed"."""
-    if dependency.until == "available":
-        return "Ready" if target.is_service else "Completed"
-    return dependency.until.capitalize()
 
 
 def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:

@@ -51,11 +51,11 @@ def check_document(source: PlanInput, findings: Findings) -> None:
 
 def _warn_of_owned(name: str, where: str, findings: Findings) -> None:
     if name in _SET_BY_BASH:
-        text = f'variable "{name}": bash sets it itself, so a script does not get this value from ${name}; '
-        findings.warn(f"{text}write ${{{{ variables.{name} }}}}, or rename it", "shell-variable", where)
+        what = f'variable "{name}": bash sets it itself, so a script does not get this value from ${name}'
+        findings.warn("shell-variable", what, where, f"write ${{{{ variables.{name} }}}}, or rename it")
     elif name in _SET_BY_US:
-        text = f'variable "{name}" is replaced in every task with GPUs; rename it'
-        findings.warn(text, "reserved-name", where)
+        what = f'variable "{name}" is replaced in every task with GPUs'
+        findings.warn("reserved-name", what, where, "rename it")
 
 
 def _check_hyphens(source: PlanInput, findings: Findings) -> None:

@@ -30,6 +30,8 @@ class Compatibility:
     """Let a task without room wait for it. If False, the static plan must have room for all tasks."""
     services_may_leave: bool = False
     """Count a ready service that ends with success as done, even if others still need it."""
+    local_tasks_have_one_process: bool = False
+    """Start one process for a task on a local backend, whatever the number of its nodes."""
     chain_until: Until = "completed"
     """How far a replica of a sequential task must be before the next one starts."""
 
@@ -53,6 +55,7 @@ STRICT = Compatibility(
     has_success=False,
     queues_for_room=False,
     services_may_leave=True,
+    local_tasks_have_one_process=True,
     chain_until="available",
 )
 """The rules of sflow 0.2, known traps included."""

@@ -31,7 +31,7 @@ class Findings:
 
     loaded: LoadedDocument
     found: list[Finding] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
     def add(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
         """Note a finding, once."""
@@ -39,11 +39,11 @@ class Findings:
         if finding not in self.found[-50:]:
             self.found.append(finding)
 
-    def warn(self, text: str, code: str | None = None, where: str | None = None) -> None:
-        """Note a warning, once, with its code and place where they are known."""
-        text = " ".join((text, *([f"[{code}]"] if code else []), *([f"({where})"] if where else [])))
-        if text not in self.warnings:
-            self.warnings.append(text)
+    def warn(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
+        """Note a warning, once."""
+        finding = Finding(code, what, where, hint)
+        if finding not in self.warnings[-50:]:
+            self.warnings.append(finding)
 
     def add_problem(self, problem: UnplannableError, section: str, name: str) -> None:
         """Note a problem of one part of the file as a finding."""
@@ -66,9 +66,9 @@ class Findings:
                 where = self.loaded.where(section, name, *(one.path or path))
                 self.add(one.code, one.what, where, one.hint)
         except NumberError as problem:
-            self.add(
-                "wrong-value", f"{prefix}{_field(path)} {problem}", self.loaded.where(section, name, *path)
-            )
+            full = problem.path or path
+            what = f"{prefix}{_field(full)} {problem}".replace(":  ", ": ")
+            self.add("wrong-value", what, self.loaded.where(section, name, *full))
         except ExpressionError as problem:
             where = self.loaded.where(section, name, *path)
             for error in (problem, *problem.others):

@@ -1,7 +1,10 @@
 """Converts integers, seconds and flags as a file may write them: numbers, text, durations."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _CLOCK = re.compile(r"(\d+):(\d{1,2})(?::(\d{1,2}(?:\.\d+)?))?", re.ASCII)
 """`MM:SS` or `HH:MM:SS`."""
@@ -15,6 +18,18 @@ _MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*ms$")
 
 class NumberError(ValueError):
     """A value that its field does not accept; the text says what was expected."""
+
+    path: tuple[str | int, ...] = ()
+    """The field below what is being planned; empty where only the caller knows it."""
+
+
+def at(path: tuple[str | int, ...], convert: Callable[..., T], value: Any, *limits: int) -> T:
+    """Convert the value of the field at `path`. Raises: NumberError that knows the field."""
+    try:
+        return convert(value, *limits)
+    except NumberError as error:
+        error.path = path
+        raise
 
 
 def as_int(value: Any, least: int | None = None) -> int:

@@ -4,6 +4,9 @@ Pure and deterministic. Each phase takes the frozen results of earlier ones and 
 planning stops if there are any. `run`, `batch`, `plan` and `visualize` call `build_plan`.
 """
 
+from collections.abc import Sequence
+
+from protocol.errors import Finding, PlanError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.written import plain
 from sflow_ctl.plan.model import Plan
@@ -21,11 +24,29 @@ from sflow_ctl.planner.phases.variables import resolve_global, resolve_workflow
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
 from sflow_ctl.planner.source import PlanInput, Scope
 
-__all__ = ["PlanContext", "build_plan"]
+__all__ = ["PlanContext", "build_plan", "findings_after"]
 
 
 def build_plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
-    """Plan a document. Raises: PlanError with every finding of the first phase that has any."""
+    """Plan a document. Raises: PlanError with everything that is wrong."""
+    try:
+        return _plan(loaded, context)
+    except PlanError as error:
+        from sflow_ctl.planner.every_finding import further_findings  # only for wrong documents
+
+        more = further_findings(loaded, error.findings, lambda rest: _plan(rest, context))
+        raise PlanError((*error.findings, *more)) from error
+
+
+def findings_after(loaded: LoadedDocument, first: Sequence[Finding], context: PlanContext) -> list[Finding]:
+    """Return what planning finds wrong with a document that is wrong already, besides the findings that are known."""
+    from sflow_ctl.planner.every_finding import further_findings
+
+    return further_findings(loaded, first, lambda rest: _plan(rest, context))
+
+
+def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
+    """Raises: PlanError with every finding of the first phase that has any."""
     source = PlanInput(loaded.document, context)
     findings = Findings(loaded, warnings=list(loaded.warnings))
 
@@ -57,10 +78,10 @@ def _warn_if_only_services(
         return
     if all(task.is_service for task in planned.tasks if task.finally_when is None):
         where = findings.loaded.where("tasks", planned.tasks[0].base)
-        text = (
+        what = (
             "every task is a service: the run ends as soon as all are ready, unless it has keep_alive: true"
         )
-        findings.warn(text, "only-services", where)
+        findings.warn("only-services", what, where, "keep them running with keep_alive: true or --keep-alive")
 
 
 def _assembled(

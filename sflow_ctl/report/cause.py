@@ -29,7 +29,8 @@ def first_cause(
 
     `run` is what to type to name this run; `log` is the path as the reader can open it.
     """
-    lines = [f"the run {outcome_text(outcome)}: {cause.text}"]
+    is_of_task = outcome is Outcome.FAILED and cause.text.startswith("task ")  # says itself what failed
+    lines = [cause.text if is_of_task else f"the run {outcome_text(outcome)}: {cause.text}"]
     record = state.tasks.get(cause.task) if cause.task is not None else None
     if record is not None:
         retries = next((task.retries.count for task in state.plan.tasks if task.name == record.name), 0)
@@ -39,30 +40,49 @@ def first_cause(
     if cause.node is not None:
         lines.append(f"  node:  {node_name(state.plan, cause.node)}")
     if record is not None and (exit_word := exit_text(record.exit_code, record.signal)) != "-":
-        lines.append(f"  exit:  {exit_word}")
+        is_said = (
+            exit_word in cause.text if record.signal is not None else f"status {exit_word}" in cause.text
+        )
+        lines += [] if is_said else [f"  exit:  {exit_word}"]
     if cause.reason is not None:
         lines += _why(cause.reason, cause.text)
     if log is not None:
         lines.append(f"  log:   {log}" + ("" if log_tail else " (empty)"))
-        lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-LOG_LINES:])
-    if record is not None:
-        lines.append(f"  next:  sflow-ctl logs --run {run} {record.name}")
-    lines.append(f"{'  next:' if record is None else '       '}  {resume_text(run)}")
+        if not _is_known(log_tail, cause.reason):
+            lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-LOG_LINES:])
+    logs = [] if record is None else [f"sflow-ctl logs --run {run} {record.name}"]
+    lines += next_lines([*logs, *resume_commands(run)], "  next:  ")
     return lines
 
 
-def resume_text(run: str) -> str:
-    """Return the command that resumes a run."""
-    return f"sflow-ctl run --resume {run}  (with an edited file: sflow-ctl run FILE --resume {run})"
+def resume_commands(run: str) -> list[str]:
+    """Return the commands that resume a run."""
+    return [f"sflow-ctl run --resume {run}", f"sflow-ctl run FILE --resume {run}  (after editing the file)"]
+
+
+def next_lines(commands: Sequence[str], head: str = "next: ") -> list[str]:
+    """Return the commands one below the other, the first after `head`."""
+    return [f"{head if index == 0 else ' ' * len(head)}{command}" for index, command in enumerate(commands)]
+
+
+def _is_known(log_tail: Sequence[str], reason: Reason | None) -> bool:
+    """Return True when the log has only the one line that the reason quotes."""
+    line = "" if reason is None else reason.line.strip()
+    return bool(line) and {one.strip() for one in log_tail} <= {line, ""}
 
 
 def _why(reason: Reason, said: str) -> list[str]:
-    lines = [f"  why:   {reason.word}"]
+    """Return the lines about the reason, without what the sentence `said` has said already."""
+    lines = []
     if reason.text and reason.text not in said:
-        lines[0] += f": {reason.text}"
+        lines.append(f"  why:   {reason.word}: {reason.text}")
+    elif reason.word not in ("exit", "signal"):
+        lines.append(f"  why:   {reason.word}")
     if reason.line:
-        number = f"{reason.line_number}: " if reason.line_number is not None else ""
-        lines.append(f"  line:  {number}{reason.line[:LINE_CHARACTERS]}")
+        number = "" if reason.line_number is None else str(reason.line_number)
+        quoted = "" if reason.line.strip() in said else reason.line[:LINE_CHARACTERS]
+        if number or quoted:
+            lines.append(f"  line:  {': '.join(filter(None, (number, quoted)))}")
     if reason.hint:
         lines.append(f"  hint:  {reason.hint}")
     return lines

@@ -4,7 +4,8 @@ The format is described in `docs/`; `version` grows when a field changes its mea
 read by `status`, `attach` and `run --resume`. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -45,6 +46,8 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The log line that shows the reason."""
     waits_for: str = ""
     """The readiness conditions that a running service has not met."""
+    output_problems: tuple[str, ...] = ()
+    """Why values of its outputs are missing."""
     log: str
     """The log of the last attempt."""
 
@@ -76,6 +79,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks of a completed run whose failure was not critical."""
     survivors: tuple[str, ...]
     """Processes that could not be killed, as "pid name"."""
+    simulated_gpus: int = 0
+    """GPUs that tasks were given although this machine does not have them."""
     refused: dict[str, int]
     """Messages of peers that were refused or dropped, and connections denied, by kind."""
     tasks: tuple[TaskSummary, ...]
@@ -93,6 +98,7 @@ def summary(
     ended_wall_ns: int,
     survivors: Sequence[str] = (),
     refused: dict[str, int] | None = None,
+    output_problems: Mapping[str, Sequence[str]] | None = None,
 ) -> Summary:
     """Return the summary of a run that has ended."""
     return Summary(
@@ -107,17 +113,23 @@ def summary(
         cause=cause,
         tolerated=state.failures() if outcome is Outcome.COMPLETED else (),
         survivors=tuple(survivors),
+        simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
-        tasks=task_summaries(state),
+        tasks=task_summaries(state, output_problems or {}),
     )
 
 
-def task_summaries(state: RunView) -> tuple[TaskSummary, ...]:
+def task_summaries(
+    state: RunView, output_problems: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> tuple[TaskSummary, ...]:
     """Return the current state of every task, for programs."""
-    return tuple(_task_summary(record, state.plan) for record in state.tasks.values())
+    return tuple(
+        _task_summary(record, state.plan, output_problems.get(record.name, ()))
+        for record in state.tasks.values()
+    )
 
 
-def _task_summary(record: TaskRecord, plan: Plan) -> TaskSummary:
+def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]) -> TaskSummary:
     return TaskSummary(
         name=record.name,
         state=record.state,
@@ -132,6 +144,7 @@ def _task_summary(record: TaskRecord, plan: Plan) -> TaskSummary:
         hint=record.reason.hint if record.reason is not None else "",
         line=record.reason.line if record.reason is not None else "",
         waits_for=record.waits_for,
+        output_problems=tuple(output_problems),
         log=log_path(record.name),
     )
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from protocol.text.counted import counted
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.run_view import FAILURES, RunView, TaskRecord
 from sflow_ctl.report.words import MANY_TASKS, duration_text, exit_text, gpus_text, node_name
 
@@ -38,6 +39,7 @@ _TOTALS_ORDER = (
     TaskState.QUEUED,
     TaskState.WAITING,
 )
+_WITHOUT_SUCCESS = FAILURES | {TaskState.CANCELLED, TaskState.SKIPPED}
 _HEADINGS = ("TASK", "STATE", "REASON", "ATTEMPTS", "EXIT", "DURATION", "NODE", "GPUS")
 _REASON = _HEADINGS.index("REASON")
 
@@ -101,7 +103,8 @@ def totals(state: RunView) -> str:
 
 def _table(state: RunView, now_wall_ns: int | None, sentences: Sequence[str]) -> Table:
     records, notes = _shown(state)
-    rows = [_row(record, state.plan, now_wall_ns) for record in records]
+    planned = {task.name: task for task in state.plan.tasks}
+    rows = [_row(record, state.plan, planned.get(record.name), now_wall_ns) for record in records]
     has_reasons = any(row[_REASON] for row in rows)
     headings = _HEADINGS if has_reasons else _without_reason(_HEADINGS)
     return Table(
@@ -134,30 +137,42 @@ def _without_reason(row: tuple[str, ...]) -> tuple[str, ...]:
     return row[:_REASON] + row[_REASON + 1 :]
 
 
-def _row(record: TaskRecord, plan: Plan, now_wall_ns: int | None) -> tuple[str, ...]:
+def _row(
+    record: TaskRecord, plan: Plan, task: PlannedTask | None, now_wall_ns: int | None
+) -> tuple[str, ...]:
     seconds = record.runtime_s
     if seconds is None and record.started_wall_ns is not None and now_wall_ns is not None:
         seconds = max(0.0, (now_wall_ns - record.started_wall_ns) / 1e9)
+    is_stopped = _is_stopped(record, plan, task)
     return (
         record.name,
-        _state_word(record),
-        _reason_word(record),
+        "stopped" if is_stopped else record.state.value,
+        "" if is_stopped else _reason_word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),
         "-" if seconds is None else duration_text(seconds),
-        node_name(plan, record.node),
-        gpus_text(record.gpus),
+        *_place(record, plan, 1 if task is None else task.node_count),
     )
 
 
-def _state_word(record: TaskRecord) -> str:
-    """Return the state; `stopped` for a service that was ended because the run no longer needed it."""
-    is_stopped = record.reason is not None and record.reason.word == "run_complete"
-    return "stopped" if record.state is TaskState.COMPLETED and is_stopped else record.state.value
+def _place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
+    """Return node and GPUs: names and indices on one node, numbers on several."""
+    if record.node is None or nodes == 1:
+        return node_name(plan, record.node), gpus_text(record.gpus)
+    return counted(nodes, "node"), str(len(record.gpus) * nodes) if record.gpus else "-"
+
+
+def _is_stopped(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> bool:
+    """Return True for a service whose stop was its normal end: nothing needed it any more, or the run stays up until then."""
+    word = record.reason.word if record.reason is not None else ""
+    if plan.keep_alive and task is not None and task.is_service:
+        return record.state is TaskState.CANCELLED and word == "interrupted" and record.attempts > 0
+    return record.state is TaskState.COMPLETED and word == "run_complete"
 
 
 def _reason_word(record: TaskRecord) -> str:
-    """Return why a task failed, or why its last attempt did while it waits for the next."""
-    if record.reason is None or not (record.state in FAILURES or record.reason.after):
+    """Return why a task did not complete, or why its last attempt failed while it waits for the next."""
+    is_explained = record.state in _WITHOUT_SUCCESS
+    if record.reason is None or not (is_explained or record.reason.after):
         return ""
     return record.reason.after or record.reason.word

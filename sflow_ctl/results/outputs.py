@@ -44,7 +44,8 @@ def collect(outputs: Sequence[PlannedOutput], read: Read) -> OutputValues:
         try:
             matched = match_lines(patterns, read(source))
         except (OSError, PatternError) as error:
-            result.problems.append(str(error))
+            text = f"{source}: {_why(error)}" if isinstance(error, OSError) else str(error)
+            result.problems.append(text)
             continue
         result.problems += [f"{source}: {problem}" for problem in matched.problems]
         for name, values in matched.values.items():
@@ -75,7 +76,7 @@ def _collect_document(output: PlannedOutput, read: Read, found: Found, result: O
         else:
             return
     except (OSError, ValueError, KeyError, RecursionError) as error:
-        text = error.args[0] if isinstance(error, KeyError) else error
+        text = error.args[0] if isinstance(error, KeyError) else _why(error)
         result.problems.append(f"{output.source}: {text}")
         return
     if not values:
@@ -108,3 +109,10 @@ def _patterns_by_source(outputs: Sequence[PlannedOutput]) -> dict[str, list[str]
         if output.pattern is not None:
             by_source.setdefault(output.source, []).append(output.pattern)
     return by_source
+
+
+def _why(error: Exception) -> str:
+    """Return why a source cannot be read, without a number or an absolute path."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file in the task's directory"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -62,7 +62,7 @@ def names_for(plan: Plan) -> dict[str, Any]:
         assert not placement.is_flexible
         return placement.nodes, placement.gpus
 
-    warnings = "\n".join(plan.warnings)
+    warnings = "\n".join(one.line() for one in plan.warnings)
     return {
         "plan": plan,
         "names": list(tasks),

@@ -138,20 +138,24 @@ def test_f26_the_log_of_an_earlier_attempt_does_not_make_a_task_ready(
     )
     tasks = f"""
     - name: engine
+      {ON.format(0)}
       script: ['{script}']
       retries: {{count: 1, interval: 0}}
       probes: {{readiness: {{log_watch: {{match_pattern: up}}, interval: 0}}}}
     - name: client
+      {ON.format(0)}
       depends_on: [engine]
       script: ["touch {tmp_path}/seen; until test -e {tmp_path}/go; do sleep 0.02; done"]
     - name: late
-      script: ["until test -e {tmp_path}/second; do sleep 0.02; done; sleep 0.5; touch {tmp_path}/go"]
-    - {{name: after, depends_on: [engine, late], script: ["echo after"]}}
+      {ON.format(0)}
+      script: ["until test -e {tmp_path}/second; do sleep 0.02; done; sleep 0.5"]
+    - {{name: release, {ON.format(0)}, depends_on: [late], script: ["touch {tmp_path}/go"]}}
+    - {{name: after, {ON.format(0)}, depends_on: [engine, late], script: ["echo after"]}}
 """
     going, _ = run(tmp_path, tasks, options)
     order = order_of(going)
     assert [state for state in order if state.startswith("engine ")].count("engine ready") == 2
-    # Not by the first attempt's line: only once it was let go, which is when `late` ends.
+    # Not by the first attempt's line: only once it was let go, which is when `late` has ended.
     second = len(order) - 1 - order[::-1].index("engine ready")
     assert order.index("late completed") < second < order.index("after running")
     assert (going.directory / "engine" / "engine.attempt-1.log").read_text() == "up\n"

@@ -180,7 +180,7 @@ def test_a_failure_here_ends_the_tasks_on_the_nodes_and_the_other_way_round(clus
         )
         job = cluster.wait_job(number, within_s=90)
         assert (job.state, job.exit_code) == ("FAILED", "1:0"), cluster.output(number)
-        assert "process exited with error: bad: exit status 3" in cluster.output(number)
+        assert "task bad failed: exit status 3" in cluster.output(number)
         wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 30)
 
 

@@ -85,7 +85,7 @@ def test_a_rank_that_fails_ends_the_others_and_is_the_cause_with_its_node(cluste
     job = cluster.wait_job(number, within_s=50)
     assert (job.state, job.exit_code) == ("FAILED", "1:0"), cluster.output(number)
     said = cluster.output(number)
-    assert "process exited with error: t: rank 6: exit status 3" in said
+    assert "task t failed: rank 6: exit status 3" in said
     assert "  node:  node1\n" in said
     cause = summary(cluster)["cause"]
     assert isinstance(cause, dict)
@@ -101,5 +101,5 @@ def test_workers_of_a_failed_node_end_with_their_task_on_all_nodes(cluster: Clus
     )
     number = submit(cluster, operator, script, nodes=2)
     cluster.wait_job(number, "FAILED", within_s=50)
-    assert "process exited with error: t: rank 1: exit status 5" in cluster.output(number)
+    assert "task t failed: rank 1: exit status 5" in cluster.output(number)
     wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 30)

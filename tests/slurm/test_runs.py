@@ -103,7 +103,7 @@ def test_a_failed_run_is_a_failed_job(cluster: Cluster) -> None:
     number = submit(cluster, "    - {name: bad, operator: one, script: ['exit 3']}\n", nodes=2)
     job = cluster.wait_job(number, within_s=60)
     assert (job.state, job.exit_code) == ("FAILED", "1:0")
-    assert "process exited with error: bad: exit status 3" in cluster.output(number)
+    assert "task bad failed: exit status 3" in cluster.output(number)
 
 
 def test_f36_scancel_ends_everything_within_the_grace(cluster: Cluster) -> None:

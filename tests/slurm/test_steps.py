@@ -186,7 +186,7 @@ def test_a_step_that_fails_is_the_cause_with_its_highest_status(
     )
     finished(cluster, number, "FAILED")
     printed = cluster.output(number)
-    assert "process exited with error: c: rank " in printed
+    assert "task c failed: rank " in printed
     assert "(exit status 7)" in printed
 
 

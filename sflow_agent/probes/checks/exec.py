@@ -44,7 +44,9 @@ class ActiveExecCheck:
         self._program.close()
 
     def _ended(self, exit_status: int | None, number: int | None) -> None:
-        self._done(exit_status == 0, f"{self._name} {how_it_ended(exit_status, number)}{self._last_line()}")
+        line = self._last_line()
+        how = f"{self._name} {how_it_ended(exit_status, number)}{line}"
+        self._done(exit_status == 0, line.removeprefix(": ") if exit_status == 0 and line else how)
 
     def _last_line(self) -> str:
         lines = self._program.printed.decode(errors="replace").split("\n")

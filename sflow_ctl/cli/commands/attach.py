@@ -15,7 +15,7 @@ from sflow_ctl.cli.terminal.console import Console
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import LIVE, TaskState
-from sflow_ctl.report.cause import resume_text
+from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
@@ -48,6 +48,8 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     watch, how = watch_run(reader)
     print_line(f"Attached to {reader.facts.run_id} {how}. Ctrl-C detaches; the run keeps going.")
     print_table(status_table(reader.state, time.time_ns()))
+    if not quiet and any(record.state in LIVE for record in reader.state.tasks.values()):
+        print_line(f"The last {RECENT_LINES} lines of each running task come first, then what is new.")
     elapsed_s = max(0.0, (time.time_ns() - reader.facts.started_wall_ns) / 1e9)
     console = Console(reader.plan, reader.directory, is_quiet=quiet, elapsed_s=elapsed_s)
     console.start()
@@ -77,7 +79,7 @@ def _say_end(reader: RunReader) -> int:
     print_table(closing_table(reader.state))
     if ended is None:
         print_line(state_text(reader, None))
-        print_line(f"next: {resume_text(display_path(reader.directory))}")
+        print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
         return int(ExitStatus.INFRASTRUCTURE)
     print_cause(reader.state, ended, reader.directory)
     print_line(ended_text(reader, ended))

@@ -10,7 +10,8 @@ from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.cli.terminal.findings import print_warnings
+from sflow_ctl.cli.terminal.lines import print_document, print_line
 from sflow_ctl.plan.secrets import SECRETS
 
 _PATH = click.Path(path_type=Path)
@@ -122,8 +123,7 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
         nodes=options.nodes,
     )
     job = prepare(options, choice)
-    for warning in job.warnings:
-        print_warning(warning)
+    print_warnings(job.warnings)
     make_log_directories(job)
     if script_path is None:
         for file in files:

@@ -8,7 +8,8 @@ import click
 from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import row_option, run_options, workflow_options
-from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.cli.terminal.findings import print_warnings
+from sflow_ctl.cli.terminal.lines import print_document, print_line
 from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.run.options import RunOptions
 
@@ -80,8 +81,7 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
         source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
     )
     text = composed(loaded, resolve)
-    for warning in loaded.warnings:
-        print_warning(warning)
+    print_warnings(loaded.warnings)
     if output is None:
         print_document(text, keeps_secrets=True)
     else:
@@ -92,7 +92,7 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
 
 def _validate(chosen: RunOptions) -> int:
     """Report on standard error whether a run can be planned; standard output may hold the file."""
-    from sflow_ctl.cli.terminal.lines import print_findings, print_line
+    from sflow_ctl.cli.terminal.findings import print_findings
     from sflow_ctl.runtime.run.planning import plan_run, read_run
 
     try:

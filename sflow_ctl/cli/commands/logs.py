@@ -9,11 +9,13 @@ import click
 
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
+from protocol.text.counted import counted
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.not_started import not_started
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
@@ -22,6 +24,8 @@ from sflow_ctl.runtime.viewing.messages import Change
 
 READ_BYTES = 1024 * 1024
 WAIT_S = 0.5
+MAX_NOTES = 20
+"""About tasks without a log."""
 
 
 @click.command()
@@ -64,6 +68,8 @@ def logs(
     reader.refresh()
     chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
     printer = _Printer(is_prefixed=len(chosen) > 1, is_raw=is_raw)
+    if tasks:
+        _say_what_has_not_started(reader, chosen)
     try:
         places = {task: _print_log(reader, task, lines, printer) for task in chosen}
         if is_following:
@@ -76,6 +82,14 @@ def logs(
         if not is_following:
             raise
     return int(ExitStatus.OK)
+
+
+def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:
+    without = [task for task in chosen if not reader.log_path(task).exists()]
+    for task in without[:MAX_NOTES]:
+        note = not_started(reader.state, task)
+        if note is not None:
+            print_line(note, err=True)
 
 
 class _Printer:
@@ -173,7 +187,9 @@ class _Following:
                 self._changed(transition)
             case LogOutput():
                 if event.skipped_lines:
-                    note = f"... {event.skipped_lines} lines skipped, all of them are in {event.path}"
+                    note = (
+                        f"... {counted(event.skipped_lines, 'line')} skipped; the log has all: {event.path}"
+                    )
                     print_line(note, err=True)
                 self._printer.put(event.rank.attempt.task, event.data)
             case OutputEnded(rank=rank):

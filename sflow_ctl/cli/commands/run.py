@@ -56,12 +56,6 @@ _RUN = section(
 _GPUS = section(
     "Nodes and GPUs",
     click.option(
-        "--simulate-gpus",
-        is_flag=True,
-        envvar="SFLOW_SIMULATE_GPUS",
-        help="Simulate the workflow's GPUs on local agents, even if this machine has GPUs.",
-    ),
-    click.option(
         "--require-idle-gpus",
         is_flag=True,
         help="Refuse to start while other processes use a GPU of the run. Default: warn.",

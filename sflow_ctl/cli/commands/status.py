@@ -13,7 +13,7 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.report.cause import resume_text
+from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries
 from sflow_ctl.report.tables import ended_table, status_table
@@ -68,7 +68,7 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     else:
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
         if is_dead:
-            print_line(f"next: {resume_text(display_path(reader.directory))}")
+            print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
     return int(ExitStatus.OK)
 
 

@@ -75,6 +75,12 @@ _FLEET_OPTIONS = section(
         metavar="N",
         help="GPUs of each local agent; simulated where this machine has none.",
     ),
+    click.option(
+        "--simulate-gpus",
+        is_flag=True,
+        envvar="SFLOW_SIMULATE_GPUS",
+        help="Simulate the workflow's GPUs on local agents, even if this machine has GPUs.",
+    ),
 )
 
 

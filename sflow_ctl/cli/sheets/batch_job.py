@@ -57,7 +57,7 @@ class PreparedJob:
     options: tuple[str, ...]
     """Options of the run, beside its workflow files and their changes."""
     composed: str
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
     @property
     def script(self) -> str:
@@ -90,12 +90,11 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     )
     found = options.layers.of(loaded)
     request = completed(slurm_request(loaded), options.layers.said.data, found.settings)
-    warnings: list[str] = []
+    warnings: list[Finding] = []
     if request.others:
         others = ", ".join(request.others)
-        warnings.append(
-            f"one job for backends {request.backend} and {others}: all fields except the nodes are those of {request.backend}"
-        )
+        what = f"one job for backends {request.backend} and {others}: all fields except the nodes are those of {request.backend}"
+        warnings.append(Finding("several-backends", what))
     gpus = _gpus(options, choice, request, warnings)
     nodes = choice.nodes or request.nodes
     plan = _plan(options, loaded, found, request, nodes, gpus)
@@ -121,7 +120,7 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     )
     batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
     composed = compose(loaded, options.resolve)
-    return PreparedJob(job, program, rest, composed, (*loaded.warnings, *plan.warnings, *warnings))
+    return PreparedJob(job, program, rest, composed, (*plan.warnings, *warnings))
 
 
 def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
@@ -201,13 +200,16 @@ def _plan(
     return build_plan(loaded, context)
 
 
-def _gpus(options: BatchOptions, choice: JobChoice, request: SlurmRequest, warnings: list[str]) -> int | None:
+def _gpus(
+    options: BatchOptions, choice: JobChoice, request: SlurmRequest, warnings: list[Finding]
+) -> int | None:
     """Return the GPUs per node that the run is planned with; None for the file's number."""
     asked, declared = options.gpus_per_node, request.gpus_per_node
     if asked is None or declared is None or not choice.file_decides_gpus:
         return asked
     if asked != declared:
-        warnings.append(f"the file's {declared} GPUs per node are used instead of -G {asked}")
+        what = f"the file's gpus_per_node {declared} is used instead of -G {asked}"
+        warnings.append(Finding("file-wins", what))
     return None
 
 
@@ -238,7 +240,7 @@ def _time(text: str) -> str:
         raise UsageError.of("wrong-value", f"--time {error}", "--time") from error
 
 
-def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> str:
+def _known(what: str, option: str, asked: str | None, warnings: list[Finding]) -> str:
     """Return the partition or account: the one given, else the cluster's."""
     if asked:
         return asked
@@ -246,18 +248,20 @@ def _known(what: str, option: str, asked: str | None, warnings: list[str]) -> st
     if detected is None:
         hint = f"name one with {option}, in a slurm backend or in a site file"
         raise UsageError.of(f"{what}-unknown", f"the {what} of the job is unknown", hint=hint)
-    warnings.append(f"{what} {detected}: found by asking Slurm; {option} names another")
+    text = f"{what} {detected} was found by asking Slurm"
+    warnings.append(Finding(f"{what}-detected", text, hint=f"{option} names another"))
     return detected
 
 
-def _program(options: BatchOptions, python: str | None, warnings: list[str]) -> tuple[str, ...]:
+def _program(options: BatchOptions, python: str | None, warnings: list[Finding]) -> tuple[str, ...]:
     """Return the command that a job runs, without options."""
     # -I: modules in the workspace or on PYTHONPATH must not be imported in place of this program.
     argv = [python or sys.executable, "-I", "-m", "sflow_ctl", "run"]
     if options.venv_dir is not None:
         program = options.venv_dir / ".sflow_venv" / "bin" / "sflow-ctl"
         if not program.exists():
-            warnings.append(f"{program} does not exist here; the job needs it on its first node")
+            what = f"{program} does not exist here; the job needs it on its first node"
+            warnings.append(Finding("program-not-found", what))
         argv = [str(program), "run"]
     return tuple(argv)
 

@@ -1,7 +1,7 @@
 """Many jobs at once: writes each or reports its failure, and writes `results.csv`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protocol.errors import ExitStatus, FleetError
@@ -22,7 +22,8 @@ from sflow_ctl.cli.sheets.batch_job import (
 )
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_findings, print_line, print_warning
+from sflow_ctl.cli.terminal.findings import print_findings, print_warnings
+from sflow_ctl.cli.terminal.lines import print_line, print_warning
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
@@ -123,8 +124,7 @@ def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> Job
     script = directory / f"{candidate.name}.sh"
     try:
         job = candidate.prepare()
-        for warning in job.warnings:
-            print_warning(f"{candidate.where}: {warning}")
+        print_warnings(replace(one, what=f"{candidate.where}: {one.what}") for one in job.warnings)
         make_log_directories(job)
         write_job(job, script, script.with_suffix(".yaml"))
         if not options.submit:

@@ -8,7 +8,8 @@ from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import Row
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_findings, print_line, print_warning
+from sflow_ctl.cli.terminal.findings import print_findings, print_warnings
+from sflow_ctl.cli.terminal.lines import print_line, print_warning
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.secrets import SECRETS
@@ -60,6 +61,7 @@ def _composed(
 ) -> str:
     chosen = rows.options(row, overrides, artifacts, missable)
     loaded = load_documents(chosen.files, chosen.overrides, chosen.artifacts, chosen.missable)
-    for warning in (*chosen.notes, *loaded.warnings):
-        print_warning(warning)
+    for note in chosen.notes:
+        print_warning(note)
+    print_warnings(loaded.warnings)
     return compose(loaded, is_resolved)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from protocol.text.ansi import printable
+from protocol.text.counted import counted
 from protocol.text.listing import listed
-from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import PlannedTask
 
 REPORT_AFTER_S = (30.0, 60.0, 120.0, 300.0, 600.0)
@@ -48,15 +49,14 @@ class Activity:
     def __init__(self, tasks: Sequence[PlannedTask], now: Callable[[], float]) -> None:
         self._now = now
         self._services = {task.name for task in tasks if task.has_readiness}
-        self._finals = {task.name for task in tasks if task.finally_when is not None}
         self._grace_s = {task.name: task.stopping.grace_s for task in tasks}
         self._waits: dict[str, _Wait] = {}
         self._stopping: dict[str, float] = {}
         """When each task gets SIGKILL."""
-        self._is_interrupted = False
+        self._why = ""
+        """Why the run stops, and what a further signal does."""
         self._gathered: list[str] = []
         self._gather_until: float | None = None
-        self._lines: list[str] = []
 
     def add(self, transition: Transition) -> None:
         """Take in one change of state."""
@@ -66,11 +66,11 @@ class Activity:
         if transition.new is TaskState.RUNNING:
             if task in self._services:
                 self._waits[task] = _Wait(now)
-            elif task in self._finals:
-                self._lines.append(f"running finally: {task}")
+        elif transition.new is TaskState.STOPPING and transition.reason.word == "run_complete":
+            self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
         elif transition.new is TaskState.STOPPING and transition.reason.word in _RUN_STOPS:
             self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
-            self._is_interrupted |= transition.reason.word == "interrupted"
+            self._why = _why(transition.reason) or self._why
             self._gathered.append(task)
             if self._gather_until is None:
                 self._gather_until = now + GATHER_S
@@ -83,8 +83,6 @@ class Activity:
 
     def next_line_at(self) -> float | None:
         """Return when `lines` may have a line; None while no task is awaited."""
-        if self._lines:
-            return self._now()
         times = [wait.report_at() for wait in self._waits.values()]
         if self._gather_until is not None:
             times.append(self._gather_until)
@@ -92,10 +90,10 @@ class Activity:
 
     def lines(self, is_terminal: bool) -> list[str]:
         """Return the lines that are due. On a terminal waiting services get none: the status line shows them."""
-        lines, self._lines = self._lines, []
+        lines: list[str] = []
         now = self._now()
         if self._gather_until is not None and now >= self._gather_until:
-            lines.insert(0, self._stop_line(now))
+            lines.append(self._stop_line(now))
             self._gather_until = None
             self._gathered = []
         for task, wait in self._waits.items():
@@ -119,18 +117,25 @@ class Activity:
 
     def _stop_line(self, now: float) -> str:
         count = len(self._gathered)
-        plural = "" if count == 1 else "s"
-        again = " (Ctrl-C again kills at once)" if self._is_interrupted else ""
+        again = f" ({self._why})" if self._why else ""
         left = [task for task in self._gathered if task in self._stopping]
         if not left:
-            return f"stopping {count} task{plural}{again}: {listed(self._gathered, SHOWN_NAMES)}"
+            return f"stopping {counted(count, 'task')}{again}: {listed(self._gathered, SHOWN_NAMES)}"
         last = max(left, key=lambda task: self._stopping[task])
-        return (
-            f"stopping {count} task{plural}{again}: {listed(left, SHOWN_NAMES)}{self._kill_text(last, now)}"
-        )
+        return f"stopping {counted(count, 'task')}{again}: {listed(left, SHOWN_NAMES)}{self._kill_text(last, now)}"
 
     def _kill_text(self, task: str, now: float) -> str:
         return f", SIGKILL in {max(0.0, self._stopping[task] - now):.0f} s"
+
+
+def _why(reason: Reason) -> str:
+    """Return what is worth saying about a run's stop besides its tasks."""
+    text = printable(reason.text)
+    if reason.word != "interrupted":
+        return text
+    if "SIGINT" in text or not text:
+        return "Ctrl-C again kills at once"
+    return f"{text}; another signal kills at once"
 
 
 def _detail(text: str) -> str:

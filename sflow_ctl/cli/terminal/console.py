@@ -16,13 +16,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from protocol.text.ansi import printable
+from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.activity import Activity
 from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
 from sflow_ctl.cli.terminal.state_lines import StateLines
-from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 
@@ -69,8 +72,11 @@ class Console:
             colours=colours,
             is_unicode=self.is_unicode,
             elapsed_s=elapsed_s,
+            finals=frozenset(task.name for task in plan.tasks if task.finally_when is not None),
         )
         self._activity = Activity(plan.tasks, time.monotonic)
+        self._starting: dict[str, Transition] = {}
+        """Attempts that get a line when they run: output may come before that is reported."""
         self._format_lock = threading.Lock()
         """Around formatting and queueing together, so that lines are queued in the order they were formatted.
         """
@@ -110,6 +116,8 @@ class Console:
     def output(self, label: str, data: bytes | memoryview) -> None:
         """Show output of a task."""
         if self.shows_output and not self._is_broken:
+            if self._starting:
+                self._say_started(label)
             with self._format_lock:
                 self._put(self._prefixer.add(label, data))
 
@@ -122,10 +130,15 @@ class Console:
     def skipped(self, label: str, lines: int, path: str) -> None:
         """Show how much output was skipped on a slow terminal."""
         dots = "\u2026" if self.is_unicode else "..."
-        self.say(f"[{label}] {dots} {lines} lines skipped, all of them are in {path}")
+        self.say(f"[{label}] {dots} {counted(lines, 'line')} skipped; the log has all: {path}")
 
     def transition(self, transition: Transition) -> None:
         """Count a change of state and show the important ones."""
+        if self._states.says_start(transition.task):
+            if transition.new is TaskState.STARTING:
+                self._starting[transition.task] = transition
+            else:
+                self._starting.pop(transition.task, None)
         with self._condition:
             self._activity.add(transition)
         line = self._states.add(transition)
@@ -135,6 +148,16 @@ class Console:
             with self._condition:
                 self._is_changed = True
                 self._condition.notify_all()
+
+    def _say_started(self, label: str) -> None:
+        """Say that a task runs before its first line; the report of it comes later then, and says nothing more."""
+        starting = self._starting.get(label) or self._starting.get(label.rpartition(".")[0])
+        if starting is not None:
+            self.transition(
+                msgspec.structs.replace(
+                    starting, old=TaskState.STARTING, new=TaskState.RUNNING, reason=Reason("started")
+                )
+            )
 
     def waiting(self, task: str, text: str) -> None:
         """Take in which readiness conditions a running service has not met."""

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from protocol.text.ansi import printable_line
+from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
 from sflow_ctl.cli.terminal.lines import print_line, write
 from sflow_ctl.runtime.artifacts.transfer import Progress, bytes_text
@@ -27,7 +28,7 @@ class FetchLines:
         """Print the artifacts that have arrived since the last call, and on a terminal the progress of the others."""
         if not self._has_begun and not self._can_redraw:
             names = ", ".join(item.artifact for item in items)
-            print_line(f"Fetching {len(items)} artifact{'s' if len(items) > 1 else ''}: {names}")
+            print_line(f"Fetching {counted(len(items), 'artifact')}: {names}")
         self._has_begun = True
         for item in items:
             if item.is_done and item.artifact not in self._shown:

@@ -13,7 +13,6 @@ from typing import Any
 import click
 import msgspec
 
-from protocol.errors import FleetError
 from protocol.text.ansi import printable
 from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
 from sflow_ctl.plan.secrets import SECRETS
@@ -93,8 +92,3 @@ def print_traceback() -> None:
     import traceback
 
     print_line(traceback.format_exc().rstrip("\n"), err=True)
-
-
-def print_findings(error: FleetError) -> None:
-    """Print all findings of an error to standard error, each with its place and remedy."""
-    print_line("\n".join(str(finding) for finding in error.findings), err=True)

@@ -1,7 +1,7 @@
 """Lines about important changes of state, and the progress line. Pure but for the clock it is given."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from protocol.text.ansi import printable
 from protocol.text.signal_names import signal_name
@@ -31,6 +31,7 @@ class StateLines:
         colours: bool = False,
         is_unicode: bool = True,
         elapsed_s: float = 0.0,
+        finals: Collection[str] = (),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total_tasks
@@ -38,12 +39,18 @@ class StateLines:
         self._colours = colours
         self._dot = " \u00b7 " if is_unicode else " | "
         self.dash = "\u2500\u2500" if is_unicode else "--"
+        self._finals = finals
+        """Tasks that run at the end: their start is always worth a line."""
         self._now = now
         self._started_at = now() - elapsed_s
         self._states: dict[str, TaskState] = {}
         self._ended = dict.fromkeys(TERMINAL, 0)
         self._live = 0
         self._ready = 0
+
+    def says_start(self, task: str) -> bool:
+        """Return True when the start of this task gets a line."""
+        return not self._is_brief or task in self._finals
 
     def add(self, transition: Transition) -> str | None:
         """Count one change; return the line to show for it, or None."""
@@ -81,6 +88,8 @@ class StateLines:
 
     def _line(self, transition: Transition) -> str | None:
         is_again, new = transition.is_again, transition.new
+        if new is TaskState.RUNNING and transition.task in self._finals:
+            return f"{self.dash} running finally: {printable(transition.task)}"
         if not is_again and new not in _WORTH_A_LINE:
             if self._is_brief or new not in (TaskState.RUNNING, TaskState.COMPLETED):
                 return None

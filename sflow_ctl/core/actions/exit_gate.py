@@ -54,6 +54,7 @@ def on_outputs_collected(run: Run, out: Effects, event: OutputsCollected, now: f
     if task is None:
         return
     run.outputs[event.task] = event.values
+    run.output_problems[event.task] = event.problems
     for rank, held in list(task.attempt.held.items()):
         if held.awaits == "outputs":
             del task.attempt.held[rank]

@@ -64,6 +64,7 @@ class Run:
     queue: ReadyQueue
     leases: Leases
     outputs: dict[str, dict[str, Any]]
+    output_problems: dict[str, tuple[str, ...]]
     """Of completed tasks, by task name."""
     deferred: DeferredValues
     timers: Timers
@@ -109,6 +110,7 @@ class Run:
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
         tasks = build_graph(plan)
+        problems: dict[str, tuple[str, ...]] = {}
         nodes = [Node(is_gone=index in missing) for index in range(len(plan.nodes))]
         leases = Leases(plan, tasks, lambda node: nodes[node].is_gone)
         outputs: dict[str, dict[str, Any]] = {}
@@ -123,7 +125,10 @@ class Run:
             queue=ReadyQueue(),
             leases=leases,
             outputs=outputs,
-            deferred=DeferredValues(plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks)),
+            output_problems=problems,
+            deferred=DeferredValues(
+                plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks), problems
+            ),
             timers=Timers(),
             tally=Tally.of(tasks),
             shutdown=Shutdown(),

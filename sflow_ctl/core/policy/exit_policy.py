@@ -183,7 +183,7 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
         case "timeout" | "not_ready" | "hang":
             return f"task {name} {end.reason.text}"
         case _:
-            return f"process exited with error: {name}: {end.reason.text}"
+            return f"task {name} failed: {end.reason.text}"
 
 
 def end_while_stopping(outcome: Outcome, task: Task, end: AttemptVerdict) -> AttemptVerdict:
@@ -212,11 +212,11 @@ def never_started(outcome: Outcome) -> Reason:
     """Return why a task is cancelled that had not started when the run began to stop."""
     match outcome:
         case Outcome.INTERRUPTED | Outcome.TERMINATED:
-            return Reason("interrupted")
+            return Reason("interrupted", "the run was stopped before it could start")
         case Outcome.COMPLETED:
             return Reason("run_complete", "the run's main tasks had ended")
         case _:
-            return Reason("fail_fast")
+            return Reason("fail_fast", "the run began to stop before it could start")
 
 
 def run_facts(outcome: Outcome | None, cause: FirstCause | None) -> dict[str, str]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import needs_text
+from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.plan.wording import needs_text
 
 SHOWN = 3
 """Tasks named in one sentence."""
@@ -20,6 +20,14 @@ def stops_late(tasks: Sequence[Task]) -> str:
     """Name the tasks that are still live when the run's time to stop is over."""
     late = [task.plan.name for task in tasks if task.is_live]
     return listed(late, SHOWN)
+
+
+def unfinished_finals(tasks: Sequence[Task]) -> str:
+    """Name the tasks for the run's end that have not ended."""
+    names = [
+        task.plan.name for task in tasks if task.plan.finally_when is not None and task.state not in TERMINAL
+    ]
+    return listed(names, SHOWN)
 
 
 def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:

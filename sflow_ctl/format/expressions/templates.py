@@ -243,7 +243,7 @@ def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> Express
         return _unknown_name(error, shown, names)
     if isinstance(error, UndefinedError):
         message = _OF_OURS.sub("it", str(error.message))
-        return ExpressionError(f"Undefined variable in expression: {message}: {shown}", is_undefined=True)
+        return ExpressionError(f"unknown name in an expression: {message}: {shown}", is_undefined=True)
     if isinstance(error, BudgetError):
         hint = "let a program compute it: in the script, or in the task's own files"
         return ExpressionError(f"an expression computes too much: {error}: {shown}", hint)
@@ -261,10 +261,13 @@ def _unknown_name(error: "UnknownNameError", shown: str, names: Mapping[str, Any
     """Explain a name that is missing by itself, or in a mapping such as `variables`."""
     within = names if error.within is None else error.within
     known = [str(name) for name in within]
-    where = next((f" in {name}" for name, value in names.items() if value is error.within), "")
+    owner = next((name for name, value in names.items() if value is error.within), None)
     guess = nearest(error.name, known)
     hint = None if guess is None else f'did you mean "{guess}"?'
-    what = f"Undefined variable in expression: '{error.name}' is undefined{where}: {shown}"
+    is_variable = error.within is None or owner == "variables"
+    missing = f'unknown variable "{error.name}"' if is_variable else f'unknown name "{error.name}"'
+    where = f" of {owner}" if owner is not None and not is_variable else ""
+    what = f"{missing}{where} in {shown}"
     return ExpressionError(what, hint, is_undefined=True)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
+from protocol.errors import Finding
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.templates import has_expression
@@ -11,12 +12,14 @@ _REGEX = re.compile(r"[\\^$*+?|(){}\[\]]")
 _MARK = "re:"
 
 
-def document_warnings(document: schema.Document, where: Callable[..., str]) -> list[str]:
-    """Return sentences about a document without findings."""
-    return [*_patterns(document, where), *_secrets(document)]
+def document_warnings(
+    document: schema.Document, where: Callable[..., str], secret_where: Callable[[str], str | None]
+) -> list[Finding]:
+    """Return warnings about a document without errors."""
+    return [*_patterns(document, where), *_secrets(document, secret_where)]
 
 
-def _patterns(document: schema.Document, where: Callable[..., str]) -> Iterator[str]:
+def _patterns(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
     """Find regular expressions that are searched as plain text."""
     for task in document.workflow.tasks:
         for kind in ("readiness", "failure"):
@@ -28,13 +31,12 @@ def _patterns(document: schema.Document, where: Callable[..., str]) -> Iterator[
                 if pattern is None or pattern.startswith(_MARK) or has_expression(pattern):
                     continue
                 if _REGEX.search(pattern):
-                    yield (
-                        f'task "{task.name}": regex_pattern "{pattern}" is searched as plain text; for a regular '
-                        f'expression write "{_MARK}{pattern}" ({where("tasks", task.name, "probes", kind)})'
-                    )
+                    what = f'task "{task.name}": regex_pattern "{pattern}" is searched as plain text'
+                    hint = f'for a regular expression write "{_MARK}{pattern}"'
+                    yield Finding("regex-as-text", what, where("tasks", task.name, "probes", kind), hint)
 
 
-def _secrets(document: schema.Document) -> Iterator[str]:
+def _secrets(document: schema.Document, where: Callable[[str], str | None]) -> Iterator[Finding]:
     """Find secrets that are probably misspelled variables: a name may also be one of the caller's environment."""
     variables = [*document.variables, *document.workflow.variables]
     variables += [variable for task in document.workflow.tasks for variable in task.variables]
@@ -42,4 +44,5 @@ def _secrets(document: schema.Document) -> Iterator[str]:
     for name in document.secrets:
         guess = None if name in known else nearest(name, known)
         if guess is not None:
-            yield f'secrets: "{name}" is not a variable of this file; did you mean "{guess}"?'
+            what = f'secrets: "{name}" is not a variable of this file'
+            yield Finding("unknown-secret", what, where(name), f'did you mean "{guess}"?')

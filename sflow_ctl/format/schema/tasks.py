@@ -110,7 +110,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     launcher: Launcher | Literal["torchrun", "mpirun", "none"] | None = None
     """What starts the script's distributed processes; a word is short for `{type: WORD}`."""
     operator: str | dict[str, Any] | None = None
-    """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash on the node."""
+    """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash, once on each of
+    the task's nodes."""
     backend: str | dict[str, Any] | None = None
     """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
     depends_on: Annotated[list[str | Dependency], ONE] = []

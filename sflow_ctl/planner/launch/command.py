@@ -17,7 +17,7 @@ from sflow_ctl.planner.launch.containers import any_container, docker_container
 from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
 from sflow_ctl.planner.launch.srun import Step, srun_command
 from sflow_ctl.planner.launch.ssh import ssh_command
-from sflow_ctl.planner.numbers import as_flag
+from sflow_ctl.planner.numbers import as_flag, at
 
 _STRICT = "set -euo pipefail; "
 """Goes on the script's first line, so that bash counts lines as the file does."""
@@ -105,7 +105,7 @@ def command(
             launch_kind="process",
             argv=("bash", "-c", script),
         )
-    if operator.strict is not None and as_flag(operator.strict):
+    if operator.strict is not None and at(("operator", "strict"), as_flag, operator.strict):
         script = f"{_STRICT}{script}"
     container: Container | None = None
     own_env: dict[str, str] = {}

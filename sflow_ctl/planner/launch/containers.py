@@ -8,7 +8,7 @@ from typing import cast
 
 from protocol.messages.rank_spec import Container, EngineChoice
 from sflow_ctl.format import schema
-from sflow_ctl.planner.numbers import as_flag
+from sflow_ctl.planner.numbers import as_flag, at
 
 
 def docker_container(operator: schema.Operator) -> Container:
@@ -20,7 +20,7 @@ def docker_container(operator: schema.Operator) -> Container:
         workdir=operator.workdir,
         mounts=tuple(operator.mounts),
         gpus=None if operator.gpus is None else str(operator.gpus),
-        pass_envs=_flag(operator.pass_envs, True),
+        pass_envs=_flag(operator, "pass_envs", True),
         extra_args=tuple(operator.extra_args),
     )
 
@@ -38,17 +38,20 @@ def any_container(operator: schema.Operator, directories: Sequence[str], engine:
         mounts=tuple(operator.mounts),
         directories=_outermost(directories),
         gpus=None if operator.gpus is None else str(operator.gpus),
-        pass_envs=_flag(operator.pass_envs, True),
-        is_writable=_flag(operator.writable, True),
-        mounts_home=_flag(operator.mount_home, False),
-        remaps_root=None if operator.remap_root is None else as_flag(operator.remap_root),
+        pass_envs=_flag(operator, "pass_envs", True),
+        is_writable=_flag(operator, "writable", True),
+        mounts_home=_flag(operator, "mount_home", False),
+        remaps_root=None
+        if operator.remap_root is None
+        else at(("operator", "remap_root"), as_flag, operator.remap_root),
         network=operator.network or "host",
         extra_args=tuple(operator.extra_args),
     )
 
 
-def _flag(value: schema.Flag | None, default: bool) -> bool:
-    return default if value is None else as_flag(value)
+def _flag(operator: schema.Operator, field: str, default: bool) -> bool:
+    written = getattr(operator, field)
+    return default if written is None else at(("operator", field), as_flag, written)
 
 
 def _outermost(directories: Sequence[str]) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 The format's process geometry (6.4), as srun lays them out.
 """
 
+from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.numbers import as_int, at
 
 MAX_RANKS = 100_000
 STEP_VARIABLES = (
@@ -23,18 +24,20 @@ def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, .
 
     Raises: UnplannableError, NumberError.
     """
-    ntasks = None if operator is None or operator.ntasks is None else as_int(operator.ntasks, 1)
-    per_node = (
-        None if operator is None or operator.ntasks_per_node is None else as_int(operator.ntasks_per_node, 1)
-    )
+    ntasks, per_node = (_count(operator, field) for field in ("ntasks", "ntasks_per_node"))
     if operator is not None and operator.nodes:
-        nodes = min(nodes, as_int(operator.nodes, 1))
+        nodes = min(nodes, at(("operator", "nodes"), as_int, operator.nodes, 1))
     total = ntasks if ntasks is not None else nodes * (per_node or 1)
     if total > MAX_RANKS:
         what = f"{total} processes of one task are more than {MAX_RANKS}"
         raise UnplannableError("too-many-ranks", what, path=("operator",))
     if per_node is not None and total > nodes * per_node:
-        what = f"ntasks {total} do not fit on {nodes} nodes with ntasks_per_node {per_node}"
+        what = f"ntasks {total} do not fit on {counted(nodes, 'node')} with ntasks_per_node {per_node}"
         raise UnplannableError("ranks-do-not-fit", what, f"at most {nodes * per_node}", ("operator",))
     used = min(nodes, total)
     return tuple(total // used + (index < total % used) for index in range(used))
+
+
+def _count(operator: schema.Operator | None, field: str) -> int | None:
+    written = None if operator is None else getattr(operator, field)
+    return None if written is None else at(("operator", field), as_int, written, 1)

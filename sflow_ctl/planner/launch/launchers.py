@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Launcher, Placement
 from sflow_ctl.planner.findings import UnplannableError
@@ -39,11 +40,12 @@ def plan_launcher(
         raise _problem(task, f"launcher {kind}: the task {whose}", hint)
     nodes = placement.node_count if placement.is_flexible else len(placement.nodes)
     if kind == "mpirun" and nodes > 1:
-        what = f"launcher mpirun: the task has {nodes} nodes, and mpirun cannot start processes on the others"
+        count = counted(nodes, "node")
+        what = f"launcher mpirun: the task has {count}, and mpirun cannot start processes on the others"
         hint = "give it one node, or an srun operator with `mpi: pmix` (or pmi2), which runs as a job step"
         raise _problem(task, what, hint)
     if kind == "torchrun" and nodes > 1 and _STANDALONE.search(script.replace("\\\n", " ")):
-        what = f"torchrun --standalone makes each node a job of its own, and the task has {nodes} nodes"
+        what = f"torchrun --standalone makes each node a job of its own, and the task has {counted(nodes, 'node')}"
         raise _problem(
             task, what, "remove --standalone, or give the task one node: resources: {nodes: {count: 1}}"
         )

@@ -20,7 +20,7 @@ from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.launch.srun import Step
 from sflow_ctl.planner.launch.ssh import SCRIPT
-from sflow_ctl.planner.numbers import as_flag, as_seconds
+from sflow_ctl.planner.numbers import as_flag, as_seconds, at
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.requests import PlacedTask
@@ -99,9 +99,10 @@ def plan_launch(
     step = _step(setting, placed, nodes, directories)
     engine = setting.source.context.container_engine
     how = command(task, operator, placed.backend, script, env, directories, step, engine)
-    has_geometry = how.operator_kind == "srun" and how.launch_kind == "process"
+    is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
-    is_gang = is_on_slurm and has_geometry
+    has_geometry = is_step_like or (operator is None and how.launch_kind == "process")
+    is_gang = has_geometry and (is_on_slurm or not setting.source.rules.local_tasks_have_one_process)
     ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
     launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:
@@ -118,13 +119,18 @@ def plan_launch(
         env={**env, **how.env, **hidden},
         cwd=how.cwd,
         container=how.container,
-        has_step_variables=has_geometry or (how.launch_kind == "ssh" and is_on_slurm),
+        has_step_variables=is_step_like or (how.launch_kind == "ssh" and is_on_slurm),
         ranks_per_node=ranks,
         launcher=launcher,
         # A launcher's other processes would wait for a failed one until their own timeout, half an hour.
         kill_on_bad_exit=launcher is not None
-        or (of_gang is not None and as_flag(of_gang.kill_on_bad_exit or False)),
-        wait_s=as_seconds(of_gang.wait) if of_gang is not None and of_gang.wait else None,
+        or (
+            of_gang is not None
+            and at(("operator", "kill_on_bad_exit"), as_flag, of_gang.kill_on_bad_exit or False)
+        ),
+        wait_s=at(("operator", "wait"), as_seconds, of_gang.wait)
+        if of_gang is not None and of_gang.wait
+        else None,
         has_master_port=_has_master_port(how, ranks, launcher, script),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, AssignedValue
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_flag
+from sflow_ctl.planner.numbers import as_flag, at
 
 _MOUNTS = "--container-mounts"
 _GPU_OPTIONS = ("--gres", "--gpu", "-G", "--tres-per-task")
@@ -119,7 +119,8 @@ class _Line:
             self.argv += [name, str(value)]
 
     def flag(self, name: str, value: Any, default: bool = False) -> None:
-        if as_flag(default if value is None else value):
+        field = name.removeprefix("--").replace("-", "_")
+        if at(("operator", field), as_flag, default if value is None else value):
             self.argv.append(name)
 
     def assigned_option(self, name: str, value: AssignedValue, planned: str = _SHOWN_UNTIL_ASSIGNED) -> None:
@@ -171,17 +172,17 @@ def uses_container(operator: schema.Operator) -> bool:
 def _container_options(operator: schema.Operator, argv: list[str], mounts: list[str]) -> None:
     if operator.container_image:
         argv += ["--container-image", operator.container_image]
-    home = as_flag(False if operator.container_mount_home is None else operator.container_mount_home)
+    home = _flag(operator, "container_mount_home", False)
     argv.append("--container-mount-home" if home else "--no-container-mount-home")
     if operator.container_name:
         argv += ["--container-name", operator.container_name]
-    if as_flag(True if operator.container_writable is None else operator.container_writable):
+    if _flag(operator, "container_writable", True):
         argv.append("--container-writable")
     if mounts:
         argv += [_MOUNTS, ",".join(dict.fromkeys(mounts))]
     if operator.container_workdir:
         argv += ["--container-workdir", operator.container_workdir]
-    if operator.container_remap_root is not None and as_flag(operator.container_remap_root):
+    if _flag(operator, "container_remap_root", False):
         argv.append("--container-remap-root")
 
 
@@ -205,3 +206,9 @@ def _without_mounts(task: str, extra_args: Sequence[str]) -> tuple[list[str], li
         else:
             rest.append(argument)
     return rest, mounts
+
+
+def _flag(operator: schema.Operator, field: str, default: bool) -> bool:
+    """Return a flag of the operator. Raises: NumberError."""
+    written = getattr(operator, field)
+    return default if written is None else at(("operator", field), as_flag, written)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.numbers import as_int, at
 
 REMOTE_GRACE_S = 4
 """Between SIGTERM and SIGKILL on the other machine: less than an agent gives a task, so that the agent sees
@@ -109,7 +109,7 @@ def ssh_command(
             raise UnplannableError("wrong-variable-name", what, "rename the variable", ("operator",))
     options: list[str] = []
     if operator.port is not None:
-        options += ["-p", str(as_int(operator.port, 1))]
+        options += ["-p", str(at(("operator", "port"), as_int, operator.port, 1))]
     if operator.identity_file is not None:
         options += ["-i", operator.identity_file]
     # The first value of an option counts: those of the file come first. ssh must not ask questions: there is

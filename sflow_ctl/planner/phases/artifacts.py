@@ -210,10 +210,11 @@ def _inline(
 ) -> Materialised:
     absolute = _below(places.run_directory, path)
     if not absolute.startswith(f"{places.run_directory}/"):
-        findings.warn(
+        what = (
             f'artifact "{artifact.name}": its content is written to {absolute}, outside the run directory, '
-            "and overwrites a file there"
         )
+        where = findings.loaded.where("artifacts", artifact.name, "uri")
+        findings.warn("outside-run-directory", f"{what}and overwrites a file there", where, "use file://NAME")
     return Materialised(uri, absolute, path, is_on_nodes=True)
 
 
@@ -221,12 +222,14 @@ def _note_missing(name: str, scheme: str, path: str, places: Places, findings: F
     """Refuse an artifact that must exist on this machine and does not. Raises: UnplannableError."""
     what = f'artifact "{name}": {path} does not exist'
     if scheme != "fs":
-        findings.warn(what)
+        findings.warn("artifact-missing", what, findings.loaded.where("artifacts", name, "uri"))
     elif name not in places.elsewhere:
         hint = "make it, let runs make it with `create: true`, or point elsewhere with --artifact NAME=URI"
         raise UnplannableError("artifact-missing", what, hint)
     elif not places.elsewhere[name]:
-        findings.warn(f"{what} here, and no task names it, so it is looked for on no node")
+        where = findings.loaded.where("artifacts", name, "uri")
+        what = f"{what} here, and no task names it, so it is looked for on no node"
+        findings.warn("artifact-missing", what, where)
 
 
 def _below(directory: str, path: str) -> str:

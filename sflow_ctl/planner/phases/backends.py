@@ -87,7 +87,8 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
             if is_used:
                 nodes_of[backend.name] = tuple(nodes)
                 numbered += nodes
-    findings.warnings += job.warnings
+    for name, what in job.differing:
+        findings.warn("other-node-count", what, findings.loaded.where("backends", name, "nodes"))
     return PlannedBackends(choice, nodes_of, tuple(numbered), view)
 
 

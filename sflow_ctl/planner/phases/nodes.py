@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.plan.model import PlannedNode
@@ -59,7 +60,8 @@ class JobNodes:
 
     def __init__(self, nodes: tuple[JobNode, ...] | None, backends: int) -> None:
         self.left = nodes or ()
-        self.warnings: list[str] = []
+        self.differing: list[tuple[str, str]] = []
+        """Backends that declare other numbers of nodes than they get, each with the sentence about it."""
         self._has_one_backend = backends == 1
 
     def take(self, backend: str, declared: int) -> tuple[JobNode, ...]:
@@ -69,12 +71,11 @@ class JobNodes:
         """
         if self._has_one_backend:
             if declared != len(self.left):
-                self.warnings.append(
-                    f'backend "{backend}" declares {declared} nodes, the job has {len(self.left)}: those are used'
-                )
+                text = f'backend "{backend}" declares {counted(declared, "node")}, the job has {len(self.left)}: those are used'
+                self.differing.append((backend, text))
             return self.left
         if declared > len(self.left):
-            what = f'backend "{backend}" needs {declared} nodes, only {len(self.left)} of the job are left'
+            what = f'backend "{backend}" needs {counted(declared, "node")}, only {len(self.left)} of the job are left'
             raise UnplannableError(
                 "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
             )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from protocol.text.counted import counted
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.findings import UnplannableError
 
@@ -62,7 +63,7 @@ class BackendNodes:
 def _refuse_without_gpus(available: BackendNodes, request: PlacementRequest) -> None:
     """Refuse a request for GPUs where no node has any. Raises: UnplannableError."""
     if request.gpus and all(capacity == 0 for capacity in available.capacities):
-        what = f'task "{request.task}" asks for {request.gpus} GPUs, and the nodes of its backend have none'
+        what = f'task "{request.task}" asks for {counted(request.gpus, "GPU")}, and the nodes of its backend have none'
         hint = "correct gpus_per_node of the backend, or remove resources.gpus"
         raise UnplannableError("gpus-do-not-fit", what, hint, ("resources", "gpus", "count"))
 
@@ -113,9 +114,7 @@ def candidates(available: BackendNodes, request: PlacementRequest) -> list[int]:
     total = len(available.capacities)
     for index in request.exclude:
         if not 0 <= index < total:
-            what = (
-                f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {total} nodes'
-            )
+            what = f'task "{request.task}": nodes.exclude {index} is out of range, the backend has {counted(total, "node")}'
             raise UnplannableError(
                 "node-out-of-range", what, f"0 to {total - 1}", ("resources", "nodes", "exclude")
             )
@@ -137,7 +136,7 @@ def _chosen(available: BackendNodes, request: PlacementRequest) -> list[int] | N
         return None
     for index in request.indices:
         if not 0 <= index < len(left):
-            what = f'task "{request.task}": nodes.indices {index} is out of range, there are {len(left)} nodes to choose from'
+            what = f'task "{request.task}": nodes.indices {index} is out of range, it chooses from {counted(len(left), "node")}'
             raise UnplannableError(
                 "node-out-of-range", what, f"0 to {len(left) - 1}", ("resources", "nodes", "indices")
             )
@@ -206,7 +205,7 @@ def _round_robin(request: PlacementRequest, count: int, left: Sequence[int]) -> 
 
 def _check_node_count(request: PlacementRequest, count: int, left: list[int]) -> None:
     if count > len(left):
-        what = f'task "{request.task}" needs {count} nodes, but there are {len(left)}'
+        what = f'task "{request.task}" needs {counted(count, "node")}, but there {"is" if len(left) == 1 else "are"} {len(left)}'
         raise UnplannableError(
             "nodes-do-not-fit", what, "ask for fewer nodes", ("resources", "nodes", "count")
         )
@@ -249,8 +248,8 @@ def _whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int
         )
     if count // cap > len(left):
         what = (
-            f'task "{request.task}" asks for {count} GPUs, which requires {count // cap} nodes of {cap}; '
-            f"there are {len(left)}"
+            f'task "{request.task}" asks for {counted(count, "GPU")}: it needs {counted(count // cap, "node")} with '
+            f"{counted(cap, 'GPU')} each; the backend has {len(left)}"
         )
         raise UnplannableError("gpus-do-not-fit", what, f"use at most {len(left) * cap}", path)
     return count // cap
@@ -288,7 +287,7 @@ def _share(request: PlacementRequest, count: int, capacities: list[int]) -> int:
             if len(capacities) == 1
             else f"they have only {total} GPUs total"
         )
-        what = f'task "{request.task}" asks for {count} GPUs on {where}; {phrase}'
+        what = f'task "{request.task}" asks for {counted(count, "GPU")} on {where}; {phrase}'
         raise UnplannableError(
             "gpus-do-not-fit", what, f"use at most {total}", ("resources", "gpus", "count")
         )
@@ -335,7 +334,8 @@ def _flexible(available: BackendNodes, request: PlacementRequest) -> Placement:
         available.first + node for node in left if (available.capacities[node] or per_node) >= per_node
     )
     if len(able) < wanted:
-        what = f'task "{request.task}" asks for {per_node} GPUs on each of {wanted} nodes, only {len(able)} nodes have that many'
+        asked = counted(per_node, "GPU")
+        what = f'task "{request.task}" asks for {asked} on each of {wanted} nodes, only {len(able)} of them have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)
 

@@ -14,7 +14,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.numbers import as_flag, as_int
+from sflow_ctl.planner.numbers import as_flag, as_int, at
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
@@ -136,7 +136,8 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
         exclude=tuple(read(("nodes", "exclude"), index) for index in excluded),
         # None, and not 0, means a task without GPUs.
         gpus=None if resources.gpus is None else read(("gpus", "count"), resources.gpus.count, 0) or None,
-        is_shared=resources.gpus is not None and as_flag(value(resources.gpus.shared)),
+        is_shared=resources.gpus is not None
+        and at(("resources", "gpus", "shared"), as_flag, value(resources.gpus.shared)),
         is_fixed=bool(task.ports) and resources.gpus is None and not is_apart,
         is_apart=is_apart,
     )

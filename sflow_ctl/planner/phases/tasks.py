@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from protocol.messages.rank_spec import Success
+from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.assignment import place_view
@@ -23,7 +24,7 @@ from sflow_ctl.planner.phases.moves import of_launch, settled
 from sflow_ctl.planner.phases.requests import PlacedTask, port_counts
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.tasks.environment import shared_environment, task_environment
+from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import end_policy
 from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
@@ -73,10 +74,9 @@ def plan_tasks(
     flexible = {one.task.name for one in placed if one.placement.is_flexible}
     scripts = Scripts(source.tasks, graph.replicas_of, flexible, port_counts(placed))
     views = TaskNamespace(_task_namespace(backends, graph, placed), _movable(placed))
-    environment, warnings = shared_environment(
-        source.rules.exported(scope.values), artifacts.paths, _run_environment(source)
-    )
-    findings.warnings += warnings
+    exported = source.rules.exported(scope.values)
+    environment = shared_environment(exported, artifacts.paths, _run_environment(source))
+    _warn_of_reserved((*exported, *artifacts.paths), findings)
     setting = _Setting(
         source,
         backends,
@@ -97,6 +97,17 @@ def _movable(placed: Sequence[PlacedTask]) -> set[str]:
     """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
     again = [one for one in placed if one.alternative.elsewhere and (one.task.retries or one.task.restart)]
     return {name for one in again for name in (one.replica.name, one.task.name)}
+
+
+def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
+    for name in reserved(names):
+        what = (
+            f'variable "{name}" has a reserved name (SFLOW_...) and does not reach the environment of tasks'
+        )
+        where = findings.loaded.where_any(("workflow.variables", "variables", "artifacts"), name)
+        findings.warn(
+            "reserved-name", what, where, f"rename it, or write ${{{{ variables.{name} }}}} in scripts"
+        )
 
 
 def _has_deferred(tasks: Sequence[PlannedTask]) -> bool:
@@ -195,11 +206,14 @@ def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Finding
     if launch.launch_kind == "step" or used >= count or not has_gpus:
         return
     task = placed.task
-    text = (
-        f'task "{task.name}" reserves GPUs on {count} nodes and starts processes on {used} of them; an srun operator or a '
-        "launcher starts one on each, `resources: {nodes: {count: 1}}` asks for one node"
+    what = (
+        f'task "{task.name}" reserves GPUs on {counted(count, "node")} and starts processes on {used} of them'
     )
-    findings.warn(text, "idle-gpus", findings.loaded.where("tasks", task.name, "resources"))
+    hint = (
+        "the backend's own operator, an srun operator or a launcher starts one on each node; "
+        "or ask for the GPUs of one node"
+    )
+    findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:

@@ -119,9 +119,10 @@ def _settle(
         known[variable.name] = cast(value, variable.type)
     except ValueError as error:
         where = findings.loaded.where(section, variable.name, "value")
-        findings.add(
-            "wrong-value", f'variable "{variable.name}": {error}', where, "change the value or its type"
-        )
+        is_secret = variable.name in findings.loaded.document.secrets
+        why = str(error).partition(", is ")[0] if is_secret else str(error)
+        what = f'variable "{variable.name}": {why}'
+        findings.add("wrong-value", what, where, "change the value or its type")
         known[variable.name] = value
 
 
@@ -154,8 +155,7 @@ def resolve_workflow(
     values = {**outer.values, **source.rules.typed(workflow.variables, own)}
     for name in values:
         if name in NAMESPACES:
-            findings.warn(
-                f'variable "{name}" has the name of a namespace: ${{{{ {name} }}}} is the namespace, '
-                f"write variables.{name}"
-            )
+            what = f'variable "{name}" has the name of a namespace: ${{{{ {name} }}}} is the namespace'
+            where = findings.loaded.where_any(("workflow.variables", "variables"), name)
+            findings.warn("namespace-name", what, where, f"write variables.{name}")
     return Scope(values, others)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from sflow_ctl.plan.model import Plan, PlannedTask, until_text
+from protocol.text.counted import counted
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.wording import until_text
 
 MAX_MEMBERS = 3
 """Replicas of a task that are drawn one by one; more are drawn as one box with their number."""
@@ -50,7 +52,7 @@ def _boxes(plan: Plan) -> Iterator[tuple[str, str]]:
             lines.append(f"{len(members)} × ({names}{more})")
         gpus = _gpus(members[0])
         if gpus:
-            lines.append(f"{gpus} GPU" + ("s" if gpus > 1 else "") + (" each" if len(members) > 1 else ""))
+            lines.append(counted(gpus, "GPU") + (" each" if len(members) > 1 else ""))
         yield base, "\n".join(lines)
 
 

@@ -3,28 +3,34 @@
 For `plan` and `run --dry-run`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import assert_never
 
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
+from protocol.text.counted import counted
 from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
-from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask, needs_text, until_text
+from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.plan.wording import needs_text, until_text
 from sflow_ctl.planner.phases.capacity import gpus_taken
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.planner.tasks.success import conditions
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
+MAX_REPLICAS_IN_FULL = 5
+"""Of a task with more, the first stands for all."""
 
 
 def plan_text(plan: Plan) -> str:
     """Return the whole report of a dry run; it ends with the format's own last line."""
-    lines = [f"Workflow {plan.workflow}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes"]
+    lines = [
+        f"Workflow {plan.workflow}: {counted(len(plan.tasks), 'task')} on {counted(len(plan.nodes), 'node')}"
+    ]
     if plan.timeout_s is not None:
         lines.append(f"Time limit: {plan.timeout_s:g} s")
     if plan.success is not None:
@@ -39,7 +45,7 @@ def plan_text(plan: Plan) -> str:
         lines += ["", "Fetched before the first task, unless it is here:"]
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
     if plan.warnings:
-        lines += ["", "Warnings:", *(f"  - {warning}" for warning in plan.warnings)]
+        lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])
 
 
@@ -66,15 +72,24 @@ def _base_edges(plan: Plan) -> dict[str, list[str]]:
 def _graph(plan: Plan) -> list[str]:
     by_name = {task.name: task for task in plan.tasks}
     members = plan.members()
-    order = start_order(plan)
+    order = [name for name in start_order(plan) if _is_shown(by_name[name], members)]
     lines = []
     for name in order[:MAX_TASKS_IN_FULL]:
         task = by_name[name]
+        if len(group := members[task.base]) > MAX_REPLICAS_IN_FULL:
+            is_chain = any(d.task == name for d in group[1].depends_on)
+            name = f"{task.base} × {len(group)}" + (", one after the other" if is_chain else "")
         arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on]
         lines.append(f"  {name}" + (f"  <- {listed(arrows, 6)}" if arrows else ""))
     if len(order) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(order) - MAX_TASKS_IN_FULL} more")
     return lines
+
+
+def _is_shown(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> bool:
+    """Return True for a task that is shown by itself: of many replicas only the first is."""
+    group = members[task.base]
+    return len(group) <= MAX_REPLICAS_IN_FULL or task is group[0]
 
 
 def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
@@ -118,9 +133,12 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
 
 def _tasks(plan: Plan) -> list[str]:
     lines = []
-    beside, common = rivals(plan), _common(plan)
-    for task in plan.tasks[:MAX_TASKS_IN_FULL]:
+    beside, common, members = rivals(plan), _common(plan), plan.members()
+    shown = [task for task in plan.tasks if _is_shown(task, members)]
+    for task in shown[:MAX_TASKS_IN_FULL]:
         lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
+        if task.node_count > 1 or task.world_size > 1:
+            lines.append(f"    processes: {_processes(task)}")
         if task.placement.is_flexible:
             lines.append(f"    waits:     {_why_it_waits(task, beside.get(task.base, []))}")
         facts = chain(_repeats(task), _policies(task), _surroundings(task, common))
@@ -129,9 +147,11 @@ def _tasks(plan: Plan) -> list[str]:
         script = task.script.splitlines()
         lines += [f"      {line}" for line in script[:MAX_SCRIPT_LINES]]
         if len(script) > MAX_SCRIPT_LINES:
-            lines.append(f"      ... and {len(script) - MAX_SCRIPT_LINES} more lines")
-    if len(plan.tasks) > MAX_TASKS_IN_FULL:
-        lines.append(f"  ... and {len(plan.tasks) - MAX_TASKS_IN_FULL} more tasks")
+            lines.append(f"      ... and {counted(len(script) - MAX_SCRIPT_LINES, 'more line')}")
+        if len(group := members[task.base]) > MAX_REPLICAS_IN_FULL:
+            lines.append(f"  {task.base} × {len(group)}: {group[1].name} to {group[-1].name} are alike")
+    if len(shown) > MAX_TASKS_IN_FULL:
+        lines.append(f"  ... and {counted(len(shown) - MAX_TASKS_IN_FULL, 'more task')}")
     return lines
 
 
@@ -184,7 +204,7 @@ def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
         after = "every end" if task.restart.policy == "always" else "a failure"
         others = ", with its running dependants" if task.restart.restarts_dependents else ""
         backoff = f"after {task.restart.backoff_s:g} s, doubling"
-        yield "restart", f"after {after}, {task.restart.count} times{window}, {backoff}{others}"
+        yield "restart", f"after {after}, {counted(task.restart.count, 'time')}{window}, {backoff}{others}"
     if task.stopping != Stopping():
         yield "stop", _stopping(task.stopping)
     if task.hang is not None:
@@ -239,7 +259,7 @@ def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
     if not others:
         return f"{first}for no other task: the {what} that it may use will be free"
     shown = listed(others, 8)
-    return f"{first}until {needs_text(task.placement)} are free; {shown} may hold them at the same time"
+    return f"{first}for {needs_text(task.placement)}, which {shown} may hold at the same time"
 
 
 def rivals(plan: Plan) -> dict[str, list[str]]:
@@ -308,6 +328,16 @@ def _where(plan: Plan, placement: Placement) -> str:
     shared = " (shared)" if placement.is_shared else ""
     gpus = f", GPUs {','.join(map(str, placement.gpus))}{shared}" if placement.gpus else ""
     return f"{_short(names, 80)}{gpus}"
+
+
+def _processes(task: PlannedTask) -> str:
+    """Return how many processes a task of several nodes or processes has, and where."""
+    if task.launch_kind == "step":
+        return f"those of a job step on {counted(task.node_count, 'node')}"
+    used = task.ranks_per_node
+    if len(set(used)) == 1 and len(used) == task.node_count:
+        return f"{sum(used)}, {used[0]} on each node" if len(used) > 1 else f"{sum(used)} on one node"
+    return f"{sum(used)}, on {len(used)} of {counted(task.node_count, 'node')}"
 
 
 def _short(text: str, width: int) -> str:

@@ -1,6 +1,6 @@
 """The environment of a task beside what it inherits: the format's table 11.4, reserved names first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sflow_ctl.plan.assignment import gpu_environment
@@ -38,18 +38,18 @@ def task_environment(
     return env
 
 
+def reserved(names: Iterable[str]) -> Iterator[str]:
+    """Yield the names that do not reach the environment of tasks."""
+    return (name for name in names if name.startswith(RESERVED_PREFIX))
+
+
 def shared_environment(
     variables: Mapping[str, Any], artifacts: Mapping[str, str], fixed: Mapping[str, str]
-) -> tuple[dict[str, str], list[str]]:
-    """Return the variables of all tasks, and warnings about variables that reserved names replace."""
-    warnings = [
-        f'variable "{name}" has a reserved name (SFLOW_...) and does not reach the environment of tasks'
-        for name in (*variables, *artifacts)
-        if name.startswith(RESERVED_PREFIX)
-    ]
+) -> dict[str, str]:
+    """Return the variables of all tasks; reserved names replace users' variables."""
     env = {name: path for name, path in artifacts.items() if not name.startswith(RESERVED_PREFIX)}
     for name, value in variables.items():
         if not name.startswith(RESERVED_PREFIX):
             env[name] = environment_text(value)
     env.update(fixed)
-    return env, warnings
+    return env

@@ -9,7 +9,7 @@ from protocol.text.json_expression import JsonExpressionError, json_expression
 from protocol.text.urls import split_url
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_flag, as_int
+from sflow_ctl.planner.numbers import as_flag, as_int, at
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header. Source: RFC 9110, 5.6.2."""
@@ -54,7 +54,7 @@ def plan_http(
         header=_headers(http.header, evaluate, (*path, "header")),
         body_contains=contains,
         json=expression,
-        verify=as_flag(evaluate(http.verify)),
+        verify=at((*path, "verify"), as_flag, evaluate(http.verify)),
         ca_file=None if http.ca_file is None else str(evaluate(http.ca_file)),
         owner=http.owner,
     )
@@ -74,7 +74,7 @@ def _headers(
 
 
 def _status(value: Any, path: tuple[str | int, ...]) -> int:
-    status = as_int(value, 200)
+    status = at(path, as_int, value, 200)
     if status > 599:
         raise UnplannableError("wrong-value", f"{status} is not an HTTP status", "200 to 599", path)
     return status

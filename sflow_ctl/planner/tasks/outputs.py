@@ -29,9 +29,8 @@ def _plan_one(
     for metric in metrics:
         if metric.name not in yields:
             shown = ", ".join(sorted(filter(None, yields))) or "nothing"
-            findings.warn(
-                f'task "{task.name}": metric "{metric.name}" has no value of that name; the output yields {shown}'
-            )
+            what = f'task "{task.name}": metric "{metric.name}" has no value of that name; the output yields {shown}'
+            findings.warn("metric-without-value", what, findings.loaded.where("tasks", task.name, "outputs"))
     return PlannedOutput(
         pattern=None if pattern is None else str(pattern),
         json=None if path is None else str(path),

@@ -7,7 +7,7 @@ from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import PlannedFile
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.numbers import as_flag, as_int
+from sflow_ctl.planner.numbers import as_flag, as_int, at
 
 MAX_PORTS = 22_768
 """The limit for one task: the number of ports from 10000 up to where Linux begins with outgoing connections,
@@ -29,9 +29,16 @@ def plan_ports(
         with findings.collecting(
             "tasks", task.name, "ports", name, subject=f'task "{task.name}"'
         ):  # one call each: a problem of one must not hide the next
+            field = ("count",) if isinstance(ports, schema.Ports) else ()
             spec = ports if isinstance(ports, schema.Ports) else schema.Ports(count=ports)
-            count = as_int(evaluate(spec.count), 1)
-            blocks.append(PortBlock(name=name, count=count, contiguous=as_flag(evaluate(spec.contiguous))))
+            count = at(("ports", name, *field), as_int, evaluate(spec.count), 1)
+            blocks.append(
+                PortBlock(
+                    name=name,
+                    count=count,
+                    contiguous=at(("ports", name, "contiguous"), as_flag, evaluate(spec.contiguous)),
+                )
+            )
     total = sum(block.count for block in blocks)
     if total > MAX_PORTS:
         what = f'task "{task.name}" asks for {total} ports; a node has at most {MAX_PORTS} to give'

@@ -14,7 +14,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import DeferredExpression, DeferredPort
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_int, as_seconds
+from sflow_ctl.planner.numbers import as_int, as_seconds, at
 from sflow_ctl.planner.tasks.http_probes import plan_http
 from sflow_ctl.planner.tasks.scripts import Scripts
 
@@ -83,26 +83,29 @@ def readiness_deadline_s(task: schema.Task, evaluate: Callable[[Any], Any]) -> f
     readiness = task.probes.readiness if task.probes is not None else None
     if readiness is None or readiness.deadline is None:
         return None
-    return as_seconds(evaluate(readiness.deadline))
+    return at(("probes", "readiness", "deadline"), as_seconds, evaluate(readiness.deadline))
 
 
 def _plan_probe(scope: _Scope, kind: ProbeKind, probe: schema.Probe) -> AgentProbe:
     evaluate = scope.evaluate
-    threshold = probe.success_threshold if kind == "readiness" else probe.failure_threshold
+    is_readiness = kind == "readiness"
+    threshold = probe.success_threshold if is_readiness else probe.failure_threshold
+    threshold_field = "success_threshold" if is_readiness else "failure_threshold"
+    path = ("probes", kind)
     conditions = _conditions(kind, probe)
     on_each_node = any(one.tcp_port is not None and one.tcp_port.on_node == "each" for _, one in conditions)
     return AgentProbe(
         kind=kind,
         checks=tuple(
-            _check(scope, condition, path, ProbeKey(kind, index))
-            for index, (path, condition) in enumerate(conditions)
+            _check(scope, condition, where, ProbeKey(kind, index))
+            for index, (where, condition) in enumerate(conditions)
         ),
         needs_all=probe.any is None,
         on_node="each" if on_each_node else "first",
-        delay_s=as_seconds(evaluate(probe.delay)),
-        interval_s=as_seconds(evaluate(probe.interval)),
-        timeout_s=as_seconds(evaluate(probe.timeout)),
-        threshold=as_int(evaluate(threshold), 1),
+        delay_s=at((*path, "delay"), as_seconds, evaluate(probe.delay)),
+        interval_s=at((*path, "interval"), as_seconds, evaluate(probe.interval)),
+        timeout_s=at((*path, "timeout"), as_seconds, evaluate(probe.timeout)),
+        threshold=at((*path, threshold_field), as_int, evaluate(threshold), 1),
     )
 
 
@@ -139,9 +142,9 @@ def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: _Path, key: ProbeKey) ->
     if isinstance(value, str) and EXPRESSION_START in value:
         scope.evaluate.tcp_ports.append(DeferredPort(key=key, text=value))
         sample = scope.evaluate.sample(value)
-        port = 0 if not sample else min(as_int(sample, 1), 0)
+        port = 0 if not sample else min(at((*path, "port"), as_int, sample, 1), 0)
     else:
-        port = as_int(value, 1)
+        port = at((*path, "port"), as_int, value, 1)
     if port > 65535:
         what = f'task "{scope.task.name}": port {port} is above 65535'
         raise UnplannableError("wrong-value", what, path=(*path, "port"))
@@ -177,7 +180,8 @@ def _log_watch(scope: _Scope, watch: schema.LogWatch, path: _Path) -> LogCheck:
         except re.error as error:
             what = f'task "{task.name}": "{pattern}" is not a regular expression: {error}'
             raise UnplannableError("wrong-pattern", what, path=path) from error
-    log = LogPattern(pattern=pattern, is_regex=is_regex, count=as_int(evaluate(watch.match_count), 1))
+    count = at((*path, "match_count"), as_int, evaluate(watch.match_count), 1)
+    log = LogPattern(pattern=pattern, is_regex=is_regex, count=count)
     return LogCheck(pattern=log, task=_logger(task, watch.logger, scope.replicas_of, path))
 
 
@@ -192,7 +196,7 @@ def _logger(
     base, bracket, rest = logger.partition("[")
     names = replicas_of[base]
     if bracket:
-        index = as_int(rest.rstrip("]"), 0)
+        index = at((*path, "logger"), as_int, rest.rstrip("]"), 0)
         if index >= len(names):
             what = f'task "{task.name}": "{base}" has {len(names)} replicas; {logger} is not one of them'
             raise UnplannableError("unknown-logger", what, path=path)

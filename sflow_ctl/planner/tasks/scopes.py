@@ -15,7 +15,7 @@ from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any
 from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.planner.deferred import note_places
-from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import resolve
 from sflow_ctl.planner.source import PlanInput, Scope, namespace
@@ -46,8 +46,16 @@ class TaskScopes:
         return TaskScope(self, task, replica)
 
     def swept(self, replica: Replica) -> dict[str, Any]:
-        """Return a replica's swept values, of the types of their variables."""
-        return {name: cast(value, self._types.get(name)) for name, value in replica.sweep}
+        """Return a replica's swept values, of the types of their variables. Raises: UnplannableError."""
+        values = {}
+        for name, value in replica.sweep:
+            try:
+                values[name] = cast(value, self._types.get(name))
+            except ValueError as error:
+                what = f'variable "{name}": {error}, in its domain'
+                path = ("replicas", "variables")
+                raise UnplannableError("wrong-value", what, "change the value or the type", path) from error
+        return values
 
     def recomputed(self, swept: Mapping[str, Any]) -> dict[str, Any]:
         """Return the variables again where others are computed from swept ones; nothing where none is."""
@@ -77,11 +85,20 @@ class TaskScope:
         swept = scopes.swept(self.replica)
         own = scopes.recomputed(swept)
         deferred: list[DeferredExpression] = []
-        for variable in task.variables:
+        for index, variable in enumerate(task.variables):
             if variable.name not in swept:
                 names = namespace({**scopes.scope.values, **own, **swept}, scopes.scope.namespaces)
                 names = {"replica": self._replica_view, **own_ports(task), **names, "task": scopes.views}
-                own[variable.name], more = scopes.scripts.variable(task, self.replica.name, variable, names)
+                try:
+                    own[variable.name], more = scopes.scripts.variable(
+                        task, self.replica.name, variable, names
+                    )
+                except ValueError as error:
+                    what = f'task "{task.name}": variable "{variable.name}": {error}'
+                    path = ("variables", index, "value")
+                    raise UnplannableError(
+                        "wrong-value", what, "change the value or its type", path
+                    ) from error
                 deferred += more
         return OwnVariables({**own, **swept}, deferred)
 

@@ -250,7 +250,6 @@ class Scripts:
         what, hint = f'task "{replica}": {error.text}', error.hint
         used = template_names(text) if path[0] == "files" else names_used(text)
         if "task" in used:
-            what = f'Failed to resolve task expression: task "{replica}": {error.text}'
             hint = hint or self._hint(text)
         elif error.is_undefined and not used.isdisjoint(OWN):
             hint = "give the task ports: {NAME: 1}"

@@ -14,7 +14,7 @@ _HOMES = (_PACKAGE / "samples", _PACKAGE.parent / "examples")
 class SampleError(FleetError):
     """There is no such sample, or its copy would replace a file."""
 
-    exit_status = ExitStatus.RUN_FAILED
+    exit_status = ExitStatus.USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def find_sample(name: str) -> Sample:
     wanted = name.removesuffix(".yaml")
     if wanted not in known:
         guess = nearest(wanted, list(known))
-        listed = "they are: " + ", ".join(known)
+        listed = "available samples: " + ", ".join(known)
         hint = f'did you mean "{guess}"? {listed}' if guess else listed
         raise SampleError.of("unknown-sample", f'there is no sample "{name}"', hint=hint)
     return known[wanted]

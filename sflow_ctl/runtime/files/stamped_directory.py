@@ -24,6 +24,9 @@ def stamped_directory(parent: Path, prefix: str) -> Path:
                 continue
             return path
     except OSError as error:
+        in_the_way = next((one for one in (parent, *parent.parents) if one.is_file()), None)
         what = f"cannot make a directory in {parent}: {error.strerror or error}"
+        if in_the_way is not None:
+            what = f"{in_the_way} is a file, not a directory"
         raise RunDirectoryError.of("directory-not-writable", what, str(parent), "choose another") from error
     raise RunDirectoryError.of("directory-exists", f"{parent / name} exists already", hint="try again")

@@ -143,11 +143,10 @@ def examine(
     Raises: LaunchError if no agent can be started or none has joined, RunDirectoryError; nothing is left
     then.
     """
-    names = tuple(f"local{n}" for n in range(options.nodes or 1))
     if allocation is not None:
         names = tuple(node.name for node in allocation.nodes)
-    if len(names) == 1 and allocation is None:
-        names = ("localhost",)
+    else:  # the names that a run gives them
+        names = ("localhost", *(f"localhost-{n}" for n in range(1, options.nodes or 1)))
     run_id = f"doctor-{os.urandom(4).hex()}"
     began = time.monotonic()
     with (

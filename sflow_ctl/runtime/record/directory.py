@@ -132,6 +132,10 @@ class RunDirectory:
 
     def _not_writable(self, error: OSError) -> RunDirectoryError:
         hint = "choose another place with --output-dir"
+        in_the_way = next((one for one in (self.path.parent, *self.path.parents) if one.is_file()), None)
+        if in_the_way is not None:
+            what = f"{in_the_way} is a file, not a directory"
+            return RunDirectoryError.of("run-directory-not-writable", what, hint=f"rename it, or {hint}")
         if error.filename == str(self._building) and error.errno == errno.EEXIST:
             hint = (
                 f"another run is making it; if none is, delete {self._building}, or choose another --run-id"

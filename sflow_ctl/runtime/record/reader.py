@@ -17,6 +17,7 @@ import msgspec
 from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
+from protocol.text.counted import counted
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -52,7 +53,7 @@ class Liveness(StrEnum):
 def find_run(argument: str | None, output_dir: Path) -> Path:
     """Return the directory of the run that `argument` names; without it, the newest one in `output_dir`.
 
-    A name is a path, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
+    A name is a path, `last` for the newest, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
     newest run of a job when several of its runs do.
 
     Raises: UsageError.
@@ -68,6 +69,8 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
                 hint="a run directory contains .sflow/run.json",
             )
     runs = list_runs(output_dir)
+    if argument == "last" and not any(run.name.startswith("last") for run in runs):
+        argument = None
     if not runs:
         raise UsageError.of(
             "no-runs", f"there are no runs in {output_dir}", hint="name the directory with --output-dir"
@@ -82,7 +85,9 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
     if fitting:
         names = ", ".join(run.name for run in fitting[-MAX_LISTED:])
         raise UsageError.of(
-            "ambiguous-run", f'{len(fitting)} runs begin with "{argument}"', hint=f"name one of: {names}"
+            "ambiguous-run",
+            f'{counted(len(fitting), "run")} begin with "{argument}"',
+            hint=f"name one of: {names}",
         )
     raise UsageError.of(
         "no-such-run",

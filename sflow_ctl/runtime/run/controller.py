@@ -15,6 +15,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
 from protocol.messages.orders import Spawn
+from protocol.text.counted import counted
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -55,6 +56,8 @@ from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.signals import SignalInbox
 
+SHOWN_PROBLEMS = 3
+"""Of one task's outputs, on the console."""
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
 """The limit when a node is gone: srun may wait for it for ever, and all other agents have said goodbye."""
@@ -163,7 +166,14 @@ class Controller:
         for task, attempt, values, problems in self.outputs.collected():
             for problem in problems:
                 self._log.warning(f"outputs of {task}: {problem}")
-            events.append(OutputsCollected(task=task, attempt=attempt, values=values))
+            for problem in problems[:SHOWN_PROBLEMS]:
+                self._output.say(f"warning: outputs of {task}: {problem}")
+            if len(problems) > SHOWN_PROBLEMS:
+                more = counted(len(problems) - SHOWN_PROBLEMS, "more problem")
+                self._output.say(f"warning: outputs of {task}: {more}, in {layout.RUN_LOG}")
+            events.append(
+                OutputsCollected(task=task, attempt=attempt, values=values, problems=tuple(problems))
+            )
         return events
 
     def _logs(self) -> list[SchedulerEvent]:

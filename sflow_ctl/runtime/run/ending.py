@@ -53,6 +53,7 @@ def conclude(
     facts: "RunFacts",
     state: RunView,
     outputs: dict[str, dict[str, Any]],
+    output_problems: dict[str, list[str]],
     refused: dict[str, int],
     job_id: str | None,
 ) -> RunEnd:
@@ -75,6 +76,7 @@ def conclude(
         ended_wall_ns=time.time_ns(),
         survivors=finish.survivors,
         refused=refused,
+        output_problems=output_problems,
     )
     try:
         if any(task.outputs for task in plan.tasks):

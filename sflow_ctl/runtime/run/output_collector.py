@@ -39,6 +39,8 @@ class OutputCollector:
         self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.values: dict[str, dict[str, Any]] = {}
         """All collected values, by task."""
+        self.problems: dict[str, list[str]] = {}
+        """Why values are missing, by task."""
         self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -71,6 +73,9 @@ class OutputCollector:
             except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
                 values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
             self.values[task.name] = values
+            self.problems.pop(task.name, None)
+            if problems:
+                self.problems[task.name] = problems
             self._done.put(TaskOutputs(task.name, attempt, values, problems))
             with contextlib.suppress(OSError):  # closed: the run has ended
                 os.eventfd_write(self.fileno, 1)

@@ -6,18 +6,18 @@ runs a plan.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from protocol.errors import UsageError
-from sflow_ctl.format.loader import LoadedDocument, load_documents
+from protocol.errors import Finding, SpecError, UsageError
+from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.planner.pipeline import PlanContext, build_plan
+from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
     RunSettings,
@@ -25,7 +25,7 @@ from sflow_ctl.runtime.files.settings_files import (
     run_settings,
     settings_layers,
 )
-from sflow_ctl.runtime.fleet.fleet import Generation
+from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL, Generation
 from sflow_ctl.runtime.record.directory import make_run_id
 from sflow_ctl.runtime.run.options import RunOptions, TaskOptions
 from sflow_ctl.settings import Effective
@@ -81,19 +81,40 @@ class PlannedRun:
 
 
 def read_run(options: RunOptions) -> ReadRun:
-    """Read the workflow, and the settings of site and user. Raises: SpecError."""
+    """Read the workflow, and the settings of site and user. Raises: SpecError with what planning would find as well."""
     source = options.workflow
     layers = settings_layers(source.settings, os.environ)
-    loaded = load_documents(
-        source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
-    )
-    SECRETS.declare(loaded.document.secrets, os.environ)
-    if options.resume is not None and loaded.document.secrets:
-        from sflow_ctl.runtime.run.resume import refuse_masked_values
 
-        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
-    found = layers.of(loaded)
-    return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
+    def read(loaded: LoadedDocument) -> ReadRun:
+        SECRETS.declare(loaded.document.secrets, os.environ)
+        if options.resume is not None and loaded.document.secrets:
+            from sflow_ctl.runtime.run.resume import refuse_masked_values
+
+            refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
+        found = layers.of(loaded)
+        return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
+
+    try:
+        return read(
+            load_documents(
+                source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
+            )
+        )
+    except DocumentError as error:
+        if error.rest is None:
+            raise
+        try:
+            more = _planning_findings(read(error.rest), options, error.findings)
+        except SpecError as of_settings:
+            more = list(of_settings.findings)
+        raise SpecError((*error.findings, *more)) from error
+
+
+def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Finding]) -> list[Finding]:
+    """Return what planning finds wrong with the rest of a document that is wrong."""
+    name = read.loaded.document.workflow.name
+    context = _plan_context(read, options, NodeSource(), name, read.settings.output_dir / name, is_dry=True)
+    return findings_after(read.loaded, known, context)
 
 
 def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
@@ -116,9 +137,9 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
         known = replace(context, job_nodes=job_nodes, job_id=job_id, here=here)
-        return _selected(build_plan(loaded, known), options.tasks)
+        return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
 
-    plan = _selected(build_plan(loaded, context), options.tasks)
+    plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
@@ -174,6 +195,19 @@ def _salloc_command(read: ReadRun, options: RunOptions, name: str) -> tuple[str,
 
     request = completed(slurm_request(read.loaded), options.workflow.settings, read.found.settings)
     return salloc_argv(request, name, options.fleet.extra_args)
+
+
+def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
+    """Return the plan with the number of GPUs that are simulated on this machine, and the warning about them."""
+    if not any(task.placement.gpus_per_node or task.placement.gpus for task in plan.tasks):
+        return plan
+    from sflow_ctl.plan.gpu_checks import simulated
+
+    count, warning = simulated(
+        plan, has_driver=NVIDIA_CONTROL.exists(), is_asked_for=options.fleet.simulate_gpus
+    )
+    warnings = plan.warnings if warning is None else (*plan.warnings, warning)
+    return msgspec.structs.replace(plan, simulated_gpus=count, warnings=warnings)
 
 
 def _selected(plan: Plan, options: TaskOptions) -> Plan:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from protocol.ids import RankId
+from protocol.text.counted import counted
 from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
@@ -139,7 +140,9 @@ def _run(
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
-        _log_beginning(log, planned, [*planned.plan.warnings, *record.warnings], fetched)
+        _log_beginning(
+            log, planned, [*(one.line() for one in planned.plan.warnings), *record.warnings], fetched
+        )
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         controller = _make_controller(planned, options, fleet, _Shell(record, output, journal, log))
@@ -163,6 +166,7 @@ def _run(
             facts=record.facts,
             state=controller.state,
             outputs=controller.outputs.values,
+            output_problems=controller.outputs.problems,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
         )
@@ -272,7 +276,9 @@ def _log_beginning(
     log: RunLog, planned: PlannedRun, warnings: "list[str]", fetched: "list[Progress]"
 ) -> None:
     plan = planned.plan
-    log.info(f"run {planned.run_id}: {len(plan.tasks)} tasks on {len(plan.nodes)} nodes")
+    log.info(
+        f"run {planned.run_id}: {counted(len(plan.tasks), 'task')} on {counted(len(plan.nodes), 'node')}"
+    )
     for warning in warnings:
         log.warning(warning)
     for item in fetched:

@@ -225,7 +225,7 @@ def test_partition_and_account_are_found_by_asking_slurm(tmp_path: Path) -> None
     stand_in(tmp_path / "bin", "sacctmgr", "printf '\\nlab\\nother\\n'")
     made = sflow_ctl("batch", "-N", "1", cwd=tmp_path, env=env)
     assert {"--partition=usual", "--account=lab"} <= set(directives(made.stdout))
-    assert "partition usual: found by asking Slurm" in made.stderr
+    assert "partition usual was found by asking Slurm" in made.stderr
     stand_in(tmp_path / "bin", "sinfo", "exit 1")
     refused = sflow_ctl("batch", "-N", "1", cwd=tmp_path, env=env)
     assert refused.returncode == 2

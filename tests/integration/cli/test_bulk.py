@@ -78,7 +78,7 @@ def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
 def test_the_file_decides_its_gpus_in_a_sheet(tmp_path: Path) -> None:
     sheet(tmp_path)
     done = sflow_ctl("batch", "-b", "in/s.csv", "--row", "1", "-G", "8", cwd=tmp_path)
-    assert "the file's 4 GPUs per node are used instead of -G 8" in done.stderr
+    assert "the file's gpus_per_node 4 is used instead of -G 8" in done.stderr
     (script,) = (tmp_path / "sflow_output").glob("bulk_input_*/*.sh")
     assert "--gpus-per-node=4" in directives(script.read_text())
 

@@ -12,7 +12,7 @@ def test_local_agents_are_examined_and_nothing_is_left(tmp_path: Path) -> None:
     done = sflow_ctl("doctor", "--nodes", "3", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     loaded = json.loads(done.stdout)
-    assert [node["name"] for node in loaded["facts"]["nodes"]] == ["local0", "local1", "local2"]
+    assert [node["name"] for node in loaded["facts"]["nodes"]] == ["localhost", "localhost-1", "localhost-2"]
     mesh = [result for node in loaded["facts"]["nodes"] for result in node["mesh"]]
     assert len(mesh) == 6
     assert not any(result.get("problem") for result in mesh)
@@ -53,7 +53,7 @@ def test_an_output_directory_that_exists_stays_as_it_was(tmp_path: Path) -> None
 def test_a_failure_is_named_with_its_fix_and_is_the_exit_status(tmp_path: Path) -> None:
     done = sflow_ctl("doctor", "--gpus-per-node", "512", "--nodes", "2", cwd=tmp_path)
     assert done.returncode == 1
-    (line,) = lines_with(done.stdout, "FAIL", "gpus", "local0, local1")
+    (line,) = lines_with(done.stdout, "FAIL", "gpus", "localhost, localhost-1")
     assert line.endswith("--gpus-per-node says 512")
     assert lines_with(done.stdout, "fix:", "nvidia-smi")
 
@@ -75,7 +75,7 @@ def test_leftovers_of_an_earlier_run_are_named_with_a_remedy(tmp_path: Path) -> 
         finally:
             lost.kill()
     assert done.returncode == 0
-    assert lines_with(done.stdout, "warn", "leftovers", f"1 processes of run lost-{os.getpid()} are left")
+    assert lines_with(done.stdout, "warn", "leftovers", f"1 process of run lost-{os.getpid()} are left")
     assert lines_with(done.stdout, f"fix: kill {lost.pid}")
 
 

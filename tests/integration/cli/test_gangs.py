@@ -97,7 +97,7 @@ def test_a_rank_that_fails_leaves_the_others_unless_asked_otherwise(tmp_path: Pa
     script = "if [ $SLURM_PROCID = 1 ]; then exit 3; fi; sleep 0.3; echo $SLURM_PROCID went on"
     status, output, directory = run(tmp_path, f"    - {{name: t, operator: plain, script: ['{script}']}}\n")
     assert status == 1
-    assert "process exited with error: t: rank 1: exit status 3" in output
+    assert "task t failed: rank 1: exit status 3" in output
     assert "  node:  localhost-1" in output
     assert sorted((directory / "t" / "t.log").read_text().splitlines()) == ["0: 0 went on", "2: 2 went on"]
 

@@ -80,3 +80,14 @@ def test_bad_files_are_findings_here_too(tmp_path: Path) -> None:
         done = sflow_ctl(command, "nowhere.yaml", cwd=tmp_path)
         assert done.returncode == 2
         assert "error[file-not-found]" in done.stderr
+
+
+def test_ux_10_plan_says_that_gpus_are_simulated_unless_that_is_asked_for(tmp_path: Path) -> None:
+    said = sflow_ctl("plan", WORKERS, cwd=tmp_path, env={"SFLOW_SIMULATE_GPUS": "0"}).stdout
+    assert "4 GPUs are simulated" in said
+    assert "[simulated-gpus]" in said
+    for asked in (("--simulate-gpus",), ()):
+        given = {"SFLOW_SIMULATE_GPUS": "0" if asked else "1"}
+        done = sflow_ctl("plan", WORKERS, *asked, cwd=tmp_path, env=given)
+        assert done.returncode == 0
+        assert "simulated" not in done.stdout

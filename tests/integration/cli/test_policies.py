@@ -161,7 +161,7 @@ def test_a_run_whose_controller_was_killed_can_be_resumed(tmp_path: Path) -> Non
     assert not marked("R", tmp_path / "sflow_output" / "R")
     again = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
     assert again.returncode == 0
-    assert "has completed: nothing is left to do" in again.stdout
+    assert "has completed: there is nothing to resume" in again.stdout
 
 
 def test_a_changed_task_and_its_dependants_run_again(tmp_path: Path) -> None:

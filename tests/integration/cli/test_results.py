@@ -50,3 +50,32 @@ def test_a_missing_value_fails_its_user_and_lists_the_known_names(tmp_path: Path
     assert "task best cannot start: " in run.stdout + run.stderr
     assert "speed" in run.stdout
     assert "bench_1: rate, loss" in run.stdout
+
+
+def test_public_n5_missing_outputs_are_said_on_the_console_and_in_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\n'
+        "workflow:\n"
+        "  name: w\n"
+        "  tasks:\n"
+        "    - name: a\n"
+        "      script: \"printf 'loss\\\\n1\\\\n' > $SFLOW_TASK_OUTPUT_DIR/m.csv\"\n"
+        "      outputs: [{csv: step, source: m.csv}, {json: rate, source: none.json}]\n"
+        '    - {name: b, depends_on: a, script: "echo ${{ task.a.outputs.step }}"}\n'
+    )
+    done = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
+    assert done.returncode == 1
+    no_column, no_file = 'no column "step"', "none.json: there is no such file in the task's directory"
+    for told in (
+        "warning: outputs of a: m.csv: ",
+        "b failed (expression): ",
+        "missing outputs of a: m.csv: ",
+    ):
+        (line,) = [one for one in done.stdout.split("\n") if told in one]
+        assert no_column in line
+    assert f"warning: outputs of a: {no_file}" in done.stdout
+    assert "[Errno" not in done.stdout
+    whole = json.loads((tmp_path / "sflow_output" / "r" / ".sflow" / "summary.json").read_text())
+    first, second = next(task for task in whole["tasks"] if task["name"] == "a")["output_problems"]
+    assert no_column in first
+    assert second == no_file

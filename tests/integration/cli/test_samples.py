@@ -34,7 +34,7 @@ def test_both_spellings_copy_and_neither_replaces_a_file_unasked(tmp_path: Path)
         target = tmp_path / "mine.yaml"
         target.write_text("mine")
         refused = sflow_ctl(*words, "-o", "mine.yaml", cwd=tmp_path)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert "error[file-exists]: mine.yaml exists already" in refused.stderr
         assert target.read_text() == "mine"
         forced = sflow_ctl(*words, "-o", "mine.yaml", "--force", cwd=tmp_path)
@@ -50,8 +50,8 @@ def test_a_directory_takes_the_copy(tmp_path: Path) -> None:
 def test_an_unknown_name_gets_the_nearest_and_the_list(tmp_path: Path) -> None:
     for words in (("sample", "swep"), ("sample", "show", "swep"), ("sample", "copy", "swep")):
         done = sflow_ctl(*words, cwd=tmp_path)
-        assert done.returncode == 1
-        assert 'did you mean "sweep"? they are: ' + ", ".join(NAMES) in done.stderr
+        assert done.returncode == 2
+        assert 'did you mean "sweep"? available samples: ' + ", ".join(NAMES) in done.stderr
 
 
 def test_a_wheel_has_them_too(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ from tests.documents.blocks import ROOT
 
 TESTS = ROOT / "tests"
 README = TESTS / "README.md"
+UX_FEATURES = (4, 11, 14)
+"""Listing and stopping runs, a strict mode for scripts, and a default limit of tasks: features, not faults."""
 NO_TEST = "no test by this number"
-_TEST = re.compile(r"^ *def (test_(?:public_(n?)(\d+)|clusters_f(\d+)|([rsanpl])(\d+))_\w+)\(", re.MULTILINE)
+_TEST = re.compile(
+    r"^ *def (test_(?:public_(n?)(\d+)|clusters_f(\d+)|ux_(\d+)|([rsanpl])(\d+))_\w+)\(", re.MULTILINE
+)
 _ROW = re.compile(
-    r"^\| (?P<number>(?:public |clusters )?[A-Z]?\d+) \| (?P<what>[^|]+?) \| (?P<tests>[^|]*?) \|$",
+    r"^\| (?P<number>(?:public |clusters |ux )?[A-Z]?\d+) \| (?P<what>[^|]+?) \| (?P<tests>[^|]*?) \|$",
     re.MULTILINE,
 )
 
@@ -20,11 +24,13 @@ def by_number() -> dict[str, str]:
     """Return what belongs into the last column."""
     found: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for path in sorted(TESTS.rglob("test_*.py")):
-        for name, public_n, public, cluster, letter, number in _TEST.findall(
+        for name, public_n, public, cluster, ux, letter, number in _TEST.findall(
             path.read_text(encoding="utf-8")
         ):
             if public:
                 key = f"public {public_n.upper()}{int(public)}"
+            elif ux:
+                key = f"ux {int(ux)}"
             else:
                 key = f"clusters F{int(cluster)}" if cluster else f"{letter.upper()}{int(number)}"
             found[key].setdefault(str(path.relative_to(TESTS)), []).append(f"`{name}`")
@@ -63,4 +69,5 @@ def test_the_table_has_every_number() -> None:
     wanted |= (
         {f"S{n}" for n in range(1, 12)} | {f"A{n}" for n in range(1, 13)} | {f"N{n}" for n in range(1, 8)}
     )
+    wanted |= {f"ux {n}" for n in range(1, 16) if n not in UX_FEATURES}
     assert wanted <= numbers

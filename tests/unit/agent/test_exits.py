@@ -83,6 +83,7 @@ def test_f39_other_statuses_are_statuses(status: int) -> None:
     ("status", "line"),
     [
         (127, "bash: line 1: fooo: command not found"),
+        (127, 'redis: "redis-server" is not on the PATH of n1: install it'),
         (127, "sh: 1: fooo: not found"),
         (127, "bash: line 1: ./x: No such file or directory"),
         (126, "bash: line 1: ./x: Permission denied"),

@@ -152,3 +152,12 @@ def test_names_that_the_plan_does_not_have_are_counted() -> None:
         assert run(MessageReceived(node=0, message=fact)) == []
     assert run(LogArrived(rank=foreign)) == []
     assert run.run.foreign_messages == 1
+
+
+def test_public_n5_a_dependants_reason_names_the_missing_output() -> None:
+    from sflow_ctl.plan.deferred import _described
+
+    problems = {"a": ["m.csv: no column step, there are x"], "b": []}
+    said = _described({"a": {}, "b": {"rate": 1}}, problems)
+    assert said == "outputs of a: none (m.csv: no column step, there are x); outputs of b: rate"
+    assert _described({}, {}) == "no task has outputs"

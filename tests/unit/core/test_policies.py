@@ -3,6 +3,7 @@
 import msgspec
 
 from protocol.messages.facts import Leased, RankExited
+from sflow_ctl.core.commands import Warn
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Restart
@@ -235,7 +236,7 @@ def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> N
     finish = run.leave()
     assert finish.cause is not None
     assert finish.cause.task == "s"
-    assert finish.cause.text == "process exited with error: s: killed by SIGSEGV"
+    assert finish.cause.text == "task s failed: killed by SIGSEGV"
 
 
 def test_different_clocks_are_corrected_before_they_are_compared() -> None:
@@ -400,7 +401,7 @@ def test_a_final_task_runs_when_all_is_stopped_and_knows_how_it_went() -> None:
     assert run.task("f").state is S.WAITING, "the service is still there"
     run.end("s", signal=15)
     assert run.task("f").state is S.STARTING
-    assert spec_env(run.envs()["f#1"]) == ("failed", "process exited with error: a: exit status 3", "a")
+    assert spec_env(run.envs()["f#1"]) == ("failed", "task a failed: exit status 3", "a")
     run.start("f")
     run.end("f")
     finish = run.leave()
@@ -465,6 +466,57 @@ def test_an_interrupted_run_has_its_final_tasks_until_the_second_signal() -> Non
     run.end("f", signal=9)
     assert run.task("f").state is S.CANCELLED
     assert run.leave().outcome is Outcome.INTERRUPTED
+
+
+def test_ux_08_a_completed_run_whose_final_task_is_killed_is_interrupted() -> None:
+    for signal, outcome in (("SIGINT", Outcome.INTERRUPTED), ("SIGTERM", Outcome.TERMINATED)):
+        run = Driver.joined(a_plan(a_task("f", finally_when="after_stop"), a_task("a")))
+        run.start("a")
+        run.end("a")
+        run.start("f")
+        warned = run(StopRequested(signal=signal))
+        said = [command.text for command in warned.of(Warn)]
+        assert said == [
+            f"{signal}: the run is ending already; still to end is f, which a second signal kills"
+        ]
+        assert run.stopped() == []
+        run(StopRequested(signal=signal, force=True))
+        assert run.stopped() == ["f"]
+        run.end("f", signal=9)
+        finish = run.leave()
+        assert finish.outcome is outcome
+        assert finish.cause is not None
+        assert finish.cause.text == f"stopped by {signal}"
+
+
+def test_ux_08_a_final_task_that_has_not_started_counts_as_well() -> None:
+    run = Driver.joined(
+        a_plan(a_task("f", finally_when="after_stop"), a_task("s", service=True), a_task("a", "s"))
+    )
+    run.serve("s")
+    run.start("a")
+    run.end("a")
+    (warning,) = run(StopRequested(signal="SIGINT")).of(Warn)
+    assert "still to end is f" in warning.text
+    run(StopRequested(signal="SIGINT", force=True))
+    assert run.task("f").state is S.CANCELLED
+    run.end("s", signal=9)
+    assert run.leave().outcome is Outcome.INTERRUPTED
+
+
+def test_ux_08_signals_after_the_last_final_task_change_nothing() -> None:
+    run = Driver.joined(
+        a_plan(a_task("f", finally_when="services_up"), a_task("s", service=True), a_task("a", "s"))
+    )
+    run.serve("s")
+    run.start("a")
+    run.end("a")
+    run.start("f")
+    run.end("f")
+    run(StopRequested(signal="SIGINT"))
+    run(StopRequested(signal="SIGINT", force=True))
+    run.end("s", signal=9)
+    assert run.leave().outcome is Outcome.COMPLETED
 
 
 def test_final_tasks_have_no_more_time_than_the_job() -> None:

@@ -115,7 +115,7 @@ def test_the_first_failure_stops_the_run_and_is_its_cause() -> None:
     assert cause is not None
     assert (cause.task, cause.text) == (
         "a",
-        "process exited with error: a: exit status 3",
+        "task a failed: exit status 3",
     )
 
 

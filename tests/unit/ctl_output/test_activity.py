@@ -65,8 +65,41 @@ def test_a_stop_names_its_tasks_once_and_counts_down() -> None:
     assert activity.status() == ""
 
 
-def test_the_end_of_one_service_is_not_a_stop_of_the_run() -> None:
+def test_ux_02_a_stop_says_why_and_what_a_further_signal_does() -> None:
+    for word, text, said in (
+        ("interrupted", "stopped by SIGINT", " (Ctrl-C again kills at once)"),
+        ("interrupted", "stopped by SIGTERM", " (stopped by SIGTERM; another signal kills at once)"),
+        ("interrupted", "stopped by SIGHUP", " (stopped by SIGHUP; another signal kills at once)"),
+        ("time_limit", "the workflow's time is over", " (the workflow's time is over)"),
+        ("fail_fast", "task b failed: exit status 1", " (task b failed: exit status 1)"),
+    ):
+        clock = Clock()
+        activity = activity_of("a", clock=clock)
+        stop = Transition(
+            task="a", attempt=1, old=S.RUNNING, new=S.STOPPING, reason=Reason(word, text), node=0
+        )
+        activity.add(stop)
+        clock.now = 1.0
+        assert activity.lines(is_terminal=True) == [f"stopping 1 task{said}: a, SIGKILL in 4 s"]
+
+
+def test_ux_02_services_that_are_not_needed_any_more_stop_in_the_status_line() -> None:
     activity = activity_of("a", clock=Clock())
     activity.add(change("a", S.STOPPING, "run_complete"))
-    assert activity.status() == ""
+    assert activity.status() == "stopping a, SIGKILL in 5 s"
     assert activity.next_line_at() is None
+    assert activity.lines(is_terminal=False) == []
+
+
+def test_ux_03_services_that_are_awaited_take_turns_in_the_status_line() -> None:
+    clock = Clock()
+    activity = activity_of("a", "b", clock=clock)
+    for task, text in (("a", "127.0.0.1:18260: connection refused"), ("b", "port 18264 is not listening")):
+        activity.add(change(task, S.RUNNING))
+        activity.waits_for(task, text)
+    said = set()
+    for second in range(12):
+        clock.now = float(second)
+        said.add(activity.status().partition(" (")[0])
+        assert activity.lines(is_terminal=True) == []
+    assert said == {"waiting for a", "waiting for b"}

@@ -6,7 +6,8 @@ import pytest
 
 from protocol.errors import UsageError
 from protocol.text.ansi import printable
-from sflow_ctl.cli.terminal.lines import print_findings, print_json, print_line, print_warning
+from sflow_ctl.cli.terminal.findings import print_findings
+from sflow_ctl.cli.terminal.lines import print_json, print_line, print_warning
 from sflow_ctl.cli.terminal.state_lines import StateLines
 from sflow_ctl.cli.terminal.tables import plain_text, print_table, terminal_text
 from sflow_ctl.core.states import Reason, TaskState, Transition

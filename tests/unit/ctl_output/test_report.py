@@ -89,10 +89,10 @@ def failed_run() -> RunView:
 
 def test_the_closing_table_is_aligned_and_complete() -> None:
     assert lines_of(closing_table(failed_run())) == [
-        "TASK   STATE      REASON  ATTEMPTS  EXIT     DURATION  NODE  GPUS",
-        "load   completed                 1  0          0.50 s  n07   -",
-        "train  failed     signal         2  SIGKILL      1:15  n07   0-3",
-        "after  cancelled                 -  -               -  -     -",
+        "TASK   STATE      REASON     ATTEMPTS  EXIT     DURATION  NODE  GPUS",
+        "load   completed                    1  0          0.50 s  n07   -",
+        "train  failed     signal            2  SIGKILL      1:15  n07   0-3",
+        "after  cancelled  fail_fast         -  -               -  -     -",
     ]
 
 
@@ -134,7 +134,7 @@ def test_a_running_task_shows_for_how_long() -> None:
 
 def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
     cause = FirstCause(
-        text="process exited with error: train: killed by SIGKILL",
+        text="task train failed: killed by SIGKILL",
         task="train",
         attempt=2,
         node=0,
@@ -144,16 +144,15 @@ def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
         failed_run(), Outcome.FAILED, cause, run="R", log="out/train.log", log_tail=["step 1", "step 2"]
     )
     assert text == [
-        "the run failed: process exited with error: train: killed by SIGKILL",
+        "task train failed: killed by SIGKILL",
         "  task:  train, attempt 2 of 2",
         "  node:  n07",
-        "  exit:  SIGKILL",
-        "  why:   signal",
         "  log:   out/train.log",
         "    | step 1",
         "    | step 2",
         "  next:  sflow-ctl logs --run R train",
-        "         sflow-ctl run --resume R  (with an edited file: sflow-ctl run FILE --resume R)",
+        "         sflow-ctl run --resume R",
+        "         sflow-ctl run FILE --resume R  (after editing the file)",
     ]
 
 
@@ -167,7 +166,7 @@ def test_the_first_cause_shows_what_explains_it() -> None:
     )
     cause = FirstCause(text=f"train: {reason.text}", task="train", node=0, reason=reason)
     lines = first_cause(failed_run(), Outcome.FAILED, cause, run="R")
-    assert lines[-5:-2] == [
+    assert lines[-6:-3] == [
         "  why:   port_in_use",
         "  line:  7: bind: Address already in use",
         "  hint:  use another one",
@@ -200,7 +199,8 @@ def test_a_cause_without_a_task_is_shown_too() -> None:
     text = first_cause(failed_run(), Outcome.TIMEOUT, FirstCause(text="the time limit is over"), run="R")
     assert text == [
         "the run was stopped at its time limit: the time limit is over",
-        "  next:  sflow-ctl run --resume R  (with an edited file: sflow-ctl run FILE --resume R)",
+        "  next:  sflow-ctl run --resume R",
+        "         sflow-ctl run FILE --resume R  (after editing the file)",
     ]
 
 
@@ -244,3 +244,57 @@ def test_gpu_lists_are_short(gpus: tuple[int, ...], text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+def test_ux_12_a_cause_says_nothing_twice() -> None:
+    line = "bash: line 1: pythn3: command not found"
+    state = RunView(plan_of("a"))
+    state.apply(change("a", S.FAILED, "launch", exit_code=127))
+    reason = Reason("launch", f"{line} (exit status 127)", hint="check it", line=line)
+    cause = FirstCause(text=f"task a failed: {reason.text}", task="a", node=0, reason=reason)
+    text = first_cause(state, Outcome.FAILED, cause, run="R", log="a.log", log_tail=[line, ""])
+    assert sum(line in one for one in text) == 1
+    assert [one for one in text if one.startswith(("  exit:", "  line:"))] == []
+    assert "  why:   launch" in text
+    assert "  log:   a.log" in text
+    plain = FirstCause(
+        text="task a failed: exit status 127", task="a", reason=Reason("exit", "exit status 127")
+    )
+    text = first_cause(state, Outcome.FAILED, plain, run="R", log="a.log", log_tail=["one", line])
+    assert text[0] == "task a failed: exit status 127"
+    assert [one for one in text if one.startswith(("  exit:", "  why:"))] == []
+    assert f"    | {line}" in text
+
+
+def test_ux_09_tasks_that_did_not_run_have_a_reason() -> None:
+    state = RunView(plan_of("a", "b", "c"))
+    state.apply(change("a", S.SKIPPED, "upstream"))
+    state.apply(change("b", S.CANCELLED, "interrupted"))
+    rows = closing_table(state).rows
+    assert [row[2] for row in rows] == ["upstream", "interrupted", ""]
+
+
+def test_ux_09_the_last_line_counts_what_did_not_complete() -> None:
+    from sflow_ctl.cli.closing import shortfall
+
+    state = RunView(plan_of(*"abcdefg"))
+    for name, new in (("a", S.FAILED), ("b", S.LOST), ("c", S.SKIPPED), ("d", S.COMPLETED)):
+        state.apply(change(name, new))
+    assert shortfall(state) == ": 2 of 7 tasks failed, 1 skipped"
+    state = RunView(plan_of("a", "b"))
+    state.apply(change("a", S.CANCELLED))
+    assert shortfall(state) == ": 1 of 2 tasks cancelled"
+    assert shortfall(RunView(plan_of("a", "b"))) == ""
+    alone = RunView(plan_of("a"))
+    alone.apply(change("a", S.FAILED))
+    assert shortfall(alone) == ""
+
+
+def test_ux_01_a_service_that_stays_up_until_it_is_stopped_is_stopped() -> None:
+    plan = plan_of("web", "never")
+    tasks = tuple(msgspec.structs.replace(task, kind="service") for task in plan.tasks)
+    for keep_alive, shown in ((True, ["stopped", "cancelled"]), (False, ["cancelled", "cancelled"])):
+        state = RunView(msgspec.structs.replace(plan, tasks=tasks, keep_alive=keep_alive))
+        state.apply(change("web", S.CANCELLED, "interrupted", signal=15))
+        state.apply(change("never", S.CANCELLED, "interrupted", attempt=0))
+        assert [row[1] for row in closing_table(state).rows] == shown

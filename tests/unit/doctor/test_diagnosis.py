@@ -70,7 +70,7 @@ FAULTS = [
         with_report(HEALTHY, memory_available_bytes=9 * GIB),
         "9 GiB of 1000 GiB memory is available",
     ),
-    ("gpus", "fail", with_inventory(HEALTHY, gpus=(H200,)), "has 1 GPUs, Slurm granted 2"),
+    ("gpus", "fail", with_inventory(HEALTHY, gpus=(H200,)), "has 1 GPU, Slurm granted 2"),
     (
         "gpus",
         "warn",

@@ -127,10 +127,10 @@ def test_n5_a_result_that_is_not_data_is_an_error(source: str) -> None:
 )
 def test_n5_a_missing_name_inside_a_result_is_an_error(source: str) -> None:
     for text in (f"${{{{ {source} }}}}", f"echo ${{{{ {source} }}}}"):
-        with pytest.raises(ExpressionError, match="Undefined variable") as caught:
+        with pytest.raises(ExpressionError, match="unknown ") as caught:
             evaluate(text, NAMES)
         assert caught.value.is_undefined
-    with pytest.raises(ExpressionError, match="Undefined variable"):
+    with pytest.raises(ExpressionError, match="unknown "):
         render_template(f"${{{{ {source} }}}}", NAMES)
 
 
@@ -143,22 +143,18 @@ def test_n5_lists_that_contain_themselves_are_an_error() -> None:
 
 def test_a_missing_name_is_named_with_the_nearest_one() -> None:
     names = {"PORT": 1, "variables": {"PORT": 1}}
-    for source, where in (
-        ("PROT", ""),
-        ("variables.PROT", " in variables"),
-        ("variables['PROT'] + 1", " in variables"),
-    ):
+    for source in ("PROT", "variables.PROT", "variables['PROT'] + 1"):
         with pytest.raises(ExpressionError) as caught:
             evaluate(f"${{{{ {source} }}}}", names)
-        assert f"'PROT' is undefined{where}: " in caught.value.text
+        assert caught.value.text == f'unknown variable "PROT" in ${{{{ {source} }}}}'
         assert caught.value.hint == 'did you mean "PORT"?'
 
 
 def test_every_wrong_expression_of_a_text_is_found() -> None:
     with pytest.raises(ExpressionError) as caught:
         evaluate("${{ PROT }} ${{ POTR }} ${{ PORT }} ${{ PROT }} ${{ 1 // 0 }}", {"PORT": 1})
-    assert "'PROT'" in caught.value.text
-    assert ["'POTR'" in caught.value.others[0].text, "ZeroDivisionError" in caught.value.others[1].text] == [
+    assert '"PROT"' in caught.value.text
+    assert ['"POTR"' in caught.value.others[0].text, "ZeroDivisionError" in caught.value.others[1].text] == [
         True
     ] * 2
     assert len(caught.value.others) == 2

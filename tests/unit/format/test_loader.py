@@ -258,10 +258,12 @@ def test_n6_a_regex_pattern_that_is_searched_as_text_is_warned_of(
             "workflow: {name: w, tasks: [{name: t, script: [x], probes: {" + shape % pattern + "}}]}\n"
         )
         warnings = load_documents([path]).warnings
-        assert [one for one in warnings if "is searched as plain text" in one and "re:" in one] == list(
-            warnings if is_told else ()
-        )
         assert len(warnings) == is_told
+        for one in warnings:
+            assert one.code == "regex-as-text"
+            assert "is searched as plain text" in one.what
+            assert "re:" in str(one.hint)
+            assert str(one.where).startswith(f"{path}:3:")
 
 
 def test_secrets_of_all_files_are_names_and_stay_in_composed_files(tmp_path: Path) -> None:
@@ -270,7 +272,10 @@ def test_secrets_of_all_files_are_names_and_stay_in_composed_files(tmp_path: Pat
     two.write_text("secrets: [HF_TOKEN, OTHER]\n")
     loaded = load_documents([one, two])
     assert loaded.document.secrets == ["HF_TOKEN", "PASWORD", "OTHER"]
-    assert loaded.warnings == ('secrets: "PASWORD" is not a variable of this file; did you mean "PASSWORD"?',)
+    (warning,) = loaded.warnings
+    assert warning.what == 'secrets: "PASWORD" is not a variable of this file'
+    assert warning.hint == 'did you mean "PASSWORD"?'
+    assert warning.where == f"{one}:1:21  secrets[1]"
     assert "secrets:\n- HF_TOKEN\n" in loaded.composed_yaml()
     two.write_text("secrets: {A: 1}\n")
     with pytest.raises(SpecError) as caught:
@@ -280,3 +285,35 @@ def test_secrets_of_all_files_are_names_and_stay_in_composed_files(tmp_path: Pat
     with pytest.raises(SpecError) as caught:
         load_documents([one, two])
     assert [finding.code for finding in caught.value.findings] == ["wrong-type"]
+
+
+def test_ux_13_short_forms_mean_the_long_ones(tmp_path: Path) -> None:
+    short, long = tmp_path / "short.yaml", tmp_path / "long.yaml"
+    head = (
+        'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n    - {name: a, script: [x]}\n    - name: b\n      '
+    )
+    short.write_text(
+        head
+        + "script: 'echo hi'\n      depends_on: a\n      retries: 3\n      replicas: 2\n      resources: {gpus: 2, nodes: 1}\n"
+    )
+    long.write_text(
+        head
+        + "script: ['echo hi']\n      depends_on: [a]\n      retries: {count: 3, interval: 1s}\n      replicas: {count: 2}\n"
+        + "      resources: {gpus: {count: 2}, nodes: {count: 1}}\n"
+    )
+    assert load_documents([short]).document == load_documents([long]).document
+
+
+def test_ux_13_what_is_no_short_form_says_which_forms_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    for field, hint in (
+        ("replicas: many", "a number, or a mapping"),
+        ("retries: often", "a number, or a mapping"),
+        ("resources: {cpus: 2}", "allowed here: "),
+    ):
+        path.write_text(
+            f'version: "0.1"\nworkflow: {{name: w, tasks: [{{name: a, script: [x], {field}}}]}}\n'
+        )
+        with pytest.raises(SpecError) as caught:
+            load_documents([path])
+        assert str(caught.value.findings[0].hint).startswith(hint)

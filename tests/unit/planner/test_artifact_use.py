@@ -112,9 +112,13 @@ def test_artifacts_of_a_local_task_must_exist_on_this_machine(tmp_path: Path) ->
 
 def test_an_unused_missing_artifact_is_a_warning_for_remote_tasks(tmp_path: Path) -> None:
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [x]}")
-    assert planned.warnings == (
-        'artifact "M": /m does not exist here, and no task names it, so it is looked for on no node',
+    (warning,) = planned.warnings
+    assert (
+        warning.what
+        == 'artifact "M": /m does not exist here, and no task names it, so it is looked for on no node'
     )
+    assert warning.code == "artifact-missing"
+    assert "artifacts.M.uri" in str(warning.where)
 
 
 @pytest.mark.parametrize("how", [{"nodes_override": 1, "job_nodes": None}, {"allow_placeholder_nodes": True}])

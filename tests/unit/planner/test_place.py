@@ -74,7 +74,7 @@ def test_sequential_replicas_share() -> None:
     ("request_", "code", "phrase"),
     [
         (wants(5), "gpus-do-not-fit", "multiple of per-node GPU capacity"),
-        (wants(12), "gpus-do-not-fit", "which requires 3 nodes"),
+        (wants(12), "gpus-do-not-fit", "it needs 3 nodes with"),
         (wants(9, node_count=2), "gpus-do-not-fit", "have only 8 GPUs total"),
         (wants(5, indices=(0,)), "gpus-do-not-fit", "GPUs remain available"),
         (wants(indices=(2,)), "node-out-of-range", "out of range"),

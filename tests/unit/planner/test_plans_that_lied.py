@@ -145,9 +145,9 @@ def test_public_22_other_hyphens_are_as_before(tmp_path: Path, script: str, prin
 def test_public_24_variables_that_a_shell_sets_itself_are_warned_of(tmp_path: Path) -> None:
     variables = "variables: {SECONDS: 30, RANDOM: 42, UID: 7, IFS: x, PWD: /x}\n"
     warnings = plan_of(tmp_path, variables + ONE + "variables: {PPID: 1}\n").warnings
-    shell = [one for one in warnings if "[shell-variable]" in one]
-    assert [one.split('"')[1] for one in shell] == ["RANDOM", "IFS", "PWD", "PPID"]
-    assert all("w.yaml:" in one for one in shell)
+    shell = [one for one in warnings if one.code == "shell-variable"]
+    assert [one.what.split('"')[1] for one in shell] == ["RANDOM", "IFS", "PWD", "PPID"]
+    assert all("w.yaml:" in str(one.where) and one.hint for one in shell)
 
 
 TORCH = "backends: {pool: {type: local, nodes: %d}}\n" + ONE + "launcher: torchrun\n"
@@ -161,30 +161,6 @@ def test_l7_standalone_is_refused_on_several_nodes(tmp_path: Path) -> None:
     assert "2 nodes" in finding.what
     plan_of(tmp_path, (TORCH % 1).replace("[x]", script))
     plan_of(tmp_path, (TORCH % 2).replace("[x]", "['torchrun train.py && run --standalone']"))
-
-
-def test_ux_5_gpus_on_nodes_without_a_process_are_warned_of(tmp_path: Path) -> None:
-    text = "backends: {pool: {type: %s, nodes: 2, gpus_per_node: 4}}\n" + ONE
-    warnings = plan_of(tmp_path, (text + "resources: {gpus: {count: 8}}\n") % "local").warnings
-    (warning,) = [one for one in warnings if "[idle-gpus]" in one]
-    assert "GPUs on 2 nodes and starts processes on 1" in warning
-    assert "w.yaml:" in warning
-    assert (
-        plan_of(
-            tmp_path,
-            (text + "resources: {gpus: {count: 8}}\n").replace("nodes: 2", "time: 5, nodes: 2") % "slurm",
-            given=JOB,
-        ).warnings
-        == ()
-    )
-    assert plan_of(tmp_path, (text + "resources: {gpus: {count: 4}}\n") % "local").warnings == ()
-
-
-def test_ux_1_a_run_of_services_alone_is_warned_of_with_code_and_place(tmp_path: Path) -> None:
-    (warning,) = plan_of(tmp_path, ONE + "probes: {readiness: {tcp_port: {port: 80}}}\n").warnings
-    assert "every task is a service" in warning
-    assert "[only-services]" in warning
-    assert "w.yaml:" in warning
 
 
 def test_public_26_too_large_scripts_and_variables_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from sflow_ctl.planner.show.graph_text import dot, mermaid
 from sflow_ctl.planner.show.plan_json import to_json
 from sflow_ctl.planner.show.text import plan_text, start_order
+from tests.unit.planner.planning import plan_of
 from tests.unit.planner.shown import demo
 
 
@@ -70,3 +71,22 @@ def test_json_has_the_fields_that_tools_need(tmp_path: Path) -> None:
     assert load["retries"] == {"count": 1, "interval_s": 2.0, "backoff": 1.0, "reasons": []}
     assert load["env"]["SFLOW_REPLICA_INDEX"] == "1"
     assert plan["timeout_s"] == 600
+
+
+def test_ux_15_the_first_of_many_replicas_stands_for_all(tmp_path: Path) -> None:
+    text = """workflow:
+  name: w
+  tasks:
+    - {name: worker, replicas: 200, script: [x]}
+    - {name: seq, replicas: {count: 7, policy: sequential}, depends_on: worker, script: [x]}
+    - {name: few, replicas: 2, script: [x]}
+"""
+    lines = plan_text(plan_of(tmp_path, text)).split("\n")
+    assert "Workflow w: 209 tasks on 1 node" in lines
+    assert "  worker × 200" in lines
+    assert "  few_0" in lines
+    assert "  few_1" in lines
+    assert "  seq × 7, one after the other  <- worker × 200 (Completed)" in lines
+    assert "  worker × 200: worker_1 to worker_199 are alike" in lines
+    assert sum(line.startswith("  worker_0  [") for line in lines) == 1
+    assert not any(line.startswith("  worker_1  [") for line in lines)
