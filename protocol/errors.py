@@ -25,7 +25,7 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or probably not meant: a kebab-case code, a sentence, the place, and what to do."""
+    """One problem, or something that is probably not meant: a kebab-case code, a sentence, the place, and the remedy."""
 
     code: str
     what: str

@@ -127,10 +127,11 @@ def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) 
     if run.outcome is None:
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
     else:
-        end_branch(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
         if at_end and not event.force:
-            text = f"{event.signal}: the run is ending already; still to end is {at_end}, which a second signal kills"
-            out.warn(text)
+            out.warn(
+                f"{event.signal}: the run is ending already; still to end is {at_end}, which a second signal kills"
+            )
+        end_branch(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
     if event.force:
         if at_end and run.outcome is Outcome.COMPLETED and not run.shutdown.is_forced:
             run.outcome, run.cause = exit_policy.stopped_by(event.signal)  # what belongs to the run is killed

@@ -58,6 +58,10 @@ class LoadedDocument:
         """Return the place of an entry in the first of the sections that has it; None where none has."""
         return next((self.where(one, name) for one in sections if (one, name) in self._items), None)
 
+    def secret_where(self, name: str) -> str | None:
+        """Return the place of a name in `secrets:`."""
+        return None if self._merged is None else self._merged.secret_where(name)
+
     @property
     def source_texts(self) -> list[str]:
         """The text of each file, in the order in which they were given."""
@@ -138,29 +142,6 @@ def load_documents(
     return LoadedDocument(assembled.document, tuple(merged.warnings), items, text, merged)
 
 
-def _learn_secrets(merged: Merged, overrides: Sequence[str]) -> None:
-    """Tell the values of secrets as far as the files and `--set` have them."""
-    if not merged.secrets:
-        return
-    for override in overrides:
-        overridden, _, given = override.partition("=")
-        SECRETS.learn(overridden, given)
-    tasks = [one for task in merged.tasks for one in _variables_of(task.body.get("variables"))]
-    levels = [(item.name, item.body) for item in (*merged.sections["variables"], *merged.workflow_variables)]
-    for name, body in (*levels, *tasks):
-        values = (body.get("value"), body.get("domain")) if isinstance(body, dict) else (body,)
-        for value in values:
-            SECRETS.learn(name, value)
-
-
-def _variables_of(data: Any) -> list[tuple[str, Any]]:
-    """Return name and body of the variables of a task, in list or mapping form, checked or not."""
-    if isinstance(data, dict):
-        return [(str(name), body) for name, body in data.items()]
-    bodies = data if isinstance(data, list) else []
-    return [(str(body["name"]), body) for body in bodies if isinstance(body, dict) and "name" in body]
-
-
 class DocumentError(SpecError):
     """Everything that is wrong with a document before it is planned."""
 
@@ -183,6 +164,29 @@ def _follows(finding: Finding, assembled: Assembly) -> bool:
     field = (finding.where or "").rpartition("  ")[2]
     parts = map(dotted, assembled.incomplete)
     return any(field == part or field.startswith((f"{part}.", f"{part}[")) for part in parts)
+
+
+def _learn_secrets(merged: Merged, overrides: Sequence[str]) -> None:
+    """Tell the values of secrets as far as the files and `--set` have them."""
+    if not merged.secrets:
+        return
+    for override in overrides:
+        overridden, _, given = override.partition("=")
+        SECRETS.learn(overridden, given)
+    tasks = [one for task in merged.tasks for one in _variables_of(task.body.get("variables"))]
+    levels = [(item.name, item.body) for item in (*merged.sections["variables"], *merged.workflow_variables)]
+    for name, body in (*levels, *tasks):
+        values = (body.get("value"), body.get("domain")) if isinstance(body, dict) else (body,)
+        for value in values:
+            SECRETS.learn(name, value)
+
+
+def _variables_of(data: Any) -> list[tuple[str, Any]]:
+    """Return name and body of the variables of a task, in list or mapping form, checked or not."""
+    if isinstance(data, dict):
+        return [(str(name), body) for name, body in data.items()]
+    bodies = data if isinstance(data, list) else []
+    return [(str(body["name"]), body) for body in bodies if isinstance(body, dict) and "name" in body]
 
 
 def read_sources(paths: Sequence[FilePath]) -> tuple[list[Source], list[Finding]]:

@@ -1,7 +1,9 @@
 """Algorithms on the dependency graph: find a cycle, find an order. Linear in tasks and dependencies."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from sflow_ctl.plan.model import PlannedTask
 
 
 def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
@@ -36,3 +38,12 @@ def topological_order(edges: Mapping[str, Sequence[str]]) -> list[str]:
             if waiting[dependant] == 0:
                 ready.append(dependant)
     return order
+
+
+def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
+    """Return the concrete tasks that a task waits for. `members` is `Plan.members()`."""
+    for dependency in task.depends_on:
+        if dependency.is_group:
+            yield from (member.name for member in members[dependency.task])
+        else:
+            yield dependency.task

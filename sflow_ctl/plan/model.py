@@ -4,7 +4,6 @@ All are immutable `msgspec` structs because `plan.json` is exactly this, and a v
 reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -245,11 +244,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     elsewhere: Placement | None = None
-    """Where it may run once a node of its fixed placement is lost: flexible; `node_count` 0 is all nodes that are left. None
-    where it must stay, or where its placement is flexible itself.
-    """
+    """Where it may run once a node of its fixed placement is lost; `node_count` 0 is all nodes that are left."""
     pinned: str = ""
-    """Why it must stay, as the end of a sentence: "resources.nodes.indices names its nodes"."""
+    """Why it may not, as the end of a sentence."""
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
@@ -372,12 +369,3 @@ class Plan(_Part, frozen=True, kw_only=True):
         for task in self.tasks:
             result.setdefault(task.base, []).append(task)
         return result
-
-
-def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
-    """Return the concrete tasks that a task waits for. `members` is `Plan.members()`."""
-    for dependency in task.depends_on:
-        if dependency.is_group:
-            yield from (member.name for member in members[dependency.task])
-        else:
-            yield dependency.task

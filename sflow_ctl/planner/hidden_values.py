@@ -38,22 +38,17 @@ def warn_of_secrets(tasks: Sequence[PlannedTask], names: Sequence[str], findings
         return
     for name in SECRETS.too_short():
         what = f'the value of secret "{name}" is too short to be masked in texts'
-        where = findings.loaded.where_any(("workflow.variables", "variables"), name)
-        findings.warn(
-            "secret-too-short", what, where, "use a longer value, or remove the name from `secrets`"
-        )
+        findings.warn("secret-too-short", what, findings.loaded.secret_where(name), "use a longer value")
     mask, warned = SECRETS.mask, set[str]()
     for task in tasks if mask else ():
         where = findings.loaded.where("tasks", task.base)
         if task.base not in warned and any(mask.text(word) != word for word in _command_lines(task)):
             warned.add(task.base)
-            text = f'task "{task.base}": a command line has the value of a secret, which every user of its node can see'
-            findings.warn(
-                "secret-on-command-line", text, where, "write the variable's name there instead ($NAME)"
-            )
+            what = f'task "{task.base}": a command line has the value of a secret, which every user of its node can see'
+            findings.warn("secret-on-command-line", what, where, "use the variable's name there")
         if task.is_log_direct:
-            text = f'task "{task.base}" prints straight to its log, where secrets are not masked'
-            findings.warn("secret-in-direct-log", text, where, "remove `log: direct`")
+            what = f'task "{task.base}" prints straight to its log, where secrets are not masked'
+            findings.warn("secret-in-direct-log", what, where, "drop log: direct")
 
 
 def _command_lines(task: PlannedTask) -> Iterator[str]:

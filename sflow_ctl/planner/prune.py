@@ -7,7 +7,8 @@ import msgspec
 from protocol.errors import Finding, PlanError
 from protocol.messages.checks import LogCheck
 from sflow_ctl.format.checking import nearest
-from sflow_ctl.plan.model import Dependency, Plan, PlannedTask, dependency_names
+from sflow_ctl.plan.graph import dependency_names
+from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.planner.deferred import needs_outputs, tasks_named
 
 

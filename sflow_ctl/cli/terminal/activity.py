@@ -122,7 +122,8 @@ class Activity:
         if not left:
             return f"stopping {counted(count, 'task')}{again}: {listed(self._gathered, SHOWN_NAMES)}"
         last = max(left, key=lambda task: self._stopping[task])
-        return f"stopping {counted(count, 'task')}{again}: {listed(left, SHOWN_NAMES)}{self._kill_text(last, now)}"
+        names = listed(left, SHOWN_NAMES)
+        return f"stopping {counted(count, 'task')}{again}: {names}{self._kill_text(last, now)}"
 
     def _kill_text(self, task: str, now: float) -> str:
         return f", SIGKILL in {max(0.0, self._stopping[task] - now):.0f} s"

@@ -8,8 +8,8 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.states import Reason, TaskState, Transition
-from sflow_ctl.plan.graph import topological_order
-from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
+from sflow_ctl.plan.graph import dependency_names, topological_order
+from sflow_ctl.plan.model import Plan, PlannedTask
 
 _PLACED = frozenset(
     {

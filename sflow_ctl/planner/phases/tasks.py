@@ -93,12 +93,6 @@ def plan_tasks(
     return PlannedTasks(planned, scripts.views(views) if _has_deferred(planned) else {})
 
 
-def _movable(placed: Sequence[PlacedTask]) -> set[str]:
-    """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
-    again = [one for one in placed if one.alternative.elsewhere and (one.task.retries or one.task.restart)]
-    return {name for one in again for name in (one.replica.name, one.task.name)}
-
-
 def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
     for name in reserved(names):
         what = (
@@ -108,6 +102,12 @@ def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
         findings.warn(
             "reserved-name", what, where, f"rename it, or write ${{{{ variables.{name} }}}} in scripts"
         )
+
+
+def _movable(placed: Sequence[PlacedTask]) -> set[str]:
+    """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
+    again = [one for one in placed if one.alternative.elsewhere and (one.task.retries or one.task.restart)]
+    return {name for one in again for name in (one.replica.name, one.task.name)}
 
 
 def _has_deferred(tasks: Sequence[PlannedTask]) -> bool:

@@ -6,7 +6,8 @@ from typing import Any, assert_never
 import msgspec
 
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
-from sflow_ctl.plan.model import Plan, PlannedTask, dependency_names
+from sflow_ctl.plan.graph import dependency_names
+from sflow_ctl.plan.model import Plan, PlannedTask
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

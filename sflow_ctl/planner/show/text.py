@@ -258,8 +258,7 @@ def _why_it_waits(task: PlannedTask, others: list[str]) -> str:
     first = "for what it depends on, then " if task.depends_on else ""
     if not others:
         return f"{first}for no other task: the {what} that it may use will be free"
-    shown = listed(others, 8)
-    return f"{first}for {needs_text(task.placement)}, which {shown} may hold at the same time"
+    return f"{first}for {needs_text(task.placement)}, which {listed(others, 8)} may hold at the same time"
 
 
 def rivals(plan: Plan) -> dict[str, list[str]]:

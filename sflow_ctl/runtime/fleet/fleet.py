@@ -1,14 +1,15 @@
 """A run's agents as the controller sees them: their launcher, their link, their facts.
 
-Holds the types and the configuration that all agents share. `local_fleet.py` and `job_fleet.py` make fleets;
-used by `run/` and by the doctor's inspection.
+Holds the types and the configuration that all agents share. `local_fleet.py` and `job_fleet.py` make fleets, and
+`open_fleet` chooses between them; used by `run/` and by the doctor's inspection.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -22,6 +23,10 @@ from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.run.options import FleetOptions
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.fleet.local import LocalLauncher
+    from sflow_ctl.runtime.slurm.allocation import Allocation
 
 NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
@@ -161,3 +166,28 @@ def check_gpus(plan: Plan, inventories: dict[int, Inventory], options: FleetOpti
         hint = "end those processes, or run without --require-idle-gpus"
         raise LaunchError([Finding("gpus-in-use", f"node {node}: {use}", node, hint) for node, use in used])
     return (*gpu_warnings(plan, inventories), *(f"node {node}: {use}" for node, use in used))
+
+
+@contextlib.contextmanager
+def open_fleet(
+    request: FleetRequest,
+    allocation: "Allocation | None",
+    launcher: "LocalLauncher",
+    print_line: Callable[[str], object] = lambda _: None,
+) -> Iterator[Fleet]:
+    """Make a fleet, in the job if there is one; end what its launcher would leave behind.
+
+    `launcher` starts the agents of this machine. Raises: LaunchError; nothing of the fleet is left then.
+    """
+    if allocation is None:
+        from sflow_ctl.runtime.fleet.local_fleet import local_fleet
+
+        fleet = local_fleet(request, launcher)
+    else:
+        from sflow_ctl.runtime.fleet.job_fleet import job_fleet
+
+        fleet = job_fleet(request, allocation, launcher, print_line)
+    try:
+        yield fleet
+    finally:
+        fleet.close()

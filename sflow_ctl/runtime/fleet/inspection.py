@@ -23,9 +23,8 @@ from sflow_ctl.doctor.facts import Clock, Examination, ExaminedNode, SlurmFacts
 from sflow_ctl.doctor.mesh import targets
 from sflow_ctl.plan.model import Plan, PlannedNode
 from sflow_ctl.runtime.files.settings_files import RunSettings
-from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
+from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.fleet.opening import open_fleet
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.run.options import FleetOptions

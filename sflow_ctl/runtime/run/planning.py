@@ -87,18 +87,12 @@ def read_run(options: RunOptions) -> ReadRun:
 
     def read(loaded: LoadedDocument) -> ReadRun:
         SECRETS.declare(loaded.document.secrets, os.environ)
-        if options.resume is not None and loaded.document.secrets:
-            from sflow_ctl.runtime.run.resume import refuse_masked_values
-
-            refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
         found = layers.of(loaded)
         return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
 
     try:
-        return read(
-            load_documents(
-                source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
-            )
+        loaded = load_documents(
+            source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
         )
     except DocumentError as error:
         if error.rest is None:
@@ -108,6 +102,11 @@ def read_run(options: RunOptions) -> ReadRun:
         except SpecError as of_settings:
             more = list(of_settings.findings)
         raise SpecError((*error.findings, *more)) from error
+    if options.resume is not None and loaded.document.secrets:
+        from sflow_ctl.runtime.run.resume import refuse_masked_values
+
+        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
+    return read(loaded)
 
 
 def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Finding]) -> list[Finding]:

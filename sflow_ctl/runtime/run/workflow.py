@@ -23,9 +23,8 @@ from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest
+from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.fleet.opening import open_fleet
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout

@@ -65,7 +65,7 @@ def test_clusters_f8_a_failure_of_its_own_counts_a_moment_later() -> None:
     assert drive(exited("client", 7, node=1)) == []
     drive(WakeUp(), now=MOMENT_S)
     assert drive.state("client") is S.FAILED
-    assert drive.cause() == "process exited with error: client: exit status 7"
+    assert drive.cause() == "task client failed: exit status 7"
 
 
 def test_clusters_f8_where_the_server_has_no_other_attempt_a_failure_counts_at_once() -> None:
@@ -130,7 +130,7 @@ def test_clusters_f8_only_a_failure_is_put_down_to_the_server() -> None:
     assert drive.state("client") is S.COMPLETED
 
 
-def test_clusters_f8_a_waiting_failure_counts_at_once_when_the_run_is_forced_to_end() -> None:
+def test_clusters_f8_a_failure_that_waits_counts_at_once_when_the_end_is_forced() -> None:
     drive = serving(a_server(), a_client())
     drive(exited("client", 7, node=1))
     drive(StopRequested(signal="SIGINT", force=True))

@@ -9,7 +9,8 @@ import pytest
 from protocol.errors import FleetError
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.format.yaml_source import dump
-from sflow_ctl.plan.model import Plan, dependency_names
+from sflow_ctl.plan.graph import dependency_names
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.pipeline import build_plan
 from tests.unit.planner.planning import CONTEXT
 

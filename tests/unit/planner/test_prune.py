@@ -6,7 +6,8 @@ import pytest
 
 from protocol.errors import PlanError
 from sflow_ctl.format.loader import load_documents
-from sflow_ctl.plan.model import Dependency, Plan, dependency_names
+from sflow_ctl.plan.graph import dependency_names
+from sflow_ctl.plan.model import Dependency, Plan
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.pipeline import build_plan
 from sflow_ctl.planner.prune import pruned
