@@ -48,6 +48,7 @@ DEBIAN_PACKAGES = {
     "podman": "podman",
     "runc": "runc",
     "conmon": "conmon",
+    "debootstrap": "debootstrap",
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
 CHECKS = (

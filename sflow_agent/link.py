@@ -25,6 +25,7 @@ from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
+from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
@@ -81,6 +82,9 @@ class ControllerLink:
         """Called with when the controller was last heard of, and how long the agent lives without one."""
         self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
         """Called with the number of a log's bytes that the controller has."""
+        self._watch = ControllerWatch()
+        self._used_endpoint = ""
+        """The controller's address that has answered."""
         self._has_unacknowledged = False
         self._config = config
         self._keys = (config.public_key.encode(), config.secret_key.encode())
@@ -214,12 +218,11 @@ class ControllerLink:
             # This process was suspended (SIGSTOP, a paused machine): the silence is its own.
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
         self._last_look = now
+        self._watch_controller(now)
         silence = now - self._last_heard
         # An agent that has given up is ending its tasks, and gets the time for that.
         self.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)
-        if silence >= self._orphan_grace_s and not self._is_given_up and self.controller_lives():
-            self._last_heard = now - max(0.0, self._orphan_grace_s - self._heartbeat_s)  # examined again soon
-        elif silence >= self._orphan_grace_s and not self._is_given_up:
+        if silence >= self._orphan_grace_s and not self._is_given_up:
             self._is_given_up = True
             return f"no message from the controller for {silence:.0f} s"
         if self._is_welcome and (silence > SILENT_HEARTBEATS * self._heartbeat_s or self._channel.is_broken):
@@ -235,8 +238,21 @@ class ControllerLink:
             self._put(self._channel.heartbeat(), now)
         return None
 
+    def _watch_controller(self, now: float) -> None:
+        """Forgive a silence that is due to a stopped controller: Ctrl-Z or a suspended job, here or elsewhere."""
+        silence, grace_s = now - self._last_heard, self._orphan_grace_s
+        if silence < min(SILENT_HEARTBEATS * self._heartbeat_s, grace_s / 2) or self._is_given_up:
+            self._watch.close()
+        elif not self._watch.is_open and self._used_endpoint:
+            self._watch.open(self._used_endpoint)
+        self._watch.speak()
+        is_late = silence >= grace_s and not self._is_given_up
+        if is_late and (self.controller_lives() or self._watch.is_stopped()):
+            self._last_heard = now - grace_s / 2  # looked at again after the other half
+
     def close(self, linger_ms: int) -> None:
         """Close all sockets once everything is sent, or after `linger_ms`."""
+        self._watch.close()
         for dialled in self._dialled:
             dialled.control.close(linger=linger_ms)
         if self._logs is not None:
@@ -340,6 +356,7 @@ class ControllerLink:
                 self._poller.unregister(other.control)
                 other.control.close(linger=0)
         self._dialled = [dialled]
+        self._used_endpoint = dialled.endpoint
         self._logs = self._socket(dialled.log_endpoint)
         self._poller.register(self._logs, zmq.POLLIN)
         self.on_new_session()

@@ -29,8 +29,14 @@ class BatchJob:
     """Options of the file's backend for its allocation, each a word."""
     extra_args: tuple[str, ...] = ()
     """Options that the user adds, each a line, unchanged."""
+    has_memory_default: bool = False
+    """True where the user's environment tells sbatch how much memory jobs get."""
     preamble: tuple[str, ...] = ()
     """Shell commands before the run."""
+
+
+MEMORY_VARIABLES = ("SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU", "SBATCH_MEM_PER_NODE")
+"""How sbatch is told by the environment how much memory a job gets. Source: sbatch(1), Input Environment Variables."""
 
 
 def batch_script(job: BatchJob, made_by: str) -> str:
@@ -56,7 +62,8 @@ def _directives(job: BatchJob) -> list[str]:
         directive("error", job.stderr),
         directive("open-mode", "append"),  # a job that is requeued keeps its earlier output
     ]
-    if not any(map(_asks_for_memory, (*job.allocation_args, *job.extra_args))):
+    is_asked_for = any(map(asks_for_memory, (*job.allocation_args, *job.extra_args)))
+    if not is_asked_for and not job.has_memory_default:
         lines.append(directive("mem", 0))  # all of each node's memory: tasks share it
     lines += [directive("partition", job.partition), directive("account", job.account)]
     if job.nodes is not None:
@@ -73,9 +80,9 @@ def _directives(job: BatchJob) -> list[str]:
     return lines + [verbatim(text) for text in job.extra_args]
 
 
-def _asks_for_memory(text: str) -> bool:
+def asks_for_memory(text: str) -> bool:
     """Return whether the user's options request memory; Slurm refuses two ways at once."""
-    return re.search(r"(?:^|\s)--mem(?:-per-(?:cpu|gpu))?(?:[=\s]|$)", text) is not None
+    return re.search(r"(?:^|\s)--mem(?:-per-[a-z]+)?(?:[=\s]|$)", text) is not None
 
 
 def _command(argv: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """The command group: names, lazy loading, and errors as messages and exit statuses."""
 
+import errno
 import importlib
 import io
 import sys
@@ -31,6 +32,12 @@ _COMMANDS = {
     "help": ("sflow_ctl.cli.app", "help_", "Show the options of a command."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
+
+
+_HINTS = dict.fromkeys(
+    (errno.EMFILE, errno.ENFILE), "\n  hint:  raise the limit of open files: ulimit -n, and ulimit -Hn"
+)
+"""What to do about errors of the operating system, by number."""
 
 
 class LazyGroup(click.Group):
@@ -135,7 +142,8 @@ def main() -> None:
         status = int(ExitStatus.OK)
     except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
-        print_line(f"error[operating-system]: {name}{error.strerror or error}", err=True)
+        hint = _HINTS.get(error.errno or 0, "")
+        print_line(f"error[operating-system]: {name}{error.strerror or error}{hint}", err=True)
         if debug:
             print_traceback()
         status = int(ExitStatus.INFRASTRUCTURE)

@@ -45,6 +45,10 @@ class CollectOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     attempt: int
 
 
+class AskJobEnd(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Ask Slurm when the job's time is over; answer with `JobEndKnown` if Slurm does."""
+
+
 class RecordTransition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A task changed its state."""
 
@@ -82,6 +86,7 @@ Command = (
     | AbandonNode
     | AwaitLog
     | CollectOutputs
+    | AskJobEnd
     | RecordTransition
     | RecordWaiting
     | Warn

@@ -84,6 +84,13 @@ class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"
         return AttemptId(self.task, self.attempt)
 
 
+class JobEndKnown(Event, frozen=True, kw_only=True, tag="job_end_known"):
+    """Slurm has said when the job's time is over: as `AskJobEnd` asked, or because that has changed."""
+
+    gone_at: float | None
+    """Monotonic seconds; None for a job without a time limit."""
+
+
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
     """The time that `next_wakeup` named has come."""
 
@@ -96,5 +103,6 @@ SchedulerEvent = (
     | StopRequested
     | LogArrived
     | OutputsCollected
+    | JobEndKnown
     | WakeUp
 )

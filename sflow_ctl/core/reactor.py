@@ -23,6 +23,7 @@ from protocol.messages.facts import (
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
+from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
 from sflow_ctl.core.actions.shutdown import (
     advance,
@@ -47,6 +48,7 @@ from sflow_ctl.core.model.timers import (
     DeadlineDue,
     FenceOver,
     FinalsOver,
+    JobEndNear,
     LeaveOverdue,
     LogOverdue,
     OtherRanksDue,
@@ -201,9 +203,10 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
             still = explanations.not_ready(run.tasks, run.node_names)
             text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
             _time_is_over(run, out, FirstCause(text=text), now)
-        case AllocationEnding():
-            text = "the Slurm job's time is nearly over"
-            _time_is_over(run, out, FirstCause(text=text, reason=Reason("time_limit")), now)
+        case JobEndNear(gone_at=gone_at):
+            on_job_end_near(run, out, gone_at, now)
+        case AllocationEnding(gone_at=gone_at):
+            on_job_ending(run, out, gone_at, now)
         case FinalsOver(steps_left=steps_left):
             if steps_left == len(run.shutdown.steps):
                 on_finals_over(run, out, now)

@@ -9,6 +9,7 @@ from typing import NamedTuple, assert_never
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
+from sflow_ctl.core.actions.job_time import is_same_end, on_job_end_known, watch_job_end
 from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared
 from sflow_ctl.core.actions.resume import PriorResult, take_over
 from sflow_ctl.core.actions.transitions import enqueue
@@ -17,6 +18,7 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEndKnown,
     LogArrived,
     MessageReceived,
     NodeCleared,
@@ -27,7 +29,6 @@ from sflow_ctl.core.events import (
 )
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.timers import AllocationEnding
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Plan
@@ -49,26 +50,31 @@ class Scheduler:
         self,
         plan: Plan,
         stream_logs: bool = False,
-        ends_at: float | None = None,
         gone_at: float | None = None,
         fence_s: float = 0.0,
+        headroom_s: float = 0.0,
         missing: frozenset[int] = frozenset(),
         earlier: Mapping[str, PriorResult] | None = None,
         evaluator: Evaluator = NO_EXPRESSIONS,
     ) -> None:
         """Prepare the run of a plan.
 
-        `ends_at` is when the run must begin to stop, `gone_at` when its nodes are taken away, both in monotonic
-        seconds. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes
-        that the run begins without, `earlier` what a resumed run has done before.
+        `gone_at` is when the nodes are taken away, in monotonic seconds; the run begins to stop `headroom_s` before
+        that. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes that the
+        run begins without, `earlier` what a resumed run has done before.
         """
         self.plan = plan
         self.run = Run.of(
-            plan, evaluator, stream_logs=stream_logs, gone_at=gone_at, fence_s=fence_s, missing=missing
+            plan,
+            evaluator,
+            stream_logs=stream_logs,
+            gone_at=gone_at,
+            headroom_s=headroom_s,
+            fence_s=fence_s,
+            missing=missing,
         )
         self._out = Effects()
-        if ends_at is not None:
-            self.run.timers.set(ends_at, AllocationEnding())
+        watch_job_end(self.run)
         resumed = take_over(self.run, self._out, earlier) if earlier else []
         for task in self.run.tasks:
             if task.unmet == 0 and task.state is TaskState.WAITING:
@@ -85,6 +91,10 @@ class Scheduler:
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
         return self.run.timers.next_at()
+
+    def is_known_job_end(self, gone_at: float | None) -> bool:
+        """Return whether the scheduler counts on this end of the job's time already."""
+        return is_same_end(gone_at, self.run.gone_at)
 
     def is_expected(self, node: int) -> bool:
         """Return True for a node whose agent is connected or has not joined yet: its process should live."""
@@ -131,6 +141,8 @@ class Scheduler:
                 on_log_arrived(run, out, event, now)
             case OutputsCollected():
                 on_outputs_collected(run, out, event, now)
+            case JobEndKnown(gone_at=gone_at):
+                on_job_end_known(run, out, gone_at, now)
             case WakeUp():
                 while (timer := run.timers.pop_due(now)) is not None:
                     reactor.on_timer(run, out, timer, now)

@@ -27,7 +27,7 @@ def assigned_argv(
     for argument in arguments:
         match argument.value:
             case "node_names":
-                words[argument.position] = ",".join(node.name for node in nodes)
+                words[argument.position] = ",".join(node.name for node in nodes[: argument.at_most])
             case "het_group":
                 words[argument.position] = str(nodes[0].het_group)
     return tuple(words)

@@ -96,6 +96,8 @@ class AssignedArgument(_Part, frozen=True, kw_only=True):
     position: int
     """The index in `argv`."""
     value: AssignedValue
+    at_most: int | None = None
+    """How many of the nodes are named; None for all."""
 
 
 class Launcher(_Part, frozen=True, kw_only=True):

@@ -38,7 +38,6 @@ def step_argv(
     job_id: str,
     parts: Sequence[StepPart],
     gpus_on_node: str | None,
-    version: tuple[int, int] | None,
     no_kill: bool = False,
     extra: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
@@ -52,13 +51,12 @@ def step_argv(
     argv = ["srun"]
     for number, part in enumerate(parts):
         argv += [":"] if number else []
-        argv += [*_part_flags(part, job_id, gpus_on_node, version, no_kill), *extra, *agent]
+        argv += [*_part_flags(part, job_id, gpus_on_node, no_kill), *extra, *agent]
     return tuple(argv)
 
 
-def _part_flags(
-    part: StepPart, job_id: str, gpus_on_node: str | None, version: tuple[int, int] | None, no_kill: bool
-) -> list[str]:
+def _part_flags(part: StepPart, job_id: str, gpus_on_node: str | None, no_kill: bool) -> list[str]:
+    """Return the options of one part. `--external-launcher` (23.11) is not one: it makes `--no-kill` void."""
     flags = [
         f"--jobid={job_id}",
         f"--nodes={part.nodes}",
@@ -82,8 +80,6 @@ def _part_flags(
         flags.append(f"--nodelist={','.join(part.nodelist)}")
     if gpus_on_node:
         flags.append(f"--gres=gpu:{gpus_on_node}")
-    if version is not None and version >= (23, 11):
-        flags.append("--external-launcher")
     if no_kill:
         flags.append("--no-kill")
     return flags

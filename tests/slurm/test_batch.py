@@ -97,3 +97,27 @@ def test_slurm_reads_any_name_as_it_was_meant(cluster: Cluster) -> None:
     number = submitted(batch(cluster, *words))
     assert cluster.slurm("squeue", "--noheader", f"--jobs={number}", "--format=%j").strip() == NASTY
     cluster.scancel(number)
+
+
+def test_public_06_and_07_a_job_submitted_inside_another_is_as_from_a_clean_shell(cluster: Cluster) -> None:
+    """Inside a heterogeneous job, with a user's defaults for sbatch, and memory asked for in another way."""
+    (cluster.shared / "wf.yaml").write_text(WORKFLOW)
+    command = f"{sys.executable} -m sflow_ctl batch {cluster.shared}/wf.yaml --submit -G 2 --time 3"
+    places = f"--workspace-dir {cluster.shared} --output-dir {cluster.shared}/out"
+    defaults = "SBATCH_TIMELIMIT=77 SBATCH_JOB_NAME=foreign SBATCH_PARTITION=nosuch SBATCH_MEM_PER_NODE=300"
+    defaults += " SLURM_JOB_END_TIME=1000"
+    script = (
+        f"env {defaults} {command} {places} -o {cluster.shared}/one.sh; "
+        f"env {defaults} {command} {places} -o {cluster.shared}/two.sh -e --mem-per-cpu=100"
+    )
+    het = ["salloc", "-N1", ":", "-N1", "bash", "-c", script]
+    done = cluster.run_in_node(HEAD, het)
+    numbers = [int(number) for number in re.findall(r"Submitted job (\d+)", done.stdout)]
+    assert len(numbers) == 2, done.stdout + done.stderr
+    asked = {number: cluster.scontrol("show", "job", "--oneliner", str(number)) for number in numbers}
+    for number in numbers:
+        assert cluster.wait_job(number).state == "COMPLETED", cluster.output(number)
+        assert "TimeLimit=00:03:00" in asked[number]
+        assert "JobName=sflow" in asked[number]
+    assert "MinMemoryNode=300M" in asked[numbers[0]]
+    assert "MinMemoryCPU=100M" in asked[numbers[1]]

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import fresh, ours_left, summary
-from tests.slurm.test_runs import submit
+from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
+from tests.slurm.test_runs import submit, workflow
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slurm
@@ -61,6 +61,21 @@ def test_f37_work_at_the_end_is_done_when_the_job_is_cancelled(cluster: Cluster)
     assert run_ends(cluster)["outcome"] == "terminated"
     assert log(cluster, "collect") == "terminated: stopped by SIGTERM\n"
     cluster.wait_job(number, within_s=60)
+
+
+def test_p8_an_element_of_an_array_has_its_own_end(cluster: Cluster) -> None:
+    """The last element has the array's number; its sibling has ended by then."""
+    path = workflow(cluster, LONG, nodes=1)
+    command = f"exec {SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run"
+    script = f"[ $SLURM_ARRAY_TASK_ID = 1 ] || exit 0\n{command}"
+    number = cluster.sbatch(script, array="0-1")
+    tasks_run(cluster)
+    cluster.scancel(f"{number}_1")
+    whole = run_ends(cluster)
+    assert whole["outcome"] == "terminated"
+    cause = whole["cause"]
+    assert isinstance(cause, dict)
+    assert cause["reason"]["word"] == "cancelled", cause
 
 
 def test_f38_a_requeued_job_resumes_in_its_run_directory(cluster: Cluster) -> None:
@@ -119,7 +134,9 @@ def test_f35_the_rest_of_the_run_continues_where_the_workflow_allows_it(cluster:
     cluster.power_off(other)
     whole = run_ends(cluster, 90)
     states = {task["name"]: task["state"] for task in whole["tasks"]}  # type: ignore[attr-defined]
-    assert sorted(states[f"there_{n}"] for n in range(2)) == ["lost", "timeout"], states
+    assert sorted(states[f"there_{n}"] for n in range(2)) == ["lost", "timeout"], (
+        f"{states}\n{cluster.job(number)}\n{cluster.output(number)}"
+    )
     assert [states[f"moved_{n}"] for n in range(3)] == ["completed"] * 3
     assert {log(cluster, f"moved_{n}") for n in range(3)} == {f"{host}\n"}
     assert whole["outcome"] == "completed"

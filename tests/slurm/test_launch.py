@@ -4,9 +4,9 @@ import pytest
 
 from sflow_ctl.slurm.nodelist import expand_nodelist
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import fresh, ours_left
+from tests.slurm.runs import SFLOW_CTL, fresh, ours_left
 from tests.slurm.settings import HEAD
-from tests.slurm.test_runs import submit
+from tests.slurm.test_runs import submit, workflow
 from tests.support import wait_until
 from tests.unit.core.test_step_command import NODE_LISTS
 
@@ -58,3 +58,27 @@ def test_f53_tasks_of_a_real_job_see_nothing_of_the_agents_step(cluster: Cluster
     assert not [name for name in seen if name.startswith(("PMI", "OMPI", "SFLOW_AGENT"))]
     assert (seen["SLURM_JOB_ID"], seen["SLURM_NTASKS"], seen["SLURM_PROCID"]) == (str(number), "1", "0")
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
+def test_p6_a_users_file_of_hosts_does_not_place_the_agents(cluster: Cluster) -> None:
+    hosts = cluster.shared / "hosts"
+    hosts.write_text("node0\nnode0\nnode1\nnode1\n")
+    path = workflow(
+        cluster, "    - {name: t, operator: one, replicas: {count: 2}, script: ['hostname']}\n", nodes=2
+    )
+    command = f"{SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run --join-within 20"
+    number = cluster.sbatch(f"export SLURM_HOSTFILE={hosts}\nexec {command}", nodes=2)
+    assert cluster.wait_job(number, within_s=60).state == "COMPLETED", cluster.output(number)
+
+
+def test_p11_gpus_that_are_spread_unevenly_get_a_hint(cluster: Cluster) -> None:
+    """And a user's filters of squeue hide nothing."""
+    path = workflow(cluster, "    - {name: t, operator: one, script: ['hostname']}\n", nodes=2)
+    command = f"{SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run"
+    number = cluster.sbatch(
+        f"export SQUEUE_STATES=PENDING SQUEUE_USERS=nobody\nexec {command}", nodes=2, gpus=5
+    )
+    job = cluster.wait_job(number, within_s=60)
+    printed = cluster.output(number)
+    assert "squeue does not say" not in printed
+    assert job.state == "COMPLETED" or "ask for them per node: --gpus-per-node" in printed, printed

@@ -129,6 +129,7 @@ def test_settings_of_the_job_and_of_the_agents_step_do_not_reach_the_inner_srun(
         cluster,
         f"    - {{name: c, operator: box, script: ['{script}']}}\n",
         counted,
+        ntasks=4,
         ntasks_per_node=2,
         cpus_per_task=2,
         mem_per_cpu=100,

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, row_option
@@ -55,6 +56,8 @@ def batch(
     The job runs this installation and ends with the run's exit status. Nodes, GPUs, partition, account and time come
     from the file's slurm backend unless options override them.
     """
+    if stands_by():
+        return 0
     is_bulk = bulk_input is not None or bool(folders)
     _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"])
     options = batch_options(**others)

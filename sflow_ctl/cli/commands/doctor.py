@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.terminal.lines import print_coloured, print_json
 from sflow_ctl.cli.terminal.paint import wants_colours
@@ -59,6 +60,8 @@ def doctor(
     Checks network, clocks, CPUs, memory, GPUs, limits, directories and versions. Starts agents as `run` does, and no
     tasks. Exit status: 0 without failures, 1 with a failure, 3 if an agent does not connect.
     """
+    if stands_by():
+        return 0
     from sflow_ctl.runtime.fleet.inspection import examine
 
     given = {"interface": interface, "join_within": join_within}

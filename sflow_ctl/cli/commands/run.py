@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.sections import SectionedCommand, section
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
@@ -110,6 +111,8 @@ def run(dry_run: bool, resume: str | None, **others: Any) -> int:
     Inside a Slurm job, tasks run on the job's nodes; without a job, a workflow for Slurm requests one with salloc.
     Ctrl-C stops the run in order; a second Ctrl-C kills at once.
     """
+    if stands_by():
+        return 0
     if others["skip_dependencies"] and not others["tasks"]:
         from protocol.errors import UsageError
 

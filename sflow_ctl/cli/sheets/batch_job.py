@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from protocol.errors import Finding, RunDirectoryError, UsageError
-from sflow_ctl.batch.script import BatchJob, batch_script
+from sflow_ctl.batch.script import MEMORY_VARIABLES, BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
 from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.batch.slurm_time import slurm_time
@@ -117,6 +117,7 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         after_ok=options.after_ok,
         allocation_args=request.extra_args,
         extra_args=options.extra_args,
+        has_memory_default=any(os.environ.get(name) for name in MEMORY_VARIABLES),
     )
     batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
     composed = compose(loaded, options.resolve)

@@ -11,7 +11,9 @@ from sflow_ctl.core.actions.stopping import (
     cancel_branch,
     cancel_finals,
     expect_stop,
+    finals_limit,
     send_stop,
+    stop_limit,
     stop_task,
     stopped_verdict,
 )
@@ -121,12 +123,16 @@ def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
 
 def on_finals_over(run: Run, out: Effects, now: float) -> None:
     """Stop the tasks at the run's end when their time has passed."""
+    if (limit := finals_limit(run)) is not None and now < limit:
+        return  # the Slurm job was extended
     cancel_finals(run, out, (ALL_TASKS,), Reason("time_limit", "no time was left for it"))
     begin_step(run, out, now)
 
 
 def on_stop_timeout(run: Run, out: Effects, now: float) -> None:
     """Force the end of a run that takes too long to stop."""
+    if (limit := stop_limit(run)) is None or now < limit:
+        return  # the Slurm job was extended
     late = explanations.stops_late(run.tasks)
     if run.shutdown.is_forced or run.phase is RunPhase.LEAVING or not (late or run.shutdown.steps):
         return

@@ -17,7 +17,7 @@ from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.steps import BranchStep, Step, StopStep
+from sflow_ctl.core.model.steps import BranchStep, FinalStep, Step, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
 from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy
@@ -272,11 +272,22 @@ def begin_stop(
         run.shutdown.steps.insert(0, BranchStep(run.shutdown.branch))
     if not run.has_started:
         cancel_finals(run, out, tuple(run.shutdown.steps), Reason("interrupted", "nothing had started"))
-    limits = [] if run.plan.stop_timeout_s is None else [now + run.plan.stop_timeout_s]
-    limits += [] if run.gone_at is None else [run.gone_at - FORCE_MARGIN_S]
-    if limits:
-        run.timers.set(min(limits), StopTimeout())
+    run.shutdown.began_at = now
+    limit_stop(run)
     begin_step(run, out, now)
+
+
+def limit_stop(run: Run) -> None:
+    """Set the timer for the time that the run may take to stop, if there is a limit."""
+    if (limit := stop_limit(run)) is not None:
+        run.timers.set(limit, StopTimeout())
+
+
+def stop_limit(run: Run) -> float | None:
+    """Return when the run must have stopped, in monotonic seconds."""
+    limits = [] if run.plan.stop_timeout_s is None else [run.shutdown.began_at + run.plan.stop_timeout_s]
+    limits += [] if run.gone_at is None else [run.gone_at - FORCE_MARGIN_S]
+    return min(limits, default=None)
 
 
 def stopped_verdict(run: Run, task: Task) -> AttemptVerdict:
@@ -313,16 +324,28 @@ def begin_step(run: Run, out: Effects, now: float) -> None:
         return
     if isinstance(step, BranchStep):
         return
-    limit = now + step.limit_s(run.tasks)
-    if run.gone_at is not None:
-        limit = min(limit, run.gone_at - GONE_MARGIN_S)
-    run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
+    run.shutdown.step_began_at = now
+    limit_finals(run)
     facts = exit_policy.run_facts(run.outcome, run.cause)
     for index in step.tasks:
         task = run.tasks[index]
         task.run_env = facts
         if dependencies.end_has_come(task):
             enqueue(run, out, task)
+
+
+def limit_finals(run: Run) -> None:
+    """Set the timer for the time that the tasks of a step at the run's end may take."""
+    if (limit := finals_limit(run)) is not None:
+        run.timers.set(limit, FinalsOver(len(run.shutdown.steps)))
+
+
+def finals_limit(run: Run) -> float | None:
+    """Return when the tasks of the current step at the run's end must have ended, in monotonic seconds."""
+    if not run.shutdown.steps or not isinstance(step := run.shutdown.steps[0], FinalStep):
+        return None
+    limit = run.shutdown.step_began_at + step.limit_s(run.tasks)
+    return limit if run.gone_at is None else min(limit, run.gone_at - GONE_MARGIN_S)
 
 
 def main_that_did_not_run(run: Run) -> FirstCause | None:

@@ -42,6 +42,9 @@ class Shutdown:
     order: StopOrder = field(default_factory=StopOrder)
     branch: frozenset[int] = frozenset()
     """Tasks that still start although the run stops or drains: they wait for the failure that ends it."""
+    began_at: float = 0.0
+    step_began_at: float = 0.0
+    """When its current step began, if that runs tasks."""
     is_forced: bool = False
     """What is left is killed, and no task runs at the end any more."""
     are_finals_over: bool = False

@@ -74,7 +74,9 @@ class Run:
     fence_s: float = 0.0
     """After how long without a controller an agent, or its guardian, has surely ended everything."""
     gone_at: float | None = None
-    """When Slurm takes the run's nodes away."""
+    """When the run's nodes are taken away: the end of the Slurm job's time. None without a limit."""
+    headroom_s: float = 0.0
+    """How long before that the run stops."""
     phase: RunPhase = RunPhase.RUNNING
     outcome: Outcome | None = None
     """Set when the run begins to stop."""
@@ -106,6 +108,7 @@ class Run:
         stream_logs: bool,
         gone_at: float | None,
         fence_s: float,
+        headroom_s: float,
         missing: frozenset[int],
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
@@ -135,6 +138,7 @@ class Run:
             stream_logs=stream_logs,
             gone_at=gone_at,
             fence_s=fence_s,
+            headroom_s=headroom_s,
         )
 
     def enter(self, phase: RunPhase) -> None:

@@ -68,8 +68,17 @@ class WorkflowTimeout(NamedTuple):
     """The workflow's own time limit is over."""
 
 
+class JobEndNear(NamedTuple):
+    """The Slurm job's time is nearly over, as far as is known: Slurm is asked again before the run stops for it."""
+
+    gone_at: float
+
+
 class AllocationEnding(NamedTuple):
     """The Slurm job's time is nearly over."""
+
+    gone_at: float
+    """The end of the job that it was set for, which identifies it."""
 
 
 class FinalsOver(NamedTuple):
@@ -88,7 +97,9 @@ class LeaveOverdue(NamedTuple):
 
 
 AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue | ServerHeard
-RunTimer = FenceOver | WorkflowTimeout | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
+RunTimer = (
+    FenceOver | WorkflowTimeout | JobEndNear | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
+)
 Timer = AttemptTimer | RunTimer
 
 

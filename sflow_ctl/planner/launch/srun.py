@@ -12,6 +12,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, AssignedValue
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, at
+from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 
 _MOUNTS = "--container-mounts"
 _GPU_OPTIONS = ("--gres", "--gpu", "-G", "--tres-per-task")
@@ -123,10 +124,17 @@ class _Line:
         if at(("operator", field), as_flag, default if value is None else value):
             self.argv.append(name)
 
-    def assigned_option(self, name: str, value: AssignedValue, planned: str = _SHOWN_UNTIL_ASSIGNED) -> None:
+    def assigned_option(
+        self,
+        name: str,
+        value: AssignedValue,
+        planned: str = _SHOWN_UNTIL_ASSIGNED,
+        at_most: int | None = None,
+    ) -> None:
         """Add an option that is filled in when the task is given other nodes than `planned` is about."""
         self.argv += [name, planned]
-        self.assigned.append(AssignedArgument(position=len(self.argv) - 1, value=value))
+        position = len(self.argv) - 1
+        self.assigned.append(AssignedArgument(position=position, value=value, at_most=at_most))
 
 
 def _allocation_options(operator: schema.Operator, step: Step, line: _Line) -> None:
@@ -144,20 +152,42 @@ def _allocation_options(operator: schema.Operator, step: Step, line: _Line) -> N
 
 def _geometry_options(operator: schema.Operator, step: Step, line: _Line) -> None:
     line.option("--chdir", operator.chdir)
-    nodes = operator.nodelist or step.nodes
-    count = len(nodes) or step.node_count
-    line.option("--nodes", operator.nodes if operator.nodes not in (None, 0, "0") else count)
+    nodes = tuple(_names(operator.nodelist)) if operator.nodelist else step.nodes
+    count = operator.nodes if operator.nodes not in (None, 0, "0") else len(nodes) or step.node_count
+    used = _nodes_with_processes(operator, count)
+    if used is not None:
+        nodes = nodes[:used]
+    line.option("--nodes", count if used is None else used)
     if operator.nodelist:
         line.option("--nodelist", ",".join(nodes))
     elif nodes:
-        line.assigned_option("--nodelist", "node_names", ",".join(nodes))
+        line.assigned_option("--nodelist", "node_names", ",".join(nodes), at_most=used)
     else:
-        line.assigned_option("--nodelist", "node_names")
+        line.assigned_option("--nodelist", "node_names", at_most=used)
     line.option("--ntasks", operator.ntasks)
     line.option("--ntasks-per-node", operator.ntasks_per_node)
     line.option("--cpus-per-task", operator.cpus_per_task)
     for name in ("gpus", "gpus_per_task", "gres", "mem", "mem_per_cpu"):
         line.option(f"--{name.replace('_', '-')}", getattr(operator, name))
+
+
+def _nodes_with_processes(operator: schema.Operator, count: Any) -> int | None:
+    """Return the number of nodes of a step that has fewer processes than nodes, else None.
+
+    Slurm 24.11 refuses such a step; older versions leave nodes out, the last ones first.
+    """
+    processes, nodes = str(operator.ntasks), str(count)
+    if processes.isdecimal() and nodes.isdecimal() and 0 < int(processes) < int(nodes):
+        return int(processes)
+    return None
+
+
+def _names(nodelist: Sequence[str]) -> list[str]:
+    """Return the single names in a list of nodes as Slurm writes it; as it is if Slurm must judge it."""
+    try:
+        return expand_nodelist(",".join(nodelist))
+    except NodeListError:
+        return list(nodelist)
 
 
 def uses_container(operator: schema.Operator) -> bool:

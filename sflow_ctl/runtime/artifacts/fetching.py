@@ -13,7 +13,7 @@ from typing import Protocol, assert_never
 
 from protocol.errors import ArtifactError, ExitStatus, Finding
 from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
-from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer, unchecked_mark
 
 AT_ONCE = 4
 SHOWN_EVERY_S = 0.2
@@ -144,7 +144,8 @@ def _is_cached(fetch: Fetch) -> bool:
         case WebFile():
             return fetch.sha256 is None and os.path.exists(fetch.path)  # noqa: PTH110
         case HubSnapshot():
-            return os.path.exists(f"{fetch.link}/{fetch.inside}")  # noqa: PTH110 - the link is made last
+            is_there = os.path.exists(f"{fetch.link}/{fetch.inside}")  # noqa: PTH110 - the link is made last
+            return is_there and not unchecked_mark(Path(fetch.link)).exists()
         case ContainerImage():
             return False
         case _:

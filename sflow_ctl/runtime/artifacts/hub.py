@@ -14,7 +14,7 @@ import msgspec
 
 from sflow_ctl.plan.model import HubSnapshot
 from sflow_ctl.runtime.artifacts.hub_process import DownloadReport, DownloadRequest
-from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress, unchecked_mark
 from sflow_ctl.runtime.children import memory_file
 
 _MODULE = "sflow_ctl.runtime.artifacts.hub_process"
@@ -32,8 +32,20 @@ class HubTransfer:
     def run(self, stop: threading.Event) -> None:
         """Return when the link leads to the snapshot. Raises: FetchError, Cut, OSError."""
         started = time.monotonic()
-        directory = self._download(stop)
-        _link(Path(self._snapshot.link), directory)
+        report = self._download(stop)
+        assert report.snapshot is not None
+        link = Path(self._snapshot.link)
+        if report.unchecked:
+            unchecked_mark(link).parent.mkdir(parents=True, exist_ok=True)
+            unchecked_mark(link).touch()  # before the link, which alone would count as whole
+            self.progress.is_warning = True
+            self.progress.outcome = (
+                "is used as it is in the cache and may be incomplete: the hub could not be asked"
+                f" ({report.unchecked}); the next run asks again"
+            )
+        _link(link, report.snapshot)
+        if not report.unchecked:
+            unchecked_mark(link).unlink(missing_ok=True)
         self.progress.elapsed_s = time.monotonic() - started
 
     def cut(self) -> None:
@@ -41,7 +53,7 @@ class HubTransfer:
         if self._process is not None:
             self._process.kill()
 
-    def _download(self, stop: threading.Event) -> str:
+    def _download(self, stop: threading.Event) -> DownloadReport:
         wanted = self._snapshot
         request = DownloadRequest(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
         command = [sys.executable, "-I", "-m", _MODULE, msgspec.json.encode(request).decode()]
@@ -68,7 +80,7 @@ class HubTransfer:
             if stop.is_set():
                 raise Cut
             if last.snapshot is not None:
-                return last.snapshot
+                return last
             if last.cause is not None:
                 raise FetchError(last.cause, last.hint)
             said = os.pread(

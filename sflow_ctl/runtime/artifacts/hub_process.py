@@ -35,6 +35,8 @@ class DownloadReport(msgspec.Struct, frozen=True, omit_defaults=True):
     received_bytes: int = 0
     total_bytes: int = 0
     snapshot: str | None = None
+    unchecked: str = ""
+    """Why the hub could not say whether the snapshot is whole; empty when it is."""
     cause: str | None = None
     hint: str = ""
 
@@ -72,6 +74,28 @@ def _get(request: DownloadRequest) -> DownloadReport:
         return DownloadReport(
             cause=what, hint="correct the path in the URI; with HF_HUB_OFFLINE=1 only cached files exist"
         )
+    return _checked(snapshot, request)
+
+
+def _checked(snapshot: str, request: DownloadRequest) -> DownloadReport:
+    """Compare a snapshot with the hub's list of files: without the hub, the library returns whatever its cache has."""
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi(library_name="sflow-ctl").list_repo_files(
+            request.repo, repo_type=request.repo_type, revision=Path(snapshot).name
+        )
+    except Exception as error:  # noqa: BLE001 - the edge of this process: whatever a library raises is the answer
+        said = " ".join(str(error).split())[:_QUOTED] or type(error).__name__
+        return DownloadReport(snapshot=snapshot, unchecked=said)
+    inside = request.inside
+    wanted = [name for name in files if not inside or name == inside or name.startswith(f"{inside}/")]
+    missing = [name for name in wanted if not (Path(snapshot) / name).exists()]
+    if missing:
+        cause = (
+            f"{len(missing)} of {len(wanted)} files of {request.repo} are missing in {snapshot}: {missing[0]}"
+        )
+        return DownloadReport(cause=cause, hint=_NETWORK)
     return DownloadReport(snapshot=snapshot)
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from protocol.text.ansi import printable_line
@@ -58,6 +59,11 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def unchecked_mark(link: Path) -> Path:
+    """Return the file beside a snapshot's link that says that the snapshot may be incomplete."""
+    return link.with_name(f".{link.name}.unchecked")
 
 
 class FetchError(Exception):

@@ -23,7 +23,9 @@ from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
 from sflow_ctl.runtime.fleet.admission import Admission
+from sflow_ctl.runtime.fleet.descriptors import allow_many
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.fleet.listeners import Listeners
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
@@ -76,11 +78,17 @@ class FleetLink:
         self._incarnation = incarnation
         self._times = times
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        allow_many()
+        self.listeners = Listeners()
         self._auth = Authenticator(self._context)
         self.admission = Admission(keys, self._auth)
-        self.control, self.control_endpoints = _router(self._context, "control", keys.controller, hosts)
-        self.logs, self.log_endpoints = _router(self._context, "logs", keys.controller, hosts)
-        self.clients, self.client_endpoints = _router(self._context, "clients", keys.controller, hosts)
+        self.control, self.control_endpoints = _router(
+            self._context, self.listeners, "control", keys.controller, hosts
+        )
+        self.logs, self.log_endpoints = _router(self._context, self.listeners, "logs", keys.controller, hosts)
+        self.clients, self.client_endpoints = _router(
+            self._context, self.listeners, "clients", keys.controller, hosts
+        )
         self.secrets: tuple[tuple[str, str], ...] = ()
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
@@ -178,6 +186,7 @@ class FleetLink:
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
+        self.listeners.look()
         self._discount_standstill(now)
         if self._watched_since is None:
             self._watched_since = now
@@ -221,6 +230,8 @@ class FleetLink:
             result["unauthenticated_connections"] = self._auth.denied
         if self._auth.denied_revoked:
             result["connections_with_a_void_key"] = self._auth.denied_revoked
+        if self.listeners.closings:
+            result["times_without_descriptors"] = self.listeners.closings
         return result
 
     def close(self) -> None:
@@ -228,6 +239,7 @@ class FleetLink:
         for socket in (self.control, self.logs, self.clients):
             socket.close(linger=200)
         self._auth.close()
+        self.listeners.close()
         self._context.term()
 
     # ------------------------------------------------------------------ frames
@@ -364,7 +376,11 @@ class FleetLink:
 
 
 def _router(
-    context: "zmq.Context[zmq.Socket[bytes]]", domain: str, pair: KeyPair, hosts: tuple[str, ...]
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    listeners: Listeners,
+    domain: str,
+    pair: KeyPair,
+    hosts: tuple[str, ...],
 ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
@@ -380,14 +396,7 @@ def _router(
     socket.sndhwm = 64 if domain == "clients" else 10_000
     socket.rcvhwm = 10_000 if domain == "control" else 64
     socket.ipv6 = any(":" in host for host in hosts)
-    endpoints = []
-    for host in hosts:
-        bracketed = f"[{host}]" if ":" in host else host
-        port = socket.bind_to_random_port(
-            f"tcp://{bracketed}", min_port=20_000, max_port=60_000, max_tries=500
-        )
-        endpoints.append(f"tcp://{bracketed}:{port}")
-    return socket, tuple(endpoints)
+    return socket, listeners.open(socket, hosts)
 
 
 def _version_mismatch(hello: Hello) -> str | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.errors import LaunchError
 from sflow_ctl.runtime.children import memory_file, watch_child
+from sflow_ctl.runtime.fleet.descriptors import with_inherited_limit
 
 if TYPE_CHECKING:
     from protocol.messages.config import AgentConfig
@@ -186,9 +187,10 @@ def _spawn() -> AgentProcess:
     stderr = memory_file("sflow-agent-stderr")
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
+        argv = with_inherited_limit((sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"))
         pid = os.posix_spawn(
-            sys.executable,
-            (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"),
+            argv[0],
+            argv,
             os.environ,
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, config_read, 0),

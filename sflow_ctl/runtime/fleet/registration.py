@@ -101,7 +101,8 @@ def wait_for_agents(
             step_end = ended[0].how if ended else None
             if len(joined) >= min_nodes:
                 return JoinedAgents(joined, step_end)
-            raise _incomplete(expected, joined, step_end, launcher.said(), within_s, link.control_endpoints)
+            shortage, endpoints = link.listeners.shortage(), link.control_endpoints
+            raise _incomplete(expected, joined, step_end, launcher.said(), within_s, endpoints, shortage)
         if reminders and now >= reminders[0]:
             del reminders[0]
             say(_waiting(expected, joined, launcher.said(), now - began, needs_hint=not reminders))
@@ -154,6 +155,7 @@ def _incomplete(
     said: str,
     within_s: float,
     endpoints: tuple[str, ...],
+    shortage: str | None,
 ) -> LaunchError:
     missing, shown = _missing(expected, joined)
     what = f"{len(missing)} of {len(expected)} agents have not reported"
@@ -167,7 +169,7 @@ def _incomplete(
     words = step_end or said
     if words:
         what += "\n" + textwrap.indent(words, "  ")
-    hint = srun_hint(words) or (_ENDED if step_end else _silent())
+    hint = shortage or srun_hint(words) or (_ENDED if step_end else _silent())
     if joined:
         hint += "; run without the missing ones with --min-nodes"
     return LaunchError.of("agents-missing", what, where=missing[0], hint=hint)

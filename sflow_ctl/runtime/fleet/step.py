@@ -5,8 +5,10 @@ Its output is never parsed, only quoted.
 
 import base64
 import contextlib
+import errno
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +18,7 @@ from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
 from sflow_ctl.runtime.children import memory_file, watch_child
+from sflow_ctl.runtime.fleet.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.slurm.step_command import step_argv, step_environment
@@ -65,7 +68,6 @@ class StepLauncher:
             job_id=self._allocation.job_id,
             parts=self._allocation.step_parts(nodes.values()),
             gpus_on_node=self._allocation.gpus_on_node,
-            version=self._allocation.version,
             no_kill=self._no_kill,
             extra=self._extra,
         )
@@ -73,6 +75,9 @@ class StepLauncher:
         environment[CONFIG_VARIABLE] = base64.b64encode(encode(config)).decode()
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if shutil.which(argv[0]) is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            argv = with_inherited_limit(argv)  # Slurm gives the step the limits of srun
             self._pid = os.posix_spawnp(
                 argv[0],
                 argv,

@@ -7,6 +7,7 @@ to each agent. `workflow` makes one for a run.
 import math
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -14,12 +15,13 @@ import zmq
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
-from protocol.messages.orders import Spawn
+from protocol.messages.orders import Spawn, ToAgent
 from protocol.text.counted import counted
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AskJobEnd,
     AwaitLog,
     CollectOutputs,
     Command,
@@ -32,6 +34,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEndKnown,
     LogArrived,
     MessageReceived,
     NodeCleared,
@@ -54,10 +57,14 @@ from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
+from sflow_ctl.runtime.run.preload import preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 
 SHOWN_PROBLEMS = 3
 """Of one task's outputs, on the console."""
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
+
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
 """The limit when a node is gone: srun may wait for it for ever, and all other agents have said goodbye."""
@@ -79,8 +86,9 @@ class Controller:
         configs: list[AgentConfig],
         common: AgentConfig,
         state: RunView | None = None,
+        job_clock: "JobClock | None" = None,
     ) -> None:
-        """`state` is that of a resumed run."""
+        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -92,6 +100,7 @@ class Controller:
         self._directory = directory
         self._configs = configs
         self._common = common
+        self._job_clock = job_clock
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
@@ -106,6 +115,8 @@ class Controller:
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
+        self._must_preload: bool | None = None
+        """True when the first tasks are on their way, until what is needed later is imported; then False."""
         self._is_journal_failing = False
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
@@ -118,6 +129,8 @@ class Controller:
         poller.register(self._launcher.fileno, zmq.POLLIN)
         poller.register(self._output.fileno, zmq.POLLIN)
         poller.register(self.outputs.fileno, zmq.POLLIN)
+        if self._job_clock is not None:
+            poller.register(self._job_clock.fileno, zmq.POLLIN)
         with self._signals:
             poller.register(self._signals.fileno, zmq.POLLIN)
             self._launcher.start(self._configs)
@@ -131,6 +144,9 @@ class Controller:
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
+                if self._must_preload:
+                    self._must_preload = False
+                    preload(self._plan)
             self._end_agents()
         self.outputs.close()
         return self._finish
@@ -144,6 +160,8 @@ class Controller:
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
+        if self._job_clock is not None:
+            events.extend(self._job_clock.news())
         for end in self._launcher.ended():
             if self._scheduler.is_expected(end.node):
                 events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
@@ -211,6 +229,11 @@ class Controller:
                     self._output.search(node, asked)
             case MessageReceived(node=node, message=Notice(text=text)):
                 self._warn(f"node {self._plan.nodes[node].name}: {text}")
+            case JobEndKnown(gone_at=gone_at) if not self._scheduler.is_known_job_end(gone_at):
+                from sflow_ctl.runtime.slurm.job_clock import time_left_text
+
+                self._log.info(time_left_text(gone_at))
+                self._output.say(time_left_text(gone_at))
             case AgentLost(node=node, reason=reason):
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
             case _:
@@ -251,10 +274,7 @@ class Controller:
     def _perform(self, command: Command, now: float) -> None:
         match command:
             case SendToAgent(node=node, message=message):
-                if isinstance(message, Spawn):
-                    self._output.placed(node, [spec.rank for spec in message.ranks])
-                    self._rotate_logs(node, message)
-                self._link.send(node, message)
+                self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
             case RecordWaiting(task=task, attempt=attempt, text=text):
@@ -267,6 +287,9 @@ class Controller:
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
                 self.outputs.collect(self._planned[task], attempt)
+            case AskJobEnd():
+                if self._job_clock is not None:
+                    self._job_clock.ask_now()
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
                 self._nodes.welcomed(node)
@@ -279,6 +302,13 @@ class Controller:
                 self._warn(text)
             case FinishRun():
                 self._finish = command
+
+    def _send(self, node: int, message: ToAgent) -> None:
+        if isinstance(message, Spawn):
+            if self._must_preload is None:
+                self._must_preload = True
+            self._rotate_logs(node, message)
+        self._link.send(node, message)
 
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)

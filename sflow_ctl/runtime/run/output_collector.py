@@ -6,10 +6,12 @@ they are known.
 """
 
 import contextlib
+import errno
 import os
 import queue
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record.durable import write_durably
+
+SHORTAGE_WITHIN_S, SHORTAGE_PAUSE_S = 10.0, 0.2
 
 
 class TaskOutputs(NamedTuple):
@@ -106,9 +110,21 @@ class OutputCollector:
         return found.visible, found.problems
 
 
+def _open_patiently(path: Path) -> int:
+    """Open a file; while descriptors are short, wait until the ports that strangers connect to are closed. Raises: OSError."""
+    deadline = time.monotonic() + SHORTAGE_WITHIN_S
+    while True:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or time.monotonic() > deadline:
+                raise
+        time.sleep(SHORTAGE_PAUSE_S)
+
+
 def _lines(path: Path, source: str) -> Iterator[str]:
     """Yield the lines of a regular file; a FIFO or device would block, or never end. Raises: OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = _open_patiently(path)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(f"{source} is not a regular file")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
     from sflow_ctl.runtime.slurm.allocation import Allocation
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
 
 OUTPUT_DRAIN_S = 30.0
 """How long the end of a run waits for output in transit."""
@@ -79,6 +80,7 @@ class _Shell:
     output: OutputService
     journal: Journal
     log: RunLog
+    job_clock: "JobClock | None"
 
 
 def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, terminal: Terminal) -> RunEnd:
@@ -144,7 +146,9 @@ def _run(
         )
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
-        controller = _make_controller(planned, options, fleet, _Shell(record, output, journal, log))
+        clock = _job_clock(planned)
+        shell = _Shell(record, output, journal, log, clock)
+        controller = _make_controller(planned, options, fleet, shell)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
@@ -154,6 +158,9 @@ def _run(
             log.warning(warning)
             output.say(f"warning: {warning}")
         with ExitStack() as closing:
+            if clock is not None:
+                clock.start()
+                closing.callback(clock.close)
             closing.callback(controller.note_output)
             closing.callback(_close_output, output, fleet)
             closing.callback(directory.remove_connection)
@@ -233,6 +240,16 @@ def _open_journal(planned: PlannedRun, record: _Record) -> Journal:
     return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, first_seq)
 
 
+def _job_clock(planned: PlannedRun) -> "JobClock | None":
+    allocation = planned.allocation
+    if allocation is None:
+        return None
+    from sflow_ctl.runtime.slurm.allocation import own_name
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
+
+    return JobClock(own_name(allocation.job_id, os.environ), allocation.ends_at)
+
+
 def _make_controller(
     planned: PlannedRun,
     options: RunOptions,
@@ -242,12 +259,11 @@ def _make_controller(
     plan, record = planned.plan, shell.record
     fleet.link.signatures = plan.signatures
     fleet.link.secrets = SECRETS.values() if plan.secrets else ()
-    gone_at = planned.allocation.ends_at if planned.allocation is not None else None
     scheduler = Scheduler(
         plan,
         stream_logs=not options.quiet,
-        ends_at=None if gone_at is None else gone_at - planned.settings.headroom_s,
-        gone_at=gone_at,
+        gone_at=planned.allocation.ends_at if planned.allocation is not None else None,
+        headroom_s=planned.settings.headroom_s,
         fence_s=fleet.fence_s,
         missing=fleet.missing,
         earlier=record.prior,
@@ -264,6 +280,7 @@ def _make_controller(
         configs=fleet.configs,
         common=fleet.common,
         state=record.state,
+        job_clock=shell.job_clock,
     )
     controller.outputs.values.update(
         {name: prior.outputs for name, prior in record.prior.items() if prior.outputs is not None}

@@ -1,12 +1,13 @@
 """The Slurm job that this process is in: its nodes, GPUs and end. Asks Slurm once, at the start."""
 
+import contextlib
+import math
 import os
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from protocol.errors import AllocationError
@@ -15,9 +16,11 @@ from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 from sflow_ctl.runtime.children import memory_file
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
-from sflow_ctl.slurm.step_command import StepPart, slurm_version
+from sflow_ctl.slurm.step_command import StepPart
 
 ASK_WITHIN_S = 15.0
+ASK_AGAIN_WITHIN_S = 3.0
+"""Where another source has an answer."""
 WHY_WITHIN_S = 3.0
 """The limit for asking Slurm why the job ends.
 
@@ -39,7 +42,6 @@ class Allocation:
     """Node names, component by component; one component unless the job is heterogeneous."""
     gpus_on_node: str | None
     """None also where nodes differ: a step without the option uses the GPUs of the job."""
-    version: tuple[int, int] | None
     ends_at: float | None
     restarts: int = 0
     warnings: tuple[str, ...] = ()
@@ -73,12 +75,11 @@ def current_allocation(environ: Mapping[str, str]) -> Allocation | None:
     components = _components(environ)
     if not job_id or not components:
         return None
-    version, ends_at, warnings = _version_and_end(job_id, environ)
+    ends_at, warnings = _end(job_id, environ)
     return Allocation(
         job_id=job_id,
         components=components,
         gpus_on_node=(environ.get("SLURM_GPUS_ON_NODE") or None) if len(components) == 1 else None,
-        version=version,
         ends_at=ends_at,
         restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
         warnings=warnings,
@@ -133,6 +134,9 @@ def own_name(job_id: str, environ: Mapping[str, str]) -> str:
 def allocation_of(job_id: str) -> Allocation:
     """Return a running job, whether this process is in it or not. Raises: AllocationError."""
     rows = _queue_rows(job_id)
+    if len(rows) > 1 and not all("+" in number for number, _, _ in rows):
+        what = f"job {job_id} is an array, of which {len(rows)} elements are waiting or running"
+        raise AllocationError.of("wrong-job", what, where="--jobid", hint=f"name one of them: {rows[0][0]}")
     leader, plus, _ = rows[0][0].partition("+")
     if plus and leader != job_id:  # the user named a component; a step is requested with the leader's id
         job_id = leader
@@ -145,12 +149,11 @@ def allocation_of(job_id: str) -> Allocation:
                 where="--jobid",
                 hint="check with squeue --me",
             )
-    version, ends_at, warnings = _version_and_end(job_id, {})
+    ends_at, warnings = _end(job_id, {})
     return Allocation(
         job_id=job_id,
         components=tuple(_expanded(nodelist, "squeue") for _, _, nodelist in rows),
         gpus_on_node=None,
-        version=version,
         ends_at=ends_at,
         warnings=warnings,
     )
@@ -213,30 +216,37 @@ _ENDS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _version_and_end(
-    job_id: str, environ: Mapping[str, str]
-) -> tuple[tuple[int, int] | None, float | None, tuple[str, ...]]:
-    """Return (Slurm's version, monotonic end of the job's time, warnings).
+def _end(job_id: str, environ: Mapping[str, str]) -> tuple[float | None, tuple[str, ...]]:
+    """Return the monotonic end of the job's time, None without a limit, and warnings.
 
-    Both are asked for at once: each may be slow. The end is in the environment from Slurm 23.02 on.
+    The environment (23.02 and newer) has the end as it was when the job began, or another job's; it only counts where
+    Slurm does not answer.
     """
     said = environ.get("SLURM_JOB_END_TIME", "")
+    said_at = time.monotonic() + int(said) - time.time_ns() / 1e9 if said.isdecimal() else 0.0
+    is_said = said_at > time.monotonic()
+    ends_at = ask_job_end(own_name(job_id, environ), ASK_AGAIN_WITHIN_S if is_said else None)
+    if ends_at is None:
+        return said_at if is_said else None, () if is_said else (_NO_END,)
+    return None if ends_at == math.inf else ends_at, ()
+
+
+def ask_job_end(name: str, within_s: float | None = None) -> float | None:
+    """Return when the job's time is over, in monotonic seconds; infinity without a limit, None when Slurm does not say.
+
+    Of a heterogeneous job, the first component's end is the whole job's. Source: squeue(1), "%L"; a time that is over
+    already (OverTimeLimit) is INVALID there.
+    """
     now = time.monotonic()
-    with ThreadPoolExecutor(2) as threads:
-        asked = threads.submit(ask, "scontrol", "--version")
-        answer = (
-            "" if said else ask("squeue", "--noheader", f"--jobs={own_name(job_id, environ)}", "--format=%L")
-        )
-        version = slurm_version(asked.result())
-    if said.isdecimal():
-        return version, now + int(said) - time.time_ns() / 1e9, ()
-    left, _, _ = answer.strip().partition("\n")
-    if not left:
-        return version, None, (_NO_END,)
-    try:
-        return version, now + as_seconds(left), ()
-    except NumberError:
-        return version, None, ()  # UNLIMITED
+    answer = ask("squeue", "--noheader", f"--jobs={name}", "--format=%L", within_s=within_s)
+    ends = []
+    for left in answer.split():
+        if left in ("UNLIMITED", "INVALID"):
+            ends.append(math.inf if left == "UNLIMITED" else now)
+            continue
+        with contextlib.suppress(NumberError):  # NOT_SET
+            ends.append(now + as_seconds(left))
+    return min(ends, default=None)
 
 
 def _asking_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -250,7 +260,11 @@ def ask(*argv: str, within_s: float | None = None) -> str:
 
     Waits for `ASK_WITHIN_S` at most, or `within_s`.
     """
-    with os.fdopen(memory_file(argv[0]), "rb") as printed:
+    try:
+        descriptor = memory_file(argv[0])
+    except OSError:  # no descriptors are left
+        return ""
+    with os.fdopen(descriptor, "rb") as printed:
         try:
             # A file and not a pipe: a process that a wrapper started may hold a pipe open for ever.
             asked = subprocess.Popen(

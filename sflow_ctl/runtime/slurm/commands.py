@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from protocol.errors import LaunchError
+from sflow_ctl.batch.script import MEMORY_VARIABLES, asks_for_memory
 
 _ANSWER_WITHIN_S = 15.0
 _SUBMIT_WITHIN_S = 120.0
@@ -33,7 +34,8 @@ def default_account() -> str | None:
 
 def submit(script: Path) -> str:
     """Submit a batch script; return the job's id. Raises: LaunchError with the message of sbatch."""
-    command = ["sbatch", "--parsable", *_directives(script), str(script)]
+    options = _directives(script)
+    command = ["sbatch", "--parsable", *options, str(script)]
     try:
         done = subprocess.run(
             command,
@@ -41,7 +43,7 @@ def submit(script: Path) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            env=submit_environment(os.environ),
+            env=submit_environment(os.environ, has_memory=any(map(asks_for_memory, options))),
             timeout=_SUBMIT_WITHIN_S,
             check=False,
         )
@@ -67,17 +69,19 @@ def submit(script: Path) -> str:
     return match[1]
 
 
-def submit_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def submit_environment(environ: Mapping[str, str], *, has_memory: bool) -> dict[str, str]:
     """Return the environment without another job's facts, which the new job would take for its own.
 
-    A job's `SLURM_...` variables are passed on by sbatch, and 22.05 keeps those it does not set itself. `SBATCH_MEM_...` is a
-    second way to ask for memory, which Slurm refuses. Other `SBATCH_...` variables stay as a user's defaults: options of the
-    script are repeated on the command line, which wins over them. Source: sbatch(1), Input Environment Variables.
+    A job's `SLURM_...` variables are passed on by sbatch, and 22.05 keeps those it does not set itself. `SBATCH_...`
+    variables stay as a user's defaults: options of the script are repeated on the command line, which wins over them.
+    Those for memory would be a second way to ask for it, which Slurm refuses, where the script `has_memory`.
+    Source: sbatch(1), Input Environment Variables.
     """
     return {
         name: value
         for name, value in environ.items()
-        if name in _CLIENT_VARIABLES or not name.startswith(("SLURM_", "SLURMD_", "SBATCH_MEM"))
+        if name in _CLIENT_VARIABLES
+        or not (name.startswith(("SLURM_", "SLURMD_")) or (has_memory and name in MEMORY_VARIABLES))
     }
 
 

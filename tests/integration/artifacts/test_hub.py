@@ -165,3 +165,43 @@ def library_processes(parent: int) -> list[int]:
     tasks = Path(f"/proc/{parent}/task").iterdir()
     children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
     return [pid for pid in children if b"hub_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def interrupt(home: Path) -> None:
+    """Leave of a download what one that was interrupted leaves: the branch, the snapshot, one file. No list of files."""
+    cache = home / "hf" / "hub" / "models--org--m"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(COMMIT)
+    snapshot = cache / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_bytes(FILES["config.json"])
+
+
+@pytest.mark.parametrize("how", ["offline", "no network"])
+def test_l5_a_snapshot_that_the_hub_has_not_confirmed_is_a_warning_and_is_not_kept(
+    model_hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    interrupt(tmp_path)
+    with monkeypatch.context() as without:
+        if how == "offline":
+            without.setenv("HF_HUB_OFFLINE", "1")
+        else:
+            without.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        for _ in range(2):  # the second run must not take the first one's link for whole
+            paths, (came,) = fetch(tmp_path, {"M": "hf://org/m"})
+            assert came.is_warning
+            assert "may be incomplete" in came.sentence()
+            assert (paths["M"] / "config.json").exists()
+    model_hub.repositories["org/m"] = Repository(FILES)
+    paths, (came,) = fetch(tmp_path, {"M": "hf://org/m"})
+    assert not came.is_warning
+    assert {name: (paths["M"] / name).read_bytes() for name in FILES} == FILES
+    assert fetch(tmp_path, {"M": "hf://org/m"}) == (paths, [])
+
+
+def test_l5_an_interrupted_download_is_completed(model_hub: ModelHub, tmp_path: Path) -> None:
+    interrupt(tmp_path)
+    model_hub.repositories["org/m"] = Repository(FILES)
+    paths, (came,) = fetch(tmp_path, {"M": "hf://org/m"})
+    assert not came.is_warning
+    assert (paths["M"] / "weights" / "b.bin").exists()

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from protocol.errors import UsageError
-from sflow_ctl.batch.script import BatchJob, batch_script
+from sflow_ctl.batch.script import MEMORY_VARIABLES, BatchJob, batch_script
 from sflow_ctl.runtime.slurm.commands import submit_environment
 
 LINE = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp", "Cn", "Co", "Cf")), min_size=1)
@@ -82,7 +82,8 @@ def test_unset_options_are_left_to_slurm() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--mem-per-cpu=100", "--mem-per-gpu=1G", "--mem-per-cpu 100", "--qos=x --mem=200"]
+    "option",
+    ["--mem-per-cpu=100", "--mem-per-gpu=1G", "--mem-per-cpu 100", "--mem-per-c=100", "--qos=x --mem=200"],
 )
 @pytest.mark.parametrize("field", ["allocation_args", "extra_args"])
 def test_public_07_memory_is_asked_for_in_one_way(option: str, field: str) -> None:
@@ -98,8 +99,15 @@ def test_public_06_another_jobs_variables_do_not_reach_a_new_one() -> None:
         "SBATCH_MEM_PER_CPU": "9",
         "SLURM_GPUS_ON_NODE": "4",
     }
-    kept = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_QOS": "high", "PATH": "/bin"}
-    assert submit_environment({**foreign, **kept}) == kept
+    kept = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_QOS": "high", "PATH": "/bin", "SBATCH_MEM_BIND": "local"}
+    assert submit_environment({**foreign, **kept}, has_memory=True) == kept
+
+
+@pytest.mark.parametrize("name", MEMORY_VARIABLES)
+def test_public_07_a_users_default_of_memory_is_the_one_way_to_ask(name: str) -> None:
+    assert "--mem=0" not in sbatch_words(batch_script(job(has_memory_default=True), "x"))
+    assert submit_environment({name: "9"}, has_memory=False) == {name: "9"}
+    assert submit_environment({name: "9"}, has_memory=True) == {}
 
 
 @given(name=LINE, account=LINE, arguments=st.lists(LINE, max_size=3))

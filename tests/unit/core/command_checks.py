@@ -10,6 +10,7 @@ from protocol.messages.orders import Lease, Leave, Release, Spawn, Stop, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AskJobEnd,
     AwaitLog,
     CollectOutputs,
     Command,
@@ -69,6 +70,9 @@ class CommandChecks:
             case RecordWaiting(task=name, text=text):
                 assert self._task(name).state is TaskState.RUNNING
                 assert text
+            case AskJobEnd():
+                assert run.gone_at is not None
+                assert run.outcome is None
             case Warn(text=text):
                 assert text
             case FinishRun(outcome=outcome):

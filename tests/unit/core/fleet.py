@@ -22,6 +22,7 @@ from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AskJobEnd,
     AwaitLog,
     CollectOutputs,
     Command,
@@ -183,7 +184,7 @@ class Fleet:
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
                 self._at(self._random.random() * 3, lambda: self._tell(found))
-            case RecordTransition() | RecordWaiting() | Warn():
+            case RecordTransition() | RecordWaiting() | Warn() | AskJobEnd():
                 pass  # for people
             case FinishRun():
                 self.finish = command

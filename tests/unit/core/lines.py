@@ -18,6 +18,7 @@ from protocol.messages.orders import Lease, Leave, Release, Spawn, Stop, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AskJobEnd,
     AwaitLog,
     CollectOutputs,
     Command,
@@ -30,6 +31,7 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
+    JobEndKnown,
     LogArrived,
     MessageReceived,
     NodeCleared,
@@ -57,6 +59,8 @@ def command_line(command: Command) -> str:
             return f"collect outputs of {task}#{attempt}"
         case RecordWaiting(task=task, attempt=attempt, text=text):
             return f"{task}#{attempt} waits: {text}"
+        case AskJobEnd():
+            return "ask for the job's end"
         case Warn(text=text):
             return f"warn: {text}"
         case FinishRun(outcome=outcome):
@@ -116,6 +120,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"log of {rank} arrived"
         case OutputsCollected(task=task, attempt=attempt):
             return f"outputs of {task}#{attempt} collected"
+        case JobEndKnown(gone_at=gone_at):
+            return f"job ends at {gone_at}"
         case WakeUp():
             return "wake up"
         case _:

@@ -8,34 +8,41 @@ import hypothesis.strategies as st
 import pytest
 
 from protocol.errors import AllocationError
-from sflow_ctl.runtime.slurm.allocation import Allocation, ask, current_allocation, own_name
+from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of, ask, current_allocation, own_name
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 from sflow_ctl.slurm.step_command import StepPart, slurm_version, step_argv, step_environment
 
 
 def test_f04_every_flag_has_its_value_in_the_same_word() -> None:
     parts = (StepPart(3, nodelist=("a", "b", "c")),)
-    argv = step_argv(("agent",), job_id="7", parts=parts, gpus_on_node="4", version=(23, 11), no_kill=True)
+    argv = step_argv(("agent",), job_id="7", parts=parts, gpus_on_node="4", no_kill=True)
     assert argv[0] == "srun"
     assert {"--jobid=7", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--overlap", "--mem=0"} <= set(
         argv
     )
     assert {"--cpu-bind=none", "--mpi=none", "--wait=0", "--kill-on-bad-exit=0", "--input=none"} <= set(argv)
-    assert {"--gres=gpu:4", "--external-launcher", "--no-kill"} <= set(argv)
+    assert {"--gres=gpu:4", "--no-kill"} <= set(argv)
     assert "--nodelist=a,b,c" in argv
     assert argv[-1] == "agent"
     assert all(word.startswith("--") for word in argv[1:-1])
 
 
-def test_flags_that_a_job_or_a_version_lacks_are_not_there() -> None:
-    argv = step_argv(("agent",), job_id="7", parts=(StepPart(1),), gpus_on_node=None, version=(22, 5))
+def test_f35_agents_do_not_share_the_end_of_a_lost_node() -> None:
+    """`--external-launcher` would make `--no-kill` void on Slurm 24.11."""
+    argv = step_argv(("agent",), job_id="7", parts=(StepPart(2),), gpus_on_node=None, no_kill=True)
+    assert "--no-kill" in argv
+    assert "--external-launcher" not in argv
+
+
+def test_flags_that_a_job_lacks_are_not_there() -> None:
+    argv = step_argv(("agent",), job_id="7", parts=(StepPart(1),), gpus_on_node=None)
     unwanted = ("gres", "external", "no-kill", "het-group", "nodelist")
     assert not [word for word in argv if any(part in word for part in unwanted)]
 
 
 def test_components_of_a_heterogeneous_job_are_parts_of_one_step() -> None:
     parts = (StepPart(1, 0), StepPart(2, 2, ("c", "d")))
-    argv = step_argv(("agent", "-x"), job_id="7", parts=parts, gpus_on_node=None, version=(22, 5))
+    argv = step_argv(("agent", "-x"), job_id="7", parts=parts, gpus_on_node=None)
     assert argv.count("srun") == 1
     colon = argv.index(":")
     first, second = argv[1:colon], argv[colon + 1 :]
@@ -55,7 +62,7 @@ HET = {
 
 
 def allocation(components: tuple[tuple[str, ...], ...]) -> Allocation:
-    return Allocation(job_id="7", components=components, gpus_on_node=None, version=None, ends_at=None)
+    return Allocation(job_id="7", components=components, gpus_on_node=None, ends_at=None)
 
 
 def test_a_step_on_some_nodes_names_them_where_a_component_has_more() -> None:
@@ -123,6 +130,15 @@ def test_p8_an_element_of_an_array_asks_for_itself() -> None:
     assert own_name("70", array) == "70_1"
     assert own_name("8", array) == "8"
     assert own_name("7", JOB) == "7"
+
+
+def test_p8_an_array_is_not_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "squeue"
+    program.write_text("#!/bin/sh\necho '70_0|RUNNING|n1'; echo '70_1|RUNNING|n2'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AllocationError, match="70 is an array"):
+        allocation_of("70")
 
 
 def test_p11_a_users_filters_do_not_silence_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

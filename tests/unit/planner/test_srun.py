@@ -79,6 +79,33 @@ def test_defaults() -> None:
     assert argv() == f"--jobid 7 --nodes 2 --nodelist n0,n1 {DEFAULTS_TAIL}".split()
 
 
+@pytest.mark.parametrize(
+    ("fields", "geometry"),
+    [
+        ({"ntasks": 1}, "--nodes 1 --nodelist n0 --ntasks 1"),
+        ({"ntasks": "1"}, "--nodes 1 --nodelist n0 --ntasks 1"),
+        ({"ntasks": 2}, "--nodes 2 --nodelist n0,n1 --ntasks 2"),
+        ({"ntasks": 5}, "--nodes 2 --nodelist n0,n1 --ntasks 5"),
+        ({"ntasks": 1, "nodes": 2}, "--nodes 1 --nodelist n0 --ntasks 1"),
+        ({"ntasks": 2, "nodelist": ["x[1-3]"]}, "--nodes 2 --nodelist x1,x2 --ntasks 2"),
+        ({"ntasks": 1, "ntasks_per_node": 1}, "--nodes 1 --nodelist n0 --ntasks 1 --ntasks-per-node 1"),
+        ({"nodelist": ["x[1-2]", "y"]}, "--nodes 3 --nodelist x1,x2,y"),
+    ],
+)
+def test_a_step_has_no_nodes_without_a_process(fields: dict[str, object], geometry: str) -> None:
+    """Slurm 24.11 refuses them; older versions leave the last ones out."""
+    assert f" {geometry} --job-name" in " ".join(argv(**fields))
+
+
+def test_nodes_that_are_not_known_yet_are_limited_to_those_with_a_process() -> None:
+    operator = Operator(name="o", type="srun", ntasks=1)
+    nodes = [
+        PlannedNode(index=n, backend="p", backend_index=n, name=f"n{n}", address="", gpus=4) for n in range(2)
+    ]
+    words, arguments = srun_command(operator, Step(task="t", job_id="7", nodes=(), node_count=2), "x")
+    assert "--nodes 1 --nodelist n0 --ntasks 1" in " ".join(assigned_argv(words, arguments, nodes))
+
+
 def test_every_option_in_the_order_of_the_format() -> None:
     given = argv(
         job_id="9", partition="p", account="a", qos="q", reservation="r", time=5, constraint="c", exclusive=True,

@@ -54,7 +54,6 @@ def test_our_own_options_cannot_be_given_again() -> None:
         job_id="1",
         parts=(StepPart(2, 1, ("a", "b")),),
         gpus_on_node=None,
-        version=(24, 5),
         no_kill=True,
     )[1:-1]
     free = {"--job-name=sflow-agent"}  # a name means nothing

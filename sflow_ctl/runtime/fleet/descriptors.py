@@ -1,0 +1,75 @@
+"""Open files of the controller: as many as it may have for itself, what it was started with for everything it starts.
+
+A run with many nodes needs some for each; the soft limit that a login or Slurm gives (1024, mostly) is too little.
+"""
+
+import contextlib
+import os
+import resource
+from collections.abc import Sequence
+
+MOST = 1 << 20
+"""Some hard limits are a thousand million, and some libraries size tables by the soft one."""
+SPARE = 32
+"""Descriptors that are kept for the run itself when all others are taken."""
+
+_inherited = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def allow_many() -> None:
+    """Raise this process's own limit as far as it may."""
+    soft, hard = _inherited
+    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def with_inherited_limit(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return a command that starts `argv` with the limit of this process's start: agents pass it on to tasks.
+
+    By a shell: glibc refuses to hand over descriptors whose numbers are over a limit that is lowered here meanwhile, and
+    a limit that is set from outside may come too late.
+    """
+    if resource.getrlimit(resource.RLIMIT_NOFILE) == _inherited:
+        return tuple(argv)
+    return ("/bin/sh", "-c", 'ulimit -Sn "$0" && exec "$@"', str(_inherited[0]), *argv)
+
+
+def limit() -> int:
+    """Return how many descriptors this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else soft
+
+
+class Reserve:
+    """Descriptors that are held for bad times, and a look at how many are left."""
+
+    def __init__(self) -> None:
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._held: list[int] = []
+        self.fill()
+
+    def fill(self) -> None:
+        """Take what is free, up to `SPARE`."""
+        with contextlib.suppress(OSError):
+            while len(self._held) < SPARE:
+                self._held.append(os.dup(self._null))
+
+    def release(self) -> None:
+        """Give the descriptors back, to be used."""
+        while self._held:
+            os.close(self._held.pop())
+
+    def is_short(self) -> bool:
+        """Return whether fewer than `SPARE` are free beside those that are held. The lowest free number is always used."""
+        try:
+            number = os.dup(self._null)
+        except OSError:
+            return True
+        os.close(number)
+        return number >= limit() - SPARE
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.release()
+        os.close(self._null)
