@@ -74,7 +74,7 @@ def stopped(watch: ControllerWatch) -> bool:
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_public_12_a_port_that_nobody_serves_is_a_stopped_controllers(
+def test_public_12_an_unserved_port_means_a_stopped_controller(
     watch: ControllerWatch, family: socket.AddressFamily
 ) -> None:
     with listening(family) as port:

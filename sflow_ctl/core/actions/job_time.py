@@ -59,10 +59,9 @@ def on_job_end_known(run: Run, out: Effects, gone_at: float | None, now: float) 
     is_same = is_same_end(gone_at, run.gone_at)
     if not is_same:
         run.gone_at = gone_at
-    if run.outcome is not None:
-        if not is_same:
-            limit_stop(run)
-            limit_finals(run)
+    if run.outcome is not None and not is_same:
+        limit_stop(run)
+        limit_finals(run)
     if run.gone_at is None or not _has_more_to_stop(run):
         return
     if run.gone_at - run.headroom_s <= now:
