@@ -210,10 +210,7 @@ class ControllerLink:
         return due if overdue is None else min(due, overdue)
 
     def tick(self, now: float) -> str | None:
-        """Send the hellos, heartbeats and repetitions that are due.
-
-        Return, once, why the controller counts as gone.
-        """
+        """Send the packets that are due; return, once, why the controller counts as gone."""
         if now - self._last_look > 2 * self._heartbeat_s:
             # This process was suspended (SIGSTOP, a paused machine): the silence is its own.
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
@@ -262,9 +259,8 @@ class ControllerLink:
     # ------------------------------------------------------------------ sessions
 
     def _dial(self) -> None:
-        for endpoint, log_endpoint in zip(
-            self._config.control_endpoints, self._config.log_endpoints, strict=True
-        ):
+        endpoints = zip(self._config.control_endpoints, self._config.log_endpoints, strict=True)
+        for endpoint, log_endpoint in endpoints:
             control = self._socket(endpoint)
             self._poller.register(control, zmq.POLLIN)
             self._dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))

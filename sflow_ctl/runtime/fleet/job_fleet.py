@@ -27,9 +27,8 @@ from sflow_ctl.runtime.fleet.fleet import (
 from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.fleet.mixed import MixedLauncher
 from sflow_ctl.runtime.fleet.registration import JoinedAgents, wait_for_agents
-from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.fleet.step import MixedLauncher, StepLauncher
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.slurm.allocation import Allocation
 

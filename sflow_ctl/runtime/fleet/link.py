@@ -8,7 +8,6 @@ fatal.
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import zmq
 
@@ -20,9 +19,8 @@ from protocol.messages.orders import Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
-from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
-from sflow_ctl.runtime.fleet.admission import Admission
+from sflow_ctl.runtime.fleet.admission import Admission, version_mismatch
 from sflow_ctl.runtime.fleet.descriptors import allow_many
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.listeners import Listeners
@@ -225,14 +223,13 @@ class FleetLink:
 
     def refused(self) -> dict[str, int]:
         """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
-        result = {kind: count for kind, count in self.counters.items() if count}
-        if self._auth.denied:
-            result["unauthenticated_connections"] = self._auth.denied
-        if self._auth.denied_revoked:
-            result["connections_with_a_void_key"] = self._auth.denied_revoked
-        if self.listeners.closings:
-            result["times_without_descriptors"] = self.listeners.closings
-        return result
+        counts = {
+            **self.counters,
+            "unauthenticated_connections": self._auth.denied,
+            "connections_with_a_void_key": self._auth.denied_revoked,
+            "times_without_descriptors": self.listeners.closings,
+        }
+        return {kind: count for kind, count in counts.items() if count}
 
     def close(self) -> None:
         """Close every socket of the context that is still open."""
@@ -302,17 +299,13 @@ class FleetLink:
         """Refuse an agent that is not the key's, of another version, or of a node that the run continues without."""
         if hello.node != node:
             self.counters["wrong_identity"] += 1
-            self._refuse(
-                routing_id,
-                hello.session,
-                "wrong-identity",
-                f"this key belongs to node {node}, not to {hello.node}",
-            )
+            text = f"this key belongs to node {node}, not to {hello.node}"
+            self._refuse(routing_id, hello.session, "wrong-identity", text)
             return False
-        text = _version_mismatch(hello)
-        if text is not None:
-            self._refuse(routing_id, hello.session, "version-mismatch", text)
-            events.append(AgentLost(node=node, reason=text))
+        mismatch = version_mismatch(hello)
+        if mismatch is not None:
+            self._refuse(routing_id, hello.session, "version-mismatch", mismatch)
+            events.append(AgentLost(node=node, reason=mismatch))
             return False
         if peer.is_abandoned:
             if hello.agent_incarnation == peer.newest[0] and not (hello.live or hello.clearing):
@@ -397,12 +390,3 @@ def _router(
     socket.rcvhwm = 10_000 if domain == "control" else 64
     socket.ipv6 = any(":" in host for host in hosts)
     return socket, listeners.open(socket, hosts)
-
-
-def _version_mismatch(hello: Hello) -> str | None:
-    """Return why an agent's version cannot be talked to; None when it can."""
-    if is_compatible(PROTOCOL_VERSION, hello.version):
-        return None
-    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
-    here = Path(__file__).resolve().parents[3]
-    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"

@@ -19,7 +19,7 @@ from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
 from sflow_ctl.runtime.children import memory_file, watch_child
 from sflow_ctl.runtime.fleet.descriptors import with_inherited_limit
-from sflow_ctl.runtime.fleet.local import AgentEnd
+from sflow_ctl.runtime.fleet.local import AgentEnd, LocalLauncher
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.slurm.step_command import step_argv, step_environment
 
@@ -160,3 +160,40 @@ class StepLauncher:
             self._pidfd = -1
         assert self._end is not None
         return self._end
+
+
+class MixedLauncher:
+    """Agents on this machine and those of a step as one, for a run whose backends are of both kinds.
+
+    The step's agents are up when it is made.
+    """
+
+    def __init__(self, local: LocalLauncher, step: StepLauncher) -> None:
+        self._local = local
+        self._step = step
+        self._epoll = select.epoll()
+        for launcher in (local, step):
+            self._epoll.register(launcher.fileno, select.EPOLLIN)
+
+    @property
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when an agent, or the step, has ended."""
+        return self._epoll.fileno()
+
+    def start(self, configs: list[AgentConfig]) -> None:
+        """Start the local agents. Raises: LaunchError."""
+        self._local.start(configs)
+
+    def ended(self) -> list[AgentEnd]:
+        """The ends of agents since the last call; never blocks."""
+        return self._local.ended() + self._step.ended()
+
+    def kill(self, node: int) -> None:
+        """Kill an agent on this machine; the step's are refused when they connect."""
+        self._local.kill(node)
+
+    def wait_all(self, timeout_s: float) -> list[int]:
+        """Wait until all have ended; end those that are late, and return their nodes."""
+        deadline = time.monotonic() + timeout_s
+        late = self._step.wait_all(timeout_s)
+        return late + self._local.wait_all(max(0.0, deadline - time.monotonic()))

@@ -43,10 +43,11 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.core.scheduler import IgnoredMessages, Scheduler
+from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.transitions import describe, without_secrets
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
@@ -248,13 +249,9 @@ class Controller:
     def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
-        from sflow_ctl.runtime.logs.side_logs import keep_output, warning_of  # few tasks have such commands
+        from sflow_ctl.runtime.logs.side_logs import recorded  # few tasks have such commands
 
-        warning = warning_of(ended)
-        try:
-            keep_output(self._directory.path, self._plan.nodes[node].name, ended)
-        except OSError as error:
-            warning = f"the output of the {ended.purpose} command of {ended.rank} cannot be kept: {error}"
+        warning = recorded(self._directory.path, self._plan.nodes[node].name, ended)
         if warning is not None:
             self._warn(warning)
 
@@ -311,10 +308,10 @@ class Controller:
         self._link.send(node, message)
 
     def _record(self, transition: Transition, now: float) -> None:
-        transition = _without_secrets(transition)
+        transition = without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
-        self._log.info(_describe(transition), f"sflow.task.{transition.task}")
+        self._log.info(describe(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
     def _rotate_logs(self, node: int, spawn: Spawn) -> None:
@@ -369,40 +366,15 @@ class Controller:
             self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
-        self._log_ignored_messages()
+        _log_ignored(self._log, self._scheduler.ignored_messages(), self._foreign_messages)
         for kind, count in sorted(self._link.refused().items()):
             self._log.warning(f"{count} {kind.replace('_', ' ')}")
 
-    def _log_ignored_messages(self) -> None:
-        ignored = self._scheduler.ignored_messages()
-        foreign = ignored.foreign + self._foreign_messages
-        if foreign:
-            self._log.warning(
-                f"ignored {foreign} messages of agents about processes that are not on their nodes"
-            )
-        if ignored.stale:
-            self._log.info(f"ignored {ignored.stale} messages about attempts that were over")
 
-
-def _describe(transition: Transition) -> str:
-    attempt = f"{transition.task}#{transition.attempt}" if transition.attempt else transition.task
-    parts = [f"{attempt} {transition.old} -> {transition.new}"]
-    if transition.new in TERMINAL or transition.new in (
-        TaskState.READY,
-        TaskState.STOPPING,
-        TaskState.WAITING,
-    ):
-        parts.append(transition.reason.text or transition.reason.word)
-    if transition.pid is not None:
-        parts.append(f"node={transition.node} pid={transition.pid}")
-    if transition.runtime_s is not None:
-        parts.append(f"after {transition.runtime_s:.3f} s")
-    return ", ".join(parts)
-
-
-def _without_secrets(transition: Transition) -> Transition:
-    """Return a change of state as viewers, the summary and the record may have it: texts of programs may quote anything."""
-    if not SECRETS.mask or transition.reason is None:
-        return transition
-    reason = msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(transition.reason)), Reason)
-    return msgspec.structs.replace(transition, reason=reason)
+def _log_ignored(log: RunLog, ignored: IgnoredMessages, refused: int) -> None:
+    """Log how many messages were ignored; `refused` were refused before the scheduler."""
+    foreign = ignored.foreign + refused
+    if foreign:
+        log.warning(f"ignored {foreign} messages of agents about processes that are not on their nodes")
+    if ignored.stale:
+        log.info(f"ignored {ignored.stale} messages about attempts that were over")
