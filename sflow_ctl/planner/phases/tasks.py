@@ -2,11 +2,11 @@
 
 import os.path
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from protocol.messages.rank_spec import Success
 from protocol.text.counted import counted
@@ -35,8 +35,7 @@ from sflow_ctl.planner.tasks.success import plan_success
 from sflow_ctl.planner.tasks.watch import plan_watch
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTasks:
+class PlannedTasks(Struct, frozen=True):
     """All tasks of the plan, and what their deferred expressions see of each other."""
 
     tasks: tuple[PlannedTask, ...]
@@ -44,8 +43,7 @@ class PlannedTasks:
     """Empty if no expression is deferred."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
+class _Setting(Struct, frozen=True):
     """The facts that all tasks are planned with."""
 
     source: PlanInput
