@@ -230,7 +230,7 @@ def test_f10_a_run_continues_when_slurms_commands_do_not_answer(tmp_path: Path, 
     assert len(lines_with(output, "warning: squeue does not show when the job's time ends")) == 1
     if how == "hang":
         left = [int(word) for word in (tmp_path / "hanging").read_text().split()]
-        assert len(left) == 2
+        assert left, "a command that hangs was asked"
         assert not any(map(is_alive, left))
 
 
