@@ -101,5 +101,11 @@ class RunDirectoryError(FleetError):
     exit_status = ExitStatus.USAGE
 
 
+class DiskFullError(RunDirectoryError):
+    """The file system of the run directory is full, or the user's quota of it is used up."""
+
+    exit_status = ExitStatus.INFRASTRUCTURE
+
+
 class MalformedMessageError(FleetError):
     """Bytes from a peer are not a message of this protocol. Counted and dropped, never fatal."""

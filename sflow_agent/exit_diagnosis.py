@@ -16,7 +16,7 @@ import msgspec
 
 from protocol.diagnosis.local_files import local_files
 from protocol.diagnosis.signatures import Signature, read_signatures
-from protocol.diagnosis.success import BLOCK_BYTES, Log, missing
+from protocol.diagnosis.success import BLOCK_BYTES, PrintedLog, missing
 from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
@@ -97,7 +97,9 @@ class ExitDiagnosis:
         if end.exit_code in end.spec.success_exit_codes:
             success = end.spec.success
             return (
-                None if success is None else missing(success, [Log(end.log, end.spec.labels)], local_files())
+                None
+                if success is None
+                else missing(success, [PrintedLog(end.log, end.spec.labels)], local_files())
             )
         return self._explain(end)
 

@@ -286,26 +286,11 @@ class ControllerLink:
         for endpoint, log_endpoint in zip(
             self._config.control_endpoints, self._config.log_endpoints, strict=True
         ):
-            control = self._socket(endpoint)
+            control = _dealer(self._context, self._config.controller_key, self._keys, endpoint)
             self._poller.register(control, zmq.POLLIN)
             self._dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
         self._session = os.urandom(8).hex()
         self._session_number += 1
-
-    def _socket(self, endpoint: str) -> "zmq.Socket[bytes]":
-        made = self._context.socket(zmq.DEALER)
-        made.linger = 0
-        made.ipv6 = "[" in endpoint
-        made.curve_serverkey = self._config.controller_key.encode()
-        made.curve_publickey, made.curve_secretkey = self._keys
-        made.maxmsgsize = MAX_FRAME_BYTES
-        made.sndhwm = made.rcvhwm = 10_000
-        made.connect_timeout = CONNECT_MS
-        made.handshake_ivl = HANDSHAKE_MS
-        made.reconnect_ivl = 50
-        made.reconnect_ivl_max = 1000
-        made.connect(endpoint)
-        return made
 
     def _begin_session(self, now: float) -> None:
         self._outbox = [*self._channel.unacknowledged(), *self._outbox]
@@ -378,7 +363,7 @@ class ControllerLink:
                 other.control.close(linger=0)
         self._dialled = [dialled]
         self._used_endpoint = dialled.endpoint
-        self._logs = self._socket(dialled.log_endpoint)
+        self._logs = _dealer(self._context, self._config.controller_key, self._keys, dialled.log_endpoint)
         self._poller.register(self._logs, zmq.POLLIN)
         self.on_new_session()
 
@@ -394,3 +379,21 @@ class ControllerLink:
             target.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             self.counters["unsent"] += 1  # the channel repeats it
+
+
+def _dealer(
+    context: "zmq.Context[zmq.Socket[bytes]]", controller_key: str, keys: tuple[bytes, bytes], endpoint: str
+) -> "zmq.Socket[bytes]":
+    made = context.socket(zmq.DEALER)
+    made.linger = 0
+    made.ipv6 = "[" in endpoint
+    made.curve_serverkey = controller_key.encode()
+    made.curve_publickey, made.curve_secretkey = keys
+    made.maxmsgsize = MAX_FRAME_BYTES
+    made.sndhwm = made.rcvhwm = 10_000
+    made.connect_timeout = CONNECT_MS
+    made.handshake_ivl = HANDSHAKE_MS
+    made.reconnect_ivl = 50
+    made.reconnect_ivl_max = 1000
+    made.connect(endpoint)
+    return made

@@ -35,7 +35,7 @@ class Files(NamedTuple):
     """Yields a file's content from its beginning."""
 
 
-class Log(NamedTuple):
+class PrintedLog(NamedTuple):
     """A log in which patterns are searched."""
 
     path: str
@@ -48,7 +48,7 @@ def is_pattern(path: str) -> bool:
     return any(character in path for character in "*?[")
 
 
-def missing(success: Success, logs: Sequence[Log], files: Files) -> ExitCause | None:
+def missing(success: Success, logs: Sequence[PrintedLog], files: Files) -> ExitCause | None:
     """Return the first condition that does not hold: files, then JSON, then patterns; None when all hold.
 
     A required pattern must be in one of the logs, a forbidden one in none.
@@ -104,7 +104,7 @@ def _json_wrong(required: RequiredJson, files: Files) -> str | None:
 # ---------------------------------------------------------------------- patterns
 
 
-def _patterns_wrong(success: Success, logs: Sequence[Log], files: Files) -> ExitCause | None:
+def _patterns_wrong(success: Success, logs: Sequence[PrintedLog], files: Files) -> ExitCause | None:
     wanted = {pattern: LinePattern(pattern) for pattern in success.require}
     forbidden = [(pattern, LinePattern(pattern)) for pattern in success.forbid]
     for log in logs:

@@ -1,5 +1,7 @@
 """Orders from the controller to an agent. Imperative."""
 
+from collections.abc import Sequence
+
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message, _snake
@@ -157,3 +159,8 @@ ToAgent = (
     | Inspect
     | Leave
 )
+
+
+def before_spawns(orders: Sequence[ToAgent]) -> int:
+    """Return how many of the orders come before the first one to start something."""
+    return next((i for i, one in enumerate(orders) if isinstance(one, Spawn)), len(orders))

@@ -50,6 +50,8 @@ class ProcessExited:
     has_leftovers: bool
     port_conflict: str = ""
     """The same, looked for after a failure."""
+    lost_output: str = ""
+    """A sentence about output that its log's disk did not take."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,11 @@ def lost_processes(end: ProcessExited, kills: int) -> Notice:
     return Notice(level="warning", text=text)
 
 
+def output_lost(text: str) -> ExitCause:
+    """Return the cause of a good exit whose log lacks output: what is judged and collected from it would be wrong."""
+    return ExitCause(word="disk_full", text=text, hint="make room there, and run it again")
+
+
 def launch_failed(event: ProcessFailed) -> LaunchFailed:
     """Return the report of a rank whose process could not be made."""
     return LaunchFailed(

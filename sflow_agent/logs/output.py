@@ -16,13 +16,14 @@ import signal
 import struct
 import termios
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 from protocol.ids import RankId
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
-from sflow_agent.logs.splicing import Discarded, Masks, move, move_masked, write_masked
+from sflow_agent.logs.splicing import Masks, Pending, Unwritten, discard, move, move_masked, write_masked
 
 ARM_AFTER_S = 0.03
 """A rank that ends sooner wakes no thread and costs the guardian nothing: its pipe holds its output until its exit."""
@@ -33,6 +34,8 @@ LARGE_PIPES = 16
 SPARED_DESCRIPTORS = 256
 """Descriptors of an agent that outputs leave free: they take at most half of the rest, two each."""
 _DIRECT = "those beyond print straight to their logs"
+RETRY_S = 0.5
+"""After so long without other output, logs whose disk is full are tried again."""
 LOCK_WITHIN_S = 1.0
 """How long the loop waits for the thread, which a file system may block, before it reports an exit without the rest."""
 
@@ -50,8 +53,10 @@ class RankOutput:
         self.is_armed = False
         self.is_closed = False
         self.is_large = False
-        self.held = b""
-        """The end of what was printed, while it may be the beginning of a secret."""
+        self.held_reason = ""
+        """Why its output stays in the pipe: the disk is full. Empty while it is written."""
+        self.pending = Pending()
+        """What masking holds back."""
 
     def waiting_bytes(self) -> int:
         """Return how much is in the pipe."""
@@ -84,7 +89,9 @@ class Outputs:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._grown: deque[RankId] = deque()
         self._ended: deque[RankOutput] = deque()
-        self._problems: deque[tuple[str, Discarded]] = deque()
+        self._problems: deque[tuple[str, Unwritten]] = deque()
+        self._held: dict[int, RankOutput] = {}
+        """By number: those whose log's disk is full. The thread tries them again."""
         descriptors.add(self._event, select.EPOLLIN, self._take_news)
 
     # ------------------------------------------------------------------ the loop's side
@@ -126,17 +133,27 @@ class Outputs:
         self._arm(output)
         return True
 
-    def drain(self, rank: RankId) -> None:
-        """Move the rank's output so far into the log. Its pipe stays open while a process has it."""
+    def drain(self, rank: RankId) -> str:
+        """Move into the log what the rank has printed so far. Its pipe stays open while a process has it.
+
+        Returns a sentence about output that is lost because the disk is full; empty if none is.
+        """
         output = self._by_rank.get(rank)
         if output is None or not output.lock.acquire(timeout=LOCK_WITHIN_S):
-            return
+            return ""
+        lost = ""
         try:
             if output.is_closed:
-                return
+                return ""
             # Not for as long as there is output: a process that was left behind may print without end.
             is_at_end = self._move(output, output.waiting_bytes() + 1)
-            self._write_held(output)
+            if not output.held_reason:
+                self._write_held(output)
+            if output.held_reason:
+                lost = f"its log {output.path} could not be written ({output.held_reason}): the end of its output is lost"
+                discard(output.pipe, output.held_reason)
+                output.pending = Pending()
+                self._hold(output, "")
             if is_at_end:
                 self._close(output)
             else:
@@ -144,6 +161,7 @@ class Outputs:
         finally:
             output.lock.release()
         self._forget_ended()
+        return lost
 
     def discard(self, rank: RankId) -> None:
         """Close the output of a rank that could not be started."""
@@ -187,8 +205,11 @@ class Outputs:
         while self._grown:
             self.on_grown(self._grown.popleft())
         while self._problems:
-            path, discarded = self._problems.popleft()
-            self._warn(f"{path} cannot be written ({discarded.reason}): output of its task is lost")
+            path, unwritten = self._problems.popleft()
+            follows = (
+                "its task waits for room once its pipe is full" if unwritten.is_held else "output is lost"
+            )
+            self._warn(f"{path} cannot be written ({unwritten.reason}): {follows}")
         self._forget_ended()
 
     def _forget_ended(self) -> None:
@@ -200,18 +221,16 @@ class Outputs:
     # ------------------------------------------------------------------ either thread, with the output's lock
 
     def _move(self, output: RankOutput, limit: int) -> bool:
-        """Move up to `limit` bytes; return whether the pipe is at its end. `Discarded` output is reported once a log."""
+        """Move up to `limit` bytes; return whether the pipe is at its end. Output that is not written is reported."""
         if self.mask is None:
-            moved, is_at_end, discarded = move(output.pipe, output.file, limit)
+            moved, is_at_end, unwritten = move(output.pipe, output.file, limit)
         else:
-            moved, is_at_end, discarded, output.held = move_masked(
-                output.pipe, output.file, limit, output.held, self.mask
-            )
-        if discarded is not None:
-            self._problems.append((output.path, discarded))
+            pipe, file = output.pipe, output.file
+            moved, is_at_end, unwritten = move_masked(pipe, file, limit, output.pending, self.mask)
+        self._note_unwritten(output, unwritten)
         if moved:
             self._grown.append(output.rank)
-        if moved or discarded is not None:
+        if moved or unwritten is not None:
             self._signal_loop()
         if moved >= 1 << 16 and not output.is_large and self._large < LARGE_PIPES:
             output.is_large = True
@@ -220,17 +239,35 @@ class Outputs:
                 fcntl.fcntl(output.pipe, fcntl.F_SETPIPE_SZ, LARGE_PIPE_BYTES)
         return is_at_end
 
+    def _note_unwritten(self, output: RankOutput, unwritten: Unwritten | None) -> None:
+        if unwritten is not None and not output.held_reason:
+            self._problems.append((output.path, unwritten))
+        self._hold(output, unwritten.reason if unwritten is not None and unwritten.is_held else "")
+
+    def _hold(self, output: RankOutput, reason: str) -> None:
+        """Look at a pipe only now and then while its disk is full; it would be readable all the time."""
+        if bool(reason) == bool(output.held_reason):
+            return
+        output.held_reason = reason
+        if reason:
+            self._held[output.number] = output
+        else:
+            self._held.pop(output.number, None)
+        if output.is_armed and self._epoll is not None:
+            if reason:
+                self._epoll.unregister(output.pipe)
+            else:
+                self._epoll.register(output.pipe, select.EPOLLIN)
+
     def _write_held(self, output: RankOutput) -> None:
         """Write what was held back: nothing follows that would make a secret of it."""
-        if output.held and self.mask is not None:
-            discarded = write_masked(output.file, output.held, self.mask)
-            output.held = b""
-            if discarded is not None:
-                self._problems.append((output.path, discarded))
+        if output.pending.head and self.mask is not None:
+            self._note_unwritten(output, write_masked(output.file, output.pending, b"", self.mask))
 
     def _close(self, output: RankOutput) -> None:
         if output.is_closed:
             return
+        self._hold(output, "")
         output.is_closed = True
         self._large -= output.is_large
         if output.is_armed and self._epoll is not None:
@@ -252,9 +289,14 @@ class Outputs:
     def _work(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
         assert self._epoll is not None
+        retry_at = 0.0
         while True:
-            for pipe, _ in self._epoll.poll():
-                output = self._by_pipe.get(pipe)
+            ready = self._epoll.poll(RETRY_S if self._held else None)
+            outputs = [self._by_pipe.get(pipe) for pipe, _ in ready]
+            if self._held and time.monotonic() >= retry_at:
+                retry_at = time.monotonic() + RETRY_S
+                outputs += list(self._held.values())
+            for output in outputs:
                 if output is None:
                     continue  # closed meanwhile
                 with output.lock:

@@ -120,7 +120,7 @@ class HeldOutputs:
         for pipe, _ in poller.poll(timeout_ms):
             _, file = self._held[by_pipe[pipe]]
             with contextlib.suppress(OSError):
-                _, is_at_end, _ = move(pipe, file, PER_TURN_BYTES)
+                _, is_at_end, _ = move(pipe, file, PER_TURN_BYTES, holds=False)
                 if is_at_end:
                     self._close(by_pipe[pipe])
 

@@ -244,7 +244,7 @@ class Processes:
     def _exited(
         self, rank: RankId, exit_code: int | None, number: int | None, owners: set[RankId]
     ) -> ProcessExited:
-        self._outputs.drain(rank)
+        lost_output = self._outputs.drain(rank)
         try:
             size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
         except OSError:
@@ -262,7 +262,7 @@ class Processes:
             self.trees.drop(rank)
             self._forget(rank)
         conflict = self.find_port_conflict(rank) if exit_code != 0 else ""
-        return ProcessExited(rank, exit_code, number, size, has_leftovers, conflict)
+        return ProcessExited(rank, exit_code, number, size, has_leftovers, conflict, lost_output)
 
     def _check_ended(self, pid: int, exit_status: int | None, number: int | None) -> None:
         rank, ended = self._checks.pop(pid)

@@ -36,7 +36,7 @@ class BatchJob:
 
 
 MEMORY_VARIABLES = ("SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU", "SBATCH_MEM_PER_NODE")
-"""How sbatch is told by the environment how much memory a job gets. Source: sbatch(1), Input Environment Variables."""
+"""Environment variables that set the memory of a job for sbatch. Source: sbatch(1), Input Environment Variables."""
 
 
 def batch_script(job: BatchJob, made_by: str) -> str:

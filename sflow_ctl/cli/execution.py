@@ -11,7 +11,12 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_end
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
-from sflow_ctl.cli.terminal.lines import OutputLostError, print_json, print_line
+from sflow_ctl.cli.terminal.lines import (
+    OutputLostError,
+    discard_stdout,
+    print_json,
+    print_line,
+)
 from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.run.options import RunOptions
@@ -25,15 +30,25 @@ if TYPE_CHECKING:
 
 def show_plan(options: RunOptions, as_json: bool = False) -> int:
     """Plan the workflow and print the plan. Raises: SpecError, PlanError."""
-    plan = plan_run(read_run(options), options, is_dry=True).plan
+    planned = plan_run(read_run(options), options, is_dry=True)
+    plan = planned.plan
     if as_json:
         from sflow_ctl.planner.show.plan_json import to_json
 
         print_json(to_json(plan), indent=2)
-    else:
-        from sflow_ctl.planner.show.text import plan_text
+        return int(ExitStatus.OK)
+    from sflow_ctl.planner.show.text import plan_text
 
-        print_line(plan_text(plan))
+    print_line(plan_text(plan))
+    if planned.earlier is not None:
+        from sflow_ctl.report.resumed import resumed_lines
+        from sflow_ctl.runtime.artifacts.contents import with_contents
+        from sflow_ctl.runtime.run.resume import prior_results
+
+        _, resumed = prior_results(planned.earlier, with_contents(plan))
+        print_line(
+            "\n".join(["", f"resumes {display_path(planned.earlier.directory)}", *resumed_lines(resumed)])
+        )
     return int(ExitStatus.OK)
 
 
@@ -83,6 +98,12 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     try:
         for console in consoles:
             console.close()
+        if any(console.is_unread for console in consoles):
+            discard_stdout()  # writing there would never end
+            said = (
+                f"sflow-ctl: standard output is not read: see sflow-ctl status {display_path(end.directory)}"
+            )
+            print_line(said, err=True)
         print_end(end)
     except OutputLostError as error:
         return _without_output(end, error)

@@ -4,9 +4,9 @@ Called by the commands that would otherwise start or submit something once per p
 """
 
 import os
-import sys
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.slurm.ranks import started_rank
 
 
@@ -27,8 +27,9 @@ def stands_by() -> bool:
         )
     if started.rank == 0:
         return False
-    sys.stderr.write(
+    print_line(
         f"sflow-ctl: process {started.rank} of this job step does nothing: process 0 does the work for all."
-        f" To start it here as well: env -u {started.variable} sflow-ctl ...\n"
+        f" To start it here as well: env -u {started.variable} sflow-ctl ...",
+        err=True,
     )
     return True

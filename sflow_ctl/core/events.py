@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import FromAgent, Hello
+from sflow_ctl.core.states import Reason
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -98,6 +99,13 @@ class JobEndKnown(Event, frozen=True, kw_only=True, tag="job_end_known"):
     """Monotonic seconds; None for a job without a time limit."""
 
 
+class RecordUnwritable(Event, frozen=True, kw_only=True, tag="record_unwritable"):
+    """The run's record could not be written for so long that the run is to end."""
+
+    reason: Reason
+    """What kept it from being written, and on which file system."""
+
+
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
     """The time that `next_wakeup` named has come."""
 
@@ -112,5 +120,6 @@ SchedulerEvent = (
     | LogArrived
     | OutputsCollected
     | JobEndKnown
+    | RecordUnwritable
     | WakeUp
 )

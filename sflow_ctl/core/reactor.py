@@ -38,7 +38,7 @@ from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_di
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.events import AgentJoined, StopRequested
+from sflow_ctl.core.events import AgentJoined, RecordUnwritable, StopRequested
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
@@ -133,7 +133,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
 
 
 def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) -> None:
-    """Stop the run by a signal or a request. A run that is ending goes on to its end, until a second signal forces it."""
+    """Stop the run by a signal or a request. A run that is ending continues to its end, until a second signal forces it."""
     at_end = explanations.unfinished_finals(run.tasks)
     if run.outcome is None:
         begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
@@ -147,6 +147,13 @@ def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) 
         if at_end and run.outcome is Outcome.COMPLETED and not run.shutdown.is_forced:
             run.outcome, run.cause = exit_policy.stopped_by(event.signal)  # what belongs to the run is killed
         force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
+
+
+def on_record_unwritable(run: Run, out: Effects, event: RecordUnwritable, now: float) -> None:
+    """Stop a run whose record can no longer be written."""
+    if run.outcome is None:
+        cause = FirstCause(text=event.reason.text, reason=event.reason)
+        begin_stop(run, out, Outcome.INFRASTRUCTURE, cause, now)
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:

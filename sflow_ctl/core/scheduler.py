@@ -24,6 +24,7 @@ from sflow_ctl.core.events import (
     MessageReceived,
     NodeCleared,
     OutputsCollected,
+    RecordUnwritable,
     SchedulerEvent,
     StopRequested,
     WakeUp,
@@ -97,6 +98,11 @@ class Scheduler:
         """Return whether the scheduler counts on this end of the job's time already."""
         return is_same_end(gone_at, self.run.gone_at)
 
+    @property
+    def is_stopping(self) -> bool:
+        """True once the run stops: what still starts belongs to its end."""
+        return self.run.outcome is not None
+
     def is_expected(self, node: int) -> bool:
         """Return True for a node whose agent is connected or has not joined yet: its process should live."""
         known = self.run.nodes[node]
@@ -126,6 +132,11 @@ class Scheduler:
         """Take in one event; return what to do, in order."""
         if self.is_finished:
             return []
+        self._take(event, now)
+        reactor.settle(self.run, self._out, now)
+        return self._out.take()
+
+    def _take(self, event: SchedulerEvent, now: float) -> None:
         run, out = self.run, self._out
         match event:
             case AgentJoined():
@@ -144,10 +155,13 @@ class Scheduler:
                 on_outputs_collected(run, out, event, now)
             case JobEndKnown() | JobEnding():
                 on_job_news(run, out, event, now)
+            case RecordUnwritable():
+                reactor.on_record_unwritable(run, out, event, now)
             case WakeUp():
-                while (timer := run.timers.pop_due(now)) is not None:
-                    reactor.on_timer(run, out, timer, now)
+                self._take_timers(now)
             case _:
                 assert_never(event)
-        reactor.settle(run, out, now)
-        return out.take()
+
+    def _take_timers(self, now: float) -> None:
+        while (timer := self.run.timers.pop_due(now)) is not None:
+            reactor.on_timer(self.run, self._out, timer, now)

@@ -362,6 +362,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """The Slurm job it is planned for."""
     artifacts: dict[str, str] = {}
     """Maps names to paths."""
+    contents: dict[str, str] = {}
+    """What was in the artifacts when the run began, as `runtime/artifacts/contents.py` describes it."""
     files: tuple[tuple[str, str], ...] = ()
     """Inline artifacts to write before the first task: (path, content); relative paths are in the run
     directory.

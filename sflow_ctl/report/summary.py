@@ -13,6 +13,7 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import FirstCause, Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.resumed import ResumedSummary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.words import node_name
 
@@ -85,6 +86,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Messages of peers that were refused or dropped, and connections denied, by kind."""
     tasks: tuple[TaskSummary, ...]
     """All tasks, in the order of the plan."""
+    resumed: ResumedSummary | None = None
+    """What this controller took over from earlier ones; null for one that began the run."""
 
 
 def summary(
@@ -99,6 +102,7 @@ def summary(
     survivors: Sequence[str] = (),
     refused: dict[str, int] | None = None,
     output_problems: Mapping[str, Sequence[str]] | None = None,
+    resumed: ResumedSummary | None = None,
 ) -> Summary:
     """Return the summary of a run that has ended."""
     return Summary(
@@ -116,6 +120,7 @@ def summary(
         simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
         tasks=task_summaries(state, output_problems or {}),
+        resumed=resumed,
     )
 
 

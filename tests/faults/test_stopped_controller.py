@@ -74,7 +74,7 @@ def stopped(watch: ControllerWatch) -> bool:
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_public_12_a_port_that_nobody_serves_is_a_stopped_controllers(
+def test_public_12_a_port_without_a_greeting_is_a_stopped_controllers(
     watch: ControllerWatch, family: socket.AddressFamily
 ) -> None:
     with listening(family) as port:

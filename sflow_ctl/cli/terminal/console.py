@@ -218,6 +218,12 @@ class Console:
             self._thread.join(deadline_s if is_written else 0.0)
         return is_written and not self._is_broken
 
+    @property
+    def is_unread(self) -> bool:
+        """True while its reader is there and takes nothing: whatever is written after it would wait as well."""
+        with self._condition:
+            return bool(self._queue or self._is_writing) and not self._is_broken
+
     # ------------------------------------------------------------------ the writing thread
 
     def _put(self, data: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Decides which tasks a resumed run need not run again, and where the others continue. Pure."""
+"""What a resumed run has done before: which tasks need not run again and why the others do, and where they continue.
+
+Pure. Called by `runtime/run/resume.py` and, through `take_over`, by the scheduler.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,17 +11,10 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.states import Reason, TaskState, Transition
+from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.graph import dependency_names, topological_order
 from sflow_ctl.plan.model import Plan, PlannedTask
-
-_PLACED = frozenset(
-    {
-        "CUDA_VISIBLE_DEVICES",
-        "SFLOW_TASK_ASSIGNED_NODE_NAMES",
-        "SFLOW_TASK_ASSIGNED_NODE_IPS",
-    }
-)
-"""Variables that depend on where a task runs: it is the same task elsewhere."""
+from sflow_ctl.plan.same_work import Work, difference
 
 
 class PriorResult(NamedTuple):
@@ -30,45 +26,89 @@ class PriorResult(NamedTuple):
     is_done: bool = False
     """It has completed and need not run again."""
     outputs: dict[str, Any] | None = None
+    why_again: str = ""
+    """Why a task that has started before runs again."""
 
 
-def is_same_work(old: PlannedTask, new: PlannedTask) -> bool:
-    """Return whether two tasks do the same work: the same command with the same environment."""
-    return (
-        old.script == new.script
-        and old.operator_kind == new.operator_kind
-        and old.outputs == new.outputs
-        and old.files == new.files
-        and _environment(old) == _environment(new)
-    )
+class Decision(NamedTuple):
+    """Which tasks of a resumed run need not run, and why the others that had completed do."""
+
+    kept: set[str]
+    again: dict[str, str]
+    """Tasks to reasons, each a sentence without its subject."""
 
 
-def _environment(task: PlannedTask) -> dict[str, str]:
-    return {name: value for name, value in task.env.items() if name not in _PLACED}
+def decide(new: Plan, completed: Mapping[str, Plan], incomplete: Mapping[str, str]) -> Decision:
+    """Decide which tasks of the new plan need not run.
 
+    `completed` are the tasks that completed, each with the plan that it completed under; `incomplete` are completed tasks
+    of which something is missing, with what that is.
 
-def done_tasks(old: Plan, new: Plan, states: Mapping[str, TaskState]) -> tuple[set[str], list[str]]:
-    """Return (tasks that need not run again, completed tasks that have changed).
-
-    A job counts when it has completed, is the same work, and so does every job before it. A service counts
-    only when all its dependants do, since they need it otherwise. Tasks at the end of the run always run
-    again.
+    A job is kept when it has completed, is the same work, and so is everything that it needs, services included. A
+    service is kept when everything that needs it is: nothing would miss it. What runs at the end of a run always runs.
     """
-    before = {task.name: task for task in old.tasks}
-    members = new.members()
-    by_name = {task.name: task for task in new.tasks}
-    needs = {task.name: list(dependency_names(task, members)) for task in new.tasks}
-    done: set[str] = set()
-    changed: list[str] = []
-    for name in topological_order(needs):
-        task = by_name[name]
-        if task.is_service or task.finally_when is not None or states.get(name) is not TaskState.COMPLETED:
-            continue
-        if name not in before or not is_same_work(before[name], task):
-            changed.append(name)
-        elif all(other in done or by_name[other].is_service for other in needs[name]):
-            done.add(name)
-    return done | _unneeded_services(by_name, needs, done), changed
+    return _Deciding(new, completed, incomplete).decision()
+
+
+class _Deciding:
+    def __init__(self, new: Plan, completed: Mapping[str, Plan], incomplete: Mapping[str, str]) -> None:
+        self._new = new
+        self._completed = completed
+        self._incomplete = incomplete
+        members = new.members()
+        self._by_name = {task.name: task for task in new.tasks}
+        self._needs = {task.name: list(dependency_names(task, members)) for task in new.tasks}
+        self._artifacts = PlannedArtifactUse(new)
+        self._old: dict[int, tuple[PlannedArtifactUse, dict[str, PlannedTask]]] = {}
+        """Of each plan that something completed under, by its identity."""
+        self._services: dict[tuple[str, int], str | None] = {}
+        self._kept: set[str] = set()
+        self._again: dict[str, str] = {}
+
+    def decision(self) -> Decision:
+        for name in topological_order(self._needs):
+            task = self._by_name[name]
+            old = self._completed.get(name)
+            if task.is_service or old is None:
+                continue
+            why = self._why_again(task, old)
+            if why is None:
+                self._kept.add(name)
+            else:
+                self._again[name] = why
+        return Decision(self._kept | _unneeded_services(self._by_name, self._needs, self._kept), self._again)
+
+    def _why_again(self, task: PlannedTask, old: Plan) -> str | None:
+        if task.finally_when is not None:
+            return "it runs at the end of every run"
+        return (
+            self._changed(task, old)
+            or self._incomplete.get(task.name)
+            or next(filter(None, (self._missing(other, old) for other in self._needs[task.name])), None)
+        )
+
+    def _changed(self, task: PlannedTask, old: Plan) -> str | None:
+        if id(old) not in self._old:
+            self._old[id(old)] = (PlannedArtifactUse(old), {one.name: one for one in old.tasks})
+        artifacts, tasks = self._old[id(old)]
+        if task.name not in tasks:
+            return "it is new"
+        return difference(Work(tasks[task.name], artifacts), Work(task, self._artifacts))
+
+    def _missing(self, name: str, old: Plan) -> str | None:
+        """Say what is wrong with a task that another one needs, which completed under an old plan."""
+        task = self._by_name[name]
+        if not task.is_service:
+            if name in self._kept:
+                return None
+            return f"it needs {name}, which {'runs again' if name in self._again else 'has not completed'}"
+        key = (name, id(old))
+        if key not in self._services:
+            change = self._changed(task, old)
+            why = None if change is None else f"it needs {name}, which is not what it was: {change}"
+            others = (self._missing(other, old) for other in self._needs[name])
+            self._services[key] = why or next(filter(None, others), None)
+        return self._services[key]
 
 
 def _unneeded_services(
@@ -99,7 +139,7 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
             run.outputs[task.plan.name] = before.outputs or {}
             change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
         elif before.state is not TaskState.WAITING:
-            reason = Reason("resumed", f"it was {before.state}; the run is resumed")
+            reason = Reason("resumed", before.why_again or f"it was {before.state}")
             again.append(
                 Transition(
                     task=task.plan.name,

@@ -8,6 +8,7 @@ fatal.
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import zmq
@@ -16,15 +17,15 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.facts import Goodbye, Hello
-from protocol.messages.orders import Refused, ToAgent, Welcome
+from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
-from protocol.session.codec import MAX_FRAME_BYTES, decode_from_agent, encode
+from protocol.session.codec import decode_from_agent, encode
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
+from sflow_ctl.runtime.descriptors import allow_many
 from sflow_ctl.runtime.fleet.admission import Admission
-from sflow_ctl.runtime.fleet.descriptors import allow_many
-from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
+from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.listeners import Listeners
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
@@ -33,7 +34,6 @@ ROUND_S = 1.0
 """The interval of heartbeats, repetitions and checks for silence; one pass over the nodes."""
 STANDSTILL_S = 3 * ROUND_S
 """A longer time between two rounds means that this process was suspended."""
-HANDSHAKE_MS = 30_000
 MAX_PACKETS_PER_PASS = 512
 """After so many packets the loop serves its other sources once before it reads on."""
 
@@ -82,13 +82,10 @@ class FleetLink:
         self.listeners = Listeners()
         self._auth = Authenticator(self._context)
         self.admission = Admission(keys, self._auth)
-        self.control, self.control_endpoints = _router(
-            self._context, self.listeners, "control", keys.controller, hosts
-        )
-        self.logs, self.log_endpoints = _router(self._context, self.listeners, "logs", keys.controller, hosts)
-        self.clients, self.client_endpoints = _router(
-            self._context, self.listeners, "clients", keys.controller, hosts
-        )
+        open_router = partial(self.listeners.router, self._context, keys.controller, hosts)
+        self.control, self.control_endpoints = open_router("control")
+        self.logs, self.log_endpoints = open_router("logs")
+        self.clients, self.client_endpoints = open_router("clients")
         self.secrets: tuple[tuple[str, str], ...] = ()
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
@@ -161,18 +158,19 @@ class FleetLink:
             assert target is not None
             self._refuse(target, peer.session, "node-abandoned", reason)
 
-    def flush(self, now: float) -> None:
-        """Send everything queued, one packet a node, and the acknowledgements owed."""
+    def flush(self, now: float, *, holds_spawns: bool = False) -> None:
+        """Send everything queued, and acknowledgements; with `holds_spawns`, nothing from an order to start on."""
         for node in self._dirty:
             peer = self.peers[node]
             if peer.routing_id is None:
                 continue
-            if peer.outbox:
-                messages, peer.outbox = tuple(peer.outbox), []
+            count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
+            messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
+            if messages:
                 self._put(peer, peer.channel.send(messages, now), now)
             elif peer.channel.owes_ack:
                 self._put(peer, peer.channel.heartbeat(), now)
-        self._dirty.clear()
+        self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 
     def next_wakeup(self) -> float:
         """Return when `tick` is due."""
@@ -212,10 +210,7 @@ class FleetLink:
         return events
 
     def _discount_standstill(self, now: float) -> None:
-        """Subtract a time in which this process was suspended from every agent's silence.
-
-        A suspended job, a stopped process or a paused machine: no message could be received then.
-        """
+        """Subtract a time in which this process was suspended (a paused machine) from every agent's silence."""
         gap, self._last_round = now - (self._last_round or now), now
         if gap > STANDSTILL_S:
             for peer in self.peers:
@@ -225,14 +220,12 @@ class FleetLink:
 
     def refused(self) -> dict[str, int]:
         """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
-        result = {kind: count for kind, count in self.counters.items() if count}
-        if self._auth.denied:
-            result["unauthenticated_connections"] = self._auth.denied
-        if self._auth.denied_revoked:
-            result["connections_with_a_void_key"] = self._auth.denied_revoked
-        if self.listeners.closings:
-            result["times_without_descriptors"] = self.listeners.closings
-        return result
+        others = {
+            "unauthenticated_connections": self._auth.denied,
+            "connections_with_a_void_key": self._auth.denied_revoked,
+            "times_without_descriptors": self.listeners.closings,
+        }
+        return {kind: count for kind, count in (self.counters | others).items() if count}
 
     def close(self) -> None:
         """Close every socket of the context that is still open."""
@@ -372,31 +365,7 @@ class FleetLink:
         try:
             self.control.send_multipart((routing_id, encode(packet)), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
-            self.counters["unsent"] += 1  # the channel repeats it, or the peer says hello again
-
-
-def _router(
-    context: "zmq.Context[zmq.Socket[bytes]]",
-    listeners: Listeners,
-    domain: str,
-    pair: KeyPair,
-    hosts: tuple[str, ...],
-) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
-    socket = context.socket(zmq.ROUTER)
-    socket.linger = 0
-    socket.curve_server = True
-    socket.curve_publickey = pair.public.encode()
-    socket.curve_secretkey = pair.secret.encode()
-    socket.zap_domain = domain.encode()
-    socket.maxmsgsize = MAX_FRAME_BYTES
-    socket.handshake_ivl = HANDSHAKE_MS
-    # An agent that reconnects may come before its old connection is noticed dead.
-    socket.router_handover = 1
-    # A router drops what is over its mark, so only what may be lost has a low one: bulk for viewers.
-    socket.sndhwm = 64 if domain == "clients" else 10_000
-    socket.rcvhwm = 10_000 if domain == "control" else 64
-    socket.ipv6 = any(":" in host for host in hosts)
-    return socket, listeners.open(socket, hosts)
+            self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
 
 
 def _version_mismatch(hello: Hello) -> str | None:

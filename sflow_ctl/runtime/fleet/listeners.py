@@ -13,8 +13,11 @@ from dataclasses import dataclass
 import zmq
 
 from protocol.errors import LaunchError
-from sflow_ctl.runtime.fleet.descriptors import Reserve, limit
+from protocol.session.codec import MAX_FRAME_BYTES
+from sflow_ctl.runtime.descriptors import Reserve, limit
+from sflow_ctl.runtime.fleet.keys import KeyPair
 
+HANDSHAKE_MS = 30_000
 BACKLOG = 4096
 """Connections that wait while this process is stopped, in which agents see that it is; the kernel's limit is 4096 mostly."""
 FIRST_PORT, LAST_PORT = 20_000, 60_000
@@ -44,6 +47,27 @@ class Listeners:
         self._reserve = Reserve()
         self.closings = 0
         """How often the ports had to be closed."""
+
+    def router(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", pair: KeyPair, hosts: tuple[str, ...], domain: str
+    ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
+        """Return a socket of the controller that listens at each address, and its endpoints. Raises: LaunchError."""
+        router = context.socket(zmq.ROUTER)
+        router.linger = 0
+        router.curve_server = True
+        router.curve_publickey = pair.public.encode()
+        router.curve_secretkey = pair.secret.encode()
+        router.zap_domain = domain.encode()
+        router.maxmsgsize = MAX_FRAME_BYTES
+        router.handshake_ivl = HANDSHAKE_MS
+        # An agent that reconnects may arrive before its old connection is noticed dead.
+        router.router_handover = 1
+        # A router drops messages above its high-water mark, so only viewers' bulk data, which may be lost,
+        # has a low one.
+        router.sndhwm = 64 if domain == "clients" else 10_000
+        router.rcvhwm = 10_000 if domain == "control" else 64
+        router.ipv6 = any(":" in host for host in hosts)
+        return router, self.open(router, hosts)
 
     def open(self, owner: "zmq.Socket[bytes]", hosts: tuple[str, ...]) -> tuple[str, ...]:
         """Have a socket listen on a port of its own at each address; return its endpoints. Raises: LaunchError."""

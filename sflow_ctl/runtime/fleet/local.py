@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.errors import LaunchError
 from sflow_ctl.runtime.children import memory_file, watch_child
-from sflow_ctl.runtime.fleet.descriptors import with_inherited_limit
+from sflow_ctl.runtime.descriptors import with_inherited_limit
 
 if TYPE_CHECKING:
     from protocol.messages.config import AgentConfig

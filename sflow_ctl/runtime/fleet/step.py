@@ -18,7 +18,7 @@ from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
 from sflow_ctl.runtime.children import memory_file, watch_child
-from sflow_ctl.runtime.fleet.descriptors import with_inherited_limit
+from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.slurm.step_command import step_argv, step_environment

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from protocol.ids import RankId
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
 from sflow_ctl.core.states import Transition
+from sflow_ctl.runtime.logs.console_drain import drain
 from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed, ConsoleSink
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
@@ -100,12 +101,14 @@ class OutputService:
         log_path_of: Callable[[RankId], str],
         gang_sizes: dict[str, int],
         console: ConsoleSink | None,
+        prior: Sequence[Change] = (),
     ) -> None:
+        """`prior` are the last changes of tasks that a resumed run does not run again."""
         self.counters: Counter[str] = Counter()
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
-        self._last: dict[str, Change] = {}
+        self._last = {change.transition.task: change for change in prior}
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
         self._searches = LogSearches(run_directory, self._report_matches)
@@ -129,6 +132,7 @@ class OutputService:
         self._is_closing = False
         self._closing_since = 0.0
         self._close_by = float("inf")
+        self._is_hurried = False
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
 
     # ------------------------------------------------------------------ the main thread's side
@@ -206,6 +210,11 @@ class OutputService:
         """Return lines for `sflow.log` since the last call. Signalled like `completed`."""
         return _drained(self._notes)
 
+    def hurry(self) -> None:
+        """Have `close` wait no longer for readers. Callable from a signal handler."""
+        self._is_hurried = True
+        self._close_by = min(self._close_by, time.monotonic())
+
     def close(self, deadline_s: float) -> bool:
         """Wait for expected logs and for a piped console, at most that long; stop the thread.
 
@@ -213,17 +222,15 @@ class OutputService:
         system for example; it then still owns the sockets, and they must not be closed.
         """
         self._closing_since = time.monotonic()
-        self._close_by = until = self._closing_since + deadline_s
+        self._close_by = until = self._closing_since + (0.0 if self._is_hurried else deadline_s)
         self._is_closing = True
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(deadline_s + 2.0)
         if self._console is not None and self._console.is_lossless:
-            left = max(until - time.monotonic(), 0.05)
-            if not self._console.flush(left):
-                self._keep_note(
-                    f"standard output was not read for {deadline_s:.0f} s: it is cut, the logs are not"
-                )
+            unread = drain(self._console, self._closing_since, until, lambda: self._is_hurried)
+            if unread is not None:
+                self._keep_note(unread)
                 self.counters["console_incomplete"] += 1
         if self._console is not None and self._console.failure is not None:
             self._keep_note(self._console.failure)

@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from protocol.errors import RunDirectoryError, UsageError
+from protocol.errors import UsageError
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.durable import create_durably, write_durably
+from sflow_ctl.runtime.record.disk import unwritable
+from sflow_ctl.runtime.record.durable import create_durably, read_regular, write_durably
 from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
 
 HEARTBEAT_S = 5.0
@@ -75,7 +76,7 @@ def own_claim(incarnation: int) -> Claim:
 def read_claim(path: Path) -> Claim | None:
     """Return the claim in a file; None if there is no readable one."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Claim)
+        return msgspec.json.decode(read_regular(path), type=Claim)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -133,11 +134,7 @@ def claim_run(directory: Path, after: int) -> "HeldClaim":
             write_durably(directory / layout.CLAIM, encode_claim(claim))
             return HeldClaim(directory, claim)
     except OSError as error:
-        raise RunDirectoryError.of(
-            "run-directory-not-writable",
-            f"cannot claim the run in {directory}: {error.strerror or error}",
-            where=str(error.filename or directory),
-        ) from error
+        raise unwritable(error, f"cannot claim the run in {directory}", directory) from error
 
 
 class HeldClaim:

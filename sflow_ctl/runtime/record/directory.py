@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
+from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.run.options import RunOptions
@@ -112,23 +113,28 @@ class RunDirectory:
             shutil.rmtree(self._building, ignore_errors=True)
             raise self._not_writable(error) from error
 
-    def reopen(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
-        """Prepare the directory of an earlier controller for this one; its summary is kept beside the new one.
+    def reopen(
+        self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str, kept_files: Collection[str] = ()
+    ) -> None:
+        """Prepare the directory of an earlier controller for this one; its plan and summary are kept beside the new ones.
 
-        Raises: RunDirectoryError.
+        `kept_files` are paths of inline artifacts that are not written anew. Raises: RunDirectoryError.
         """
         try:
-            self._fill(self.path, plan, workflow_yaml, facts, nonce)
+            self._keep_plan(facts.incarnation - 1)
+            self._fill(self.path, plan, workflow_yaml, facts, nonce, kept_files)
             with contextlib.suppress(FileNotFoundError):
                 earlier = layout.earlier_summary(facts.incarnation - 1)
                 (self.path / layout.SUMMARY).rename(self.path / earlier)
             self.remove_connection()
         except OSError as error:
-            raise RunDirectoryError.of(
-                "run-directory-not-writable",
-                f"cannot resume in the run directory {self.path}: {error.strerror or error}",
-                where=str(error.filename or self.path),
-            ) from error
+            raise unwritable(error, f"cannot resume in the run directory {self.path}", self.path) from error
+
+    def _keep_plan(self, incarnation: int) -> None:
+        """Keep the plan in force so far. Not again: after a crash in here `plan.json` may be the next one already."""
+        kept = self.path / layout.earlier_plan(incarnation)
+        if not kept.exists():
+            write_durably(kept, (self.path / layout.PLAN).read_bytes())
 
     def _not_writable(self, error: OSError) -> RunDirectoryError:
         hint = "choose another place with --output-dir"
@@ -140,14 +146,17 @@ class RunDirectory:
             hint = (
                 f"another run is making it; if none is, delete {self._building}, or choose another --run-id"
             )
-        return RunDirectoryError.of(
-            "run-directory-not-writable",
-            f"cannot make the run directory {self.path}: {error.strerror or error}",
-            where=str(error.filename or self.path),
-            hint=hint,
-        )
+        return unwritable(error, f"cannot make the run directory {self.path}", self.path, hint)
 
-    def _fill(self, root: Path, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
+    def _fill(
+        self,
+        root: Path,
+        plan: Plan,
+        workflow_yaml: str,
+        facts: RunFacts,
+        nonce: str,
+        kept_files: Collection[str] = (),
+    ) -> None:
         """Write all facts known before the first task starts.
 
         Raises: OSError; every file is an old or a new one then.
@@ -163,6 +172,8 @@ class RunDirectory:
             target = Path(path)
             if not target.is_absolute():
                 target = root / target
+            if os.path.normpath(target) in kept_files:
+                continue
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_durably(target, content.encode())
 
@@ -243,7 +254,7 @@ def run_facts(
         version=VERSION,
         argv=options.argv if earlier is None else earlier.argv,
         resumes=() if earlier is None else (*earlier.resumes, options.argv),
-        options=remember(options),
+        options=remember(options, directory),
         directory=str(directory),
         incarnation=1 if earlier is None else earlier.incarnation + 1,
         marker=marker,

@@ -6,7 +6,9 @@ which grow.
 """
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -34,6 +36,21 @@ def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     finally:
         _remove(temporary)
     sync_directory(path.parent)
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file of ours to read. Raises: OSError; also for a FIFO or device, which would block or never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a file of ours. Raises: OSError; also for a FIFO or device."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def open_to_append(path: Path) -> IO[bytes]:

@@ -25,3 +25,8 @@ RUN_LOG = "sflow.log"
 def earlier_summary(incarnation: int) -> str:
     """Return the name of the summary that an earlier controller wrote."""
     return f"{OURS}/summary.{incarnation}.json"
+
+
+def earlier_plan(incarnation: int) -> str:
+    """Return the name of the plan that an earlier controller ran: what a task's result is the result of."""
+    return f"{OURS}/plan.{incarnation}.json"

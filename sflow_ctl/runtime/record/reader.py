@@ -28,6 +28,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
+from sflow_ctl.runtime.record.durable import open_regular, read_regular
 from sflow_ctl.runtime.record.journal import read_journal
 from sflow_ctl.runtime.viewing.messages import Change
 
@@ -141,6 +142,8 @@ class RunReader:
         self.plan = self._decode(layout.PLAN, Plan)
         SECRETS.declare(self.plan.secrets, os.environ)
         self.state = RunView(self.plan)
+        self.incarnations: dict[str, int] = {}
+        """Tasks to the controller that recorded their last change of state."""
         self.last_wall_ns = self.facts.started_wall_ns
         self._offset = 0
         self._torn = b""
@@ -148,17 +151,20 @@ class RunReader:
     def refresh(self) -> list[Change]:
         """Return the changes of state written since the last call, after applying them to `state`."""
         try:
-            with (self.directory / layout.JOURNAL).open("rb") as journal:
+            with open_regular(self.directory / layout.JOURNAL) as journal:
                 journal.seek(self._offset)
                 fresh = self._read_new(journal.read)
-        except OSError:
+        except FileNotFoundError:
             return []  # nothing has been written yet
+        except OSError as error:
+            what = f"cannot read {self.directory / layout.JOURNAL}: {error.strerror or error}"
+            raise RunDirectoryError.of("run-not-readable", what) from error
         return fresh
 
     def summary(self) -> Summary | None:
         """Return how the run ended; None while it has not."""
         try:
-            return read_summary((self.directory / layout.SUMMARY).read_bytes())
+            return read_summary(read_regular(self.directory / layout.SUMMARY))
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -219,6 +225,7 @@ class RunReader:
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)
+                    self.incarnations[entry.transition.task] = entry.incarnation
                     fresh.append(Change(entry.wall_ns, entry.transition))
         return fresh
 
@@ -234,7 +241,7 @@ class RunReader:
     def _decode(self, name: str, kind: type[T]) -> T:
         path = self.directory / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            return msgspec.json.decode(read_regular(path), type=kind)
         except OSError as error:
             raise RunDirectoryError.of(
                 "run-not-readable", f"cannot read {path}: {error.strerror or error}"
@@ -248,7 +255,7 @@ class RunReader:
 
     def _version(self) -> str:
         try:
-            facts = msgspec.json.decode((self.directory / layout.RUN).read_bytes(), type=RunFacts)
+            facts = msgspec.json.decode(read_regular(self.directory / layout.RUN), type=RunFacts)
         except (OSError, msgspec.DecodeError):
             return "another version"
         return f"sflow-ctl {facts.version}"

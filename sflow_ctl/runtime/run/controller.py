@@ -14,14 +14,7 @@ import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import (
-    LogSearch,
-    NodeDescribed,
-    Notice,
-    RankExited,
-    SideCommandEnded,
-    Terminated,
-)
+from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
 from protocol.messages.orders import Spawn, ToAgent
 from protocol.text.counted import counted
 from protocol.text.signal_names import signal_name
@@ -41,7 +34,6 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
-    JobEnding,
     JobEndKnown,
     LogArrived,
     MessageReceived,
@@ -52,21 +44,26 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import TERMINAL, Reason, TaskState, Transition
+from sflow_ctl.core.states import Reason, Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.run.ignored_messages import log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import preload
 from sflow_ctl.runtime.run.signals import SignalInbox
+from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 
 SHOWN_PROBLEMS = 3
 """Of one task's outputs, on the console."""
@@ -119,14 +116,14 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals = SignalInbox()
         self._stops_requested = 0
-        self._is_job_ending = False
+        self._job_end = JobEndNotice(self._log)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
         self._must_preload: bool | None = None
         """True when the first tasks are on their way, until what is needed later is imported; then False."""
-        self._is_journal_failing = False
+        self._record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.
@@ -157,6 +154,7 @@ class Controller:
                     self._must_preload = False
                     preload(self._plan)
             self._end_agents()
+        self._record_keeper.flush(time.monotonic())
         self.outputs.close()
         return self._finish
 
@@ -165,10 +163,7 @@ class Controller:
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
         events.extend(self._stop_event(number) for number in self._signals.take())
-        for event in self._link.receive(now):
-            events.append(event)
-            if isinstance(event, MessageReceived) and isinstance(event.message, Terminated):
-                events.extend(self._job_ending())
+        events.extend(self._job_end.with_end(self._link.receive(now)))
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
@@ -180,6 +175,9 @@ class Controller:
                 self._abandoned.add(end.node)
             elif end.is_cleared:
                 events.append(NodeCleared(node=end.node, survivors=end.survivors))
+        unwritable = self._record_keeper.give_up(now)
+        if unwritable is not None:
+            events.append(unwritable)
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None and wakeup <= now:
             events.append(WakeUp())
@@ -190,17 +188,6 @@ class Controller:
         name = signal_name(number)
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
-
-    def _job_ending(self) -> list[SchedulerEvent]:
-        """Return, once, that Slurm ends the job; all of its agents are signalled."""
-        if self._is_job_ending:
-            return []
-        from sflow_ctl.runtime.slurm.allocation import kill_wait_s  # only in Slurm jobs
-
-        self._is_job_ending = True
-        within_s = kill_wait_s()
-        self._log.info(f"agents received SIGTERM: Slurm ends the job within {within_s:g} s")
-        return [JobEnding(within_s=within_s)]
 
     def _collected(self) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
@@ -330,42 +317,35 @@ class Controller:
         if isinstance(message, Spawn):
             if self._must_preload is None:
                 self._must_preload = True
-            self._rotate_logs(node, message)
+            if self._nodes.is_spooling(node):
+                rotate_logs(self._output, message)
         self._link.send(node, message)
 
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
-        self._log.info(_describe(transition), f"sflow.task.{transition.task}")
+        self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
-    def _rotate_logs(self, node: int, spawn: Spawn) -> None:
-        if not self._nodes.is_spooling(node):
-            return
-        for spec in spawn.ranks:
-            if spec.earlier_log is not None:
-                attempt = spec.rank.attempt
-                earlier = RankId(attempt._replace(number=attempt.number - 1), spec.rank.rank)
-                self._output.rotate(earlier, spec.log, spec.earlier_log)
-
     def _flush(self, now: float) -> None:
-        try:
-            self._journal.flush()
-            self._is_journal_failing = False
-        except OSError as error:
-            if not self._is_journal_failing:
-                self._log.warning(f"the journal cannot be written, retrying: {error}")
-            self._is_journal_failing = True
-        self._link.flush(now)
+        self._record_keeper.flush(now)
+        is_held = self._record_keeper.is_failing and not self._scheduler.is_stopping
+        self._link.flush(now, holds_spawns=is_held)
+        self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 
     def _timeout_ms(self) -> int:
-        due = self._link.next_wakeup()
-        wakeup = self._scheduler.next_wakeup()
-        if wakeup is not None:
-            due = min(due, wakeup)
-        return max(0, math.ceil((due - time.monotonic()) * 1000))
+        now = time.monotonic()
+        sources = (self._link, self._scheduler)
+        times = [*(source.next_wakeup() for source in sources), self._record_keeper.next_wakeup(now)]
+        due = min(at for at in times if at is not None)
+        return max(0, math.ceil((due - now) * 1000))
+
+    @property
+    def record_error(self) -> OSError | None:
+        """What has kept the journal from being written, if anything has."""
+        return self._record_keeper.error
 
     def note_output(self) -> None:
         """Take the notices of the output service into the log."""
@@ -392,35 +372,7 @@ class Controller:
             self._directory.write(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
-        self._log_ignored_messages()
-        for kind, count in sorted(self._link.refused().items()):
-            self._log.warning(f"{count} {kind.replace('_', ' ')}")
-
-    def _log_ignored_messages(self) -> None:
-        ignored = self._scheduler.ignored_messages()
-        foreign = ignored.foreign + self._foreign_messages
-        if foreign:
-            self._log.warning(
-                f"ignored {foreign} messages of agents about processes that are not on their nodes"
-            )
-        if ignored.stale:
-            self._log.info(f"ignored {ignored.stale} messages about attempts that were over")
-
-
-def _describe(transition: Transition) -> str:
-    attempt = f"{transition.task}#{transition.attempt}" if transition.attempt else transition.task
-    parts = [f"{attempt} {transition.old} -> {transition.new}"]
-    if transition.new in TERMINAL or transition.new in (
-        TaskState.READY,
-        TaskState.STOPPING,
-        TaskState.WAITING,
-    ):
-        parts.append(transition.reason.text or transition.reason.word)
-    if transition.pid is not None:
-        parts.append(f"node={transition.node} pid={transition.pid}")
-    if transition.runtime_s is not None:
-        parts.append(f"after {transition.runtime_s:.3f} s")
-    return ", ".join(parts)
+        log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
 
 
 def _without_secrets(transition: Transition) -> Transition:

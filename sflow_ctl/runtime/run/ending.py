@@ -20,6 +20,7 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import disk_reason
 
 if TYPE_CHECKING:
+    from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
 
 _EXIT = {
@@ -56,10 +57,13 @@ def conclude(
     output_problems: dict[str, list[str]],
     refused: dict[str, int],
     job_id: str | None,
+    resumed: "ResumedSummary | None" = None,
+    record_error: OSError | None = None,
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
     `refused` counts messages that were refused or dropped, by kind; `job_id` is the Slurm job, None outside of one.
+    `record_error` is what kept the journal from being written, if anything did: a run that did not complete then has status 3.
     """
     plan = state.plan
     if job_id is not None:
@@ -77,17 +81,21 @@ def conclude(
         survivors=finish.survivors,
         refused=refused,
         output_problems=output_problems,
+        resumed=resumed,
     )
+    end = RunEnd(status, state, whole, directory.path, outputs)
+    if record_error is not None and finish.outcome is not Outcome.COMPLETED:
+        end = _without_record(end, record_error)
     try:
         if any(task.outputs for task in plan.tasks):
             from sflow_ctl.results.table import results, results_csv
 
             table = results_csv(*results(plan, state, outputs))
             directory.write(layout.RESULTS, table.encode())
-        directory.write(layout.SUMMARY, summary_json(whole))
+        directory.write(layout.SUMMARY, summary_json(end.summary))
     except OSError as error:  # the console still gets everything
-        return _without_record(RunEnd(status, state, whole, directory.path, outputs), error)
-    return RunEnd(status, state, whole, directory.path, outputs)
+        return end if end.status is ExitStatus.INFRASTRUCTURE else _without_record(end, error)
+    return end
 
 
 def _exit_status(finish: FinishRun) -> ExitStatus:
@@ -98,11 +106,11 @@ def _exit_status(finish: FinishRun) -> ExitStatus:
 
 
 def _without_record(end: RunEnd, error: OSError) -> RunEnd:
-    """Return the end of a run whose summary cannot be written: status 3, and that as the cause if there is no other."""
+    """Return the end of a run whose record cannot be written: status 3, and that as the cause if there is no other."""
     reason = disk_reason(error, end.directory)
     cause = end.summary.cause or FirstCause(text=reason.text, reason=reason)
     if end.summary.cause is not None:
-        cause = msgspec.structs.replace(cause, text=f"{cause.text}; and {reason.text}")
+        cause = msgspec.structs.replace(cause, text=f"{cause.text}; and {reason.word}: {reason.text}")
     status = ExitStatus.INFRASTRUCTURE
     outcome = Outcome.INFRASTRUCTURE if end.summary.outcome is Outcome.COMPLETED else end.summary.outcome
     whole = msgspec.structs.replace(end.summary, outcome=outcome, cause=cause, exit_status=int(status))

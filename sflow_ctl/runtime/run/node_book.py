@@ -34,12 +34,15 @@ class NodeBook:
         self._names = names
         self._is_spooled = is_spooled
         self._facts: dict[int, NodeFacts] = {}
+        self.has_news = False
+        """Something is known that `encoded` has not returned yet."""
         self._first_hellos: dict[int, Hello] = {}
         self._welcomed_ns: dict[int, int] = {}
         self._start_checks: StartChecks | None = None
 
     def joined(self, hello: Hello) -> str:
         """Record a node whose agent has said hello; return a sentence about it."""
+        self.has_news = True
         name = self._names[hello.node]
         self._facts[hello.node] = NodeFacts(
             node=hello.node,
@@ -69,6 +72,7 @@ class NodeBook:
         """
         if node not in self._facts:
             return ()
+        self.has_news = True
         self._facts[node] = msgspec.structs.replace(self._facts[node], addresses=described.addresses)
         if self._start_checks is None:
             from sflow_ctl.doctor.at_start import StartChecks
@@ -80,4 +84,5 @@ class NodeBook:
 
     def encoded(self) -> bytes:
         """Return the content of `nodes.json`."""
+        self.has_news = False
         return msgspec.json.encode([self._facts[node] for node in sorted(self._facts)]) + b"\n"

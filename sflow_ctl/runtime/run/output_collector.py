@@ -117,7 +117,7 @@ class OutputCollector:
 
 
 def _open_patiently(path: Path) -> int:
-    """Open a file; while descriptors are short, wait until the ports that strangers connect to are closed. Raises: OSError."""
+    """Open a file; while descriptors are short, wait until the run closes its ports for some. Raises: OSError."""
     deadline = time.monotonic() + SHORTAGE_WITHIN_S
     while True:
         try:

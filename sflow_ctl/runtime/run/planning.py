@@ -125,13 +125,16 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     if options.resume is not None:
         from sflow_ctl.runtime.run.resume import earlier_run
 
-        earlier = earlier_run(options.resume, is_forced=options.force, must_claim=not is_dry)
+        workspace = options.workflow.workspace_dir
+        earlier = earlier_run(options.resume, workspace, is_forced=options.force, must_claim=not is_dry)
     loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # a dry run's plan is always the same
     _check_run_id(run_id)
     nodes = _find_nodes(loaded, options, is_dry)
-    directory = settings.output_dir / ("_dry_run" if is_dry else "") / (name if is_dry else run_id)
+    directory = settings.output_dir / run_id
+    if is_dry and earlier is None:
+        directory = settings.output_dir / "_dry_run" / name
     context = _plan_context(read, options, nodes, run_id, directory, is_dry)
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:

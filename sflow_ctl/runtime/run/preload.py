@@ -1,6 +1,6 @@
 """Imports what a run needs later on, once its first tasks are on their way.
 
-An import needs descriptors, which strangers' connections may have taken by the time. Called by the controller's loop.
+An import needs descriptors, which connections of other programs may have taken by then. Called by the controller's loop.
 """
 
 import importlib

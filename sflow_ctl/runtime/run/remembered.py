@@ -9,6 +9,7 @@ from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from protocol.errors import UsageError
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
 
 _NOT_KEPT = {"files", "are_files_given", "job_id", "workspace_dir", "settings"}
@@ -27,9 +28,15 @@ _FLAGS = {
 }
 
 
-def remember(options: RunOptions) -> dict[str, Any]:
-    """Return every option that a resume needs, as plain data: those that differ from the defaults."""
-    kept: dict[str, Any] = {"workspace_dir": str(options.workflow.workspace_dir)}
+def remember(options: RunOptions, directory: Path) -> dict[str, Any]:
+    """Return every option that a resume needs, as plain data: those that differ from the defaults.
+
+    `directory` is the run's.
+    """
+    workspace = options.workflow.workspace_dir
+    kept: dict[str, Any] = {"workspace_dir": str(workspace)}
+    if directory.is_relative_to(workspace):
+        kept["directory_in_workspace"] = str(directory.relative_to(workspace))
     for group in (options.workflow, options.fleet, options.tasks):
         values = {name: value for name, value in asdict(group).items() if name not in _NOT_KEPT}
         kept |= {name: value for name, value in values.items() if value != _default(group, name)}
@@ -47,16 +54,35 @@ def recall(options: RunOptions, kept: Mapping[str, Any], directory: Path) -> Run
         fleet=_completed(options.fleet, kept),
         tasks=_completed(options.tasks, kept),
     )
-    workspace = Path(kept["workspace_dir"]) if is_default_place and "workspace_dir" in kept else given
+    workspace = _workspace(kept, directory) if is_default_place else given
     settings = {**kept.get("settings", {}), **workflow.settings, "output_dir": str(directory.parent)}
     return replace(recalled, workflow=replace(recalled.workflow, workspace_dir=workspace, settings=settings))
+
+
+def _workspace(kept: Mapping[str, Any], directory: Path) -> Path:
+    """Return the workspace of the run that is in `directory` now.
+
+    Raises: UsageError when it is gone, and was not moved together with the run directory.
+    """
+    here = Path.cwd()
+    old = Path(kept.get("workspace_dir", here))
+    if old.is_dir():
+        return old
+    inside = Path(kept.get("directory_in_workspace", ""))
+    if inside.parts and directory.parts[-len(inside.parts) :] == inside.parts:
+        return Path(*directory.parts[: -len(inside.parts)])
+    raise UsageError.of(
+        "no-workspace",
+        f"the workspace of the run, {old}, does not exist any more",
+        hint="say where it is now with --workspace-dir",
+    )
 
 
 def options_text(kept: Mapping[str, Any]) -> str:
     """Return the remembered options as a command line has them; empty when there are none."""
     words: list[str] = []
     for name, value in {**kept, **kept.get("settings", {})}.items():
-        if name in ("settings", "workspace_dir"):
+        if name in ("settings", "workspace_dir", "directory_in_workspace"):
             continue
         flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
         if value is True:

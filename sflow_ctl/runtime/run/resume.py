@@ -15,16 +15,21 @@ import msgspec
 
 from protocol.errors import UsageError
 from protocol.text.masking import mark_of, parts_of
-from sflow_ctl.core.actions.resume import PriorResult, done_tasks
-from sflow_ctl.core.states import Outcome, TaskState
+from sflow_ctl.core.actions.resume import PriorResult, decide
+from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
+from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
+from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
+from sflow_ctl.runtime.record.durable import open_regular, read_regular
+from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
+from sflow_ctl.runtime.viewing.messages import Change
 
 _EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
@@ -37,8 +42,9 @@ class PriorRun:
     facts: RunFacts
     """Written by its last controller."""
     state: RunView
-    plan: Plan
-    """The last one, with the run directory's current path in it."""
+    plans: PriorPlans
+    incarnations: dict[str, int]
+    """Tasks to the controller that recorded their last change of state."""
     is_completed: bool
     next_seq: int
     """The next sequence number of the journal."""
@@ -56,7 +62,9 @@ class PriorRun:
         return f"{count} of {len(self.state.tasks)} tasks had completed"
 
 
-def earlier_run(directory: Path, *, is_forced: bool = False, must_claim: bool = True) -> PriorRun:
+def earlier_run(
+    directory: Path, workspace: Path, *, is_forced: bool = False, must_claim: bool = True
+) -> PriorRun:
     """Claim a run and read its progress, which cannot change afterwards, however long the run waits for nodes.
 
     Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
@@ -76,7 +84,8 @@ def earlier_run(directory: Path, *, is_forced: bool = False, must_claim: bool = 
         directory,
         reader.facts,
         reader.state,
-        _moved(reader.plan, reader.facts.directory, str(directory)),
+        PriorPlans(directory, reader.plan, workspace),
+        reader.incarnations,
         is_completed,
         _lines(directory / layout.JOURNAL) + 1,
         claim,
@@ -113,41 +122,90 @@ def _answers(reader: RunReader) -> bool:
     return link is not None
 
 
-def _moved(plan: Plan, old: str, new: str) -> Plan:
-    """Return the plan of a run directory that was moved since, with its current path."""
-    if not old or old == new:
-        return plan
-    text = msgspec.json.encode(plan).replace(_inner(old), _inner(new))
-    above, place = _inner(str(Path(old).parent)), _inner(str(Path(new).parent))
-    for end in (b'"', b"/"):  # the output directory itself, not one whose name begins alike
-        text = text.replace(above + end, place + end)
-    run_id = b'"SFLOW_RUN_ID":"%s"'
-    text = text.replace(run_id % _inner(Path(old).name), run_id % _inner(Path(new).name))
-    return msgspec.json.decode(text, type=Plan)
-
-
-def _inner(text: str) -> bytes:
-    """Return a text as it appears inside a JSON string."""
-    return msgspec.json.encode(text)[1:-1]
-
-
-def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], list[str]]:
-    """Return the earlier results of the new plan's tasks, and warnings about changed ones."""
-    states = {name: record.state for name, record in run.state.tasks.items()}
-    done, changed = done_tasks(run.plan, _as_recorded(plan), states)
-    behind = {}
+def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], ResumedSummary]:
+    """Each task of the new plan that was there before, and what is kept and what runs again."""
+    plan = _as_recorded(plan)
+    records = {task.name: run.state.tasks[task.name] for task in plan.tasks if task.name in run.state.tasks}
+    completed: dict[str, Plan] = {}
+    incomplete: dict[str, str] = {}
+    outputs: dict[str, dict[str, Any] | None] = {}
     for task in plan.tasks:
-        record = run.state.tasks.get(task.name)
-        if record is None:
+        record = records.get(task.name)
+        if record is None or record.state is not TaskState.COMPLETED:
             continue
-        is_done = task.name in done
-        outputs = _outputs(run.directory, task.name) if is_done and task.outputs else None
-        if is_done and task.outputs and outputs is None:
-            is_done = False  # the files that other tasks use of it are missing
-        attempts = max(record.attempts, _logged_attempts(run.directory, task.name))
-        behind[task.name] = PriorResult(record.state, attempts, is_done, outputs)
-    warnings = [f"task {name} had completed and runs again: it has changed since" for name in changed]
-    return behind, warnings
+        old = run.plans.of(run.incarnations.get(task.name, 1))
+        completed[task.name] = plan if old is None else old
+        if old is None:
+            incomplete[task.name] = "the plan that it ran with cannot be read"
+        elif task.outputs and not task.is_service:
+            outputs[task.name] = _outputs(run.directory, task.name)
+            if outputs[task.name] is None:
+                incomplete[task.name] = "its outputs.json cannot be read"
+    kept, again = decide(plan, completed, incomplete)
+    reasons = {
+        task.name: again.get(task.name) or _unfinished(records[task.name])
+        for task in plan.tasks
+        if task.name in records and task.name not in kept and not (task.is_service and task.name in completed)
+    }
+    reasons = {name: reason for name, reason in reasons.items() if reason}
+    results = {
+        name: PriorResult(
+            record.state,
+            max(record.attempts, _logged_attempts(run.directory, name)),
+            name in kept,
+            outputs.get(name) if name in kept else None,
+            reasons.get(name, ""),
+        )
+        for name, record in records.items()
+    }
+    return results, resumed_summary([task.name for task in plan.tasks if task.name in kept], reasons)
+
+
+def kept_changes(run: PriorRun, results: dict[str, PriorResult]) -> list[Change]:
+    """Return the last change of each kept task, for viewers, who hear only of what a controller has changed itself."""
+    return [
+        Change(
+            record.started_wall_ns or run.facts.started_wall_ns,
+            Transition(
+                task=name,
+                attempt=record.attempts,
+                old=TaskState.RUNNING,
+                new=TaskState.COMPLETED,
+                reason=record.reason or Reason("resumed"),
+                node=record.node,
+                gpus=record.gpus,
+                exit_code=record.exit_code,
+                signal=record.signal,
+                runtime_s=record.runtime_s,
+            ),
+        )
+        for name, record in run.state.tasks.items()
+        if name in results and results[name].is_done and record.state is TaskState.COMPLETED
+    ]
+
+
+def kept_files(plan: Plan, results: dict[str, PriorResult]) -> frozenset[str]:
+    """Return the paths of the inline artifacts that kept tasks use: what those have written into them is their result."""
+    use = PlannedArtifactUse(plan)
+    kept = [
+        task
+        for task in plan.tasks
+        if not task.is_service and task.name in results and results[task.name].is_done
+    ]
+    return frozenset(
+        path
+        for name, path in plan.artifacts.items()
+        if path in use.inline and Path(path).is_file() and any(use.uses(task, name) for task in kept)
+    )
+
+
+def _unfinished(record: TaskRecord) -> str:
+    """Say why a task that had started runs again although nothing of it has changed; empty if it had not started."""
+    if record.attempts == 0 or record.state is TaskState.COMPLETED:
+        return ""
+    if record.state in LIVE:
+        return f"it was {record.state} when its controller ended"
+    return f"it had not completed: {record.state}"
 
 
 def _as_recorded(plan: Plan) -> Plan:
@@ -202,7 +260,7 @@ def _logged_attempts(directory: Path, task: str) -> int:
 
 def _outputs(directory: Path, task: str) -> dict[str, Any] | None:
     try:
-        document = msgspec.json.decode((directory / task / "outputs.json").read_bytes())
+        document = msgspec.json.decode(read_regular(directory / task / "outputs.json"))
     except (OSError, msgspec.DecodeError):
         return None
     return {**document.get("outputs", {}), **document.get("metrics", {})}
@@ -210,7 +268,7 @@ def _outputs(directory: Path, task: str) -> dict[str, Any] | None:
 
 def _lines(path: Path) -> int:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     except OSError:
         return 0

@@ -6,6 +6,7 @@ The loop decides what a signal means.
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -57,3 +58,30 @@ class SignalInbox:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._pending.append(number)
+
+
+class EndSignals:
+    """Keeps signals from cutting off the end of a run: each calls `hurry` while this is entered.
+
+    A `SignalInbox` that is entered meanwhile takes the signals for as long as it is.
+    """
+
+    def __init__(self, hurry: Callable[[], object]) -> None:
+        self._hurry = hurry
+        self._old_handlers: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        numbers = [*SIGNALS]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._old_handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._hurry()

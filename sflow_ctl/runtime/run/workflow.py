@@ -37,12 +37,15 @@ from sflow_ctl.runtime.run.ending import RunEnd, conclude
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
 from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
+from sflow_ctl.runtime.run.signals import EndSignals
 
 if TYPE_CHECKING:
+    from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
     from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.slurm.job_clock import JobClock
+    from sflow_ctl.runtime.viewing.messages import Change
 
 OUTPUT_DRAIN_S = 30.0
 """How long the end of a run waits for output in transit."""
@@ -68,7 +71,9 @@ class _Record:
     facts: RunFacts
     prior: dict[str, PriorResult] = field(default_factory=dict)
     state: RunView | None = None
-    warnings: list[str] = field(default_factory=list)
+    resumed: "ResumedSummary | None" = None
+    kept: "list[Change]" = field(default_factory=list)
+    """The last changes of tasks that are not run again."""
     claim: HeldClaim | None = None
 
 
@@ -133,17 +138,20 @@ def _run(
     fetched: "list[Progress]",
 ) -> RunEnd:
     """Run a plan with agents that have started or can be started; return once all of it has stopped."""
+    if planned.plan.artifacts:
+        from sflow_ctl.runtime.artifacts.contents import with_contents  # most runs have none
+
+        planned = replace(planned, plan=with_contents(planned.plan))
     record = _open_record(planned, options, fleet)
     directory = record.directory
-    for warning in record.warnings:
-        terminal.print_line(warning)
-    output = _make_output(planned, fleet, directory.path, terminal.open_console(directory.path))
+    resumed = _resumed_lines(record)
+    for line in resumed:
+        terminal.print_line(line)
+    output = _make_output(planned, fleet, record, terminal.open_console(directory.path))
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
-        _log_beginning(
-            log, planned, [*(one.line() for one in planned.plan.warnings), *record.warnings], fetched
-        )
+        _log_beginning(log, planned, resumed, fetched)
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         clock = _job_clock(planned)
@@ -157,6 +165,7 @@ def _run(
         for warning in (*(planned.allocation.warnings if planned.allocation else ()), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
+        ends.enter_context(EndSignals(output.hurry))  # until the summary is written
         with ExitStack() as closing:
             if clock is not None:
                 clock.start()
@@ -175,6 +184,8 @@ def _run(
             output_problems=controller.outputs.problems,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
+            resumed=record.resumed,
+            record_error=controller.record_error,
         )
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
@@ -200,14 +211,16 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
         record.claim = HeldClaim(directory.path, own_claim(facts.incarnation))
     else:
-        from sflow_ctl.runtime.run.resume import prior_results
+        from sflow_ctl.runtime.run.resume import kept_changes, kept_files, prior_results
 
         record.claim = earlier.claim
-        record.prior, record.warnings = prior_results(earlier, plan)
+        record.prior, record.resumed = prior_results(earlier, plan)
         record.state = RunView(plan)
         tasks = earlier.state.tasks
         record.state.tasks.update({name: tasks[name] for name in record.prior})
-        directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce)
+        record.kept = kept_changes(earlier, record.prior)
+        files = kept_files(plan, record.prior)
+        directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce, files)
     directory.write_connection(
         ConnectionFacts(
             run_id=planned.run_id,
@@ -222,16 +235,17 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
     return record
 
 
-def _make_output(planned: PlannedRun, fleet: Fleet, directory: Path, console: ConsoleSink) -> OutputService:
+def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: ConsoleSink) -> OutputService:
     gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
     return OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
-        run_directory=directory,
+        run_directory=record.directory.path,
         node_of_key=fleet.link.node_of_key,
         log_path_of=lambda rank: _log_path_of(rank, gang_sizes),
         gang_sizes=gang_sizes,
         console=console,
+        prior=record.kept,
     )
 
 
@@ -288,14 +302,22 @@ def _make_controller(
     return controller
 
 
-def _log_beginning(
-    log: RunLog, planned: PlannedRun, warnings: "list[str]", fetched: "list[Progress]"
-) -> None:
+def _resumed_lines(record: _Record) -> list[str]:
+    if record.resumed is None:
+        return []
+    from sflow_ctl.report.resumed import resumed_lines
+
+    return resumed_lines(record.resumed)
+
+
+def _log_beginning(log: RunLog, planned: PlannedRun, resumed: "list[str]", fetched: "list[Progress]") -> None:
     plan = planned.plan
     log.info(
         f"run {planned.run_id}: {counted(len(plan.tasks), 'task')} on {counted(len(plan.nodes), 'node')}"
     )
-    for warning in warnings:
+    for line in resumed:
+        log.info(line)
+    for warning in [one.line() for one in plan.warnings]:
         log.warning(warning)
     for item in fetched:
         (log.warning if item.is_warning else log.info)(item.sentence())

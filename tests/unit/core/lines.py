@@ -37,6 +37,7 @@ from sflow_ctl.core.events import (
     MessageReceived,
     NodeCleared,
     OutputsCollected,
+    RecordUnwritable,
     SchedulerEvent,
     StopRequested,
     WakeUp,
@@ -127,6 +128,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"outputs of {task}#{attempt} collected"
         case JobEndKnown(gone_at=gone_at):
             return f"job ends at {gone_at}"
+        case RecordUnwritable(reason=reason):
+            return f"record unwritable, {reason.word}"
         case WakeUp():
             return "wake up"
         case _:

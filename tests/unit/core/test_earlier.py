@@ -2,7 +2,7 @@
 
 import msgspec
 
-from sflow_ctl.core.actions.resume import PriorResult, done_tasks
+from sflow_ctl.core.actions.resume import PriorResult, decide
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
@@ -16,22 +16,24 @@ def changed(task: PlannedTask, **fields: object) -> PlannedTask:
     return msgspec.structs.replace(task, **fields)
 
 
-def done(old: Plan, new: Plan, *completed: str) -> tuple[list[str], list[str]]:
-    states = dict.fromkeys(completed, S.COMPLETED)
-    found, others = done_tasks(old, new, states)
-    return sorted(found), others
+def done(old: Plan, new: Plan, *completed: str) -> tuple[list[str], dict[str, str]]:
+    kept, again = decide(new, dict.fromkeys(completed, old), {})
+    return sorted(kept), again
 
 
 def test_completed_tasks_are_done() -> None:
     plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"))
-    assert done(plan, plan, "a", "b") == (["a", "b"], [])
+    assert done(plan, plan, "a", "b") == (["a", "b"], {})
 
 
 def test_another_script_or_environment_is_other_work_and_so_is_all_that_builds_on_it() -> None:
     plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c"))
     for fields in ({"script": "false"}, {"env": {"X": "1"}}):
         new = a_plan(changed(plan.tasks[0], **fields), *plan.tasks[1:])
-        assert done(plan, new, "a", "b", "c") == (["c"], ["a"])
+        kept, again = done(plan, new, "a", "b", "c")
+        assert kept == ["c"]
+        assert again["b"] == "it needs a, which runs again"
+        assert again["a"] in ("its script changed", "its environment variable X is new")
 
 
 def test_another_place_is_the_same_work() -> None:
@@ -39,26 +41,56 @@ def test_another_place_is_the_same_work() -> None:
         changed(a_task("a"), env={"SFLOW_TASK_ASSIGNED_NODE_NAMES": "n1", "CUDA_VISIBLE_DEVICES": "0"})
     )
     new = a_plan(changed(plan.tasks[0], env={"SFLOW_TASK_ASSIGNED_NODE_NAMES": "n7"}))
-    assert done(plan, new, "a") == (["a"], [])
+    assert done(plan, new, "a") == (["a"], {})
 
 
 def test_a_service_is_started_again_if_a_dependant_needs_it() -> None:
     plan = a_plan(
         a_task("s", service=True), a_task("t", "s", service=True), a_task("a", "t"), a_task("b", "s")
     )
-    assert done(plan, plan, "s", "a", "b") == (["a", "b", "s", "t"], [])
-    assert done(plan, plan, "s", "b") == (["b"], [])
-    assert done(plan, plan, "s", "a") == (["a", "t"], [])
+    assert done(plan, plan, "s", "a", "b") == (["a", "b", "s", "t"], {})
+    assert done(plan, plan, "s", "b") == (["b"], {})
+    assert done(plan, plan, "s", "a") == (["a", "t"], {})
 
 
 def test_a_service_without_dependants_is_started_again() -> None:
     plan = a_plan(a_task("s", service=True), a_task("a"))
-    assert done(plan, plan, "s", "a") == (["a"], [])
+    assert done(plan, plan, "s", "a") == (["a"], {})
 
 
 def test_final_tasks_run_again() -> None:
     plan = a_plan(a_task("f", finally_when="after_stop"), a_task("a"))
-    assert done(plan, plan, "f", "a") == (["a"], [])
+    assert done(plan, plan, "f", "a") == (["a"], {"f": "it runs at the end of every run"})
+
+
+def test_a_job_that_used_a_service_that_is_another_one_now_runs_again() -> None:
+    plan = a_plan(
+        a_task("p"), a_task("s", "p", service=True), a_task("t", "s", service=True), a_task("a", "t")
+    )
+    new = a_plan(plan.tasks[0], changed(plan.tasks[1], script="other"), *plan.tasks[2:])
+    assert done(plan, new, "p", "a") == (
+        ["p"],
+        {"a": "it needs s, which is not what it was: its script changed"},
+    )
+    new = a_plan(changed(plan.tasks[0], script="other"), *plan.tasks[1:])
+    assert done(plan, new, "p", "a") == ([], {"p": "its script changed", "a": "it needs p, which runs again"})
+
+
+def test_r5_a_result_counts_for_the_plan_that_it_came_about_under() -> None:
+    plan = a_plan(a_task("a"), a_task("b"))
+    new = a_plan(changed(plan.tasks[0], script="new"), plan.tasks[1])
+    kept, again = decide(new, {"a": plan, "b": new}, {})
+    assert (kept, list(again)) == ({"b"}, ["a"])
+
+
+def test_a_job_whose_outputs_are_gone_runs_again() -> None:
+    plan = a_plan(a_task("a"))
+    assert decide(plan, {"a": plan}, {"a": "its outputs are gone"}) == (set(), {"a": "its outputs are gone"})
+
+
+def test_a_job_that_needs_one_that_has_not_completed_runs_again() -> None:
+    plan = a_plan(a_task("a"), a_task("b", after_end=("a",)))
+    assert done(plan, plan, "b") == ([], {"b": "it needs a, which has not completed"})
 
 
 def test_a_resumed_scheduler_continues_the_numbers_of_attempts() -> None:

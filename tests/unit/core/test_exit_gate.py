@@ -154,7 +154,7 @@ def test_names_that_the_plan_does_not_have_are_counted() -> None:
     assert run.run.foreign_messages == 1
 
 
-def test_public_n5_a_dependant_is_told_why_an_output_is_missing() -> None:
+def test_public_n5_a_dependant_has_the_reason_of_a_missing_output() -> None:
     from sflow_ctl.plan.deferred import _described
 
     problems = {"a": ["m.csv: no column step, there are x"], "b": []}

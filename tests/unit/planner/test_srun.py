@@ -10,14 +10,18 @@ from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.srun import Step, srun_command
 
+NODES = [
+    PlannedNode(index=n, backend="p", backend_index=n, name=f"n{n}", address="", gpus=4) for n in range(2)
+]
+
 
 def argv(**fields: object) -> list[str]:
     """The command of a step on two nodes, without the parts that never change."""
     operator = Operator(name="o", type="srun", **fields)  # type: ignore[arg-type]
     step = Step(task="t_1", job_id="7", nodes=("n0", "n1"), node_count=2, mounts=("/ws:/ws:rw",))
     whole, assigned = srun_command(operator, step, "x")
-    nodes = [whole[one.position] for one in assigned if one.value == "node_names"]
-    assert nodes == ([] if operator.nodelist else ["n0,n1"])
+    assert [one.value for one in assigned] == ([] if operator.nodelist else ["node_names"])
+    assert assigned_argv(whole, assigned, NODES) == whole, "filled in for the planned nodes, nothing changes"
     assert whole[0] == "srun"
     assert whole[-3:] == ("bash", "-c", PLACE + "x")
     return list(whole[1:-3])
@@ -99,11 +103,8 @@ def test_a_step_has_no_nodes_without_a_process(fields: dict[str, object], geomet
 
 def test_nodes_that_are_not_known_yet_are_limited_to_those_with_a_process() -> None:
     operator = Operator(name="o", type="srun", ntasks=1)
-    nodes = [
-        PlannedNode(index=n, backend="p", backend_index=n, name=f"n{n}", address="", gpus=4) for n in range(2)
-    ]
     words, arguments = srun_command(operator, Step(task="t", job_id="7", nodes=(), node_count=2), "x")
-    assert "--nodes 1 --nodelist n0 --ntasks 1" in " ".join(assigned_argv(words, arguments, nodes))
+    assert "--nodes 1 --nodelist n0 --ntasks 1" in " ".join(assigned_argv(words, arguments, NODES))
 
 
 def test_every_option_in_the_order_of_the_format() -> None:

@@ -14,7 +14,7 @@ import yaml
 from jinja2.utils import htmlsafe_json_dumps
 
 from protocol.text.masking import Mask, parts_of
-from sflow_agent.logs.splicing import move_masked, write_masked
+from sflow_agent.logs.splicing import Pending, move_masked, write_masked
 from sflow_ctl.plan.secrets import Secrets
 
 VALUES = [
@@ -86,16 +86,16 @@ def test_s6_a_value_is_masked_however_a_stream_is_cut(tmp_path: Path, size: int)
     source, sink = os.pipe()
     os.set_blocking(source, False)
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600)
-    held = b""
+    pending = Pending()
     try:
         for start in range(0, len(data), size):
             os.write(sink, data[start : start + size])
-            _, is_at_end, lost, held = move_masked(source, file, 1 << 20, held, mask)
+            _, is_at_end, lost = move_masked(source, file, 1 << 20, pending, mask)
             assert not is_at_end
             assert lost is None
         os.close(sink)
-        moved, is_at_end, lost, held = move_masked(source, file, 1 << 20, held, mask)
-        assert (moved, is_at_end, lost, held) == (0, True, None, b"")
+        moved, is_at_end, lost = move_masked(source, file, 1 << 20, pending, mask)
+        assert (moved, is_at_end, lost, pending.head, pending.backlog) == (0, True, None, b"", b"")
     finally:
         os.close(source)
         os.close(file)
@@ -105,6 +105,18 @@ def test_s6_a_value_is_masked_however_a_stream_is_cut(tmp_path: Path, size: int)
 
 def test_s6_a_log_that_cannot_be_written_is_reported() -> None:
     with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
-        lost = write_masked(full.fileno(), b"x", Mask([("A", "hunter2")]))
+        pending = Pending()
+        lost = write_masked(full.fileno(), pending, b"x hunter2\n", Mask([("A", "hunter2")]))
     assert lost is not None
     assert "No space left" in lost.reason
+    assert lost.is_held
+    assert pending.backlog == b"x ***A***\n"
+
+
+def test_disk_full_masked_output_is_written_once_there_is_room(tmp_path: Path) -> None:
+    mask, pending = Mask([("A", "hunter2")]), Pending()
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+        write_masked(full.fileno(), pending, b"x hunter2\n", mask)
+    with (tmp_path / "log").open("wb", buffering=0) as log:
+        assert write_masked(log.fileno(), pending, b"more", mask) is None
+    assert (tmp_path / "log").read_bytes() == b"x ***A***\nmore"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.diagnosis.success import Files, Log, missing
+from protocol.diagnosis.success import Files, PrintedLog, missing
 from protocol.messages.checks import LogPattern
 from protocol.messages.rank_spec import Success
 from protocol.text.line_matcher import LineMatcher
@@ -88,7 +88,7 @@ def test_p7_the_end_of_a_log_ends_its_last_line(tail: bytes) -> None:
 def test_p7_success_sees_lines_without_their_labels(labels: Labels) -> None:
     def judged(success: Success, log: bytes) -> str:
         files = Files(lambda _: [], lambda _path, _limit: b"", lambda _: iter([log]))
-        cause = missing(success, [Log("/log", labels)], files)
+        cause = missing(success, [PrintedLog("/log", labels)], files)
         return "" if cause is None else cause.text
 
     log = b"0: begin\n1: finished 7\n0: Traceback (most recent call last):\n"
@@ -100,7 +100,7 @@ def test_p7_success_sees_lines_without_their_labels(labels: Labels) -> None:
 def test_p7_success_sees_whole_lines() -> None:
     log = b"\n".join(as_srun_prints([(0, b"x" * 1020 + b" is ready")])) + b"\n"
     files = Files(lambda _: [], lambda _path, _limit: b"", lambda _: iter([log]))
-    assert missing(Success(require=("x is ready$",)), [Log("/log", "srun")], files) is None
+    assert missing(Success(require=("x is ready$",)), [PrintedLog("/log", "srun")], files) is None
 
 
 def test_p7_lines_keep_their_numbers_in_a_diagnosis() -> None:

@@ -1,0 +1,252 @@
+"""Whether two plans have the same work for a task, so that the result of one is the result of the other. Pure.
+
+Everything that a plan says of a task is compared, except what `_NOT_WORK` lists: a field that is added to
+`PlannedTask` counts as work until it is listed there. Called by `core/resume.py`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.wording import needs_text
+
+_NOT_WORK: dict[str, Any] = {
+    # identity: a task is compared with the one of its name
+    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "",
+    # place
+    "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
+    "elsewhere": None, "pinned": "",
+    # time, and what follows a failure or the end of the work
+    "timeout_s": None, "deadline_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
+    "restart": None, "on_failure": "cancel", "min_ready": None, "is_main": False, "finally_when": None,
+    # how its output reaches its log
+    "is_log_direct": False,
+}  # fmt: skip
+"""Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
+_PLACED_VARIABLES = frozenset(
+    ("CUDA_VISIBLE_DEVICES", "SFLOW_TASK_GPUS", "SFLOW_TASK_ASSIGNED_NODE_NAMES", "SFLOW_TASK_ASSIGNED_NODE_IPS")
+)  # fmt: skip
+"""Variables that say where a task runs."""
+_PLACED_OPTIONS = frozenset(("--jobid", "--nodelist", "--het-group"))
+"""Options of a job step whose value says where it runs."""
+_FIRST = ("script", "container", "argv")
+"""Fields whose difference says most; a script is also a part of `argv`."""
+_SHOWN_CHARACTERS = 60
+"""Of a value in a reason."""
+_NOUNS = {
+    "container": "container",
+    "argv": "command line",
+    "operator_kind": "kind of operator",
+    "launch_kind": "way of being started",
+    "cwd": "working directory",
+    "depends_on": "dependencies",
+    "kind": "kind",
+    "ranks_per_node": "number of processes on each node",
+    "success": "conditions of success",
+    "success_exit_codes": "exit codes of success",
+    "sweep": "swept values",
+    "deferred": "expressions on ports and outputs",
+    "deferred_tcp_ports": "probe ports",
+    "has_master_port": "port to meet at",
+    "kill_on_bad_exit": "rule for processes that fail",
+}
+"""Fields whose name in the plan is not what a person would call them."""
+
+
+class Work(NamedTuple):
+    """A task, and what its plan says of artifacts."""
+
+    task: PlannedTask
+    artifacts: PlannedArtifactUse
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the task is from."""
+        return self.artifacts.plan
+
+
+def difference(old: Work, new: Work) -> str | None:
+    """Say why a task is other work than it was, as "its image changed from x:1 to x:2"; None for the same work."""
+    before, after = _core(old), _core(new)
+    if before != after:
+        secrets = _Secrets(old, new)
+        places = (_Places(old.plan), _Places(new.plan))
+        fields = (*_FIRST, *(name for name in PlannedTask.__struct_fields__ if name not in _FIRST))
+        for name in fields:
+            one, other = getattr(before, name), getattr(after, name)
+            if one != other and places[0].without(one) != places[1].without(other):
+                return secrets.masked(_described(name, one, other, secrets))
+    return next(_changed_artifacts(old, new), None)
+
+
+def _core(work: Work) -> PlannedTask:
+    """Return a task without its place and time, and without the paths of artifacts, which it may not use."""
+    task, artifacts = work.task, work.plan.artifacts
+    env = {
+        name: value
+        for name, value in task.env.items()
+        if name not in _PLACED_VARIABLES and artifacts.get(name) != value
+    }
+    placement = msgspec.structs.replace(
+        task.placement,
+        nodes=(),
+        gpus=(),
+        is_flexible=False,
+        node_count=task.placement.node_count if task.placement.is_flexible else len(task.placement.nodes),
+        gpus_per_node=task.placement.gpus_per_node or len(task.placement.gpus),
+        is_shared=False,
+    )
+    probes = tuple(
+        msgspec.structs.replace(one, delay_s=0.0, interval_s=0.0, timeout_s=0.0) for one in task.probes
+    )
+    return msgspec.structs.replace(
+        task,
+        **_NOT_WORK,
+        env=env,
+        argv=tuple(_without_places(task)),
+        placement=msgspec.structs.replace(placement, is_flexible=True),
+        probes=probes,
+    )
+
+
+def _without_places(task: PlannedTask) -> Iterator[str]:
+    placed = {one.position for one in task.assigned_arguments}
+    is_step = task.launch_kind == "step"
+    for position, word in enumerate(task.argv):
+        is_place = is_step and position > 0 and task.argv[position - 1] in _PLACED_OPTIONS
+        yield "" if is_place or position in placed else word
+
+
+class _Places:
+    """The nodes of a plan, to compare texts in which an expression has put a node's name or address."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._names: dict[str, str] = {}
+        for node in plan.nodes:
+            for text in (node.name, node.address):
+                if text:
+                    self._names.setdefault(text, f"<node {node.index}>")
+        words = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
+        self._pattern = re.compile(rf"(?<![\w.-])(?:{words})(?![\w-])") if words else None
+
+    def without(self, value: Any) -> str:
+        """Return a value as text in which nodes are named by their number in the run."""
+        text = msgspec.json.encode(value, order="sorted", enc_hook=str).decode()
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda match: self._names[match[0]], text)
+
+
+class _Secrets:
+    """The values that must not be shown, of both plans."""
+
+    def __init__(self, *works: Work) -> None:
+        self.names = frozenset(name for work in works for name in work.plan.secrets)
+        found = (work.task.env.get(name, "") for work in works for name in work.plan.secrets)
+        self._values = sorted({value for value in found if value}, key=len, reverse=True)
+
+    def masked(self, text: str) -> str:
+        """Return the text with asterisks for secrets."""
+        for value in self._values:
+            text = text.replace(value, "***")
+        return text
+
+
+def _described(name: str, old: Any, new: Any, secrets: _Secrets) -> str:
+    match name:
+        case "env":
+            return _variable(old, new, secrets)
+        case "container" if old is not None and new is not None:
+            return _of_parts("its container", msgspec.to_builtins(old), msgspec.to_builtins(new))
+        case "argv":
+            return _argument(old, new)
+        case "placement":
+            return f"its resources changed from {needs_text(old)} to {needs_text(new)}"
+        case "files":
+            return _named("file", {one.path: one for one in old}, {one.path: one for one in new})
+        case "ports":
+            return _named("port", {one.name: one for one in old}, {one.name: one for one in new})
+        case "operator_kind" | "launch_kind" | "cwd" | "kind" | "ranks_per_node" | "success_exit_codes":
+            return f"its {_NOUNS[name]} changed{_from_to(_plain(old), _plain(new))}"
+        case _:
+            return f"its {_NOUNS.get(name, name.replace('_', ' '))} changed"
+
+
+def _plain(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _variable(old: Mapping[str, str], new: Mapping[str, str], secrets: _Secrets) -> str:
+    name = next(one for one in (*new, *old) if old.get(one) != new.get(one))
+    noun = f"its environment variable {name}"
+    if name not in old:
+        return f"{noun} is new"
+    if name not in new:
+        return f"{noun} is gone"
+    return f"{noun} changed" + ("" if name in secrets.names else _from_to(old[name], new[name]))
+
+
+def _argument(old: tuple[str, ...], new: tuple[str, ...]) -> str:
+    """Name the first argument that differs, with the option before it."""
+    position = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), None)
+    if position is None or len(old) != len(new):
+        longer, shorter = (new, old) if len(new) > len(old) else (old, new)
+        at = len(shorter) if position is None else position
+        word = "has" if longer is new else "no longer has"
+        return f"its command line {word} {_shown(longer[at])}"
+    before = old[position - 1] if position else ""
+    noun = "its program" if position == 0 else "its command line"
+    if before in ("--container-image", "--container-name"):
+        noun = "its image" if before.endswith("image") else "its container's name"
+    elif before.startswith("--"):
+        noun = f"its option {before}"
+    return f"{noun} changed{_from_to(old[position], new[position])}"
+
+
+def _of_parts(noun: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    name = next(one for one in new if old.get(one) != new[one])
+    if name == "image":
+        return f"its image changed{_from_to(old[name], new[name])}"
+    return f"{noun} changed: {name.replace('_', ' ')}"
+
+
+def _named(noun: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    name = next((one for one in (*new, *old) if old.get(one) != new.get(one)), None)
+    if name is None:
+        return f"the order of its {noun}s changed"
+    if name not in old:
+        return f"its {noun} {name} is new"
+    return f"its {noun} {name} {'changed' if name in new else 'is gone'}"
+
+
+def _from_to(old: Any, new: Any) -> str:
+    return f" from {_shown(old)} to {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None or value == "" else str(value)
+    if "\n" in text:
+        text = text.replace("\n", " ")
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _changed_artifacts(old: Work, new: Work) -> Iterator[str]:
+    """Find artifacts that the task uses and that are elsewhere now, or whose content is another one."""
+    before, after = old.plan.artifacts, new.plan.artifacts
+    for name in (*after, *(one for one in before if one not in after)):
+        if name not in after:
+            if old.artifacts.uses(old.task, name):
+                yield f"its artifact {name} is gone"
+        elif before.get(name) == after[name] and new.artifacts.has_content(name, old.artifacts):
+            continue
+        elif new.artifacts.uses(new.task, name):
+            if name not in before:
+                yield f"its artifact {name} is new"
+            elif before[name] != after[name]:
+                yield f"its artifact {name} changed{_from_to(before[name], after[name])}"
+            else:
+                yield f"the content of its artifact {name} changed"
