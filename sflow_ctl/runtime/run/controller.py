@@ -317,6 +317,7 @@ class Controller:
         if isinstance(message, Spawn):
             if self._must_preload is None:
                 self._must_preload = True
+            self._output.placed(node, [spec.rank for spec in message.ranks])
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
