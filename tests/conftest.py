@@ -1,6 +1,6 @@
-"""What all tests share: nothing of the machine's own settings, and GPUs that mean the same everywhere.
+"""Shared by all tests: no settings of the machine apply, and GPUs are simulated.
 
-Tests that are about real GPUs say so with `SFLOW_SIMULATE_GPUS=0`.
+Tests of real GPUs set `SFLOW_SIMULATE_GPUS=0`.
 """
 
 import os

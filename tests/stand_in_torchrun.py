@@ -43,12 +43,12 @@ def main() -> int:
 
 
 def from_environment(name: str, default: str) -> str:
-    """What an option is when it is not given."""
+    """Return the value of an option that is not given."""
     return os.environ.get(f"PET_{name.upper().replace('-', '_')}", default)
 
 
 def lead(address: tuple[str, int], given: argparse.Namespace) -> list[int]:
-    """How many processes each node has: every other node says so, and is told."""
+    """Return how many processes each node has, which every other node reports."""
     counts = {0: given.nproc_per_node}
     with socket.create_server(address) as server:
         server.settimeout(60)

@@ -1,4 +1,4 @@
-"""What integration and fault tests share.
+"""Shared by integration and fault tests.
 
 The real command line as a process, waiting with a deadline, leftovers by marker.
 """
@@ -28,7 +28,7 @@ PATIENCE_S = 60.0
 
 
 def wait_until(condition: Callable[[], T | None], what: str, within_s: float = PATIENCE_S) -> T:
-    """The condition's value once it is true. Fails with what was waited for, and the last thing seen."""
+    """Return the condition's value once it is true. Fail with its name, and the last value seen."""
     deadline = time.monotonic() + within_s
     while True:
         seen = condition()
@@ -62,7 +62,7 @@ def sflow_ctl(
 
 @dataclass
 class Run:
-    """One run that is going on, or has ended."""
+    """A run that is active, or has ended."""
 
     process: subprocess.Popen[str]
     directory: Path
@@ -106,7 +106,7 @@ class Run:
         return {transition.task: transition.new.value for transition in transitions if transition is not None}
 
     def wait_for(self, task: str, state: str, within_s: float = PATIENCE_S) -> None:
-        """Until the journal says that the task is in that state."""
+        """Wait until the journal has the task in that state."""
         wait_until(lambda: self.states().get(task) == state, f"{task} {state}; {self.states()}", within_s)
 
     def pid_of(self, task: str) -> int:
@@ -141,7 +141,7 @@ class Run:
         return self.process.returncode, output
 
     def summary(self) -> Summary:
-        """How it ended."""
+        """Return the run's summary."""
         return read_summary((self.directory / ".sflow/summary.json").read_bytes())
 
     @property
@@ -150,7 +150,7 @@ class Run:
         return self.directory.name
 
     def kill(self) -> None:
-        """For the end of a test: whatever still lives of the run."""
+        """Kill all remaining processes of the run, at the end of a test."""
         for pid in [self.process.pid, *marked(self.run_id, self.directory)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ def parent_of(pid: int) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """True while the process exists and is no zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -198,7 +198,7 @@ def is_alive(pid: int) -> bool:
 
 
 def read_json(path: Path) -> object:
-    """What a JSON file holds."""
+    """Return the content of a JSON file."""
     return msgspec.json.decode(path.read_bytes())
 
 

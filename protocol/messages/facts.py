@@ -233,7 +233,7 @@ class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class Terminated(FromAgentMessage, frozen=True, kw_only=True):
-    """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It goes on until it is told to leave."""
+    """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
 
 
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):

@@ -107,6 +107,11 @@ def status_of(event: ProcessExited, *, is_stopped_step: bool) -> tuple[int | Non
     return event.exit_code, event.signal
 
 
+def disk_full(lost_output: str) -> ExitCause:
+    """Return the cause of a task whose output had no room; `lost_output` says how much is lost, and where."""
+    return ExitCause(word="disk_full", text=lost_output, hint="make room there, and run it again")
+
+
 def lost_processes(end: ProcessExited, kills: int) -> Notice:
     """Return a warning about kills of the kernel during a rank that ended well."""
     text = (
@@ -114,11 +119,6 @@ def lost_processes(end: ProcessExited, kills: int) -> Notice:
         "node's tasks for want of memory: what it has written may not be complete"
     )
     return Notice(level="warning", text=text)
-
-
-def output_lost(text: str) -> ExitCause:
-    """Return the cause of a good exit whose log lacks output: what is judged and collected from it would be wrong."""
-    return ExitCause(word="disk_full", text=text, hint="make room there, and run it again")
 
 
 def launch_failed(event: ProcessFailed) -> LaunchFailed:

@@ -36,7 +36,7 @@ from sflow_agent.core.commands import (
     WatchCheck,
 )
 from sflow_agent.core.events import CheckObserved, CommandEnded, IdleChanged, ProcessExited, ProcessStarted
-from sflow_agent.core.exit_cause import lost_processes, output_lost, status_of
+from sflow_agent.core.exit_cause import disk_full, lost_processes, status_of
 from sflow_agent.core.probes import ListenerLooks, ProbeState
 from sflow_agent.core.stop_sequence import StopSequence
 
@@ -82,10 +82,6 @@ If it ends later, that is reported (GONE to CLEARING).
 """
 
 
-_UNREPORTED = (RankPhase.RUNNING, RankPhase.STOPPING, RankPhase.LOOKING, RankPhase.DIAGNOSING)
-"""Phases of a process whose exit is not known to the controller."""
-
-
 @dataclass(slots=True)
 class Rank:
     """One process that this agent was ordered to start, and its tree."""
@@ -117,7 +113,12 @@ class Rank:
     @property
     def is_live(self) -> bool:
         """Return whether it has a main process, as far as the controller must know."""
-        return self.pid is not None and self.phase in _UNREPORTED
+        return self.pid is not None and self.phase in (
+            RankPhase.RUNNING,
+            RankPhase.STOPPING,
+            RankPhase.LOOKING,
+            RankPhase.DIAGNOSING,
+        )
 
     @property
     def is_gone(self) -> bool:
@@ -156,11 +157,7 @@ class Rank:
         return out
 
     def exited(self, event: ProcessExited, memory_kills: int, now: float) -> list[AgentCommand]:
-        """Take the exit of the main process.
-
-        Reports it, or has its cause diagnosed first; ends the processes that it left behind. `memory_kills`
-        is how many kills of the kernel may explain the end.
-        """
+        """Take the exit of the main process; `memory_kills` is how many kills of the kernel may explain it."""
         is_asked = self.stop is not None
         exit_code, number = status_of(event, is_stopped_step=is_asked and self.spec.launch_kind == "step")
         self.exit = RankExited(
@@ -181,7 +178,8 @@ class Rank:
         if is_good and memory_kills:
             out.append(Report(lost_processes(event, memory_kills)))
         if is_good and event.lost_output and self.phase is RankPhase.RUNNING:
-            self.exit = msgspec.structs.replace(self.exit, cause=output_lost(event.lost_output))
+            # What is judged and collected from its log would be wrong.
+            self.exit = msgspec.structs.replace(self.exit, cause=disk_full(event.lost_output))
             return out + self._unwatch() + self._judge_exit(0, now)
         readiness = self.probes.get("readiness")
         is_unready = readiness is not None and not readiness.has_triggered
@@ -202,8 +200,7 @@ class Rank:
         out: list[AgentCommand] = []
         is_good = self.exit.exit_code in self.spec.success_exit_codes
         is_its_own = self.phase in (RankPhase.RUNNING, RankPhase.LOOKING)
-        is_known = self.exit.cause is not None
-        if is_its_own and not is_known and (not is_good or self.spec.success is not None):
+        if is_its_own and self.exit.cause is None and (not is_good or self.spec.success is not None):
             self._enter(RankPhase.DIAGNOSING)
             # `success` must be known before the exit counts, however long that takes; a stop ends the waiting.
             self.diagnose_by = None if is_good else now + DIAGNOSE_WITHIN_S

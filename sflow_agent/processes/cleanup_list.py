@@ -24,7 +24,7 @@ class CleanupList:
         self._append([key])
 
     def note_steps(self, run_mark: int) -> None:
-        """What bears this mark is of a job step of the run, and nobody else would end it. Raises: OSError."""
+        """Processes with this mark are of a job step of the run, and nothing else would end them. Raises: OSError."""
         self._append([_STEPS, run_mark])
 
     def run_mark(self) -> int | None:

@@ -29,7 +29,7 @@ def files(half: str) -> list[str]:
 
 
 def lines(path: Path, mark: str) -> list[str]:
-    """What the file says in its comments of one kind."""
+    """Return the comments of one kind in a file."""
     marked = (line for line in path.read_text().splitlines() if line.startswith(mark))
     return [line.removeprefix(mark) for line in marked]
 
@@ -49,7 +49,7 @@ def planned(path: Path) -> Plan:
 
 
 def names_for(plan: Plan) -> dict[str, Any]:
-    """What the expressions in a file may use."""
+    """Return the names that the expressions in a file may use."""
     tasks = {task.name: task for task in plan.tasks}
     env: Callable[[str, str], str] = lambda task, name: tasks[task].env[name]  # noqa: E731
     script: Callable[[str], str] = lambda task: tasks[task].script  # noqa: E731

@@ -1,6 +1,6 @@
-"""A Slurm job that is none: `srun`, `scontrol` and `squeue` to put first on PATH, whose failures can be chosen.
+"""An imitated Slurm job: `srun`, `scontrol` and `squeue` to put first on PATH, whose failures can be chosen.
 
-For what a real Slurm (`tests/slurm`) does on other sites only, or once in a thousand starts.
+For behaviour that a real Slurm (`tests/slurm`) shows on other sites only, or once in a thousand starts.
 """
 
 import json
@@ -43,7 +43,7 @@ class FakeSlurm:
         self.command("squeue", "echo 10:00")
 
     def command(self, name: str, script: str) -> None:
-        """Makes one of Slurm's commands, from a shell script."""
+        """Make one of Slurm's commands from a shell script."""
         path = self.directory / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
@@ -58,7 +58,7 @@ class FakeSlurm:
         return [line.split() for line in (self.directory / "calls").read_text().splitlines()]
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """That of the job's batch script."""
+        """The environment of the job's batch script."""
         path = f"{self.directory}:{Path(sys.executable).parent}:/usr/bin:/bin"
         return {
             "PATH": path,

@@ -47,11 +47,11 @@ OPTIONS_IN_ENVIRONMENT = (
     ),
     *("SLURM_STDOUTMODE", "SLURM_TIMELIMIT", "SLURM_TRES_PER_TASK", "SLURM_WAIT", "SLURM_WORKING_DIR"),
 )
-"""What srun takes as options. Source: srun(1), "Input environment variables"."""
+"""Variables that srun reads as options. Source: srun(1), "Input environment variables"."""
 
 
 def main() -> int:
-    """The highest exit status of its tasks, or that of its own failure."""
+    """Return the highest exit status of its tasks, or that of its own failure."""
     behaviour = json.loads(Path(sys.argv[1]).read_text())
     words = sys.argv[2:]
     count = next((n for n, word in enumerate(words) if not word.startswith("-")), len(words))
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def wrong_call(options: list[str], refuses: dict[str, str]) -> str | None:
-    """What the strictest srun would say to it."""
+    """Return the error that the strictest srun would print."""
     for option in options:
         if "=" not in option and option not in FLAGS:
             return f"error: option {option} would take the next word for its value"

@@ -1,7 +1,4 @@
-"""Whatever is killed, stopped or cut: nothing that carries the run's marker is left 15 s later.
-
-And the end says why.
-"""
+"""Kills, stops and cuts: no process with the run's marker is left 15 s later, and the end has its cause."""
 
 import contextlib
 import os
@@ -50,7 +47,7 @@ workflow:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[list[Run]]:
-    """Runs that a test starts; whatever it leaves is killed by pid."""
+    """Runs that a test starts; remaining processes are killed by pid."""
     runs: list[Run] = []
     yield runs
     for run in runs:

@@ -69,7 +69,7 @@ class Fleet:
         self.wires: list[Wire] = []
 
     def add(self, **wire: float) -> Wire:
-        """The next agent, behind a wire of its own."""
+        """Add the next agent, behind its own wire."""
         made = Wire(self.link.control_endpoints[0], **wire)
         self.wires.append(made)
         self.agents.append(Agent(len(self.agents), self, made.endpoint))
@@ -96,7 +96,7 @@ class Fleet:
         wait_until(look, what, within_s)
 
     def of(self, kind: type[SchedulerEvent]) -> list[SchedulerEvent]:
-        """What has happened of a kind."""
+        """Return the events of a kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def facts(self) -> list[int]:

@@ -1,6 +1,6 @@
-"""What programs do to their output: kept back, flooded, broken, mixed, in a locale without characters.
+"""What programs do to their output: buffer, flood, break, mix it, or write it in a locale without characters.
 
-What is on disk is what was written, byte for byte, and no other task waits.
+The log equals the written bytes, and no other task waits.
 """
 
 import os
@@ -154,7 +154,7 @@ def test_f60_a_flood_costs_neither_memory_nor_another_tasks_start(
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process has had."""
+    """Return the peak memory of a process."""
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     except OSError:

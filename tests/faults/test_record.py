@@ -1,4 +1,4 @@
-"""The record of a run on disk: whose files are whose, what survives a full disk, who may write."""
+"""The record of a run on disk: owners of files, a full disk, permissions."""
 
 import errno
 import os

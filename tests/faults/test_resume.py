@@ -1,4 +1,4 @@
-"""Resuming runs: what is remembered, who may resume, from where, and what is never overwritten."""
+"""Resuming runs: which options are remembered, who may resume, from where, and which files are never overwritten."""
 
 import json
 import os
@@ -31,7 +31,7 @@ NEVER = '{name: never, script: ["echo no >> $SFLOW_WORKSPACE_DIR/never.count"]}'
 
 
 def failed_run(tmp_path: Path, *options: str, text: str = workflow(COUNTS, NEEDS_GO)) -> Path:
-    """A run whose second task has failed, and will not the next time."""
+    """Return a run whose second task has failed, and will not fail the next time."""
     (tmp_path / "w.yaml").write_text(text)
     done = sflow_ctl("run", "w.yaml", *OUT, "--run-id", "r", *options, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
@@ -102,7 +102,7 @@ def test_r8_a_log_whose_attempt_the_journal_has_lost_is_not_overwritten(tmp_path
 
 
 def elsewhere(tmp_path: Path, job_id: str = "", age_s: float = 0.0) -> tuple[Path, Claim]:
-    """A claim whose holder's pid means nothing here, renewed so long ago."""
+    """Return a claim of another host, renewed so long ago."""
     path = tmp_path / "controller.lock"
     claim = msgspec.structs.replace(own_claim(1), host="other", world="other", job_id=job_id)
     path.write_bytes(encode_claim(claim))

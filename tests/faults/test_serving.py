@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> str:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[list[Run]]:
-    """Runs that a test starts; whatever it leaves is killed by pid."""
+    """Runs that a test starts; remaining processes are killed by pid."""
     runs: list[Run] = []
     yield runs
     for run in runs:
@@ -49,7 +49,7 @@ def start(started: list[Run], tmp_path: Path, tasks: str, *options: str) -> Run:
 
 @contextlib.contextmanager
 def old_server(tmp_path: Path, port: int) -> "Iterator[subprocess.Popen[bytes]]":
-    """What an earlier job has left on the node."""
+    """Start the server of an earlier job on the node."""
 
     def answers() -> bool:
         with socket.socket() as client:

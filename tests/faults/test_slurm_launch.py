@@ -65,7 +65,7 @@ def run(slurm: FakeSlurm, tasks: str, *options: str, **others: Any) -> tuple[int
 
 
 def log(slurm: FakeSlurm, task: str = "t") -> str:
-    """What the task has printed."""
+    """Return the output of the task."""
     return (slurm.directory.parent / "sflow_output" / "r" / task / f"{task}.log").read_text()
 
 
@@ -318,7 +318,7 @@ runpy.run_module("sflow_agent", run_name="__main__")
 
 
 def of_version(version: str) -> tuple[str, ...]:
-    """Starts an agent that was made for another version of the protocol, whatever it is told to start."""
+    """Return an srun that starts an agent of another protocol version."""
     return (sys.executable, "-I", "-c", OTHER_VERSION, version)
 
 

@@ -15,7 +15,7 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 
 @dataclass(slots=True)
 class _End:
-    """One end of a connection through the cable; what is to be written there, and when."""
+    """One end of a connection through the wire; the bytes to write there, and when."""
 
     socket: socket.socket
     queue: deque[tuple[float, bytes]] = field(default_factory=deque)
@@ -29,7 +29,7 @@ class _Connection:
 
 
 class Wire:
-    """Forwards what connects to `endpoint` to `target`, from a thread of its own."""
+    """Forwards connections to `endpoint` to `target`, in a thread."""
 
     def __init__(
         self, target: str, *, delay_s: float = 0.0, oldest_s: float = 1e9, longest_idle_s: float = 1e9
@@ -48,13 +48,13 @@ class Wire:
         """Connections that were reset for their age."""
         self.too_idle = 0
         self.pieces = 0
-        """What has come through it, in either direction."""
+        """The bytes that were forwarded, in either direction."""
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     @property
     def endpoint(self) -> str:
-        """What to connect to."""
+        """Return the address to connect to."""
         return f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong is said in one message with a code, a place and a remedy.
+"""Each problem is reported in one message with a code, a place and a remedy.
 
 The exit status is 2; nothing is made or started.
 """

@@ -1,4 +1,7 @@
-"""The controller's link against bad peers: real sockets, real keys. Everything wrong is refused and counted; good ones go on."""
+"""The controller's link against bad peers: real sockets, real keys.
+
+Bad packets are refused and counted; good peers continue.
+"""
 
 import contextlib
 import socket
@@ -58,7 +61,7 @@ class Fixture:
         wait_until(step, what)
 
     def join(self, node: int, session: str = "s", number: int = 1) -> "zmq.Socket[bytes]":
-        """An agent that has said hello and been accepted."""
+        """Return an agent that has said hello and been accepted."""
         agent = self.client(self.keys.agents[node])
         agent.send(encode(FromAgentPacket(session=session, messages=(a_hello(node, session, number),))))
         self.pump(
@@ -86,7 +89,7 @@ def fixture() -> Iterator[Fixture]:
 
 
 def a_hello(node: int, session: str, number: int = 1, version: tuple[int, int] = (1, 0)) -> Hello:
-    """What an agent says first."""
+    """Return the first message of an agent."""
     return Hello(
         version=version, install_path="/opt/old", session=session, session_number=number, node=node, agent_incarnation=1,
         controller_incarnation=0, pid=1, inventory=Inventory(host="h", cpus=1, cpus_online=1, memory_bytes=1),

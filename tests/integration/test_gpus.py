@@ -40,7 +40,7 @@ workflow:
 def run(
     tmp_path: Path, gpus: int | None, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """A run on a machine that has what `CUDA_VISIBLE_DEVICES` names; `gpus` is what the file says."""
+    """Run on a machine with the GPUs in `CUDA_VISIBLE_DEVICES`; `gpus` is the number in the file."""
     (tmp_path / "w.yaml").write_text(WORKFLOW.replace("COUNT", "null" if gpus is None else str(gpus)))
     return subprocess.run(
         [sys.executable, "-c", WITH_DRIVER, "run", "w.yaml", "--run-id", "r", *arguments],

@@ -1,4 +1,4 @@
-"""Launchers: one process per node finds in its environment what torchrun or mpirun would be told on its command line."""
+"""Launchers: one process per node gets in its environment the options of torchrun or mpirun."""
 
 import shutil
 import sys
@@ -23,7 +23,7 @@ sys.stdout.write(" ".join(os.environ.get(name, "-") for name in names) + "\\n")
 
 
 def run(cwd: Path, tasks: str) -> tuple[int, str, Path]:
-    """Exit status, what was said, and the run directory."""
+    """Return the exit status, the output, and the run directory."""
     (cwd / "w.yaml").write_text(HEAD + tasks)
     (cwd / "train.py").write_text(PROGRAM)
     ended = sflow_ctl("run", "w.yaml", "--run-id", "r", "--simulate-gpus", cwd=cwd)
@@ -31,7 +31,7 @@ def run(cwd: Path, tasks: str) -> tuple[int, str, Path]:
 
 
 def lines(directory: Path, task: str) -> list[str]:
-    """What all processes of a task have printed, sorted."""
+    """Return the output of all processes of a task, sorted."""
     return sorted(
         line
         for path in (directory / task).rglob("*.log")

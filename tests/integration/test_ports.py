@@ -16,7 +16,7 @@ for endpoint in sys.argv[1:]:
 
 
 def run(cwd: Path, tasks: str, *options: str) -> tuple[int, str, Path]:
-    """Exit status, what was said, and the run directory."""
+    """Return the exit status, the output, and the run directory."""
     (cwd / "w.yaml").write_text(HEAD + tasks)
     (cwd / "fetch.py").write_text(FETCH)
     ended = sflow_ctl("run", "w.yaml", "--run-id", "r", *options, cwd=cwd)
@@ -24,7 +24,7 @@ def run(cwd: Path, tasks: str, *options: str) -> tuple[int, str, Path]:
 
 
 def log(directory: Path, task: str) -> str:
-    """What a task has printed."""
+    """Return the output of a task."""
     return (directory / task / f"{task}.log").read_text()
 
 

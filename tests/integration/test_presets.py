@@ -13,21 +13,21 @@ HEAD = 'version: "0.1"\nworkflow:\n  name: presets\n  tasks:\n'
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
-    """Skips a test where a program is missing, and says which."""
+    """Skip a test if a program is missing, and name it."""
     path = f"{os.environ['PATH']}:/usr/sbin"
     missing = [program for program in programs if shutil.which(program, path=path) is None]
     return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} is not installed")
 
 
 def run(cwd: Path, tasks: str, *options: str) -> tuple[int, str, Path]:
-    """Exit status, what was said, and the run directory."""
+    """Return the exit status, the output, and the run directory."""
     (cwd / "w.yaml").write_text(HEAD + tasks)
     ended = sflow_ctl("run", "w.yaml", "--run-id", "r", *options, cwd=cwd)
     return ended.returncode, ended.stdout + ended.stderr, cwd / "sflow_output" / "r"
 
 
 def log(directory: Path, task: str) -> str:
-    """What a task has printed."""
+    """Return the output of a task."""
     return (directory / task / f"{task}.log").read_text()
 
 

@@ -49,7 +49,7 @@ REAL = {"SFLOW_SIMULATE_GPUS": "0"}
 
 
 def reason_for_none() -> str | None:
-    """Why there is no GPU to test with; None where there is."""
+    """Return why there is no GPU to test with; None if there is one."""
     if not NVIDIA_CONTROL.exists():
         return f"no NVIDIA driver here ({NVIDIA_CONTROL} does not exist)"
     found = gpu_view(0, os.environ)
@@ -61,7 +61,7 @@ def reason_for_none() -> str | None:
 
 @pytest.fixture(scope="module")
 def found() -> GpuView:
-    """What is here."""
+    """Return the GPUs of this machine."""
     reason = reason_for_none()
     if reason is not None:
         pytest.skip(reason)
@@ -171,7 +171,7 @@ def test_more_gpus_than_there_are_end_the_run_before_it_begins(found: GpuView, t
 
 @pytest.fixture
 def held(found: GpuView) -> Iterator[str]:
-    """Somebody's process with a sixth of the first GPU's memory."""
+    """A foreign process with a sixth of the first GPU's memory."""
     size = found.gpus[0].memory_bytes // 6
     environment = {**os.environ, **found.environment((0,), os.environ)}
     holder = subprocess.Popen(

@@ -18,7 +18,7 @@ ON = "resources: {{nodes: {{indices: [{}]}}}}"
 
 
 def run(tmp_path: Path, tasks: str, options: Sequence[str] = ()) -> tuple[Run, str]:
-    """A run that has succeeded, and what it said."""
+    """Return the output of a run that has succeeded."""
     going = Run.start(HEAD + tasks, tmp_path, *options)
     try:
         status, output = going.finish()

@@ -1,4 +1,4 @@
-"""The files that make Slurm and munge what the settings say."""
+"""The files that configure Slurm and munge according to the settings."""
 
 import os
 import stat

@@ -16,7 +16,7 @@ class CountedSrun:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        """What to put on PATH."""
+        """The directory to put on PATH."""
         self._calls = directory / "calls"
         self._calls.mkdir(parents=True)
         srun = shutil.which("srun")

@@ -15,7 +15,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"
 
 @dataclass(frozen=True)
 class Job:
-    """What `scontrol show job` says."""
+    """The output of `scontrol show job`."""
 
     number: int
     state: str
@@ -34,7 +34,7 @@ class Jobs(ABC):
     @property
     @abstractmethod
     def shared(self) -> Path:
-        """Jobs start there, and write there what they print."""
+        """Jobs start there, and write their output there."""
 
     @abstractmethod
     def run_in_node(
@@ -64,7 +64,7 @@ class Jobs(ABC):
     def srun(
         self, argv: Sequence[str], nodes: int = 1, **options: str | int | bool
     ) -> subprocess.CompletedProcess[str]:
-        """A job of its own that ends with the command."""
+        """Run a command in a separate job."""
         return self.run_in_node(HEAD, ["srun", *_options(nodes, options), *argv])
 
     def salloc(
@@ -78,7 +78,7 @@ class Jobs(ABC):
         self.slurm("scancel", *map(str, words))
 
     def scontrol(self, *words: str) -> str:
-        """What it prints."""
+        """Return its output."""
         return self.slurm("scontrol", *words)
 
     def job(self, number: int) -> Job:
@@ -111,7 +111,7 @@ class Jobs(ABC):
             raise AssertionError(f"{error}; {job}; it printed:\n{self.output(number)}") from None
 
     def output(self, number: int) -> str:
-        """What a job has printed so far."""
+        """Return the output of a job so far."""
         try:
             return (self.shared / f"job-{number}.out").read_text()
         except FileNotFoundError:

@@ -39,7 +39,7 @@ class Network:
         checked([*self._enter, "bridge", "link", "set", "dev", machine.name, "state", "disabled"])
 
     def lose(self, machine: Machine, percent: float) -> None:
-        """That part of the packets that come to it from others vanishes."""
+        """Drop that part of the packets that come to it from others."""
         chance = f"--mode random --probability {percent / 100:g}"
         machine.shell(f"iptables -A INPUT -i eth0 -m statistic {chance} -j DROP")
 

@@ -70,7 +70,7 @@ class Machine:
         return disk
 
     def argv(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> list[str]:
-        """The command that, run outside, runs that one in the machine."""
+        """Return the command that, run outside, runs that one in the machine."""
         variables = [f"{name}={value}" for name, value in {**ENVIRONMENT, **environment}.items()]
         enter = [
             "nsenter",
@@ -90,7 +90,7 @@ class Machine:
         return checked(self.argv(["sh", "-ec", "\n".join(lines)], Path("/"), {}))
 
     def processes(self) -> list[Process]:
-        """What runs in it, first process and the machine's own daemons left out."""
+        """Return its processes without the first process and the machine's own daemons."""
         return [process for process in in_same_namespace(self.first) if process.name not in DAEMONS]
 
     def daemon(self, name: str) -> Process | None:

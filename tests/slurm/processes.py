@@ -13,7 +13,7 @@ END_WITHIN_S = 30.0
 
 
 class Process(msgspec.Struct, frozen=True):
-    """One process, for good: the start time (clock ticks since boot) tells it from a later one of that pid."""
+    """One process, identified by its start time (clock ticks since boot) beside its pid."""
 
     pid: int
     started: int
@@ -47,7 +47,7 @@ class Process(msgspec.Struct, frozen=True):
         return ""
 
     def kill(self) -> None:
-        """SIGKILL; returns when it has ended, and with it all of a PID namespace whose first process it is."""
+        """Send SIGKILL; return when it has ended, and with it all of a PID namespace whose first process it is."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:

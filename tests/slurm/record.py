@@ -1,4 +1,4 @@
-"""What a cluster writes down about itself, so that another process can use it, or end it."""
+"""The record of a cluster, with which another process can use or end it."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ FILE = "cluster.json"
 
 
 class Record(msgspec.Struct):
-    """Processes are known by pid and start time: a pid that has got about is nobody we know."""
+    """Processes are known by pid and start time, since pids are reused."""
 
     settings: Settings
     owner: Process | None
@@ -40,7 +40,7 @@ class Record(msgspec.Struct):
 
 
 def directory_of(name: str) -> Path:
-    """Where the cluster of that name is."""
+    """Return the directory of the cluster of that name."""
     return Path(tempfile.gettempdir(), PREFIX + name)
 
 
@@ -66,7 +66,7 @@ def end_ownerless() -> list[Path]:
 
 
 def this_process() -> Process:
-    """The owner of what it starts."""
+    """Return the owner of the clusters that it starts."""
     process = Process.of(os.getpid())
     assert process is not None
     return process

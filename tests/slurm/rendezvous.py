@@ -62,7 +62,7 @@ def one_rank(fail_rank: int | None) -> int:
 
 
 def serve(place: tuple[str, int], own: dict[str, object], world: int) -> dict[str, object]:
-    """Rank 0: takes what the others send, answers all with the result."""
+    """Serve as rank 0: receive from the others, answer all with the result."""
     known = [own]
     connections = []
     with socket.create_server(place) as server:

@@ -41,7 +41,7 @@ class Cluster(Jobs):
 
     @classmethod
     def start(cls, settings: Settings, directory: Path, *, ends_with_us: bool = True) -> "Cluster":
-        """Returns when all nodes are idle. What an owner that was killed left behind is ended first."""
+        """Return when all nodes are idle. Remains of an owner that was killed are ended first."""
         record.end_ownerless()
         record.end(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class Cluster(Jobs):
         env: Mapping[str, str] | None = None,
         within_s: float = PATIENCE_S,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command there to its end, in the shared directory and with nothing of our environment."""
+        """Run a command there to its end, in the shared directory and with an empty environment."""
         return subprocess.run(
             self.argv(node, argv, env),
             input=stdin,
@@ -125,7 +125,7 @@ class Cluster(Jobs):
         return process
 
     def argv(self, node: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> list[str]:
-        """What to execute outside to run a command in a node."""
+        """Return the command to execute outside to run a command in a node."""
         return self._machine(node).argv([str(word) for word in argv], self.shared, env or {})
 
     def processes_in_node(self, node: str) -> list[Process]:
@@ -145,7 +145,7 @@ class Cluster(Jobs):
         return dict(line.split() for line in self.slurm("sinfo", "-hNpmain", "-o%N %T").splitlines())
 
     def wait_node(self, node: str, *states: str, within_s: float = PATIENCE_S) -> None:
-        """Until Slurm says that the node is in one of the states."""
+        """Wait until the node is in one of the states."""
         self._wait_states(lambda seen: seen[node] in states, f"{node} {' or '.join(states)}", within_s)
 
     def wait_idle(self, within_s: float = PATIENCE_S) -> None:
@@ -159,7 +159,7 @@ class Cluster(Jobs):
         self._network.cut(self._machine(node))
 
     def loss(self, node: str, percent: float) -> None:
-        """That part of the packets to the node vanishes."""
+        """Drop that part of the packets to the node."""
         self._network.lose(self._machine(node), percent)
 
     def slow(self, node: str, kbit_per_s: int, latency_ms: int) -> None:
@@ -188,7 +188,7 @@ class Cluster(Jobs):
         self._kill_daemon(HEAD, "slurmctld")
 
     def is_saved(self, job: int) -> bool:
-        """Whether a slurmctld that is started anew would know that the job runs."""
+        """Return whether a restarted slurmctld would know that the job runs."""
         saved = self.directory / "state" / "job_state"
         starts = self.slurm("squeue", "--noheader", f"--jobs={job}", "--format=%S").strip()
         since = datetime.fromisoformat(starts).timestamp()

@@ -1,4 +1,4 @@
-"""What tests of whole runs in jobs share."""
+"""Shared by tests of whole runs in jobs."""
 
 import json
 import shutil

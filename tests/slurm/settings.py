@@ -1,4 +1,4 @@
-"""What a cluster can be asked to be."""
+"""The settings of a cluster."""
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True):
     kill_wait_s: int = 2
     """Between SIGTERM and SIGKILL at a job's end."""
     grace_s: int = 3
-    """What a preempted job in partition `cancelled` gets after SIGTERM."""
+    """The time of a preempted job in partition `cancelled` after SIGTERM."""
     process_tracking: str = "linuxproc"
     """Or `pgid`."""
     options: dict[str, str] = {}

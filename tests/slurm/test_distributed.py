@@ -44,13 +44,13 @@ def submit(cluster: Cluster, operator: str, script: str, nodes: int, more: str =
 
 
 def lines(cluster: Cluster) -> list[str]:
-    """What the ranks said, without their labels."""
+    """Return the output of the ranks, without their labels."""
     log = (cluster.shared / "out" / "run" / "t" / "t.log").read_text()
     return sorted(line.partition(": ")[2] for line in log.splitlines())
 
 
 def results(world: int, nodes: int) -> list[str]:
-    """What they say when everything is right."""
+    """Return the expected output."""
     places = " ".join(f"node{n}:{gpu}" for n in range(nodes) for gpu in range(4))
     total = world * (world + 1) // 2
     return sorted(f"rank {rank} of {world}: sum {total} over {places}" for rank in range(world))

@@ -1,4 +1,4 @@
-"""`sflow-ctl doctor` in real jobs: what is broken is named, what is not is no finding."""
+"""`sflow-ctl doctor` in real jobs: faults are named, and nothing else is."""
 
 import json
 import sys

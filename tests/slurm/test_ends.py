@@ -20,7 +20,7 @@ COLLECT = (
 
 
 def log(cluster: Cluster, task: str, name: str = "") -> str:
-    """What a task has printed."""
+    """Return the output of a task."""
     return (cluster.shared / "out" / "run" / task / (name or f"{task}.log")).read_text()
 
 

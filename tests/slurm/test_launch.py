@@ -1,4 +1,4 @@
-"""What is said to Slurm, and how its answers are read: against the real commands."""
+"""Commands to Slurm, and how its answers are read: against the real programs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A login node that compute nodes cannot call: what a person is told, and that what they are told to do works."""
+"""A login node that compute nodes cannot reach: the message, and that its remedies work."""
 
 import os
 import sys

@@ -29,7 +29,7 @@ def waiting(cluster: Cluster) -> tuple[str, Path]:
 
 
 def sflow_log(cluster: Cluster) -> str:
-    """What the controller has noted."""
+    """Return the controller's log."""
     return (cluster.shared / "out" / "run" / "sflow.log").read_text()
 
 

@@ -65,7 +65,7 @@ def connect(cluster: Cluster, node: str, to: str, port: int = SLURMD_PORT) -> in
 
 
 def nothing_runs(cluster: Cluster, *nodes: str) -> None:
-    """Fails with what is left on them."""
+    """Fail with the remaining processes on them."""
 
     def left() -> list[str]:
         return [process.command for node in nodes for process in cluster.processes_in_node(node)]
@@ -74,7 +74,7 @@ def nothing_runs(cluster: Cluster, *nodes: str) -> None:
 
 
 def begun(cluster: Cluster, job: int, times: int = 1) -> None:
-    """Until the script has said so that many times."""
+    """Wait until the script has printed this so many times."""
     cluster.wait_job(job, "RUNNING")
     wait_until(lambda: cluster.output(job).count("begun") == times, f"{cluster.output(job)!r} says begun")
 
@@ -287,7 +287,7 @@ def test_scancel_leaves_nothing(cluster: Cluster) -> None:
 
 
 def start_owner(directory: Path) -> subprocess.Popen[str]:
-    """A process whose cluster is up."""
+    """Start a process whose cluster is up."""
     argv = [sys.executable, "-c", OWNER, str(directory)]
     owner = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None

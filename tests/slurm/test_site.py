@@ -33,7 +33,7 @@ def sflow_ctl(cluster: Cluster, *words: str | Path, site: str) -> "subprocess.Co
 
 
 def fields(cluster: Cluster, number: int) -> dict[str, str]:
-    """What Slurm knows of a job."""
+    """Return Slurm's fields of a job."""
     return dict(re.findall(r"(\w+)=(\S*)", cluster.scontrol("show", "job", "--oneliner", str(number))))
 
 
@@ -60,7 +60,7 @@ def counted(cluster: Cluster, tmp_path: Path) -> CountedSrun:
 
 
 def check_run(cluster: Cluster, counted: CountedSrun, number: int, run: Path) -> None:
-    """The run had what the site says, each once."""
+    """Check that the run had the site's settings, each once."""
     job = fields(cluster, number)
     assert (job["Partition"], job["Account"]) == ("requeued", "physics")
     (srun,) = counted.calls()

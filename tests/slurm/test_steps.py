@@ -1,6 +1,6 @@
-"""What only a real job step can do, started by an agent.
+"""Features that only a real job step has, started by an agent.
 
-With the options that the format says, and in everything else like any other task.
+With the options of the format, and otherwise like any other task.
 """
 
 import subprocess

@@ -13,7 +13,7 @@ REQUIRED = {*range(1, 34), *range(35, 44), 53, 57, *range(59, 64), 66}
 
 
 def by_number() -> dict[int, str]:
-    """What belongs into the last column."""
+    """Return the content of the last column."""
     found: dict[int, dict[str, list[str]]] = defaultdict(dict)
     for path in sorted(TESTS.rglob("test_*.py")):
         for name, number in _TEST.findall(path.read_text()):

@@ -14,6 +14,15 @@ LINE_CHARACTERS = 300
 _WHAT = {"stop": "stop command", "hang": "hang command"}
 
 
+def kept(directory: Path, node: str, ended: SideCommandEnded) -> str | None:
+    """Keep the output of a command; return the warning about it, if there is a reason for one."""
+    try:
+        keep_output(directory, node, ended)
+    except OSError as error:
+        return f"the output of the {ended.purpose} command of {ended.rank} cannot be kept: {error}"
+    return warning_of(ended)
+
+
 def keep_output(directory: Path, node: str, ended: SideCommandEnded) -> None:
     """Append the output to the task's file for its purpose, under a line with its rank, node and time.
 

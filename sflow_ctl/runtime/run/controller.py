@@ -16,7 +16,6 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
 from protocol.messages.orders import Spawn, ToAgent
-from protocol.text.counted import counted
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -58,21 +57,15 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
-from sflow_ctl.runtime.run.ignored_messages import log_ignored_messages
+from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
-from sflow_ctl.runtime.run.output_collector import OutputCollector
+from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 from sflow_ctl.runtime.run.preload import preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 
-SHOWN_PROBLEMS = 3
-"""Of one task's outputs, on the console."""
 if TYPE_CHECKING:
     from sflow_ctl.runtime.slurm.job_clock import JobClock
-
-AGENTS_END_WITHIN_S = 10.0
-OTHERS_END_WITHIN_S = 3.0
-"""The limit when a node is gone: srun may wait for it for ever, and all other agents have said goodbye."""
 
 
 class Controller:
@@ -194,14 +187,9 @@ class Controller:
         for task, attempt, values, problems in self.outputs.collected():
             for problem in problems:
                 self._log.warning(f"outputs of {task}: {problem}")
-            for problem in problems[:SHOWN_PROBLEMS]:
-                self._output.say(f"warning: outputs of {task}: {problem}")
-            if len(problems) > SHOWN_PROBLEMS:
-                more = counted(len(problems) - SHOWN_PROBLEMS, "more problem")
-                self._output.say(f"warning: outputs of {task}: {more}, in {layout.RUN_LOG}")
-            events.append(
-                OutputsCollected(task=task, attempt=attempt, values=values, problems=tuple(problems))
-            )
+            for shown in shown_problems(problems):
+                self._output.say(f"warning: outputs of {task}: {shown}")
+            events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
         return events
 
     def _logs(self) -> list[SchedulerEvent]:
@@ -258,13 +246,9 @@ class Controller:
     def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
-        from sflow_ctl.runtime.logs.side_logs import keep_output, warning_of  # few tasks have such commands
+        from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
 
-        warning = warning_of(ended)
-        try:
-            keep_output(self._directory.path, self._plan.nodes[node].name, ended)
-        except OSError as error:
-            warning = f"the output of the {ended.purpose} command of {ended.rank} cannot be kept: {error}"
+        warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
         if warning is not None:
             self._warn(warning)
 
@@ -357,10 +341,7 @@ class Controller:
 
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
-        for node in self._scheduler.nodes_without_agent():
-            self._launcher.kill(node)  # it has started nothing, and would wait for an answer
-        is_short = self._scheduler.has_lost_nodes()
-        late = self._launcher.wait_all(OTHERS_END_WITHIN_S if is_short else AGENTS_END_WITHIN_S)
+        late = end_agents(self._scheduler, self._launcher)
         for node in late:
             self._log.warning(f"node {self._plan.nodes[node].name}: its agent did not exit and was killed")
         assert self._finish is not None

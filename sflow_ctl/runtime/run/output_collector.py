@@ -18,12 +18,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from protocol.text.counted import counted
 from protocol.text.process_labels import LabelRemover, Labels
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably
 
+SHOWN_PROBLEMS = 3
 SHORTAGE_WITHIN_S, SHORTAGE_PAUSE_S = 10.0, 0.2
 
 
@@ -34,6 +37,13 @@ class TaskOutputs(NamedTuple):
     attempt: int
     values: dict[str, Any]
     problems: list[str]
+
+
+def shown_problems(problems: list[str]) -> list[str]:
+    """Return what the console shows of the problems of one task's outputs."""
+    left = len(problems) - SHOWN_PROBLEMS
+    more = [f"{counted(left, 'more problem')}, in {layout.RUN_LOG}"] if left > 0 else []
+    return [*problems[:SHOWN_PROBLEMS], *more]
 
 
 class OutputCollector:

@@ -10,7 +10,7 @@ from tests.integration.agent.fake_controller import FakeController
 
 @pytest.fixture
 def make_controller(tmp_path: Path) -> Iterator[Callable[..., FakeController]]:
-    """Controllers that end whatever their agents still have when the test ends."""
+    """Controllers that end all remaining processes of their agents when the test ends."""
     made: list[FakeController] = []
 
     def make(**arguments: float) -> FakeController:

@@ -1,4 +1,4 @@
-"""A small controller for tests of real agents: two CURVE routers, the channel, what the agent has said."""
+"""A small controller for tests of real agents: two CURVE routers, the channel, the messages of the agent."""
 
 import os
 import secrets
@@ -85,7 +85,7 @@ class FakeController:
         self.ended_logs: set[RankId] = set()
         self.chunks = 0
         self.is_mute = False
-        """Takes nothing in and says nothing, as one that hangs."""
+        """Receives and sends nothing, as a hanging controller."""
         self.acknowledges_logs = True
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -167,7 +167,7 @@ class FakeController:
         return self.hellos[-1].pid
 
     def exit_status(self, within_s: float = DEADLINE_S) -> int:
-        """Waits for the guardian's end, going on with the loop."""
+        """Wait for the guardian's end, while the loop continues."""
         assert self.process is not None
         self.until(lambda: self.process is not None and self.process.poll() is not None, "its exit", within_s)
         return self.process.returncode
@@ -178,7 +178,7 @@ class FakeController:
         return self.process.stderr.read().decode()
 
     def close(self) -> None:
-        """Ends everything, whatever state it is in."""
+        """End everything, in any state."""
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.terminate()
@@ -199,7 +199,7 @@ class FakeController:
     # ------------------------------------------------------------------ the loop
 
     def turn(self, timeout_ms: int = 10) -> None:
-        """Takes in what has come, answers hellos, acknowledges."""
+        """Take what has arrived, answer hellos, acknowledge."""
         if self.is_mute:
             time.sleep(timeout_ms / 1000)
             return
@@ -274,7 +274,7 @@ class FakeController:
         self.control.send_multipart((self.identity, encode(packet)))
 
     def until(self, condition: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> None:
-        """Goes on until the condition holds; fails after `within_s` with what was said last."""
+        """Turn until the condition holds; fail after `within_s` with the last messages."""
         deadline = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not come; last said: {self.facts[-3:]}"
@@ -303,7 +303,7 @@ class FakeController:
         return self._one(RankExited, rank_id(task, attempt, rank))
 
     def cleared(self, task: str, attempt: int = 1, rank: int = 0) -> RankCleared | RankExited:
-        """Waits until nothing of the rank is left; the fact that said so."""
+        """Wait until no process of the rank is left; return the fact."""
         ended = self.exited(task, attempt, rank)
         return ended if ended.cleared else self._one(RankCleared, rank_id(task, attempt, rank))
 

@@ -1,4 +1,4 @@
-"""What probes must ask for: real servers, programs and certificates, good and bad, beside a real agent."""
+"""Probes against real servers, programs and certificates, good and bad, beside a real agent."""
 
 import contextlib
 import shutil
@@ -32,7 +32,10 @@ def readiness(
     threshold: int = 1,
     owner: Owner = "any",
 ) -> Probe:
-    """The interval is long: whoever is ready within a test is so by eagerness. The servers are the test's own."""
+    """Return a probe with a long interval, so that only eager polls are in time.
+
+    The servers are the test's own.
+    """
     check = ExecCheck(argv=command) if http is None else msgspec.structs.replace(http, owner=owner)
     return Probe(
         kind="readiness", checks=(check,), interval_s=interval_s, timeout_s=timeout_s, threshold=threshold
@@ -45,7 +48,7 @@ def sleeper(controller: FakeController, task: str, *probes: Probe, **of_spec: ob
 
 
 def waits_for(controller: FakeController, task: str, text: str) -> str:
-    """Waits until the agent has said that the task's probe misses something with this text."""
+    """Wait until the agent has reported that the task's probe misses something with this text."""
 
     def said() -> list[str]:
         facts = controller.said(ProbeWaiting)

@@ -1,4 +1,4 @@
-"""Containers by a stand-in for an engine with a daemon: what the agent runs, and what it says when that fails."""
+"""Containers by a stand-in for an engine with a daemon: the agent's commands, and its reports of their failures."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ esac
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
-    """The directory of an engine called docker, and of what it has done."""
+    """Return the directory of an engine called docker, which records its calls."""
     directory = tmp_path / "engine"
     directory.mkdir()
     program = directory / "docker"

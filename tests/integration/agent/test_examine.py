@@ -36,7 +36,7 @@ def ask(controller: FakeController, order: Inspect) -> Inspected:
 
 
 def report(controller: FakeController, number: int = 1, **changes: object) -> NodeReport:
-    """What it says of its node."""
+    """Return the agent's report about its node."""
     fields: dict[str, object] = {"wants_report": True, "token": "t", "within_s": WITHIN_S}
     found = ask(controller, Inspect(number=number, **{**fields, **changes})).report  # type: ignore[arg-type]
     assert found is not None

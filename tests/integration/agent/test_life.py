@@ -24,7 +24,7 @@ SPEC = RankSpec(rank=A, argv=("true",), env={}, log="a/a.log", gpus=(0, 1), hang
 
 
 class Loop:
-    """What an agent's loop does for signs of life."""
+    """The part of an agent's loop for activity."""
 
     def __init__(self, gpus: tuple[Gpu, ...] = GPUS, spec: RankSpec = SPEC) -> None:
         self.epoll = select.epoll()

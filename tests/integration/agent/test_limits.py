@@ -1,4 +1,4 @@
-"""Many probes, hanging ones, and few descriptors: what others have of them, and what is left behind."""
+"""Many probes, hanging ones, and few descriptors: the effect on other probes, and leftovers."""
 
 import contextlib
 import itertools

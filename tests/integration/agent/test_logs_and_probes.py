@@ -46,7 +46,7 @@ def triggered(controller: FakeController, task: str, within_s: float = 10.0) -> 
 
 
 def wakeups(pid: int) -> int:
-    """Return how often the process's main thread has waited and run again: its work, whatever the machine does."""
+    """Return how often the process's main thread has waited and run again: a measure of its work on any machine."""
     (line,) = [
         x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("voluntary_ctxt")
     ]

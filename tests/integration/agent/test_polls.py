@@ -26,7 +26,7 @@ def key(name: str = "a") -> Key:
 
 
 class Loop:
-    """What the agent's loop does for checks."""
+    """The part of the agent's loop for checks."""
 
     def __init__(self) -> None:
         self.epoll = select.epoll()

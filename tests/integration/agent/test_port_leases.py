@@ -1,4 +1,4 @@
-"""Leases with real sockets: who can bind a port when, and what becomes of one that somebody else has."""
+"""Leases with real sockets: who can bind a port when, and how a port in use is handled."""
 
 import socket
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def agent_leases() -> Iterator[PortLeases]:
 
 
 def lease(leases: PortLeases, task: str, *blocks: PortBlock, number: int = 1) -> dict[str, tuple[int, ...]]:
-    """What the task gets."""
+    """Return the ports of the task."""
     leased = leases.take(Lease(task=task, number=number, blocks=blocks))
     assert not leased.problem
     assert leased.number == number

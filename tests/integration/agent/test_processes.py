@@ -1,4 +1,4 @@
-"""Ranks as real processes: how they start, what they get, how they end, and that nothing of them is left."""
+"""Ranks as real processes: how they start, their environment, how they end, and that no process is left."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Why ranks ended, found out by a real agent from real programs."""
+"""Causes of ranks' ends, found by a real agent for real programs."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ Make = Callable[..., FakeController]
 
 
 def cause(controller: FakeController, *argv: str, **how: object) -> ExitCause:
-    """What the agent says of a program's end."""
+    """Return the agent's cause of a program's end."""
     name = f"t{len(controller.said(RankExited))}"
     controller.spawn(spec(name, *argv, **how))  # type: ignore[arg-type]
     found = controller.exited(name).cause

@@ -1,4 +1,4 @@
-"""What a task needs on its node is looked for on its node, by a real agent, just before the task starts."""
+"""Required paths of a task are checked on its node, by a real agent, just before the task starts."""
 
 import errno
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.integration.agent.fake_controller import FakeController, rank_id, spe
 
 
 def refused(controller: FakeController) -> LaunchFailed:
-    """Why the rank was not started."""
+    """Return why the rank was not started."""
     controller.until(lambda: controller.said(LaunchFailed), "a refusal")
     (failed,) = controller.said(LaunchFailed)
     assert failed.rank == rank_id("a")

@@ -37,11 +37,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def body(self) -> bytes:
-        """What was sent along."""
+        """Return the body of the request."""
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        """Discard the message."""
 
 
 class Server(ThreadingHTTPServer):
@@ -93,7 +93,7 @@ def serving(
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[int]:
-    """The port of a listener that accepts, and then never says a word."""
+    """Return the port of a listener that accepts, and then stays silent."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         yield int(listener.getsockname()[1])
 

@@ -9,7 +9,7 @@ from tests.integration.artifacts.file_server import FileServer
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loopback is meant, whatever the machine's proxy is."""
+    """Use no proxy for the loopback."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 

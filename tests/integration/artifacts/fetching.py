@@ -1,4 +1,4 @@
-"""Fetching in this process, with little patience, and what was shown meanwhile."""
+"""Fetches in this process, with short limits, and records the progress shown."""
 
 import copy
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def fetch(
 
 
 def parts(workspace: Path) -> list[Path]:
-    """What of downloads is not whole."""
+    """Return the files of incomplete downloads."""
     return sorted((workspace / ".sflow_cache" / "artifacts").glob(".*"))
 
 

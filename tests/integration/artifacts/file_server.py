@@ -1,4 +1,4 @@
-"""A web server on loopback that misbehaves as it is told: refuses, stalls, drops, forgets ranges."""
+"""A web server on loopback that misbehaves on request: refuses, stalls, drops, ignores ranges."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass
 class Page:
-    """What one path answers. Each request takes the next of `statuses` and `cuts`; then all goes well."""
+    """The answers of one path.
+
+    Each request takes the next of `statuses` and `cuts`; then all requests succeed.
+    """
 
     content: bytes
     version: str | None = "v1"
@@ -64,7 +67,7 @@ class FileServer:
         return [seen.range for seen in self.seen]
 
     def close(self) -> None:
-        """Ends, and lets go of whoever is stalled."""
+        """End, and release stalled requests."""
         for page in self.pages.values():
             page.go_on.set()
         self._server.shutdown()
@@ -125,4 +128,4 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, *_arguments: Any) -> None:
-        """Nobody reads it."""
+        """Discard the message."""

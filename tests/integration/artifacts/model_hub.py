@@ -18,7 +18,7 @@ class Repository:
     kind: str = "models"
     branches: tuple[str, ...] = ("main",)
     token: str | None = None
-    """Without it the repository does not exist for whoever asks."""
+    """Without it the repository does not exist for a request."""
     cuts: list[int] = field(default_factory=list)
     """After so many bytes the next download is dropped."""
 

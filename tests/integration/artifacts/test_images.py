@@ -1,4 +1,4 @@
-"""Container images: looked for, pulled when missing, and a warning where nobody can tell.
+"""Container images: found, pulled when missing, and a warning without a runtime.
 
 The runtimes are small programs of the test, because pulling needs a registry; one test asks a real podman.
 """

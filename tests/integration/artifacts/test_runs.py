@@ -26,7 +26,7 @@ def workflow(folder: Path, artifacts: str, script: str = "cmp $M $EXPECTED && ec
 
 
 def start(file: Path, run_id: str) -> subprocess.Popen[str]:
-    """A run that goes on by itself."""
+    """Start a run in the background."""
     return subprocess.Popen(
         command("run", file, "--run-id", run_id),
         cwd=file.parent,

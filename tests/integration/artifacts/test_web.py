@@ -1,4 +1,4 @@
-"""Files from a web server: whole or not there, whatever the server and the network do."""
+"""Files from a web server: complete or absent, whatever the server and the network do."""
 
 import hashlib
 import os

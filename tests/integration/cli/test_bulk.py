@@ -1,4 +1,4 @@
-"""`batch -b`, `batch -B` and `compose -b`: many at once, and what becomes of those that fail."""
+"""`batch -b`, `batch -B` and `compose -b`: many at once, and reports of those that fail."""
 
 import csv
 from pathlib import Path
@@ -27,7 +27,7 @@ def sheet(tmp_path: Path, text: str = SHEET) -> None:
 
 
 def results(directory: Path) -> list[dict[str, str]]:
-    """What results.csv says."""
+    """Return the content of results.csv."""
     with (directory / "results.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 

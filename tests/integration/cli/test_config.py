@@ -1,4 +1,4 @@
-"""`config show`, and what a site's and a user's files change for commands."""
+"""`config show`, and the effect of a site's and a user's files on commands."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`sflow-ctl doctor` on this machine, and what a run warns of."""
+"""`sflow-ctl doctor` on this machine, and the warnings of a run."""
 
 import json
 import os

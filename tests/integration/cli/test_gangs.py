@@ -1,4 +1,4 @@
-"""Tasks of several ranks on local agents: geometry, environment, logs, and what one failing rank does."""
+"""Tasks of several ranks on local agents: geometry, environment, logs, and the effect of a failing rank."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What ends what, in real runs: restarts in place, failures that do not count, tasks at the end, Ctrl-C."""
+"""Policies in real runs: restarts in place, failures that do not count, tasks at the end, Ctrl-C."""
 
 import json
 import os

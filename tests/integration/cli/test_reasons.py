@@ -1,4 +1,4 @@
-"""Why runs fail, as their users see it: on the console, in the files, and by `status`."""
+"""Causes of failures as users see them: on the console, in the files, and by `status`."""
 
 import os
 import socket

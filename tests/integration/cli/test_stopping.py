@@ -1,4 +1,4 @@
-"""How tasks end as a user sees it: their own way, all that they print meanwhile, hangs, the limit of a run's end."""
+"""Stops as a user sees them: commands, output meanwhile, hangs, the limit of a run's end."""
 
 import signal
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ workflow:
 
 @pytest.fixture
 def started() -> Iterator[list[Run]]:
-    """Runs that a test starts; whatever it leaves is killed by pid."""
+    """Runs that a test starts; remaining processes are killed by pid."""
     runs: list[Run] = []
     yield runs
     for run in runs:

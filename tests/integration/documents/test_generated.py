@@ -16,7 +16,7 @@ _TESTS_ONLY = {"SFLOW_REWRITE"}
 
 
 def rewritten(page: Path, text: str) -> str:
-    """Return what the page has, after writing it if that is asked for."""
+    """Return the content of the page, after writing it if that is requested."""
     if os.environ.get("SFLOW_REWRITE"):
         page.parent.mkdir(exist_ok=True)
         page.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every example is run by the real command line, and does what its comment says."""
+"""Every example is run by the real command line, and does what its comment promises."""
 
 import csv
 import shutil
@@ -11,14 +11,14 @@ from tests.support import EXAMPLES, read_json, sflow_ctl
 
 
 def run_example(name: str, cwd: Path, *arguments: str) -> tuple[str, Path]:
-    """(what was printed, the run directory) of an example that must succeed."""
+    """Return (output, run directory) of an example that must succeed."""
     done = sflow_ctl("run", EXAMPLES / f"{name}.yaml", "--run-id", "r", *arguments, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, cwd / "sflow_output" / "r"
 
 
 def outputs(directory: Path, task: str) -> dict[str, object]:
-    """What a task's outputs.json holds."""
+    """Return the content of a task's outputs.json."""
     document = read_json(directory / task / "outputs.json")
     assert isinstance(document, dict)
     return dict(document["outputs"])

@@ -26,7 +26,7 @@ def session_podman() -> Iterator[Podman]:
 
 @pytest.fixture
 def podman(session_podman: Podman, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
-    """In the environment of whatever the test starts; nothing may be left in it."""
+    """The environment for a real Podman; no container may be left in it."""
     for name, value in session_podman.environment.items():
         monkeypatch.setenv(name, value)
     yield session_podman

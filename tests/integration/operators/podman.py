@@ -17,7 +17,7 @@ _LIMIT = 4096
 
 
 class CannotRunError(Exception):
-    """Containers do not run here; the text says why."""
+    """Containers do not run here; the text has the reason."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Podman:
 
     @property
     def environment(self) -> dict[str, str]:
-        """To be set for whoever starts podman."""
+        """Return the environment for processes that start podman."""
         return {
             "CONTAINERS_CONF": str(self.directory / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self.directory / "storage.conf"),

@@ -17,7 +17,7 @@ _NEEDED = "/run/sshd"
 
 
 class NoServerError(Exception):
-    """There is no SSH server here; the text says why."""
+    """There is no SSH server here; the text has the reason."""
 
 
 @dataclass

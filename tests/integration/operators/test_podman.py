@@ -1,4 +1,4 @@
-"""Tasks in real containers: what they see, how they end, and that nothing is left of them."""
+"""Tasks in real containers: their view, how they end, and that nothing of them is left."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def log_of(run: Run) -> str:
 
 
 def up(run: Run) -> None:
-    """Until the task's script has said that it runs."""
+    """Wait until the task's script has printed that it runs."""
     log = run.directory / "a" / "a.log"
     wait_until(lambda: log.exists() and "up\n" in log.read_text(), "the task runs")
 

@@ -44,7 +44,7 @@ def log_of(run: Run) -> str:
 
 
 def up(run: Run) -> None:
-    """Until the task's script has said that it runs."""
+    """Wait until the task's script has printed that it runs."""
     wait_until(lambda: "up\n" in log_of(run), "the task runs")
 
 

@@ -29,7 +29,7 @@ def change(task: str, new: TaskState, attempt: int = 1, old: TaskState = TaskSta
 
 
 class Controller:
-    """The main thread's part: answers the authenticator, and hears what is complete."""
+    """The main thread's part: answers the authenticator, and takes completed logs."""
 
     def __init__(self, directory: Path, *, agents: int = 1, console: ConsoleSink | None = None) -> None:
         self.keys = RunKeys.make(agents)
@@ -70,7 +70,7 @@ class Controller:
     def until(
         self, condition: Callable[[], object], what: str = "condition", within_s: float = DEADLINE_S
     ) -> None:
-        """Goes on until the condition holds; fails after `within_s`."""
+        """Turn until the condition holds; fail after `within_s`."""
         deadline = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not come true; counters {self.output.counters}"
@@ -79,7 +79,7 @@ class Controller:
 
 
 class Agent:
-    """One agent's log socket. Keeps what it has sent, so that it can go back to what was acknowledged."""
+    """One agent's log socket. Keeps its sent chunks, so that it can go back to the last acknowledgement."""
 
     def __init__(self, controller: Controller, node: int = 0, keys: KeyPair | None = None) -> None:
         pair = keys or controller.keys.agents[node]

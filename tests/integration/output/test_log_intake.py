@@ -1,4 +1,4 @@
-"""Logs over real sockets: every byte once, whoever sends what; a full disk costs time and nothing else."""
+"""Logs over real sockets: every byte once, in any order of sending; a full disk costs only time."""
 
 import errno
 import os
@@ -159,7 +159,7 @@ def test_logs_without_an_agents_key_are_refused(tmp_path: Path, key: str) -> Non
 
 
 class FullDisk:
-    """Writes as a full disk does: part of what is asked, then an error."""
+    """Writes as a full disk does: a part of the bytes, then an error."""
 
     def __init__(self, free: int) -> None:
         self.free = free

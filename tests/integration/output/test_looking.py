@@ -111,7 +111,7 @@ class Run:
             file.write(text)
 
     def end(self, outcome: Outcome, exit_status: int, cause: FirstCause | None = None) -> None:
-        """As a controller ends: nobody can connect, viewers hear of it, the summary comes last."""
+        """End as a controller does: connections are refused, viewers are informed, the summary comes last."""
         self.directory.remove_connection()
         if self.controller is not None:
             self.controller.close()
@@ -139,7 +139,7 @@ def ask(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 class Command:
-    """A command that goes on until the run ends."""
+    """A command that runs until the run ends."""
 
     def __init__(self, root: Path, *words: str) -> None:
         self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Viewers over real sockets: they see everything that fits, are told what did not, and slow nobody."""
+"""Viewers over real sockets: they see everything that fits, learn how much did not, and delay no one else."""
 
 import os
 import select

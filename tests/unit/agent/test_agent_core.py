@@ -1,4 +1,4 @@
-"""The agent's core by events: what is started once, how trees are ended, what is told, how it all ends."""
+"""The agent's core by events: starts, ends of trees, reports, and the agent's own end."""
 
 from collections.abc import Sequence
 

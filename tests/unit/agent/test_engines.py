@@ -155,7 +155,7 @@ def test_names_differ_where_tasks_differ() -> None:
 
 
 def engine_program(directory: Path, ids: str, status: int = 0) -> Path:
-    """A stand-in that lists these containers."""
+    """Return a stand-in that lists these containers."""
     program = directory / "docker"
     program.write_text(
         f"#!/bin/sh\necho \"$*\" >> {directory}/calls\n[ $1 != ps ] || {{ echo '{ids}'; exit {status}; }}\n"

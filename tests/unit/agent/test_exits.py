@@ -1,4 +1,4 @@
-"""Which of the things that a node knows about an end says most."""
+"""The most specific cause of an end, from the evidence on a node."""
 
 import pytest
 

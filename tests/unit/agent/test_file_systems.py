@@ -1,4 +1,4 @@
-"""What mountinfo, quota programs and cgroups say."""
+"""Parsing of mountinfo, quota programs and cgroups."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an agent may use, and what a task's slice becomes, over the answers that NVML gives on real machines."""
+"""The GPUs that an agent may use, and a task's slice of them, for answers of NVML on real machines."""
 
 import os
 import pwd

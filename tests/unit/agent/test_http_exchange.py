@@ -1,4 +1,4 @@
-"""Requests as bytes, answers from bytes, and what they are worth."""
+"""Requests as bytes, answers from bytes, and their verdicts."""
 
 import itertools
 

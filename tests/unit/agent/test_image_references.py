@@ -1,4 +1,4 @@
-"""How engines are told of an image that a `docker://` artifact names."""
+"""How engines get the image of a `docker://` artifact."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What tasks are told of their node's network: the interface that has its address, and those that others can use."""
+"""The interfaces that tasks get: the one that has their node's address, and those that others can use."""
 
 import pytest
 

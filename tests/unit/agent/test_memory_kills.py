@@ -1,4 +1,4 @@
-"""Which ranks out-of-memory kills are attributed to, and what the core does with them."""
+"""The ranks that out-of-memory kills are attributed to, and the effect on the core."""
 
 from protocol.ids import RankId
 from protocol.messages.facts import Notice, RankExited

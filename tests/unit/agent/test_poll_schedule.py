@@ -85,7 +85,7 @@ def agenda(most: int, *keys: str, timeout_s: float = 60.0, interval_s: float = 6
 
 
 def turns(made: PollAgenda[str], now: float) -> list[tuple[str, str]]:
-    """What is to be done at a time; polls that are given up end at once."""
+    """Return the turns at a time; polls that are ended early end at once."""
     done: list[tuple[str, str]] = []
     while found := made.next_turn(now):
         for key, action, _ in found:

@@ -1,4 +1,4 @@
-"""Which ports are chosen: outside what the system gives away, each once, from a place of one's own."""
+"""The choice of ports: outside of the system's ranges, each once, from a start that depends on the run."""
 
 import hypothesis
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""How often a condition was seen, alone and among several, and what is missing meanwhile."""
+"""How often a check was positive, alone and among several, and the missing checks meanwhile."""
 
 import msgspec
 import pytest

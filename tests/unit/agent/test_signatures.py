@@ -1,4 +1,4 @@
-"""Signatures against lines of real programs: what each must match, and what must not be mistaken."""
+"""Signatures against lines of real programs: those that each must match, and those that it must not."""
 # ruff: noqa: E501 - lines are as programs print them
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which listeners a connection reaches, the kernel's answers, and whose a socket is when processes hide."""
+"""The listeners that a connection reaches, the kernel's answers, and owners of sockets of hidden processes."""
 
 import errno
 import os

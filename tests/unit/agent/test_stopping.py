@@ -1,4 +1,4 @@
-"""The agent's core: a task's own way to end, step by step, and what is told of silence."""
+"""The agent's core: a task's own stop, step by step, and reports of inactivity."""
 
 from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded, SidePurpose
 from protocol.messages.orders import Spawn

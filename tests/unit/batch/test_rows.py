@@ -1,4 +1,4 @@
-"""Rows of a sheet: which are chosen, what they are called, what they set, and what is wrong with them."""
+"""Rows of a sheet: selection, names, settings, and problems."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a job asks Slurm for comes from the file, whichever way it is written."""
+"""A job's request to Slurm comes from the file, in either form."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ BODY = (
 
 
 def requested(tmp_path: Path, backends: str, task: str = "") -> SlurmRequest:
-    """What a file with these backends asks for."""
+    """Return the request of a file with these backends."""
     file = tmp_path / "w.yaml"
     file.write_text(HEAD + backends + TASKS % task)
     return slurm_request(load_documents([file]))

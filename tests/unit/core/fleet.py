@@ -1,7 +1,7 @@
 """A whole fleet in one process: both cores, simulated processes, a link that drops, delays and repeats, a virtual clock.
 
-Scheduler and agents are the real cores; what is simulated is what their shells do. Every choice comes from one
-`random.Random`, so a seed is a run.
+Scheduler and agents are the real cores; their shells are simulated. Every choice comes from one `random.Random`, so a seed is
+a run.
 """
 
 import heapq
@@ -74,7 +74,7 @@ class SimulatedAgent:
     orphans_until: float = 0.0
     """When the last of its processes ends, once it is not alive."""
     has_left: bool = False
-    """Its core is done; its link still repeats what was not acknowledged."""
+    """Its core is done; its link still repeats unacknowledged facts."""
     channel: Channel[FromAgent] = field(default_factory=Channel)
     leases: dict[str, Leased] = field(default_factory=dict)
     next_port: int = 10_000

@@ -234,7 +234,7 @@ def ready(name: str, attempt: int = 1, node: int = 0, kind: ProbeKind = "readine
 
 
 def goodbye(node: int = 0) -> MessageReceived:
-    """An agent has nothing left."""
+    """Return the fact that an agent is done."""
     return MessageReceived(node=node, message=Goodbye())
 
 

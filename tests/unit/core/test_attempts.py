@@ -1,4 +1,4 @@
-"""What the ends of ranks mean for their attempt: the cause, its words, and whether it is tried again."""
+"""The effect of ranks' ends on their attempt: the cause, its words, and whether it is retried."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""When an exit counts: after its log and its outputs are here, by whatever way it was reported."""
+"""When an exit counts: after its log and its outputs have arrived, for exits in facts and in hellos."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Fewer GPUs than a plan counts on, GPUs that others use, and what is only worth a warning."""
+"""Fewer GPUs than a plan counts on, GPUs in use, and harmless cases that give a warning."""
 
 import msgspec
 

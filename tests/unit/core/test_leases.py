@@ -1,4 +1,4 @@
-"""Ports in the scheduler: when they are asked for, who waits, what a stolen one means."""
+"""Ports in the scheduler: when they are requested, which attempts wait, and port conflicts."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""What ends what: failures that count or not, restarts in place, main and final tasks, services that leave."""
+"""Failure policies: failures that count or not, restarts in place, main and final tasks, services that leave."""
 
 import msgspec
 

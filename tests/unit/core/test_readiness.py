@@ -1,4 +1,4 @@
-"""Who must say that an attempt is ready, what is missing meanwhile, and what a deadline does."""
+"""Which nodes must report readiness, which are missing meanwhile, and the effect of a deadline."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""What the console says of services that are not ready and of tasks that are being stopped."""
+"""The console's lines about services that are not ready and tasks that are being stopped."""
 
 from sflow_ctl.cli.terminal.activity import Activity
 from sflow_ctl.core.states import Reason, TaskState, Transition

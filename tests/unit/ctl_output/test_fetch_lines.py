@@ -1,4 +1,4 @@
-"""How far artifacts are, as lines."""
+"""The progress of artifacts as lines."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Searches in logs for probes of other nodes: what is seen when, and what is forgotten."""
+"""Searches in logs for probes of other nodes: findings, and ends of searches."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Exactly once, whatever arrives in which order; cursors that lose nothing or say what they skipped."""
+"""Exactly once in any order of arrival; cursors that lose nothing or report the skipped bytes."""
 
 from pathlib import Path
 

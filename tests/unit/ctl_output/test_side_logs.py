@@ -1,4 +1,4 @@
-"""Output of commands beside tasks: what an agent says about them never leads out of the run directory."""
+"""Output of commands beside tasks: an agent's report never leads out of the run directory."""
 
 from pathlib import Path
 

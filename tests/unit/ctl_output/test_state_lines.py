@@ -1,4 +1,4 @@
-"""What is worth a line, and the progress line."""
+"""Lines about changes of state, and the progress line."""
 
 import pytest
 

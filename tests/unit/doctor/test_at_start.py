@@ -1,4 +1,4 @@
-"""What a run warns of at its start."""
+"""Warnings of a run at its start."""
 
 import msgspec
 import pytest

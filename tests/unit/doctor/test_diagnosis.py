@@ -1,4 +1,4 @@
-"""What each fault is called, how bad it is, whom it concerns, and what the exit status is."""
+"""Verdicts for each fault: text, severity, nodes, and the exit status."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who calls whom, and what a broken connection is called."""
+"""Which nodes connect to which, and the verdicts about broken connections."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def where(is_broken: Callable[[int, int, str], bool], why: str = "timed out") ->
 
 
 def verdicts(count: int, problem: Problem) -> list[tuple[str, tuple[str, ...], str]]:
-    """(severity, nodes, text) of what is not well."""
+    """Return (severity, nodes, text) of the problems."""
     nodes = connected([node(index) for index in range(count)], problem)
     return [
         (one.severity.value, one.nodes, one.text)

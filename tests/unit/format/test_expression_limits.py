@@ -1,4 +1,4 @@
-"""No expression or template takes long or much memory: what is counted is asserted, not the time."""
+"""No expression or template takes long or much memory: counted steps are asserted, not the time."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Expressions: what is special, what a value is, what is refused."""
+"""Expressions: special characters, values, refusals."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""The shipped JSON Schema is what the types say."""
+"""The shipped JSON Schema equals the types."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Reading files: every finding at once, each with its place; nothing but findings whatever the bytes are."""
+"""Reading files: every finding at once, each with its place; only findings for any bytes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Merging files: in whatever groups they are merged, the result is the same."""
+"""Merging files in any groups gives the same result."""
 
 import tempfile
 from pathlib import Path
@@ -61,7 +61,7 @@ def merged(*documents: dict[str, Any]) -> Merged:
 
 
 def as_document(result: Merged) -> dict[str, Any]:
-    """What a merge says, as a document again."""
+    """Return the result of a merge as a document again."""
     document: dict[str, Any] = {
         section: {item.name: item.body for item in items}
         for section, items in result.sections.items()

@@ -1,4 +1,4 @@
-"""Presets: each is a sound task, parameters are checked, and what a task says itself wins field by field."""
+"""Presets: each is a valid task, parameters are checked, and fields of the task win one by one."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Chapter 8's pseudo-code, written down again and apart from the planner: what the reference would do."""
+"""Chapter 8's pseudo-code, written again and independent of the planner: sflow's placement."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Which tasks use which artifacts, and what becomes of paths that only nodes can check."""
+"""Which tasks use which artifacts, and how paths are handled that only nodes can check."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -89,7 +89,7 @@ def documents(draw: Any, mistakes: bool = True) -> dict[str, Any]:
 
 
 def outcome(document: dict[str, Any], folder: Path) -> Plan | str:
-    """The plan, or what is wrong."""
+    """Return the plan, or its problems."""
     path = folder / "w.yaml"
     path.write_text(dump(document))
     try:

@@ -45,9 +45,16 @@ def test_n2_nodes_that_a_task_excludes_stay_excluded(tmp_path: Path) -> None:
     assert task.elsewhere.nodes == (0, 2)
 
 
-def test_n2_a_task_with_a_process_on_every_node_needs_as_many_again(tmp_path: Path) -> None:
-    task = one(tmp_path, "retries: {count: 1, interval: 0}")
+def test_n2_a_task_of_all_nodes_has_what_is_left(tmp_path: Path) -> None:
+    operator = "operators: {single: {type: bash}}\n"
+    task = one(tmp_path, "operator: single, retries: {count: 1, interval: 0}", head=operator)
     assert task.placement.nodes == (0, 1, 2)
+    assert task.elsewhere is not None
+    assert task.elsewhere.node_count == 0
+
+
+def test_n2_a_task_with_a_process_on_each_node_keeps_their_number(tmp_path: Path) -> None:
+    task = one(tmp_path, "retries: {count: 1, interval: 0}")
     assert task.ranks_per_node == (1, 1, 1)
     assert task.elsewhere is not None
     assert task.elsewhere.node_count == 3

@@ -1,4 +1,4 @@
-"""What of a probe reaches the agents, and what is shown of it."""
+"""The parts of a probe that reach the agents, and how it is shown."""
 
 from pathlib import Path
 

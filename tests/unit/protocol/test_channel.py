@@ -1,4 +1,4 @@
-"""The channel: whatever the link does, each message is handled once and in order."""
+"""The channel: over any link, each message is handled once and in order."""
 
 import hypothesis
 from hypothesis import strategies as st

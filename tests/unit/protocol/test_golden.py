@@ -46,7 +46,7 @@ def decoded(name: str, frame: bytes) -> Any:
 
 
 def readable(frame: bytes) -> str:
-    """What is in a frame, as the independent implementation reads it."""
+    """Return the content of a frame, as the independent implementation reads it."""
     content = msgpack.unpackb(frame)
     return json.dumps(content, indent=1, default=lambda data: f"bytes {data.decode()}") + "\n"
 

@@ -1,4 +1,4 @@
-"""The little language over JSON: what it says, what it refuses, and that nothing costs much."""
+"""The language over JSON: values, refusals, and its bounded cost."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a pattern sees in a log, however its bytes arrive."""
+"""Matches of a pattern in a log, however its bytes arrive."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Regular expressions in lines: the linear engine finds what Python's does, and what it cannot search is bounded."""
+"""Regular expressions in lines: the linear engine finds the same as Python's, and other searches are limited."""
 
 import re
 import sys

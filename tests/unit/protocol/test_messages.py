@@ -1,4 +1,4 @@
-"""The wire format: golden samples, what is ignored, what is refused."""
+"""The wire format: golden samples, ignored fields, refused frames."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""What must hold besides an exit status of 0."""
+"""Conditions besides an exit status of 0."""
 
 from collections.abc import Iterator
 

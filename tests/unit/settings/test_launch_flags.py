@@ -1,4 +1,4 @@
-"""What may be added to the one srun, and what would make it another."""
+"""Flags that may be added to the one srun, and flags that would break it."""
 
 import pytest
 

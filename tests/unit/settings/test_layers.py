@@ -31,7 +31,7 @@ OPTIONS = st.fixed_dictionaries({}, optional=VALUES)
 
 
 def found(folder: Path, site: Any, user: Any, workflow: Any, said: dict[str, Any]) -> Effective:
-    """What counts for these four layers; None is no file."""
+    """Return the effective settings of these four layers; None is no file."""
     environ = {"SFLOW_SITE_FILE": "", "XDG_CONFIG_HOME": str(folder)}
     if site is not None:
         environ["SFLOW_SITE_FILE"] = str(folder / "site.yaml")
@@ -46,7 +46,7 @@ def found(folder: Path, site: Any, user: Any, workflow: Any, said: dict[str, Any
 
 
 def refused(folder: Path, text: str) -> dict[str, Finding]:
-    """What is wrong with a site's file, by its place in it."""
+    """Return the problems of a site's file, with their places."""
     with pytest.raises(FleetError) as caught:
         found(folder, text, None, None, {})
     assert caught.value.exit_status == 2

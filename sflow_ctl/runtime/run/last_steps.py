@@ -1,0 +1,30 @@
+"""What a controller does at the very end of a run: waits for its agents, and reports what did not count."""
+
+from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.runtime.fleet.fleet import AgentLauncher
+from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.record.run_log import RunLog
+
+AGENTS_END_WITHIN_S = 10.0
+OTHERS_END_WITHIN_S = 3.0
+"""The limit once a node is lost: srun may wait for it for ever, and all other agents have said goodbye."""
+
+
+def end_agents(scheduler: Scheduler, launcher: AgentLauncher) -> list[int]:
+    """Wait for the processes of the agents; return the nodes whose agents did not exit and were killed."""
+    for node in scheduler.nodes_without_agent():
+        launcher.kill(node)  # it has started nothing, and would wait for an answer
+    limit_s = OTHERS_END_WITHIN_S if scheduler.has_lost_nodes() else AGENTS_END_WITHIN_S
+    return list(launcher.wait_all(limit_s))
+
+
+def log_ignored_messages(log: RunLog, scheduler: Scheduler, link: FleetLink, foreign: int) -> None:
+    """Log how many messages of agents did not count; `foreign` are those that the shell refused."""
+    ignored = scheduler.ignored_messages()
+    foreign += ignored.foreign
+    if foreign:
+        log.warning(f"ignored {foreign} messages of agents about processes that are not on their nodes")
+    if ignored.stale:
+        log.info(f"ignored {ignored.stale} messages about attempts that were over")
+    for kind, count in sorted(link.refused().items()):
+        log.warning(f"{count} {kind.replace('_', ' ')}")
