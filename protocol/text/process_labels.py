@@ -13,7 +13,7 @@ Labels = Literal["none", "srun", "merged"]
 LABEL = re.compile(rb" *\d+: ")
 PIECE_BYTES = 1024
 """`srun --label` prints a longer line in pieces of this size, each as a line of its own with a label. A whole line is
-shorter: its newline is among the bytes. Source: measured with Slurm 22.05.8 and 24.11.5.
+shorter: its newline is among the bytes. Source: measured with Slurm 22.05.8.
 """
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line stays cut."""
