@@ -4,9 +4,10 @@ Events of a task or a node are never errors: they are facts, and states with a r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Literal, Self
+
+from msgspec import Struct
 
 
 class ExitStatus(IntEnum):
@@ -23,8 +24,7 @@ class ExitStatus(IntEnum):
     TERMINATED = 143
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One problem, or something that is probably not meant: a kebab-case code, a sentence, the place, and the remedy."""
 
     code: str

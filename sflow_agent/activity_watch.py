@@ -7,8 +7,9 @@ counts as idle.
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
+
+from msgspec import Struct
 
 from protocol.ids import RankId
 from protocol.messages.facts import ActivityKind
@@ -23,8 +24,7 @@ MAX_GPU_REST_S = 1.0
 """The longest interval: a driver remembers its last second at most, and less on some GPUs."""
 
 
-@dataclass(slots=True)
-class Watched:
+class Watched(Struct):
     """One kind of activity of one rank that is watched."""
 
     silence: InactivityTimer

@@ -9,10 +9,10 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from protocol.diagnosis.local_files import local_files
 from protocol.diagnosis.signatures import Signature, read_signatures
@@ -38,8 +38,7 @@ _NUMBER = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
 _SIGKILL_STATUS = 128 + signal.SIGKILL
 
 
-@dataclass(frozen=True, slots=True)
-class EndedRank:
+class EndedRank(Struct, frozen=True):
     """A rank whose exit is to be diagnosed."""
 
     spec: RankSpec

@@ -9,10 +9,10 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 import zmq
+from msgspec import Struct
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
@@ -42,8 +42,7 @@ An agent that gives up sooner only joins the end of the queue again.
 """
 
 
-@dataclass(slots=True)
-class Dialled:
+class Dialled(Struct):
     """One address of the controller."""
 
     control: "zmq.Socket[bytes]"

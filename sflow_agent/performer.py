@@ -5,8 +5,9 @@ Parts that few runs need are imported and made at the first command for them, an
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import RankId
@@ -64,8 +65,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=EventSource)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """The parts of an agent that every run needs, and how it reports."""
 
     config: AgentConfig

@@ -11,7 +11,8 @@ import errno
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from protocol.messages.facts import Leased
 from protocol.messages.orders import Lease
@@ -27,8 +28,7 @@ _SETTINGS = "/proc/sys/net/ipv4"
 _IN_USE = (errno.EADDRINUSE, errno.EACCES)
 
 
-@dataclass(slots=True)
-class _Record:
+class _Record(Struct):
     """The ports of one task on this node."""
 
     number: int

@@ -12,8 +12,9 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from sflow_agent.descriptors import Descriptors
 
@@ -22,8 +23,7 @@ MAX_THREADS = 256
 """The limit of lookups: only names that stall at the same time need a thread each."""
 
 
-@dataclass(slots=True, eq=False)
-class Lane:
+class Lane(Struct, eq=False):
     """Work of one kind: at most `threads` at a time, and at most `queued` waiting for a thread."""
 
     name: str

@@ -6,8 +6,9 @@ per session, and a new session (a new `Hello`) starts from the hello, not from h
 """
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct, field
 
 M = TypeVar("M")
 
@@ -17,8 +18,7 @@ MAX_UNACKNOWLEDGED = 10_000
 """The limit of packets. At the limit the other side is gone; the session is then broken and must start again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered(Generic[M]):
+class Numbered(Struct, Generic[M], frozen=True):
     """A packet's content ready to be framed: the channel keeps everything unacknowledged."""
 
     seq: int
@@ -26,8 +26,7 @@ class Numbered(Generic[M]):
     messages: tuple[M, ...]
 
 
-@dataclass(slots=True)
-class Channel(Generic[M]):
+class Channel(Struct, Generic[M]):
     """One side of a session. `M` is the type of the messages that this side sends."""
 
     _next_seq: int = 1

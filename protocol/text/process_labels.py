@@ -8,7 +8,7 @@ import re
 from typing import Literal
 
 Labels = Literal["none", "srun", "merged"]
-"""Who has put numbers before the lines of a log: nobody, `srun --label`, or the controller, which merges a gang's logs."""
+"""What has put numbers before the lines of a log: nothing, `srun --label`, or the controller, which merges a gang's logs."""
 
 LABEL = re.compile(rb" *\d+: ")
 PIECE_BYTES = 1024

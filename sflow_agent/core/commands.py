@@ -1,6 +1,6 @@
 """The commands of the agent's core to its shell. None blocks; outcomes come back as events."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import ProbeKey, RankId
@@ -9,36 +9,31 @@ from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
 
 
-@dataclass(frozen=True, slots=True)
-class StartProcess:
+class StartProcess(Struct, frozen=True):
     """Start the rank's process on the ports of its task; answer with ProcessStarted or ProcessFailed."""
 
     spec: RankSpec
 
 
-@dataclass(frozen=True, slots=True)
-class TakePorts:
+class TakePorts(Struct, frozen=True):
     """Lease these ports; answer with PortsTaken."""
 
     order: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class TakeBackPorts:
+class TakeBackPorts(Struct, frozen=True):
     """Hold the task's ports again, since no process of the task runs."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropPorts:
+class DropPorts(Struct, frozen=True):
     """Release the task's ports for good."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class DiagnoseExit:
+class DiagnoseExit(Struct, frozen=True):
     """Find the cause of a bad exit, or check `success` after a good one; answer with ExitDiagnosed."""
 
     rank: RankId
@@ -48,29 +43,25 @@ class DiagnoseExit:
     """Out-of-memory kills of the kernel that may explain the exit."""
 
 
-@dataclass(frozen=True, slots=True)
-class LearnSignatures:
+class LearnSignatures(Struct, frozen=True):
     """Diagnose exits with these signatures of the workflow's own, in addition to ours."""
 
     signatures: tuple[Signature, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LearnSecrets:
+class LearnSecrets(Struct, frozen=True):
     """Mask these values, (name, value), in what ranks print from now on."""
 
     values: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetRank:
+class ForgetRank(Struct, frozen=True):
     """Drop all records of a rank: its exit is reported and none of its processes is left."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class SignalTree:
+class SignalTree(Struct, frozen=True):
     """Send this signal to all processes that the rank started, until none is left: then TreeGone.
 
     Processes that appear in the tree later get the same signal. A second SignalTree replaces the first.
@@ -81,8 +72,7 @@ class SignalTree:
     signal: int
 
 
-@dataclass(frozen=True, slots=True)
-class AdoptStep:
+class AdoptStep(Struct, frozen=True):
     """Treat the processes of a job step on this node as the tree of `part`: SignalTree and GiveUpTree are about them then.
 
     Without `mark_of` those of all steps of the run that no other rank or part is about.
@@ -92,110 +82,95 @@ class AdoptStep:
     mark_of: RankId | None
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUpTree:
+class GiveUpTree(Struct, frozen=True):
     """Stop waiting for the rank's tree; answer with TreeSurvived, or TreeGone if it has ended meanwhile."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class RunCommand:
+class RunCommand(Struct, frozen=True):
     """Run the rank's command for this purpose; answer with CommandEnded."""
 
     rank: RankId
     purpose: SidePurpose
 
 
-@dataclass(frozen=True, slots=True)
-class EndCommand:
+class EndCommand(Struct, frozen=True):
     """End a command whose timeout has passed; its CommandEnded reports that."""
 
     rank: RankId
     purpose: SidePurpose
 
 
-@dataclass(frozen=True, slots=True)
-class WatchActivity:
+class WatchActivity(Struct, frozen=True):
     """Start to watch the activity of the rank; answer with IdleChanged when it stops and when it resumes."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class UnwatchActivity:
+class UnwatchActivity(Struct, frozen=True):
     """Stop watching the activity of the rank."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class WatchCheck:
+class WatchCheck(Struct, frozen=True):
     """Start this check of a rank's probe; answer with CheckObserved whenever its result is known or changes."""
 
     rank: RankId
     key: ProbeKey
 
 
-@dataclass(frozen=True, slots=True)
-class UnwatchCheck:
+class UnwatchCheck(Struct, frozen=True):
     """End this check: its result is no longer needed."""
 
     rank: RankId
     key: ProbeKey
 
 
-@dataclass(frozen=True, slots=True)
-class LookOnce:
+class LookOnce(Struct, frozen=True):
     """Make this check a last time, now, after the rank's exit; answer with one CheckObserved."""
 
     rank: RankId
     key: ProbeKey
 
 
-@dataclass(frozen=True, slots=True)
-class LookForListeners:
+class LookForListeners(Struct, frozen=True):
     """Answer with ListenerSeen if a process of the rank listens on a TCP port now."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class WatchLog:
+class WatchLog(Struct, frozen=True):
     """Send the rank's log from `offset` on."""
 
     rank: RankId
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class UnwatchLog:
+class UnwatchLog(Struct, frozen=True):
     """Stop sending the rank's log."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class FinishLogs:
+class FinishLogs(Struct, frozen=True):
     """Hand over the rest of all logs; answer with LogsDelivered."""
 
 
-@dataclass(frozen=True, slots=True)
-class InspectNode:
+class InspectNode(Struct, frozen=True):
     """Inspect the node as ordered and report the result; ranks are not concerned."""
 
     order: Inspect
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """Send this fact to the controller."""
 
     message: FromAgent
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """Leave the loop and end with this status."""
 
     status: int

@@ -1,6 +1,6 @@
 """The events of the agent's core. The shell makes them of orders, child exits and observations."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.facts import ActivityKind, ExitCause, Leased, SidePurpose
@@ -8,15 +8,13 @@ from protocol.messages.orders import ToAgent
 from protocol.messages.rank_spec import RankSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(Struct, frozen=True):
     """An order of the controller; delivered once and in order."""
 
     message: ToAgent
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStarted:
+class ProcessStarted(Struct, frozen=True):
     """A rank's process exists."""
 
     rank: RankId
@@ -28,8 +26,7 @@ class ProcessStarted:
     """The kernel's counter of out-of-memory kills before the process was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFailed:
+class ProcessFailed(Struct, frozen=True):
     """A rank's process could not be made."""
 
     rank: RankId
@@ -39,8 +36,7 @@ class ProcessFailed:
     """The port of its task that another process has, and that process."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessExited:
+class ProcessExited(Struct, frozen=True):
     """A rank's main process was reaped. Exactly one of `exit_code` and `signal` is set."""
 
     rank: RankId
@@ -54,8 +50,7 @@ class ProcessExited:
     """A sentence about output that its log's disk did not take."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessesReaped:
+class ProcessesReaped(Struct, frozen=True):
     """Main processes that have ended in one pass of the loop, at least one."""
 
     exits: tuple[ProcessExited, ...]
@@ -63,39 +58,34 @@ class ProcessesReaped:
     """The kernel's counter of out-of-memory kills now."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortsTaken:
+class PortsTaken(Struct, frozen=True):
     """The result of `TakePorts`."""
 
     leased: Leased
 
 
-@dataclass(frozen=True, slots=True)
-class ExitDiagnosed:
+class ExitDiagnosed(Struct, frozen=True):
     """The cause of an exit; None when the status is the whole cause, or all conditions of `success` hold."""
 
     rank: RankId
     cause: ExitCause | None
 
 
-@dataclass(frozen=True, slots=True)
-class TreeGone:
+class TreeGone(Struct, frozen=True):
     """No process that the rank started is left. `ended` counts processes other than the main one."""
 
     rank: RankId
     ended: int
 
 
-@dataclass(frozen=True, slots=True)
-class TreeSurvived:
+class TreeSurvived(Struct, frozen=True):
     """These processes of the rank could not be ended: "pid name"."""
 
     rank: RankId
     survivors: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckObserved:
+class CheckObserved(Struct, frozen=True):
     """A check of a probe holds, or no longer holds."""
 
     rank: RankId
@@ -107,15 +97,13 @@ class CheckObserved:
     """One result of a check that polls, not a change of state: two positive ones are two in a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerSeen:
+class ListenerSeen(Struct, frozen=True):
     """A process of the rank listens on a TCP port."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class CommandEnded:
+class CommandEnded(Struct, frozen=True):
     """A command beside a rank has ended, or was ended."""
 
     rank: RankId
@@ -125,8 +113,7 @@ class CommandEnded:
     """ "exited with 7", "did not end within 10 s"; empty on success."""
 
 
-@dataclass(frozen=True, slots=True)
-class IdleChanged:
+class IdleChanged(Struct, frozen=True):
     """A rank has shown no activity of a kind for its limit, or shows some again."""
 
     rank: RankId
@@ -134,30 +121,25 @@ class IdleChanged:
     is_quiet: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EndRequested:
+class EndRequested(Struct, frozen=True):
     """The agent must end without an order: its guardian or controller is gone, or it was signalled."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TerminationSeen:
+class TerminationSeen(Struct, frozen=True):
     """The agent got SIGTERM."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogsDelivered:
+class LogsDelivered(Struct, frozen=True):
     """The controller has all of every log."""
 
 
-@dataclass(frozen=True, slots=True)
-class FactsAcknowledged:
+class FactsAcknowledged(Struct, frozen=True):
     """The controller has acknowledged every fact that was reported so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class WakeUp:
+class WakeUp(Struct, frozen=True):
     """The time that `next_wakeup` returned has come."""
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.messages.facts import ExitCause, LaunchFailed, Notice
 from protocol.text.signal_names import signal_name
@@ -30,8 +31,7 @@ _KILL_HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """The evidence about an end. Exactly one of `exit_code` and `signal` is set."""
 
     exit_code: int | None

@@ -1,14 +1,13 @@
 """Measures how long a rank has been inactive. Pure."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 LOOKS_PER_LIMIT = 20
 """Inactivity is noticed at most a twentieth of its limit late."""
 SHORTEST_REST_S, LONGEST_REST_S = 0.05, 5.0
 
 
-@dataclass(slots=True)
-class InactivityTimer:
+class InactivityTimer(Struct):
     """One kind of activity of one rank. `since` is when it was last seen, or the beginning."""
 
     limit_s: float

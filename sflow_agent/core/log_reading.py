@@ -6,7 +6,8 @@ ends a line.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature, sentence
 from protocol.text.ansi import LINE_END, without_escapes
@@ -36,8 +37,7 @@ _PORTS = (
 """Spellings of a port in a message: `port 80`, `('0.0.0.0', 80)`, `:80`, `127.0.0.1:80` or `:::80`, `host:8000`."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogExcerpt:
+class LogExcerpt(Struct, frozen=True):
     """A part of a log that begins at byte `offset`, with a line."""
 
     offset: int
@@ -63,8 +63,7 @@ class LogExcerpt:
         return self.offset + next(end.end() for number, end in enumerate(ends, 1) if number == line)
 
 
-@dataclass(frozen=True, slots=True)
-class ExplainingLine:
+class ExplainingLine(Struct, frozen=True):
     """A line that explains an end."""
 
     reason: str

@@ -6,7 +6,8 @@ end of a rank that was running meanwhile.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from protocol.ids import RankId
 from sflow_agent.core.events import ProcessExited
@@ -14,8 +15,7 @@ from sflow_agent.core.events import ProcessExited
 SIGKILL = 9
 
 
-@dataclass(slots=True)
-class MemoryKills:
+class MemoryKills(Struct):
     """The kills that are attributed to an end, or were reported, by their number in the counter."""
 
     _at_start: dict[RankId, int] = field(default_factory=dict)

@@ -11,9 +11,10 @@ second 50 ms, for some 150 checks in all.
 import itertools
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Generic, Literal, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 MIN_INTERVAL_S = 0.05
 """A zero interval would spin."""
@@ -29,8 +30,7 @@ LATER_S = 0.05
 K = TypeVar("K", bound=Hashable)
 
 
-@dataclass(slots=True)
-class PollSchedule:
+class PollSchedule(Struct):
     """The times of one check. `due` is when the next poll begins."""
 
     interval_s: float
@@ -77,8 +77,7 @@ class Turn(NamedTuple, Generic[K]):
     """Completes the sentence of a poll that is ended early: "within 5 s"."""
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     schedule: PollSchedule
     timeout_s: float
     not_before: float

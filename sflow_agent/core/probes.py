@@ -6,9 +6,10 @@ single results, and each counts. The checks themselves are in `sflow_agent.probe
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import assert_never
+
+from msgspec import Struct, field
 
 from protocol.ids import ProbeKey, ProbeKind, RankId
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
@@ -50,8 +51,7 @@ OUTLIVES_S = 0.1
 """How long a process must live on after the log line that makes it ready: some servers print it, fail and exit."""
 
 
-@dataclass(slots=True)
-class Streak:
+class Streak(Struct):
     """The positive results in a row of one check."""
 
     detail: str
@@ -61,8 +61,7 @@ class Streak:
     """When a check that reports changes counts again; None when it does not, or is a poll."""
 
 
-@dataclass(slots=True)
-class ProbeState:
+class ProbeState(Struct):
     """One probe of one rank, from the start of its process."""
 
     probe: Probe
@@ -251,8 +250,7 @@ LISTENER_LOOKS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 LISTENER_LATER_S = 60.0
 
 
-@dataclass(slots=True)
-class ListenerLooks:
+class ListenerLooks(Struct):
     """When to look whether a ready rank listens on a port: whether it may leave with status 0 depends on it.
 
     Some servers print their line just before they listen, hence the repetitions. Its sockets are gone with the rank,

@@ -4,10 +4,10 @@ Methods take events of the rank and return commands. The state of all ranks of a
 the controller has acknowledged, the agent's own end) is in `agent`.
 """
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
+from msgspec import Struct, field
 
 from protocol.ids import ProbeKey, ProbeKind, RankId
 from protocol.messages.facts import (
@@ -82,8 +82,7 @@ If it ends later, that is reported (GONE to CLEARING).
 """
 
 
-@dataclass(slots=True)
-class Rank:
+class Rank(Struct):
     """One process that this agent was ordered to start, and its tree."""
 
     spec: RankSpec

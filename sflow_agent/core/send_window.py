@@ -1,6 +1,6 @@
 """Follows a log by byte offset: decides what to send next. Pure."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from protocol.session.codec import MAX_LOG_BODY_BYTES
 
@@ -8,8 +8,7 @@ WINDOW_BYTES = 4 * 1024 * 1024
 """The limit of unacknowledged bytes per log. The file is the buffer for the rest."""
 
 
-@dataclass(slots=True)
-class SendWindow:
+class SendWindow(Struct):
     """The sending state of one rank's log."""
 
     is_spool: bool

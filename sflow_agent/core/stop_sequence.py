@@ -5,8 +5,9 @@ signals and runs the commands. Used by `Rank`. `StepParts` are processes of job 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankCleared, SidePurpose
@@ -51,8 +52,7 @@ NEXT_STEPS: dict[StopStage, frozenset[StopStage]] = {
 }
 
 
-@dataclass(slots=True)
-class StopSequence:
+class StopSequence(Struct):
     """The stop of one rank. `begin` or `signal` starts it; each method returns the commands of the step it takes."""
 
     spec: RankSpec

@@ -11,7 +11,8 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.messages.inspection import MeshResult, MeshTarget
 from sflow_agent.descriptors import Descriptors
@@ -62,8 +63,7 @@ def _listen(is_local: bool) -> socket.socket:
     return made
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     """One running connection attempt."""
 
     target: MeshTarget

@@ -9,7 +9,8 @@ read once, at their end.
 import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
@@ -31,8 +32,7 @@ READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
 
 
-@dataclass(slots=True)
-class Log:
+class Log(Struct):
     """One file that is searched or sent."""
 
     path: str

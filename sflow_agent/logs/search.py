@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.messages.checks import LogPattern
 from protocol.session.codec import MAX_LOG_BODY_BYTES
 from protocol.text.line_matcher import LineMatcher
 
 
-@dataclass(slots=True)
-class Search:
+class Search(Struct):
     """One probe's pattern in one log."""
 
     pattern: LogPattern

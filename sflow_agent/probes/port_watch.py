@@ -5,7 +5,8 @@ another run, or one on the loopback device only, must not make a task ready. Cal
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.ids import ProbeKey, RankId
 from sflow_agent.probes.socket_owner import Judgement, OwnerScope, SocketOwners
@@ -21,8 +22,7 @@ ELSEWHERE_EVERY_S = 2.0
 SHOWN_PORTS = 5
 
 
-@dataclass(slots=True)
-class Awaited:
+class Awaited(Struct):
     """A port that a probe waits for."""
 
     port: int

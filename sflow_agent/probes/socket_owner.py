@@ -9,9 +9,10 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 from protocol.ids import RankId
 from protocol.messages.checks import Owner
@@ -44,8 +45,7 @@ _STEP_DAEMON = re.compile(rb"slurmstepd: \[(\d+)\.([^\]]+)\]")
 """The name of a job step's daemon. Source: slurmstepd of Slurm 22.05 and 24.11."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerScope:
+class OwnerScope(Struct, frozen=True):
     """The processes whose answers a check of a rank accepts."""
 
     rank: RankId
@@ -56,8 +56,7 @@ class OwnerScope:
     """Started by a separate job step: its processes are below Slurm's daemon."""
 
 
-@dataclass(frozen=True, slots=True)
-class _SocketOwner:
+class _SocketOwner(Struct, frozen=True):
     """The process that has a listening socket."""
 
     pid: int | None

@@ -7,9 +7,9 @@ if the answer comes from this node, the opening of its port triggers a poll at o
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
+from msgspec.structs import replace
 from msgspec.structs import replace as replace_fields
 
 from protocol.ids import AttemptId, ProbeKey, RankId

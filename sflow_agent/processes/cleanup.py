@@ -6,7 +6,8 @@ guardian runs those that an agent did not reach.
 
 import os
 import signal
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.ids import RankId
 from sflow_agent.limits import as_inherited
@@ -15,8 +16,7 @@ from sflow_agent.processes.cleanup_list import CleanupList
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
-@dataclass(frozen=True, slots=True)
-class Cleanup:
+class Cleanup(Struct, frozen=True):
     """A command, the thing it removes (for a person), and its whole environment."""
 
     what: str

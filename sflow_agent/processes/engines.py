@@ -6,7 +6,8 @@ command that removes everything under the container's name, and fails if somethi
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.messages.rank_spec import Container
 
@@ -46,8 +47,7 @@ enroot remove -f "$1" >/dev/null 2>&1
 names=$(enroot list) && ! grep -qxF -- "$1" <<< "$names\""""
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(Struct, frozen=True):
     """The contents of the container: the task's command and the facts of the node."""
 
     argv: tuple[str, ...]
@@ -67,8 +67,7 @@ class Inside:
     """A directory for images that have to be converted."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineCommand:
+class EngineCommand(Struct, frozen=True):
     """The commands that start a container, and that remove everything of it."""
 
     argv: tuple[str, ...]

@@ -9,8 +9,9 @@ import os
 import select
 import signal
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from protocol.ids import RankId
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
@@ -27,8 +28,7 @@ SRUN_WITHIN_S = 2.0
 """The time that `srun` has after SIGTERM; less than what a rank has to be gone after SIGKILL."""
 
 
-@dataclass(slots=True)
-class TreeKill:
+class TreeKill(Struct):
     """A tree that is being ended."""
 
     signal: int

@@ -6,7 +6,8 @@ The same text is in a batch script and comes before a run that is started by han
 import shlex
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MARK_VARIABLE = "SFLOW_PREAMBLE"
 """Set to the preamble's mark once it has run, so that a run in its environment does not run it again."""
@@ -33,8 +34,7 @@ unset -f preamble_next preamble_failed
 unset preamble_where preamble_command"""
 
 
-@dataclass(frozen=True, slots=True)
-class Preamble:
+class Preamble(Struct, frozen=True):
     """Commands, and the position of each in its file. May be empty."""
 
     commands: tuple[str, ...] = ()

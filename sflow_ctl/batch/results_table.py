@@ -3,8 +3,9 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from protocol.text.cells import inert
 
@@ -15,8 +16,7 @@ RESULT_COLUMNS = ("slurm_job_id", "sflow_output_dir", "status")
 Status = Literal["submitted", "not submitted", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class JobResult:
+class JobResult(Struct, frozen=True):
     """The result of one job; `job_id` if it was submitted."""
 
     status: Status

@@ -1,16 +1,16 @@
 """Turns a row into options of a command: its files, overrides, artifacts, missable tasks, nodes."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from protocol.errors import UsageError
 from sflow_ctl.batch.sheet import FILES, MISSABLE, NODE_COLUMNS, RESERVED, Row, Sheet
 from sflow_ctl.planner.numbers import NumberError, as_int
 
 
-@dataclass(frozen=True, slots=True)
-class RowOptions:
+class RowOptions(Struct, frozen=True):
     """A row, combined with the command line. `notes` list the settings that one has overruled in the other."""
 
     files: tuple[Path, ...]

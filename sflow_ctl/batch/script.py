@@ -2,13 +2,13 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sflow_ctl.batch.directives import argument, checked, directive, verbatim
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchJob:
+class BatchJob(Struct, frozen=True, kw_only=True):
     """One job. Paths are absolute; `stdout` and `stderr` may hold sbatch's `%j`."""
 
     name: str

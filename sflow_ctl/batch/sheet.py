@@ -3,7 +3,8 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.errors import Finding, UsageError
 from sflow_ctl.format.checking import nearest
@@ -15,8 +16,7 @@ RESERVED = (FILES, JOB_NAME, MISSABLE)
 NODE_COLUMNS = ("SLURM_NODES", "NUM_SLURM_NODES", "NUM_NODES")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One row.
 
     `number` counts from 1, `line` is its first line in the file; cells are as written, without blanks around.
@@ -32,8 +32,7 @@ class Row:
         return tuple(self.cells[FILES].split())
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(Struct, frozen=True):
     """A CSV file. `name` is its name in messages."""
 
     name: str

@@ -1,8 +1,10 @@
 """Reads what a file's Slurm backend requests for its job, with expressions evaluated."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.format import schema
@@ -15,8 +17,7 @@ from sflow_ctl.planner.phases.variables import resolve
 from sflow_ctl.planner.source import namespace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlurmRequest:
+class SlurmRequest(Struct, frozen=True, kw_only=True):
     """The request for a job; a None leaves the choice to settings or Slurm."""
 
     backend: str | None = None

@@ -1,7 +1,8 @@
 """The options of `run --resume RUN`, and of a Slurm job that was requeued: those of the run that it resumes."""
 
-import dataclasses
 import os
+
+import msgspec
 
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.paths import absolute
@@ -42,9 +43,9 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
     text = options_text(kept)
     if text:
         print_line(f"sflow-ctl: options of the run: {text}", err=True)
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         recalled,
         resume=directory,
         run_id=directory.name,
-        workflow=dataclasses.replace(recalled.workflow, files=files),
+        workflow=msgspec.structs.replace(recalled.workflow, files=files),
     )

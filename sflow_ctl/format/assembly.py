@@ -3,8 +3,9 @@
 Called by the loader, after overrides and before the rules.
 """
 
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from protocol.errors import Finding
 from sflow_ctl.format import schema
@@ -15,8 +16,7 @@ from sflow_ctl.format.merging import Item, Merged, named_items
 P = TypeVar("P", bound=schema.Part)
 
 
-@dataclass(slots=True)
-class Assembly:
+class Assembly(Struct):
     """The document made of all valid entries, or None if it lacks a name or version."""
 
     document: schema.Document | None = None

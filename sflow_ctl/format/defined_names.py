@@ -1,16 +1,16 @@
 """Finds the names that `--set` and `--artifact` can change in some files, without checking the rest. Serves sheets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from protocol.errors import SpecError
 from sflow_ctl.format.loader import read_sources
 from sflow_ctl.format.merging import merge, named_items
 
 
-@dataclass(frozen=True, slots=True)
-class DefinedNames:
+class DefinedNames(Struct, frozen=True):
     """Names as overrides spell them: a task's own variable is `TASK.KEY`."""
 
     variables: frozenset[str] = frozenset()

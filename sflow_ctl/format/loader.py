@@ -6,9 +6,10 @@ rules (`rules`).
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
+
+from msgspec import Struct, field
 
 from protocol.errors import Finding, SpecError
 from sflow_ctl.format import schema
@@ -28,8 +29,7 @@ from sflow_ctl.plan.secrets import SECRETS
 _first_key = re.compile(r"[.\[]")
 
 
-@dataclass(slots=True)
-class LoadedDocument:
+class LoadedDocument(Struct):
     """A checked document, and the places of everything in it."""
 
     document: schema.Document

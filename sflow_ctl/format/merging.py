@@ -4,8 +4,9 @@ Only shapes are checked here; the loader converts and checks what is inside the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from protocol.errors import Finding
 from sflow_ctl.format.checking import check, guess_hint
@@ -33,8 +34,7 @@ USES, WITH = "uses", "with"
 TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "signatures")
 
 
-@dataclass(slots=True)
-class Item:
+class Item(Struct):
     """One entry of a named section: its body with its name, and the place of its text."""
 
     name: str
@@ -54,8 +54,7 @@ class Item:
         return f"{self.source.where(full)}  {dotted(full)}"
 
 
-@dataclass(slots=True)
-class Merged:
+class Merged(Struct):
     """All files together, still unchecked."""
 
     sources: list[Source]

@@ -4,9 +4,10 @@ A preset is a file of `sflow_ctl/presets` with the body of a task. Its variables
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from protocol.errors import Finding
 from sflow_ctl.format.checking import guess_hint, nearest
@@ -21,8 +22,7 @@ _CHECKS = (*Condition.__struct_fields__, "all", "any")
 _SELF = "task.self."
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(Struct, frozen=True):
     """`about` is its first comment line, `body` that of its task."""
 
     name: str

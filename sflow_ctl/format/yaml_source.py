@@ -7,12 +7,12 @@ Places are looked up in the parsed nodes when something is wrong, so a good file
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct
 from yaml.resolver import Resolver
 
 from protocol.errors import Finding
@@ -57,8 +57,7 @@ class _Loader(*_PARSERS, _PlainResolver):  # type: ignore[misc]
             base.__init__(self)  # type: ignore[misc]
 
 
-@dataclass(slots=True)
-class Source:
+class Source(Struct):
     """One file: its data, and the place of each part of it."""
 
     path: Path

@@ -19,6 +19,7 @@ _NOT_WORK: dict[str, Any] = {
     "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "",
     # place
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
+    "chooses_step_nodes": False,
     "elsewhere": None, "pinned": "",
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadline_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,

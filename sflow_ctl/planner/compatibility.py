@@ -4,16 +4,16 @@ Phases ask the policy of their `PlanInput`; no phase compares modes. docs/format
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.plan.words import Until
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compatibility:
+class Compatibility(Struct, frozen=True, kw_only=True):
     """Which rules apply. The defaults are ours."""
 
     untyped_is_text: bool = False

@@ -1,14 +1,14 @@
 """Facts from outside the files that planning needs: directories, the Slurm job, the environment, settings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 UNKNOWN_ADDRESS = "0.0.0.0"
 """The address of a node that is known by name only."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobNode:
+class JobNode(Struct, frozen=True):
     """A node of the Slurm job that a run is in."""
 
     name: str
@@ -21,8 +21,7 @@ def _no_file(path: str) -> str:
     raise FileNotFoundError(2, "No such file or directory", path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanContext:
+class PlanContext(Struct, frozen=True, kw_only=True):
     """Facts from outside the file that a plan needs. Paths are absolute."""
 
     workspace_dir: str

@@ -6,10 +6,10 @@ what was left out is not reported. Called by the pipeline when planning has fail
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol.errors import Finding, PlanError
 from sflow_ctl.format import schema

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from protocol.errors import Finding, PlanError
 from sflow_ctl.format.loader import LoadedDocument
@@ -25,8 +26,7 @@ class UnplannableError(Exception):
         """Further problems of the same part of the file."""
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(Struct):
     """The findings so far, and the positions of the files' fields."""
 
     loaded: LoadedDocument

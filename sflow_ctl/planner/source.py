@@ -4,9 +4,10 @@ Decides nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
@@ -21,8 +22,7 @@ def namespace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str,
     return {**values, **others, "variables": values}
 
 
-@dataclass(frozen=True, slots=True)
-class PlanInput:
+class PlanInput(Struct, frozen=True):
     """The input of the pipeline; no phase changes it."""
 
     document: schema.Document
@@ -44,8 +44,7 @@ class PlanInput:
         return (*self.document.variables, *self.document.workflow.variables)
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(Struct, frozen=True, dict=True):
     """What expressions outside tasks see: variables, and the namespaces that are known at that phase."""
 
     values: Mapping[str, Any]

@@ -5,7 +5,8 @@ and `summary.json` are made from it alone. Holds no text and decides nothing.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
@@ -14,8 +15,7 @@ FAILURES = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 """Ends that are failures: they need a reason, and they count as failed."""
 
 
-@dataclass(slots=True)
-class TaskRecord:
+class TaskRecord(Struct):
     """The current state of one task, folded from its transitions."""
 
     name: str
@@ -35,8 +35,7 @@ class TaskRecord:
     """The readiness conditions that a running service has not met yet, as last reported by its agent."""
 
 
-@dataclass(slots=True)
-class RunView:
+class RunView(Struct):
     """All tasks of a run. Applying the same transition again changes nothing."""
 
     plan: Plan

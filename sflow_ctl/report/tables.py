@@ -5,8 +5,9 @@ and `attach` show the same table whether it comes from a controller or from file
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from protocol.text.counted import counted
 from sflow_ctl.core.states import TaskState
@@ -44,8 +45,7 @@ _HEADINGS = ("TASK", "STATE", "REASON", "ATTEMPTS", "EXIT", "DURATION", "NODE", 
 _REASON = _HEADINGS.index("REASON")
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table without layout. Columns are named by their headings; names are unique."""
 
     headings: tuple[str, ...]

@@ -6,8 +6,9 @@ a task: problems are sentences for the console and the summary.
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sflow_ctl.plan.model import STDOUT, PlannedOutput
 from sflow_ctl.results.aggregates import AggregateError, summarised
@@ -20,8 +21,7 @@ MAX_RECORDED = 10_000
 """Values of one name that are recorded: they go into the journal and one cell of `results.csv`."""
 
 
-@dataclass(slots=True)
-class OutputValues:
+class OutputValues(Struct):
     """The values of a task's outputs. `problems` are sentences for people; a problem never fails a task."""
 
     values: dict[str, Any] = field(default_factory=dict)

@@ -6,9 +6,10 @@ looked for within the line, where a match that would cut a number or a word is r
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
+
+from msgspec import Struct, field
 
 from protocol.text.ansi import text_without_escapes
 
@@ -30,8 +31,7 @@ class PatternError(ValueError):
     """A pattern that the `parse` library does not accept, or a path that is not one into a JSON document."""
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """Values by name, in the order of the lines, and sentences about lines whose values were not taken."""
 
     values: dict[str, list[Any]] = field(default_factory=dict)

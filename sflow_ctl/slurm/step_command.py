@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 _INPUT_VARIABLES = re.compile(
@@ -16,8 +17,7 @@ _INPUT_VARIABLES = re.compile(
 _KEPT = frozenset(("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_JOB_CPUS_PER_NODE"))
 
 
-@dataclass(frozen=True, slots=True)
-class StepPart:
+class StepPart(Struct, frozen=True):
     """The step's nodes in one component of a heterogeneous job, or in the whole of a plain one."""
 
     nodes: int

@@ -6,11 +6,11 @@ code of its only finding (`#! code`) and phrases of its message. `#@ set A=1`, `
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from protocol.errors import FleetError
 from sflow_ctl.format.loader import load_documents

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.paths import absolute
@@ -103,8 +103,7 @@ _SCRIPT = section(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOptions:
+class BatchOptions(Struct, frozen=True, kw_only=True):
     """Options common to all ways of naming jobs. Directories are absolute."""
 
     overrides: tuple[str, ...]

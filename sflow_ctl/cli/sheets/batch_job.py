@@ -3,9 +3,11 @@
 import os
 import shlex
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.errors import Finding, RunDirectoryError, UsageError
 from sflow_ctl.batch.script import MEMORY_VARIABLES, BatchJob, batch_script
@@ -31,8 +33,7 @@ DEFAULT_NAME = "sflow"
 _MADE_BY = f"sflow-ctl {VERSION}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobChoice:
+class JobChoice(Struct, frozen=True, kw_only=True):
     """The choices for one job, beside the options common to all."""
 
     files: tuple[Path, ...]
@@ -48,8 +49,7 @@ class JobChoice:
     """Without a number of nodes, use a variable with the name of a node column, else Slurm's default."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedJob:
+class PreparedJob(Struct, frozen=True):
     """A script, the workflow that it runs as one file, and notes for the user."""
 
     job: BatchJob

@@ -1,8 +1,10 @@
 """Many jobs at once: writes each or reports its failure, and writes `results.csv`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.errors import ExitStatus, FleetError
 from sflow_ctl.batch.names import row_name, unique_names
@@ -29,8 +31,7 @@ from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(Struct, frozen=True):
     """A job that may still turn out to be impossible."""
 
     name: str

@@ -1,8 +1,9 @@
 """A sheet's rows for `batch -b` and `compose -b`: reads, selects, and combines each with the command line."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from protocol.errors import SpecError, UsageError
 from sflow_ctl.batch.row_options import RowOptions, row_files, row_options
@@ -11,8 +12,7 @@ from sflow_ctl.batch.sheet import Row, Sheet, check_columns, read_sheet
 from sflow_ctl.format.defined_names import DefinedNames, defined_names
 
 
-@dataclass(frozen=True, slots=True)
-class SheetRows:
+class SheetRows(Struct, frozen=True):
     """A sheet and its selected rows."""
 
     sheet: Sheet

@@ -5,7 +5,8 @@ gets instead. Fed with the same transitions as `state_lines.py`; called by the c
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.text.ansi import printable
 from protocol.text.counted import counted
@@ -24,8 +25,7 @@ _RUN_STOPS = frozenset({"interrupted", "cancelled", "preempted", "time_limit", "
 """Reasons with which a whole run stops."""
 
 
-@dataclass(slots=True)
-class _Wait:
+class _Wait(Struct):
     since: float
     text: str = ""
     reports: int = 0

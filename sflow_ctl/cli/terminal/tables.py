@@ -5,8 +5,9 @@ file gets aligned columns and every name in full. rich is imported only for a te
 which would be a fifth of a short run's whole time in a script.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from protocol.text.ansi import printable_line
 from sflow_ctl.cli.terminal.columns import columns

@@ -3,7 +3,6 @@
 How an attempt is judged is in `policy.exit_policy`; the steps of a run that stops are in `shutdown`.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -169,7 +168,7 @@ def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float
     if not why:
         return verdict
     reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")
-    return dataclasses.replace(verdict, reason=reason)
+    return msgspec.structs.replace(verdict, reason=reason)
 
 
 def _begin_again(

@@ -4,8 +4,9 @@ The scheduler's functions change these records; what follows from a verdict is d
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
@@ -17,8 +18,7 @@ from sflow_ctl.plan.deferred import DeferredValues
 from sflow_ctl.plan.model import Placement, PlannedTask
 
 
-@dataclass(slots=True)
-class AttemptVerdict:
+class AttemptVerdict(Struct):
     """The judgement of an attempt, which applies once its process tree is gone."""
 
     state: TaskState
@@ -30,8 +30,7 @@ class AttemptVerdict:
     """One of several ranks failed, and the others are stopped because of it."""
 
 
-@dataclass(slots=True)
-class HeldExit:
+class HeldExit(Struct):
     """A rank's exit that does not count yet."""
 
     message: RankExited
@@ -40,8 +39,7 @@ class HeldExit:
     """When it was reported."""
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct):
     """The state of one attempt. Number 0 means a task that has not started."""
 
     number: int = 0

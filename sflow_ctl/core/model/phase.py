@@ -1,7 +1,8 @@
 """The phases of a run, the changes between them, and the progress of its end."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from sflow_ctl.core.model.steps import Step
 from sflow_ctl.core.model.stop_order import StopOrder
@@ -33,8 +34,7 @@ RUN_TRANSITIONS: dict[RunPhase, frozenset[RunPhase]] = {
 """Every legal change of phase."""
 
 
-@dataclass(slots=True)
-class Shutdown:
+class Shutdown(Struct):
     """The progress of the end of a run. Empty until the run stops."""
 
     steps: list[Step] = field(default_factory=list)

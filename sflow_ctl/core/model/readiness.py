@@ -4,9 +4,9 @@ Pure.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from protocol.messages.checks import LogCheck, LogPattern, Probe
 from protocol.messages.rank_spec import RankSpec
@@ -70,8 +70,7 @@ def _share_of(probe: Probe, world_size: int) -> Probe:
     return msgspec.structs.replace(probe, checks=(LogCheck(pattern=share),))
 
 
-@dataclass(slots=True)
-class Readiness:
+class Readiness(Struct):
     """The progress of one attempt towards being ready."""
 
     total: int = 0

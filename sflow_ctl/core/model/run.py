@@ -4,8 +4,9 @@ Tasks change their state through `transitions`; the phase changes through `Run.e
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
@@ -38,8 +39,7 @@ class InvalidTransitionError(Exception):
     """A change of state that does not exist: our bug."""
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """The scheduler's record of one node's agent."""
 
     is_up: bool = False
@@ -63,8 +63,7 @@ class Node:
         return len(self.live) + len(self.reserved)
 
 
-@dataclass(slots=True)
-class Run:
+class Run(Struct):
     """The scheduler's record of a run."""
 
     plan: Plan

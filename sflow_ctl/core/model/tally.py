@@ -4,14 +4,14 @@ Only `transitions` calls this: every change of a task's state, delay or place ha
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """Counts over all tasks of a run."""
 
     has_mains: bool = False

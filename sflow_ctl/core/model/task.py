@@ -4,7 +4,8 @@ The state of one attempt is in `attempt.Attempt`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from protocol.ids import AttemptId
 from sflow_ctl.core.model.attempt import Attempt
@@ -16,8 +17,7 @@ NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 """Dependants with one of these need the task to keep serving; for the others a past state is enough."""
 
 
-@dataclass(slots=True)
-class Requirement:
+class Requirement(Struct):
     """`until` holds for enough members. All dependants of a group of replicas share one requirement."""
 
     until: Until
@@ -39,8 +39,7 @@ class Requirement:
         return self.holding >= self.needed
 
 
-@dataclass(slots=True)
-class Task:
+class Task(Struct):
     """The state of a concrete task, over all of its attempts."""
 
     index: int

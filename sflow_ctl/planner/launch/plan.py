@@ -5,10 +5,10 @@ The command line is in `command.py`, the number of processes in `geometry.py`, t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from protocol.messages.rank_spec import Container, LaunchKind
 from sflow_ctl.format import schema
@@ -61,8 +61,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     has_master_port: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchSetting:
+class LaunchSetting(Struct, frozen=True):
     """The facts that all tasks are launched with."""
 
     source: PlanInput

@@ -5,8 +5,9 @@ Options are in the format's own order. Other tasks of a Slurm backend are starte
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, AssignedValue
@@ -36,8 +37,7 @@ _CHOOSES_NODES = ("-N", "-w", "-x", "-r", "-F", "--nod", "--exc", "--rel")
 _SETS_PROCESSES = ("-n", "--ntasks", "--nt")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """The facts of a job step that its operator does not have: its job, its nodes, its container's mounts."""
 
     task: str

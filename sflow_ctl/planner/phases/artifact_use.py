@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, pieces
@@ -18,8 +18,7 @@ Mentions = dict[str, frozenset[str]]
 """Maps words to the artifacts that they mean."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArtifactUse:
+class ArtifactUse(Struct, frozen=True):
     """Which tasks use which artifacts."""
 
     is_any_here: bool = True

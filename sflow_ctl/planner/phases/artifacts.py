@@ -2,10 +2,11 @@
 
 import os.path
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate, render_template, template_names
@@ -22,8 +23,7 @@ from sflow_ctl.planner.tasks.ports import artifacts_in_files
 _OF_TASKS = frozenset(("task", "replica", *OWN))
 
 
-@dataclass(frozen=True, slots=True)
-class Materialised:
+class Materialised(Struct, frozen=True):
     """One artifact as tasks see it."""
 
     uri: str
@@ -37,8 +37,7 @@ class Materialised:
     """Its path must exist on the nodes of the tasks that use it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """The directories that artifacts may be in. Paths are absolute."""
 
     workspace: str
@@ -48,8 +47,7 @@ class Places:
     """Artifacts used only by tasks on other machines; the agents there check their paths."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedArtifacts:
+class PlannedArtifacts(Struct, frozen=True):
     """All artifacts of a document, and what has to be done for them."""
 
     items: Mapping[str, Materialised]

@@ -5,10 +5,10 @@ are in `nodes.py`. `batch` calls `choose_backends` alone.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from protocol.errors import Finding
 from sflow_ctl.format import schema
@@ -22,8 +22,7 @@ from sflow_ctl.planner.source import PlanInput, namespace
 DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
 
 
-@dataclass(frozen=True, slots=True)
-class BackendChoice:
+class BackendChoice(Struct, frozen=True):
     """All backends of a document, declared ones first, and the one of each task as written."""
 
     all: tuple[schema.Backend, ...]
@@ -35,8 +34,7 @@ class BackendChoice:
         return {backend.name: backend for backend in self.of_task.values()}
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedBackends:
+class PlannedBackends(Struct, frozen=True):
     """The nodes of a plan. Node numbers run over all backends in use, in file order."""
 
     choice: BackendChoice

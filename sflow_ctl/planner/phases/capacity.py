@@ -1,7 +1,8 @@
 """Finds tasks that can never start because services hold GPUs, and places among `max_running`, until the run ends."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Placement, PlannedNode
@@ -10,8 +11,7 @@ from sflow_ctl.planner.findings import UnplannableError
 _GPU_PATH = ("resources", "gpus", "count")
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True):
     """What one task as written takes while it runs: all of its replicas if it is a service, else the largest."""
 
     task: str

@@ -5,8 +5,9 @@ import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.plan.graph import find_cycle
@@ -29,8 +30,7 @@ bytes.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Replica:
+class Replica(Struct, frozen=True):
     """One copy of a task: its concrete name, and the values of the variables it sweeps."""
 
     name: str
@@ -38,8 +38,7 @@ class Replica:
     sweep: tuple[tuple[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Expanded:
+class Expanded(Struct, frozen=True):
     """A task as written, with its copies."""
 
     task: schema.Task
@@ -193,8 +192,7 @@ def _with_replicas(task: schema.Task, by_base: Mapping[str, Expanded]) -> list[s
     return list(result)
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """All concrete tasks of a workflow and what they wait for, in file and replica order."""
 
     tasks: tuple[Expanded, ...]

@@ -7,8 +7,9 @@ by `requests.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from protocol.text.counted import counted
 from sflow_ctl.plan.model import Placement
@@ -17,8 +18,7 @@ from sflow_ctl.planner.findings import UnplannableError
 INDICES = "resources.nodes.indices names its nodes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacementRequest:
+class PlacementRequest(Struct, frozen=True, kw_only=True):
     """The nodes and GPUs that one concrete task asks its backend for. Node numbers count within the backend."""
 
     task: str
@@ -40,8 +40,7 @@ class NoRoomError(Exception):
     """The static plan has no room for this request, although such nodes and GPUs exist."""
 
 
-@dataclass(slots=True)
-class BackendNodes:
+class BackendNodes(Struct):
     """One backend's nodes.
 
     `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index.
@@ -51,8 +50,8 @@ class BackendNodes:
     capacities: tuple[int | None, ...]
     is_strict: bool = False
     """Allow only the static plan of sflow 0.2: a task without room is refused, not queued."""
-    cursors: list[int] = field(init=False)
-    loads: list[dict[int, int]] = field(init=False)
+    cursors: list[int] = []
+    loads: list[dict[int, int]] = []
     """Per node, how many sharing tasks were given each GPU."""
 
     def __post_init__(self) -> None:

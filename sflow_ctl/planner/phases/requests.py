@@ -4,10 +4,11 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 `capacity.py`.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
@@ -25,8 +26,7 @@ from sflow_ctl.planner.tasks.scopes import TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedTask:
+class PlacedTask(Struct, frozen=True):
     """One copy of a task, with its placement."""
 
     expanded: Expanded
@@ -184,7 +184,7 @@ def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> Plac
         return one
     value = scopes.of(one.task, one.replica).value
     ports = plan_ports(one.task, value, findings)
-    return dataclasses.replace(one, ports=ports)
+    return msgspec.structs.replace(one, ports=ports)
 
 
 def port_counts(placed: Sequence[PlacedTask]) -> Mapping[str, dict[str, int]]:

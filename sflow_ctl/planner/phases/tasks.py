@@ -2,12 +2,15 @@
 
 import os.path
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
+<<<<<<< HEAD
 from msgspec.structs import replace
+=======
+from msgspec import Struct
+>>>>>>> main
 
 from protocol.messages.checks import Check, LogCheck
 from protocol.messages.rank_spec import Success
@@ -38,8 +41,7 @@ from sflow_ctl.planner.tasks.success import plan_success
 from sflow_ctl.planner.tasks.watch import plan_watch
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTasks:
+class PlannedTasks(Struct, frozen=True):
     """All tasks of the plan, and what their deferred expressions see of each other."""
 
     tasks: tuple[PlannedTask, ...]
@@ -47,8 +49,7 @@ class PlannedTasks:
     """Empty if no expression is deferred."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
+class _Setting(Struct, frozen=True):
     """The facts that all tasks are planned with."""
 
     source: PlanInput

@@ -1,6 +1,6 @@
 """Phase: the workflow's own fields: its limits, its end, its success conditions, its failure signatures."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature
 from protocol.messages.rank_spec import Stopping, Success
@@ -13,8 +13,7 @@ from sflow_ctl.planner.tasks.stopping import workflow_stopping
 from sflow_ctl.planner.tasks.success import plan_success
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowPolicy:
+class WorkflowPolicy(Struct, frozen=True):
     """Rules for the run, and defaults for its tasks."""
 
     stopping: Stopping

@@ -4,8 +4,9 @@ HTTP requests are in `http_probes`. Called by the planner for each concrete task
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from protocol.ids import ProbeKey, ProbeKind
 from protocol.messages.checks import Check, ExecCheck, LogCheck, LogPattern, Method, TcpCheck
@@ -49,8 +50,7 @@ class DeferredProbes:
         return self._scripts.with_stand_ins(self._replica, text, self.deferred, self._names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(Struct, frozen=True):
     """The facts that the checks of one concrete task are planned with."""
 
     task: schema.Task

@@ -1,15 +1,15 @@
 """The common interface of all transfers: progress, errors, cancellation."""
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from protocol.text.ansi import printable_line
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """How long a server may take."""
 
     stall_s: float = 30.0
@@ -20,8 +20,7 @@ class Patience:
     """The delay before the second try; doubled for each further one."""
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(Struct):
     """The progress of one artifact. Written by the thread that fetches it, read by the display."""
 
     artifact: str

@@ -1,7 +1,8 @@
 """The example workflows that come with the program, wherever it is installed."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from protocol.errors import ExitStatus, FleetError
 from sflow_ctl.format.checking import nearest
@@ -17,8 +18,7 @@ class SampleError(FleetError):
     exit_status = ExitStatus.USAGE
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """An example: `name` is its path without the ending, `about` its first comment line."""
 
     name: str

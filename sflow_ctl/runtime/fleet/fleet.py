@@ -7,11 +7,11 @@ Holds the types and the configuration that all agents share. `local_fleet.py` an
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+from msgspec import Struct, field
 
 from protocol.errors import Finding, LaunchError
 from protocol.messages.config import AgentConfig
@@ -42,8 +42,7 @@ class Generation(NamedTuple):
 FIRST = Generation()
 
 
-@dataclass(frozen=True, slots=True)
-class FleetRequest:
+class FleetRequest(Struct, frozen=True):
     """The run that needs agents."""
 
     plan: Plan
@@ -78,8 +77,7 @@ class AgentLauncher(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Fleet:
+class Fleet(Struct):
     """Agents that run, or are about to."""
 
     launcher: AgentLauncher

@@ -8,11 +8,11 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zmq
+from msgspec import Struct, field
 
 from protocol.errors import RunDirectoryError
 from protocol.messages.facts import Hello, Inspected
@@ -43,8 +43,7 @@ ANSWER_S = 5.0
 END_WITHIN_S, STRAGGLERS_S = 10.0, 2.0
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(Struct):
     """The answers of one node."""
 
     name: str
@@ -58,8 +57,7 @@ class _Node:
     mesh: Inspected | None = None
 
 
-@dataclass(slots=True)
-class _Round:
+class _Round(Struct):
     """The questions to all agents of a fleet, and their answers."""
 
     fleet: Fleet

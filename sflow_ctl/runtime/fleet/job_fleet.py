@@ -7,10 +7,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
@@ -36,8 +37,7 @@ from sflow_ctl.runtime.slurm.allocation import Allocation
 JOB_ORPHAN_GRACE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(Struct, frozen=True):
     """The job step that is to start the agents."""
 
     request: FleetRequest

@@ -5,9 +5,10 @@ The memory of the process that makes them is hidden from others of the same user
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 
 import zmq
+from msgspec import Struct, field
+from msgspec.structs import replace
 from zmq.utils import z85
 
 _PR_SET_DUMPABLE = 4
@@ -25,12 +26,14 @@ def hide_memory() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class KeyPair:
+class KeyPair(Struct, frozen=True):
     """Z85 text, 40 characters each. Has no repr: a traceback must not print a secret."""
 
     public: str
     secret: str
+
+    def __repr__(self) -> str:
+        return "KeyPair(...)"
 
     @classmethod
     def make(cls) -> "KeyPair":
@@ -45,8 +48,7 @@ class KeyPair:
         return cls(zmq.curve_public(text).decode(), text.decode())
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class RunKeys:
+class RunKeys(Struct, frozen=True):
     """One pair for the controller, one per agent, one for all who only look.
 
     Agents of a job step have none of `agents`: they enrol with a key that is derived from `seed` and make their own.
@@ -60,6 +62,9 @@ class RunKeys:
     """What the keys for enrolment are derived from: a job step hands it to all of its agents, in an environment."""
     enrolment: Mapping[int, KeyPair] = field(default_factory=dict)
     """By node: each good for naming the key that the node's agent has made itself, until all have reported."""
+
+    def __repr__(self) -> str:
+        return "RunKeys(...)"
 
     @classmethod
     def make(cls, agent_count: int) -> "RunKeys":

@@ -7,11 +7,11 @@ fatal.
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import zmq
+from msgspec import Struct, field
 
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
@@ -41,8 +41,7 @@ MAX_PACKETS_PER_PASS = 512
 ABANDONED = "the run continues without this node"
 
 
-@dataclass(slots=True)
-class Peer:
+class Peer(Struct):
     """The link's state of one node's agent."""
 
     routing_id: bytes | None = None
@@ -59,8 +58,7 @@ class Peer:
     is_abandoned: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkTimes:
+class LinkTimes(Struct, frozen=True, kw_only=True):
     """The seconds after which an agent is lost."""
 
     lost_after_s: float = 30.0

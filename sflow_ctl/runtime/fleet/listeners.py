@@ -8,9 +8,9 @@ libzmq would try to accept without pause, and the run would lack them itself. Co
 import contextlib
 import random
 import socket
-from dataclasses import dataclass
 
 import zmq
+from msgspec import Struct
 
 from protocol.errors import LaunchError
 from protocol.session.codec import MAX_FRAME_BYTES
@@ -26,8 +26,7 @@ DEFER_S = 600
 """How long the kernel keeps a connection on which nothing is said."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Listener:
+class _Listener(Struct, frozen=True):
     owner: "zmq.Socket[bytes]"
     host: str
     port: int

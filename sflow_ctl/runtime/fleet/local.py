@@ -11,9 +11,10 @@ import select
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
 
 from protocol.errors import LaunchError
 from sflow_ctl.runtime.children import memory_file, watch_child
@@ -40,8 +41,7 @@ class AgentEnd(NamedTuple):
     """What could not be ended, "pid name"."""
 
 
-@dataclass(slots=True)
-class AgentProcess:
+class AgentProcess(Struct):
     """A guardian as its parent sees it."""
 
     pid: int

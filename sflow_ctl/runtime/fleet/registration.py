@@ -6,10 +6,10 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import zmq
+from msgspec import Struct
 
 from protocol.errors import LaunchError
 from protocol.messages.facts import Hello
@@ -45,8 +45,7 @@ class Starter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedAgents:
+class JoinedAgents(Struct, frozen=True):
     """The agents that have joined, by node; their hellos are answered when the run begins."""
 
     joined: dict[int, AgentJoined]

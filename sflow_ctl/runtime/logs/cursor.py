@@ -6,8 +6,9 @@ lines.
 """
 
 import os
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from sflow_ctl.runtime.logs.store import RankLog
 
@@ -30,14 +31,13 @@ class LogSlice(NamedTuple):
     skipped_lines: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Cursor:
+class Cursor(Struct, eq=False):
     """A reader's position in a log: everything before `offset` has been shown or skipped."""
 
     log: RankLog
     offset: int = 0
     may_skip: bool = False
-    _descriptor: int = field(default=-1, repr=False)
+    _descriptor: int = -1
     _is_skipping: bool = False
     _skipped_lines: int = 0
 

@@ -14,11 +14,11 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import zmq
+from msgspec import Struct
 
 from protocol.ids import RankId
 from protocol.messages.facts import LogSearch
@@ -52,39 +52,33 @@ MAX_NOTES = 100
 """The limit of notes for the main thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Expect:
+class _Expect(Struct, frozen=True):
     rank: RankId
     log_bytes: int
     is_spooled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Rotate:
+class _Rotate(Struct, frozen=True):
     earlier: RankId
     path: str
     earlier_path: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Say:
+class _Say(Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(Struct, frozen=True):
     task: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
+class _Search(Struct, frozen=True):
     node: int
     asked: LogSearch
 
 
-@dataclass(frozen=True, slots=True)
-class _NodeLost:
+class _NodeLost(Struct, frozen=True):
     node: int
 
 

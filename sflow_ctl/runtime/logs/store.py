@@ -9,8 +9,9 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from protocol.ids import RankId
 from sflow_ctl.plan.log_paths import earlier_log_path, rank_log_path
@@ -20,8 +21,7 @@ MAX_OPEN_FILES = 128
 needed."""
 
 
-@dataclass(slots=True, eq=False)
-class RankLog:
+class RankLog(Struct, eq=False):
     """One rank's log. `position` only grows."""
 
     rank: RankId

@@ -7,12 +7,12 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
@@ -122,8 +122,7 @@ def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
     return (time.strftime("%Y%m%d-%H%M%S", time.localtime(info.st_mtime)), info.st_mtime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus:
+class RunStatus(Struct, frozen=True):
     """Whether a run is still active, and the sentence for it."""
 
     liveness: Liveness

@@ -4,11 +4,12 @@ Called by `workflow.py` after the controller's loop; writes `summary.json` and `
 """
 
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.errors import ExitStatus
 from sflow_ctl.core.commands import FinishRun
@@ -35,8 +36,7 @@ _MAY_BE_SLURMS = ("signal", "node_lost", "time_limit")
 """Reasons that Slurm causes when it ends a job: it signals this process, the agents and the tasks in any order."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnd:
+class RunEnd(Struct, frozen=True):
     """How a run ended, for the console."""
 
     status: ExitStatus

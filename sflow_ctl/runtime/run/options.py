@@ -5,13 +5,13 @@ durations are seconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowOptions:
+
+class WorkflowOptions(Struct, frozen=True, kw_only=True):
     """The workflow's files and the changes to them."""
 
     files: tuple[Path, ...]
@@ -26,8 +26,7 @@ class WorkflowOptions:
     """Settings by name (`format/schema.py`); they override those of files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetOptions:
+class FleetOptions(Struct, frozen=True, kw_only=True):
     """Which nodes and GPUs a run uses, and how it treats missing ones."""
 
     nodes: int | None = None
@@ -43,8 +42,7 @@ class FleetOptions:
     """Arguments of salloc, after the backend's own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
+class TaskOptions(Struct, frozen=True, kw_only=True):
     """Which tasks run, how many at once, and whether services alone keep the run alive."""
 
     tasks: tuple[str, ...] = ()
@@ -54,8 +52,7 @@ class TaskOptions:
     max_running: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(Struct, frozen=True, kw_only=True):
     """All choices for one run."""
 
     workflow: WorkflowOptions
@@ -74,7 +71,7 @@ class RunOptions:
     def of(cls, **given: Any) -> "RunOptions":
         """Put each option into the group that has a field of its name. Raises: TypeError for an unknown name."""
         parts = {
-            name: kind(**{one.name: given.pop(one.name) for one in fields(kind) if one.name in given})
+            name: kind(**{field: given.pop(field) for field in kind.__struct_fields__ if field in given})
             for name, kind in _GROUPS.items()
         }
         return cls(**parts, **given)

@@ -7,11 +7,12 @@ runs a plan.
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.errors import Finding, SpecError, UsageError
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.slurm.allocation import Allocation
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRun:
+class ReadRun(Struct, frozen=True):
     """A run's workflow files, and the settings that apply to it."""
 
     loaded: LoadedDocument
@@ -45,8 +45,7 @@ class ReadRun:
     settings: RunSettings
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSource:
+class NodeSource(Struct, frozen=True):
     """The source of a run's nodes."""
 
     allocation: "Allocation | None" = None
@@ -55,8 +54,7 @@ class NodeSource:
     """Return whether a job must be requested with salloc."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
+class PlannedRun(Struct, frozen=True):
     """A plan and the decisions made with it."""
 
     plan: Plan

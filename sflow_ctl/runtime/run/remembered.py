@@ -5,9 +5,10 @@ Written by `workflow.py`; read by `cli/resuming.py`, where options of the resume
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from protocol.errors import UsageError
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
@@ -95,18 +96,19 @@ def options_text(kept: Mapping[str, Any]) -> str:
 
 def _completed(group: Any, kept: Mapping[str, Any]) -> Any:
     changes: dict[str, Any] = {}
-    for one in fields(group):
-        if one.name not in kept or one.name in ("workspace_dir", "settings"):
+    for name in group.__struct_fields__:
+        if name not in kept or name in ("workspace_dir", "settings"):
             continue
-        value = getattr(group, one.name)
-        old = tuple(kept[one.name]) if isinstance(value, tuple) else kept[one.name]
-        if one.name in _ADDED:
-            changes[one.name] = (*old, *value)
-        elif value == _default(group, one.name):
-            changes[one.name] = old
+        value = getattr(group, name)
+        old = tuple(kept[name]) if isinstance(value, tuple) else kept[name]
+        if name in _ADDED:
+            changes[name] = (*old, *value)
+        elif value == _default(group, name):
+            changes[name] = old
     return replace(group, **changes)
 
 
 def _default(group: WorkflowOptions | FleetOptions | TaskOptions, name: str) -> Any:
-    field = next(one for one in fields(group) if one.name == name)
-    return field.default if field.default is not MISSING else None
+    if isinstance(group, WorkflowOptions):
+        return getattr(WorkflowOptions(files=(), workspace_dir=Path()), name)
+    return getattr(type(group)(), name)

@@ -7,11 +7,11 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from protocol.errors import UsageError
 from protocol.text.masking import mark_of, parts_of
@@ -34,8 +34,7 @@ from sflow_ctl.runtime.viewing.messages import Change
 _EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
 
-@dataclass(frozen=True, slots=True)
-class PriorRun:
+class PriorRun(Struct, frozen=True):
     """A run to be resumed."""
 
     directory: Path

@@ -8,11 +8,12 @@ import gc
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from protocol.ids import RankId
 from protocol.text.counted import counted
@@ -51,8 +52,7 @@ OUTPUT_DRAIN_S = 30.0
 """How long the end of a run waits for output in transit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(Struct, frozen=True):
     """The output of a run for the person who started it."""
 
     open_console: Callable[[Path], ConsoleSink]
@@ -63,8 +63,7 @@ class Terminal:
     """Print what the run waits for before it can begin."""
 
 
-@dataclass(slots=True)
-class _Record:
+class _Record(Struct):
     """An open run directory, and the results of an earlier controller."""
 
     directory: RunDirectory
@@ -77,8 +76,7 @@ class _Record:
     claim: HeldClaim | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shell:
+class _Shell(Struct, frozen=True):
     """The destinations that a controller writes to."""
 
     record: _Record

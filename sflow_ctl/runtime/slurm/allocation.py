@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from protocol.errors import AllocationError
 from sflow_ctl.core.states import Reason
@@ -34,8 +35,7 @@ _NO_END = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
+class Allocation(Struct, frozen=True, kw_only=True):
     """The resources of a job. `ends_at` is monotonic seconds, None for a job without a limit."""
 
     job_id: str

@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import assert_never
 
 import msgspec
 import zmq
+from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.session.codec import MAX_FRAME_BYTES
@@ -44,8 +44,7 @@ _MONITORED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 MESSAGES_PER_READ = 64
 
 
-@dataclass(frozen=True, slots=True)
-class LogOutput:
+class LogOutput(Struct, frozen=True):
     """Bytes of a followed log, after `skipped_lines` that this viewer was too slow for."""
 
     rank: RankId
@@ -54,20 +53,17 @@ class LogOutput:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputEnded:
+class OutputEnded(Struct, frozen=True):
     """All of a followed log has been received."""
 
     rank: RankId
 
 
-@dataclass(frozen=True, slots=True)
-class Current:
+class Current(Struct, frozen=True):
     """Every change up to now has been received."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The controller has said goodbye, or does not answer any more. The last news."""
 
     is_orderly: bool
@@ -76,14 +72,12 @@ class Ended:
 ViewEvent = Change | LogOutput | OutputEnded | Current | Ended
 
 
-@dataclass(slots=True)
-class _Followed:
+class _Followed(Struct):
     lines: int
     offset: int | None
 
 
-@dataclass(slots=True)
-class ViewerLink:
+class ViewerLink(Struct):
     """An attached viewer. Made by `connect`."""
 
     _context: "zmq.Context[zmq.Socket[bytes]]"

@@ -4,7 +4,8 @@ Reads five times a second: network file systems do not report that a file has gr
 """
 
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from protocol.ids import RankId
 from sflow_ctl.plan.log_paths import log_path
@@ -18,15 +19,13 @@ LIVENESS_S = 1.0
 PIECE_BYTES = 256 * 1024
 
 
-@dataclass(slots=True)
-class _Followed:
+class _Followed(Struct):
     cursor: Cursor
     lines: int | None
     """Lines to go back once the file exists; None when the position is known."""
 
 
-@dataclass(slots=True)
-class FileWatch:
+class FileWatch(Struct):
     """Follows a run by its journal and logs."""
 
     reader: RunReader

@@ -47,6 +47,11 @@ class CommandChecks:
         match command:
             case RecordTransition(transition=transition):
                 self._check_transition(transition)
+                if (
+                    transition.new is TaskState.STARTING
+                ):  # a server may fail while the ports of its client are leased
+                    for dependency in self._task(transition.task).plan.depends_on:
+                        assert is_satisfied(run, dependency), f"{transition.task} before {dependency}"
             case SendToAgent(node=node, message=message):
                 assert node in self._accepted, (
                     f"an order for node {node}, whose agent was not accepted: {message}"
@@ -72,7 +77,7 @@ class CommandChecks:
                 assert text
             case AskJobEnd():
                 assert run.gone_at is not None
-                assert run.outcome is None
+                assert run.outcome is None or run.shutdown.branch
             case Warn(text=text):
                 assert text
             case FinishRun(outcome=outcome):
@@ -142,5 +147,3 @@ class CommandChecks:
             assert self._run.outcome is None or is_late, "started at the wrong time"
             assert self._run.outcome is not None or not is_final, "started before the end"
             self._newest_spawned[task.plan.name] = number
-            for dependency in task.plan.depends_on:
-                assert is_satisfied(self._run, dependency), f"{task.plan.name} before {dependency}"

@@ -1,8 +1,9 @@
 """Plans written as text, for tests of the planner."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from protocol.errors import Finding, PlanError
 from sflow_ctl.format.loader import load_documents

@@ -1,9 +1,9 @@
 """Which tasks use which artifacts, and how paths are handled that only nodes can check."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from protocol.errors import PlanError
 from sflow_ctl.core.model.rank_specs import rank_specs
@@ -123,7 +123,7 @@ def test_an_unused_missing_artifact_is_a_warning_for_remote_tasks(tmp_path: Path
 
 @pytest.mark.parametrize("how", [{"nodes_override": 1, "job_nodes": None}, {"allow_placeholder_nodes": True}])
 def test_local_agents_and_dry_runs_look_here(how: dict[str, object], tmp_path: Path) -> None:
-    context = replace(CONTEXT, **how)  # type: ignore[arg-type]
+    context = replace(CONTEXT, **how)
     with pytest.raises(PlanError, match="/m does not exist"):
         plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}", context=context)
 

@@ -1,9 +1,9 @@
 """Services hold their GPUs to the end of the run: more of them than there are GPUs is refused, jobs may queue."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from protocol.errors import PlanError
 from sflow_ctl.format.loader import load_documents

@@ -7,8 +7,9 @@ cannot be written now are read from there later.
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from protocol.ids import RankId
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
@@ -23,8 +24,7 @@ MAX_LINE_BYTES = 1024 * 1024
 """A longer line is cut, so that memory stays bounded."""
 
 
-@dataclass(slots=True, eq=False)
-class _MergedRank:
+class _MergedRank(Struct, eq=False):
     """The state of one rank's merge."""
 
     log: RankLog

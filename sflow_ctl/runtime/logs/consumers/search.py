@@ -7,8 +7,9 @@ anew (by a retry) is searched from its beginning.
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
@@ -23,8 +24,7 @@ LOOK_EVERY_S = 0.05
 READ_BYTES = 256 * 1024
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(Struct):
     """One probe's pattern in one file."""
 
     node: int

@@ -7,10 +7,10 @@ therefore costs a megabyte at most and delays nothing.
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 import zmq
+from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.states import TERMINAL
@@ -51,8 +51,7 @@ SILENT_AFTER_S = 60.0
 """A viewer sends something every 2 s. A suspended one attaches again when it continues."""
 
 
-@dataclass(slots=True, eq=False)
-class Viewer:
+class Viewer(Struct, eq=False):
     """One attached viewer."""
 
     routing_id: bytes
