@@ -6,11 +6,8 @@ from functools import partial
 from typing import Any
 
 import msgspec
-<<<<<<< HEAD
-from msgspec.structs import replace
-=======
 from msgspec import Struct
->>>>>>> main
+from msgspec.structs import replace
 
 from protocol.messages.checks import Check, LogCheck
 from protocol.messages.rank_spec import Success
