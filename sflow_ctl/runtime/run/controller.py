@@ -299,9 +299,8 @@ class Controller:
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
-            if self._must_preload is None:
-                self._must_preload = True
             self._output.placed(node, [spec.rank for spec in message.ranks])
+            self._must_preload = self._must_preload is not False
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
