@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from protocol.diagnosis.local_files import local_files
 from protocol.diagnosis.signatures import Signature, read_signatures
-from protocol.diagnosis.success import BLOCK_BYTES, missing
+from protocol.diagnosis.success import BLOCK_BYTES, PrintedLog, missing
 from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
+from protocol.text.process_labels import Labels
 from sflow_agent.core.events import ExitDiagnosed
 from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
 from sflow_agent.core.log_reading import LogExcerpt, LogReader, port_in
@@ -94,11 +95,15 @@ class ExitDiagnosis:
     def _diagnose(self, end: EndedRank) -> ExitCause | None:
         if end.exit_code in end.spec.success_exit_codes:
             success = end.spec.success
-            return None if success is None else missing(success, [end.log], local_files())
+            return (
+                None
+                if success is None
+                else missing(success, [PrintedLog(end.log, end.spec.labels)], local_files())
+            )
         return self._explain(end)
 
     def _explain(self, end: EndedRank) -> ExitCause | None:
-        pieces = _pieces(end.log)
+        pieces = _pieces(end.log, end.spec.labels)
         found = self._log_reader().explanation(pieces, with_tracebacks=is_asked_for_tracebacks(end.exit_code))
         is_killed = end.signal == signal.SIGKILL or end.exit_code == _SIGKILL_STATUS
         cause = cause_of(
@@ -155,7 +160,7 @@ def _could_not(end: EndedRank, error: OSError) -> ExitCause | None:
 # ---------------------------------------------------------------------- logs
 
 
-def _pieces(path: str) -> list[LogExcerpt]:
+def _pieces(path: str, labels: Labels) -> list[LogExcerpt]:
     """Return the end of a log and its beginning, without overlap; the end first: it is nearer to the cause."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -164,11 +169,12 @@ def _pieces(path: str) -> list[LogExcerpt]:
     try:
         size = os.fstat(descriptor).st_size
         if size <= 2 * EXCERPT_BYTES:
-            return [LogExcerpt(0, os.pread(descriptor, size, 0))]
+            return [LogExcerpt(0, os.pread(descriptor, size, 0), labels)]
         start = size - EXCERPT_BYTES
         end = os.pread(descriptor, EXCERPT_BYTES, start)
         torn = end.find(b"\n") + 1  # its first line began before the excerpt
-        return [LogExcerpt(start + torn, end[torn:]), LogExcerpt(0, os.pread(descriptor, EXCERPT_BYTES, 0))]
+        beginning = os.pread(descriptor, EXCERPT_BYTES, 0)
+        return [LogExcerpt(start + torn, end[torn:], labels), LogExcerpt(0, beginning, labels)]
     finally:
         os.close(descriptor)
 

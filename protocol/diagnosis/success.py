@@ -14,6 +14,7 @@ from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
 from protocol.text.ansi import LINE_END, text_of_line
 from protocol.text.json_expression import JsonExpressionError, json_expression
 from protocol.text.line_pattern import LinePattern
+from protocol.text.process_labels import LabelRemover, Labels
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
 BLOCK_BYTES = 1024 * 1024
@@ -34,12 +35,20 @@ class Files(NamedTuple):
     """Yields a file's content from its beginning."""
 
 
+class PrintedLog(NamedTuple):
+    """A log in which patterns are searched."""
+
+    path: str
+    labels: Labels = "none"
+    """Who has put process numbers before its lines: they are not searched."""
+
+
 def is_pattern(path: str) -> bool:
     """Return whether a path may mean several files."""
     return any(character in path for character in "*?[")
 
 
-def missing(success: Success, logs: Sequence[str], files: Files) -> ExitCause | None:
+def missing(success: Success, logs: Sequence[PrintedLog], files: Files) -> ExitCause | None:
     """Return the first condition that does not hold: files, then JSON, then patterns; None when all hold.
 
     A required pattern must be in one of the logs, a forbidden one in none.
@@ -95,12 +104,12 @@ def _json_wrong(required: RequiredJson, files: Files) -> str | None:
 # ---------------------------------------------------------------------- patterns
 
 
-def _patterns_wrong(success: Success, logs: Sequence[str], files: Files) -> ExitCause | None:
+def _patterns_wrong(success: Success, logs: Sequence[PrintedLog], files: Files) -> ExitCause | None:
     wanted = {pattern: LinePattern(pattern) for pattern in success.require}
     forbidden = [(pattern, LinePattern(pattern)) for pattern in success.forbid]
     for log in logs:
         try:
-            for number, (offset, line) in enumerate(_lines(files.blocks(log)), 1):
+            for number, offset, line in _printed_lines(files.blocks(log.path), log.labels):
                 for pattern, regex in forbidden:
                     if regex.is_in(line):
                         return ExitCause(
@@ -116,26 +125,40 @@ def _patterns_wrong(success: Success, logs: Sequence[str], files: Files) -> Exit
                 if not wanted and not forbidden:
                     return None
         except OSError as error:
-            return ExitCause(word="success", text=f"its log {log} cannot be read: {error.strerror or error}")
+            return ExitCause(
+                word="success", text=f"its log {log.path} cannot be read: {error.strerror or error}"
+            )
     if wanted:
         text = f"no line of its log matches `{next(iter(wanted))}`"
         return ExitCause(word="success", text=text, hint=_HINT)
     return None
 
 
-def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, str]]:
-    """Yield (offset, text) of each line as a person reads it, however the blocks are cut."""
+def _printed_lines(blocks: Iterator[bytes], labels: Labels) -> Iterator[tuple[int, int, str]]:
+    """Yield (number, offset, text) of each line as its process printed it."""
+    remover = LabelRemover(labels)
+    number, offset = 0, 0
+    for number, (offset, raw) in enumerate(_lines(blocks), 1):
+        line = remover.line(raw)
+        if line is not None:
+            yield number, offset, text_of_line(line)
+    for line in remover.rest():
+        yield number, offset, text_of_line(line)
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, content) of each line, however the blocks are cut."""
     offset, rest = 0, b""
     for block in blocks:
         rest += block
         # A return at the very end may be half of a pair of both.
         position = 0
         for end in LINE_END.finditer(rest, 0, len(rest) - rest.endswith(b"\r")):
-            yield offset + position, text_of_line(rest[position : end.start()])
+            yield offset + position, rest[position : end.start()]
             position = end.end()
         while len(rest) - position > LINE_BYTES:
-            yield offset + position, text_of_line(rest[position : position + LINE_BYTES])
+            yield offset + position, rest[position : position + LINE_BYTES]
             position += LINE_BYTES
         offset, rest = offset + position, rest[position:]
     if rest:
-        yield offset, text_of_line(rest.rstrip(b"\r"))
+        yield offset, rest.rstrip(b"\r")

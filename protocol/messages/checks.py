@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from protocol.ids import ProbeKey, ProbeKind
+from protocol.text.process_labels import Labels
 
 Owner = Literal["task", "run", "any"]
 """Which process must listen on a port of this node for a check to hold: one of the task, one of the run, or any."""
@@ -24,6 +25,8 @@ class LogPattern(msgspec.Struct, frozen=True, kw_only=True):
     is_regex: bool = False
     count: int = 1
     """Matches needed, at least 1. A literal or expression may match several times in a line."""
+    labels: Labels = "none"
+    """Who has put process numbers before the lines of the log: they are not searched."""
 
 
 class TcpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="tcp", tag_field="type"):

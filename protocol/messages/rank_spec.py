@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.checks import Probe
+from protocol.text.process_labels import Labels
 
 EngineChoice = Literal["auto", "docker", "podman", "apptainer", "enroot"]
 """A container engine; "auto" is the first of them that the node has."""
@@ -143,5 +144,7 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     success: Success | None = None
     """Checked when the rank exits with status 0, before the exit is reported."""
     success_exit_codes: tuple[int, ...] = (0,)
+    labels: Labels = "none"
+    """Who has put process numbers before the lines of its log: nothing that judges lines sees them."""
     is_log_direct: bool = False
     """The rank writes into its log itself. Otherwise it prints to a pipe, from which the agent fills the log."""

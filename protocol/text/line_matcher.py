@@ -6,6 +6,7 @@ The agent searches logs that are on its node; the controller searches for agents
 from protocol.messages.checks import LogPattern
 from protocol.text.ansi import LINE_END, text_of_line, without_cut_escape, without_escapes
 from protocol.text.line_pattern import LinePattern
+from protocol.text.process_labels import LabelRemover
 
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is matched in pieces of this size."""
@@ -25,6 +26,9 @@ class LineMatcher:
         self._needed = max(1, pattern.count)
         self._literal = pattern.pattern.encode()
         self._regex = LinePattern(pattern.pattern) if pattern.is_regex else None
+        self._labels = None if pattern.labels == "none" else LabelRemover(pattern.labels)
+        self._labelled = b""
+        """The beginning of a line with a label, whose end has not come."""
         self._complete = 0
         self._partial = b""
         self.line = ""
@@ -32,7 +36,7 @@ class LineMatcher:
 
     def feed(self, data: bytes) -> bool:
         """Take the log's next bytes; return True once the pattern has been found often enough."""
-        text = self._partial + data
+        text = self._partial + (data if self._labels is None else self._without_labels(self._labels, data))
         # A return at the very end may be half of a pair of both: it waits for the next byte.
         cut = max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - 1)) + 1
         if cut == 0 and len(text) > MAX_LINE_BYTES:
@@ -45,6 +49,21 @@ class LineMatcher:
         if self._regex is not None:
             return False
         return self._complete + self._count(without_cut_escape(self._partial)) >= self._needed
+
+    def end(self) -> bool:
+        """Take the end of the log, which ends its last line too; return True if the pattern is there often enough."""
+        found = self.feed(b"\n")
+        if self._labels is None or found:
+            return found
+        rest = b"".join(line + b"\n" for line in self._labels.rest())
+        self._complete += self._count(rest)
+        return self._complete >= self._needed
+
+    def _without_labels(self, labels: LabelRemover, data: bytes) -> bytes:
+        """Return the lines that are whole now, as their processes printed them."""
+        *lines, self._labelled = (self._labelled + data).split(b"\n")
+        whole = (labels.line(line) for line in lines)
+        return b"".join(line + b"\n" for line in whole if line is not None)
 
     def _count(self, raw: bytes) -> int:
         raw = without_escapes(raw)

@@ -4,6 +4,7 @@ Called by `log_reading` if no line of the program itself explains its exit.
 """
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from protocol.text.signal_names import signal_name
@@ -19,6 +20,8 @@ _LINES = re.compile(
     r"(?:Exited with exit code (?P<srun_code>\d+)|(?P<srun_signal>Segmentation fault|Killed|Aborted|Bus error"
     r"|Floating point exception|Illegal instruction|Terminated|Hangup|Interrupt))"
 )
+_ENDED_BY_SRUN = ("Terminated", "Killed")
+MAX_REPORTS = 10_000
 _SIGNALS = {
     "Segmentation fault": 11, "Killed": 9, "Aborted": 6, "Bus error": 7, "Floating point exception": 8,
     "Illegal instruction": 4, "Terminated": 15, "Hangup": 1, "Interrupt": 2,
@@ -58,9 +61,11 @@ def _torchrun(text: str) -> LauncherFailure | None:
 
 
 def _other(text: str) -> LauncherFailure | None:
-    match = _LINES.search(text)
-    if match is None:
+    matches = list(islice(_LINES.finditer(text), MAX_REPORTS))
+    if not matches:
         return None
+    # With --kill-on-bad-exit `srun` ends the other ranks, and may report them before the one that failed.
+    match = next((one for one in matches if one["srun_signal"] not in _ENDED_BY_SRUN), matches[0])
     if match["mpich"] is not None:
         return _report(match.start(), "a rank", -int(match["mpich"]))
     if match["open_mpi"] is not None:

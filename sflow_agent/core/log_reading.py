@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature, sentence
 from protocol.text.ansi import LINE_END, without_escapes
+from protocol.text.process_labels import Labels, without_labels
 from sflow_agent.core.launcher_failures import launcher_failure
 
 LINE_CHARACTERS = 500
@@ -41,10 +42,12 @@ class LogExcerpt(Struct, frozen=True):
 
     offset: int
     data: bytes
+    labels: Labels = "none"
+    """Who has put process numbers before its lines; `text` leaves them out."""
 
     def text(self) -> str:
         """Its lines, for people."""
-        plain = without_escapes(self.data)
+        plain = without_labels(without_escapes(self.data), self.labels)
         text = (
             LINE_END.sub(b"\n", plain).decode(errors="replace")
             if b"\r" in plain

@@ -13,6 +13,7 @@ from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
+from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.words import OnFailure, Until
 
 PLAN_VERSION = 1
@@ -314,6 +315,13 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         given = placement.node_count if placement.is_flexible else len(placement.nodes)
         has_gpus = bool(placement.gpus or placement.gpus_per_node)
         return given if has_gpus or self.launch_kind == "step" else min(given, len(self.ranks_per_node))
+
+    @property
+    def log_labels(self) -> Labels:
+        """Return who puts process numbers before the lines of its log: of the merged one, if it has several ranks."""
+        if self.launch_kind == "step":
+            return "srun" if has_label_option(self.argv) else "none"
+        return "merged" if self.world_size > 1 else "none"
 
     @property
     def has_readiness(self) -> bool:

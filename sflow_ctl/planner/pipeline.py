@@ -19,7 +19,7 @@ from sflow_ctl.planner.phases.artifacts import PlannedArtifacts, inline_files, p
 from sflow_ctl.planner.phases.backends import PlannedBackends, plan_backends
 from sflow_ctl.planner.phases.expand import expand_tasks
 from sflow_ctl.planner.phases.requests import place_tasks
-from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks
+from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks, with_log_labels
 from sflow_ctl.planner.phases.variables import resolve_global, resolve_workflow
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
 from sflow_ctl.planner.source import PlanInput, Scope
@@ -63,7 +63,7 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     graph = expand_tasks(source, scope, findings)
     placed = place_tasks(source, backends, scope, graph, findings)
     policy = plan_workflow(source, scope, findings)
-    tasks = plan_tasks(source, backends, artifacts, scope, graph, placed, policy, findings)
+    tasks = with_log_labels(plan_tasks(source, backends, artifacts, scope, graph, placed, policy, findings))
     findings.stop_if_any()
 
     _warn_if_only_services(source, policy, tasks, findings)

@@ -28,6 +28,15 @@ report them.
 """
 
 
+_NOISE = ("cluster configuration lacks support for cpu binding",)
+"""Messages of `srun` about its options that never explain an end. Source: Slurm 22.05 with TaskPlugin=task/none."""
+
+
+def telling_lines(said: str) -> str:
+    """Return the output of srun without lines that explain nothing, for a person."""
+    return "\n".join(line for line in said.splitlines() if not any(noise in line for noise in _NOISE)).strip()
+
+
 def srun_hint(said: str) -> str | None:
     """Return a hint if the output of srun contains a known message."""
     return next((hint for pieces, hint in _KNOWN if any(piece in said for piece in pieces)), None)

@@ -121,6 +121,15 @@ def test_f02_an_srun_that_fails_ends_the_run_at_once(tmp_path: Path) -> None:
     assert "srun --overlap hostname" in output
 
 
+def test_p12_srun_is_quoted_without_noise(tmp_path: Path) -> None:
+    noise = "cluster configuration lacks support for cpu binding"
+    slurm = FakeSlurm(tmp_path, says=(noise, "error: Unable to create step: nodes are gone"), exits=1)
+    status, output = run(slurm, HELLO, "--join-within", "10m")
+    assert status == 3
+    assert "(srun) ended with 1: srun: error: Unable to create step: nodes are gone" in output
+    assert noise not in output
+
+
 def test_f03_agents_that_are_pinned_to_a_cpu_are_a_warning(tmp_path: Path) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:

@@ -142,7 +142,7 @@ def test_clusters_f1_a_server_that_has_listened_must_stay(tmp_path: Path) -> Non
     try:
         status, output = run.finish()
         assert status == 1, output
-        assert "server: exit status 0, while client still needs it" in output
+        assert "server failed: exit status 0, while client still needs it" in output
     finally:
         run.kill()
 

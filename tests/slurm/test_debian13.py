@@ -16,6 +16,7 @@ TESTS = (
     "tests/slurm/test_launch.py::test_f53_tasks_of_a_real_job_see_nothing_of_the_agents_step",
     "tests/slurm/test_gpus.py",
     "tests/slurm/test_steps.py::test_probes_outputs_retries_and_exits_are_those_of_any_task",
+    "tests/slurm/test_step_lines.py::test_p7_lines_are_judged_as_they_were_printed",
     "tests/slurm/test_steps.py::test_settings_of_the_job_and_of_the_agents_step_do_not_reach_the_inner_srun",
     "tests/slurm/test_jobs_that_change.py::test_public_16_a_run_that_a_step_starts_several_times_is_one_run",
 )

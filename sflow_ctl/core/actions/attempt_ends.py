@@ -130,7 +130,8 @@ def ranks_vanished(run: Run, out: Effects, task: Task, node: int, reason: Reason
         attempt.fenced |= attempt.uncleared & here
     attempt.uncleared -= (here & attempt.held.keys()) - attempt.fenced
     vanished = here - attempt.held.keys()
-    elsewhere = (attempt.open_ranks | attempt.uncleared) - vanished - attempt.fenced
+    # A held exit of this node counts as it is, once its outputs are read or its server is heard of.
+    elsewhere = (attempt.open_ranks - vanished) | (attempt.uncleared - vanished - attempt.fenced)
     if not elsewhere:
         _attempt_vanished(run, out, task, reason, now)
         return

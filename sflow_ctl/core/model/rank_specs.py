@@ -57,6 +57,7 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
                     files=attempt.files if is_first_on_node else (),
                     success=success_of_rank(planned.success, rank),
                     success_exit_codes=planned.success_exit_codes,
+                    labels="none" if is_gang else planned.log_labels,
                     is_log_direct=planned.is_log_direct,
                 ),
             )

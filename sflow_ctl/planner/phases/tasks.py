@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from protocol.messages.checks import Check, LogCheck
 from protocol.messages.rank_spec import Success
 from protocol.text.counted import counted
+from protocol.text.process_labels import Labels
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.assignment import place_view
@@ -276,3 +279,28 @@ def _refuse_elsewhere(task: schema.Task) -> None:
         if getattr(task, name):
             text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'
             raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))
+
+
+def with_log_labels(planned: PlannedTasks) -> PlannedTasks:
+    """Return the tasks with their log probes told which logs have process numbers before their lines."""
+    by_name = {task.name: task for task in planned.tasks}
+
+    def labels_of(task: PlannedTask, check: LogCheck) -> Labels:
+        if check.task is not None:
+            return by_name[check.task].log_labels
+        return (
+            task.log_labels if task.launch_kind == "step" else "none"
+        )  # each rank of a gang has a log of its own
+
+    def told(task: PlannedTask, check: Check) -> Check:
+        if not isinstance(check, LogCheck) or (labels := labels_of(task, check)) == "none":
+            return check
+        return replace(check, pattern=replace(check.pattern, labels=labels))
+
+    def with_told(task: PlannedTask) -> PlannedTask:
+        probes = (
+            replace(probe, checks=tuple(told(task, one) for one in probe.checks)) for probe in task.probes
+        )
+        return replace(task, probes=tuple(probes)) if task.probes else task
+
+    return PlannedTasks(tuple(map(with_told, planned.tasks)), planned.views)

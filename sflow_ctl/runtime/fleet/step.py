@@ -21,6 +21,7 @@ from sflow_ctl.runtime.children import memory_file, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
+from sflow_ctl.slurm.hints import telling_lines
 from sflow_ctl.slurm.step_command import step_argv, step_environment
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
@@ -142,11 +143,10 @@ class StepLauncher:
         self._reap()
 
     def said(self) -> str:
-        """Return the last output of srun and the agents."""
+        """Return the last output of srun and the agents, without lines that explain nothing."""
         size = os.fstat(self._said).st_size
-        return (
-            os.pread(self._said, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace").strip()
-        )
+        last = os.pread(self._said, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES))
+        return telling_lines(last.decode(errors="replace"))
 
     def _reap(self) -> str:
         if self._pidfd >= 0:

@@ -14,14 +14,7 @@ import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import (
-    LogSearch,
-    NodeDescribed,
-    Notice,
-    RankExited,
-    SideCommandEnded,
-    Terminated,
-)
+from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
 from protocol.messages.orders import Spawn, ToAgent
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
@@ -40,7 +33,6 @@ from sflow_ctl.core.commands import (
 from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
-    JobEnding,
     JobEndKnown,
     LogArrived,
     MessageReceived,
@@ -70,6 +62,7 @@ from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 from sflow_ctl.runtime.run.preload import preload
 from sflow_ctl.runtime.run.signals import SignalInbox
+from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.slurm.job_clock import JobClock
@@ -116,7 +109,7 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals = SignalInbox()
         self._stops_requested = 0
-        self._is_job_ending = False
+        self._job_end = JobEndNotice(self._log)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
@@ -163,10 +156,7 @@ class Controller:
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
         events.extend(self._stop_event(number) for number in self._signals.take())
-        for event in self._link.receive(now):
-            events.append(event)
-            if isinstance(event, MessageReceived) and isinstance(event.message, Terminated):
-                events.extend(self._job_ending())
+        events.extend(self._job_end.with_end(self._link.receive(now)))
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
@@ -191,17 +181,6 @@ class Controller:
         name = signal_name(number)
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
-
-    def _job_ending(self) -> list[SchedulerEvent]:
-        """Return, once, that Slurm ends the job; all of its agents are signalled."""
-        if self._is_job_ending:
-            return []
-        from sflow_ctl.runtime.slurm.allocation import kill_wait_s  # only in Slurm jobs
-
-        self._is_job_ending = True
-        within_s = kill_wait_s()
-        self._log.info(f"agents received SIGTERM: Slurm ends the job within {within_s:g} s")
-        return [JobEnding(within_s=within_s)]
 
     def _collected(self) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []

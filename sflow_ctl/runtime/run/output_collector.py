@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from protocol.text.counted import counted
+from protocol.text.process_labels import LabelRemover, Labels
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import STDOUT, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
@@ -98,9 +99,14 @@ class OutputCollector:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it
 
         log = self._run_directory / log_path(task.name)
-        found = collect(
-            task.outputs, lambda source: _lines(log if source == STDOUT else log.parent / source, source)
-        )
+
+        def lines(source: str) -> Iterator[str]:
+            is_log = source == STDOUT
+            return _lines(
+                log if is_log else log.parent / source, source, task.log_labels if is_log else "none"
+            )
+
+        found = collect(task.outputs, lines)
         specs = [
             {
                 key: value
@@ -132,11 +138,21 @@ def _open_patiently(path: Path) -> int:
         time.sleep(SHORTAGE_PAUSE_S)
 
 
-def _lines(path: Path, source: str) -> Iterator[str]:
+def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
     """Yield the lines of a regular file; a FIFO or device would block, or never end. Raises: OSError."""
     descriptor = _open_patiently(path)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(f"{source} is not a regular file")
-    with open(descriptor, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
-        yield from file
+    if labels == "none":
+        with open(descriptor, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
+            yield from file
+        return
+    remover = LabelRemover(labels)
+    with open(descriptor, "rb") as log:  # noqa: PTH123
+        for raw in log:
+            line = remover.line(raw.rstrip(b"\n"))
+            if line is not None:
+                yield line.decode(errors="replace")
+    for line in remover.rest():
+        yield line.decode(errors="replace")

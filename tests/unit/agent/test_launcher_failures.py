@@ -53,10 +53,16 @@ YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Segmentation fault (signal 11)
             "rank 2 was killed by SIGKILL",
         ),
         ("srun: error: n1: task 0: Exited with exit code 3\n", "exit", "rank 0 exited with status 3"),
+        (
+            "srun: error: n2: task 1: Terminated\nsrun: error: n1: task 0: Exited with exit code 3\n",
+            "exit",
+            "rank 0 exited with status 3",
+        ),
+        ("srun: error: n2: task 1: Killed\n", "signal", "rank 1 was killed by SIGKILL"),
         ("srun: error: n1: tasks 0-3: Bus error\n", "signal", "rank 0-3 was killed by SIGBUS"),
     ],
 )
-def test_l6_the_rank_that_failed_is_named(log: str, reason: str, text: str) -> None:
+def test_l6_and_p12_the_rank_that_failed_is_named(log: str, reason: str, text: str) -> None:
     found = LogReader(()).explanation((LogExcerpt(0, log.encode()),), with_tracebacks=True)
     assert found is not None
     assert (found.reason, found.text) == (reason, text)

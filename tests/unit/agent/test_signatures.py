@@ -113,7 +113,11 @@ LINES: dict[str, list[str]] = {
         "slurmstepd: error: pyxis: child 4 failed with error code: 1; pyxis: failed to import docker image",
         "FATAL:   While making image from oci registry: error fetching image to cache",
     ],
-    "launch": ["[proxy:0:0@n07] HYDU_create_process (../external/launcher.c:75): execvp error on file ./nope (No such file or directory)"],
+    "launch": [
+        "[proxy:0:0@n07] HYDU_create_process (../external/launcher.c:75): execvp error on file ./nope (No such file or directory)",
+        "srun: error: Unable to create step for job 5: More processors requested than permitted",
+        "srun: error: Unable to create step for job 5: Requested node configuration is not available",
+    ],
 }  # fmt: skip
 """Word to lines that say so, as they come from programs."""
 

@@ -10,16 +10,19 @@ from sflow_ctl.core.events import (
     AgentLost,
     MessageReceived,
     NodeCleared,
+    OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
 )
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.plan.model import (
+    STDOUT,
     AssignedArgument,
     DeferredExpression,
     Placement,
     Plan,
+    PlannedOutput,
     PlannedTask,
     Restart,
     Retries,
@@ -423,3 +426,19 @@ def test_r10_a_tree_cleared_elsewhere_does_not_end_the_wait_for_the_lost_node() 
     run.tell(NodeCleared(node=1), 9.0)
     run.pass_to_wakeup()
     assert sorted(run.starts("g"))[2:] == [(2, 0), (2, 2)]
+
+
+def test_an_exit_whose_outputs_are_read_counts_though_its_node_is_lost() -> None:
+    outputs = (PlannedOutput(source=STDOUT, name="rate", pattern="rate = {rate}"),)
+    gang = msgspec.structs.replace(
+        a_task("a", placement=Placement(nodes=(0, 1)), retries=1, ranks_per_node=(1, 1)),
+        outputs=outputs,
+    )
+    run = Run(a_plan(gang, nodes=2), fence_s=FENCE_S)
+    run.tell(started("a"))
+    run.tell(started("a", node=1, rank_number=1))
+    run.tell(exited("a"))
+    run.tell(exited("a", node=1, rank_number=1))
+    run.tell(AgentLost(node=1, reason="silent"))
+    run.tell(OutputsCollected(task="a", attempt=1, values={"rate": 1.0}))
+    assert run.driver.state("a") is S.COMPLETED

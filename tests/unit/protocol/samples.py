@@ -137,7 +137,11 @@ SPEC = RankSpec(
         ),
         Probe(
             kind="failure",
-            checks=(LogCheck(pattern=LogPattern(pattern="x.*", is_regex=True, count=2), task="other"),),
+            checks=(
+                LogCheck(
+                    pattern=LogPattern(pattern="x.*", is_regex=True, count=2, labels="merged"), task="other"
+                ),
+            ),
         ),
     ),
     launch_kind="step",
@@ -147,6 +151,7 @@ SPEC = RankSpec(
     files=(TaskFile(path="etc/router.yaml", content="port: 1", mode=0o755),),
     success_exit_codes=(0, 3),
     is_log_direct=True,
+    labels="srun",
     success=Success(
         files=(RequiredFile(path="/run/a/*.json", min_bytes=10),),
         json=(RequiredJson(path="/run/a/r.json", where="rate > 0"),),

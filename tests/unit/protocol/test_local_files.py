@@ -7,7 +7,7 @@ import pytest
 
 from protocol.diagnosis import local_files as module
 from protocol.diagnosis.local_files import local_files
-from protocol.diagnosis.success import missing
+from protocol.diagnosis.success import PrintedLog, missing
 from protocol.messages.rank_spec import RequiredJson, Success
 
 
@@ -18,7 +18,7 @@ def test_a_pipe_without_a_writer_is_read_as_empty(tmp_path: Path) -> None:
     assert files.read(pipe, 10) == b""
     assert list(files.blocks(pipe)) == []
     assert list(files.matching(pipe)) == []
-    cause = missing(Success(json=(RequiredJson(path=pipe, where="a > 0"),)), [pipe], files)
+    cause = missing(Success(json=(RequiredJson(path=pipe, where="a > 0"),)), [PrintedLog(pipe)], files)
     assert cause is not None
     assert "is not a JSON document" in cause.text
 

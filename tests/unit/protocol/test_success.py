@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol.diagnosis.success import LINE_BYTES, Files, missing
+from protocol.diagnosis.success import LINE_BYTES, Files, PrintedLog, missing
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
 
 CONTENT = {
@@ -37,7 +37,7 @@ def said(success: Success, log: bytes = b"", cut: int = 1 << 20) -> tuple[str, s
             raise FileNotFoundError(2, "No such file or directory")
         return iter([log[at : at + cut] for at in range(0, len(log), cut)])
 
-    cause = missing(success, ["/log"], Files(matching, read, blocks))
+    cause = missing(success, [PrintedLog("/log")], Files(matching, read, blocks))
     return None if cause is None else (cause.word, cause.text)
 
 
@@ -108,7 +108,9 @@ def test_patterns() -> None:
 
 def test_the_forbidden_line_is_reported_with_its_place() -> None:
     log = b"a\r\nb\rBAD thing"
-    cause = missing(Success(forbid=("BAD",)), ["/log"], Files(matching, read, lambda _: iter([log])))
+    cause = missing(
+        Success(forbid=("BAD",)), [PrintedLog("/log")], Files(matching, read, lambda _: iter([log]))
+    )
     assert cause is not None
     assert (cause.line, cause.line_number, cause.offset) == ("BAD thing", 3, log.index(b"BAD"))
 
@@ -128,6 +130,6 @@ def test_a_missing_log_is_not_a_success() -> None:
     def blocks(path: str) -> Iterator[bytes]:
         raise FileNotFoundError(2, "No such file or directory")
 
-    cause = missing(Success(forbid=("x",)), ["/log"], Files(matching, read, blocks))
+    cause = missing(Success(forbid=("x",)), [PrintedLog("/log")], Files(matching, read, blocks))
     assert cause is not None
     assert "cannot be read" in cause.text
