@@ -70,6 +70,8 @@ class Reserve:
         return number >= limit() - SPARE
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give everything back; a second call does nothing."""
         self.release()
-        os.close(self._null)
+        if self._null >= 0:
+            os.close(self._null)
+            self._null = -1

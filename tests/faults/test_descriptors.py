@@ -21,9 +21,13 @@ workflow:
   name: w
   tasks:
     - name: a
+      resources: {nodes: {count: 1}}
       script: ['echo begun > $SFLOW_WORKSPACE_DIR/begun; until [ -e go ]; do sleep 0.1; done; echo rate = 5']
       outputs: [{pattern: "rate = {rate:d}"}]
-    - {name: b, depends_on: [a], script: ['echo twice ${{ [task.a.outputs.rate] | sum * 2 }}; ulimit -Sn']}
+    - name: b
+      depends_on: [a]
+      resources: {nodes: {count: 1}}
+      script: ['echo twice ${{ [task.a.outputs.rate] | sum * 2 }}; ulimit -Sn']
 """
 
 

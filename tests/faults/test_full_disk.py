@@ -78,7 +78,7 @@ def test_r5_a_run_cannot_begin_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_r6_a_disk_that_tasks_fill_ends_the_run_with_its_report(tmp_path: Path) -> None:
-    fill = "{name: %s, script: ['head -c 64m /dev/zero > $SFLOW_WORKFLOW_OUTPUT_DIR/fill']}"
+    fill = "{name: %s, depends_on: [ok], script: ['head -c 64m /dev/zero > $SFLOW_WORKFLOW_OUTPUT_DIR/fill']}"
     workflow(tmp_path, "{name: ok, script: [echo fine]}", fill % "a", fill % "b")
     done = on_disk(tmp_path, "600k", f"{RUN} w.yaml")
     output = no_bug(done)

@@ -163,7 +163,7 @@ def test_public_06_an_end_in_the_past_is_another_jobs(
         assert not job.warnings
     else:
         assert job.ends_at is None
-        assert "squeue does not say" in job.warnings[0]
+        assert "squeue does not show" in job.warnings[0]
 
 
 def test_public_17_the_environments_end_is_older_than_slurms(

@@ -94,7 +94,7 @@ def test_f21_a_port_that_is_stolen_before_the_bind_is_replaced(tmp_path: Path) -
         (tmp_path / "stolen").touch()
         said, _ = going.process.communicate(timeout=60)
     assert going.process.returncode == 0, said
-    assert f"port {port} (http) is taken by process" in said
+    assert f"port {port} (http) is used by process" in said
     assert "again with another port, which does not count as a retry" in said
 
 

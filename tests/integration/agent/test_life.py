@@ -69,7 +69,7 @@ def test_a_gpu_without_utilisation_counts_as_used(number: int, nvml: FakeNvml) -
     loop = Loop()
     loop.until(lambda: len(loop.warnings) > 5, "several looks")
     assert set(loop.warnings) == {
-        "the driver does not tell the use of GPU-a: no_gpu_use_for has no effect with it"
+        "the driver does not report the use of GPU-a: no_gpu_use_for has no effect with it"
     }
     assert loop.changes == []
 

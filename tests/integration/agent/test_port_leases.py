@@ -130,9 +130,9 @@ def test_f21_a_stolen_port_is_named_and_replaced(leases: PortLeases) -> None:
     (port,) = ports["http"]
     leases.hand_over("a", "a#1")
     with listener(port):
-        assert f"port {port} (http) is taken by process" in leases.port_conflict("a", "a#1")
+        assert f"port {port} (http) is used by process" in leases.port_conflict("a", "a#1")
         leases.take_back("a")
-        assert f"port {port} (http) is taken" in leases.hand_over("a", "a#2")
+        assert f"port {port} (http) is used" in leases.hand_over("a", "a#2")
         renewed = lease(leases, "a", HTTP, PortBlock(name="nixl", count=3), number=2)
         assert renewed["http"] != ports["http"]
         assert renewed["nixl"] == ports["nixl"]
@@ -170,5 +170,5 @@ def test_s9_real_want_of_ports_is_said_as_that(leases: PortLeases) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 23_050))
         leased = leases.take(Lease(task="a", number=1, blocks=(HTTP,)))
-    assert leased.problem == "there are no 1 ports free for http"
+    assert leased.problem == "no free port for http"
     assert leases.warning == ""

@@ -45,7 +45,7 @@ def test_an_image_that_is_here_is_not_pulled(programs: Path, tmp_path: Path) -> 
     calls = stand_in(programs, "docker", "exit 0")
     _, (came,) = fetch(tmp_path, URI)
     assert calls.read_text().splitlines() == ["info", "image inspect host:5000/a/b:1"]
-    assert came.sentence() == "artifact I is here already, says docker"
+    assert came.sentence() == "artifact I is present in docker"
 
 
 def test_a_missing_image_is_pulled_by_the_runtime_that_answers(programs: Path, tmp_path: Path) -> None:
@@ -87,6 +87,6 @@ def test_a_real_runtime_knows_its_images(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / "bin" / "podman").symlink_to(podman)
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/sbin:/sbin")
         _, (came,) = fetch(tmp_path, {"I": f"docker://{image}"})
-        assert came.sentence() == "artifact I is here already, says podman"
+        assert came.sentence() == "artifact I is present in podman"
     finally:
         subprocess.run([podman or "podman", "rmi", image], check=False, capture_output=True)
