@@ -50,7 +50,8 @@ class Leases:
         self._known: dict[Key, Mapping[str, tuple[int, ...]]] = {}
         self._held: dict[int, set[int]] = {}
         """Maps tasks to the nodes whose agents hold ports for them."""
-        self._asked: set[Key] = set()
+        self._asked: dict[Key, tuple[PortBlock, ...]] = {}
+        """What each unanswered order asks for: repeated as it was, wherever the task is to run by then."""
         self._numbers: dict[Key, int] = {}
         self._lacks: dict[int, set[Key]] = {}
         """Attempts that have begun without processes, and the leases they wait for."""
@@ -70,6 +71,8 @@ class Leases:
             known = self._known.get(key)
             if known is not None and any(block.name not in known for block in self._blocks(key)):
                 self._forget(key)
+            if any(block not in self._asked.get(key, (block,)) for block in self._blocks(key)):
+                del self._asked[key]  # the answer to it would not do
         lacks = {key for key in self._needs(task) if key not in self._known}
         if lacks:
             self._lacks[task.index] = lacks
@@ -119,7 +122,7 @@ class Leases:
         key = Key(self._index_of.get(message.task, -1), node)
         if key not in self._asked or message.number != self._numbers[key]:
             return []
-        self._asked.discard(key)
+        del self._asked[key]
         waiting = sorted(self._waiters.pop(key, ()))
         if message.problem:
             return [self._tasks[index] for index in waiting]
@@ -167,10 +170,10 @@ class Leases:
     def _order(self, key: Key) -> Lease:
         """Return the order for a missing lease; repeated while it is unanswered."""
         if key not in self._asked:
-            self._asked.add(key)
+            self._asked[key] = self._blocks(key)
             self._numbers[key] = self._numbers.get(key, 0) + 1
         name = self._tasks[key.task].plan.name
-        return Lease(task=name, number=self._numbers[key], blocks=self._blocks(key))
+        return Lease(task=name, number=self._numbers[key], blocks=self._asked[key])
 
     def _blocks(self, key: Key) -> tuple[PortBlock, ...]:
         task = self._tasks[key.task]
