@@ -95,7 +95,7 @@ def test_fewer_gpus_than_expected_end_the_run_before_it_begins_and_name_the_node
     job = cluster.wait_job(number, within_s=60)
     assert job.state == "FAILED"
     assert job.exit_code.startswith("3:")
-    assert "has 2 GPUs for this run, gpus_per_node says 4" in cluster.output(number)
+    assert "has 2 GPUs for this run; gpus_per_node is 4" in cluster.output(number)
     assert not list((cluster.shared / "out").iterdir())
 
 
