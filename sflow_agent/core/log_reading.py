@@ -5,7 +5,7 @@ ends a line.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -193,8 +193,3 @@ def port_in(line: str) -> int | None:
             if 0 < int(match[1]) < 65536:
                 return int(match[1])
     return None
-
-
-def first_line_where(text: str, holds: Callable[[str], bool]) -> str | None:
-    """Return the first line of a text that satisfies a condition."""
-    return next((line.strip() for line in text.splitlines() if holds(line)), None)

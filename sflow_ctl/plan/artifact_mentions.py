@@ -87,15 +87,16 @@ def _texts(task: PlannedTask) -> Iterator[str]:
         None if container is None else msgspec.structs.replace(container, directories=()),
         [(file.path, file.content) for file in task.files],
     )
-    yield from _strings(msgspec.to_builtins(parts))
+    yield from strings_in(msgspec.to_builtins(parts))
 
 
-def _strings(value: object) -> Iterator[str]:
+def strings_in(value: object) -> Iterator[str]:
+    """Yield every text in a value of mappings and lists, keys excepted."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _strings(item)
+            yield from strings_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strings(item)
+            yield from strings_in(item)

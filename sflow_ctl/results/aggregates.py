@@ -64,19 +64,9 @@ _NUMERIC: dict[str, Callable[[Sequence[Any]], Any]] = {
 }
 
 
-def is_type(name: str) -> bool:
-    """Return True for the name of a metric's type."""
-    return name in _TYPES
-
-
 def is_aggregate(name: str) -> bool:
     """Return True for the name of an aggregate: mean, max, p99, ..."""
     return name in _ANY_VALUES or name in _ORDERED or name in _NUMERIC or _PERCENTILE.match(name) is not None
-
-
-def known_aggregates() -> str:
-    """Return the names, for a message."""
-    return ", ".join([*_ANY_VALUES, *_ORDERED, *_NUMERIC, "p50", "p99.9", "..."])
 
 
 def summarised(values: Sequence[Any], kind: str | None, how: str | None) -> Any:

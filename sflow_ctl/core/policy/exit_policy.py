@@ -72,10 +72,6 @@ def is_bad(task: Task, message: RankExited) -> bool:
     return message.exit_code not in task.plan.success_exit_codes or message.cause is not None
 
 
-def _badness(task: Task, code: int | None) -> tuple[bool, int]:
-    return code not in task.plan.success_exit_codes, code or 0
-
-
 def judge(task: Task) -> AttemptVerdict:
     """Judge an attempt that ended by itself."""
     is_gang = task.plan.world_size > 1 and task.attempt.failed_rank is not None

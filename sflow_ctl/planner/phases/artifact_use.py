@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, pieces
+from sflow_ctl.plan.artifact_mentions import strings_in
 from sflow_ctl.plan.errors import ExpressionError
 
 _IN_EXPRESSION = r"\bartifacts(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])"
@@ -75,7 +76,7 @@ def _mentioned(
     value: Any, artifacts: Mentions, in_shell: Mentions, in_expressions: Mentions
 ) -> frozenset[str]:
     found: set[str] = set()
-    for text in _texts(value):
+    for text in strings_in(value):
         for match in re.finditer(_IN_SHELL, text):
             found |= in_shell.get(match[1], frozenset())
         if EXPRESSION_START not in text:
@@ -86,17 +87,6 @@ def _mentioned(
             for word in re.findall(_WORD, source):
                 found |= in_expressions.get(word, frozenset())
     return frozenset(found)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
 
 
 def _expressions(text: str) -> Iterator[str]:

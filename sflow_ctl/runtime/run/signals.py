@@ -13,6 +13,21 @@ from typing import Self
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """SIGHUP is added unless it is ignored: nohup keeps its meaning."""
 
+Handlers = dict[int, "signal._HANDLER"]
+
+
+def _handle_with(handler: Callable[[int, FrameType | None], None]) -> Handlers:
+    """Install a handler for all signals that stop a run; return the handlers before."""
+    numbers = list(SIGNALS)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def _restore(handlers: Handlers) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
 
 class SignalInbox:
     """Collects the signals of this process while it is entered."""
@@ -21,22 +36,18 @@ class SignalInbox:
         self._pending: list[int] = []
         self._read_end = self._write_end = -1
         self._old_fd = -1
-        self._old_handlers: dict[int, signal._HANDLER] = {}
+        self._old_handlers: Handlers = {}
 
     def __enter__(self) -> Self:
         self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        numbers = list(SIGNALS)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        self._old_handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
+        self._old_handlers = _handle_with(self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
+        _restore(self._old_handlers)
         signal.set_wakeup_fd(self._old_fd)
         os.close(self._read_end)
         os.close(self._write_end)
@@ -68,20 +79,16 @@ class EndSignals:
 
     def __init__(self, hurry: Callable[[], object]) -> None:
         self._hurry = hurry
-        self._old_handlers: dict[int, signal._HANDLER] = {}
+        self._old_handlers: Handlers = {}
 
     def __enter__(self) -> Self:
-        numbers = [*SIGNALS]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        self._old_handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
+        self._old_handlers = _handle_with(self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
+        _restore(self._old_handlers)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._hurry()
