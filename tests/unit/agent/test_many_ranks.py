@@ -35,6 +35,7 @@ def steps_of_a_stop(count: int) -> int:
         steps += event == "opcode"
         return trace
 
+    before = sys.gettrace()  # coverage's
     sys.settrace(trace)
     try:
         for rank in ranks:
@@ -45,7 +46,7 @@ def steps_of_a_stop(count: int) -> int:
             core.next_wakeup()
         core.handle(WakeUp(), 7.0)
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     assert not core.ranks
     return steps
 
