@@ -57,13 +57,15 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def run_workflow(text: str, cwd: Path, *options: str) -> tuple[float, Path]:
+def run_workflow(
+    text: str, cwd: Path, *options: str, command: Sequence[str] = SFLOW_CTL
+) -> tuple[float, Path]:
     """(seconds of the whole process, run directory) of a workflow given as text."""
-    file = cwd / ".sflow/workflow.yaml"
+    file = cwd / "workflow.yaml"
     file.write_text(text)
     # A new place each time: deleting thousands of directories keeps the file system busy well into the next run.
     output = Path(tempfile.mkdtemp(prefix="out-", dir=cwd))
-    elapsed = seconds([*SFLOW_CTL, "run", file, "--output-dir", output, "--run-id", "r", *options], cwd)
+    elapsed = seconds([*command, "run", file, "--output-dir", output, "--run-id", "r", *options], cwd)
     return elapsed, output / "r"
 
 

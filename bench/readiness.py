@@ -79,7 +79,7 @@ def workflow(kind: str, interval_s: float, server: Path, stuck_ports: list[int])
 
 def delays_ms(kind: str, interval_s: float, cwd: Path, stuck_ports: list[int]) -> list[float]:
     """One run's delays."""
-    server, file = cwd / "server.py", cwd / ".sflow/workflow.yaml"
+    server, file = cwd / "server.py", cwd / "workflow.yaml"
     server.write_text(SERVER)
     file.write_text(workflow(kind, interval_s, server, stuck_ports))
     output = Path(tempfile.mkdtemp(prefix="out-", dir=cwd))

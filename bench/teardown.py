@@ -104,7 +104,7 @@ class Measurement:
 
     def run(self, name: str, *, is_one_deaf: bool = False, kill: str = "") -> float:
         """One run, ended by SIGINT, or by `kill -9` of the controller or agent."""
-        file = self._cwd / ".sflow/workflow.yaml"
+        file = self._cwd / "workflow.yaml"
         file.write_text(workflow(is_one_deaf=is_one_deaf))
         output = Path(tempfile.mkdtemp(prefix="out-", dir=self._cwd))
         command = [*SFLOW_CTL, "run", str(file), "--output-dir", str(output), "--run-id", "r", "--quiet"]
