@@ -18,7 +18,7 @@ from protocol.text.masking import mark_of, parts_of
 from sflow_ctl.core.actions.resume import PriorResult, decide
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
-from sflow_ctl.plan.log_paths import log_path
+from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
@@ -196,6 +196,20 @@ def kept_files(plan: Plan, results: dict[str, PriorResult]) -> frozenset[str]:
         for name, path in plan.artifacts.items()
         if path in use.inline and Path(path).is_file() and any(use.uses(task, name) for task in kept)
     )
+
+
+def make_missing_logs(directory: Path, plan: Plan, results: dict[str, PriorResult]) -> None:
+    """Make empty logs for attempts of which no byte has arrived: an agent may hand them over once the next ones have begun."""
+    for task in plan.tasks:
+        before = results.get(task.name)
+        if before is None or before.is_done or before.attempt == 0:
+            continue
+        paths = [rank_log_path(task.name, rank) for rank in range(task.world_size)]
+        for path in paths if task.world_size > 1 else [log_path(task.name)]:
+            with contextlib.suppress(OSError):  # the agent reports what it cannot write
+                log = directory / path
+                log.parent.mkdir(mode=0o700, exist_ok=True)
+                log.touch(mode=0o600)
 
 
 def _unfinished(record: TaskRecord) -> str:
