@@ -15,6 +15,10 @@ from msgspec import Struct
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 
+KEPT_BYTES = 1024 * 1024
+"""Of the beginning and of the end of a delivered log: more than a diagnosis reads."""
+FREED_AT_ONCE_BYTES = 4 * 1024 * 1024
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _INDEX = ".index"
 _EARLIER = ".earlier"
 """Below a spool: those of earlier agents of the run, which this one hands over. No task's directory begins with a dot."""
@@ -78,6 +82,33 @@ def log_size(path: str) -> int:
         return os.stat(path).st_size  # noqa: PTH116 - called for every log that grows
     except OSError:
         return 0
+
+
+class DeliveredPart(Struct):
+    """How much of a spooled log has been given back to the disk because the controller has it.
+
+    Its beginning and its end stay: the end of its task is explained by them.
+    """
+
+    path: str
+    freed: int = KEPT_BYTES
+    is_kept: bool = False
+    """The file system cannot do it."""
+
+    def free_to(self, offset: int) -> None:
+        """Give back what is before `offset` in the file, in large steps."""
+        end = offset - KEPT_BYTES
+        if self.is_kept or end - self.freed < FREED_AT_ONCE_BYTES:
+            return
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                _free_blocks(descriptor, self.freed, end)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.is_kept = True
+        self.freed = end
 
 
 class SpoolIndex:
@@ -177,3 +208,16 @@ def _is_private(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def _free_blocks(descriptor: int, start: int, end: int) -> None:
+    """Give back the disk blocks of a part of a file, which reads as zeros then; sizes and offsets stay.
+
+    Source: fallocate(2). Raises: OSError where the file system cannot do that.
+    """
+    import ctypes  # few logs are so long
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+    if libc.fallocate(descriptor, flags, ctypes.c_long(start), ctypes.c_long(end - start)) != 0:
+        raise OSError(ctypes.get_errno(), "fallocate(FALLOC_FL_PUNCH_HOLE)")
