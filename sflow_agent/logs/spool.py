@@ -6,6 +6,7 @@ predecessor could not. `agent.py` makes and removes it.
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 
@@ -67,6 +68,41 @@ def make_spool(config: AgentConfig) -> str:
     import tempfile
 
     return tempfile.mkdtemp(prefix=f"{os.path.basename(spool)}-", dir=parent)  # noqa: PTH119
+
+
+def hold(spool: str) -> int:
+    """Lock a spool for as long as this process lives, so that others can see that it is in use; return the descriptor."""
+    import fcntl
+
+    descriptor = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def unused_spools(parent: str) -> Iterator[tuple[str, str, int]]:
+    """Yield (path, marker of the run, bytes) of this user's spools in a directory that no agent uses."""
+    import fcntl
+
+    pattern = re.compile(rf"sflow-{os.getuid()}-(.+-[0-9a-f]{{8}})-\d+(-\w+)?")
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(parent)):  # noqa: PTH208
+            path, match = f"{parent}/{name}", pattern.fullmatch(name)
+            if match is None or not _is_private(path):
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield path, match[1], _blocks_below(path)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(descriptor)
+
+
+def _blocks_below(path: str) -> int:
+    files = [f"{folder}/{name}" for folder, _, names in os.walk(path) for name in names]
+    return sum(os.lstat(one).st_blocks * 512 for one in files)
 
 
 def remove_spool(path: str) -> None:
