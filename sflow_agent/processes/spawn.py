@@ -8,11 +8,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
+from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
-from sflow_agent.processes.procfs import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
