@@ -188,6 +188,9 @@ def test_public_26_too_large_scripts_and_variables_are_refused(tmp_path: Path) -
     assert finding.code == "script-too-large"
     assert "$BIG has 140004 bytes" in finding.what
     plan_of(tmp_path, big.replace("140000", "130000"))
+    many = "variables:\n" + "".join(f"  V{n}: '{'y' * 120000}'\n" for n in range(60))
+    (finding,) = findings_of(tmp_path, many + ONE)
+    assert "together has 72" in finding.what
 
 
 def test_r18_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:
