@@ -30,6 +30,7 @@ def silent_for(lock: Path, seconds: float) -> None:
 
 
 def test_clusters_f15_a_controller_that_died_elsewhere_is_judged_by_its_job(cluster: Cluster) -> None:
+    """`status` asks Slurm, and `attach` ends once nothing more can be known; the job outlives the run."""
     path = workflow(cluster, TASK, nodes=2)
     run = f"{SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run --orphan-grace 3"
     number = cluster.sbatch(f"{run}\nexec sleep 600", nodes=2)
@@ -38,17 +39,25 @@ def test_clusters_f15_a_controller_that_died_elsewhere_is_judged_by_its_job(clus
     host = cluster.job(number).batch_host
     (controller,) = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
     controller.kill()
-    wait_until(lambda: not ours_left(cluster) or all("attach" in one for one in ours_left(cluster)), "all ends", 30)
-    status, said = ask(cluster, "status")
-    print(1, status, said)
+    wait_until(lambda: all(one.split()[0] == HEAD for one in ours_left(cluster)), "the agents end all", 30)
+    assert ask(cluster, "status")[1].startswith("run is running: controller pid ")
     silent_for(cluster.shared / "out" / "run" / ".sflow" / "controller.lock", 61)
+    exists = f"and its Slurm job {number} still exists"
     status, said = ask(cluster, "status")
-    print(2, status, said)
+    assert (status, exists in said) == (0, True), said
     printed, _ = follower.communicate(timeout=30)
-    print(3, follower.returncode, printed)
-    print(4, *ask(cluster, "attach"))
+    assert follower.returncode == 3, printed
+    assert exists in printed.splitlines()[-1]
+    status, said = ask(cluster, "attach")
+    assert (status, exists in said) == (3, True), said
     cluster.scancel(number)
     cluster.wait_job(number)
-    print(5, *ask(cluster, "status"))
-    print(6, *ask(cluster, "attach"))
-    assert 0
+    for verb, expected in (("status", 0), ("attach", 3)):
+        status, said = ask(cluster, verb)
+        assert status == expected, said
+        assert f"run died: controller pid {pid_in(said)} on {host} is gone with its Slurm job {number}" in said
+        assert "next: sflow-ctl run --resume" in said
+
+
+def pid_in(text: str) -> str:
+    return text.partition("controller pid ")[2].split()[0]
