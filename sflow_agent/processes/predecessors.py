@@ -6,8 +6,9 @@ import signal
 import time
 from collections.abc import Sequence
 
+from protocol.machine.marks import RUN_MARKER
+from protocol.machine.procfs import marked, name_of, step_processes
 from sflow_agent.limits import run_mark
-from sflow_agent.processes.procfs import RUN_MARKER, marked, name_of, step_processes
 
 VERIFY_S = 5.0
 LOOK_EVERY_S = 0.02

@@ -24,7 +24,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
+from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import open_regular, read_regular
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
@@ -71,9 +71,10 @@ def earlier_run(
     Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
     """
     reader = RunReader(directory)
-    last = read_claim(
-        directory / layout.CLAIM
-    )  # before it is judged: one that appears later must not be replaced
+    if must_claim and reader.summary() is None:
+        await_end_of_earlier_start(directory / layout.CLAIM)
+    # Read before it is judged: a claim that appears later must not be replaced.
+    last = read_claim(directory / layout.CLAIM)
     status = reader.status()
     is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
     if status.liveness is Liveness.ENDED and not is_completed and last is not None:
