@@ -71,9 +71,8 @@ class Parts(Struct, frozen=True, kw_only=True):
 
     config: AgentConfig
     inventory: Inventory
-    shares_run_directory: bool
     spool_index: SpoolIndex | None
-    """None where logs are written to the run directory."""
+    """None where logs are written to the run directory, which the controller shares."""
     ranks: Mapping[RankId, Rank]
     """The core's records, read-only."""
     descriptors: Descriptors
@@ -199,11 +198,12 @@ class Performer:
         if parts.spool_index is not None:
             parts.spool_index.note(IndexEntry(spec.rank, spec.log, spec.earlier_log))
         outcome = parts.processes.start(spec)
-        is_streamed = spec.stream or not parts.shares_run_directory
+        is_spool = parts.spool_index is not None
+        is_streamed = spec.stream or is_spool
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            is_spool, is_read_again = not parts.shares_run_directory, spec.success is not None
+            is_read_again = spec.success is not None
             parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
         return outcome
 

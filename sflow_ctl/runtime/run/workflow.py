@@ -8,6 +8,7 @@ import gc
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -236,16 +237,23 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
 
 def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: ConsoleSink) -> OutputService:
     gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
+    paths = partial(_log_path_of, gang_sizes=gang_sizes)
+    earlier = None
+    if record.prior:
+        from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
+
+        attempts = {name: prior.attempt for name, prior in record.prior.items()}
+        earlier = EarlierLogs(record.directory.path, attempts, paths)
     return OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
         node_of_key=fleet.link.node_of_key,
-        log_path_of=lambda rank: _log_path_of(rank, gang_sizes),
+        log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
         prior=record.kept,
-        earlier_attempts={name: prior.attempt for name, prior in record.prior.items()},
+        earlier=earlier,
     )
 
 
