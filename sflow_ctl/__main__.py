@@ -3,6 +3,7 @@
 Everything of ours is imported after `prefer_installation`, inside `main`.
 """
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,10 @@ def main() -> None:
         # Workflows, logs and messages are UTF-8 whatever the locale is; Python takes this option only at its start.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     prefer_installation()
+    gc.disable()  # until the command is imported: cli/importing.py has the reason
+    from sflow_ctl.runtime.agent_process import start_early
+
+    start_early(sys.argv[1:], os.environ)
     from sflow_ctl.cli.app import main as run_command
 
     run_command()

@@ -12,14 +12,15 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_agent.limits import RANK_BITS
 
 RUN_MARKER = "SFLOW_RUN_MARKER"
 ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
 RANK_MARKER = "SFLOW_RANK_MARKER"
 """Names the rank of a stray process: ranks of one attempt on one node share the attempt's id."""
-_QUEUES = re.compile(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
-_LOCKS = re.compile(rb"^Max file locks +(\d+)", re.MULTILINE)
+_QUEUES = lazy_pattern(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
+_LOCKS = lazy_pattern(rb"^Max file locks +(\d+)", re.MULTILINE)
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
 
 

@@ -4,11 +4,11 @@ Only `${{ }}` is special, so shell text such as `${#array[@]}` passes through; t
 template. `engine` holds the sandbox and its budget, `simple` the commonest expressions, which need no engine.
 """
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.simple import UNKNOWN, evaluate_simple, simple
 from sflow_ctl.plan.deferred import Evaluator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sflow_ctl.format.expressions.engine import UnknownNameError
 
 EXPRESSION_START = "${{"
-_OF_OURS = re.compile(r"'sflow_ctl[.\w]* object'")
+_OF_OURS = lazy_pattern(r"'sflow_ctl[.\w]* object'")
 """A type of this program in a message of the engine, which means nothing to a user."""
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 

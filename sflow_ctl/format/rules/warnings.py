@@ -1,14 +1,14 @@
 """Warnings about documents that are valid but probably do not mean what was intended. Called by the loader after the rules."""
 
-import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.templates import has_expression
 
-_REGEX = re.compile(r"[\\^$*+?|(){}\[\]]")
+_REGEX = lazy_pattern(r"[\\^$*+?|(){}\[\]]")
 _MARK = "re:"
 
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from protocol.text.lazy_pattern import lazy_pattern
+
 MARKER = "SFLOW_RUN_MARKER"
 VERIFY_S = 5.0
 AGENT_ENDS_WITHIN_S = 15.0
@@ -20,7 +22,7 @@ AGENT_ENDS_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.02
 MARKS = range(819_200 - (1 << 16), 819_200)
 """Soft limits of message queues that ranks bear and pass on (`sflow_agent/limits.py`); what a machine gives is none of them."""
-_QUEUES = re.compile(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
+_QUEUES = lazy_pattern(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
 _PR_SET_CHILD_SUBREAPER = 36
 
 
