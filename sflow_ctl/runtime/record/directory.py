@@ -7,7 +7,6 @@ journal is written here.
 import contextlib
 import errno
 import os
-import shutil
 import socket
 import threading
 import time
@@ -110,6 +109,8 @@ class RunDirectory:
             write_durably(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
             self._building.rename(self.path)
         except OSError as error:
+            import shutil
+
             shutil.rmtree(self._building, ignore_errors=True)
             raise self._not_writable(error) from error
 

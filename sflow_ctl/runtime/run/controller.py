@@ -60,7 +60,7 @@ from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
-from sflow_ctl.runtime.run.preload import preload
+from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 
@@ -114,8 +114,7 @@ class Controller:
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
-        self._must_preload: bool | None = None
-        """True when the first tasks are on their way, until what is needed later is imported; then False."""
+        self._preload = Preload(scheduler.plan)
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
@@ -138,14 +137,15 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                poller.poll(self._timeout_ms())
+                timeout_ms = self._timeout_ms()
+                if timeout_ms and not self._preload.is_complete and not poller.poll(0):
+                    self._preload.take_step()
+                    continue
+                poller.poll(timeout_ms)
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
-                if self._must_preload:
-                    self._must_preload = False
-                    preload(self._plan)
             self._end_agents()
         self._record_keeper.flush(time.monotonic())
         self.outputs.close()
@@ -300,7 +300,6 @@ class Controller:
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
             self._output.placed(node, [spec.rank for spec in message.ranks])
-            self._must_preload = self._must_preload is not False
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
