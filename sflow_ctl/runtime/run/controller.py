@@ -147,7 +147,7 @@ class Controller:
                     self._handle(event, now)
                 self._flush(now)
             self._end_agents()
-        self._record_keeper.flush(time.monotonic())
+        self._record_keeper.flush(time.monotonic(), syncs_at_once=True)
         self.outputs.close()
         return self._finish
 
@@ -312,9 +312,12 @@ class Controller:
         self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
-        self._record_keeper.flush(now)
-        is_held = self._record_keeper.is_failing and not self._scheduler.is_stopping
-        self._link.flush(now, holds_spawns=is_held)
+        is_stopping = self._scheduler.is_stopping
+        self._record_keeper.flush(now, syncs_at_once=is_stopping)
+        holds_spawns = self._record_keeper.is_failing and not is_stopping
+        # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
+        holds_acks = not self._record_keeper.is_durable and not is_stopping
+        self._link.flush(now, holds_spawns=holds_spawns, holds_acks=holds_acks)
         self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 
