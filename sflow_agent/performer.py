@@ -203,7 +203,8 @@ class Performer:
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            parts.logs.stream(spec.rank, path, not parts.shares_run_directory, now, spec.log)
+            is_spool, is_read_again = not parts.shares_run_directory, spec.success is not None
+            parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
         return outcome
 
     def _take_ports(self, order: Lease) -> Leased:
