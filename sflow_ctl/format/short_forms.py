@@ -53,9 +53,10 @@ def with_long_monitor(monitor: dict[str, Any]) -> dict[str, Any]:
         if isinstance(inner, dict) and isinstance(inner.get(path[-1]), str):
             inner[path[-1]] = [inner[path[-1]]]
     resources, scopes = monitor.get("resources"), monitor.get("scopes")
-    for key in ("gpus", "nodes") if isinstance(resources, dict) else ():
-        if _is_count(resources.get(key)):
-            resources[key] = {"count": resources[key]}
+    if isinstance(resources, dict):
+        for key in ("gpus", "nodes"):
+            if _is_count(resources.get(key)):
+                resources[key] = {"count": resources[key]}
     if isinstance(scopes, dict):
         monitor["scopes"] = {key: {} if value is None else value for key, value in scopes.items()}
     return monitor

@@ -57,10 +57,11 @@ def monitor_orders(
         own = names_of((monitor.task,), tasks) if monitor.task is not None else ()
         if monitor.task is not None and not own:
             continue  # its task is not run this time
+        concerned = (*own, *names_of(monitor.used_by, tasks)) if monitor.task is not None else ()
         orders.append(
             NodeMonitor(
                 scopes=monitor.scopes,
-                tasks=(*own, *names_of(monitor.used_by, tasks)),
+                tasks=() if _spans_agents(concerned, tasks) else concerned,
                 gpu_fields=monitor.gpu_fields,
                 script=monitor.script,
             )
@@ -68,6 +69,11 @@ def monitor_orders(
         if monitor.window is not None:
             windows.append(LogWindow(tasks=own, start=monitor.window.start, end=monitor.window.end))
     return MonitorOrders(monitors=tuple(orders), windows=tuple(windows)) if orders else None
+
+
+def _spans_agents(names: Sequence[str], tasks: "Sequence[PlannedTask]") -> bool:
+    """Return whether one of these tasks is a job step over several nodes: only one agent knows when it runs."""
+    return any(task.name in names and task.launch_kind == "step" and task.node_count > 1 for task in tasks)
 
 
 def names_of(bases: Sequence[str | None], tasks: "Sequence[PlannedTask]") -> tuple[str, ...]:
