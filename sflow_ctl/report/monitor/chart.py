@@ -14,9 +14,9 @@ from sflow_ctl.report.monitor.amounts import number_text, scale_of
 from sflow_ctl.report.monitor.metrics import SIMULATED, SYSTEM, Row
 from sflow_ctl.report.monitor.tally import Series, highest
 
-WIDTH, LEFT, RIGHT = 1000, 72, 170
+WIDTH, LEFT, RIGHT = 1000, 64, 206
 PANEL_HEIGHT, PANEL_GAP, HEAD_HEIGHT, FOOT_HEIGHT = 120, 40, 64, 34
-BAR_HEIGHT, MAX_BARS, MAX_LEGEND = 16, 12, 8
+BAR_HEIGHT, MAX_BARS, MAX_LEGEND, MAX_NAME = 16, 12, 8, 28
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5f00", "#444444")
 """Distinguishable with colour blindness. Source: Okabe and Ito, Color Universal Design; the last two are ours."""
 _FONT = "font-family='Helvetica,Arial,sans-serif'"
@@ -96,8 +96,9 @@ class Chart(Struct):
         if not panels:
             parts.append(_text(LEFT, y, "no values were measured in this time", size=13))
             y += PANEL_GAP
-        parts += self._time_axis(HEAD_HEIGHT, y - PANEL_GAP)
-        return "\n".join([*self._head(y - PANEL_GAP + FOOT_HEIGHT), *parts, "</svg>\n"])
+        bottom = y - PANEL_GAP
+        axis = self._time_axis(HEAD_HEIGHT, bottom)  # below the lines and bars
+        return "\n".join([*self._head(bottom + FOOT_HEIGHT), *axis, *parts, "</svg>\n"])
 
     def _lines(self, panel: Panel) -> list[tuple[str, Series]]:
         """Return (name, line) of a panel, in the order of metrics and resources."""
@@ -111,7 +112,7 @@ class Chart(Struct):
         yield f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" {_FONT}>'
         yield f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
         yield _text(16, 26, self.title, size=16, weight="bold")
-        yield _text(16, 46, f"{number_text(seconds)} s{note}", size=12, colour="#666666")
+        yield _text(16, 46, f"{_duration_text(seconds)}{note}", size=12, colour="#666666")
 
     def _bars(self, bars: Sequence[TaskBar], top: int) -> Iterator[str]:
         for number, bar in enumerate(bars[:MAX_BARS]):
@@ -134,12 +135,12 @@ class Chart(Struct):
         divisor, unit = scale_of(panel.unit, largest)
         top = (panel.top if panel.top is not None else _nice(largest / divisor)) or 1.0
         simulated = " (simulated)" if self.is_simulated and panel.metrics[0].startswith("gpu") else ""
-        yield _text(LEFT, y - 8, f"{panel.title}{simulated}", size=13, weight="bold")
+        title = f"{panel.title}, {unit}" if unit else panel.title
+        yield _text(LEFT, y - 8, f"{title}{simulated}", size=13, weight="bold")
         for part in (0.0, 0.5, 1.0):
             at = y + PANEL_HEIGHT * (1 - part)
             yield f'<line x1="{LEFT}" y1="{at:.1f}" x2="{LEFT + _PLOT}" y2="{at:.1f}" stroke="#dddddd"/>'
-            label = f"{number_text(top * part)} {unit if part == 1.0 else ''}".strip()
-            yield _text(LEFT - 8, at + 4, label, size=11, anchor="end", colour="#444444")
+            yield _text(LEFT - 8, at + 4, number_text(top * part), size=11, anchor="end", colour="#444444")
         for number, (name, one) in enumerate(lines):
             colour = COLOURS[number % len(COLOURS)]
             yield from _drawn(one, colour, y, divisor * top)
@@ -218,16 +219,20 @@ def _order(key: tuple[str, str]) -> tuple[int, str]:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:19]}..."
+    """Return a name that fits beside the plot; its end tells replicas apart."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2]}...{name[3 - MAX_NAME // 2 :]}"
+
+
+_ROUND = (1, 1.5, 2, 3, 4, 5, 6, 8)
 
 
 def _nice(value: float) -> float:
-    """Return the next round number: 1, 2, 5 and their multiples of ten."""
+    """Return the next round number: one of `_ROUND` times a power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** (len(f"{value:.0f}") - 1) if value >= 1 else 0.001
     while power < value:
-        for factor in (1, 2, 5):
+        for factor in _ROUND:
             if power * factor >= value:
                 return power * factor
         power *= 10
@@ -240,6 +245,10 @@ def _time_step(span_s: float) -> float:
         if span_s / step <= 8:
             return float(step)
     return 86400.0 * max(1, round(span_s / 86400 / 8))
+
+
+def _duration_text(seconds: float) -> str:
+    return f"{number_text(seconds)} s" if seconds < 120 else _seconds_text(seconds)
 
 
 def _seconds_text(seconds: float) -> str:
