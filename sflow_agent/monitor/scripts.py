@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
-from sflow_agent.processes.procfs import descendants, is_living, session_of
+from protocol.machine.procfs import descendants, is_living, session_of
 
 GRACE_S = 2.0
 
