@@ -12,13 +12,9 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from protocol.machine.marks import RANK_BITS
 from protocol.text.lazy_pattern import lazy_pattern
-from sflow_agent.limits import RANK_BITS
 
-RUN_MARKER = "SFLOW_RUN_MARKER"
-ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
-RANK_MARKER = "SFLOW_RANK_MARKER"
-"""Names the rank of a stray process: ranks of one attempt on one node share the attempt's id."""
 _QUEUES = lazy_pattern(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
 _LOCKS = lazy_pattern(rb"^Max file locks +(\d+)", re.MULTILINE)
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
@@ -33,6 +29,8 @@ class Stat(NamedTuple):
     parent: int
     session: int
     threads: int
+    start_ticks: int
+    """When it started, in clock ticks after boot."""
 
     @property
     def is_living(self) -> bool:
@@ -54,6 +52,7 @@ def read_stat(pid: int) -> Stat | None:
         int(fields[1]),
         int(fields[3]),
         int(fields[17]),
+        int(fields[19]),
     )
 
 
