@@ -19,9 +19,11 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
     AdoptStep,
     AgentCommand,
+    BeginUpload,
     DiagnoseExit,
     DropPorts,
     EndCommand,
+    EndUpload,
     Exit,
     FinishLogs,
     ForgetRank,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from sflow_agent.inspection.inspector import Inspector
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
+    from sflow_agent.uploads import UploadRunner
 
 S = TypeVar("S", bound=EventSource)
 
@@ -100,6 +103,7 @@ class Performer:
         self._side_commands: SideCommands | None = None
         self._activity: ActivityWatch | None = None
         self._inspector: Inspector | None = None
+        self._uploads: UploadRunner | None = None
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command; return its immediate events."""
@@ -161,6 +165,8 @@ class Performer:
                 self._activity_watch().unwatch(rank)
             case InspectNode(order=order):
                 self._inspect(order, now)
+            case BeginUpload() | EndUpload():
+                self._upload(command)
             case _:
                 return self._perform_on_ports(command)
         return ()
@@ -260,6 +266,18 @@ class Performer:
                 ActivityWatch(parts.workers, parts.inventory.gpus, parts.spawner.log_path, parts.warn)
             )
         return self._activity
+
+    def _upload(self, command: BeginUpload | EndUpload) -> None:
+        if self._uploads is None:
+            from sflow_agent.uploads import UploadRunner
+
+            parts = self._parts
+            own = None if parts.shares_run_directory else parts.spawner.log_path("").rstrip("/")
+            self._uploads = self._source(UploadRunner(parts.processes, parts.descriptors, own))
+        if isinstance(command, BeginUpload):
+            self._uploads.begin(command.order)
+        else:
+            self._uploads.end(command.attempt, is_forced=command.is_forced)
 
     def _inspect(self, order: Inspect, now: float) -> None:
         if self._inspector is None:

@@ -7,7 +7,7 @@ to each agent. `workflow` makes one for a run.
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 import zmq
@@ -16,6 +16,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
 from protocol.messages.orders import Spawn, ToAgent
+from protocol.messages.uploads import UploadOutcome
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -26,6 +27,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -62,6 +64,7 @@ from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 from sflow_ctl.runtime.run.preload import preload
 from sflow_ctl.runtime.run.signals import SignalInbox
+from sflow_ctl.runtime.run.upload_lines import uploads_ended
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 
 if TYPE_CHECKING:
@@ -102,6 +105,8 @@ class Controller:
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
+        self.uploads: dict[str, UploadOutcome] = {}
+        """What became of the uploads of each task."""
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -269,14 +274,8 @@ class Controller:
         match command:
             case SendToAgent(node=node, message=message):
                 self._send(node, message)
-            case RecordTransition(transition=transition):
-                self._record(transition, now)
-            case RecordWaiting(task=task, attempt=attempt, text=text):
-                text = SECRETS.mask.text(text)
-                self._journal.waiting(command, now)
-                self.state.note_waiting(task, attempt, text)
-                self._output.waiting(task, text)
-                self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
+            case RecordTransition() | RecordWaiting() | RecordUploads():
+                self._record(command, now)
             case AwaitLog(rank=rank):
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
@@ -305,12 +304,33 @@ class Controller:
                 rotate_logs(self._output, message)
         self._link.send(node, message)
 
-    def _record(self, transition: Transition, now: float) -> None:
+    def _record(self, command: RecordTransition | RecordWaiting | RecordUploads, now: float) -> None:
+        match command:
+            case RecordTransition(transition=transition):
+                self._record_transition(transition, now)
+            case RecordWaiting():
+                self._record_waiting(command, now)
+            case RecordUploads(task=task, outcome=outcome):
+                self.uploads[task] = outcome
+                uploads_ended(task, outcome, self._log, self._output)
+            case _:
+                assert_never(command)
+
+    def _record_transition(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
         self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
+
+    def _record_waiting(self, command: RecordWaiting, now: float) -> None:
+        task, text = command.task, SECRETS.mask.text(command.text)
+        self._journal.waiting(command, now)
+        self.state.note_waiting(task, command.attempt, text, command.what)
+        if command.what == "readiness":
+            self._output.waiting(task, text)
+        verb = "is not ready" if command.what == "readiness" else "is uploading"
+        self._log.info(f"{task}#{command.attempt} {verb}: {text}", f"sflow.task.{task}")
 
     def _flush(self, now: float) -> None:
         self._record_keeper.flush(now)
