@@ -13,7 +13,6 @@ from protocol.messages.facts import (
     LiveRank,
     ProbeTriggered,
     RankExited,
-    RankIdle,
     Terminated,
 )
 from protocol.messages.orders import (
@@ -74,7 +73,7 @@ from sflow_agent.core.exit_cause import launch_failed
 from sflow_agent.core.memory_kills import MemoryKills
 from sflow_agent.core.port_choice import LeasingTasks
 from sflow_agent.core.probes import ProbeNews, ProbeState
-from sflow_agent.core.rank import Rank, side_command_report
+from sflow_agent.core.rank import Rank, quiet_facts, side_command_report
 from sflow_agent.core.rank_index import OpenRanks, RankTimers
 from sflow_agent.core.stop_sequence import StepParts
 from sflow_agent.core.uploads import Uploads
@@ -171,12 +170,7 @@ class AgentCore:
 
     def quiet(self) -> tuple[RankIdle, ...]:
         """Return the live ranks that show no activity."""
-        return tuple(
-            RankIdle(rank=record.id, kind=kind, is_quiet=True)
-            for record in self._open_ranks()
-            if record.exit is None
-            for kind in sorted(record.idle)
-        )
+        return tuple(fact for record in self._open_ranks() for fact in quiet_facts(record))
 
     # ------------------------------------------------------------------ orders
 

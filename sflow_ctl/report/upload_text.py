@@ -14,6 +14,14 @@ def outcome_text(outcome: UploadOutcome) -> str:
     return f"uploaded {counted(outcome.count, 'file')} ({size_text(outcome.bytes)}){where}"
 
 
+def problem_texts(outcome: UploadOutcome) -> list[str]:
+    """Return what was not uploaded, as sentences."""
+    texts = [problem.text for problem in outcome.problems]
+    if outcome.further_problems:
+        texts.append(f"and {counted(outcome.further_problems, 'more problem')}")
+    return texts
+
+
 def _common(addresses: list[str]) -> str:
     """Return the folder that all addresses are in, or the only address."""
     if len(addresses) == 1:

@@ -63,8 +63,8 @@ from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 from sflow_ctl.runtime.run.preload import preload
+from sflow_ctl.runtime.run.progress_lines import show_waiting, uploads_ended
 from sflow_ctl.runtime.run.signals import SignalInbox
-from sflow_ctl.runtime.run.upload_lines import uploads_ended
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 
 if TYPE_CHECKING:
@@ -309,7 +309,9 @@ class Controller:
             case RecordTransition(transition=transition):
                 self._record_transition(transition, now)
             case RecordWaiting():
-                self._record_waiting(command, now)
+                command = msgspec.structs.replace(command, text=SECRETS.mask.text(command.text))
+                self._journal.waiting(command, now)
+                show_waiting(command, self.state, self._log, self._output)
             case RecordUploads(task=task, outcome=outcome):
                 self.uploads[task] = outcome
                 uploads_ended(task, outcome, self._log, self._output)
@@ -322,15 +324,6 @@ class Controller:
         self.state.apply(transition)
         self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
-
-    def _record_waiting(self, command: RecordWaiting, now: float) -> None:
-        task, text = command.task, SECRETS.mask.text(command.text)
-        self._journal.waiting(command, now)
-        self.state.note_waiting(task, command.attempt, text, command.what)
-        if command.what == "readiness":
-            self._output.waiting(task, text)
-        verb = "is not ready" if command.what == "readiness" else "is uploading"
-        self._log.info(f"{task}#{command.attempt} {verb}: {text}", f"sflow.task.{task}")
 
     def _flush(self, now: float) -> None:
         self._record_keeper.flush(now)
