@@ -13,6 +13,7 @@ from protocol.messages.facts import (
     LiveRank,
     ProbeTriggered,
     RankExited,
+    RankIdle,
     Terminated,
 )
 from protocol.messages.orders import (
@@ -24,6 +25,7 @@ from protocol.messages.orders import (
     LogMatched,
     Refused,
     Release,
+    SamplesStored,
     Spawn,
     Stop,
     ToAgent,
@@ -38,8 +40,10 @@ from sflow_agent.core.commands import (
     FinishLogs,
     ForgetRank,
     InspectNode,
+    LearnMonitors,
     LearnSecrets,
     LearnSignatures,
+    NoteStored,
     Report,
     StartProcess,
     TakeBackPorts,
@@ -190,8 +194,10 @@ class AgentCore:
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case Inspect():
-                self._out.append(InspectNode(message))
+            case Inspect() | SamplesStored():
+                self._out.append(
+                    InspectNode(message) if isinstance(message, Inspect) else NoteStored(message.number)
+                )
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
@@ -215,10 +221,7 @@ class AgentCore:
             self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
-        if order.secrets:
-            self._out.append(LearnSecrets(order.secrets))
-        if order.signatures:
-            self._out.append(LearnSignatures(order.signatures))
+        self._out += _learnt(order)
         for rank in order.kill:
             if rank in self._open:
                 self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
@@ -384,3 +387,15 @@ class AgentCore:
         if self._logs_by is None:
             return
         self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
+
+
+def _learnt(order: Welcome) -> list[AgentCommand]:
+    """Return what the agent learns once, with its first session; later ones repeat it."""
+    learnt: list[AgentCommand] = []
+    if order.secrets:
+        learnt.append(LearnSecrets(order.secrets))
+    if order.signatures:
+        learnt.append(LearnSignatures(order.signatures))
+    if order.monitoring is not None:
+        learnt.append(LearnMonitors(order.monitoring))
+    return learnt

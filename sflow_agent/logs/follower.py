@@ -19,7 +19,7 @@ from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import log_size
+from sflow_agent.logs.spool import DeliveredPart, IndexEntry, LeftLog, SpoolIndex, log_size
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """The limit of unacknowledged bytes over all logs: bounds the agent's memory."""
@@ -37,6 +37,10 @@ class Log(Struct):
 
     path: str
     stream: SendWindow | None = None
+    relative: str = ""
+    """The path within the spool, of a log that the spool's index has."""
+    delivered: DeliveredPart | None = None
+    """For a spooled log of which nothing but its beginning and end is read again."""
     searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     size: int = 0
     """The last known size of a log that its task writes itself."""
@@ -50,10 +54,15 @@ class LogFollower:
     """All followed logs of this node. `send` puts one chunk on the wire and returns whether it was accepted."""
 
     def __init__(
-        self, send: Callable[[LogChunk, bytes], bool], outputs: Outputs, warn: Callable[[str], None]
+        self,
+        send: Callable[[LogChunk, bytes], bool],
+        outputs: Outputs,
+        warn: Callable[[str], None],
+        index: SpoolIndex | None = None,
     ) -> None:
-        """`warn` is called once for each text."""
+        """`warn` is called once for each text; `index` is that of the spool, if logs are written to one."""
         self._send = send
+        self._index = index
         self._outputs = outputs
         self._warn = warn
         outputs.on_grown = self._note_grown
@@ -77,12 +86,34 @@ class LogFollower:
 
     # ------------------------------------------------------------------ who is interested
 
-    def stream(self, rank: RankId, path: str, is_spool: bool, now: float) -> None:
-        """Send this log from its beginning."""
+    def stream(
+        self,
+        rank: RankId,
+        path: str,
+        is_spool: bool,
+        now: float,
+        relative: str = "",
+        *,
+        is_read_again: bool = True,
+    ) -> None:
+        """Send this log from its beginning; `relative` is its path in the spool.
+
+        What the controller has of a spooled log leaves the disk, unless all of it `is_read_again` at its task's end.
+        """
         log = self._logs.setdefault(rank, Log(path))
+        log.relative = relative
+        if is_spool and not is_read_again:
+            log.delivered = DeliveredPart(path)
         if log.stream is None:
             log.stream = SendWindow(is_spool)
             self._to_arm.append((now + ARM_AFTER_S, rank))
+
+    def hand_over(self, left: LeftLog) -> None:
+        """Send what an earlier agent of the run has left of a log; the controller knows how much of it it has."""
+        stream = SendWindow(is_spool=True, sent=left.base, acked=left.base, base=left.base)
+        stream.end = left.base + log_size(left.path)
+        self._logs[left.rank] = Log(left.path, stream)
+        self._grown[left.rank] = None
 
     def watch(self, rank: RankId, path: str, offset: int) -> None:
         """Send this log from `offset` on, as ordered."""
@@ -135,6 +166,8 @@ class LogFollower:
         for log in self._logs.values():
             if log.path == old:
                 log.path = new
+                if log.delivered is not None:
+                    log.delivered.path = new
 
     def finish(self, rank: RankId) -> None:
         """Note that the rank and its tree are gone, so its log is complete."""
@@ -234,6 +267,9 @@ class LogFollower:
         before = stream.sent - stream.acked
         stream.acknowledge(offset)
         self._in_flight += stream.sent - stream.acked - before
+        if log.delivered is not None:
+            unread = [one.offset for one in log.searches.values() if not one.is_done]
+            log.delivered.free_to(min(stream.acked - stream.base, *unread, log_size(log.path)))
         self._repeat_at = None
         self._unblock()
         self._grown[rank] = None
@@ -279,6 +315,8 @@ class LogFollower:
             if stream.base + size < stream.sent and stream.end is None:
                 self._note_shrunk(log)
                 stream.start_anew()
+                if self._index is not None and log.relative:
+                    self._index.note(IndexEntry(rank, log.relative, base=stream.base))
             while budget > 0:
                 chunk = stream.next_chunk(size)
                 if chunk is None:
@@ -313,6 +351,7 @@ class LogFollower:
     def _note_shrunk(self, log: Log) -> None:
         if not log.is_shrunk:
             log.is_shrunk = True
+            log.delivered = None
             self._warn(f"{log.path} was truncated: it is read from its beginning again")
 
     def _look_at_foreign(self, rank: RankId, log: Log) -> None:

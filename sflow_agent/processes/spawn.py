@@ -310,7 +310,9 @@ def _explain(error: OSError, program: str, spec: RankSpec) -> str:
             return f'"{program}" is not a program for this machine; a script needs a first line such as #!/bin/sh'
         case errno.E2BIG:
             size = sum(len(value) for value in (*spec.argv, *spec.env.values()))
-            return f"its script and environment are too large ({size} bytes; one argument may have 128 KiB)"
+            total = os.sysconf("SC_ARG_MAX")  # of the stack's limit here
+            allowed = f"one argument may have 128 KiB, all together {total >> 10} KiB on this node"
+            return f"its script and environment are too large ({size} bytes; {allowed})"
         case errno.EAGAIN:
             return "the limit of processes is reached: raise `ulimit -u`"
         case _:

@@ -1,7 +1,7 @@
 """Entry point: `python -I -X utf8 -m sflow_agent.uploader`, with an `UploadJob` as JSON on standard input.
 
 Prints `UploadLine`s. SIGTERM ends it in order: parts that were sent are taken back, and the last line says what is
-done. Started by `sflow_agent.uploads` and by the controller for the archive of a run.
+done. Started by `runner`, in the agent, and by the controller for the archive of a run.
 """
 
 import contextlib

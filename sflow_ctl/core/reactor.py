@@ -18,6 +18,7 @@ from protocol.messages.facts import (
     RankExited,
     RankIdle,
     RankStarted,
+    Sampled,
     SideCommandEnded,
     Terminated,
     Uploaded,
@@ -128,6 +129,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             | LogSearch()
             | Notice()
             | Hello()
+            | Sampled()
             | SideCommandEnded()
             | Terminated()
         ):

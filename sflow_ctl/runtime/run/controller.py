@@ -7,16 +7,22 @@ to each agent. `workflow` makes one for a run.
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
-from protocol.messages.orders import Spawn, ToAgent
-from protocol.messages.uploads import UploadOutcome
+from protocol.messages.facts import (
+    LogSearch,
+    NodeDescribed,
+    Notice,
+    RankExited,
+    Sampled,
+    SideCommandEnded,
+)
+from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -63,11 +69,12 @@ from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 from sflow_ctl.runtime.run.preload import preload
-from sflow_ctl.runtime.run.progress_lines import show_waiting, uploads_ended
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.uploads.progress import Progress
 
 if TYPE_CHECKING:
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
 
 
@@ -88,8 +95,12 @@ class Controller:
         common: AgentConfig,
         state: RunView | None = None,
         job_clock: "JobClock | None" = None,
+        monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one."""
+        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one.
+
+        `monitor` takes what agents measure, if the plan has monitors.
+        """
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -102,11 +113,11 @@ class Controller:
         self._configs = configs
         self._common = common
         self._job_clock = job_clock
+        self._monitor = monitor
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
-        self.uploads: dict[str, UploadOutcome] = {}
-        """What became of the uploads of each task."""
+        self.progress = Progress(self.state, journal, log, output)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -114,7 +125,7 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals = SignalInbox()
         self._stops_requested = 0
-        self._job_end = JobEndNotice(self._log)
+        self._job_end = JobEndNotice(self._log, self._kill_wait_s)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
@@ -122,6 +133,10 @@ class Controller:
         self._must_preload: bool | None = None
         """True when the first tasks are on their way, until what is needed later is imported; then False."""
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
+
+    def _kill_wait_s(self) -> float | None:
+        """Return the seconds between Slurm's SIGTERM and SIGKILL; None if Slurm does not say."""
+        return None if self._job_clock is None else self._job_clock.kill_wait_now_s()
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.
@@ -135,6 +150,8 @@ class Controller:
         poller.register(self.outputs.fileno, zmq.POLLIN)
         if self._job_clock is not None:
             poller.register(self._job_clock.fileno, zmq.POLLIN)
+        if self._monitor is not None:
+            poller.register(self._monitor.fileno, zmq.POLLIN)
         with self._signals:
             poller.register(self._signals.fileno, zmq.POLLIN)
             self._launcher.start(self._configs)
@@ -167,6 +184,9 @@ class Controller:
         events.extend(self._link.tick(now))
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
+        if self._monitor is not None:
+            for node, number in self._monitor.stored():
+                self._link.send(node, SamplesStored(number=number))
         for end in self._launcher.ended():
             if self._scheduler.is_expected(end.node):
                 events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
@@ -207,8 +227,8 @@ class Controller:
         return [LogArrived(rank=rank) for rank in arrived]
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
-            self._side_command_ended(event.node, event.message)
+        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded | Sampled):
+            self._take_aside(event.node, event.message)
             return  # decides nothing, and its output does not belong into the journal
         self._note(event)
         self._journal.event(event, now)
@@ -248,7 +268,12 @@ class Controller:
         if is_spooling is not None and self._is_own(node, exited.rank):
             self._output.expect(exited.rank, exited.log_bytes, is_spooling)
 
-    def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
+    def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
+        if isinstance(ended, Sampled):
+            if self._monitor is not None:
+                own = tuple(one for one in ended.windows if self._is_own(node, one.rank))
+                self._monitor.take(node, msgspec.structs.replace(ended, windows=own))
+            return
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
         from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
@@ -274,8 +299,10 @@ class Controller:
         match command:
             case SendToAgent(node=node, message=message):
                 self._send(node, message)
-            case RecordTransition() | RecordWaiting() | RecordUploads():
-                self._record(command, now)
+            case RecordTransition(transition=transition):
+                self._record(transition, now)
+            case RecordWaiting() | RecordUploads():
+                self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
@@ -304,24 +331,12 @@ class Controller:
                 rotate_logs(self._output, message)
         self._link.send(node, message)
 
-    def _record(self, command: RecordTransition | RecordWaiting | RecordUploads, now: float) -> None:
-        match command:
-            case RecordTransition(transition=transition):
-                self._record_transition(transition, now)
-            case RecordWaiting():
-                command = msgspec.structs.replace(command, text=SECRETS.mask.text(command.text))
-                self._journal.waiting(command, now)
-                show_waiting(command, self.state, self._log, self._output)
-            case RecordUploads(task=task, outcome=outcome):
-                self.uploads[task] = outcome
-                uploads_ended(task, outcome, self._log, self._output)
-            case _:
-                assert_never(command)
-
-    def _record_transition(self, transition: Transition, now: float) -> None:
+    def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
+        if self._monitor is not None:
+            self._monitor.note(transition, self._scheduler.place_of(transition.task))
         self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 

@@ -75,7 +75,7 @@ class PlannedRun(Struct, frozen=True):
         """Which of the run's controllers this is."""
         if self.earlier is None:
             return Generation()
-        return Generation(self.earlier.incarnation + 1, self.earlier.facts.marker or None)
+        return Generation(self.earlier.incarnation + 1, self.earlier.facts.markers())
 
 
 def read_run(options: RunOptions) -> ReadRun:
@@ -185,6 +185,8 @@ def _plan_context(
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         is_strict=options.workflow.is_strict,
+        monitors_workflow=options.tasks.enable_workflow_monitor,
+        monitored_tasks=options.tasks.enable_task_monitor,
         allow_placeholder_nodes=is_dry or nodes.must_ask,
     )
 
