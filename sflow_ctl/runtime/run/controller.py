@@ -33,6 +33,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -70,6 +71,7 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_proble
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.uploads.progress import Progress
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
@@ -115,6 +117,7 @@ class Controller:
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
+        self.progress = Progress(self.state, journal, log, output)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -298,12 +301,8 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting(task=task, attempt=attempt, text=text):
-                text = SECRETS.mask.text(text)
-                self._journal.waiting(command, now)
-                self.state.note_waiting(task, attempt, text)
-                self._output.waiting(task, text)
-                self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
+            case RecordWaiting() | RecordUploads():
+                self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
