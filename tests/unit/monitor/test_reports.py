@@ -65,7 +65,7 @@ def test_a_workflow_monitor_reports_on_the_run_and_on_every_task(tmp_path: Path)
     assert list(spans) == ["lifecycle/workflow", "lifecycle/a"]  # b has not run
     assert (spans["lifecycle/workflow"].nodes, spans["lifecycle/workflow"].gpus) == ((0, 1), None)
     of_a = spans["lifecycle/a"]
-    assert (of_a.nodes, of_a.gpus, of_a.begin_ms, of_a.end_ms) == ((1,), {"2", "3"}, 1000, 3000)
+    assert (of_a.nodes, of_a.gpus, of_a.begin_ms, of_a.end_ms) == ((1,), frozenset({"2", "3"}), 1000, 3000)
 
 
 def test_replicas_have_a_report_together_and_each(tmp_path: Path) -> None:
@@ -91,17 +91,18 @@ def test_a_row_belongs_to_a_report_by_time_scope_and_gpu(tmp_path: Path) -> None
     def row(at: int, scope: str, resource: str = "system") -> Row:
         return Row(at, scope, resource, "m", 1.0, "", "")  # type: ignore[arg-type]
 
-    assert span.has(row(1000, "cpu"))
-    assert span.has(row(3000, "gpu", "1"))
-    assert not any(
-        map(span.has, (row(999, "cpu"), row(3001, "cpu"), row(2000, "disk"), row(2000, "gpu", "0")))
-    )
+    def has(one: Row) -> bool:
+        return bool(span.rows_of(one.at_ms, [one]))
+
+    assert has(row(1000, "cpu"))
+    assert has(row(3000, "gpu", "1"))
+    assert not any(map(has, (row(999, "cpu"), row(3001, "cpu"), row(2000, "disk"), row(2000, "gpu", "0"))))
 
 
 def test_a_task_without_gpus_has_no_rows_of_gpus(tmp_path: Path) -> None:
     told = Told(plan_of(tmp_path, HEAD + "  tasks: [{name: a, script: [x], monitor: {}}]\n"))
     told.ran("a", 0, 10)
-    assert not told.spans()["lifecycle/a"].has(Row(5, "gpu", "0", "m", 1.0, "", ""))
+    assert not told.spans()["lifecycle/a"].rows_of(5, [Row(5, "gpu", "0", "m", 1.0, "", "")])
 
 
 WINDOWED = HEAD + "  tasks: [{name: a, script: [x], replicas: 2, monitor: {window: {start: B, end: E}}}]\n"
@@ -172,7 +173,7 @@ def test_watched_tasks_are_reported_over_the_time_of_the_watching_one(tmp_path: 
         "windowed/server_1__monitored_by__client",
     ]
     both = spans["windowed/server__monitored_by__client"]
-    assert (both.nodes, both.gpus, both.begin_ms, both.end_ms) == ((0, 1), {"0", "1"}, 2000, 3000)
+    assert (both.nodes, both.gpus, both.begin_ms, both.end_ms) == ((0, 1), frozenset({"0", "1"}), 2000, 3000)
 
 
 def test_a_retry_extends_the_time_of_its_task(tmp_path: Path) -> None:
