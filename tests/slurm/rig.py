@@ -208,7 +208,9 @@ class Cluster(Jobs):
 
     def _wait_for_answer(self) -> None:
         asked = ["scontrol", "show", "config"]
-        wait_until(lambda: self.run_in_node(HEAD, asked).returncode == 0, f"slurmctld answers; see {self.logs}")
+        wait_until(
+            lambda: self.run_in_node(HEAD, asked).returncode == 0, f"slurmctld answers; see {self.logs}"
+        )
 
     def power_off(self, node: str) -> None:
         """Without a goodbye: first the link is gone, then every process. Does nothing to a node without power."""

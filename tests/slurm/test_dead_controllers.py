@@ -35,7 +35,9 @@ def test_clusters_f15_a_controller_that_died_elsewhere_is_judged_by_its_job(clus
     run = f"{SFLOW_CTL} run {path} --output-dir {cluster.shared}/out --run-id run --orphan-grace 3"
     number = cluster.sbatch(f"{run}\nexec sleep 600", nodes=2)
     wait_until(lambda: any("7777" in one for one in ours_left(cluster)), "the task runs", 30)
-    follower = cluster.start_in_node(HEAD, [*SFLOW_CTL.split(), "attach", str(cluster.shared / "out" / "run")])
+    follower = cluster.start_in_node(
+        HEAD, [*SFLOW_CTL.split(), "attach", str(cluster.shared / "out" / "run")]
+    )
     host = cluster.job(number).batch_host
     (controller,) = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
     controller.kill()
@@ -55,7 +57,9 @@ def test_clusters_f15_a_controller_that_died_elsewhere_is_judged_by_its_job(clus
     for verb, expected in (("status", 0), ("attach", 3)):
         status, said = ask(cluster, verb)
         assert status == expected, said
-        assert f"run died: controller pid {pid_in(said)} on {host} is gone with its Slurm job {number}" in said
+        assert (
+            f"run died: controller pid {pid_in(said)} on {host} is gone with its Slurm job {number}" in said
+        )
         assert "next: sflow-ctl run --resume" in said
 
 
