@@ -161,7 +161,8 @@ def test_clusters_f14_a_run_whose_directory_was_deleted_reports_it_and_fails(tmp
 
 def test_clusters_f14_a_run_whose_directory_was_deleted_does_not_wait_for_its_logs(tmp_path: Path) -> None:
     """The console has a part of a log whose rest is gone."""
-    server = "{name: s, probes: {readiness: {log_watch: {match_pattern: up}}}, script: ['echo up; while :; do echo beat; sleep 0.1; done']}"
+    beats = "script: ['echo up; while :; do echo beat; sleep 0.1; done']"
+    server = f"{{name: s, probes: {{readiness: {{log_watch: {{match_pattern: up}}}}}}, {beats}}}"
     last = '{name: t, depends_on: [s], script: ["sleep 0.5; rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}'
     began = time.monotonic()
     done = run_file(tmp_path, workflow(server, last))
