@@ -233,7 +233,7 @@ class Performer:
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            is_read_again = spec.success is not None
+            is_read_again = spec.success is not None or self._monitoring is not None
             parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
         return outcome
 
