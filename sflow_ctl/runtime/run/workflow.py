@@ -216,6 +216,7 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
     facts = run_facts(
         planned.run_id, plan.workflow, options, fleet.common.marker, directory.path.absolute(), before
     )
+    facts = msgspec.structs.replace(facts, sources=planned.sources)
     record = _Record(directory, facts)
     if earlier is None:
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
