@@ -42,7 +42,10 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
 
 
 def write(name: str, content: str) -> Callable[[Path], None]:
-    return lambda tmp_path: (tmp_path / name).write_text(content) and None
+    def change(tmp_path: Path) -> None:
+        (tmp_path / name).write_text(content)
+
+    return change
 
 
 def nothing(_: Path) -> None:
