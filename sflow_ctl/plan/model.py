@@ -376,6 +376,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     simulated_gpus: int = 0
     """GPUs of this machine that its agents only pretend to have."""
     warnings: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    """Facts that only a shown plan says."""
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""

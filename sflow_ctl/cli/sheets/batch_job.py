@@ -86,7 +86,12 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     Raises: SpecError, PlanError, UsageError.
     """
     loaded = load_documents(
-        choice.files, choice.overrides, choice.artifacts, choice.missable, is_strict=options.is_strict
+        choice.files,
+        choice.overrides,
+        choice.artifacts,
+        choice.missable,
+        compat=options.compat,
+        refuses_ignored=options.refuses_ignored,
     )
     found = options.layers.of(loaded)
     request = completed(slurm_request(loaded), options.layers.said.data, found.settings)
@@ -195,7 +200,7 @@ def _plan(
         job_nodes=job_nodes,
         container_engine=found.settings.container_engine,
         given=job_fields(found),
-        is_strict=options.is_strict,
+        compat=options.compat,
         allow_placeholder_nodes=True,
     )
     return build_plan(loaded, context)
@@ -288,8 +293,10 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
         argv += ["--gpus-per-node", str(gpus)]
     if "headroom" in options.layers.said.data:
         argv += ["--headroom", str(options.layers.said.data["headroom"])]
-    if options.is_strict:
-        argv += ["--compat", "strict"]
+    if options.compat != "ours":
+        argv += ["--compat", "strict" if options.compat == "0.3.1" else options.compat]
+    if options.refuses_ignored:
+        argv.append("--strict")
     if options.log_level is not None:
         argv += ["--log-level", options.log_level]
     argv += ["--workspace-dir", str(options.workspace_dir), "--output-dir", str(options.output_dir)]

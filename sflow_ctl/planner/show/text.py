@@ -44,6 +44,8 @@ def plan_text(plan: Plan) -> str:
     if plan.fetches:
         lines += ["", "Fetched before the first task, unless it is here:"]
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
+    if plan.notes:
+        lines += ["", "Notes:", *(f"  - {note.line()}" for note in plan.notes)]
     if plan.warnings:
         lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])
