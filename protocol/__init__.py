@@ -1,4 +1,4 @@
 """The common part of controller and agent: messages, codec, channel, ids, errors.
 
-Imports nothing of ours, no I/O.
+Imports nothing of ours. Does no I/O but in `machine`.
 """

@@ -7,7 +7,7 @@ import gc
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -24,7 +24,14 @@ from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.logs.output import Outputs
 from sflow_agent.logs.output_handover import OutputSender
-from sflow_agent.logs.spool import make_spool, remove_spool, shares_run_directory
+from sflow_agent.logs.spool import (
+    SpoolIndex,
+    has_left_spools,
+    make_spool,
+    remove_spool,
+    shares_run_directory,
+    take_left_spools,
+)
 from sflow_agent.loop import EventSource, Loop
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
@@ -83,9 +90,13 @@ class Agent:
         note_heard: NoteHeard,
     ) -> None:
         self._config, self._note_heard = config, note_heard
-        survivors = _end_predecessors(config.predecessor) if config.predecessor else []
-        self._shares = shares_run_directory(config)
-        self._base = config.run_directory if self._shares else make_spool(config)
+        survivors = _end_predecessors(config.predecessors) if config.predecessors else []
+        shares = shares_run_directory(config)
+        has_left = has_left_spools(config)
+        self._spool = make_spool(config) if has_left or not shares else None
+        left = take_left_spools(config, self._spool) if has_left and self._spool is not None else []
+        self._shares = shares
+        self._base = config.run_directory if shares or self._spool is None else self._spool
         gpus = gpu_view(config.simulated_gpus, os.environ)
         self._inventory = take_inventory(gpus)
         self._started_ns = time.time_ns()
@@ -104,7 +115,10 @@ class Agent:
             spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs, steps
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
-        self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once)
+        index = None if shares else SpoolIndex(self._base)
+        self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once, index)
+        for one in left:
+            logs.hand_over(one)
         self._probes = probes = ProbeWatcher(
             descriptors,
             workers,
@@ -128,6 +142,7 @@ class Agent:
             config=config,
             inventory=self._inventory,
             shares_run_directory=self._shares,
+            spool_index=index,
             ranks=self._core.ranks,
             descriptors=descriptors,
             workers=workers,
@@ -216,11 +231,11 @@ class Agent:
             self._link.poller.poll(20)
             self._link.receive(now)
         self._link.close(linger_ms=200)
-        if not self._shares:
+        if self._spool is not None:
             if self._logs.is_delivered:
-                remove_spool(self._base)
+                remove_spool(self._spool)
             else:
-                print_error(f"logs that could not be handed over are kept in {self._base}")
+                print_error(f"logs that could not be handed over are kept in {self._spool}")
         if status and self._core.ending_because is not None:
             print_error(self._core.ending_because)
         return status
@@ -233,7 +248,7 @@ def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
     return StepMarks(config.marker)
 
 
-def _end_predecessors(marker: str) -> list[str]:
+def _end_predecessors(markers: Sequence[str]) -> list[str]:
     from sflow_agent.processes.predecessors import end_predecessors  # few runs are resumed
 
-    return end_predecessors(marker)
+    return end_predecessors(markers)

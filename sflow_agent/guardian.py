@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from protocol.machine.procfs import descendants, is_living, name_of, step_processes
 from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
-from sflow_agent.processes.procfs import descendants, is_living, name_of, step_processes
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"

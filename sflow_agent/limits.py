@@ -8,12 +8,10 @@ import contextlib
 import resource
 from collections.abc import Iterator
 
+from protocol.machine.marks import MARK_TOP, MARKS, RANK_BITS
+
 MOST = 1 << 20
 """Some hard limits are a thousand million, and some libraries size tables by the soft one."""
-
-MARKS = 1 << 16
-MARK_TOP = 819_200
-"""The kernel's own limit of POSIX message queues; where a site has lowered it, ranks get no mark."""
 
 _inherited = resource.getrlimit(resource.RLIMIT_NOFILE)
 _inherited_queues = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
@@ -78,7 +76,6 @@ def as_inherited() -> Iterator[None]:
 
 # ---------------------------------------------------------------------- job steps
 
-RANK_BITS = 31
 _RUN_BITS = 29
 
 

@@ -48,6 +48,7 @@ from sflow_agent.core.events import AgentEvent, ListenerSeen, PortsTaken, Proces
 from sflow_agent.core.rank import Rank
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import LogFollower
+from sflow_agent.logs.spool import IndexEntry, SpoolIndex
 from sflow_agent.loop import EventSource
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.probes.watcher import ProbeWatcher
@@ -71,6 +72,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     config: AgentConfig
     inventory: Inventory
     shares_run_directory: bool
+    spool_index: SpoolIndex | None
+    """None where logs are written to the run directory."""
     ranks: Mapping[RankId, Rank]
     """The core's records, read-only."""
     descriptors: Descriptors
@@ -193,12 +196,14 @@ class Performer:
             conflict = self._leases.hand_over(spec.rank.attempt.task, str(spec.rank.attempt))
             if conflict:
                 return ProcessFailed(spec.rank, errno.EADDRINUSE, conflict, port_conflict=conflict)
+        if parts.spool_index is not None:
+            parts.spool_index.note(IndexEntry(spec.rank, spec.log, spec.earlier_log))
         outcome = parts.processes.start(spec)
         is_streamed = spec.stream or not parts.shares_run_directory
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            parts.logs.stream(spec.rank, path, not parts.shares_run_directory, now)
+            parts.logs.stream(spec.rank, path, not parts.shares_run_directory, now, spec.log)
         return outcome
 
     def _take_ports(self, order: Lease) -> Leased:

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from protocol.machine.marks import ATTEMPT_MARKER
+from protocol.machine.procfs import descendants, environment
 from protocol.messages.facts import Leased
 from protocol.messages.orders import Lease
 from protocol.messages.rank_spec import PortBlock
 from sflow_agent.core.port_choice import PortChoice, usable_ports
 from sflow_agent.probes.socket_owner import owner_text, owners_of
 from sflow_agent.probes.sockets import listening_sockets
-from sflow_agent.processes.procfs import ATTEMPT_MARKER, descendants, environment
 
 OWNER_WITHIN_S = 0.25
 """How long the loop may search for the owner of a task's port, whose name the user needs then."""

@@ -15,7 +15,10 @@ def main() -> None:
         # Workflows, logs and messages are UTF-8 whatever the locale is; Python takes this option only at its start.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     prefer_installation()
-    from sflow_ctl.cli.app import main as run_command
+    try:
+        from sflow_ctl.cli.app import main as run_command
+    except KeyboardInterrupt:
+        sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C
 
     run_command()
 

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
+from protocol.machine.marks import RUN_MARKER
 from sflow_ctl.report.summary import Summary, read_summary
-from sflow_ctl.runtime.fleet.leftovers import MARKER
 from sflow_ctl.runtime.record.journal import Entry, read_journal
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def marked(run_id: str, directory: Path | None = None) -> list[int]:
             variables = Path(entry.path, "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        is_ours = any(variable.startswith(f"{MARKER}={run_id}-".encode()) for variable in variables)
+        is_ours = any(variable.startswith(f"{RUN_MARKER}={run_id}-".encode()) for variable in variables)
         if is_ours and directory is not None:
             is_ours = f"SFLOW_WORKFLOW_OUTPUT_DIR={directory}".encode() in variables
         if is_ours:

@@ -23,8 +23,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str
     marker: str
     """Value of `SFLOW_RUN_MARKER` in all processes that the agent starts."""
-    predecessor: str | None = None
-    """The marker of the run's earlier agents, if it is resumed: processes with it are ended first."""
+    predecessors: tuple[str, ...] = ()
+    """The markers of the run's earlier agents, if it is resumed: what they have left on the node is ended first, and logs
+    that they could not hand over are sent."""
     run_directory: str
     """Absolute, as the controller sees it."""
     nonce: str

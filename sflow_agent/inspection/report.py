@@ -20,19 +20,13 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from protocol.machine.marks import RUN_MARKER
+from protocol.machine.procfs import all_processes, command_line, environment, is_living, parent_of
 from protocol.messages.inspection import Directory, Engine, Leftover, Limit, NodeReport, Quota
 from sflow_agent.inspection.file_systems import least, mount_of, quota_of
 from sflow_agent.limits import inherited_limit
 from sflow_agent.processes.captured import run_captured
 from sflow_agent.processes.engines import ENGINES
-from sflow_agent.processes.procfs import (
-    RUN_MARKER,
-    all_processes,
-    command_line,
-    environment,
-    is_living,
-    parent_of,
-)
 
 WRITTEN_BYTES = 1 << 20
 _ANSWER_WITHIN_S = 8.0

@@ -19,7 +19,7 @@ from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import log_size
+from sflow_agent.logs.spool import IndexEntry, LeftLog, SpoolIndex, log_size
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """The limit of unacknowledged bytes over all logs: bounds the agent's memory."""
@@ -37,6 +37,8 @@ class Log(Struct):
 
     path: str
     stream: SendWindow | None = None
+    relative: str = ""
+    """The path within the spool, of a log that the spool's index has."""
     searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     size: int = 0
     """The last known size of a log that its task writes itself."""
@@ -50,10 +52,15 @@ class LogFollower:
     """All followed logs of this node. `send` puts one chunk on the wire and returns whether it was accepted."""
 
     def __init__(
-        self, send: Callable[[LogChunk, bytes], bool], outputs: Outputs, warn: Callable[[str], None]
+        self,
+        send: Callable[[LogChunk, bytes], bool],
+        outputs: Outputs,
+        warn: Callable[[str], None],
+        index: SpoolIndex | None = None,
     ) -> None:
-        """`warn` is called once for each text."""
+        """`warn` is called once for each text; `index` is that of the spool, if logs are written to one."""
         self._send = send
+        self._index = index
         self._outputs = outputs
         self._warn = warn
         outputs.on_grown = self._note_grown
@@ -77,12 +84,20 @@ class LogFollower:
 
     # ------------------------------------------------------------------ who is interested
 
-    def stream(self, rank: RankId, path: str, is_spool: bool, now: float) -> None:
-        """Send this log from its beginning."""
+    def stream(self, rank: RankId, path: str, is_spool: bool, now: float, relative: str = "") -> None:
+        """Send this log from its beginning; `relative` is its path in the spool."""
         log = self._logs.setdefault(rank, Log(path))
+        log.relative = relative
         if log.stream is None:
             log.stream = SendWindow(is_spool)
             self._to_arm.append((now + ARM_AFTER_S, rank))
+
+    def hand_over(self, left: LeftLog) -> None:
+        """Send what an earlier agent of the run has left of a log; the controller knows how much of it it has."""
+        stream = SendWindow(is_spool=True, sent=left.base, acked=left.base, base=left.base)
+        stream.end = left.base + log_size(left.path)
+        self._logs[left.rank] = Log(left.path, stream)
+        self._grown[left.rank] = None
 
     def watch(self, rank: RankId, path: str, offset: int) -> None:
         """Send this log from `offset` on, as ordered."""
@@ -279,6 +294,8 @@ class LogFollower:
             if stream.base + size < stream.sent and stream.end is None:
                 self._note_shrunk(log)
                 stream.start_anew()
+                if self._index is not None and log.relative:
+                    self._index.note(IndexEntry(rank, log.relative, base=stream.base))
             while budget > 0:
                 chunk = stream.next_chunk(size)
                 if chunk is None:

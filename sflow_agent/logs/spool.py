@@ -1,10 +1,42 @@
-"""Decides where this node's logs are written: the run directory if it is the controller's own, else a private spool."""
+"""Decides where this node's logs are written: the run directory if it is the controller's own, else a private spool.
+
+A spool has an index of the ranks whose logs it holds, so that an agent of a resumed run can hand over what its
+predecessor could not. `agent.py` makes and removes it.
+"""
 
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 
+import msgspec
+from msgspec import Struct
+
+from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
+
+_INDEX = ".index"
+_EARLIER = ".earlier"
+"""Below a spool: those of earlier agents of the run, which this one hands over. No task's directory begins with a dot."""
+
+
+class IndexEntry(Struct, frozen=True, omit_defaults=True):
+    """A line of a spool's index: a rank has started, or its log begins anew."""
+
+    rank: RankId
+    log: str
+    earlier_log: str | None = None
+    """Where the log of the attempt before was moved to."""
+    base: int = 0
+    """Bytes that were sent of the log before it was truncated."""
+
+
+class LeftLog(Struct, frozen=True):
+    """A log in the spool of an earlier agent."""
+
+    rank: RankId
+    path: str
+    base: int
 
 
 def shares_run_directory(config: AgentConfig) -> bool:
@@ -20,13 +52,12 @@ def shares_run_directory(config: AgentConfig) -> bool:
 
 def make_spool(config: AgentConfig) -> str:
     """Make a private directory on this node for the run's logs. Raises: OSError, also when it is not ours."""
-    parent = config.spool_directory or os.environ.get("TMPDIR") or "/tmp"
-    spool = f"{parent}/sflow-{os.getuid()}-{config.run_id}-{config.node}"
+    parent = _parent(config)
+    spool = f"{parent}/{_name(config.marker)}{config.node}"
     os.makedirs(parent, exist_ok=True)  # noqa: PTH103
     with contextlib.suppress(FileExistsError):
         os.mkdir(spool, 0o700)  # noqa: PTH102
-    found = os.lstat(spool)  # must not follow a link
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+    if _is_private(spool):
         return spool
     # Another user can guess the name, and make it first: that costs the name, not the run.
     import tempfile
@@ -47,3 +78,102 @@ def log_size(path: str) -> int:
         return os.stat(path).st_size  # noqa: PTH116 - called for every log that grows
     except OSError:
         return 0
+
+
+class SpoolIndex:
+    """The index of the spool at `base`, which only grows. Without it the logs stay, but nobody knows whose they are."""
+
+    def __init__(self, base: str) -> None:
+        self._path = f"{base}/{_INDEX}"
+
+    def note(self, entry: IndexEntry) -> None:
+        """Add an entry. A full disk costs the entry: the log itself will complain."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, msgspec.json.encode(entry) + b"\n")
+            finally:
+                os.close(descriptor)
+
+
+def has_left_spools(config: AgentConfig) -> bool:
+    """Return whether earlier agents of this run have left spools on this node."""
+    return bool(config.predecessors) and any(_left_spools(config))
+
+
+def take_left_spools(config: AgentConfig, spool: str) -> list[LeftLog]:
+    """Move what earlier agents have left into this agent's spool, and return the logs in it.
+
+    Of several agents on one node each spool is taken by one. Raises: OSError.
+    """
+    place = f"{spool}/{_EARLIER}"
+    os.makedirs(place, 0o700, exist_ok=True)  # noqa: PTH103
+    for path in list(_left_spools(config)):
+        with contextlib.suppress(OSError):  # another agent has it
+            os.rename(path, f"{place}/{os.path.basename(path)}")  # noqa: PTH104, PTH119
+    return list(_logs_below(place))
+
+
+def _parent(config: AgentConfig) -> str:
+    return config.spool_directory or os.environ.get("TMPDIR") or "/tmp"
+
+
+def _name(marker: str) -> str:
+    return f"sflow-{os.getuid()}-{marker}-"
+
+
+def _left_spools(config: AgentConfig) -> Iterator[str]:
+    parent = _parent(config)
+    names = tuple(_name(marker) for marker in config.predecessors)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(parent):  # noqa: PTH208
+            path = f"{parent}/{name}"
+            if name.startswith(names) and _is_private(path):
+                yield path
+
+
+def _logs_below(place: str) -> Iterator[LeftLog]:
+    """Return the logs of the spools in a directory, and of those that their agents had taken over."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(place)):  # noqa: PTH208
+            yield from _logs_of(f"{place}/{name}")
+            yield from _logs_below(f"{place}/{name}/{_EARLIER}")
+
+
+def _logs_of(spool: str) -> Iterator[LeftLog]:
+    places: dict[str, IndexEntry] = {}
+    for entry in _read_index(f"{spool}/{_INDEX}"):
+        if entry.earlier_log is not None and entry.log in places:
+            places[entry.earlier_log] = places.pop(entry.log)
+        places[entry.log] = entry
+    for log, entry in places.items():
+        path = f"{spool}/{log}"
+        if stat.S_ISREG(_mode(path)):
+            yield LeftLog(entry.rank, path, entry.base)
+
+
+def _read_index(path: str) -> Iterator[IndexEntry]:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(msgspec.DecodeError):  # torn by a full disk
+            yield msgspec.json.decode(line, type=IndexEntry)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _is_private(path: str) -> bool:
+    """Return whether a directory is this user's alone; a link to one is not."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

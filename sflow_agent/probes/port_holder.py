@@ -8,9 +8,10 @@ import itertools
 import pwd
 from pathlib import Path
 
+from protocol.machine.marks import ATTEMPT_MARKER, RUN_MARKER
+from protocol.machine.procfs import command_line, environment, name_of
 from sflow_agent.probes.socket_owner import holder_of
 from sflow_agent.probes.sockets import listening_sockets
-from sflow_agent.processes.procfs import ATTEMPT_MARKER, RUN_MARKER, command_line, environment, name_of
 
 WITHIN_S = 1.0
 COMMAND_CHARACTERS = 80

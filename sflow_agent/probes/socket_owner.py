@@ -15,12 +15,8 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from protocol.ids import RankId
-from protocol.messages.checks import Owner
-from sflow_agent.limits import RANK_BITS, run_mark, step_mark
-from sflow_agent.probes.sockets import Listener, listening_sockets
-from sflow_agent.processes.procfs import (
-    ATTEMPT_MARKER,
-    RUN_MARKER,
+from protocol.machine.marks import ATTEMPT_MARKER, RANK_BITS, RUN_MARKER
+from protocol.machine.procfs import (
     all_processes,
     command_line,
     descendants,
@@ -34,6 +30,9 @@ from sflow_agent.processes.procfs import (
     step_processes,
     users_of,
 )
+from protocol.messages.checks import Owner
+from sflow_agent.limits import run_mark, step_mark
+from sflow_agent.probes.sockets import Listener, listening_sockets
 
 OWNER_WITHIN_S = 0.05
 """How long the loop may search for a socket's owner; the newest processes come first, as a server is one of them."""

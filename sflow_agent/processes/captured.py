@@ -6,7 +6,7 @@ import select
 import signal
 import time
 
-from sflow_agent.processes.procfs import is_living
+from protocol.machine.procfs import is_living
 from sflow_agent.processes.syscalls import memory_file, open_pidfd
 
 _MOST_BYTES = 1 << 20

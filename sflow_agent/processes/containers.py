@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from protocol.machine.marks import RUN_MARKER
 from protocol.messages.rank_spec import Container, RankSpec
 from sflow_agent.node.gpu_view import GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes.cleanup import Cleanup
-from sflow_agent.processes.procfs import RUN_MARKER
 from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
 
 _SCRIPT = "SFLOW_TASK_SCRIPT"

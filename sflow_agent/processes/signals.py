@@ -3,16 +3,16 @@
 Handlers only set a flag; the loop's pass does the rest. Tasks get default handlers: `spawn` ensures that.
 """
 
-import contextlib
 import os
 import select
 import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from protocol.machine.procfs import is_living, parent_of
+from protocol.machine.signal_pipe import SignalPipe
 from sflow_agent.core.events import AgentEvent, EndRequested, TerminationSeen
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.processes.procfs import is_living, parent_of
 from sflow_agent.processes.syscalls import open_pidfd
 
 GUARDIAN_GONE = "the agent's guardian is gone"
@@ -42,9 +42,8 @@ class Signals:
 
     def install(self) -> None:
         """Handle this process's signals from here on."""
-        read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        self._descriptors.add(read_end, select.EPOLLIN, lambda: _drain(read_end))
+        pipe = SignalPipe()
+        self._descriptors.add(pipe.fileno, select.EPOLLIN, pipe.drain)
         signal.signal(signal.SIGCHLD, self._on_child)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -121,9 +120,3 @@ class Signals:
             self._reasons.append(GUARDIAN_GONE)
 
         self._descriptors.add(descriptor, select.EPOLLIN, has_died)
-
-
-def _drain(descriptor: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while len(os.read(descriptor, 4096)) == 4096:
-            pass

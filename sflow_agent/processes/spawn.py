@@ -8,11 +8,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
+from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
-from sflow_agent.processes.procfs import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -290,7 +290,9 @@ def _explain(error: OSError, program: str, spec: RankSpec) -> str:
             return f'"{program}" is not a program for this machine; a script needs a first line such as #!/bin/sh'
         case errno.E2BIG:
             size = sum(len(value) for value in (*spec.argv, *spec.env.values()))
-            return f"its script and environment are too large ({size} bytes; one argument may have 128 KiB)"
+            total = os.sysconf("SC_ARG_MAX")  # of the stack's limit here
+            allowed = f"one argument may have 128 KiB, all together {total >> 10} KiB on this node"
+            return f"its script and environment are too large ({size} bytes; {allowed})"
         case errno.EAGAIN:
             return "the limit of processes is reached: raise `ulimit -u`"
         case _:

@@ -14,6 +14,16 @@ from functools import partial
 import msgspec
 
 from protocol.ids import RankId
+from protocol.machine.marks import MARKS, RANK_MARKER
+from protocol.machine.procfs import (
+    descendants,
+    is_living,
+    name_of,
+    own_children,
+    queue_limit,
+    session_of,
+    settled_environment,
+)
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import (
     AgentEvent,
@@ -23,21 +33,11 @@ from sflow_agent.core.events import (
     ProcessStarted,
 )
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.limits import MARKS, mark_of, with_step_mark
+from sflow_agent.limits import mark_of, with_step_mark
 from sflow_agent.logs.output import Outputs, make_log_directory
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.containers import Containers
-from sflow_agent.processes.procfs import (
-    RANK_MARKER,
-    descendants,
-    is_living,
-    name_of,
-    own_children,
-    queue_limit,
-    session_of,
-    settled_environment,
-)
 from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, SpawnError
 from sflow_agent.processes.tree import StepMarks

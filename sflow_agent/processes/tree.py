@@ -6,9 +6,8 @@
 from collections.abc import Container, Iterable, Mapping
 
 from protocol.ids import RankId
-from sflow_agent.limits import run_mark, step_mark
-from sflow_agent.processes.procfs import (
-    RANK_MARKER,
+from protocol.machine.marks import RANK_MARKER
+from protocol.machine.procfs import (
     children,
     own_children,
     parent_of,
@@ -17,6 +16,7 @@ from sflow_agent.processes.procfs import (
     settled_environment,
     step_processes,
 )
+from sflow_agent.limits import run_mark, step_mark
 
 
 def tree_members(

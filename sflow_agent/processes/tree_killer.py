@@ -14,11 +14,11 @@ from functools import partial
 from msgspec import Struct, field
 
 from protocol.ids import RankId
+from protocol.machine.procfs import descendants, is_living, name_of, session_of
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
 from sflow_agent.core.rank_index import RankTimers
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.cleanup import Cleanups
-from sflow_agent.processes.procfs import descendants, is_living, name_of, session_of
 from sflow_agent.processes.syscalls import open_pidfd
 from sflow_agent.processes.tree import StepMarks, tree_members
 

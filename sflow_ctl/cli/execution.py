@@ -45,7 +45,7 @@ def show_plan(options: RunOptions, as_json: bool = False) -> int:
         from sflow_ctl.runtime.artifacts.contents import with_contents
         from sflow_ctl.runtime.run.resume import prior_results
 
-        _, resumed = prior_results(planned.earlier, with_contents(plan))
+        _, resumed = prior_results(planned.earlier, with_contents(plan), is_dry=True)
         print_line(
             "\n".join(["", f"resumes {display_path(planned.earlier.directory)}", *resumed_lines(resumed)])
         )

@@ -15,7 +15,12 @@ from protocol.errors import Finding, SpecError
 from sflow_ctl.format import schema
 from sflow_ctl.format.assembly import Assembly, assemble
 from sflow_ctl.format.checking import MAX_FINDINGS
-from sflow_ctl.format.expressions.templates import check_syntax, check_template, has_expression
+from sflow_ctl.format.expressions.templates import (
+    check_syntax,
+    check_template,
+    has_expression,
+    is_template,
+)
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merged.files import USES, WITH, Merged, merge
 from sflow_ctl.format.merged.items import Item
@@ -235,7 +240,7 @@ def _with_phrase(text: str) -> str:
 
 def _texts(data: Any, path: tuple[PathKey, ...]) -> Iterator[tuple[tuple[PathKey, ...], str]]:
     if isinstance(data, str):
-        if has_expression(data):
+        if has_expression(data) or (path[3:4] == ("files",) and is_template(data)):
             yield path, data
     elif isinstance(data, dict):
         for key, value in data.items():

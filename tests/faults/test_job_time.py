@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from protocol.messages.facts import Terminated
+from sflow_ctl.core.events import JobEnding, MessageReceived
+from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.slurm import job_clock
 from sflow_ctl.runtime.slurm.allocation import ask_job_end, current_allocation
 from sflow_ctl.runtime.slurm.job_clock import JobClock
+from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import finish, log, start
 from tests.support import PATIENCE_S, wait_until
@@ -119,6 +123,36 @@ def test_p9_a_clock_reports_changes_and_nothing_else(monkeypatch: pytest.MonkeyP
         said += news(slurm)
     assert said == [700.0, None, 50.0]
     slurm.close()
+
+
+def test_clusters_f13_slurms_time_to_end_a_job_is_asked_before_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """When Slurm ends a job it may be too busy to answer; without any answer the log does not claim a number."""
+    monkeypatch.setattr(job_clock, "SETTLED_S", 0.01)
+    asked: list[float | None] = []
+    answers: list[float | None] = [8.0]
+
+    def ask_kill_wait(within_s: float | None) -> float | None:
+        asked.append(within_s)
+        return answers.pop() if answers else None
+
+    slurm = JobClock("7", None, ask=lambda _: math.inf, ask_kill_wait=ask_kill_wait)
+    slurm.start()
+    wait_until(lambda: not answers, "it is asked")
+    slurm.close()
+    silent = JobClock("7", None, ask=lambda _: math.inf, ask_kill_wait=ask_kill_wait)
+    said = []
+    for number, clock in enumerate((slurm, silent)):
+        log = RunLog(tmp_path / f"{number}.log", "info")
+        notice = JobEndNotice(log, clock.kill_wait_now_s)
+        event = MessageReceived(node=0, message=Terminated())
+        said.append([one.within_s for one in notice.with_end([event, event]) if isinstance(one, JobEnding)])
+        log.close()
+    assert said == [[8.0], [30.0]]
+    assert asked == [None, 1.0]
+    assert "Slurm ends the job within 8 s" in (tmp_path / "0.log").read_text()
+    assert "probably within 30 s" in (tmp_path / "1.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from protocol.ids import AttemptId, RankId
+from protocol.machine.marks import RUN_MARKER
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs import output
 from sflow_agent.node.gpu_view import GpuView
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes import spawn
-from sflow_agent.processes.procfs import RUN_MARKER
 from tests.support import Run, nothing_left
 
 WORKFLOW = """version: "0.1"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from protocol.machine.marks import RUN_MARKER
+from protocol.machine.procfs import marked
 from sflow_ctl.runtime.fleet import leftovers
 from tests.integration.agent.without_syscalls import command as command_without
 from tests.integration.agent.without_syscalls import is_supported
@@ -191,8 +193,8 @@ def test_public_n2_a_process_that_may_not_be_signalled_is_named(monkeypatch: pyt
     def refuse(_pid: int, _number: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    with subprocess.Popen(["sleep", "60"], env={leftovers.MARKER: "a-run"}) as process:
-        wait_until(lambda: leftovers.marked_processes("a-run"), "its environment")
+    with subprocess.Popen(["sleep", "60"], env={RUN_MARKER: "a-run"}) as process:
+        wait_until(lambda: marked(RUN_MARKER, "a-run"), "its environment")
         with monkeypatch.context() as patch:
             patch.setattr(leftovers, "VERIFY_S", 0.1)
             patch.setattr(os, "kill", refuse)

@@ -13,7 +13,15 @@ import pytest
 
 from protocol.errors import UsageError
 from sflow_ctl.runtime.record import claim as claims
-from sflow_ctl.runtime.record.claim import Claim, HolderState, claim_run, encode_claim, holder_of, own_claim
+from sflow_ctl.runtime.record.claim import (
+    Claim,
+    HolderState,
+    await_end_of_earlier_start,
+    claim_run,
+    encode_claim,
+    holder_of,
+    own_claim,
+)
 from sflow_ctl.runtime.slurm.job_state import JobState, job_state
 from tests.support import Run, sflow_ctl, wait_until
 
@@ -104,7 +112,7 @@ def test_r8_a_log_whose_attempt_the_journal_has_lost_is_not_overwritten(tmp_path
 def elsewhere(tmp_path: Path, job_id: str = "", age_s: float = 0.0) -> tuple[Path, Claim]:
     """Return a claim of another host, renewed so long ago."""
     path = tmp_path / "controller.lock"
-    claim = msgspec.structs.replace(own_claim(1), host="other", world="other", job_id=job_id)
+    claim = msgspec.structs.replace(own_claim(1), host="other", world="other", job_id=job_id, restarts=0)
     path.write_bytes(encode_claim(claim))
     now = path.stat().st_mtime
     os.utime(path, (now - age_s, now - age_s))
@@ -151,6 +159,27 @@ def test_clusters_f15_a_controller_of_another_host_is_judged_by_heartbeat_and_jo
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 0\n")
     assert holder_of(*elsewhere(tmp_path, "7", 300)).state is HolderState.DEAD
     assert holder_of(*elsewhere(tmp_path)).state is HolderState.ALIVE
+
+
+def test_f38_a_requeued_job_waits_until_its_earlier_controller_is_surely_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may start again on another node within seconds; Slurm has ended it before, unless it cannot reach the node."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert holder_of(*elsewhere(tmp_path, "7", 10)).state is HolderState.ALIVE
+    path, claim = elsewhere(tmp_path, "7", 10)
+    await_end_of_earlier_start(path)
+    assert holder_of(path, claim).state is HolderState.DEAD
+    fake_squeue(tmp_path, monkeypatch, "echo RUNNING")  # this job, which says nothing about its earlier start
+    assert holder_of(*elsewhere(tmp_path, "7", 300)).state is HolderState.DEAD
+    assert holder_of(*elsewhere(tmp_path, "8", 30)).state is HolderState.ALIVE
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert holder_of(*elsewhere(tmp_path, "7", 30)).state is HolderState.ALIVE
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    path, claim = elsewhere(tmp_path, "7")
+    await_end_of_earlier_start(path, within_s=0)
+    assert holder_of(path, claim).state is HolderState.ALIVE
 
 
 def test_r11_of_two_that_claim_a_run_at_once_one_succeeds(tmp_path: Path) -> None:

@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--gpus", type=int, default=defaults.gpus, help="per node")
     up.add_argument("--cpus", type=int, default=defaults.cpus, help="per node")
     up.add_argument("--time-limit", default=defaults.time_limit, help="of a job that asks for none")
-    up.add_argument("--process-tracking", choices=["linuxproc", "pgid"], default=defaults.process_tracking)
+    up.add_argument(
+        "--process-tracking", choices=["linuxproc", "pgid", "cgroup"], default=defaults.process_tracking
+    )
     up.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a line of slurm.conf")
     verbs.add_parser("down", help="end the cluster and remove its files")
     verbs.add_parser("status", help="nodes, jobs, processes")

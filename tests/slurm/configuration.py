@@ -16,6 +16,8 @@ def write_configuration(settings: Settings, directory: Path) -> None:
         (directory / name).mkdir()
     (etc / "slurm.conf").write_text(slurm_conf(settings, directory))
     (etc / "hosts").write_text(hosts(settings))
+    if settings.process_tracking == "cgroup":
+        (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\n")
     key = etc / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)

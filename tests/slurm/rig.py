@@ -201,6 +201,17 @@ class Cluster(Jobs):
             head.shell("slurmctld")
         wait_until(lambda: head.listens(SLURMCTLD_PORT), f"slurmctld; see {self.logs}")
 
+    def reconfigure(self) -> None:
+        """Have slurmctld and all nodes read slurm.conf again; return when slurmctld answers: 24.11 starts a new one."""
+        self.scontrol("reconfigure")
+        self._wait_for_answer()
+
+    def _wait_for_answer(self) -> None:
+        asked = ["scontrol", "show", "config"]
+        wait_until(
+            lambda: self.run_in_node(HEAD, asked).returncode == 0, f"slurmctld answers; see {self.logs}"
+        )
+
     def power_off(self, node: str) -> None:
         """Without a goodbye: first the link is gone, then every process. Does nothing to a node without power."""
         machine = self._find(node)
@@ -228,6 +239,7 @@ class Cluster(Jobs):
         for machine in self.settings.machine_names:
             self.heal(machine)
         self.start_slurmctld()
+        self._wait_for_answer()
         for node in self.nodes:
             self.start_slurmd(node)
         self.scancel("--user=root")
@@ -238,7 +250,7 @@ class Cluster(Jobs):
             lambda: not any(self.processes_in_node(node) for node in self.nodes), "Slurm's steps have ended"
         )
         if any(state.endswith("*") for state in self.node_states().values()):
-            self.scontrol("reconfigure")  # asks all nodes at once
+            self.reconfigure()  # asks all nodes at once
         self._wait_states(lambda seen: not self._resume(seen), "all nodes idle", PATIENCE_S)
 
     def _start(self) -> None:

@@ -23,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True):
     grace_s: int = 3
     """The time of a preempted job in partition `cancelled` after SIGTERM."""
     process_tracking: str = "linuxproc"
-    """Or `pgid`."""
+    """Or `pgid`, or `cgroup` (version 1, with the freezer), of which there can be one cluster at a time."""
     options: dict[str, str] = {}
     """Further lines of slurm.conf, or other values; an empty one drops the line."""
 

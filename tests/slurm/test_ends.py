@@ -101,6 +101,24 @@ def test_f38_a_requeued_job_resumes_in_its_run_directory(cluster: Cluster) -> No
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
 
+def test_f38_a_job_whose_controller_was_killed_resumes_on_another_node(cluster: Cluster) -> None:
+    """It starts again before its first controller's last sign of life is a minute old."""
+    tasks = "    - {name: t, operator: one, script: ['[ $SFLOW_ATTEMPT = 2 ] || exec sleep 7777']}\n"
+    number = submit(cluster, tasks, nodes=1, requeue=True, open_mode="append")
+    tasks_run(cluster)
+    host = cluster.job(number).batch_host
+    (controller,) = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
+    cluster.scontrol("update", f"nodename={host}", "state=drain", "reason=test")
+    cluster.scontrol("requeue", str(number))
+    controller.kill()
+    job = cluster.wait_job(number, within_s=120)
+    printed = cluster.output(number)
+    assert job.state == "COMPLETED", printed
+    assert job.batch_host != host, printed
+    assert "this job was requeued: resuming" in printed
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
 def test_f35_a_node_without_power_is_lost_by_name(cluster: Cluster) -> None:
     number = submit(
         cluster, LONG.replace("long,", "long, replicas: {count: 2}, resources: {nodes: {count: 1}},"),

@@ -1,5 +1,6 @@
 """Whole runs inside real Slurm jobs: one srun, whatever the number of tasks; nothing is left when they end."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,7 @@ def test_f04_settings_of_the_job_do_not_change_the_one_step(cluster: Cluster) ->
     assert len((cluster.shared / "out" / "run" / "t" / "t.log").read_text().splitlines()) == 2
 
 
+@pytest.mark.skipif(shutil.which("mpicc.mpich") is None, reason="MPICH is not installed")
 def test_a_real_step_starts_tasks_that_need_srun(cluster: Cluster) -> None:
     path = cluster.shared / "hello_mpi"
     source = Path(__file__).with_name("hello_mpi.c")

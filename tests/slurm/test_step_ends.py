@@ -210,7 +210,7 @@ def test_clusters_f12_f13_a_cancelled_job_runs_what_is_for_its_end_and_says_so(c
     configuration = cluster.directory / "etc" / "slurm.conf"
     before = configuration.read_text()
     configuration.write_text(before.replace("KillWait=2", "KillWait=8"))
-    cluster.scontrol("reconfigure")
+    cluster.reconfigure()
     try:
         number = submit(cluster, SERVER + KEEP + FINALLY)
         wait_until(lambda: daemons(cluster) == RUNNING, "the step, its daemons, and a task", 30)
@@ -219,7 +219,7 @@ def test_clusters_f12_f13_a_cancelled_job_runs_what_is_for_its_end_and_says_so(c
         nothing_left(cluster)
     finally:
         configuration.write_text(before)
-        cluster.scontrol("reconfigure")
+        cluster.reconfigure()
     ended = summary(cluster)
     assert (ended["outcome"], ended["exit_status"]) == ("terminated", 143), cluster.output(number)
     cause = ended["cause"]

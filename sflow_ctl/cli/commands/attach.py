@@ -46,6 +46,8 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     if reader.summary() is not None or reader.status().liveness is Liveness.DEAD:
         return _say_end(reader)
     watch, how = watch_run(reader)
+    if isinstance(watch, FileWatch) and reader.status().liveness is Liveness.UNKNOWN:
+        return _say_end(reader)
     print_line(f"Attached to {reader.facts.run_id} {how}. Ctrl-C detaches; the run keeps going.")
     print_table(status_table(reader.state, time.time_ns()))
     if not quiet and any(record.state in LIVE for record in reader.state.tasks.values()):
@@ -69,7 +71,7 @@ def _say_end(reader: RunReader) -> int:
     """Print the closing table and how the run ended; return its exit status."""
     deadline = time.monotonic() + SUMMARY_WITHIN_S
     while (ended := reader.summary()) is None:
-        is_gone = reader.status().liveness is Liveness.DEAD
+        is_gone = reader.status().liveness is not Liveness.RUNNING
         if is_gone or time.monotonic() > deadline:
             break
         time.sleep(0.05)
@@ -79,7 +81,8 @@ def _say_end(reader: RunReader) -> int:
     print_table(closing_table(reader.state))
     if ended is None:
         print_line(state_text(reader, None))
-        print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
+        if reader.status().liveness is Liveness.DEAD:
+            print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
         return int(ExitStatus.INFRASTRUCTURE)
     print_cause(reader.state, ended, reader.directory)
     print_line(ended_text(reader, ended))
@@ -103,7 +106,7 @@ class _Follower:
         console.on_room = self._room.set
 
     def follow_to_end(self) -> None:
-        """Return when the run has ended, or its controller has died."""
+        """Return when the run has ended, its controller has died, or nothing more can be known of it."""
         while not self._has_ended:
             events = self._watch.receive(WAIT_S)
             for event in events:
@@ -150,7 +153,7 @@ class _Follower:
         self._watch.follow(rank, max(lines, 0), 0 if lines < 0 else None)
 
     def _take_end(self, event: Ended) -> None:
-        is_over = self._reader.status().liveness in (Liveness.ENDED, Liveness.DEAD)
+        is_over = self._reader.status().liveness is not Liveness.RUNNING
         if event.is_orderly or is_over or isinstance(self._watch, FileWatch):
             self._has_ended = True
             return

@@ -16,6 +16,9 @@ from sflow_ctl.plan.model import PlannedTask
 
 REPORT_AFTER_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 """When a pipe or file gets a line about a service that is not ready; the last interval repeats."""
+ELSEWHERE_AFTER_S = 5.0
+"""The same about one that does listen, but on another port or address: a mistake, most likely."""
+_ELSEWHERE = ("the task listens on", "only on")
 ROTATE_S = 3.0
 """How long the status line shows one service."""
 GATHER_S = 0.05
@@ -29,8 +32,24 @@ class _Wait(Struct):
     since: float
     text: str = ""
     reports: int = 0
+    is_elsewhere_said: bool = False
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Return whether the service listens, but not where its probe looks."""
+        return any(words in self.text for words in _ELSEWHERE)
+
+    def has_reported(self) -> None:
+        """Count a report."""
+        if self.is_elsewhere and not self.is_elsewhere_said and self.reports == 0:
+            self.is_elsewhere_said = True
+        else:
+            self.reports += 1
 
     def report_at(self) -> float:
+        """Return when the next report is due."""
+        if self.is_elsewhere and not self.is_elsewhere_said and self.reports == 0:
+            return self.since + ELSEWHERE_AFTER_S
         known, last = len(REPORT_AFTER_S), REPORT_AFTER_S[-1]
         after = REPORT_AFTER_S[self.reports] if self.reports < known else last * (self.reports - known + 2)
         return self.since + after
@@ -98,7 +117,7 @@ class Activity:
             self._gathered = []
         for task, wait in self._waits.items():
             if now >= wait.report_at():
-                wait.reports += 1
+                wait.has_reported()
                 if not is_terminal:
                     lines.append(f"waiting for {task} ({minutes(now - wait.since)}){_detail(wait.text)}")
         return lines

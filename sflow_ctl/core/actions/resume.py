@@ -28,6 +28,9 @@ class PriorResult(NamedTuple):
     outputs: dict[str, Any] | None = None
     why_again: str = ""
     """Why a task that has started before runs again."""
+    exit_code: int | None = None
+    """Of a task that is done though its end was not recorded: its controller died before its exit counted."""
+    runtime_s: float | None = None
 
 
 class Decision(NamedTuple):
@@ -128,7 +131,7 @@ def _unneeded_services(
 
 
 def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> list[Transition]:
-    """Take over completed tasks; return the transitions to record of all others, which start again."""
+    """Take over completed tasks; return the transitions to record: of all others, which start again, and late ends."""
     again: list[Transition] = []
     for task in run.tasks:
         before = earlier.get(task.plan.name)
@@ -138,6 +141,8 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
         if before.is_done:
             run.outputs[task.plan.name] = before.outputs or {}
             change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
+            if before.state is not TaskState.COMPLETED:
+                again.append(_late_end(task.plan.name, before))
         elif before.state is not TaskState.WAITING:
             reason = Reason("resumed", before.why_again or f"it was {before.state}")
             again.append(
@@ -150,3 +155,15 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
                 )
             )
     return again
+
+
+def _late_end(name: str, before: PriorResult) -> Transition:
+    return Transition(
+        task=name,
+        attempt=before.attempt,
+        old=before.state,
+        new=TaskState.COMPLETED,
+        reason=Reason("exit", f"exit status {before.exit_code}, counted when the run was resumed"),
+        exit_code=before.exit_code,
+        runtime_s=before.runtime_s,
+    )

@@ -24,6 +24,8 @@ DOMAINS = "_domains"
 """The name under which expressions find the domains of variables, for `variables.NAME.domain`."""
 _OF_OURS = re.compile(r"'sflow_ctl[.\w]* object'")
 """A type of this program in a message of the engine, which means nothing to a user."""
+_STATEMENT = r"\{%[^%]*\b(?:task|variables|backends|artifacts|workflow|replica|ports?)\s*[.\[]"
+"""A statement on one of our names: the content of a file that has one is meant as a template."""
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 
 
@@ -37,6 +39,14 @@ class Piece(NamedTuple):
 def has_expression(value: object) -> bool:
     """Return True for a text with an expression in it."""
     return isinstance(value, str) and EXPRESSION_START in value
+
+
+def is_template(content: str) -> bool:
+    """Return whether the content of a task's file is to be rendered: it has an expression, or a statement on our names.
+
+    Other statements (`{% for message in messages %}` of a chat template) are the file's own.
+    """
+    return EXPRESSION_START in content or ("{%" in content and re.search(_STATEMENT, content) is not None)
 
 
 def _environment() -> "SandboxedEnvironment":

@@ -7,18 +7,25 @@ from protocol.errors import Finding
 from protocol.ids import ProbeKind
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
-from sflow_ctl.format.expressions.templates import has_expression
+from sflow_ctl.format.expressions.templates import has_expression, is_template
 
 _REGEX = re.compile(r"[\\^$*+?|(){}\[\]]")
 _MARK = "re:"
 PROBE_KINDS: tuple[ProbeKind, ...] = ("readiness", "failure")
+_LOOP = r"\{%[-+]?\s*for\s+(\w+)"
+_BARE_BRACES = r"(?<!\$)\{\{\s*(\w+)[^}]*\}\}"
 
 
 def document_warnings(
     document: schema.Document, where: Callable[..., str], secret_where: Callable[[str], str | None]
 ) -> list[Finding]:
     """Return warnings about a document without errors."""
-    return [*_patterns(document, where), *_secrets(document, secret_where), *_without_effect(document, where)]
+    return [
+        *_patterns(document, where),
+        *_files(document, where),
+        *_secrets(document, secret_where),
+        *_without_effect(document, where),
+    ]
 
 
 def _without_effect(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
@@ -32,6 +39,23 @@ def _without_effect(document: schema.Document, where: Callable[..., str]) -> Ite
         if tasks:
             what = f"{field} of {', '.join(tasks[:5])}: not carried out by this version"
             yield Finding("no-effect", what, where("tasks", tasks[0], field), hint)
+
+
+def _files(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
+    """Find `{{ x }}` in templates whose loop gives `x`: without the dollar sign it stays as it is."""
+    for task in document.workflow.tasks:
+        for path, file in task.files.items():
+            content = file if isinstance(file, str) else ""
+            if "{%" not in content or not is_template(content):
+                continue
+            names = set(re.findall(_LOOP, content))
+            for found in re.finditer(_BARE_BRACES, content):
+                if found[1] in names:
+                    what = f'task "{task.name}": {found[0]} in the file {path} stays as it is'
+                    yield Finding(
+                        "bare-braces", what, where("tasks", task.name, "files", path), f"write ${found[0]}"
+                    )
+                    break
 
 
 def _patterns(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:

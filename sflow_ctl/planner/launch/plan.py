@@ -31,6 +31,11 @@ MAX_ARGUMENT_BYTES = (128 << 10) - 1 - 64
 
 Source: execve(2), MAX_ARG_STRLEN, less its NUL.
 """
+MAX_TOTAL_BYTES = 6 << 20
+"""The limit of all arguments and variables together, whatever the stack's limit is. With the usual stack of 8 MiB it is 2 MiB.
+
+Source: execve(2), "Limits on size of arguments and environment"; Linux's _STK_LIM.
+"""
 _MASTER_PORT = "SFLOW_MASTER_PORT"
 """A task of one process leases a rendezvous port only if its script names this variable: leasing costs a
 message.
@@ -153,10 +158,19 @@ def _refuse_too_large(task: schema.Task, argv: Sequence[str], env: Mapping[str, 
             if name in (SCRIPT, SCRIPT_VARIABLE):
                 raise _too_large(task, "its script", size, ("script", longest))
             raise _too_large(task, f"${name}", size, ())
+    if characters > MAX_TOTAL_BYTES:
+        raise _too_large(task, "its script and environment together", characters, (), MAX_TOTAL_BYTES, "all")
 
 
-def _too_large(task: schema.Task, subject: str, size: int, path: tuple[str | int, ...]) -> UnplannableError:
-    what = f'task "{task.name}": {subject} has {size} bytes; Linux passes at most {MAX_ARGUMENT_BYTES} in one piece'
+def _too_large(
+    task: schema.Task,
+    subject: str,
+    size: int,
+    path: tuple[str | int, ...],
+    limit: int = MAX_ARGUMENT_BYTES,
+    of: str = "one piece",
+) -> UnplannableError:
+    what = f'task "{task.name}": {subject} has {size} bytes; Linux passes at most {limit} in {of}'
     hint = "put the text into a file: `files` of the task, or an artifact with content"
     return UnplannableError("script-too-large", what, hint, path)
 

@@ -17,6 +17,7 @@ from sflow_ctl.format.expressions.templates import (
     as_text,
     evaluate,
     evaluate_any,
+    is_template,
     names_used,
     render_template,
     template_names,
@@ -131,7 +132,7 @@ class Scripts:
 
         Raises: UnplannableError.
         """
-        if EXPRESSION_START not in file.content:
+        if not is_template(file.content):
             return file
         used = template_names(file.content)
         try:

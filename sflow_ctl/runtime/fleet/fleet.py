@@ -32,11 +32,11 @@ NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
 
 class Generation(NamedTuple):
-    """The number of this controller within the run, and the marker of earlier ones."""
+    """The number of this controller within the run, and the markers of earlier ones."""
 
     incarnation: int = 1
-    predecessor: str | None = None
-    """The marker in the environment of all processes that earlier agents have started; None for a new run."""
+    predecessors: tuple[str, ...] = ()
+    """The markers of all agents of earlier controllers, and of all processes that they have started."""
 
 
 FIRST = Generation()
@@ -123,7 +123,7 @@ def common_config(
         public_key="",
         secret_key="",
         marker=f"{request.run_id}-{os.urandom(4).hex()}",
-        predecessor=request.generation.predecessor,
+        predecessors=request.generation.predecessors,
         run_directory=str(settings.output_dir / request.run_id),
         nonce=nonce,
         spool_directory=str(settings.log_spool) if settings.log_spool else None,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from protocol.errors import LaunchError
+from protocol.machine.procfs import own_children
 from sflow_ctl.runtime.children import memory_file, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 
@@ -159,7 +160,7 @@ class LocalLauncher:
         """
         for agent in self._agents.values():
             if agent.node == node:
-                children = _children(agent.pid)
+                children = own_children(agent.pid)
                 for pid in children or [agent.pid]:
                     _kill(pid, signal.SIGKILL)
                     _kill(pid, signal.SIGCONT)
@@ -172,7 +173,7 @@ class LocalLauncher:
                 self.ended()
         late = [agent for agent in self._agents.values() if agent.node is not None]
         for agent in late:
-            for pid in (*_children(agent.pid), agent.pid):
+            for pid in (*own_children(agent.pid), agent.pid):
                 _kill(pid, signal.SIGKILL)
             _reap(agent, _CLOSE_WAIT_S)
         self._agents.clear()
@@ -235,14 +236,6 @@ def _describe_end(agent: AgentProcess) -> str:
         os.pread(agent.stderr, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace").strip()
     )
     return f"{text}: {said}" if said else text
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123
-            return [int(child) for child in file.read().split()]
-    except OSError:
-        return []
 
 
 def _kill(pid: int, number: signal.Signals) -> None:

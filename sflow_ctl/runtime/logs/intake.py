@@ -6,7 +6,7 @@ again, since the agent's file has them.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import zmq
 
@@ -16,6 +16,9 @@ from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, decode_log_chunk, encode
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.store import LogBook, RankLog, SpoolFiles, log_file, new_part
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs
 
 CHUNKS_PER_PASS = 32
 """After so many chunks everything else has its turn: at 256 KiB a chunk that is some milliseconds."""
@@ -52,12 +55,15 @@ class LogIntake:
         consumers: Sequence[LogConsumer],
         owner: IntakeOwner,
         counters: Counter[str],
+        earlier: "EarlierLogs | None" = None,
     ) -> None:
+        """`earlier` takes the logs of attempts of a resumed run that earlier controllers had begun."""
         self.socket = socket
         self.awaited: set[RankId] = set()
         """Ranks that have ended, and whose exit waits for their log."""
         self.places: dict[RankId, int] = {}
         """The node that each rank was placed on: no other agent has its log. The main thread adds to it."""
+        self._earlier = earlier
         self._node_of_key = node_of_key
         self._book = book
         self._logs = book.open
@@ -163,6 +169,8 @@ class LogIntake:
     def close(self) -> None:
         """Close the files."""
         self._spool.close()
+        if self._earlier is not None:
+            self._earlier.close()
         for consumer in self._consumers:
             consumer.close()
 
@@ -185,6 +193,11 @@ class LogIntake:
             self._counters["malformed"] += 1
             return
         if self.places.get(chunk.rank) != node:
+            if self._earlier is not None and self._earlier.owns(chunk.rank):
+                offset = self._earlier.take(chunk, frames[2].buffer)
+                if offset is not None:
+                    self._send_ack(frames[0].bytes, chunk.rank, offset)
+                return
             self._counters["foreign_log_chunks"] += 1
             return
         self._take_chunk(frames[0].bytes, chunk, frames[2].buffer, now)

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -96,8 +96,12 @@ class OutputService:
         gang_sizes: dict[str, int],
         console: ConsoleSink | None,
         prior: Sequence[Change] = (),
+        earlier_attempts: Mapping[str, int] | None = None,
     ) -> None:
-        """`prior` are the last changes of tasks that a resumed run does not run again."""
+        """`prior` are the last changes of tasks that a resumed run does not run again.
+
+        `earlier_attempts` are the numbers of the last attempts that earlier controllers began.
+        """
         self.counters: Counter[str] = Counter()
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
@@ -113,7 +117,12 @@ class OutputService:
             self._searches,
         ]
         """In the order in which they get chunks and turns."""
-        self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters)
+        earlier = None
+        if earlier_attempts:
+            from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
+
+            earlier = EarlierLogs(run_directory, earlier_attempts, log_path_of, self._keep_note)
+        self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters, earlier)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed: deque[RankId] = deque()

@@ -27,6 +27,11 @@ from sflow_ctl.runtime.record.durable import create_durably, read_regular, write
 from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
 
 HEARTBEAT_S = 5.0
+ENDED_BY_SLURM_S = 2 * HEARTBEAT_S + 1
+"""A controller of this job's earlier start that was silent for this time is dead: Slurm ends a job before it starts it
+again, but for processes on a node that it cannot reach. Sites start a requeued job two minutes later.
+"""
+LOOK_EVERY_S = 0.5
 STALE_S = 60.0
 """Without a heartbeat for this time a controller on another host counts as dead, unless its job still exists.
 """
@@ -43,6 +48,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     pid_started: int
     job_id: str = ""
     """The Slurm job that the controller runs in."""
+    restarts: int = 0
+    """How often that job had been requeued."""
     is_released: bool = False
 
 
@@ -70,7 +77,14 @@ def own_claim(incarnation: int) -> Claim:
         pid=os.getpid(),
         pid_started=process_start_ticks(os.getpid()),
         job_id=os.environ.get("SLURM_JOB_ID", ""),
+        restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
     )
+
+
+def is_of_earlier_start(claim: Claim) -> bool:
+    """Return whether the claim's holder belonged to this process's Slurm job before it was requeued."""
+    own = own_claim(0)
+    return bool(own.job_id) and claim.job_id == own.job_id and claim.restarts < own.restarts
 
 
 def read_claim(path: Path) -> Claim | None:
@@ -96,6 +110,11 @@ def holder_of(path: Path, claim: Claim) -> Holder:
             return Holder(HolderState.ALIVE, who)
         return Holder(HolderState.DEAD, f"{who} is gone")
     silence_s = _seconds_since_heartbeat(path)
+    if is_of_earlier_start(claim):
+        who = f"{who}, of this job before it was requeued,"
+        if silence_s is not None and silence_s >= ENDED_BY_SLURM_S:
+            return Holder(HolderState.DEAD, f"{who} has been silent for {silence_s:.0f} s")
+        return Holder(HolderState.ALIVE, who)
     if silence_s is None or silence_s < STALE_S:
         return Holder(HolderState.ALIVE, who)
     silent = f"{who} has been silent for {silence_s:.0f} s"
@@ -108,6 +127,21 @@ def holder_of(path: Path, claim: Claim) -> Holder:
         return Holder(HolderState.DEAD, f"{who} is gone with its Slurm job {claim.job_id}")
     known = "still exists" if state is JobState.EXISTS else "could not be queried"
     return Holder(HolderState.UNKNOWN, f"{silent}, and its Slurm job {claim.job_id} {known}")
+
+
+def await_end_of_earlier_start(path: Path, within_s: float = STALE_S) -> None:
+    """Wait until the controller of this job's earlier start is dead, if the claim in this file is its.
+
+    One that is alive after `within_s` is on a node that Slurm cannot reach, and still works there.
+    """
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        claim = read_claim(path)
+        if claim is None or not is_of_earlier_start(claim):
+            return
+        if holder_of(path, claim).state is not HolderState.ALIVE:
+            return
+        time.sleep(LOOK_EVERY_S)  # a process of another host: there is nothing to wait on
 
 
 def claim_run(directory: Path, after: int) -> "HeldClaim":

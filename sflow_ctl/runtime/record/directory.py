@@ -58,6 +58,12 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Counts the controllers of the run."""
     marker: str = ""
     """The marker in the environment of all processes that its agents start."""
+    earlier_markers: tuple[str, ...] = ()
+    """Those of earlier controllers, oldest first."""
+
+    def markers(self) -> tuple[str, ...]:
+        """Return the markers of all controllers of the run, oldest first."""
+        return (*self.earlier_markers, self.marker) if self.marker else self.earlier_markers
 
 
 class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,4 +264,5 @@ def run_facts(
         directory=str(directory),
         incarnation=1 if earlier is None else earlier.incarnation + 1,
         marker=marker,
+        earlier_markers=() if earlier is None else earlier.markers(),
     )

@@ -109,7 +109,7 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals = SignalInbox()
         self._stops_requested = 0
-        self._job_end = JobEndNotice(self._log)
+        self._job_end = JobEndNotice(self._log, self._kill_wait_s)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
@@ -117,6 +117,10 @@ class Controller:
         self._must_preload: bool | None = None
         """True when the first tasks are on their way, until what is needed later is imported; then False."""
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
+
+    def _kill_wait_s(self) -> float | None:
+        """Return the seconds between Slurm's SIGTERM and SIGKILL; None if Slurm does not say."""
+        return None if self._job_clock is None else self._job_clock.kill_wait_now_s()
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.

@@ -9,10 +9,11 @@ import contextlib
 import errno
 import os
 import queue
+import select
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,6 +125,23 @@ class OutputCollector:
         except OSError as error:  # the values are known all the same
             found.problems.append(f"outputs.json cannot be written: {error}")
         return found.visible, found.problems
+
+
+def collect_outputs(directory: Path, tasks: Sequence[tuple[PlannedTask, int]]) -> None:
+    """Write `outputs.json` of tasks that exited with success in these attempts, before a run continues with them."""
+    wanted = [(task, attempt) for task, attempt in tasks if task.outputs]
+    if not wanted:
+        return
+    collector = OutputCollector(directory)
+    for task, attempt in wanted:
+        with contextlib.suppress(OSError):  # of an earlier attempt
+            (directory / task.name / "outputs.json").unlink(missing_ok=True)
+        collector.collect(task, attempt)
+    left = len(wanted)
+    while left:
+        select.select([collector.fileno], [], [])
+        left -= len(list(collector.collected()))
+    collector.close()
 
 
 def _open_patiently(path: Path) -> int:

@@ -75,7 +75,7 @@ class PlannedRun(Struct, frozen=True):
         """Which of the run's controllers this is."""
         if self.earlier is None:
             return Generation()
-        return Generation(self.earlier.incarnation + 1, self.earlier.facts.marker or None)
+        return Generation(self.earlier.incarnation + 1, self.earlier.facts.markers())
 
 
 def read_run(options: RunOptions) -> ReadRun:

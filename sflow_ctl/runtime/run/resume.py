@@ -18,17 +18,19 @@ from protocol.text.masking import mark_of, parts_of
 from sflow_ctl.core.actions.resume import PriorResult, decide
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
-from sflow_ctl.plan.log_paths import log_path
+from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HeldClaim, claim_run, read_claim
+from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import open_regular, read_regular
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
+from sflow_ctl.runtime.run.held_exits import held_successes
+from sflow_ctl.runtime.run.output_collector import collect_outputs
 from sflow_ctl.runtime.viewing.messages import Change
 
 _EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
@@ -69,6 +71,8 @@ def earlier_run(
     Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
     """
     reader = RunReader(directory)
+    if must_claim and reader.summary() is None:
+        await_end_of_earlier_start(directory / layout.CLAIM)
     status = reader.status()
     if status.liveness is not Liveness.ENDED:
         _refuse_running(reader, status, is_forced)
@@ -121,24 +125,36 @@ def _answers(reader: RunReader) -> bool:
     return link is not None
 
 
-def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], ResumedSummary]:
-    """Each task of the new plan that was there before, and what is kept and what runs again."""
+def prior_results(
+    run: PriorRun, plan: Plan, *, is_dry: bool = False
+) -> tuple[dict[str, PriorResult], ResumedSummary]:
+    """Each task of the new plan that was there before, and what is kept and what runs again.
+
+    Outputs of a task whose exit did not count yet are read now, unless nothing may be written (`is_dry`).
+    """
     plan = _as_recorded(plan)
     records = {task.name: run.state.tasks[task.name] for task in plan.tasks if task.name in run.state.tasks}
     completed: dict[str, Plan] = {}
     incomplete: dict[str, str] = {}
     outputs: dict[str, dict[str, Any] | None] = {}
+    held = held_successes(run.directory, {task.name: task for task in plan.tasks}, records)
+    if not is_dry:
+        collect_outputs(
+            run.directory, [(one, held[one.name].attempt) for one in plan.tasks if one.name in held]
+        )
     for task in plan.tasks:
         record = records.get(task.name)
-        if record is None or record.state is not TaskState.COMPLETED:
+        if record is None or (record.state is not TaskState.COMPLETED and task.name not in held):
             continue
         old = run.plans.of(run.incarnations.get(task.name, 1))
         completed[task.name] = plan if old is None else old
         if old is None:
             incomplete[task.name] = "the plan that it ran with cannot be read"
+        elif task.name in held and not held[task.name].has_log:
+            incomplete[task.name] = "its log had not arrived completely when its controller ended"
         elif task.outputs and not task.is_service:
             outputs[task.name] = _outputs(run.directory, task.name)
-            if outputs[task.name] is None:
+            if outputs[task.name] is None and not (is_dry and task.name in held):
                 incomplete[task.name] = "its outputs.json cannot be read"
     kept, again = decide(plan, completed, incomplete)
     reasons = {
@@ -154,6 +170,7 @@ def prior_results(run: PriorRun, plan: Plan) -> tuple[dict[str, PriorResult], Re
             name in kept,
             outputs.get(name) if name in kept else None,
             reasons.get(name, ""),
+            *((held[name].exit_code, held[name].runtime_s) if name in held else ()),
         )
         for name, record in records.items()
     }
@@ -196,6 +213,20 @@ def kept_files(plan: Plan, results: dict[str, PriorResult]) -> frozenset[str]:
         for name, path in plan.artifacts.items()
         if path in use.inline and Path(path).is_file() and any(use.uses(task, name) for task in kept)
     )
+
+
+def make_missing_logs(directory: Path, plan: Plan, results: dict[str, PriorResult]) -> None:
+    """Make empty logs for attempts of which no byte has arrived: an agent may hand them over once the next ones have begun."""
+    for task in plan.tasks:
+        before = results.get(task.name)
+        if before is None or before.is_done or before.attempt == 0:
+            continue
+        paths = [rank_log_path(task.name, rank) for rank in range(task.world_size)]
+        for path in paths if task.world_size > 1 else [log_path(task.name)]:
+            with contextlib.suppress(OSError):  # the agent reports what it cannot write
+                log = directory / path
+                log.parent.mkdir(mode=0o700, exist_ok=True)
+                log.touch(mode=0o600)
 
 
 def _unfinished(record: TaskRecord) -> str:

@@ -3,12 +3,12 @@
 The loop decides what a signal means.
 """
 
-import contextlib
-import os
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
+
+from protocol.machine.signal_pipe import SignalPipe
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """SIGHUP is added unless it is ignored: nohup keeps its meaning."""
@@ -34,13 +34,11 @@ class SignalInbox:
 
     def __init__(self) -> None:
         self._pending: list[int] = []
-        self._read_end = self._write_end = -1
-        self._old_fd = -1
+        self._pipe: SignalPipe | None = None
         self._old_handlers: Handlers = {}
 
     def __enter__(self) -> Self:
-        self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._pipe = SignalPipe()
         self._old_handlers = _handle_with(self._on_signal)
         return self
 
@@ -48,20 +46,19 @@ class SignalInbox:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _restore(self._old_handlers)
-        signal.set_wakeup_fd(self._old_fd)
-        os.close(self._read_end)
-        os.close(self._write_end)
+        assert self._pipe is not None
+        self._pipe.close()
 
     @property
     def fileno(self) -> int:
         """Return the descriptor that becomes readable with a signal."""
-        return self._read_end
+        assert self._pipe is not None
+        return self._pipe.fileno
 
     def take(self) -> list[int]:
         """Return the signals received since the last call, in order."""
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._read_end, 512):
-                pass
+        assert self._pipe is not None
+        self._pipe.drain()
         numbers = []
         while self._pending:  # a handler may append meanwhile
             numbers.append(self._pending.pop(0))

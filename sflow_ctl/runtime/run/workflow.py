@@ -209,7 +209,7 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
         record.claim = HeldClaim(directory.path, own_claim(facts.incarnation))
     else:
-        from sflow_ctl.runtime.run.resume import kept_changes, kept_files, prior_results
+        from sflow_ctl.runtime.run.resume import kept_changes, kept_files, make_missing_logs, prior_results
 
         record.claim = earlier.claim
         record.prior, record.resumed = prior_results(earlier, plan)
@@ -219,6 +219,7 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
         record.kept = kept_changes(earlier, record.prior)
         files = kept_files(plan, record.prior)
         directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce, files)
+        make_missing_logs(directory.path, plan, record.prior)
     directory.write_connection(
         ConnectionFacts(
             run_id=planned.run_id,
@@ -244,6 +245,7 @@ def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: Co
         gang_sizes=gang_sizes,
         console=console,
         prior=record.kept,
+        earlier_attempts={name: prior.attempt for name, prior in record.prior.items()},
     )
 
 

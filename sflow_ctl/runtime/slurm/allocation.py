@@ -28,7 +28,7 @@ WHY_WITHIN_S = 3.0
 There is little time between SIGTERM and SIGKILL, and everything else is done by then.
 """
 KILL_WAIT_WITHIN_S = 1.0
-DEFAULT_KILL_WAIT_S = 30.0
+"""The limit for asking how long Slurm waits, once it waits."""
 _NO_END = (
     "squeue does not show when the job's time ends, so the run cannot stop in order before that;"
     " set `timeout` of the workflow"
@@ -198,14 +198,14 @@ def why_it_ends(job_id: str) -> Reason | None:
     return None
 
 
-def kill_wait_s() -> float:
-    """Return the seconds between Slurm's SIGTERM and SIGKILL at a job's end; Slurm's default if it does not say.
+def ask_kill_wait_s(within_s: float | None = None) -> float | None:
+    """Return the seconds between Slurm's SIGTERM and SIGKILL at a job's end; None if Slurm does not say.
 
     Source: slurm.conf(5), KillWait.
     """
-    said = ask("scontrol", "show", "config", within_s=KILL_WAIT_WITHIN_S)
+    said = ask("scontrol", "show", "config", within_s=within_s)
     found = re.search(r"^KillWait\s*=\s*(\d+)", said, re.MULTILINE)
-    return float(found[1]) if found is not None else DEFAULT_KILL_WAIT_S
+    return float(found[1]) if found is not None else None
 
 
 def _why_completing(fields: Mapping[str, str]) -> Reason:

@@ -1,4 +1,4 @@
-"""Follows the end of a Slurm job's time, which people extend and shorten while it runs.
+"""Follows the end of a Slurm job's time, which people extend and shorten while it runs, and learns how Slurm ends jobs.
 
 Asks Slurm in a thread of its own: an answer may take long. A source of the controller's loop; what follows of an
 answer is decided in `core/job_time.py`.
@@ -13,22 +13,31 @@ from collections.abc import Callable
 
 from sflow_ctl.core.actions.job_time import is_same_end
 from sflow_ctl.core.events import JobEndKnown
-from sflow_ctl.runtime.slurm.allocation import ask_job_end
+from sflow_ctl.runtime.slurm.allocation import KILL_WAIT_WITHIN_S, ask_job_end, ask_kill_wait_s
 
 ASK_EVERY_S = 60.0
 """One question about one job. A job that is shortened to less than this is ended by Slurm's own SIGTERM."""
+SETTLED_S = 2.0
+"""Most short runs end before this and ask nothing more."""
 
 
 class JobClock:
     """When the job's time is over, by Slurm's newest answer."""
 
     def __init__(
-        self, name: str, gone_at: float | None, ask: Callable[[str], float | None] = ask_job_end
+        self,
+        name: str,
+        gone_at: float | None,
+        ask: Callable[[str], float | None] = ask_job_end,
+        ask_kill_wait: Callable[[float | None], float | None] = ask_kill_wait_s,
     ) -> None:
         """`name` is the job as Slurm is asked for it, `gone_at` the end that is known, None without one."""
+        self._kill_wait_s: float | None = None
+        """Between Slurm's SIGTERM and SIGKILL; None while Slurm has not said it."""
         self._name = name
         self._gone_at = gone_at
         self._ask = ask
+        self._ask_kill_wait = ask_kill_wait
         self._must_ask = threading.Event()
         self._is_closed = False
         self._is_answer_wanted = False
@@ -51,6 +60,10 @@ class JobClock:
         self._is_answer_wanted = True
         self._must_ask.set()
 
+    def kill_wait_now_s(self) -> float | None:
+        """Return the seconds between Slurm's SIGTERM and SIGKILL; ask if that is not known yet. None without an answer."""
+        return self._kill_wait_s if self._kill_wait_s is not None else self._ask_kill_wait(KILL_WAIT_WITHIN_S)
+
     def news(self) -> list[JobEndKnown]:
         """Return what Slurm has said since the last call."""
         with contextlib.suppress(BlockingIOError):
@@ -69,11 +82,16 @@ class JobClock:
             os.close(self._wakeup)
 
     def _run(self) -> None:
+        # Asked for before it is needed: when Slurm ends many jobs at once, its answer comes too late.
+        if not self._must_ask.wait(SETTLED_S):
+            self._kill_wait_s = self._ask_kill_wait(None)
         while True:
             self._must_ask.wait(ASK_EVERY_S)
             self._must_ask.clear()
             if self._is_closed:
                 return
+            if self._kill_wait_s is None and not self._is_answer_wanted:
+                self._kill_wait_s = self._ask_kill_wait(None)
             is_wanted, self._is_answer_wanted = self._is_answer_wanted, False
             gone_at = self._ask(self._name)
             if gone_at is None or self._is_closed:

@@ -3,18 +3,23 @@
 What follows is decided in `core/actions/job_time.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from protocol.messages.facts import Terminated
 from sflow_ctl.core.events import JobEnding, MessageReceived, SchedulerEvent
 from sflow_ctl.runtime.record.run_log import RunLog
 
+DEFAULT_KILL_WAIT_S = 30.0
+"""Source: slurm.conf(5), KillWait."""
+
 
 class JobEndNotice:
     """Turns the first report of a signalled agent into the event that Slurm ends the job; all agents are signalled."""
 
-    def __init__(self, log: RunLog) -> None:
+    def __init__(self, log: RunLog, kill_wait_s: Callable[[], float | None]) -> None:
+        """`kill_wait_s` returns the seconds between SIGTERM and SIGKILL, None where Slurm has not said."""
         self._log = log
+        self._kill_wait_s = kill_wait_s
         self._is_noticed = False
 
     def with_end(self, events: Sequence[SchedulerEvent]) -> Iterator[SchedulerEvent]:
@@ -22,11 +27,13 @@ class JobEndNotice:
         yield from events
         if self._is_noticed or not any(map(_is_termination, events)):
             return
-        from sflow_ctl.runtime.slurm.allocation import kill_wait_s  # only in Slurm jobs
-
         self._is_noticed = True
-        within_s = kill_wait_s()
-        self._log.info(f"agents received SIGTERM: Slurm ends the job within {within_s:g} s")
+        known_s = self._kill_wait_s()
+        within_s = DEFAULT_KILL_WAIT_S if known_s is None else known_s
+        when = f"within {within_s:g} s"
+        if known_s is None:
+            when = f"probably {when}: that is Slurm's default of KillWait, and Slurm did not say this site's"
+        self._log.info(f"agents received SIGTERM: Slurm ends the job {when}")
         yield JobEnding(within_s=within_s)
 
 

@@ -68,7 +68,8 @@ class FileWatch(Struct):
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LIVENESS_S
-            self._has_ended = self.reader.status().liveness in (Liveness.ENDED, Liveness.DEAD)
+            # A controller that neither answers nor renews its claim may be suspended; there is nothing more to follow.
+            self._has_ended = self.reader.status().liveness is not Liveness.RUNNING
         events: list[ViewEvent] = list(self.reader.refresh())
         if not self._is_current:
             self._is_current = True

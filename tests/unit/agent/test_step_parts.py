@@ -1,6 +1,7 @@
 """The agent's core: processes of job steps whose `srun` another agent has, and SIGTERM within a Slurm job."""
 
 from protocol.ids import AttemptId, RankId
+from protocol.machine.marks import RANK_BITS
 from protocol.messages.facts import RankCleared, RankExited, Terminated
 from protocol.messages.orders import EndStep, Leave, Spawn, Stop
 from protocol.messages.rank_spec import RankSpec
@@ -18,7 +19,7 @@ from sflow_agent.core.events import (
     WakeUp,
 )
 from sflow_agent.core.stop_sequence import ALL_STEPS, ONLY_WAIT, SIGKILL, VERIFY_S
-from sflow_agent.limits import RANK_BITS, run_mark, step_mark, with_step_mark
+from sflow_agent.limits import run_mark, step_mark, with_step_mark
 from tests.unit.agent.driver import CheckedCore
 
 SRUN, PART = RankId(AttemptId("a", 1), 0), RankId(AttemptId("a", 1), 1)

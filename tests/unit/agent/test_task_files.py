@@ -69,7 +69,7 @@ def test_s11_a_link_in_the_place_of_a_file_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("planted", ["link", "file", "open directory"])
 def test_s9_a_spool_that_another_user_made_first_only_costs_its_name(tmp_path: Path, planted: str) -> None:
-    expected = tmp_path / f"sflow-{os.getuid()}-r-0"
+    expected = tmp_path / f"sflow-{os.getuid()}-m-0"
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)
     match planted:
@@ -91,5 +91,5 @@ def test_a_spool_of_ours_is_used_again(tmp_path: Path) -> None:
     assert (
         make_spool(config(tmp_path))
         == make_spool(config(tmp_path))
-        == str(tmp_path / f"sflow-{os.getuid()}-r-0")
+        == str(tmp_path / f"sflow-{os.getuid()}-m-0")
     )

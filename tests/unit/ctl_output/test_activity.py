@@ -47,6 +47,19 @@ def test_public_20_reports_of_a_waiting_service_become_rarer() -> None:
     assert activity.next_line_at() is None
 
 
+def test_public_20_a_service_that_listens_elsewhere_is_reported_soon() -> None:
+    clock = Clock()
+    activity = activity_of("web", clock=clock)
+    activity.add(change("web", S.RUNNING))
+    said = []
+    for second in range(70):
+        clock.now = float(second)
+        if second == 8:
+            activity.waits_for("web", "port 9140 is not listening; the task listens on 9141")
+        said += [second for _ in activity.lines(is_terminal=False)]
+    assert said == [8, 30, 60]
+
+
 def test_a_stop_names_its_tasks_once_and_counts_down() -> None:
     clock = Clock()
     activity = activity_of("a", "b", clock=clock)

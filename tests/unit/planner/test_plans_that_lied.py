@@ -48,7 +48,21 @@ def test_public_18_a_task_may_have_no_replicas(tmp_path: Path) -> None:
     assert [dependency.task for dependency in router.depends_on] == ["etcd"]
     assert router.uses_ports == ()
     assert router.script == "echo 0"
+    assert router.files[0].names is not None  # rendered once ports are known: a loop over nothing
     assert [task.name for task in plan_of(tmp_path, ROUTER % 1).tasks] == ["etcd", "prefill_0", "router"]
+
+
+def test_public_18_a_file_with_statements_on_our_names_is_a_template(
+    tmp_path: Path,
+) -> None:
+    text = "workflow: {name: w, tasks: [{name: a, script: [x], files: {f: '%s'}}]}\nvariables: {HOSTS: [n1, n2]}\n"
+    ours = text % "{%% for host in variables.HOSTS %%}server ${{ host }};{%% endfor %%}".replace("%%", "%")
+    assert [file.content for file in plan_of(tmp_path, ours).tasks[0].files] == ["server n1;server n2;"]
+    chat = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    assert [file.content for file in plan_of(tmp_path, text % chat).tasks[0].files] == [chat]
+    bare = plan_of(tmp_path, text % "{% for h in variables.HOSTS %}{{ h }}{% endfor %}")
+    (warning,) = [one for one in bare.warnings if one.code == "bare-braces"]
+    assert (warning.code, warning.hint) == ("bare-braces", "write ${{ h }}")
 
 
 def test_public_18_a_failure_of_no_replica_and_a_run_of_nothing_are_refused(tmp_path: Path) -> None:
@@ -174,6 +188,9 @@ def test_public_26_too_large_scripts_and_variables_are_refused(tmp_path: Path) -
     assert finding.code == "script-too-large"
     assert "$BIG has 140004 bytes" in finding.what
     plan_of(tmp_path, big.replace("140000", "130000"))
+    many = "variables:\n" + "".join(f"  V{n}: '{'y' * 120000}'\n" for n in range(60))
+    (finding,) = findings_of(tmp_path, many + ONE)
+    assert "together has 72" in finding.what
 
 
 def test_r18_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:

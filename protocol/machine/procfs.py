@@ -12,12 +12,8 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from sflow_agent.limits import RANK_BITS
+from protocol.machine.marks import RANK_BITS
 
-RUN_MARKER = "SFLOW_RUN_MARKER"
-ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
-RANK_MARKER = "SFLOW_RANK_MARKER"
-"""Names the rank of a stray process: ranks of one attempt on one node share the attempt's id."""
 _QUEUES = re.compile(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
 _LOCKS = re.compile(rb"^Max file locks +(\d+)", re.MULTILINE)
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
@@ -32,6 +28,8 @@ class Stat(NamedTuple):
     parent: int
     session: int
     threads: int
+    start_ticks: int
+    """When it started, in clock ticks after boot."""
 
     @property
     def is_living(self) -> bool:
@@ -53,6 +51,7 @@ def read_stat(pid: int) -> Stat | None:
         int(fields[1]),
         int(fields[3]),
         int(fields[17]),
+        int(fields[19]),
     )
 
 
