@@ -16,8 +16,8 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.plan.wording import needs_text, until_text
-from sflow_ctl.planner.phases.capacity import gpus_taken
 from sflow_ctl.planner.phases.fetches import shown_uri
+from sflow_ctl.planner.placement.capacity import gpus_taken
 from sflow_ctl.planner.tasks.success import conditions
 
 MAX_TASKS_IN_FULL = 40
