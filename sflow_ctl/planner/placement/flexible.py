@@ -91,9 +91,7 @@ def _pinned_when_free(
     if len(able) < count:
         raise too_few(available, request, count, able, [])
     nodes = tuple(available.first + node for node in able[:count])
-    return Placement(
-        nodes=nodes, gpus=request.gpu_indices, gpus_per_node=per_node, is_shared=request.is_shared
-    )
+    return Placement(nodes=nodes, gpus=request.gpu_indices, gpus_per_node=each, is_shared=request.is_shared)
 
 
 class Alternative(NamedTuple):
