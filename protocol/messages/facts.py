@@ -8,7 +8,9 @@ from protocol.ids import AttemptId, ProbeKey, ProbeKind, RankId
 from protocol.messages.base import Message, _snake
 from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
+from protocol.messages.monitor import RankWindow, Reading
 from protocol.messages.node import Inventory
+from protocol.messages.uploads import UploadOutcome
 
 ActivityKind = Literal["output", "gpus"]
 """The kinds of a rank's activity: output, or use of its GPUs."""
@@ -129,6 +131,21 @@ class Leased(FromAgentMessage, frozen=True, kw_only=True):
     """Why there are no ports, for a person; empty on success."""
 
 
+class Uploading(FromAgentMessage, frozen=True, kw_only=True):
+    """How far the `Upload` of an attempt is; sent every 10 s at most."""
+
+    attempt: AttemptId
+    text: str
+    """"3 of 10 files, 120 MB of 1.2 GB"."""
+
+
+class Uploaded(FromAgentMessage, frozen=True, kw_only=True):
+    """The answer to the `Upload` of this attempt: it has ended, or was ended."""
+
+    attempt: AttemptId
+    outcome: UploadOutcome
+
+
 class RankIdle(FromAgentMessage, frozen=True, kw_only=True):
     """A rank has been inactive for as long as its `HangPolicy` allows, or is active again."""
 
@@ -232,6 +249,22 @@ class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
     pattern: LogPattern | None = None
 
 
+class Sampled(FromAgentMessage, frozen=True, kw_only=True):
+    """What monitors have measured on the node. Answered by `SamplesStored`; few are on their way at a time."""
+
+    number: int
+    """Counts the messages of this agent, from 1."""
+    readings: tuple[Reading, ...] = ()
+    windows: tuple[RankWindow, ...] = ()
+    """Of ranks whose log is complete."""
+    gpu_fields: tuple[str, ...] = ()
+    """The names of a GPU's values."""
+    sent_at_ms: int = 0
+    """The node's wall clock, to compare it with the controller's."""
+    dropped: int = 0
+    """Readings lost since the agent began, because the controller was too late to take them."""
+
+
 class Terminated(FromAgentMessage, frozen=True, kw_only=True):
     """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
 
@@ -251,12 +284,15 @@ FromAgent = (
     | ProbeWaiting
     | LogSearch
     | Leased
+    | Uploading
+    | Uploaded
     | RankIdle
     | SideCommandEnded
     | NodeDescribed
     | Inspected
     | Notice
     | Hello
+    | Sampled
     | Terminated
     | Goodbye
 )

@@ -6,7 +6,9 @@ from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message, _snake
 from protocol.messages.inspection import MeshTarget
+from protocol.messages.monitor import MonitorOrders
 from protocol.messages.rank_spec import PortBlock, RankSpec
+from protocol.messages.uploads import FileUpload, StorageTarget
 
 
 class ToAgentMessage(Message, frozen=True, kw_only=True, tag=_snake):
@@ -28,6 +30,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     """The workflow's own; they are searched before the built-in ones."""
     secrets: tuple[tuple[str, str], ...] = ()
     """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
+    monitoring: MonitorOrders | None = None
+    """What is measured on the node; the agent decides when from the tasks that it runs."""
 
 
 class Refused(ToAgentMessage, frozen=True, kw_only=True):
@@ -99,6 +103,20 @@ class Release(ToAgentMessage, frozen=True, kw_only=True):
     task: str
 
 
+class Upload(ToAgentMessage, frozen=True, kw_only=True):
+    """Upload files that an attempt has written on this node; answered by one `Uploaded`.
+
+    Repeated in a new session: an upload in progress goes on, one that has ended is answered with the same result. `Stop`
+    of the attempt ends it.
+    """
+
+    attempt: AttemptId
+    directory: str
+    """The task's directory; absolute."""
+    files: tuple[FileUpload, ...]
+    targets: tuple[StorageTarget, ...]
+
+
 class Watch(ToAgentMessage, frozen=True, kw_only=True):
     """Send this rank's log from byte `offset` on. Repeating it moves the stream to the new offset."""
 
@@ -138,6 +156,12 @@ class Inspect(ToAgentMessage, frozen=True, kw_only=True):
     """Parts that have not arrived by then are reported missing."""
 
 
+class SamplesStored(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller has taken the `Sampled` of this number; more may be sent."""
+
+    number: int
+
+
 class Leave(ToAgentMessage, frozen=True, kw_only=True):
     """The run is over: end all processes, flush, and exit. The last order an agent gets."""
 
@@ -153,10 +177,12 @@ ToAgent = (
     | EndStep
     | Lease
     | Release
+    | Upload
     | Watch
     | Unwatch
     | LogMatched
     | Inspect
+    | SamplesStored
     | Leave
 )
 

@@ -3,9 +3,10 @@
 from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature
-from protocol.ids import ProbeKey, RankId
+from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.facts import FromAgent, SidePurpose
-from protocol.messages.orders import Inspect, Lease
+from protocol.messages.monitor import MonitorOrders
+from protocol.messages.orders import Inspect, Lease, Upload
 from protocol.messages.rank_spec import RankSpec
 
 
@@ -158,6 +159,31 @@ class FinishLogs(Struct, frozen=True):
     """Hand over the rest of all logs; answer with LogsDelivered."""
 
 
+class BeginUpload(Struct, frozen=True):
+    """Upload these files; answer with UploadProgressed now and then, and with one UploadEnded."""
+
+    order: Upload
+
+
+class EndUpload(Struct, frozen=True):
+    """End an upload; what it has done until then comes with its UploadEnded."""
+
+    attempt: AttemptId
+    is_forced: bool
+
+
+class LearnMonitors(Struct, frozen=True):
+    """Measure on this node what the orders say from now on."""
+
+    orders: MonitorOrders
+
+
+class NoteStored(Struct, frozen=True):
+    """The controller has taken the readings of monitors up to this message."""
+
+    number: int
+
+
 class InspectNode(Struct, frozen=True):
     """Inspect the node as ordered and report the result; ranks are not concerned."""
 
@@ -184,6 +210,8 @@ AgentCommand = (
     | DiagnoseExit
     | LearnSignatures
     | LearnSecrets
+    | LearnMonitors
+    | NoteStored
     | ForgetRank
     | SignalTree
     | AdoptStep
@@ -199,6 +227,8 @@ AgentCommand = (
     | WatchLog
     | UnwatchLog
     | FinishLogs
+    | BeginUpload
+    | EndUpload
     | InspectNode
     | Report
     | Exit

@@ -54,5 +54,9 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """Backends whose tasks are left out."""
     shows_unsupported: bool = False
     """Show tasks on backends that are not run here, instead of refusing them."""
+    monitors_workflow: bool = False
+    """`--enable-workflow-monitor`: the workflow gets a default monitor, unless it has one."""
+    monitored_tasks: tuple[str, ...] = ()
+    """`--enable-task-monitor`: these tasks get one."""
     allow_placeholder_nodes: bool = False
     """Plan Slurm backends without an allocation, to show a plan."""

@@ -10,6 +10,8 @@ import click
 from msgspec import Struct
 
 from protocol.errors import UsageError
+from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
 from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
@@ -26,7 +28,7 @@ from sflow_ctl.runtime.record.run_log import LEVELS
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
-_JOB_ID = re.compile(r"\d+(?:[_+]\d+)?", re.ASCII)
+_JOB_ID = lazy_pattern(r"\d+(?:[_+]\d+)?", re.ASCII)
 _JOB = section(
     "Slurm job request",
     click.option(
@@ -127,13 +129,15 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     after_ok: tuple[str, ...]
     venv_dir: Path | None
     log_level: str | None
+    enable_workflow_monitor: bool
+    enable_task_monitor: tuple[str, ...]
     resolve: bool
     submit: bool
 
 
 def job_options(command: F) -> F:
     """Add the options about jobs, about their runs and about the script."""
-    return _SCRIPT(job_setting_options(_JOB(_PASSED_ON(command))))
+    return _SCRIPT(job_setting_options(_JOB(_PASSED_ON(monitor_options(command)))))
 
 
 def batch_options(

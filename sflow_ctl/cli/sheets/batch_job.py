@@ -201,6 +201,8 @@ def _plan(
         container_engine=found.settings.container_engine,
         given=job_fields(found),
         compat=options.compat,
+        monitors_workflow=options.enable_workflow_monitor,
+        monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
     )
     return build_plan(loaded, context)
@@ -297,6 +299,10 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
         argv += ["--compat", "strict" if options.compat == "0.3.1" else options.compat]
     if options.refuses_ignored:
         argv.append("--strict")
+    if options.enable_workflow_monitor:
+        argv.append("--enable-workflow-monitor")
+    if options.enable_task_monitor:
+        argv += ["--enable-task-monitor", ",".join(options.enable_task_monitor)]
     if options.log_level is not None:
         argv += ["--log-level", options.log_level]
     argv += ["--workspace-dir", str(options.workspace_dir), "--output-dir", str(options.output_dir)]

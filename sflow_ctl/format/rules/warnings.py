@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
 from protocol.ids import ProbeKind
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.templates import has_expression, is_template
 
-_REGEX = re.compile(r"[\\^$*+?|(){}\[\]]")
+_REGEX = lazy_pattern(r"[\\^$*+?|(){}\[\]]")
 _MARK = "re:"
 PROBE_KINDS: tuple[ProbeKind, ...] = ("readiness", "failure")
 _LOOP = r"\{%[-+]?\s*for\s+(\w+)"

@@ -7,6 +7,19 @@ here: the loader brings the mapping forms into this shape.
 from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost
 from sflow_ctl.format.schema.definitions import ARTIFACT_FIELDS, Artifact, Signature, Variable
 from sflow_ctl.format.schema.document import Document, Settings, SiteFile, Workflow, WorkflowSettings
+from sflow_ctl.format.schema.monitor import (
+    CustomScope,
+    GpuScope,
+    Monitor,
+    MonitorGpus,
+    MonitorNodes,
+    MonitorReport,
+    MonitorResources,
+    MonitorScope,
+    MonitorScopes,
+    MonitorWindow,
+    WindowMark,
+)
 from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERATOR_FIELDS, Operator
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
@@ -28,9 +41,11 @@ from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
     "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
-    "Backend", "Condition", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "Gpus", "Hang", "Http",
-    "IntExpr", "Launcher", "LogWatch", "Metric", "Nodes", "Operator", "Output", "Part", "Ports", "Probe", "Probes",
-    "Replicas", "Resources", "Restart", "Result", "ResultPattern", "Retries", "ServedPort", "Settings", "Signature",
-    "SiteFile", "Stop", "Storage", "Success", "SuccessFile", "SuccessJson", "Task", "TcpPort", "Time", "Upload",
-    "UploadAll", "Variable", "Workflow", "WorkflowSettings",
+    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "GpuScope",
+    "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
+    "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "Nodes", "Operator",
+    "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
+    "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",
+    "SuccessJson", "Task", "TcpPort", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
+    "WorkflowSettings",
 ]  # fmt: skip

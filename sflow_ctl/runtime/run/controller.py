@@ -14,8 +14,15 @@ import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
-from protocol.messages.orders import Spawn, ToAgent
+from protocol.messages.facts import (
+    LogSearch,
+    NodeDescribed,
+    Notice,
+    RankExited,
+    Sampled,
+    SideCommandEnded,
+)
+from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -26,6 +33,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -60,11 +68,13 @@ from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
-from sflow_ctl.runtime.run.preload import preload
+from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.uploads.progress import Progress
 
 if TYPE_CHECKING:
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
 
 
@@ -85,8 +95,12 @@ class Controller:
         common: AgentConfig,
         state: RunView | None = None,
         job_clock: "JobClock | None" = None,
+        monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one."""
+        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one.
+
+        `monitor` takes what agents measure, if the plan has monitors.
+        """
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -99,9 +113,11 @@ class Controller:
         self._configs = configs
         self._common = common
         self._job_clock = job_clock
+        self._monitor = monitor
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
+        self.progress = Progress(self.state, journal, log, output)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -114,8 +130,7 @@ class Controller:
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
-        self._must_preload: bool | None = None
-        """True when the first tasks are on their way, until what is needed later is imported; then False."""
+        self._preload = Preload(scheduler.plan)
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def _kill_wait_s(self) -> float | None:
@@ -134,6 +149,8 @@ class Controller:
         poller.register(self.outputs.fileno, zmq.POLLIN)
         if self._job_clock is not None:
             poller.register(self._job_clock.fileno, zmq.POLLIN)
+        if self._monitor is not None:
+            poller.register(self._monitor.fileno, zmq.POLLIN)
         with self._signals:
             poller.register(self._signals.fileno, zmq.POLLIN)
             self._launcher.start(self._configs)
@@ -142,16 +159,17 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                poller.poll(self._timeout_ms())
+                timeout_ms = self._timeout_ms()
+                if timeout_ms and not self._preload.is_complete and not poller.poll(0):
+                    self._preload.take_step()
+                    continue
+                poller.poll(timeout_ms)
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
-                if self._must_preload:
-                    self._must_preload = False
-                    preload(self._plan)
             self._end_agents()
-        self._record_keeper.flush(time.monotonic())
+        self._record_keeper.flush(time.monotonic(), syncs_at_once=True)
         self.outputs.close()
         return self._finish
 
@@ -166,6 +184,9 @@ class Controller:
         events.extend(self._link.tick(now))
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
+        if self._monitor is not None:
+            for node, number in self._monitor.stored():
+                self._link.send(node, SamplesStored(number=number))
         for end in self._launcher.ended():
             if self._scheduler.is_expected(end.node):
                 events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
@@ -206,8 +227,8 @@ class Controller:
         return [LogArrived(rank=rank) for rank in arrived]
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
-            self._side_command_ended(event.node, event.message)
+        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded | Sampled):
+            self._take_aside(event.node, event.message)
             return  # decides nothing, and its output does not belong into the journal
         self._note(event)
         self._journal.event(event, now)
@@ -247,7 +268,12 @@ class Controller:
         if is_spooling is not None and self._is_own(node, exited.rank):
             self._output.expect(exited.rank, exited.log_bytes, is_spooling)
 
-    def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
+    def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
+        if isinstance(ended, Sampled):
+            if self._monitor is not None:
+                own = tuple(one for one in ended.windows if self._is_own(node, one.rank))
+                self._monitor.take(node, msgspec.structs.replace(ended, windows=own))
+            return
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
         from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
@@ -275,12 +301,8 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting(task=task, attempt=attempt, text=text):
-                text = SECRETS.mask.text(text)
-                self._journal.waiting(command, now)
-                self.state.note_waiting(task, attempt, text)
-                self._output.waiting(task, text)
-                self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
+            case RecordWaiting() | RecordUploads():
+                self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
@@ -304,7 +326,6 @@ class Controller:
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
             self._output.placed(node, [spec.rank for spec in message.ranks])
-            self._must_preload = self._must_preload is not False
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
@@ -313,13 +334,18 @@ class Controller:
         transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
+        if self._monitor is not None:
+            self._monitor.note(transition, self._scheduler.place_of(transition.task))
         self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
-        self._record_keeper.flush(now)
-        is_held = self._record_keeper.is_failing and not self._scheduler.is_stopping
-        self._link.flush(now, holds_spawns=is_held)
+        is_stopping = self._scheduler.is_stopping
+        self._record_keeper.flush(now, syncs_at_once=is_stopping)
+        holds_spawns = self._record_keeper.is_failing and not is_stopping
+        # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
+        holds_acks = not self._record_keeper.is_durable and not is_stopping
+        self._link.flush(now, holds_spawns=holds_spawns, holds_acks=holds_acks)
         self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 

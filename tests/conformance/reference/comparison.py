@@ -16,7 +16,7 @@ from protocol.messages.checks import HttpCheck, LogCheck, TcpCheck
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.graph import dependency_names
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.plan.words import Compat
 from sflow_ctl.planner.pipeline import build_plan
 from tests.unit.planner import planning
 
@@ -42,10 +42,13 @@ class Comparison:
             self.differences.append(f"{what}: {theirs!r} there, {ours!r} here")
 
 
-def planned_here(argv: Sequence[str], workspace: Path, compat: str = "ours") -> Plan | FleetError:
+def planned_here(argv: Sequence[str], workspace: Path, compat: Compat = "ours") -> Plan | FleetError:
     """Plan with the options of `sflow run`, or return the error."""
-    files, overrides, artifacts, missable = [], [], [], []
-    lists: dict[str, list[Any]] = {
+    files: list[str] = []
+    overrides: list[str] = []
+    artifacts: list[str] = []
+    missable: list[str] = []
+    lists: dict[str, list[str]] = {
         "-f": files, "--set": overrides, "--artifact": artifacts, "--missable-tasks": missable,
     }  # fmt: skip
     for option, value in zip(argv[::2], argv[1::2], strict=True):
@@ -66,13 +69,9 @@ def planned_here(argv: Sequence[str], workspace: Path, compat: str = "ours") -> 
             allow_placeholder_nodes=True,
             may_lack_artifacts=True,
         )
-        return build_plan(loaded, _with_compat(context, compat))
+        return build_plan(loaded, replace(context, compat=compat))
     except FleetError as error:
         return error
-
-
-def _with_compat(context: PlanContext, compat: str) -> PlanContext:
-    return replace(context, compat=compat)
 
 
 def compare(theirs: Mapping[str, Any], ours: Plan) -> Comparison:
@@ -102,7 +101,7 @@ class _Names:
             for kind, word in zip(("node", "address"), pair, strict=True)
             if word
         }
-        self._words = {}
+        self._words: dict[str, str] = {}
         for word, text in words.items():
             self._words.setdefault(word, text)
         ordered = sorted(map(re.escape, self._words), key=len, reverse=True)

@@ -1,7 +1,7 @@
 """Plans workflows with the sflow of the interpreter that runs this, and writes what it planned as one JSON document.
 
-Not imported by ours: `install.py` starts it with the interpreter of another environment. `JOBS` is a JSON file with a mapping from
-names to arguments of `sflow`; each is planned in a process of its own, up to where the command line would print the plan.
+Not imported by ours: `install.py` starts it with the interpreter of another environment. `JOBS` is a JSON file with a mapping
+from names to arguments of `sflow`; each is planned in a process of its own, up to where the command line would print it.
 """
 
 import contextlib
@@ -90,7 +90,7 @@ def _in_child(argv: list[str], cwd: str) -> dict[str, Any]:
     if not child:
         os.close(readable)
         with (
-            open(os.devnull, "w") as nowhere,
+            Path(os.devnull).open("w") as nowhere,
             contextlib.redirect_stdout(nowhere),
             contextlib.redirect_stderr(nowhere),
         ):

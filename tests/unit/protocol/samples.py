@@ -22,14 +22,18 @@ from protocol.messages.facts import (
     RankExited,
     RankIdle,
     RankStarted,
+    Sampled,
     SideCommandEnded,
     Terminated,
+    Uploaded,
+    Uploading,
 )
 from protocol.messages.inspection import (
     Directory,
     Engine,
     GpuHealth,
     Leftover,
+    LeftSpool,
     Limit,
     MeshResult,
     MeshTarget,
@@ -37,6 +41,16 @@ from protocol.messages.inspection import (
     Quota,
 )
 from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.monitor import (
+    LogWindow,
+    Mark,
+    MarkPatterns,
+    MonitorOrders,
+    NodeMonitor,
+    RankWindow,
+    Reading,
+    SampledScope,
+)
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
     EndStep,
@@ -47,10 +61,12 @@ from protocol.messages.orders import (
     LogMatched,
     Refused,
     Release,
+    SamplesStored,
     Spawn,
     Stop,
     ToAgent,
     Unwatch,
+    Upload,
     Watch,
     Welcome,
 )
@@ -66,6 +82,7 @@ from protocol.messages.rank_spec import (
     Success,
     TaskFile,
 )
+from protocol.messages.uploads import FileUpload, StorageTarget, UploadedFile, UploadOutcome, UploadProblem
 
 ATTEMPT = AttemptId("decode_3", 2)
 RANK = RankId(ATTEMPT, 1)
@@ -221,6 +238,7 @@ REPORT = NodeReport(
     ),
     engines=(Engine(name="docker", path="/usr/bin/docker", version="27", problem="no permission"),),
     leftovers=(Leftover(run="r-1", pids=(7,), has_agent=True),),
+    spools=(LeftSpool(path="/tmp/sflow-0-r-1", run="r-1", size_bytes=4096),),
     gpu_health=(GpuHealth(index=0, uncorrected_errors=1, is_remap_pending=True, has_remap_failed=True),),
     has_infiniband=True,
     unanswered=(("leftovers", "no answer within 10 s"),),
@@ -233,6 +251,23 @@ TO_AGENT: tuple[ToAgent, ...] = (
         heartbeat_s=1.0,
         orphan_grace_s=5.0,
         secrets=(("TOKEN", "hunter2"),),
+        monitoring=MonitorOrders(
+            monitors=(
+                NodeMonitor(
+                    scopes=(SampledScope(scope="cpu", interval_ms=500),),
+                    tasks=("decode_3",),
+                    gpu_fields=("index", "power.draw"),
+                    script="iostat 1 > io.log",
+                ),
+            ),
+            windows=(
+                LogWindow(
+                    tasks=("decode_3",),
+                    start=MarkPatterns(patterns=(LogPattern(pattern="BEGIN"),), is_last=True),
+                    end=MarkPatterns(patterns=(LogPattern(pattern="^END", is_regex=True),)),
+                ),
+            ),
+        ),
         signatures=(
             Signature(
                 name="mine",
@@ -251,6 +286,24 @@ TO_AGENT: tuple[ToAgent, ...] = (
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
+    Upload(
+        attempt=ATTEMPT,
+        directory="/run/decode_3",
+        files=(FileUpload(target="res", pattern="*.txt", to="x/", label="decode_3", on_error="fail"),),
+        targets=(
+            StorageTarget(
+                name="res",
+                type="s3",
+                bucket="results",
+                region="eu-west-1",
+                prefix="runs/7/",
+                endpoint_url="http://127.0.0.1:9000",
+                storage_class="STANDARD_IA",
+                addressing_style="path",
+            ),
+            StorageTarget(name="disk", type="directory", prefix="runs/7/", path="/archive"),
+        ),
+    ),
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
     LogMatched(rank=RANK, key=ProbeKey("readiness", 0), line="the server is up"),
@@ -262,12 +315,24 @@ TO_AGENT: tuple[ToAgent, ...] = (
         targets=(MeshTarget(node=1, interface="eth0", address="10.0.0.8", port=40_000, is_primary=True),),
         within_s=3.0,
     ),
+    SamplesStored(number=3),
     Leave(grace_s=1.0),
 )
 FROM_AGENT: tuple[FromAgent, ...] = (
     RankStarted(rank=RANK, pid=4123, started_at_ns=1),
     LaunchFailed(rank=RANK, errno=2, reason="no such program", port_conflict="port 15000 (http) is taken"),
     Leased(task="decode_3", number=2, ports={"http": (15000,)}, problem="none are left"),
+    Uploading(attempt=ATTEMPT, text="3 of 10 files"),
+    Uploaded(
+        attempt=ATTEMPT,
+        outcome=UploadOutcome(
+            files=(UploadedFile(path="a.txt", address="s3://results/runs/7/x/a_decode_3.txt", bytes=3),),
+            count=2,
+            bytes=7,
+            problems=(UploadProblem(text="b.txt cannot be read", is_failure=True, missing=1),),
+            further_problems=1,
+        ),
+    ),
     EXITED,
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
     TRIGGERED,
@@ -315,6 +380,33 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         clearing=(RANK,),
         triggered=(TRIGGERED,),
         quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
+    ),
+    Sampled(
+        number=3,
+        readings=(
+            Reading(
+                scope="gpu", at_ms=1_700_000_000_000, values=(0, 97, 68.5, None, "P0"), is_simulated=True
+            ),
+            Reading(scope="disk", at_ms=1_700_000_000_001, error="no such file"),
+        ),
+        windows=(
+            RankWindow(
+                rank=RANK,
+                log="decode_3/decode_3.log",
+                start=Mark(at_ms=1_700_000_000_000, offset=17, line="BEGIN", patterns=("BEGIN",)),
+                end=Mark(
+                    at_ms=1_700_000_003_000,
+                    offset=99,
+                    line="END",
+                    is_cut=True,
+                    patterns=("re:^END",),
+                    count=2,
+                ),
+            ),
+        ),
+        gpu_fields=("index", "utilization.gpu", "power.draw", "fan.speed", "pstate"),
+        sent_at_ms=1_700_000_000_500,
+        dropped=7,
     ),
     Terminated(),
     Goodbye(survivors=("77 deaf",)),
