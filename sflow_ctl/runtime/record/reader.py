@@ -4,7 +4,6 @@ The run directory is the interface (docs/architecture.md): this module reads it,
 """
 
 import os
-import re
 import stat
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,6 +17,7 @@ from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -35,7 +35,7 @@ from sflow_ctl.runtime.viewing.messages import Change
 T = TypeVar("T")
 READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
-_STAMP = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
+_STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
 _WAITING = b'"kind":"waiting"'
 
