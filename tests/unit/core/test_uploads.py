@@ -14,7 +14,7 @@ from protocol.messages.uploads import (
     UploadOutcome,
     UploadProblem,
 )
-from sflow_ctl.core.commands import RecordUploads
+from sflow_ctl.core.commands import RecordUploads, SendToAgent
 from sflow_ctl.core.events import MessageReceived, OutputsCollected, StopRequested
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Placement, Plan, PlannedOutput, PlannedTask
@@ -59,7 +59,11 @@ def begun(on_error: OnUploadError = "warn", **options: float) -> Driver:
 
 def test_a_task_has_completed_when_its_files_are_uploaded() -> None:
     run = begun()
-    (order,) = [one.message for one in run.commands if getattr(one, "message", None).__class__ is Upload]
+    (order,) = [
+        m
+        for m in (one.message for one in run.commands if isinstance(one, SendToAgent))
+        if isinstance(m, Upload)
+    ]
     assert order == Upload(
         attempt=AttemptId("a", 1),
         directory="/run/a",
