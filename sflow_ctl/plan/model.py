@@ -386,6 +386,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
     warnings: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    """Facts that only a shown plan says."""
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""

@@ -138,7 +138,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
         gpus=None if resources.gpus is None else read(("gpus", "count"), resources.gpus.count, 0) or None,
         is_shared=resources.gpus is not None
         and at(("resources", "gpus", "shared"), as_flag, value(resources.gpus.shared)),
-        is_fixed=bool(task.ports) and resources.gpus is None and not is_apart,
+        is_fixed=bool(task.leased_ports) and resources.gpus is None and not is_apart,
         is_apart=is_apart,
     )
 
@@ -180,7 +180,7 @@ def _demand(task: schema.Task, members: Sequence[PlacedTask]) -> Demand:
 
 
 def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> PlacedTask:
-    if not one.task.ports:
+    if not one.task.leased_ports:
         return one
     value = scopes.of(one.task, one.replica).value
     ports = plan_ports(one.task, value, findings)

@@ -47,6 +47,8 @@ def plan_text(plan: Plan) -> str:
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
     if plan.monitors:
         lines += ["", "Monitors:", *(f"  - {monitor_text(one)}" for one in plan.monitors)]
+    if plan.notes:
+        lines += ["", "Notes:", *(f"  - {note.line()}" for note in plan.notes)]
     if plan.warnings:
         lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])

@@ -35,8 +35,8 @@ def uploading(task: PlannedTask, on_error: OnUploadError = "warn") -> PlannedTas
     )
 
 
-def plan(*tasks: PlannedTask, **options: int) -> Plan:
-    return msgspec.structs.replace(a_plan(*tasks, **options), storage=TARGETS)
+def plan(*tasks: PlannedTask, nodes: int = 1) -> Plan:
+    return msgspec.structs.replace(a_plan(*tasks, nodes=nodes), storage=TARGETS)
 
 
 def uploaded(task: str, outcome: UploadOutcome = DONE, node: int = 0, attempt: int = 1) -> MessageReceived:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from protocol.errors import Finding
 from sflow_ctl.format.checking import guess_hint
-from sflow_ctl.format.merging import Item
+from sflow_ctl.format.merged.items import Item
 
 EXTENDS = "extends"
 
@@ -34,7 +36,7 @@ def _extended(item: Item, by_name: dict[str, Item], findings: list[Finding]) -> 
         body = overridden(body, {key: value for key, value in link.body.items() if key != EXTENDS})
     if EXTENDS not in item.body:
         return item
-    return Item(item.name, body, item.source, item.path, item.is_shorthand)
+    return replace(item, body=body)
 
 
 def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 from protocol.errors import Finding
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
-from sflow_ctl.format.merging import Item, Merged, named_items
+from sflow_ctl.format.merged.files import Merged, named_items
+from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.schema import ARTIFACT_FIELDS
 from sflow_ctl.format.written import json_value, number_or_text, plain
 from sflow_ctl.format.yaml_source import PathKey

@@ -11,8 +11,11 @@ from msgspec import Struct, field
 from protocol.errors import Finding
 from sflow_ctl.format.checking import check, guess_hint
 from sflow_ctl.format.field_lookup import dotted
+from sflow_ctl.format.merged.deep_merge import MergedLeaf, merge_item, settle_variable
+from sflow_ctl.format.merged.items import Item
+from sflow_ctl.format.merged.script_lines import restore_lines
+from sflow_ctl.format.merged.short_forms import expand_short_forms, with_long_monitor
 from sflow_ctl.format.schema import WorkflowSettings
-from sflow_ctl.format.short_forms import expand_short_forms, with_long_monitor
 from sflow_ctl.format.written import variable_value, written
 from sflow_ctl.format.yaml_source import PathKey, Source
 
@@ -23,6 +26,7 @@ ROOT_KEYS = (
     "artifacts",
     "backends",
     "operators",
+    "storage",
     "signatures",
     "secrets",
     "workflow",
@@ -31,27 +35,7 @@ SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
 USES, WITH = "uses", "with"
 """Keys of a task that is made from a preset."""
-TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "signatures")
-
-
-class Item(Struct):
-    """One entry of a named section: its body with its name, and the place of its text."""
-
-    name: str
-    body: dict[str, Any]
-    source: Source
-    path: tuple[PathKey, ...]
-    is_shorthand: bool = False
-    given: dict[tuple[PathKey, ...], str] = field(default_factory=dict)
-    """Fields whose values are the command line's, with the option that gave them."""
-
-    def where(self, *path: PathKey) -> str:
-        """Return `file:line:column  section.name.field` for a message, or the option that gave the field."""
-        for length in range(1, len(path) + 1):
-            if path[:length] in self.given:
-                return f"{self.given[path[:length]]}  {dotted((*self.path, *path))}"
-        full = (*self.path, *(() if self.is_shorthand else path))
-        return f"{self.source.where(full)}  {dotted(full)}"
+TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "storage", "signatures")
 
 
 class Merged(Struct):
@@ -62,8 +46,8 @@ class Merged(Struct):
     version_source: Source | None = None
     workflow_name: Any = None
     workflow_source: Source | None = None
-    settings: dict[str, tuple[Any, Source]] = field(default_factory=dict)
-    """The workflow's other fields, each from the last file that has it."""
+    workflow: Item | None = None
+    """The workflow's other fields."""
     site: dict[str, tuple[Any, Source]] = field(default_factory=dict)
     """Entries of `settings:`, each from the last file that has it."""
     sections: dict[str, list[Item]] = field(default_factory=lambda: {name: [] for name in TOP_SECTIONS})
@@ -72,6 +56,10 @@ class Merged(Struct):
     tasks: list[Item] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    """Facts about the file that only its plan shows."""
+    changes: list[MergedLeaf] = field(default_factory=list)
+    """Leaves to which a later file gave another value."""
 
     def site_where(self, path: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of `("settings", key, ...)` in the file whose value counts."""
@@ -102,8 +90,11 @@ def merge(sources: Sequence[Source]) -> Merged:
         for section in TOP_SECTIONS:
             read = variable_items if section == "variables" else named_items
             items = read(source, (section,), source.data.get(section), merged.findings)
-            _merge_named(merged, merged.sections[section], items, section)
+            _merge_named(merged, merged.sections[section], items, (section,))
         _take_workflow(merged, source)
+    for item in (*merged.sections["variables"], *merged.workflow_variables):
+        settle_variable(item)
+    merged.warnings += [change.warning(merged.secrets) for change in merged.changes]
     _require(merged)
     return merged
 
@@ -180,24 +171,48 @@ def _take_workflow(merged: Merged, source: Source) -> None:
     _unknown_keys(merged, source, ("workflow",), workflow, WORKFLOW_KEYS)
     if isinstance(workflow.get("monitor"), dict):
         workflow = {**workflow, "monitor": with_long_monitor(workflow["monitor"])}
-    name = workflow.get("name")
-    if name is not None:
-        if merged.workflow_name not in (None, name):
-            what = f'Workflow name conflict: "{merged.workflow_name}" and "{name}"'
-            merged.findings.append(
-                Finding("merge-conflict", what, source.where(("workflow", "name")), "use one name")
-            )
-        merged.workflow_name, merged.workflow_source = name, source
-    merged.settings.update({key: (workflow[key], source) for key in SETTINGS if key in workflow})
+    _take_name(merged, source, workflow.get("name"))
+    given = {key: workflow[key] for key in SETTINGS if workflow.get(key) is not None}
+    fields = Item("workflow", given, source, ("workflow",))
+    if merged.workflow is None:
+        merged.workflow = fields
+    else:
+        merged.changes += merge_item(merged.workflow, fields, ("workflow",))
     variables = variable_items(source, ("workflow", "variables"), workflow.get("variables"), merged.findings)
-    _merge_named(merged, merged.workflow_variables, variables, "workflow.variables")
+    _merge_named(merged, merged.workflow_variables, variables, ("workflow", "variables"))
     tasks = named_items(
         source, ("workflow", "tasks"), workflow.get("tasks"), merged.findings, allow_values=False
     )
     for task in tasks:
+        restore_lines(task, merged.warnings)
         expand_short_forms(task.body)
         _take_values(task, merged.findings)
-    merged.tasks += tasks
+    _merge_tasks(merged, tasks)
+
+
+def _take_name(merged: Merged, source: Source, name: Any) -> None:
+    """Take the workflow's name; the last file's counts."""
+    if name is None:
+        return
+    if merged.workflow_source is not None and merged.workflow_name != name:
+        old_file = str(merged.workflow_source.path)
+        path = ("workflow", "name")
+        where = source.where(path) or str(source.path)
+        merged.changes.append(MergedLeaf(path, merged.workflow_name, name, old_file, where))
+    merged.workflow_name, merged.workflow_source = name, source
+
+
+def _merge_tasks(merged: Merged, tasks: Sequence[Item]) -> None:
+    """Merge a file's tasks into those of earlier files. Two of one name in one file stay two, which is refused later."""
+    earlier = {task.name: task for task in merged.tasks}
+    seen: set[str] = set()
+    for task in tasks:
+        if task.name in earlier and task.name not in seen:
+            shown = ("workflow", "tasks", task.name)
+            merged.changes += merge_item(earlier[task.name], task, shown)
+        else:
+            merged.tasks.append(task)
+        seen.add(task.name)
 
 
 def _take_values(task: Item, findings: list[Finding]) -> None:
@@ -217,18 +232,23 @@ def _take_values(task: Item, findings: list[Finding]) -> None:
         }
 
 
-def _merge_named(merged: Merged, existing: list[Item], items: list[Item], section: str) -> None:
+def _merge_named(merged: Merged, existing: list[Item], items: list[Item], section: tuple[str, ...]) -> None:
+    """Merge a file's entries into those of earlier files, by name; within one file the last of a name counts."""
     position = {item.name: index for index, item in enumerate(existing)}
+    seen: set[str] = set()
     for item in items:
         index = position.get(item.name)
         if index is None:
             position[item.name] = len(existing)
             existing.append(item)
-            continue
-        earlier = existing[index].source.where(existing[index].path)
-        what = f'{section} "{item.name}" is defined again; it replaces the one at {earlier}'
-        merged.warnings.append(Finding("defined-again", what, item.where()))
-        existing[index] = item
+        elif item.name in seen:
+            earlier = existing[index].where().partition("  ")[0]
+            what = f'{dotted(section)} "{item.name}" is defined again; it replaces the one at {earlier}'
+            merged.warnings.append(Finding("defined-again", what, item.where()))
+            existing[index] = item
+        else:
+            merged.changes += merge_item(existing[index], item, (*section, item.name))
+        seen.add(item.name)
 
 
 def _take_scalar(merged: Merged, source: Source, key: str) -> None:

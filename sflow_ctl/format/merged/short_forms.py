@@ -1,11 +1,11 @@
 """Expands the short forms of a task's fields, so that all later steps see the long ones.
 
-Called when files are merged. `script: TEXT`, `depends_on: NAME`, `retries: 3`, `replicas: 3`, `resources:
-{gpus: 2, nodes: 1}`: each has only one possible meaning, and people write it first.
+Called when files are merged. `script: TEXT`, `depends_on: NAME`, `result: {NAME: REGEX}`, `retries: 3`,
+`replicas: 3`, `resources: {gpus: 2, nodes: 1}`: each has only one possible meaning, and people write it first.
 """
 
 import copy
-from typing import Any
+from typing import Any, TypeGuard
 
 from sflow_ctl.format.expressions.templates import has_expression
 
@@ -13,13 +13,19 @@ RETRY_INTERVAL = "1s"
 """Pause before a retry where only the number of retries is given."""
 
 
+_TEXTS = frozenset({"script", "required_by"})
+
+
 def expand_short_forms(body: dict[str, Any]) -> None:
     """Replace the short forms in a task's body."""
-    for field in ("script", "depends_on", "outputs"):
+    for field in ("script", "depends_on", "required_by", "outputs"):
         value = body.get(field)
-        is_one = isinstance(value, str) if field == "script" else isinstance(value, str | dict)
+        is_one = isinstance(value, str) if field in _TEXTS else isinstance(value, str | dict)
         if is_one and not (field == "outputs" and isinstance(value, str)):
             body[field] = [value]
+    result = body.get("result")
+    if _is_map_of_regexes(result):
+        body["result"] = {"patterns": [{"name": name, "regex": regex} for name, regex in result.items()]}
     if _is_count(body.get("retries")):
         body["retries"] = {"count": body["retries"], "interval": RETRY_INTERVAL}
     if _is_count(body.get("replicas")):
@@ -60,6 +66,15 @@ def with_long_monitor(monitor: dict[str, Any]) -> dict[str, Any]:
     if isinstance(scopes, dict):
         monitor["scopes"] = {key: {} if value is None else value for key, value in scopes.items()}
     return monitor
+
+
+def _is_map_of_regexes(result: Any) -> TypeGuard[dict[str, str]]:
+    """Return whether a result maps names to regular expressions; one with only `file` and `source` reads a file."""
+    return (
+        isinstance(result, dict)
+        and bool(result.keys() - {"file", "source"})
+        and all(isinstance(name, str) and isinstance(regex, str) for name, regex in result.items())
+    )
 
 
 def _is_count(value: Any) -> bool:
