@@ -139,7 +139,7 @@ def test_a_node_without_the_run_directory_uploads_its_own_files(tmp_path: Path) 
     (tmp_path / "spool").mkdir()
     text = disk(out, "{target: res, from: a.txt}, {target: res, from: t.log}")
     text = text.replace("echo a >", "mkdir -p $SFLOW_TASK_OUTPUT_DIR; echo a; echo a >")
-    run = Run.start(text, tmp_path, env={"SFLOW_SPOOL_DIR": str(tmp_path / "spool")})
+    run = Run.start(text, tmp_path, "--log-spool", str(tmp_path / "spool"))
     status, output = run.finish()
     assert status == 0, output
     assert sorted(path.name for path in out.iterdir()) == ["a.txt", "t.log"]
@@ -159,7 +159,7 @@ def test_an_upload_that_must_succeed_fails_the_run_without_a_retry(server: Serve
     text = (
         f'{HEAD}  - {{name: res, type: s3, bucket: not-there, endpoint_url: "{server.url}"}}\n'
         "workflow:\n  name: w\n  tasks:\n"
-        "    - name: t\n      retries: {count: 2}\n      script: ['echo a > $SFLOW_TASK_OUTPUT_DIR/a.txt']\n"
+        "    - name: t\n      retries: {count: 2, interval: 0}\n      script: ['echo a > $SFLOW_TASK_OUTPUT_DIR/a.txt']\n"
         "      uploads: [{target: res, from: a.txt, on_error: fail}]\n"
         "    - {name: after, depends_on: [t], script: ['true']}\n"
     )
