@@ -14,6 +14,7 @@ import zmq
 from protocol.errors import FleetError
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
+from protocol.session.codec import prepare_decoders
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
@@ -27,6 +28,7 @@ from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.spool import (
     SpoolIndex,
     has_left_spools,
+    hold,
     make_spool,
     remove_spool,
     shares_run_directory,
@@ -67,6 +69,7 @@ def run_agent(
     become_subreaper()
     hide_memory()
     allow_many()
+    prepare_decoders()  # a local agent is started early, and waits for its configuration
     try:
         config = read_config(encoded_config)
         if config is None:
@@ -94,6 +97,7 @@ class Agent:
         shares = shares_run_directory(config)
         has_left = has_left_spools(config)
         self._spool = make_spool(config) if has_left or not shares else None
+        self._spool_lock = hold(self._spool) if self._spool is not None else None
         left = take_left_spools(config, self._spool) if has_left and self._spool is not None else []
         self._shares = shares
         self._base = config.run_directory if shares or self._spool is None else self._spool
@@ -161,8 +165,8 @@ class Agent:
     def run(self) -> int:
         """Run until the core says exit; return the status."""
         self._signals.install()
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # modules live as long as the process
+        gc.enable()
         return self._leave(self._loop.run())
 
     def _make_loop(self, parts: Parts) -> Loop:

@@ -4,17 +4,17 @@ Docker and Podman run the task outside of the process tree that the agent ends, 
 command that removes everything under the container's name, and fails if something is left.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
 from protocol.messages.rank_spec import Container
+from protocol.text.lazy_pattern import lazy_pattern
 
 ENGINES = ("apptainer", "enroot", "podman", "docker")
 """In the order in which `auto` looks for them: those that need no privileges and no service first."""
 RUN_LABEL = "sflow.run"
-_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_.-]")
+_NOT_IN_NAMES = lazy_pattern(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m
 exec 2>/dev/null

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,38 @@ def test_ux_7_a_full_standard_output_is_not_reported_as_a_bug(tmp_path: Path) ->
     assert "bug" not in done.stderr
 
 
+COMMANDS = (
+    "run w.yaml --output-dir out", "plan w.yaml", "status r --output-dir out", "logs --run r --output-dir out",
+    "attach r --output-dir out", "help run", "sample", "compose w.yaml", "visualize w.yaml", "schema", "--help",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ended_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ended")
+    assert run_file(directory, workflow('{name: t, script: ["seq 5"]}')).returncode == 0
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ux_7_a_command_says_that_its_output_is_full_and_bears_closed_ones(
+    ended_run: Path, command: str
+) -> None:
+    def shell(redirection: str) -> "subprocess.CompletedProcess[str]":
+        script = f"{sys.executable} -m sflow_ctl {command} {redirection}"
+        return subprocess.run(
+            ["bash", "-c", script], cwd=ended_run, capture_output=True, text=True, check=False
+        )
+
+    full = shell("> /dev/full")
+    assert (full.returncode, full.stderr.count("No space left on device")) == (3, 1)
+    assert "bug" not in full.stderr
+    closed = shell(">&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    assert shell("<&- >&- 2>&-").returncode == 0
+    assert shell("| true; exit ${PIPESTATUS[0]}").returncode == 0
+
+
 def test_a_hangup_is_called_a_hangup(tmp_path: Path) -> None:
     run = Run.start(workflow('{name: t, script: ["sleep 600"]}'), tmp_path)
     run.wait_for("t", "running")
@@ -153,5 +186,17 @@ def test_clusters_f14_a_run_whose_directory_was_deleted_reports_it_and_fails(tmp
     text = workflow('{name: t, script: ["rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}')
     done = run_file(tmp_path, text)
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "cannot write" in done.stdout + done.stderr
+    assert "the run failed: the run directory was deleted, with its record" in done.stdout + done.stderr
+    assert "nodes were lost" not in done.stdout + done.stderr
     assert "bug" not in done.stdout + done.stderr
+
+
+def test_clusters_f14_a_run_whose_directory_was_deleted_does_not_wait_for_its_logs(tmp_path: Path) -> None:
+    """The console has a part of a log whose rest is gone."""
+    beats = "script: ['echo up; while :; do echo beat; sleep 0.1; done']"
+    server = f"{{name: s, probes: {{readiness: {{log_watch: {{match_pattern: up}}}}}}, {beats}}}"
+    last = '{name: t, depends_on: [s], script: ["sleep 0.5; rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}'
+    began = time.monotonic()
+    done = run_file(tmp_path, workflow(server, last))
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert time.monotonic() - began < 15, "an agent waits for 30 s until its logs are delivered"

@@ -159,8 +159,8 @@ def test_f35_the_rest_of_the_run_continues_where_the_workflow_allows_it(cluster:
     assert {log(cluster, f"moved_{n}") for n in range(3)} == {f"{host}\n"}
     assert whole["outcome"] == "completed"
     assert len(whole["tolerated"]) == 2  # type: ignore[arg-type]
-    cluster.wait_job(number, within_s=120)
     cluster.power_on(other)
+    cluster.wait_job(number, within_s=120)
 
 
 def test_f35_a_dead_slurmd_does_not_end_a_run(cluster: Cluster) -> None:

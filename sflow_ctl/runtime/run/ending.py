@@ -4,6 +4,7 @@ Called by `workflow.py` after the controller's loop; writes `summary.json` and `
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import ExitStatus
+from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.model import Plan
@@ -55,6 +57,7 @@ def conclude(
     state: RunView,
     outputs: dict[str, dict[str, Any]],
     output_problems: dict[str, list[str]],
+    uploads: dict[str, UploadOutcome],
     refused: dict[str, int],
     job_id: str | None,
     resumed: "ResumedSummary | None" = None,
@@ -67,7 +70,8 @@ def conclude(
     """
     plan = state.plan
     if job_id is not None:
-        finish = with_slurm_reason(finish, job_id)
+        nodes = [node.name for node in plan.nodes if node.backend_type == "slurm"]
+        finish = with_slurm_reason(finish, job_id, nodes)
     finish = _with_workflow_success(finish, plan, directory.path)
     status = _exit_status(finish)
     whole = summary(
@@ -81,6 +85,7 @@ def conclude(
         survivors=finish.survivors,
         refused=refused,
         output_problems=output_problems,
+        uploads=uploads,
         resumed=resumed,
     )
     end = RunEnd(status, state, whole, directory.path, outputs)
@@ -117,8 +122,8 @@ def _without_record(end: RunEnd, error: OSError) -> RunEnd:
     return replace(end, status=status, summary=whole)
 
 
-def with_slurm_reason(finish: FinishRun, job_id: str) -> FinishRun:
-    """Replace a signal, a lost node or a time limit by Slurm's own reason, if Slurm ended the job."""
+def with_slurm_reason(finish: FinishRun, job_id: str, nodes: Sequence[str]) -> FinishRun:
+    """Replace a signal, a lost node or a time limit by Slurm's own reason, if Slurm ended the job. `nodes` are the job's."""
     cause = finish.cause
     if cause is None or (
         finish.outcome is not Outcome.TERMINATED
@@ -126,9 +131,9 @@ def with_slurm_reason(finish: FinishRun, job_id: str) -> FinishRun:
         and (cause.reason is None or cause.reason.word not in _MAY_BE_SLURMS)
     ):
         return finish
-    from sflow_ctl.runtime.slurm.allocation import why_it_ends
+    from sflow_ctl.runtime.slurm.job_reason import why_it_ends
 
-    reason = why_it_ends(job_id)
+    reason = why_it_ends(job_id, nodes)
     is_time_limit = cause.reason is not None and cause.reason.word == "time_limit"
     if reason is None or (is_time_limit and reason.word == "time_limit"):
         return finish

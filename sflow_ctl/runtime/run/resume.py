@@ -5,7 +5,6 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 
 import contextlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.errors import UsageError
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.masking import mark_of, parts_of
 from sflow_ctl.core.actions.resume import PriorResult, decide
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
@@ -33,7 +33,7 @@ from sflow_ctl.runtime.run.held_exits import held_successes
 from sflow_ctl.runtime.run.output_collector import collect_outputs
 from sflow_ctl.runtime.viewing.messages import Change
 
-_EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
+_EARLIER_LOG = lazy_pattern(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
 
 class PriorRun(Struct, frozen=True):
@@ -73,13 +73,16 @@ def earlier_run(
     reader = RunReader(directory)
     if must_claim and reader.summary() is None:
         await_end_of_earlier_start(directory / layout.CLAIM)
+    # Read before it is judged: a claim that appears later must not be replaced.
+    last = read_claim(directory / layout.CLAIM)
     status = reader.status()
+    is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
+    if status.liveness is Liveness.ENDED and not is_completed and last is not None:
+        status = reader.controller_status()  # another resume keeps the summary until it has its nodes
     if status.liveness is not Liveness.ENDED:
         _refuse_running(reader, status, is_forced)
-    is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
     claim = None
     if must_claim and not is_completed:
-        last = read_claim(directory / layout.CLAIM)
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
     reader = RunReader(directory)  # another controller may have ended in between
     reader.refresh()

@@ -185,6 +185,7 @@ def _run(
             state=controller.state,
             outputs=controller.outputs.values,
             output_problems=controller.outputs.problems,
+            uploads=controller.progress.uploads,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,

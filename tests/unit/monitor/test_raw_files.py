@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.messages.monitor import Reading
-from sflow_ctl.report.monitor.metrics import RawReader, MetricRow, ScopeError, raw_head, raw_line
+from sflow_ctl.report.monitor.metrics import MetricRow, RawReader, ScopeError, raw_head, raw_line
 from sflow_ctl.report.monitor.tally import SummaryTable
 
 GPU_FIELDS = ("index", "utilization.gpu", "power.draw", "pstate", "fan.speed")
