@@ -97,10 +97,7 @@ class Controller:
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one.
-
-        `monitor` takes what agents measure, if the plan has monitors.
-        """
+        """`state` is that of a resumed run, `job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
