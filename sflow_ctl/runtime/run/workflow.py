@@ -168,7 +168,7 @@ def _run(
         for warning in (*(planned.allocation.warnings if planned.allocation else ()), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
-        ends.enter_context(EndSignals(output.hurry))  # until the summary is written
+        signals = ends.enter_context(EndSignals(output.hurry))  # until the summary is written
         with ExitStack() as closing:
             if clock is not None:
                 clock.start()
@@ -195,7 +195,7 @@ def _run(
             from sflow_ctl.runtime.monitor.ending import report_monitors
 
             gone_at = planned.allocation.ends_at if planned.allocation is not None else None
-            report_monitors(monitor, directory.path, planned.plan, log, lambda: output.is_hurried, gone_at)
+            report_monitors(monitor, directory.path, planned.plan, log, lambda: signals.is_hurried, gone_at)
         if planned.plan.upload_all is not None:
             end = _with_archive(planned.plan, end, fleet, shell, controller.last_moment, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
