@@ -131,7 +131,7 @@ class OutputService:
         self._is_closing = False
         self._closing_since = 0.0
         self._close_by = float("inf")
-        self.is_hurried = False
+        self._is_hurried = False
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
 
     # ------------------------------------------------------------------ the main thread's side
@@ -211,7 +211,7 @@ class OutputService:
 
     def hurry(self) -> None:
         """Have `close` wait no longer for readers. Callable from a signal handler."""
-        self.is_hurried = True
+        self._is_hurried = True
         self._close_by = min(self._close_by, time.monotonic())
 
     def close(self, deadline_s: float) -> bool:
@@ -221,13 +221,13 @@ class OutputService:
         system for example; it then still owns the sockets, and they must not be closed.
         """
         self._closing_since = time.monotonic()
-        self._close_by = until = self._closing_since + (0.0 if self.is_hurried else deadline_s)
+        self._close_by = until = self._closing_since + (0.0 if self._is_hurried else deadline_s)
         self._is_closing = True
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(deadline_s + 2.0)
         if self._console is not None and self._console.is_lossless:
-            unread = drain(self._console, self._closing_since, until, lambda: self.is_hurried)
+            unread = drain(self._console, self._closing_since, until, lambda: self._is_hurried)
             if unread is not None:
                 self._keep_note(unread)
                 self.counters["console_incomplete"] += 1
