@@ -27,6 +27,7 @@ from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.spool import (
     SpoolIndex,
     has_left_spools,
+    hold,
     make_spool,
     remove_spool,
     shares_run_directory,
@@ -94,6 +95,7 @@ class Agent:
         shares = shares_run_directory(config)
         has_left = has_left_spools(config)
         self._spool = make_spool(config) if has_left or not shares else None
+        self._spool_lock = hold(self._spool) if self._spool is not None else None
         left = take_left_spools(config, self._spool) if has_left and self._spool is not None else []
         self._shares = shares
         self._base = config.run_directory if shares or self._spool is None else self._spool

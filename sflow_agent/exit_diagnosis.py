@@ -184,6 +184,9 @@ def _line_number(path: str, offset: int) -> int | None:
         return None
     lines = 1
     with Path(path).open("rb") as file:
+        if os.lseek(file.fileno(), 0, os.SEEK_HOLE) < offset:
+            return None  # lines of a spooled log that the controller has
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
         while offset > 0 and (data := file.read(min(BLOCK_BYTES, offset))):
             lines += data.count(b"\n")
             offset -= len(data)

@@ -13,6 +13,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Leased
+from protocol.messages.monitor import MonitorOrders
 from protocol.messages.node import Inventory
 from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
@@ -27,10 +28,12 @@ from sflow_agent.core.commands import (
     ForgetRank,
     GiveUpTree,
     InspectNode,
+    LearnMonitors,
     LearnSecrets,
     LearnSignatures,
     LookForListeners,
     LookOnce,
+    NoteStored,
     Report,
     RunCommand,
     SignalTree,
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from sflow_agent.activity_watch import ActivityWatch
     from sflow_agent.exit_diagnosis import ExitDiagnosis
     from sflow_agent.inspection.inspector import Inspector
+    from sflow_agent.monitor.monitoring import Monitoring
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
 
@@ -103,6 +107,7 @@ class Performer:
         self._side_commands: SideCommands | None = None
         self._activity: ActivityWatch | None = None
         self._inspector: Inspector | None = None
+        self._monitoring: Monitoring | None = None
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command; return its immediate events."""
@@ -117,7 +122,7 @@ class Performer:
             case GiveUpTree(rank=rank):
                 return parts.processes.trees.give_up(rank)
             case ForgetRank(rank=rank):
-                parts.logs.finish(rank)
+                self._forget(rank, now)
             case WatchCheck(rank=rank, key=key):
                 parts.probes.watch(parts.ranks[rank].spec, key, now)
             case UnwatchCheck(rank=rank, key=key):
@@ -127,12 +132,24 @@ class Performer:
             case UnwatchLog(rank=rank):
                 parts.logs.unwatch(rank)
             case FinishLogs():
-                parts.logs.finish_all()
+                self._finish()
             case Exit(status=status):
                 self._exit(status)
             case _:
                 return self._perform_rare(command, now)
         return ()
+
+    def _forget(self, rank: RankId, now: float) -> None:
+        """Take note that a rank is gone, and its log complete."""
+        self._parts.logs.finish(rank)
+        if self._monitoring is not None:
+            self._monitoring.ended(rank, now)
+
+    def _finish(self) -> None:
+        """Hand over the rest of what monitors have measured, and of all logs."""
+        if self._monitoring is not None:
+            self._monitoring.finish()
+        self._parts.logs.finish_all()
 
     def _look(self, command: LookOnce | LookForListeners, now: float) -> Sequence[AgentEvent]:
         """Look at something of a rank now; return what was seen at once."""
@@ -154,6 +171,8 @@ class Performer:
                 self._parts.processes.mask_output(values)
             case LearnSignatures(signatures=signatures):
                 self._signatures = signatures
+            case LearnMonitors() | NoteStored():
+                self._perform_for_monitors(command)
             case RunCommand(rank=rank, purpose=purpose):
                 self._commands().run(self._parts.ranks[rank].spec, purpose)
             case EndCommand(rank=rank, purpose=purpose):
@@ -187,7 +206,10 @@ class Performer:
         parts = self._parts
         path = parts.spawner.log_path(spec.log)
         if spec.earlier_log is not None:
-            parts.logs.renamed(path, parts.spawner.log_path(spec.earlier_log))
+            earlier = parts.spawner.log_path(spec.earlier_log)
+            parts.logs.renamed(path, earlier)
+            if self._monitoring is not None:
+                self._monitoring.renamed(path, earlier)
         try:
             spec = _with_files(spec, path)
         except SpawnError as error:
@@ -199,11 +221,14 @@ class Performer:
         if parts.spool_index is not None:
             parts.spool_index.note(IndexEntry(spec.rank, spec.log, spec.earlier_log))
         outcome = parts.processes.start(spec)
+        if self._monitoring is not None and not isinstance(outcome, ProcessFailed):
+            self._monitoring.started(spec, path, now)
         is_streamed = spec.stream or not parts.shares_run_directory
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            parts.logs.stream(spec.rank, path, not parts.shares_run_directory, now, spec.log)
+            is_spool, is_read_again = not parts.shares_run_directory, spec.success is not None
+            parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
         return outcome
 
     def _take_ports(self, order: Lease) -> Leased:
@@ -265,6 +290,24 @@ class Performer:
                 ActivityWatch(parts.workers, parts.inventory.gpus, parts.spawner.log_path, parts.warn)
             )
         return self._activity
+
+    def _perform_for_monitors(self, command: LearnMonitors | NoteStored) -> None:
+        if isinstance(command, LearnMonitors):
+            self._monitor(command.orders)
+        elif self._monitoring is not None:
+            self._monitoring.note_stored(command.number)
+
+    def _monitor(self, orders: MonitorOrders) -> None:
+        """Begin to measure; a repeated order, in a new session, changes nothing."""
+        if self._monitoring is None:
+            from sflow_agent.monitor.monitoring import Monitoring
+
+            parts = self._parts
+            self._monitoring = self._source(
+                Monitoring(
+                    orders, parts.workers, parts.inventory, parts.config.marker, parts.report, parts.warn
+                )
+            )
 
     def _inspect(self, order: Inspect, now: float) -> None:
         if self._inspector is None:

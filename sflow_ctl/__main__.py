@@ -15,12 +15,27 @@ def main() -> None:
         # Workflows, logs and messages are UTF-8 whatever the locale is; Python takes this option only at its start.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     prefer_installation()
+    open_standard_descriptors()
     try:
         from sflow_ctl.cli.app import main as run_command
     except KeyboardInterrupt:
         sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C
 
     run_command()
+
+
+def open_standard_descriptors() -> None:
+    """Open /dev/null where the caller has closed standard input, output or error.
+
+    No file of ours gets their numbers then, and what is printed there is unwanted, not an error.
+    """
+    for number, mode in ((0, "r"), (1, "w"), (2, "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            name = ("stdin", "stdout", "stderr")[number]
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - open as long as we run
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from protocol.ids import AttemptId, ProbeKey, ProbeKind, RankId
 from protocol.messages.base import Message, _snake
 from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
+from protocol.messages.monitor import RankWindow, Reading
 from protocol.messages.node import Inventory
 
 ActivityKind = Literal["output", "gpus"]
@@ -232,6 +233,22 @@ class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
     pattern: LogPattern | None = None
 
 
+class Sampled(FromAgentMessage, frozen=True, kw_only=True):
+    """What monitors have measured on the node. Answered by `SamplesStored`; few are on their way at a time."""
+
+    number: int
+    """Counts the messages of this agent, from 1."""
+    readings: tuple[Reading, ...] = ()
+    windows: tuple[RankWindow, ...] = ()
+    """Of ranks whose log is complete."""
+    gpu_fields: tuple[str, ...] = ()
+    """The names of a GPU's values."""
+    sent_at_ms: int = 0
+    """The node's wall clock, to compare it with the controller's."""
+    dropped: int = 0
+    """Readings lost since the agent began, because the controller was too late to take them."""
+
+
 class Terminated(FromAgentMessage, frozen=True, kw_only=True):
     """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
 
@@ -257,6 +274,7 @@ FromAgent = (
     | Inspected
     | Notice
     | Hello
+    | Sampled
     | Terminated
     | Goodbye
 )

@@ -89,6 +89,16 @@ class Leftover(ReportPart, frozen=True, kw_only=True):
     """Whether an agent of that run is still their parent."""
 
 
+class LeftSpool(ReportPart, frozen=True, kw_only=True):
+    """A directory with logs of an earlier run of this user that its controller does not have."""
+
+    path: str
+    run: str
+    """The marker of the run's agents."""
+    size_bytes: int
+    """What its files take on the disk."""
+
+
 class GpuHealth(ReportPart, frozen=True, kw_only=True):
     """NVML's facts about a GPU's memory; `index` as in the inventory."""
 
@@ -122,6 +132,7 @@ class NodeReport(ReportPart, frozen=True, kw_only=True):
     directories: tuple[Directory, ...] = ()
     engines: tuple[Engine, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
+    spools: tuple[LeftSpool, ...] = ()
     gpu_health: tuple[GpuHealth, ...] = ()
     has_infiniband: bool = False
     unanswered: tuple[tuple[str, str], ...] = ()

@@ -6,6 +6,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message, _snake
 from protocol.messages.inspection import MeshTarget
+from protocol.messages.monitor import MonitorOrders
 from protocol.messages.rank_spec import PortBlock, RankSpec
 
 
@@ -28,6 +29,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     """The workflow's own; they are searched before the built-in ones."""
     secrets: tuple[tuple[str, str], ...] = ()
     """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
+    monitoring: MonitorOrders | None = None
+    """What is measured on the node; the agent decides when from the tasks that it runs."""
 
 
 class Refused(ToAgentMessage, frozen=True, kw_only=True):
@@ -138,6 +141,12 @@ class Inspect(ToAgentMessage, frozen=True, kw_only=True):
     """Parts that have not arrived by then are reported missing."""
 
 
+class SamplesStored(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller has taken the `Sampled` of this number; more may be sent."""
+
+    number: int
+
+
 class Leave(ToAgentMessage, frozen=True, kw_only=True):
     """The run is over: end all processes, flush, and exit. The last order an agent gets."""
 
@@ -157,6 +166,7 @@ ToAgent = (
     | Unwatch
     | LogMatched
     | Inspect
+    | SamplesStored
     | Leave
 )
 

@@ -25,6 +25,7 @@ from protocol.messages.orders import (
     LogMatched,
     Refused,
     Release,
+    SamplesStored,
     Spawn,
     Stop,
     ToAgent,
@@ -38,8 +39,10 @@ from sflow_agent.core.commands import (
     FinishLogs,
     ForgetRank,
     InspectNode,
+    LearnMonitors,
     LearnSecrets,
     LearnSignatures,
+    NoteStored,
     Report,
     StartProcess,
     TakeBackPorts,
@@ -189,6 +192,8 @@ class AgentCore:
                 self._on_log_order(message, now)
             case Inspect():
                 self._out.append(InspectNode(message))
+            case SamplesStored(number=number):
+                self._out.append(NoteStored(number))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
@@ -211,10 +216,7 @@ class AgentCore:
             self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
-        if order.secrets:
-            self._out.append(LearnSecrets(order.secrets))
-        if order.signatures:
-            self._out.append(LearnSignatures(order.signatures))
+        self._out += _learnt(order)
         for rank in order.kill:
             if rank in self._open:
                 self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
@@ -379,3 +381,15 @@ class AgentCore:
         if self._logs_by is None:
             return
         self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
+
+
+def _learnt(order: Welcome) -> list[AgentCommand]:
+    """Return what the agent learns once, with its first session; later ones repeat it."""
+    learnt: list[AgentCommand] = []
+    if order.secrets:
+        learnt.append(LearnSecrets(order.secrets))
+    if order.signatures:
+        learnt.append(LearnSignatures(order.signatures))
+    if order.monitoring is not None:
+        learnt.append(LearnMonitors(order.monitoring))
+    return learnt

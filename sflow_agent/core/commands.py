@@ -5,6 +5,7 @@ from msgspec import Struct
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.facts import FromAgent, SidePurpose
+from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Inspect, Lease
 from protocol.messages.rank_spec import RankSpec
 
@@ -158,6 +159,18 @@ class FinishLogs(Struct, frozen=True):
     """Hand over the rest of all logs; answer with LogsDelivered."""
 
 
+class LearnMonitors(Struct, frozen=True):
+    """Measure on this node what the orders say from now on."""
+
+    orders: MonitorOrders
+
+
+class NoteStored(Struct, frozen=True):
+    """The controller has taken the readings of monitors up to this message."""
+
+    number: int
+
+
 class InspectNode(Struct, frozen=True):
     """Inspect the node as ordered and report the result; ranks are not concerned."""
 
@@ -184,6 +197,8 @@ AgentCommand = (
     | DiagnoseExit
     | LearnSignatures
     | LearnSecrets
+    | LearnMonitors
+    | NoteStored
     | ForgetRank
     | SignalTree
     | AdoptStep

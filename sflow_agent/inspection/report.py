@@ -22,9 +22,10 @@ import zmq
 
 from protocol.machine.marks import RUN_MARKER
 from protocol.machine.procfs import all_processes, command_line, environment, is_living, parent_of
-from protocol.messages.inspection import Directory, Engine, Leftover, Limit, NodeReport, Quota
+from protocol.messages.inspection import Directory, Engine, Leftover, LeftSpool, Limit, NodeReport, Quota
 from sflow_agent.inspection.file_systems import least, mount_of, quota_of
 from sflow_agent.limits import inherited_limit
+from sflow_agent.logs.spool import unused_spools
 from sflow_agent.processes.captured import run_captured
 from sflow_agent.processes.engines import ENGINES
 
@@ -66,6 +67,7 @@ def parts(
         "shared memory": partial(_directory, "shared memory", "/dev/shm", None),
         **{f"container engine {name}": partial(_engine, name) for name in ENGINES},
         "earlier processes": partial(_leftovers, marker),
+        "earlier logs": partial(_spools, tuple(path for _, path in places)),
         "GPUs": partial(_gpus, gpu_uuids),
     }
 
@@ -260,6 +262,17 @@ def _leftovers(own_marker: str) -> Fields:
         "leftovers": tuple(
             Leftover(run=run, pids=tuple(sorted(pids)), has_agent=run in watched)
             for run, pids in sorted(found.items())
+        )
+    }
+
+
+def _spools(directories: tuple[str, ...]) -> Fields:
+    """Return logs that earlier runs could not hand over."""
+    return {
+        "spools": tuple(
+            LeftSpool(path=path, run=run, size_bytes=size)
+            for directory in dict.fromkeys(directories)
+            for path, run, size in unused_spools(directory)
         )
     }
 

@@ -19,7 +19,7 @@ from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import IndexEntry, LeftLog, SpoolIndex, log_size
+from sflow_agent.logs.spool import DeliveredPart, IndexEntry, LeftLog, SpoolIndex, log_size
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """The limit of unacknowledged bytes over all logs: bounds the agent's memory."""
@@ -39,6 +39,8 @@ class Log(Struct):
     stream: SendWindow | None = None
     relative: str = ""
     """The path within the spool, of a log that the spool's index has."""
+    delivered: DeliveredPart | None = None
+    """For a spooled log of which nothing but its beginning and end is read again."""
     searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     size: int = 0
     """The last known size of a log that its task writes itself."""
@@ -84,10 +86,24 @@ class LogFollower:
 
     # ------------------------------------------------------------------ who is interested
 
-    def stream(self, rank: RankId, path: str, is_spool: bool, now: float, relative: str = "") -> None:
-        """Send this log from its beginning; `relative` is its path in the spool."""
+    def stream(
+        self,
+        rank: RankId,
+        path: str,
+        is_spool: bool,
+        now: float,
+        relative: str = "",
+        *,
+        is_read_again: bool = True,
+    ) -> None:
+        """Send this log from its beginning; `relative` is its path in the spool.
+
+        What the controller has of a spooled log leaves the disk, unless all of it `is_read_again` at its task's end.
+        """
         log = self._logs.setdefault(rank, Log(path))
         log.relative = relative
+        if is_spool and not is_read_again:
+            log.delivered = DeliveredPart(path)
         if log.stream is None:
             log.stream = SendWindow(is_spool)
             self._to_arm.append((now + ARM_AFTER_S, rank))
@@ -150,6 +166,8 @@ class LogFollower:
         for log in self._logs.values():
             if log.path == old:
                 log.path = new
+                if log.delivered is not None:
+                    log.delivered.path = new
 
     def finish(self, rank: RankId) -> None:
         """Note that the rank and its tree are gone, so its log is complete."""
@@ -249,6 +267,9 @@ class LogFollower:
         before = stream.sent - stream.acked
         stream.acknowledge(offset)
         self._in_flight += stream.sent - stream.acked - before
+        if log.delivered is not None:
+            unread = [one.offset for one in log.searches.values() if not one.is_done]
+            log.delivered.free_to(min(stream.acked - stream.base, *unread, log_size(log.path)))
         self._repeat_at = None
         self._unblock()
         self._grown[rank] = None
@@ -345,6 +366,7 @@ class LogFollower:
     def _note_shrunk(self, log: Log) -> None:
         if not log.is_shrunk:
             log.is_shrunk = True
+            log.delivered = None
             self._warn(f"{log.path} was truncated: it is read from its beginning again")
 
     def _look_at_foreign(self, rank: RankId, log: Log) -> None:

@@ -6,6 +6,7 @@ predecessor could not. `agent.py` makes and removes it.
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 
@@ -15,6 +16,10 @@ from msgspec import Struct
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 
+KEPT_BYTES = 1024 * 1024
+"""Of the beginning and of the end of a delivered log: more than a diagnosis reads."""
+FREED_AT_ONCE_BYTES = 4 * 1024 * 1024
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _INDEX = ".index"
 _EARLIER = ".earlier"
 """Below a spool: those of earlier agents of the run, which this one hands over. No task's directory begins with a dot."""
@@ -65,6 +70,41 @@ def make_spool(config: AgentConfig) -> str:
     return tempfile.mkdtemp(prefix=f"{os.path.basename(spool)}-", dir=parent)  # noqa: PTH119
 
 
+def hold(spool: str) -> int:
+    """Lock a spool for as long as this process lives, so that others can see that it is in use; return the descriptor."""
+    import fcntl
+
+    descriptor = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def unused_spools(parent: str) -> Iterator[tuple[str, str, int]]:
+    """Yield (path, marker of the run, bytes) of this user's spools in a directory that no agent uses."""
+    import fcntl
+
+    pattern = re.compile(rf"sflow-{os.getuid()}-(.+-[0-9a-f]{{8}})-\d+(-\w+)?")
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(parent)):  # noqa: PTH208
+            path, match = f"{parent}/{name}", pattern.fullmatch(name)
+            if match is None or not _is_private(path):
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield path, match[1], _blocks_below(path)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(descriptor)
+
+
+def _blocks_below(path: str) -> int:
+    files = [f"{folder}/{name}" for folder, _, names in os.walk(path) for name in names]
+    return sum(os.lstat(one).st_blocks * 512 for one in files)
+
+
 def remove_spool(path: str) -> None:
     """Remove the spool: everything in it has reached the controller."""
     import shutil  # imports every compression library: not at the start
@@ -78,6 +118,33 @@ def log_size(path: str) -> int:
         return os.stat(path).st_size  # noqa: PTH116 - called for every log that grows
     except OSError:
         return 0
+
+
+class DeliveredPart(Struct):
+    """How much of a spooled log has been given back to the disk because the controller has it.
+
+    Its beginning and its end stay: the end of its task is explained by them.
+    """
+
+    path: str
+    freed: int = KEPT_BYTES
+    is_kept: bool = False
+    """The file system cannot do it."""
+
+    def free_to(self, offset: int) -> None:
+        """Give back what is before `offset` in the file, in large steps."""
+        end = offset - KEPT_BYTES
+        if self.is_kept or end - self.freed < FREED_AT_ONCE_BYTES:
+            return
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                _free_blocks(descriptor, self.freed, end)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.is_kept = True
+        self.freed = end
 
 
 class SpoolIndex:
@@ -177,3 +244,16 @@ def _is_private(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def _free_blocks(descriptor: int, start: int, end: int) -> None:
+    """Give back the disk blocks of a part of a file, which reads as zeros then; sizes and offsets stay.
+
+    Source: fallocate(2). Raises: OSError where the file system cannot do that.
+    """
+    import ctypes  # few logs are so long
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+    if libc.fallocate(descriptor, flags, ctypes.c_long(start), ctypes.c_long(end - start)) != 0:
+        raise OSError(ctypes.get_errno(), "fallocate(FALLOC_FL_PUNCH_HOLE)")

@@ -109,7 +109,7 @@ def help_(ctx: click.Context, names: tuple[str, ...]) -> int:
         _, command, _ = found.resolve_command(at, [name])
         assert command is not None
         found, at = command, click.Context(command, info_name=name, parent=at)
-    click.echo(found.get_help(at))
+    print_line(found.get_help(at))
     return 0
 
 
@@ -117,29 +117,9 @@ def main() -> None:
     """Run the command line and exit. Never returns."""
     debug = "--debug" in sys.argv[1:]
     try:
-        status = group.main(standalone_mode=False)
-    except FleetError as error:
-        from sflow_ctl.cli.terminal.findings import print_findings
-
-        print_findings(error)
-        if debug:
-            print_traceback()
-        status = int(error.exit_status)
-    except click.ClickException as error:
-        said = io.StringIO()
-        error.show(said)  # it quotes what was typed, or what a script had put there
-        print_line(said.getvalue().rstrip("\n"), err=True)
-        status = int(ExitStatus.USAGE)
+        status = _status_of_command(debug)
     except (click.Abort, KeyboardInterrupt):
         status = int(ExitStatus.INTERRUPTED)
-    except OutputLostError as error:
-        status = int(ExitStatus.OK if error.has_reader_left else ExitStatus.INFRASTRUCTURE)
-        if not error.has_reader_left:
-            with suppress(OutputLostError):
-                print_line(f"error[output-not-written]: cannot write the output: {error}", err=True)
-    except BrokenPipeError:
-        discard_stdout()
-        status = int(ExitStatus.OK)
     except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
         hint = _HINTS.get(error.errno or 0, "")
@@ -161,4 +141,36 @@ def main() -> None:
                 err=True,
             )
         status = int(ExitStatus.OUR_BUG)
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
+
+
+def _status_of_command(debug: bool) -> int:
+    """Run the command line; return its exit status, also where it ended with an error of the user's or a lost output."""
+    try:
+        status = group.main(standalone_mode=False)
+    except FleetError as error:
+        from sflow_ctl.cli.terminal.findings import print_findings
+
+        print_findings(error)
+        if debug:
+            print_traceback()
+        return int(error.exit_status)
+    except click.ClickException as error:
+        said = io.StringIO()
+        error.show(said)  # it quotes what was typed, or what a script had put there
+        print_line(said.getvalue().rstrip("\n"), err=True)
+        return int(ExitStatus.USAGE)
+    except OutputLostError as error:
+        if error.has_reader_left:
+            return int(ExitStatus.OK)
+        with suppress(OutputLostError):
+            print_line(f"error[output-not-written]: cannot write the output: {error}", err=True)
+        return int(ExitStatus.INFRASTRUCTURE)
+    except BrokenPipeError:
+        discard_stdout()
+        return int(ExitStatus.OK)
+    except SystemExit:
+        if not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            raise
+        return int(ExitStatus.OK)  # click's own --help, whose reader has left
+    return status if isinstance(status, int) else 0

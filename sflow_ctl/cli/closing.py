@@ -56,6 +56,11 @@ def print_end(end: RunEnd) -> None:
             f"  {counted(whole.simulated_gpus, 'GPU')} {'was' if whole.simulated_gpus == 1 else 'were'} simulated"
         )
     print_line(f"  Output folder: {display_path(end.directory)}")
+    if end.state.plan.monitors:
+        from sflow_ctl.runtime.monitor.files import OVERVIEW  # most runs have no monitor
+
+        if (end.directory / OVERVIEW).exists():
+            print_line(f"  Monitor: {display_path(end.directory / OVERVIEW)}")
 
 
 def shortfall(state: RunView) -> str:

@@ -21,6 +21,7 @@ from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import plan_run, read_run
+from sflow_ctl.runtime.run.signals import EarlySignals, StoppedEarlyError
 from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 
 if TYPE_CHECKING:
@@ -57,6 +58,19 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
 
     Raises: FleetError when it cannot begin.
     """
+    consoles: list[Console] = []
+    try:
+        with EarlySignals():
+            end = _run(options, launcher, consoles)
+    except StoppedEarlyError as stop:
+        with suppress(OutputLostError):
+            print_line(f"sflow-ctl: stopped by {stop} before any task was started", err=True)
+        return int(stop.status)
+    return int(ExitStatus.OK) if end is None else _closed(end, consoles)
+
+
+def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) -> "RunEnd | None":
+    """Plan and run the workflow; return None for a resumed run of which nothing is left to do."""
     read = read_run(options)
     if read.found.settings.preamble:
         from sflow_ctl.runtime.files.replayed import make_readable_again
@@ -72,13 +86,12 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
         before, run = planned.earlier, display_path(planned.earlier.directory)
         if before.is_completed:
             print_line(f"Run {run} has completed: there is nothing to resume")
-            return int(ExitStatus.OK)
+            return None
         print_line(f"Resuming {run}: {before.progress()}")
     if planned.plan.warnings:
         from sflow_ctl.cli.terminal.findings import print_warnings  # most plans have none
 
         print_warnings(planned.plan.warnings)
-    consoles: list[Console] = []
 
     def open_console(directory: Path) -> Console:
         console = Console(planned.plan, directory, is_quiet=options.quiet)
@@ -94,7 +107,11 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     def say(text: str) -> None:
         print_line(f"sflow-ctl: {text}", err=True)
 
-    end = run_plan(planned, options, launcher, Terminal(open_console, open_fetch_display, say))
+    return run_plan(planned, options, launcher, Terminal(open_console, open_fetch_display, say))
+
+
+def _closed(end: "RunEnd", consoles: list[Console]) -> int:
+    """Print how a run ended; return its exit status."""
     try:
         for console in consoles:
             console.close()

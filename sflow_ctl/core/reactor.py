@@ -18,6 +18,7 @@ from protocol.messages.facts import (
     RankExited,
     RankIdle,
     RankStarted,
+    Sampled,
     SideCommandEnded,
     Terminated,
 )
@@ -124,6 +125,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             | LogSearch()
             | Notice()
             | Hello()
+            | Sampled()
             | SideCommandEnded()
             | Terminated()
         ):

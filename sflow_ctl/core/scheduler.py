@@ -33,7 +33,7 @@ from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Placement, Plan
 
 
 class IgnoredMessages(NamedTuple):
@@ -127,6 +127,11 @@ class Scheduler:
     def is_placed(self, node: int, rank: RankId) -> bool:
         """Return whether a rank, of whichever attempt, was placed on this node: only its agent may speak of it."""
         return self.run.node_of(rank) == node
+
+    def place_of(self, task: str) -> Placement | None:
+        """Return where the task's newest attempt runs or ran; None before its first one."""
+        index = self.run.index_of.get(task)
+        return None if index is None else self.run.tasks[index].attempt.place
 
     def handle(self, event: SchedulerEvent, now: float) -> list[Command]:
         """Take in one event; return what to do, in order."""

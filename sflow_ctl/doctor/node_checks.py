@@ -346,7 +346,7 @@ def container_topic(examination: Examination) -> Topic:
 
 
 def leftover_topic(examination: Examination) -> Topic:
-    """Judge processes of earlier runs."""
+    """Judge processes and logs of earlier runs."""
     verdicts: list[Verdict] = []
     live: set[str] = set()
     for node, report in reported(examination):
@@ -361,5 +361,9 @@ def leftover_topic(examination: Examination) -> Topic:
             pids = " ".join(map(str, left.pids[:20])) + (" ..." if len(left.pids) > 20 else "")
             text = f"{counted(len(left.pids), 'process')} of run {run} are left without an agent"
             verdicts.append(warn(node.name, text, f"kill {pids}"))
+        for spool in report.spools:
+            run = spool.run[:-_RANDOM_CHARACTERS] or spool.run
+            text = f"{spool.path} has logs of run {run} that did not reach its run directory"
+            verdicts.append(warn(node.name, text, f"resume the run to have them, or rm -r {spool.path}"))
     others = f", beside {counted(len(live), 'live run')} of yours" if live else ""
-    return topic("leftovers", f"no processes of earlier runs{others}", verdicts)
+    return topic("leftovers", f"no processes or logs of earlier runs{others}", verdicts)

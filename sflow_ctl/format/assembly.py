@@ -42,7 +42,7 @@ def assemble(merged: Merged) -> Assembly:
     sources = {key: source for key, (_, source) in merged.settings.items()}
     for key, source in (("name", merged.workflow_source), *sources.items()):
         if source is not None:
-            is_value = key != "success"
+            is_value = key not in ("success", "monitor")
             item = Item(key, {}, source, ("workflow", key), is_shorthand=is_value)
             result.items["workflow", key] = item
     own, tasks = sections.pop("workflow.variables"), sections.pop("tasks")

@@ -50,7 +50,9 @@ def fields_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
 
 def words_at(kind: type, path: Sequence[PathKey]) -> tuple[str, ...]:
     """Return the words that the field at `path` below `kind` accepts."""
-    found = struct_at(kind, path[:-1])
+    while path and isinstance(path[-1], int):  # a member of a list
+        path = path[:-1]
+    found = struct_at(kind, path[:-1]) if path else None
     field = None if found is None or not isinstance(path[-1], str) else field_of(found, path[-1])
     return () if field is None else tuple(_literals(field.type))
 

@@ -12,7 +12,7 @@ from protocol.errors import Finding
 from sflow_ctl.format.checking import check, guess_hint
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.schema import WorkflowSettings
-from sflow_ctl.format.short_forms import expand_short_forms
+from sflow_ctl.format.short_forms import expand_short_forms, with_long_monitor
 from sflow_ctl.format.written import variable_value, written
 from sflow_ctl.format.yaml_source import PathKey, Source
 
@@ -178,6 +178,8 @@ def _take_workflow(merged: Merged, source: Source) -> None:
         merged.findings.append(_shape(source, ("workflow",), "workflow must be a mapping"))
         return
     _unknown_keys(merged, source, ("workflow",), workflow, WORKFLOW_KEYS)
+    if isinstance(workflow.get("monitor"), dict):
+        workflow = {**workflow, "monitor": with_long_monitor(workflow["monitor"])}
     name = workflow.get("name")
     if name is not None:
         if merged.workflow_name not in (None, name):

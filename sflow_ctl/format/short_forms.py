@@ -4,6 +4,7 @@ Called when files are merged. `script: TEXT`, `depends_on: NAME`, `retries: 3`, 
 {gpus: 2, nodes: 1}`: each has only one possible meaning, and people write it first.
 """
 
+import copy
 from typing import Any
 
 from sflow_ctl.format.expressions.templates import has_expression
@@ -29,6 +30,36 @@ def expand_short_forms(body: dict[str, Any]) -> None:
             key: {"count": value} if key in ("gpus", "nodes") and _is_count(value) else value
             for key, value in resources.items()
         }
+    if isinstance(body.get("monitor"), dict):
+        body["monitor"] = with_long_monitor(body["monitor"])
+
+
+_LISTED_IN_MONITOR = (
+    ("scopes", "custom", "script"),
+    ("resources", "used_by_tasks"),
+    ("window", "start", "pattern"),
+    ("window", "end", "pattern"),
+    ("report", "format"),
+)
+
+
+def with_long_monitor(monitor: dict[str, Any]) -> dict[str, Any]:
+    """Return a monitor with its short forms replaced: counts, lists of one entry, scopes without a body."""
+    monitor = copy.deepcopy(monitor)
+    for path in _LISTED_IN_MONITOR:
+        inner: Any = monitor
+        for key in path[:-1]:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(inner.get(path[-1]), str):
+            inner[path[-1]] = [inner[path[-1]]]
+    resources, scopes = monitor.get("resources"), monitor.get("scopes")
+    if isinstance(resources, dict):
+        for key in ("gpus", "nodes"):
+            if _is_count(resources.get(key)):
+                resources[key] = {"count": resources[key]}
+    if isinstance(scopes, dict):
+        monitor["scopes"] = {key: {} if value is None else value for key, value in scopes.items()}
+    return monitor
 
 
 def _is_count(value: Any) -> bool:

@@ -14,6 +14,7 @@ from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.text.process_labels import Labels, has_label_option
+from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.words import OnFailure, Until
 
 PLAN_VERSION = 1
@@ -375,6 +376,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas' names."""
     simulated_gpus: int = 0
     """GPUs of this machine that its agents only pretend to have."""
+    monitors: tuple[PlannedMonitor, ...] = ()
+    """What is measured of the nodes. No part of any task's work."""
     warnings: tuple[Finding, ...] = ()
 
     def members(self) -> dict[str, list[PlannedTask]]:

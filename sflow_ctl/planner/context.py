@@ -46,5 +46,9 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """Fields of slurm backends that settings provide, and the file may leave out."""
     is_strict: bool = False
     """`--compat strict`: plan as sflow 0.2 does, known traps included. docs/format.md lists them."""
+    monitors_workflow: bool = False
+    """`--enable-workflow-monitor`: the workflow gets a default monitor, unless it has one."""
+    monitored_tasks: tuple[str, ...] = ()
+    """`--enable-task-monitor`: these tasks get one."""
     allow_placeholder_nodes: bool = False
     """Plan Slurm backends without an allocation, to show a plan."""

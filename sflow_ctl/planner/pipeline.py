@@ -6,10 +6,13 @@ planning stops if there are any. `run`, `batch`, `plan` and `visualize` call `bu
 
 from collections.abc import Sequence
 
+import msgspec
+
 from protocol.errors import Finding, PlanError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.written import plain
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.checks import check_document
 from sflow_ctl.planner.context import PlanContext
@@ -64,11 +67,17 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     placed = place_tasks(source, backends, scope, graph, findings)
     policy = plan_workflow(source, scope, findings)
     tasks = with_log_labels(plan_tasks(source, backends, artifacts, scope, graph, placed, policy, findings))
+    monitors: tuple[PlannedMonitor, ...] = ()
+    if source.asks_for_monitors:
+        from sflow_ctl.planner.monitors import plan_monitors  # most documents have none
+
+        monitors = plan_monitors(source, scope, backends.nodes, tasks.tasks, findings)
     findings.stop_if_any()
 
     _warn_if_only_services(source, policy, tasks, findings)
     warn_of_secrets(tasks.tasks, source.document.secrets, findings)
-    return _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
+    plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
+    return msgspec.structs.replace(plan, monitors=monitors) if monitors else plan
 
 
 def _warn_if_only_services(

@@ -39,6 +39,14 @@ class PlanInput(Struct, frozen=True):
         return self.document.workflow.tasks
 
     @property
+    def asks_for_monitors(self) -> bool:
+        """Whether the document has a monitor, or an option asks for one."""
+        is_in_file = self.document.workflow.monitor is not None or any(
+            task.monitor is not None for task in self.tasks
+        )
+        return is_in_file or self.context.monitors_workflow or bool(self.context.monitored_tasks)
+
+    @property
     def variables(self) -> tuple[schema.Variable, ...]:
         """Variables of both levels as written, outer ones first."""
         return (*self.document.variables, *self.document.workflow.variables)

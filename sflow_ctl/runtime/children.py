@@ -5,9 +5,28 @@ Launchers and the commands of Slurm use it. Imports next to nothing: the first a
 
 import errno
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _MISSING = (errno.ENOSYS, errno.EPERM, errno.EINVAL)
 """Kernels before 5.3 lack pidfd_open, and some containers forbid one or both."""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back the signals that stop a run: a process must be known before one of them unwinds what has started it.
+
+    What is started within needs a signal mask of its own.
+    """
+    held = signal.pthread_sigmask(
+        signal.SIG_BLOCK,
+        (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def watch_child(pid: int) -> int:

@@ -140,6 +140,38 @@ def test_ux_7_a_full_standard_output_is_not_reported_as_a_bug(tmp_path: Path) ->
     assert "bug" not in done.stderr
 
 
+COMMANDS = (
+    "run w.yaml --output-dir out", "plan w.yaml", "status r --output-dir out", "logs --run r --output-dir out",
+    "attach r --output-dir out", "help run", "sample", "compose w.yaml", "visualize w.yaml", "schema", "--help",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ended_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ended")
+    assert run_file(directory, workflow('{name: t, script: ["seq 5"]}')).returncode == 0
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ux_7_a_command_says_that_its_output_is_full_and_bears_closed_ones(
+    ended_run: Path, command: str
+) -> None:
+    def shell(redirection: str) -> "subprocess.CompletedProcess[str]":
+        script = f"{sys.executable} -m sflow_ctl {command} {redirection}"
+        return subprocess.run(
+            ["bash", "-c", script], cwd=ended_run, capture_output=True, text=True, check=False
+        )
+
+    full = shell("> /dev/full")
+    assert (full.returncode, full.stderr.count("No space left on device")) == (3, 1)
+    assert "bug" not in full.stderr
+    closed = shell(">&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    assert shell("<&- >&- 2>&-").returncode == 0
+    assert shell("| true; exit ${PIPESTATUS[0]}").returncode == 0
+
+
 def test_a_hangup_is_called_a_hangup(tmp_path: Path) -> None:
     run = Run.start(workflow('{name: t, script: ["sleep 600"]}'), tmp_path)
     run.wait_for("t", "running")

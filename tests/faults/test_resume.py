@@ -21,9 +21,12 @@ from sflow_ctl.runtime.record.claim import (
     encode_claim,
     holder_of,
     own_claim,
+    read_claim,
 )
+from sflow_ctl.runtime.record.reader import RunReader, RunStatus
+from sflow_ctl.runtime.run.resume import earlier_run
 from sflow_ctl.runtime.slurm.job_state import JobState, job_state
-from tests.support import Run, sflow_ctl, wait_until
+from tests.support import PATIENCE_S, Run, command, sflow_ctl, wait_until
 
 OUT = ("--output-dir", "out")
 
@@ -271,3 +274,100 @@ def test_a_killed_run_is_resumed_at_once_on_its_own_host(tmp_path: Path) -> None
     done = sflow_ctl("run", "r.yaml", "--resume", run.directory, cwd=tmp_path)
     run.kill()
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_n1_a_run_that_another_host_has_just_claimed_is_refused_though_its_last_summary_is_there(
+    tmp_path: Path,
+) -> None:
+    """The other resume waits for nodes: it has changed nothing yet but the claim."""
+    directory = failed_run(tmp_path)
+    last = read_claim(directory / ".sflow/controller.lock")
+    assert last is not None
+    claim = msgspec.structs.replace(own_claim(last.incarnation + 1), host="other", world="other")
+    for name in ("controller.lock", f"controller.lock.{claim.incarnation}"):
+        (directory / ".sflow" / name).write_bytes(encode_claim(claim))
+    refused = resume(tmp_path, directory)
+    assert refused.returncode == 2, refused.stderr
+    assert "error[still-running]" in refused.stderr, refused.stderr
+    assert f"controller pid {claim.pid} on other" in refused.stderr
+    assert count(tmp_path, "a") == ["1"]
+
+
+def test_n1_a_claim_that_appears_after_the_last_one_was_judged_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = failed_run(tmp_path)
+    judge = RunReader.controller_status
+
+    def overtaken(reader: RunReader) -> RunStatus:
+        status = judge(reader)
+        last = read_claim(directory / ".sflow/controller.lock")
+        assert last is not None
+        claim = msgspec.structs.replace(own_claim(last.incarnation + 1), host="other", world="other")
+        for name in (f"controller.lock.{claim.incarnation}", "controller.lock"):
+            (directory / ".sflow" / name).write_bytes(encode_claim(claim))
+        return status
+
+    monkeypatch.setattr(RunReader, "controller_status", overtaken)
+    with pytest.raises(UsageError, match="resuming"):
+        earlier_run(directory, tmp_path)
+
+
+def on_another_host(name: str, boot_id: Path, *arguments: str | Path) -> list[str]:
+    """Return a command that runs with a host name, boot and processes of its own."""
+    script = 'hostname "$1" && mount --bind "$2" /proc/sys/kernel/random/boot_id && shift 2 && exec "$@"'
+    return ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script,
+            "sh", name, str(boot_id), *command(*arguments)]  # fmt: skip
+
+
+def at_once(tmp_path: Path, *arguments: str | Path, hosts: int = 4) -> list[tuple[int, str]]:
+    """Run one command on several hosts at the same moment; return their statuses and outputs."""
+    processes = []
+    for number in range(hosts):
+        boot_id = tmp_path / f"boot-{number}"
+        boot_id.write_text(f"boot-of-host-{number}\n")
+        processes.append(
+            subprocess.Popen(
+                on_another_host(f"host{number}", boot_id, *arguments),
+                cwd=tmp_path,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    try:
+        outputs = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
+
+
+SLOW = '{name: c, depends_on: [b], script: ["echo $(hostname) >> $SFLOW_WORKSPACE_DIR/c.count; sleep 3"]}'
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="host names of its own need root"
+)
+
+
+@needs_namespaces
+def test_n1_of_resumes_on_several_hosts_at_once_one_runs(tmp_path: Path) -> None:
+    directory = failed_run(tmp_path, text=workflow(COUNTS, NEEDS_GO, SLOW))
+    ends = at_once(tmp_path, "run", "--resume", directory)
+    assert sorted(status for status, _ in ends) == [0, 2, 2, 2], ends
+    for status, output in ends:
+        assert status == 0 or "error[still-running]" in output, output
+    assert len(count(tmp_path, "c")) == 1
+    assert count(tmp_path, "a") == ["1"]
+    lines = [json.loads(one) for one in (directory / ".sflow/events.jsonl").read_bytes().split(b"\n") if one]
+    assert [one["seq"] for one in lines] == sorted({one["seq"] for one in lines})
+
+
+@needs_namespaces
+def test_n1_of_new_runs_with_one_id_on_several_hosts_at_once_one_runs(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(workflow('{name: c, script: ["hostname >> c.count; sleep 1"]}'))
+    ends = at_once(tmp_path, "run", "w.yaml", *OUT, "--run-id", "r")
+    assert [status for status, _ in ends].count(0) == 1, ends
+    for status, output in ends:
+        assert status == 0 or "error[run-directory-" in output, output
+    assert len(count(tmp_path, "c")) == 1

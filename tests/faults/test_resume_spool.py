@@ -55,3 +55,27 @@ def resume_and_kill(run: Run, cwd: Path) -> None:
         wait_until(lambda: list(cwd.glob("spool/*/.earlier/*")), "the spool is taken over")
         process.kill()
     nothing_left(run)
+
+
+def test_r36_what_the_controller_has_of_a_log_leaves_the_spool(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    flood = 'script: ["seq 1 6000000; echo now ready; sleep 600"]'
+    probe = 'probes: {readiness: {log_watch: {regex_pattern: "now ready"}}}'
+    tasks = f"{{name: t, {flood}, {probe}}}\n    - {{name: u, depends_on: [t], script: [sleep 600]}}"
+    workflow = f'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n    - {tasks}\n'
+    run = Run.start(workflow, tmp_path, "--log-spool", str(spool), "-q")
+    try:
+        run.wait_for("u", "running")
+        (left,) = spool.glob("sflow-*")
+        printed = left / "t/t.log"
+        size = printed.stat().st_size
+        assert size > 40_000_000
+        wait_until(lambda: printed.stat().st_blocks * 512 < 8_000_000, "its blocks are given back")
+        wait_until(lambda: (run.directory / "t/t.log").stat().st_size == size, "the controller has all")
+        with printed.open("rb") as file:
+            assert file.read(1000).startswith(b"1\n2\n3\n")
+        lines = (run.directory / "t/t.log").read_bytes().splitlines()
+        assert len(lines) == 6_000_001
+        assert lines[-2:] == [b"6000000", b"now ready"]
+    finally:
+        run.kill()

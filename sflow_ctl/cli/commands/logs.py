@@ -12,7 +12,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.text.counted import counted
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
-from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.not_started import not_started
@@ -75,9 +75,6 @@ def logs(
         if is_following:
             _follow(reader, places, printer)
         printer.finish()
-    except BrokenPipeError:
-        # The reader has closed the pipe. The interpreter's flush at its exit goes to /dev/null.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         if not is_following:
             raise
@@ -122,8 +119,12 @@ class _Printer:
 
 def _write(data: bytes) -> None:
     view = memoryview(SECRETS.mask.raw(data))
-    while view:
-        view = view[os.write(1, view) :]
+    try:
+        while view:
+            view = view[os.write(1, view) :]
+    except OSError as error:
+        discard_stdout()
+        raise OutputLostError(error) from error
 
 
 def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printer) -> int:
@@ -134,7 +135,7 @@ def _print_log(reader: RunReader, task: str, lines: int | None, printer: _Printe
             cursor.seek_to_last_lines(lines)
         while (piece := cursor.read(READ_BYTES)) is not None:
             printer.put(task, piece.data)
-    except OSError:
+    except FileNotFoundError:
         return 0  # it has not started
     cursor.close()
     record = reader.state.tasks.get(task)

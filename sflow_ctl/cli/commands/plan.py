@@ -4,12 +4,14 @@ from typing import Any
 
 import click
 
+from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
 
 
 @click.command(cls=SectionedCommand)
 @workflow_options
+@monitor_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(as_json: bool, **options: Any) -> int:
     """Check a workflow and print its plan: the graph, and the node and GPUs of each task. Starts nothing."""

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from sflow_ctl.cli.one_of_many import stands_by
+from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand, section
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
@@ -100,6 +101,7 @@ _CONSOLE = section(
 @_TASKS
 @workflow_options
 @_GPUS
+@monitor_options
 @run_setting_options
 @_SLURM
 @job_setting_options

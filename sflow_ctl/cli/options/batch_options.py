@@ -10,6 +10,7 @@ import click
 from msgspec import Struct
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
 from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
@@ -124,13 +125,15 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     after_ok: tuple[str, ...]
     venv_dir: Path | None
     log_level: str | None
+    enable_workflow_monitor: bool
+    enable_task_monitor: tuple[str, ...]
     resolve: bool
     submit: bool
 
 
 def job_options(command: F) -> F:
     """Add the options about jobs, about their runs and about the script."""
-    return _SCRIPT(job_setting_options(_JOB(_PASSED_ON(command))))
+    return _SCRIPT(job_setting_options(_JOB(_PASSED_ON(monitor_options(command)))))
 
 
 def batch_options(

@@ -196,6 +196,8 @@ def _plan(
         container_engine=found.settings.container_engine,
         given=job_fields(found),
         is_strict=options.is_strict,
+        monitors_workflow=options.enable_workflow_monitor,
+        monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
     )
     return build_plan(loaded, context)
@@ -290,6 +292,10 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
         argv += ["--headroom", str(options.layers.said.data["headroom"])]
     if options.is_strict:
         argv += ["--compat", "strict"]
+    if options.enable_workflow_monitor:
+        argv.append("--enable-workflow-monitor")
+    if options.enable_task_monitor:
+        argv += ["--enable-task-monitor", ",".join(options.enable_task_monitor)]
     if options.log_level is not None:
         argv += ["--log-level", options.log_level]
     argv += ["--workspace-dir", str(options.workspace_dir), "--output-dir", str(options.output_dir)]

@@ -18,13 +18,24 @@ import msgspec
 
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
-from protocol.messages import checks, config, facts, inspection, logs, node, orders, packets, rank_spec
+from protocol.messages import (
+    checks,
+    config,
+    facts,
+    inspection,
+    logs,
+    monitor,
+    node,
+    orders,
+    packets,
+    rank_spec,
+)
 from protocol.session.channel import MAX_UNACKNOWLEDGED, RESEND_AFTER_S
 from protocol.session.codec import MAX_FRAME_BYTES, MAX_LOG_BODY_BYTES
 from protocol.session.version import PROTOCOL_VERSION
 
 _IDS = (AttemptId, RankId, ProbeKey)
-_VALUES = (rank_spec, checks, node, inspection, facts)
+_VALUES = (rank_spec, checks, node, inspection, monitor, facts)
 """Modules with values that messages are made of."""
 _WORDS = {
     str: "text",

@@ -29,6 +29,10 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         *backend_findings(document, where),
         *all_operator_findings(document, where),
     ]
+    if document.workflow.monitor is not None or any(task.monitor for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.monitors import monitor_findings  # most documents have none
+
+        findings += monitor_findings(document, where)
     known = {task.name for task in document.workflow.tasks}
     finals = {task.name for task in document.workflow.tasks if task.finally_}
     for task in document.workflow.tasks:

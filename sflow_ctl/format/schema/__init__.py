@@ -7,6 +7,19 @@ here: the loader brings the mapping forms into this shape.
 from sflow_ctl.format.schema.backends import Backend
 from sflow_ctl.format.schema.definitions import ARTIFACT_FIELDS, Artifact, Signature, Variable
 from sflow_ctl.format.schema.document import Document, Settings, SiteFile, Workflow, WorkflowSettings
+from sflow_ctl.format.schema.monitor import (
+    CustomScope,
+    GpuScope,
+    Monitor,
+    MonitorGpus,
+    MonitorNodes,
+    MonitorReport,
+    MonitorResources,
+    MonitorScope,
+    MonitorScopes,
+    MonitorWindow,
+    WindowMark,
+)
 from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERATOR_FIELDS, Operator
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
@@ -26,8 +39,10 @@ from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
     "ARTIFACT_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION",
-    "Artifact", "Backend", "Condition", "Dependency", "Document", "Exec", "File", "Flag", "Gpus", "Hang", "Http", "IntExpr",
-    "Launcher", "LogWatch", "Metric", "Nodes", "Operator", "Output", "Part", "Ports", "Probe", "Probes",
+    "Artifact", "Backend", "Condition", "CustomScope", "Dependency", "Document", "Exec", "File", "Flag", "GpuScope", "Gpus",
+    "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric",
+    "Monitor", "MonitorGpus", "MonitorNodes", "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes",
+    "MonitorWindow", "Nodes", "Operator", "Output", "Part", "Ports", "Probe", "Probes",
     "Replicas", "Resources", "Restart", "Retries", "Settings", "Signature", "SiteFile", "Stop", "Success", "SuccessFile",
-    "SuccessJson", "Task", "TcpPort", "Time", "Variable", "Workflow", "WorkflowSettings",
+    "SuccessJson", "Task", "TcpPort", "Time", "Variable", "WindowMark", "Workflow", "WorkflowSettings",
 ]  # fmt: skip

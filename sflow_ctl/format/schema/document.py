@@ -4,6 +4,7 @@ from typing import Literal
 
 from sflow_ctl.format.schema.backends import Backend
 from sflow_ctl.format.schema.definitions import Artifact, Signature, Variable
+from sflow_ctl.format.schema.monitor import Monitor
 from sflow_ctl.format.schema.operators import Operator
 from sflow_ctl.format.schema.policies import Stop
 from sflow_ctl.format.schema.results import Success
@@ -31,6 +32,8 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Default of the tasks' `stop`; a text is short for `{signal: TEXT}`."""
     stop_timeout: Time | None = None
     """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
+    monitor: Monitor | None = None
+    """Measure all nodes of the run, and report on them at its end."""
 
 
 class Workflow(WorkflowSettings, frozen=True, kw_only=True):

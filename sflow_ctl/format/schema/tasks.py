@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sflow_ctl.format.schema.definitions import Variable
+from sflow_ctl.format.schema.monitor import Monitor
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probes
 from sflow_ctl.format.schema.results import Output, Success
@@ -160,6 +161,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
     success: Success | None = None
     """Conditions besides an exit status of 0."""
+    monitor: Monitor | None = None
+    """Measure the nodes of the task while it runs, and report on them at the end of the run."""
     timeout: Time | None = None
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default: no limit."""
     variables: list[Variable] = []

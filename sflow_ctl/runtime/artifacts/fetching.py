@@ -3,15 +3,13 @@
 import contextlib
 import errno
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Protocol, assert_never
 
-from protocol.errors import ArtifactError, ExitStatus, Finding
+from protocol.errors import ArtifactError, Finding
 from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer, unchecked_mark
 
@@ -46,12 +44,11 @@ def fetch_artifacts(
         return []
     display = open_display()
     batch = _Batch(transfers)
-    with _sigterm_as_exception():
-        try:
-            batch.run(display)
-        finally:
-            batch.cut()
-            display.close()
+    try:
+        batch.run(display)
+    finally:
+        batch.cut()
+        display.close()
     if batch.failed:
         raise ArtifactError(
             [
@@ -178,17 +175,3 @@ def _make_directories(paths: Sequence[str]) -> None:
             what = f"an artifact's directory cannot be made: {path}: {error.strerror}"
             hint = "make it, or point elsewhere with --artifact NAME=URI"
             raise ArtifactError.of("artifact-not-made", what, hint=hint) from error
-
-
-@contextlib.contextmanager
-def _sigterm_as_exception() -> Iterator[None]:
-    """Let SIGTERM unwind as an interrupt does, so that partial files are kept and no process is left."""
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(int(ExitStatus.TERMINATED))
-
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

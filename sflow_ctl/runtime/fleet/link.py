@@ -17,6 +17,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.facts import Goodbye, Hello
+from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
@@ -88,6 +89,7 @@ class FleetLink:
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
         """The failure signatures of the workflow: every agent gets them when it joins."""
+        self.monitoring: MonitorOrders | None = None  # of most runs: no monitor
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self._watched_since: float | None = None
         self._last_round: float | None = None
@@ -143,6 +145,7 @@ class FleetLink:
             orphan_grace_s=self._times.orphan_grace_s,
             signatures=self.signatures,
             secrets=self.secrets,
+            monitoring=self.monitoring,
         )
         peer.outbox = [welcome]
         self._dirty.add(node)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
-from sflow_ctl.runtime.children import memory_file, watch_child
+from sflow_ctl.runtime.children import memory_file, uninterrupted, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
@@ -79,19 +79,23 @@ class StepLauncher:
             if shutil.which(argv[0]) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             argv = with_inherited_limit(argv)  # Slurm gives the step the limits of srun
-            self._pid = os.posix_spawnp(
-                argv[0],
-                argv,
-                environment,
-                file_actions=(
-                    (os.POSIX_SPAWN_DUP2, null, 0),
-                    (os.POSIX_SPAWN_DUP2, self._said, 1),
-                    (os.POSIX_SPAWN_DUP2, self._said, 2),
-                ),
-                setsid=True,  # a terminal's Ctrl-C is for the controller; srun would only print its status
-                setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
-                setsigmask=(),
-            )
+            with uninterrupted():
+                self._pid = os.posix_spawnp(
+                    argv[0],
+                    argv,
+                    environment,
+                    file_actions=(
+                        (os.POSIX_SPAWN_DUP2, null, 0),
+                        (os.POSIX_SPAWN_DUP2, self._said, 1),
+                        (os.POSIX_SPAWN_DUP2, self._said, 2),
+                    ),
+                    setsid=True,  # a terminal's Ctrl-C is for the controller; srun would only print its status
+                    setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
+                    setsigmask=(),
+                )
+                self._end = None
+                self._pidfd = watch_child(self._pid)
+                self._epoll.register(self._pidfd, select.EPOLLIN)
         except OSError as error:
             hint = "run inside an allocation, where Slurm's commands are on PATH"
             raise LaunchError.of(
@@ -99,9 +103,6 @@ class StepLauncher:
             ) from error
         finally:
             os.close(null)
-        self._end = None
-        self._pidfd = watch_child(self._pid)
-        self._epoll.register(self._pidfd, select.EPOLLIN)
 
     def start(self, configs: list[AgentConfig]) -> None:
         """Do nothing: the agents are up before the plan is made."""

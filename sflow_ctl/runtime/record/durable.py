@@ -33,6 +33,9 @@ def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     temporary = _write_temporary(path, content, mode)
     try:
         path.hardlink_to(temporary)
+    except FileExistsError:
+        if temporary.stat().st_nlink != 2:  # else NFS has answered a repetition of what had succeeded
+            raise
     finally:
         _remove(temporary)
     sync_directory(path.parent)

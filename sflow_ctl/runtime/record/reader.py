@@ -171,6 +171,10 @@ class RunReader:
         """Return whether the run is still active, as far as this host can know."""
         if self.summary() is not None:
             return RunStatus(Liveness.ENDED, "ended")
+        return self.controller_status()
+
+    def controller_status(self) -> RunStatus:
+        """Return whether the last controller is alive, also when an earlier one has left its summary."""
         facts = self.facts
         path = self.directory / layout.CLAIM
         claim = read_claim(path)

@@ -14,8 +14,15 @@ import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
-from protocol.messages.facts import LogSearch, NodeDescribed, Notice, RankExited, SideCommandEnded
-from protocol.messages.orders import Spawn, ToAgent
+from protocol.messages.facts import (
+    LogSearch,
+    NodeDescribed,
+    Notice,
+    RankExited,
+    Sampled,
+    SideCommandEnded,
+)
+from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -65,6 +72,7 @@ from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 
 if TYPE_CHECKING:
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
 
 
@@ -85,8 +93,12 @@ class Controller:
         common: AgentConfig,
         state: RunView | None = None,
         job_clock: "JobClock | None" = None,
+        monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one."""
+        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one.
+
+        `monitor` takes what agents measure, if the plan has monitors.
+        """
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -99,6 +111,7 @@ class Controller:
         self._configs = configs
         self._common = common
         self._job_clock = job_clock
+        self._monitor = monitor
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
@@ -134,6 +147,8 @@ class Controller:
         poller.register(self.outputs.fileno, zmq.POLLIN)
         if self._job_clock is not None:
             poller.register(self._job_clock.fileno, zmq.POLLIN)
+        if self._monitor is not None:
+            poller.register(self._monitor.fileno, zmq.POLLIN)
         with self._signals:
             poller.register(self._signals.fileno, zmq.POLLIN)
             self._launcher.start(self._configs)
@@ -166,6 +181,9 @@ class Controller:
         events.extend(self._link.tick(now))
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
+        if self._monitor is not None:
+            for node, number in self._monitor.stored():
+                self._link.send(node, SamplesStored(number=number))
         for end in self._launcher.ended():
             if self._scheduler.is_expected(end.node):
                 events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
@@ -206,8 +224,8 @@ class Controller:
         return [LogArrived(rank=rank) for rank in arrived]
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded):
-            self._side_command_ended(event.node, event.message)
+        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded | Sampled):
+            self._take_aside(event.node, event.message)
             return  # decides nothing, and its output does not belong into the journal
         self._note(event)
         self._journal.event(event, now)
@@ -247,7 +265,12 @@ class Controller:
         if is_spooling is not None and self._is_own(node, exited.rank):
             self._output.expect(exited.rank, exited.log_bytes, is_spooling)
 
-    def _side_command_ended(self, node: int, ended: SideCommandEnded) -> None:
+    def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
+        if isinstance(ended, Sampled):
+            if self._monitor is not None:
+                own = tuple(one for one in ended.windows if self._is_own(node, one.rank))
+                self._monitor.take(node, msgspec.structs.replace(ended, windows=own))
+            return
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
         from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
@@ -313,6 +336,8 @@ class Controller:
         transition = _without_secrets(transition)
         self._journal.transition(transition, now)
         self.state.apply(transition)
+        if self._monitor is not None:
+            self._monitor.note(transition, self._scheduler.place_of(transition.task))
         self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 

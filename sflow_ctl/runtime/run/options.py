@@ -50,6 +50,10 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     skip_dependencies: bool = False
     keep_alive: bool = False
     max_running: int | None = None
+    enable_workflow_monitor: bool = False
+    """The workflow gets a default monitor, unless it has one."""
+    enable_task_monitor: tuple[str, ...] = ()
+    """These tasks get one."""
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):

@@ -185,6 +185,8 @@ def _plan_context(
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         is_strict=options.workflow.is_strict,
+        monitors_workflow=options.tasks.enable_workflow_monitor,
+        monitored_tasks=options.tasks.enable_task_monitor,
         allow_placeholder_nodes=is_dry or nodes.must_ask,
     )
 

@@ -21,6 +21,7 @@ _EXPRESSIONS = (
     "sflow_ctl.format.expressions.engine",
     "sflow_ctl.format.expressions.templates",
 )
+_MONITORS = ("sflow_ctl.runtime.monitor.reports",)
 _JOB = ("sflow_ctl.runtime.slurm.allocation", "sflow_ctl.runtime.slurm.job_clock")
 
 
@@ -29,6 +30,8 @@ def preload(plan: Plan) -> None:
     names = list(_ALWAYS)
     if any(task.outputs for task in plan.tasks):
         names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
+    if plan.monitors:
+        names += _MONITORS
     if any(node.backend_type == "slurm" for node in plan.nodes):
         names += _JOB
     for name in names:

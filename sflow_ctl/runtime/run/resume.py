@@ -73,13 +73,16 @@ def earlier_run(
     reader = RunReader(directory)
     if must_claim and reader.summary() is None:
         await_end_of_earlier_start(directory / layout.CLAIM)
+    # Read before it is judged: a claim that appears later must not be replaced.
+    last = read_claim(directory / layout.CLAIM)
     status = reader.status()
+    is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
+    if status.liveness is Liveness.ENDED and not is_completed and last is not None:
+        status = reader.controller_status()  # another resume keeps the summary until it has its nodes
     if status.liveness is not Liveness.ENDED:
         _refuse_running(reader, status, is_forced)
-    is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
     claim = None
     if must_claim and not is_completed:
-        last = read_claim(directory / layout.CLAIM)
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
     reader = RunReader(directory)  # another controller may have ended in between
     reader.refresh()

@@ -1,6 +1,6 @@
-"""Signals that stop a run, as a descriptor that the controller's loop polls.
+"""Signals that stop a run: before it begins, as a descriptor that the controller's loop polls, and while it ends.
 
-The loop decides what a signal means.
+The loop decides what a signal means. Called by `cli/execution.py`, `controller.py` and `workflow.py`.
 """
 
 import signal
@@ -8,10 +8,18 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
+from protocol.errors import ExitStatus
 from protocol.machine.signal_pipe import SignalPipe
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """SIGHUP is added unless it is ignored: nohup keeps its meaning."""
+
+_EARLY: dict[int, ExitStatus] = {
+    signal.SIGINT: ExitStatus.INTERRUPTED,
+    signal.SIGTERM: ExitStatus.TERMINATED,
+    signal.SIGHUP: ExitStatus.HANGUP,
+}
+"""Exit statuses. The other signals announce the end of the job's time."""
 
 Handlers = dict[int, "signal._HANDLER"]
 
@@ -89,3 +97,37 @@ class EndSignals:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._hurry()
+
+
+class StoppedEarlyError(BaseException):
+    """A signal has stopped a run before its first task. Like `KeyboardInterrupt`, only the edge of the program catches it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = _EARLY.get(number, ExitStatus.TIME_LIMIT)
+
+
+class EarlySignals:
+    """Lets the first signal unwind what prepares a run, so that nothing of it is left; further ones do not cut that off.
+
+    A `SignalInbox` or `EndSignals` that is entered meanwhile takes the signals for as long as it is.
+    """
+
+    def __init__(self) -> None:
+        self._is_stopped = False
+        self._old_handlers: Handlers = {}
+
+    def __enter__(self) -> Self:
+        self._old_handlers = _handle_with(self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, StoppedEarlyError):  # else the program ends, and cleans up on its way
+            _restore(self._old_handlers)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self._is_stopped:
+            self._is_stopped = True
+            raise StoppedEarlyError(number)

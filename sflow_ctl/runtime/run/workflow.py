@@ -21,6 +21,8 @@ from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.monitors import monitor_orders
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.viewing.messages import Change
@@ -84,6 +87,7 @@ class _Shell(Struct, frozen=True):
     journal: Journal
     log: RunLog
     job_clock: "JobClock | None"
+    monitor: "MonitorRecorder | None"
 
 
 def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, terminal: Terminal) -> RunEnd:
@@ -153,7 +157,8 @@ def _run(
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         clock = _job_clock(planned)
-        shell = _Shell(record, output, journal, log, clock)
+        monitor = _make_monitor(planned.plan, directory.path, log, output)
+        shell = _Shell(record, output, journal, log, clock, monitor)
         controller = _make_controller(planned, options, fleet, shell)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
@@ -185,6 +190,10 @@ def _run(
             resumed=record.resumed,
             record_error=controller.record_error,
         )
+        if monitor is not None:
+            from sflow_ctl.runtime.monitor.ending import report_monitors
+
+            report_monitors(monitor, directory.path, planned.plan, log, lambda: output.is_hurried)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
 
@@ -273,6 +282,7 @@ def _make_controller(
     plan, record = planned.plan, shell.record
     fleet.link.signatures = plan.signatures
     fleet.link.secrets = SECRETS.values() if plan.secrets else ()
+    fleet.link.monitoring = monitor_orders(plan.monitors, plan.tasks) if plan.monitors else None
     scheduler = Scheduler(
         plan,
         stream_logs=not options.quiet,
@@ -295,11 +305,26 @@ def _make_controller(
         common=fleet.common,
         state=record.state,
         job_clock=shell.job_clock,
+        monitor=shell.monitor,
     )
     controller.outputs.values.update(
         {name: prior.outputs for name, prior in record.prior.items() if prior.outputs is not None}
     )
     return controller
+
+
+def _make_monitor(
+    plan: Plan, directory: Path, log: RunLog, output: OutputService
+) -> "MonitorRecorder | None":
+    if not plan.monitors:
+        return None
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
+
+    def warn(text: str) -> None:
+        log.warning(text)
+        output.say(f"warning: {text}")
+
+    return MonitorRecorder(directory, plan, warn)
 
 
 def _resumed_lines(record: _Record) -> list[str]:

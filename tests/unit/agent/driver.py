@@ -23,10 +23,12 @@ from sflow_agent.core.commands import (
     ForgetRank,
     GiveUpTree,
     InspectNode,
+    LearnMonitors,
     LearnSecrets,
     LearnSignatures,
     LookForListeners,
     LookOnce,
+    NoteStored,
     Report,
     RunCommand,
     SignalTree,
@@ -107,6 +109,8 @@ class CheckedCore(AgentCore):
                 assert not self._open, f"the agent leaves while it has {self._open}"
                 self._has_left = True
             case UnwatchLog() | LearnSignatures() | LearnSecrets() | FinishLogs() | InspectNode():
+                pass
+            case LearnMonitors() | NoteStored():
                 pass
             case _:
                 assert_never(command)

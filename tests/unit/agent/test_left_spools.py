@@ -1,5 +1,6 @@
 """What an agent of a resumed run finds in the spools of its predecessors."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,10 @@ from sflow_agent.logs.spool import (
     LeftLog,
     SpoolIndex,
     has_left_spools,
+    hold,
     make_spool,
     take_left_spools,
+    unused_spools,
 )
 
 
@@ -99,3 +102,15 @@ def test_r7_a_truncated_log_goes_on_where_it_was(tmp_path: Path) -> None:
     new = config(tmp_path, "r-2", "r-1")
     (left,) = take_left_spools(new, make_spool(new))
     assert left.base == 700
+
+
+def test_r32_doctor_sees_spools_that_no_agent_uses(tmp_path: Path) -> None:
+    left = spool(config(tmp_path, "w-1-0123abcd"), IndexEntry(rank("t", 1), "t/t.log"))
+    used = make_spool(config(tmp_path, "w-2-0123abcd"))
+    (tmp_path / f"sflow-{os.getuid()}-other").mkdir(mode=0o700)
+    lock = hold(used)
+    ((path, run, size),) = unused_spools(str(tmp_path))
+    assert (path, run) == (str(left), "w-1-0123abcd")
+    assert size > 0
+    os.close(lock)
+    assert len(list(unused_spools(str(tmp_path)))) == 2

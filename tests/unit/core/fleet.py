@@ -345,6 +345,8 @@ class Fleet:
                 | agent_commands.ForgetRank()
                 | agent_commands.LearnSignatures()
                 | agent_commands.LearnSecrets()
+                | agent_commands.LearnMonitors()
+                | agent_commands.NoteStored()
             ):
                 pass  # what is simulated ends by itself
             case _:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.messages.inspection import Engine, GpuHealth, Leftover, Limit, Quota
+from protocol.messages.inspection import Engine, GpuHealth, Leftover, LeftSpool, Limit, Quota
 from protocol.messages.node import Gpu, GpuUser
 from sflow_ctl.doctor.diagnosis import Diagnosis, diagnose, text
 from sflow_ctl.doctor.facts import Clock, Examination
@@ -220,6 +220,12 @@ FAULTS = [
         "warn",
         with_report(HEALTHY, leftovers=(Leftover(run="r-1-0123abcd", pids=(7, 8), has_agent=False),)),
         "2 processes of run r-1 are left without an agent",
+    ),
+    (
+        "leftovers",
+        "warn",
+        with_report(HEALTHY, spools=(LeftSpool(path="/tmp/s", run="r-1-0123abcd", size_bytes=7),)),
+        "/tmp/s has logs of run r-1 that did not reach its run directory",
     ),
     (
         "clocks",

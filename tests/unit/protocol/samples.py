@@ -22,6 +22,7 @@ from protocol.messages.facts import (
     RankExited,
     RankIdle,
     RankStarted,
+    Sampled,
     SideCommandEnded,
     Terminated,
 )
@@ -30,6 +31,7 @@ from protocol.messages.inspection import (
     Engine,
     GpuHealth,
     Leftover,
+    LeftSpool,
     Limit,
     MeshResult,
     MeshTarget,
@@ -37,6 +39,16 @@ from protocol.messages.inspection import (
     Quota,
 )
 from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.monitor import (
+    LogWindow,
+    Mark,
+    MarkPatterns,
+    MonitorOrders,
+    NodeMonitor,
+    RankWindow,
+    Reading,
+    SampledScope,
+)
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
     EndStep,
@@ -47,6 +59,7 @@ from protocol.messages.orders import (
     LogMatched,
     Refused,
     Release,
+    SamplesStored,
     Spawn,
     Stop,
     ToAgent,
@@ -221,6 +234,7 @@ REPORT = NodeReport(
     ),
     engines=(Engine(name="docker", path="/usr/bin/docker", version="27", problem="no permission"),),
     leftovers=(Leftover(run="r-1", pids=(7,), has_agent=True),),
+    spools=(LeftSpool(path="/tmp/sflow-0-r-1", run="r-1", size_bytes=4096),),
     gpu_health=(GpuHealth(index=0, uncorrected_errors=1, is_remap_pending=True, has_remap_failed=True),),
     has_infiniband=True,
     unanswered=(("leftovers", "no answer within 10 s"),),
@@ -233,6 +247,23 @@ TO_AGENT: tuple[ToAgent, ...] = (
         heartbeat_s=1.0,
         orphan_grace_s=5.0,
         secrets=(("TOKEN", "hunter2"),),
+        monitoring=MonitorOrders(
+            monitors=(
+                NodeMonitor(
+                    scopes=(SampledScope(scope="cpu", interval_ms=500),),
+                    tasks=("decode_3",),
+                    gpu_fields=("index", "power.draw"),
+                    script="iostat 1 > io.log",
+                ),
+            ),
+            windows=(
+                LogWindow(
+                    tasks=("decode_3",),
+                    start=MarkPatterns(patterns=(LogPattern(pattern="BEGIN"),), is_last=True),
+                    end=MarkPatterns(patterns=(LogPattern(pattern="^END", is_regex=True),)),
+                ),
+            ),
+        ),
         signatures=(
             Signature(
                 name="mine",
@@ -262,6 +293,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         targets=(MeshTarget(node=1, interface="eth0", address="10.0.0.8", port=40_000, is_primary=True),),
         within_s=3.0,
     ),
+    SamplesStored(number=3),
     Leave(grace_s=1.0),
 )
 FROM_AGENT: tuple[FromAgent, ...] = (
@@ -315,6 +347,33 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         clearing=(RANK,),
         triggered=(TRIGGERED,),
         quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
+    ),
+    Sampled(
+        number=3,
+        readings=(
+            Reading(
+                scope="gpu", at_ms=1_700_000_000_000, values=(0, 97, 68.5, None, "P0"), is_simulated=True
+            ),
+            Reading(scope="disk", at_ms=1_700_000_000_001, error="no such file"),
+        ),
+        windows=(
+            RankWindow(
+                rank=RANK,
+                log="decode_3/decode_3.log",
+                start=Mark(at_ms=1_700_000_000_000, offset=17, line="BEGIN", patterns=("BEGIN",)),
+                end=Mark(
+                    at_ms=1_700_000_003_000,
+                    offset=99,
+                    line="END",
+                    is_cut=True,
+                    patterns=("re:^END",),
+                    count=2,
+                ),
+            ),
+        ),
+        gpu_fields=("index", "utilization.gpu", "power.draw", "fan.speed", "pstate"),
+        sent_at_ms=1_700_000_000_500,
+        dropped=7,
     ),
     Terminated(),
     Goodbye(survivors=("77 deaf",)),

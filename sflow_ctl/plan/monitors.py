@@ -1,0 +1,96 @@
+"""The monitors of a plan, and the orders for agents that are made of them. Pure."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from protocol.messages.checks import LogPattern
+from protocol.messages.monitor import (
+    DEFAULT_GPU_FIELDS,
+    LogWindow,
+    MarkPatterns,
+    MonitorOrders,
+    NodeMonitor,
+    SampledScope,
+)
+
+if TYPE_CHECKING:
+    from sflow_ctl.plan.model import PlannedTask
+
+ReportFormat = Literal["csv", "svg", "png"]
+
+
+class PlannedWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """The lines between which a task's time is reported."""
+
+    start: MarkPatterns
+    end: MarkPatterns
+
+
+class PlannedMonitor(msgspec.Struct, frozen=True, kw_only=True):
+    """One monitor, of the workflow or of a task."""
+
+    task: str | None
+    """The task as the file names it; None for the workflow's."""
+    scopes: tuple[SampledScope, ...]
+    gpu_fields: tuple[str, ...] = DEFAULT_GPU_FIELDS
+    script: str = ""
+    nodes: tuple[int, ...] | None = None
+    """Indices over all backends that are in the report; None for those of the tasks."""
+    gpus: tuple[int, ...] | None = None
+    """Numbers of GPUs on each node that are in the report; None for those of the tasks."""
+    used_by: tuple[str, ...] = ()
+    """Tasks, as the file names them, whose nodes and GPUs are in the report instead."""
+    window: PlannedWindow | None = None
+    has_report: bool = True
+    formats: tuple[ReportFormat, ...] = ("csv", "svg")
+
+
+def monitor_orders(
+    monitors: Sequence[PlannedMonitor], tasks: "Sequence[PlannedTask]"
+) -> MonitorOrders | None:
+    """Return what agents measure for these tasks; None if there is no monitor."""
+    orders: list[NodeMonitor] = []
+    windows: list[LogWindow] = []
+    for monitor in monitors:
+        own = names_of((monitor.task,), tasks) if monitor.task is not None else ()
+        if monitor.task is not None and not own:
+            continue  # its task is not run this time
+        concerned = (*own, *names_of(monitor.used_by, tasks)) if monitor.task is not None else ()
+        orders.append(
+            NodeMonitor(
+                scopes=monitor.scopes,
+                tasks=() if _spans_agents(concerned, tasks) else concerned,
+                gpu_fields=monitor.gpu_fields,
+                script=monitor.script,
+            )
+        )
+        if monitor.window is not None:
+            windows.append(LogWindow(tasks=own, start=monitor.window.start, end=monitor.window.end))
+    return MonitorOrders(monitors=tuple(orders), windows=tuple(windows)) if orders else None
+
+
+def _spans_agents(names: Sequence[str], tasks: "Sequence[PlannedTask]") -> bool:
+    """Return whether one of these tasks is a job step over several nodes: only one agent knows when it runs."""
+    return any(task.name in names and task.launch_kind == "step" and task.node_count > 1 for task in tasks)
+
+
+def names_of(bases: Sequence[str | None], tasks: "Sequence[PlannedTask]") -> tuple[str, ...]:
+    """Return the concrete tasks of these names: a replicated task's name stands for all its replicas."""
+    return tuple(task.name for task in tasks if task.base in bases or task.name in bases)
+
+
+def mark_patterns(patterns: Sequence[str], *, is_last: bool) -> MarkPatterns:
+    """Return patterns as the file writes them: text, or an expression after `re:` or `regex:`."""
+    return MarkPatterns(patterns=tuple(_pattern(text) for text in patterns), is_last=is_last)
+
+
+def _pattern(text: str) -> LogPattern:
+    for prefix in REGEX_PREFIXES:
+        if text.startswith(prefix):
+            return LogPattern(pattern=text.removeprefix(prefix), is_regex=True)
+    return LogPattern(pattern=text)
+
+
+REGEX_PREFIXES = ("re:", "regex:")

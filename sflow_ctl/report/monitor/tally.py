@@ -1,0 +1,89 @@
+"""Minimum, average and maximum of every metric, over a whole report and along its time. Pure."""
+
+import math
+from collections.abc import Iterable
+
+from msgspec import Struct, field
+
+from sflow_ctl.report.monitor.metrics import Row
+
+SUMMARY_HEADER = "resource_type,metric_name,metric_unit,datapoints,min_value,avg_value,max_value"
+BINS = 400
+
+
+class Tally(Struct):
+    """The values of one metric."""
+
+    unit: str = ""
+    count: int = 0
+    total: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, value: float) -> None:
+        """Take in a value."""
+        self.count += 1
+        self.total += value
+        self.low = min(self.low, value)
+        self.high = max(self.high, value)
+
+    @property
+    def average(self) -> float:
+        """Return the average; there is at least one value."""
+        return self.total / self.count
+
+
+class SummaryTable:
+    """All metrics of a report, by scope and name."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        self.is_simulated = False
+        """Some GPUs are only counted."""
+        self.first_ms: int | None = None
+        self.last_ms: int | None = None
+        self.rows = 0
+
+    def add(self, row: Row) -> None:
+        """Take in a row; texts only count."""
+        self.rows += 1
+        self.first_ms = row.at_ms if self.first_ms is None else min(self.first_ms, row.at_ms)
+        self.last_ms = row.at_ms if self.last_ms is None else max(self.last_ms, row.at_ms)
+        if row.value is None:
+            return
+        self.is_simulated = self.is_simulated or bool(row.text)
+        self.tallies.setdefault((row.scope, row.metric), Tally(row.unit)).add(row.value)
+
+    def csv(self) -> str:
+        """Return `summary.csv`; metrics of simulated GPUs have `gpu (simulated)` as their resource."""
+        lines = [SUMMARY_HEADER]
+        for (scope, metric), tally in sorted(self.tallies.items()):
+            shown = f"{scope} (simulated)" if scope == "gpu" and self.is_simulated else scope
+            numbers = f"{tally.count},{tally.low},{tally.average},{tally.high}"
+            lines.append(f"{shown},{metric},{tally.unit},{numbers}")
+        return "\n".join(lines) + "\n"
+
+
+class Series(Struct):
+    """One line of a chart: the values of a metric in equal parts of the report's time."""
+
+    begin_ms: int
+    end_ms: int
+    bins: dict[int, Tally] = field(default_factory=dict)
+
+    def add(self, at_ms: int, value: float) -> None:
+        """Take in a value."""
+        self.bins.setdefault(self._bin(at_ms), Tally()).add(value)
+
+    def _bin(self, at_ms: int) -> int:
+        span = max(1, self.end_ms - self.begin_ms)
+        return min(BINS - 1, max(0, (at_ms - self.begin_ms) * BINS // span))
+
+    def points(self) -> list[tuple[float, Tally]]:
+        """Return (part of the time from 0 to 1, values), in order."""
+        return [((number + 0.5) / BINS, self.bins[number]) for number in sorted(self.bins)]
+
+
+def highest(series: Iterable[Series]) -> float:
+    """Return the largest value of several lines; 0 without any."""
+    return max((tally.high for one in series for tally in one.bins.values()), default=0.0)

@@ -1,0 +1,80 @@
+"""Signals that come before the first task: nothing is left, and the status says which signal it was."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.faults.fake_slurm import FakeSlurm
+from tests.faults.test_slurm_launch import HELLO, finish, start
+from tests.support import command, is_alive, marked, wait_until
+
+
+def agents_of(process: "subprocess.Popen[str]") -> list[int]:
+    """Return the processes below a run that has not begun."""
+    found = [process.pid]
+    for pid in found:
+        try:
+            found += [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            continue
+    return found[1:]
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 124)],
+)
+def test_r32_a_signal_while_agents_muster_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    slurm = FakeSlurm(tmp_path, says=("error: something is slow",), hangs=True)
+    process = start(slurm, HELLO)
+    try:
+        nonce = tmp_path / "sflow_output" / ".r.nonce"
+        wait_until(lambda: nonce.exists() and agents_of(process), "the step is being started")
+        below = agents_of(process)
+        os.kill(process.pid, number)
+        os.kill(process.pid, number)
+        code, output = finish(process)
+    finally:
+        process.kill()
+    assert code == status, output
+    assert f"sflow-ctl: stopped by {number.name} before any task was started" in output
+    assert not nonce.exists()
+    assert list((tmp_path / "sflow_output").iterdir()) == []
+    wait_until(lambda: not any(map(is_alive, below)), f"all are gone: {names(below)}", 10)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_r32_a_signal_while_a_workflow_is_read_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    os.mkfifo(tmp_path / "w.yaml")
+    process = subprocess.Popen(
+        command("run", "w.yaml", "--run-id", "early"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(lambda: agents_of(process), "the spare agent is there")
+    below = agents_of(process)
+    wait_until(lambda: waits_for_a_writer(process.pid), "it waits for the file")
+    os.kill(process.pid, number)
+    code, output = finish(process)
+    assert code == status, output
+    assert "before any task was started" in output
+    wait_until(lambda: not any(map(is_alive, below)), f"all are gone: {names(below)}", 10)
+    assert marked("early") == []
+
+
+def names(pids: list[int]) -> list[str]:
+    return [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids if is_alive(pid)]
+
+
+def waits_for_a_writer(pid: int) -> bool:
+    """Return whether a process is within openat(2) of a FIFO without a writer."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] == "257"
