@@ -7,7 +7,7 @@ import gc
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import zmq
 
@@ -19,7 +19,7 @@ from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.introduction import Introduction, print_error
-from sflow_agent.limits import allow_many, run_mark
+from sflow_agent.limits import allow_many, bear_run_mark, run_mark
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.logs.output import Outputs
@@ -91,7 +91,8 @@ class Agent:
         note_heard: NoteHeard,
     ) -> None:
         self._config, self._note_heard = config, note_heard
-        survivors = _end_predecessors(config.predecessors) if config.predecessors else []
+        bear_run_mark(config.marker)
+        survivors = _end_predecessors(config) if config.predecessors else []
         shares = shares_run_directory(config)
         has_left = has_left_spools(config)
         self._spool = make_spool(config) if has_left or not shares else None
@@ -250,7 +251,7 @@ def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
     return StepMarks(config.marker)
 
 
-def _end_predecessors(markers: Sequence[str]) -> list[str]:
+def _end_predecessors(config: AgentConfig) -> list[str]:
     from sflow_agent.processes.predecessors import end_predecessors  # few runs are resumed
 
-    return end_predecessors(markers)
+    return end_predecessors(config.predecessors, has_containers=config.has_containers)
