@@ -14,6 +14,7 @@ import zmq
 from protocol.errors import FleetError
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
+from protocol.session.codec import prepare_decoders
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
@@ -68,6 +69,7 @@ def run_agent(
     become_subreaper()
     hide_memory()
     allow_many()
+    prepare_decoders()  # a local agent is started early, and waits for its configuration
     try:
         config = read_config(encoded_config)
         if config is None:
@@ -164,8 +166,8 @@ class Agent:
     def run(self) -> int:
         """Run until the core says exit; return the status."""
         self._signals.install()
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # modules live as long as the process
+        gc.enable()
         return self._leave(self._loop.run())
 
     def _make_loop(self, parts: Parts) -> Loop:

@@ -5,7 +5,6 @@ at the first exit that needs it.
 """
 
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from protocol.diagnosis.success import BLOCK_BYTES, PrintedLog, missing
 from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RankSpec
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.process_labels import Labels
 from sflow_agent.core.events import ExitDiagnosed
 from sflow_agent.core.exit_cause import Evidence, cause_of, is_asked_for_tracebacks
@@ -34,7 +34,7 @@ TAIL_LINES = 20
 COUNTED_BYTES = 64 * 1024 * 1024
 """A line further into a log than this gets no number: counting reads everything before it."""
 SIGNATURES = "signatures.toml"
-_NUMBER = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
+_NUMBER = lazy_pattern(r"(?<![\w.])\d{4,5}(?![\w.])")
 _SIGKILL_STATUS = 128 + signal.SIGKILL
 
 

@@ -20,9 +20,11 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
     AdoptStep,
     AgentCommand,
+    BeginUpload,
     DiagnoseExit,
     DropPorts,
     EndCommand,
+    EndUpload,
     Exit,
     FinishLogs,
     ForgetRank,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from sflow_agent.monitor.monitoring import Monitoring
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
+    from sflow_agent.uploader.runner import UploadRunner
 
 S = TypeVar("S", bound=EventSource)
 
@@ -107,6 +110,7 @@ class Performer:
         self._side_commands: SideCommands | None = None
         self._activity: ActivityWatch | None = None
         self._inspector: Inspector | None = None
+        self._uploads: UploadRunner | None = None
         self._monitoring: Monitoring | None = None
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
@@ -184,12 +188,14 @@ class Performer:
             case InspectNode(order=order):
                 self._inspect(order, now)
             case _:
-                return self._perform_on_ports(command)
+                return self._perform_rarest(command)
         return ()
 
-    def _perform_on_ports(self, command: AgentCommand) -> Sequence[AgentEvent]:
-        """Carry out a command about leased ports."""
+    def _perform_rarest(self, command: AgentCommand) -> Sequence[AgentEvent]:
+        """Carry out a command about leased ports or uploads."""
         match command:
+            case BeginUpload() | EndUpload():
+                self._upload(command)
             case TakePorts(order=order):
                 return [PortsTaken(self._take_ports(order))]
             case TakeBackPorts(task=task) if self._leases is not None:
@@ -290,6 +296,18 @@ class Performer:
                 ActivityWatch(parts.workers, parts.inventory.gpus, parts.spawner.log_path, parts.warn)
             )
         return self._activity
+
+    def _upload(self, command: BeginUpload | EndUpload) -> None:
+        if self._uploads is None:
+            from sflow_agent.uploader.runner import UploadRunner
+
+            parts = self._parts
+            own = None if parts.shares_run_directory else parts.spawner.log_path("").rstrip("/")
+            self._uploads = self._source(UploadRunner(parts.processes, parts.descriptors, own))
+        if isinstance(command, BeginUpload):
+            self._uploads.begin(command.order)
+        else:
+            self._uploads.end(command.attempt, is_forced=command.is_forced)
 
     def _perform_for_monitors(self, command: LearnMonitors | NoteStored) -> None:
         if isinstance(command, LearnMonitors):

@@ -3,6 +3,7 @@
 Everything of ours is imported after `prefer_installation`, inside `main`.
 """
 
+import gc
 import os
 import sys
 
@@ -16,7 +17,11 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     prefer_installation()
     open_standard_descriptors()
+    gc.disable()  # until the command is imported: cli/importing.py has the reason
     try:
+        from sflow_ctl.runtime.agent_process import start_early
+
+        start_early(sys.argv[1:], os.environ)
         from sflow_ctl.cli.app import main as run_command
     except KeyboardInterrupt:
         sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C

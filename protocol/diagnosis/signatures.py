@@ -9,8 +9,9 @@ import string
 import msgspec
 
 from protocol.diagnosis.reasons import SIGNATURE_WORDS, WORDS
+from protocol.text.lazy_pattern import lazy_pattern
 
-_WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_WORD = lazy_pattern(r"[a-z][a-z0-9_]{0,31}")
 LINE = "line"
 """The field of a sentence that is the whole matched line."""
 

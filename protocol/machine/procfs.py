@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from protocol.machine.marks import RANK_BITS, RUN_MARKS
+from protocol.text.lazy_pattern import lazy_pattern
 
-_QUEUES = re.compile(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
-_LOCKS = re.compile(rb"^Max file locks +(\d+)", re.MULTILINE)
+_QUEUES = lazy_pattern(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
+_LOCKS = lazy_pattern(rb"^Max file locks +(\d+)", re.MULTILINE)
 _RANK_MASK = (1 << RANK_BITS) - 1
 _AGENT_WORDS = (b"-m", b"sflow_agent")
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005

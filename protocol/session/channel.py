@@ -32,6 +32,9 @@ class Channel(Struct, Generic[M]):
     _next_seq: int = 1
     _expected: int = 1
     _owes_ack: bool = False
+    _acknowledged: int = 0
+    holds_acks: bool = False
+    """While set, packets acknowledge nothing new: what they brought is not recorded safely yet."""
     _last_sent_at: float = 0.0
     _unacknowledged: deque[tuple[int, tuple[M, ...]]] = field(default_factory=deque)
     duplicates: int = 0
@@ -43,13 +46,11 @@ class Channel(Struct, Generic[M]):
             self._last_sent_at = now
         seq, self._next_seq = self._next_seq, self._next_seq + 1
         self._unacknowledged.append((seq, messages))
-        self._owes_ack = False
-        return Numbered(seq, self._expected - 1, messages)
+        return Numbered(seq, self._acknowledge(), messages)
 
     def heartbeat(self) -> Numbered[M]:
         """Return an unnumbered packet that only acknowledges."""
-        self._owes_ack = False
-        return Numbered(0, self._expected - 1, ())
+        return Numbered(0, self._acknowledge(), ())
 
     def receive(self, seq: int, ack: int, now: float) -> bool:
         """Take a packet's numbers; return True when its messages are new and in order and must be handled now."""
@@ -77,7 +78,15 @@ class Channel(Struct, Generic[M]):
     def repeat(self, now: float) -> list[Numbered[M]]:
         """Return everything unacknowledged, to be sent again at once: the other side is known to lack it."""
         self._last_sent_at = now
-        return [Numbered(seq, self._expected - 1, messages) for seq, messages in self._unacknowledged]
+        ack = self._acknowledge()
+        return [Numbered(seq, ack, messages) for seq, messages in self._unacknowledged]
+
+    def _acknowledge(self) -> int:
+        """Return the number up to which a packet acknowledges what was received."""
+        if not self.holds_acks:
+            self._acknowledged = self._expected - 1
+            self._owes_ack = False
+        return self._acknowledged
 
     def unacknowledged(self) -> list[M]:
         """Return the messages that may have been lost, in order: a new session sends them again."""

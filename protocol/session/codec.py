@@ -4,7 +4,8 @@ A message that is too large, not MessagePack, or not of the expected type is `Ma
 caller counts and drops it. A message type of a newer minor version is dropped alone, its packet survives.
 """
 
-from typing import Generic, NamedTuple, TypeVar
+from functools import cache
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -20,12 +21,6 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 MAX_LOG_BODY_BYTES = 256 * 1024
 
 _encoder = msgspec.msgpack.Encoder()
-_to_agent = msgspec.msgpack.Decoder(ToAgentPacket)
-_from_agent = msgspec.msgpack.Decoder(FromAgentPacket)
-_log_chunk = msgspec.msgpack.Decoder(LogChunk)
-_log_ack = msgspec.msgpack.Decoder(LogAck)
-_config = msgspec.msgpack.Decoder(AgentConfig)
-_step_config = msgspec.msgpack.Decoder(StepConfig)
 
 encode = _encoder.encode
 
@@ -40,12 +35,21 @@ class _RawPacket(msgspec.Struct, kw_only=True):
     messages: tuple[msgspec.Raw, ...] = ()
 
 
-_raw_packet = msgspec.msgpack.Decoder(_RawPacket)
-_to_agent_message = msgspec.msgpack.Decoder(ToAgent)
-_from_agent_message = msgspec.msgpack.Decoder(FromAgent)
 _ERRORS = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
 """RecursionError: a peer's frame may be nested as deep as it is long."""
 T = TypeVar("T")
+
+
+@cache
+def _decoder(kind: Any) -> "msgspec.msgpack.Decoder[Any]":
+    """Return the decoder of a type, made at its first use: a process reads few of them, and each costs 0.3 ms."""
+    return msgspec.msgpack.Decoder(kind)
+
+
+def prepare_decoders() -> None:
+    """Make what an agent decodes with, before it is needed."""
+    for kind in (AgentConfig, ToAgentPacket, LogAck):
+        _decoder(kind)
 
 
 class Decoded(NamedTuple, Generic[T]):
@@ -59,15 +63,17 @@ def _malformed(frame: bytes, kind: str, error: Exception) -> MalformedMessageErr
     return MalformedMessageError.of("malformed-message", f"{len(frame)} bytes are not a {kind}: {error}")
 
 
-def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes, kind: str) -> T:
+def _decode(kind: type[T], frame: bytes, name: str) -> T:
     try:
-        return decoder.decode(frame)
+        decoded: T = _decoder(cast("Any", kind)).decode(frame)
     except _ERRORS as error:
-        raise _malformed(frame, kind, error) from error
+        raise _malformed(frame, name, error) from error
+    return decoded
 
 
-def _known(decoder: "msgspec.msgpack.Decoder[T]", raw_messages: tuple[msgspec.Raw, ...]) -> tuple[T, ...]:
-    known = []
+def _known(kind: Any, raw_messages: tuple[msgspec.Raw, ...]) -> tuple[Any, ...]:
+    """Return the messages that this version knows; `kind` is a union of their types."""
+    known, decoder = [], _decoder(kind)
     for raw in raw_messages:
         try:
             known.append(decoder.decode(raw))
@@ -79,10 +85,10 @@ def _known(decoder: "msgspec.msgpack.Decoder[T]", raw_messages: tuple[msgspec.Ra
 def decode_to_agent(frame: bytes) -> Decoded[ToAgentPacket]:
     """Return the packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
     try:
-        return Decoded(_to_agent.decode(frame), 0)
+        return Decoded(_decoder(ToAgentPacket).decode(frame), 0)
     except _ERRORS:
-        raw = _decode(_raw_packet, frame, "packet for an agent")
-        messages = _known(_to_agent_message, raw.messages)
+        raw = _decode(_RawPacket, frame, "packet for an agent")
+        messages = _known(ToAgent, raw.messages)
         packet = ToAgentPacket(
             session=raw.session, incarnation=raw.incarnation, seq=raw.seq, ack=raw.ack, messages=messages
         )
@@ -92,29 +98,29 @@ def decode_to_agent(frame: bytes) -> Decoded[ToAgentPacket]:
 def decode_from_agent(frame: bytes) -> Decoded[FromAgentPacket]:
     """Return the packet in `frame`, without messages of a newer minor. Raises: MalformedMessageError."""
     try:
-        return Decoded(_from_agent.decode(frame), 0)
+        return Decoded(_decoder(FromAgentPacket).decode(frame), 0)
     except _ERRORS:
-        raw = _decode(_raw_packet, frame, "packet from an agent")
-        messages = _known(_from_agent_message, raw.messages)
+        raw = _decode(_RawPacket, frame, "packet from an agent")
+        messages = _known(FromAgent, raw.messages)
         packet = FromAgentPacket(session=raw.session, seq=raw.seq, ack=raw.ack, messages=messages)
         return Decoded(packet, len(raw.messages) - len(messages))
 
 
 def decode_log_chunk(frame: bytes) -> LogChunk:
     """Return the chunk header in `frame`. Raises: MalformedMessageError."""
-    return _decode(_log_chunk, frame, "log chunk")
+    return _decode(LogChunk, frame, "log chunk")
 
 
 def decode_log_ack(frame: bytes) -> LogAck:
     """Return the acknowledgement in `frame`. Raises: MalformedMessageError."""
-    return _decode(_log_ack, frame, "log acknowledgement")
+    return _decode(LogAck, frame, "log acknowledgement")
 
 
 def decode_step_config(frame: bytes) -> StepConfig:
     """Return the configuration of a job step's agents. Raises: MalformedMessageError."""
-    return _decode(_step_config, frame, "step configuration")
+    return _decode(StepConfig, frame, "step configuration")
 
 
 def decode_config(frame: bytes) -> AgentConfig:
     """Return the configuration of an agent. Raises: MalformedMessageError."""
-    return _decode(_config, frame, "agent configuration")
+    return _decode(AgentConfig, frame, "agent configuration")

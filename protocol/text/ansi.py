@@ -5,9 +5,9 @@ beyond its line, so the result is the same whether a log is read in chunks, in l
 ECMA-48, and the OSC strings of xterm.
 """
 
-import re
+from protocol.text.lazy_pattern import lazy_pattern
 
-LINE_END = re.compile(rb"\r\n|\r|\n")
+LINE_END = lazy_pattern(rb"\r\n|\r|\n")
 """A carriage return ends a line too: progress bars rewrite theirs."""
 _COMPLETE = (
     r"\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -17,10 +17,10 @@ _COMPLETE = (
     r"|[0-OQ-WYZ\\`-~]"  # two characters
 )
 _CUT = r"\[[0-?]*[ -/]*|\][^\x07\x1b\r\n]*\x1b?|[PX^_][^\x1b\r\n]*\x1b?|[ -/]*"
-_ESCAPE = re.compile(rf"\x1b(?:{_COMPLETE}|[\[\]PX^_])?".encode())
-_ESCAPE_IN_TEXT = re.compile(rf"\x1b(?:{_COMPLETE}|[\[\]PX^_])?")
+_ESCAPE = lazy_pattern(rf"\x1b(?:{_COMPLETE}|[\[\]PX^_])?".encode())
+_ESCAPE_IN_TEXT = lazy_pattern(rf"\x1b(?:{_COMPLETE}|[\[\]PX^_])?")
 """Of a sequence that its line does not complete, only the introducer is removed: the rest may be text."""
-_CUT_AT_THE_END = re.compile(rf"\x1b(?:{_CUT})\Z".encode())
+_CUT_AT_THE_END = lazy_pattern(rf"\x1b(?:{_CUT})\Z".encode())
 
 
 def without_escapes(raw: bytes) -> bytes:
@@ -52,9 +52,9 @@ def text_of_line(raw: bytes) -> str:
     return without_escapes(raw).decode(errors="replace").rstrip()
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+_COLOUR = lazy_pattern(r"\x1b\[[0-9;:]*m")
 _RESETS = ("\x1b[0m", "\x1b[m")
-_UNSAFE = re.compile(
+_UNSAFE = lazy_pattern(
     rf"\x1b(?:{_COMPLETE}|[\[\]PX^_])?"
     "|\x9b[0-?]*[ -/]*[@-~]"  # CSI as one character
     "|[\x90\x98\x9d-\x9f][^\x07\x1b\x9c\r\n]*(?:[\x07\x9c]|\x1b\\\\)"  # device strings, titles

@@ -5,9 +5,11 @@ Used for the results of a run and for the results of a sheet of jobs.
 
 import re
 
-_FORMULA = re.compile("[\\s\u200b\ufeff]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\n]")
+from protocol.text.lazy_pattern import lazy_pattern
+
+_FORMULA = lazy_pattern("[\\s\u200b\ufeff]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\n]")
 """What begins a formula, in the wide forms that some locales read as well, or hides that one begins."""
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]inf", re.ASCII)
+_NUMBER = lazy_pattern(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]inf", re.ASCII)
 
 
 def inert(text: str) -> str:

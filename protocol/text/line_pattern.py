@@ -9,9 +9,11 @@ others. The reasons are in docs/decisions/patterns.md.
 import re
 from typing import Any
 
+from protocol.text.lazy_pattern import lazy_pattern
+
 SEARCHED_CHARACTERS = 2000
 """The part of a line that Python's engine searches: the expression above takes 26 ms for it."""
-_DIFFERENT = re.compile(r"\[\[:|\{,|\\[AZ]|[^\x00-\x7f]")
+_DIFFERENT = lazy_pattern(r"\[\[:|\{,|\\[AZ]|[^\x00-\x7f]")
 """Syntax that RE2 reads differently, or that means something else in a block of lines."""
 
 

@@ -7,10 +7,12 @@
 import re
 from typing import Literal
 
+from protocol.text.lazy_pattern import lazy_pattern
+
 Labels = Literal["none", "srun", "merged"]
 """What has put numbers before the lines of a log: nothing, `srun --label`, or the controller, which merges a gang's logs."""
 
-LABEL = re.compile(rb" *\d+: ")
+LABEL = lazy_pattern(rb" *\d+: ")
 PIECE_BYTES = 1024
 """`srun --label` prints a longer line in pieces of this size, each as a line of its own with a label. A whole line is
 shorter: its newline is among the bytes. Source: measured with Slurm 22.05.8.

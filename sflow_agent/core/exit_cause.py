@@ -1,11 +1,11 @@
 """Picks the most specific cause of a rank's failure from the evidence on its node. Pure."""
 
-import re
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from protocol.messages.facts import ExitCause, LaunchFailed, Notice
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.signal_names import signal_name
 from sflow_agent.core.events import ProcessExited, ProcessFailed
 from sflow_agent.core.log_reading import ExplainingLine
@@ -19,7 +19,7 @@ _CRASHES = frozenset({4, 5, 6, 7, 8, 9, 11, 31})
 """ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV, SYS: a shell reports them as 128 + number, and programs do not exit with that."""
 _NOT_STARTED = frozenset({126, 127})
 """A shell's status when it cannot start a command. Source: bash(1), EXIT STATUS."""
-_LAUNCH_LINE = re.compile(
+_LAUNCH_LINE = lazy_pattern(
     r"command not found|: not found$|No such file or directory|Permission denied|bad interpreter|cannot execute"
     r"|Exec format error|Argument list too long|: Is a directory|executable file not found|required file not found"
     r"| is not on the PATH of "  # as our presets say it

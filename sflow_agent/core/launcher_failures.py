@@ -3,17 +3,17 @@
 Called by `log_reading` if no line of the program itself explains its exit.
 """
 
-import re
 from itertools import islice
 from typing import NamedTuple
 
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.signal_names import signal_name
 
-_TORCHRUN = re.compile(r"Root Cause \(first observed failure\):")
+_TORCHRUN = lazy_pattern(r"Root Cause \(first observed failure\):")
 _TORCHRUN_LINES = 12
-_TORCH_RANK = re.compile(r"\brank\s*: (\d+) \(local_rank: \d+\)")
-_TORCH_EXIT = re.compile(r"\bexitcode\s*: (-?\d+)\b")
-_LINES = re.compile(
+_TORCH_RANK = lazy_pattern(r"\brank\s*: (\d+) \(local_rank: \d+\)")
+_TORCH_EXIT = lazy_pattern(r"\bexitcode\s*: (-?\d+)\b")
+_LINES = lazy_pattern(
     r"EXIT STRING: [^(\n]+\(signal (?P<mpich>\d+)\)"
     r"|noticed that process rank (?P<open_mpi_rank>\d+) .*exited on signal (?P<open_mpi>\d+)"
     r"|srun: error: [^:\n]+: tasks? (?P<srun_rank>[\d,-]+): "

@@ -11,14 +11,15 @@ from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature, sentence
 from protocol.text.ansi import LINE_END, without_escapes
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.process_labels import Labels, without_labels
 from sflow_agent.core.launcher_failures import launcher_failure
 
 LINE_CHARACTERS = 500
 """The limit of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""
-_LONG = re.compile(rf"^(.{{{LINE_CHARACTERS}}}).+$", re.MULTILINE)
+_LONG = lazy_pattern(rf"^(.{{{LINE_CHARACTERS}}}).+$", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last):"
-_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:\s?\([^)]*\))?(?::(?:\s.*)?)?$")
+_EXCEPTION = lazy_pattern(r"[A-Za-z_][\w.]*(?:\s?\([^)]*\))?(?::(?:\s.*)?)?$")
 _NO_EXPLANATIONS = frozenset(
     {
         "KeyboardInterrupt",
@@ -28,11 +29,11 @@ _NO_EXPLANATIONS = frozenset(
     }
 )
 _PORTS = (
-    re.compile(r"(?i)\bport\W{1,3}(\d{2,5})\b(?!\.\d|:[0-9a-f:])"),
-    re.compile(r"""['"][^'"]*['"]\s*,\s*(\d{2,5})\b"""),
-    re.compile(r"(?:^|[\s\"'(\[=]):(\d{2,5})\b(?![:.]\d)"),
-    re.compile(r"(?:[\d.]{7,}|\]|\*|::|\blocalhost):(\d{2,5})\b"),
-    re.compile(r"(?<=[A-Za-z0-9]):(\d{4,5})\b(?![:.]\d)"),
+    lazy_pattern(r"(?i)\bport\W{1,3}(\d{2,5})\b(?!\.\d|:[0-9a-f:])"),
+    lazy_pattern(r"""['"][^'"]*['"]\s*,\s*(\d{2,5})\b"""),
+    lazy_pattern(r"(?:^|[\s\"'(\[=]):(\d{2,5})\b(?![:.]\d)"),
+    lazy_pattern(r"(?:[\d.]{7,}|\]|\*|::|\blocalhost):(\d{2,5})\b"),
+    lazy_pattern(r"(?<=[A-Za-z0-9]):(\d{4,5})\b(?![:.]\d)"),
 )
 """Spellings of a port in a message: `port 80`, `('0.0.0.0', 80)`, `:80`, `127.0.0.1:80` or `:::80`, `host:8000`."""
 

@@ -5,17 +5,17 @@ Programs that read `CUDA_VISIBLE_DEVICES` do not nest it: where the agent inheri
 2. The driver is asked in `node/nvml.py`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from protocol.messages.node import Gpu
 from protocol.text.counted import counted
+from protocol.text.lazy_pattern import lazy_pattern
 
 CUDA, CUDA_ORDER, PCI_ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 _HIP, _ROCR, _OPENCL = "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"
-_NUMBER = re.compile(r"\+?([0-9]+)")
+_NUMBER = lazy_pattern(r"\+?([0-9]+)")
 _NAMES = ("GPU-", "MIG-")
 
 

@@ -8,8 +8,10 @@ import os
 import re
 from pathlib import Path
 
-_KILLED = re.compile(rb"Killed process (\d+) \(")
-_COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+from protocol.text.lazy_pattern import lazy_pattern
+
+_KILLED = lazy_pattern(rb"Killed process (\d+) \(")
+_COUNT = lazy_pattern(rb"^oom_kill (\d+)$", re.MULTILINE)
 _UNLIMITED = 1 << 60
 """cgroup v1 writes "no limit" as a number near 2**63."""
 MAX_RECORDS = 50_000

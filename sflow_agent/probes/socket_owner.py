@@ -6,7 +6,6 @@ The sockets themselves are in `sockets`. Called by `port_watch` and `watcher` fo
 
 import math
 import os
-import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
@@ -31,6 +30,7 @@ from protocol.machine.procfs import (
     users_of,
 )
 from protocol.messages.checks import Owner
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_agent.limits import run_mark, step_mark
 from sflow_agent.probes.sockets import Listener, listening_sockets
 
@@ -40,7 +40,7 @@ MAX_ANCESTORS = 50
 ASK_AGAIN_S = 0.5
 """The delay after a search that found no process."""
 UNKNOWN_OWNER = "its owner cannot be seen, so it counts as the task's"
-_STEP_DAEMON = re.compile(rb"slurmstepd: \[(\d+)\.([^\]]+)\]")
+_STEP_DAEMON = lazy_pattern(rb"slurmstepd: \[(\d+)\.([^\]]+)\]")
 """The name of a job step's daemon. Source: slurmstepd of Slurm 22.05 and 24.11."""
 
 

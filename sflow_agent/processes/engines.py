@@ -4,12 +4,12 @@ Docker and Podman run the task outside of the process tree that the agent ends, 
 command that removes everything under the container's name, and fails if something is left.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
 from protocol.messages.rank_spec import Container
+from protocol.text.lazy_pattern import lazy_pattern
 
 ENGINES = ("apptainer", "enroot", "podman", "docker")
 """In the order in which `auto` looks for them: those that need no privileges and no service first."""
@@ -18,7 +18,7 @@ MARKER_LABEL = "sflow.marker"
 """Has the marker of one controller's run, by which containers are found that an agent has left."""
 USER_LABEL = "sflow.user"
 """Has the number of the user: Docker shows everybody's containers."""
-_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_.-]")
+_NOT_IN_NAMES = lazy_pattern(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m
 exec 2>/dev/null

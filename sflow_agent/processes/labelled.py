@@ -5,15 +5,15 @@ by the doctor.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Collection, Sequence
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_agent.processes.captured import run_captured
-from sflow_agent.processes.engines import MARKER_LABEL, USER_LABEL
+from sflow_agent.processes.engines import USER_LABEL
 
 ENGINES = ("podman", "docker")
-_MARKER = re.compile(re.escape(MARKER_LABEL) + r"[=:]([^,\s\]]+)")
+_MARKER = lazy_pattern(r"\bsflow\.marker[=:]([^,\s\]]+)")
 """Docker prints labels as `a=b,c=d`, Podman 4.3 as `map[a:b c:d]`."""
 ANSWER_WITHIN_S = 8.0
 

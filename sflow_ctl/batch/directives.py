@@ -7,8 +7,9 @@ also within quotes, and `#` begins a comment.
 import re
 
 from protocol.errors import UsageError
+from protocol.text.lazy_pattern import lazy_pattern
 
-_PLAIN = re.compile(r"[\w./:,=@%+^~\[\]-]+", re.ASCII)
+_PLAIN = lazy_pattern(r"[\w./:,=@%+^~\[\]-]+", re.ASCII)
 
 
 def directive(option: str, value: str | int) -> str:

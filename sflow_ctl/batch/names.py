@@ -1,14 +1,14 @@
 """Names of jobs and of their files, made from a sheet's rows or from files: valid everywhere, and unique."""
 
-import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.batch.sheet import JOB_NAME, NODE_COLUMNS, RESERVED, Row, Sheet
 
 MAX_LENGTH = 30
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_UNDERSCORES = re.compile(r"_{2,}")
+_UNSAFE = lazy_pattern(r"[^A-Za-z0-9_-]")
+_UNDERSCORES = lazy_pattern(r"_{2,}")
 
 
 def safe_name(text: str) -> str:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 
 from protocol.errors import UsageError
+from protocol.text.lazy_pattern import lazy_pattern
 
-_NUMBER = re.compile(r"\d+", re.ASCII)
-_SLICE = re.compile(r"(\d*):(\d*)(?::(\d+))?", re.ASCII)
+_NUMBER = lazy_pattern(r"\d+", re.ASCII)
+_SLICE = lazy_pattern(r"(\d*):(\d*)(?::(\d+))?", re.ASCII)
 
 
 def selected_rows(selections: Sequence[str], count: int) -> list[int]:

@@ -9,10 +9,11 @@ import math
 import re
 from typing import Any
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.planner.numbers import NumberError, as_seconds, clock_seconds
 
-_MINUTES_OR_NONE = re.compile(r"\d+|unlimited|infinite", re.IGNORECASE | re.ASCII)
-_WITH_UNITS = re.compile(r"[\d.\s]+[a-z].*")
+_MINUTES_OR_NONE = lazy_pattern(r"\d+|unlimited|infinite", re.IGNORECASE | re.ASCII)
+_WITH_UNITS = lazy_pattern(r"[\d.\s]+[a-z].*")
 
 
 def slurm_time(value: Any) -> str:

@@ -9,6 +9,8 @@ from contextlib import suppress
 import click
 
 from protocol.errors import ExitStatus, FleetError, UsageError
+from sflow_ctl.cli.importing import uncollected
+from sflow_ctl.cli.leaving import leave
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line, print_traceback
 
 _COMMANDS = {
@@ -64,7 +66,8 @@ class LazyGroup(click.Group):
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        command = getattr(importlib.import_module(entry[0]), entry[1])
+        with uncollected():
+            command = getattr(importlib.import_module(entry[0]), entry[1])
         assert isinstance(command, click.Command)
         return command
 
@@ -141,7 +144,7 @@ def main() -> None:
                 err=True,
             )
         status = int(ExitStatus.OUR_BUG)
-    sys.exit(status)
+    leave(status)
 
 
 def _status_of_command(debug: bool) -> int:

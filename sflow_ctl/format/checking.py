@@ -13,17 +13,18 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from protocol.errors import Finding
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.field_lookup import PathKey, dotted, fields_at, words_at
 
 T = TypeVar("T")
 Path = tuple[PathKey, ...]
 Where = Callable[[Sequence[PathKey]], str | None]
 
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `(?P<path>.*)`)?$")
-_MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`(?: - at `(?P<path>.*)`)?$")
-_KEY = re.compile(r"Expected `str` - at `key` in `(?P<path>.*)`$")
-_AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
+_UNKNOWN = lazy_pattern(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `(?P<path>.*)`)?$")
+_MISSING = lazy_pattern(r"Object missing required field `(?P<field>[^`]*)`(?: - at `(?P<path>.*)`)?$")
+_KEY = lazy_pattern(r"Expected `str` - at `key` in `(?P<path>.*)`$")
+_AT = lazy_pattern(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_STEP = lazy_pattern(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
 MAX_FINDINGS = 200
 _NOT_REQUESTED = frozenset({"cpu", "cpus", "mem", "memory"})
 """What people ask for beside GPUs and nodes, and the format has no field for: not a misspelling of `gpus`."""

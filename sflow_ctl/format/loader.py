@@ -4,7 +4,6 @@ The trip: YAML (`yaml_source`), one document of all files (`merging`), presets, 
 rules (`rules`).
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from protocol.errors import Finding, SpecError
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.assembly import Assembly, assemble
 from sflow_ctl.format.checking import MAX_FINDINGS
@@ -31,7 +31,7 @@ from sflow_ctl.format.yaml_source import PathKey, Source, dump, read_source
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.secrets import SECRETS
 
-_first_key = re.compile(r"[.\[]")
+_first_key = lazy_pattern(r"[.\[]")
 
 
 class LoadedDocument(Struct):

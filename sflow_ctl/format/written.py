@@ -10,11 +10,12 @@ import math
 import re
 from typing import Any
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.casting import VARIABLE_TYPES
 
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
-_DECIMAL = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9]")
+_INTEGER = lazy_pattern(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
+_DECIMAL = lazy_pattern(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_LEADING_ZERO = lazy_pattern(r"[-+]?0[0-9]")
 
 
 class WrittenInt(int):

@@ -11,9 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from msgspec import Struct
-from yaml.resolver import Resolver
 
 from protocol.errors import Finding
 from sflow_ctl.format.written import WrittenFloat, WrittenInt
@@ -24,6 +22,7 @@ from sflow_ctl.format.yaml_values import (
     place_of,
     plain_data,
     plain_scalar,
+    yaml,
 )
 
 PathKey = str | int
@@ -31,7 +30,7 @@ STANDARD_INPUT = Path("<stdin>")
 """What messages call the file `-`."""
 
 
-class _PlainResolver(Resolver):
+class _PlainResolver(yaml.resolver.Resolver):
     """Leaves untagged scalars alone: `yaml_values` converts them, faster and without traps."""
 
     def resolve(self, kind: Any, _value: Any, implicit: Any) -> Any:

@@ -1,13 +1,25 @@
 """Turns parsed YAML nodes into plain data: YAML 1.1 as the format uses it, without its traps.
 
-Base-60 numbers and dates stay text, `1e-4` is a number, duplicate keys and tags are problems. `yaml_source` reads the files.
+Base-60 numbers and dates stay text, `1e-4` is a number, duplicate keys and tags are problems. `yaml_source` reads the files,
+with the library as it is imported here.
 """
 
 import math
 import re
 from typing import Any, NamedTuple
 
-import yaml
+from protocol.text.lazy_pattern import lazy_pattern
+
+_compile = re.compile
+# PyYAML compiles its patterns when it is imported; the characters that YAML allows take 5 to 10 ms. Its parser in Python
+# and its dumper use them, by their methods; libyaml's parser, which reads our files, does not.
+re.compile = lazy_pattern  # type: ignore[assignment]
+try:
+    import yaml
+finally:
+    re.compile = _compile
+
+__all__ = ["STR_TAG", "InvalidDataError", "Problem", "place_of", "plain_data", "plain_scalar", "yaml"]
 
 MAX_DEPTH = 200
 MAX_ALIASED = 100_000
@@ -20,12 +32,12 @@ _BOOL = {
     )
     for word in words.split()
 }
-_INT = re.compile(r"[-+]?(?:0b[0-1_]+|0[0-7_]*|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
-_FLOAT = re.compile(
+_INT = lazy_pattern(r"[-+]?(?:0b[0-1_]+|0[0-7_]*|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
+_FLOAT = lazy_pattern(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
     r"|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
 )
-_SPECIAL_FLOAT = re.compile(r"\.(inf|nan)", re.IGNORECASE)
+_SPECIAL_FLOAT = lazy_pattern(r"\.(inf|nan)", re.IGNORECASE)
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _STARTS_PLAIN = frozenset("0123456789+-.~nNyYtToOfF")
 STR_TAG = "tag:yaml.org,2002:str"

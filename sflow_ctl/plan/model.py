@@ -13,6 +13,7 @@ from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
+from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.words import OnFailure, Until
@@ -296,6 +297,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Whether its first node leases one more port, for the rendezvous of its processes."""
     required_paths: tuple[tuple[str, str], ...] = ()
     """(artifact, path) pairs that only the nodes can check."""
+    uploads: tuple[FileUpload, ...] = ()
+    """Uploaded once it has ended with success, before it counts as completed."""
 
     @property
     def uses_ports(self) -> tuple[str, ...]:
@@ -372,6 +375,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     fetches: tuple[Fetch, ...] = ()
     directories: tuple[str, ...] = ()
     """Directories of artifacts, made if they are missing."""
+    storage: tuple[StorageTarget, ...] = ()
+    """The targets of uploads."""
+    upload_all: FileUpload | None = None
+    """Where the run directory goes as one archive at the very end."""
     task_views: dict[str, object] = {}
     """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas' names."""
     simulated_gpus: int = 0

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.source import PlanInput
 
-_EXPRESSION = re.compile(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_EXPRESSION = lazy_pattern(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_QUOTED = lazy_pattern(r"\"[^\"]*\"|'[^']*'")
 # fmt: off
 _SET_BY_BASH = frozenset((
     "BASH", "BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_CMDS",

@@ -5,10 +5,10 @@ be leased for a task that starts later, so its user need not wait for that task,
 is flexible: then its node must be chosen first.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, evaluate, names_used, pieces
 from sflow_ctl.format.written import as_written
@@ -17,10 +17,10 @@ from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import UnplannableError
 
-_OUTPUTS = re.compile(r"\boutputs\b")
-_DEFERRED = re.compile(r"\b(?:outputs|ports?|endpoints?)\b")
-_PLACE = re.compile(r"\b(?:nodes|gpus)\b")
-_NAMED = re.compile(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
+_OUTPUTS = lazy_pattern(r"\boutputs\b")
+_DEFERRED = lazy_pattern(r"\b(?:outputs|ports?|endpoints?)\b")
+_PLACE = lazy_pattern(r"\b(?:nodes|gpus)\b")
+_NAMED = lazy_pattern(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 
 class OwnPorts(dict[str, Any]):

@@ -4,7 +4,6 @@ What was wrong is left out of the document, and the rest is planned again, until
 what was left out is not reported. Called by the pipeline when planning has failed, and for a document that is wrong before.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol.errors import Finding, PlanError
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.loader import LoadedDocument
@@ -23,7 +23,7 @@ _OWN = (
 )  # fmt: skip
 """Fields of a task that no expression of another field names."""
 _OF_TASKS = ("depends_on", "replicas", "ports", "resources", "backend", "operator", "files")
-_NAMES_OF_TASKS = re.compile(r"\b(?:task|replica|ports?|endpoints?)\b")
+_NAMES_OF_TASKS = lazy_pattern(r"\b(?:task|replica|ports?|endpoints?)\b")
 _OF_NAMES = frozenset({"undefined-name", "expression-failed", "hyphen-in-name", "never-ready"})
 """Findings that may only follow from something that was left out."""
 _NOTHING = "true"

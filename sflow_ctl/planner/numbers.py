@@ -4,16 +4,18 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from protocol.text.lazy_pattern import lazy_pattern
+
 T = TypeVar("T")
 
-_CLOCK = re.compile(r"(\d+):(\d{1,2})(?::(\d{1,2}(?:\.\d+)?))?", re.ASCII)
+_CLOCK = lazy_pattern(r"(\d+):(\d{1,2})(?::(\d{1,2}(?:\.\d+)?))?", re.ASCII)
 """`MM:SS` or `HH:MM:SS`."""
-_CLOCK_WITH_DAYS = re.compile(r"(\d+)-(\d+)(?::(\d{1,2}))?(?::(\d{1,2}(?:\.\d+)?))?", re.ASCII)
+_CLOCK_WITH_DAYS = lazy_pattern(r"(\d+)-(\d+)(?::(\d{1,2}))?(?::(\d{1,2}(?:\.\d+)?))?", re.ASCII)
 """`D-HH`, `D-HH:MM` or `D-HH:MM:SS`."""
-_PARTS = re.compile(
+_PARTS = lazy_pattern(
     r"(?:(\d+(?:\.\d+)?)\s*d)?\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?$"
 )
-_MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*ms$")
+_MILLISECONDS = lazy_pattern(r"(\d+(?:\.\d+)?)\s*ms$")
 
 
 class NumberError(ValueError):

@@ -4,12 +4,13 @@ A NaN among the values makes every numeric aggregate NaN, whatever their order, 
 """
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)$")
+from protocol.text.lazy_pattern import lazy_pattern
+
+_PERCENTILE = lazy_pattern(r"p(\d{1,2}(?:\.\d+)?|100)$")
 _TRUE = ("true", "1", "yes", "y", "on")
 
 

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.results.patterns import LABEL, PatternError
 
-_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\*)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
-_BLANKS = re.compile(r"\s*")
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9]\d*)", re.ASCII)
-_DECIMAL = re.compile(r"[-+]?(?:(?:0|[1-9]\d*)?\.\d*|(?:0|[1-9]\d*)(?=[eE][-+]))(?:[eE][-+]?\d+)?", re.ASCII)
+_STEP = lazy_pattern(r"\.?([^.\[\]]+)|\[(\d+|\*)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
+_BLANKS = lazy_pattern(r"\s*")
+_INTEGER = lazy_pattern(r"[-+]?(?:0|[1-9]\d*)", re.ASCII)
+_DECIMAL = lazy_pattern(
+    r"[-+]?(?:(?:0|[1-9]\d*)?\.\d*|(?:0|[1-9]\d*)(?=[eE][-+]))(?:[eE][-+]?\d+)?", re.ASCII
+)
 """A measured number: with a point, or an exponent with a sign. `83e2010` and `0123` are names that look like numbers."""
 _SEPARATORS = ",;\t|"
 

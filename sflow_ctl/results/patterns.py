@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from protocol.text.ansi import text_without_escapes
+from protocol.text.lazy_pattern import lazy_pattern
 
 MAX_LINE = 10_000
 """Characters of a line that are searched: patterns may take time that grows with the square of a line's length."""
@@ -19,11 +20,11 @@ MAX_VALUES = 1_000_000
 """Values of one name that are kept in memory, for aggregates."""
 MAX_TEXT = 10_000
 """Characters of a value that is text."""
-LABEL = re.compile(r"\d+: ")
+LABEL = lazy_pattern(r"\d+: ")
 _FLOAT = r"(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|nan|NaN|NAN|inf|Inf|INF)"
-_GOES_ON = re.compile(r"[\w%]|[.,+-](?=\w)")
+_GOES_ON = lazy_pattern(r"[\w%]|[.,+-](?=\w)")
 """After a match: more of the same number or word. A point or comma before a blank ends a sentence."""
-_CAME_BEFORE = re.compile(r"(?:\w|\w[.,])\Z")
+_CAME_BEFORE = lazy_pattern(r"(?:\w|\w[.,])\Z")
 """Before a match: the beginning of the same number or word."""
 
 

@@ -3,9 +3,9 @@
 Pure.
 """
 
-import re
+from protocol.text.lazy_pattern import lazy_pattern
 
-_FLAG = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>\S.*))?")
+_FLAG = lazy_pattern(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>\S.*))?")
 _OURS = (
     (
         "the step has one agent on each node of the job",

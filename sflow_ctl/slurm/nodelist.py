@@ -1,10 +1,11 @@
 """Expands Slurm's compressed node lists, `gpu[001-003,7],login`, to names. Pure."""
 
 import itertools
-import re
 from collections.abc import Iterator
 
-_BRACKETS = re.compile(r"([^\[\]]*)\[([^\[\]]+)\]")
+from protocol.text.lazy_pattern import lazy_pattern
+
+_BRACKETS = lazy_pattern(r"([^\[\]]*)\[([^\[\]]+)\]")
 MAX_NODES = 100_000
 
 

@@ -1,12 +1,13 @@
 """The one `srun` of a run: its arguments and its environment, independent of the job's settings. Pure."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-_VERSION = re.compile(r"(\d+)\.(\d+)")
-_INPUT_VARIABLES = re.compile(
+from protocol.text.lazy_pattern import lazy_pattern
+
+_VERSION = lazy_pattern(r"(\d+)\.(\d+)")
+_INPUT_VARIABLES = lazy_pattern(
     r"SRUN_|SLURM_(?:NTASKS|NPROCS|NNODES|TASKS_PER_NODE|GPU|GRES|TRES|MEM_|CPUS?_|CPUS_PER|CORE|THREADS|HINT|DIST"
     r"|EXCLUSIVE|EXPORT_ENV|KILL_BAD_EXIT|NO_KILL|OVER|STEP|STD|TIMELIMIT|UNBUF|WAIT|MPI|NETWORK|OPEN_MODE|PROCID"
     r"|LOCALID|NODEID|TASK_PID|ACCEL|NTASKS_PER|DEPENDENCY|RESERVATION|EXPORT|LABELIO|DEBUG|SRUN_|WCKEY|DELAY_BOOT"

@@ -2,9 +2,11 @@
 
 import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from protocol.ids import AttemptId
@@ -12,9 +14,9 @@ from protocol.messages.orders import Spawn, Stop, before_spawns
 from sflow_ctl.core.commands import FinishRun, SendToAgent
 from sflow_ctl.core.events import RecordUnwritable, WakeUp
 from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.core.states import Outcome, Reason
+from sflow_ctl.core.states import Outcome, Reason, TaskState, Transition
 from sflow_ctl.runtime.record.directory import RunDirectory
-from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.journal import SYNC_EVERY_S, Journal
 from sflow_ctl.runtime.record.record_keeper import GIVEN_UP_AFTER_S, NODES_EVERY_S, RecordKeeper
 from sflow_ctl.runtime.run.node_book import NodeBook
 from tests.support import Run, wait_until
@@ -26,10 +28,10 @@ class FullDisk(Journal):
 
     is_full = True
 
-    def flush(self) -> None:
+    def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
         if self.is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        super().flush()
+        super().flush(now, syncs_at_once=syncs_at_once)
 
 
 class Kept:
@@ -90,6 +92,49 @@ def test_r8_orders_to_start_are_held_and_what_comes_before_them_is_not() -> None
     assert before_spawns([stop, stop, spawn, stop]) == 2
     assert before_spawns([spawn]) == 0
     assert before_spawns([stop]) == 1
+
+
+def completed(task: str) -> Transition:
+    reason = Reason("exit_0")
+    return Transition(task=task, attempt=1, old=TaskState.RUNNING, new=TaskState.COMPLETED, reason=reason)
+
+
+def test_r8_ends_are_synced_together_and_count_as_durable_only_then(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[float] = []
+    now = 1.0
+    monkeypatch.setattr(os, "fdatasync", lambda _descriptor: synced.append(now))
+    kept.journal.is_full = False
+    kept.keeper.flush(now)
+    assert synced == [1.0]  # the name of the file
+    for now in (1.01, 1.02, 1.03):
+        kept.journal.transition(completed("a"), now)
+        kept.keeper.flush(now)
+        assert not kept.keeper.is_durable
+    assert kept.keeper.next_wakeup(now) == 1.0 + SYNC_EVERY_S
+    now = 1.0 + SYNC_EVERY_S
+    kept.keeper.flush(now)
+    assert kept.keeper.is_durable
+    assert kept.keeper.next_wakeup(now) is None
+    kept.journal.transition(completed("b"), now)
+    kept.keeper.flush(now, syncs_at_once=True)
+    assert kept.keeper.is_durable
+    assert synced == [1.0, 1.0 + SYNC_EVERY_S, 1.0 + SYNC_EVERY_S]
+
+
+def test_r8_another_attempt_is_synced_before_its_order_leaves(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    kept.journal.is_full = False
+    kept.keeper.flush(1.0)
+    again = msgspec.structs.replace(completed("a"), new=TaskState.WAITING, reason=Reason("retry"))
+    assert again.is_again
+    kept.journal.transition(again, 1.01)
+    kept.keeper.flush(1.01)
+    assert len(synced) == 2
 
 
 def test_r31_nodes_are_written_while_a_run_goes_on(tmp_path: Path, kept: Kept) -> None:

@@ -6,12 +6,12 @@ Source: RFC 9112.
 """
 
 import contextlib
-import re
 from urllib.parse import urljoin
 
 import h11
 
 from protocol.messages.checks import HttpCheck, Method
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.urls import UrlParts
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -25,8 +25,8 @@ _DEFAULT_CONTENT_TYPE = "text/plain; charset=utf-8"
 _NOT_GIVEN = ("connection", "content-length", "transfer-encoding")
 """Headers about the framing of the request: a check cannot replace them."""
 MAX_SIZE_LINE = 4096
-_BLANK_LINE = re.compile(rb"\n\r?\n")
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\s*(?:;|$)")
+_BLANK_LINE = lazy_pattern(rb"\n\r?\n")
+_SIZE = lazy_pattern(rb"([0-9A-Fa-f]{1,15})\s*(?:;|$)")
 
 
 class BadAnswerError(Exception):

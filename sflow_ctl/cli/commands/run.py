@@ -1,6 +1,6 @@
-"""`sflow-ctl run`: its options, and the start of the first agent.
+"""`sflow-ctl run`: its options, and the first agent, which `__main__` has started in most cases.
 
-Imports as little as possible before that: the agent's interpreter starts while this one imports the rest.
+Imports little before that: the agent's interpreter starts while this one imports the rest.
 """
 
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sflow_ctl.cli.importing import uncollected
 from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand, section
@@ -131,8 +132,8 @@ def run(dry_run: bool, resume: str | None, **others: Any) -> int:
     launcher = LocalLauncher()
     launcher.prestart()
     try:
-        from sflow_ctl.cli.execution import execute
-
+        with uncollected():
+            from sflow_ctl.cli.execution import execute
         return execute(options, launcher)
     finally:
         launcher.discard_spares()

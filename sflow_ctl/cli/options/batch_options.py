@@ -10,6 +10,7 @@ import click
 from msgspec import Struct
 
 from protocol.errors import UsageError
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
@@ -25,7 +26,7 @@ from sflow_ctl.runtime.record.run_log import LEVELS
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
-_JOB_ID = re.compile(r"\d+(?:[_+]\d+)?", re.ASCII)
+_JOB_ID = lazy_pattern(r"\d+(?:[_+]\d+)?", re.ASCII)
 _JOB = section(
     "Slurm job request",
     click.option(

@@ -5,7 +5,6 @@ control characters in `lines.py`. Called by the commands and by `app.py`.
 """
 
 import os
-import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Literal
 
 from protocol.errors import Finding, FleetError
 from protocol.text.ansi import printable
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.cli.terminal.lines import write
 from sflow_ctl.cli.terminal.paint import Colour, paint, wants_colours
 
-_PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+)(?=\s|$)")
-_WORD = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s:,\[\]{}]+|.")
+_PLACE = lazy_pattern(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+)(?=\s|$)")
+_WORD = lazy_pattern(r"\"[^\"]*\"|'[^']*'|[^\s:,\[\]{}]+|.")
 MAX_FILE_BYTES = 4 << 20
 """Of a file whose line is quoted."""
 MAX_LINE = 160

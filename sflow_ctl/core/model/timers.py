@@ -4,45 +4,46 @@ They are never cancelled: the reactor recognises an outdated one by its attempt 
 """
 
 from heapq import heappop, heappush
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
-class RetryDue(NamedTuple):
+class RetryDue(Struct, frozen=True):
     """The delay before a task's next attempt is over."""
 
     task: int
     attempt: int
 
 
-class TimeoutDue(NamedTuple):
+class TimeoutDue(Struct, frozen=True):
     """An attempt's `timeout` is over."""
 
     task: int
     attempt: int
 
 
-class DeadlineDue(NamedTuple):
+class DeadlineDue(Struct, frozen=True):
     """An attempt's deadline for readiness is over."""
 
     task: int
     attempt: int
 
 
-class OtherRanksDue(NamedTuple):
+class OtherRanksDue(Struct, frozen=True):
     """The time that other ranks may run after the first one exited (`--wait`) is over."""
 
     task: int
     attempt: int
 
 
-class StopOverdue(NamedTuple):
+class StopOverdue(Struct, frozen=True):
     """An agent has not stopped an attempt in time."""
 
     task: int
     attempt: int
 
 
-class LogOverdue(NamedTuple):
+class LogOverdue(Struct, frozen=True):
     """The log of an exited rank has not arrived in time."""
 
     task: int
@@ -50,13 +51,13 @@ class LogOverdue(NamedTuple):
     rank: int
 
 
-class FenceOver(NamedTuple):
+class FenceOver(Struct, frozen=True):
     """Nothing of the run can live on a lost node any more."""
 
     node: int
 
 
-class ServerHeard(NamedTuple):
+class ServerHeard(Struct, frozen=True):
     """The failure of a server would have been heard of by now that explains the exit of a rank."""
 
     task: int
@@ -64,35 +65,35 @@ class ServerHeard(NamedTuple):
     rank: int
 
 
-class WorkflowTimeout(NamedTuple):
+class WorkflowTimeout(Struct, frozen=True):
     """The workflow's own time limit is over."""
 
 
-class JobEndNear(NamedTuple):
+class JobEndNear(Struct, frozen=True):
     """The Slurm job's time is nearly over, as far as is known: Slurm is asked again before the run stops for it."""
 
     gone_at: float
 
 
-class AllocationEnding(NamedTuple):
+class AllocationEnding(Struct, frozen=True):
     """The Slurm job's time is nearly over."""
 
     gone_at: float
     """The end of the job that it was set for, which identifies it."""
 
 
-class FinalsOver(NamedTuple):
+class FinalsOver(Struct, frozen=True):
     """The time of the tasks that run at the run's end is over."""
 
     steps_left: int
     """Steps of the shutdown that were left when it was set, which identifies the step."""
 
 
-class StopTimeout(NamedTuple):
+class StopTimeout(Struct, frozen=True):
     """The time that the run may take to stop is over."""
 
 
-class LeaveOverdue(NamedTuple):
+class LeaveOverdue(Struct, frozen=True):
     """Agents have not left in time."""
 
 

@@ -16,6 +16,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.expressions.budget import (
     CALL_STEPS,
     MAX_BITS,
@@ -31,7 +32,7 @@ from sflow_ctl.format.expressions.budget import (
 )
 
 EXPRESSION_START = "${{"
-_WIDE = re.compile(r"\d{7,}")
+_WIDE = lazy_pattern(r"\d{7,}")
 _REMOVED = ("lipsum", "cycler", "joiner")
 """Globals of Jinja2 that no workflow needs."""
 

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from protocol.text.lazy_pattern import lazy_pattern
+
 _STEP = r"""\.[A-Za-z][A-Za-z0-9_]*|\[(?:0|[1-9][0-9]{0,8})\]|\['[^'\\_{}][^'\\{}]*'\]"""
 _PATH = rf"[A-Za-z][A-Za-z0-9_]*(?:{_STEP})*"
 _ATOM = rf"{_PATH}|0|[1-9][0-9]{{0,14}}"
-_SIMPLE = re.compile(rf"({_ATOM})(?:\s*([-+*])\s*({_ATOM}))?", re.ASCII)
-_STEPS = re.compile(_STEP, re.ASCII)
+_SIMPLE = lazy_pattern(rf"({_ATOM})(?:\s*([-+*])\s*({_ATOM}))?", re.ASCII)
+_STEPS = lazy_pattern(_STEP, re.ASCII)
 _RESERVED = frozenset(
     ("true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else")
 )

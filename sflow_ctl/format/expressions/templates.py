@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.simple import UNKNOWN, evaluate_simple, simple
 from sflow_ctl.plan.deferred import Evaluator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sflow_ctl.format.expressions.engine import UnknownNameError
 
 EXPRESSION_START = "${{"
-_OF_OURS = re.compile(r"'sflow_ctl[.\w]* object'")
+_OF_OURS = lazy_pattern(r"'sflow_ctl[.\w]* object'")
 """A type of this program in a message of the engine, which means nothing to a user."""
 _STATEMENT = r"\{%[^%]*\b(?:task|variables|backends|artifacts|workflow|replica|ports?)\s*[.\[]"
 """A statement on one of our names: the content of a file that has one is meant as a template."""

@@ -3,16 +3,16 @@
 The planner calls the functions for artifacts again once their expressions are evaluated.
 """
 
-import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import VARIABLE_TYPES
 from sflow_ctl.format.expressions.templates import has_expression
 
 Where = Callable[..., str]
-_SUM = re.compile(r"[0-9a-fA-F]{64}")
+_SUM = lazy_pattern(r"[0-9a-fA-F]{64}")
 
 
 def variable_findings(document: schema.Document, where: Where) -> Iterator[Finding]:

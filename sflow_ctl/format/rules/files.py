@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.rules.names import unsafe_path
 
 Where = Callable[..., str]
-_PORT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
-_MODE = re.compile(r"(?:0o?)?[0-7]{3}")
+_PORT_NAME = lazy_pattern(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+_MODE = lazy_pattern(r"(?:0o?)?[0-7]{3}")
 
 
 def output_findings(task: schema.Task, where: Where) -> Iterator[Finding]:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.expressions.templates import has_expression, is_template
 
-_REGEX = re.compile(r"[\\^$*+?|(){}\[\]]")
+_REGEX = lazy_pattern(r"[\\^$*+?|(){}\[\]]")
 _MARK = "re:"
 _LOOP = r"\{%[-+]?\s*for\s+(\w+)"
 _BARE_BRACES = r"(?<!\$)\{\{\s*(\w+)[^}]*\}\}"

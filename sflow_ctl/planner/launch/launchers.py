@@ -1,17 +1,17 @@
 """`launcher`: a task whose script starts its processes with torchrun or mpirun, once on each of its nodes."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from protocol.text.counted import counted
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Launcher, Placement
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.command import Command
 from sflow_ctl.planner.numbers import NumberError, as_int
 
-_STANDALONE = re.compile(
+_STANDALONE = lazy_pattern(
     r"\btorchrun\b[^\n;&|]*\s--standalone\b|\btorch\.distributed\.run\b[^\n;&|]*\s--standalone\b"
 )
 

@@ -6,10 +6,10 @@ script's processes, with a grace time, when it receives the order to stop, when 
 beat has arrived for too long: hence also when the connection is cut, or the local process is killed.
 """
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int, at
@@ -21,7 +21,7 @@ the end of it.
 BEAT_S = 5
 BEATS_WITHIN_S = 30
 SCRIPT, NAMES, TARGET = "SFLOW_SSH_SCRIPT", "SFLOW_SSH_NAMES", "SFLOW_SSH_TARGET"
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*$")
+_IDENTIFIER = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*$")
 
 _SUPERVISOR = f"""{{
 IFS= read -r -d '' marker

@@ -2,13 +2,13 @@
 
 import itertools
 import math
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import Dependency
@@ -20,7 +20,7 @@ from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.variables import environment_text
 from sflow_ctl.planner.source import PlanInput, Scope
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9_+=,@%^~]")
+_UNSAFE = lazy_pattern(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
 MAX_NAME_LENGTH = 200
 """The limit of a replica's name. A longer one is cut and ends in a checksum of the whole.

@@ -1,17 +1,17 @@
 """Turns the format's http probes into checks for agents, and refuses requests that could never be sent."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol.messages.checks import HttpCheck, Method
 from protocol.text.json_expression import JsonExpressionError, json_expression
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.urls import split_url
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, at
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAME = lazy_pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header. Source: RFC 9110, 5.6.2."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import (
@@ -43,7 +44,7 @@ Path = tuple[PathKey, ...]
 Names = Mapping[str, Any]
 Rendered = tuple[Any, list[DeferredExpression]]
 """A text or value, and the expressions in it that are still to be evaluated."""
-_IN_TEMPLATE = re.compile(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_IN_TEMPLATE = lazy_pattern(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _STAND_IN = 10_000
 """The port used to evaluate a deferred expression when planning: that finds mistakes before anything starts."""
 

@@ -43,6 +43,14 @@ _COLUMNS: dict[Scope, tuple[tuple[str, str], ...]] = {
     ),
 }
 """Of each scope, (metric, unit) in the order of its raw file; a mount and a GPU's index come before."""
+_ORDER = {
+    scope: tuple(
+        (position, metric, unit)
+        for metric, unit, position in sorted((*one, i) for i, one in enumerate(columns))
+    )
+    for scope, columns in _COLUMNS.items()
+}
+"""(position in the raw file, metric, unit) in the order of the names."""
 _GPU_METRICS: dict[str, tuple[str, str]] = {
     "utilization.gpu": ("gpu_utilization_pct", "%"),
     "utilization.memory": ("gpu_memory_utilization_pct", "%"),
@@ -141,10 +149,9 @@ class RawReader:
             yield from self._gpu_rows(at_ms, fields)
             return
         resource = fields.pop(0) if self._scope == "disk" and fields else SYSTEM
-        columns = _COLUMNS[self._scope]
-        if len(fields) == len(columns):
-            for (metric, unit), text in sorted(zip(columns, fields, strict=True)):
-                yield Row(at_ms, self._scope, resource, metric, _number(text), unit, "")
+        if len(fields) == len(_COLUMNS[self._scope]):
+            for position, metric, unit in _ORDER[self._scope]:
+                yield Row(at_ms, self._scope, resource, metric, _number(fields[position]), unit, "")
 
     def _gpu_rows(self, at_ms: int, fields: list[str]) -> Iterator[Row]:
         is_simulated = fields[-1] == SIMULATED and len(fields) == len(self._gpu_fields) + 1

@@ -24,8 +24,10 @@ class Tally(Struct):
         """Take in a value."""
         self.count += 1
         self.total += value
-        self.low = min(self.low, value)
-        self.high = max(self.high, value)
+        if value < self.low:  # not min(): called for every value
+            self.low = value
+        if value > self.high:
+            self.high = value
 
     @property
     def average(self) -> float:
@@ -40,19 +42,20 @@ class SummaryTable:
         self.tallies: dict[tuple[str, str], Tally] = {}
         self.is_simulated = False
         """Some GPUs are only counted."""
-        self.first_ms: int | None = None
-        self.last_ms: int | None = None
         self.rows = 0
 
     def add(self, row: Row) -> None:
         """Take in a row; texts only count."""
         self.rows += 1
-        self.first_ms = row.at_ms if self.first_ms is None else min(self.first_ms, row.at_ms)
-        self.last_ms = row.at_ms if self.last_ms is None else max(self.last_ms, row.at_ms)
         if row.value is None:
             return
-        self.is_simulated = self.is_simulated or bool(row.text)
-        self.tallies.setdefault((row.scope, row.metric), Tally(row.unit)).add(row.value)
+        if row.text:
+            self.is_simulated = True
+        key = row.scope, row.metric
+        tally = self.tallies.get(key)
+        if tally is None:
+            tally = self.tallies[key] = Tally(row.unit)
+        tally.add(row.value)
 
     def csv(self) -> str:
         """Return `summary.csv`; metrics of simulated GPUs have `gpu (simulated)` as their resource."""
@@ -73,7 +76,11 @@ class Series(Struct):
 
     def add(self, at_ms: int, value: float) -> None:
         """Take in a value."""
-        self.bins.setdefault(self._bin(at_ms), Tally()).add(value)
+        number = self._bin(at_ms)
+        tally = self.bins.get(number)
+        if tally is None:
+            tally = self.bins[number] = Tally()
+        tally.add(value)
 
     def _bin(self, at_ms: int) -> int:
         span = max(1, self.end_ms - self.begin_ms)

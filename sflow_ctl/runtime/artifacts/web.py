@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import os
-import re
 import socket
 import ssl
 import threading
@@ -14,6 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.model import WebFile
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.runtime.artifacts.checksum import has_sum, note_sum, sha256_of
@@ -25,7 +25,7 @@ LONGEST_WAIT_S = 60.0
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _ELSEWHERE = "correct the URI, or point elsewhere with --artifact NAME=URI"
 _NETWORK = "check the network and the server; the bytes received so far are kept for the next run"
-_RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)$")
+_RANGE = lazy_pattern(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)$")
 
 
 class WebTransfer:

@@ -4,14 +4,14 @@ A run with a preamble starts itself anew, with the same arguments. Called by `cl
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from protocol.errors import UsageError
+from protocol.text.lazy_pattern import lazy_pattern
 
-_DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/(?:self|thread-self)/fd)/(\d+)")
+_DESCRIPTOR = lazy_pattern(r"/(?:dev/fd|proc/(?:self|thread-self)/fd)/(\d+)")
 
 
 def make_readable_again(files: Sequence[Path], texts: Sequence[str]) -> None:

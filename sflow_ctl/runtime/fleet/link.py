@@ -97,6 +97,8 @@ class FleetLink:
         self._next_round = now + ROUND_S
         self._discount_standstill(now)
         self._dirty: set[int] = set()
+        self._unacknowledging: set[int] = set()
+        """Nodes whose agents get an acknowledgement once the record is safe."""
 
     # ------------------------------------------------------------------ the loop's side
 
@@ -159,17 +161,26 @@ class FleetLink:
             assert target is not None
             self._refuse(target, peer.session, "node-abandoned", reason)
 
-    def flush(self, now: float, *, holds_spawns: bool = False) -> None:
-        """Send everything queued, and acknowledgements; with `holds_spawns`, nothing from an order to start on."""
+    def flush(self, now: float, *, holds_spawns: bool = False, holds_acks: bool = False) -> None:
+        """Send everything queued, and acknowledgements unless `holds_acks`.
+
+        With `holds_spawns`, nothing from an order to start on is sent.
+        """
+        if holds_acks:
+            self._unacknowledging |= self._dirty
+        else:
+            self._dirty |= self._unacknowledging
+            self._unacknowledging = set()
         for node in self._dirty:
             peer = self.peers[node]
+            peer.channel.holds_acks = holds_acks
             if peer.routing_id is None:
                 continue
             count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
             messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
             if messages:
                 self._put(peer, peer.channel.send(messages, now), now)
-            elif peer.channel.owes_ack:
+            elif peer.channel.owes_ack and not holds_acks:
                 self._put(peer, peer.channel.heartbeat(), now)
         self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 

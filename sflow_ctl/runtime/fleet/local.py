@@ -9,17 +9,13 @@ import errno
 import os
 import select
 import signal
-import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import Struct
-
 from protocol.errors import LaunchError
 from protocol.machine.procfs import own_children
-from sflow_ctl.runtime.children import memory_file, watch_child
-from sflow_ctl.runtime.descriptors import with_inherited_limit
+from sflow_ctl.runtime.agent_process import AgentProcess, end_unused, reap, spawn_agent, take_early
 
 if TYPE_CHECKING:
     from protocol.messages.config import AgentConfig
@@ -42,18 +38,6 @@ class AgentEnd(NamedTuple):
     """What could not be ended, "pid name"."""
 
 
-class AgentProcess(Struct):
-    """A guardian as its parent sees it."""
-
-    pid: int
-    pidfd: int
-    stdin: int
-    stderr: int
-    """An anonymous file with its stderr and its agent's; quoted when it fails."""
-    node: int | None = None
-    exit_status: int | None = None
-
-
 class LocalLauncher:
     """Agents as child processes."""
 
@@ -71,18 +55,13 @@ class LocalLauncher:
         """Return a descriptor that is readable when an agent has ended."""
         return self._epoll.fileno()
 
-    def prestart(self, count: int = 1) -> None:
-        """Start agents whose configuration will follow. Raises: LaunchError."""
-        for _ in range(count):
-            self._spare.append(_spawn())
+    def prestart(self) -> None:
+        """Have an agent whose configuration will follow: the one that was started early, or a new one. Raises: LaunchError."""
+        self._spare += take_early() or [_spawn()]
 
     def discard_spares(self) -> None:
         """End started agents that are not needed; return when they are gone."""
-        for agent in self._spare:
-            os.close(agent.stdin)
-        for agent in self._spare:
-            _reap(agent, _CLOSE_WAIT_S)
-            os.close(agent.stderr)
+        end_unused(self._spare, _CLOSE_WAIT_S)
         self._spare.clear()
 
     def start(self, configs: "list[AgentConfig]") -> None:
@@ -117,7 +96,7 @@ class LocalLauncher:
                 continue
             agent = self._agents.pop(pidfd)
             self._epoll.unregister(pidfd)
-            _reap(agent, 0.0)
+            reap(agent, 0.0)
             assert agent.node is not None
             assert agent.exit_status is not None
             is_cleared = agent.exit_status >= 0
@@ -178,7 +157,7 @@ class LocalLauncher:
         for agent in late:
             for pid in (*own_children(agent.pid), agent.pid):
                 _kill(pid, signal.SIGKILL)
-            _reap(agent, _CLOSE_WAIT_S)
+            reap(agent, _CLOSE_WAIT_S)
         self._agents.clear()
         for sweep in self._sweeps:
             sweep.join(_SWEPT_WITHIN_S)
@@ -186,44 +165,12 @@ class LocalLauncher:
 
 
 def _spawn() -> AgentProcess:
-    """Start one guardian-agent pair in its own session: a terminal's Ctrl-C is for the controller only."""
-    config_read, config_write = os.pipe2(os.O_CLOEXEC)
-    stderr = memory_file("sflow-agent-stderr")
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    """Start an agent. Raises: LaunchError."""
     try:
-        argv = with_inherited_limit((sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"))
-        pid = os.posix_spawn(
-            argv[0],
-            argv,
-            os.environ,
-            file_actions=(
-                (os.POSIX_SPAWN_DUP2, config_read, 0),
-                (os.POSIX_SPAWN_DUP2, null, 1),
-                (os.POSIX_SPAWN_DUP2, stderr, 2),
-            ),
-            setsid=True,
-            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
-            setsigmask=(),
-        )
-        return AgentProcess(pid=pid, pidfd=watch_child(pid), stdin=config_write, stderr=stderr)
+        return spawn_agent()
     except OSError as error:
-        os.close(config_write)
-        os.close(stderr)
         hint = "raise `ulimit -u` or `ulimit -n`" if error.errno in (errno.EAGAIN, errno.EMFILE) else None
         raise LaunchError.of("agent-not-started", f"cannot start an agent: {error}", hint=hint) from error
-    finally:
-        os.close(config_read)
-        os.close(null)
-
-
-def _reap(agent: AgentProcess, timeout_s: float) -> None:
-    poller = select.poll()
-    poller.register(agent.pidfd, select.POLLIN)
-    if not poller.poll(timeout_s * 1000):
-        _kill(agent.pid, signal.SIGKILL)
-    _, status = os.waitpid(agent.pid, 0)
-    agent.exit_status = os.waitstatus_to_exitcode(status)
-    os.close(agent.pidfd)
 
 
 def _describe_end(agent: AgentProcess) -> str:

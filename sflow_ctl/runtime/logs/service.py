@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -263,6 +262,8 @@ class OutputService:
                 self._pass(ready, time.monotonic())
             except Exception:  # noqa: BLE001  # the edge of the thread: a bug must not end all output
                 self.counters["bugs"] += 1
+                import traceback
+
                 self._keep_note(f"bug in the output service:\n{traceback.format_exc()}")
                 time.sleep(0.01)  # a bug that repeats must not use all of the processor
         self._viewers.say_goodbye()

@@ -24,6 +24,8 @@ from sflow_ctl.report.monitor.metrics import raw_head, raw_line
 from sflow_ctl.runtime.monitor.files import DIRECTORY, RAW, raw_path
 
 CLOSE_WITHIN_S = 30.0
+MAX_WAITING = 64
+"""Messages of one agent that wait to be written; it has fewer on their way, but for its last ones."""
 CORRECTED_FROM_MS = 1000
 """Clocks of nodes that are off by more are corrected in reports."""
 
@@ -50,6 +52,10 @@ class MonitorRecorder:
         self._wanted: queue.SimpleQueue[tuple[int, Sampled] | None] = queue.SimpleQueue()
         self._stored: queue.SimpleQueue[Stored] = queue.SimpleQueue()
         self._newest: dict[int, int] = {}
+        self._written: dict[int, int] = {}
+        """By node, the newest message that was written: set by the thread."""
+        self.refused = 0
+        """Messages of agents that sent more than they may."""
         self._clock_ms: dict[int, int] = {}
         """By node, how far its clock is behind the controller's: the smallest difference of all messages."""
         self._windows: list[tuple[int, RankWindow]] = []
@@ -65,6 +71,10 @@ class MonitorRecorder:
         if message.number <= self._newest.get(node, 0):
             self._stored.put(Stored(node, message.number))
             self._wake()
+            return
+        waiting = message.number - self._written.get(node, 0)
+        if waiting > MAX_WAITING:  # it does not keep to the protocol
+            self.refused += 1
             return
         self._newest[node] = message.number
         self.dropped[node] = message.dropped
@@ -121,6 +131,7 @@ class MonitorRecorder:
                 self._write(node, message)
             except OSError as error:
                 self._problems.put(f"readings of monitors cannot be written: {error.strerror}")
+            self._written[node] = message.number
             self._stored.put(Stored(node, message.number))
             self._wake()
 

@@ -7,7 +7,6 @@ journal is written here.
 import contextlib
 import errno
 import os
-import shutil
 import socket
 import threading
 import time
@@ -24,7 +23,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.disk import unwritable
-from sflow_ctl.runtime.record.durable import write_durably
+from sflow_ctl.runtime.record.durable import sync_directory, write_durably, write_for_now, write_new
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.remembered import remember
@@ -112,10 +111,15 @@ class RunDirectory:
         except OSError as error:
             raise self._not_writable(error) from error
         try:
-            self._fill(self._building, plan, workflow_yaml, facts, nonce)
-            write_durably(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
+            self._fill(self._building, plan, workflow_yaml, facts, nonce, write_new)
+            write_new(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
+            for directory in (self._building / layout.OURS, self._building):
+                sync_directory(directory)
             self._building.rename(self.path)
+            sync_directory(self.path.parent)
         except OSError as error:
+            import shutil
+
             shutil.rmtree(self._building, ignore_errors=True)
             raise self._not_writable(error) from error
 
@@ -128,7 +132,7 @@ class RunDirectory:
         """
         try:
             self._keep_plan(facts.incarnation - 1)
-            self._fill(self.path, plan, workflow_yaml, facts, nonce, kept_files)
+            self._fill(self.path, plan, workflow_yaml, facts, nonce, write_durably, kept_files)
             with contextlib.suppress(FileNotFoundError):
                 earlier = layout.earlier_summary(facts.incarnation - 1)
                 (self.path / layout.SUMMARY).rename(self.path / earlier)
@@ -161,17 +165,18 @@ class RunDirectory:
         workflow_yaml: str,
         facts: RunFacts,
         nonce: str,
+        write: Callable[[Path, bytes], None],
         kept_files: Collection[str] = (),
     ) -> None:
-        """Write all facts known before the first task starts.
+        """Write all facts known before the first task starts, ours with `write`.
 
         Raises: OSError; every file is an old or a new one then.
         """
         (root / layout.OURS).mkdir(mode=0o700, exist_ok=True)
-        write_durably(root / layout.WORKFLOW, workflow_yaml.encode())
-        write_durably(root / layout.PLAN, _recorded(plan, indent=1))
-        write_durably(root / layout.RUN, _recorded(facts) + b"\n")
-        write_durably(root / layout.NONCE, nonce.encode())
+        write(root / layout.WORKFLOW, workflow_yaml.encode())
+        write(root / layout.PLAN, _recorded(plan, indent=1))
+        write(root / layout.RUN, _recorded(facts) + b"\n")
+        write(root / layout.NONCE, nonce.encode())
         for task in plan.tasks[:MADE_AT_ONCE]:
             _make_task_directory(os.fspath(root), task.name)
         for path, content in plan.files:
@@ -205,7 +210,7 @@ class RunDirectory:
     def write_connection(self, facts: ConnectionFacts) -> None:
         """Let viewers of the same user connect. Raises: RunDirectoryError."""
         try:
-            write_durably(self.path / layout.CONNECTION, msgspec.json.encode(facts) + b"\n")
+            write_for_now(self.path / layout.CONNECTION, msgspec.json.encode(facts) + b"\n")
         except OSError as error:
             raise self._not_writable(error) from error
 

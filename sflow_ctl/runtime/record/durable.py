@@ -15,13 +15,21 @@ from typing import IO
 
 def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file. Raises: OSError naming the file; the old content is still there then."""
-    temporary = _write_temporary(path, content, mode)
-    try:
-        temporary.rename(path)
-    except OSError:
-        _remove(temporary)
-        raise
+    _replace(path, content, mode, syncs=True)
     sync_directory(path.parent)
+
+
+def write_for_now(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file that means nothing after a crash of this machine. Raises: OSError naming the file."""
+    _replace(path, content, mode, syncs=False)
+
+
+def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Make a file in a directory that no reader knows yet. Raises: OSError naming the file.
+
+    The caller syncs the directory and then renames it: that is once for all of its files.
+    """
+    _write(path, path, content, mode, syncs=True)
 
 
 def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -30,7 +38,7 @@ def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     Raises: FileExistsError if the file exists; OSError. Of several callers exactly one succeeds, also on network
     file systems. Source: link(2).
     """
-    temporary = _write_temporary(path, content, mode)
+    temporary = _write_temporary(path, content, mode, syncs=True)
     try:
         path.hardlink_to(temporary)
     except FileExistsError:
@@ -72,23 +80,38 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_temporary(path: Path, content: bytes, mode: int) -> Path:
+def _replace(path: Path, content: bytes, mode: int, *, syncs: bool) -> None:
+    temporary = _write_temporary(path, content, mode, syncs=syncs)
+    try:
+        temporary.rename(path)
+    except OSError:
+        _remove(temporary)
+        raise
+
+
+def _write_temporary(path: Path, content: bytes, mode: int, *, syncs: bool) -> Path:
     temporary = path.with_name(f".{path.name}.{os.urandom(3).hex()}")
+    _write(temporary, path, content, mode, syncs=syncs)
+    return temporary
+
+
+def _write(target: Path, path: Path, content: bytes, mode: int, *, syncs: bool) -> None:
+    """Write a new file; one that cannot be written is removed. Errors name `path`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, mode)
+    descriptor = os.open(target, flags, mode)
     try:
         try:
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            if syncs:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
-        _remove(temporary)
+        _remove(target)
         error.filename = error.filename or str(path)
         raise
-    return temporary
 
 
 def _remove(temporary: Path) -> None:

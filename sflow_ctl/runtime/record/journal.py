@@ -1,12 +1,13 @@
 """`events.jsonl`: every event and every transition of a run, in order, one JSON object a line.
 
-Append-only, one writer. Written once per pass of the controller's loop, and synced to the disk when a task has
-ended: after a crash of the machine its result still counts. Readers skip a torn last line. Event lines (`kind: event`)
-replay the scheduler, lines of the other kinds are for viewers.
+Append-only, one writer. Written once per pass of the controller's loop, and synced to the disk after a task has
+ended, before its agent may forget that: after a crash of the machine its result still counts. Readers skip a torn last
+line. Event lines (`kind: event`) replay the scheduler, lines of the other kinds are for viewers.
 """
 
 import contextlib
 import errno
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -16,10 +17,13 @@ from typing import IO, Literal
 import msgspec
 
 from sflow_ctl.core.commands import RecordWaiting
-from sflow_ctl.core.events import SchedulerEvent
+from sflow_ctl.core.events import AgentJoined, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record.durable import open_to_append
+
+SYNC_EVERY_S = 0.2
+"""Far below the second after which an agent repeats what is not acknowledged."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,23 +61,39 @@ class Journal:
         self._incarnation = incarnation
         self._next_seq = first_seq
         self._pending: list[bytes] = []
-        self._needs_sync = first_seq == 1  # makes the name of a new file durable
+        self._needs_sync = False
+        self._must_sync_at_once = first_seq == 1  # makes the name of a new file durable
+        self._may_sync_from = -math.inf
+
+    @property
+    def is_durable(self) -> bool:
+        """Return whether every end of a task that was written would survive a crash of the machine."""
+        return not self._needs_sync
+
+    def next_sync(self) -> float | None:
+        """Return when `flush` will sync what it has written (monotonic s); None while nothing needs that."""
+        return self._may_sync_from if self._needs_sync else None
 
     def event(self, event: SchedulerEvent, now: float) -> None:
         """Add an event; called before it is handled."""
+        if isinstance(event, AgentJoined):  # its hello tells of ends, and the answer acknowledges them
+            self._must_sync_at_once = self._must_sync_at_once or bool(event.hello.exited)
         self._append(now, "event", event=event)
 
     def transition(self, transition: Transition, now: float) -> None:
         """Add a change of state."""
-        self._needs_sync = self._needs_sync or transition.new in TERMINAL or transition.is_again
+        self._needs_sync = self._needs_sync or transition.new in TERMINAL
+        self._must_sync_at_once = self._must_sync_at_once or transition.is_again
         self._append(now, "transition", transition=transition)
 
     def waiting(self, waiting: RecordWaiting, now: float) -> None:
         """Add the unmet conditions of a service."""
         self._append(now, "waiting", waiting=waiting)
 
-    def flush(self) -> None:
-        """Write the lines added since the last call; sync if a task has ended.
+    def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
+        """Write the lines added since the last call; sync if a task has ended, with pauses unless `syncs_at_once`.
+
+        A sync takes 1 to 20 ms, and holds up others who make files. So many ends share one.
 
         Raises: OSError when the disk refuses; nothing is lost, the next call continues there.
         """
@@ -81,9 +101,11 @@ class Journal:
             data = b"".join(self._pending)
             written = self._file.write(data)
             self._pending = [data[written:]] if written < len(data) else []
-        if self._needs_sync:
+        is_due = syncs_at_once or now >= self._may_sync_from
+        if self._must_sync_at_once or (self._needs_sync and is_due):
             self._sync()
-            self._needs_sync = False
+            self._needs_sync = self._must_sync_at_once = False
+            self._may_sync_from = now + SYNC_EVERY_S
 
     def _sync(self) -> None:
         try:
@@ -95,7 +117,7 @@ class Journal:
     def close(self) -> None:
         """Flush and close. Lines that the disk refuses are lost; the run's end reports that."""
         with contextlib.suppress(OSError):
-            self.flush()
+            self.flush(math.inf)
         with contextlib.suppress(OSError):
             self._file.close()
 

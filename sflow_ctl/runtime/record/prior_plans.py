@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import read_regular
 
-_NAME = re.compile(r"^plan\.(\d+)\.json$")
+_NAME = lazy_pattern(r"^plan\.(\d+)\.json$")
 
 
 class PriorPlans:

@@ -4,7 +4,6 @@ The run directory is the interface (docs/architecture.md): this module reads it,
 """
 
 import os
-import re
 import stat
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,6 +17,7 @@ from protocol.errors import RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -35,7 +35,7 @@ from sflow_ctl.runtime.viewing.messages import Change
 T = TypeVar("T")
 READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
-_STAMP = re.compile(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
+_STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
 _WAITING = b'"kind":"waiting"'
 
@@ -224,7 +224,8 @@ class RunReader:
             # Only shown lines are decoded: the events of a large run are most of the file.
             for entry in read_journal(line for line in lines if _TRANSITION in line or _WAITING in line):
                 if entry.waiting is not None:
-                    self.state.note_waiting(entry.waiting.task, entry.waiting.attempt, entry.waiting.text)
+                    told = entry.waiting
+                    self.state.note_waiting(told.task, told.attempt, told.text, told.what)
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)

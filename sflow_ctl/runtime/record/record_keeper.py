@@ -40,10 +40,15 @@ class RecordKeeper:
         """True while the journal cannot be written."""
         return self._failing_since is not None
 
-    def flush(self, now: float) -> None:
+    @property
+    def is_durable(self) -> bool:
+        """True when every end of a task is recorded so that it survives a crash of the machine."""
+        return self._failing_since is None and self._journal.is_durable
+
+    def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
         """Write what was added to the journal; say when that fails, and when it works again."""
         try:
-            self._journal.flush()
+            self._journal.flush(now, syncs_at_once=syncs_at_once)
         except OSError as error:
             self.error = error
             if self._failing_since is None:
@@ -78,8 +83,8 @@ class RecordKeeper:
         return RecordUnwritable(reason=disk_reason(self.error, self._path))
 
     def next_wakeup(self, now: float) -> float | None:
-        """Return when to try again; None while all is written."""
-        return None if self._failing_since is None else now + RETRY_S
+        """Return when to try again, or to sync; None while all is written."""
+        return self._journal.next_sync() if self._failing_since is None else now + RETRY_S
 
     @property
     def _path(self) -> Path:

@@ -33,6 +33,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -67,9 +68,10 @@ from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
-from sflow_ctl.runtime.run.preload import preload
+from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.uploads.progress import Progress
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
@@ -115,6 +117,7 @@ class Controller:
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
+        self.progress = Progress(self.state, journal, log, output)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -127,8 +130,7 @@ class Controller:
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
-        self._must_preload: bool | None = None
-        """True when the first tasks are on their way, until what is needed later is imported; then False."""
+        self._preload = Preload(scheduler.plan)
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def _kill_wait_s(self) -> float | None:
@@ -157,16 +159,17 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                poller.poll(self._timeout_ms())
+                timeout_ms = self._timeout_ms()
+                if timeout_ms and not self._preload.is_complete and not poller.poll(0):
+                    self._preload.take_step()
+                    continue
+                poller.poll(timeout_ms)
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
-                if self._must_preload:
-                    self._must_preload = False
-                    preload(self._plan)
             self._end_agents()
-        self._record_keeper.flush(time.monotonic())
+        self._record_keeper.flush(time.monotonic(), syncs_at_once=True)
         self.outputs.close()
         return self._finish
 
@@ -298,12 +301,8 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting(task=task, attempt=attempt, text=text):
-                text = SECRETS.mask.text(text)
-                self._journal.waiting(command, now)
-                self.state.note_waiting(task, attempt, text)
-                self._output.waiting(task, text)
-                self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
+            case RecordWaiting() | RecordUploads():
+                self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
@@ -335,7 +334,6 @@ class Controller:
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
             self._output.placed(node, [spec.rank for spec in message.ranks])
-            self._must_preload = self._must_preload is not False
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
@@ -350,9 +348,12 @@ class Controller:
         self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
-        self._record_keeper.flush(now)
-        is_held = self._record_keeper.is_failing and not self._scheduler.is_stopping
-        self._link.flush(now, holds_spawns=is_held)
+        is_stopping = self._scheduler.is_stopping
+        self._record_keeper.flush(now, syncs_at_once=is_stopping)
+        holds_spawns = self._record_keeper.is_failing and not is_stopping
+        # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
+        holds_acks = not self._record_keeper.is_durable and not is_stopping
+        self._link.flush(now, holds_spawns=holds_spawns, holds_acks=holds_acks)
         self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import ExitStatus
+from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.model import Plan
@@ -56,6 +57,7 @@ def conclude(
     state: RunView,
     outputs: dict[str, dict[str, Any]],
     output_problems: dict[str, list[str]],
+    uploads: dict[str, UploadOutcome],
     refused: dict[str, int],
     job_id: str | None,
     resumed: "ResumedSummary | None" = None,
@@ -83,6 +85,7 @@ def conclude(
         survivors=finish.survivors,
         refused=refused,
         output_problems=output_problems,
+        uploads=uploads,
         resumed=resumed,
     )
     end = RunEnd(status, state, whole, directory.path, outputs)

@@ -5,7 +5,6 @@ runs a plan.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_document
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
+from sflow_ctl.runtime.files.programs import is_installed
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
     RunSettings,
@@ -163,7 +163,7 @@ def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> No
     from sflow_ctl.runtime.slurm.allocation import allocation_of, current_allocation
 
     allocation = current_allocation(os.environ) if fleet.job_id is None else allocation_of(fleet.job_id)
-    return NodeSource(allocation, allocation is None and not is_dry and shutil.which("salloc") is not None)
+    return NodeSource(allocation, allocation is None and not is_dry and is_installed("salloc"))
 
 
 def _plan_context(

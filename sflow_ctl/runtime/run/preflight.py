@@ -3,13 +3,13 @@
 Called by `workflow.py`.
 """
 
-import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol.errors import Finding, PlanError
 from sflow_ctl.format.schema import CONTAINER_ENGINES
 from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.runtime.files.programs import is_installed
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
@@ -28,7 +28,7 @@ def check_programs(plan: Plan) -> None:
         if (programs, path) in checked:
             continue
         checked.add((programs, path))
-        if not any(shutil.which(program, path=path) for program in programs):
+        if not any(is_installed(program, path) for program in programs):
             names = '" or "'.join(programs)
             findings.append(
                 Finding(

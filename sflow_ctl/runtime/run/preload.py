@@ -1,6 +1,7 @@
-"""Imports what a run needs later on, once its first tasks are on their way.
+"""Imports what a run needs later on, while its agents connect.
 
-An import needs descriptors, which connections of other programs may have taken by then. Called by the controller's loop.
+An import needs descriptors, which connections of other programs may take. Called by the controller's loop whenever it
+has nothing else to do, from its beginning on.
 """
 
 import importlib
@@ -25,14 +26,24 @@ _MONITORS = ("sflow_ctl.runtime.monitor.reports",)
 _JOB = ("sflow_ctl.runtime.slurm.allocation", "sflow_ctl.runtime.slurm.job_clock")
 
 
-def preload(plan: Plan) -> None:
-    """Import the modules that the plan, or the end of its run, needs."""
-    names = list(_ALWAYS)
-    if any(task.outputs for task in plan.tasks):
-        names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
-    if plan.monitors:
-        names += _MONITORS
-    if any(node.backend_type == "slurm" for node in plan.nodes):
-        names += _JOB
-    for name in names:
-        importlib.import_module(name)
+class Preload:
+    """The modules that are still to be imported."""
+
+    def __init__(self, plan: Plan) -> None:
+        names = list(_ALWAYS)
+        if any(task.outputs for task in plan.tasks):
+            names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
+        if plan.monitors:
+            names += _MONITORS
+        if any(node.backend_type == "slurm" for node in plan.nodes):
+            names += _JOB
+        self._left = names[::-1]
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether nothing is left."""
+        return not self._left
+
+    def take_step(self) -> None:
+        """Import the next module: a few ms."""
+        importlib.import_module(self._left.pop())

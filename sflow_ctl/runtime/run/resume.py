@@ -5,7 +5,6 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 
 import contextlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.errors import UsageError
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.masking import mark_of, parts_of
 from sflow_ctl.core.actions.resume import PriorResult, decide
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
@@ -33,7 +33,7 @@ from sflow_ctl.runtime.run.held_exits import held_successes
 from sflow_ctl.runtime.run.output_collector import collect_outputs
 from sflow_ctl.runtime.viewing.messages import Change
 
-_EARLIER_LOG = re.compile(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
+_EARLIER_LOG = lazy_pattern(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
 
 class PriorRun(Struct, frozen=True):

@@ -185,6 +185,7 @@ def _run(
             state=controller.state,
             outputs=controller.outputs.values,
             output_problems=controller.outputs.problems,
+            uploads=controller.progress.uploads,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,
@@ -193,7 +194,8 @@ def _run(
         if monitor is not None:
             from sflow_ctl.runtime.monitor.ending import report_monitors
 
-            report_monitors(monitor, directory.path, planned.plan, log, lambda: output.is_hurried)
+            gone_at = planned.allocation.ends_at if planned.allocation is not None else None
+            report_monitors(monitor, directory.path, planned.plan, log, lambda: output.is_hurried, gone_at)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
 

@@ -8,13 +8,14 @@ Prints `job ID` as soon as the id is known, then `granted`, or `failed` and sall
 
 import contextlib
 import os
-import re
 import select
 import signal
 import subprocess
 import sys
 
-_JOB = re.compile(r"(?:Pending|Granted|Relinquishing) job allocation (\d+)")
+from protocol.text.lazy_pattern import lazy_pattern
+
+_JOB = lazy_pattern(r"(?:Pending|Granted|Relinquishing) job allocation (\d+)")
 _KEPT_BYTES = 4000
 _CANCEL_WITHIN_S = 60.0
 

@@ -2,13 +2,13 @@
 
 import getpass
 import os
-import re
 import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from protocol.errors import LaunchError
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.batch.script import MEMORY_VARIABLES, asks_for_memory
 
 _ANSWER_WITHIN_S = 15.0
@@ -16,7 +16,7 @@ _SUBMIT_WITHIN_S = 120.0
 """A busy slurmctld keeps sbatch waiting, and a job submitted twice is worse than one that waited."""
 _CLIENT_VARIABLES = frozenset(("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"))
 """How Slurm's programs find their cluster: not facts of a job."""
-_JOB_ID = re.compile(r"(\d+)(?:;.*)?$")
+_JOB_ID = lazy_pattern(r"(\d+)(?:;.*)?$")
 
 
 def default_partition() -> str | None:

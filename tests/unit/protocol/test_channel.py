@@ -40,6 +40,21 @@ def test_nothing_is_repeated_before_its_time_or_after_its_acknowledgement() -> N
     assert a.overdue(99.0) == []
 
 
+def test_what_is_held_is_acknowledged_by_no_packet_until_it_is_released() -> None:
+    a, b = Channel[str](), Channel[str]()
+    first = a.send(("x",), 0.0)
+    assert b.receive(first.seq, first.ack, 0.0)
+    assert b.heartbeat().ack == 1
+    b.holds_acks = True
+    second = a.send(("y",), 0.0)
+    assert b.receive(second.seq, second.ack, 0.0)
+    assert [b.heartbeat().ack, b.send(("z",), 0.0).ack, b.repeat(0.0)[0].ack] == [1, 1, 1]
+    assert b.owes_ack
+    b.holds_acks = False
+    assert b.heartbeat().ack == 2
+    assert not b.owes_ack
+
+
 def test_unacknowledged_messages_are_kept_for_the_next_session() -> None:
     channel = Channel[str]()
     channel.send(("x", "y"), 0.0)
