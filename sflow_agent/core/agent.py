@@ -390,9 +390,7 @@ class AgentCore:
 
 def _learnt(order: Welcome) -> list[AgentCommand]:
     """Return what the agent learns once, with its first session; later ones repeat it."""
-    learnt: list[AgentCommand] = []
-    if order.secrets:
-        learnt.append(LearnSecrets(order.secrets))
+    learnt: list[AgentCommand] = [LearnSecrets(order.secrets)] if order.secrets else []
     if order.signatures:
         learnt.append(LearnSignatures(order.signatures))
     if order.monitoring is not None:

@@ -22,10 +22,10 @@ from sflow_ctl.planner.ignoring import without_backends
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts, inline_files, plan_artifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends, plan_backends
 from sflow_ctl.planner.phases.expand import expand_tasks
-from sflow_ctl.planner.phases.requests import place_tasks
 from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks, with_log_labels
 from sflow_ctl.planner.phases.variables import resolve_global, resolve_late, resolve_workflow
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
+from sflow_ctl.planner.placement.requests import place_tasks
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.uploads import plan_run_uploads
 
@@ -135,5 +135,5 @@ def _assembled(
         directories=artifacts.directories,
         task_views=dict(tasks.views),
         warnings=tuple(findings.warnings),
-        notes=findings.loaded.notes,
+        notes=(*findings.loaded.notes, *findings.notes),
     )

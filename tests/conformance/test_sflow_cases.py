@@ -118,6 +118,123 @@ def test_07_late_globals() -> None:
     assert env["CONF"].endswith("/conf.txt")
 
 
+def places(plan: Plan) -> dict[str, tuple[list[str], list[int]]]:
+    """Return the names of nodes and the GPU numbers of each task; all have places."""
+    assert not any(task.placement.is_flexible for task in plan.tasks), plan_text(plan)
+    return {
+        task.name: ([plan.nodes[node].name for node in task.placement.nodes], list(task.placement.gpus))
+        for task in plan.tasks
+    }
+
+
+def changed(folder: Path, name: str, *changes: tuple[str, str]) -> Path:
+    """Write a case with changes, each of which must apply, and return its path."""
+    text = next(HERE.glob(f"{name}*.yaml")).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "w.yaml"
+    file.write_text(text)
+    return file
+
+
+def refused(file: Path, context: PlanContext = CONTEXT, **options: str) -> str:
+    """Return the text of the only finding about a file."""
+    with pytest.raises(FleetError) as raised:
+        build_plan(load_documents([file], **options), context)  # type: ignore[arg-type]
+    (finding,) = raised.value.findings
+    return str(finding)
+
+
+STRICT = replace(CONTEXT, compat="0.3.1")
+
+
+def test_08_gpu_indices(tmp_path: Path) -> None:
+    assert places(planned("08")) == {
+        "high": (["localhost"], [2, 3]),
+        "both": (["localhost", "localhost-1"], [1, 0]),
+        "back": (["localhost-1"], [3]),
+    }
+    env = {task.name: task.env["CUDA_VISIBLE_DEVICES"] for task in planned("08").tasks}
+    assert env == {"high": "2,3", "both": "1,0", "back": "3"}
+    taken = changed(tmp_path, "08", ("#   - {name: low", "    - {name: low"))
+    assert "already reserved" in refused(taken, STRICT)
+    low = build_plan(load_documents([taken]), CONTEXT).tasks[-1]
+    assert (low.placement.nodes, low.placement.gpus) == ((0,), (0,))  # waits for it
+
+
+def test_09_gpus_are_given_again() -> None:
+    node = ["localhost"]
+    assert places(planned("09")) == {
+        "train": (node, [0, 1, 2, 3]),
+        "eval": (node, [0, 1, 2, 3]),
+        "report": (node, [0]),
+    }
+
+
+def test_10_gpus_are_shared_after_ready(tmp_path: Path) -> None:
+    plan = planned("10")
+    assert places(plan) == {"init": (["localhost"], [0, 1]), "serve": (["localhost"], [0, 1])}
+    assert [task.lends_gpus for task in plan.tasks] == [True, False]
+    for policy in ("", ", release_after: task_completion", ", release_after: workflow_completion"):
+        file = changed(tmp_path, "10", (", release_after: task_ready", policy))
+        assert "remain available" in refused(file)
+        assert "remain available" in refused(file, STRICT)
+
+
+def test_11_gpus_divide_among_nodes(tmp_path: Path) -> None:
+    file = changed(tmp_path, "11")
+    assert "multiple of the node count" in refused(file)
+    assert "use 4 for 2 on each" in refused(file)
+    plan = build_plan(load_documents([changed(tmp_path, "11", ("count: 3", "count: 4"))]), CONTEXT)
+    assert places(plan) == {"t": (["localhost", "localhost-1"], [0, 1])}
+
+
+def test_12_nodes_are_claimed(tmp_path: Path) -> None:
+    plan = planned("12")
+    found = {name: nodes for name, (nodes, _) in places(plan).items()}
+    assert found == {
+        "a": ["localhost"],
+        "b": ["localhost-1"],
+        "c": ["localhost-2"],
+        "later": ["localhost"],
+        "plain": ["localhost-2"],
+    }
+    assert [note.what for note in plan.notes] == [
+        'task "plain" gets 1 of 3 nodes: the others are claimed by a, b'
+    ]
+    strict = planned("12", context=STRICT)
+    assert len(places(strict)["plain"][0]) == 3
+    file = changed(tmp_path, "12", ("count: 1}}}\n", "indices: [0]}}}\n"))
+    assert "do not remain available" in refused(file)
+
+
+def test_13_nodes_are_picked() -> None:
+    assert {name: nodes for name, (nodes, _) in places(planned("13")).items()} == {
+        "last": ["localhost-3"],
+        "some": ["localhost-1", "localhost-3"],
+        "first_of": ["localhost-2"],
+        "rest": ["localhost-2", "localhost-3"],
+    }
+
+
+def test_14_places_in_the_order_of_dependencies() -> None:
+    assert places(planned("14")) == {"client": (["localhost"], [2, 3]), "server": (["localhost"], [0, 1])}
+    earlier = planned("14", context=replace(CONTEXT, compat="0.2"))
+    assert places(earlier) == {"client": (["localhost"], [0, 1]), "server": (["localhost"], [2, 3])}
+
+
+def test_sequential_replicas_get_the_same_gpus(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        'version: "0.1"\nbackends: {p: {type: local, gpus_per_node: 1}}\nworkflow:\n  name: w\n  tasks:\n'
+        "    - {name: t, script: [x], replicas: {count: 5, policy: sequential}, resources: {gpus: {count: 1}}}\n"
+        "    - {name: u, script: [x], depends_on: [t], resources: {gpus: {count: 1}}}\n"
+    )
+    plan = build_plan(load_documents([file]), CONTEXT)
+    assert {tuple(gpus) for _, gpus in places(plan).values()} == {(0,)}
+
+
 def test_15_a_pool_without_gpus() -> None:
     (task,) = planned("15").tasks
     assert "CUDA_VISIBLE_DEVICES" not in task.env

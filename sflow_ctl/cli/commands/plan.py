@@ -11,7 +11,6 @@ from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
 
 @click.command(cls=SectionedCommand)
 @workflow_options
-@monitor_options
 @click.option(
     "--ignore-backend",
     "ignored_backends",
@@ -19,6 +18,7 @@ from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
     metavar="NAME",
     help="Leave out the tasks of this backend; repeatable.",
 )
+@monitor_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(as_json: bool, **options: Any) -> int:
     """Check a workflow and print its plan: the graph, and the node and GPUs of each task. Starts nothing."""

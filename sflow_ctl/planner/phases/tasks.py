@@ -24,9 +24,9 @@ from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Graph
-from sflow_ctl.planner.phases.moves import of_launch, settled
-from sflow_ctl.planner.phases.requests import PlacedTask, port_counts
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
+from sflow_ctl.planner.placement.moves import of_launch, settled
+from sflow_ctl.planner.placement.requests import PlacedTask, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
@@ -195,6 +195,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             depends_on=setting.graph.waits_for[replica.name],
             placement=placed.placement,
             **of_launch(placed.alternative, placed.placement, launch, setting.backends.nodes)._asdict(),
+            lends_gpus=lends_gpus(task),
             ports=placed.ports,
             **msgspec.structs.asdict(launch),
             **msgspec.structs.asdict(policy),

@@ -10,7 +10,6 @@ from typing import assert_never
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
-from protocol.messages.uploads import FileUpload
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
@@ -18,10 +17,9 @@ from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.plan.monitors import monitor_text
 from sflow_ctl.plan.wording import needs_text, until_text
-from sflow_ctl.planner.phases.capacity import gpus_taken
 from sflow_ctl.planner.phases.fetches import shown_uri
+from sflow_ctl.planner.placement.capacity import gpus_taken
 from sflow_ctl.planner.tasks.success import conditions
-from sflow_ctl.planner.tasks.uploads import shown_address
 
 MAX_TASKS_IN_FULL = 40
 MAX_SCRIPT_LINES = 12
@@ -44,41 +42,16 @@ def plan_text(plan: Plan) -> str:
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
     lines += ["", "Tasks:", *_tasks(plan)]
-    lines += _uploads(plan)
     if plan.fetches:
         lines += ["", "Fetched before the first task, unless it is here:"]
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
-    if plan.monitors:
-        lines += ["", "Monitors:", *(f"  - {monitor_text(one)}" for one in plan.monitors)]
     if plan.notes:
         lines += ["", "Notes:", *(f"  - {note.line()}" for note in plan.notes)]
+    if plan.monitors:
+        lines += ["", "Monitors:", *(f"  - {monitor_text(one)}" for one in plan.monitors)]
     if plan.warnings:
         lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])
-
-
-def _uploads(plan: Plan) -> list[str]:
-    """Return the lines about what is uploaded where."""
-    targets = {target.name: target for target in plan.storage}
-    lines = [
-        f"  - {task.name}: {one.pattern} to {shown_address(targets[one.target], one)}{_must(one)}"
-        for task in plan.tasks
-        for one in task.uploads
-    ]
-    if len(lines) > MAX_TASKS_IN_FULL:
-        lines[MAX_TASKS_IN_FULL:] = [f"  ... and {len(lines) - MAX_TASKS_IN_FULL} more"]
-    if plan.upload_all is not None:
-        where = shown_address(targets[plan.upload_all.target], plan.upload_all)
-        lines.append(f"  - the run directory: as one archive to {where}{_must(plan.upload_all)}")
-    return ["", "Uploads:", *lines] if lines else []
-
-
-def _must(upload: FileUpload) -> str:
-    return (
-        "; the task fails if that fails"
-        if upload.on_error == "fail" and upload.pattern
-        else ("; the run fails if that fails" if upload.on_error == "fail" else "")
-    )
 
 
 def start_order(plan: Plan) -> list[str]:

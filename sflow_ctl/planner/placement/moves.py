@@ -11,7 +11,7 @@ import msgspec
 from sflow_ctl.plan.model import Placement, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace
 from sflow_ctl.planner.launch.plan import LaunchPlan
-from sflow_ctl.planner.phases.place import Alternative
+from sflow_ctl.planner.placement.flexible import Alternative
 
 OPERATOR = "the nodelist of its operator names its nodes"
 EVALUATED = (
