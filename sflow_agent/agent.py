@@ -7,7 +7,7 @@ import gc
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import zmq
 
@@ -20,7 +20,7 @@ from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.introduction import Introduction, print_error
-from sflow_agent.limits import allow_many, run_mark
+from sflow_agent.limits import allow_many, bear_run_mark, run_mark
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.logs.log_place import LogPlace
@@ -85,7 +85,8 @@ class Agent:
         note_heard: NoteHeard,
     ) -> None:
         self._config, self._note_heard = config, note_heard
-        survivors = _end_predecessors(config.predecessors) if config.predecessors else []
+        bear_run_mark(config.marker)
+        survivors = _end_predecessors(config) if config.predecessors else []
         self._place = place = LogPlace(config)
         gpus = gpu_view(config.simulated_gpus, os.environ)
         self._inventory = take_inventory(gpus)
@@ -233,7 +234,7 @@ def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
     return StepMarks(config.marker)
 
 
-def _end_predecessors(markers: Sequence[str]) -> list[str]:
+def _end_predecessors(config: AgentConfig) -> list[str]:
     from sflow_agent.processes.predecessors import end_predecessors  # few runs are resumed
 
-    return end_predecessors(markers)
+    return end_predecessors(config.predecessors, has_containers=config.has_containers)

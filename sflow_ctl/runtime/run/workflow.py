@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.slurm.job_clock import JobClock
+    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
     from sflow_ctl.runtime.viewing.messages import Change
 
 OUTPUT_DRAIN_S = 30.0
