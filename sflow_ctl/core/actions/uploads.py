@@ -101,8 +101,8 @@ def _is_success(run: Run, task: Task, message: RankExited) -> bool:
 
 
 def _nodes_with_files(run: Run, task: Task) -> list[int]:
-    """Return the first of the nodes that share the run directory, and all that have one of their own."""
-    nodes = list(dict.fromkeys(task.attempt.node_of_rank))
+    """Return the first of the nodes that share the run directory, and all that have one of their own; those of a step, too."""
+    nodes = list(dict.fromkeys(task.attempt.places))
     sharing = [node for node in nodes if run.nodes[node].shares_run_directory]
     return [node for node in nodes if node in sharing[:1] or node not in sharing]
 
