@@ -384,9 +384,8 @@ class AgentCore:
         self._out.append(FinishLogs())
 
     def _say_goodbye(self) -> None:
-        if self._logs_by is None:
-            return
-        self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
+        if self._logs_by is not None:
+            self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
 
 
 def _learnt(order: Welcome) -> list[AgentCommand]:

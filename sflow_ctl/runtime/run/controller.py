@@ -349,6 +349,11 @@ class Controller:
         return max(0, math.ceil((due - now) * 1000))
 
     @property
+    def last_moment(self) -> float | None:
+        """When everything after the tasks must be over."""
+        return self._scheduler.last_moment()
+
+    @property
     def record_error(self) -> OSError | None:
         """What has kept the journal from being written, if anything has."""
         return self._record_keeper.error

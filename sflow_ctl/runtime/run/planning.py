@@ -90,7 +90,12 @@ def read_run(options: RunOptions) -> ReadRun:
 
     try:
         loaded = load_documents(
-            source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
+            source.files,
+            source.overrides,
+            source.artifacts,
+            source.missable,
+            compat=source.compat,
+            refuses_ignored=source.refuses_ignored,
         )
     except DocumentError as error:
         if error.rest is None:
@@ -140,6 +145,10 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
 
     plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
+    if plan.storage:
+        from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
+
+        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *upload_warnings(plan)))
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
@@ -184,7 +193,10 @@ def _plan_context(
         job_id="0" if allocation is None else allocation.job_id,
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
-        is_strict=options.workflow.is_strict,
+        compat=options.workflow.compat,
+        ignored_backends=frozenset(options.workflow.ignored_backends),
+        shows_unsupported=options.workflow.shows_unsupported,
+        may_lack_artifacts=is_dry,
         monitors_workflow=options.tasks.enable_workflow_monitor,
         monitored_tasks=options.tasks.enable_task_monitor,
         allow_placeholder_nodes=is_dry or nodes.must_ask,

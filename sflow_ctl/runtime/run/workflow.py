@@ -36,7 +36,7 @@ from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, Ru
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.controller import Controller
-from sflow_ctl.runtime.run.ending import RunEnd, conclude
+from sflow_ctl.runtime.run.ending import RunEnd, conclude, with_archive
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
 from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
@@ -196,8 +196,32 @@ def _run(
 
             gone_at = planned.allocation.ends_at if planned.allocation is not None else None
             report_monitors(monitor, directory.path, planned.plan, log, lambda: signals.is_hurried, gone_at)
+        if planned.plan.upload_all is not None:
+            limit = controller.last_moment, lambda: signals.is_hurried
+            end = _with_archive(planned.plan, end, fleet, shell, limit, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
+
+
+def _with_archive(
+    plan: Plan,
+    end: RunEnd,
+    fleet: Fleet,
+    shell: _Shell,
+    until: tuple[float | None, Callable[[], bool]],
+    terminal: Terminal,
+) -> RunEnd:
+    """Upload the run directory, before a moment or a signal; return the run's end with what became of that."""
+    from sflow_ctl.runtime.uploads.progress import lines_about
+    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload, upload_run
+
+    limit = EndOfUpload(*until)
+    shell.log.info("uploading the run directory")
+    shell.log.flush()
+    outcome = upload_run(plan, end.directory, fleet.common.marker, limit, terminal.print_line)
+    for line in lines_about("upload_all", outcome, shell.log):
+        terminal.print_line(line)
+    return with_archive(end, outcome, shell.record.directory)
 
 
 def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:
