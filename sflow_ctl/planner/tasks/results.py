@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sflow_ctl.format import schema
+from sflow_ctl.format.rules.names import unsafe_path
 from sflow_ctl.plan.results import PlannedResult, PlannedResultPattern
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_flag
@@ -18,11 +19,16 @@ def plan_result(
     if task.result is None:
         return None
     file = task.result.file
+    path = None if file is None else str(evaluate(file))
+    problem = None if path is None else unsafe_path(path)
+    if problem is not None:
+        what = f'the file "{path}" of the result {problem}'
+        raise UnplannableError("unsafe-path", what, "a JSON file in the task's directory", ("result", "file"))
     planned = PlannedResult(
         patterns=tuple(
             _pattern(one, index, evaluate) for index, one in enumerate(task.result.patterns or ())
         ),
-        file=None if file is None else str(evaluate(file)),
+        file=path,
     )
     in_both = sorted({one.name for one in planned.patterns} & _names_of_outputs(task))
     if in_both:
