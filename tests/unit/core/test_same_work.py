@@ -22,6 +22,7 @@ from sflow_ctl.plan.model import (
     Restart,
     Retries,
 )
+from sflow_ctl.plan.results import PlannedResult
 from sflow_ctl.plan.same_work import Work, difference
 from tests.unit.core.plans import a_plan, a_task
 
@@ -83,6 +84,7 @@ WORK: dict[str, tuple[PlannedTask, PlannedTask, str]] = {
     ),
     "probes": (BASE, but(probes=(FAILS,)), "its probes changed"),
     "outputs": (BASE, but(outputs=(PlannedOutput(pattern="x = {x}"),)), "its outputs changed"),
+    "result": (BASE, but(result=PlannedResult(file="r.json")), "its result changed"),
     "success": (BASE, but(success=Success(forbid=("bad",))), "its conditions of success changed"),
     "deferred": (
         BASE,
