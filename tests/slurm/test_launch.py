@@ -81,4 +81,4 @@ def test_p11_gpus_that_are_spread_unevenly_get_a_hint(cluster: Cluster) -> None:
     job = cluster.wait_job(number, within_s=60)
     printed = cluster.output(number)
     assert "squeue does not show" not in printed
-    assert job.state == "COMPLETED" or "request them per node: --gpus-per-node" in printed, printed
+    assert job.state == "COMPLETED" or "request them per node, --gpus-per-node;" in printed, printed
