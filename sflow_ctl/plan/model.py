@@ -254,6 +254,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Where it may run once a node of its fixed placement is lost; `node_count` 0 is all nodes that are left."""
     pinned: str = ""
     """Why it may not, as the end of a sentence."""
+    lends_gpus: bool = False
+    """Once it is ready, other tasks may use its GPUs beside it."""
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
@@ -386,6 +388,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
     warnings: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    """Facts that only a shown plan says."""
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""
