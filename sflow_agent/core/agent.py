@@ -384,16 +384,13 @@ class AgentCore:
         self._out.append(FinishLogs())
 
     def _say_goodbye(self) -> None:
-        if self._logs_by is None:
-            return
-        self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
+        if self._logs_by is not None:
+            self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
 
 
 def _learnt(order: Welcome) -> list[AgentCommand]:
     """Return what the agent learns once, with its first session; later ones repeat it."""
-    learnt: list[AgentCommand] = []
-    if order.secrets:
-        learnt.append(LearnSecrets(order.secrets))
+    learnt: list[AgentCommand] = [LearnSecrets(order.secrets)] if order.secrets else []
     if order.signatures:
         learnt.append(LearnSignatures(order.signatures))
     if order.monitoring is not None:

@@ -213,6 +213,8 @@ class ProbeState(Struct):
     has_triggered: bool = False
     detail: str = ""
     """What was seen, once it has triggered."""
+    closed: list[ProbeKey] = field(default_factory=list)
+    """Checks of an entry of the list that the last observation has made true: it stays so."""
     said: str | None = None
     """The missing conditions, as last reported."""
     say_at: float = 0.0
@@ -244,8 +246,10 @@ class ProbeState(Struct):
 
         A key that they do not have is ignored: it comes from the wire.
         """
+        before = self.open_keys()
         for part in self._open():
             part.observe(key, is_true, detail, now, is_poll)
+        self.closed = [one for one in before if one not in self.open_keys()]
         return self._has_just_triggered()
 
     def wake(self, now: float) -> bool:
@@ -266,6 +270,11 @@ class ProbeState(Struct):
             if key in part.streaks:
                 part.look_last(key, is_true, detail)
         return self._has_just_triggered()
+
+    @property
+    def longest_check_s(self) -> float:
+        """The longest limit of a check."""
+        return max(part.timeout_s for part in self.probe.parts)
 
     def open_keys(self) -> list[ProbeKey]:
         """Return the checks of the parts that have not been true yet."""

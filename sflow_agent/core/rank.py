@@ -189,11 +189,9 @@ class Rank(Struct):
     def _look_last(self, readiness: ProbeState, now: float) -> list[AgentCommand]:
         """Look at the readiness of a rank that has exited well, whatever its interval; its leftovers may be the server."""
         self._enter(RankPhase.LOOKING)
-        longest = max(part.timeout_s for part in readiness.probe.parts)
-        self.diagnose_by = now + longest + LAST_LOOK_MARGIN_S
-        keys = readiness.open_keys()
-        self.looked_for = set(keys)
-        return [LookOnce(self.id, key) for key in keys]
+        self.diagnose_by = now + readiness.longest_check_s + LAST_LOOK_MARGIN_S
+        self.looked_for = set(readiness.open_keys())
+        return [LookOnce(self.id, key) for key in readiness.open_keys()]
 
     def _judge_exit(self, memory_kills: int, now: float) -> list[AgentCommand]:
         """Report the exit, or have its cause looked for first; end what the main process left behind."""
@@ -297,12 +295,8 @@ class Rank(Struct):
         """Take a change of a probe's check, or a result."""
         if self.phase is RankPhase.LOOKING:
             return self._looked(state, event, now)
-        before = state.open_keys()
         is_new = state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
-        if is_new:
-            return self._triggered(state, now)
-        met = set(before) - set(state.open_keys())  # an entry of a list that stays true
-        return [UnwatchCheck(self.id, key) for key in before if key in met]
+        return self._triggered(state, now) if is_new else [UnwatchCheck(self.id, key) for key in state.closed]
 
     def _looked(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
         """Take the result of a last look; the exit counts once the probe has triggered, or cannot any more."""

@@ -27,6 +27,7 @@ from sflow_ctl.planner.phases.variables import resolve_global, resolve_late, res
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
 from sflow_ctl.planner.placement.requests import place_tasks
 from sflow_ctl.planner.source import PlanInput, Scope
+from sflow_ctl.planner.tasks.uploads import plan_run_uploads
 
 __all__ = ["PlanContext", "build_plan", "findings_after"]
 
@@ -71,7 +72,10 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     graph = expand_tasks(source, scope, findings)
     placed = place_tasks(source, backends, scope, graph, findings)
     policy = plan_workflow(source, scope, findings)
-    tasks = with_log_labels(plan_tasks(source, backends, artifacts, scope, graph, placed, policy, findings))
+    uploads = plan_run_uploads(source, scope, findings)
+    tasks = with_log_labels(
+        plan_tasks(source, backends, artifacts, scope, graph, placed, policy, uploads.storage, findings)
+    )
     monitors: tuple[PlannedMonitor, ...] = ()
     if source.asks_for_monitors:
         from sflow_ctl.planner.monitors import plan_monitors  # most documents have none
@@ -82,6 +86,8 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     _warn_if_only_services(source, policy, tasks, findings)
     warn_of_secrets(tasks.tasks, source.document.secrets, findings)
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
+    if uploads.storage:
+        plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)
     return msgspec.structs.replace(plan, monitors=monitors) if monitors else plan
 
 

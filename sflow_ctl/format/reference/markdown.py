@@ -26,8 +26,10 @@ _PARTS: tuple[type[schema.Part], ...] = (
     schema.Nodes, schema.Gpus, schema.Replicas, schema.Retries, schema.Probes, schema.Probe, schema.Condition,
     schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Launcher, schema.Ports, schema.File,
     schema.Output, schema.Metric, schema.Success, schema.SuccessFile, schema.SuccessJson, schema.ServedPort,
-    schema.Result, schema.ResultPattern, schema.Storage, schema.Upload, schema.UploadAll, schema.Signature,
-    schema.Settings,
+    schema.Result, schema.ResultPattern, schema.Storage, schema.Upload, schema.UploadAll, schema.Monitor,
+    schema.MonitorScopes, schema.MonitorScope, schema.GpuScope, schema.CustomScope, schema.MonitorResources,
+    schema.MonitorNodes, schema.MonitorGpus, schema.MonitorWindow, schema.WindowMark, schema.MonitorReport,
+    schema.Signature, schema.Settings,
 )  # fmt: skip
 _HEAD = """# Reference: fields of the workflow file
 

@@ -14,11 +14,27 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 def storage_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
-    """Check the workflow's own upload."""
+    """Check that targets have the fields of their type, and the workflow's own upload."""
+    for storage in document.storage:
+        yield from _fields_findings(storage, where)
     upload = document.workflow.upload_all
     if upload is not None:
         place = where("workflow", "upload_all", "target")
         yield from _target_finding(document, upload.target, "upload_all", place)
+
+
+_OF_BUCKETS = ("bucket", "region", "endpoint_url", "storage_class", "addressing_style")
+
+
+def _fields_findings(storage: schema.Storage, where: Where) -> Iterator[Finding]:
+    needed = "bucket" if storage.type == "s3" else "path"
+    if getattr(storage, needed) is None:
+        what = f'storage "{storage.name}" of type {storage.type} has no {needed}'
+        yield Finding("missing-key", what, where("storage", storage.name), f"add {needed}: ...")
+    for name in ("path",) if storage.type == "s3" else _OF_BUCKETS:
+        if getattr(storage, name) is not None:
+            what = f'storage "{storage.name}" is of type {storage.type}, which has no {name}'
+            yield Finding("unknown-key", what, where("storage", storage.name, name), f"drop {name}")
 
 
 def upload_findings(document: schema.Document, task: schema.Task, where: Where) -> Iterator[Finding]:

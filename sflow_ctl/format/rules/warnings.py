@@ -32,14 +32,10 @@ def document_warnings(
 def _without_effect(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
     """Say of fields that are read and checked, and that this version does nothing with."""
     hint = "the file is read as sflow reads it; this part of it has no effect here"
-    if document.workflow.upload_all is not None:
-        what = "upload_all: the run directory is not uploaded by this version"
-        yield Finding("no-effect", what, where("workflow", "upload_all"), hint)
-    for field in ("uploads", "result"):
-        tasks = [task.name for task in document.workflow.tasks if getattr(task, field)]
-        if tasks:
-            what = f"{field} of {', '.join(tasks[:5])}: not carried out by this version"
-            yield Finding("no-effect", what, where("tasks", tasks[0], field), hint)
+    tasks = [task.name for task in document.workflow.tasks if task.result]
+    if tasks:
+        what = f"result of {', '.join(tasks[:5])}: not carried out by this version"
+        yield Finding("no-effect", what, where("tasks", tasks[0], "result"), hint)
 
 
 def _files(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:

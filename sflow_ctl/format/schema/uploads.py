@@ -12,12 +12,15 @@ class Storage(Part, frozen=True, kw_only=True):
 
     name: str
     """Name that `uploads` and `upload_all` use in `target:`."""
-    type: Literal["s3"]
-    """`s3`: a bucket of a service that speaks Amazon's S3."""
-    bucket: str
-    """Name of the bucket."""
+    type: Literal["s3", "directory"]
+    """`s3`: a bucket of a service that speaks Amazon's S3. `directory`: a directory of the nodes, for example of a shared
+    file system."""
+    bucket: str | None = None
+    """Name of the bucket. Required with `s3`."""
+    path: str | None = None
+    """The directory; a relative one is in the workspace. Required with `directory`, which has none of the fields for buckets."""
     prefix: str = ""
-    """Text before each key, for example `runs/`."""
+    """Folder of all keys, for example `runs/`."""
     region: str | None = None
     """Region of the bucket. Default: from boto3's configuration."""
     endpoint_url: str | None = None

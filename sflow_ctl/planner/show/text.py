@@ -317,8 +317,7 @@ def _probe(probe: Probe, deferred_ports: Mapping[ProbeKey, str]) -> str:
         own, texts = texts[: len(part.checks)], texts[len(part.checks) :]
         text = (" and " if part.needs_all else " or ").join(own)
         parts.append(text + (" on each node" if part.on_node == "each" else ""))
-    joined = ("; and once " if probe.kind == "readiness" else "; or ").join(parts)
-    return joined
+    return ("; and once " if probe.kind == "readiness" else "; or ").join(parts)
 
 
 def _check(check: Check, deferred_port: str | None) -> str:

@@ -72,7 +72,7 @@ _OTHER_UNITS = {
 """Units of fields whose metrics are called after them."""
 
 
-class Row(NamedTuple):
+class MetricRow(NamedTuple):
     """One value of one metric."""
 
     at_ms: int
@@ -129,7 +129,7 @@ class RawReader:
         self._scope = scope
         self._gpu_fields: tuple[str, ...] = ()
 
-    def rows(self, line: str) -> Iterator[Row | ScopeError]:
+    def rows(self, line: str) -> Iterator[MetricRow | ScopeError]:
         """Yield the rows of a line, or the error that it says."""
         if line.startswith(FIELDS_PREFIX):
             self._gpu_fields = tuple(line.removeprefix(FIELDS_PREFIX).strip().split(","))
@@ -151,9 +151,9 @@ class RawReader:
         resource = fields.pop(0) if self._scope == "disk" and fields else SYSTEM
         if len(fields) == len(_COLUMNS[self._scope]):
             for position, metric, unit in _ORDER[self._scope]:
-                yield Row(at_ms, self._scope, resource, metric, _number(fields[position]), unit, "")
+                yield MetricRow(at_ms, self._scope, resource, metric, _number(fields[position]), unit, "")
 
-    def _gpu_rows(self, at_ms: int, fields: list[str]) -> Iterator[Row]:
+    def _gpu_rows(self, at_ms: int, fields: list[str]) -> Iterator[MetricRow]:
         is_simulated = fields[-1] == SIMULATED and len(fields) == len(self._gpu_fields) + 1
         if not is_simulated and len(fields) != len(self._gpu_fields):
             return
@@ -165,7 +165,7 @@ class RawReader:
             otherwise = f"gpu_{name.replace('.', '_')}", _OTHER_UNITS.get(name, "")
             metric, unit = _GPU_METRICS.get(name, otherwise)
             value = _number(text)
-            yield Row(at_ms, "gpu", index, metric, value, unit, note if value is not None else text)
+            yield MetricRow(at_ms, "gpu", index, metric, value, unit, note if value is not None else text)
 
 
 def _number(text: str) -> float | None:

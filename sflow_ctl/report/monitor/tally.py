@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field
 
-from sflow_ctl.report.monitor.metrics import Row
+from sflow_ctl.report.monitor.metrics import MetricRow
 
 SUMMARY_HEADER = "resource_type,metric_name,metric_unit,datapoints,min_value,avg_value,max_value"
 BINS = 400
 
 
-class Tally(Struct):
+class Spread(Struct):
     """The values of one metric."""
 
     unit: str = ""
@@ -39,12 +39,12 @@ class SummaryTable:
     """All metrics of a report, by scope and name."""
 
     def __init__(self) -> None:
-        self.tallies: dict[tuple[str, str], Tally] = {}
+        self.tallies: dict[tuple[str, str], Spread] = {}
         self.is_simulated = False
         """Some GPUs are only counted."""
         self.rows = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: MetricRow) -> None:
         """Take in a row; texts only count."""
         self.rows += 1
         if row.value is None:
@@ -54,7 +54,7 @@ class SummaryTable:
         key = row.scope, row.metric
         tally = self.tallies.get(key)
         if tally is None:
-            tally = self.tallies[key] = Tally(row.unit)
+            tally = self.tallies[key] = Spread(row.unit)
         tally.add(row.value)
 
     def csv(self) -> str:
@@ -72,21 +72,21 @@ class Series(Struct):
 
     begin_ms: int
     end_ms: int
-    bins: dict[int, Tally] = field(default_factory=dict)
+    bins: dict[int, Spread] = field(default_factory=dict)
 
     def add(self, at_ms: int, value: float) -> None:
         """Take in a value."""
         number = self._bin(at_ms)
         tally = self.bins.get(number)
         if tally is None:
-            tally = self.bins[number] = Tally()
+            tally = self.bins[number] = Spread()
         tally.add(value)
 
     def _bin(self, at_ms: int) -> int:
         span = max(1, self.end_ms - self.begin_ms)
         return min(BINS - 1, max(0, (at_ms - self.begin_ms) * BINS // span))
 
-    def points(self) -> list[tuple[float, Tally]]:
+    def points(self) -> list[tuple[float, Spread]]:
         """Return (part of the time from 0 to 1, values), in order."""
         return [((number + 0.5) / BINS, self.bins[number]) for number in sorted(self.bins)]
 

@@ -217,11 +217,6 @@ class OutputService:
         self._is_hurried = True
         self._close_by = min(self._close_by, time.monotonic())
 
-    @property
-    def is_hurried(self) -> bool:
-        """Return whether the user wants the end of the run to wait for nothing more."""
-        return self._is_hurried
-
     def close(self, deadline_s: float) -> bool:
         """Wait for expected logs and for a piped console, at most that long; stop the thread.
 

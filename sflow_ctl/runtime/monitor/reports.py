@@ -20,7 +20,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.monitor.chart import Chart, TaskBar
 from sflow_ctl.report.monitor.history import RunHistory
-from sflow_ctl.report.monitor.metrics import RawReader, Row, ScopeError
+from sflow_ctl.report.monitor.metrics import MetricRow, RawReader, ScopeError
 from sflow_ctl.report.monitor.overview import COURSES, Overview
 from sflow_ctl.report.monitor.spans import ReportSpan, report_spans
 from sflow_ctl.report.monitor.tally import Series, SummaryTable
@@ -57,7 +57,7 @@ class _Line(NamedTuple):
     """The rows of one line of a raw file, with their time, and the file as a cell of a table."""
 
     at_ms: int
-    rows: list[Row]
+    rows: list[MetricRow]
     source: str
 
 
@@ -261,7 +261,7 @@ def _read(scope: Scope, path: Path, by_ms: int) -> Iterator[_Line]:
     reader, source = RawReader(scope), _quoted(str(path))
     for text in _lines(path):
         found = reader.rows(text)
-        rows = [row for row in found if isinstance(row, Row)]
+        rows = [row for row in found if isinstance(row, MetricRow)]
         if rows:
             at_ms = rows[0].at_ms + by_ms
             yield _Line(at_ms, [row._replace(at_ms=at_ms) for row in rows] if by_ms else rows, source)
@@ -277,7 +277,7 @@ def _lines(path: Path) -> Iterator[str]:
         yield from file
 
 
-def _cells(line: _Line, rows: Sequence[Row], node: int, host: str) -> str:
+def _cells(line: _Line, rows: Sequence[MetricRow], node: int, host: str) -> str:
     """Return rows of one time as lines of the table; a raw file has no commas but between its fields."""
     at_ms = line.at_ms
     head = f"{at_ms // 1000}.{at_ms % 1000:03d},{iso_time(at_ms)},{node},{host}"

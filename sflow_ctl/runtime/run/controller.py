@@ -97,10 +97,7 @@ class Controller:
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one.
-
-        `monitor` takes what agents measure, if the plan has monitors.
-        """
+        """`state` is that of a resumed run, `job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -144,13 +141,9 @@ class Controller:
         """
         poller = zmq.Poller()
         self._link.register(poller)
-        poller.register(self._launcher.fileno, zmq.POLLIN)
-        poller.register(self._output.fileno, zmq.POLLIN)
-        poller.register(self.outputs.fileno, zmq.POLLIN)
-        if self._job_clock is not None:
-            poller.register(self._job_clock.fileno, zmq.POLLIN)
-        if self._monitor is not None:
-            poller.register(self._monitor.fileno, zmq.POLLIN)
+        for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
+            if source is not None:
+                poller.register(source.fileno, zmq.POLLIN)
         with self._signals:
             poller.register(self._signals.fileno, zmq.POLLIN)
             self._launcher.start(self._configs)
@@ -271,8 +264,7 @@ class Controller:
     def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
         if isinstance(ended, Sampled):
             if self._monitor is not None:
-                own = tuple(one for one in ended.windows if self._is_own(node, one.rank))
-                self._monitor.take(node, msgspec.structs.replace(ended, windows=own))
+                self._monitor.take(node, ended, self._is_own)
             return
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
@@ -355,6 +347,11 @@ class Controller:
         times = [*(source.next_wakeup() for source in sources), self._record_keeper.next_wakeup(now)]
         due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))
+
+    @property
+    def last_moment(self) -> float | None:
+        """When everything after the tasks must be over."""
+        return self._scheduler.last_moment()
 
     @property
     def record_error(self) -> OSError | None:

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from protocol.errors import ExitStatus
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import FinishRun
-from sflow_ctl.core.states import FirstCause, Outcome
+from sflow_ctl.core.states import FirstCause, Outcome, Reason
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.report.summary import Summary, summary, summary_json
+from sflow_ctl.report.summary import Summary, UploadSummary, summary, summary_json
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import disk_reason
 
@@ -100,6 +100,26 @@ def conclude(
         directory.write(layout.SUMMARY, summary_json(end.summary))
     except OSError as error:  # the console still gets everything
         return end if end.status is ExitStatus.INFRASTRUCTURE else _without_record(end, error)
+    return end
+
+
+def with_archive(end: RunEnd, outcome: UploadOutcome, directory: "RunDirectory") -> RunEnd:
+    """Return the end of a run whose directory was uploaded, or not; it is in the summary then.
+
+    A failure of an upload that must succeed makes a run fail that had completed.
+    """
+    whole, status = end.summary, end.status
+    problem = next((one.text for one in outcome.problems if one.is_failure), "")
+    if problem and whole.outcome is Outcome.COMPLETED:
+        cause = FirstCause(text=f"upload_all failed: {problem}", reason=Reason("upload", problem))
+        status = _EXIT[Outcome.FAILED]
+        whole = replace(whole, outcome=Outcome.FAILED, cause=cause, exit_status=int(status))
+    whole = replace(whole, upload_all=UploadSummary.of(outcome))
+    end = replace(end, status=status, summary=whole)
+    try:
+        directory.write(layout.SUMMARY, summary_json(whole))
+    except OSError as error:
+        return end if status is ExitStatus.INFRASTRUCTURE else _without_record(end, error)
     return end
 
 

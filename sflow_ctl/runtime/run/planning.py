@@ -145,6 +145,10 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
 
     plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
+    if plan.storage:
+        from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
+
+        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *upload_warnings(plan)))
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()

@@ -36,7 +36,7 @@ from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, Ru
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.controller import Controller
-from sflow_ctl.runtime.run.ending import RunEnd, conclude
+from sflow_ctl.runtime.run.ending import RunEnd, conclude, with_archive
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
 from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
@@ -168,7 +168,7 @@ def _run(
         for warning in (*(planned.allocation.warnings if planned.allocation else ()), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
-        ends.enter_context(EndSignals(output.hurry))  # until the summary is written
+        signals = ends.enter_context(EndSignals(output.hurry))  # until the summary is written
         with ExitStack() as closing:
             if clock is not None:
                 clock.start()
@@ -195,9 +195,27 @@ def _run(
             from sflow_ctl.runtime.monitor.ending import report_monitors
 
             gone_at = planned.allocation.ends_at if planned.allocation is not None else None
-            report_monitors(monitor, directory.path, planned.plan, log, lambda: output.is_hurried, gone_at)
+            report_monitors(monitor, directory.path, planned.plan, log, lambda: signals.is_hurried, gone_at)
+        if planned.plan.upload_all is not None:
+            end = _with_archive(planned.plan, end, fleet, shell, controller.last_moment, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
+
+
+def _with_archive(
+    plan: Plan, end: RunEnd, fleet: Fleet, shell: _Shell, last_moment: float | None, terminal: Terminal
+) -> RunEnd:
+    """Upload the run directory; return the run's end with what became of that."""
+    from sflow_ctl.runtime.uploads.progress import lines_about
+    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload, upload_run
+
+    limit = EndOfUpload(last_moment, lambda: shell.output.is_hurried)
+    shell.log.info("uploading the run directory")
+    shell.log.flush()
+    outcome = upload_run(plan, end.directory, fleet.common.marker, limit, terminal.print_line)
+    for line in lines_about("upload_all", outcome, shell.log):
+        terminal.print_line(line)
+    return with_archive(end, outcome, shell.record.directory)
 
 
 def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:

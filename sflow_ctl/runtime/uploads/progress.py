@@ -29,7 +29,8 @@ class Progress:
                 self._show_waiting(command, now)
             case RecordUploads(task=task, outcome=outcome):
                 self.uploads[task] = outcome
-                show_uploads(task, outcome, self._log, self._output)
+                for line in lines_about(task, outcome, self._log):
+                    self._output.say(line)
             case _:
                 assert_never(command)
 
@@ -44,15 +45,13 @@ class Progress:
         self._log.info(f"{task}#{command.attempt} {verb}: {text}", f"sflow.task.{task}")
 
 
-def show_uploads(subject: str, outcome: UploadOutcome, log: RunLog, output: OutputService) -> None:
-    """Show an outcome; `subject` is the task, or the archive of the run. The log names every file."""
+def lines_about(subject: str, outcome: UploadOutcome, log: RunLog) -> list[str]:
+    """Log an outcome, every file by name; return its lines for the console. `subject` is the task, or `upload_all`."""
     for file in outcome.files:
         log.info(SECRETS.mask.text(f"{subject}: {file.path} uploaded to {file.address}"))
-    text = outcome_text(outcome)
-    if text:
-        output.say(SECRETS.mask.text(f"{subject}: {text}"))
     problems = [SECRETS.mask.text(problem) for problem in problem_texts(outcome)]
     for problem in problems:
         log.warning(f"uploads of {subject}: {problem}")
-    for problem in shown_problems(problems):
-        output.say(f"warning: uploads of {subject}: {problem}")
+    text = SECRETS.mask.text(outcome_text(outcome))
+    lines = [f"{subject}: {text}"] if text else []
+    return [*lines, *(f"warning: uploads of {subject}: {problem}" for problem in shown_problems(problems))]

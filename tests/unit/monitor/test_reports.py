@@ -14,7 +14,7 @@ from sflow_ctl.plan.model import Placement, Plan
 from sflow_ctl.report.monitor.amounts import number_text, scale_of
 from sflow_ctl.report.monitor.chart import Chart, TaskBar
 from sflow_ctl.report.monitor.history import RunHistory
-from sflow_ctl.report.monitor.metrics import Row
+from sflow_ctl.report.monitor.metrics import MetricRow
 from sflow_ctl.report.monitor.overview import Overview, sparks
 from sflow_ctl.report.monitor.spans import ReportSpan, report_spans
 from sflow_ctl.report.monitor.tally import SummaryTable
@@ -88,10 +88,10 @@ def test_a_row_belongs_to_a_report_by_time_scope_and_gpu(tmp_path: Path) -> None
     told.ran("a", 1000, 3000, gpus=(1,))
     span = told.spans()["lifecycle/a"]
 
-    def row(at: int, scope: str, resource: str = "system") -> Row:
-        return Row(at, scope, resource, "m", 1.0, "", "")  # type: ignore[arg-type]
+    def row(at: int, scope: str, resource: str = "system") -> MetricRow:
+        return MetricRow(at, scope, resource, "m", 1.0, "", "")  # type: ignore[arg-type]
 
-    def has(one: Row) -> bool:
+    def has(one: MetricRow) -> bool:
         return bool(span.rows_of(one.at_ms, [one]))
 
     assert has(row(1000, "cpu"))
@@ -102,7 +102,7 @@ def test_a_row_belongs_to_a_report_by_time_scope_and_gpu(tmp_path: Path) -> None
 def test_a_task_without_gpus_has_no_rows_of_gpus(tmp_path: Path) -> None:
     told = Told(plan_of(tmp_path, HEAD + "  tasks: [{name: a, script: [x], monitor: {}}]\n"))
     told.ran("a", 0, 10)
-    assert not told.spans()["lifecycle/a"].rows_of(5, [Row(5, "gpu", "0", "m", 1.0, "", "")])
+    assert not told.spans()["lifecycle/a"].rows_of(5, [MetricRow(5, "gpu", "0", "m", 1.0, "", "")])
 
 
 WINDOWED = HEAD + "  tasks: [{name: a, script: [x], replicas: 2, monitor: {window: {start: B, end: E}}}]\n"
@@ -196,9 +196,9 @@ def test_a_chart_is_valid_and_names_what_it_shows() -> None:
     chart = Chart("task <a> & \x1b[31mred", 0, 60_000)
     for second in range(60):
         for gpu in range(10):
-            chart.add(Row(second * 1000, "gpu", str(gpu), "gpu_utilization_pct", gpu * 10.0, "%", ""))
-        chart.add(Row(second * 1000, "network", "system", "rx_bytes_per_s", 3e9, "bytes/s", ""))
-        chart.add(Row(second * 1000, "gpu", "0", "gpu_pstate", None, "", "P0"))
+            chart.add(MetricRow(second * 1000, "gpu", str(gpu), "gpu_utilization_pct", gpu * 10.0, "%", ""))
+        chart.add(MetricRow(second * 1000, "network", "system", "rx_bytes_per_s", 3e9, "bytes/s", ""))
+        chart.add(MetricRow(second * 1000, "gpu", "0", "gpu_pstate", None, "", "P0"))
     shown = texts(chart.svg([TaskBar(f"task_{number}", 0, 30_000) for number in range(20)]))
     assert shown[0] == "task <a> & red"
     assert {"GPU utilization, %", "Network, MiB/s", "GPU 7", "and 2 more", "and 8 more tasks", "60 s"} <= {
@@ -209,7 +209,7 @@ def test_a_chart_is_valid_and_names_what_it_shows() -> None:
 
 def test_a_chart_of_simulated_gpus_says_so() -> None:
     chart = Chart("t", 0, 1000)
-    chart.add(Row(500, "gpu", "0", "gpu_utilization_pct", 100.0, "%", "simulated"))
+    chart.add(MetricRow(500, "gpu", "0", "gpu_utilization_pct", 100.0, "%", "simulated"))
     shown = texts(chart.svg([]))
     assert "GPU utilization, % (simulated)" in shown
     assert "GPUs are simulated" in shown[1]
@@ -224,7 +224,7 @@ def test_any_values_at_any_times_make_a_drawing_inside_its_frame(
 ) -> None:
     chart = Chart("t", 0, span_ms)
     for at_ms, value in values:
-        chart.add(Row(at_ms, "memory", "system", "load_1m", value, "load", ""))
+        chart.add(MetricRow(at_ms, "memory", "system", "load_1m", value, "load", ""))
     root = ET.fromstring(chart.svg([TaskBar("t", -5, span_ms + 5)]))
     height = float(root.attrib["height"])
     for line in root.iter("{http://www.w3.org/2000/svg}polyline"):
@@ -257,7 +257,7 @@ def test_the_overview_has_all_sections(tmp_path: Path) -> None:
     )
     told.ran("a", 1000, 3000)
     summary = SummaryTable()
-    summary.add(Row(1000, "cpu", "system", "cpu_utilization_pct", 50.0, "%", ""))
+    summary.add(MetricRow(1000, "cpu", "system", "cpu_utilization_pct", 50.0, "%", ""))
     text = Overview(
         plan=told.plan,
         history=told.history,

@@ -31,6 +31,7 @@ def test_all_kinds_reach_the_agents() -> None:
         Probe(
             kind="failure",
             checks=(HttpCheck(method="POST", url="http://n0/", body="", owner="any"),),
+            timeout_s=30.0,
             threshold=3,
         ),
     )
@@ -53,7 +54,7 @@ def test_all_kinds_reach_the_agents() -> None:
             threshold=3,
         ),
     )
-    assert [tasks[name].deadline_s for name in tasks] == [90.0, None, None]
+    assert [tasks[name].deadline_s for name in tasks] == [90.0, 1200.0, 1200.0]
 
 
 def test_probes_are_shown_in_words() -> None:
