@@ -78,9 +78,8 @@ class Parts(Struct, frozen=True, kw_only=True):
 
     config: AgentConfig
     inventory: Inventory
-    shares_run_directory: bool
     spool_index: SpoolIndex | None
-    """None where logs are written to the run directory."""
+    """None where logs are written to the run directory, which the controller shares."""
     ranks: Mapping[RankId, Rank]
     """The core's records, read-only."""
     descriptors: Descriptors
@@ -229,11 +228,12 @@ class Performer:
         outcome = parts.processes.start(spec)
         if self._monitoring is not None and not isinstance(outcome, ProcessFailed):
             self._monitoring.started(spec, path, now)
-        is_streamed = spec.stream or not parts.shares_run_directory
+        is_spool = parts.spool_index is not None
+        is_streamed = spec.stream or is_spool
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            is_spool, is_read_again = not parts.shares_run_directory, spec.success is not None
+            is_read_again = spec.success is not None or self._monitoring is not None
             parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
         return outcome
 
@@ -302,7 +302,7 @@ class Performer:
             from sflow_agent.uploader.runner import UploadRunner
 
             parts = self._parts
-            own = None if parts.shares_run_directory else parts.spawner.log_path("").rstrip("/")
+            own = None if parts.spool_index is None else parts.spawner.log_path("").rstrip("/")
             self._uploads = self._source(UploadRunner(parts.processes, parts.descriptors, own))
         if isinstance(command, BeginUpload):
             self._uploads.begin(command.order)

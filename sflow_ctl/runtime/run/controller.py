@@ -306,14 +306,22 @@ class Controller:
                 self._link.accept(node, session, kill)
                 self._nodes.welcomed(node)
             case AbandonNode(node=node, reason=reason):
-                self._link.abandon(node, reason)
-                self._output.node_lost(node)
-                self._launcher.kill(node)
-                self._abandoned.add(node)
+                self._abandon(node, reason)
             case Warn(text=text):
                 self._warn(text)
             case FinishRun():
                 self._finish = command
+
+    def _abandon(self, node: int, reason: str) -> None:
+        """Go on without a node; end what is left there."""
+        self._link.abandon(node, reason)
+        self._output.node_lost(node)
+        self._launcher.kill(node)
+        if (
+            self._nodes.is_spooling(node) is not None
+        ):  # its agent has been here, and may have started something
+            self._launcher.sweep(node, self._common.marker)
+        self._abandoned.add(node)
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
@@ -368,6 +376,9 @@ class Controller:
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
         late = end_agents(self._scheduler, self._launcher)
+        for end in self._launcher.ended():
+            if end.is_cleared and end.node in self._abandoned:
+                self._log.info(f"node {self._plan.nodes[end.node].name}: {end.how}")
         for node in late:
             self._log.warning(f"node {self._plan.nodes[node].name}: its agent did not exit and was killed")
         assert self._finish is not None

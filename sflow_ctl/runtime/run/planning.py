@@ -28,6 +28,7 @@ from sflow_ctl.runtime.files.settings_files import (
 )
 from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL, Generation
 from sflow_ctl.runtime.record.directory import make_run_id
+from sflow_ctl.runtime.record.sources import SourceFile, source_files
 from sflow_ctl.runtime.run.options import RunOptions, TaskOptions
 from sflow_ctl.settings import Effective
 
@@ -69,6 +70,8 @@ class PlannedRun(Struct, frozen=True):
     """Plan again with a job's id and nodes, and this host's name and address as those nodes see it."""
     earlier: "PriorRun | None" = None
     """The run to resume."""
+    sources: tuple[SourceFile, ...] = ()
+    """The workflow files that the plan is made from; of a resume without any, those of the run."""
 
     @property
     def generation(self) -> Generation:
@@ -152,9 +155,14 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
-    return PlannedRun(
-        plan, settings, run_id, loaded.recorded_yaml(), nodes.allocation, salloc, replan, earlier
+    recorded, is_own_copy = (
+        loaded.recorded_yaml(),
+        earlier is not None and not options.workflow.are_files_given,
     )
+    sources = (
+        earlier.facts.sources if earlier is not None and is_own_copy else source_files(options.workflow.files)
+    )
+    return PlannedRun(plan, settings, run_id, recorded, nodes.allocation, salloc, replan, earlier, sources)
 
 
 def _check_run_id(run_id: str) -> None:

@@ -8,6 +8,7 @@ import gc
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.slurm.job_clock import JobClock
+    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
     from sflow_ctl.runtime.viewing.messages import Change
 
 OUTPUT_DRAIN_S = 30.0
@@ -197,19 +199,21 @@ def _run(
             gone_at = planned.allocation.ends_at if planned.allocation is not None else None
             report_monitors(monitor, directory.path, planned.plan, log, lambda: signals.is_hurried, gone_at)
         if planned.plan.upload_all is not None:
-            end = _with_archive(planned.plan, end, fleet, shell, controller.last_moment, terminal)
+            from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
+
+            limit = EndOfUpload(controller.last_moment, lambda: signals.is_hurried)
+            end = _with_archive(planned.plan, end, fleet, shell, limit, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
 
 
 def _with_archive(
-    plan: Plan, end: RunEnd, fleet: Fleet, shell: _Shell, last_moment: float | None, terminal: Terminal
+    plan: Plan, end: RunEnd, fleet: Fleet, shell: _Shell, limit: "EndOfUpload", terminal: Terminal
 ) -> RunEnd:
     """Upload the run directory; return the run's end with what became of that."""
     from sflow_ctl.runtime.uploads.progress import lines_about
-    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload, upload_run
+    from sflow_ctl.runtime.uploads.run_archive import upload_run
 
-    limit = EndOfUpload(last_moment, lambda: shell.output.is_hurried)
     shell.log.info("uploading the run directory")
     shell.log.flush()
     outcome = upload_run(plan, end.directory, fleet.common.marker, limit, terminal.print_line)
@@ -233,6 +237,7 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
     facts = run_facts(
         planned.run_id, plan.workflow, options, fleet.common.marker, directory.path.absolute(), before
     )
+    facts = msgspec.structs.replace(facts, sources=planned.sources)
     record = _Record(directory, facts)
     if earlier is None:
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
@@ -265,16 +270,23 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
 
 def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: ConsoleSink) -> OutputService:
     gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
+    paths = partial(_log_path_of, gang_sizes=gang_sizes)
+    earlier = None
+    if record.prior:
+        from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
+
+        attempts = {name: prior.attempt for name, prior in record.prior.items()}
+        earlier = EarlierLogs(record.directory.path, attempts, paths)
     return OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
         node_of_key=fleet.link.node_of_key,
-        log_path_of=lambda rank: _log_path_of(rank, gang_sizes),
+        log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
         prior=record.kept,
-        earlier_attempts={name: prior.attempt for name, prior in record.prior.items()},
+        earlier=earlier,
     )
 
 

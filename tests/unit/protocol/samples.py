@@ -237,7 +237,7 @@ REPORT = NodeReport(
         ),
     ),
     engines=(Engine(name="docker", path="/usr/bin/docker", version="27", problem="no permission"),),
-    leftovers=(Leftover(run="r-1", pids=(7,), has_agent=True),),
+    leftovers=(Leftover(run="r-1", pids=(7,), has_agent=True, containers=("podman c",)),),
     spools=(LeftSpool(path="/tmp/sflow-0-r-1", run="r-1", size_bytes=4096),),
     gpu_health=(GpuHealth(index=0, uncorrected_errors=1, is_remap_pending=True, has_remap_failed=True),),
     has_infiniband=True,

@@ -1,4 +1,4 @@
-"""Finds tasks that had succeeded when their controller was killed, though their exit did not count yet.
+"""Finds tasks that were done when their controller was killed, though their exit did not count yet.
 
 An exit is held until the task's log and outputs are here (`core/actions/exit_gate.py`). The journal has the exit, but no
 end of the task: without this a resume would do finished work again. Called by `resume.py`.
@@ -40,7 +40,7 @@ class HeldSuccess(Struct, frozen=True):
 def held_successes(
     directory: Path, tasks: Mapping[str, PlannedTask], records: Mapping[str, TaskRecord]
 ) -> dict[str, HeldSuccess]:
-    """Return the jobs that had succeeded by what the journal has of their last attempt, and were still counted as running."""
+    """Return the jobs that were done by what the journal has of their last attempt, and were still counted as running."""
     open_attempts = {
         name: records[name].attempts
         for name, task in tasks.items()
