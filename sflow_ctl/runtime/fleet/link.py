@@ -107,10 +107,6 @@ class FleetLink:
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
 
-    def node_of_key(self, public_key: str) -> int | None:
-        """The node whose agent holds this key."""
-        return self.admission.node_of_key(public_key)
-
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
         self._auth.answer_all()
@@ -283,9 +279,8 @@ class FleetLink:
         peer.last_heard = now
         if peer.channel.receive(packet.seq, packet.ack, now):
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
-        if (
-            is_made_anew
-        ):  # what was on its way through the old connection is lost; this one may break soon as well
+        if is_made_anew:
+            # What was on its way through the old connection is lost; this one may break soon as well.
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
@@ -330,10 +325,7 @@ class FleetLink:
         answer = self.admission.enrol(node, hello)
         if isinstance(answer, Refused):
             self.counters["refused_enrolments"] += 1
-        self._send(
-            routing_id,
-            ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,)),
-        )
+        self._answer(routing_id, hello.session, answer)
 
     def _take_hello(
         self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
@@ -368,7 +360,9 @@ class FleetLink:
         self._send(peer.routing_id, packet)
 
     def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
-        message = Refused(code=code, reason=reason)
+        self._answer(routing_id, session, Refused(code=code, reason=reason))
+
+    def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
         self._send(
             routing_id, ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
         )

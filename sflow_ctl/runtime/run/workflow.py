@@ -249,7 +249,7 @@ def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: Co
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
-        node_of_key=fleet.link.node_of_key,
+        node_of_key=fleet.link.admission.node_of_key,
         log_path_of=lambda rank: _log_path_of(rank, gang_sizes),
         gang_sizes=gang_sizes,
         console=console,
