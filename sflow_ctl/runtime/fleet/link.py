@@ -158,15 +158,10 @@ class FleetLink:
             self._refuse(target, peer.session, "node-abandoned", reason)
 
     def flush(self, now: float, *, holds_spawns: bool = False, holds_acks: bool = False) -> None:
-        """Send everything queued, and acknowledgements unless `holds_acks`.
-
-        With `holds_spawns`, nothing from an order to start on is sent.
-        """
-        if holds_acks:
-            self._unacknowledging |= self._dirty
-        else:
-            self._dirty |= self._unacknowledging
-            self._unacknowledging = set()
+        """Send everything queued, but nothing from an order to start on with `holds_spawns`; acknowledge unless `holds_acks`."""
+        owing = self._dirty | self._unacknowledging
+        self._unacknowledging = owing if holds_acks else set()
+        self._dirty = self._dirty if holds_acks else owing
         for node in self._dirty:
             peer = self.peers[node]
             peer.channel.holds_acks = holds_acks
@@ -194,8 +189,7 @@ class FleetLink:
         self._next_round = now + ROUND_S
         self.listeners.look()
         self._discount_standstill(now)
-        if self._watched_since is None:
-            self._watched_since = now
+        self._watched_since = self._watched_since or now
         events: list[SchedulerEvent] = []
         for node, peer in enumerate(self.peers):
             if peer.is_abandoned:
@@ -323,8 +317,7 @@ class FleetLink:
 
     def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
         answer = self.admission.enrol(node, hello)
-        if isinstance(answer, Refused):
-            self.counters["refused_enrolments"] += 1
+        self.counters["refused_enrolments"] += isinstance(answer, Refused)
         self._answer(routing_id, hello.session, answer)
 
     def _take_hello(
