@@ -16,7 +16,7 @@ from protocol.messages.facts import ActivityKind
 from protocol.messages.node import Gpu
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import IdleChanged
-from sflow_agent.core.inactivity import InactivityTimer
+from sflow_agent.core.poll_schedule import InactivityTimer
 from sflow_agent.logs.spool import log_size
 from sflow_agent.worker import Workers
 

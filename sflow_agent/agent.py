@@ -7,7 +7,7 @@ import gc
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import zmq
 
@@ -20,20 +20,12 @@ from sflow_agent.configuration import read_config
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.introduction import Introduction, print_error
-from sflow_agent.limits import allow_many, run_mark
+from sflow_agent.limits import allow_many, bear_run_mark, run_mark
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
+from sflow_agent.logs.log_place import LogPlace
 from sflow_agent.logs.output import Outputs
 from sflow_agent.logs.output_handover import OutputSender
-from sflow_agent.logs.spool import (
-    SpoolIndex,
-    has_left_spools,
-    hold,
-    make_spool,
-    remove_spool,
-    shares_run_directory,
-    take_left_spools,
-)
 from sflow_agent.loop import EventSource, Loop
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
@@ -93,14 +85,9 @@ class Agent:
         note_heard: NoteHeard,
     ) -> None:
         self._config, self._note_heard = config, note_heard
-        survivors = _end_predecessors(config.predecessors) if config.predecessors else []
-        shares = shares_run_directory(config)
-        has_left = has_left_spools(config)
-        self._spool = make_spool(config) if has_left or not shares else None
-        self._spool_lock = hold(self._spool) if self._spool is not None else None
-        left = take_left_spools(config, self._spool) if has_left and self._spool is not None else []
-        self._shares = shares
-        self._base = config.run_directory if shares or self._spool is None else self._spool
+        bear_run_mark(config.marker)
+        survivors = _end_predecessors(config) if config.predecessors else []
+        self._place = place = LogPlace(config)
         gpus = gpu_view(config.simulated_gpus, os.environ)
         self._inventory = take_inventory(gpus)
         self._started_ns = time.time_ns()
@@ -111,7 +98,7 @@ class Agent:
         self._signals = Signals(descriptors, guardian)
         environment = task_environment(dict(os.environ), config.marker)
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
-        spawner = Spawner(self._base, environment, gpus, config.node_name, interfaces)
+        spawner = Spawner(place.base, environment, gpus, config.node_name, interfaces)
         steps = _step_marks(config, cleanups)
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
         self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)
@@ -119,10 +106,8 @@ class Agent:
             spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs, steps
         )
         self._link = link = ControllerLink(config, self._hello, time.monotonic())
-        index = None if shares else SpoolIndex(self._base)
-        self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once, index)
-        for one in left:
-            logs.hand_over(one)
+        self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once, place.index)
+        logs.hand_over(place.left)
         self._probes = probes = ProbeWatcher(
             descriptors,
             workers,
@@ -130,7 +115,7 @@ class Agent:
             logs,
             spawner.log_path,
             config.marker,
-            has_all_logs=self._shares,
+            has_all_logs=place.is_shared,
             report=link.report,
             warn=self._warn_once,
         )
@@ -145,8 +130,7 @@ class Agent:
         parts = Parts(
             config=config,
             inventory=self._inventory,
-            shares_run_directory=self._shares,
-            spool_index=index,
+            spool_index=place.index,
             ranks=self._core.ranks,
             descriptors=descriptors,
             workers=workers,
@@ -206,7 +190,7 @@ class Agent:
             pid=os.getpid(),
             node_name=self._config.node_name,
             inventory=self._inventory,
-            shares_run_directory=self._shares,
+            shares_run_directory=self._place.is_shared,
             live=self._core.live(),
             exited=self._core.exited(),
             clearing=self._core.clearing(),
@@ -235,11 +219,9 @@ class Agent:
             self._link.poller.poll(20)
             self._link.receive(now)
         self._link.close(linger_ms=200)
-        if self._spool is not None:
-            if self._logs.is_delivered:
-                remove_spool(self._spool)
-            else:
-                print_error(f"logs that could not be handed over are kept in {self._spool}")
+        kept = self._place.leave(are_delivered=self._logs.is_delivered)
+        if kept is not None:
+            print_error(f"logs that could not be handed over are kept in {kept}")
         if status and self._core.ending_because is not None:
             print_error(self._core.ending_because)
         return status
@@ -252,7 +234,7 @@ def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
     return StepMarks(config.marker)
 
 
-def _end_predecessors(markers: Sequence[str]) -> list[str]:
+def _end_predecessors(config: AgentConfig) -> list[str]:
     from sflow_agent.processes.predecessors import end_predecessors  # few runs are resumed
 
-    return end_predecessors(markers)
+    return end_predecessors(config.predecessors, has_containers=config.has_containers)

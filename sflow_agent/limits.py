@@ -6,9 +6,10 @@ would have without us, and too low for an agent with a socket for each of a thou
 
 import contextlib
 import resource
+import zlib
 from collections.abc import Iterator
 
-from protocol.machine.marks import MARK_TOP, MARKS, RANK_BITS
+from protocol.machine.marks import MARK_TOP, MARKS, RANK_BITS, RUN_MARKS
 
 MOST = 1 << 20
 """Some hard limits are a thousand million, and some libraries size tables by the soft one."""
@@ -74,14 +75,23 @@ def as_inherited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, own)
 
 
-# ---------------------------------------------------------------------- job steps
+# ---------------------------------------------------------------------- runs and job steps
 
-_RUN_BITS = 29
+_LOCKS = 10
+"""RLIMIT_LOCKS, which `resource` does not have. Source: Linux, include/uapi/asm-generic/resource.h."""
+_RUN_BITS = RUN_MARKS.start.bit_length() - 1
 
 
 def run_mark(marker: str) -> int:
-    """Return the part that the marks of all job steps of a run have in common; `marker` is the run's."""
-    return (1 << _RUN_BITS) | _digest(marker, _RUN_BITS)
+    """Return the part that the marks of all processes of a run have in common; `marker` is the run's."""
+    return RUN_MARKS.start | _digest(marker, _RUN_BITS)
+
+
+def bear_run_mark(marker: str) -> None:
+    """Mark this process, and so all that it starts, as the run's: what neither agent nor guardian can end is found by it."""
+    with contextlib.suppress(ValueError, OSError):  # a site may have lowered the limit
+        _, hard = resource.getrlimit(_LOCKS)
+        resource.setrlimit(_LOCKS, (run_mark(marker) << RANK_BITS, hard))
 
 
 def step_mark(marker: str, rank: str) -> int:
@@ -91,7 +101,7 @@ def step_mark(marker: str, rank: str) -> int:
     says whose it is. RLIMIT_LOCKS, because Linux has not looked at it since 2.4.25, and Slurm does not set it.
     Source: getrlimit(2).
     """
-    return (run_mark(marker) << RANK_BITS) | _digest(f"{marker} {rank}", RANK_BITS)
+    return (run_mark(marker) << RANK_BITS) | max(1, _digest(f"{marker} {rank}", RANK_BITS))
 
 
 def with_step_mark(script: str, mark: int) -> str:
@@ -100,6 +110,4 @@ def with_step_mark(script: str, mark: int) -> str:
 
 
 def _digest(text: str, bits: int) -> int:
-    from hashlib import blake2b  # only in Slurm jobs
-
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") & ((1 << bits) - 1)
+    return zlib.crc32(text.encode()) & ((1 << bits) - 1)

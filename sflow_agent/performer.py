@@ -20,9 +20,11 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.commands import (
     AdoptStep,
     AgentCommand,
+    BeginUpload,
     DiagnoseExit,
     DropPorts,
     EndCommand,
+    EndUpload,
     Exit,
     FinishLogs,
     ForgetRank,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from sflow_agent.monitor.monitoring import Monitoring
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
+    from sflow_agent.uploader.runner import UploadRunner
 
 S = TypeVar("S", bound=EventSource)
 
@@ -75,9 +78,8 @@ class Parts(Struct, frozen=True, kw_only=True):
 
     config: AgentConfig
     inventory: Inventory
-    shares_run_directory: bool
     spool_index: SpoolIndex | None
-    """None where logs are written to the run directory."""
+    """None where logs are written to the run directory, which the controller shares."""
     ranks: Mapping[RankId, Rank]
     """The core's records, read-only."""
     descriptors: Descriptors
@@ -107,6 +109,7 @@ class Performer:
         self._side_commands: SideCommands | None = None
         self._activity: ActivityWatch | None = None
         self._inspector: Inspector | None = None
+        self._uploads: UploadRunner | None = None
         self._monitoring: Monitoring | None = None
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
@@ -184,12 +187,14 @@ class Performer:
             case InspectNode(order=order):
                 self._inspect(order, now)
             case _:
-                return self._perform_on_ports(command)
+                return self._perform_rarest(command)
         return ()
 
-    def _perform_on_ports(self, command: AgentCommand) -> Sequence[AgentEvent]:
-        """Carry out a command about leased ports."""
+    def _perform_rarest(self, command: AgentCommand) -> Sequence[AgentEvent]:
+        """Carry out a command about leased ports or uploads."""
         match command:
+            case BeginUpload() | EndUpload():
+                self._upload(command)
             case TakePorts(order=order):
                 return [PortsTaken(self._take_ports(order))]
             case TakeBackPorts(task=task) if self._leases is not None:
@@ -223,11 +228,12 @@ class Performer:
         outcome = parts.processes.start(spec)
         if self._monitoring is not None and not isinstance(outcome, ProcessFailed):
             self._monitoring.started(spec, path, now)
-        is_streamed = spec.stream or not parts.shares_run_directory
+        is_spool = parts.spool_index is not None
+        is_streamed = spec.stream or is_spool
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            is_spool, is_read_again = not parts.shares_run_directory, spec.success is not None
+            is_read_again = spec.success is not None or self._monitoring is not None
             parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
         return outcome
 
@@ -290,6 +296,18 @@ class Performer:
                 ActivityWatch(parts.workers, parts.inventory.gpus, parts.spawner.log_path, parts.warn)
             )
         return self._activity
+
+    def _upload(self, command: BeginUpload | EndUpload) -> None:
+        if self._uploads is None:
+            from sflow_agent.uploader.runner import UploadRunner
+
+            parts = self._parts
+            own = None if parts.spool_index is None else parts.spawner.log_path("").rstrip("/")
+            self._uploads = self._source(UploadRunner(parts.processes, parts.descriptors, own))
+        if isinstance(command, BeginUpload):
+            self._uploads.begin(command.order)
+        else:
+            self._uploads.end(command.attempt, is_forced=command.is_forced)
 
     def _perform_for_monitors(self, command: LearnMonitors | NoteStored) -> None:
         if isinstance(command, LearnMonitors):

@@ -46,6 +46,9 @@ MEANINGS: tuple[Meaning, ...] = (
         "no_output", "rule", "it ended with status 0, and a file of `success: files` is missing or too small"
     ),
     Meaning("success", "rule", "it ended with status 0, and another condition of `success` does not hold"),
+    Meaning(
+        "upload", "rule", "it ended with success, and an upload with `on_error: fail` failed", may_retry=False
+    ),
     Meaning("timeout", "rule", "it did not end (or, a service, was not ready) within its `timeout`"),
     Meaning(
         "not_ready",

@@ -15,4 +15,6 @@ RANK_MARKS = range(MARK_TOP - MARKS, MARK_TOP)
 """Soft limits of message queues that ranks have and pass on; no machine has one of these by itself."""
 
 RANK_BITS = 31
-"""Bits of a job step's mark that tell ranks apart; those above are the run's."""
+"""Bits of a job step's mark that tell ranks apart, 0 in that of an agent and its tasks; those above are the run's."""
+RUN_MARKS = range(1 << 29, 1 << 30)
+"""The part of a run's marks above those bits; no machine has a limit of file locks like this by itself."""

@@ -6,17 +6,20 @@ files are then read from one of those threads.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from protocol.machine.marks import RANK_BITS
+from protocol.machine.marks import RANK_BITS, RUN_MARKS
 from protocol.text.lazy_pattern import lazy_pattern
 
 _QUEUES = lazy_pattern(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
 _LOCKS = lazy_pattern(rb"^Max file locks +(\d+)", re.MULTILINE)
+_RANK_MASK = (1 << RANK_BITS) - 1
+_AGENT_WORDS = (b"-m", b"sflow_agent")
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
 
 
@@ -175,12 +178,39 @@ def lock_limit(pid: int) -> int | None:
 
 def step_processes(run_mark: int) -> dict[int, int]:
     """Return the mark of every living process of the node that belongs to a job step of the run."""
-    found = {}
+    return {
+        pid: mark for pid, mark in _marked_by_limit() if mark >> RANK_BITS == run_mark and mark & _RANK_MASK
+    }
+
+
+def run_processes() -> dict[int, int]:
+    """Return the run's mark of every living process of the node that has one: of agents, tasks and job steps."""
+    return {pid: mark >> RANK_BITS for pid, mark in _marked_by_limit()}
+
+
+def _marked_by_limit() -> Iterator[tuple[int, int]]:
     for pid in all_processes():
         mark = lock_limit(pid)
-        if mark is not None and mark >> RANK_BITS == run_mark and is_living(pid):
-            found[pid] = mark
-    return found
+        if mark is not None and mark >> RANK_BITS in RUN_MARKS and is_living(pid):
+            yield pid, mark
+
+
+def below_agents(pids: Iterable[int]) -> set[int]:
+    """Return those of these processes that are agents or guardians, or below a living one."""
+    return {pid for pid in pids if _is_below_agent(pid)}
+
+
+def is_agent(pid: int) -> bool:
+    """Return whether a process is a living agent or guardian."""
+    return any(pair == _AGENT_WORDS for pair in itertools.pairwise(command_line(pid))) and is_living(pid)
+
+
+def _is_below_agent(pid: int) -> bool:
+    while pid > 1:
+        if is_agent(pid):
+            return True
+        pid = parent_of(pid)
+    return False
 
 
 def marked(variable: str, value: str) -> list[int]:

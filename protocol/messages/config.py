@@ -26,6 +26,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     predecessors: tuple[str, ...] = ()
     """The markers of the run's earlier agents, if it is resumed: what they have left on the node is ended first, and logs
     that they could not hand over are sent."""
+    has_containers: bool = False
+    """Tasks run in containers: of those of `predecessors` some may be left."""
     run_directory: str
     """Absolute, as the controller sees it."""
     nonce: str

@@ -10,6 +10,7 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.monitor import RankWindow, Reading
 from protocol.messages.node import Inventory
+from protocol.messages.uploads import UploadOutcome
 
 ActivityKind = Literal["output", "gpus"]
 """The kinds of a rank's activity: output, or use of its GPUs."""
@@ -128,6 +129,21 @@ class Leased(FromAgentMessage, frozen=True, kw_only=True):
     """By the names of the blocks."""
     problem: str = ""
     """Why there are no ports, for a person; empty on success."""
+
+
+class Uploading(FromAgentMessage, frozen=True, kw_only=True):
+    """How far the `Upload` of an attempt is; sent every 10 s at most."""
+
+    attempt: AttemptId
+    text: str
+    """"3 of 10 files, 120 MB of 1.2 GB"."""
+
+
+class Uploaded(FromAgentMessage, frozen=True, kw_only=True):
+    """The answer to the `Upload` of this attempt: it has ended, or was ended."""
+
+    attempt: AttemptId
+    outcome: UploadOutcome
 
 
 class RankIdle(FromAgentMessage, frozen=True, kw_only=True):
@@ -268,6 +284,8 @@ FromAgent = (
     | ProbeWaiting
     | LogSearch
     | Leased
+    | Uploading
+    | Uploaded
     | RankIdle
     | SideCommandEnded
     | NodeDescribed

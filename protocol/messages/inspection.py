@@ -84,9 +84,12 @@ class Leftover(ReportPart, frozen=True, kw_only=True):
     """Processes of this user that an earlier run, or another one, has started."""
 
     run: str
+    """The run's marker; empty if all of its processes have wiped their environment."""
     pids: tuple[int, ...]
     has_agent: bool
     """Whether an agent of that run is still their parent."""
+    containers: tuple[str, ...] = ()
+    """"ENGINE NAME" of containers, which need no process of this user."""
 
 
 class LeftSpool(ReportPart, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from protocol.messages.base import Message, _snake
 from protocol.messages.inspection import MeshTarget
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.rank_spec import PortBlock, RankSpec
+from protocol.messages.uploads import FileUpload, StorageTarget
 
 
 class ToAgentMessage(Message, frozen=True, kw_only=True, tag=_snake):
@@ -102,6 +103,20 @@ class Release(ToAgentMessage, frozen=True, kw_only=True):
     task: str
 
 
+class Upload(ToAgentMessage, frozen=True, kw_only=True):
+    """Upload files that an attempt has written on this node; answered by one `Uploaded`.
+
+    Repeated in a new session: an upload in progress goes on, one that has ended is answered with the same result. `Stop`
+    of the attempt ends it.
+    """
+
+    attempt: AttemptId
+    directory: str
+    """The task's directory; absolute."""
+    files: tuple[FileUpload, ...]
+    targets: tuple[StorageTarget, ...]
+
+
 class Watch(ToAgentMessage, frozen=True, kw_only=True):
     """Send this rank's log from byte `offset` on. Repeating it moves the stream to the new offset."""
 
@@ -162,6 +177,7 @@ ToAgent = (
     | EndStep
     | Lease
     | Release
+    | Upload
     | Watch
     | Unwatch
     | LogMatched

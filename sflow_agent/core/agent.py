@@ -30,6 +30,7 @@ from protocol.messages.orders import (
     Stop,
     ToAgent,
     Unwatch,
+    Upload,
     Watch,
     Welcome,
 )
@@ -68,15 +69,18 @@ from sflow_agent.core.events import (
     TerminationSeen,
     TreeGone,
     TreeSurvived,
+    UploadEnded,
+    UploadProgressed,
     WakeUp,
 )
 from sflow_agent.core.exit_cause import launch_failed
 from sflow_agent.core.memory_kills import MemoryKills
 from sflow_agent.core.port_choice import LeasingTasks
 from sflow_agent.core.probes import ProbeNews, ProbeState
-from sflow_agent.core.rank import Rank, side_command_report
+from sflow_agent.core.rank import Rank, quiet_facts, side_command_report
 from sflow_agent.core.rank_index import OpenRanks, RankTimers
 from sflow_agent.core.stop_sequence import StepParts
+from sflow_agent.core.uploads import Uploads
 
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian gives its tasks this long, and does not wait for their commands."""
@@ -102,6 +106,7 @@ class AgentCore:
         """Ranks that are not gone."""
         self._timers = RankTimers()
         self._leasing = LeasingTasks()
+        self._uploads = Uploads()
         self._memory = MemoryKills()
         self._news = ProbeNews(self._open_probe)
         self._ending: str | None = None
@@ -117,6 +122,8 @@ class AgentCore:
                 self._on_order(message, now)
             case PortsTaken(leased=leased):
                 self._out.append(Report(leased))
+            case UploadProgressed() | UploadEnded():
+                self._out += self._uploads.take(event)
             case EndRequested(reason=reason):
                 self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
             case TerminationSeen():
@@ -167,12 +174,7 @@ class AgentCore:
 
     def quiet(self) -> tuple[RankIdle, ...]:
         """Return the live ranks that show no activity."""
-        return tuple(
-            RankIdle(rank=record.id, kind=kind, is_quiet=True)
-            for record in self._open_ranks()
-            if record.exit is None
-            for kind in sorted(record.idle)
-        )
+        return tuple(fact for record in self._open_ranks() for fact in quiet_facts(record))
 
     # ------------------------------------------------------------------ orders
 
@@ -188,12 +190,14 @@ class AgentCore:
                 self._on_welcome(message, now)
             case Lease() | Release():
                 self._out.append(self._leasing.order(message))
+            case Upload():
+                self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case Inspect():
-                self._out.append(InspectNode(message))
-            case SamplesStored(number=number):
-                self._out.append(NoteStored(number))
+            case Inspect() | SamplesStored():
+                self._out.append(
+                    InspectNode(message) if isinstance(message, Inspect) else NoteStored(message.number)
+                )
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
@@ -212,6 +216,7 @@ class AgentCore:
                 self._out.append(StartProcess(spec))
 
     def _on_stop(self, order: Stop, now: float) -> None:
+        self._out += self._uploads.stop(order)
         for rank in self._open.of(order.attempt):
             self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
@@ -367,27 +372,25 @@ class AgentCore:
         self._exit_status = max(self._exit_status, status)
         for record in self._open_ranks():
             self._update(record, record.end(grace_s, now))
+        self._out += self._uploads.stop_all(is_forced=grace_s == 0.0)
         if self._is_in_job and self._logs_by is None:
             self._out += self._parts.end_all(grace_s, now)
 
     def _continue_end(self, now: float) -> None:
         """Hand over the logs once all ranks are gone."""
-        if self._ending is None or self._open or self._parts or self._logs_by is not None:
+        if self._ending is None or self._open or self._parts or self._uploads or self._logs_by is not None:
             return
         self._logs_by = now + (LOGS_WITHIN_S if self._exit_status == EXIT_OK else 0.0)
         self._out.append(FinishLogs())
 
     def _say_goodbye(self) -> None:
-        if self._logs_by is None:
-            return
-        self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
+        if self._logs_by is not None:
+            self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
 
 
 def _learnt(order: Welcome) -> list[AgentCommand]:
     """Return what the agent learns once, with its first session; later ones repeat it."""
-    learnt: list[AgentCommand] = []
-    if order.secrets:
-        learnt.append(LearnSecrets(order.secrets))
+    learnt: list[AgentCommand] = [LearnSecrets(order.secrets)] if order.secrets else []
     if order.signatures:
         learnt.append(LearnSignatures(order.signatures))
     if order.monitoring is not None:

@@ -3,10 +3,10 @@
 from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature
-from protocol.ids import ProbeKey, RankId
+from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import Inspect, Lease
+from protocol.messages.orders import Inspect, Lease, Upload
 from protocol.messages.rank_spec import RankSpec
 
 
@@ -159,6 +159,19 @@ class FinishLogs(Struct, frozen=True):
     """Hand over the rest of all logs; answer with LogsDelivered."""
 
 
+class BeginUpload(Struct, frozen=True):
+    """Upload these files; answer with UploadProgressed now and then, and with one UploadEnded."""
+
+    order: Upload
+
+
+class EndUpload(Struct, frozen=True):
+    """End an upload; what it has done until then comes with its UploadEnded."""
+
+    attempt: AttemptId
+    is_forced: bool
+
+
 class LearnMonitors(Struct, frozen=True):
     """Measure on this node what the orders say from now on."""
 
@@ -214,6 +227,8 @@ AgentCommand = (
     | WatchLog
     | UnwatchLog
     | FinishLogs
+    | BeginUpload
+    | EndUpload
     | InspectNode
     | Report
     | Exit

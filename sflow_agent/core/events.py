@@ -2,10 +2,11 @@
 
 from msgspec import Struct
 
-from protocol.ids import ProbeKey, RankId
+from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.facts import ActivityKind, ExitCause, Leased, SidePurpose
 from protocol.messages.orders import ToAgent
 from protocol.messages.rank_spec import RankSpec
+from protocol.messages.uploads import UploadOutcome
 
 
 class Ordered(Struct, frozen=True):
@@ -121,6 +122,20 @@ class IdleChanged(Struct, frozen=True):
     is_quiet: bool
 
 
+class UploadProgressed(Struct, frozen=True):
+    """How far an upload is."""
+
+    attempt: AttemptId
+    text: str
+
+
+class UploadEnded(Struct, frozen=True):
+    """An upload is over: done, failed or ended."""
+
+    attempt: AttemptId
+    outcome: UploadOutcome
+
+
 class EndRequested(Struct, frozen=True):
     """The agent must end without an order: its guardian or controller is gone, or it was signalled."""
 
@@ -160,6 +175,8 @@ AgentEvent = (
     Ordered
     | RankEvent
     | PortsTaken
+    | UploadProgressed
+    | UploadEnded
     | EndRequested
     | TerminationSeen
     | LogsDelivered

@@ -5,6 +5,8 @@ a sign that the result may have changed, a check is eager: it repeats after a re
 that has passed, up to the interval. A server that is up after a minute is seen 3 s late at most, after a
 second 50 ms, for some 150 checks in all.
 
+Also how long a rank has been inactive, which looks as often decide.
+
 `PollAgenda` alone decides about times: `probes.poller` carries them out, `core.probes` counts the results.
 """
 
@@ -175,3 +177,28 @@ class PollAgenda(Generic[K]):
             if entry is not None and entry.wake_at == at:
                 return
             heappop(self._heap)
+
+
+LOOKS_PER_LIMIT = 20
+"""Inactivity is noticed at most a twentieth of its limit late."""
+SHORTEST_REST_S, LONGEST_REST_S = 0.05, 5.0
+
+
+class InactivityTimer(Struct):
+    """One kind of activity of one rank. `since` is when it was last seen, or the beginning."""
+
+    limit_s: float
+    since: float
+    is_quiet: bool = False
+
+    @property
+    def rest_s(self) -> float:
+        """The time between two looks."""
+        return min(max(self.limit_s / LOOKS_PER_LIMIT, SHORTEST_REST_S), LONGEST_REST_S)
+
+    def observe(self, has_life: bool, now: float) -> bool:
+        """Take the result of a look; return True when it changes `is_quiet`."""
+        if has_life:
+            self.since = now
+        was_quiet, self.is_quiet = self.is_quiet, now - self.since >= self.limit_s
+        return self.is_quiet != was_quiet

@@ -389,3 +389,9 @@ def side_command_report(event: CommandEnded, problem: str) -> AgentCommand:
     return Report(
         SideCommandEnded(rank=event.rank, purpose=event.purpose, output=event.output, problem=problem)
     )
+
+
+def quiet_facts(record: Rank) -> list[RankIdle]:
+    """Return the kinds of activity that a live rank shows none of."""
+    kinds = sorted(record.idle) if record.exit is None else []
+    return [RankIdle(rank=record.id, kind=kind, is_quiet=True) for kind in kinds]

@@ -7,7 +7,6 @@ Raises: OSError on failure.
 
 import contextlib
 import importlib.metadata
-import itertools
 import os
 import platform
 import resource
@@ -20,10 +19,9 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from protocol.machine.marks import RUN_MARKER
-from protocol.machine.procfs import all_processes, command_line, environment, is_living, parent_of
-from protocol.messages.inspection import Directory, Engine, Leftover, LeftSpool, Limit, NodeReport, Quota
+from protocol.messages.inspection import Directory, Engine, LeftSpool, Limit, NodeReport, Quota
 from sflow_agent.inspection.file_systems import least, mount_of, quota_of
+from sflow_agent.inspection.leftovers import left_containers, left_processes
 from sflow_agent.limits import inherited_limit
 from sflow_agent.logs.spool import unused_spools
 from sflow_agent.processes.captured import run_captured
@@ -47,7 +45,6 @@ _ENGINE_QUESTIONS = {
     "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
 }
 """Commands for engines with a service or a store, so that an answer shows that it works."""
-_AGENT_WORDS = (b"-m", b"sflow_agent")
 Fields = dict[str, object]
 
 
@@ -65,8 +62,8 @@ def parts(
         "cgroups and memory": _memory,
         **looked_at,
         "shared memory": partial(_directory, "shared memory", "/dev/shm", None),
-        **{f"container engine {name}": partial(_engine, name) for name in ENGINES},
-        "earlier processes": partial(_leftovers, marker),
+        **{f"container engine {name}": partial(_engine, name, marker) for name in ENGINES},
+        "earlier processes": lambda: {"leftovers": left_processes(marker)},
         "earlier logs": partial(_spools, tuple(path for _, path in places)),
         "GPUs": partial(_gpus, gpu_uuids),
     }
@@ -229,7 +226,7 @@ def _quota(path: str, source: str, kind: str) -> Quota | None:
     return quota_of(said, name)
 
 
-def _engine(name: str) -> Fields:
+def _engine(name: str, own_marker: str) -> Fields:
     path = shutil.which(name)
     if path is None:
         return {}
@@ -238,31 +235,11 @@ def _engine(name: str) -> Fields:
     except OSError as error:
         return {"engines": (Engine(name=name, path=path, problem=str(error.strerror or error)),)}
     if said:
-        return {"engines": (Engine(name=name, path=path, version=said.split()[-1]),)}
+        engines = (Engine(name=name, path=path, version=said.split()[-1]),)
+        return {"engines": engines, "leftovers": left_containers(name, own_marker)}
     lines = complaint.splitlines()
     return {
         "engines": (Engine(name=name, path=path, problem=lines[-1][:300] if lines else "it prints nothing"),)
-    }
-
-
-def _leftovers(own_marker: str) -> Fields:
-    """Return living processes with another run's marker, except those of other users."""
-    wanted = f"{RUN_MARKER}=".encode()
-    found: dict[str, list[int]] = {}
-    watched: set[str] = set()
-    for pid in all_processes():
-        for variable in environment(pid):
-            if variable.startswith(wanted):
-                run = variable[len(wanted) :].decode(errors="replace")
-                if run != own_marker and is_living(pid):
-                    found.setdefault(run, []).append(pid)
-                    if _has_agent(pid):
-                        watched.add(run)
-    return {
-        "leftovers": tuple(
-            Leftover(run=run, pids=tuple(sorted(pids)), has_agent=run in watched)
-            for run, pids in sorted(found.items())
-        )
     }
 
 
@@ -275,15 +252,6 @@ def _spools(directories: tuple[str, ...]) -> Fields:
             for path, run, size in unused_spools(directory)
         )
     }
-
-
-def _has_agent(pid: int) -> bool:
-    """Return whether one of its parents is an agent: all processes of a rank stay below its agent."""
-    while pid > 1:
-        if any(pair == _AGENT_WORDS for pair in itertools.pairwise(command_line(pid))):
-            return is_living(pid)
-        pid = parent_of(pid)
-    return False
 
 
 def _gpus(uuids: tuple[str, ...]) -> Fields:

@@ -8,15 +8,14 @@ read once, at their end.
 
 import os
 from collections import deque
-from collections.abc import Callable
-
-from msgspec import Struct, field
+from collections.abc import Callable, Iterable
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
 from protocol.messages.logs import LogChunk
 from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
+from sflow_agent.logs.followed_log import Log
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
 from sflow_agent.logs.spool import DeliveredPart, IndexEntry, LeftLog, SpoolIndex, log_size
@@ -30,24 +29,6 @@ DIRECT_EVERY_S = 0.02
 """The interval for logs that tasks write themselves: one system call for each."""
 READ_PER_PASS = 1024 * 1024
 """A flood of one task must not keep the loop from another's exit."""
-
-
-class Log(Struct):
-    """One file that is searched or sent."""
-
-    path: str
-    stream: SendWindow | None = None
-    relative: str = ""
-    """The path within the spool, of a log that the spool's index has."""
-    delivered: DeliveredPart | None = None
-    """For a spooled log of which nothing but its beginning and end is read again."""
-    searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
-    size: int = 0
-    """The last known size of a log that its task writes itself."""
-    is_shrunk: bool = False
-    """It has become shorter, and a warning was given."""
-    foreign_inode: int | None = None
-    """For another task's log: the file that has been searched so far, 0 before there was one."""
 
 
 class LogFollower:
@@ -94,27 +75,23 @@ class LogFollower:
         is_spool: bool,
         now: float,
         relative: str = "",
-        *,
         is_read_again: bool = True,
     ) -> None:
-        """Send this log from its beginning; `relative` is its path in the spool.
-
-        What the controller has of a spooled log leaves the disk, unless all of it `is_read_again` at its task's end.
-        """
+        """Send this log from its beginning. It keeps on disk what was sent only if all `is_read_again` at its end."""
         log = self._logs.setdefault(rank, Log(path))
-        log.relative = relative
-        if is_spool and not is_read_again:
-            log.delivered = DeliveredPart(path)
+        log.relative, log.delivered = (
+            relative,
+            DeliveredPart(path) if is_spool and not is_read_again else None,
+        )
         if log.stream is None:
             log.stream = SendWindow(is_spool)
             self._to_arm.append((now + ARM_AFTER_S, rank))
 
-    def hand_over(self, left: LeftLog) -> None:
-        """Send what an earlier agent of the run has left of a log; the controller knows how much of it it has."""
-        stream = SendWindow(is_spool=True, sent=left.base, acked=left.base, base=left.base)
-        stream.end = left.base + log_size(left.path)
-        self._logs[left.rank] = Log(left.path, stream)
-        self._grown[left.rank] = None
+    def hand_over(self, left: Iterable[LeftLog]) -> None:
+        """Send what earlier agents of the run have left; the controller knows how much of each log it has."""
+        for one in left:
+            self._logs[one.rank] = Log.of_left(one)
+            self._grown[one.rank] = None
 
     def watch(self, rank: RankId, path: str, offset: int) -> None:
         """Send this log from `offset` on, as ordered."""
@@ -212,7 +189,8 @@ class LogFollower:
         if self._foreign and now >= self._next_foreign_look:
             self._next_foreign_look = now + FOREIGN_EVERY_S
             for foreign, foreign_log in self._foreign.items():
-                self._look_at_foreign(foreign, foreign_log)
+                if foreign_log.look_at_foreign():
+                    self._grown[foreign] = None
         if self._direct and now >= self._next_direct_look:
             self._next_direct_look = now + DIRECT_EVERY_S
             for direct, direct_log in self._direct.items():
@@ -252,7 +230,7 @@ class LogFollower:
             if log is None:
                 continue
             before = budget
-            budget = self._search(log, budget, seen)
+            budget = log.search(budget, seen, self._warn)
             budget = self._stream(rank, log, budget)
             if budget <= 0 < before:
                 self._grown[rank] = None  # more is left: its turn comes again, after the others
@@ -268,9 +246,7 @@ class LogFollower:
         before = stream.sent - stream.acked
         stream.acknowledge(offset)
         self._in_flight += stream.sent - stream.acked - before
-        if log.delivered is not None:
-            unread = [one.offset for one in log.searches.values() if not one.is_done]
-            log.delivered.free_to(min(stream.acked - stream.base, *unread, log_size(log.path)))
+        log.free_delivered()
         self._repeat_at = None
         self._unblock()
         self._grown[rank] = None
@@ -291,30 +267,21 @@ class LogFollower:
 
     # ------------------------------------------------------------------ reading
 
-    def _search(self, log: Log, budget: int, seen: list[CheckObserved]) -> int:
-        for (owner, key), search in log.searches.items():
-            if search.is_done:
-                continue
-            if log_size(log.path) < search.offset:
-                self._note_shrunk(log)
-                search.restart()
-            budget, result = search.read(log.path, budget)
-            if result is not None:
-                seen.append(CheckObserved(owner, key, result, search.matcher.line))
-        return budget
-
     def _stream(self, rank: RankId, log: Log, budget: int) -> int:
         stream = log.stream
         if stream is None:
             return budget
         try:
             descriptor = os.open(log.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._end_deleted(rank, stream)
+            return budget
         except OSError:
             return budget
         try:
             size = os.fstat(descriptor).st_size
             if stream.base + size < stream.sent and stream.end is None:
-                self._note_shrunk(log)
+                log.note_shrunk(self._warn)
                 stream.start_anew()
                 if self._index is not None and log.relative:
                     self._index.note(IndexEntry(rank, log.relative, base=stream.base))
@@ -342,28 +309,23 @@ class LogFollower:
             os.close(descriptor)
         return budget
 
+    def _end_deleted(self, rank: RankId, stream: SendWindow) -> None:
+        """Send the end of a complete log that was deleted: the rest of it can never be sent."""
+        if stream.end is None or stream.is_end_sent or self._is_blocked:
+            return
+        stream.end = stream.sent
+        header = LogChunk(rank=rank, offset=stream.sent, is_spool=stream.is_spool, is_end=True)
+        if self._send(header, b""):
+            stream.note_sent(0)
+        else:
+            self._is_blocked = True
+            self._parked[rank] = None
+
     # ------------------------------------------------------------------ watches
 
     def _arm(self, rank: RankId, log: Log) -> None:
         if log.foreign_inode is None and not self._outputs.watch(rank):
             self._direct[rank] = log
-        self._grown[rank] = None
-
-    def _note_shrunk(self, log: Log) -> None:
-        if not log.is_shrunk:
-            log.is_shrunk = True
-            log.delivered = None
-            self._warn(f"{log.path} was truncated: it is read from its beginning again")
-
-    def _look_at_foreign(self, rank: RankId, log: Log) -> None:
-        try:
-            found = os.stat(log.path)  # noqa: PTH116
-        except OSError:
-            return
-        if found.st_ino != log.foreign_inode:
-            log.foreign_inode = found.st_ino
-            for search in log.searches.values():
-                search.restart()
         self._grown[rank] = None
 
     def _unblock(self) -> None:

@@ -148,7 +148,7 @@ class DeliveredPart(Struct):
 
 
 class SpoolIndex:
-    """The index of the spool at `base`, which only grows. Without it the logs stay, but nobody knows whose they are."""
+    """The index of the spool at `base`, which only grows. Without it the logs stay, but not whose they are."""
 
     def __init__(self, base: str) -> None:
         self._path = f"{base}/{_INDEX}"

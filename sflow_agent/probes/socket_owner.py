@@ -155,7 +155,11 @@ class SocketOwners:
             pid = next((pid for pid in near if has_socket(pid, {inode})), None) or holder_of({inode})
             attempt = self._attempt_of(pid, mains) if pid is not None else None
             mark = lock_limit(pid) if pid is not None else None
-            if mark is not None and mark >> RANK_BITS == self._run_mark:
+            if (
+                mark is not None
+                and mark > self._run_mark << RANK_BITS
+                and mark >> RANK_BITS == self._run_mark
+            ):
                 attempt = attempt or ""
             else:
                 mark = None

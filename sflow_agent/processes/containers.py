@@ -75,6 +75,7 @@ class Containers:
                 argv=spec.argv,
                 name=name,
                 run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
+                marker=environment[RUN_MARKER],
                 variables=variables,
                 always=(RUN_MARKER, *[_SCRIPT][: _SCRIPT in spec.env]),
                 gpus=gpus,

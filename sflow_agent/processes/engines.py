@@ -14,6 +14,10 @@ from protocol.text.lazy_pattern import lazy_pattern
 ENGINES = ("apptainer", "enroot", "podman", "docker")
 """In the order in which `auto` looks for them: those that need no privileges and no service first."""
 RUN_LABEL = "sflow.run"
+MARKER_LABEL = "sflow.marker"
+"""Has the marker of one controller's run, by which containers are found that an agent has left."""
+USER_LABEL = "sflow.user"
+"""Has the number of the user: Docker shows everybody's containers."""
 _NOT_IN_NAMES = lazy_pattern(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m
@@ -54,6 +58,8 @@ class Inside(Struct, frozen=True):
     name: str
     """The name of the container; no two attempts share it."""
     run_id: str
+    marker: str
+    """The run's own, as its processes have it in their environment."""
     variables: Mapping[str, str]
     """The task's environment."""
     always: tuple[str, ...]
@@ -138,6 +144,7 @@ def _docker_like(
     program: str, container: Container, inside: Inside, gpus: Sequence[str], user: Sequence[str]
 ) -> EngineCommand:
     argv = [program, "run", "--rm", "--name", inside.name, "--label", f"{RUN_LABEL}={inside.run_id}"]
+    argv += ["--label", f"{MARKER_LABEL}={inside.marker}", "--label", f"{USER_LABEL}={inside.user[0]}"]
     argv += ["--log-driver", "none"]  # the rank's log has the output; engines would keep a second copy
     argv += gpus
     if container.workdir is not None:

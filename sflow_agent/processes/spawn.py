@@ -162,6 +162,26 @@ class Spawner:
         except ValueError as error:
             raise SpawnError(errno.EINVAL, f"its arguments are not valid: {error}") from error
 
+    def spawn_helper(self, argv: tuple[str, ...], request: int, output: int, errors: int) -> int:
+        """Start a program of the agent's own, in its own session, with the run's marker and no rank's; return the pid.
+
+        It reads `request`, and prints to `output` and `errors`. Raises: OSError.
+        """
+        with as_inherited():
+            return os.posix_spawn(
+                argv[0],
+                argv,
+                self._environment,
+                file_actions=(
+                    (os.POSIX_SPAWN_OPEN, 0, f"/proc/self/fd/{request}", os.O_RDONLY, 0),
+                    _to(output),
+                    (os.POSIX_SPAWN_OPEN, 2, f"/proc/self/fd/{errors}", os.O_WRONLY, 0),
+                ),
+                setsid=True,
+                setsigdef=_ALL_SIGNALS,
+                setsigmask=(),
+            )
+
     def _environment_of(self, spec: RankSpec) -> dict[str, str]:
         environment = {**self._environment, **spec.env}
         environment.update(self._interfaces.environment(environment))

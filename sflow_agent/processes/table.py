@@ -85,6 +85,8 @@ class Processes:
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
         """Unreaped programs beside ranks, started for probes and stops, with their callbacks."""
         self._checks_of: dict[RankId, set[int]] = {}
+        self._helpers: dict[int, Callable[[int | None, int | None], None]] = {}
+        """Unreaped programs of the agent's own, with their callbacks."""
         self._steps = steps
         self.find_port_conflict: Callable[[RankId], str] = lambda _rank: ""
         """Returns which port of a failed rank's task another process has, and which process; empty if none has."""
@@ -180,6 +182,19 @@ class Processes:
         self._checks_of.setdefault(spec.rank, set()).add(pid)
         return pid
 
+    def start_helper(
+        self,
+        argv: tuple[str, ...],
+        request: int,
+        output: int,
+        errors: int,
+        ended: Callable[[int | None, int | None], None],
+    ) -> int:
+        """Start a program that belongs to no rank; `ended` is called with its status or signal. Raises: OSError."""
+        pid = self._spawner.spawn_helper(argv, request, output, errors)
+        self._helpers[pid] = ended
+        return pid
+
     @property
     def mains(self) -> Mapping[int, RankId]:
         """Return the main processes that run."""
@@ -215,6 +230,8 @@ class Processes:
                 ended.append((rank, *how))
             elif result.si_pid in self._checks:
                 self._check_ended(result.si_pid, *how)
+            elif (helper := self._helpers.pop(result.si_pid, None)) is not None:
+                helper(*how)
             else:
                 cleaned = self._cleanups.reaped(result.si_pid, result.si_status)
                 if cleaned is not None:

@@ -13,8 +13,9 @@ from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.backends import choose_backends
+from sflow_ctl.planner.phases.late_variables import split_late
 from sflow_ctl.planner.phases.variables import resolve
-from sflow_ctl.planner.source import namespace
+from sflow_ctl.planner.source import domains_of, namespace
 
 
 class SlurmRequest(Struct, frozen=True, kw_only=True):
@@ -56,15 +57,16 @@ def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
     document = loaded.document
     findings = Findings(loaded)
     choice = choose_backends(document, findings)
-    values = resolve(document.variables, {}, {}, "variables", findings)
+    early, _ = split_late(document.variables)
+    values = resolve(early, {}, domains_of(document), "variables", findings)
     findings.stop_if_any()
     slurm = [backend for backend in choice.all if backend.type == "slurm"]
     chosen = [backend for backend in slurm if backend.name in choice.used] or slurm[:1]
     if not chosen:
         return SlurmRequest()
-    request = _request(chosen[0], values, findings)
+    request = _request(chosen[0], values, domains_of(document), findings)
     for other in chosen[1:]:
-        nodes = _request(other, values, findings).get("nodes")
+        nodes = _request(other, values, domains_of(document), findings).get("nodes")
         if nodes is not None:
             request["nodes"] = request.get("nodes", 0) + nodes
     findings.stop_if_any()
@@ -73,8 +75,10 @@ def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
     )
 
 
-def _request(backend: schema.Backend, values: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
-    names = namespace(values, {})
+def _request(
+    backend: schema.Backend, values: Mapping[str, Any], domains: Mapping[str, Any], findings: Findings
+) -> dict[str, Any]:
+    names = namespace(values, domains)
     converters: dict[str, Callable[[Any], Any]] = {
         "nodes": lambda value: as_int(value, 1),
         "gpus_per_node": lambda value: as_int(value, 0),

@@ -6,6 +6,8 @@ import msgspec
 
 from protocol.errors import UsageError
 from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.run_option import changed_lines
+from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 from sflow_ctl.runtime.record import layout
@@ -38,7 +40,11 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
         directory = find_run(wanted, output_dir)
     directory = absolute(directory)
     files = source.files if source.are_files_given else (directory / layout.WORKFLOW,)
-    kept = RunReader(directory).facts.options
+    facts = RunReader(directory).facts
+    kept = facts.options
+    if not source.are_files_given:
+        for line in changed_lines(facts, display_path(directory)):
+            print_line(f"sflow-ctl: {line}", err=True)
     recalled = recall(options, kept, directory)
     text = options_text(kept)
     if text:

@@ -3,10 +3,13 @@
 Performing one never blocks; the outcome comes back as an event.
 """
 
+from typing import Literal
+
 import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.orders import ToAgent
+from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.states import FirstCause, Outcome, Transition
 
 
@@ -62,14 +65,24 @@ class Warn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class RecordWaiting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The unmet readiness conditions of a running service have changed; for people."""
+    """The unmet readiness conditions of a running service have changed, or how far a task's uploads are; for people."""
 
     task: str
     """The concrete task."""
     attempt: int
     """The number of its attempt."""
     text: str
-    """The unmet conditions as a sentence; empty if there are none."""
+    """The unmet conditions as a sentence; empty if there are none. Of uploads how many files and bytes are done."""
+    what: Literal["readiness", "uploads"] = "readiness"
+    """Which of the two."""
+
+
+class RecordUploads(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The uploads of a task are over; for people and the summary."""
+
+    task: str
+    attempt: int
+    outcome: UploadOutcome
 
 
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -91,6 +104,7 @@ Command = (
     | AskJobEnd
     | RecordTransition
     | RecordWaiting
+    | RecordUploads
     | Warn
     | FinishRun
 )

@@ -21,7 +21,10 @@ from protocol.messages.facts import (
     Sampled,
     SideCommandEnded,
     Terminated,
+    Uploaded,
+    Uploading,
 )
+from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
@@ -82,6 +85,7 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
         on_message(run, out, hello.node, fact, now)
     send_leases(run, out, run.leases.node_joined(hello.node, is_restarted))
     reconcile_node(run, out, hello, is_restarted=is_restarted, now=now)
+    uploads.repeat(run, out, hello.node)
     if run.phase is RunPhase.LEAVING:
         send_leave(run, out, hello.node)
     run.queue.retry_all()
@@ -106,12 +110,12 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             on_cleared(run, out, node, message, now)
         case LaunchFailed():
             on_launch_failed(run, out, node, message, now)
-        case ProbeTriggered():
+        case ProbeTriggered() | ProbeWaiting():
             _on_probe(run, out, node, message, now)
-        case ProbeWaiting():
-            _on_waiting(run, out, node, message)
         case Leased():
             on_leased(run, out, node, message, now)
+        case Uploading() | Uploaded():
+            uploads.on_fact(run, out, node, message, now)
         case RankIdle():
             _on_idle(run, out, node, message, now)
         case Goodbye(survivors=survivors):
@@ -176,7 +180,10 @@ def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: fl
         stop_if_hung(run, out, task, now)
 
 
-def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered, now: float) -> None:
+def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered | ProbeWaiting, now: float) -> None:
+    if isinstance(message, ProbeWaiting):
+        _on_waiting(run, out, node, message)
+        return
     task = run.current_on(node, message.attempt, message.rank)
     if task is None:
         return
@@ -259,10 +266,11 @@ def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, n
             if is_starting or is_ready_job:
                 stop_task(run, out, task, timeouts.timed_out(task, names), now)
         case DeadlineDue():
-            if is_starting:
+            if is_starting and not task.attempt.uploading:
                 stop_task(run, out, task, timeouts.not_ready_in_time(task, names), now)
         case OtherRanksDue():
-            if task.attempt.open_ranks and task.state is not TaskState.STOPPING:
+            is_done = bool(task.attempt.uploading)
+            if task.attempt.open_ranks and not is_done and task.state is not TaskState.STOPPING:
                 stop_task(run, out, task, timeouts.ranks_ran_on(task), now)
         case StopOverdue():
             _give_up_nodes_of(run, out, task, now)

@@ -12,6 +12,7 @@ from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collecte
 from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
 from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared
 from sflow_ctl.core.actions.resume import PriorResult, take_over
+from sflow_ctl.core.actions.shutdown import last_moment
 from sflow_ctl.core.actions.transitions import enqueue
 from sflow_ctl.core.commands import Command
 from sflow_ctl.core.effects import Effects
@@ -115,6 +116,10 @@ class Scheduler:
     def nodes_without_agent(self) -> list[int]:
         """Return the nodes whose agent never joined."""
         return [index for index, node in enumerate(self.run.nodes) if not node.has_joined]
+
+    def last_moment(self) -> float | None:
+        """Return when everything after the tasks must be over, in monotonic seconds; None without a limit."""
+        return last_moment(self.run)
 
     def has_lost_nodes(self) -> bool:
         """Return True when a node was given up."""

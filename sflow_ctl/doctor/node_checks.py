@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from protocol.messages.inspection import Directory, NodeReport
+from protocol.messages.inspection import Directory, Leftover, NodeReport
 from protocol.messages.node import Gpu
 from protocol.text.counted import counted
 from sflow_ctl.doctor.facts import Examination, ExaminedNode
@@ -351,19 +351,37 @@ def leftover_topic(examination: Examination) -> Topic:
     live: set[str] = set()
     for node, report in reported(examination):
         for left in report.leftovers:
-            run = left.run[:-_RANDOM_CHARACTERS] or left.run
             if left.has_agent:
-                live.add(run)
-                verdicts.append(
-                    ok(node.name, f"{counted(len(left.pids), 'process')} of run {run}, which is live")
-                )
+                live.add(left.run)
+                text = f"{_left_things(left)} of run {_run_id(left.run)}, which is live"
+                verdicts.append(ok(node.name, text))
                 continue
-            pids = " ".join(map(str, left.pids[:20])) + (" ..." if len(left.pids) > 20 else "")
-            text = f"{counted(len(left.pids), 'process')} of run {run} are left without an agent"
-            verdicts.append(warn(node.name, text, f"kill {pids}"))
+            whose = f"run {_run_id(left.run)}" if left.run else "a run that their environment does not name"
+            text = f"{_left_things(left)} of {whose} are left without an agent"
+            verdicts.append(warn(node.name, text, _remedy(left)))
         for spool in report.spools:
-            run = spool.run[:-_RANDOM_CHARACTERS] or spool.run
-            text = f"{spool.path} has logs of run {run} that did not reach its run directory"
+            text = f"{spool.path} has logs of run {_run_id(spool.run)} that did not reach its run directory"
             verdicts.append(warn(node.name, text, f"resume the run to have them, or rm -r {spool.path}"))
     others = f", beside {counted(len(live), 'live run')} of yours" if live else ""
     return topic("leftovers", f"no processes or logs of earlier runs{others}", verdicts)
+
+
+def _run_id(marker: str) -> str:
+    return marker[:-_RANDOM_CHARACTERS] or marker
+
+
+def _left_things(left: Leftover) -> str:
+    counts = ((len(left.pids), "process"), (len(left.containers), "container"))
+    return " and ".join(counted(count, what) for count, what in counts if count)
+
+
+def _remedy(left: Leftover) -> str:
+    """Return the commands that end what is left, of the first 20 of each kind."""
+    commands = []
+    if left.pids:
+        pids = " ".join(map(str, left.pids[:20])) + (" ..." if len(left.pids) > 20 else "")
+        commands.append(f"kill {pids}")
+    for engine in sorted({one.partition(" ")[0] for one in left.containers}):
+        names = [one.partition(" ")[2] for one in left.containers if one.startswith(f"{engine} ")]
+        commands.append(f"{engine} rm -f {' '.join(names[:20])}")
+    return "; ".join(commands)

@@ -10,9 +10,14 @@ from msgspec import Struct, field
 from protocol.errors import Finding
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import Path, Remainder, check
-from sflow_ctl.format.extends import extended
-from sflow_ctl.format.merging import Item, Merged, named_items
+from sflow_ctl.format.merged.extends import extended
+from sflow_ctl.format.merged.files import Merged, named_items
+from sflow_ctl.format.merged.ignored_keys import without_ignored
+from sflow_ctl.format.merged.items import Item
+from sflow_ctl.format.merged.required_by import with_required
 
+_MAPPINGS = frozenset({"success", "upload_all", "monitor"})
+"""Fields of the workflow that have fields of their own."""
 P = TypeVar("P", bound=schema.Part)
 
 
@@ -24,13 +29,15 @@ class Assembly(Struct):
     """Section and name to entry, for places in messages."""
     broken: frozenset[str] = frozenset()
     """Names of entries with findings; what refers to them only follows from those."""
+    ignored: list[Finding] = field(default_factory=list)
+    """Takes the findings about keys that are ignored."""
     incomplete: list[Path] = field(default_factory=list)
     """Paths of mappings inside entries that lack a wrong value."""
 
 
-def assemble(merged: Merged) -> Assembly:
+def assemble(merged: Merged, refuses_ignored: bool = False) -> Assembly:
     """Convert every entry; problems are added to `merged.findings`."""
-    result = Assembly()
+    result = Assembly(ignored=merged.findings if refuses_ignored else merged.warnings)
     sections = _sections(merged, result)
     _check_version(merged)
     settings = _workflow_settings(merged)
@@ -39,10 +46,14 @@ def assemble(merged: Merged) -> Assembly:
     result.broken = _broken_names(merged, sections)
     if not isinstance(merged.workflow_name, str) or merged.version is None:
         return result
-    sources = {key: source for key, (_, source) in merged.settings.items()}
+    sources = (
+        {}
+        if merged.workflow is None
+        else {key: merged.workflow.layer_of((key,)).source for key in merged.workflow.body if key != "name"}
+    )
     for key, source in (("name", merged.workflow_source), *sources.items()):
         if source is not None:
-            is_value = key not in ("success", "monitor")
+            is_value = key not in _MAPPINGS
             item = Item(key, {}, source, ("workflow", key), is_shorthand=is_value)
             result.items["workflow", key] = item
     own, tasks = sections.pop("workflow.variables"), sections.pop("tasks")
@@ -68,6 +79,7 @@ def _sections(merged: Merged, result: Assembly) -> dict[str, list[Any]]:
         "operators": _convert(
             merged, "operators", extended(of["operators"], merged.findings), schema.Operator, result
         ),
+        "storage": _convert(merged, "storage", of["storage"], schema.Storage, result),
         "signatures": _convert(merged, "signatures", of["signatures"], schema.Signature, result),
         "workflow.variables": _convert(
             merged, "workflow.variables", merged.workflow_variables, schema.Variable, result
@@ -85,7 +97,8 @@ def _convert(merged: Merged, section: str, items: list[Item], kind: type[P], who
             merged.findings.append(Finding("wrong-type", f'"{item.name}" must be a mapping', item.where()))
             continue
         remainders: list[Remainder] = []
-        checked = check(kind, item.body, item.path, item.source.where, merged.findings, remainders)
+        body = with_required(item) if section == "tasks" else without_ignored(section, item, whole.ignored)
+        checked = check(kind, body, item.path, item.place, merged.findings, remainders)
         if checked is not None:
             result.append(checked)
         for remainder in remainders:
@@ -116,9 +129,11 @@ def _workflow_settings(merged: Merged) -> dict[str, Any]:
         what = "expected text as workflow.name"
         merged.findings.append(Finding("wrong-type", what, where, "put it in quotes"))
     settings = {}
-    for key, (value, source) in merged.settings.items():
+    given = merged.workflow
+    for key, value in {} if given is None else given.body.items():
+        assert given is not None
         kind = schema.WorkflowSettings
-        checked = check(kind, {key: value}, ("workflow",), source.where, merged.findings)
+        checked = check(kind, {key: value}, ("workflow",), given.place, merged.findings)
         if checked is not None and value is not None:
             settings[key] = getattr(checked, key)
     return settings

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from protocol.errors import SpecError
 from sflow_ctl.format.loader import read_sources
-from sflow_ctl.format.merging import merge, named_items
+from sflow_ctl.format.merged.files import merge, named_items
 
 
 class DefinedNames(Struct, frozen=True):

@@ -4,7 +4,8 @@ A path is what a file has: `("workflow", "tasks", 3, "probes")`. Nothing here re
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -25,16 +26,28 @@ def struct_at(kind: type, path: Sequence[PathKey]) -> Any:
     """Return the struct at `path` below `kind`, or None."""
     found: Any = kind
     is_of_mapping = False
-    for key in path:
+    for position, key in enumerate(path):
         if is_of_mapping:
             is_of_mapping = False
         elif isinstance(key, str):
             field = field_of(found, key)
-            found = None if field is None else _first_struct(field.type)
-            is_of_mapping = field is not None and get_origin(field.type) is dict
+            following = path[position + 1] if position + 1 < len(path) else None
+            form = None if field is None else _form(field.type, following)
+            found = None if form is None else _first_struct(form)
+            is_of_mapping = get_origin(form) is dict
         if found is None:
             return None
     return found
+
+
+def _form(annotation: Any, following: PathKey | None) -> Any:
+    """Return the part of a type that a value has whose next key is `following`: a list's entry, or else the first form."""
+    if get_origin(annotation) not in (UnionType, Union):
+        return annotation
+    forms = [one for one in get_args(annotation) if _first_struct(one) is not None]
+    if isinstance(following, int):
+        forms = [one for one in forms if get_origin(one) is list] or forms
+    return forms[0] if forms else annotation
 
 
 def field_of(kind: Any, key: str) -> msgspec.structs.FieldInfo | None:

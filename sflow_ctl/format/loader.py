@@ -22,14 +22,17 @@ from sflow_ctl.format.expressions.templates import (
     is_template,
 )
 from sflow_ctl.format.field_lookup import dotted
-from sflow_ctl.format.merging import USES, WITH, Item, Merged, merge
-from sflow_ctl.format.overrides import apply_artifacts, apply_set, strip_missable
+from sflow_ctl.format.merged.files import USES, WITH, Merged, merge
+from sflow_ctl.format.merged.items import Item
+from sflow_ctl.format.merged.overrides import apply_artifacts, apply_set, strip_missable
+from sflow_ctl.format.merged.required_by import apply_required_by
 from sflow_ctl.format.rules.document import check_rules
 from sflow_ctl.format.rules.warnings import document_warnings
 from sflow_ctl.format.written import plain
 from sflow_ctl.format.yaml_source import PathKey, Source, dump, read_source
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.plan.words import Compat
 
 _first_key = lazy_pattern(r"[.\[]")
 
@@ -54,7 +57,8 @@ class LoadedDocument(Struct):
         for (section, name), item in self._items.items():
             start = dotted(item.path)
             rest = path[len(start) :]
-            is_here = file.startswith((f"{item.source.path}:", "--set ", "--artifact "))
+            files = (f"{layer.source.path}:" for layer in item.layers)
+            is_here = file.startswith((*files, "--set ", "--artifact "))
             if is_here and path.startswith(start) and (not rest or rest[0] in ".["):
                 return section, name, _first_key.split(rest.lstrip("."), maxsplit=1)[0]
         return None
@@ -66,6 +70,11 @@ class LoadedDocument(Struct):
     def secret_where(self, name: str) -> str | None:
         """Return the place of a name in `secrets:`."""
         return None if self._merged is None else self._merged.secret_where(name)
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """Facts about the files that only their plan shows."""
+        return () if self._merged is None else tuple(self._merged.notes)
 
     @property
     def source_texts(self) -> list[str]:
@@ -105,9 +114,11 @@ def load_documents(
     artifact_overrides: Sequence[str] = (),
     missable: Sequence[str] = (),
     *,
-    is_strict: bool = False,
+    compat: Compat = "ours",
+    refuses_ignored: bool = False,
 ) -> LoadedDocument:
-    """Read, merge, override and check files; `is_strict` is `--compat strict`. Raises: SpecError with all findings."""
+    """Read, merge, override and check files; `refuses_ignored` is `--strict`. Raises: SpecError with all findings."""
+    is_strict = compat != "ours"
     sources, findings = read_sources(paths)
     if len(sources) < len(paths):  # without the missing files the others would have further findings
         raise SpecError(findings[:MAX_FINDINGS])
@@ -127,7 +138,8 @@ def load_documents(
     _learn_secrets(merged, ())
     apply_artifacts(merged, artifact_overrides)
     strip_missable(merged, missable)
-    assembled = assemble(merged)
+    merged.notes += apply_required_by(merged.tasks)
+    assembled = assemble(merged, refuses_ignored)
     items = assembled.items
     if assembled.document is not None:
         found = check_rules(
@@ -249,7 +261,8 @@ def _composed(merged: Merged) -> dict[str, Any]:
         if items:
             composed[section] = [_named_first(item) for item in items]
     workflow: dict[str, Any] = {"name": merged.workflow_name}
-    workflow |= {key: value for key, (value, _) in merged.settings.items() if value is not None}
+    if merged.workflow is not None:
+        workflow |= {key: value for key, value in merged.workflow.body.items() if key != "name"}
     if merged.workflow_variables:
         workflow["variables"] = [_named_first(item) for item in merged.workflow_variables]
     workflow["tasks"] = [_named_first(item) for item in merged.tasks]

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from protocol.errors import Finding
 from sflow_ctl.format.checking import guess_hint, nearest
-from sflow_ctl.format.merging import USES, WITH, Item
+from sflow_ctl.format.merged.files import USES, WITH
+from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.schema import Condition
 from sflow_ctl.format.yaml_source import read_source
 

@@ -79,18 +79,22 @@ class Source(Struct):
 
     def has(self, path: Sequence[PathKey]) -> bool:
         """Return True if this file itself has a value at `path`."""
+        return self.node(path) is not None
+
+    def node(self, path: Sequence[PathKey]) -> yaml.Node | None:
+        """Return the parsed node at `path`."""
         node: yaml.Node | None = self.root
         for key in path:
             node = _child(node, key)
-            if node is None:
-                return False
-        return True
+        return node
+
+    def is_mapping(self, path: Sequence[PathKey]) -> bool:
+        """Return True if this file itself has a mapping at `path`."""
+        return isinstance(self.node(path), yaml.MappingNode)
 
     def scalar_text(self, path: Sequence[PathKey]) -> str | None:
         """Return the source of the unquoted scalar at `path`, or None for anything else."""
-        node: yaml.Node | None = self.root
-        for key in path:
-            node = _child(node, key)
+        node = self.node(path)
         return node.value if isinstance(node, yaml.ScalarNode) and node.tag == "" else None
 
     def key_where(self, path: Sequence[PathKey]) -> str | None:

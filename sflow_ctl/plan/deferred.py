@@ -80,6 +80,10 @@ class DeferredValues:
                 env={name: fill(value) for name, value in task.env.items()},
                 probes=_probes(task, fill),
                 success=None if task.success is None else map_texts(task.success, fill),
+                uploads=tuple(
+                    msgspec.structs.replace(one, pattern=fill(one.pattern), to=fill(one.to))
+                    for one in task.uploads
+                ),
             )
         return filled, tuple(
             TaskFile(path=one.path, content=self._content(one.content, one.names, own), mode=one.mode)

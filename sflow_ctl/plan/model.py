@@ -13,6 +13,7 @@ from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
+from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.words import OnFailure, Until
@@ -253,6 +254,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Where it may run once a node of its fixed placement is lost; `node_count` 0 is all nodes that are left."""
     pinned: str = ""
     """Why it may not, as the end of a sentence."""
+    lends_gpus: bool = False
+    """Once it is ready, other tasks may use its GPUs beside it."""
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
@@ -296,6 +299,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Whether its first node leases one more port, for the rendezvous of its processes."""
     required_paths: tuple[tuple[str, str], ...] = ()
     """(artifact, path) pairs that only the nodes can check."""
+    uploads: tuple[FileUpload, ...] = ()
+    """Uploaded once it has ended with success, before it counts as completed."""
 
     @property
     def uses_ports(self) -> tuple[str, ...]:
@@ -372,6 +377,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     fetches: tuple[Fetch, ...] = ()
     directories: tuple[str, ...] = ()
     """Directories of artifacts, made if they are missing."""
+    storage: tuple[StorageTarget, ...] = ()
+    """The targets of uploads."""
+    upload_all: FileUpload | None = None
+    """Where the run directory goes as one archive at the very end."""
     task_views: dict[str, object] = {}
     """The `task` namespace for deferred expressions, if there are any: a task's facts, or its replicas' names."""
     simulated_gpus: int = 0
@@ -379,6 +388,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
     warnings: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    """Facts that only a shown plan says."""
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""

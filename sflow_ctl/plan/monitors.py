@@ -81,6 +81,24 @@ def names_of(bases: Sequence[str | None], tasks: "Sequence[PlannedTask]") -> tup
     return tuple(task.name for task in tasks if task.base in bases or task.name in bases)
 
 
+def monitor_text(monitor: PlannedMonitor) -> str:
+    """Return a monitor in one line, for people."""
+    owner = "all nodes" if monitor.task is None else f"task {monitor.task}"
+    scopes = ", ".join(f"{one.scope} every {one.interval_ms} ms" for one in monitor.scopes)
+    parts = [f"{owner}: {scopes}" if scopes else f"{owner}:"]
+    if monitor.script:
+        parts.append("a script of its own")
+    if monitor.used_by:
+        parts.append(f"on the nodes of {', '.join(monitor.used_by)}")
+    if monitor.window is not None:
+        start, end = (
+            " or ".join(one.pattern for one in side.patterns)
+            for side in (monitor.window.start, monitor.window.end)
+        )
+        parts.append(f'between "{start}" and "{end}" in its log')
+    return ", ".join(parts)
+
+
 def mark_patterns(patterns: Sequence[str], *, is_last: bool) -> MarkPatterns:
     """Return patterns as the file writes them: text, or an expression after `re:` or `regex:`."""
     return MarkPatterns(patterns=tuple(_pattern(text) for text in patterns), is_last=is_last)

@@ -1,4 +1,4 @@
-"""Words that the format and the plan share: how far a dependency must be, and the effect of a failure."""
+"""Words that the format and the plan share: how far a dependency must be, the effect of a failure, whose rules apply."""
 
 from typing import Literal, TypeAlias
 
@@ -10,3 +10,5 @@ OnFailure: TypeAlias = Literal["cancel", "drain", "isolate", "continue"]
 It is stopped; nothing new starts; dependants are stopped; only dependants that have not started are skipped,
 and the failure does not count.
 """
+Compat: TypeAlias = Literal["ours", "0.3.1", "0.2"]
+"""Whose rules apply: ours, or those of a version of sflow, known traps included."""

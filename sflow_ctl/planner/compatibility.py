@@ -1,4 +1,4 @@
-"""`--compat strict` as one object: how planning with the rules of sflow 0.2 differs from our own rules.
+"""`--compat` as one object: how planning with the rules of a version of sflow differs from our own rules.
 
 Phases ask the policy of their `PlanInput`; no phase compares modes. docs/format.md lists the differences for users.
 """
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
-from sflow_ctl.plan.words import Until
+from sflow_ctl.plan.words import Compat, Until
 
 
 class Compatibility(Struct, frozen=True, kw_only=True):
@@ -46,6 +47,10 @@ class Compatibility(Struct, frozen=True, kw_only=True):
         """Return variables as tasks get them in their environment."""
         return {name: str(value) for name, value in values.items()} if self.untyped_is_text else values
 
+    places_in_time: bool = True
+    """Place tasks in the order of their dependencies, and give GPUs out again when their owners have ended. Without, in the
+    order of the file, once."""
+
 
 OURS = Compatibility()
 STRICT = Compatibility(
@@ -58,4 +63,7 @@ STRICT = Compatibility(
     local_tasks_have_one_process=True,
     chain_until="available",
 )
-"""The rules of sflow 0.2, known traps included."""
+"""The rules of sflow 0.3.1, known traps included."""
+EARLIER = replace(STRICT, places_in_time=False)
+"""The rules of sflow 0.2."""
+BY_NAME: dict[Compat, Compatibility] = {"ours": OURS, "0.3.1": STRICT, "0.2": EARLIER}

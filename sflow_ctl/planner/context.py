@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from sflow_ctl.plan.words import Compat
+
 UNKNOWN_ADDRESS = "0.0.0.0"
 """The address of a node that is known by name only."""
 
@@ -44,8 +46,14 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """The engine of `container` operators that name none."""
     given: frozenset[str] = frozenset()
     """Fields of slurm backends that settings provide, and the file may leave out."""
-    is_strict: bool = False
-    """`--compat strict`: plan as sflow 0.2 does, known traps included. docs/format.md lists them."""
+    compat: Compat = "ours"
+    """Whose rules apply: `--compat`."""
+    may_lack_artifacts: bool = False
+    """Warn of missing artifacts instead of refusing them: nothing is started, or the caller has asked for it."""
+    ignored_backends: frozenset[str] = frozenset()
+    """Backends whose tasks are left out."""
+    shows_unsupported: bool = False
+    """Show tasks on backends that are not run here, instead of refusing them."""
     monitors_workflow: bool = False
     """`--enable-workflow-monitor`: the workflow gets a default monitor, unless it has one."""
     monitored_tasks: tuple[str, ...] = ()

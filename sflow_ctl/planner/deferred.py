@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, evaluate, names_used, pieces
+from sflow_ctl.format.expressions.templates import (
+    DOMAINS,
+    EXPRESSION_START,
+    as_text,
+    evaluate,
+    names_used,
+    pieces,
+)
 from sflow_ctl.format.written import as_written
 from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.plan.model import DeferredExpression
@@ -112,11 +119,16 @@ def note_places(value: Any, names: Mapping[str, Any]) -> None:
 
 def known_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the names that are used and known now."""
-    return {
+    known = {
         name: as_written(names[name])
         for name in used
         if name in names and name != "task" and not isinstance(names[name], OwnPorts)
     }
+    domains = names.get(DOMAINS, {})
+    used_domains = (
+        domains if "variables" in known else {name: domains[name] for name in known if name in domains}
+    )
+    return {**known, DOMAINS: used_domains} if any(used_domains.values()) else known
 
 
 def needs_outputs(placeholder: str) -> bool:

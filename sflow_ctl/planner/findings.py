@@ -32,6 +32,8 @@ class Findings(Struct):
     loaded: LoadedDocument
     found: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    """Facts that only a shown plan says."""
 
     def add(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
         """Note a finding, once."""
@@ -44,6 +46,10 @@ class Findings(Struct):
         finding = Finding(code, what, where, hint)
         if finding not in self.warnings[-50:]:
             self.warnings.append(finding)
+
+    def note(self, code: str, what: str) -> None:
+        """Note a fact that only a shown plan says."""
+        self.notes.append(Finding(code, what))
 
     def add_problem(self, problem: UnplannableError, section: str, name: str) -> None:
         """Note a problem of one part of the file as a finding."""

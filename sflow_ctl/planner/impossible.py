@@ -45,5 +45,5 @@ def _means_success(one: schema.Dependency, target: schema.Task) -> bool:
     """Return whether a dependency holds only if its task never fails; one that has been ready may still do so."""
     if one.until == "completed":
         return True
-    has_readiness = target.probes is not None and target.probes.readiness is not None
+    has_readiness = bool(target.probes_of("readiness"))
     return one.until == "available" and not has_readiness and target.kind != "service"

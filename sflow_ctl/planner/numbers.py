@@ -55,6 +55,17 @@ def as_int(value: Any, least: int | None = None) -> int:
     return result
 
 
+def as_list(text: str) -> list[Any]:
+    """Return the list that a text is as JSON, or the text as the only member."""
+    import json  # only for expressions that give lists as text
+
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return [text]
+    return value if isinstance(value, list) else [text]
+
+
 def as_seconds(value: Any) -> float:
     """Return seconds from a number, numeric text, `90s`, `10m`, `1h30m`, `2d`, or a time of Slurm.
 

@@ -18,14 +18,16 @@ from sflow_ctl.planner.checks import check_document
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.hidden_values import warn_of_secrets
+from sflow_ctl.planner.ignoring import without_backends
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts, inline_files, plan_artifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends, plan_backends
 from sflow_ctl.planner.phases.expand import expand_tasks
-from sflow_ctl.planner.phases.requests import place_tasks
 from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks, with_log_labels
-from sflow_ctl.planner.phases.variables import resolve_global, resolve_workflow
+from sflow_ctl.planner.phases.variables import resolve_global, resolve_late, resolve_workflow
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
+from sflow_ctl.planner.placement.requests import place_tasks
 from sflow_ctl.planner.source import PlanInput, Scope
+from sflow_ctl.planner.tasks.uploads import plan_run_uploads
 
 __all__ = ["PlanContext", "build_plan", "findings_after"]
 
@@ -50,14 +52,18 @@ def findings_after(loaded: LoadedDocument, first: Sequence[Finding], context: Pl
 
 def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     """Raises: PlanError with every finding of the first phase that has any."""
-    source = PlanInput(loaded.document, context)
     findings = Findings(loaded, warnings=list(loaded.warnings))
+    document = without_backends(loaded.document, context.ignored_backends, findings)
+    findings.stop_if_any()
+    source = PlanInput(document, context)
 
     check_document(source, findings)
     outer = resolve_global(source, findings)
     backends = plan_backends(source, outer.values, findings)
     findings.stop_if_any()
+    outer = resolve_late(source, outer, {"backends": backends.view}, findings)
     artifacts = plan_artifacts(source, backends, outer.values, findings)
+    outer = resolve_late(source, outer, {"backends": backends.view, "artifacts": artifacts.view}, findings)
     scope = resolve_workflow(source, outer, backends.view, artifacts.view, findings)
     for name in source.document.secrets:
         SECRETS.learn(name, scope.values.get(name))
@@ -66,7 +72,10 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     graph = expand_tasks(source, scope, findings)
     placed = place_tasks(source, backends, scope, graph, findings)
     policy = plan_workflow(source, scope, findings)
-    tasks = with_log_labels(plan_tasks(source, backends, artifacts, scope, graph, placed, policy, findings))
+    uploads = plan_run_uploads(source, scope, findings)
+    tasks = with_log_labels(
+        plan_tasks(source, backends, artifacts, scope, graph, placed, policy, uploads.storage, findings)
+    )
     monitors: tuple[PlannedMonitor, ...] = ()
     if source.asks_for_monitors:
         from sflow_ctl.planner.monitors import plan_monitors  # most documents have none
@@ -77,6 +86,8 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     _warn_if_only_services(source, policy, tasks, findings)
     warn_of_secrets(tasks.tasks, source.document.secrets, findings)
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
+    if uploads.storage:
+        plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)
     return msgspec.structs.replace(plan, monitors=monitors) if monitors else plan
 
 
@@ -124,4 +135,5 @@ def _assembled(
         directories=artifacts.directories,
         task_views=dict(tasks.views),
         warnings=tuple(findings.warnings),
+        notes=(*findings.loaded.notes, *findings.notes),
     )

@@ -10,8 +10,8 @@ from typing import Any
 from msgspec import Struct
 
 from sflow_ctl.format import schema
-from sflow_ctl.format.expressions.templates import evaluate_any
-from sflow_ctl.planner.compatibility import OURS, STRICT, Compatibility
+from sflow_ctl.format.expressions.templates import DOMAINS, evaluate_any
+from sflow_ctl.planner.compatibility import BY_NAME, Compatibility
 from sflow_ctl.planner.context import PlanContext
 
 NAMESPACES = ("variables", "backends", "artifacts", "workflow", "task")
@@ -31,7 +31,7 @@ class PlanInput(Struct, frozen=True):
     @property
     def rules(self) -> Compatibility:
         """Which rules apply to this plan."""
-        return STRICT if self.context.is_strict else OURS
+        return BY_NAME[self.context.compat]
 
     @property
     def tasks(self) -> list[schema.Task]:
@@ -50,6 +50,12 @@ class PlanInput(Struct, frozen=True):
     def variables(self) -> tuple[schema.Variable, ...]:
         """Variables of both levels as written, outer ones first."""
         return (*self.document.variables, *self.document.workflow.variables)
+
+
+def domains_of(document: schema.Document) -> dict[str, Any]:
+    """Return the namespace with the domains of all variables."""
+    variables = (*document.variables, *document.workflow.variables)
+    return {DOMAINS: {variable.name: list(variable.domain or ()) for variable in variables}}
 
 
 class Scope(Struct, frozen=True, dict=True):

@@ -30,7 +30,9 @@ def first_cause(
     `run` is what to type to name this run; `log` is the path as the reader can open it.
     """
     is_of_task = outcome is Outcome.FAILED and cause.text.startswith("task ")  # says itself what failed
-    lines = [cause.text if is_of_task else f"the run {outcome_text(outcome)}: {cause.text}"]
+    is_of_record = cause.reason is not None and cause.reason.word in ("record", "disk_full")
+    verb = "failed" if is_of_record and outcome is Outcome.INFRASTRUCTURE else outcome_text(outcome)
+    lines = [cause.text if is_of_task else f"the run {verb}: {cause.text}"]
     record = state.tasks.get(cause.task) if cause.task is not None else None
     if record is not None:
         retries = next((task.retries.count for task in state.plan.tasks if task.name == record.name), 0)

@@ -5,6 +5,7 @@ and `summary.json` are made from it alone. Holds no text and decides nothing.
 """
 
 from collections.abc import Iterable
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -33,6 +34,8 @@ class TaskRecord(Struct):
     """When the current attempt began to run."""
     waits_for: str = ""
     """The readiness conditions that a running service has not met yet, as last reported by its agent."""
+    uploads: str = ""
+    """How far the uploads of a task that has exited are; empty before and after."""
 
 
 class RunView(Struct):
@@ -49,7 +52,7 @@ class RunView(Struct):
         """Apply one change of state, made at `wall_ns`."""
         record = self.tasks.setdefault(transition.task, TaskRecord(transition.task))
         record.state = transition.new
-        record.waits_for = ""
+        record.waits_for = record.uploads = ""
         record.attempts = transition.attempt
         record.reason = transition.reason
         if transition.node is not None:
@@ -65,10 +68,16 @@ class RunView(Struct):
             record.exit_code, record.signal = transition.exit_code, transition.signal
             record.runtime_s = transition.runtime_s
 
-    def note_waiting(self, task: str, attempt: int, text: str) -> None:
-        """Record what a service waits for; a report about an earlier attempt or state is ignored."""
+    def note_waiting(
+        self, task: str, attempt: int, text: str, what: Literal["readiness", "uploads"] = "readiness"
+    ) -> None:
+        """Record what a service waits for, or how far uploads are; about an earlier attempt or state it is ignored."""
         record = self.tasks.get(task)
-        if record is not None and record.attempts == attempt and record.state is TaskState.RUNNING:
+        if record is None or record.attempts != attempt:
+            return
+        if what == "uploads" and record.state in LIVE:
+            record.uploads, record.waits_for = text, ""
+        elif what == "readiness" and record.state is TaskState.RUNNING:
             record.waits_for = text
 
     def apply_all(self, transitions: Iterable[Transition]) -> None:
@@ -98,7 +107,7 @@ class RunView(Struct):
         """Mark the running tasks as lost: the controller has died, and its agents stop them."""
         for record in self.tasks.values():
             if record.state in LIVE:
-                record.state, record.reason, record.waits_for = TaskState.LOST, None, ""
+                record.state, record.reason, record.waits_for, record.uploads = TaskState.LOST, None, "", ""
 
     @property
     def is_ended(self) -> bool:

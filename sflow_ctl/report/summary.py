@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from protocol.messages.uploads import UploadedFile, UploadOutcome
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import FirstCause, Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path
@@ -16,6 +17,25 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import ResumedSummary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.words import node_name
+
+
+class UploadSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of uploads."""
+
+    count: int
+    """How many files were uploaded."""
+    bytes: int
+    """Their size in bytes."""
+    files: tuple[UploadedFile, ...]
+    """The first 500 of them."""
+    problems: tuple[str, ...]
+    """What was not uploaded, and why; the first 50."""
+
+    @classmethod
+    def of(cls, outcome: UploadOutcome) -> "UploadSummary":
+        """Return the summary of an outcome."""
+        problems = tuple(problem.text for problem in outcome.problems)
+        return cls(count=outcome.count, bytes=outcome.bytes, files=outcome.files, problems=problems)
 
 
 class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +69,10 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The readiness conditions that a running service has not met."""
     output_problems: tuple[str, ...] = ()
     """Why values of its outputs are missing."""
+    uploading: str = ""
+    """How far its uploads are, of a task whose process has exited."""
+    uploads: UploadSummary | None = None
+    """What was uploaded of its files; null for a task without uploads, or before they are over."""
     log: str
     """The log of the last attempt."""
 
@@ -88,6 +112,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """All tasks, in the order of the plan."""
     resumed: ResumedSummary | None = None
     """What this controller took over from earlier ones; null for one that began the run."""
+    upload_all: UploadSummary | None = None
+    """What became of the archive of the run directory; null if none was to be uploaded."""
 
 
 def summary(
@@ -102,6 +128,7 @@ def summary(
     survivors: Sequence[str] = (),
     refused: dict[str, int] | None = None,
     output_problems: Mapping[str, Sequence[str]] | None = None,
+    uploads: Mapping[str, UploadOutcome] | None = None,
     resumed: ResumedSummary | None = None,
 ) -> Summary:
     """Return the summary of a run that has ended."""
@@ -119,22 +146,26 @@ def summary(
         survivors=tuple(survivors),
         simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
-        tasks=task_summaries(state, output_problems or {}),
+        tasks=task_summaries(state, output_problems or {}, uploads or {}),
         resumed=resumed,
     )
 
 
 def task_summaries(
-    state: RunView, output_problems: Mapping[str, Sequence[str]] = MappingProxyType({})
+    state: RunView,
+    output_problems: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    uploads: Mapping[str, UploadOutcome] = MappingProxyType({}),
 ) -> tuple[TaskSummary, ...]:
     """Return the current state of every task, for programs."""
     return tuple(
-        _task_summary(record, state.plan, output_problems.get(record.name, ()))
+        _task_summary(record, state.plan, output_problems.get(record.name, ()), uploads.get(record.name))
         for record in state.tasks.values()
     )
 
 
-def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]) -> TaskSummary:
+def _task_summary(
+    record: TaskRecord, plan: Plan, output_problems: Sequence[str], uploads: UploadOutcome | None
+) -> TaskSummary:
     return TaskSummary(
         name=record.name,
         state=record.state,
@@ -150,6 +181,8 @@ def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]
         line=record.reason.line if record.reason is not None else "",
         waits_for=record.waits_for,
         output_problems=tuple(output_problems),
+        uploading=record.uploads,
+        uploads=None if uploads is None else UploadSummary.of(uploads),
         log=log_path(record.name),
     )
 

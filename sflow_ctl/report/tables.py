@@ -73,7 +73,12 @@ def status_table(state: RunView, now_wall_ns: int) -> Table:
     lines = [f"{record.name} is not ready: {record.waits_for}" for record in waiting[:MAX_WAITS]]
     if len(waiting) > MAX_WAITS:
         lines.append(f"... and {len(waiting) - MAX_WAITS} more are not ready")
-    return _table(state, now_wall_ns, [*lines, *_sentences(state)])
+    uploads = [
+        f"{record.name} uploads: {record.uploads}" for record in state.tasks.values() if record.uploads
+    ]
+    if len(uploads) > MAX_WAITS:
+        uploads[MAX_WAITS:] = [f"... and {len(uploads) - MAX_WAITS} more upload"]
+    return _table(state, now_wall_ns, [*lines, *uploads, *_sentences(state)])
 
 
 def ended_table(state: RunView, *, but: str | None = None) -> Table:
@@ -146,7 +151,7 @@ def _row(
     is_stopped = _is_stopped(record, plan, task)
     return (
         record.name,
-        "stopped" if is_stopped else record.state.value,
+        "stopped" if is_stopped else "uploading" if record.uploads else record.state.value,
         "" if is_stopped else _reason_word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),

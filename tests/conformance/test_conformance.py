@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from protocol.errors import FleetError
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.words import Compat
 from sflow_ctl.planner.pipeline import build_plan
 from sflow_ctl.planner.show.text import plan_text
 from tests.unit.planner import planning
@@ -41,11 +42,10 @@ def planned(path: Path) -> Plan:
         kind, _, value = line.partition(" ")
         options[kind].append(value)
     paths = [path, *(path.parent / name for name in options["with"])]
-    is_strict = options["compat"] == ["strict"]
-    loaded = load_documents(
-        paths, options["set"], options["artifact"], options["missable"], is_strict=is_strict
-    )
-    return build_plan(loaded, replace(CONTEXT, is_strict=is_strict))
+    given = options["compat"]
+    compat: Compat = "0.3.1" if given == ["strict"] else "0.2" if given == ["0.2"] else "ours"
+    loaded = load_documents(paths, options["set"], options["artifact"], options["missable"], compat=compat)
+    return build_plan(loaded, replace(CONTEXT, compat=compat))
 
 
 def names_for(plan: Plan) -> dict[str, Any]:

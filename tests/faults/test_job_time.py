@@ -15,6 +15,7 @@ from sflow_ctl.runtime.slurm import job_clock
 from sflow_ctl.runtime.slurm.allocation import ask_job_end, current_allocation
 from sflow_ctl.runtime.slurm.job_clock import JobClock
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.slurm.job_reason import why_it_ends
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import finish, log, start
 from tests.support import PATIENCE_S, wait_until
@@ -216,3 +217,55 @@ def test_public_17_the_environments_end_is_older_than_slurms(
     assert job is not None
     assert job.ends_at is not None
     assert job.ends_at < time.monotonic() + 101
+
+
+@pytest.mark.parametrize(
+    ("job", "states", "word", "text"),
+    [
+        ("JobState=COMPLETING Reason=None Restarts=0", "", "cancelled", "the job was cancelled or preempted"),
+        (
+            "JobState=COMPLETING Reason=NodeDown Restarts=0",
+            "n1|mixed n2|down*",
+            "node_lost",
+            "node n2 of the job failed",
+        ),
+        (
+            "JobState=NODE_FAIL Reason=NodeDown Restarts=0",
+            "n1|down n2|down*",
+            "node_lost",
+            "nodes n1, n2 of the job failed",
+        ),
+        ("JobState=NODE_FAIL Reason=NodeDown Restarts=0", "", "node_lost", "a node of the job failed"),
+        (
+            "JobState=COMPLETING Reason=None Restarts=2",
+            "n1|mixed n2|mixed*",
+            "node_lost",
+            "node n2 of the job failed; the job was requeued, and will start again",
+        ),
+        (
+            "JobState=COMPLETING Reason=None Restarts=2",
+            "n1|mixed n2|mixed",
+            "preempted",
+            "the job was requeued, and will start again",
+        ),
+        (
+            "JobState=COMPLETING Reason=None Restarts=1",
+            "n2|down",
+            "cancelled",
+            "the job was cancelled or preempted",
+        ),
+        ("JobState=RUNNING Reason=None Restarts=1", "n2|down", None, ""),
+    ],
+)
+def test_clusters_t4_a_job_that_ends_for_a_node_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, states: str, word: str | None, text: str
+) -> None:
+    slurm = FakeSlurm(tmp_path, nodes=("n1", "n2"))
+    slurm.command("scontrol", f"echo 'JobId=7 {job} RunTime=00:00:05 TimeLimit=00:10:00'")
+    slurm.command("sinfo", f"test -z $SINFO_FORMAT && printf '%s\\n' {states}".replace("|", "\\|"))
+    monkeypatch.setenv("PATH", slurm.environment()["PATH"])
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1" if "Restarts=0" not in job else "0")
+    monkeypatch.setenv("SINFO_FORMAT", "x")
+    reason = why_it_ends("7", ["n1", "n2"])
+    assert (reason and reason.word) == word
+    assert reason is None or reason.text == f"Slurm: {text}"

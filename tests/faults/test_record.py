@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -185,5 +186,17 @@ def test_clusters_f14_a_run_whose_directory_was_deleted_reports_it_and_fails(tmp
     text = workflow('{name: t, script: ["rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}')
     done = run_file(tmp_path, text)
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "cannot write" in done.stdout + done.stderr
+    assert "the run failed: the run directory was deleted, with its record" in done.stdout + done.stderr
+    assert "nodes were lost" not in done.stdout + done.stderr
     assert "bug" not in done.stdout + done.stderr
+
+
+def test_clusters_f14_a_run_whose_directory_was_deleted_does_not_wait_for_its_logs(tmp_path: Path) -> None:
+    """The console has a part of a log whose rest is gone."""
+    beats = "script: ['echo up; while :; do echo beat; sleep 0.1; done']"
+    server = f"{{name: s, probes: {{readiness: {{log_watch: {{match_pattern: up}}}}}}, {beats}}}"
+    last = '{name: t, depends_on: [s], script: ["sleep 0.5; rm -rf $SFLOW_WORKFLOW_OUTPUT_DIR"]}'
+    began = time.monotonic()
+    done = run_file(tmp_path, workflow(server, last))
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert time.monotonic() - began < 15, "an agent waits for 30 s until its logs are delivered"

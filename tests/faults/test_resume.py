@@ -276,7 +276,7 @@ def test_a_killed_run_is_resumed_at_once_on_its_own_host(tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_n1_a_run_that_another_host_has_just_claimed_is_refused_though_its_last_summary_is_there(
+def test_n1_a_claim_counts_though_an_earlier_summary_is_there(
     tmp_path: Path,
 ) -> None:
     """The other resume waits for nodes: it has changed nothing yet but the claim."""

@@ -14,8 +14,8 @@ from sflow_ctl.core.events import LogArrived, MessageReceived, SchedulerEvent
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.run_view import TaskRecord
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.held_exits import HeldSuccess, held_successes
 from sflow_ctl.runtime.record.journal import Journal
-from sflow_ctl.runtime.run.held_exits import HeldSuccess, held_successes
 from tests.support import Run, nothing_left, sflow_ctl, wait_until
 from tests.unit.core.plans import a_task
 
@@ -34,7 +34,7 @@ workflow:
 """
 
 
-def test_r8_a_task_that_has_succeeded_is_not_run_again_because_its_outputs_were_not_read(
+def test_r8_a_task_whose_outputs_were_not_read_is_not_run_again(
     tmp_path: Path,
 ) -> None:
     run = Run.start(WORKFLOW, tmp_path, "-q")

@@ -17,7 +17,7 @@ class Settings(msgspec.Struct, frozen=True):
     time_limit: str = "00:10:00"
     """Of a job that asks for none."""
     slurmd_timeout_s: int = 4
-    """A silent node is DOWN after about four times that."""
+    """A silent node is DOWN after about four times that; at least 30 s with other versions than 22.05."""
     kill_wait_s: int = 2
     """Between SIGTERM and SIGKILL at a job's end."""
     grace_s: int = 3

@@ -52,7 +52,9 @@ workflow:
       operator: both
       script:
 START        - 'ASK'
-    - {name: after, depends_on: [leaves], script: ['for n in $(seq 150); do ASK > /dev/null || break; sleep 0.1; done; ASK || :']}
+    - name: after
+      depends_on: [leaves]
+      script: ['for n in $(seq 150); do ASK > /dev/null || break; sleep 0.1; done; ASK || true']
     - name: web
       operator: both
       depends_on: [after]

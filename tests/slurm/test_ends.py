@@ -159,8 +159,8 @@ def test_f35_the_rest_of_the_run_continues_where_the_workflow_allows_it(cluster:
     assert {log(cluster, f"moved_{n}") for n in range(3)} == {f"{host}\n"}
     assert whole["outcome"] == "completed"
     assert len(whole["tolerated"]) == 2  # type: ignore[arg-type]
-    cluster.wait_job(number, within_s=120)
     cluster.power_on(other)
+    cluster.wait_job(number, within_s=120)
 
 
 def test_f35_a_dead_slurmd_does_not_end_a_run(cluster: Cluster) -> None:
@@ -180,3 +180,25 @@ def test_f35_a_dead_slurmd_does_not_end_a_run(cluster: Cluster) -> None:
     assert run_ends(cluster)["outcome"] == "completed"
     cluster.start_slurmd(other)
     cluster.wait_job(number, within_s=120)
+
+
+def test_n4_what_agent_and_guardian_leave_on_a_node_is_ended_there(cluster: Cluster) -> None:
+    """Slurm does not track it, with linuxproc; one daemon has no environment. A step of the run's own ends all."""
+    script = (
+        "['setsid sleep 7777 > /dev/null 2>&1 < /dev/null &', "
+        "'env -i setsid -f sleep 7777 > /dev/null 2>&1 < /dev/null', 'exec sleep 7777']"
+    )
+    place = "replicas: {count: 2}, resources: {nodes: {count: 1}}, operator: one"
+    number = submit(cluster, f"    - {{name: t, {place}, script: {script}}}\n", nodes=2, run="--lost-after 3")
+    wait_until(lambda: sum(one.endswith(" sleep 7777") for one in ours_left(cluster)) == 6, "all run", 30)
+    host = cluster.job(number).batch_host
+    other = next(one.split()[0] for one in ours_left(cluster) if one.split()[0] != host)
+    for process in cluster.processes_in_node(other):
+        if "sflow_agent" in process.command:
+            process.kill()
+    cause = run_ends(cluster)["cause"]
+    assert f"node {other} was lost" in str(cause)
+    cluster.wait_job(number, within_s=60)
+    wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 20)
+    written = (cluster.shared / "out" / "run" / "sflow.log").read_text()
+    assert f"node {other}: what was left there was ended" in written

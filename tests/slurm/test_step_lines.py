@@ -84,7 +84,7 @@ def test_p12_the_rank_that_failed_is_the_cause_where_srun_ends_the_others(cluste
     )
     states, printed = ran(cluster, tasks, "FAILED")
     assert states == {"c": "failed"}
-    assert "rank 0 exited with status 3" in printed
+    assert "rank 0 exited with status 3" in printed, printed
 
 
 def test_p12_a_step_that_needs_more_cpus_than_the_job_has_is_explained(cluster: Cluster) -> None:

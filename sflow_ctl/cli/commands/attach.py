@@ -9,7 +9,13 @@ import click
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.closing import print_cause
-from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, state_text, watch_run
+from sflow_ctl.cli.options.run_option import (
+    changed_lines,
+    ended_text,
+    output_dir_option,
+    state_text,
+    watch_run,
+)
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
 from sflow_ctl.cli.terminal.lines import print_line
@@ -49,6 +55,8 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     if isinstance(watch, FileWatch) and reader.status().liveness is Liveness.UNKNOWN:
         return _say_end(reader)
     print_line(f"Attached to {reader.facts.run_id} {how}. Ctrl-C detaches; the run keeps going.")
+    for line in changed_lines(reader.facts, display_path(reader.directory)):
+        print_line(line)
     print_table(status_table(reader.state, time.time_ns()))
     if not quiet and any(record.state in LIVE for record in reader.state.tasks.values()):
         print_line(f"The last {RECENT_LINES} lines of each running task come first, then what is new.")

@@ -78,7 +78,12 @@ def _compose_one(chosen: RunOptions, output: Path | None, resolve: bool, validat
 
     source = chosen.workflow
     loaded = load_documents(
-        source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
+        source.files,
+        source.overrides,
+        source.artifacts,
+        source.missable,
+        compat=source.compat,
+        refuses_ignored=source.refuses_ignored,
     )
     text = composed(loaded, resolve)
     print_warnings(loaded.warnings)

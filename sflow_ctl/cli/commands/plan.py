@@ -11,6 +11,13 @@ from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
 
 @click.command(cls=SectionedCommand)
 @workflow_options
+@click.option(
+    "--ignore-backend",
+    "ignored_backends",
+    multiple=True,
+    metavar="NAME",
+    help="Leave out the tasks of this backend; repeatable.",
+)
 @monitor_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(as_json: bool, **options: Any) -> int:

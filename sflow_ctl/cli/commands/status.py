@@ -8,7 +8,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
-from sflow_ctl.cli.options.run_option import output_dir_option, state_text
+from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, state_text
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
@@ -62,6 +62,9 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         return int(ExitStatus.OK)
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
     print_line(f"{state_text(reader, ended)} ({source})")
+    if ended is None or ended.outcome is not Outcome.COMPLETED:
+        for line in changed_lines(reader.facts, display_path(reader.directory)):
+            print_line(line)
     if ended is not None:
         print_table(ended_table(reader.state, but=ended.cause.task if ended.cause is not None else None))
         print_cause(reader.state, ended, reader.directory)
@@ -88,6 +91,8 @@ def _ask_controller(reader: RunReader) -> bool:
                 elif isinstance(event, Current):
                     for record in reader.state.tasks.values():  # the socket sends changes of state only
                         state.note_waiting(record.name, record.attempts, record.waits_for)
+                        if record.uploads:
+                            state.note_waiting(record.name, record.attempts, record.uploads, "uploads")
                     reader.state = state
                     return True
                 elif isinstance(event, Ended):

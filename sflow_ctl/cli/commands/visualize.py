@@ -59,7 +59,7 @@ def visualize(kind: str | None, output: Path | None, show_variables: bool, **opt
                 "pictures need Graphviz's `dot`",
                 hint="install graphviz, or use --format mermaid",
             )
-    chosen = run_options(**options)
+    chosen = run_options(shows_unsupported=True, **options)
     plan = plan_run(read_run(chosen), chosen, is_dry=True).plan
     text = SECRETS.mask.text((mermaid if kind == "mermaid" else dot)(plan, show_variables))
     if kind in _PICTURES:

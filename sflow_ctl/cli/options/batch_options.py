@@ -15,6 +15,8 @@ from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
 from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
+from sflow_ctl.cli.options.workflow_options import COMPAT
+from sflow_ctl.plan.words import Compat
 from sflow_ctl.runtime.files.settings_files import (
     OUTPUT_DIRECTORY,
     SettingsLayers,
@@ -122,7 +124,8 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     nodes: int | None
     gpus_per_node: int | None
     extra_args: tuple[str, ...]
-    is_strict: bool
+    compat: Compat
+    refuses_ignored: bool
     after_ok: tuple[str, ...]
     venv_dir: Path | None
     log_level: str | None
@@ -167,7 +170,7 @@ def batch_options(
         stderr=_pattern(sbatch_error) or f"{log}.err",
         venv_dir=None if venv_dir is None else absolute(venv_dir),
         after_ok=jobs,
-        is_strict=compat == "strict",
+        compat=COMPAT.get(compat or "", "ours"),
         **others,
     )
 

@@ -1,6 +1,7 @@
 """The common parts of `attach`, `status` and `logs`: the RUN argument, the chosen tasks, and sentences about a run."""
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -8,10 +9,13 @@ from typing import TypeVar
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.words import duration_text, outcome_text
+from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
+from sflow_ctl.runtime.record.sources import changed_files
 from sflow_ctl.runtime.viewing.client import ViewerLink, connect
 from sflow_ctl.runtime.viewing.files import FileWatch
 
@@ -63,6 +67,19 @@ def state_text(reader: RunReader, summary: Summary | None) -> str:
         Liveness.UNKNOWN: "may be running",
     }[status.liveness]
     return f"{reader.facts.run_id} {word}: {status.text}"
+
+
+def changed_lines(facts: RunFacts, run: str) -> list[str]:
+    """Say which workflow files are no longer what a run uses, and how a resume would take them; `run` is its directory."""
+    changed = [display_path(path) for path in changed_files(facts.sources)]
+    if not changed:
+        return []
+    have = "has" if len(changed) == 1 else "have"
+    files = [display_path(Path(one.path)) for one in facts.sources]
+    command = f"sflow-ctl run {shlex.join(files)} --resume {shlex.quote(run)}"
+    return [
+        f"{', '.join(changed)} {have} changed since the run; the run's own copy is used (to use the files: {command})"
+    ]
 
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:

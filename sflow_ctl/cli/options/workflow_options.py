@@ -9,11 +9,13 @@ import click
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
 from sflow_ctl.cli.options.setting_options import cli_settings
+from sflow_ctl.plan.words import Compat
 from sflow_ctl.runtime.run.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
+COMPAT: dict[str, Compat] = {"strict": "0.3.1", "0.2": "0.2"}
 _FILES = section(
     "Workflow",
     click.option(
@@ -45,8 +47,14 @@ _FILES = section(
     ),
     click.option(
         "--compat",
-        type=click.Choice(["strict"]),
-        help="Reproduce the behaviour of NVIDIA sflow 0.2, including its quirks (for finding differences).",
+        type=click.Choice(list(COMPAT)),
+        help="Reproduce the behaviour of NVIDIA sflow 0.3.1 (strict) or 0.2, including its quirks, to find differences.",
+    ),
+    click.option(
+        "--strict",
+        "refuses_ignored",
+        is_flag=True,
+        help="Refuse keys that have no effect instead of warning.",
     ),
 )
 _PLACES = section(
@@ -109,7 +117,7 @@ def run_options(
         are_files_given=bool(workflow or files),
         workspace_dir=absolute(workspace_dir),
         settings=cli_settings(others, output_dir),
-        is_strict=compat == "strict",
+        compat=COMPAT.get(compat or "", "ours"),
         **others,
     )
 

@@ -86,7 +86,12 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     Raises: SpecError, PlanError, UsageError.
     """
     loaded = load_documents(
-        choice.files, choice.overrides, choice.artifacts, choice.missable, is_strict=options.is_strict
+        choice.files,
+        choice.overrides,
+        choice.artifacts,
+        choice.missable,
+        compat=options.compat,
+        refuses_ignored=options.refuses_ignored,
     )
     found = options.layers.of(loaded)
     request = completed(slurm_request(loaded), options.layers.said.data, found.settings)
@@ -195,7 +200,7 @@ def _plan(
         job_nodes=job_nodes,
         container_engine=found.settings.container_engine,
         given=job_fields(found),
-        is_strict=options.is_strict,
+        compat=options.compat,
         monitors_workflow=options.enable_workflow_monitor,
         monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
@@ -290,8 +295,10 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
         argv += ["--gpus-per-node", str(gpus)]
     if "headroom" in options.layers.said.data:
         argv += ["--headroom", str(options.layers.said.data["headroom"])]
-    if options.is_strict:
-        argv += ["--compat", "strict"]
+    if options.compat != "ours":
+        argv += ["--compat", "strict" if options.compat == "0.3.1" else options.compat]
+    if options.refuses_ignored:
+        argv.append("--strict")
     if options.enable_workflow_monitor:
         argv.append("--enable-workflow-monitor")
     if options.enable_task_monitor:

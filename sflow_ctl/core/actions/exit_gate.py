@@ -1,9 +1,10 @@
-"""Decides when an exit counts: once the rank's log has arrived and, for a successful task, its outputs are collected.
+"""Decides when an exit counts: once the rank's log has arrived and, for a successful task, outputs and uploads are done.
 
 Tasks that start next may use both. An exit in a fact and one repeated in a hello take the same path.
 """
 
 from protocol.messages.facts import RankExited
+from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.attempt_ends import count_exit
 from sflow_ctl.core.commands import AwaitLog, CollectOutputs
 from sflow_ctl.core.effects import Effects
@@ -58,21 +59,23 @@ def on_outputs_collected(run: Run, out: Effects, event: OutputsCollected, now: f
     for rank, held in list(task.attempt.held.items()):
         if held.awaits == "outputs":
             del task.attempt.held[rank]
-            count_exit(run, out, task, held.message, now)
+            _outputs_are_here(run, out, task, held.message, now)
 
 
 def release_exits(run: Run, out: Effects, task: Task, now: float) -> None:
     """Let all held exits of an attempt count at once."""
     number = task.attempt.number
+    uploads.give_up(out, task)
     for rank in sorted(task.attempt.held):
         held = task.attempt.held.pop(rank, None) if task.attempt.number == number else None
         if held is not None:
             count_exit(run, out, task, held.message, now)
 
 
-def release_logs(run: Run, out: Effects, task: Task, node: int, now: float) -> None:
-    """End the wait for logs of a node that will not send any more."""
+def give_up_node(run: Run, out: Effects, task: Task, node: int, now: float) -> None:
+    """End the wait for logs and uploads of a node that will not send any more."""
     number = task.attempt.number
+    uploads.give_up_node(run, out, task, node, now)
     for rank in sorted(task.attempt.ranks_on(node) & task.attempt.held.keys()):
         if task.attempt.number == number:
             _end_log_wait(run, out, task, rank, now)
@@ -101,7 +104,17 @@ def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: f
             now + server_failures.MOMENT_S, ServerHeard(task.index, attempt.number, message.rank.rank)
         )
         return
-    count_exit(run, out, task, message, now)
+    if is_last and is_success:
+        _outputs_are_here(run, out, task, message, now)
+    else:
+        count_exit(run, out, task, message, now)
+
+
+def _outputs_are_here(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> None:
+    """Upload the files of a task that has exited with success; else the exit counts."""
+    is_stopped = task.state is TaskState.STOPPING or run.shutdown.is_forced
+    if is_stopped or not uploads.begin(run, out, task, message, now):
+        count_exit(run, out, task, message, now)
 
 
 def on_server_heard(run: Run, out: Effects, task: Task, rank: int, now: float) -> None:

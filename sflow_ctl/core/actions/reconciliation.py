@@ -4,7 +4,7 @@ from protocol.ids import AttemptId
 from protocol.messages.facts import Hello
 from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
 from sflow_ctl.core.actions.dispatch import give_up_leases
-from sflow_ctl.core.actions.exit_gate import release_logs
+from sflow_ctl.core.actions.exit_gate import give_up_node
 from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fence, send_stop
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
@@ -116,7 +116,7 @@ def on_agent_lost(
             run.queue.push(task_index)  # elsewhere, if it may; else it is lost when its turn comes
     for task_index in sorted(node.live):
         task = run.tasks[task_index]
-        release_logs(run, out, task, index, now)
+        give_up_node(run, out, task, index, now)
         if task_index in node.live:
             ranks_vanished(run, out, task, index, Reason("node_lost", sentence), now)
     give_up_leases(run, out, {index}, now)

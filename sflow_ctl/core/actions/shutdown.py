@@ -26,7 +26,7 @@ from sflow_ctl.core.model.steps import ALL_TASKS, BranchStep, FinalStep, StopSte
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import LeaveOverdue
 from sflow_ctl.core.policy import branches, explanations
-from sflow_ctl.core.states import Reason, TaskState
+from sflow_ctl.core.states import Outcome, Reason, TaskState
 
 DEFAULT_GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for a leaving agent's processes; as in sflow."""
@@ -148,6 +148,16 @@ def on_stop_timeout(run: Run, out: Effects, now: float) -> None:
     text = f"the run did not end within its {what}"
     out.warn(f"{text}; killed: {late}" if late else text)
     force(run, out, Reason("time_limit", text), now)
+
+
+def last_moment(run: Run) -> float | None:
+    """Return when everything after the tasks must be over, in monotonic seconds; None without a limit.
+
+    A run that was stopped keeps to its `stop_timeout`; one that came to its end by itself has what its job leaves.
+    """
+    if run.outcome in (Outcome.COMPLETED, Outcome.FAILED):
+        return None if run.gone_at is None else run.gone_at - run.margins.force_s
+    return stop_limit(run)
 
 
 def _leave(run: Run, out: Effects, now: float) -> None:

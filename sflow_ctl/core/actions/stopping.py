@@ -37,7 +37,8 @@ for verifying that a tree is gone is 5 s.
 def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
     """Stop a live attempt; it is judged by `verdict` when its tree is gone.
 
-    An attempt whose ranks have all exited, and whose exit only waits to count, is judged by that exit instead.
+    An attempt whose ranks have all exited, and whose exit only waits to count, is judged by that exit instead; uploads that
+    it waits for are ended.
     """
     attempt = task.attempt
     if attempt.is_unsent:  # no agent knows of it
@@ -46,6 +47,10 @@ def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: 
         conclude(run, out, task, verdict, now)
         return
     if attempt.has_exited and task.state is not TaskState.STOPPING:
+        if attempt.uploading and (run.shutdown.is_forced or not attempt.is_stop_sent):
+            out.warn(f"{task.plan.name}: its uploads are ended: {verdict.reason.text}")
+            send_stop(run, out, task)
+            expect_stop(run, task, now)
         return
     attempt.verdict = verdict
     note_down(task, now)

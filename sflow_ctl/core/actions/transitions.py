@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.port_leases import Orders
 from sflow_ctl.core.model.run import InvalidTransitionError, Run
@@ -43,6 +45,8 @@ def change(
             runtime_s=runtime_s,
         )
     )
+    if new is TaskState.READY and task.plan.lends_gpus:
+        lend(run, task)
     changes = dependencies.update(run.tasks, task)
     run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
     for startable in changes.startable:
@@ -106,6 +110,16 @@ def release(run: Run, task: Task) -> None:
     task.is_reserved = False
     run.tally.release(task)
     run.shutdown.order.gone(task.index)
+    run.queue.retry_all()
+
+
+def lend(run: Run, task: Task) -> None:
+    """Let other tasks have the GPUs of one that goes on using them, in later attempts as well."""
+    placement = task.attempt.placement
+    if placement is None or placement.is_shared or not placement.gpus:
+        return
+    run.ledger.release(placement)
+    task.lent = task.attempt.placement = msgspec.structs.replace(placement, is_shared=True)
     run.queue.retry_all()
 
 

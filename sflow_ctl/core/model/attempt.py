@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
 from protocol.messages.rank_spec import TaskFile
+from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.model.ranks import node_positions
 from sflow_ctl.core.model.readiness import Readiness
 from sflow_ctl.core.states import Reason, TaskState
@@ -34,7 +35,7 @@ class HeldExit(Struct):
     """A rank's exit that does not count yet."""
 
     message: RankExited
-    awaits: Literal["log", "outputs", "server"]
+    awaits: Literal["log", "outputs", "uploads", "server"]
     since: float = 0.0
     """When it was reported."""
 
@@ -104,6 +105,12 @@ class Attempt(Struct):
     """By node: which of its ports another process has, and which process."""
     idle: dict[str, set[int]] = field(default_factory=dict)
     """Per kind of activity, the ranks that show none."""
+    uploading: set[int] = field(default_factory=set)
+    """Nodes whose agents upload files of the attempt."""
+    upload_outcomes: list[UploadOutcome] = field(default_factory=list)
+    """Those of the nodes that have answered."""
+    upload_failure: str = ""
+    """The first problem with an upload that must succeed."""
 
     @classmethod
     def on(
@@ -186,9 +193,11 @@ class Attempt(Struct):
 
     @property
     def nodes_left(self) -> list[int]:
-        """Return the nodes where processes of the attempt may still exist."""
+        """Return the nodes where processes of the attempt may still exist, its uploads included."""
         ranks = ((self.open_ranks - self.held.keys()) | self.uncleared) - self.node_of_part.keys()
-        return sorted({self.node_of_rank[rank] for rank in ranks} | set(self.parts_left.values()))
+        return sorted(
+            {self.node_of_rank[rank] for rank in ranks} | set(self.parts_left.values()) | self.uploading
+        )
 
     @property
     def parts_left(self) -> dict[int, int]:

@@ -1,6 +1,6 @@
 """Where a task may start now: its planned place, or another one once a node of that is lost. `dispatch` calls this.
 
-Which tasks may be moved is decided by the planner (`planner.phases.moves`). Free GPUs are counted in `resources`.
+Which tasks may be moved is decided by the planner (`planner.placement.moves`). Free GPUs are counted in `resources`.
 """
 
 import msgspec
@@ -13,6 +13,8 @@ from sflow_ctl.plan.model import Placement
 def wanted(run: Run, task: Task) -> Placement:
     """Return the place that a task asks for now. Tasks that ask for equal ones find room, or none, together."""
     planned, elsewhere = task.plan.placement, task.plan.elsewhere
+    if task.lent is not None and not run.has_lost(task.lent):
+        return task.lent
     if elsewhere is None or not run.has_lost(planned):
         return planned
     left = tuple(node for node in elsewhere.nodes if not run.nodes[node].is_gone)
@@ -21,7 +23,7 @@ def wanted(run: Run, task: Task) -> Placement:
 
 def take(run: Run, task: Task, placement: Placement) -> Placement | None:
     """Return the fixed place that a task now has for `placement`, which `wanted` returned; None if there is no room."""
-    if task.plan.placement.is_flexible or placement is task.plan.placement:
+    if task.plan.placement.is_flexible or placement is task.plan.placement or placement is task.lent:
         return run.ledger.take(placement, run.is_up)
     nodes = sorted(placement.nodes, key=lambda node: (run.nodes[node].load, node))
     if placement.gpus_per_node and not placement.is_shared:

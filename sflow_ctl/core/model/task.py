@@ -69,6 +69,8 @@ class Task(Struct):
     """Waiting until its next attempt is due."""
     is_reserved: bool = False
     """Between two attempts in the same place, which stays taken."""
+    lent: Placement | None = None
+    """Its place, if others may use its GPUs as well since it was ready; also that of its next attempts."""
     retries_used: int = 0
     restarted_at: list[float] = field(default_factory=list)
     """When it was restarted in its place."""

@@ -86,6 +86,8 @@ def judge(task: Task) -> AttemptVerdict:
         )
     if task.attempt.failed_first is not None:
         return AttemptVerdict(TaskState.FAILED, _why(task.attempt.failed_first, who), may_retry=True)
+    if task.attempt.upload_failure:
+        return AttemptVerdict(TaskState.FAILED, Reason("upload", task.attempt.upload_failure))
     return AttemptVerdict(TaskState.COMPLETED, Reason("exit", f"exit status {task.attempt.exit_code}"))
 
 
@@ -195,6 +197,8 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
             return f"task {name} cannot start: {end.reason.text}"
         case "no_output" | "success":
             return f"task {name} did not fulfil its success conditions: {end.reason.text}"
+        case "upload":
+            return f"task {name} has completed, and its upload failed: {end.reason.text}"
         case "node_lost":
             return f"task {name}: {end.reason.text}"
         case "timeout" | "not_ready" | "hang":

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
-from jinja2 import StrictUndefined, nodes
+from jinja2 import StrictUndefined, nodes, pass_environment
 from jinja2.exceptions import UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
@@ -30,6 +30,7 @@ from sflow_ctl.format.expressions.budget import (
     text_size,
     weight,
 )
+from sflow_ctl.format.expressions.variable_fields import DOMAINS, OF_VARIABLES, of_variable, variable_named
 
 EXPRESSION_START = "${{"
 _WIDE = lazy_pattern(r"\d{7,}")
@@ -105,6 +106,7 @@ def environment() -> SandboxedEnvironment:
     for name, function in list(made.filters.items()):
         made.filters[name] = _budgeted_filter(name, function)
     made.filters[_COUNTED] = _counted
+    made.filters[_OF_VARIABLE] = pass_environment(of_variable)
     made.filters[_JOINED] = _joined
     made.filters[_WEIGHED] = _weighed
     tests: dict[str, Any] = made.tests
@@ -130,7 +132,7 @@ class _Undefined(StrictUndefined):
         return str(self)
 
 
-_COUNTED, _JOINED, _WEIGHED = "_counted", "_joined", "_weighed"
+_COUNTED, _JOINED, _WEIGHED, _OF_VARIABLE = "_counted", "_joined", "_weighed", "_of_variable"
 
 
 class _Counting(NodeTransformer):
@@ -148,6 +150,16 @@ class _Counting(NodeTransformer):
         parts = nodes.List(node.nodes, lineno=node.lineno)
         self.generic_visit(parts, *args, **kwargs)
         return nodes.Filter(parts, _JOINED, [], [], None, None, lineno=node.lineno)
+
+    def visit_Getattr(self, node: nodes.Getattr, *args: Any, **kwargs: Any) -> nodes.Node:  # noqa: N802 - the same
+        """Let `.domain` and `.value` of a variable be those of its definition."""
+        name = variable_named(node.node) if node.attr in OF_VARIABLES else None
+        if name is None:
+            return self.generic_visit(node, *args, **kwargs)
+        line = node.lineno
+        domains = nodes.Name(DOMAINS, "load", lineno=line)
+        given: list[nodes.Expr] = [nodes.Const(name), nodes.Const(node.attr), domains]
+        return nodes.Filter(node.node, _OF_VARIABLE, given, [], None, None, lineno=line)
 
     def visit_Getitem(self, node: nodes.Getitem, *args: Any, **kwargs: Any) -> nodes.Node:  # noqa: N802 - the same
         """Let a slice cost what it may copy."""

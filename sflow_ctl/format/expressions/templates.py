@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sflow_ctl.format.expressions.engine import UnknownNameError
 
 EXPRESSION_START = "${{"
+DOMAINS = "_domains"
+"""The name under which expressions find the domains of variables, for `variables.NAME.domain`."""
 _OF_OURS = lazy_pattern(r"'sflow_ctl[.\w]* object'")
 """A type of this program in a message of the engine, which means nothing to a user."""
 _STATEMENT = r"\{%[^%]*\b(?:task|variables|backends|artifacts|workflow|replica|ports?)\s*[.\[]"

@@ -113,7 +113,10 @@ def takes(annotation: Any) -> str:
 
 
 def short_form(annotation: Any) -> str | None:
-    """Return "one" for a list that may be its only entry, "count" for a mapping that may be its count, else None."""
+    """Return the short form that a type also takes, or None.
+
+    "one": the only entry of a list; "count": the count of a mapping; "regexes": a mapping from names to patterns.
+    """
     if typing.get_origin(annotation) is not typing.Annotated:
         return next(filter(None, map(short_form, typing.get_args(annotation))), None)
     extras = [getattr(meta, "extra", None) or {} for meta in annotation.__metadata__]
@@ -127,6 +130,8 @@ def _with_short_form(annotation: Any) -> str:
             return f"{takes(typing.get_args(inner)[0])}, or a list of them"
         case "count":
             return f"{takes(inner)} or number"
+        case "regexes":
+            return f"{takes(inner)} or mapping to text"
         case _:
             return takes(inner)
 

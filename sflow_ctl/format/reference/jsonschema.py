@@ -20,6 +20,7 @@ _NAMED = {
     "artifacts": "Artifact",
     "backends": "Backend",
     "operators": "Operator",
+    "storage": "Storage",
     "signatures": "Signature",
     "tasks": "Task",
 }
@@ -32,6 +33,8 @@ DURATION: dict[str, Any] = {
     ]
 }
 """Seconds, or text: with units, as a clock time, or with an expression."""
+_UNREAD = {"Backend": ["kubernetes"], "Operator": ["k8s", "k8s_mpi"]}
+"""Types whose entries may have any fields: they are read and not run."""
 _SLURM_NEEDS = ("time", "nodes", "gpus_per_node")
 
 
@@ -85,6 +88,12 @@ def _text(data: dict[str, Any]) -> str:
     return msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n"
 
 
+_SHORT_FORMS: dict[str, dict[str, Any]] = {
+    "count": {"type": ["number", "string"]},
+    "regexes": {"type": "object", "additionalProperties": {"type": "string"}},
+}
+
+
 def _describe(part: dict[str, Any], kind: type[schema.Part]) -> None:
     """Add descriptions, and replace the types of durations."""
     part["description"] = summary(kind)
@@ -100,7 +109,7 @@ def _describe(part: dict[str, Any], kind: type[schema.Part]) -> None:
         elif (short := short_form(field.type)) is not None:
             inner = dict(written)
             default = {"default": inner.pop("default")} if "default" in inner else {}
-            alternative = dict(inner["items"]) if short == "one" else {"type": ["number", "string"]}
+            alternative = dict(inner["items"]) if short == "one" else dict(_SHORT_FORMS[short])
             written.clear()
             written.update({"anyOf": [*inner.get("anyOf", [inner]), alternative], **default})
         elif "$ref" in written:  # beside a reference, older validators ignore everything else
@@ -117,8 +126,13 @@ def _either_form(name: str, is_optional: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"$ref": f"#/$defs/{name}Body"}
     if name == "Variable":
         body = {"anyOf": [body, {"not": {"type": "object"}}]}
+    entry: dict[str, Any] = {"$ref": f"#/$defs/{name}"}
+    if name in _UNREAD:
+        types = {"enum": _UNREAD[name], "description": "Read, but not run by sflow-ctl."}
+        unread = {"type": "object", "properties": {"type": types}, "required": ["type"]}
+        body, entry = {"anyOf": [body, unread]}, {"anyOf": [entry, unread]}
     forms: list[dict[str, Any]] = [
-        {"type": "array", "items": {"$ref": f"#/$defs/{name}"}},
+        {"type": "array", "items": entry},
         {"type": "object", "additionalProperties": body},
     ]
     return {"anyOf": [*forms, {"type": "null"}] if is_optional else forms}

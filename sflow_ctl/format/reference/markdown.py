@@ -21,11 +21,15 @@ PAGE = Path("reference/format.md")
 """The generated page, below the folder of documents."""
 _FOUND_BY = {"task": "its end", "log": "its log", "rule": "the file", "run": "the run"}
 _PARTS: tuple[type[schema.Part], ...] = (
-    schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.Operator, schema.Workflow, schema.Task,
-    schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources, schema.Nodes, schema.Gpus, schema.Replicas,
-    schema.Retries, schema.Probes, schema.Probe, schema.Condition, schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec,
-    schema.Launcher, schema.Ports, schema.File, schema.Output, schema.Metric, schema.Success, schema.SuccessFile,
-    schema.SuccessJson, schema.Signature, schema.Settings,
+    schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.DockerHost, schema.Operator,
+    schema.Workflow, schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources,
+    schema.Nodes, schema.Gpus, schema.Replicas, schema.Retries, schema.Probes, schema.Probe, schema.Condition,
+    schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Launcher, schema.Ports, schema.File,
+    schema.Output, schema.Metric, schema.Success, schema.SuccessFile, schema.SuccessJson, schema.ServedPort,
+    schema.Result, schema.ResultPattern, schema.Storage, schema.Upload, schema.UploadAll, schema.Monitor,
+    schema.MonitorScopes, schema.MonitorScope, schema.GpuScope, schema.CustomScope, schema.MonitorResources,
+    schema.MonitorNodes, schema.MonitorGpus, schema.MonitorWindow, schema.WindowMark, schema.MonitorReport,
+    schema.Signature, schema.Settings,
 )  # fmt: skip
 _HEAD = """# Reference: fields of the workflow file
 
@@ -36,8 +40,8 @@ Generated from the schema (`sflow_ctl/format/schema`); do not edit. How the part
 * **duration**: seconds (`5`, `1.5`), a text with units (`250ms`, `90s`, `10m`, `2h`, `1d`, `1h30m`), a clock time (`01:30:00`,
   `1-12:00:00`), or an expression.
 * **true/false**: a boolean, its text, or an expression.
-* Named sections (`variables`, `artifacts`, `backends`, `operators`, `signatures`, `tasks`) are lists of entries with a `name`, or
-  mappings from names to bodies.
+* Named sections (`variables`, `artifacts`, `backends`, `operators`, `storage`, `signatures`, `tasks`) are lists of entries with
+  a `name`, or mappings from names to bodies.
 """
 
 

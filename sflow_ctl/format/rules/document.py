@@ -16,8 +16,10 @@ from sflow_ctl.format.rules.tasks import (
     name_findings,
     policy_findings,
     reference_findings,
+    resource_findings,
     retry_findings,
 )
+from sflow_ctl.format.rules.uploads import result_findings, storage_findings, upload_findings
 
 
 def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Finding]:
@@ -28,6 +30,7 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         *artifact_findings(document, where),
         *backend_findings(document, where),
         *all_operator_findings(document, where),
+        *storage_findings(document, where),
     ]
     if document.workflow.monitor is not None or any(task.monitor for task in document.workflow.tasks):
         from sflow_ctl.format.rules.monitors import monitor_findings  # most documents have none
@@ -38,6 +41,9 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
     for task in document.workflow.tasks:
         findings += [
             *reference_findings(document, task, known, where),
+            *resource_findings(task, where),
+            *upload_findings(document, task, where),
+            *result_findings(task, where),
             *policy_findings(task, finals, where),
             *hang_findings(task, where),
             *output_findings(task, where),

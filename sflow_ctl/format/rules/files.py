@@ -10,6 +10,7 @@ from sflow_ctl.format.rules.names import unsafe_path
 
 Where = Callable[..., str]
 _PORT_NAME = lazy_pattern(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+MAX_PORT = 65535
 _MODE = lazy_pattern(r"(?:0o?)?[0-7]{3}")
 
 
@@ -34,7 +35,11 @@ def output_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
 def port_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
     """Check that the names of ports can be part of environment variables, without collisions."""
     seen: dict[str, str] = {}
-    for name in task.ports:
+    for index, served in enumerate(task.served_ports):
+        if isinstance(served.port, int | float) and not 1 <= served.port <= MAX_PORT:
+            what = f'ports.port must be in 1 to {MAX_PORT}, is {served.port} in task "{task.name}"'
+            yield Finding("wrong-value", what, where("tasks", task.name, "ports", index, "port"))
+    for name in task.leased_ports:
         place = where("tasks", task.name, "ports", name)
         if not _PORT_NAME.fullmatch(name):
             what = f'"{name}" of task "{task.name}" cannot be the name of a port'

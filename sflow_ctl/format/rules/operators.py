@@ -1,6 +1,8 @@
 """Rules for backends and operators: which fields each type has, needs and accepts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
 
 from protocol.errors import Finding
 from sflow_ctl.format import schema
@@ -10,8 +12,7 @@ from sflow_ctl.format.expressions.templates import has_expression
 Where = Callable[..., str]
 _SLURM_NEEDS = ("time", "nodes", "gpus_per_node")
 """Fields of a Slurm backend that a site's settings cannot give."""
-_ONLY_SLURM = ("account", "partition", "time", "job_name", "extra_args")
-_REQUIRED = (("docker", "image"), ("container", "image"), ("ssh", "host"))
+_REQUIRED = (("docker", "image"), ("docker_run", "image"), ("container", "image"), ("ssh", "host"))
 
 
 _ARE_OPTIONS = ("extra_args",)
@@ -46,12 +47,53 @@ def backend_findings(document: schema.Document, where: Where) -> Iterator[Findin
                 if getattr(backend, name) is None:
                     what = f'"{name}" is missing: a slurm backend needs it'
                     yield Finding("missing-key", what, where("backends", backend.name), f'add "{name}:"')
+        yield from _docker_findings(backend, lambda *path, name=backend.name: where("backends", name, *path))
+        yield from _key_findings(backend, lambda *path, name=backend.name: where("backends", name, *path))
+        both = sorted(set(host_names(backend.include_nodes)) & set(host_names(backend.exclude_nodes)))
+        if both:
+            what = f'{", ".join(both)} of backend "{backend.name}" appear in both include_nodes and exclude_nodes'
+            place = where("backends", backend.name, "exclude_nodes")
+            yield Finding("conflicting-keys", what, place, "keep each host in one of them")
+
+
+def host_names(entries: Iterable[str]) -> list[str]:
+    """Return the hosts of lists with commas or blanks; entries with expressions are left out."""
+    return [
+        name for entry in entries if not has_expression(entry) for name in entry.replace(",", " ").split()
+    ]
+
+
+def _key_findings(backend: schema.Backend, where: Where) -> Iterator[Finding]:
+    """Check that a backend has only fields of its type."""
+    allowed = schema.BACKEND_FIELDS.get(backend.type)
+    for field in msgspec.structs.fields(schema.Backend) if allowed is not None else ():
+        name, value = field.name, getattr(backend, field.name)
+        if allowed is None or name in ("name", "type") or name in allowed or value in (None, []):
             continue
-        for name in _ONLY_SLURM:
-            if getattr(backend, name):
-                what = f'unknown key "{name}" of a local backend'
-                place = where("backends", backend.name, name)
-                yield Finding("unknown-key", what, place, "only slurm backends have it")
+        what = f'unknown key "{name}" of a {backend.type} backend'
+        types = [kind for kind, fields in schema.BACKEND_FIELDS.items() if name in fields]
+        yield Finding("unknown-key", what, where(name), f"only {' and '.join(types)} backends have it")
+
+
+def _docker_findings(backend: schema.Backend, where: Where) -> Iterator[Finding]:
+    """Check a docker backend's image and hosts."""
+    if backend.type != "docker":
+        return
+    if backend.image is None:
+        what = f'"image" is missing: docker backend "{backend.name}" needs it'
+        yield Finding("missing-key", what, where(), 'add "image:"')
+    seen: set[str] = set()
+    for index, host in enumerate(backend.hosts or ()):
+        if (host.docker_host is None) == (host.context is None):
+            what = f'host "{host.name}" of docker backend "{backend.name}" needs exactly one of docker_host and context'
+            yield Finding("missing-key", what, where("hosts", index), "e.g. docker_host: ssh://HOST")
+        if host.name in seen:
+            what = f'docker backend "{backend.name}" has two hosts called "{host.name}"'
+            yield Finding("duplicate-key", what, where("hosts", index, "name"), "rename one of them")
+        seen.add(host.name)
+    if backend.hosts is not None and backend.nodes is not None:
+        what = f'docker backend "{backend.name}" has both hosts and nodes'
+        yield Finding("conflicting-keys", what, where("nodes"), "a host is a node: drop nodes")
 
 
 def all_operator_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
@@ -77,7 +119,9 @@ def all_operator_findings(document: schema.Document, where: Where) -> Iterator[F
 
 def operator_findings(operator: schema.Operator, where: Where) -> Iterator[Finding]:
     """Check one operator; the planner does so again after a task has changed some of its fields."""
-    allowed = schema.OPERATOR_FIELDS[operator.type]
+    allowed = schema.OPERATOR_FIELDS.get(operator.type)
+    if allowed is None:  # its fields are not read
+        return
     defaults = schema.Operator(name="", type="bash")
     for name in operator.__struct_fields__:
         if name in ("name", "type") or getattr(operator, name) == getattr(defaults, name) or name in allowed:

@@ -15,17 +15,29 @@ PROBE_KINDS = schema.Condition.__struct_fields__
 def probe_findings(task: schema.Task, known: Set[str], where: Where) -> Iterator[Finding]:
     """Check both probes of a task; `known` are the names of all tasks."""
     for kind in ("readiness", "failure"):
-        probe: schema.Probe | None = getattr(task.probes, kind) if task.probes is not None else None
-        if probe is None:
-            continue
-        path = ("tasks", task.name, "probes", kind)
-        yield from _one_check(probe, (*PROBE_KINDS, "all", "any"), where(*path))
-        if kind == "failure" and probe.deadline is not None:
-            what = f'the failure probe of task "{task.name}" has a deadline, which is for readiness'
-            hint = "use the task's timeout for a limit"
-            yield Finding("probe-deadline", what, where(*path, "deadline"), hint)
-        yield from _log_findings(probe, kind, known, where, path)
-        yield from _part_findings(task, probe, kind, known, where, path)
+        whole: Path = ("tasks", task.name, "probes", kind)
+        given = None if task.probes is None else getattr(task.probes, kind)
+        if given == []:
+            what = f'the list of {kind} probes of task "{task.name}" is empty'
+            yield Finding("probe-kinds", what, where(*whole), "list at least one probe, or leave it out")
+        for index, probe in enumerate(
+            given if isinstance(given, list) else () if given is None else (given,)
+        ):
+            path = (*whole, index) if isinstance(given, list) else whole
+            yield from _probe_findings(task, probe, kind, known, where, path)
+
+
+def _probe_findings(
+    task: schema.Task, probe: schema.Probe, kind: str, known: Set[str], where: Where, path: Path
+) -> Iterator[Finding]:
+    """Check one probe."""
+    yield from _one_check(probe, (*PROBE_KINDS, "all", "any"), where(*path))
+    if kind == "failure" and probe.deadline is not None:
+        what = f'the failure probe of task "{task.name}" has a deadline, which is for readiness'
+        hint = "use the task's timeout for a limit"
+        yield Finding("probe-deadline", what, where(*path, "deadline"), hint)
+    yield from _log_findings(probe, kind, known, where, path)
+    yield from _part_findings(task, probe, kind, known, where, path)
 
 
 def _part_findings(
@@ -56,10 +68,11 @@ def _log_findings(
     watch = condition.log_watch
     if watch is None:
         return
-    if (watch.regex_pattern is None) == (watch.match_pattern is None):
+    patterns = (watch.regex_pattern, watch.match_pattern)
+    if patterns == (None, None) or (None not in patterns and len(set(patterns)) > 1):
         what = "Either regex_pattern or match_pattern must be given"
         if watch.regex_pattern is not None:
-            what = "Only one of regex_pattern and match_pattern may be given"
+            what = "Only one of regex_pattern and match_pattern may be given, unless both are equal"
         yield Finding("probe-pattern", what, where(*path), "they mean the same; write match_pattern")
     if watch.logger is not None and base_of_logger(watch.logger) not in known:
         what = f'{kind} probe refers to unknown task "{watch.logger}"'

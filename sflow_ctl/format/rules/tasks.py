@@ -57,6 +57,24 @@ def reference_findings(
         yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
 
 
+def resource_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
+    """Check that a request for GPUs says how many, or which."""
+    gpus = task.resources.gpus if task.resources is not None else None
+    if gpus is None:
+        return
+    place = ("tasks", task.name, "resources", "gpus")
+    if gpus.count is None and gpus.indices is None:
+        what = f'resources.gpus of task "{task.name}" needs count or indices'
+        yield Finding("missing-key", what, where(*place), "e.g. count: 2")
+    if isinstance(gpus.indices, list):
+        numbers = [index for index in gpus.indices if isinstance(index, int | float)]
+        wrong = [index for index in numbers if index < 0 or int(index) != index]
+        if not gpus.indices or wrong or len(set(numbers)) < len(numbers):
+            problem = "is empty" if not gpus.indices else f"has {wrong[0]}" if wrong else "names a GPU twice"
+            what = f'resources.gpus.indices of task "{task.name}" {problem}'
+            yield Finding("wrong-value", what, where(*place, "indices"), "numbers from 0, each once")
+
+
 def policy_findings(task: schema.Task, finals: Set[str], where: Where) -> Iterator[Finding]:
     """Check that the policies for a task's end do not contradict each other. `finals` are the tasks that run at the end."""
 
@@ -122,7 +140,7 @@ def hang_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
     if task.hang.no_output_for is None and task.hang.no_gpu_use_for is None:
         what = f'hang of task "{task.name}" needs no_output_for or no_gpu_use_for'
         yield Finding("missing-key", what, place, "e.g. no_output_for: 10m")
-    if task.is_service and task.hang.when != "always" and not (task.probes and task.probes.readiness):
+    if task.is_service and task.hang.when != "always" and not task.probes_of("readiness"):
         what = f'hang of task "{task.name}" never counts: the service is ready as soon as it runs'
         hint = "add when: always, or a readiness probe for the time until then"
         yield Finding("conflicting-keys", what, place, hint)

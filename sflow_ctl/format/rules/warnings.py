@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
+from protocol.ids import ProbeKind
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
@@ -11,6 +12,7 @@ from sflow_ctl.format.expressions.templates import has_expression, is_template
 
 _REGEX = lazy_pattern(r"[\\^$*+?|(){}\[\]]")
 _MARK = "re:"
+PROBE_KINDS: tuple[ProbeKind, ...] = ("readiness", "failure")
 _LOOP = r"\{%[-+]?\s*for\s+(\w+)"
 _BARE_BRACES = r"(?<!\$)\{\{\s*(\w+)[^}]*\}\}"
 
@@ -19,7 +21,21 @@ def document_warnings(
     document: schema.Document, where: Callable[..., str], secret_where: Callable[[str], str | None]
 ) -> list[Finding]:
     """Return warnings about a document without errors."""
-    return [*_patterns(document, where), *_files(document, where), *_secrets(document, secret_where)]
+    return [
+        *_patterns(document, where),
+        *_files(document, where),
+        *_secrets(document, secret_where),
+        *_without_effect(document, where),
+    ]
+
+
+def _without_effect(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
+    """Say of fields that are read and checked, and that this version does nothing with."""
+    hint = "the file is read as sflow reads it; this part of it has no effect here"
+    tasks = [task.name for task in document.workflow.tasks if task.result]
+    if tasks:
+        what = f"result of {', '.join(tasks[:5])}: not carried out by this version"
+        yield Finding("no-effect", what, where("tasks", tasks[0], "result"), hint)
 
 
 def _files(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
@@ -42,11 +58,10 @@ def _files(document: schema.Document, where: Callable[..., str]) -> Iterator[Fin
 def _patterns(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
     """Find regular expressions that are searched as plain text."""
     for task in document.workflow.tasks:
-        for kind in ("readiness", "failure"):
-            probe: schema.Probe | None = getattr(task.probes, kind) if task.probes is not None else None
-            if probe is None:
-                continue
-            for condition in (probe, *(probe.all or ()), *(probe.any or ())):
+        for kind in PROBE_KINDS:
+            probes = task.probes_of(kind)
+            conditions = [one for probe in probes for one in (probe, *(probe.all or ()), *(probe.any or ()))]
+            for condition in conditions:
                 pattern = condition.log_watch.regex_pattern if condition.log_watch is not None else None
                 if pattern is None or pattern.startswith(_MARK) or has_expression(pattern):
                     continue

@@ -4,7 +4,7 @@ One module per subject; other packages write `from sflow_ctl.format import schem
 here: the loader brings the mapping forms into this shape.
 """
 
-from sflow_ctl.format.schema.backends import Backend
+from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost
 from sflow_ctl.format.schema.definitions import ARTIFACT_FIELDS, Artifact, Signature, Variable
 from sflow_ctl.format.schema.document import Document, Settings, SiteFile, Workflow, WorkflowSettings
 from sflow_ctl.format.schema.monitor import (
@@ -33,16 +33,19 @@ from sflow_ctl.format.schema.tasks import (
     Ports,
     Replicas,
     Resources,
+    ServedPort,
     Task,
 )
+from sflow_ctl.format.schema.uploads import Result, ResultPattern, Storage, Upload, UploadAll
 from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
-    "ARTIFACT_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION",
-    "Artifact", "Backend", "Condition", "CustomScope", "Dependency", "Document", "Exec", "File", "Flag", "GpuScope", "Gpus",
-    "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric",
-    "Monitor", "MonitorGpus", "MonitorNodes", "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes",
-    "MonitorWindow", "Nodes", "Operator", "Output", "Part", "Ports", "Probe", "Probes",
-    "Replicas", "Resources", "Restart", "Retries", "Settings", "Signature", "SiteFile", "Stop", "Success", "SuccessFile",
-    "SuccessJson", "Task", "TcpPort", "Time", "Variable", "WindowMark", "Workflow", "WorkflowSettings",
+    "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
+    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "GpuScope",
+    "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
+    "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "Nodes", "Operator",
+    "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
+    "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",
+    "SuccessJson", "Task", "TcpPort", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
+    "WorkflowSettings",
 ]  # fmt: skip

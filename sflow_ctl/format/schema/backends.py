@@ -2,22 +2,47 @@
 
 from typing import Literal
 
-from sflow_ctl.format.schema.values import IntExpr, Part, Time
+from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
+
+
+class DockerHost(Part, frozen=True, kw_only=True):
+    """A machine of a docker pool. Exactly one of `docker_host` and `context` is given."""
+
+    name: str
+    """Name of the node."""
+    docker_host: str | None = None
+    """Address for `docker --host`, for example `ssh://gpu1`."""
+    context: str | None = None
+    """Name for `docker --context`."""
+    ip_address: str | None = None
+    """Address of the machine, for other tasks."""
+    gpus_per_node: IntExpr | None = None
+    """GPUs of this machine. Default: the backend's."""
+    mounts: list[str] = []
+    """Further mounts of containers on this machine."""
+    extra_args: list[str] = []
+    """Further options of `docker run` on this machine."""
 
 
 class Backend(Part, frozen=True, kw_only=True):
-    """A group of nodes. `local` backends take `name`, `type`, `default`, `nodes` and `gpus_per_node`; `slurm` ones take all."""
+    """A group of nodes. The `type` decides which of the other fields are allowed."""
 
     name: str
     """Name that tasks use in `backend:`, and expressions in `${{ backends.NAME.nodes }}`."""
-    type: Literal["local", "slurm"]
-    """`local`: this machine; `slurm`: the nodes of a Slurm job."""
+    type: Literal["local", "slurm", "docker", "kubernetes"]
+    """`local`: this machine; `slurm`: the nodes of a Slurm job; `docker`: containers on this machine; `kubernetes`: read, but
+    not run by sflow-ctl."""
     default: bool = False
     """Use this backend for tasks that name none. Default: the first backend of the file is used."""
     nodes: IntExpr | None = None
-    """Number of nodes. Local backends simulate more than one with several agents. Default: 1 (local); required (slurm)."""
+    """Number of nodes. Local and docker backends simulate more than one with several agents. Default: 1 (local, docker);
+    required (slurm)."""
     gpus_per_node: IntExpr | None = None
-    """GPUs of each node. Default: those of the machine (local); required (slurm)."""
+    """GPUs of each node; 0 for nodes without GPUs. Default: those of the machine (local, docker); required (slurm)."""
+    include_nodes: list[str] = []
+    """Only these hosts, each entry a name or a list with commas or blanks (`--nodelist` of the Slurm job)."""
+    exclude_nodes: list[str] = []
+    """Not these hosts, each entry a name or a list with commas or blanks (`--exclude` of the Slurm job)."""
     account: str | None = None
     """Slurm account of the job. Default: the setting `account`."""
     partition: str | None = None
@@ -27,4 +52,28 @@ class Backend(Part, frozen=True, kw_only=True):
     job_name: str | None = None
     """Name of the Slurm job. Default: the workflow's name."""
     extra_args: list[str] = []
-    """More options for the command that asks for the job (`salloc`, `sbatch`), for example `--qos=high`."""
+    """More options for the command that asks for the job (`salloc`, `sbatch`), for example `--qos=high`; of a docker backend for
+    `docker run`."""
+    image: str | None = None
+    """Image of the tasks of a docker backend that name no operator. Required there."""
+    hosts: list[DockerHost] | None = None
+    """Machines of a docker backend. Default: this machine."""
+    mounts: list[str] = []
+    """Mounts of a docker backend's containers, `SOURCE:TARGET[:OPTIONS]`."""
+    workdir: str | None = None
+    """Working directory in a docker backend's containers. Default: the image's."""
+    wait_for_gpus: IntExpr | None = None
+    """How long a task of a docker backend waits for idle GPUs: seconds, or 0 without limit. Default: it fails at once."""
+    offload_task_logs: Flag | None = None
+    """Accepted for files of sflow; tasks here always write their logs beside the task."""
+
+
+_COMMON = frozenset(
+    {"default", "nodes", "gpus_per_node", "include_nodes", "exclude_nodes", "offload_task_logs"}
+)
+BACKEND_FIELDS: dict[str, frozenset[str]] = {
+    "local": _COMMON,
+    "slurm": _COMMON | {"account", "partition", "time", "job_name", "extra_args"},
+    "docker": _COMMON | {"image", "hosts", "mounts", "workdir", "extra_args", "wait_for_gpus"},
+}
+"""Fields that each type of backend takes, beside `name` and `type`; those of `kubernetes` are not read."""

@@ -9,6 +9,7 @@ from sflow_ctl.format.schema.operators import Operator
 from sflow_ctl.format.schema.policies import Stop
 from sflow_ctl.format.schema.results import Success
 from sflow_ctl.format.schema.tasks import Task
+from sflow_ctl.format.schema.uploads import Storage, UploadAll
 from sflow_ctl.format.schema.values import Flag, Part, Time
 from sflow_ctl.plan.words import OnFailure
 
@@ -30,6 +31,8 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Conditions on a completed run; paths are in the run directory, patterns are for the logs of all tasks."""
     stop: Stop | str | None = None
     """Default of the tasks' `stop`; a text is short for `{signal: TEXT}`."""
+    upload_all: UploadAll | None = None
+    """Copy the run directory to a storage target at the end of the run."""
     stop_timeout: Time | None = None
     """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
     monitor: Monitor | None = None
@@ -112,6 +115,8 @@ class Document(Part, frozen=True, kw_only=True):
     """Groups of nodes. Default: one local backend."""
     operators: list[Operator] = []
     """Ways to start scripts. Default: bash on the task's node."""
+    storage: list[Storage] = []
+    """Places outside the run directory that files are uploaded to."""
     signatures: list[Signature] = []
     """Patterns for log lines that explain failures."""
     secrets: list[str] = []

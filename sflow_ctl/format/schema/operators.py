@@ -10,14 +10,17 @@ class Operator(Part, frozen=True, kw_only=True):
 
     name: str
     """Name that tasks use in `operator:`."""
-    type: Literal["bash", "srun", "docker", "container", "ssh", "python"]
+    type: Literal["bash", "srun", "docker", "docker_run", "container", "ssh", "python", "k8s", "k8s_mpi"]
     """`bash`, `python`: a process on the node; `srun`: a Slurm job step; `docker`: a container that sees only what the file
-    mounts; `container`: a container of any engine that sees the run's directories; `ssh`: a process on another machine."""
+    mounts; `docker_run`: one that also sees the run's directories; `container`: a container of any engine; `ssh`: a process on
+    another machine; `k8s`, `k8s_mpi`: read, but not run by sflow-ctl."""
     extends: str | None = None
     """Name of an operator to copy fields from. Fields given here replace them, and `extra_args` are appended."""
     extra_args: list[str] = []
     """More options for the program that starts the script (`srun`, `docker run`, `ssh`, ...), after the generated ones."""
     # bash, and every type that gives its script to bash
+    log_to_file: Flag | None = None
+    """Accepted for files of sflow; tasks here always write their logs to a file."""
     strict: Flag | None = None
     """Start the script with `set -euo pipefail`, so that a failing line fails the task. Default: false."""
     # python
@@ -25,7 +28,10 @@ class Operator(Part, frozen=True, kw_only=True):
     """Python interpreter for `type: python`. Default: `python`."""
     # docker
     runtime: str | None = None
-    """Program for `type: docker`: `docker` (default) or `podman`."""
+    """Program for `type: docker` and `docker_run`: `docker` (default) or `podman`."""
+    auto_mount_runtime_dirs: Flag | None = None
+    """Mount the run's directories and those of artifacts into the container at the same paths. Default: true for
+    `docker_run`, false for `docker`."""
     # container
     engine: str | None = None
     """Engine for `type: container`: `apptainer`, `enroot`, `podman` or `docker`; `auto` takes the first that the node has.
@@ -128,10 +134,12 @@ class Operator(Part, frozen=True, kw_only=True):
 
 
 _IN_CONTAINERS = frozenset({"image", "workdir", "mounts", "gpus", "extra_args", "pass_envs", "strict"})
+_OF_DOCKER = _IN_CONTAINERS | {"runtime", "auto_mount_runtime_dirs", "log_to_file"}
 _WITHOUT_SLURM: dict[str, frozenset[str]] = {
-    "bash": frozenset({"strict"}),
+    "bash": frozenset({"strict", "log_to_file"}),
     "python": frozenset({"python_exec", "extra_args"}),
-    "docker": _IN_CONTAINERS | {"runtime"},
+    "docker": _OF_DOCKER,
+    "docker_run": _OF_DOCKER,
     "container": _IN_CONTAINERS | {"engine", "writable", "mount_home", "remap_root", "network"},
     "ssh": frozenset({"host", "user", "port", "identity_file", "extra_args", "strict"}),
 }
@@ -141,7 +149,7 @@ OPERATOR_FIELDS: dict[str, frozenset[str]] = {
         frozenset(Operator.__struct_fields__)
         - {"name", "type", "extends"}
         - frozenset().union(*_WITHOUT_SLURM.values())
-        | {"gpus", "extra_args"}
+        | {"gpus", "extra_args", "log_to_file"}
     ),
 }
 """Fields that each type of operator takes, beside `name`, `type` and `extends`."""

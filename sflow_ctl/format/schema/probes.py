@@ -87,8 +87,10 @@ class Probe(Condition, frozen=True, kw_only=True):
     """Checks of which one must be true."""
     delay: Time = 0
     """Time between the start of an attempt and the first check: seconds or a duration."""
-    timeout: Time = 60
-    """Time limit of one check, not of becoming ready (that is `deadline`): seconds or a duration."""
+    timeout: Time | None = None
+    """Time limit of one check, not of becoming ready (that is `deadline`): seconds or a duration. Default: 60 seconds."""
+    each_check_timeout: Time | None = None
+    """Time limit of one check: seconds or a duration."""
     interval: Time = 5
     """Longest pause between two checks; while a task starts it is checked more often: seconds or a duration."""
     deadline: Time | None = None
@@ -103,7 +105,13 @@ class Probe(Condition, frozen=True, kw_only=True):
 class Probes(Part, frozen=True, kw_only=True):
     """What makes a task ready, and what makes it fail."""
 
-    readiness: Probe | None = None
-    """The task is ready when this probe succeeds. It makes the task a service unless `kind: task` is given."""
-    failure: Probe | None = None
-    """The task fails when this probe's check is true."""
+    readiness: Probe | list[Probe] | None = None
+    """The task is ready when this probe is true; of a list, when each has been true. It makes the task a service unless
+    `kind: task` is given."""
+    failure: Probe | list[Probe] | None = None
+    """The task fails when this probe's check is true; of a list, any probe's."""
+
+    def of(self, kind: str) -> tuple[Probe, ...]:
+        """Return the probes of a kind, `readiness` or `failure`."""
+        given: Probe | list[Probe] | None = getattr(self, kind)
+        return () if given is None else (given,) if isinstance(given, Probe) else tuple(given)

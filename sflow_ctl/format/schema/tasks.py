@@ -1,34 +1,48 @@
 """A task: its script, its resources and its dependencies."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from sflow_ctl.format.schema.definitions import Variable
 from sflow_ctl.format.schema.monitor import Monitor
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
-from sflow_ctl.format.schema.probes import Probes
+from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
-from sflow_ctl.format.schema.values import COUNT, ONE, Flag, IntExpr, Part, Time
+from sflow_ctl.format.schema.uploads import Result, Upload
+from sflow_ctl.format.schema.values import COUNT, ONE, REGEXES, Flag, IntExpr, Part, Time
 from sflow_ctl.plan.words import OnFailure, Until
+
+ReleaseAfter: TypeAlias = Literal["workflow_completion", "task_ready", "task_completion"]
 
 
 class Nodes(Part, frozen=True, kw_only=True):
     """Which nodes of the backend a task takes. Default: all of them, or as many as its GPUs need."""
 
-    indices: list[IntExpr] | None = None
-    """These nodes, by index from 0."""
+    indices: list[IntExpr] | str | None = None
+    """These nodes, by index from 0, or from the end with -1; an expression may give the whole list. With `count`, the nodes to
+    count in."""
     count: IntExpr | None = None
     """This many nodes."""
     exclude: IntExpr | list[IntExpr] | None = None
-    """Not these nodes, by index from 0."""
+    """Not these nodes, by index from 0, or from the end with -1."""
+    release_after: ReleaseAfter | None = None
+    """Claim the nodes, so that other tasks that ask for nodes get other ones: until the end of the run
+    (`workflow_completion`), or for tasks that depend on this one until it is ready (`task_ready`) or has ended
+    (`task_completion`). Default: the nodes are not claimed."""
 
 
 class Gpus(Part, frozen=True, kw_only=True):
-    """How many GPUs a task takes."""
+    """Which GPUs a task takes. At least one of `count` and `indices` is needed."""
 
-    count: IntExpr
-    """Number of GPUs over all of the task's nodes."""
+    count: IntExpr | None = None
+    """Number of GPUs over all of the task's nodes, the same on each. Default: as many as `indices` name on each node."""
+    indices: list[IntExpr] | str | None = None
+    """These GPUs of each node, by number from 0; an expression may give the whole list."""
+    release_after: ReleaseAfter | None = None
+    """When tasks that depend on this one may get its GPUs: never (`workflow_completion`), when it is ready (`task_ready`; both
+    then use them), or when it has ended (`task_completion`). Default: never for a task with a readiness probe, else when
+    it has ended."""
     shared: Flag = False
     """Use GPUs without reserving them, so that other tasks may use them at the same time."""
 
@@ -74,6 +88,15 @@ class Ports(Part, frozen=True, kw_only=True):
     """Choose consecutive port numbers."""
 
 
+class ServedPort(Part, frozen=True, kw_only=True):
+    """A port that a task's program serves on. Nothing is leased for it."""
+
+    port: IntExpr
+    """Number of the port, 1 to 65535."""
+    name: str | None = None
+    """Name for readers."""
+
+
 class Launcher(Part, frozen=True, kw_only=True):
     """What starts the processes of a distributed script."""
 
@@ -117,6 +140,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
     depends_on: Annotated[list[str | Dependency], ONE] = []
     """Tasks to wait for: names, or mappings with `task` and `until`. A single one needs no list."""
+    required_by: Annotated[list[str], ONE] = []
+    """Tasks that wait for this one: the other direction of `depends_on`. Names of missing tasks are passed over."""
     kind: Literal["task", "service"] | None = None
     """`service`: other tasks use it, and the run does not wait for its end; `task`: the run waits for it. Default: a task with a
     readiness probe is a service."""
@@ -147,18 +172,26 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """How long the task may show no activity. Default: no limit."""
     success_exit_codes: list[IntExpr] = []
     """Exit statuses that count as success, beside 0."""
+    fail_fast: bool | None = None
+    """Start the script with `set -e`, so that a failing line fails the task; false also undoes `strict` of the operator.
+    Default: the operator's `strict`."""
     log: Literal["piped", "direct"] = "piped"
     """How output gets into the task's log: `piped` loses no line, whatever the script redirects; `direct` lets the task
     write the file itself, which is faster for floods, but `> /dev/stderr` in a script then truncates it."""
     probes: Probes | None = None
     """What makes the task ready, and what makes it fail."""
-    ports: dict[str, IntExpr | Ports] = {}
+    ports: dict[str, IntExpr | Ports] | list[ServedPort] = {}
     """Ports to lease on the task's nodes, by name: how many, for example `{http: 1}`. Available as `${{ port.http }}` and
-    `$SFLOW_PORT_HTTP`."""
+    `$SFLOW_PORT_HTTP`. A list, `[{port: 8000}]`, only tells other tasks where this one serves:
+    `${{ task.NAME.service.url }}`."""
     files: dict[str, str | File] = {}
     """Files to write before the task starts: path in the task's directory to content."""
     outputs: Annotated[list[Output], ONE] = []
     """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
+    result: Annotated[Result, REGEXES] | None = None
+    """Values for the task's `result.json`; a mapping from names to regular expressions is short for `patterns`."""
+    uploads: list[Upload] = []
+    """Files to copy to storage targets when the task has completed."""
     success: Success | None = None
     """Conditions besides an exit status of 0."""
     monitor: Monitor | None = None
@@ -167,6 +200,20 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default: no limit."""
     variables: list[Variable] = []
     """Variables of this task alone; they replace others of the same name."""
+
+    @property
+    def leased_ports(self) -> dict[str, IntExpr | Ports]:
+        """`ports` in the form that leases."""
+        return self.ports if isinstance(self.ports, dict) else {}
+
+    @property
+    def served_ports(self) -> list[ServedPort]:
+        """`ports` in the form that says where the task serves."""
+        return self.ports if isinstance(self.ports, list) else []
+
+    def probes_of(self, kind: Literal["readiness", "failure"]) -> tuple[Probe, ...]:
+        """Return the probes of one kind."""
+        return () if self.probes is None else self.probes.of(kind)
 
     @property
     def dependencies(self) -> list[Dependency]:
@@ -178,4 +225,4 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
         """True if the run need not wait for this task's end."""
         if self.kind is not None:
             return self.kind == "service"
-        return self.probes is not None and self.probes.readiness is not None
+        return bool(self.probes_of("readiness"))

@@ -20,6 +20,8 @@ Flag: TypeAlias = bool | str
 """A boolean, its text, or an expression."""
 ONE = Meta(extra={"short": "one"})
 """A list that may also be given as its only entry."""
+REGEXES = Meta(extra={"short": "regexes"})
+"""A mapping that may also be a mapping from names to regular expressions."""
 COUNT = Meta(extra={"short": "count"})
 """A mapping that may also be given as its `count`."""
 

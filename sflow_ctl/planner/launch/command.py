@@ -9,7 +9,7 @@ from protocol.errors import Finding
 from protocol.messages.rank_spec import Container, LaunchKind
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import check
-from sflow_ctl.format.extends import overridden
+from sflow_ctl.format.merged.extends import overridden
 from sflow_ctl.format.rules.operators import operator_findings
 from sflow_ctl.plan.model import AssignedArgument
 from sflow_ctl.planner.findings import UnplannableError
@@ -20,7 +20,8 @@ from sflow_ctl.planner.launch.ssh import ssh_command
 from sflow_ctl.planner.numbers import as_flag, at
 
 _STRICT = "set -euo pipefail; "
-"""Goes on the script's first line, so that bash counts lines as the file does."""
+_FAIL_FAST = "set -e; "
+"""Go on the script's first line, so that bash counts lines as the file does."""
 _NEEDS_STEP = (
     "mpi", "container_image", "container_name", "gres", "gpus", "gpus_per_task", "mem", "mem_per_cpu",
     "exclusive", "constraint", "extra_args",
@@ -73,6 +74,58 @@ def merged_operator(
     return operator
 
 
+def _real_step(
+    task: schema.Task, operator: schema.Operator, step: Step | None, script: str
+) -> Command | None:
+    """Return the job step that a task needs, or None where processes of an agent do. Raises: UnplannableError."""
+    wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
+    if not wanting:
+        return None
+    what = f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step'
+    if step is None:
+        raise UnplannableError("needs-slurm", what, "run inside a Slurm allocation", ("operator",))
+    if step.spans_components:
+        what = (
+            f"{what}, but its nodes belong to components {', '.join(step.het_groups)} of a heterogeneous job"
+        )
+        hint = "choose nodes of one component with resources.nodes.indices"
+        raise UnplannableError("step-spans-components", what, hint, ("resources",))
+    argv, assigned = srun_command(operator, step, script)
+    return Command(
+        name=operator.name, operator_kind="srun", launch_kind="step", argv=argv, assigned_arguments=assigned
+    )
+
+
+def _pod_script(
+    task: schema.Task, operator: schema.Operator, backend: schema.Backend, script: str
+) -> tuple[str, ...]:
+    """Return the script of a pod, which is shown and never run. Raises: UnplannableError."""
+    if backend.type != "kubernetes":
+        what = f'task "{task.name}": operator "{operator.name}" is of type {operator.type}, which sflow-ctl does not run'
+        raise UnplannableError("operator-unsupported", what, "choose another operator", ("operator",))
+    return ("bash", "-c", script)
+
+
+def _with_fail_fast(task: schema.Task, operator: schema.Operator, script: str) -> str:
+    """Return a script for bash that ends at its first failing line, if the task or its operator asks for it."""
+    is_strict = operator.strict is not None and at(("operator", "strict"), as_flag, operator.strict)
+    if task.fail_fast is False or operator.type == "python":
+        return script
+    return f"{_STRICT}{script}" if is_strict else f"{_FAIL_FAST}{script}" if task.fail_fast else script
+
+
+def _of_docker_backend(backend: schema.Backend) -> schema.Operator:
+    """Return the operator of a docker backend's tasks that name none."""
+    return schema.Operator(
+        name=f"default_{backend.name}",
+        type="docker_run",
+        image=backend.image,
+        mounts=backend.mounts,
+        workdir=backend.workdir,
+        extra_args=backend.extra_args,
+    )
+
+
 _TEXT_FIELDS = ("account", "partition", "qos", "reservation", "job_id", "export", "mpi", "user", "host")
 
 
@@ -97,16 +150,17 @@ def command(
 
     Raises: UnplannableError, NumberError.
     """
+    if operator is None and backend.type == "docker":
+        operator = _of_docker_backend(backend)
     if operator is None:
-        kind = "bash" if backend.type == "local" else "srun"
+        kind = "srun" if backend.type == "slurm" else "bash"
         return Command(
             name=f"default_{backend.name}",
             operator_kind=kind,
             launch_kind="process",
-            argv=("bash", "-c", script),
+            argv=("bash", "-c", f"{_FAIL_FAST}{script}" if task.fail_fast else script),
         )
-    if operator.strict is not None and at(("operator", "strict"), as_flag, operator.strict):
-        script = f"{_STRICT}{script}"
+    script = _with_fail_fast(task, operator, script)
     container: Container | None = None
     own_env: dict[str, str] = {}
     cwd: str | None = None
@@ -115,34 +169,19 @@ def command(
             argv: tuple[str, ...] = ("bash", "-c", script)
         case "python":
             argv = (operator.python_exec or "python", *operator.extra_args, "-c", script)
-        case "docker":
-            argv, container = ("bash", "-lc", script), docker_container(operator)
+        case "docker" | "docker_run":
+            argv, container = ("bash", "-lc", script), docker_container(operator, directories)
+        case "k8s" | "k8s_mpi":
+            argv = _pod_script(task, operator, backend, script)
         case "container":
             argv, container = ("bash", "-lc", script), any_container(operator, directories, engine)
         case "ssh":
             more = STEP_VARIABLES if backend.type == "slurm" else ()
             argv, own_env = ssh_command(task.name, operator, script, env, more)
         case "srun":
-            wanting = [name for name in _NEEDS_STEP if getattr(operator, name)]
-            if wanting and step is not None:
-                if step.spans_components:
-                    what = (
-                        f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step, '
-                        f"but its nodes belong to components {', '.join(step.het_groups)} of a heterogeneous job"
-                    )
-                    hint = "choose nodes of one component with resources.nodes.indices"
-                    raise UnplannableError("step-spans-components", what, hint, ("resources",))
-                argv, assigned = srun_command(operator, step, script)
-                return Command(
-                    name=operator.name,
-                    operator_kind="srun",
-                    launch_kind="step",
-                    argv=argv,
-                    assigned_arguments=assigned,
-                )
-            if wanting:
-                what = f'task "{task.name}": {", ".join(wanting)} of operator "{operator.name}" need a Slurm job step'
-                raise UnplannableError("needs-slurm", what, "run inside a Slurm allocation", ("operator",))
+            real_step = _real_step(task, operator, step, script)
+            if real_step is not None:
+                return real_step
             argv, cwd = ("bash", "-c", script), operator.chdir
     return Command(
         name=operator.name,

@@ -11,14 +11,19 @@ from sflow_ctl.format import schema
 from sflow_ctl.planner.numbers import as_flag, at
 
 
-def docker_container(operator: schema.Operator) -> Container:
-    """Return a container as `docker run` makes it, with only what the file asks for. Raises: NumberError."""
+def docker_container(operator: schema.Operator, directories: Sequence[str]) -> Container:
+    """Return a container as `docker run` makes it; of the run's `directories` it sees those that the operator asks for.
+
+    Raises: NumberError.
+    """
+    sees_run = _flag(operator, "auto_mount_runtime_dirs", operator.type == "docker_run")
     assert operator.image is not None
     return Container(
         engine=cast("EngineChoice", operator.runtime or "docker"),
         image=operator.image,
         workdir=operator.workdir,
         mounts=tuple(operator.mounts),
+        directories=_outermost(directories) if sees_run else (),
         gpus=None if operator.gpus is None else str(operator.gpus),
         pass_envs=_flag(operator, "pass_envs", True),
         extra_args=tuple(operator.extra_args),

@@ -17,7 +17,8 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.artifact_use import artifact_use
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.fetches import hub_cache, plan_fetch
-from sflow_ctl.planner.source import PlanInput, Scope, namespace
+from sflow_ctl.planner.phases.late_variables import refuse_late, split_late
+from sflow_ctl.planner.source import PlanInput, Scope, domains_of, namespace
 from sflow_ctl.planner.tasks.ports import artifacts_in_files
 
 _OF_TASKS = frozenset(("task", "replica", *OWN))
@@ -45,6 +46,8 @@ class Places(Struct, frozen=True):
     path_exists: Callable[[str], bool]
     elsewhere: Mapping[str, bool]
     """Artifacts used only by tasks on other machines; the agents there check their paths."""
+    may_lack: bool = False
+    """A missing artifact is only a warning."""
 
 
 class PlannedArtifacts(Struct, frozen=True):
@@ -85,14 +88,23 @@ def plan_artifacts(
         return is_slurm and not context.allow_placeholder_nodes
 
     use = artifact_use(source.document, is_elsewhere)
-    places = Places(context.workspace_dir, context.run_directory, context.path_exists, use.elsewhere)
+    places = Places(
+        context.workspace_dir,
+        context.run_directory,
+        context.path_exists,
+        use.elsewhere,
+        context.may_lack_artifacts,
+    )
     others = {
         "backends": backends.view,
         "workflow": {"name": source.document.workflow.name},
         "artifacts": {},
+        **domains_of(source.document),
     }
     names = namespace(values, others)
     items: dict[str, Materialised] = {}
+    refuse_late("artifacts", source.document.artifacts, split_late(source.document.variables)[1], findings)
+    findings.stop_if_any()
     for artifact in source.document.artifacts:
         with findings.collecting("artifacts", artifact.name, "uri", subject=f'artifact "{artifact.name}"'):
             uri = str(evaluate(artifact.uri, names)) if EXPRESSION_START in artifact.uri else artifact.uri
@@ -219,7 +231,7 @@ def _inline(
 def _note_missing(name: str, scheme: str, path: str, places: Places, findings: Findings) -> None:
     """Refuse an artifact that must exist on this machine and does not. Raises: UnplannableError."""
     what = f'artifact "{name}": {path} does not exist'
-    if scheme != "fs":
+    if scheme != "fs" or places.may_lack:
         findings.warn("artifact-missing", what, findings.loaded.where("artifacts", name, "uri"))
     elif name not in places.elsewhere:
         hint = "make it, let runs make it with `create: true`, or point elsewhere with --artifact NAME=URI"

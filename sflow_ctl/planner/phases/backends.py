@@ -16,8 +16,9 @@ from sflow_ctl.format.checking import check
 from sflow_ctl.plan.assignment import node_view
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.phases.late_variables import refuse_late, split_late
 from sflow_ctl.planner.phases.nodes import JobNodes, backend_nodes
-from sflow_ctl.planner.source import PlanInput, namespace
+from sflow_ctl.planner.source import PlanInput, domains_of, namespace
 
 DEFAULT_BACKEND = schema.Backend(name="local", type="local", default=True)
 
@@ -69,11 +70,13 @@ def choose_backends(document: schema.Document, findings: Findings) -> BackendCho
 def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findings) -> PlannedBackends:
     """Number the nodes of the backends that tasks use. Problems are findings."""
     choice = choose_backends(source.document, findings)
+    _refuse_unsupported(source, choice, findings)
+    refuse_late("backends", source.document.backends, split_late(source.document.variables)[1], findings)
     _require_job_fields(source, findings)
     findings.stop_if_any()
     used = choice.used
     job = JobNodes(source.context.job_nodes, sum(one.type == "slurm" for one in used.values()))
-    names = namespace(values, {})
+    names = namespace(values, domains_of(source.document))
     nodes_of: dict[str, tuple[PlannedNode, ...]] = {}
     numbered: list[PlannedNode] = []
     view: dict[str, Any] = {}
@@ -92,6 +95,24 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
 
 def _view(backend: schema.Backend, nodes: Sequence[PlannedNode]) -> dict[str, Any]:
     return {"name": backend.name, "nodes": [node_view(node, node.backend_index) for node in nodes]}
+
+
+def _refuse_unsupported(source: PlanInput, choice: BackendChoice, findings: Findings) -> None:
+    """Refuse backends that are not run here, each with one finding."""
+    if source.context.shows_unsupported:
+        return
+    others = [backend.name for backend in choice.all if backend.type != "kubernetes"]
+    for backend in choice.used.values():
+        where = findings.loaded.where("backends", backend.name)
+        if backend.type == "kubernetes":
+            what = f'backend "{backend.name}" is of type kubernetes, which sflow-ctl does not run'
+            hint = "it runs on this machine and on Slurm"
+            hint += f": use backend {' or '.join(others)} instead" if others else ""
+            findings.add("backend-unsupported", what, where, hint)
+        elif backend.hosts and not source.context.allow_placeholder_nodes:
+            what = f'backend "{backend.name}" has hosts of docker, and sflow-ctl starts containers on this machine only'
+            where = findings.loaded.where("backends", backend.name, "hosts")
+            findings.add("backend-unsupported", what, where, "leave hosts out to use this machine")
 
 
 def _require_job_fields(source: PlanInput, findings: Findings) -> None:

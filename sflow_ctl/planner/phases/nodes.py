@@ -7,7 +7,7 @@ from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.plan.model import PlannedNode
-from sflow_ctl.planner.context import JobNode, PlanContext
+from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
@@ -44,15 +44,28 @@ def backend_nodes(
         PlannedNode(
             index=first + index,
             backend=backend.name,
-            backend_type="local" if context.nodes_override is not None else backend.type,
+            backend_type="slurm" if backend.type == "slurm" and context.nodes_override is None else "local",
             backend_index=index,
             name=node.name,
             address=node.address,
-            gpus=gpus,
+            gpus=_gpus_of_host(backend, index, names, gpus, context),
             het_group=node.het_group,
         )
         for index, node in enumerate(given)
     ]
+
+
+def _gpus_of_host(
+    backend: schema.Backend, index: int, names: Mapping[str, Any], gpus: int | None, context: PlanContext
+) -> int | None:
+    """Return the GPUs of a docker backend's host, or of any node. Raises: UnplannableError."""
+    if not backend.hosts or context.nodes_override is not None or context.gpus_per_node_override is not None:
+        return gpus
+    written = backend.hosts[index].gpus_per_node
+    path = ("hosts", index, "gpus_per_node")
+    if written is None:
+        return gpus
+    return number(f'backend "{backend.name}"', path, as_int, evaluate_any(written, names), 0)
 
 
 class JobNodes:
@@ -86,7 +99,9 @@ class JobNodes:
 def _placeholder_nodes(
     backend: schema.Backend, count: int, is_used: bool, context: PlanContext
 ) -> tuple[JobNode, ...]:
-    if backend.type == "local" or context.nodes_override is not None:
+    if backend.hosts and context.nodes_override is None:
+        return tuple(JobNode(host.name, host.ip_address or UNKNOWN_ADDRESS) for host in backend.hosts)
+    if backend.type != "slurm" or context.nodes_override is not None:
         name, address = context.here
         return tuple(JobNode(name if i == 0 else f"{name}-{i}", address) for i in range(count))
     if is_used and not context.allow_placeholder_nodes:

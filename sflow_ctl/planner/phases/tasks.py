@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from protocol.messages.checks import Check, LogCheck
 from protocol.messages.rank_spec import Success
+from protocol.messages.uploads import StorageTarget
 from protocol.text.counted import counted
 from protocol.text.process_labels import Labels
 from sflow_ctl.format import schema
@@ -23,9 +24,9 @@ from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Graph
-from sflow_ctl.planner.phases.moves import of_launch, settled
-from sflow_ctl.planner.phases.requests import PlacedTask, port_counts
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
+from sflow_ctl.planner.placement.moves import of_launch, settled
+from sflow_ctl.planner.placement.requests import PlacedTask, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
@@ -35,6 +36,7 @@ from sflow_ctl.planner.tasks.probes import DeferredProbes
 from sflow_ctl.planner.tasks.scopes import TaskScope, TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
 from sflow_ctl.planner.tasks.success import plan_success
+from sflow_ctl.planner.tasks.uploads import plan_uploads
 from sflow_ctl.planner.tasks.watch import plan_watch
 
 
@@ -59,6 +61,7 @@ class _Setting(Struct, frozen=True):
     launch: LaunchSetting
     environment: Mapping[str, str]
     """The variables of all tasks."""
+    storage: Sequence[StorageTarget]
 
 
 def plan_tasks(
@@ -69,6 +72,7 @@ def plan_tasks(
     graph: Graph,
     placed: Sequence[PlacedTask],
     policy: WorkflowPolicy,
+    storage: Sequence[StorageTarget],
     findings: Findings,
 ) -> PlannedTasks:
     """Plan all tasks, in file and replica order. Problems are findings."""
@@ -88,6 +92,7 @@ def plan_tasks(
         TaskScopes(source, scope, scripts, views, findings),
         LaunchSetting.of(source, backends, artifacts),
         environment,
+        storage,
     )
     tasks = [_plan_task(setting, one, findings) for one in placed]
     planned = tuple(settled(task, views) for task in tasks if task is not None)
@@ -149,7 +154,7 @@ def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[Pl
 
 def _may_use_tasks(task: schema.Task) -> bool:
     """Return whether a task has a field in which an expression may name other tasks."""
-    has_fields = task.probes or task.operator or task.variables or task.files or task.success
+    has_fields = task.probes or task.operator or task.variables or task.files or task.success or task.uploads
     return bool(has_fields) or any(EXPRESSION_START in item for item in task.script)
 
 
@@ -176,6 +181,9 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of)
         policy = end_policy(setting.source, placed.expanded, setting.policy.stopping, scope.value)
         success, more = _success(setting, scope, env["SFLOW_TASK_OUTPUT_DIR"])
+        uploads, in_uploads = plan_uploads(
+            task, scope, setting.scripts, setting.storage, env, nodes, findings
+        )
         return PlannedTask(
             name=replica.name,
             base=task.name,
@@ -187,14 +195,16 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             depends_on=setting.graph.waits_for[replica.name],
             placement=placed.placement,
             **of_launch(placed.alternative, placed.placement, launch, setting.backends.nodes)._asdict(),
+            lends_gpus=lends_gpus(task),
             ports=placed.ports,
             **msgspec.structs.asdict(launch),
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),
             success=success,
+            uploads=uploads,
             required_paths=_required_paths(setting, task, launch),
-            deferred=_distinct((*scope.own.deferred, *deferred, *more, *probes.deferred)),
+            deferred=_distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred)),
             files=_files(setting, scope),
         )
     return None

@@ -10,7 +10,8 @@ from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any, names_used
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.findings import Findings
-from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, namespace
+from sflow_ctl.planner.phases.late_variables import split_late
+from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, domains_of, namespace
 
 
 def resolve(
@@ -134,11 +135,28 @@ def environment_text(value: Any) -> str:
 
 
 def resolve_global(source: PlanInput, findings: Findings) -> Scope:
-    """Phase: resolve the variables of the document, before anything else is known."""
-    variables = source.document.variables
-    values = resolve(variables, {}, {}, "variables", findings)
+    """Phase: resolve the variables of the document that need nothing else. The others follow in `resolve_late`."""
+    domains = domains_of(source.document)
+    variables, _ = split_late(source.document.variables)
+    values = resolve(variables, {}, domains, "variables", findings)
     findings.stop_if_any()
-    return Scope(source.rules.typed(variables, values), {})
+    return Scope(source.rules.typed(variables, values), domains)
+
+
+def resolve_late(source: PlanInput, scope: Scope, namespaces: Mapping[str, Any], findings: Findings) -> Scope:
+    """Phase: resolve the variables of the document that need no more than the `namespaces` that are known now."""
+    _, late = split_late(source.document.variables)
+    due = [
+        variable
+        for variable in source.document.variables
+        if variable.name not in scope.values and late.get(variable.name, frozenset()) <= namespaces.keys()
+    ]
+    known = {**scope.namespaces, **namespaces}
+    if not due:
+        return Scope(scope.values, known)
+    values = resolve(due, scope.values, known, "variables", findings)
+    findings.stop_if_any()
+    return Scope({**scope.values, **source.rules.typed(due, values)}, known)
 
 
 def resolve_workflow(
@@ -150,7 +168,12 @@ def resolve_workflow(
 ) -> Scope:
     """Phase: resolve the variables of the workflow, which see backends and artifacts as well."""
     workflow = source.document.workflow
-    others = {"backends": backends, "workflow": {"name": workflow.name}, "artifacts": artifacts}
+    others = {
+        "backends": backends,
+        "workflow": {"name": workflow.name},
+        "artifacts": artifacts,
+        **domains_of(source.document),
+    }
     own = resolve(workflow.variables, outer.values, others, "workflow.variables", findings)
     values = {**outer.values, **source.rules.typed(workflow.variables, own)}
     for name in values:

@@ -24,6 +24,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "artifacts": dict(plan.artifacts),
         "nodes": [{"name": n.name, "backend": n.backend, "gpus": n.gpus} for n in plan.nodes],
         "tasks": [_task(plan, task, members) for task in plan.tasks],
+        "monitors": msgspec.to_builtins(plan.monitors),
         "warnings": msgspec.to_builtins(plan.warnings),
     }
 

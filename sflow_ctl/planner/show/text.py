@@ -15,9 +15,10 @@ from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.plan.monitors import monitor_text
 from sflow_ctl.plan.wording import needs_text, until_text
-from sflow_ctl.planner.phases.capacity import gpus_taken
 from sflow_ctl.planner.phases.fetches import shown_uri
+from sflow_ctl.planner.placement.capacity import gpus_taken
 from sflow_ctl.planner.tasks.success import conditions
 
 MAX_TASKS_IN_FULL = 40
@@ -44,6 +45,10 @@ def plan_text(plan: Plan) -> str:
     if plan.fetches:
         lines += ["", "Fetched before the first task, unless it is here:"]
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
+    if plan.notes:
+        lines += ["", "Notes:", *(f"  - {note.line()}" for note in plan.notes)]
+    if plan.monitors:
+        lines += ["", "Monitors:", *(f"  - {monitor_text(one)}" for one in plan.monitors)]
     if plan.warnings:
         lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])

@@ -25,7 +25,7 @@ def plan_ports(
 ) -> tuple[PortBlock, ...]:
     """Return the ports that the task leases on each of its nodes, in file order; problems are findings."""
     blocks = []
-    for name, ports in task.ports.items():
+    for name, ports in task.leased_ports.items():
         with findings.collecting(
             "tasks", task.name, "ports", name, subject=f'task "{task.name}"'
         ):  # one call each: a problem of one must not hide the next

@@ -71,19 +71,20 @@ def plan_probes(
         return ()
     scope = _Scope(task, evaluate, replicas_of)
     probes = []
-    if task.probes.readiness is not None:
-        probes.append(_plan_probe(scope, "readiness", task.probes.readiness))
-    if task.probes.failure is not None:
-        probes.append(_plan_probe(scope, "failure", task.probes.failure))
+    kinds: tuple[ProbeKind, ...] = ("readiness", "failure")
+    for kind in kinds:
+        given = task.probes_of(kind)
+        if given:
+            probes.append(_plan_probe(scope, kind, given[0]))
     return tuple(probes)
 
 
 def readiness_deadline_s(task: schema.Task, evaluate: Callable[[Any], Any]) -> float | None:
     """Seconds within which an attempt must be ready, or None. Raises: NumberError."""
-    readiness = task.probes.readiness if task.probes is not None else None
-    if readiness is None or readiness.deadline is None:
+    given = task.probes_of("readiness")
+    if not given or given[0].deadline is None:
         return None
-    return at(("probes", "readiness", "deadline"), as_seconds, evaluate(readiness.deadline))
+    return at(("probes", "readiness", "deadline"), as_seconds, evaluate(given[0].deadline))
 
 
 def _plan_probe(scope: _Scope, kind: ProbeKind, probe: schema.Probe) -> AgentProbe:
@@ -104,9 +105,16 @@ def _plan_probe(scope: _Scope, kind: ProbeKind, probe: schema.Probe) -> AgentPro
         on_node="each" if on_each_node else "first",
         delay_s=at((*path, "delay"), as_seconds, evaluate(probe.delay)),
         interval_s=at((*path, "interval"), as_seconds, evaluate(probe.interval)),
-        timeout_s=at((*path, "timeout"), as_seconds, evaluate(probe.timeout)),
+        timeout_s=_check_limit_s(probe, path, evaluate),
         threshold=at((*path, threshold_field), as_int, evaluate(threshold), 1),
     )
+
+
+def _check_limit_s(probe: schema.Probe, path: _Path, evaluate: DeferredProbes) -> float:
+    """Return the seconds that one check of a probe may take. Raises: NumberError."""
+    if probe.each_check_timeout is not None:
+        return max(1.0, at((*path, "each_check_timeout"), as_seconds, evaluate(probe.each_check_timeout)))
+    return at((*path, "timeout"), as_seconds, evaluate(60 if probe.timeout is None else probe.timeout))
 
 
 def _conditions(kind: ProbeKind, probe: schema.Probe) -> list[tuple[_Path, schema.Condition]]:

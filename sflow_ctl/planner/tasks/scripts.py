@@ -51,7 +51,7 @@ _STAND_IN = 10_000
 
 def own_ports(task: schema.Task) -> dict[str, Any]:
     """Return `port` and `ports` of a task that has ports, among the names that its expressions see."""
-    return {name: OwnPorts() for name in OWN} if task.ports else {}
+    return {name: OwnPorts() for name in OWN} if task.leased_ports else {}
 
 
 class Scripts:

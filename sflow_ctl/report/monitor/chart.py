@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from protocol.text.ansi import printable_line
 from sflow_ctl.report.monitor.amounts import number_text, scale_of
-from sflow_ctl.report.monitor.metrics import SIMULATED, SYSTEM, Row
+from sflow_ctl.report.monitor.metrics import SIMULATED, SYSTEM, MetricRow
 from sflow_ctl.report.monitor.tally import Series, highest
 
 WIDTH, LEFT, RIGHT = 1000, 64, 206
@@ -71,7 +71,7 @@ class Chart(Struct):
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     is_simulated: bool = False
 
-    def add(self, row: Row) -> None:
+    def add(self, row: MetricRow) -> None:
         """Take in a row, if its metric is drawn."""
         if row.value is None or row.metric not in _CHARTED:
             return

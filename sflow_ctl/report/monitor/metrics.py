@@ -43,6 +43,14 @@ _COLUMNS: dict[Scope, tuple[tuple[str, str], ...]] = {
     ),
 }
 """Of each scope, (metric, unit) in the order of its raw file; a mount and a GPU's index come before."""
+_ORDER = {
+    scope: tuple(
+        (position, metric, unit)
+        for metric, unit, position in sorted((*one, i) for i, one in enumerate(columns))
+    )
+    for scope, columns in _COLUMNS.items()
+}
+"""(position in the raw file, metric, unit) in the order of the names."""
 _GPU_METRICS: dict[str, tuple[str, str]] = {
     "utilization.gpu": ("gpu_utilization_pct", "%"),
     "utilization.memory": ("gpu_memory_utilization_pct", "%"),
@@ -64,7 +72,7 @@ _OTHER_UNITS = {
 """Units of fields whose metrics are called after them."""
 
 
-class Row(NamedTuple):
+class MetricRow(NamedTuple):
     """One value of one metric."""
 
     at_ms: int
@@ -121,7 +129,7 @@ class RawReader:
         self._scope = scope
         self._gpu_fields: tuple[str, ...] = ()
 
-    def rows(self, line: str) -> Iterator[Row | ScopeError]:
+    def rows(self, line: str) -> Iterator[MetricRow | ScopeError]:
         """Yield the rows of a line, or the error that it says."""
         if line.startswith(FIELDS_PREFIX):
             self._gpu_fields = tuple(line.removeprefix(FIELDS_PREFIX).strip().split(","))
@@ -141,12 +149,11 @@ class RawReader:
             yield from self._gpu_rows(at_ms, fields)
             return
         resource = fields.pop(0) if self._scope == "disk" and fields else SYSTEM
-        columns = _COLUMNS[self._scope]
-        if len(fields) == len(columns):
-            for (metric, unit), text in sorted(zip(columns, fields, strict=True)):
-                yield Row(at_ms, self._scope, resource, metric, _number(text), unit, "")
+        if len(fields) == len(_COLUMNS[self._scope]):
+            for position, metric, unit in _ORDER[self._scope]:
+                yield MetricRow(at_ms, self._scope, resource, metric, _number(fields[position]), unit, "")
 
-    def _gpu_rows(self, at_ms: int, fields: list[str]) -> Iterator[Row]:
+    def _gpu_rows(self, at_ms: int, fields: list[str]) -> Iterator[MetricRow]:
         is_simulated = fields[-1] == SIMULATED and len(fields) == len(self._gpu_fields) + 1
         if not is_simulated and len(fields) != len(self._gpu_fields):
             return
@@ -158,7 +165,7 @@ class RawReader:
             otherwise = f"gpu_{name.replace('.', '_')}", _OTHER_UNITS.get(name, "")
             metric, unit = _GPU_METRICS.get(name, otherwise)
             value = _number(text)
-            yield Row(at_ms, "gpu", index, metric, value, unit, note if value is not None else text)
+            yield MetricRow(at_ms, "gpu", index, metric, value, unit, note if value is not None else text)
 
 
 def _number(text: str) -> float | None:

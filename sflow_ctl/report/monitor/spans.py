@@ -11,7 +11,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.monitors import PlannedMonitor, ReportFormat, names_of
 from sflow_ctl.report.monitor.history import RunHistory, TaskTimes
-from sflow_ctl.report.monitor.metrics import Row
+from sflow_ctl.report.monitor.metrics import MetricRow
 from sflow_ctl.report.monitor.windows import ReportWindow, report_window, task_window
 
 LIFECYCLE, WINDOWED, CROSS = "lifecycle", "windowed", "__monitored_by__"
@@ -38,11 +38,14 @@ class ReportSpan(Struct, frozen=True):
         """Return False for a report whose window was not found: it has no time."""
         return self.window is None or self.window.span_ms is not None
 
-    def has(self, row: Row) -> bool:
-        """Return whether a row of one of its nodes belongs to it."""
-        if not self.begin_ms <= row.at_ms <= self.end_ms or row.scope not in self.scopes:
-            return False
-        return row.scope != "gpu" or self.gpus is None or row.resource in self.gpus
+    def rows_of(self, at_ms: int, rows: Sequence[MetricRow]) -> Sequence[MetricRow]:
+        """Return which rows of one line, of one of its nodes, belong to it: by time, scope and GPU."""
+        scope = rows[0].scope
+        if not self.begin_ms <= at_ms <= self.end_ms or scope not in self.scopes:
+            return ()
+        if scope != "gpu" or self.gpus is None:
+            return rows
+        return rows if rows[0].resource in self.gpus else ()
 
 
 class _Place(NamedTuple):

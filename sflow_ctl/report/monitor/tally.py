@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field
 
-from sflow_ctl.report.monitor.metrics import Row
+from sflow_ctl.report.monitor.metrics import MetricRow
 
 SUMMARY_HEADER = "resource_type,metric_name,metric_unit,datapoints,min_value,avg_value,max_value"
 BINS = 400
 
 
-class Tally(Struct):
+class Spread(Struct):
     """The values of one metric."""
 
     unit: str = ""
@@ -24,8 +24,10 @@ class Tally(Struct):
         """Take in a value."""
         self.count += 1
         self.total += value
-        self.low = min(self.low, value)
-        self.high = max(self.high, value)
+        if value < self.low:  # not min(): called for every value
+            self.low = value
+        if value > self.high:
+            self.high = value
 
     @property
     def average(self) -> float:
@@ -37,22 +39,23 @@ class SummaryTable:
     """All metrics of a report, by scope and name."""
 
     def __init__(self) -> None:
-        self.tallies: dict[tuple[str, str], Tally] = {}
+        self.tallies: dict[tuple[str, str], Spread] = {}
         self.is_simulated = False
         """Some GPUs are only counted."""
-        self.first_ms: int | None = None
-        self.last_ms: int | None = None
         self.rows = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: MetricRow) -> None:
         """Take in a row; texts only count."""
         self.rows += 1
-        self.first_ms = row.at_ms if self.first_ms is None else min(self.first_ms, row.at_ms)
-        self.last_ms = row.at_ms if self.last_ms is None else max(self.last_ms, row.at_ms)
         if row.value is None:
             return
-        self.is_simulated = self.is_simulated or bool(row.text)
-        self.tallies.setdefault((row.scope, row.metric), Tally(row.unit)).add(row.value)
+        if row.text:
+            self.is_simulated = True
+        key = row.scope, row.metric
+        tally = self.tallies.get(key)
+        if tally is None:
+            tally = self.tallies[key] = Spread(row.unit)
+        tally.add(row.value)
 
     def csv(self) -> str:
         """Return `summary.csv`; metrics of simulated GPUs have `gpu (simulated)` as their resource."""
@@ -69,17 +72,21 @@ class Series(Struct):
 
     begin_ms: int
     end_ms: int
-    bins: dict[int, Tally] = field(default_factory=dict)
+    bins: dict[int, Spread] = field(default_factory=dict)
 
     def add(self, at_ms: int, value: float) -> None:
         """Take in a value."""
-        self.bins.setdefault(self._bin(at_ms), Tally()).add(value)
+        number = self._bin(at_ms)
+        tally = self.bins.get(number)
+        if tally is None:
+            tally = self.bins[number] = Spread()
+        tally.add(value)
 
     def _bin(self, at_ms: int) -> int:
         span = max(1, self.end_ms - self.begin_ms)
         return min(BINS - 1, max(0, (at_ms - self.begin_ms) * BINS // span))
 
-    def points(self) -> list[tuple[float, Tally]]:
+    def points(self) -> list[tuple[float, Spread]]:
         """Return (part of the time from 0 to 1, values), in order."""
         return [((number + 0.5) / BINS, self.bins[number]) for number in sorted(self.bins)]
 

@@ -72,6 +72,10 @@ class AgentLauncher(Protocol):
         """Kill the agent of a node that the run continues without."""
         ...
 
+    def sweep(self, node: int, marker: str) -> None:
+        """End what the run with this marker has left on a lost node, if its agent cannot: `ended` reports it."""
+        ...
+
     def wait_all(self, timeout_s: float) -> list[int]:
         """Wait for all agents to end; kill those that are late, and return their nodes."""
         ...
@@ -124,6 +128,7 @@ def common_config(
         secret_key="",
         marker=f"{request.run_id}-{os.urandom(4).hex()}",
         predecessors=request.generation.predecessors,
+        has_containers=any(task.container is not None for task in request.plan.tasks),
         run_directory=str(settings.output_dir / request.run_id),
         nonce=nonce,
         spool_directory=str(settings.log_spool) if settings.log_spool else None,

@@ -144,6 +144,9 @@ class LocalLauncher:
                     _kill(pid, signal.SIGKILL)
                     _kill(pid, signal.SIGCONT)
 
+    def sweep(self, _node: int, _marker: str) -> None:
+        """Do nothing: what a guardian that was killed has left is swept when its end is seen."""
+
     def wait_all(self, timeout_s: float) -> list[int]:
         """Wait until every agent has ended; kill those that are late, and return their nodes."""
         deadline = time.monotonic() + timeout_s

@@ -35,6 +35,10 @@ class MixedLauncher:
         """Kill an agent on this machine; the step's are refused when they connect."""
         self._local.kill(node)
 
+    def sweep(self, node: int, marker: str) -> None:
+        """End what is left on a node of the job whose agent and guardian were killed."""
+        self._step.sweep(node, marker)
+
     def wait_all(self, timeout_s: float) -> list[int]:
         """Wait until all have ended; end those that are late, and return their nodes."""
         deadline = time.monotonic() + timeout_s

@@ -21,6 +21,7 @@ from sflow_ctl.runtime.children import memory_file, uninterrupted, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
+from sflow_ctl.runtime.slurm.node_sweep import NodeSweeps
 from sflow_ctl.slurm.hints import telling_lines
 from sflow_ctl.slurm.step_command import step_argv, step_environment
 
@@ -43,10 +44,15 @@ class StepLauncher:
         self._allocation = allocation
         self._python = python or sys.executable
         self._nodes: list[int] = []
+        self._names: Mapping[int, str] = {}
+        self._sweeps = NodeSweeps(allocation, self._python, extra)
+        self._swept: list[int] = []
+        """Lost nodes on which nothing is left, not reported yet."""
         self._extra = extra
         self._no_kill = no_kill
         self._said = memory_file("srun-output")
         self._epoll = select.epoll()
+        self._epoll.register(self._sweeps.fileno, select.EPOLLIN)
         self._pid = 0
         self._pidfd = -1
         self._code = 0
@@ -63,7 +69,7 @@ class StepLauncher:
 
         Raises: LaunchError.
         """
-        self._nodes = list(nodes)
+        self._nodes, self._names = list(nodes), nodes
         argv = step_argv(
             (self._python, "-I", "-X", "utf8", "-m", "sflow_agent"),
             job_id=self._allocation.job_id,
@@ -112,34 +118,48 @@ class StepLauncher:
 
         The step of an srun that was killed may still run.
         """
-        if self._pidfd < 0 or not self._epoll.poll(0):
-            return []
-        how = self._reap()
-        return [AgentEnd(node, how, is_cleared=self._code >= 0) for node in self._nodes]
+        self._swept += self._sweeps.clear()
+        ends = [AgentEnd(node, "what was left there was ended", is_cleared=True) for node in self._swept]
+        self._swept.clear()
+        if self._has_ended(0):
+            how = self._reap()
+            ends += [AgentEnd(node, how, is_cleared=self._code >= 0) for node in self._nodes]
+        return ends
 
     def kill(self, node: int) -> None:
         """Do nothing: an abandoned agent is refused when it connects; otherwise it ends after its orphan grace time."""
 
+    def sweep(self, node: int, marker: str) -> None:
+        """End what the run has left on a node of the step whose agent and guardian were killed; `ended` reports it."""
+        if node in self._names:
+            self._sweeps.begin(node, self._names[node], marker)
+
     def wait_all(self, timeout_s: float) -> list[int]:
-        """Wait until the step has ended; end it if it is late, and return its nodes."""
+        """Wait until the step and all sweeps have ended; end what is late, and return the step's nodes if it is."""
+        deadline = time.monotonic() + timeout_s
+        while self._pidfd >= 0 and (left := deadline - time.monotonic()) > 0:
+            if self._has_ended(left):
+                self._reap()
+            self._swept += self._sweeps.clear()
+        self._swept += self._sweeps.wait(max(0.0, deadline - time.monotonic()))
         if self._pidfd < 0:
             return []
-        deadline = time.monotonic() + timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            if self._epoll.poll(left):
-                self._reap()
-                return []
         self.end()
         return list(self._nodes)
 
+    def _has_ended(self, within_s: float) -> bool:
+        """Return whether the step has ended; wait for an end of anything for at most so long."""
+        return any(descriptor == self._pidfd for descriptor, _ in self._epoll.poll(within_s))
+
     def end(self) -> None:
         """End the step with all its processes: srun kills its tasks when it is terminated."""
+        self._sweeps.end()
         if self._pidfd < 0:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self._pid, number)
-            if self._epoll.poll(_END_WAIT_S):
+            if self._has_ended(_END_WAIT_S):
                 break
         self._reap()
 

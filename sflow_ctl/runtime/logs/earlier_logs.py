@@ -21,12 +21,12 @@ class EarlierLogs:
         run_directory: Path,
         attempts: Mapping[str, int],
         log_path_of: Callable[[RankId], str],
-        note: Callable[[str], object],
     ) -> None:
+        self.note: Callable[[str], object] = lambda _text: None
+        """Takes lines for `sflow.log`."""
         self._run_directory = run_directory
         self._attempts = attempts
         self._log_path_of = log_path_of
-        self._note = note
         self._files = SpoolFiles()
         self._logs: dict[RankId, RankLog] = {}
         self._began_at: dict[RankId, int] = {}
@@ -49,7 +49,7 @@ class EarlierLogs:
             self._files.append(log, body[cut:])
         except OSError as error:
             if not self._has_complained:
-                self._note(f"cannot write {log.path}: {error.strerror}; trying again")
+                self.note(f"cannot write {log.path}: {error.strerror}; trying again")
             self._has_complained = True
             return None
         if chunk.is_end:
@@ -93,6 +93,6 @@ class EarlierLogs:
         added = log.position - self._began_at.pop(log.rank)
         if added:
             name = log.path.relative_to(self._run_directory)
-            self._note(
+            self.note(
                 f"{added} bytes of {name} had not arrived before the run was resumed; they are there now"
             )

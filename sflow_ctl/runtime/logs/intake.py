@@ -57,18 +57,15 @@ class LogIntake:
         counters: Counter[str],
         earlier: "EarlierLogs | None" = None,
     ) -> None:
-        """`earlier` takes the logs of attempts of a resumed run that earlier controllers had begun."""
         self.socket = socket
         self.awaited: set[RankId] = set()
         """Ranks that have ended, and whose exit waits for their log."""
         self.places: dict[RankId, int] = {}
         """The node that each rank was placed on: no other agent has its log. The main thread adds to it."""
-        self._earlier = earlier
+        self._earlier = earlier  # takes logs of attempts that earlier controllers of the run had begun
         self._node_of_key = node_of_key
-        self._book = book
-        self._logs = book.open
-        self._consumers = consumers
-        self._owner = owner
+        self._book, self._logs = book, book.open
+        self._consumers, self._owner = consumers, owner
         self._counters = counters
         self._spool = SpoolFiles()
         self._retired: dict[RankId, int] = {}
@@ -169,10 +166,10 @@ class LogIntake:
     def close(self) -> None:
         """Close the files."""
         self._spool.close()
-        if self._earlier is not None:
-            self._earlier.close()
         for consumer in self._consumers:
             consumer.close()
+        if self._earlier is not None:
+            self._earlier.close()
 
     # ------------------------------------------------------------------ chunks
 
@@ -193,12 +190,10 @@ class LogIntake:
             self._counters["malformed"] += 1
             return
         if self.places.get(chunk.rank) != node:
-            if self._earlier is not None and self._earlier.owns(chunk.rank):
-                offset = self._earlier.take(chunk, frames[2].buffer)
-                if offset is not None:
-                    self._send_ack(frames[0].bytes, chunk.rank, offset)
-                return
-            self._counters["foreign_log_chunks"] += 1
+            if self._earlier is None or not self._earlier.owns(chunk.rank):
+                self._counters["foreign_log_chunks"] += 1
+            elif (offset := self._earlier.take(chunk, frames[2].buffer)) is not None:
+                self._send_ack(frames[0].bytes, chunk.rank, offset)
             return
         self._take_chunk(frames[0].bytes, chunk, frames[2].buffer, now)
 

@@ -11,10 +11,10 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 from msgspec import Struct
@@ -32,6 +32,9 @@ from sflow_ctl.runtime.logs.consumers.viewers import ViewerHub
 from sflow_ctl.runtime.logs.intake import LogIntake
 from sflow_ctl.runtime.logs.store import LogBook
 from sflow_ctl.runtime.viewing.messages import Change
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs
 
 T = TypeVar("T")
 PUMP_BYTES = 512 * 1024
@@ -95,12 +98,9 @@ class OutputService:
         gang_sizes: dict[str, int],
         console: ConsoleSink | None,
         prior: Sequence[Change] = (),
-        earlier_attempts: Mapping[str, int] | None = None,
+        earlier: "EarlierLogs | None" = None,
     ) -> None:
-        """`prior` are the last changes of tasks that a resumed run does not run again.
-
-        `earlier_attempts` are the numbers of the last attempts that earlier controllers began.
-        """
+        """`prior` are the last changes of tasks that a resumed run does not run again, `earlier` takes late logs of it."""
         self.counters: Counter[str] = Counter()
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
@@ -116,11 +116,8 @@ class OutputService:
             self._searches,
         ]
         """In the order in which they get chunks and turns."""
-        earlier = None
-        if earlier_attempts:
-            from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
-
-            earlier = EarlierLogs(run_directory, earlier_attempts, log_path_of, self._keep_note)
+        if earlier is not None:
+            earlier.note = self._keep_note
         self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters, earlier)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
@@ -216,11 +213,6 @@ class OutputService:
         """Have `close` wait no longer for readers. Callable from a signal handler."""
         self._is_hurried = True
         self._close_by = min(self._close_by, time.monotonic())
-
-    @property
-    def is_hurried(self) -> bool:
-        """Return whether the user wants the end of the run to wait for nothing more."""
-        return self._is_hurried
 
     def close(self, deadline_s: float) -> bool:
         """Wait for expected logs and for a piped console, at most that long; stop the thread.

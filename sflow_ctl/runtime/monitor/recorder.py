@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from protocol.ids import RankId
 from protocol.messages.facts import Sampled
 from protocol.messages.monitor import Mark, RankWindow, Scope
 from sflow_ctl.core.states import Transition
@@ -24,6 +25,8 @@ from sflow_ctl.report.monitor.metrics import raw_head, raw_line
 from sflow_ctl.runtime.monitor.files import DIRECTORY, RAW, raw_path
 
 CLOSE_WITHIN_S = 30.0
+MAX_WAITING = 64
+"""Messages of one agent that wait to be written; it has fewer on their way, but for its last ones."""
 CORRECTED_FROM_MS = 1000
 """Clocks of nodes that are off by more are corrected in reports."""
 
@@ -50,6 +53,10 @@ class MonitorRecorder:
         self._wanted: queue.SimpleQueue[tuple[int, Sampled] | None] = queue.SimpleQueue()
         self._stored: queue.SimpleQueue[Stored] = queue.SimpleQueue()
         self._newest: dict[int, int] = {}
+        self._written: dict[int, int] = {}
+        """By node, the newest message that was written: set by the thread."""
+        self.refused = 0
+        """Messages of agents that sent more than they may."""
         self._clock_ms: dict[int, int] = {}
         """By node, how far its clock is behind the controller's: the smallest difference of all messages."""
         self._windows: list[tuple[int, RankWindow]] = []
@@ -60,17 +67,21 @@ class MonitorRecorder:
 
     # ------------------------------------------------------------------ the controller's side
 
-    def take(self, node: int, message: Sampled) -> None:
-        """Take in a message; one that comes again is only answered again."""
+    def take(self, node: int, message: Sampled, is_own: Callable[[int, RankId], bool]) -> None:
+        """Take in a message; one that comes again is only answered again. `is_own` says of which ranks a node may speak."""
         if message.number <= self._newest.get(node, 0):
             self._stored.put(Stored(node, message.number))
             self._wake()
+            return
+        waiting = message.number - self._written.get(node, 0)
+        if waiting > MAX_WAITING:  # it does not keep to the protocol
+            self.refused += 1
             return
         self._newest[node] = message.number
         self.dropped[node] = message.dropped
         behind_ms = _now_ms() - message.sent_at_ms
         self._clock_ms[node] = min(behind_ms, self._clock_ms.get(node, behind_ms))
-        self._windows += [(node, window) for window in message.windows]
+        self._windows += [(node, window) for window in message.windows if is_own(node, window.rank)]
         self._wanted.put((node, message))
 
     def note(self, transition: Transition, place: Placement | None) -> None:
@@ -121,6 +132,7 @@ class MonitorRecorder:
                 self._write(node, message)
             except OSError as error:
                 self._problems.put(f"readings of monitors cannot be written: {error.strerror}")
+            self._written[node] = message.number
             self._stored.put(Stored(node, message.number))
             self._wake()
 
@@ -130,9 +142,7 @@ class MonitorRecorder:
             lines.setdefault(reading.scope, []).append(raw_line(reading))
         for scope, added in lines.items():
             path = raw_path(self._directory, self._plan, scope, node)
-            with _opened(path) as file:
-                head = raw_head(scope, message.gpu_fields) if file.tell() == 0 else ""
-                file.write("".join([head, *added]).encode(errors="replace"))
+            _append(path, raw_head(scope, message.gpu_fields), added)
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # closed: the run has ended
@@ -145,28 +155,13 @@ def prepare(directory: Path) -> None:
     (directory / RAW).mkdir(mode=0o700, exist_ok=True)
 
 
-def _opened(path: Path) -> "contextlib.AbstractContextManager[_Appended]":
+def _append(path: Path, head: str, lines: list[str]) -> None:
+    """Add lines to a raw file, which begins with `head`. Raises: OSError."""
     prepare(path.parents[2])  # a task may have removed it
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    return contextlib.closing(_Appended(descriptor))
-
-
-class _Appended:
-    """A file that is only appended to."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def tell(self) -> int:
-        return os.fstat(self._descriptor).st_size
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+    with open(descriptor, "ab") as file:  # noqa: PTH123 - a descriptor has no path
+        is_new = os.fstat(descriptor).st_size == 0
+        file.write("".join([head if is_new else "", *lines]).encode(errors="replace"))
 
 
 def _corrected(window: RankWindow, by_ms: int) -> RankWindow:

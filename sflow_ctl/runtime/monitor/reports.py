@@ -4,13 +4,14 @@ Called by `run/workflow.py` after the summary is written. Files are read line by
 a run and the number of its nodes cost time, not memory. What cannot be made is said, and fails nothing.
 """
 
-import csv
+import contextlib
 import heapq
 import io
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import msgspec
 
@@ -19,7 +20,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.monitor.chart import Chart, TaskBar
 from sflow_ctl.report.monitor.history import RunHistory
-from sflow_ctl.report.monitor.metrics import RawReader, Row, ScopeError
+from sflow_ctl.report.monitor.metrics import MetricRow, RawReader, ScopeError
 from sflow_ctl.report.monitor.overview import COURSES, Overview
 from sflow_ctl.report.monitor.spans import ReportSpan, report_spans
 from sflow_ctl.report.monitor.tally import Series, SummaryTable
@@ -52,11 +53,20 @@ HEADER = (
 )
 
 
-class _Source(NamedTuple):
-    """A row, with the raw file that it comes from."""
+class _Line(NamedTuple):
+    """The rows of one line of a raw file, with their time, and the file as a cell of a table."""
 
-    row: Row
-    path: str
+    at_ms: int
+    rows: list[MetricRow]
+    source: str
+
+
+class _HurriedError(Exception):
+    """The user, or the end of the job's time, allows no more reports."""
+
+
+LOOK_EVERY = 1024
+"""Lines between two looks at whether there is still time."""
 
 
 class MonitorReports:
@@ -77,25 +87,37 @@ class MonitorReports:
     def write(self) -> None:
         """Make all reports. Problems are in `problems`."""
         spans = report_spans(self._plan, self._history, str(self._directory), self._end_ms)
-        for span in spans:
-            if self._is_hurried():
-                self.problems.append("interrupted: some reports are not made")
-                break
-            try:
-                self._report(span)
-            except OSError as error:
-                self.problems.append(f"{span.folder} cannot be written: {error.strerror}")
+        try:
+            for span in spans:
+                self._try_report(span)
+        except _HurriedError:
+            self.problems.append("there was no time left for all reports; the raw readings are complete")
         for node, count in sorted(self._recorder.dropped.items()):
             if count:
                 self.problems.append(
                     f"{self._plan.nodes[node].name}: {count} readings were dropped, the controller was too late for them"
                 )
+        if self._recorder.refused:
+            self.problems.append(
+                f"{self._recorder.refused} messages of agents were refused: too many at once"
+            )
         try:
             self._overview(spans)
         except OSError as error:
             self.problems.append(f"{OVERVIEW} cannot be written: {error.strerror}")
 
     # ------------------------------------------------------------------ one report
+
+    def _try_report(self, span: ReportSpan) -> None:
+        """Make a report; one that cannot be made leaves the others. Raises: _HurriedError."""
+        if self._is_hurried():
+            raise _HurriedError
+        try:
+            self._report(span)
+        except OSError as error:
+            self.problems.append(f"{span.folder} cannot be written: {error.strerror}")
+        except (ValueError, OverflowError) as error:  # a node whose clock is beyond all calendars
+            self.problems.append(f"{span.folder} cannot be made: {error}")
 
     def _report(self, span: ReportSpan) -> None:
         folder = self._directory / DIRECTORY / span.folder
@@ -126,27 +148,24 @@ class MonitorReports:
     def _tables(self, span: ReportSpan, folder: Path) -> tuple[SummaryTable, list[tuple[Chart, str]]]:
         """Write `timeline.csv`; return the summary, and a chart for each node with its file's name."""
         summary, charts = SummaryTable(), []
+        has_table = "csv" in span.formats
         is_drawn = "svg" in span.formats or "png" in span.formats
         unfinished = folder / f".{TIMELINE}.part"
-        with (
-            unfinished.open("w", encoding="utf-8", newline="")
-            if "csv" in span.formats
-            else io.StringIO() as file
-        ):
-            table = csv.writer(file, lineterminator="\n") if "csv" in span.formats else None
-            if table is not None:
-                table.writerow(HEADER)
+        with _opened(unfinished) if has_table else io.StringIO() as file:
+            file.write(f"{','.join(HEADER)}\n")
             for node in span.nodes:
                 host = self._plan.nodes[node].name
                 chart = Chart(f"{span.title} on {host}", span.begin_ms, span.end_ms)
-                for row, path in self._rows(node):
-                    if not span.has(row):
+                for line in self._lines_of(node):
+                    rows = span.rows_of(line.at_ms, line.rows)
+                    if not rows:
                         continue
-                    summary.add(row)
-                    if table is not None:
-                        table.writerow(_cells(row, node, host, path))
-                    if is_drawn:
-                        chart.add(row)
+                    if has_table:
+                        file.write(_cells(line, rows, node, host))
+                    for row in rows:
+                        summary.add(row)
+                        if is_drawn:
+                            chart.add(row)
                 if is_drawn:
                     charts.append((chart, self._chart_name(span, node)))
         if "csv" in span.formats:
@@ -182,15 +201,15 @@ class MonitorReports:
 
     # ------------------------------------------------------------------ the raw files
 
-    def _rows(self, node: int) -> Iterator[_Source]:
-        """Yield the rows of a node in the order of their times, which are corrected for its clock."""
+    def _lines_of(self, node: int) -> Iterator[_Line]:
+        """Yield the lines of a node in the order of their times, which are corrected for its clock. Raises: _HurriedError."""
         by_ms = self._recorder.correction_ms(node)
-        files = [
-            _read(scope, path, by_ms) for scope, path in raw_paths(self._directory, self._plan, node).items()
-        ]
-        for row, path in heapq.merge(*files, key=lambda source: source.row.at_ms):
-            if isinstance(row, Row):
-                yield _Source(row, path)
+        paths = raw_paths(self._directory, self._plan, node)
+        files = [_read(scope, path, by_ms) for scope, path in paths.items()]
+        for number, line in enumerate(heapq.merge(*files, key=_time)):
+            if number % LOOK_EVERY == 0 and self._is_hurried():
+                raise _HurriedError
+            yield line
 
     def _errors(self, node: int) -> Iterator[str]:
         for scope, path in raw_paths(self._directory, self._plan, node).items():
@@ -205,15 +224,14 @@ class MonitorReports:
 
     def _overview(self, spans: list[ReportSpan]) -> None:
         summary = SummaryTable()
-        courses: dict[str, Series] = {}
-        for node in range(len(self._plan.nodes)):
-            if self._is_hurried():
-                break
-            for row, _ in self._rows(node):
-                summary.add(row)
-                if row.metric in COURSES and row.value is not None:
-                    series = courses.setdefault(row.metric, Series(self._history.begin_ms, self._end_ms))
-                    series.add(row.at_ms, row.value)
+        courses = {metric: Series(self._history.begin_ms, self._end_ms) for metric in COURSES}
+        with contextlib.suppress(_HurriedError):
+            for node in range(len(self._plan.nodes)):
+                for line in self._lines_of(node):
+                    for row in line.rows:
+                        summary.add(row)
+                        if row.metric in courses and row.value is not None:
+                            courses[row.metric].add(row.at_ms, row.value)
         errors = dict.fromkeys(text for node in range(len(self._plan.nodes)) for text in self._errors(node))
         text = Overview(
             plan=self._plan,
@@ -229,12 +247,29 @@ class MonitorReports:
         write_durably(self._directory / OVERVIEW, SECRETS.mask.raw(text.encode()))
 
 
-def _read(scope: Scope, path: Path, by_ms: int) -> Iterator[_Source]:
-    reader, name = RawReader(scope), str(path)
-    for line in _lines(path):
-        for row in reader.rows(line):
-            if isinstance(row, Row):
-                yield _Source(row._replace(at_ms=row.at_ms + by_ms) if by_ms else row, name)
+def _opened(path: Path) -> TextIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    return open(descriptor, "w", encoding="utf-8", newline="")  # noqa: PTH123 - a descriptor has no path
+
+
+def _time(line: _Line) -> int:
+    return line.at_ms
+
+
+def _read(scope: Scope, path: Path, by_ms: int) -> Iterator[_Line]:
+    """Yield the lines of a raw file that have rows."""
+    reader, source = RawReader(scope), _quoted(str(path))
+    for text in _lines(path):
+        found = reader.rows(text)
+        rows = [row for row in found if isinstance(row, MetricRow)]
+        if rows:
+            at_ms = rows[0].at_ms + by_ms
+            yield _Line(at_ms, [row._replace(at_ms=at_ms) for row in rows] if by_ms else rows, source)
+
+
+def _quoted(cell: str) -> str:
+    """Return a path as a cell of a table."""
+    return '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\n\r') else cell
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -242,19 +277,12 @@ def _lines(path: Path) -> Iterator[str]:
         yield from file
 
 
-def _cells(row: Row, node: int, host: str, path: str) -> tuple[object, ...]:
-    value = "" if row.value is None else row.value
-    seconds = f"{row.at_ms // 1000}.{row.at_ms % 1000:03d}"
-    return (
-        seconds,
-        iso_time(row.at_ms),
-        node,
-        host,
-        row.scope,
-        row.resource,
-        row.metric,
-        value,
-        row.unit,
-        row.text,
-        path,
+def _cells(line: _Line, rows: Sequence[MetricRow], node: int, host: str) -> str:
+    """Return rows of one time as lines of the table; a raw file has no commas but between its fields."""
+    at_ms = line.at_ms
+    head = f"{at_ms // 1000}.{at_ms % 1000:03d},{iso_time(at_ms)},{node},{host}"
+    return "".join(
+        f"{head},{row.scope},{row.resource},{row.metric},{'' if row.value is None else row.value},"
+        f"{row.unit},{row.text},{line.source}\n"
+        for row in rows
     )

@@ -25,6 +25,7 @@ from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import sync_directory, write_durably, write_for_now, write_new
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
+from sflow_ctl.runtime.record.sources import SourceFile
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.remembered import remember
 from sflow_ctl.version import VERSION
@@ -51,6 +52,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The commands that resumed it, oldest first."""
     options: dict[str, Any] = {}
     """The options of the command line that a resume needs; `run/remembered.py` has the list."""
+    sources: tuple[SourceFile, ...] = ()
+    """The workflow files; their text is in `workflow.yaml`."""
     directory: str = ""
     """Where the run directory was when this was written."""
     incarnation: int = 1

@@ -21,6 +21,9 @@ def disk_reason(error: OSError, path: os.PathLike[str]) -> Reason:
             f"cannot write {name}: {what} ({place})",
             hint=f"free some space there (df -h {place}), then resume the run",
         )
+    if error.errno == errno.ENOENT:
+        text = f"the run directory was deleted, with its record and logs: {name} cannot be written"
+        return Reason("record", text, hint="start the workflow anew")
     return Reason(
         "record", f"cannot write {name}: {error.strerror or error}", hint="resume the run elsewhere"
     )

@@ -42,7 +42,7 @@ def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     try:
         path.hardlink_to(temporary)
     except FileExistsError:
-        if temporary.stat().st_nlink != 2:  # else NFS has answered a repetition of what had succeeded
+        if temporary.stat().st_nlink != 2:  # else NFS has made it, and answered no to a repetition
             raise
     finally:
         _remove(temporary)

@@ -224,7 +224,8 @@ class RunReader:
             # Only shown lines are decoded: the events of a large run are most of the file.
             for entry in read_journal(line for line in lines if _TRANSITION in line or _WAITING in line):
                 if entry.waiting is not None:
-                    self.state.note_waiting(entry.waiting.task, entry.waiting.attempt, entry.waiting.text)
+                    told = entry.waiting
+                    self.state.note_waiting(told.task, told.attempt, told.text, told.what)
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)

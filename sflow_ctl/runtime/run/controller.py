@@ -33,6 +33,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -70,6 +71,7 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_proble
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.uploads.progress import Progress
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
@@ -95,10 +97,7 @@ class Controller:
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run; `job_clock` knows the time limit of the Slurm job, if there is one.
-
-        `monitor` takes what agents measure, if the plan has monitors.
-        """
+        """`state` is that of a resumed run, `job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -115,6 +114,7 @@ class Controller:
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
+        self.progress = Progress(self.state, journal, log, output)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -141,13 +141,9 @@ class Controller:
         """
         poller = zmq.Poller()
         self._link.register(poller)
-        poller.register(self._launcher.fileno, zmq.POLLIN)
-        poller.register(self._output.fileno, zmq.POLLIN)
-        poller.register(self.outputs.fileno, zmq.POLLIN)
-        if self._job_clock is not None:
-            poller.register(self._job_clock.fileno, zmq.POLLIN)
-        if self._monitor is not None:
-            poller.register(self._monitor.fileno, zmq.POLLIN)
+        for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
+            if source is not None:
+                poller.register(source.fileno, zmq.POLLIN)
         with self._signals:
             poller.register(self._signals.fileno, zmq.POLLIN)
             self._launcher.start(self._configs)
@@ -268,8 +264,7 @@ class Controller:
     def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
         if isinstance(ended, Sampled):
             if self._monitor is not None:
-                own = tuple(one for one in ended.windows if self._is_own(node, one.rank))
-                self._monitor.take(node, msgspec.structs.replace(ended, windows=own))
+                self._monitor.take(node, ended, self._is_own)
             return
         if not self._is_own(node, ended.rank):  # its name would become a path
             return
@@ -298,12 +293,8 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting(task=task, attempt=attempt, text=text):
-                text = SECRETS.mask.text(text)
-                self._journal.waiting(command, now)
-                self.state.note_waiting(task, attempt, text)
-                self._output.waiting(task, text)
-                self._log.info(f"{task}#{attempt} is not ready: {text}", f"sflow.task.{task}")
+            case RecordWaiting() | RecordUploads():
+                self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._awaited_logs.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
@@ -315,14 +306,22 @@ class Controller:
                 self._link.accept(node, session, kill)
                 self._nodes.welcomed(node)
             case AbandonNode(node=node, reason=reason):
-                self._link.abandon(node, reason)
-                self._output.node_lost(node)
-                self._launcher.kill(node)
-                self._abandoned.add(node)
+                self._abandon(node, reason)
             case Warn(text=text):
                 self._warn(text)
             case FinishRun():
                 self._finish = command
+
+    def _abandon(self, node: int, reason: str) -> None:
+        """Go on without a node; end what is left there."""
+        self._link.abandon(node, reason)
+        self._output.node_lost(node)
+        self._launcher.kill(node)
+        if (
+            self._nodes.is_spooling(node) is not None
+        ):  # its agent has been here, and may have started something
+            self._launcher.sweep(node, self._common.marker)
+        self._abandoned.add(node)
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
@@ -358,6 +357,11 @@ class Controller:
         return max(0, math.ceil((due - now) * 1000))
 
     @property
+    def last_moment(self) -> float | None:
+        """When everything after the tasks must be over."""
+        return self._scheduler.last_moment()
+
+    @property
     def record_error(self) -> OSError | None:
         """What has kept the journal from being written, if anything has."""
         return self._record_keeper.error
@@ -372,6 +376,9 @@ class Controller:
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
         late = end_agents(self._scheduler, self._launcher)
+        for end in self._launcher.ended():
+            if end.is_cleared and end.node in self._abandoned:
+                self._log.info(f"node {self._plan.nodes[end.node].name}: {end.how}")
         for node in late:
             self._log.warning(f"node {self._plan.nodes[node].name}: its agent did not exit and was killed")
         assert self._finish is not None

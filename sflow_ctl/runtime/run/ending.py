@@ -4,6 +4,7 @@ Called by `workflow.py` after the controller's loop; writes `summary.json` and `
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import ExitStatus
+from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import FinishRun
-from sflow_ctl.core.states import FirstCause, Outcome
+from sflow_ctl.core.states import FirstCause, Outcome, Reason
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.report.summary import Summary, summary, summary_json
+from sflow_ctl.report.summary import Summary, UploadSummary, summary, summary_json
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import disk_reason
 
@@ -55,6 +57,7 @@ def conclude(
     state: RunView,
     outputs: dict[str, dict[str, Any]],
     output_problems: dict[str, list[str]],
+    uploads: dict[str, UploadOutcome],
     refused: dict[str, int],
     job_id: str | None,
     resumed: "ResumedSummary | None" = None,
@@ -67,7 +70,8 @@ def conclude(
     """
     plan = state.plan
     if job_id is not None:
-        finish = with_slurm_reason(finish, job_id)
+        nodes = [node.name for node in plan.nodes if node.backend_type == "slurm"]
+        finish = with_slurm_reason(finish, job_id, nodes)
     finish = _with_workflow_success(finish, plan, directory.path)
     status = _exit_status(finish)
     whole = summary(
@@ -81,6 +85,7 @@ def conclude(
         survivors=finish.survivors,
         refused=refused,
         output_problems=output_problems,
+        uploads=uploads,
         resumed=resumed,
     )
     end = RunEnd(status, state, whole, directory.path, outputs)
@@ -95,6 +100,26 @@ def conclude(
         directory.write(layout.SUMMARY, summary_json(end.summary))
     except OSError as error:  # the console still gets everything
         return end if end.status is ExitStatus.INFRASTRUCTURE else _without_record(end, error)
+    return end
+
+
+def with_archive(end: RunEnd, outcome: UploadOutcome, directory: "RunDirectory") -> RunEnd:
+    """Return the end of a run whose directory was uploaded, or not; it is in the summary then.
+
+    A failure of an upload that must succeed makes a run fail that had completed.
+    """
+    whole, status = end.summary, end.status
+    problem = next((one.text for one in outcome.problems if one.is_failure), "")
+    if problem and whole.outcome is Outcome.COMPLETED:
+        cause = FirstCause(text=f"upload_all failed: {problem}", reason=Reason("upload", problem))
+        status = _EXIT[Outcome.FAILED]
+        whole = replace(whole, outcome=Outcome.FAILED, cause=cause, exit_status=int(status))
+    whole = replace(whole, upload_all=UploadSummary.of(outcome))
+    end = replace(end, status=status, summary=whole)
+    try:
+        directory.write(layout.SUMMARY, summary_json(whole))
+    except OSError as error:
+        return end if status is ExitStatus.INFRASTRUCTURE else _without_record(end, error)
     return end
 
 
@@ -117,8 +142,8 @@ def _without_record(end: RunEnd, error: OSError) -> RunEnd:
     return replace(end, status=status, summary=whole)
 
 
-def with_slurm_reason(finish: FinishRun, job_id: str) -> FinishRun:
-    """Replace a signal, a lost node or a time limit by Slurm's own reason, if Slurm ended the job."""
+def with_slurm_reason(finish: FinishRun, job_id: str, nodes: Sequence[str]) -> FinishRun:
+    """Replace a signal, a lost node or a time limit by Slurm's own reason, if Slurm ended the job. `nodes` are the job's."""
     cause = finish.cause
     if cause is None or (
         finish.outcome is not Outcome.TERMINATED
@@ -126,9 +151,9 @@ def with_slurm_reason(finish: FinishRun, job_id: str) -> FinishRun:
         and (cause.reason is None or cause.reason.word not in _MAY_BE_SLURMS)
     ):
         return finish
-    from sflow_ctl.runtime.slurm.allocation import why_it_ends
+    from sflow_ctl.runtime.slurm.job_reason import why_it_ends
 
-    reason = why_it_ends(job_id)
+    reason = why_it_ends(job_id, nodes)
     is_time_limit = cause.reason is not None and cause.reason.word == "time_limit"
     if reason is None or (is_time_limit and reason.word == "time_limit"):
         return finish

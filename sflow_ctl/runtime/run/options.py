@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from sflow_ctl.plan.words import Compat
+
 
 class WorkflowOptions(Struct, frozen=True, kw_only=True):
     """The workflow's files and the changes to them."""
@@ -21,7 +23,13 @@ class WorkflowOptions(Struct, frozen=True, kw_only=True):
     artifacts: tuple[str, ...] = ()
     missable: tuple[str, ...] = ()
     workspace_dir: Path
-    is_strict: bool = False
+    compat: Compat = "ours"
+    refuses_ignored: bool = False
+    """Refuse keys that would be ignored."""
+    ignored_backends: tuple[str, ...] = ()
+    """Backends whose tasks a plan leaves out."""
+    shows_unsupported: bool = False
+    """Show tasks on backends that are not run here."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings by name (`format/schema.py`); they override those of files."""
 

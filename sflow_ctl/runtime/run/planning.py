@@ -28,6 +28,7 @@ from sflow_ctl.runtime.files.settings_files import (
 )
 from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL, Generation
 from sflow_ctl.runtime.record.directory import make_run_id
+from sflow_ctl.runtime.record.sources import SourceFile, source_files
 from sflow_ctl.runtime.run.options import RunOptions, TaskOptions
 from sflow_ctl.settings import Effective
 
@@ -69,6 +70,8 @@ class PlannedRun(Struct, frozen=True):
     """Plan again with a job's id and nodes, and this host's name and address as those nodes see it."""
     earlier: "PriorRun | None" = None
     """The run to resume."""
+    sources: tuple[SourceFile, ...] = ()
+    """The workflow files that the plan is made from; of a resume without any, those of the run."""
 
     @property
     def generation(self) -> Generation:
@@ -90,7 +93,12 @@ def read_run(options: RunOptions) -> ReadRun:
 
     try:
         loaded = load_documents(
-            source.files, source.overrides, source.artifacts, source.missable, is_strict=source.is_strict
+            source.files,
+            source.overrides,
+            source.artifacts,
+            source.missable,
+            compat=source.compat,
+            refuses_ignored=source.refuses_ignored,
         )
     except DocumentError as error:
         if error.rest is None:
@@ -140,12 +148,21 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
 
     plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
+    if plan.storage:
+        from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
+
+        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *upload_warnings(plan)))
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
     salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
-    return PlannedRun(
-        plan, settings, run_id, loaded.recorded_yaml(), nodes.allocation, salloc, replan, earlier
+    recorded, is_own_copy = (
+        loaded.recorded_yaml(),
+        earlier is not None and not options.workflow.are_files_given,
     )
+    sources = (
+        earlier.facts.sources if earlier is not None and is_own_copy else source_files(options.workflow.files)
+    )
+    return PlannedRun(plan, settings, run_id, recorded, nodes.allocation, salloc, replan, earlier, sources)
 
 
 def _check_run_id(run_id: str) -> None:
@@ -184,7 +201,10 @@ def _plan_context(
         job_id="0" if allocation is None else allocation.job_id,
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
-        is_strict=options.workflow.is_strict,
+        compat=options.workflow.compat,
+        ignored_backends=frozenset(options.workflow.ignored_backends),
+        shows_unsupported=options.workflow.shows_unsupported,
+        may_lack_artifacts=is_dry,
         monitors_workflow=options.tasks.enable_workflow_monitor,
         monitored_tasks=options.tasks.enable_task_monitor,
         allow_placeholder_nodes=is_dry or nodes.must_ask,

@@ -25,7 +25,8 @@ _FLAGS = {
     "artifacts": "--artifact",
     "missable": "--missable-tasks",
     "tasks": "--task",
-    "is_strict": "--compat strict",
+    "refuses_ignored": "--strict",
+    "ignored_backends": "--ignore-backend",
 }
 
 

@@ -27,9 +27,9 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import open_regular, read_regular
+from sflow_ctl.runtime.record.held_exits import held_successes
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
-from sflow_ctl.runtime.run.held_exits import held_successes
 from sflow_ctl.runtime.run.output_collector import collect_outputs
 from sflow_ctl.runtime.viewing.messages import Change
 

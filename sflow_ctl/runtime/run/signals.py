@@ -84,6 +84,8 @@ class EndSignals:
 
     def __init__(self, hurry: Callable[[], object]) -> None:
         self._hurry = hurry
+        self.is_hurried = False
+        """A signal has come."""
         self._old_handlers: Handlers = {}
 
     def __enter__(self) -> Self:
@@ -96,6 +98,7 @@ class EndSignals:
         _restore(self._old_handlers)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_hurried = True
         self._hurry()
 
 

@@ -8,6 +8,7 @@ import gc
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, Ru
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.controller import Controller
-from sflow_ctl.runtime.run.ending import RunEnd, conclude
+from sflow_ctl.runtime.run.ending import RunEnd, conclude, with_archive
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
 from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.slurm.job_clock import JobClock
+    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
     from sflow_ctl.runtime.viewing.messages import Change
 
 OUTPUT_DRAIN_S = 30.0
@@ -168,7 +170,7 @@ def _run(
         for warning in (*(planned.allocation.warnings if planned.allocation else ()), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
-        ends.enter_context(EndSignals(output.hurry))  # until the summary is written
+        signals = ends.enter_context(EndSignals(output.hurry))  # until the summary is written
         with ExitStack() as closing:
             if clock is not None:
                 clock.start()
@@ -185,6 +187,7 @@ def _run(
             state=controller.state,
             outputs=controller.outputs.values,
             output_problems=controller.outputs.problems,
+            uploads=controller.progress.uploads,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,
@@ -193,9 +196,30 @@ def _run(
         if monitor is not None:
             from sflow_ctl.runtime.monitor.ending import report_monitors
 
-            report_monitors(monitor, directory.path, planned.plan, log, lambda: output.is_hurried)
+            gone_at = planned.allocation.ends_at if planned.allocation is not None else None
+            report_monitors(monitor, directory.path, planned.plan, log, lambda: signals.is_hurried, gone_at)
+        if planned.plan.upload_all is not None:
+            from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
+
+            limit = EndOfUpload(controller.last_moment, lambda: signals.is_hurried)
+            end = _with_archive(planned.plan, end, fleet, shell, limit, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
+
+
+def _with_archive(
+    plan: Plan, end: RunEnd, fleet: Fleet, shell: _Shell, limit: "EndOfUpload", terminal: Terminal
+) -> RunEnd:
+    """Upload the run directory; return the run's end with what became of that."""
+    from sflow_ctl.runtime.uploads.progress import lines_about
+    from sflow_ctl.runtime.uploads.run_archive import upload_run
+
+    shell.log.info("uploading the run directory")
+    shell.log.flush()
+    outcome = upload_run(plan, end.directory, fleet.common.marker, limit, terminal.print_line)
+    for line in lines_about("upload_all", outcome, shell.log):
+        terminal.print_line(line)
+    return with_archive(end, outcome, shell.record.directory)
 
 
 def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:
@@ -213,6 +237,7 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
     facts = run_facts(
         planned.run_id, plan.workflow, options, fleet.common.marker, directory.path.absolute(), before
     )
+    facts = msgspec.structs.replace(facts, sources=planned.sources)
     record = _Record(directory, facts)
     if earlier is None:
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
@@ -245,16 +270,23 @@ def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Rec
 
 def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: ConsoleSink) -> OutputService:
     gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
+    paths = partial(_log_path_of, gang_sizes=gang_sizes)
+    earlier = None
+    if record.prior:
+        from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
+
+        attempts = {name: prior.attempt for name, prior in record.prior.items()}
+        earlier = EarlierLogs(record.directory.path, attempts, paths)
     return OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
         node_of_key=fleet.link.admission.node_of_key,
-        log_path_of=lambda rank: _log_path_of(rank, gang_sizes),
+        log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
         prior=record.kept,
-        earlier_attempts={name: prior.attempt for name, prior in record.prior.items()},
+        earlier=earlier,
     )
 
 

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 
 from protocol.errors import AllocationError
-from sflow_ctl.core.states import Reason
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 from sflow_ctl.runtime.children import memory_file
@@ -22,11 +21,6 @@ from sflow_ctl.slurm.step_command import StepPart
 ASK_WITHIN_S = 15.0
 ASK_AGAIN_WITHIN_S = 3.0
 """Where another source has an answer."""
-WHY_WITHIN_S = 3.0
-"""The limit for asking Slurm why the job ends.
-
-There is little time between SIGTERM and SIGKILL, and everything else is done by then.
-"""
 KILL_WAIT_WITHIN_S = 1.0
 """The limit for asking how long Slurm waits, once it waits."""
 _NO_END = (
@@ -180,24 +174,6 @@ def _expanded(nodelist: str, where: str) -> tuple[str, ...]:
         ) from error
 
 
-def why_it_ends(job_id: str) -> Reason | None:
-    """Return Slurm's reason for ending the job, as a reason of the run; None when Slurm gives none.
-
-    Source: scontrol(1), JobState and Reason, as seen between SIGTERM and SIGKILL.
-    """
-    said = ask("scontrol", "show", "job", "--oneliner", own_name(job_id, os.environ), within_s=WHY_WITHIN_S)
-    fields = dict(re.findall(r"(\w+)=(\S*)", said))
-    state = fields.get("JobState", "")
-    if fields.get("PreemptTime", "None") not in ("None", "Unknown", ""):
-        return Reason("preempted", "Slurm: the job was preempted")
-    if state.startswith("COMPLETING"):  # 22.05 does not show the reason behind it
-        return _why_completing(fields)
-    for word, known, text in _ENDS:
-        if state.startswith(known) or fields.get("Reason", "").startswith(known):
-            return Reason(word, f"Slurm: {text}")
-    return None
-
-
 def ask_kill_wait_s(within_s: float | None = None) -> float | None:
     """Return the seconds between Slurm's SIGTERM and SIGKILL at a job's end; None if Slurm does not say.
 
@@ -206,26 +182,6 @@ def ask_kill_wait_s(within_s: float | None = None) -> float | None:
     said = ask("scontrol", "show", "config", within_s=within_s)
     found = re.search(r"^KillWait\s*=\s*(\d+)", said, re.MULTILINE)
     return float(found[1]) if found is not None else None
-
-
-def _why_completing(fields: Mapping[str, str]) -> Reason:
-    try:
-        is_over = as_seconds(fields["RunTime"]) >= as_seconds(fields["TimeLimit"])
-    except (KeyError, NumberError):
-        is_over = False
-    if is_over:
-        return Reason("time_limit", "Slurm: the job has reached its time limit")
-    return Reason("cancelled", "Slurm: the job was cancelled or preempted")
-
-
-_ENDS: tuple[tuple[str, str, str], ...] = (
-    ("preempted", "PREEMPTED", "the job was preempted"),
-    ("preempted", "REQUEUED", "the job was requeued"),
-    ("preempted", "PENDING", "the job was preempted or requeued, and will start again"),
-    ("time_limit", "TIMEOUT", "the job has reached its time limit"),
-    ("node_lost", "NODE_FAIL", "a node of the job failed"),
-    ("cancelled", "CANCELLED", "the job was cancelled"),
-)
 
 
 def _end(job_id: str, environ: Mapping[str, str]) -> tuple[float | None, tuple[str, ...]]:
@@ -263,7 +219,11 @@ def ask_job_end(name: str, within_s: float | None = None) -> float | None:
 
 def _asking_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without a user's own filters, sorting and formats of Slurm's commands."""
-    kept = {name: value for name, value in environ.items() if not name.startswith(("SQUEUE_", "SCONTROL_"))}
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("SQUEUE_", "SCONTROL_", "SINFO_"))
+    }
     return {**kept, "LC_ALL": "C"}
 
 

@@ -12,7 +12,7 @@ UX_FEATURES = (4, 11, 14)
 """Listing and stopping runs, a strict mode for scripts, and a default limit of tasks: features, not faults."""
 NO_TEST = "no test by this number"
 _TEST = re.compile(
-    r"^ *def (test_(?:public_(n?)(\d+)|clusters_f(\d+)|ux_(\d+)|([rsanpl])(\d+))_\w+)\(", re.MULTILINE
+    r"^ *def (test_(?:public_(n?)(\d+)|clusters_([ft]\d+)|ux_(\d+)|([rsanpl])(\d+))_\w+)\(", re.MULTILINE
 )
 _ROW = re.compile(
     r"^\| (?P<number>(?:public |clusters |ux )?[A-Z]?\d+) \| (?P<what>[^|]+?) \| (?P<tests>[^|]*?) \|$",
@@ -32,7 +32,11 @@ def by_number() -> dict[str, str]:
             elif ux:
                 key = f"ux {int(ux)}"
             else:
-                key = f"clusters F{int(cluster)}" if cluster else f"{letter.upper()}{int(number)}"
+                key = (
+                    f"clusters {cluster[0].upper()}{int(cluster[1:])}"
+                    if cluster
+                    else f"{letter.upper()}{int(number)}"
+                )
             found[key].setdefault(str(path.relative_to(TESTS)), []).append(f"`{name}`")
     return {
         key: "; ".join(f"{file}: {', '.join(names)}" for file, names in files.items())
@@ -63,6 +67,7 @@ def test_the_table_has_every_number() -> None:
     wanted = {f"public {n}" for n in range(1, 27)} | {f"public N{n}" for n in range(1, 7)}
     wanted |= (
         {f"clusters F{n}" for n in range(1, 16)}
+        | {f"clusters T{n}" for n in range(3, 8)}
         | {f"P{n}" for n in range(1, 13)}
         | {f"L{n}" for n in range(1, 9)}
     )

@@ -16,7 +16,9 @@ def logs(directory: Path, notes: list[str], *, is_gang: bool = False) -> Earlier
     def path_of(one: RankId) -> str:
         return rank_log_path("t", one.rank) if is_gang else log_path("t")
 
-    return EarlierLogs(directory, {"t": 2}, path_of, notes.append)
+    made = EarlierLogs(directory, {"t": 2}, path_of)
+    made.note = notes.append
+    return made
 
 
 def take(earlier: EarlierLogs, one: RankId, offset: int, data: bytes, *, is_end: bool = False) -> int | None:

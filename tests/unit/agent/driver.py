@@ -15,9 +15,11 @@ from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
     AdoptStep,
     AgentCommand,
+    BeginUpload,
     DiagnoseExit,
     DropPorts,
     EndCommand,
+    EndUpload,
     Exit,
     FinishLogs,
     ForgetRank,
@@ -57,6 +59,7 @@ class CheckedCore(AgentCore):
         self._forgotten: set[RankId] = set()
         self._once: set[tuple[type[FromAgent], RankId]] = set()
         self._leased: set[str] = set()
+        self._begun: set[AttemptId] = set()
         self._has_left = False
 
     def handle(self, event: AgentEvent, now: float) -> list[AgentCommand]:
@@ -105,6 +108,11 @@ class CheckedCore(AgentCore):
                 self._leased.discard(task)
             case WatchLog(rank=rank):
                 assert rank in self._ordered, f"{rank} has no log here"
+            case BeginUpload(order=upload):
+                assert upload.attempt not in self._begun, f"{upload.attempt} is uploaded twice"
+                self._begun.add(upload.attempt)
+            case EndUpload(attempt=attempt):
+                assert attempt in self._begun, f"{attempt} uploads nothing"
             case Exit():
                 assert not self._open, f"the agent leaves while it has {self._open}"
                 self._has_left = True

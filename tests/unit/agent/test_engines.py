@@ -16,6 +16,7 @@ def inside(gpus: str = "", **variables: str) -> Inside:
         argv=("bash", "-lc", "x"),
         name="sflow-m-a.23.1",
         run_id="r1",
+        marker="r1-m",
         variables={"K": "1", **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}), "M": "m", **variables},
         always=("M",),
         gpus=tuple(gpus.split(",")) if gpus else (),
@@ -30,7 +31,7 @@ def argv(engine: EngineChoice, given: Inside | None = None, **fields: object) ->
     return list(engine_command(engine, container, given or inside()).argv)
 
 
-BEGIN = "run --rm --name sflow-m-a.23.1 --label sflow.run=r1 --log-driver none"
+BEGIN = "run --rm --name sflow-m-a.23.1 --label sflow.run=r1 --label sflow.marker=r1-m --label sflow.user=1000 --log-driver none"
 
 
 def test_docker_as_the_format_intends_it() -> None:
@@ -41,7 +42,7 @@ def test_docker_as_the_format_intends_it() -> None:
 
 def test_docker_gets_the_slice_and_the_task_counts_it_from_zero() -> None:
     made = argv("docker", inside(gpus="2,5"))
-    assert made[9:11] == ["--gpus", '"device=2,5"']
+    assert made[13:15] == ["--gpus", '"device=2,5"']
     assert "CUDA_VISIBLE_DEVICES=0,1" in made
     assert "CUDA_VISIBLE_DEVICES" not in made
 
@@ -56,15 +57,15 @@ def test_instances_of_a_partitioned_gpu_keep_their_names(engine: EngineChoice) -
 
 def test_all_gpus_keep_their_numbers() -> None:
     made = argv("docker", inside(gpus="2,5"), gpus="all")
-    assert made[9:11] == ["--gpus", "all"]
+    assert made[13:15] == ["--gpus", "all"]
     assert "CUDA_VISIBLE_DEVICES" in made
 
 
 def test_podman_names_each_device() -> None:
     made = argv("podman", inside(gpus="2,GPU-5"))
     assert made[:1] == ["podman"]
-    assert made[9:13] == ["--device", "nvidia.com/gpu=2", "--device", "nvidia.com/gpu=GPU-5"]
-    assert argv("podman", gpus="all")[9:11] == ["--device", "nvidia.com/gpu=all"]
+    assert made[13:17] == ["--device", "nvidia.com/gpu=2", "--device", "nvidia.com/gpu=GPU-5"]
+    assert argv("podman", gpus="all")[13:15] == ["--device", "nvidia.com/gpu=all"]
 
 
 def test_without_pass_envs_only_ours_go_in() -> None:
@@ -75,7 +76,7 @@ def test_without_pass_envs_only_ours_go_in() -> None:
 def test_users_and_roots() -> None:
     def user(engine: EngineChoice, remaps: bool | None) -> list[str]:
         made = argv(engine, remaps_root=remaps)
-        return made[9 : made.index("-e")]
+        return made[13 : made.index("-e")]
 
     assert [user("docker", flag) for flag in (None, True, False)] == [
         [],

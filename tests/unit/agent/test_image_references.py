@@ -9,6 +9,7 @@ INSIDE = Inside(
     argv=("true",),
     name="c",
     run_id="r",
+    marker="r-m",
     variables={},
     always=(),
     gpus=(),

@@ -23,7 +23,7 @@ from sflow_agent.core.events import (
     TreeGone,
     WakeUp,
 )
-from sflow_agent.core.inactivity import LONGEST_REST_S, SHORTEST_REST_S, InactivityTimer
+from sflow_agent.core.poll_schedule import LONGEST_REST_S, SHORTEST_REST_S, InactivityTimer
 from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from tests.unit.agent.driver import A, CheckedCore, a_spec, reaped, running, stop
 

@@ -6,7 +6,7 @@
 from typing import assert_never
 
 from protocol.ids import RankId
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, Upload
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -16,6 +16,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -38,6 +39,7 @@ class CommandChecks:
         """Ranks whose order to start was given in the present session of their agent."""
         self._accepted: set[int] = set()
         self._abandoned: set[int] = set()
+        self._uploaded: set[tuple[str, int]] = set()
         self._is_finished = False
 
     def check(self, command: Command) -> None:
@@ -72,9 +74,14 @@ class CommandChecks:
             case CollectOutputs(task=name, attempt=attempt):
                 assert self._task(name).plan.outputs, f"{name} has no outputs"
                 assert self._task(name).attempt.number == attempt
-            case RecordWaiting(task=name, text=text):
-                assert self._task(name).state is TaskState.RUNNING
+            case RecordWaiting(task=name, text=text, what=what):
+                uploads = (TaskState.READY,) if what == "uploads" else ()
+                assert self._states[name] in (TaskState.RUNNING, *uploads)
                 assert text
+            case RecordUploads(task=name, attempt=attempt):
+                assert self._task(name).plan.uploads, f"{name} has no uploads"
+                assert self._task(name).attempt.number == attempt
+                self._uploaded.add((name, attempt))
             case AskJobEnd():
                 assert run.gone_at is not None
                 assert run.outcome is None or run.shutdown.branch
@@ -107,6 +114,9 @@ class CommandChecks:
             is_known = name in run.outputs or run.shutdown.is_forced
             was_stopped = transition.old is TaskState.STOPPING
             assert is_known or was_stopped or not has_outputs, f"{name}: outputs are lost"
+            has_uploads = bool(run.task_named(name).plan.uploads)
+            is_done = (name, transition.attempt) in self._uploaded or run.shutdown.is_forced
+            assert is_done or was_stopped or not has_uploads, f"{name}: completed before its uploads"
 
     def _check_order(self, node: int, message: ToAgent) -> None:
         match message:
@@ -131,6 +141,11 @@ class CommandChecks:
             case Lease(task=name) | Release(task=name):
                 plan = self._task(name).plan
                 assert plan.ports or plan.has_master_port, f"{name} has no ports"
+            case Upload(attempt=attempt):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, "an order to upload for an old attempt"
+                assert node in task.attempt.node_of_rank, f"{attempt} has no files on node {node}"
+                assert task.attempt.held.keys() == task.attempt.open_ranks, f"{attempt} still runs"
             case _:
                 raise AssertionError(f"the scheduler never sends this: {message}")
 

@@ -16,6 +16,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -32,7 +33,7 @@ from tests.unit.core.command_checks import CommandChecks
 from tests.unit.core.lines import command_line
 from tests.unit.core.plans import exited, goodbye, hello, ready, started
 
-EXCEPTIONAL = (AbandonNode, AwaitLog, CollectOutputs, RecordWaiting, Warn, FinishRun)
+EXCEPTIONAL = (AbandonNode, AwaitLog, CollectOutputs, RecordUploads, RecordWaiting, Warn, FinishRun)
 """Commands that a test must look at, and an `AcceptAgent` that kills. The others follow from a run's ordinary course."""
 
 C = TypeVar("C", bound=Command)

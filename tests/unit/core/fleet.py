@@ -13,8 +13,9 @@ from typing import assert_never
 
 from protocol.ids import RankId
 from protocol.messages.facts import FromAgent, Leased, SidePurpose
-from protocol.messages.orders import Lease, ToAgent, Welcome
+from protocol.messages.orders import Lease, ToAgent, Upload, Welcome
 from protocol.messages.rank_spec import RankSpec
+from protocol.messages.uploads import UploadOutcome, UploadProblem
 from protocol.session.channel import Channel, Numbered
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
@@ -28,6 +29,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -184,7 +186,7 @@ class Fleet:
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
                 self._at(self._random.random() * 3, lambda: self._tell(found))
-            case RecordTransition() | RecordWaiting() | Warn() | AskJobEnd():
+            case RecordTransition() | RecordWaiting() | RecordUploads() | Warn() | AskJobEnd():
                 pass  # for people
             case FinishRun():
                 self.finish = command
@@ -322,6 +324,13 @@ class Fleet:
                     self._at(0.0, lambda: self._feed(agent, agent_events.ListenerSeen(rank)))
             case agent_commands.FinishLogs():
                 self._at(0.0, lambda: self._feed(agent, agent_events.LogsDelivered()))
+            case agent_commands.BeginUpload(order=upload):
+                self._upload(agent, upload)
+            case agent_commands.EndUpload(attempt=attempt):
+                ended = agent_events.UploadEnded(
+                    attempt, UploadOutcome(problems=(UploadProblem(text="ended"),))
+                )
+                self._at(self._random.random(), lambda: self._feed(agent, ended))
             case agent_commands.Report(message=message):
                 self._report(agent, message)
             case agent_commands.Exit():
@@ -365,6 +374,17 @@ class Fleet:
             for numbers in ports.values():
                 self._leased.setdefault(order.task, set()).update(map(str, numbers))
         self._feed(agent, agent_events.PortsTaken(known))
+
+    def _upload(self, agent: SimulatedAgent, order: Upload) -> None:
+        """End an upload some time later; one of its files may be lost."""
+        must = order.files[0].on_error == "fail"
+        lost = (UploadProblem(text="the server is down", is_failure=must),)
+        problems = lost if self._random.random() < self._behaviour.fail else ()
+        if self._random.random() < 0.5:
+            progress = agent_events.UploadProgressed(order.attempt, "1 of 2 files")
+            self._at(self._random.random() * 5, lambda: self._feed(agent, progress))
+        ended = agent_events.UploadEnded(order.attempt, UploadOutcome(count=1, bytes=3, problems=problems))
+        self._at(self._random.random() * 5, lambda: self._feed(agent, ended))
 
     def _start(self, agent: SimulatedAgent, spec: RankSpec) -> None:
         rank = spec.rank

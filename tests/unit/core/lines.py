@@ -13,8 +13,10 @@ from protocol.messages.facts import (
     RankExited,
     RankIdle,
     RankStarted,
+    Uploaded,
+    Uploading,
 )
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, Upload
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -24,6 +26,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordTransition,
+    RecordUploads,
     RecordWaiting,
     SendToAgent,
     Warn,
@@ -61,6 +64,8 @@ def command_line(command: Command) -> str:
             return f"collect outputs of {task}#{attempt}"
         case RecordWaiting(task=task, attempt=attempt, text=text):
             return f"{task}#{attempt} waits: {text}"
+        case RecordUploads(task=task, attempt=attempt, outcome=outcome):
+            return f"{task}#{attempt} uploaded {outcome.count}, {len(outcome.problems)} problems"
         case AskJobEnd():
             return "ask for the job's end"
         case Warn(text=text):
@@ -99,6 +104,8 @@ def _order(message: ToAgent) -> str:
             return f"lease {task} {number}"
         case Release(task=task):
             return f"release {task}"
+        case Upload(attempt=attempt):
+            return f"upload {attempt}"
         case _:
             raise AssertionError(f"the scheduler never sends this: {message}")
 
@@ -155,6 +162,10 @@ def _fact(message: FromAgent) -> str:
             return f"{rank} {'shows no' if is_quiet else 'shows'} {kind}"
         case Leased(task=task, number=number):
             return f"leased {task} {number}"
+        case Uploading(attempt=attempt, text=text):
+            return f"{attempt} uploads {text}"
+        case Uploaded(attempt=attempt, outcome=outcome):
+            return f"uploaded {outcome.count} of {attempt}"
         case Goodbye():
             return "goodbye"
         case _:

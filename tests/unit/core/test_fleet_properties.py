@@ -5,6 +5,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
+from protocol.messages.uploads import FileUpload, OnUploadError
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
 from sflow_ctl.plan.model import (
     DeferredExpression,
@@ -102,6 +103,11 @@ def plans(draw: st.DrawFn) -> Plan:
                 ),
             ),
         )
+    for index in draw(st.sets(st.sampled_from(range(len(tasks))), max_size=3)):
+        must: OnUploadError = draw(st.sampled_from(["warn", "fail"]))
+        upload = FileUpload(target="res", pattern="*.txt", on_error=must)
+        env = {**tasks[index].env, "SFLOW_TASK_OUTPUT_DIR": "/run/t"}
+        tasks[index] = msgspec.structs.replace(tasks[index], uploads=(upload,), env=env)
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
     return msgspec.structs.replace(plan, stop_timeout_s=draw(st.sampled_from([None, None, 0.0, 8.0])))
 

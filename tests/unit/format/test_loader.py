@@ -34,7 +34,7 @@ def test_all_findings_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
         "      script: {echo: 1}\n"
         "      retries: {count: 1}\n"
         "    - name: b\n"
-        "      script: [1, x, {k: v}]\n"
+        "      script: [1, x, {k: [v]}]\n"
         "      resources: {gpus: {count: [1]}, cpus: 4}\n"
     )
     assert findings(path) == [

@@ -8,7 +8,7 @@ import hypothesis
 import yaml
 from hypothesis import strategies as st
 
-from sflow_ctl.format.merging import Merged, merge
+from sflow_ctl.format.merged.files import Merged, merge
 from sflow_ctl.format.yaml_source import read_source
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -70,7 +70,10 @@ def as_document(result: Merged) -> dict[str, Any]:
     workflow: dict[str, Any] = {"tasks": [item.body for item in result.tasks]}
     if result.workflow_variables:
         workflow["variables"] = {item.name: item.body for item in result.workflow_variables}
-    scalars = {"name": result.workflow_name, "timeout": result.settings.get("timeout", (None, None))[0]}
+    scalars = {
+        "name": result.workflow_name,
+        "timeout": result.workflow.body.get("timeout") if result.workflow else None,
+    }
     workflow |= {key: value for key, value in scalars.items() if value is not None}
     if result.site:
         document["settings"] = {key: value for key, (value, _) in result.site.items()}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import LoadedDocument, load_documents
-from sflow_ctl.format.overrides import infer
+from sflow_ctl.format.merged.overrides import infer
 from sflow_ctl.format.written import as_written, number_or_text, plain, written
 from sflow_ctl.format.yaml_source import dump, read_source
 from sflow_ctl.format.yaml_values import plain_scalar

@@ -5,16 +5,18 @@ import pytest
 from hypothesis import strategies as st
 
 from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.words import Compat
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.phases.place import BackendNodes, PlacementRequest, place_all
+from sflow_ctl.planner.placement.place import place_all
+from sflow_ctl.planner.placement.requested import BackendNodes, PlacementRequest
 from tests.unit.planner.model import Model, RefusedError
 
 
 def place(
-    *requests: PlacementRequest, nodes: int = 2, gpus: int | None = 4
+    *requests: PlacementRequest, nodes: int = 2, gpus: int | None = 4, rules: Compat = "ours"
 ) -> list[Placement | UnplannableError]:
     """Placements on that many equal nodes."""
-    return place_all(BackendNodes(0, (gpus,) * nodes), requests)
+    return place_all(BackendNodes(0, (gpus,) * nodes, rules), requests)
 
 
 def fixed(placement: Placement | UnplannableError) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -44,8 +46,9 @@ def test_whole_nodes_are_taken_for_a_multiple_of_a_node() -> None:
 
 
 def test_a_count_over_chosen_nodes_is_shared_among_them() -> None:
-    assert fixed(place(wants(5, node_count=2))[0]) == ((0, 1), (0, 1, 2))
-    assert fixed(place(wants(1, node_count=2))[0]) == ((0, 1), (0,))
+    assert fixed(place(wants(6, node_count=2))[0]) == ((0, 1), (0, 1, 2))
+    assert fixed(place(wants(5, node_count=2), rules="0.2")[0]) == ((0, 1), (0, 1, 2))
+    assert fixed(place(wants(1, node_count=2), rules="0.2")[0]) == ((0, 1), (0,))
 
 
 def test_without_resources_a_task_has_all_nodes() -> None:
@@ -77,10 +80,10 @@ def test_sequential_replicas_share() -> None:
         (wants(12), "gpus-do-not-fit", "it needs 3 nodes with"),
         (wants(9, node_count=2), "gpus-do-not-fit", "have only 8 GPUs total"),
         (wants(5, indices=(0,)), "gpus-do-not-fit", "GPUs remain available"),
-        (wants(indices=(2,)), "node-out-of-range", "out of range"),
+        (wants(indices=(2,)), "node-out-of-range", "out-of-range index 2"),
         (wants(exclude=(2,)), "node-out-of-range", "out of range"),
         (wants(exclude=(0, 1)), "no-nodes-left", "removed all nodes"),
-        (wants(indices=(0,), node_count=1), "nodes-twice", "cannot set both"),
+        (wants(3, node_count=2), "gpus-do-not-fit", "multiple of the node count"),
         (wants(indices=(0, 0)), "node-twice", "twice"),
         (wants(node_count=3), "nodes-do-not-fit", "needs 3 nodes"),
     ],
@@ -144,7 +147,7 @@ def test_the_same_as_the_reference_wherever_it_plans(
         if one.gpus is not None and is_free and one.gpus <= gpus and len(got[0]) > 1:
             break
         expected.append(got)
-    placed = place_all(BackendNodes(0, (gpus,) * nodes), requests[: len(expected)])
+    placed = place_all(BackendNodes(0, (gpus,) * nodes, "0.2"), requests[: len(expected)])
     assert [(list(one.nodes), list(one.gpus)) for one in placed if isinstance(one, Placement)] == expected
 
 

@@ -70,7 +70,7 @@ def test_ux_05_the_number_of_nodes_of_a_table(tmp_path: Path) -> None:
 
 def test_ux_05_strict_compatibility_has_one_process_locally(tmp_path: Path) -> None:
     text = f"{LOCAL}workflow: {{name: w, tasks: [{{name: t, script: [x]}}]}}\n"
-    assert plan_of(tmp_path, text, is_strict=True).tasks[0].ranks_per_node == (1,)
-    assert plan_of(tmp_path, SLURM + text.removeprefix(LOCAL), is_strict=True, given=JOB).tasks[
+    assert plan_of(tmp_path, text, compat="0.2").tasks[0].ranks_per_node == (1,)
+    assert plan_of(tmp_path, SLURM + text.removeprefix(LOCAL), compat="0.2", given=JOB).tasks[
         0
     ].ranks_per_node == (1, 1)

@@ -25,6 +25,8 @@ from protocol.messages.facts import (
     Sampled,
     SideCommandEnded,
     Terminated,
+    Uploaded,
+    Uploading,
 )
 from protocol.messages.inspection import (
     Directory,
@@ -64,6 +66,7 @@ from protocol.messages.orders import (
     Stop,
     ToAgent,
     Unwatch,
+    Upload,
     Watch,
     Welcome,
 )
@@ -79,6 +82,7 @@ from protocol.messages.rank_spec import (
     Success,
     TaskFile,
 )
+from protocol.messages.uploads import FileUpload, StorageTarget, UploadedFile, UploadOutcome, UploadProblem
 
 ATTEMPT = AttemptId("decode_3", 2)
 RANK = RankId(ATTEMPT, 1)
@@ -233,7 +237,7 @@ REPORT = NodeReport(
         ),
     ),
     engines=(Engine(name="docker", path="/usr/bin/docker", version="27", problem="no permission"),),
-    leftovers=(Leftover(run="r-1", pids=(7,), has_agent=True),),
+    leftovers=(Leftover(run="r-1", pids=(7,), has_agent=True, containers=("podman c",)),),
     spools=(LeftSpool(path="/tmp/sflow-0-r-1", run="r-1", size_bytes=4096),),
     gpu_health=(GpuHealth(index=0, uncorrected_errors=1, is_remap_pending=True, has_remap_failed=True),),
     has_infiniband=True,
@@ -282,6 +286,24 @@ TO_AGENT: tuple[ToAgent, ...] = (
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
+    Upload(
+        attempt=ATTEMPT,
+        directory="/run/decode_3",
+        files=(FileUpload(target="res", pattern="*.txt", to="x/", label="decode_3", on_error="fail"),),
+        targets=(
+            StorageTarget(
+                name="res",
+                type="s3",
+                bucket="results",
+                region="eu-west-1",
+                prefix="runs/7/",
+                endpoint_url="http://127.0.0.1:9000",
+                storage_class="STANDARD_IA",
+                addressing_style="path",
+            ),
+            StorageTarget(name="disk", type="directory", prefix="runs/7/", path="/archive"),
+        ),
+    ),
     Watch(rank=RANK, offset=77),
     Unwatch(rank=RANK),
     LogMatched(rank=RANK, key=ProbeKey("readiness", 0), line="the server is up"),
@@ -300,6 +322,17 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     RankStarted(rank=RANK, pid=4123, started_at_ns=1),
     LaunchFailed(rank=RANK, errno=2, reason="no such program", port_conflict="port 15000 (http) is taken"),
     Leased(task="decode_3", number=2, ports={"http": (15000,)}, problem="none are left"),
+    Uploading(attempt=ATTEMPT, text="3 of 10 files"),
+    Uploaded(
+        attempt=ATTEMPT,
+        outcome=UploadOutcome(
+            files=(UploadedFile(path="a.txt", address="s3://results/runs/7/x/a_decode_3.txt", bytes=3),),
+            count=2,
+            bytes=7,
+            problems=(UploadProblem(text="b.txt cannot be read", is_failure=True, missing=1),),
+            further_problems=1,
+        ),
+    ),
     EXITED,
     RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
     TRIGGERED,

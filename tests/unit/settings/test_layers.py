@@ -14,7 +14,11 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.format.yaml_source import dump
 from sflow_ctl.runtime.files.settings_files import job_fields, run_settings, settings_files, settings_layers
+from sflow_ctl.runtime.fleet.job_fleet import JOB_ORPHAN_GRACE_S
+from sflow_ctl.runtime.fleet.link import LinkTimes
+from sflow_ctl.runtime.fleet.local_fleet import LOCAL_ORPHAN_GRACE_S
 from sflow_ctl.settings import COMMAND_LINE, DEFAULT, Effective
+from tests.documents.blocks import ROOT
 
 WORKFLOW = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: [x]}]}\n'
 TEXTS = st.sampled_from(["a", "b", "c"])
@@ -196,3 +200,17 @@ def test_options_are_settings_and_offer_what_they_take() -> None:
     assert set(setting_options.NAMES) <= kinds.keys()
     assert typing.get_args(kinds["container_engine"]) == setting_options.ENGINES
     assert schema.CHOICES["engine"] == setting_options.ENGINES
+
+
+def test_clusters_f10_the_documents_promise_the_graces_of_the_program() -> None:
+    """A killed controller's tasks live for this long: longer than a node may be silent, so that a short cut loses nothing."""
+    local, job = f"{LOCAL_ORPHAN_GRACE_S:g}", f"{JOB_ORPHAN_GRACE_S:g}"
+    promises = {
+        "reference/cli.md": f"Default: {local} s, in a Slurm job {job} s.",
+        "reference/format.md": f"Default: {local} seconds, in a Slurm job {job}.",
+        "site.md": f"Default: {local} seconds, in a Slurm job {job}.",
+        "decisions/ends.md": f"{job} s in Slurm jobs, {local} s elsewhere",
+    }
+    for page, promise in promises.items():
+        assert promise in (ROOT / "docs" / page).read_text(encoding="utf-8"), page
+    assert LinkTimes().lost_after_s < JOB_ORPHAN_GRACE_S == 60

@@ -1,0 +1,84 @@
+"""Expands the short forms of a task's fields, so that all later steps see the long ones.
+
+Called when files are merged. `script: TEXT`, `depends_on: NAME`, `result: {NAME: REGEX}`, `retries: 3`,
+`replicas: 3`, `resources: {gpus: 2, nodes: 1}`: each has only one possible meaning, and people write it first.
+"""
+
+import copy
+from typing import Any, TypeGuard
+
+from sflow_ctl.format.expressions.templates import has_expression
+
+RETRY_INTERVAL = "1s"
+"""Pause before a retry where only the number of retries is given."""
+
+
+_TEXTS = frozenset({"script", "required_by"})
+
+
+def expand_short_forms(body: dict[str, Any]) -> None:
+    """Replace the short forms in a task's body."""
+    for field in ("script", "depends_on", "required_by", "outputs"):
+        value = body.get(field)
+        is_one = isinstance(value, str) if field in _TEXTS else isinstance(value, str | dict)
+        if is_one and not (field == "outputs" and isinstance(value, str)):
+            body[field] = [value]
+    result = body.get("result")
+    if _is_map_of_regexes(result):
+        body["result"] = {"patterns": [{"name": name, "regex": regex} for name, regex in result.items()]}
+    if _is_count(body.get("retries")):
+        body["retries"] = {"count": body["retries"], "interval": RETRY_INTERVAL}
+    if _is_count(body.get("replicas")):
+        body["replicas"] = {"count": body["replicas"]}
+    resources = body.get("resources")
+    if isinstance(resources, dict):
+        body["resources"] = {
+            key: {"count": value} if key in ("gpus", "nodes") and _is_count(value) else value
+            for key, value in resources.items()
+        }
+    if isinstance(body.get("monitor"), dict):
+        body["monitor"] = with_long_monitor(body["monitor"])
+
+
+_LISTED_IN_MONITOR = (
+    ("scopes", "custom", "script"),
+    ("resources", "used_by_tasks"),
+    ("window", "start", "pattern"),
+    ("window", "end", "pattern"),
+    ("report", "format"),
+)
+
+
+def with_long_monitor(monitor: dict[str, Any]) -> dict[str, Any]:
+    """Return a monitor with its short forms replaced: counts, lists of one entry, scopes without a body."""
+    monitor = copy.deepcopy(monitor)
+    for path in _LISTED_IN_MONITOR:
+        inner: Any = monitor
+        for key in path[:-1]:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(inner.get(path[-1]), str):
+            inner[path[-1]] = [inner[path[-1]]]
+    resources, scopes = monitor.get("resources"), monitor.get("scopes")
+    if isinstance(resources, dict):
+        for key in ("gpus", "nodes"):
+            if _is_count(resources.get(key)):
+                resources[key] = {"count": resources[key]}
+    if isinstance(scopes, dict):
+        monitor["scopes"] = {key: {} if value is None else value for key, value in scopes.items()}
+    return monitor
+
+
+def _is_map_of_regexes(result: Any) -> TypeGuard[dict[str, str]]:
+    """Return whether a result maps names to regular expressions; one with only `file` and `source` reads a file."""
+    return (
+        isinstance(result, dict)
+        and bool(result.keys() - {"file", "source"})
+        and all(isinstance(name, str) and isinstance(regex, str) for name, regex in result.items())
+    )
+
+
+def _is_count(value: Any) -> bool:
+    """Return True for a number, its text, or an expression."""
+    if isinstance(value, str):
+        return has_expression(value) or value.strip().isdigit()
+    return isinstance(value, int | float) and not isinstance(value, bool)

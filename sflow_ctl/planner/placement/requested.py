@@ -1,0 +1,67 @@
+"""What a task asks its backend for, and the nodes of a backend while tasks are placed on them."""
+
+from msgspec import Struct, field
+
+from sflow_ctl.plan.words import Compat
+from sflow_ctl.planner.placement.books import Book, Claimant, CursorBook, NodeClaims, TimeBook
+
+
+class PlacementRequest(Struct, frozen=True, kw_only=True):
+    """The nodes and GPUs that one concrete task asks its backend for. Node numbers count within the backend."""
+
+    task: str
+    replica_index: int = 0
+    is_sequential: bool = False
+    has_nodes: bool = False
+    """It asks for nodes, not only for GPUs."""
+    indices: tuple[int, ...] | None = None
+    node_count: int | None = None
+    exclude: tuple[int, ...] = ()
+    gpus: int | None = None
+    is_shared: bool = False
+    """Use GPUs without taking them; ignored without `gpus`."""
+    is_fixed: bool = False
+    """The task takes no GPUs, and others use its address: its nodes must be known before anything starts."""
+    is_apart: bool = False
+    """The task runs when all others have ended, so it takes nothing from them."""
+    gpu_indices: tuple[int, ...] | None = None
+    """The numbers of its GPUs on each node, in the order in which it sees them."""
+    claims_nodes: bool = False
+    """Keeps its nodes from other tasks that ask for nodes."""
+    claimant: Claimant = Claimant()
+
+
+class NoRoomError(Exception):
+    """The static plan has no room for this request, although such nodes and GPUs exist."""
+
+
+class BackendNodes(Struct, dict=True):
+    """One backend's nodes.
+
+    `capacities` are GPUs per node, None where unknown; `first` is its first run-wide index.
+    """
+
+    first: int
+    capacities: tuple[int | None, ...]
+    rules: Compat = "ours"
+    """Those of a version of sflow allow only its static plan: a task without room is refused, not queued."""
+    loads: list[dict[int, int]] = []
+    """Per node, how many sharing tasks were given each GPU."""
+    claims: NodeClaims = field(default_factory=NodeClaims)
+    notes: list[str] = field(default_factory=list)
+    """What its tasks got otherwise than without claims, as sentences."""
+
+    def __post_init__(self) -> None:
+        self.loads = [{} for _ in self.capacities]
+        nodes = len(self.capacities)
+        self.book: Book = CursorBook(nodes) if self.rules == "0.2" else TimeBook(nodes)
+
+    @property
+    def is_strict(self) -> bool:
+        """Return whether a task without room is refused."""
+        return self.rules != "ours"
+
+    @property
+    def divides_evenly(self) -> bool:
+        """Return whether a number of GPUs must be a multiple of that of the nodes."""
+        return self.rules != "0.2"

@@ -1,0 +1,278 @@
+"""Phase: nodes and GPUs of every concrete task, and the ports it will lease there.
+
+Reads what each task asks for; the placement itself is in `place.py`, the check that services leave room in
+`capacity.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from protocol.messages.rank_spec import PortBlock
+from sflow_ctl.format import schema
+from sflow_ctl.plan.model import Placement
+from sflow_ctl.planner.fields import number
+from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.numbers import as_flag, as_int, as_list, at
+from sflow_ctl.planner.phases.backends import PlannedBackends
+from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
+from sflow_ctl.planner.placement.books import Claimant
+from sflow_ctl.planner.placement.capacity import Demand, check_capacity, gpus_taken
+from sflow_ctl.planner.placement.flexible import Alternative, alternative
+from sflow_ctl.planner.placement.order import Ancestry, placement_order
+from sflow_ctl.planner.placement.place import place_all
+from sflow_ctl.planner.placement.requested import BackendNodes, PlacementRequest
+from sflow_ctl.planner.source import PlanInput, Scope
+from sflow_ctl.planner.tasks.ports import plan_ports
+from sflow_ctl.planner.tasks.scopes import TaskScopes
+from sflow_ctl.planner.tasks.scripts import Scripts
+
+
+class PlacedTask(Struct, frozen=True):
+    """One copy of a task, with its placement."""
+
+    expanded: Expanded
+    replica: Replica
+    backend: schema.Backend
+    placement: Placement
+    alternative: Alternative
+    ports: tuple[PortBlock, ...] = ()
+
+    @property
+    def task(self) -> schema.Task:
+        """The task as written."""
+        return self.expanded.task
+
+    @property
+    def node_count(self) -> int:
+        """The number of nodes it runs on."""
+        placement = self.placement
+        return placement.node_count if placement.is_flexible else len(placement.nodes)
+
+
+def place_tasks(
+    source: PlanInput, backends: PlannedBackends, scope: Scope, graph: Graph, findings: Findings
+) -> tuple[PlacedTask, ...]:
+    """Place all tasks, in file and replica order. Problems are findings."""
+    scripts = Scripts(source.tasks, graph.replicas_of)
+    scopes = TaskScopes(source, scope, scripts, {}, findings)
+    copies = [(one, replica) for one in graph.tasks for replica in one.replicas]
+    order = [(one, one.replicas[index]) for one, index in placement_order(graph)]
+    if not source.rules.places_in_time:
+        order = copies
+    by_backend: dict[str, list[tuple[Expanded, Replica]]] = {}
+    for one, replica in order:
+        by_backend.setdefault(backends.of(one.task).name, []).append((one, replica))
+    counted = [one.task.name for one in graph.tasks if _holds(one.task) and source.rules.places_in_time]
+    ancestry = Ancestry(graph, counted)
+    placements: dict[str, tuple[Placement, Alternative]] = {}
+    for name, members in by_backend.items():
+        nodes = backends.nodes_of[name]
+        capacities = tuple(node.gpus for node in nodes)
+        available = BackendNodes(nodes[0].index, capacities, source.context.compat)
+        placements |= _place_members(available, members, scopes, ancestry, findings)
+    findings.stop_if_any()
+    placed = [
+        PlacedTask(one, replica, backends.of(one.task), *placements[replica.name]) for one, replica in copies
+    ]
+    if source.rules.queues_for_room:
+        _check_room(source, backends, placed, findings)
+    findings.stop_if_any()
+    with_ports = tuple(_with_ports(one, scopes, findings) for one in placed)
+    findings.stop_if_any()
+    return with_ports
+
+
+def _place_members(
+    available: BackendNodes,
+    members: Sequence[tuple[Expanded, Replica]],
+    scopes: TaskScopes,
+    ancestry: Ancestry,
+    findings: Findings,
+) -> dict[str, tuple[Placement, Alternative]]:
+    """Place the tasks of one backend, in their order; nothing unless all of their requests are valid."""
+    requests = []
+    for one, replica in members:
+        with findings.collecting("tasks", one.task.name, "resources", subject=f'task "{one.task.name}"'):
+            request = _request(one, replica, scopes.of(one.task, replica).value)
+            requests.append(msgspec.structs.replace(request, claimant=_claimant(one, replica, ancestry)))
+    if len(requests) < len(members):
+        return {}
+    result = {}
+    placements = place_all(available, requests)
+    for (one, replica), request, placed in zip(members, requests, placements, strict=True):
+        if isinstance(placed, UnplannableError):
+            findings.add_problem(placed, "tasks", one.task.name)
+        else:
+            result[replica.name] = placed, alternative(available, request, placed)
+    for what in available.notes:
+        findings.note("claimed-nodes", what)
+    if any(one.claims_nodes for one in requests) and any(one.is_flexible for one, _ in result.values()):
+        what = (
+            "there is not room for all tasks at once, so nodes.release_after does not keep nodes from others"
+        )
+        findings.warn("claims-without-effect", what, None, "use more nodes, or fewer GPUs")
+    return result
+
+
+def _holds(task: schema.Task) -> bool:
+    """Return whether a task takes something that tasks after it may get."""
+    resources = task.resources
+    return resources is not None and (
+        resources.gpus is not None
+        or (resources.nodes is not None and resources.nodes.release_after is not None)
+    )
+
+
+def _claimant(one: Expanded, replica: Replica, ancestry: Ancestry) -> Claimant:
+    task = one.task
+    resources = task.resources or schema.Resources()
+    return Claimant(
+        task=replica.name,
+        bit=ancestry.bit(task.name),
+        before=ancestry.before(task.name),
+        chain=replica.index if one.is_sequential else None,
+        frees_gpus=resources.gpus is not None and _frees(task, resources.gpus.release_after),
+        frees_nodes=resources.nodes is not None and _frees(task, resources.nodes.release_after),
+    )
+
+
+def _frees(task: schema.Task, release_after: str | None) -> bool:
+    """Return whether tasks after this one may have what it takes, while it may still run with `task_ready`."""
+    if release_after == "task_ready":
+        return True
+    may_stay = task.is_service or bool(task.probes_of("readiness"))
+    return release_after != "workflow_completion" and not may_stay
+
+
+def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> PlacementRequest:
+    """Return what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
+    task = one.task
+    resources = task.resources
+    is_apart = bool(task.finally_)
+    if resources is None:
+        return PlacementRequest(
+            task=replica.name,
+            replica_index=replica.index,
+            is_sequential=one.is_sequential,
+            node_count=1 if is_apart else None,
+            is_apart=is_apart,
+        )
+    nodes = resources.nodes or schema.Nodes()
+    gpus = resources.gpus
+    subject = f'task "{task.name}"'
+
+    def read(path: tuple[str | int, ...], written: Any, *least: int) -> int:
+        return number(subject, ("resources", *path), as_int, value(written), *least)
+
+    numbers = Numbers(subject, value)
+    indices = numbers.listed(("nodes", "indices"), nodes.indices)
+    gpu_indices = None if gpus is None else numbers.listed(("gpus", "indices"), gpus.indices, 0)
+    # None, and not 0, means a task without GPUs.
+    count = None if gpus is None or gpus.count is None else read(("gpus", "count"), gpus.count, 0) or None
+    return PlacementRequest(
+        task=replica.name,
+        replica_index=replica.index,
+        is_sequential=one.is_sequential,
+        has_nodes=resources.nodes is not None,
+        indices=indices,
+        node_count=_node_count(resources, is_apart, read),
+        exclude=numbers.listed(("nodes", "exclude"), nodes.exclude) or (),
+        gpus=count,
+        gpu_indices=gpu_indices,
+        claims_nodes=nodes.release_after is not None,
+        is_shared=gpus is not None and at(("resources", "gpus", "shared"), as_flag, value(gpus.shared)),
+        is_fixed=bool(task.leased_ports) and gpus is None and not is_apart,
+        is_apart=is_apart,
+    )
+
+
+class Numbers(NamedTuple):
+    """Reads lists of numbers of one task's resources."""
+
+    subject: str
+    value: Callable[[Any], Any]
+
+    def listed(self, path: tuple[str, ...], written: Any, least: int | None = None) -> tuple[int, ...] | None:
+        """Return a list of numbers, or what an expression gives as one; None if nothing is written.
+
+        Raises: UnplannableError, NumberError, ExpressionError.
+        """
+        if written is None:
+            return None
+        full = ("resources", *path)
+        given = self.value(written)
+        if isinstance(given, str) and isinstance(written, str):
+            given = as_list(given)
+        members = given if isinstance(given, list) else [given]
+        limits = () if least is None else (least,)
+        found = tuple(
+            number(self.subject, (*full, index), as_int, one, *limits) for index, one in enumerate(members)
+        )
+        if not found and path[-1] == "indices":
+            what = f"{self.subject}: {'.'.join(full)} is empty"
+            raise UnplannableError("wrong-value", what, "name at least one, or leave it out", full)
+        if path == ("gpus", "indices") and len(set(found)) < len(found):
+            what = f"{self.subject}: {'.'.join(full)} names a GPU twice: {list(found)}"
+            raise UnplannableError("wrong-value", what, "name each GPU once", full)
+        return found
+
+
+def _node_count(resources: schema.Resources, is_apart: bool, read: Callable[..., int]) -> int | None:
+    """Return the number of nodes asked for. A task at the end of a run needs one node, any of those left."""
+    nodes = resources.nodes or schema.Nodes()
+    if nodes.count is not None:
+        return read(("nodes", "count"), nodes.count, 1)
+    return 1 if is_apart and nodes.indices is None and resources.gpus is None else None
+
+
+def _check_room(
+    source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask], findings: Findings
+) -> None:
+    by_base: dict[str, list[PlacedTask]] = {}
+    for one in placed:
+        by_base.setdefault(one.task.name, []).append(one)
+    # Tasks that run after everything has been stopped have room; those that run beside the services need it.
+    tasks = [task for task in source.tasks if task.finally_ not in (True, "after_stop")]
+    services = [task.name for task in tasks if task.is_service]
+    demands = [_demand(task, by_base[task.name]) for task in tasks if task.name in by_base]
+    depends_on = {
+        task.name: services if task.finally_ else [d.task for d in task.dependencies if d.task in by_base]
+        for task in tasks
+    }
+    for name, problem in check_capacity(demands, depends_on, backends.nodes_of, source.context.max_running):
+        findings.add_problem(problem, "tasks", name)
+
+
+def _demand(task: schema.Task, members: Sequence[PlacedTask]) -> Demand:
+    return Demand(
+        task=task.name,
+        backend=members[0].backend.name,
+        is_service=task.is_service,
+        replicas=len(members),
+        # Tasks with a place have room there; that a service has ended its use of GPUs is in their plan.
+        gpus=0
+        if lends_gpus(task)
+        else max(gpus_taken(one.placement) if one.placement.is_flexible else 0 for one in members),
+    )
+
+
+def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> PlacedTask:
+    if not one.task.leased_ports:
+        return one
+    value = scopes.of(one.task, one.replica).value
+    ports = plan_ports(one.task, value, findings)
+    return msgspec.structs.replace(one, ports=ports)
+
+
+def lends_gpus(task: schema.Task) -> bool:
+    """Return whether others may use the GPUs of a task once it is ready."""
+    gpus = task.resources.gpus if task.resources is not None else None
+    return gpus is not None and gpus.release_after == "task_ready"
+
+
+def port_counts(placed: Sequence[PlacedTask]) -> Mapping[str, dict[str, int]]:
+    """Return, for concrete tasks with ports, how many ports each name has."""
+    return {one.replica.name: {port.name: port.count for port in one.ports} for one in placed if one.ports}

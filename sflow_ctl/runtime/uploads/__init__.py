@@ -1,0 +1,1 @@
+"""Uploads as the controller's shell sees them: what is shown of them, and the archive of a whole run."""

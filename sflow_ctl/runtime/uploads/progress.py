@@ -1,0 +1,57 @@
+"""Shows what running tasks wait for, and what became of uploads: in the log, on the console, in the state of the run."""
+
+from typing import assert_never
+
+import msgspec
+
+from protocol.messages.uploads import UploadOutcome
+from sflow_ctl.core.commands import RecordUploads, RecordWaiting
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.upload_text import outcome_text, problem_texts
+from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.record.journal import Journal
+from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.run.output_collector import shown_problems
+
+
+class Progress:
+    """Takes the commands of the scheduler that change no state; `uploads` is what became of those of each task."""
+
+    def __init__(self, state: RunView, journal: Journal, log: RunLog, output: OutputService) -> None:
+        self._state, self._journal, self._log, self._output = state, journal, log, output
+        self.uploads: dict[str, UploadOutcome] = {}
+
+    def show(self, command: RecordWaiting | RecordUploads, now: float) -> None:
+        """Show and record it."""
+        match command:
+            case RecordWaiting():
+                self._show_waiting(command, now)
+            case RecordUploads(task=task, outcome=outcome):
+                self.uploads[task] = outcome
+                for line in lines_about(task, outcome, self._log):
+                    self._output.say(line)
+            case _:
+                assert_never(command)
+
+    def _show_waiting(self, command: RecordWaiting, now: float) -> None:
+        command = msgspec.structs.replace(command, text=SECRETS.mask.text(command.text))
+        task, text = command.task, command.text
+        self._journal.waiting(command, now)
+        self._state.note_waiting(task, command.attempt, text, command.what)
+        if command.what == "readiness":
+            self._output.waiting(task, text)
+        verb = "is not ready" if command.what == "readiness" else "uploads"
+        self._log.info(f"{task}#{command.attempt} {verb}: {text}", f"sflow.task.{task}")
+
+
+def lines_about(subject: str, outcome: UploadOutcome, log: RunLog) -> list[str]:
+    """Log an outcome, every file by name; return its lines for the console. `subject` is the task, or `upload_all`."""
+    for file in outcome.files:
+        log.info(SECRETS.mask.text(f"{subject}: {file.path} uploaded to {file.address}"))
+    problems = [SECRETS.mask.text(problem) for problem in problem_texts(outcome)]
+    for problem in problems:
+        log.warning(f"uploads of {subject}: {problem}")
+    text = SECRETS.mask.text(outcome_text(outcome))
+    lines = [f"{subject}: {text}"] if text else []
+    return [*lines, *(f"warning: uploads of {subject}: {problem}" for problem in shown_problems(problems))]

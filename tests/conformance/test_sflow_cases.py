@@ -1,0 +1,320 @@
+"""The cases of sflow 0.3.1, one file a rule: what each plans here. The head of a file says what sflow does with it.
+
+`tests/integration/workflows/test_sflow_cases.py` runs those that can run on this machine.
+"""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from protocol.errors import FleetError
+from sflow_ctl.format.compose import compose
+from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.planner.pipeline import build_plan
+from sflow_ctl.planner.show.text import plan_text
+from tests.unit.planner import planning
+
+HERE = Path(__file__).parent / "sflow_0_3"
+CONTEXT = replace(planning.CONTEXT, allow_placeholder_nodes=True, may_lack_artifacts=True)
+
+
+def loaded(*names: str) -> LoadedDocument:
+    """Read cases; a name is the beginning of a file's."""
+    return load_documents([next(HERE.glob(f"{name}*.yaml")) for name in names])
+
+
+def planned(*names: str, context: PlanContext = CONTEXT) -> Plan:
+    """Plan cases. Raises: SpecError, PlanError."""
+    return build_plan(loaded(*names), context)
+
+
+def scripts(plan: Plan) -> dict[str, str]:
+    """Return the scripts by task."""
+    return {task.name: task.script for task in plan.tasks}
+
+
+def waits(plan: Plan, task: str) -> list[str]:
+    """Return what a task depends on."""
+    return [one.task for one in next(one for one in plan.tasks if one.name == task).depends_on]
+
+
+def test_01_required_by() -> None:
+    plan = planned("01")
+    assert waits(plan, "bench") == ["load"]
+    assert waits(plan, "load") == []
+    assert not plan.warnings
+    assert [note.what for note in plan.notes] == [
+        'task "load" is required by "ghost", which is not a task of this workflow: passed over',
+        'task "load" is required by "load", which is itself: passed over',
+    ]
+    assert "passed over" in plan_text(plan)
+    text = compose(loaded("01"))
+    assert "required_by:\n    - bench\n    - ghost\n    - load" in text
+    assert "depends_on" not in text
+
+
+def test_02_deep_merge() -> None:
+    document = loaded("02-merge-a", "02-merge-b").document
+    plan = planned("02-merge-a", "02-merge-b")
+    assert plan.workflow == "second"
+    assert [task.name for task in plan.tasks] == ["prep", "main", "extra"]
+    main = plan.tasks[1]
+    assert main.script == "echo from b $X"
+    assert main.depends_on == ()
+    assert (main.retries.count, main.retries.interval_s) == (1, 5.0)
+    (probe,) = main.probes
+    assert probe.interval_s == 2.0
+    assert "from" in str(probe.checks)
+    assert document.operators[0].type == "bash"
+    assert (document.variables[0].value, document.variables[0].description) == (2, "kept")
+    assert sorted(
+        one.what.rpartition(" from ")[0] for one in plan.warnings if one.code == "merged-value"
+    ) == [
+        "variables.X.value is 2 and replaces 1",
+        'workflow.name is "second" and replaces "first"',
+        'workflow.tasks.main.depends_on is [] and replaces ["prep"]',
+        "workflow.tasks.main.probes.readiness.interval is 2 and replaces 9",
+        "workflow.tasks.main.retries.count is 1 and replaces 3",
+        'workflow.tasks.main.script is ["echo from b $X"] and replaces ["echo from a"]',
+    ]
+    assert all(one.where and "02-merge-b" in one.where for one in plan.warnings if one.code == "merged-value")
+
+
+def test_03_script_lines_with_a_colon() -> None:
+    plan = planned("03")
+    assert plan.tasks[0].script == 'echo "rate: 5"\necho on: yes\necho mode: 010'
+    assert len([one for one in plan.warnings if one.code == "script-colon"]) == 3
+
+
+def test_04_fail_fast() -> None:
+    argv = {task.name: task.argv[-1] for task in planned("04").tasks}
+    assert argv["lax"] == "false\necho after"
+    assert argv["strict"].startswith("set -e; false")
+    assert argv["py"] == "print('source')"
+
+
+def test_05_variables_have_a_domain() -> None:
+    assert planned("05").tasks[0].script.splitlines() == [
+        'echo "domain=[1, 4, 16]"',
+        'echo "max=16 model=llama"',
+        'echo "typed=32 in-variable=8 untyped=8"',
+    ]
+
+
+def test_06_swept_values_in_every_line() -> None:
+    found = scripts(planned("06"))
+    assert 'echo "own=1 twice=2 shell=$C"' in found["t_1"]
+    assert 'echo "own=4 twice=8 shell=$C"' in found["t_4"]
+    assert 'echo "mixed=1 on localhost"' in found["t_1"]
+
+
+def test_07_late_globals() -> None:
+    env = planned("07").tasks[0].env
+    assert env["HEAD"] == "127.0.0.1"
+    assert env["URL"] == "http://127.0.0.1:80"
+    assert env["CONF"].endswith("/conf.txt")
+
+
+def places(plan: Plan) -> dict[str, tuple[list[str], list[int]]]:
+    """Return the names of nodes and the GPU numbers of each task; all have places."""
+    assert not any(task.placement.is_flexible for task in plan.tasks), plan_text(plan)
+    return {
+        task.name: ([plan.nodes[node].name for node in task.placement.nodes], list(task.placement.gpus))
+        for task in plan.tasks
+    }
+
+
+def changed(folder: Path, name: str, *changes: tuple[str, str]) -> Path:
+    """Write a case with changes, each of which must apply, and return its path."""
+    text = next(HERE.glob(f"{name}*.yaml")).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "w.yaml"
+    file.write_text(text)
+    return file
+
+
+def refused(file: Path, context: PlanContext = CONTEXT, **options: str) -> str:
+    """Return the text of the only finding about a file."""
+    with pytest.raises(FleetError) as raised:
+        build_plan(load_documents([file], **options), context)  # type: ignore[arg-type]
+    (finding,) = raised.value.findings
+    return str(finding)
+
+
+STRICT = replace(CONTEXT, compat="0.3.1")
+
+
+def test_08_gpu_indices(tmp_path: Path) -> None:
+    assert places(planned("08")) == {
+        "high": (["localhost"], [2, 3]),
+        "both": (["localhost", "localhost-1"], [1, 0]),
+        "back": (["localhost-1"], [3]),
+    }
+    env = {task.name: task.env["CUDA_VISIBLE_DEVICES"] for task in planned("08").tasks}
+    assert env == {"high": "2,3", "both": "1,0", "back": "3"}
+    taken = changed(tmp_path, "08", ("#   - {name: low", "    - {name: low"))
+    assert "already reserved" in refused(taken, STRICT)
+    low = build_plan(load_documents([taken]), CONTEXT).tasks[-1]
+    assert (low.placement.nodes, low.placement.gpus) == ((0,), (0,))  # waits for it
+
+
+def test_09_gpus_are_given_again() -> None:
+    node = ["localhost"]
+    assert places(planned("09")) == {
+        "train": (node, [0, 1, 2, 3]),
+        "eval": (node, [0, 1, 2, 3]),
+        "report": (node, [0]),
+    }
+
+
+def test_10_gpus_are_shared_after_ready(tmp_path: Path) -> None:
+    plan = planned("10")
+    assert places(plan) == {"init": (["localhost"], [0, 1]), "serve": (["localhost"], [0, 1])}
+    assert [task.lends_gpus for task in plan.tasks] == [True, False]
+    for policy in ("", ", release_after: task_completion", ", release_after: workflow_completion"):
+        file = changed(tmp_path, "10", (", release_after: task_ready", policy))
+        assert "remain available" in refused(file)
+        assert "remain available" in refused(file, STRICT)
+
+
+def test_11_gpus_divide_among_nodes(tmp_path: Path) -> None:
+    file = changed(tmp_path, "11")
+    assert "multiple of the node count" in refused(file)
+    assert "use 4 for 2 on each" in refused(file)
+    plan = build_plan(load_documents([changed(tmp_path, "11", ("count: 3", "count: 4"))]), CONTEXT)
+    assert places(plan) == {"t": (["localhost", "localhost-1"], [0, 1])}
+
+
+def test_12_nodes_are_claimed(tmp_path: Path) -> None:
+    plan = planned("12")
+    found = {name: nodes for name, (nodes, _) in places(plan).items()}
+    assert found == {
+        "a": ["localhost"],
+        "b": ["localhost-1"],
+        "c": ["localhost-2"],
+        "later": ["localhost"],
+        "plain": ["localhost-2"],
+    }
+    assert [note.what for note in plan.notes] == [
+        'task "plain" gets 1 of 3 nodes: the others are claimed by a, b'
+    ]
+    strict = planned("12", context=STRICT)
+    assert len(places(strict)["plain"][0]) == 3
+    file = changed(tmp_path, "12", ("count: 1}}}\n", "indices: [0]}}}\n"))
+    assert "do not remain available" in refused(file)
+
+
+def test_13_nodes_are_picked() -> None:
+    assert {name: nodes for name, (nodes, _) in places(planned("13")).items()} == {
+        "last": ["localhost-3"],
+        "some": ["localhost-1", "localhost-3"],
+        "first_of": ["localhost-2"],
+        "rest": ["localhost-2", "localhost-3"],
+    }
+
+
+def test_14_places_in_the_order_of_dependencies() -> None:
+    assert places(planned("14")) == {"client": (["localhost"], [2, 3]), "server": (["localhost"], [0, 1])}
+    earlier = planned("14", context=replace(CONTEXT, compat="0.2"))
+    assert places(earlier) == {"client": (["localhost"], [0, 1]), "server": (["localhost"], [2, 3])}
+
+
+def test_sequential_replicas_get_the_same_gpus(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        'version: "0.1"\nbackends: {p: {type: local, gpus_per_node: 1}}\nworkflow:\n  name: w\n  tasks:\n'
+        "    - {name: t, script: [x], replicas: {count: 5, policy: sequential}, resources: {gpus: {count: 1}}}\n"
+        "    - {name: u, script: [x], depends_on: [t], resources: {gpus: {count: 1}}}\n"
+    )
+    plan = build_plan(load_documents([file]), CONTEXT)
+    assert {tuple(gpus) for _, gpus in places(plan).values()} == {(0,)}
+
+
+def test_15_a_pool_without_gpus() -> None:
+    (task,) = planned("15").tasks
+    assert "CUDA_VISIBLE_DEVICES" not in task.env
+
+
+def test_15_a_pool_without_gpus_has_none_for_a_task(tmp_path: Path) -> None:
+    text = next(HERE.glob("15*.yaml")).read_text()
+    file = tmp_path / "w.yaml"
+    file.write_text(text.replace("script: [", "resources: {gpus: {count: 1}}, script: ["))
+    with pytest.raises(FleetError) as raised:
+        build_plan(load_documents([file]), CONTEXT)
+    (finding,) = raised.value.findings
+    assert finding.code == "gpus-do-not-fit"
+
+
+def test_22_result_by_patterns() -> None:
+    quick, full = loaded("22").document.workflow.tasks
+    assert quick.result is not None
+    assert full.result is not None
+    assert [(one.name, one.regex) for one in quick.result.patterns or ()] == [
+        ("ttft", r"TTFT:\s*([0-9.]+)"),
+        ("tps", r"tok/s:\s*([0-9]+)"),
+    ]
+    assert [one.aggregate for one in full.result.patterns or ()] == ["list", "count", "min", "last", "last"]
+
+
+def test_27_an_unknown_key_of_an_override() -> None:
+    with pytest.raises(FleetError) as raised:
+        planned("27")
+    (finding,) = raised.value.findings
+    assert "ntasks_per_nod" in finding.what
+    assert raised.value.exit_status == 2
+
+
+def test_28_docker_pools() -> None:
+    plan = planned("28")
+    task, two = plan.tasks
+    assert (task.operator, task.operator_kind) == ("default_box", "docker_run")
+    assert task.container is not None
+    assert task.container.image == "ubuntu:22.04"
+    assert task.container.directories
+    assert task.placement.gpus == (0, 1)
+    assert [plan.nodes[index].name for index in two.placement.nodes] == ["a", "b"]
+    assert [plan.nodes[index].gpus for index in two.placement.nodes] == [4, 4]
+    assert [plan.nodes[index].address for index in two.placement.nodes] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_28_hosts_of_docker_are_not_run() -> None:
+    with pytest.raises(FleetError) as raised:
+        planned("28", context=replace(CONTEXT, allow_placeholder_nodes=False))
+    (finding,) = raised.value.findings
+    assert finding.code == "backend-unsupported"
+    assert ":11:" in (finding.where or "")
+
+
+def test_29_kubernetes_is_one_finding() -> None:
+    with pytest.raises(FleetError) as raised:
+        planned("29")
+    (finding,) = raised.value.findings
+    assert finding.code == "backend-unsupported"
+    assert 'backend "k" is of type kubernetes' in finding.what
+    assert raised.value.exit_status == 2
+    assert "rdma: auto" in compose(loaded("29"))
+    assert planned("29", context=replace(CONTEXT, shows_unsupported=True)).tasks[0].name == "t"
+
+
+def test_29_a_plan_without_the_pool(tmp_path: Path) -> None:
+    text = next(HERE.glob("29*.yaml")).read_text()
+    text += '    - {name: here, script: ["true"], backend: l, depends_on: [t]}\n'
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        text.replace("backends:\n", "backends:\n  l: {type: local}\n").replace(
+            "operator: op", "operator: op, backend: k"
+        )
+    )
+    plan = build_plan(load_documents([file]), replace(CONTEXT, ignored_backends=frozenset({"k"})))
+    (task,) = plan.tasks
+    assert task.name == "here"
+    assert task.depends_on == ()
+    assert [one.what for one in plan.warnings] == ["left out with their backends: t"]
+    with pytest.raises(FleetError) as raised:
+        build_plan(load_documents([file]), replace(CONTEXT, ignored_backends=frozenset({"kk"})))
+    assert 'backend "kk" is not defined' in str(raised.value)

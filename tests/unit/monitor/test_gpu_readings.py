@@ -1,0 +1,68 @@
+"""GPUs: by the driver's answers, simulated ones by the tasks that have them, and what goes wrong."""
+
+import pynvml
+import pytest
+
+from protocol.messages.monitor import DEFAULT_GPU_FIELDS, KNOWN_GPU_FIELDS
+from protocol.messages.node import Gpu
+from sflow_agent.monitor.gpus import FIELDS, GpuReader
+from tests.unit.agent.fake_nvml import GIB, FakeGpu, FakeNvml
+
+GPUS = (Gpu(index=0, uuid="GPU-a"), Gpu(index=1, uuid="GPU-b"))
+FIELDS_ASKED = ("index", "utilization.gpu", "memory.total", "memory.used", "name", "no.such.field")
+NONE_HELD: frozenset[int] = frozenset()
+
+
+def test_every_known_field_can_be_read() -> None:
+    assert {*FIELDS, "index"} == {*KNOWN_GPU_FIELDS}
+    assert {*DEFAULT_GPU_FIELDS} <= {*KNOWN_GPU_FIELDS}
+
+
+def test_values_are_in_the_order_of_the_fields_and_unknown_ones_are_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = FakeNvml([FakeGpu("GPU-a", percent=97), FakeGpu("GPU-b", total=40 * GIB)])
+    driver.install(monkeypatch)
+    first, second = GpuReader(GPUS, (), FIELDS_ASKED).read(NONE_HELD)
+    assert first.values == (0, 97, 81920, 512, "NVIDIA H100", None)
+    assert second.values[:3] == (1, 0, 40960)
+
+
+def test_the_driver_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeNvml([FakeGpu("GPU-a"), FakeGpu("GPU-b")])
+    driver.install(monkeypatch)
+    reader = GpuReader(GPUS, (), FIELDS_ASKED)
+    reader.read(NONE_HELD)
+    reader.read(NONE_HELD)
+    assert driver.open_sessions == 1
+
+
+def test_a_value_that_a_gpu_does_not_have_is_empty_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {"use": pynvml.NVML_ERROR_NOT_SUPPORTED}
+    FakeNvml([FakeGpu("GPU-a", errors=errors)]).install(monkeypatch)
+    (only,) = GpuReader(GPUS[:1], (), FIELDS_ASKED).read(NONE_HELD)
+    assert only.values[:3] == (0, None, 81920)
+
+
+def test_a_driver_that_fails_is_said_once_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu("GPU-a", errors={"use": pynvml.NVML_ERROR_GPU_IS_LOST})
+    FakeNvml([gpu]).install(monkeypatch)
+    reader = GpuReader(GPUS[:1], (), FIELDS_ASKED)
+    (said,) = reader.read(NONE_HELD)
+    assert "GPU is lost" in said.error
+    assert reader.read(NONE_HELD) == []
+    gpu.errors.clear()
+    assert [one.error for one in reader.read(NONE_HELD)] == [""]
+
+
+def test_without_a_driver_the_reason_is_said_once() -> None:
+    reader = GpuReader((), ("the library is missing",), FIELDS_ASKED)
+    assert [one.error for one in reader.read(NONE_HELD)] == ["the library is missing"]
+    assert reader.read(NONE_HELD) == []
+
+
+def test_simulated_gpus_are_marked_and_busy_while_a_task_has_them() -> None:
+    gpus = tuple(Gpu(index=index, uuid=f"GPU-simulated-{index}", simulated=True) for index in range(2))
+    first, second = GpuReader(gpus, (), FIELDS_ASKED).read(frozenset({1}))
+    assert (first.is_simulated, first.values) == (True, (0, 0, None, None, "", None))
+    assert second.values[1] == 100
