@@ -122,17 +122,13 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals = SignalInbox()
         self._stops_requested = 0
-        self._job_end = JobEndNotice(self._log, self._kill_wait_s)
+        self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
         self._preload = Preload(scheduler.plan)
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
-
-    def _kill_wait_s(self) -> float | None:
-        """Return the seconds between Slurm's SIGTERM and SIGKILL; None if Slurm does not say."""
-        return None if self._job_clock is None else self._job_clock.kill_wait_now_s()
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.
@@ -152,11 +148,7 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                timeout_ms = self._timeout_ms()
-                if timeout_ms and not self._preload.is_complete and not poller.poll(0):
-                    self._preload.take_step()
-                    continue
-                poller.poll(timeout_ms)
+                self._preload.wait(poller, self._timeout_ms())
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
@@ -340,12 +332,10 @@ class Controller:
         self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
-        is_stopping = self._scheduler.is_stopping
-        self._record_keeper.flush(now, syncs_at_once=is_stopping)
-        holds_spawns = self._record_keeper.is_failing and not is_stopping
-        # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
-        holds_acks = not self._record_keeper.is_durable and not is_stopping
-        self._link.flush(now, holds_spawns=holds_spawns, holds_acks=holds_acks)
+        keeper, is_stopping = self._record_keeper, self._scheduler.is_stopping
+        keeper.flush(now, syncs_at_once=is_stopping)
+        holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
+        self._link.flush(now, **({} if is_stopping else holds))
         self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 
@@ -375,12 +365,7 @@ class Controller:
 
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
-        late = end_agents(self._scheduler, self._launcher)
-        for end in self._launcher.ended():
-            if end.is_cleared and end.node in self._abandoned:
-                self._log.info(f"node {self._plan.nodes[end.node].name}: {end.how}")
-        for node in late:
-            self._log.warning(f"node {self._plan.nodes[node].name}: its agent did not exit and was killed")
+        late = end_agents(self._scheduler, self._launcher, self._abandoned, self._log)
         assert self._finish is not None
         if late or self._abandoned:
             survivors = sweep(self._common.marker)
