@@ -148,11 +148,7 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                timeout_ms = self._timeout_ms()
-                if timeout_ms and not self._preload.is_complete and not poller.poll(0):
-                    self._preload.take_step()
-                    continue
-                poller.poll(timeout_ms)
+                self._preload.wait(poller, self._timeout_ms())
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
@@ -336,12 +332,10 @@ class Controller:
         self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
-        is_stopping = self._scheduler.is_stopping
-        self._record_keeper.flush(now, syncs_at_once=is_stopping)
-        holds_spawns = self._record_keeper.is_failing and not is_stopping
-        # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
-        holds_acks = not self._record_keeper.is_durable and not is_stopping
-        self._link.flush(now, holds_spawns=holds_spawns, holds_acks=holds_acks)
+        keeper, is_stopping = self._record_keeper, self._scheduler.is_stopping
+        keeper.flush(now, syncs_at_once=is_stopping)
+        holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
+        self._link.flush(now, **({} if is_stopping else holds))
         self._record_keeper.write_nodes(self._nodes, now)
         self._log.flush()
 

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from protocol.ids import RankId
 from protocol.text.counted import counted
-from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
@@ -44,6 +43,7 @@ from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifa
 from sflow_ctl.runtime.run.signals import EndSignals
 
 if TYPE_CHECKING:
+    from sflow_ctl.core.actions.resume import PriorResult
     from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
@@ -73,7 +73,7 @@ class _Record(Struct):
 
     directory: RunDirectory
     facts: RunFacts
-    prior: dict[str, PriorResult] = field(default_factory=dict)
+    prior: "dict[str, PriorResult]" = field(default_factory=dict)
     state: RunView | None = None
     resumed: "ResumedSummary | None" = None
     kept: "list[Change]" = field(default_factory=list)
@@ -281,7 +281,7 @@ def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: Co
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
-        node_of_key=fleet.link.node_of_key,
+        node_of_key=fleet.link.admission.node_of_key,
         log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
