@@ -271,6 +271,25 @@ def test_24_storage() -> None:
     assert [one.code for one in plan.warnings] == ["upload-names"]
 
 
+def test_22_and_23_results_are_planned() -> None:
+    quick, full = planned("22").tasks
+    assert [one.name for one in quick.result.patterns] == ["ttft", "tps"] if quick.result else False
+    assert full.result is not None
+    assert [one.name for one in full.result.patterns if one.is_required] == ["missing"]
+    maker, none, user = planned("23").tasks
+    assert maker.result is not None
+    assert maker.result == none.result
+    assert (maker.result.file, user.result) == ("my.json", None)
+    assert user.env["SFLOW_WORKFLOW_RESULT_FILE"].endswith("/results.json")
+    assert user.env["SFLOW_TASK_RESULT_FILE"].endswith("/user/result.json")
+
+
+def test_25_monitors_are_planned() -> None:
+    whole, of_work = planned("25").monitors
+    assert [(one.scope, one.interval_ms) for one in whole.scopes] == [("cpu", 500), ("memory", 1000)]
+    assert (of_work.task, of_work.window is not None) == ("work", True)
+
+
 def test_27_an_unknown_key_of_an_override() -> None:
     with pytest.raises(FleetError) as raised:
         planned("27")

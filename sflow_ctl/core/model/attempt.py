@@ -160,7 +160,7 @@ class Attempt(Struct):
         """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
         self.ports = ports
         self.filled, self.files = deferred.filled_in(plan)
-        if plan.deferred and any(probe.on_node == "each" for probe in plan.probes):
+        if plan.deferred and any(part.on_node == "each" for probe in plan.probes for part in probe.parts):
             self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
         self.is_unsent = False
 

@@ -155,7 +155,7 @@ def prior_results(
             incomplete[task.name] = "the plan that it ran with cannot be read"
         elif task.name in held and not held[task.name].has_log:
             incomplete[task.name] = "its log had not arrived completely when its controller ended"
-        elif task.outputs and not task.is_service:
+        elif task.has_values and not task.is_service:
             outputs[task.name] = _outputs(run.directory, task.name)
             if outputs[task.name] is None and not (is_dry and task.name in held):
                 incomplete[task.name] = "its outputs.json cannot be read"
