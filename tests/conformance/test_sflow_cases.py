@@ -261,6 +261,16 @@ def test_22_result_by_patterns() -> None:
     assert [one.aggregate for one in full.result.patterns or ()] == ["list", "count", "min", "last", "last"]
 
 
+def test_24_storage() -> None:
+    plan = planned("24")
+    text = plan_text(plan)
+    assert "  - t: /out/run/t/*.txt to s3://bucket/runs/7/x/*.txt\n" in text
+    assert "  - r_0: out.txt to s3://bucket/runs/7/out_r_0.txt\n" in text
+    assert "  - r_1: out.txt to s3://bucket/runs/7/out_r_1.txt\n" in text
+    assert "as one archive to s3://bucket/runs/7/run.zip" in text
+    assert [one.code for one in plan.warnings] == ["upload-names"]
+
+
 def test_22_and_23_results_are_planned() -> None:
     quick, full = planned("22").tasks
     assert [one.name for one in quick.result.patterns] == ["ttft", "tps"] if quick.result else False

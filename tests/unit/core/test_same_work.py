@@ -5,6 +5,7 @@ import pytest
 
 from protocol.messages.checks import LogCheck, LogPattern, Probe
 from protocol.messages.rank_spec import Container, HangPolicy, PortBlock, RequiredFile, Stopping, Success
+from protocol.messages.uploads import FileUpload
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.model import (
     AssignedArgument,
@@ -107,7 +108,8 @@ SAME: dict[str, object] = {
     "required_paths": (("x", "/x"),), "timeout_s": 9.0, "deadline_s": 9.0, "wait_s": 9.0,
     "hang": HangPolicy(no_output_s=3.0), "stopping": Stopping(grace_s=9.0), "retries": Retries(count=9),
     "restart": Restart(), "on_failure": "drain", "min_ready": 9, "is_main": True, "finally_when": "after_stop",
-    "is_log_direct": True, "chooses_step_nodes": True,
+    "is_log_direct": True, "lends_gpus": True, "chooses_step_nodes": True,
+    "uploads": (FileUpload(target="res", pattern="*"),),
 }  # fmt: skip
 
 
