@@ -210,7 +210,7 @@ def _probed_port(spec: RankSpec) -> int | None:
     """Return the only port that the task's probes check."""
     from protocol.text.urls import split_url
 
-    checks = [check for probe in spec.probes for check in probe.checks]
+    checks = [check for probe in spec.probes for check in probe.all_checks]
     ports = {check.port for check in checks if isinstance(check, TcpCheck)}
     ports |= {split_url(check.url).port for check in checks if isinstance(check, HttpCheck)}
     return ports.pop() if len(ports) == 1 else None

@@ -92,7 +92,20 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Limit of a single check."""
     threshold: int = 1
     """Consecutive positive results needed of each check."""
+    also: "tuple[Probe, ...]" = ()
+    """Further probes of the same kind, each with its own times. A task is ready when each has been true once, and fails when any
+    is."""
+
+    @property
+    def parts(self) -> "tuple[Probe, ...]":
+        """Return the probe itself and the further ones."""
+        return (self, *self.also)
+
+    @property
+    def all_checks(self) -> tuple[Check, ...]:
+        """Return the checks of all parts, in the order of their keys."""
+        return tuple(check for part in self.parts for check in part.checks)
 
     def keys(self) -> tuple[ProbeKey, ...]:
-        """Return the keys of its checks, in their order."""
-        return tuple(ProbeKey(self.kind, index) for index in range(len(self.checks)))
+        """Return the keys of the checks of all parts, in their order."""
+        return tuple(ProbeKey(self.kind, index) for index in range(len(self.all_checks)))

@@ -21,9 +21,14 @@ MIN_LOOK_INTERVAL_S = 0.01
 
 
 def find_check(probes: Sequence[Probe], key: ProbeKey) -> tuple[Probe, Check]:
-    """Return the check with this key, and its probe. Raises: StopIteration, IndexError."""
-    probe = next(probe for probe in probes if probe.kind == key.kind)
-    return probe, probe.checks[key.number]
+    """Return the check with this key, and the part of its probe that it belongs to. Raises: StopIteration, IndexError."""
+    whole = next(probe for probe in probes if probe.kind == key.kind)
+    number = key.number
+    for part in whole.parts:
+        if number < len(part.checks):
+            return part, part.checks[number]
+        number -= len(part.checks)
+    raise IndexError(key.number)
 
 
 def missing_text(check: Check) -> str:
@@ -61,8 +66,8 @@ class Streak(Struct):
     """When a check that reports changes counts again; None when it does not, or is a poll."""
 
 
-class ProbeState(Struct):
-    """One probe of one rank, from the start of its process."""
+class PartState(Struct):
+    """One probe of one rank, from the start of its process; of a list, one entry. Once true, it stays so."""
 
     probe: Probe
     armed_at: float
@@ -73,16 +78,14 @@ class ProbeState(Struct):
     """When the probe triggers by a log line, if the process is there by then."""
     detail: str = ""
     """What was seen, once it has triggered."""
-    said: str | None = None
-    """The missing conditions, as last reported."""
-    say_at: float = 0.0
-    is_news_due: bool = False
 
     @classmethod
-    def begin(cls, probe: Probe, now: float) -> "ProbeState":
-        """Return the state of a probe whose rank starts now."""
-        checks = zip(probe.keys(), probe.checks, strict=True)
-        streaks = {key: Streak(missing_text(check)) for key, check in checks}
+    def begin(cls, probe: Probe, first: int, now: float) -> "PartState":
+        """Return the state of a part whose rank starts now; `first` is the number of its first check."""
+        streaks = {
+            ProbeKey(probe.kind, first + index): Streak(missing_text(check))
+            for index, check in enumerate(probe.checks)
+        }
         return cls(probe, now + probe.delay_s, streaks)
 
     @property
@@ -131,10 +134,13 @@ class ProbeState(Struct):
         streak = self.streaks[key]
         streak.is_true = is_true
         streak.detail = detail[:DETAIL_CHARACTERS] or streak.detail
-        is_log = isinstance(find_check((self.probe,), key)[1], LogCheck)
+        is_log = isinstance(self._check_of(key), LogCheck)
         streak.count = (self.probe.threshold if is_log else streak.count + 1) if is_true else 0
         streak.next_look = None
         return self._has_just_triggered(None)
+
+    def _check_of(self, key: ProbeKey) -> Check:
+        return dict(zip(self.streaks, self.probe.checks, strict=True))[key]
 
     def missing(self) -> str:
         """Return what it waits for: "HTTP 503", "1 of 3 conditions: port 8000 is not listening"."""
@@ -197,6 +203,102 @@ class ProbeState(Struct):
         self.detail = "; ".join(streak.detail for streak in met)[:DETAIL_CHARACTERS]
         for streak in self.streaks.values():
             streak.next_look = None
+
+
+class ProbeState(Struct):
+    """The probes of one kind of one rank: ready when each part has been true once, failed when any is."""
+
+    probe: Probe
+    parts: list[PartState]
+    has_triggered: bool = False
+    detail: str = ""
+    """What was seen, once it has triggered."""
+    closed: list[ProbeKey] = field(default_factory=list)
+    """Checks of an entry of the list that the last observation has made true: it stays so."""
+    said: str | None = None
+    """The missing conditions, as last reported."""
+    say_at: float = 0.0
+    is_news_due: bool = False
+
+    @classmethod
+    def begin(cls, probe: Probe, now: float) -> "ProbeState":
+        """Return the state of the probes of a kind whose rank starts now."""
+        parts: list[PartState] = []
+        first = 0
+        for one in probe.parts:
+            parts.append(PartState.begin(one, first, now))
+            first += len(one.checks)
+        return cls(probe, parts)
+
+    @property
+    def streaks(self) -> dict[ProbeKey, Streak]:
+        """The results of all checks."""
+        return {key: streak for part in self.parts for key, streak in part.streaks.items()}
+
+    @property
+    def next_check(self) -> float | None:
+        """When `wake` is due."""
+        times = [part.next_check for part in self.parts if not part.has_triggered]
+        return min((time for time in times if time is not None), default=None)
+
+    def observe(self, key: ProbeKey, is_true: bool, detail: str, now: float, is_poll: bool = False) -> bool:
+        """Take a change of a check, or the result of a poll; return True when the probes trigger by it.
+
+        A key that they do not have is ignored: it comes from the wire.
+        """
+        before = self.open_keys()
+        for part in self._open():
+            part.observe(key, is_true, detail, now, is_poll)
+        self.closed = [one for one in before if one not in self.open_keys()]
+        return self._has_just_triggered()
+
+    def wake(self, now: float) -> bool:
+        """Count the checks that are due; return True when that triggers the probes."""
+        for part in self._open():
+            part.wake(now)
+        return self._has_just_triggered()
+
+    def process_completed(self) -> bool:
+        """Take that the process has done all that it should; return True when the probes trigger by that."""
+        for part in self._open():
+            part.process_completed()
+        return self._has_just_triggered()
+
+    def look_last(self, key: ProbeKey, is_true: bool, detail: str) -> bool:
+        """Take the result of a check's last look; return True when the probes trigger by it."""
+        for part in self._open():
+            if key in part.streaks:
+                part.look_last(key, is_true, detail)
+        return self._has_just_triggered()
+
+    @property
+    def longest_check_s(self) -> float:
+        """The longest limit of a check."""
+        return max(part.timeout_s for part in self.probe.parts)
+
+    def open_keys(self) -> list[ProbeKey]:
+        """Return the checks of the parts that have not been true yet."""
+        return [key for part in self._open() for key in part.streaks]
+
+    def missing(self) -> str:
+        """Return what they wait for."""
+        texts = [part.missing() for part in self._open()]
+        if len(self.parts) == 1:
+            return "".join(texts)
+        done = len(self.parts) - len(texts)
+        return f"{done} of {len(self.parts)} probes: {', '.join(texts)}"[:DETAIL_CHARACTERS]
+
+    def _open(self) -> list[PartState]:
+        return [part for part in self.parts if not part.has_triggered]
+
+    def _has_just_triggered(self) -> bool:
+        met = [part for part in self.parts if part.has_triggered]
+        is_enough = len(met) == len(self.parts) if self.probe.kind == "readiness" else bool(met)
+        if self.has_triggered or not is_enough:
+            return False
+        self.has_triggered = True
+        self.detail = "; ".join(part.detail for part in met)[:DETAIL_CHARACTERS]
+        return True
 
 
 class ProbeNews:
@@ -263,7 +365,7 @@ class ListenerLooks(Struct):
 
     def begin(self, probes: Sequence[Probe], now: float) -> None:
         """Begin to look, unless a check of the probes is about a port already."""
-        checks = (check for probe in probes for check in probe.checks)
+        checks = (check for probe in probes for check in probe.all_checks)
         if not any(isinstance(check, TcpCheck | HttpCheck) for check in checks):
             self.due = now
 

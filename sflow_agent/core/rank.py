@@ -189,9 +189,9 @@ class Rank(Struct):
     def _look_last(self, readiness: ProbeState, now: float) -> list[AgentCommand]:
         """Look at the readiness of a rank that has exited well, whatever its interval; its leftovers may be the server."""
         self._enter(RankPhase.LOOKING)
-        self.diagnose_by = now + readiness.probe.timeout_s + LAST_LOOK_MARGIN_S
-        self.looked_for = set(readiness.streaks)
-        return [LookOnce(self.id, key) for key in readiness.streaks]
+        self.diagnose_by = now + readiness.longest_check_s + LAST_LOOK_MARGIN_S
+        self.looked_for = set(readiness.open_keys())
+        return [LookOnce(self.id, key) for key in readiness.open_keys()]
 
     def _judge_exit(self, memory_kills: int, now: float) -> list[AgentCommand]:
         """Report the exit, or have its cause looked for first; end what the main process left behind."""
@@ -296,7 +296,7 @@ class Rank(Struct):
         if self.phase is RankPhase.LOOKING:
             return self._looked(state, event, now)
         is_new = state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
-        return self._triggered(state, now) if is_new else []
+        return self._triggered(state, now) if is_new else [UnwatchCheck(self.id, key) for key in state.closed]
 
     def _looked(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
         """Take the result of a last look; the exit counts once the probe has triggered, or cannot any more."""

@@ -136,7 +136,8 @@ def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
     data = [_filled(msgspec.to_builtins(probe), fill) for probe in task.probes]
     for deferred in task.deferred_tcp_ports:
         probe = next(probe for probe in data if probe["kind"] == deferred.key.kind)
-        probe["checks"][deferred.key.number]["port"] = _port(fill(deferred.text))
+        checks = [check for part in (probe, *probe["also"]) for check in part["checks"]]
+        checks[deferred.key.number]["port"] = _port(fill(deferred.text))
     return msgspec.convert(data, tuple[Probe, ...])
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from protocol.messages.checks import Probe
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.wording import needs_text
@@ -24,8 +25,8 @@ _NOT_WORK: dict[str, Any] = {
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadline_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "min_ready": None, "is_main": False, "finally_when": None,
-    # how its output reaches its log
-    "is_log_direct": False,
+    # how its output reaches its log, and where its files go: that is done again by itself
+    "is_log_direct": False, "uploads": (),
 }  # fmt: skip
 """Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
 _PLACED_VARIABLES = frozenset(
@@ -84,6 +85,11 @@ def difference(old: Work, new: Work) -> str | None:
     return next(_changed_artifacts(old, new), None)
 
 
+def _without_times(probe: Probe) -> Probe:
+    also = tuple(map(_without_times, probe.also))
+    return msgspec.structs.replace(probe, delay_s=0.0, interval_s=0.0, timeout_s=0.0, also=also)
+
+
 def _core(work: Work) -> PlannedTask:
     """Return a task without its place and time, and without the paths of artifacts, which it may not use."""
     task, artifacts = work.task, work.plan.artifacts
@@ -101,9 +107,7 @@ def _core(work: Work) -> PlannedTask:
         gpus_per_node=task.placement.gpus_per_node or len(task.placement.gpus),
         is_shared=False,
     )
-    probes = tuple(
-        msgspec.structs.replace(one, delay_s=0.0, interval_s=0.0, timeout_s=0.0) for one in task.probes
-    )
+    probes = tuple(_without_times(one) for one in task.probes)
     return msgspec.structs.replace(
         task,
         **_NOT_WORK,

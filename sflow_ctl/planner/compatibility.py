@@ -51,6 +51,9 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     """Place tasks in the order of their dependencies, and give GPUs out again when their owners have ended. Without, in the
     order of the file, once."""
 
+    timeout_is_deadline: bool = True
+    """`timeout` of a readiness probe is the time in which a task must be ready, with a default. Without, it limits a check."""
+
 
 OURS = Compatibility()
 STRICT = Compatibility(
@@ -64,6 +67,6 @@ STRICT = Compatibility(
     chain_until="available",
 )
 """The rules of sflow 0.3.1, known traps included."""
-EARLIER = replace(STRICT, places_in_time=False)
+EARLIER = replace(STRICT, places_in_time=False, timeout_is_deadline=False)
 """The rules of sflow 0.2."""
 BY_NAME: dict[Compat, Compatibility] = {"ours": OURS, "0.3.1": STRICT, "0.2": EARLIER}

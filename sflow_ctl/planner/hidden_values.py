@@ -55,7 +55,7 @@ def _command_lines(task: PlannedTask) -> Iterator[str]:
     if task.launch_kind != "ssh":
         yield from task.argv
     for probe in task.probes:
-        for check in probe.checks:
+        for check in probe.all_checks:
             if isinstance(check, ExecCheck):
                 yield from check.argv
     if task.stopping.command is not None:

@@ -64,7 +64,7 @@ def _with_needs(plan: Plan, wanted: set[str]) -> set[str]:
 
 
 def _watched(task: PlannedTask) -> Iterator[str]:
-    checks = (check for probe in task.probes for check in probe.checks)
+    checks = (check for probe in task.probes for check in probe.all_checks)
     return (check.task for check in checks if isinstance(check, LogCheck) and check.task is not None)
 
 

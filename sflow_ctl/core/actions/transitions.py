@@ -114,7 +114,7 @@ def release(run: Run, task: Task) -> None:
 
 
 def lend(run: Run, task: Task) -> None:
-    """Let other tasks have the GPUs of one that goes on using them, in later attempts as well."""
+    """Let other tasks have the GPUs of one that still uses them, also in its later attempts."""
     placement = task.attempt.placement
     if placement is None or placement.is_shared or not placement.gpus:
         return

@@ -141,13 +141,26 @@ class Attempt(Struct):
             is_unsent=True,
         )
 
+    @classmethod
+    def of_uploads(cls, placement: Placement, number: int) -> "Attempt":
+        """Return the record of an attempt on one node that only uploads what an earlier one has written."""
+        node = placement.nodes[0]
+        return cls(
+            number=number,
+            placement=placement,
+            place=placement,
+            node=node,
+            node_of_rank=[node],
+            open_ranks={0},
+        )
+
     def fill_in(
         self, plan: PlannedTask, deferred: DeferredValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]
     ) -> None:
         """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
         self.ports = ports
         self.filled, self.files = deferred.filled_in(plan)
-        if plan.deferred and any(probe.on_node == "each" for probe in plan.probes):
+        if plan.deferred and any(part.on_node == "each" for probe in plan.probes for part in probe.parts):
             self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
         self.is_unsent = False
 

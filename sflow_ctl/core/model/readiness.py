@@ -26,8 +26,12 @@ def probes_of_rank(
     for probe in probes:
         if _is_of_all_ranks(probe, world_size):
             result.append(_share_of(probe, world_size))
-        elif is_first or (is_first_on_node and probe.on_node == "each"):
+            continue
+        parts = [part for part in probe.parts if is_first or (is_first_on_node and part.on_node == "each")]
+        if len(parts) == len(probe.parts):
             result.append(probe)
+        elif parts:  # of a list, the entries that every node has
+            result.append(msgspec.structs.replace(parts[0], also=tuple(parts[1:])))
     return tuple(result)
 
 
@@ -41,7 +45,7 @@ def ranks_needed(probes: tuple[Probe, ...], world_size: int) -> int | None:
 
 
 def _is_of_all_ranks(probe: Probe, world_size: int) -> bool:
-    match probe.checks:
+    match probe.all_checks:
         case (LogCheck(task=None),):
             return world_size > 1 and probe.on_node == "first"
         case _:

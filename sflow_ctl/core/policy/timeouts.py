@@ -19,6 +19,7 @@ def timed_out(task: Task, names: Sequence[str]) -> AttemptVerdict:
 def not_ready_in_time(task: Task, names: Sequence[str]) -> AttemptVerdict:
     """Judge an attempt that was not ready within its deadline."""
     text = f"was not ready within its deadline of {task.plan.deadline_s:g} s{_because(task, names)}"
+    text += " (readiness probe timed out; a longer `timeout` in the probe gives it more time)"
     return AttemptVerdict(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True)
 
 

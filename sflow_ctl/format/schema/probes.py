@@ -88,14 +88,15 @@ class Probe(Condition, frozen=True, kw_only=True):
     delay: Time = 0
     """Time between the start of an attempt and the first check: seconds or a duration."""
     timeout: Time | None = None
-    """Time limit of one check, not of becoming ready (that is `deadline`): seconds or a duration. Default: 60 seconds."""
+    """Of readiness: time within which an attempt must become ready, else it ends as a timeout; 0 for no limit. Default: 20
+    minutes for services. Of failure, and beside `deadline`, `exec`, `all` or `any`: time limit of one check."""
     each_check_timeout: Time | None = None
-    """Time limit of one check: seconds or a duration."""
+    """Time limit of one check: seconds or a duration. Default: 30 seconds."""
     interval: Time = 5
     """Longest pause between two checks; while a task starts it is checked more often: seconds or a duration."""
     deadline: Time | None = None
-    """Time within which an attempt must become ready, else it ends as a timeout, for example `20m`. Only for readiness.
-    Default: no limit."""
+    """Time within which an attempt must become ready, else it ends as a timeout, for example `20m`; 0 for no limit. Only for
+    readiness. Default: `timeout`."""
     success_threshold: IntExpr = 1
     """Checks in a row that must pass for the task to be ready."""
     failure_threshold: IntExpr = 3

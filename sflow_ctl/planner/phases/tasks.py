@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.messages.checks import Check, LogCheck
+from protocol.messages.checks import Check, LogCheck, Probe
 from protocol.messages.rank_spec import Success
 from protocol.messages.uploads import StorageTarget
 from protocol.text.counted import counted
@@ -33,6 +33,7 @@ from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import end_policy
 from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
 from sflow_ctl.planner.tasks.probes import DeferredProbes
+from sflow_ctl.planner.tasks.results import plan_result
 from sflow_ctl.planner.tasks.scopes import TaskScope, TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
 from sflow_ctl.planner.tasks.success import plan_success
@@ -126,6 +127,7 @@ def _run_environment(source: PlanInput) -> dict[str, str]:
         "SFLOW_WORKSPACE_DIR": context.workspace_dir,
         "SFLOW_OUTPUT_DIR": context.output_dir,
         "SFLOW_WORKFLOW_OUTPUT_DIR": context.run_directory,
+        "SFLOW_WORKFLOW_RESULT_FILE": f"{context.run_directory}/results.json",
         "SFLOW_WORKFLOW_NAME": source.document.workflow.name,
         "SFLOW_RUN_ID": context.run_id,
     }
@@ -178,7 +180,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             _refuse_elsewhere(task)
         _warn_of_idle_gpus(placed, launch, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
-        watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of)
+        watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
         policy = end_policy(setting.source, placed.expanded, setting.policy.stopping, scope.value)
         success, more = _success(setting, scope, env["SFLOW_TASK_OUTPUT_DIR"])
         uploads, in_uploads = plan_uploads(
@@ -201,6 +203,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),
+            result=plan_result(task, scope.value, findings) if task.result is not None else None,
             success=success,
             uploads=uploads,
             required_paths=_required_paths(setting, task, launch),
@@ -308,9 +311,10 @@ def with_log_labels(planned: PlannedTasks) -> PlannedTasks:
         return replace(check, pattern=replace(check.pattern, labels=labels))
 
     def with_told(task: PlannedTask) -> PlannedTask:
-        probes = (
-            replace(probe, checks=tuple(told(task, one) for one in probe.checks)) for probe in task.probes
-        )
-        return replace(task, probes=tuple(probes)) if task.probes else task
+        def of(probe: Probe) -> Probe:
+            checks = tuple(told(task, one) for one in probe.checks)
+            return replace(probe, checks=checks, also=tuple(map(of, probe.also)))
+
+        return replace(task, probes=tuple(map(of, task.probes))) if task.probes else task
 
     return PlannedTasks(tuple(map(with_told, planned.tasks)), planned.views)

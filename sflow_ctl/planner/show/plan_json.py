@@ -25,6 +25,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "nodes": [{"name": n.name, "backend": n.backend, "gpus": n.gpus} for n in plan.nodes],
         "tasks": [_task(plan, task, members) for task in plan.tasks],
         "monitors": msgspec.to_builtins(plan.monitors),
+        "notes": msgspec.to_builtins(plan.notes),
         "warnings": msgspec.to_builtins(plan.warnings),
     }
 
@@ -48,6 +49,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "probes": [_probe(probe) for probe in task.probes],
         "retries": msgspec.to_builtins(task.retries),
         "timeout_s": task.timeout_s,
+        "deadline_s": task.deadline_s,
         "kind": "service" if task.is_service else "task",
         "main": task.is_main,
         "finally": task.finally_when,
@@ -67,6 +69,7 @@ def _probe(probe: Probe) -> dict[str, Any]:
     """Return a probe in the shape of the format: one check beside its settings, or several in `parts`."""
     data = msgspec.to_builtins(probe)
     del data["checks"]
+    data["also"] = [_probe(one) for one in probe.also]
     checks = [_check(check) for check in probe.checks]
     return {**data, **_NO_CHECK, "parts": checks} if len(checks) > 1 else {**data, **checks[0], "parts": []}
 

@@ -42,6 +42,10 @@ def plan_text(plan: Plan) -> str:
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
     lines += ["", "Tasks:", *_tasks(plan)]
+    if plan.storage:
+        from sflow_ctl.planner.show.uploads import upload_lines  # few plans upload anything
+
+        lines += upload_lines(plan)
     if plan.fetches:
         lines += ["", "Fetched before the first task, unless it is here:"]
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]
@@ -187,7 +191,11 @@ def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tupl
     if task.files:
         yield "files", ", ".join(file.path for file in task.files)
     if task.deadline_s is not None:
-        yield "deadline", f"ready within {task.deadline_s:g} s"
+        limits = {
+            part.timeout_s for probe in task.probes if probe.kind == "readiness" for part in probe.parts
+        }
+        checks = "".join(f", each check within {limit:g} s" for limit in limits) if len(limits) == 1 else ""
+        yield "deadline", f"ready within {task.deadline_s:g} s{checks}"
     own = {name: value for name, value in task.env.items() if common.get(name) != value}
     if own:
         yield "env", ", ".join(_variables(own))
@@ -304,10 +312,16 @@ def _block(block: PortBlock) -> str:
 
 
 def _probe(probe: Probe, deferred_ports: Mapping[ProbeKey, str]) -> str:
-    checks = (" and " if probe.needs_all else " or ").join(
-        _check(check, deferred_ports.get(key)) for key, check in zip(probe.keys(), probe.checks, strict=True)
-    )
-    return checks + (" on each node" if probe.on_node == "each" else "")
+    texts = [
+        _check(check, deferred_ports.get(key))
+        for key, check in zip(probe.keys(), probe.all_checks, strict=True)
+    ]
+    parts = []
+    for part in probe.parts:
+        own, texts = texts[: len(part.checks)], texts[len(part.checks) :]
+        text = (" and " if part.needs_all else " or ").join(own)
+        parts.append(text + (" on each node" if part.on_node == "each" else ""))
+    return ("; and once " if probe.kind == "readiness" else "; or ").join(parts)
 
 
 def _check(check: Check, deferred_port: str | None) -> str:

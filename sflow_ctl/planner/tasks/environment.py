@@ -35,6 +35,7 @@ def task_environment(
     env.update(gpu_environment(gpus or ()))
     env["SFLOW_TASK_NAME"] = replica.name
     env["SFLOW_TASK_OUTPUT_DIR"] = f"{run_directory}/{replica.name}"
+    env["SFLOW_TASK_RESULT_FILE"] = f"{run_directory}/{replica.name}/result.json"
     return env
 
 

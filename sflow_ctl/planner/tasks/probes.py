@@ -6,6 +6,7 @@ HTTP requests are in `http_probes`. Called by the planner for each concrete task
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from protocol.ids import ProbeKey, ProbeKind
@@ -14,12 +15,18 @@ from protocol.messages.checks import Probe as AgentProbe
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import DeferredExpression, DeferredPort
+from sflow_ctl.planner.compatibility import Compatibility
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int, as_seconds, at
 from sflow_ctl.planner.tasks.http_probes import plan_http
 from sflow_ctl.planner.tasks.scripts import Scripts
 
 _Path = tuple[str | int, ...]
+DEFAULT_DEADLINE_S = 1200.0
+"""The time in which a service must be ready that gives none."""
+CHECK_LIMIT_S = 30.0
+"""The limit of one check that gives none; `OWN_CHECK_LIMIT_S` of a probe that has fields of ours."""
+OWN_CHECK_LIMIT_S = 60.0
 _ANY_ADDRESS = (None, "0.0.0.0", "::")
 """Hosts for which a socket on any address of the task's node is accepted."""
 
@@ -56,12 +63,14 @@ class _Scope(Struct, frozen=True):
     task: schema.Task
     evaluate: DeferredProbes
     replicas_of: Mapping[str, tuple[str, ...]]
+    rules: Compatibility
 
 
 def plan_probes(
     task: schema.Task,
     evaluate: DeferredProbes,
     replicas_of: Mapping[str, tuple[str, ...]],
+    rules: Compatibility,
 ) -> tuple[AgentProbe, ...]:
     """Return the probes of one concrete task.
 
@@ -69,57 +78,87 @@ def plan_probes(
     """
     if task.probes is None:
         return ()
-    scope = _Scope(task, evaluate, replicas_of)
+    scope = _Scope(task, evaluate, replicas_of, rules)
     probes = []
     kinds: tuple[ProbeKind, ...] = ("readiness", "failure")
     for kind in kinds:
-        given = task.probes_of(kind)
-        if given:
-            probes.append(_plan_probe(scope, kind, given[0]))
+        parts: list[AgentProbe] = []
+        for path, given in listed_probes(task, kind):
+            first = sum(len(part.checks) for part in parts)
+            parts.append(_plan_probe(scope, kind, given, path, first))
+        if parts:
+            probes.append(msgspec.structs.replace(parts[0], also=tuple(parts[1:])))
     return tuple(probes)
 
 
-def readiness_deadline_s(task: schema.Task, evaluate: Callable[[Any], Any]) -> float | None:
-    """Seconds within which an attempt must be ready, or None. Raises: NumberError."""
-    given = task.probes_of("readiness")
-    if not given or given[0].deadline is None:
-        return None
-    return at(("probes", "readiness", "deadline"), as_seconds, evaluate(given[0].deadline))
+def listed_probes(task: schema.Task, kind: ProbeKind) -> list[tuple[_Path, schema.Probe]]:
+    """Return the probes of a kind with their paths in the file."""
+    path: _Path = ("probes", kind)
+    given = None if task.probes is None else getattr(task.probes, kind)
+    if isinstance(given, list):
+        return [((*path, index), probe) for index, probe in enumerate(given)]
+    return [] if given is None else [(path, given)]
 
 
-def _plan_probe(scope: _Scope, kind: ProbeKind, probe: schema.Probe) -> AgentProbe:
+def _keeps_our_timeout(probe: schema.Probe, rules: Compatibility) -> bool:
+    """Return whether `timeout` limits one check: in probes that sflow cannot read, and under the rules of 0.2."""
+    ours = (probe.deadline, probe.exec, probe.all, probe.any)
+    return not rules.timeout_is_deadline or any(one is not None for one in ours)
+
+
+def readiness_deadline_s(
+    task: schema.Task, evaluate: Callable[[Any], Any], rules: Compatibility
+) -> float | None:
+    """Seconds within which an attempt must be ready: of a list the longest; None without limit. Raises: NumberError."""
+    limits: list[float | None] = []
+    for path, probe in listed_probes(task, "readiness"):
+        written, field = probe.deadline, "deadline"
+        if written is None and not _keeps_our_timeout(probe, rules):
+            written, field = probe.timeout, "timeout"
+        if written is None:
+            is_limited = rules.timeout_is_deadline and task.is_service
+            limits.append(DEFAULT_DEADLINE_S if is_limited else None)
+        else:
+            limits.append(at((*path, field), as_seconds, evaluate(written)) or None)
+    known = [one for one in limits if one is not None]
+    return max(known) if known and len(known) == len(limits) else None
+
+
+def _plan_probe(scope: _Scope, kind: ProbeKind, probe: schema.Probe, path: _Path, first: int) -> AgentProbe:
     evaluate = scope.evaluate
     is_readiness = kind == "readiness"
     threshold = probe.success_threshold if is_readiness else probe.failure_threshold
     threshold_field = "success_threshold" if is_readiness else "failure_threshold"
-    path = ("probes", kind)
-    conditions = _conditions(kind, probe)
+    conditions = _conditions(probe, path)
     on_each_node = any(one.tcp_port is not None and one.tcp_port.on_node == "each" for _, one in conditions)
     return AgentProbe(
         kind=kind,
         checks=tuple(
-            _check(scope, condition, where, ProbeKey(kind, index))
+            _check(scope, condition, where, ProbeKey(kind, first + index))
             for index, (where, condition) in enumerate(conditions)
         ),
         needs_all=probe.any is None,
         on_node="each" if on_each_node else "first",
         delay_s=at((*path, "delay"), as_seconds, evaluate(probe.delay)),
         interval_s=at((*path, "interval"), as_seconds, evaluate(probe.interval)),
-        timeout_s=_check_limit_s(probe, path, evaluate),
+        timeout_s=_check_limit_s(probe, kind, path, scope),
         threshold=at((*path, threshold_field), as_int, evaluate(threshold), 1),
     )
 
 
-def _check_limit_s(probe: schema.Probe, path: _Path, evaluate: DeferredProbes) -> float:
+def _check_limit_s(probe: schema.Probe, kind: ProbeKind, path: _Path, scope: _Scope) -> float:
     """Return the seconds that one check of a probe may take. Raises: NumberError."""
     if probe.each_check_timeout is not None:
-        return max(1.0, at((*path, "each_check_timeout"), as_seconds, evaluate(probe.each_check_timeout)))
-    return at((*path, "timeout"), as_seconds, evaluate(60 if probe.timeout is None else probe.timeout))
+        written = scope.evaluate(probe.each_check_timeout)
+        return max(1.0, at((*path, "each_check_timeout"), as_seconds, written))
+    is_own = _keeps_our_timeout(probe, scope.rules)
+    if probe.timeout is not None and (is_own or kind == "failure"):
+        return at((*path, "timeout"), as_seconds, scope.evaluate(probe.timeout))
+    return OWN_CHECK_LIMIT_S if is_own else CHECK_LIMIT_S
 
 
-def _conditions(kind: ProbeKind, probe: schema.Probe) -> list[tuple[_Path, schema.Condition]]:
+def _conditions(probe: schema.Probe, path: _Path) -> list[tuple[_Path, schema.Condition]]:
     """Return the conditions of a probe with their paths in the file: those of its list, or its own."""
-    path = ("probes", kind)
     several: Literal["all", "any"] = "all" if probe.all is not None else "any"
     parts = probe.all if probe.all is not None else probe.any
     if parts is None:

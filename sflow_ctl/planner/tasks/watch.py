@@ -9,6 +9,7 @@ from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import HangPolicy
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import DeferredPort
+from sflow_ctl.planner.compatibility import Compatibility
 from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadline_s
 from sflow_ctl.planner.tasks.stopping import plan_hang
 
@@ -27,15 +28,16 @@ def plan_watch(
     value: Callable[[Any], Any],
     deferred: DeferredProbes,
     replicas_of: Mapping[str, tuple[str, ...]],
+    rules: Compatibility,
 ) -> WatchPlan:
     """Plan the probes of one copy; `deferred` collects expressions that must wait for its start.
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
-    probes = plan_probes(task, deferred, replicas_of)
+    probes = plan_probes(task, deferred, replicas_of, rules)
     return WatchPlan(
         probes=probes,
         deferred_tcp_ports=tuple(deferred.tcp_ports),
-        deadline_s=readiness_deadline_s(task, value),
+        deadline_s=readiness_deadline_s(task, value, rules),
         hang=plan_hang(task, value),
     )

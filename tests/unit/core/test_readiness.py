@@ -97,7 +97,10 @@ def test_a_deadline_ends_the_attempt_with_what_was_missing() -> None:
         "a#1 running->stopping not_ready",
         "0: stop a#1 5",
     ]
-    text = "was not ready within its deadline of 30 s: port 1000 is not listening"
+    text = (
+        "was not ready within its deadline of 30 s: port 1000 is not listening "
+        "(readiness probe timed out; a longer `timeout` in the probe gives it more time)"
+    )
     assert run.why("a") == f"not_ready: {text}"
     run(exited("a", signal=15), now=41.0)
     assert run.state("a") is TaskState.TIMEOUT

@@ -31,6 +31,7 @@ def test_all_kinds_reach_the_agents() -> None:
         Probe(
             kind="failure",
             checks=(HttpCheck(method="POST", url="http://n0/", body="", owner="any"),),
+            timeout_s=30.0,
             threshold=3,
         ),
     )
@@ -53,14 +54,14 @@ def test_all_kinds_reach_the_agents() -> None:
             threshold=3,
         ),
     )
-    assert [tasks[name].deadline_s for name in tasks] == [90.0, None, None]
+    assert [tasks[name].deadline_s for name in tasks] == [90.0, 1200.0, 1200.0]
 
 
 def test_probes_are_shown_in_words() -> None:
     text = plan_text(planned(Path(HERE / "accepted" / "9.1-every-kind-of-probe.yaml")))
     for line in (
         "readiness: GET https://127.0.0.1:8000/health?full=1\n",
-        "deadline:  ready within 90 s\n",
+        "deadline:  ready within 90 s, each check within 60 s\n",
         "failure:   command 'bash -c grep -q 8000 /tmp/state'\n",
         "readiness: port 8000 and log 'up' on each node\n",
         "failure:   command 'false' or port 9\n",

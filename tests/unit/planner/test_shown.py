@@ -59,6 +59,7 @@ def test_json_has_the_fields_that_tools_need(tmp_path: Path) -> None:
         "nodes",
         "tasks",
         "monitors",
+        "notes",
         "warnings",
     ]
     server, load = plan["tasks"][0], plan["tasks"][2]

@@ -1,0 +1,65 @@
+"""Lists of probes: a rank is ready when each entry has been true once, and fails when any entry is true."""
+
+from protocol.ids import ProbeKey
+from protocol.messages.checks import LogCheck, LogPattern, Probe, TcpCheck
+from sflow_agent.core.probes import OUTLIVES_S, ProbeState, find_check
+
+FIRST, SECOND = ProbeKey("readiness", 0), ProbeKey("readiness", 1)
+
+
+def ports(kind: str = "readiness", threshold: int = 1) -> Probe:
+    """Two probes of a port each; the second has its own times."""
+    second = Probe(kind=kind, checks=(TcpCheck(port=2),), delay_s=5.0, timeout_s=7.0, threshold=threshold)  # type: ignore[arg-type]
+    return Probe(kind=kind, checks=(TcpCheck(port=1),), also=(second,))  # type: ignore[arg-type]
+
+
+def test_each_entry_of_a_list_must_have_been_true_once() -> None:
+    state = ProbeState.begin(ports(), 0.0)
+    assert not state.observe(FIRST, True, "port 1", 1.0)
+    assert state.closed == [FIRST]
+    assert not state.observe(FIRST, False, "port 1 is closed", 2.0)  # it stays true
+    assert state.missing() == "1 of 2 probes: port 2 is not listening"
+    assert not state.observe(SECOND, True, "port 2", 3.0)  # before its delay
+    assert state.next_check == 5.0
+    assert state.wake(5.0)
+    assert state.detail == "port 1; port 2"
+    assert not state.observe(SECOND, True, "port 2", 6.0)
+
+
+def test_any_entry_of_a_list_fails() -> None:
+    state = ProbeState.begin(ports("failure"), 0.0)
+    assert state.observe(ProbeKey("failure", 0), True, "port 1", 1.0)
+    assert state.detail == "port 1"
+
+
+def test_each_entry_has_its_own_threshold() -> None:
+    state = ProbeState.begin(ports(threshold=2), 0.0)
+    state.observe(FIRST, True, "port 1", 1.0)
+    assert not state.observe(SECOND, True, "port 2", 6.0, is_poll=True)
+    assert state.observe(SECOND, True, "port 2", 7.0, is_poll=True)
+
+
+def test_a_check_is_found_with_the_times_of_its_entry() -> None:
+    probe = ports()
+    assert find_check((probe,), FIRST) == (probe, TcpCheck(port=1))
+    part, check = find_check((probe,), SECOND)
+    assert (part.timeout_s, check) == (7.0, TcpCheck(port=2))
+    assert probe.keys() == (FIRST, SECOND)
+    assert ProbeState.begin(probe, 0.0).longest_check_s == 60.0
+
+
+def test_the_last_look_takes_what_is_missing_only() -> None:
+    log = Probe(kind="readiness", checks=(LogCheck(pattern=LogPattern(pattern="up")),), threshold=3)
+    state = ProbeState.begin(Probe(kind="readiness", checks=(TcpCheck(port=1),), also=(log,)), 0.0)
+    state.observe(FIRST, True, "port 1", 1.0)
+    assert state.open_keys() == [SECOND]
+    assert state.look_last(SECOND, True, '"up"')
+
+
+def test_a_log_line_of_an_entry_is_confirmed_by_the_end_of_its_process() -> None:
+    log = Probe(kind="readiness", checks=(LogCheck(pattern=LogPattern(pattern="up")),))
+    state = ProbeState.begin(Probe(kind="readiness", checks=(TcpCheck(port=1),), also=(log,)), 0.0)
+    state.observe(FIRST, True, "port 1", 1.0)
+    assert not state.observe(SECOND, True, '"up"', 2.0)
+    assert state.next_check == 2.0 + OUTLIVES_S
+    assert state.process_completed()
