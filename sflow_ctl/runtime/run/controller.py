@@ -167,6 +167,7 @@ class Controller:
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
+        self._nodes.report_silences(self._link.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:
