@@ -41,6 +41,9 @@ _TASKS = section(
 )
 _RUN = section(
     "Run",
+    click.option(
+        "--skip-artifact-check", is_flag=True, help="Start although paths of artifacts are missing here."
+    ),
     click.option("--dry-run", is_flag=True, help="Print the plan; start nothing."),
     click.option(
         "--resume",
