@@ -24,6 +24,7 @@ from protocol.messages.orders import Enrolled, Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
+from protocol.session.packing import parts_of
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
 from sflow_agent.node.controller_watch import ControllerWatch
 
@@ -199,8 +200,9 @@ class ControllerLink:
         if not self._is_welcome:
             return
         if self._outbox:
-            messages, self._outbox = tuple(self._outbox), []
-            self._put(self._channel.send(messages, now), now)
+            for part in parts_of(self._outbox):
+                self._put(self._channel.send(part, now), now)
+            self._outbox = []
         elif self._channel.owes_ack:
             self._put(self._channel.heartbeat(), now)
 

@@ -48,6 +48,11 @@ class Channel(Struct, Generic[M]):
         self._unacknowledged.append((seq, messages))
         return Numbered(seq, self._acknowledge(), messages)
 
+    def take_back(self) -> None:
+        """Forget the packet that was numbered last and is not on the wire: it turned out to be too large for one."""
+        self._unacknowledged.pop()
+        self._next_seq -= 1
+
     def heartbeat(self) -> Numbered[M]:
         """Return an unnumbered packet that only acknowledges."""
         return Numbered(0, self._acknowledge(), ())

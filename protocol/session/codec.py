@@ -17,7 +17,9 @@ from protocol.messages.orders import ToAgent
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
-"""Refused by the socket before it reaches us. A Spawn burst of 2,000 large tasks is about 4 MiB."""
+"""Refused by the socket before it reaches us, and ZeroMQ drops the connection. What is sent stays far below."""
+MAX_PACKET_BYTES = 4 * 1024 * 1024
+"""A packet of orders over this is sent as several, as far as it can be divided."""
 MAX_LOG_BODY_BYTES = 256 * 1024
 
 _encoder = msgspec.msgpack.Encoder()

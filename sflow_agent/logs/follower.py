@@ -272,9 +272,10 @@ class LogFollower:
             return budget
         try:
             descriptor = os.open(log.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._end_deleted(rank, stream)
-            return budget
+        except FileNotFoundError:  # it was deleted: the rest of a complete log can never be sent
+            if stream.end is None:
+                return budget
+            stream.end, descriptor = stream.sent, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return budget
         try:
@@ -307,18 +308,6 @@ class LogFollower:
         finally:
             os.close(descriptor)
         return budget
-
-    def _end_deleted(self, rank: RankId, stream: SendWindow) -> None:
-        """Send the end of a complete log that was deleted: the rest of it can never be sent."""
-        if stream.end is None or stream.is_end_sent or self._is_blocked:
-            return
-        stream.end = stream.sent
-        header = LogChunk(rank=rank, offset=stream.sent, is_spool=stream.is_spool, is_end=True)
-        if self._send(header, b""):
-            stream.note_sent(0)
-        else:
-            self._is_blocked = True
-            self._parked[rank] = None
 
     # ------------------------------------------------------------------ watches
 

@@ -17,7 +17,7 @@ RUN_LABEL = "sflow.run"
 MARKER_LABEL = "sflow.marker"
 """Has the marker of one controller's run, by which containers are found that an agent has left."""
 USER_LABEL = "sflow.user"
-"""Has the number of the user: Docker shows everybody's containers."""
+"""Has the number of the user: Docker shows those of all users."""
 _NOT_IN_NAMES = lazy_pattern(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m

@@ -1,4 +1,4 @@
-"""Finds and removes containers of Docker and Podman by the label with their run's marker, whoever has started them.
+"""Finds and removes containers of Docker and Podman by the label with their run's marker.
 
 Their processes may be below a daemon, of another user, or without the marker. Called for runs whose agents are gone, and
 by the doctor.

@@ -1,11 +1,15 @@
 """Ends what agents that are gone have left on this node: processes and containers of a run.
 
-Of a resumed run, before anything is started again (`agent.py`), and of an agent that was killed with its guardian (`sweep.py`).
+Of a resumed run, before anything is started again (`agent.py`). As a program with a run's marker as its argument
+(`python -m sflow_agent.processes.predecessors`), of an agent that was killed with its guardian: the controller starts it
+on a lost node, in a job step of its own. Exit status 0: nothing of the run is left; 1: what is printed is left; 3: an
+agent is alive, which ends its tasks itself.
 """
 
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Collection, Sequence
 
@@ -15,6 +19,7 @@ from sflow_agent.limits import run_mark
 
 VERIFY_S = 5.0
 LOOK_EVERY_S = 0.02
+EXIT_CLEAR, EXIT_LEFT, EXIT_AGENT = 0, 1, 3
 
 
 def end_predecessors(
@@ -50,3 +55,17 @@ def _of_agents(markers: Sequence[str], spares_agents: bool) -> Collection[int]:
     found = {pid for marker in markers for pid in marked(RUN_MARKER, marker)}
     found |= {pid for pid, mark in run_processes().items() if mark in marks and pid != os.getpid()}
     return found - below_agents(found) if spares_agents else found
+
+
+def main(marker: str) -> int:
+    """End what the run with this marker has left; return the exit status."""
+    left = end_predecessors([marker], has_containers=True, spares_agents=True)
+    for one in left:
+        sys.stdout.write(f"{one}\n")
+    if left:
+        return EXIT_LEFT
+    return EXIT_AGENT if run_mark(marker) in run_processes().values() else EXIT_CLEAR
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -25,7 +25,7 @@ def print_end(end: RunEnd) -> None:
     """Print the closing table, the results, the first cause of a run that did not complete, and its directory."""
     print_table(closing_table(end.state))
     whole = end.summary
-    if any(task.outputs for task in end.state.plan.tasks):
+    if any(task.has_values for task in end.state.plan.tasks):
         from sflow_ctl.results.table import results, results_table
 
         header, rows = results(end.state.plan, end.state, end.outputs)

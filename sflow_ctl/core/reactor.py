@@ -85,7 +85,7 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
         on_message(run, out, hello.node, fact, now)
     send_leases(run, out, run.leases.node_joined(hello.node, is_restarted))
     reconcile_node(run, out, hello, is_restarted=is_restarted, now=now)
-    uploads.repeat(run, out, hello.node)
+    uploads.repeat(run, out, hello.node, now)
     if run.phase is RunPhase.LEAVING:
         send_leave(run, out, hello.node)
     run.queue.retry_all()

@@ -16,6 +16,7 @@ from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortB
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.monitors import PlannedMonitor
+from sflow_ctl.plan.results import PlannedResult
 from sflow_ctl.plan.words import OnFailure, Until
 
 PLAN_VERSION = 1
@@ -286,6 +287,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Seconds from an attempt's start within which it must be ready."""
     probes: tuple[Probe, ...] = ()
     outputs: tuple[PlannedOutput, ...] = ()
+    result: PlannedResult | None = None
+    """Values for `result.json`; they join the outputs."""
     success: Success | None = None
     """Conditions besides an exit status of 0."""
     deferred: tuple[DeferredExpression, ...] = ()
@@ -308,6 +311,11 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         used = [name for deferred in self.deferred for name in deferred.uses_ports]
         used += [name for file in self.files for name in file.uses_ports]
         return tuple(dict.fromkeys(used))
+
+    @property
+    def has_values(self) -> bool:
+        """Return whether values are read from its log or files when it has completed."""
+        return bool(self.outputs) or self.result is not None
 
     @property
     def world_size(self) -> int:

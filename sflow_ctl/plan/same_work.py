@@ -25,8 +25,8 @@ _NOT_WORK: dict[str, Any] = {
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadline_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "min_ready": None, "is_main": False, "finally_when": None,
-    # how its output reaches its log
-    "is_log_direct": False,
+    # how its output reaches its log, and where its files go: that is done again by itself
+    "is_log_direct": False, "uploads": (),
 }  # fmt: skip
 """Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
 _PLACED_VARIABLES = frozenset(

@@ -172,7 +172,7 @@ def check_outputs(task: schema.Task, placeholder: str, known: Known, path: tuple
             tasks = ", ".join(list(known.tasks)[:10])
             what = f'Failed to resolve task expression: task "{task.name}": "{name}" is not defined'
             raise UnplannableError("undefined-name", what, f"tasks here: {tasks}", path)
-        if not known.tasks[base].outputs:
+        if not known.tasks[base].outputs and known.tasks[base].result is None:
             what = f'task "{task.name}" uses the outputs of "{base}", which declares none'
             raise UnplannableError("no-outputs", what, f"add outputs: to task {base}", path)
         if base not in known.ancestors(task.name):

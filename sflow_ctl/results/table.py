@@ -27,8 +27,8 @@ _FACTS = ("task", "state", "attempts", "runtime_s")
 def results(
     plan: Plan, state: RunView, outputs: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows: facts, swept variables, values. Only tasks with `outputs` have a row."""
-    tasks = [task for task in plan.tasks if task.outputs]
+    """Return columns and rows: facts, swept variables, values. Only tasks with `outputs` or a `result` have a row."""
+    tasks = [task for task in plan.tasks if task.has_values]
     swept = list(dict.fromkeys(name for task in tasks for name, _ in task.sweep))
     names = list(dict.fromkeys(name for task in tasks for name in outputs.get(task.name, ())))
     rows = []

@@ -7,8 +7,9 @@ _KNOWN = (
     ),
     (
         ("Invalid generic resource", "Insufficient GRES", "Invalid gres"),
-        "this Slurm refuses --gres for the step that starts agents: `step_gres: false` in the site's or user's settings"
-        " leaves it out; in a job that requested GPUs with --gpus, request them per node: --gpus-per-node",
+        "a job that requested GPUs with --gpus may have different numbers on its nodes: request them per node,"
+        " --gpus-per-node; if it did, this Slurm refuses --gres for the step that starts agents: `step_gres: false` in"
+        " the site's or user's settings leaves it out",
     ),
     (
         ("nrecognized option", "nvalid option", "ambiguous option"),

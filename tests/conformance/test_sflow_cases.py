@@ -264,6 +264,35 @@ def test_22_result_by_patterns() -> None:
     assert [one.aggregate for one in full.result.patterns or ()] == ["list", "count", "min", "last", "last"]
 
 
+def test_24_storage() -> None:
+    plan = planned("24")
+    text = plan_text(plan)
+    assert "  - t: /out/run/t/*.txt to s3://bucket/runs/7/x/*.txt\n" in text
+    assert "  - r_0: out.txt to s3://bucket/runs/7/out_r_0.txt\n" in text
+    assert "  - r_1: out.txt to s3://bucket/runs/7/out_r_1.txt\n" in text
+    assert "as one archive to s3://bucket/runs/7/run.zip" in text
+    assert [one.code for one in plan.warnings] == ["upload-names"]
+
+
+def test_22_and_23_results_are_planned() -> None:
+    quick, full = planned("22").tasks
+    assert [one.name for one in quick.result.patterns] == ["ttft", "tps"] if quick.result else False
+    assert full.result is not None
+    assert [one.name for one in full.result.patterns if one.is_required] == ["missing"]
+    maker, none, user = planned("23").tasks
+    assert maker.result is not None
+    assert maker.result == none.result
+    assert (maker.result.file, user.result) == ("my.json", None)
+    assert user.env["SFLOW_WORKFLOW_RESULT_FILE"].endswith("/results.json")
+    assert user.env["SFLOW_TASK_RESULT_FILE"].endswith("/user/result.json")
+
+
+def test_25_monitors_are_planned() -> None:
+    whole, of_work = planned("25").monitors
+    assert [(one.scope, one.interval_ms) for one in whole.scopes] == [("cpu", 500), ("memory", 1000)]
+    assert (of_work.task, of_work.window is not None) == ("work", True)
+
+
 def test_27_an_unknown_key_of_an_override() -> None:
     with pytest.raises(FleetError) as raised:
         planned("27")

@@ -146,7 +146,7 @@ def test_clusters_f13_slurms_time_to_end_a_job_is_asked_before_it_is_needed(
     said = []
     for number, clock in enumerate((slurm, silent)):
         log = RunLog(tmp_path / f"{number}.log", "info")
-        notice = JobEndNotice(log, clock.kill_wait_now_s)
+        notice = JobEndNotice(log, clock)
         event = MessageReceived(node=0, message=Terminated())
         said.append([one.within_s for one in notice.with_end([event, event]) if isinstance(one, JobEnding)])
         log.close()

@@ -107,7 +107,7 @@ def test_n4_doctor_finds_containers_by_their_label(podman: Path, tmp_path: Path)
 
 
 def test_n4_a_sweep_of_a_node_removes_the_containers_of_its_run_only(podman: Path, tmp_path: Path) -> None:
-    sweep = [sys.executable, "-I", "-m", "sflow_agent.sweep"]
+    sweep = [sys.executable, "-I", "-m", "sflow_agent.processes.predecessors"]
     for marker, gone in (("other-0123abcd", False), ("old-0123abcd", True)):
         done = subprocess.run([*sweep, marker], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -121,7 +121,7 @@ def test_n4_a_sweep_leaves_a_living_agent_to_itself(tmp_path: Path) -> None:
         marker = marker_of(sleeping("7788")[0])
         assert run_mark(marker) in run_processes().values()
         done = subprocess.run(
-            [sys.executable, "-I", "-m", "sflow_agent.sweep", marker],
+            [sys.executable, "-I", "-m", "sflow_agent.processes.predecessors", marker],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 3, done.stdout + done.stderr

@@ -142,7 +142,16 @@ class Cluster(Jobs):
 
     def node_states(self) -> dict[str, str]:
         """`idle`, `mixed`, `allocated`, `completing`, `down`, `drained`...; with `*` while not responding."""
-        return dict(line.split() for line in self.slurm("sinfo", "-hNpmain", "-o%N %T").splitlines())
+        asked = ["sinfo", "-hNpmain", "-o%N %T"]
+
+        def answered() -> str | None:
+            done = self.run_in_node(HEAD, asked)
+            return done.stdout if done.returncode == 0 else None
+
+        said = wait_until(
+            answered, f"slurmctld answers; see {self.logs}"
+        )  # a new one of 24.11 may not listen yet
+        return dict(line.split() for line in said.splitlines())
 
     def wait_node(self, node: str, *states: str, within_s: float = PATIENCE_S) -> None:
         """Wait until the node is in one of the states."""
@@ -204,13 +213,7 @@ class Cluster(Jobs):
     def reconfigure(self) -> None:
         """Have slurmctld and all nodes read slurm.conf again; return when slurmctld answers: 24.11 starts a new one."""
         self.scontrol("reconfigure")
-        self._wait_for_answer()
-
-    def _wait_for_answer(self) -> None:
-        asked = ["scontrol", "show", "config"]
-        wait_until(
-            lambda: self.run_in_node(HEAD, asked).returncode == 0, f"slurmctld answers; see {self.logs}"
-        )
+        self.node_states()
 
     def power_off(self, node: str) -> None:
         """Without a goodbye: first the link is gone, then every process. Does nothing to a node without power."""
@@ -239,7 +242,7 @@ class Cluster(Jobs):
         for machine in self.settings.machine_names:
             self.heal(machine)
         self.start_slurmctld()
-        self._wait_for_answer()
+        self.node_states()
         for node in self.nodes:
             self.start_slurmd(node)
         self.scancel("--user=root")

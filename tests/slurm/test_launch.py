@@ -45,7 +45,7 @@ def test_f09_node_lists_expand_as_in_slurm(cluster: Cluster) -> None:
 
 
 def test_f53_tasks_of_a_real_job_see_nothing_of_the_agents_step(cluster: Cluster) -> None:
-    number = submit(cluster, "    - {name: t, operator: one, script: ['env']}\n", nodes=2)
+    number = submit(cluster, "    - {name: t, operator: one, script: ['env']}\n", nodes=2, job_name="mine")
     assert cluster.wait_job(number, within_s=60).state == "COMPLETED", cluster.output(number)
     lines = (cluster.shared / "out" / "run" / "t" / "t.log").read_text().splitlines()
     seen = dict(line.partition("=")[::2] for line in lines)
@@ -57,6 +57,7 @@ def test_f53_tasks_of_a_real_job_see_nothing_of_the_agents_step(cluster: Cluster
     assert not of_a_step & seen.keys()
     assert not [name for name in seen if name.startswith(("PMI", "OMPI", "SFLOW_AGENT"))]
     assert (seen["SLURM_JOB_ID"], seen["SLURM_NTASKS"], seen["SLURM_PROCID"]) == (str(number), "1", "0")
+    assert seen["SLURM_JOB_NAME"] == "mine", "the job's name, not that of the agents' step"
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
 
@@ -81,4 +82,4 @@ def test_p11_gpus_that_are_spread_unevenly_get_a_hint(cluster: Cluster) -> None:
     job = cluster.wait_job(number, within_s=60)
     printed = cluster.output(number)
     assert "squeue does not show" not in printed
-    assert job.state == "COMPLETED" or "request them per node: --gpus-per-node" in printed, printed
+    assert job.state == "COMPLETED" or "request them per node, --gpus-per-node;" in printed, printed

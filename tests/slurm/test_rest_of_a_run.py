@@ -82,7 +82,7 @@ def test_clusters_t3_a_killed_daemon_of_the_agents_step_leaves_the_run_unharmed(
 
 def test_clusters_t4_a_node_that_ends_the_job_is_the_cause_by_name(cluster: Cluster) -> None:
     """Without --no-kill Slurm ends a job that loses a node, before the run has given the node up."""
-    number = begin(cluster, no_requeue=True)
+    number = begin(cluster, "--lost-after 60", no_requeue=True)  # 24.11 takes half a minute
     other = other_node(cluster, number)
     cluster.cut(other)
     ended = cluster.shared / "out" / "run" / ".sflow/summary.json"

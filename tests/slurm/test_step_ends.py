@@ -8,7 +8,7 @@ import pytest
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
 from tests.slurm.settings import HEAD as HEAD_NODE
-from tests.support import wait_until
+from tests.support import lines_with, wait_until
 
 pytestmark = pytest.mark.slurm
 __all__ = ["fresh"]
@@ -228,3 +228,15 @@ def test_clusters_f12_f13_a_cancelled_job_runs_what_is_for_its_end_and_says_so(c
     assert log_of(cluster, "collect").splitlines()[-1] == "collected"
     assert log_of(cluster, "collect").startswith("terminated: stopped by SIGTERM")
     assert {"0: drained 0", "1: drained 1"} <= set(log_of(cluster, "server").splitlines())
+    written = (cluster.shared / "out" / "run" / "sflow.log").read_text()
+    assert "Slurm ends the job within 8 s" in written or "Slurm ends the job probably within 30 s" in written
+
+
+def test_n4_processes_of_a_live_runs_step_are_no_leftovers(cluster: Cluster) -> None:
+    """They are below no agent, and some have no environment."""
+    number = submit(cluster, SERVER + KEEP)
+    wait_until(lambda: daemons(cluster) == RUNNING, "the step, its daemons, and a task", 30)
+    words = [*SFLOW_CTL.split(), "doctor", "--jobid", str(number)]
+    done = cluster.run_in_node(HEAD_NODE, words)
+    assert lines_with(done.stdout, "ok", "leftovers", "beside 1 live run of yours"), done.stdout
+    assert not lines_with(done.stdout, "warn", "leftovers"), done.stdout

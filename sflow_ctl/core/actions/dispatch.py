@@ -10,9 +10,9 @@ from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.readiness import Readiness, ranks_needed
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.task import Address, Task
 from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue
-from sflow_ctl.core.policy import explanations
+from sflow_ctl.core.policy import dependencies, explanations
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Placement
@@ -111,11 +111,23 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
     except ExpressionError as error:
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", error.text)), now)
         return
+    _note_address(run, out, task)
     specs = rank_specs(task, run.plan, run.stream_logs)
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
     task.attempt.readiness = Readiness.of(specs, needed)
     for node, spec in specs:
         out.spawn(node, spec)
+
+
+def _note_address(run: Run, out: Effects, task: Task) -> None:
+    """Warn of running tasks that were told another address of a service than the one that it has now."""
+    assert task.attempt.placement is not None
+    address = Address(task.attempt.placement.nodes, run.leases.own_of(task))
+    if task.plan.is_service and task.address not in (None, address):
+        users = list(dependencies.running_users(run.tasks, task))
+        if users:
+            out.warn(explanations.server_moved(task, users, run.node_names))
+    task.address = address
 
 
 def on_leased(run: Run, out: Effects, node: int, message: Leased, now: float) -> None:

@@ -93,7 +93,7 @@ def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: f
     attempt = task.attempt
     is_last = attempt.open_ranks == {message.rank.rank}
     is_success = message.exit_code == 0 or not exit_policy.is_bad(task, message)
-    if task.plan.outputs and is_last and is_success and task.state is not TaskState.STOPPING:
+    if task.plan.has_values and is_last and is_success and task.state is not TaskState.STOPPING:
         attempt.held[message.rank.rank] = HeldExit(message, "outputs")
         out.perform(CollectOutputs(task=task.plan.name, attempt=attempt.number))
         return

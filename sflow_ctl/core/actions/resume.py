@@ -6,14 +6,18 @@ Pure. Called by `runtime/run/resume.py` and, through `take_over`, by the schedul
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from protocol.ids import RankId
+from protocol.messages.facts import RankExited
 from sflow_ctl.core.actions.transitions import change
+from sflow_ctl.core.commands import RecordTransition
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.attempt import Attempt
+from sflow_ctl.core.model.attempt import Attempt, HeldExit
 from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.graph import dependency_names, topological_order
-from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.model import Placement, Plan, PlannedTask
 from sflow_ctl.plan.same_work import Work, difference
 
 
@@ -31,6 +35,8 @@ class PriorResult(NamedTuple):
     exit_code: int | None = None
     """Of a task that is done though its end was not recorded: its controller died before its exit counted."""
     runtime_s: float | None = None
+    has_uploads_left: bool = False
+    """Of a task that is done: its files are still to be uploaded."""
 
 
 class Decision(NamedTuple):
@@ -130,6 +136,19 @@ def _unneeded_services(
     return unneeded
 
 
+def has_uploads_left(name: str, new: Plan, old: Plan, was_held: bool) -> bool:
+    """Return whether the files of a kept task are to be uploaded: its exit still waited for that, or they go elsewhere now."""
+    after, before = _uploads_of(name, new), _uploads_of(name, old)
+    return bool(after and after[0]) and (was_held or after != before)
+
+
+def _uploads_of(name: str, plan: Plan) -> tuple[Any, ...]:
+    """Return what a task uploads, and to which targets."""
+    uploads = next((task.uploads for task in plan.tasks if task.name == name), ())
+    used = {upload.target for upload in uploads}
+    return uploads, tuple(target for target in plan.storage if target.name in used)
+
+
 def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> list[Transition]:
     """Take over completed tasks; return the transitions to record: of all others, which start again, and late ends."""
     again: list[Transition] = []
@@ -140,21 +159,46 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
         task.attempt = Attempt(number=before.attempt)
         if before.is_done:
             run.outputs[task.plan.name] = before.outputs or {}
+        if before.is_done and before.has_uploads_left:
+            text = "its work was done, and its files are uploaded now"
+            again.append(_again(task.plan.name, before, text))
+            again += _upload(run, out, task, before)
+        elif before.is_done:
             change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
             if before.state is not TaskState.COMPLETED:
                 again.append(_late_end(task.plan.name, before))
         elif before.state is not TaskState.WAITING:
-            reason = Reason("resumed", before.why_again or f"it was {before.state}")
-            again.append(
-                Transition(
-                    task=task.plan.name,
-                    attempt=before.attempt,
-                    old=before.state,
-                    new=TaskState.WAITING,
-                    reason=reason,
-                )
-            )
+            again.append(_again(task.plan.name, before, before.why_again or f"it was {before.state}"))
     return again
+
+
+def _again(name: str, before: PriorResult, why: str) -> Transition:
+    return Transition(
+        task=name,
+        attempt=before.attempt,
+        old=before.state,
+        new=TaskState.WAITING,
+        reason=Reason("resumed", why),
+    )
+
+
+def _upload(run: Run, out: Effects, task: Task, before: PriorResult) -> list[Transition]:
+    """Hold the exit that a task had, as an attempt without processes, until its files are uploaded; return the changes."""
+    out.take()  # of other tasks: their changes are recorded by the controller that made them
+    nodes = [node for node in task.plan.placement.nodes if not run.nodes[node].is_gone]
+    placement = Placement(nodes=tuple(nodes or task.plan.placement.nodes)[:1])
+    change(run, out, task, TaskState.QUEUED, Reason("resumed"))
+    run.tally.occupy(task)
+    task.attempt = Attempt.of_uploads(placement, before.attempt + 1)
+    run.nodes[placement.nodes[0]].live.add(task.index)
+    run.has_started = True
+    change(run, out, task, TaskState.STARTING, Reason("resumed"))
+    change(run, out, task, TaskState.RUNNING, Reason("resumed", "its files are uploaded"))
+    code = next(iter(task.plan.success_exit_codes), 0) if before.exit_code is None else before.exit_code
+    exited = RankExited(rank=RankId(task.attempt_id, 0), exit_code=code, runtime_s=before.runtime_s or 0.0)
+    task.attempt.held[0] = HeldExit(exited, "uploads")
+    task.attempt.uploading = set(placement.nodes)
+    return [command.transition for command in out.take() if isinstance(command, RecordTransition)]
 
 
 def _late_end(name: str, before: PriorResult) -> Transition:

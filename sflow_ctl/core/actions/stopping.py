@@ -76,7 +76,8 @@ def send_stop(run: Run, out: Effects, task: Task) -> None:
     order = Stop(attempt=task.attempt_id, grace_s=grace_s, is_forced=is_forced, is_hang=attempt.has_hung)
     parts = attempt.parts_left
     for node in attempt.nodes_left:
-        if run.nodes[node].is_up and node not in parts.values():
+        is_for_part = node in parts.values() and node not in attempt.uploading
+        if run.nodes[node].is_up and not is_for_part:
             out.send(node, order)
     end_step_parts(run, out, task)
 

@@ -14,8 +14,10 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import HeldExit
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.model.timers import TimeoutDue
 from sflow_ctl.core.policy import dependencies, exit_policy, upload_outcomes
 from sflow_ctl.core.states import TaskState
+from sflow_ctl.plan.errors import ExpressionError
 
 
 def begin(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> bool:
@@ -37,12 +39,18 @@ def begin(run: Run, out: Effects, task: Task, message: RankExited, now: float) -
     return True
 
 
-def repeat(run: Run, out: Effects, node: int) -> None:
-    """Order again what an agent has not answered, which has a new session or was restarted."""
+def repeat(run: Run, out: Effects, node: int, now: float) -> None:
+    """Order again what an agent has not answered, which has a new session or was restarted; or what a resumed run begins with."""
     for index in sorted(run.nodes[node].live):
         task = run.tasks[index]
         if node in task.attempt.uploading:
-            out.send(node, _order(run, task))
+            _limit(run, task, now)
+            try:
+                order = _order(run, task)
+            except ExpressionError as error:  # of a resumed run: ports that it names are not leased again
+                _answered(run, out, task, node, _not_done(task, error.text), now)
+                continue
+            out.send(node, order)
             if task.attempt.is_stop_sent:  # it may not have known what to stop
                 send_stop(run, out, task)
 
@@ -93,14 +101,24 @@ def _is_success(run: Run, task: Task, message: RankExited) -> bool:
 
 
 def _nodes_with_files(run: Run, task: Task) -> list[int]:
-    """Return the first of the nodes that share the run directory, and all that have one of their own."""
-    nodes = list(dict.fromkeys(task.attempt.node_of_rank))
+    """Return the first of the nodes that share the run directory, and all that have one of their own; those of a step, too."""
+    nodes = list(dict.fromkeys(task.attempt.places))
     sharing = [node for node in nodes if run.nodes[node].shares_run_directory]
     return [node for node in nodes if node in sharing[:1] or node not in sharing]
 
 
+def _limit(run: Run, task: Task, now: float) -> None:
+    """Begin the time of an attempt that only uploads."""
+    attempt = task.attempt
+    if attempt.started_at is None:
+        attempt.started_at = now
+        if task.plan.timeout_s is not None:
+            run.timers.set(now + task.plan.timeout_s, TimeoutDue(task.index, attempt.number))
+
+
 def _order(run: Run, task: Task) -> Upload:
-    planned = task.attempt.filled or task.plan
+    """Return the order for each node. Raises: ExpressionError, only for an attempt without processes."""
+    planned = task.attempt.filled or run.deferred.filled_in(task.plan)[0]
     used = {one.target for one in planned.uploads}
     return Upload(
         attempt=task.attempt_id,

@@ -141,6 +141,19 @@ class Attempt(Struct):
             is_unsent=True,
         )
 
+    @classmethod
+    def of_uploads(cls, placement: Placement, number: int) -> "Attempt":
+        """Return the record of an attempt on one node that only uploads what an earlier one has written."""
+        node = placement.nodes[0]
+        return cls(
+            number=number,
+            placement=placement,
+            place=placement,
+            node=node,
+            node_of_rank=[node],
+            open_ranks={0},
+        )
+
     def fill_in(
         self, plan: PlannedTask, deferred: DeferredValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]
     ) -> None:

@@ -3,7 +3,8 @@
 The state of one attempt is in `attempt.Attempt`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -15,6 +16,14 @@ from sflow_ctl.plan.words import Until
 
 NEEDS_IT_ALIVE = frozenset[Until]({"available", "ready"})
 """Dependants with one of these need the task to keep serving; for the others a past state is enough."""
+
+
+class Address(NamedTuple):
+    """Nodes and ports of an attempt."""
+
+    nodes: tuple[int, ...]
+    ports: Mapping[int, Mapping[str, tuple[int, ...]]]
+    """By node and name."""
 
 
 class Requirement(Struct):
@@ -76,6 +85,8 @@ class Task(Struct):
     """When it was restarted in its place."""
     renewals: int = 0
     """Attempts made because another process had a port of the task; they do not count as retries."""
+    address: Address | None = None
+    """Where its last attempt was started: what tasks that use it were told."""
     run_env: dict[str, str] = field(default_factory=dict)
     """Variables about the run, for a task that runs at the run's end."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Task
-from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.plan.words import Until
 
 S = TaskState
@@ -94,3 +94,14 @@ def needers(tasks: list[Task], task: Task) -> Iterator[Task]:
             for target in requirement.dependants:
                 if tasks[target].state not in TERMINAL:
                     yield tasks[target]
+
+
+def running_users(tasks: list[Task], task: Task) -> Iterator[Task]:
+    """Yield the tasks that run and need `task` alive, whether or not other members would be enough for them."""
+    found: set[int] = set()
+    for requirement in task.requirements:
+        if requirement.until in NEEDS_IT_ALIVE:
+            found.update(requirement.dependants)
+    for index in sorted(found):
+        if tasks[index].state in LIVE and tasks[index].state is not TaskState.STOPPING:
+            yield tasks[index]

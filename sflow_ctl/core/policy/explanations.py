@@ -62,3 +62,22 @@ def finds_no_room(task: Task, tasks: Sequence[Task]) -> str:
         f"task {task.plan.name} waits for {needs_text(task.plan.placement)}, and only ready services run: {shown}; "
         "it starts when one of them ends"
     )
+
+
+def server_moved(task: Task, users: Sequence[Task], names: Sequence[str]) -> str:
+    """Say which running tasks have the address that a service had before, and how they would get the new one."""
+    assert task.attempt.placement is not None
+    where = listed([names[node] for node in task.attempt.placement.nodes], SHOWN)
+    ports = sorted(
+        {port for named in task.attempt.ports.values() for ports in named.values() for port in ports}
+    )
+    at = f"{where}, port {', '.join(map(str, ports))}" if ports else where
+    have = "has" if len(users) == 1 else "have"
+    who = listed([user.plan.name for user in users], SHOWN)
+    asks = task.plan.restart is not None and task.plan.restart.restarts_dependents
+    remedy = (
+        ""
+        if asks
+        else f'; "restart: {{dependents: restart}}" of {task.plan.name} would start them again with the new one'
+    )
+    return f"server-moved: {task.plan.name} is on {at} now; {who} {have} its earlier address{remedy}"

@@ -233,7 +233,10 @@ def _take_values(task: Item, findings: list[Finding]) -> None:
 
 
 def _merge_named(merged: Merged, existing: list[Item], items: list[Item], section: tuple[str, ...]) -> None:
-    """Merge a file's entries into those of earlier files, by name; within one file the last of a name counts."""
+    """Merge a file's entries into those of earlier files, by name; within one file the last of a name counts.
+
+    Two targets of uploads with one name are an error: results would go to the wrong one.
+    """
     position = {item.name: index for index, item in enumerate(existing)}
     seen: set[str] = set()
     for item in items:
@@ -243,6 +246,10 @@ def _merge_named(merged: Merged, existing: list[Item], items: list[Item], sectio
             existing.append(item)
         elif item.name in seen:
             earlier = existing[index].where().partition("  ")[0]
+            if section == ("storage",):
+                what = f'Duplicate storage target names found: "{item.name}" is also at {earlier}'
+                merged.findings.append(Finding("duplicate-key", what, item.where(), "rename one of them"))
+                continue
             what = f'{dotted(section)} "{item.name}" is defined again; it replaces the one at {earlier}'
             merged.warnings.append(Finding("defined-again", what, item.where()))
             existing[index] = item

@@ -25,17 +25,18 @@ def document_warnings(
         *_patterns(document, where),
         *_files(document, where),
         *_secrets(document, secret_where),
-        *_without_effect(document, where),
+        *_results(document, where),
     ]
 
 
-def _without_effect(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
-    """Say of fields that are read and checked, and that this version does nothing with."""
-    hint = "the file is read as sflow reads it; this part of it has no effect here"
-    tasks = [task.name for task in document.workflow.tasks if task.result]
-    if tasks:
-        what = f"result of {', '.join(tasks[:5])}: not carried out by this version"
-        yield Finding("no-effect", what, where("tasks", tasks[0], "result"), hint)
+def _results(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
+    """Find files that are read as patterns, because other names are beside them."""
+    for task in document.workflow.tasks:
+        for pattern in task.result.patterns or () if task.result is not None else ():
+            if pattern.name == "file" and pattern.regex.endswith(".json"):
+                what = f'task "{task.name}": "{pattern.regex}" is a pattern for a value called "file" in this result'
+                hint = "a result from a file has no other names; a value called file may have another name"
+                yield Finding("file-as-pattern", what, where("tasks", task.name, "result"), hint)
 
 
 def _files(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:

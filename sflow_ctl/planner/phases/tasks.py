@@ -33,6 +33,7 @@ from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import end_policy
 from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
 from sflow_ctl.planner.tasks.probes import DeferredProbes
+from sflow_ctl.planner.tasks.results import plan_result
 from sflow_ctl.planner.tasks.scopes import TaskScope, TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
 from sflow_ctl.planner.tasks.success import plan_success
@@ -126,6 +127,7 @@ def _run_environment(source: PlanInput) -> dict[str, str]:
         "SFLOW_WORKSPACE_DIR": context.workspace_dir,
         "SFLOW_OUTPUT_DIR": context.output_dir,
         "SFLOW_WORKFLOW_OUTPUT_DIR": context.run_directory,
+        "SFLOW_WORKFLOW_RESULT_FILE": f"{context.run_directory}/results.json",
         "SFLOW_WORKFLOW_NAME": source.document.workflow.name,
         "SFLOW_RUN_ID": context.run_id,
     }
@@ -205,6 +207,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),
+            result=plan_result(task, scope.value, findings) if task.result is not None else None,
             success=success,
             uploads=uploads,
             required_paths=_required_paths(setting, task, launch),

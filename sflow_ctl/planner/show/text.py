@@ -42,6 +42,10 @@ def plan_text(plan: Plan) -> str:
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Environment of all tasks:", *(f"  {line}" for line in _variables(_common(plan)))]
     lines += ["", "Tasks:", *_tasks(plan)]
+    if plan.storage:
+        from sflow_ctl.planner.show.uploads import upload_lines  # few plans upload anything
+
+        lines += upload_lines(plan)
     if plan.fetches:
         lines += ["", "Fetched before the first task, unless it is here:"]
         lines += [f"  - {fetch.artifact}: {shown_uri(fetch.uri)}" for fetch in plan.fetches]

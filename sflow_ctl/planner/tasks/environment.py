@@ -46,7 +46,6 @@ def task_environment(
     if job_id is not None:
         env["SFLOW_BACKEND_JOB_ID"] = job_id
     env["SFLOW_TASK_RESULT_FILE"] = f"{run_directory}/{replica.name}/result.json"
-    env["SFLOW_WORKFLOW_RESULT_FILE"] = f"{run_directory}/results.json"
     return env
 
 

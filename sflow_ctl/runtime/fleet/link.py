@@ -22,6 +22,7 @@ from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_from_agent, encode
+from protocol.session.packing import packed
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
 from sflow_ctl.runtime.descriptors import allow_many
@@ -179,7 +180,8 @@ class FleetLink:
             count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
             messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
             if messages:
-                self._put(peer, peer.channel.send(messages, now), now)
+                for frame in packed(peer.channel, messages, now, partial(_frame, self._incarnation, peer)):
+                    self._send_to(peer, frame, now)
             elif peer.channel.owes_ack and not holds_acks:
                 self._put(peer, peer.channel.heartbeat(), now)
         self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
@@ -330,10 +332,8 @@ class FleetLink:
         answer = self.admission.enrol(node, hello)
         if isinstance(answer, Refused):
             self.counters["refused_enrolments"] += 1
-        self._send(
-            routing_id,
-            ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,)),
-        )
+        packet = ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,))
+        self._send(routing_id, encode(packet))
 
     def _take_hello(
         self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
@@ -356,28 +356,30 @@ class FleetLink:
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
 
     def _put(self, peer: Peer, numbered: Numbered[ToAgent], now: float) -> None:
+        self._send_to(peer, _frame(self._incarnation, peer, numbered), now)
+
+    def _send_to(self, peer: Peer, frame: bytes, now: float) -> None:
         assert peer.routing_id is not None
-        packet = ToAgentPacket(
-            session=peer.session,
-            incarnation=self._incarnation,
-            seq=numbered.seq,
-            ack=numbered.ack,
-            messages=numbered.messages,
-        )
         peer.last_sent = now
-        self._send(peer.routing_id, packet)
+        self._send(peer.routing_id, frame)
 
     def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
-        message = Refused(code=code, reason=reason)
-        self._send(
-            routing_id, ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
-        )
+        messages = (Refused(code=code, reason=reason),)
+        packet = ToAgentPacket(session=session, incarnation=self._incarnation, messages=messages)
+        self._send(routing_id, encode(packet))
 
-    def _send(self, routing_id: bytes, packet: ToAgentPacket) -> None:
+    def _send(self, routing_id: bytes, frame: bytes) -> None:
         try:
-            self.control.send_multipart((routing_id, encode(packet)), zmq.NOBLOCK)
+            self.control.send_multipart((routing_id, frame), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
             self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
+
+
+def _frame(incarnation: int, peer: Peer, numbered: Numbered[ToAgent]) -> bytes:
+    seq, ack, messages = numbered.seq, numbered.ack, numbered.messages
+    return encode(
+        ToAgentPacket(session=peer.session, incarnation=incarnation, seq=seq, ack=ack, messages=messages)
+    )
 
 
 def _version_mismatch(hello: Hello) -> str | None:

@@ -71,7 +71,7 @@ class StepLauncher:
         """
         self._nodes, self._names = list(nodes), nodes
         argv = step_argv(
-            (self._python, "-I", "-X", "utf8", "-m", "sflow_agent"),
+            (*_with_jobs_name(environ), self._python, "-I", "-X", "utf8", "-m", "sflow_agent"),
             job_id=self._allocation.job_id,
             parts=self._allocation.step_parts(nodes.values()),
             gpus_on_node=self._allocation.gpus_on_node,
@@ -181,3 +181,9 @@ class StepLauncher:
             self._pidfd = -1
         assert self._end is not None
         return self._end
+
+
+def _with_jobs_name(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the beginning of a step's command that gives SLURM_JOB_NAME back to the job: srun sets it to the step's name."""
+    name = environ.get("SLURM_JOB_NAME")
+    return ("env", f"SLURM_JOB_NAME={name}") if name else ("env", "-u", "SLURM_JOB_NAME")

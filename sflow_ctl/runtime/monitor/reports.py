@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import io
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -121,7 +122,9 @@ class MonitorReports:
 
     def _report(self, span: ReportSpan) -> None:
         folder = self._directory / DIRECTORY / span.folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier controller of a resumed run
+        for path in (folder.parent.parent, folder.parent, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
         if span.window is not None:
             name = WINDOW if span.is_found else NO_WINDOW
             text = msgspec.json.format(msgspec.json.encode(span.window.document), indent=2)

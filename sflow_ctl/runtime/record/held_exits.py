@@ -44,7 +44,7 @@ def held_successes(
     open_attempts = {
         name: records[name].attempts
         for name, task in tasks.items()
-        if not (task.is_service or task.uploads) and name in records and records[name].state in _UNJUDGED
+        if not task.is_service and name in records and records[name].state in _UNJUDGED
     }
     if not open_attempts:
         return {}

@@ -122,17 +122,13 @@ class Controller:
         """Exited ranks whose log the scheduler waits for."""
         self._signals = SignalInbox()
         self._stops_requested = 0
-        self._job_end = JobEndNotice(self._log, self._kill_wait_s)
+        self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
         self._preload = Preload(scheduler.plan)
         self._record_keeper = RecordKeeper(directory, journal, self._warn)
-
-    def _kill_wait_s(self) -> float | None:
-        """Return the seconds between Slurm's SIGTERM and SIGKILL; None if Slurm does not say."""
-        return None if self._job_clock is None else self._job_clock.kill_wait_now_s()
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.
@@ -375,12 +371,7 @@ class Controller:
 
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
-        late = end_agents(self._scheduler, self._launcher)
-        for end in self._launcher.ended():
-            if end.is_cleared and end.node in self._abandoned:
-                self._log.info(f"node {self._plan.nodes[end.node].name}: {end.how}")
-        for node in late:
-            self._log.warning(f"node {self._plan.nodes[node].name}: its agent did not exit and was killed")
+        late = end_agents(self._scheduler, self._launcher, self._abandoned, self._log)
         assert self._finish is not None
         if late or self._abandoned:
             survivors = sweep(self._common.marker)

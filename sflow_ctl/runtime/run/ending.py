@@ -92,7 +92,7 @@ def conclude(
     if record_error is not None and finish.outcome is not Outcome.COMPLETED:
         end = _without_record(end, record_error)
     try:
-        if any(task.outputs for task in plan.tasks):
+        if any(task.has_values for task in plan.tasks):
             from sflow_ctl.results.table import results, results_csv
 
             table = results_csv(*results(plan, state, outputs))

@@ -1,5 +1,7 @@
 """What a controller does at the very end of a run: waits for its agents, and reports what did not count."""
 
+from collections.abc import Collection
+
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.link import FleetLink
@@ -10,12 +12,24 @@ OTHERS_END_WITHIN_S = 3.0
 """The limit once a node is lost: srun may wait for it for ever, and all other agents have said goodbye."""
 
 
-def end_agents(scheduler: Scheduler, launcher: AgentLauncher) -> list[int]:
-    """Wait for the processes of the agents; return the nodes whose agents did not exit and were killed."""
+def end_agents(
+    scheduler: Scheduler, launcher: AgentLauncher, abandoned: Collection[int], log: RunLog
+) -> list[int]:
+    """Wait for the processes of the agents; return the nodes whose agents did not exit and were killed.
+
+    `abandoned` are the lost nodes, of which some may have been swept meanwhile.
+    """
     for node in scheduler.nodes_without_agent():
         launcher.kill(node)  # it has started nothing, and would wait for an answer
     limit_s = OTHERS_END_WITHIN_S if scheduler.has_lost_nodes() else AGENTS_END_WITHIN_S
-    return list(launcher.wait_all(limit_s))
+    late = list(launcher.wait_all(limit_s))
+    nodes = scheduler.plan.nodes
+    for end in launcher.ended():
+        if end.is_cleared and end.node in abandoned:
+            log.info(f"node {nodes[end.node].name}: {end.how}")
+    for node in late:
+        log.warning(f"node {nodes[node].name}: its agent did not exit and was killed")
+    return late
 
 
 def log_ignored_messages(log: RunLog, scheduler: Scheduler, link: FleetLink, foreign: int) -> None:

@@ -13,9 +13,9 @@ import select
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,10 @@ from sflow_ctl.plan.model import STDOUT, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably
+
+if TYPE_CHECKING:
+    from sflow_ctl.results.outputs import OutputValues
+    from sflow_ctl.runtime.files.task_results import ResultFiles
 
 SHOWN_PROBLEMS = 3
 SHORTAGE_WITHIN_S, SHORTAGE_PAUSE_S = 10.0, 0.2
@@ -60,6 +64,7 @@ class OutputCollector:
         self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._results: ResultFiles | None = None
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
         """Begin to read the outputs of an attempt that exited with success."""
@@ -116,6 +121,8 @@ class OutputCollector:
             }
             for output in task.outputs
         ]
+        if task.result is not None:
+            self._add_result(task, found, lambda: lines(STDOUT))
         document: dict[str, Any] = {"outputs": found.values, "specs": specs, "task": task.name}
         if found.metrics:
             document["metrics"] = found.metrics
@@ -126,10 +133,23 @@ class OutputCollector:
             found.problems.append(f"outputs.json cannot be written: {error}")
         return found.visible, found.problems
 
+    def _add_result(
+        self, task: PlannedTask, found: "OutputValues", read_log: Callable[[], Iterable[str]]
+    ) -> None:
+        """Make the task's `result.json`; its values join the outputs, which count where both have a name."""
+        from sflow_ctl.runtime.files.task_results import ResultFiles  # few tasks have a result
+
+        assert task.result is not None
+        if self._results is None:
+            self._results = ResultFiles(self._run_directory)
+        result = self._results.make(task, task.result, read_log)
+        found.values = {**result.values, **found.values}
+        found.problems += result.errors
+
 
 def collect_outputs(directory: Path, tasks: Sequence[tuple[PlannedTask, int]]) -> None:
     """Write `outputs.json` of tasks that exited with success in these attempts, before a run continues with them."""
-    wanted = [(task, attempt) for task, attempt in tasks if task.outputs]
+    wanted = [(task, attempt) for task, attempt in tasks if task.has_values]
     if not wanted:
         return
     collector = OutputCollector(directory)

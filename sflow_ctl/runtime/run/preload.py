@@ -14,7 +14,12 @@ _ALWAYS = (
     "sflow_ctl.runtime.run.success",
     "sflow_ctl.results.table",
 )
-_OUTPUTS = ("sflow_ctl.results.outputs", "sflow_ctl.results.patterns", "parse")
+_OUTPUTS = (
+    "sflow_ctl.results.outputs",
+    "sflow_ctl.results.patterns",
+    "parse",
+    "sflow_ctl.runtime.files.task_results",
+)
 _EXPRESSIONS = (
     "jinja2.sandbox",
     "jinja2.exceptions",
@@ -31,7 +36,7 @@ class Preload:
 
     def __init__(self, plan: Plan) -> None:
         names = list(_ALWAYS)
-        if any(task.outputs for task in plan.tasks):
+        if any(task.has_values for task in plan.tasks):
             names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
         if plan.monitors:
             names += _MONITORS

@@ -15,7 +15,7 @@ from msgspec import Struct
 from protocol.errors import UsageError
 from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.masking import mark_of, parts_of
-from sflow_ctl.core.actions.resume import PriorResult, decide
+from sflow_ctl.core.actions.resume import PriorResult, decide, has_uploads_left
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
@@ -155,11 +155,19 @@ def prior_results(
             incomplete[task.name] = "the plan that it ran with cannot be read"
         elif task.name in held and not held[task.name].has_log:
             incomplete[task.name] = "its log had not arrived completely when its controller ended"
-        elif task.outputs and not task.is_service:
+        elif task.has_values and not task.is_service:
             outputs[task.name] = _outputs(run.directory, task.name)
             if outputs[task.name] is None and not (is_dry and task.name in held):
                 incomplete[task.name] = "its outputs.json cannot be read"
     kept, again = decide(plan, completed, incomplete)
+    uploads = {
+        task.name
+        for task in plan.tasks
+        if task.name in kept
+        and task.name in completed
+        and not task.is_service
+        and has_uploads_left(task.name, plan, completed[task.name], task.name in held)
+    }
     reasons = {
         task.name: again.get(task.name) or _unfinished(records[task.name])
         for task in plan.tasks
@@ -173,11 +181,14 @@ def prior_results(
             name in kept,
             outputs.get(name) if name in kept else None,
             reasons.get(name, ""),
-            *((held[name].exit_code, held[name].runtime_s) if name in held else ()),
+            exit_code=held[name].exit_code if name in held else None,
+            runtime_s=held[name].runtime_s if name in held else None,
+            has_uploads_left=name in uploads,
         )
         for name, record in records.items()
     }
-    return results, resumed_summary([task.name for task in plan.tasks if task.name in kept], reasons)
+    names = [task.name for task in plan.tasks if task.name in kept]
+    return results, resumed_summary(names, reasons, [name for name in names if name in uploads])
 
 
 def kept_changes(run: PriorRun, results: dict[str, PriorResult]) -> list[Change]:
@@ -199,7 +210,10 @@ def kept_changes(run: PriorRun, results: dict[str, PriorResult]) -> list[Change]
             ),
         )
         for name, record in run.state.tasks.items()
-        if name in results and results[name].is_done and record.state is TaskState.COMPLETED
+        if name in results
+        and results[name].is_done
+        and not results[name].has_uploads_left
+        and record.state is TaskState.COMPLETED
     ]
 
 

@@ -210,7 +210,7 @@ def _run(
 def _with_archive(
     plan: Plan, end: RunEnd, fleet: Fleet, shell: _Shell, limit: "EndOfUpload", terminal: Terminal
 ) -> RunEnd:
-    """Upload the run directory; return the run's end with what became of that."""
+    """Upload the run directory, before a moment or a signal; return the run's end with what became of that."""
     from sflow_ctl.runtime.uploads.progress import lines_about
     from sflow_ctl.runtime.uploads.run_archive import upload_run
 

@@ -3,11 +3,15 @@
 What follows is decided in `core/actions/job_time.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from protocol.messages.facts import Terminated
 from sflow_ctl.core.events import JobEnding, MessageReceived, SchedulerEvent
 from sflow_ctl.runtime.record.run_log import RunLog
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
 
 DEFAULT_KILL_WAIT_S = 30.0
 """Source: slurm.conf(5), KillWait."""
@@ -16,10 +20,10 @@ DEFAULT_KILL_WAIT_S = 30.0
 class JobEndNotice:
     """Turns the first report of a signalled agent into the event that Slurm ends the job; all agents are signalled."""
 
-    def __init__(self, log: RunLog, kill_wait_s: Callable[[], float | None]) -> None:
-        """`kill_wait_s` returns the seconds between SIGTERM and SIGKILL, None where Slurm has not said."""
+    def __init__(self, log: RunLog, job_clock: "JobClock | None") -> None:
+        """`job_clock` knows the seconds between SIGTERM and SIGKILL."""
         self._log = log
-        self._kill_wait_s = kill_wait_s
+        self._job_clock = job_clock
         self._is_noticed = False
 
     def with_end(self, events: Sequence[SchedulerEvent]) -> Iterator[SchedulerEvent]:
@@ -28,7 +32,7 @@ class JobEndNotice:
         if self._is_noticed or not any(map(_is_termination, events)):
             return
         self._is_noticed = True
-        known_s = self._kill_wait_s()
+        known_s = None if self._job_clock is None else self._job_clock.kill_wait_now_s()
         within_s = DEFAULT_KILL_WAIT_S if known_s is None else known_s
         when = f"within {within_s:g} s"
         if known_s is None:

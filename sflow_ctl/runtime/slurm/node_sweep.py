@@ -31,7 +31,7 @@ class NodeSweeps:
     def begin(self, node: int, name: str, marker: str) -> None:
         """Start the sweep of a node for the run with this marker; without srun do nothing."""
         argv = step_argv(
-            (self._python, "-I", "-X", "utf8", "-m", "sflow_agent.sweep", marker),
+            (self._python, "-I", "-X", "utf8", "-m", "sflow_agent.processes.predecessors", marker),
             job_id=self._allocation.job_id,
             parts=self._allocation.step_parts([name]),
             gpus_on_node=None,

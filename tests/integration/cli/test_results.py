@@ -79,3 +79,64 @@ def test_public_n5_missing_outputs_are_said_on_the_console_and_in_the_summary(tm
     first, second = next(task for task in whole["tasks"] if task["name"] == "a")["output_problems"]
     assert no_column in first
     assert second == no_file
+
+
+RESULTS = """version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - name: quick
+      script: ['echo "TTFT: 40.0 ms"; echo "TTFT: 42.5 ms"; echo "TTFT: never"']
+      result: {ttft: 'TTFT: ([0-9.]+) ms'}
+    - name: maker
+      script: ["echo '{\\"rate\\": 7}' > $SFLOW_TASK_OUTPUT_DIR/my.json"]
+      result: {file: my.json}
+    - name: own
+      script: ['echo "{\\"schema_version\\": \\"sflow.result.v1\\", \\"values\\": {\\"x\\": 1}}" > $SFLOW_TASK_RESULT_FILE']
+      result: {file: result.json}
+    - name: none
+      script: ["true"]
+      result: {patterns: [{name: missing, regex: never, required: true}]}
+    - name: user
+      depends_on: [quick, maker, own, none]
+      script: ['cat $SFLOW_WORKFLOW_RESULT_FILE > all.json; echo "rate ${{ task.maker.outputs.rate }}"']
+"""
+
+
+def test_results_are_there_before_dependants_start_and_fail_nothing(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(RESULTS)
+    run = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "[user] rate 7" in run.stdout
+    assert "Required result 'missing' did not match any line" in run.stdout + run.stderr
+    directory = tmp_path / "sflow_output/r"
+    seen = json.loads((tmp_path / "all.json").read_bytes())
+    assert seen == json.loads((directory / "results.json").read_bytes())
+    assert (seen["schema_version"], seen["workflow"]) == ("sflow.results.v1", "r")
+    assert {name: (one["ok"], one["values"]) for name, one in seen["tasks"].items()} == {
+        "quick": (True, {"ttft": 42.5}),
+        "maker": (True, {"rate": 7}),
+        "own": (True, {"x": 1}),
+        "none": (False, {}),
+    }
+    quick = json.loads((directory / "quick/result.json").read_bytes())
+    assert [one["line"] for one in quick["matches"]["ttft"]] == [1, 2]
+    table = (directory / ".sflow/results.csv").read_text().splitlines()
+    assert table[0] == "task,state,attempts,runtime_s,ttft,rate,x"
+
+
+def test_a_resume_keeps_the_results_of_completed_tasks(tmp_path: Path) -> None:
+    text = """version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - {name: a, script: ['echo r=1'], result: {r: 'r=(.)'}}
+    - {name: b, depends_on: [a], script: ['echo r=${{ task.a.outputs.r }}2; [ -e go ]'], result: {r: 'r=(.+)'}}
+"""
+    (tmp_path / "w.yaml").write_text(text)
+    assert sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path).returncode == 1
+    (tmp_path / "go").touch()
+    run = sflow_ctl("run", "--resume", "sflow_output/r", cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    results = json.loads((tmp_path / "sflow_output/r/results.json").read_bytes())
+    assert {name: one["values"] for name, one in results["tasks"].items()} == {"a": {"r": 1}, "b": {"r": 12}}

@@ -253,6 +253,53 @@ def wall_clock() -> float:
     return time.time_ns() / 1e9
 
 
+def test_a_resumed_run_replaces_the_reports_of_what_it_runs_again(tmp_path: Path) -> None:
+    text = """version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - {name: a, script: ["sleep 0.3"], monitor: {interval: 100, scopes: {cpu: {}}}}
+    - name: b
+      depends_on: [a]
+      script: ["echo GO; sleep 0.3; [ -e go ] && echo END"]
+      monitor: {interval: 100, scopes: {cpu: {}}, window: {start: GO, end: END}}
+"""
+    directory = run(tmp_path, text, status=1)
+    before = times(directory, "cpu")
+    assert "windowed/b/window_not_found.json" in files(directory)
+    (tmp_path / "go").touch()
+    assert sflow_ctl("run", "--resume", directory, cwd=tmp_path).returncode == 0
+    assert {"windowed/b/window.json", "lifecycle/a/summary.csv"} <= files(directory)
+    assert "windowed/b/window_not_found.json" not in files(directory)
+    after = times(directory, "cpu")
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+
+
+def test_a_png_is_the_same_drawing(tmp_path: Path) -> None:
+    pytest.importorskip("cairosvg", exc_type=ImportError)
+    text = """version: "0.1"
+workflow: {name: w, tasks: [{name: a, script: ["sleep 0.3"], monitor: {report: {format: png}, scopes: {cpu: {}}}}]}
+"""
+    directory = run(tmp_path, text)
+    assert files(directory) == {"lifecycle/a/timeline.png"}
+    assert (directory / "sflow_monitor/lifecycle/a/timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_batch_passes_the_options_on(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nbackends: {p: {type: slurm, account: a, partition: p, time: 10, nodes: 1, gpus_per_node: 0}}\n'
+        'workflow: {name: w, tasks: [{name: a, script: ["true"]}, {name: b, script: ["true"]}]}\n'
+    )
+    done = sflow_ctl(
+        "batch", "w.yaml", "--enable-workflow-monitor", "--enable-task-monitor", "a b", cwd=tmp_path
+    )
+    assert "--enable-workflow-monitor" in done.stdout
+    assert "--enable-task-monitor a,b" in done.stdout
+    refused = sflow_ctl("batch", "w.yaml", "--enable-task-monitor", "c", cwd=tmp_path)
+    assert (refused.returncode, 'refers to unknown task "c"' in refused.stderr) == (2, True)
+
+
 WITHOUT = """
 import os, sys
 def note(event, arguments):

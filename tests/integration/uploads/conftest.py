@@ -1,5 +1,6 @@
 """A server that speaks S3, on loopback: moto's, as a process of its own for all tests of a worker."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -54,12 +55,27 @@ class Server:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """Start the server; skip where moto is not installed."""
+    with started() as one:
+        yield one
+
+
+@pytest.fixture
+def strict_server() -> Iterator[Server]:
+    """Start a server that knows no access key, once a bucket called `guarded` is made."""
+    with started(INITIAL_NO_AUTH_ACTION_COUNT="1") as one:
+        one.bucket("guarded")
+        yield one
+
+
+@contextlib.contextmanager
+def started(**variables: str) -> Iterator[Server]:
+    """Run a server with these variables of moto's."""
     pytest.importorskip("moto.server")
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVER],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "PYTHONWARNINGS": "ignore", **variables},
     )
     assert process.stdout is not None
     try:

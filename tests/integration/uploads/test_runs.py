@@ -256,6 +256,12 @@ def test_an_upload_that_a_killed_controller_left_is_done_by_a_resume(
     run.kill()
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert server.keys(bucket) == ["a.txt"]
+    assert server.content(bucket, "a.txt") == b"1\n", "the task has not run again"
+    assert "kept: t\nsflow-ctl: files are uploaded now, of: t\n" in resumed.stderr
+    task = run.summary().tasks[0]
+    assert (task.state.value, task.attempts) == ("completed", 2)
+    assert task.uploads is not None
+    assert task.uploads.count == 1
 
 
 def test_a_run_without_uploads_imports_no_boto3(tmp_path: Path) -> None:

@@ -167,6 +167,14 @@ def test_a_bucket_that_does_not_exist_is_tried_once(server: Server, work: Path) 
     assert rest.is_failure
 
 
+def test_a_wrong_key_is_said_once(strict_server: Server, work: Path) -> None:
+    outcome = upload(work, target(strict_server, "guarded"), one("**/*.txt"))
+    assert outcome.count == 0
+    assert len(outcome.problems) == 2
+    assert "the server does not know this access key (InvalidAccessKeyId)" in outcome.problems[0].text
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in str(outcome)
+
+
 def test_a_server_that_is_down_is_said(work: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

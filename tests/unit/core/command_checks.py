@@ -126,7 +126,8 @@ class CommandChecks:
             case Stop(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to stop an old attempt"
-                assert node in task.attempt.node_of_rank, f"{attempt} has nothing on node {node}"
+                places = {*task.attempt.node_of_rank, *task.attempt.uploading}
+                assert node in places, f"{attempt} has nothing on node {node}"
                 state = self._states[attempt.task]
                 assert state not in (TaskState.WAITING, TaskState.QUEUED, TaskState.SKIPPED), (
                     f"{attempt} is {state}"
@@ -144,7 +145,7 @@ class CommandChecks:
             case Upload(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to upload for an old attempt"
-                assert node in task.attempt.node_of_rank, f"{attempt} has no files on node {node}"
+                assert node in task.attempt.places, f"{attempt} has no files on node {node}"
                 assert task.attempt.held.keys() == task.attempt.open_ranks, f"{attempt} still runs"
             case _:
                 raise AssertionError(f"the scheduler never sends this: {message}")

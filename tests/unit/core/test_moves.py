@@ -442,3 +442,57 @@ def test_an_exit_whose_outputs_are_read_counts_though_its_node_is_lost() -> None
     run.tell(AgentLost(node=1, reason="silent"))
     run.tell(OutputsCollected(task="a", attempt=1, values={"rate": 1.0}))
     assert run.driver.state("a") is S.COMPLETED
+
+
+# ---------------------------------------------------------------------- n2: tasks that use what has moved
+
+
+def served(**server: object) -> Run:
+    """A client runs with the address of a server on the first of three nodes."""
+    service = msgspec.structs.replace(
+        on(0, "server", ports=(HTTP,)), probes=a_task("x", service=True).probes, kind="service", **server
+    )
+    client = a_task("client", "server", placement=Placement(nodes=(1,)))
+    run = Run(a_plan(service, client, nodes=3))
+    run.tell(MessageReceived(node=0, message=Leased(task="server", number=1, ports={"http": (7,)})))
+    run.tell(started("server"))
+    run.tell(ready("server"))
+    run.tell(started("client", node=1))
+    assert run.starts("client") == [(1, 1)]
+    return run
+
+
+def moved_to(run: Run, node: int, port: int) -> list[str]:
+    """Lose the server's node; return the warnings once it has been started on another one."""
+    run.lose(0)
+    while run.scheduler.next_wakeup() is not None and run.starts("server")[-1][0] == 1:
+        run.pass_to_wakeup()
+        run.tell(MessageReceived(node=node, message=Leased(task="server", number=1, ports={"http": (port,)})))
+    return [one for one in run.warnings if "server-moved" in one]
+
+
+def test_n2_running_tasks_that_have_the_old_address_of_a_server_are_named() -> None:
+    (said,) = moved_to(served(), 2, 8)
+    assert said == (
+        "server-moved: server is on localhost-2, port 8 now; client has its earlier address; "
+        '"restart: {dependents: restart}" of server would start them again with the new one'
+    )
+
+
+def test_n2_tasks_that_use_a_moved_server_are_started_again_if_asked_for() -> None:
+    restart = Restart(count=2, backoff_s=0.0, restarts_dependents=True)
+    run = served(restart=restart)
+    assert moved_to(run, 2, 8) == []
+    run.tell(exited("client", None, node=1, signal=15))
+    run.pass_to_wakeup()
+    run.tell(started("server", 2, node=2))
+    run.tell(ready("server", attempt=2, node=2))
+    assert [attempt for attempt, _ in run.starts("client")] == [1, 2]
+
+
+def test_n2_a_server_that_comes_back_in_its_place_has_not_moved() -> None:
+    run = served(restart=Restart(count=2, backoff_s=0.0))
+    run.tell(exited("server", code=1))
+    run.pass_to_wakeup()
+    assert run.starts("server") == [(1, 0), (2, 0)]
+    assert not [one for one in run.warnings if "server-moved" in one]

@@ -5,6 +5,7 @@ import pytest
 
 from protocol.messages.checks import LogCheck, LogPattern, Probe
 from protocol.messages.rank_spec import Container, HangPolicy, PortBlock, RequiredFile, Stopping, Success
+from protocol.messages.uploads import FileUpload
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.model import (
     AssignedArgument,
@@ -21,6 +22,7 @@ from sflow_ctl.plan.model import (
     Restart,
     Retries,
 )
+from sflow_ctl.plan.results import PlannedResult
 from sflow_ctl.plan.same_work import Work, difference
 from tests.unit.core.plans import a_plan, a_task
 
@@ -82,6 +84,7 @@ WORK: dict[str, tuple[PlannedTask, PlannedTask, str]] = {
     ),
     "probes": (BASE, but(probes=(FAILS,)), "its probes changed"),
     "outputs": (BASE, but(outputs=(PlannedOutput(pattern="x = {x}"),)), "its outputs changed"),
+    "result": (BASE, but(result=PlannedResult(file="r.json")), "its result changed"),
     "success": (BASE, but(success=Success(forbid=("bad",))), "its conditions of success changed"),
     "deferred": (
         BASE,
@@ -106,6 +109,7 @@ SAME: dict[str, object] = {
     "hang": HangPolicy(no_output_s=3.0), "stopping": Stopping(grace_s=9.0), "retries": Retries(count=9),
     "restart": Restart(), "on_failure": "drain", "min_ready": 9, "is_main": True, "finally_when": "after_stop",
     "is_log_direct": True, "lends_gpus": True, "chooses_step_nodes": True,
+    "uploads": (FileUpload(target="res", pattern="*"),),
 }  # fmt: skip
 
 

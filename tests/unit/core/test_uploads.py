@@ -14,6 +14,7 @@ from protocol.messages.uploads import (
     UploadOutcome,
     UploadProblem,
 )
+from sflow_ctl.core.actions.resume import PriorResult, decide, has_uploads_left
 from sflow_ctl.core.commands import RecordUploads, SendToAgent
 from sflow_ctl.core.events import MessageReceived, OutputsCollected, StopRequested
 from sflow_ctl.core.states import Outcome, TaskState
@@ -271,3 +272,44 @@ def test_an_upload_at_the_end_of_a_run_that_fails_fails_the_run() -> None:
     assert run(exited("f")) == ["f#1 waits: 1 upload begun", "0: upload f#1"]
     assert "f#1 uploaded 0, 1 problems" in run(uploaded("f", UploadOutcome(problems=(LOST,))))
     assert run.run.outcome is Outcome.FAILED
+
+
+def test_a_resumed_run_uploads_what_was_left_and_runs_nothing_for_it() -> None:
+    """On a node alone: with no GPU, no port and no process, before what comes after it."""
+    whole = plan(uploading(a_task("a", timeout_s=60.0), "fail"), a_task("b", "a"))
+    prior = PriorResult(S.RUNNING, 1, is_done=True, exit_code=0, has_uploads_left=True)
+    run = Driver(whole, earlier={"a": prior})
+    assert run.states("a", "b") == [S.RUNNING, S.WAITING]
+    assert run.task("a").attempt_id == ("a", 2)
+    lines = run(hello())
+    assert lines[-2:] == ["0: accept s1", "0: upload a#2"]
+    lines = run(uploaded("a", attempt=2))
+    assert "a#2 uploaded 1, 0 problems" in lines
+    assert lines.moves() == ["a completed", "b queued", "b starting"]
+    assert run.spawned() == ["b#1"]
+
+
+def test_the_timeout_holds_for_an_upload_that_was_left() -> None:
+    whole = plan(uploading(a_task("a", timeout_s=60.0), "fail"))
+    prior = PriorResult(S.RUNNING, 1, is_done=True, has_uploads_left=True)
+    run = Driver.joined(whole, earlier={"a": prior})
+    list(run.wake())
+    assert run.now == 60.0
+    assert run.stopped() == ["a"]
+    lost = run(uploaded("a", UploadOutcome(problems=(LOST,)), attempt=2))
+    assert "a#2 uploaded 0, 1 problems" in lost
+    assert run.state("a") is S.FAILED
+
+
+def test_files_are_uploaded_again_only_if_that_was_not_done_or_goes_elsewhere() -> None:
+    old = plan(uploading(a_task("a")), a_task("b"))
+    moved = msgspec.structs.replace(
+        old, storage=(StorageTarget(name="res", type="directory", path="/new"), TARGETS[1])
+    )
+    elsewhere = msgspec.structs.replace(old, storage=(TARGETS[0],))
+    assert has_uploads_left("a", old, old, True)
+    assert not has_uploads_left("a", old, old, False)
+    assert not has_uploads_left("a", elsewhere, old, False), "the other target is not used"
+    assert has_uploads_left("a", moved, old, False)
+    assert not has_uploads_left("b", moved, old, True)
+    assert decide(moved, dict.fromkeys("ab", old), {}) == ({"a", "b"}, {}), "the same work"
