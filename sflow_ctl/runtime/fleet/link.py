@@ -111,10 +111,6 @@ class FleetLink:
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
 
-    def node_of_key(self, public_key: str) -> int | None:
-        """The node whose agent holds this key."""
-        return self.admission.node_of_key(public_key)
-
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
         self._auth.answer_all()
@@ -166,15 +162,10 @@ class FleetLink:
             self._refuse(target, peer.session, "node-abandoned", reason)
 
     def flush(self, now: float, *, holds_spawns: bool = False, holds_acks: bool = False) -> None:
-        """Send everything queued, and acknowledgements unless `holds_acks`.
-
-        With `holds_spawns`, nothing from an order to start on is sent.
-        """
-        if holds_acks:
-            self._unacknowledging |= self._dirty
-        else:
-            self._dirty |= self._unacknowledging
-            self._unacknowledging = set()
+        """Send everything queued, but nothing from an order to start on with `holds_spawns`; acknowledge unless `holds_acks`."""
+        owing = self._dirty | self._unacknowledging
+        self._unacknowledging = owing if holds_acks else set()
+        self._dirty = self._dirty if holds_acks else owing
         for node in self._dirty:
             peer = self.peers[node]
             peer.channel.holds_acks = holds_acks
@@ -203,8 +194,7 @@ class FleetLink:
         self._next_round = now + ROUND_S
         self.listeners.look()
         self._discount_standstill(now)
-        if self._watched_since is None:
-            self._watched_since = now
+        self._watched_since = self._watched_since or now
         events: list[SchedulerEvent] = []
         for node, peer in enumerate(self.peers):
             if peer.is_abandoned:
@@ -292,9 +282,8 @@ class FleetLink:
         peer.last_heard = now
         if peer.channel.receive(packet.seq, packet.ack, now):
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
-        if (
-            is_made_anew
-        ):  # what was on its way through the old connection is lost; this one may break soon as well
+        if is_made_anew:
+            # What was on its way through the old connection is lost; this one may break soon as well.
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
@@ -337,10 +326,8 @@ class FleetLink:
 
     def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
         answer = self.admission.enrol(node, hello)
-        if isinstance(answer, Refused):
-            self.counters["refused_enrolments"] += 1
-        packet = ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,))
-        self._send(routing_id, encode(packet))
+        self.counters["refused_enrolments"] += isinstance(answer, Refused)
+        self._answer(routing_id, hello.session, answer)
 
     def _take_hello(
         self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
@@ -371,8 +358,10 @@ class FleetLink:
         self._send(peer.routing_id, frame)
 
     def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
-        messages = (Refused(code=code, reason=reason),)
-        packet = ToAgentPacket(session=session, incarnation=self._incarnation, messages=messages)
+        self._answer(routing_id, session, Refused(code=code, reason=reason))
+
+    def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
+        packet = ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
         self._send(routing_id, encode(packet))
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:
