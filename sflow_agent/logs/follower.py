@@ -56,8 +56,7 @@ class LogFollower:
         self._in_flight = 0
         self._repeat_at: float | None = None
         """When bytes in flight are sent again, unless an acknowledgement comes before."""
-        self._is_blocked = False
-        """The socket accepts nothing until the next acknowledgement or session."""
+        self._is_blocked = False  # the socket accepts nothing until the next acknowledgement or session
         self._parked: dict[RankId, None] = {}
         """Logs with bytes to send and no room in the window, in order."""
         self._foreign: dict[RankId, Log] = {}
