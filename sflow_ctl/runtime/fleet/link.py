@@ -34,6 +34,8 @@ from sflow_ctl.runtime.fleet.zap import Authenticator
 HEARTBEAT_S = 2.0
 ROUND_S = 1.0
 """The interval of heartbeats, repetitions and checks for silence; one pass over the nodes."""
+SILENT_S = 10.0
+"""A node that has not been heard of for so long is worth a word: five heartbeats are missing."""
 STANDSTILL_S = 3 * ROUND_S
 """A longer time between two rounds means that this process was suspended."""
 MAX_PACKETS_PER_PASS = 512
@@ -76,7 +78,7 @@ class FleetLink:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._incarnation = incarnation
-        self._times = times
+        self._times, self.lost_after_s = times, times.lost_after_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         allow_many()
         self.listeners = Listeners()
@@ -92,6 +94,7 @@ class FleetLink:
         """The failure signatures of the workflow: every agent gets them when it joins."""
         self.monitoring: MonitorOrders | None = None  # of most runs: no monitor
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
+        self.silent: dict[int, float] = {}  # nodes that were not heard of for over SILENT_S, and for how long
         self._watched_since: float | None = None
         self._last_round: float | None = None
         """The time of the last round; agents that have not joined at the first one have `join_within_s` from there."""
@@ -203,9 +206,13 @@ class FleetLink:
                         AgentLost(node=node, reason=f"no message within {self._times.join_within_s:g} s")
                     )
                 continue
-            if silence > self._times.lost_after_s or peer.channel.is_broken:
+            if silence > self.lost_after_s or peer.channel.is_broken:
                 events.append(AgentLost(node=node, reason=f"silent for {silence:.0f} s"))
                 continue
+            if silence > SILENT_S:
+                self.silent[node] = silence
+            else:
+                self.silent.pop(node, None)
             for numbered in peer.channel.overdue(now):
                 self.counters["repeated"] += 1
                 self._put(peer, numbered, now)

@@ -191,13 +191,10 @@ def _run(
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,
-            record_error=controller.record_error,
+            record_error=controller.record_keeper.error,
         )
         if monitor is not None:
-            from sflow_ctl.runtime.monitor.ending import report_monitors
-
-            gone_at = planned.allocation.ends_at if planned.allocation is not None else None
-            report_monitors(monitor, directory.path, planned.plan, log, lambda: signals.is_hurried, gone_at)
+            _report(monitor, planned, directory.path, log, signals)
         if planned.plan.upload_all is not None:
             from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
 
@@ -205,6 +202,16 @@ def _run(
             end = _with_archive(planned.plan, end, fleet, shell, limit, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
+
+
+def _report(
+    monitor: "MonitorRecorder", planned: PlannedRun, directory: Path, log: RunLog, signals: EndSignals
+) -> None:
+    """Make the reports of monitors."""
+    from sflow_ctl.runtime.monitor.ending import report_monitors  # most runs have no monitor
+
+    gone_at = planned.allocation.ends_at if planned.allocation is not None else None
+    report_monitors(monitor, directory, planned.plan, log, lambda: signals.is_hurried, gone_at)
 
 
 def _with_archive(
@@ -345,9 +352,7 @@ def _make_controller(
     return controller
 
 
-def _make_monitor(
-    plan: Plan, directory: Path, log: RunLog, output: OutputService
-) -> "MonitorRecorder | None":
+def _make_monitor(plan: Plan, path: Path, log: RunLog, output: OutputService) -> "MonitorRecorder | None":
     if not plan.monitors:
         return None
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
@@ -356,7 +361,7 @@ def _make_monitor(
         log.warning(text)
         output.say(f"warning: {text}")
 
-    return MonitorRecorder(directory, plan, warn)
+    return MonitorRecorder(path, plan, warn)
 
 
 def _resumed_lines(record: _Record) -> list[str]:
