@@ -180,6 +180,7 @@ def test(arguments: list[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what it starts would, too
     if arguments:
         return subprocess.run([PYTHON, "-m", "pytest", *arguments], check=False, env=environment).returncode
+    environment["SFLOW_REFERENCE"] = "1"  # installs the sflow whose plans are compared with ours
     failed = []
     for check in CHECKS:
         sys.stdout.write(f"\n== {' '.join(check)}\n")

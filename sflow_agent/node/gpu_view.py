@@ -14,6 +14,7 @@ from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
 
 CUDA, CUDA_ORDER, PCI_ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+NVIDIA = "NVIDIA_VISIBLE_DEVICES"
 _HIP, _ROCR, _OPENCL = "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"
 _NUMBER = lazy_pattern(r"\+?([0-9]+)")
 _NAMES = ("GPU-", "MIG-")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.limits import as_inherited, inherited_limit, marked
-from sflow_agent.node.gpu_view import GpuView, SliceError
+from sflow_agent.node.gpu_view import CUDA, NVIDIA, GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -189,6 +189,8 @@ class Spawner:
         environment[RANK_MARKER] = str(spec.rank)
         try:
             environment.update(self._gpus.environment(spec.gpus, environment))
+            if spec.gpus and CUDA in environment and spec.container is None:
+                environment[NVIDIA] = environment[CUDA]  # a container's runtime would read it as a request
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
         environment[RUN_MARKER] = self._environment[RUN_MARKER]

@@ -38,7 +38,7 @@ def row_options(
 ) -> RowOptions:
     """Return a row's cells as overrides.
 
-    A cell wins over `--set`, `--artifact` over a cell; an empty cell has no effect.
+    `--set` and `--artifact` win over a cell; an empty cell has no effect.
 
     `variables` and `artifacts` are the names in the row's files.
 
@@ -46,12 +46,15 @@ def row_options(
     """
     notes: list[str] = []
     pointed = {text.partition("=")[0] for text in artifact_overrides}
+    given = {text.partition("=")[0].strip(): text for text in overrides}
     set_here: dict[str, str] = {}
     uris: list[str] = []
     for column, cell in row.cells.items():
         if not cell or column in RESERVED:
             continue
-        if column in variables:
+        if column in variables and column in given:
+            notes.append(f"{sheet.where(row, column)}: --set {given[column]} wins over the cell")
+        elif column in variables:
             set_here[column] = f"{column}={cell}"
         elif column in artifacts:
             if column in pointed:
@@ -62,15 +65,10 @@ def row_options(
             what = f'"{column}" is not a variable or artifact of this row\'s files'
             hint = f"leave the cell empty, or add a file with it to {FILES}"
             raise UsageError.of("csv-column", what, sheet.where(row, column), hint)
-    kept = []
-    for text in overrides:
-        key = text.partition("=")[0].strip()
-        if key in set_here:
-            notes.append(f"{sheet.where(row, key)}: the cell wins over --set {text}")
-        else:
-            kept.append(text)
     absent = (*missable, *row.cells.get(MISSABLE, "").split())
-    return RowOptions(files, (*kept, *set_here.values()), (*artifact_overrides, *uris), absent, tuple(notes))
+    return RowOptions(
+        files, (*overrides, *set_here.values()), (*artifact_overrides, *uris), absent, tuple(notes)
+    )
 
 
 def row_nodes(sheet: Sheet, row: Row) -> int | None:

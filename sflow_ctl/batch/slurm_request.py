@@ -1,6 +1,6 @@
 """Reads what a file's Slurm backend requests for its job, with expressions evaluated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +14,7 @@ from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.backends import choose_backends
 from sflow_ctl.planner.phases.late_variables import split_late
+from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.phases.variables import resolve
 from sflow_ctl.planner.source import domains_of, namespace
 
@@ -52,8 +53,11 @@ def completed(request: SlurmRequest, said: Mapping[str, Any], settings: schema.S
     )
 
 
-def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
-    """Return the file's request to Slurm; an empty one if it has no Slurm backend. Raises: PlanError."""
+def slurm_request(loaded: LoadedDocument, more: NodeFilter = NodeFilter()) -> SlurmRequest:  # noqa: B008 - frozen
+    """Return the file's request to Slurm; an empty one if it has no Slurm backend. `more` is the command line's filter of nodes.
+
+    Raises: PlanError.
+    """
     document = loaded.document
     findings = Findings(loaded)
     choice = choose_backends(document, findings)
@@ -69,10 +73,31 @@ def slurm_request(loaded: LoadedDocument) -> SlurmRequest:
         nodes = _request(other, values, domains_of(document), findings).get("nodes")
         if nodes is not None:
             request["nodes"] = request.get("nodes", 0) + nodes
+    request["extra_args"] = (
+        *_node_options(chosen, values, document, more, findings),
+        *request.get("extra_args", ()),
+    )
     findings.stop_if_any()
     return SlurmRequest(
         backend=chosen[0].name, others=tuple(backend.name for backend in chosen[1:]), **request
     )
+
+
+def _node_options(
+    backends: Sequence[schema.Backend],
+    values: Mapping[str, Any],
+    document: schema.Document,
+    more: NodeFilter,
+    findings: Findings,
+) -> tuple[str, ...]:
+    """Return the options for the hosts of all backends, which share the job."""
+    filters = []
+    for backend in backends:
+        with findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
+            filters.append(NodeFilter.of(backend, namespace(values, domains_of(document)), more))
+    included = tuple(dict.fromkeys(host for one in filters for host in one.included))
+    excluded = dict.fromkeys(host for one in filters for host in one.excluded if host not in included)
+    return NodeFilter(included, tuple(excluded)).options()
 
 
 def _request(

@@ -3,10 +3,13 @@
 Nodes are chosen in the planner, or by the scheduler for a flexible placement; both call these functions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+
+UNKNOWN_HOST = "0.0.0.0"
+"""The address of a node that is known by name only."""
 
 
 def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
@@ -17,6 +20,14 @@ def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
 def place_view(nodes: Sequence[PlannedNode], gpus: Sequence[int]) -> dict[str, Any]:
     """Return where a task runs as expressions see it."""
     return {"nodes": [node_view(node, position) for position, node in enumerate(nodes)], "gpus": list(gpus)}
+
+
+def service_view(nodes: Sequence[Mapping[str, Any]], port: int) -> dict[str, Any]:
+    """Return where a task serves as expressions see it; `nodes` are views of the task's nodes."""
+    host = str(nodes[0]["ip_address"]) if nodes else ""
+    host = "" if host == UNKNOWN_HOST else host
+    shown = f"[{host}]" if ":" in host else host
+    return {"host": host, "port": port, "url": f"http://{shown}:{port}" if host else ""}
 
 
 def assigned_argv(

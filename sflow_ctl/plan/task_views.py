@@ -8,6 +8,7 @@ replicas. `port`, `ports` and `endpoint` are the task's own.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
+from sflow_ctl.plan.assignment import service_view
 from sflow_ctl.plan.errors import ExpressionError
 
 
@@ -58,7 +59,10 @@ class TaskViews(Mapping[str, Any]):
         facts = self._facts[name]
         if isinstance(facts, list):
             return _Replicas(self, name, facts)
-        view = {**facts, **self._place_of(name)}
+        moved = self._place_of(name)
+        view = {**facts, **moved}
+        if moved and "service" in facts:
+            view["service"] = service_view(view["nodes"], facts["service"]["port"])
         if name in self._outputs:
             view["outputs"] = self._outputs[name]
         if name in self._port_names:

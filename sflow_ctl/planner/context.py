@@ -50,6 +50,10 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """Whose rules apply: `--compat`."""
     may_lack_artifacts: bool = False
     """Warn of missing artifacts instead of refusing them: nothing is started, or the caller has asked for it."""
+    include_nodes: tuple[str, ...] = ()
+    """Hosts that every backend is limited to, beside its own."""
+    exclude_nodes: tuple[str, ...] = ()
+    """Hosts that no backend uses, beside its own."""
     ignored_backends: frozenset[str] = frozenset()
     """Backends whose tasks are left out."""
     shows_unsupported: bool = False

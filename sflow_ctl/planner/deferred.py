@@ -25,8 +25,8 @@ from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import UnplannableError
 
 _OUTPUTS = lazy_pattern(r"\boutputs\b")
-_DEFERRED = lazy_pattern(r"\b(?:outputs|ports?|endpoints?)\b")
-_PLACE = lazy_pattern(r"\b(?:nodes|gpus)\b")
+_DEFERRED = lazy_pattern(r"\b(?:outputs|(?<!service\.)ports?|endpoints?)\b")
+_PLACE = lazy_pattern(r"\b(?:nodes|gpus|service)\b")
 _NAMED = lazy_pattern(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 

@@ -9,12 +9,15 @@ import pytest
 from msgspec.structs import replace
 
 from protocol.errors import FleetError
+from sflow_ctl.batch.slurm_request import slurm_request
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.planner.context import JobNode, PlanContext
+from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import build_plan
 from sflow_ctl.planner.show.text import plan_text
+from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
 from tests.unit.planner import planning
 
 HERE = Path(__file__).parent / "sflow_0_3"
@@ -347,3 +350,103 @@ def test_29_a_plan_without_the_pool(tmp_path: Path) -> None:
     with pytest.raises(FleetError) as raised:
         build_plan(load_documents([file]), replace(CONTEXT, ignored_backends=frozenset({"kk"})))
     assert 'backend "kk" is not defined' in str(raised.value)
+
+
+def test_16_the_timeout_of_readiness_is_a_deadline() -> None:
+    server, client = planned("16").tasks
+    assert (server.deadline_s, server.probes[0].timeout_s) == (3.0, 30.0)
+    assert client.deadline_s is None
+    earlier = planned("16", context=replace(CONTEXT, compat="0.2")).tasks[0]
+    assert (earlier.deadline_s, earlier.probes[0].timeout_s) == (None, 3.0)
+    assert planned("18").tasks[0].deadline_s == 1200.0
+
+
+@pytest.mark.parametrize(
+    ("probe", "deadline_s", "check_s"),
+    [
+        ("{tcp_port: {port: 1}, timeout: 0}", None, 30.0),
+        ("{tcp_port: {port: 1}, timeout: 9, each_check_timeout: 2}", 9.0, 2.0),
+        ("{tcp_port: {port: 1}, each_check_timeout: 0}", 1200.0, 1.0),
+        ("{tcp_port: {port: 1}, timeout: 4, deadline: 50}", 50.0, 4.0),
+        ("{tcp_port: {port: 1}, deadline: 0}", None, 60.0),
+        ("{exec: {command: x}, timeout: 4}", 1200.0, 4.0),
+        ("{all: [{exec: {command: x}}], timeout: 4}", 1200.0, 4.0),
+        ("[{tcp_port: {port: 1}, timeout: 9}, {tcp_port: {port: 2}, timeout: 90}]", 90.0, 30.0),
+        ("[{tcp_port: {port: 1}, timeout: 9}, {tcp_port: {port: 2}, timeout: 0}]", None, 30.0),
+    ],
+)
+def test_timeouts_of_readiness(tmp_path: Path, probe: str, deadline_s: float | None, check_s: float) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n'
+        f"    - {{name: t, script: [x], probes: {{readiness: {probe}}}}}\n"
+    )
+    (task,) = build_plan(load_documents([file]), CONTEXT).tasks
+    assert (task.deadline_s, task.probes[0].timeout_s) == (deadline_s, check_s)
+
+
+def test_17_lists_of_probes() -> None:
+    server, _, bad = planned("17").tasks
+    assert [len(probe.parts) for probe in server.probes] == [2]
+    assert [part.threshold for part in bad.probes[0].parts] == [3, 1]
+    assert "and once" in plan_text(planned("17"))
+
+
+def test_21_ports_as_a_list() -> None:
+    api, client = planned("21").tasks
+    assert client.script == "echo 127.0.0.1 18000 http://127.0.0.1:18000"
+    assert "http://127.0.0.1:18000/" in str(api.probes[0].checks)
+    assert not api.ports
+
+
+def test_26_environment() -> None:
+    (task,) = planned("26").tasks
+    assert task.env["SFLOW_TASK_RESULT_FILE"].endswith("/t/result.json")
+    assert task.env["SFLOW_WORKFLOW_RESULT_FILE"].endswith("/results.json")
+    assert task.env["SFLOW_BACKEND_NUM_NODES"] == "1"
+
+
+def test_30_two_slurm_pools() -> None:
+    big, small = planned("30").tasks
+    plan = planned("30")
+    assert [plan.nodes[node].backend for node in big.placement.nodes] == ["gpu", "gpu"]
+    assert big.placement.gpus == (0, 1, 2, 3)
+    assert [plan.nodes[node].backend for node in small.placement.nodes] == ["cpu"]
+    assert "CUDA_VISIBLE_DEVICES" not in small.env
+    request = slurm_request(loaded("30"))
+    assert salloc_argv(request, "w", ("-q", "high"))[-4:] == (
+        "--nodelist=n1,n2",
+        "--exclude=n9",
+        "-q",
+        "high",
+    )
+    more = slurm_request(loaded("30"), NodeFilter(("n3",), ("n8 n7",)))
+    assert more.extra_args == ("--nodelist=n1,n2,n3", "--exclude=n9,n8,n7")
+
+
+def test_30_nodes_of_a_job_are_filtered(tmp_path: Path) -> None:
+    text = (
+        'version: "0.1"\nbackends:\n'
+        "  s: {type: slurm, account: a, partition: p, time: 1, nodes: 2, gpus_per_node: 0, exclude_nodes: [n1]}\n"
+        "workflow: {name: w, tasks: [{name: t, script: [x]}]}\n"
+    )
+    file = tmp_path / "w.yaml"
+    file.write_text(text)
+    job = replace(CONTEXT, job_nodes=tuple(JobNode(f"n{number}") for number in range(3)), job_id="7")
+    plan = build_plan(load_documents([file]), job)
+    assert [node.name for node in plan.nodes] == ["n0", "n2"]
+    assert not plan.warnings
+    fewer = build_plan(load_documents([file]), replace(job, exclude_nodes=("n0",)))
+    assert "the job has 1 that it may use" in fewer.warnings[0].what
+    assert "removed all nodes" in refused(file, replace(job, exclude_nodes=("n0,n2",)))
+    assert "appear in both" in refused(file, replace(job, include_nodes=("n1",)))
+
+
+def test_33_a_cycle() -> None:
+    with pytest.raises(FleetError) as raised:
+        planned("33")
+    (finding,) = raised.value.findings
+    assert finding.code == "cycle"
+    for edge in ("a depends on c", "c depends on b", "b depends on a"):
+        assert edge in finding.what
+    assert "waiting behind it: d" in finding.what

@@ -9,7 +9,7 @@ from protocol.errors import UsageError
 from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import file_options, row_option
+from sflow_ctl.cli.options.workflow_options import file_options, host_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.findings import print_warnings
 from sflow_ctl.cli.terminal.lines import print_document, print_line
@@ -20,6 +20,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command(cls=SectionedCommand)
 @file_options
+@host_options
 @job_options
 @click.option(
     "-o",

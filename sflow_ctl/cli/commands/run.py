@@ -5,6 +5,7 @@ Imports little before that: the agent's interpreter starts while this one import
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,6 +42,23 @@ _TASKS = section(
 )
 _RUN = section(
     "Run",
+    click.option(
+        "--skip-artifact-check", is_flag=True, help="Start although paths of artifacts are missing here."
+    ),
+    click.option(
+        "-b",
+        "--bulk-input",
+        type=click.Path(path_type=Path),
+        metavar="CSV",
+        help="Run one row of this sheet, which --row selects.",
+    ),
+    click.option(
+        "--row",
+        "rows",
+        multiple=True,
+        metavar="N",
+        help="With --bulk-input: the row, from 1; -1 is the last.",
+    ),
     click.option("--dry-run", is_flag=True, help="Print the plan; start nothing."),
     click.option(
         "--resume",
@@ -108,7 +126,9 @@ _CONSOLE = section(
 @job_setting_options
 @_SALLOC
 @_CONSOLE
-def run(dry_run: bool, resume: str | None, **others: Any) -> int:
+def run(
+    dry_run: bool, resume: str | None, bulk_input: Path | None, rows: tuple[str, ...], **others: Any
+) -> int:
     """Run a workflow and print its tasks' output; WORKFLOW defaults to ./sflow.yaml.
 
     Inside a Slurm job, tasks run on the job's nodes; without a job, a workflow for Slurm requests one with salloc.
@@ -121,6 +141,10 @@ def run(dry_run: bool, resume: str | None, **others: Any) -> int:
 
         raise UsageError.of("options", "--skip-dependencies needs --task", hint="name the tasks with --task")
     options = run_options(argv=tuple(sys.argv), **others)
+    if bulk_input is not None or rows:
+        from sflow_ctl.cli.sheets.one_row import with_row  # few runs are of a sheet
+
+        options = with_row(options, bulk_input, rows)
     if resume is not None or "SLURM_RESTART_COUNT" in os.environ:
         from sflow_ctl.cli.resuming import resumed  # few runs are resumed
 

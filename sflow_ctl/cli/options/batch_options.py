@@ -125,6 +125,8 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     gpus_per_node: int | None
     extra_args: tuple[str, ...]
     compat: Compat
+    include_nodes: tuple[str, ...]
+    exclude_nodes: tuple[str, ...]
     refuses_ignored: bool
     after_ok: tuple[str, ...]
     venv_dir: Path | None

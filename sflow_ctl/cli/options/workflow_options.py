@@ -72,6 +72,21 @@ _PLACES = section(
         help="Parent of run directories. Default: your settings', else WORKSPACE/sflow_output.",
     ),
 )
+_HOSTS = section(
+    "Nodes and GPUs",
+    click.option(
+        "--include-nodes",
+        multiple=True,
+        metavar="HOSTS",
+        help="Use only these hosts, separated by commas or blanks; repeatable.",
+    ),
+    click.option(
+        "--exclude-nodes",
+        multiple=True,
+        metavar="HOSTS",
+        help="Do not use these hosts, separated by commas or blanks; repeatable.",
+    ),
+)
 _FLEET_OPTIONS = section(
     "Nodes and GPUs",
     click.option(
@@ -94,12 +109,17 @@ _FLEET_OPTIONS = section(
 
 def workflow_options(command: F) -> F:
     """Add the options about files, directories and local agents."""
-    return file_options(_FLEET_OPTIONS(command))
+    return file_options(_FLEET_OPTIONS(_HOSTS(command)))
 
 
 def file_options(command: F) -> F:
     """Add the options about files and directories, for commands that start no agents."""
     return click.argument("workflow", nargs=-1, type=_PATH)(_FILES(_PLACES(command)))
+
+
+def host_options(command: F) -> F:
+    """Add the options about hosts, for commands that ask for nodes."""
+    return _HOSTS(command)
 
 
 def run_options(

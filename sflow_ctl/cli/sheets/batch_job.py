@@ -22,6 +22,7 @@ from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_int
+from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
 from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.settings_files import job_fields, preamble
@@ -94,7 +95,7 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         refuses_ignored=options.refuses_ignored,
     )
     found = options.layers.of(loaded)
-    request = completed(slurm_request(loaded), options.layers.said.data, found.settings)
+    request = completed(slurm_request(loaded, _hosts(options)), options.layers.said.data, found.settings)
     warnings: list[Finding] = []
     if request.others:
         others = ", ".join(request.others)
@@ -201,6 +202,8 @@ def _plan(
         container_engine=found.settings.container_engine,
         given=job_fields(found),
         compat=options.compat,
+        include_nodes=options.include_nodes,
+        exclude_nodes=options.exclude_nodes,
         monitors_workflow=options.enable_workflow_monitor,
         monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
@@ -288,6 +291,10 @@ def _named_options(choice: JobChoice) -> tuple[str, ...]:
     return tuple(argv)
 
 
+def _hosts(options: BatchOptions) -> NodeFilter:
+    return NodeFilter(options.include_nodes, options.exclude_nodes)
+
+
 def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
     """Return the other options of a job's run."""
     argv: list[str] = []
@@ -299,6 +306,10 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
         argv += ["--compat", "strict" if options.compat == "0.3.1" else options.compat]
     if options.refuses_ignored:
         argv.append("--strict")
+    for hosts in options.include_nodes:
+        argv += ["--include-nodes", hosts]
+    for hosts in options.exclude_nodes:
+        argv += ["--exclude-nodes", hosts]
     if options.enable_workflow_monitor:
         argv.append("--enable-workflow-monitor")
     if options.enable_task_monitor:

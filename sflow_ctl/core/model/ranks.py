@@ -42,12 +42,13 @@ def rank_environments(
     for rank, position in enumerate(node_positions(counts)):
         local = first[position]
         first[position] += 1
-        own = {} if is_step else {"SFLOW_RANK": rank, "SFLOW_LOCAL_RANK": local, "SFLOW_NODE_RANK": position}
+        own = {} if is_step else _position(rank, local, position, world)
         if task.has_step_variables:
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
         if not is_step:
             env["SFLOW_NODE_IP"] = used[position].address
+            env["SFLOW_TASK_NODE_NAME"] = used[position].name
         if task.launcher is not None:
             env |= _launcher_environment(task, position, common)
         here = ports.get(used[position].index, {})
@@ -58,6 +59,19 @@ def rank_environments(
             env["SLURMD_NODENAME"] = used[position].name
         result.append(env)
     return result
+
+
+def _position(rank: int, local: int, node: int, world: int) -> dict[str, int]:
+    """Return the position of a process under our names and those of sflow."""
+    return {
+        "SFLOW_RANK": rank,
+        "SFLOW_LOCAL_RANK": local,
+        "SFLOW_NODE_RANK": node,
+        "SFLOW_TASK_PROCESS_ID": rank,
+        "SFLOW_TASK_LOCAL_PROCESS_ID": local,
+        "SFLOW_TASK_NODE_INDEX": node,
+        "SFLOW_TASK_NUM_PROCESSES": world,
+    }
 
 
 def _launcher_environment(task: PlannedTask, node_rank: int, common: Mapping[str, str]) -> dict[str, str]:

@@ -30,7 +30,9 @@ task's GPUs again, by their names on each node. It is on the script's first line
 
 _PLACE = (
     "export SFLOW_RANK=$SLURM_PROCID SFLOW_LOCAL_RANK=$SLURM_LOCALID SFLOW_NODE_RANK=$SLURM_NODEID "
-    "SFLOW_WORLD_SIZE=$SLURM_STEP_NUM_TASKS; "
+    "SFLOW_WORLD_SIZE=$SLURM_STEP_NUM_TASKS SFLOW_TASK_PROCESS_ID=$SLURM_PROCID "
+    "SFLOW_TASK_LOCAL_PROCESS_ID=$SLURM_LOCALID SFLOW_TASK_NODE_INDEX=$SLURM_NODEID "
+    "SFLOW_TASK_NUM_PROCESSES=$SLURM_STEP_NUM_TASKS SFLOW_TASK_NODE_NAME=$SLURMD_NODENAME; "
 )
 """Only Slurm knows which process of a step this one is. On the script's first line, as the above."""
 _CHOOSES_NODES = ("-N", "-w", "-x", "-r", "-F", "--nod", "--exc", "--rel")

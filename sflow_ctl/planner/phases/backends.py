@@ -88,6 +88,10 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
             if is_used:
                 nodes_of[backend.name] = tuple(nodes)
                 numbered += nodes
+        if is_used and backend.type == "local" and (backend.include_nodes or backend.exclude_nodes):
+            where = findings.loaded.where("backends", backend.name)
+            what = f'backend "{backend.name}" is this machine: include_nodes and exclude_nodes have no effect'
+            findings.warn("no-effect", what, where)
     for name, what in job.differing:
         findings.warn("other-node-count", what, findings.loaded.where("backends", name, "nodes"))
     return PlannedBackends(choice, nodes_of, tuple(numbered), view)

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.text.lazy_pattern import lazy_pattern
+from protocol.text.listing import listed
 from sflow_ctl.format import schema
 from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import Dependency
@@ -247,6 +248,19 @@ def _find_collisions(expanded: Sequence[Expanded], findings: Findings) -> None:
                 findings.add("name-collision", what, where, "rename one of the tasks")
 
 
+def _behind(expanded: Sequence[Expanded], cycle: set[str]) -> list[str]:
+    """Return the tasks outside a cycle that wait for one in it."""
+    waiting = set(cycle)
+    has_more = True
+    while has_more:
+        has_more = False
+        for one in expanded:
+            if one.task.name not in waiting and any(d.task in waiting for d in one.task.dependencies):
+                waiting.add(one.task.name)
+                has_more = True
+    return [one.task.name for one in expanded if one.task.name in waiting - cycle]
+
+
 def _find_cycle(expanded: Sequence[Expanded], findings: Findings) -> None:
     """Find a cycle among tasks as written.
 
@@ -255,5 +269,8 @@ def _find_cycle(expanded: Sequence[Expanded], findings: Findings) -> None:
     cycle = find_cycle({one.task.name: [d.task for d in one.task.dependencies] for one in expanded})
     if cycle is not None:
         where = findings.loaded.where("tasks", cycle[0], "depends_on")
-        what = f"Graph contains a cycle: {' -> '.join(cycle)}"
+        edges = [f"{one} depends on {other}" for one, other in itertools.pairwise(cycle)]
+        what = f"Graph contains a cycle: {', '.join(edges)}"
+        behind = _behind(expanded, set(cycle))
+        what += f"; waiting behind it: {listed(behind, 10)}" if behind else ""
         findings.add("cycle", what, where, "remove one of these dependencies")

@@ -1,6 +1,6 @@
 """The nodes of a backend: those of an allocation, local ones, or placeholders while there is no allocation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from protocol.text.counted import counted
@@ -11,6 +11,7 @@ from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.phases.node_filter import NodeFilter
 
 
 def backend_nodes(
@@ -32,14 +33,17 @@ def backend_nodes(
     declared = 1
     if backend.nodes is not None:
         declared = number(subject, ("nodes",), as_int, evaluate_any(backend.nodes, names))
+    hosts = NodeFilter.of(backend, names, NodeFilter(context.include_nodes, context.exclude_nodes))
     is_in_job = backend.type == "slurm" and context.nodes_override is None and job.left
     if is_in_job and is_used:
-        given = job.take(backend.name, declared)
+        given = job.take(backend.name, declared, hosts)
     elif is_in_job:
         given = ()
     else:
         count = context.nodes_override if context.nodes_override is not None else max(1, declared)
         given = _placeholder_nodes(backend, count, is_used, context)
+        if backend.hosts and context.nodes_override is None:
+            given = _kept(backend.name, given, hosts)
     return [
         PlannedNode(
             index=first + index,
@@ -77,23 +81,38 @@ class JobNodes:
         """Backends that declare other numbers of nodes than they get, each with the sentence about it."""
         self._has_one_backend = backends == 1
 
-    def take(self, backend: str, declared: int) -> tuple[JobNode, ...]:
-        """Return a backend's nodes: all of them for the only one, else as many as it declares.
+    def take(self, backend: str, declared: int, hosts: NodeFilter) -> tuple[JobNode, ...]:
+        """Return a backend's nodes: all of them for the only one, else as many as it declares; only those of `hosts`.
 
         Raises: UnplannableError.
         """
+        able = _kept(backend, self.left, hosts)
         if self._has_one_backend:
-            if declared != len(self.left):
-                text = f'backend "{backend}" declares {counted(declared, "node")}, the job has {len(self.left)}: those are used'
+            if declared != len(able):
+                has = f"the job has {len(able)}" + ("" if hosts.is_empty else " that it may use")
+                text = f'backend "{backend}" declares {counted(declared, "node")}, {has}: those are used'
                 self.differing.append((backend, text))
-            return self.left
-        if declared > len(self.left):
-            what = f'backend "{backend}" needs {counted(declared, "node")}, only {len(self.left)} of the job are left'
+            return able
+        if declared > len(able):
+            what = (
+                f'backend "{backend}" needs {counted(declared, "node")}, only {len(able)} of the job are left'
+            )
             raise UnplannableError(
                 "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
             )
-        part, self.left = self.left[:declared], self.left[declared:]
+        part = able[:declared]
+        self.left = tuple(node for node in self.left if node not in part)
         return part
+
+
+def _kept(backend: str, nodes: Sequence[JobNode], hosts: NodeFilter) -> tuple[JobNode, ...]:
+    """Return the nodes that a backend may use. Raises: UnplannableError if none is left."""
+    kept = hosts.kept(nodes)
+    if nodes and not kept:
+        names = ", ".join(node.name for node in nodes[:8])
+        what = f'backend "{backend}": include_nodes and exclude_nodes removed all nodes: {names}'
+        raise UnplannableError("no-nodes-left", what, "correct the names of hosts")
+    return kept
 
 
 def _placeholder_nodes(

@@ -16,7 +16,7 @@ from protocol.text.counted import counted
 from protocol.text.process_labels import Labels
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
-from sflow_ctl.plan.assignment import place_view
+from sflow_ctl.plan.assignment import place_view, service_view
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace
 from sflow_ctl.planner.findings import Findings, UnplannableError
@@ -147,6 +147,8 @@ def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[Pl
         }
         if not one.placement.is_flexible:  # otherwise the scheduler chooses nodes and GPUs
             view |= place_view([backends.nodes[index] for index in one.placement.nodes], one.placement.gpus)
+            if one.served_port is not None:
+                view["service"] = service_view(view["nodes"], one.served_port)
         views[one.replica.name] = view
     for expanded in graph.tasks:
         if expanded.is_replicated:
@@ -173,6 +175,8 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             replica=replica,
             gpus=placed.placement.gpus,
             run_directory=setting.source.context.run_directory,
+            backend=setting.backends.nodes_of[placed.backend.name],
+            job_id=setting.source.context.job_id if placed.backend.type == "slurm" else None,
         )
         script, deferred = setting.scripts.script(task, replica.name, scope.names)
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)

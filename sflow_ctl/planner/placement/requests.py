@@ -25,7 +25,7 @@ from sflow_ctl.planner.placement.order import Ancestry, placement_order
 from sflow_ctl.planner.placement.place import place_all
 from sflow_ctl.planner.placement.requested import BackendNodes, PlacementRequest
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.tasks.ports import plan_ports
+from sflow_ctl.planner.tasks.ports import plan_ports, served_port
 from sflow_ctl.planner.tasks.scopes import TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
 
@@ -39,6 +39,8 @@ class PlacedTask(Struct, frozen=True):
     placement: Placement
     alternative: Alternative
     ports: tuple[PortBlock, ...] = ()
+    served_port: int | None = None
+    """The first port that it serves on without leasing it."""
 
     @property
     def task(self) -> schema.Task:
@@ -260,9 +262,11 @@ def _demand(task: schema.Task, members: Sequence[PlacedTask]) -> Demand:
 
 
 def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> PlacedTask:
-    if not one.task.leased_ports:
+    if not one.task.ports:
         return one
     value = scopes.of(one.task, one.replica).value
+    with findings.collecting("tasks", one.task.name, "ports", subject=f'task "{one.task.name}"'):
+        one = msgspec.structs.replace(one, served_port=served_port(one.task, value))
     ports = plan_ports(one.task, value, findings)
     return msgspec.structs.replace(one, ports=ports)
 

@@ -9,6 +9,8 @@ from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import environment_text
 
 RESERVED_PREFIX = "SFLOW_"
+MAX_LISTED_NODES = 256
+"""Of a larger backend the nodes are not listed: every task would carry the list."""
 
 
 def task_environment(
@@ -19,10 +21,13 @@ def task_environment(
     replica: Replica,
     gpus: Sequence[int] | None,
     run_directory: str,
+    backend: Sequence[PlannedNode],
+    job_id: str | None,
 ) -> dict[str, str]:
     """Return the variables of one concrete task.
 
-    `shared` are those of all tasks of the run, `own` the task's variables.
+    `shared` are those of all tasks of the run, `own` the task's variables, `backend` all nodes of its backend, and `job_id` is
+    the Slurm job of those.
     """
     env = dict(shared)
     env.update(
@@ -35,6 +40,11 @@ def task_environment(
     env.update(gpu_environment(gpus or ()))
     env["SFLOW_TASK_NAME"] = replica.name
     env["SFLOW_TASK_OUTPUT_DIR"] = f"{run_directory}/{replica.name}"
+    env["SFLOW_BACKEND_NUM_NODES"] = str(len(backend))
+    if len(backend) <= MAX_LISTED_NODES:
+        env["SFLOW_BACKEND_NODELIST"] = ",".join(node.name for node in backend)
+    if job_id is not None:
+        env["SFLOW_BACKEND_JOB_ID"] = job_id
     env["SFLOW_TASK_RESULT_FILE"] = f"{run_directory}/{replica.name}/result.json"
     return env
 

@@ -17,6 +17,7 @@ MAX_FILE_BYTES = 1 << 20
 """The limit for one file: files travel in the order that starts their task."""
 MAX_FILES_BYTES = 8 << 20
 """The limit for all files of a task: they travel in one packet, and a packet has at most 16 MiB."""
+HIGHEST_PORT = 65535
 FILE_MODE = 0o644
 
 
@@ -45,6 +46,19 @@ def plan_ports(
         where = findings.loaded.where("tasks", task.name, "ports")
         findings.add("too-many-ports", what, where, "ask for fewer, or for replicas on several nodes")
     return tuple(blocks)
+
+
+def served_port(task: schema.Task, evaluate: Callable[[Any], Any]) -> int | None:
+    """Return the first port of the list form of `ports`, or None. Raises: UnplannableError, NumberError, ExpressionError."""
+    numbers = [
+        at(("ports", index, "port"), as_int, evaluate(served.port))
+        for index, served in enumerate(task.served_ports)
+    ]
+    for index, port in enumerate(numbers):
+        if not 1 <= port <= HIGHEST_PORT:
+            what = f'task "{task.name}": ports.port must be in 1 to {HIGHEST_PORT}, is {port}'
+            raise UnplannableError("wrong-value", what, path=("ports", index, "port"))
+    return numbers[0] if numbers else None
 
 
 def plan_files(

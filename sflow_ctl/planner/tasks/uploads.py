@@ -1,13 +1,13 @@
 """Plans storage targets, the uploads of tasks, and the upload of the run directory, with the addresses that are known."""
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from protocol.messages.uploads import FileUpload, StorageTarget
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.object_keys import KeyRefusedError, address, is_glob, labelled, object_key
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, evaluate_any
@@ -17,11 +17,11 @@ from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.scopes import TaskScope
 from sflow_ctl.planner.tasks.scripts import Scripts
 
-_OWN_NAME = re.compile(
+_OWN_NAME = lazy_pattern(
     r"""\b(?:task\s*\.\s*name\b|task\s*\[\s*["']name["']\s*\]|replica\s*\.\s*(?:name|index)\b)"""
 )
 """What makes the keys of replicas different by itself."""
-_SECRET_IN_URL = re.compile(r"//[^/@]*@")
+_SECRET_IN_URL = lazy_pattern(r"//[^/@]*@")
 
 
 class RunUploads(Struct, frozen=True):

@@ -28,6 +28,8 @@ class WorkflowOptions(Struct, frozen=True, kw_only=True):
     """Refuse keys that would be ignored."""
     ignored_backends: tuple[str, ...] = ()
     """Backends whose tasks a plan leaves out."""
+    skip_artifact_check: bool = False
+    """Start although paths of artifacts are missing here."""
     shows_unsupported: bool = False
     """Show tasks on backends that are not run here."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -48,6 +50,10 @@ class FleetOptions(Struct, frozen=True, kw_only=True):
     """A running Slurm job to use."""
     extra_args: tuple[str, ...] = ()
     """Arguments of salloc, after the backend's own."""
+    include_nodes: tuple[str, ...] = ()
+    """Hosts that every backend is limited to, each entry one or several with commas or blanks."""
+    exclude_nodes: tuple[str, ...] = ()
+    """Hosts that no backend uses, in the same form."""
 
 
 class TaskOptions(Struct, frozen=True, kw_only=True):

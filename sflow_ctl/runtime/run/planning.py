@@ -202,9 +202,11 @@ def _plan_context(
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         compat=options.workflow.compat,
+        include_nodes=options.fleet.include_nodes,
+        exclude_nodes=options.fleet.exclude_nodes,
         ignored_backends=frozenset(options.workflow.ignored_backends),
         shows_unsupported=options.workflow.shows_unsupported,
-        may_lack_artifacts=is_dry,
+        may_lack_artifacts=is_dry or options.workflow.skip_artifact_check,
         monitors_workflow=options.tasks.enable_workflow_monitor,
         monitored_tasks=options.tasks.enable_task_monitor,
         allow_placeholder_nodes=is_dry or nodes.must_ask,
@@ -213,9 +215,11 @@ def _plan_context(
 
 def _salloc_command(read: ReadRun, options: RunOptions, name: str) -> tuple[str, ...]:
     from sflow_ctl.batch.slurm_request import completed, slurm_request
+    from sflow_ctl.planner.phases.node_filter import NodeFilter
     from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
 
-    request = completed(slurm_request(read.loaded), options.workflow.settings, read.found.settings)
+    more = NodeFilter(options.fleet.include_nodes, options.fleet.exclude_nodes)
+    request = completed(slurm_request(read.loaded, more), options.workflow.settings, read.found.settings)
     return salloc_argv(request, name, options.fleet.extra_args)
 
 

@@ -65,7 +65,7 @@ def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
         "batch", "more.yaml", "-b", "in/s.csv", "--row", "3", "-r", "-s", "NODES=9", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "row 3, column NODES: the cell wins over --set NODES=9" in done.stderr
+    assert "row 3, column NODES: --set NODES=9 wins over the cell" in done.stderr
     (directory,) = (tmp_path / "sflow_output").glob("bulk_input_*")
     assert [row["status"] for row in results(directory)] == ["not submitted"]
     script = (directory / "tasks_b_4_003.sh").read_text()

@@ -37,6 +37,10 @@ def sheet(text: str) -> Sheet:
         (("[1:3, 6]", "2"), [1, 2, 6]),
         ((":3", "5:"), [1, 2, 5, 6]),
         (("4:99",), [4, 5, 6]),
+        (("-1",), [6]),
+        (("-3:",), [4, 5, 6]),
+        (("-99:2",), [1]),
+        (("2:-1",), [2, 3, 4, 5]),
     ],
 )
 def test_selections(selections: tuple[str, ...], rows: list[int]) -> None:
@@ -44,7 +48,7 @@ def test_selections(selections: tuple[str, ...], rows: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "selection", ["", "0", "7", "x", "1-3", "3:3", "1:3:0", "0:2", "-1", "1,,2", "[1", "٣"]
+    "selection", ["", "0", "7", "x", "1-3", "3:3", "1:3:0", "0:2", "-7", "-1:1", "1,,2", "[1", "٣"]
 )
 def test_invalid_rows_are_refused(selection: str) -> None:
     with pytest.raises(UsageError):
@@ -166,7 +170,7 @@ def test_a_column_must_mean_something() -> None:
 # -------------------------------------------------------------------------------- options
 
 
-def test_a_cell_wins_over_set_and_an_artifact_option_over_a_cell() -> None:
+def test_options_win_over_a_cell() -> None:
     one = sheet("sflow_config_file,A,DATA,B,missable_tasks,NUM_NODES\nr.yaml,1,fs:///x,,t_* u,4\n")
     row = one.rows[0]
     combined = row_options(
@@ -180,12 +184,12 @@ def test_a_cell_wins_over_set_and_an_artifact_option_over_a_cell() -> None:
         missable=("s",),
     )
     assert combined.files == (Path("first.yaml"), Path("/d/r.yaml"))
-    assert combined.overrides == ("B=7", "A=1")
+    assert combined.overrides == ("A=[1,2]", "B=7")
     assert combined.artifacts == ("DATA=fs:///y",)
     assert combined.missable == ("s", "t_*", "u")
     assert combined.notes == (
+        "s.csv:2  row 1, column A: --set A=[1,2] wins over the cell",
         "s.csv:2  row 1, column DATA: --artifact DATA wins over the cell",
-        "s.csv:2  row 1, column A: the cell wins over --set A=[1,2]",
     )
     assert row_nodes(one, row) == 4
 

@@ -1,0 +1,105 @@
+"""The plans of every sample of sflow 0.3.1, and of the cases, as that package makes them itself, beside ours.
+
+Needs the package: it is installed into an environment of its own, which takes a minute, so this runs where `SFLOW_REFERENCE` or
+`CI` is set; `dev.py test` sets it. What differs on purpose is listed here with its reason.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocol.errors import FleetError
+from tests.conformance.reference.comparison import compare, planned_here
+from tests.conformance.reference.install import (
+    VERSION,
+    NotInstalledError,
+    environment,
+    plans_there,
+    samples,
+    samples_directory,
+)
+
+CASES = Path(__file__).parent / "sflow_0_3"
+LEAST_SAMPLES = 77
+
+INTENDED: Mapping[str, str] = {
+    r"docker/.* \$(CUDA|NVIDIA)_VISIBLE_DEVICES": "docker counts from 0 inside the container there; here the agent does",
+    r"03-.* script": "the source text of a line with a colon is kept",
+    r"04-.* script": "fail_fast is part of the command line here, not of the script",
+    r"05-.* script": "an untyped number stays a number in scripts",
+    r"06-.* script": "a replica's line with `task.` sees the replica's own value",
+    r"07-.* \$": "the address of this machine differs",
+    r"07-.* script": "the address of this machine differs",
+    r"12-.* plain nodes": "a task that asks for nothing gets the nodes that are not claimed",
+    r"12-.* plain \$SFLOW_TASK_ASSIGNED": "the same",
+    r"28-.* \$(CUDA|NVIDIA)_VISIBLE_DEVICES": "as for docker above",
+    r"\$NVIDIA_VISIBLE_DEVICES": "set by the agent, from the names of the node's GPUs",
+    r"13-.* \$PICK": "a list is JSON in both, with other blanks",
+}
+"""Patterns of differences, and why they are."""
+
+
+def _is_intended(difference: str) -> bool:
+    return any(re.search(pattern, difference) for pattern in INTENDED)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[str]], dict[str, Any], Path]:
+    """Return the jobs, the reference's plans, and the workspace of both."""
+    if not (os.environ.get("SFLOW_REFERENCE") or os.environ.get("CI")):
+        pytest.skip(f"set SFLOW_REFERENCE=1 to compare with nv-sflow {VERSION}, which is installed for it")
+    folder = tmp_path_factory.mktemp("reference")
+    try:
+        python = environment()
+        jobs = samples(samples_directory(python))
+        for case in sorted(CASES.glob("*.yaml")):
+            jobs[case.stem] = ["-f", str(case)]
+        jobs["02-merge"] = ["-f", str(CASES / "02-merge-a.yaml"), "-f", str(CASES / "02-merge-b.yaml")]
+        del jobs["02-merge-b"]
+        plans: dict[str, Any] = plans_there(python, jobs, folder)
+    except NotInstalledError as error:
+        pytest.skip(str(error))
+    return jobs, plans, folder / "workspace"
+
+
+def test_every_plan_of_the_reference_is_ours(
+    reference: tuple[dict[str, list[str]], dict[str, Any], Path],
+) -> None:
+    jobs, plans, workspace = reference
+    problems: list[str] = []
+    equal = refused = 0
+    for name, argv in jobs.items():
+        ours = planned_here(argv, workspace)
+        if "error" in plans[name]:
+            if not isinstance(ours, FleetError):
+                problems.append(f"{name}: only refused there: {plans[name]['error']}")
+            continue
+        if isinstance(ours, FleetError):
+            codes = {finding.code for finding in ours.findings}
+            if codes == {"backend-unsupported"}:
+                refused += 1
+            else:
+                problems.append(f"{name}: only refused here: {ours}")
+            continue
+        found = compare(plans[name], ours)
+        left = [one for one in found.differences if not _is_intended(f"{name} {one}")]
+        problems += [f"{name} {one}" for one in left]
+        equal += not left
+    assert not problems, "\n".join(problems)
+    assert equal + refused >= LEAST_SAMPLES + 25
+    assert refused <= 40
+
+
+def test_kubernetes_has_one_finding_for_each_backend(
+    reference: tuple[dict[str, list[str]], dict[str, Any], Path],
+) -> None:
+    jobs, _, workspace = reference
+    for name in (one for one in jobs if "kubernetes/" in one or "/k8s" in one):
+        ours = planned_here(jobs[name], workspace)
+        assert isinstance(ours, FleetError), name
+        (finding,) = ours.findings
+        assert (finding.code, bool(finding.where)) == ("backend-unsupported", True)
