@@ -220,15 +220,10 @@ def _with_archive(
     terminal: Terminal,
 ) -> RunEnd:
     """Upload the run directory, before a moment or a signal; return the run's end with what became of that."""
-    from sflow_ctl.runtime.uploads.progress import lines_about
     from sflow_ctl.runtime.uploads.run_archive import EndOfUpload, upload_run
 
     limit = EndOfUpload(controller.last_moment, lambda: signals.is_hurried)
-    shell.log.info("uploading the run directory")
-    shell.log.flush()
-    outcome = upload_run(plan, end.directory, fleet.common.marker, limit, terminal.print_line)
-    for line in lines_about("upload_all", outcome, shell.log):
-        terminal.print_line(line)
+    outcome = upload_run(plan, end.directory, fleet.common.marker, limit, shell.log, terminal.print_line)
     return with_archive(end, outcome, shell.record.directory)
 
 
