@@ -8,11 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from bench.measure import interleaved, median, report, run_workflow, scratch, seconds
+from bench.measure import interleaved, median, report, run_workflow, scratch, seconds, sized
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.runtime.record.journal import read_journal
 
-LENGTH = 50
+LENGTH = sized(50, 3)
 
 
 def tasks(length: int = LENGTH) -> str:

@@ -15,17 +15,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+TINY = "SFLOW_BENCH_TINY" in os.environ
+"""Run everything once and small: shows that a benchmark works, measures nothing. A test sets it."""
 SFLOW_CTL = [sys.executable, "-m", "sflow_ctl"]
 SCRIPT = Path(sys.executable).with_name("sflow-ctl")
 if SCRIPT.exists():
     SFLOW_CTL = [str(SCRIPT)]
 
 
+T = TypeVar("T")
+
+
+def sized(full: T, tiny: T) -> T:
+    """Return a size for measuring, or for showing that the benchmark works."""
+    return tiny if TINY else full
+
+
 def interleaved(candidates: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
     """Each candidate's results, measured in turn. One round before does not count: it warms the caches."""
     results: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(repetitions + 1):
+    for number in sized(range(repetitions + 1), range(1, 2)):
         for name, measure in candidates.items():
             value = measure()
             if number:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.measure import SFLOW_CTL, interleaved, report, scratch, seconds
+from bench.measure import SFLOW_CTL, interleaved, report, scratch, seconds, sized
 
 
 def plain(count: int) -> str:
@@ -38,7 +38,7 @@ def a_megabyte() -> str:
     lines = ['version: "0.1"', "workflow:", "  name: long", "  tasks:"]
     size = 0
     index = 0
-    while size < 1_000_000:
+    while size < sized(1_000_000, 10_000):
         more = [
             f"    - name: task_{index}",
             "      script:",
@@ -63,10 +63,10 @@ def main() -> None:
         results = interleaved(
             {
                 "10 tasks": lambda: dry_run(plain(10), "a"),
-                "1,000 tasks": lambda: dry_run(plain(1000), "b"),
-                "5,000 tasks": lambda: dry_run(plain(5000), "c"),
-                "5,000 tasks with expressions": lambda: dry_run(expressions(5000), "e"),
-                "10,000 tasks with expressions": lambda: dry_run(expressions(10_000), "d"),
+                "1,000 tasks": lambda: dry_run(plain(sized(1000, 20)), "b"),
+                "5,000 tasks": lambda: dry_run(plain(sized(5000, 20)), "c"),
+                "5,000 tasks with expressions": lambda: dry_run(expressions(sized(5000, 20)), "e"),
+                "10,000 tasks with expressions": lambda: dry_run(expressions(sized(10_000, 20)), "d"),
                 "1 MB file": lambda: dry_run(a_megabyte(), "f"),
             },
             5,

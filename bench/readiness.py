@@ -14,13 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.measure import SFLOW_CTL, machine, scratch
+from bench.measure import SFLOW_CTL, machine, scratch, sized
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.runtime.record.journal import read_journal
 
-SERVICES, RUNS = 20, 3
-INTERVALS_S = (0.1, 1.0, 5.0, 30.0)
-OTHERS = 500
+SERVICES, RUNS = sized((20, 3), (2, 1))
+INTERVALS_S = sized((0.1, 1.0, 5.0, 30.0), (0.1,))
+OTHERS = sized(500, 3)
 FIRST_PORT = 21_000
 WITHIN_S = 120.0
 WARM_UP_S = 0.3
@@ -65,7 +65,7 @@ def workflow(kind: str, interval_s: float, server: Path, stuck_ports: list[int])
             f"    - {{name: o{number}, script: [exec sleep 600], probes: {probe('http', port, 5.0)}}}"
         )
     # A burst of 500 starts is measured by other benchmarks: here they wait already.
-    lines.append(f"    - {{name: begin, script: [sleep {3 if stuck_ports else 0}]}}")
+    lines.append(f"    - {{name: begin, script: [sleep {sized(3, 0) if stuck_ports else 0}]}}")
     for number in range(SERVICES):
         port = FIRST_PORT + number
         after = f", depends_on: [{f'c{number - 1}' if number else 'begin'}]"

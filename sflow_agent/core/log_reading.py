@@ -29,7 +29,7 @@ _NO_EXPLANATIONS = frozenset(
     }
 )
 _PORTS = (
-    lazy_pattern(r"(?i)\bport\W{1,3}(\d{2,5})\b(?!\.\d|:[0-9a-f:])"),
+    lazy_pattern(r"(?i)\bport(?: number)?\W{1,3}(?:(?:tcp|udp)/)?(\d{2,5})\b(?!\.\d|:[0-9a-f:])"),
     lazy_pattern(r"""['"][^'"]*['"]\s*,\s*(\d{2,5})\b"""),
     lazy_pattern(r"(?:^|[\s\"'(\[=]):(\d{2,5})\b(?![:.]\d)"),
     lazy_pattern(r"(?:[\d.]{7,}|\]|\*|::|\blocalhost):(\d{2,5})\b"),

@@ -48,6 +48,7 @@ class LogFollower:
         self._warn = warn
         outputs.on_grown = self._note_grown
         self._logs: dict[RankId, Log] = {}
+        outputs.is_followed = self._logs.__contains__
         self._direct: dict[RankId, Log] = {}
         """Logs that their tasks write themselves: read at intervals."""
         self._next_direct_look = 0.0

@@ -36,6 +36,8 @@ SPARED_DESCRIPTORS = 256
 _DIRECT = "those beyond print straight to their logs"
 RETRY_S = 0.5
 """After so long without other output, logs whose disk is full are tried again."""
+TELL_EVERY_S = 0.005
+"""How often the loop hears of the growth of flooding outputs: each time it competes with the thread for the interpreter."""
 LOCK_WITHIN_S = 1.0
 """How long the loop waits for the thread, which a file system may block, before it reports an exit without the rest."""
 
@@ -76,6 +78,8 @@ class Outputs:
         self.mask: Masks | None = None
         """Of the run's secrets, if it has any. The guardian does not have it, so it is given no output then."""
         self.on_grown: Callable[[RankId], None] = lambda _rank: None
+        self.is_followed: Callable[[RankId], bool] = lambda _rank: True
+        """Returns whether `on_grown` is of use for a rank; called in either thread, once the output is in the file."""
         self._guardian = guardian
         self._warn = warn
         self._by_rank: dict[RankId, RankOutput] = {}
@@ -89,6 +93,8 @@ class Outputs:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._grown: deque[RankId] = deque()
         self._ended: deque[RankOutput] = deque()
+        self._is_loop_behind = False
+        """A flooding output has grown, and the loop is to hear of it in a moment."""
         self._problems: deque[tuple[str, Unwritten]] = deque()
         self._held: dict[int, RankOutput] = {}
         """By number: those whose log's disk is full. The thread tries them again."""
@@ -160,6 +166,8 @@ class Outputs:
                 self._arm(output)
         finally:
             output.lock.release()
+        if self._is_loop_behind:  # the thread may have nothing to do that would make it say so
+            self._signal_loop()
         self._forget_ended()
         return lost
 
@@ -228,10 +236,13 @@ class Outputs:
             pipe, file = output.pipe, output.file
             moved, is_at_end, unwritten = move_masked(pipe, file, limit, output.pending, self.mask)
         self._note_unwritten(output, unwritten)
-        if moved:
+        is_news = moved > 0 and self.is_followed(output.rank)
+        if is_news:
             self._grown.append(output.rank)
-        if moved or unwritten is not None:
+        if unwritten is not None or (is_news and not output.is_large):
             self._signal_loop()
+        elif is_news:
+            self._is_loop_behind = True
         if moved >= 1 << 16 and not output.is_large and self._large < LARGE_PIPES:
             output.is_large = True
             self._large += 1
@@ -289,9 +300,14 @@ class Outputs:
     def _work(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
         assert self._epoll is not None
-        retry_at = 0.0
+        retry_at = tell_at = 0.0
         while True:
-            ready = self._epoll.poll(RETRY_S if self._held else None)
+            if self._is_loop_behind and time.monotonic() >= tell_at:
+                tell_at = time.monotonic() + TELL_EVERY_S
+                self._is_loop_behind = False
+                self._signal_loop()
+            wait_s = TELL_EVERY_S if self._is_loop_behind else RETRY_S if self._held else None
+            ready = self._epoll.poll(wait_s)
             outputs = [self._by_pipe.get(pipe) for pipe, _ in ready]
             if self._held and time.monotonic() >= retry_at:
                 retry_at = time.monotonic() + RETRY_S
@@ -302,7 +318,7 @@ class Outputs:
                 with output.lock:
                     if not output.is_closed and self._move(output, PER_TURN_BYTES):
                         self._close(output)
-                        self._signal_loop()
+                        self._signal_loop()  # also for what has grown and was not signalled
 
 
 def _open_log(path: str) -> int:

@@ -4,6 +4,7 @@
 it takes longer than reading. A value that a GPU does not have is None.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,6 +53,8 @@ class GpuReader:
             ]
         except pynvml.NVMLError as error:
             self._handles = None  # opened anew at the next reading
+            with contextlib.suppress(pynvml.NVMLError):
+                pynvml.nvmlShutdown()
             return self._error(at_ms, f"the NVIDIA driver says: {error}")
         self._last_error = ""
         return readings
@@ -69,7 +72,7 @@ class GpuReader:
         return self._handles
 
     def _values(self, nvml: Any, gpu: Gpu, handle: Any) -> tuple[Value, ...]:
-        asked = _Asked(nvml, handle)
+        asked = Asked(nvml, handle)
         values: list[Value] = []
         for name in self._fields:
             if name == "index":
@@ -89,7 +92,7 @@ class GpuReader:
         return tuple(known.get(name) for name in self._fields)
 
 
-class _Asked:
+class Asked:
     """One GPU at one moment: answers that hold several fields are asked for once."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
@@ -97,7 +100,7 @@ class _Asked:
         self.handle = handle
         self._answers: dict[str, Any] = {}
 
-    def known(self, read: "Callable[[_Asked], Value]") -> Value:
+    def known(self, read: "Callable[[Asked], Value]") -> Value:
         """Return a value, or None if this kind of GPU, driver or user gets none. Raises: NVMLError."""
         nvml = self.nvml
         try:
@@ -125,12 +128,12 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _memory_temperature(asked: _Asked) -> Value:
+def _memory_temperature(asked: Asked) -> Value:
     values = asked.nvml.nvmlDeviceGetFieldValues(asked.handle, [asked.nvml.NVML_FI_DEV_MEMORY_TEMP])
     return int(values[0].value.uiVal) if values[0].nvmlReturn == 0 and values[0].value.uiVal else None
 
 
-FIELDS: "dict[str, Callable[[_Asked], Value]]" = {
+FIELDS: "dict[str, Callable[[Asked], Value]]" = {
     "uuid": lambda gpu: _text(gpu.answer("nvmlDeviceGetUUID")),
     "name": lambda gpu: _text(gpu.answer("nvmlDeviceGetName")),
     "utilization.gpu": lambda gpu: int(gpu.answer("nvmlDeviceGetUtilizationRates").gpu),

@@ -54,17 +54,17 @@ class Monitoring:
     def started(self, spec: RankSpec, path: str, now: float) -> None:
         """Note that a rank has been started, with its log at `path`."""
         self._gpus_of[spec.rank] = spec.gpus
-        self._active.started(spec.rank.attempt.task)
         self._windows.started(spec, path, now)
-        self._apply(now)
+        if self._active.started(spec.rank.attempt.task):
+            self._apply(now)
 
     def ended(self, rank: RankId, now: float) -> None:
         """Note that a rank and its whole tree are gone."""
         if rank not in self._gpus_of:
             return  # it was never started
-        self._active.ended(rank.attempt.task)
         self._windows.ended(rank, now)
-        self._apply(now)  # a last reading, with its GPUs
+        if self._active.ended(rank.attempt.task):
+            self._apply(now)  # a last reading, with its GPUs
         del self._gpus_of[rank]
 
     def renamed(self, old: str, new: str) -> None:

@@ -26,19 +26,27 @@ class ActiveMonitors:
 
     def __init__(self, orders: MonitorOrders) -> None:
         self._monitors = orders.monitors
-        self._running: Counter[str] = Counter()
+        self._of_task: dict[str, list[int]] = {}
+        """The monitors that measure while a task runs, by their positions."""
+        for number, monitor in enumerate(orders.monitors):
+            for task in dict.fromkeys(monitor.tasks):
+                self._of_task.setdefault(task, []).append(number)
+        self._ranks: Counter[int] = Counter()
+        """Running ranks by monitor."""
         self.gpu_fields = _union([one.gpu_fields for one in orders.monitors if _has_gpus(one)])
         """The fields of all monitors: they do not change during a run."""
 
-    def started(self, task: str) -> None:
-        """Note that a process of a task has been started."""
-        self._running[task] += 1
+    def started(self, task: str) -> bool:
+        """Note that a process of a task has been started; return whether a monitor begins with it."""
+        numbers = self._of_task.get(task, ())
+        self._ranks.update(numbers)
+        return any(self._ranks[number] == 1 for number in numbers)
 
-    def ended(self, task: str) -> None:
-        """Note that a process of a task and everything that it started are gone."""
-        self._running[task] -= 1
-        if self._running[task] <= 0:
-            del self._running[task]
+    def ended(self, task: str) -> bool:
+        """Note that a process of a task and its whole tree are gone; return whether a monitor ends with it."""
+        numbers = self._of_task.get(task, ())
+        self._ranks.subtract(numbers)
+        return any(self._ranks[number] == 0 for number in numbers)
 
     def intervals(self) -> dict[Scope, float]:
         """Return the scopes to measure, each with its interval in seconds."""
@@ -53,9 +61,7 @@ class ActiveMonitors:
         return tuple(dict.fromkeys(one.script for one in self._active() if one.script))
 
     def _active(self) -> list[NodeMonitor]:
-        return [
-            one for one in self._monitors if not one.tasks or any(task in self._running for task in one.tasks)
-        ]
+        return [one for number, one in enumerate(self._monitors) if not one.tasks or self._ranks[number] > 0]
 
 
 class SampleTimes:

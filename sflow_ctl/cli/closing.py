@@ -10,7 +10,6 @@ from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.report.cause import LOG_LINES, first_cause
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.tables import closing_table
@@ -95,7 +94,8 @@ def print_cause(state: RunView, ended: Summary, directory: Path) -> None:
     cause = ended.cause
     if cause is None or is_kept_alive_end(state, ended):
         return
-    from sflow_ctl.runtime.record.reader import last_lines  # a run that completes does not need it
+    from sflow_ctl.report.cause import LOG_LINES, first_cause  # a run that completes needs neither
+    from sflow_ctl.runtime.record.reader import last_lines
 
     log = None
     if cause.task is not None:

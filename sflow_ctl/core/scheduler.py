@@ -4,14 +4,13 @@ It decides nothing itself: `reactor` handles events, `model.run.Run` is the stat
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
 from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared
-from sflow_ctl.core.actions.resume import PriorResult, take_over
 from sflow_ctl.core.actions.shutdown import last_moment
 from sflow_ctl.core.actions.transitions import enqueue
 from sflow_ctl.core.commands import Command
@@ -32,9 +31,12 @@ from sflow_ctl.core.events import (
 )
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.states import TaskState
+from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
+
+if TYPE_CHECKING:
+    from sflow_ctl.core.actions.resume import PriorResult
 
 
 class IgnoredMessages(NamedTuple):
@@ -57,7 +59,7 @@ class Scheduler:
         fence_s: float = 0.0,
         headroom_s: float = 0.0,
         missing: frozenset[int] = frozenset(),
-        earlier: Mapping[str, PriorResult] | None = None,
+        earlier: "Mapping[str, PriorResult] | None" = None,
         evaluator: Evaluator = NO_EXPRESSIONS,
     ) -> None:
         """Prepare the run of a plan.
@@ -78,7 +80,7 @@ class Scheduler:
         )
         self._out = Effects()
         watch_job_end(self.run)
-        resumed = take_over(self.run, self._out, earlier) if earlier else []
+        resumed = _take_over(self.run, self._out, earlier) if earlier else []
         for task in self.run.tasks:
             if task.unmet == 0 and task.state is TaskState.WAITING:
                 enqueue(self.run, self._out, task)
@@ -175,3 +177,9 @@ class Scheduler:
     def _take_timers(self, now: float) -> None:
         while (timer := self.run.timers.pop_due(now)) is not None:
             reactor.on_timer(self.run, self._out, timer, now)
+
+
+def _take_over(run: Run, out: Effects, earlier: "Mapping[str, PriorResult]") -> list[Transition]:
+    from sflow_ctl.core.actions.resume import take_over  # few runs are resumed
+
+    return take_over(run, out, earlier)

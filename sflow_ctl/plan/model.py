@@ -16,7 +16,7 @@ from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortB
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.monitors import PlannedMonitor
-from sflow_ctl.plan.results import PlannedResult
+from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.words import OnFailure, Until
 
 PLAN_VERSION = 1
@@ -120,33 +120,6 @@ class Retries(_Part, frozen=True, kw_only=True):
     backoff: float = 1.0
     reasons: tuple[str, ...] = ()
     """Retry only failures with these reasons; empty means all but a failure probe's."""
-
-
-STDOUT = "stdout"
-
-
-class PlannedMetric(_Part, frozen=True, kw_only=True):
-    """How the values called `name` are combined: their type, and the function that makes one of several."""
-
-    name: str
-    type: str | None = None
-    aggregate: str | None = None
-
-
-class PlannedOutput(_Part, frozen=True, kw_only=True):
-    """A source of values of a completed task. Exactly one of `pattern`, `json` and `csv` is set."""
-
-    pattern: str | None = None
-    """A `parse` pattern, applied to each line of the source."""
-    json: str | None = None
-    """A path into the source, a JSON document; in a log, into each line that is JSON."""
-    csv: str | None = None
-    """A column of the source."""
-    name: str | None = None
-    """The name of the value, unless a pattern has named fields."""
-    source: str = STDOUT
-    """`stdout`, the log; or a file, relative to the task's directory."""
-    metrics: tuple[PlannedMetric, ...] = ()
 
 
 class DeferredExpression(_Part, frozen=True, kw_only=True):

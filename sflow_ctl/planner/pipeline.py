@@ -27,7 +27,7 @@ from sflow_ctl.planner.phases.variables import resolve_global, resolve_late, res
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
 from sflow_ctl.planner.placement.requests import place_tasks
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.tasks.uploads import plan_run_uploads
+from sflow_ctl.planner.tasks.uploads import plan_run_uploads, warn_of_shared_keys
 
 __all__ = ["PlanContext", "build_plan", "findings_after"]
 
@@ -85,6 +85,8 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
 
     _warn_if_only_services(source, policy, tasks, findings)
     warn_of_secrets(tasks.tasks, source.document.secrets, findings)
+    if uploads.storage:
+        warn_of_shared_keys(tasks.tasks, uploads.storage, findings)
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
     if uploads.storage:
         plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)

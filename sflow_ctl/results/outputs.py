@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from sflow_ctl.plan.model import STDOUT, PlannedOutput
+from sflow_ctl.plan.results import STDOUT, PlannedOutput
 from sflow_ctl.results.aggregates import AggregateError, summarised
 from sflow_ctl.results.documents import column, json_values
 from sflow_ctl.results.patterns import MAX_TEXT, Found, PatternError, match_lines

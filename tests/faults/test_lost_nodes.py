@@ -200,3 +200,27 @@ def test_public_n2_a_process_that_may_not_be_signalled_is_named(monkeypatch: pyt
             patch.setattr(os, "kill", refuse)
             assert leftovers.sweep("a-run") == [f"{process.pid} sleep"]
         assert leftovers.sweep("a-run") == []
+
+
+def test_clusters_minor_a_node_that_is_silent_and_returns_is_said_on_the_console(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    workflow = f"""
+version: "0.1"
+workflow: {{name: w, tasks: [{{name: t, script: ["until test -e {go}; do sleep 0.1; done"]}}]}}
+"""
+    run = Run.start(workflow, tmp_path)
+    try:
+        run.wait_for("t", "running")
+        (agent,) = run.agents()
+        os.kill(agent, signal.SIGSTOP)
+        log = run.directory / "sflow.log"
+        wait_until(lambda: "has not been heard of for 1" in log.read_text(), "its silence is said", 40)
+        os.kill(agent, signal.SIGCONT)
+        wait_until(lambda: "is heard of again" in log.read_text(), "its return is said")
+        go.touch()
+        status, output = run.finish()
+    finally:
+        run.kill()
+    assert status == 0, output
+    assert "warning: node localhost has not been heard of for 1" in output
+    assert "it is given up after 30 s" in output

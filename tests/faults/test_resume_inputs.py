@@ -119,3 +119,21 @@ def test_r2_a_project_that_was_moved_as_a_whole_is_the_same_run(tmp_path: Path) 
     assert "kept: a" in done.stderr, done.stderr
     assert (tmp_path / "q" / "a.count").read_text() == "a\n"
     assert not (tmp_path / "p").exists()
+
+
+FILES = ("run.json", "plan.json", "summary.json", "controller.lock", "connection.json", "events.jsonl")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_s5_a_file_of_a_run_that_is_nested_without_end_is_no_bug(tmp_path: Path, name: str) -> None:
+    """In a field that the reader does not know, which it skips."""
+    run = failed(tmp_path / "p")
+    path = run / ".sflow" / name
+    whole = path.read_bytes().rstrip() if path.exists() else b'{"run_id":"r"}'
+    assert whole.endswith(b"}")
+    path.write_bytes(whole[:-1] + b',"unknown":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n")
+    path.chmod(0o600)
+    for arguments in (("status", "r"), ("run", "--resume", "r")):
+        done = sflow_ctl(*arguments, cwd=tmp_path / "p")
+        assert done.returncode in (0, 2, 3), done.stdout + done.stderr
+        assert "bug" not in done.stderr, done.stderr

@@ -298,8 +298,8 @@ def test_s4_a_key_of_the_environment_only_names_another_one(step: Fixture) -> No
     enrolling = say_hello(step, first, own.public)
     assert answer_to(step, enrolling) == Enrolled(key=own.public)
     assert step.events == []
-    assert step.link.node_of_key(first.public) is None
-    assert step.link.node_of_key(own.public) == 1
+    assert step.link.admission.node_of_key(first.public) is None
+    assert step.link.admission.node_of_key(own.public) == 1
     enrolling.send(encode(FromAgentPacket(session="e", seq=1, messages=(Notice(level="warning", text="x"),))))
     step.pump(lambda: step.link.counters["stale_packets"], "a packet that does not count")
     say_hello(step, own, session="own")
@@ -328,7 +328,7 @@ def test_s4_a_second_agent_cannot_take_a_nodes_place(step: Fixture) -> None:
     answer = answer_to(step, say_hello(step, step.keys.enrolment[1], KeyPair.make().public))
     assert isinstance(answer, Refused)
     assert answer.code == "not-enrolled"
-    assert step.link.node_of_key(own.public) == 1
+    assert step.link.admission.node_of_key(own.public) == 1
     answer = answer_to(step, say_hello(step, step.keys.enrolment[1], own.public, node=0))
     assert isinstance(answer, Refused)
     assert answer.code == "wrong-identity"
@@ -354,7 +354,7 @@ def test_s4_agents_of_a_step_that_is_started_again_name_new_keys(step: Fixture) 
     answer_to(step, say_hello(step, first, own.public))
     step.link.admission.restart_enrolment()
     assert answer_to(step, say_hello(step, first, new.public)) == Enrolled(key=new.public)
-    assert step.link.node_of_key(own.public) is None
+    assert step.link.admission.node_of_key(own.public) is None
 
 
 def test_s4_an_enrolment_key_opens_neither_the_logs_nor_the_viewers_socket(step: Fixture) -> None:

@@ -20,8 +20,6 @@ TESTS = (
     "tests/slurm/test_step_ends.py::test_clusters_f4_every_way_in_which_a_step_is_stopped",
     "tests/slurm/test_step_ends.py::test_clusters_f12_f13_a_cancelled_job_runs_what_is_for_its_end_and_says_so",
     "tests/slurm/test_ends.py::test_p8_an_element_of_an_array_has_its_own_end",
-    "tests/slurm/test_ends.py::test_n4_what_agent_and_guardian_leave_on_a_node_is_ended_there",
-    "tests/slurm/test_runs.py::test_f36_scancel_ends_everything_within_the_grace",
     "tests/slurm/test_rest_of_a_run.py::test_clusters_t7_a_run_whose_directory_is_deleted_ends_at_once_and_says_so",
     "tests/slurm/test_steps.py::test_settings_of_the_job_and_of_the_agents_step_do_not_reach_the_inner_srun",
     "tests/slurm/test_jobs_that_change.py::test_public_16_a_run_that_a_step_starts_several_times_is_one_run",

@@ -77,14 +77,15 @@ class Activity:
         self._gathered: list[str] = []
         self._gather_until: float | None = None
 
-    def add(self, transition: Transition) -> None:
-        """Take in one change of state."""
+    def add(self, transition: Transition) -> bool:
+        """Take in one change of state; return whether a line may be due earlier than before."""
         task, now = printable(transition.task), self._now()
         self._waits.pop(task, None)
         self._stopping.pop(task, None)
         if transition.new is TaskState.RUNNING:
             if task in self._services:
                 self._waits[task] = _Wait(now)
+                return True
         elif transition.new is TaskState.STOPPING and transition.reason.word == "run_complete":
             self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
         elif transition.new is TaskState.STOPPING and transition.reason.word in _RUN_STOPS:
@@ -93,6 +94,8 @@ class Activity:
             self._gathered.append(task)
             if self._gather_until is None:
                 self._gather_until = now + GATHER_S
+                return True
+        return False
 
     def waits_for(self, task: str, text: str) -> None:
         """Take in which readiness conditions a service has not met."""

@@ -140,11 +140,12 @@ class Console:
             else:
                 self._starting.pop(transition.task, None)
         with self._condition:
-            self._activity.add(transition)
+            is_line_due = self._activity.add(transition)
         line = self._states.add(transition)
         if line is not None:
             self._say(line)
-        elif not self._is_changed:
+        elif (self._can_redraw or is_line_due) and not self._is_changed:
+            # Thousands of tasks change: waking the thread for nothing takes the interpreter from the scheduler.
             with self._condition:
                 self._is_changed = True
                 self._condition.notify_all()

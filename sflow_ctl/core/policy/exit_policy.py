@@ -214,6 +214,16 @@ def end_while_stopping(outcome: Outcome, task: Task, end: AttemptVerdict) -> Att
     if outcome is Outcome.COMPLETED and task.plan.is_service:
         reason = Reason("run_complete", f"{end.reason.text}, while the run was ending")
         return AttemptVerdict(TaskState.COMPLETED, reason)
+    first = task.attempt.failed_first
+    if (
+        outcome is Outcome.FAILED
+        and end.state is TaskState.FAILED
+        and first is not None
+        and not first.was_asked
+    ):
+        return AttemptVerdict(
+            TaskState.FAILED, end.reason
+        )  # by itself, before the order to stop had reached it
     return AttemptVerdict(TaskState.CANCELLED, end.reason)
 
 

@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Iterator
 
 from protocol.errors import Finding
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import has_expression
 from sflow_ctl.format.rules.names import unsafe_path
 
 Where = Callable[..., str]
-_GLOB = re.compile(r"[*?\[]")
+_GLOB = lazy_pattern(r"[*?\[]")
 
 
 def storage_findings(document: schema.Document, where: Where) -> Iterator[Finding]:

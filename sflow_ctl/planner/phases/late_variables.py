@@ -3,19 +3,19 @@
 Called by the phases of variables, backends and artifacts.
 """
 
-import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, names_used
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.findings import Findings
 
 _LATE = frozenset(("backends", "artifacts"))
-_MEMBER = re.compile(r"\bvariables\s*(?:\.\s*(\w+)|\[\s*['\"]([^'\"]+)['\"]\s*\])")
+_MEMBER = lazy_pattern(r"\bvariables\s*(?:\.\s*(\w+)|\[\s*['\"]([^'\"]+)['\"]\s*\])")
 
 
 def split_late(

@@ -5,7 +5,7 @@ from string import Formatter
 from typing import Any
 
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import PlannedMetric, PlannedOutput
+from sflow_ctl.plan.results import PlannedMetric, PlannedOutput
 from sflow_ctl.planner.findings import Findings
 
 

@@ -1,27 +1,27 @@
 """Plans storage targets, the uploads of tasks, and the upload of the run directory, with the addresses that are known."""
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from protocol.messages.uploads import FileUpload, StorageTarget
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.object_keys import KeyRefusedError, address, is_glob, labelled, object_key
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, evaluate_any
-from sflow_ctl.plan.model import DeferredExpression, PlannedNode
+from sflow_ctl.plan.model import DeferredExpression, PlannedNode, PlannedTask
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.scopes import TaskScope
 from sflow_ctl.planner.tasks.scripts import Scripts
 
-_OWN_NAME = re.compile(
+_OWN_NAME = lazy_pattern(
     r"""\b(?:task\s*\.\s*name\b|task\s*\[\s*["']name["']\s*\]|replica\s*\.\s*(?:name|index)\b)"""
 )
 """What makes the keys of replicas different by itself."""
-_SECRET_IN_URL = re.compile(r"//[^/@]*@")
+_SECRET_IN_URL = lazy_pattern(r"//[^/@]*@")
 
 
 class RunUploads(Struct, frozen=True):
@@ -148,6 +148,24 @@ def plan_uploads(
             _checked_key(targets[one.target], upload, upload.pattern, (*path, "to"))
         planned.append(upload)
     return tuple(planned), deferred
+
+
+def warn_of_shared_keys(
+    tasks: Sequence[PlannedTask], storage: Sequence[StorageTarget], findings: Findings
+) -> None:
+    """Warn of files of different tasks that go to one address: the last one to arrive would be there."""
+    targets = {target.name: target for target in storage}
+    owners: dict[str, str] = {}
+    for task in tasks:
+        for index, one in enumerate(task.uploads):
+            if is_glob(one.pattern) or EXPRESSION_START in f"{one.pattern}{one.to}":
+                continue  # known when it has run
+            where = shown_address(targets[one.target], one)
+            owner = owners.setdefault(where, task.name)
+            if owner != task.name:
+                what = f'tasks "{owner}" and "{task.name}" both upload to {where}: the last one to end replaces the other'
+                place = findings.loaded.where("tasks", task.base, "uploads", index)
+                findings.warn("shared-key", what, place, "give each a folder: to: NAME/")
 
 
 def _warn_of_label(task: schema.Task, index: int, findings: Findings) -> None:

@@ -34,6 +34,8 @@ from sflow_ctl.runtime.fleet.zap import Authenticator
 HEARTBEAT_S = 2.0
 ROUND_S = 1.0
 """The interval of heartbeats, repetitions and checks for silence; one pass over the nodes."""
+SILENT_S = 10.0
+"""A node that has not been heard of for so long is worth a word: five heartbeats are missing."""
 STANDSTILL_S = 3 * ROUND_S
 """A longer time between two rounds means that this process was suspended."""
 MAX_PACKETS_PER_PASS = 512
@@ -76,7 +78,7 @@ class FleetLink:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._incarnation = incarnation
-        self._times = times
+        self._times, self.lost_after_s = times, times.lost_after_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         allow_many()
         self.listeners = Listeners()
@@ -92,6 +94,7 @@ class FleetLink:
         """The failure signatures of the workflow: every agent gets them when it joins."""
         self.monitoring: MonitorOrders | None = None  # of most runs: no monitor
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
+        self.silent: dict[int, float] = {}  # nodes that were not heard of for over SILENT_S, and for how long
         self._watched_since: float | None = None
         self._last_round: float | None = None
         """The time of the last round; agents that have not joined at the first one have `join_within_s` from there."""
@@ -107,10 +110,6 @@ class FleetLink:
         """Register this link's descriptors with the loop's poller."""
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
-
-    def node_of_key(self, public_key: str) -> int | None:
-        """The node whose agent holds this key."""
-        return self.admission.node_of_key(public_key)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
@@ -163,15 +162,10 @@ class FleetLink:
             self._refuse(target, peer.session, "node-abandoned", reason)
 
     def flush(self, now: float, *, holds_spawns: bool = False, holds_acks: bool = False) -> None:
-        """Send everything queued, and acknowledgements unless `holds_acks`.
-
-        With `holds_spawns`, nothing from an order to start on is sent.
-        """
-        if holds_acks:
-            self._unacknowledging |= self._dirty
-        else:
-            self._dirty |= self._unacknowledging
-            self._unacknowledging = set()
+        """Send everything queued, but nothing from an order to start on with `holds_spawns`; acknowledge unless `holds_acks`."""
+        owing = self._dirty | self._unacknowledging
+        self._unacknowledging = owing if holds_acks else set()
+        self._dirty = self._dirty if holds_acks else owing
         for node in self._dirty:
             peer = self.peers[node]
             peer.channel.holds_acks = holds_acks
@@ -200,8 +194,7 @@ class FleetLink:
         self._next_round = now + ROUND_S
         self.listeners.look()
         self._discount_standstill(now)
-        if self._watched_since is None:
-            self._watched_since = now
+        self._watched_since = self._watched_since or now
         events: list[SchedulerEvent] = []
         for node, peer in enumerate(self.peers):
             if peer.is_abandoned:
@@ -213,9 +206,13 @@ class FleetLink:
                         AgentLost(node=node, reason=f"no message within {self._times.join_within_s:g} s")
                     )
                 continue
-            if silence > self._times.lost_after_s or peer.channel.is_broken:
+            if silence > self.lost_after_s or peer.channel.is_broken:
                 events.append(AgentLost(node=node, reason=f"silent for {silence:.0f} s"))
                 continue
+            if silence > SILENT_S:
+                self.silent[node] = silence
+            else:
+                self.silent.pop(node, None)
             for numbered in peer.channel.overdue(now):
                 self.counters["repeated"] += 1
                 self._put(peer, numbered, now)
@@ -285,9 +282,8 @@ class FleetLink:
         peer.last_heard = now
         if peer.channel.receive(packet.seq, packet.ack, now):
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
-        if (
-            is_made_anew
-        ):  # what was on its way through the old connection is lost; this one may break soon as well
+        if is_made_anew:
+            # What was on its way through the old connection is lost; this one may break soon as well.
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
                 self._put(peer, numbered, now)
         self._dirty.add(node)
@@ -330,10 +326,8 @@ class FleetLink:
 
     def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
         answer = self.admission.enrol(node, hello)
-        if isinstance(answer, Refused):
-            self.counters["refused_enrolments"] += 1
-        packet = ToAgentPacket(session=hello.session, incarnation=self._incarnation, messages=(answer,))
-        self._send(routing_id, encode(packet))
+        self.counters["refused_enrolments"] += isinstance(answer, Refused)
+        self._answer(routing_id, hello.session, answer)
 
     def _take_hello(
         self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
@@ -364,8 +358,10 @@ class FleetLink:
         self._send(peer.routing_id, frame)
 
     def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
-        messages = (Refused(code=code, reason=reason),)
-        packet = ToAgentPacket(session=session, incarnation=self._incarnation, messages=messages)
+        self._answer(routing_id, session, Refused(code=code, reason=reason))
+
+    def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
+        packet = ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
         self._send(routing_id, encode(packet))
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:

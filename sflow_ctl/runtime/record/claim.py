@@ -23,7 +23,7 @@ import msgspec
 from protocol.errors import UsageError
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import unwritable
-from sflow_ctl.runtime.record.durable import create_durably, read_regular, write_durably
+from sflow_ctl.runtime.record.durable import UNREADABLE, create_durably, read_regular, write_durably
 from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
 
 HEARTBEAT_S = 5.0
@@ -91,7 +91,7 @@ def read_claim(path: Path) -> Claim | None:
     """Return the claim in a file; None if there is no readable one."""
     try:
         return msgspec.json.decode(read_regular(path), type=Claim)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

@@ -12,6 +12,11 @@ import stat
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
+UNREADABLE = (msgspec.DecodeError, RecursionError)
+"""What a decoder raises for a file or message that is not what it should be, one that is nested without end included."""
+
 
 def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file. Raises: OSError naming the file; the old content is still there then."""

@@ -20,7 +20,7 @@ from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import AgentJoined, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.runtime.record.durable import open_to_append
+from sflow_ctl.runtime.record.durable import UNREADABLE, open_to_append
 
 SYNC_EVERY_S = 0.2
 """Far below the second after which an agent repeats what is not acknowledged."""
@@ -148,5 +148,5 @@ def read_journal(lines: Iterable[bytes]) -> Iterator[Entry]:
     for line in lines:
         try:
             yield _decoder.decode(line)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except UNREADABLE:
             continue

@@ -12,7 +12,7 @@ import msgspec
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.durable import read_regular
+from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 
 _NAME = lazy_pattern(r"^plan\.(\d+)\.json$")
 
@@ -37,7 +37,7 @@ class PriorPlans:
             path = self._directory / layout.earlier_plan(number)
             try:
                 plan = msgspec.json.decode(read_regular(path), type=Plan)
-            except (OSError, msgspec.DecodeError):
+            except (OSError, *UNREADABLE):
                 self._read[number] = None
             else:
                 self._read[number] = moved(plan, self._directory, self._workspace)

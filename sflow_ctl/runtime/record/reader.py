@@ -28,7 +28,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
-from sflow_ctl.runtime.record.durable import open_regular, read_regular
+from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.journal import read_journal
 from sflow_ctl.runtime.viewing.messages import Change
 
@@ -164,7 +164,7 @@ class RunReader:
         """Return how the run ended; None while it has not."""
         try:
             return read_summary(read_regular(self.directory / layout.SUMMARY))
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     def status(self) -> RunStatus:
@@ -208,7 +208,7 @@ class RunReader:
                 )
             try:
                 return msgspec.json.decode(file.read(), type=ConnectionFacts)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 return None  # being written
 
     def log_path(self, task: str, rank: int | None = None) -> Path:
@@ -250,7 +250,7 @@ class RunReader:
             raise RunDirectoryError.of(
                 "run-not-readable", f"cannot read {path}: {error.strerror or error}"
             ) from error
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise RunDirectoryError.of(
                 "run-not-readable",
                 f"{path} was not written by this version: {error}",
@@ -260,7 +260,7 @@ class RunReader:
     def _version(self) -> str:
         try:
             facts = msgspec.json.decode(read_regular(self.directory / layout.RUN), type=RunFacts)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return "another version"
         return f"sflow-ctl {facts.version}"
 

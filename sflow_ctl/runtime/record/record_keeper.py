@@ -42,7 +42,10 @@ class RecordKeeper:
 
     @property
     def is_durable(self) -> bool:
-        """True when every end of a task is recorded so that it survives a crash of the machine."""
+        """True when every end of a task is recorded so that it survives a crash of the machine.
+
+        An agent forgets an end that is acknowledged: only such a record may take its place.
+        """
         return self._failing_since is None and self._journal.is_durable
 
     def flush(self, now: float, *, syncs_at_once: bool = False) -> None:

@@ -5,6 +5,7 @@ Not `logging`: its import costs a tenth of a first task, and this needs one file
 
 import contextlib
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -56,9 +57,15 @@ class RunLog:
 
     def _append(self, logger: str, level: str, text: str) -> None:
         nanoseconds = time.time_ns()
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(nanoseconds // 1_000_000_000))
+        stamp = _stamp(nanoseconds // 1_000_000_000)
         milliseconds = nanoseconds // 1_000_000 % 1000
         shown = printable(SECRETS.mask.text(text)).replace(
             "\n", "\n    "
         )  # no text of others begins a line that looks like one of ours
         self._pending.append(f"{stamp},{milliseconds:03d} - {logger} - {level} - {shown}\n")
+
+
+@lru_cache(1)
+def _stamp(second: int) -> str:
+    """Return the local time of a second since 1970; a busy run writes a thousand lines in one."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))

@@ -128,7 +128,7 @@ class Controller:
         self._foreign_messages = 0
         """Facts about ranks of other nodes that the shell alone takes in."""
         self._preload = Preload(scheduler.plan)
-        self._record_keeper = RecordKeeper(directory, journal, self._warn)
+        self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.
@@ -148,17 +148,13 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                timeout_ms = self._timeout_ms()
-                if timeout_ms and not self._preload.is_complete and not poller.poll(0):
-                    self._preload.take_step()
-                    continue
-                poller.poll(timeout_ms)
+                self._preload.wait(poller, self._timeout_ms())
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
             self._end_agents()
-        self._record_keeper.flush(time.monotonic(), syncs_at_once=True)
+        self.record_keeper.flush(time.monotonic(), syncs_at_once=True)
         self.outputs.close()
         return self._finish
 
@@ -171,6 +167,7 @@ class Controller:
         events.extend(self._logs())
         events.extend(self._collected())
         events.extend(self._link.tick(now))
+        self._nodes.report_silences(self._link.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:
@@ -182,7 +179,7 @@ class Controller:
                 self._abandoned.add(end.node)
             elif end.is_cleared:
                 events.append(NodeCleared(node=end.node, survivors=end.survivors))
-        unwritable = self._record_keeper.give_up(now)
+        unwritable = self.record_keeper.give_up(now)
         if unwritable is not None:
             events.append(unwritable)
         wakeup = self._scheduler.next_wakeup()
@@ -336,19 +333,18 @@ class Controller:
         self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
-        is_stopping = self._scheduler.is_stopping
-        self._record_keeper.flush(now, syncs_at_once=is_stopping)
-        holds_spawns = self._record_keeper.is_failing and not is_stopping
+        keeper, is_stopping = self.record_keeper, self._scheduler.is_stopping
+        keeper.flush(now, syncs_at_once=is_stopping)
         # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
-        holds_acks = not self._record_keeper.is_durable and not is_stopping
-        self._link.flush(now, holds_spawns=holds_spawns, holds_acks=holds_acks)
-        self._record_keeper.write_nodes(self._nodes, now)
+        holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
+        self._link.flush(now, **({} if is_stopping else holds))
+        keeper.write_nodes(self._nodes, now)
         self._log.flush()
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
         sources = (self._link, self._scheduler)
-        times = [*(source.next_wakeup() for source in sources), self._record_keeper.next_wakeup(now)]
+        times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
         due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))
 
@@ -356,11 +352,6 @@ class Controller:
     def last_moment(self) -> float | None:
         """When everything after the tasks must be over."""
         return self._scheduler.last_moment()
-
-    @property
-    def record_error(self) -> OSError | None:
-        """What has kept the journal from being written, if anything has."""
-        return self._record_keeper.error
 
     def note_output(self) -> None:
         """Take the notices of the output service into the log."""

@@ -4,7 +4,7 @@ The scheduler has its own record of each node; nothing here decides anything.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,6 +36,7 @@ class NodeBook:
         self._facts: dict[int, NodeFacts] = {}
         self.has_news = False
         """Something is known that `encoded` has not returned yet."""
+        self._silent: dict[int, float] = {}
         self._first_hellos: dict[int, Hello] = {}
         self._welcomed_ns: dict[int, int] = {}
         self._start_checks: StartChecks | None = None
@@ -55,6 +56,18 @@ class NodeBook:
         shared = "shared" if hello.shares_run_directory else "not shared, logs are streamed"
         way = f" from {hello.address or 'an unknown address'} by {hello.endpoint}" if hello.endpoint else ""
         return f"node {name}: agent {hello.pid} joined{way}, run directory {shared}"
+
+    def report_silences(
+        self, silent: Mapping[int, float], lost_after_s: float, warn: Callable[[str], None]
+    ) -> None:
+        """Warn of nodes that have become silent (seconds by node), and say which are heard of again."""
+        for node, seconds in silent.items():
+            if node not in self._silent:
+                text = f"node {self._names[node]} has not been heard of for {seconds:.0f} s"
+                warn(f"{text}; it is given up after {lost_after_s:g} s")
+            self._silent[node] = seconds
+        for node in [one for one in self._silent if one not in silent]:
+            warn(f"node {self._names[node]} is heard of again, after {self._silent.pop(node):.0f} s")
 
     def welcomed(self, node: int) -> None:
         """Record that a node's agent has been answered."""

@@ -22,7 +22,8 @@ import msgspec
 from protocol.text.counted import counted
 from protocol.text.process_labels import LabelRemover, Labels
 from sflow_ctl.plan.log_paths import log_path
-from sflow_ctl.plan.model import STDOUT, PlannedTask
+from sflow_ctl.plan.model import PlannedTask
+from sflow_ctl.plan.results import STDOUT
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably

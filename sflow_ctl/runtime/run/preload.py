@@ -5,8 +5,12 @@ has nothing else to do, from its beginning on.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from sflow_ctl.plan.model import Plan
+
+if TYPE_CHECKING:
+    import zmq
 
 _ALWAYS = (
     "sflow_ctl.doctor.at_start",
@@ -44,11 +48,9 @@ class Preload:
             names += _JOB
         self._left = names[::-1]
 
-    @property
-    def is_complete(self) -> bool:
-        """Return whether nothing is left."""
-        return not self._left
-
-    def take_step(self) -> None:
-        """Import the next module: a few ms."""
-        importlib.import_module(self._left.pop())
+    def wait(self, poller: "zmq.Poller", timeout_ms: int) -> None:
+        """Wait for events, or import the next module, which takes a few ms, if none is here."""
+        if timeout_ms and self._left and not poller.poll(0):
+            importlib.import_module(self._left.pop())
+        else:
+            poller.poll(timeout_ms)

@@ -26,7 +26,7 @@ from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
-from sflow_ctl.runtime.record.durable import open_regular, read_regular
+from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
@@ -308,7 +308,7 @@ def _logged_attempts(directory: Path, task: str) -> int:
 def _outputs(directory: Path, task: str) -> dict[str, Any] | None:
     try:
         document = msgspec.json.decode(read_regular(directory / task / "outputs.json"))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
     return {**document.get("outputs", {}), **document.get("metrics", {})}
 

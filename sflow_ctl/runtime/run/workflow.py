@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from protocol.ids import RankId
 from protocol.text.counted import counted
-from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
@@ -44,6 +43,7 @@ from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifa
 from sflow_ctl.runtime.run.signals import EndSignals
 
 if TYPE_CHECKING:
+    from sflow_ctl.core.actions.resume import PriorResult
     from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
@@ -73,7 +73,7 @@ class _Record(Struct):
 
     directory: RunDirectory
     facts: RunFacts
-    prior: dict[str, PriorResult] = field(default_factory=dict)
+    prior: "dict[str, PriorResult]" = field(default_factory=dict)
     state: RunView | None = None
     resumed: "ResumedSummary | None" = None
     kept: "list[Change]" = field(default_factory=list)
@@ -191,13 +191,10 @@ def _run(
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,
-            record_error=controller.record_error,
+            record_error=controller.record_keeper.error,
         )
         if monitor is not None:
-            from sflow_ctl.runtime.monitor.ending import report_monitors
-
-            gone_at = planned.allocation.ends_at if planned.allocation is not None else None
-            report_monitors(monitor, directory.path, planned.plan, log, lambda: signals.is_hurried, gone_at)
+            _report(monitor, planned, directory.path, log, signals)
         if planned.plan.upload_all is not None:
             from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
 
@@ -205,6 +202,16 @@ def _run(
             end = _with_archive(planned.plan, end, fleet, shell, limit, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
+
+
+def _report(
+    monitor: "MonitorRecorder", planned: PlannedRun, directory: Path, log: RunLog, signals: EndSignals
+) -> None:
+    """Make the reports of monitors."""
+    from sflow_ctl.runtime.monitor.ending import report_monitors  # most runs have no monitor
+
+    gone_at = planned.allocation.ends_at if planned.allocation is not None else None
+    report_monitors(monitor, directory, planned.plan, log, lambda: signals.is_hurried, gone_at)
 
 
 def _with_archive(
@@ -281,7 +288,7 @@ def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: Co
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
-        node_of_key=fleet.link.node_of_key,
+        node_of_key=fleet.link.admission.node_of_key,
         log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
@@ -345,9 +352,7 @@ def _make_controller(
     return controller
 
 
-def _make_monitor(
-    plan: Plan, directory: Path, log: RunLog, output: OutputService
-) -> "MonitorRecorder | None":
+def _make_monitor(plan: Plan, path: Path, log: RunLog, output: OutputService) -> "MonitorRecorder | None":
     if not plan.monitors:
         return None
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
@@ -356,7 +361,7 @@ def _make_monitor(
         log.warning(text)
         output.say(f"warning: {text}")
 
-    return MonitorRecorder(directory, plan, warn)
+    return MonitorRecorder(path, plan, warn)
 
 
 def _resumed_lines(record: _Record) -> list[str]:

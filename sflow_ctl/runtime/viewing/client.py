@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import assert_never
 
-import msgspec
 import zmq
 from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.session.codec import MAX_FRAME_BYTES
 from sflow_ctl.runtime.record.directory import ConnectionFacts
+from sflow_ctl.runtime.record.durable import UNREADABLE
 from sflow_ctl.runtime.viewing.messages import (
     Attach,
     Change,
@@ -140,7 +140,7 @@ class ViewerLink(Struct):
     def _take(self, frames: list[bytes], events: list[ViewEvent]) -> None:
         try:
             message = decode_to_viewer(frames[0])
-        except (msgspec.DecodeError, IndexError):
+        except (*UNREADABLE, IndexError):
             return  # from a newer controller: nothing this viewer could show
         if isinstance(message, ViewerRefused):
             if message.code == "not-attached":

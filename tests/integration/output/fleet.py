@@ -40,7 +40,7 @@ class Controller:
             log_socket=self.link.logs,
             client_socket=self.link.clients,
             run_directory=directory,
-            node_of_key=self.link.node_of_key,
+            node_of_key=self.link.admission.node_of_key,
             log_path_of=lambda rank: log_path(rank.attempt.task),
             console=console,
         )

@@ -12,7 +12,8 @@ import pytest
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankExited
 from sflow_ctl.core.events import MessageReceived
-from sflow_ctl.plan.model import PlannedOutput, PlannedTask
+from sflow_ctl.plan.model import PlannedTask
+from sflow_ctl.plan.results import PlannedOutput
 from sflow_ctl.runtime.run.output_collector import OutputCollector, TaskOutputs
 from tests.unit.core.plans import a_task
 

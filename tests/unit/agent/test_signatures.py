@@ -200,9 +200,15 @@ def test_every_signature_and_every_word_has_its_lines() -> None:
         ("bind port 127.0.0.1:24456: address already in use", 24456),
         ("bind port 10.0.0.5:24456", 24456),
         ("port: [fd00::12]:2380 is in use", 2380),
+        ("port number 24456 already in use", 24456),
+        ("Failed to bind to port tcp/24456", 24456),
+        ("Address already in use (0.0.0.0:24456)", 24456),
+        ("[Errno 98] Address already in use: ('::', 24456, 0, 0)", 24456),
+        ("tcp://0.0.0.0:24456: Address already in use", 24456),
+        ("report 10.0.0.5: 3 errors", None),
     ],
 )
-def test_surroundings_p10_the_port_in_a_message(line: str, port: int | None) -> None:
+def test_p10_the_port_in_a_message(line: str, port: int | None) -> None:
     assert port_in(line) == port
 
 

@@ -14,7 +14,8 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Placement, PlannedOutput, PlannedTask
+from sflow_ctl.plan.model import Placement, PlannedTask
+from sflow_ctl.plan.results import PlannedOutput
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, hello, rank, started
 

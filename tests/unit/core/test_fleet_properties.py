@@ -12,10 +12,10 @@ from sflow_ctl.plan.model import (
     FinallyWhen,
     Placement,
     Plan,
-    PlannedOutput,
     PlannedTask,
     Restart,
 )
+from sflow_ctl.plan.results import PlannedOutput
 from tests.unit.core.driver import replay
 from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import HTTP, a_plan, a_task

@@ -17,16 +17,15 @@ from sflow_ctl.core.events import (
 )
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.plan.model import (
-    STDOUT,
     AssignedArgument,
     DeferredExpression,
     Placement,
     Plan,
-    PlannedOutput,
     PlannedTask,
     Restart,
     Retries,
 )
+from sflow_ctl.plan.results import STDOUT, PlannedOutput
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, hello, ready, started
 

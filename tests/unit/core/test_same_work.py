@@ -17,12 +17,11 @@ from sflow_ctl.plan.model import (
     Plan,
     PlannedFile,
     PlannedNode,
-    PlannedOutput,
     PlannedTask,
     Restart,
     Retries,
 )
-from sflow_ctl.plan.results import PlannedResult
+from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.same_work import Work, difference
 from tests.unit.core.plans import a_plan, a_task
 

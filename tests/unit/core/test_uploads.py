@@ -18,7 +18,8 @@ from sflow_ctl.core.actions.resume import PriorResult, decide, has_uploads_left
 from sflow_ctl.core.commands import RecordUploads, SendToAgent
 from sflow_ctl.core.events import MessageReceived, OutputsCollected, StopRequested
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Placement, Plan, PlannedOutput, PlannedTask
+from sflow_ctl.plan.model import Placement, Plan, PlannedTask
+from sflow_ctl.plan.results import PlannedOutput
 from tests.unit.core.driver import Driver, replay
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello, started
 

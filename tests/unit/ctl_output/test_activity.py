@@ -116,3 +116,13 @@ def test_ux_03_services_that_are_awaited_take_turns_in_the_status_line() -> None
         said.add(activity.status().partition(" (")[0])
         assert activity.lines(is_terminal=True) == []
     assert said == {"waiting for a", "waiting for b"}
+
+
+def test_only_a_change_after_which_a_line_may_be_due_earlier_wakes_the_writer() -> None:
+    activity = activity_of("web", clock=Clock())
+    assert not activity.add(change("other", S.STARTING))
+    assert not activity.add(change("other", S.RUNNING))
+    assert not activity.add(change("other", S.COMPLETED))
+    assert activity.add(change("web", S.RUNNING))
+    assert activity.add(change("web", S.STOPPING, "interrupted"))
+    assert not activity.add(change("other", S.STOPPING, "interrupted"))  # gathered with the first one

@@ -1,11 +1,14 @@
 """GPUs: by the driver's answers, simulated ones by the tasks that have them, and what goes wrong."""
 
+import inspect
+from typing import Any
+
 import pynvml
 import pytest
 
 from protocol.messages.monitor import DEFAULT_GPU_FIELDS, KNOWN_GPU_FIELDS
 from protocol.messages.node import Gpu
-from sflow_agent.monitor.gpus import FIELDS, GpuReader
+from sflow_agent.monitor.gpus import FIELDS, Asked, GpuReader
 from tests.unit.agent.fake_nvml import GIB, FakeGpu, FakeNvml
 
 GPUS = (Gpu(index=0, uuid="GPU-a"), Gpu(index=1, uuid="GPU-b"))
@@ -46,11 +49,13 @@ def test_a_value_that_a_gpu_does_not_have_is_empty_and_not_an_error(monkeypatch:
 
 def test_a_driver_that_fails_is_said_once_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = FakeGpu("GPU-a", errors={"use": pynvml.NVML_ERROR_GPU_IS_LOST})
-    FakeNvml([gpu]).install(monkeypatch)
+    driver = FakeNvml([gpu])
+    driver.install(monkeypatch)
     reader = GpuReader(GPUS[:1], (), FIELDS_ASKED)
     (said,) = reader.read(NONE_HELD)
     assert "GPU is lost" in said.error
     assert reader.read(NONE_HELD) == []
+    assert driver.open_sessions == 0
     gpu.errors.clear()
     assert [one.error for one in reader.read(NONE_HELD)] == [""]
 
@@ -66,3 +71,37 @@ def test_simulated_gpus_are_marked_and_busy_while_a_task_has_them() -> None:
     first, second = GpuReader(gpus, (), FIELDS_ASKED).read(frozenset({1}))
     assert (first.is_simulated, first.values) == (True, (0, 0, None, None, "", None))
     assert second.values[1] == 100
+
+
+class StrictNvml:
+    """Accepts only calls that the library's own functions accept; every answer is 7, with any part 7."""
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(pynvml, name)
+        if not callable(real) or isinstance(real, type):
+            return real
+
+        def call(*arguments: Any) -> Any:
+            inspect.signature(real).bind(*arguments)
+            return Answer()
+
+        return call
+
+
+class Answer(int):
+    """A number, a structure and a list at once."""
+
+    def __new__(cls) -> "Answer":
+        return super().__new__(cls, 7)
+
+    def __getattr__(self, name: str) -> Any:
+        return 0 if name == "nvmlReturn" else Answer()
+
+    def __getitem__(self, index: int) -> Any:
+        return Answer()
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_is_read_by_functions_that_the_library_has(field: str) -> None:
+    value = FIELDS[field](Asked(StrictNvml(), "handle"))
+    assert value is not None

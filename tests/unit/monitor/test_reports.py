@@ -224,7 +224,8 @@ def test_any_values_at_any_times_make_a_drawing_inside_its_frame(
 ) -> None:
     chart = Chart("t", 0, span_ms)
     for at_ms, value in values:
-        chart.add(MetricRow(at_ms, "memory", "system", "load_1m", value, "load", ""))
+        for metric in ("load_1m", "cpu_utilization_pct"):
+            chart.add(MetricRow(at_ms, "cpu", "system", metric, value, "", ""))
     root = ET.fromstring(chart.svg([TaskBar("t", -5, span_ms + 5)]))
     height = float(root.attrib["height"])
     for line in root.iter("{http://www.w3.org/2000/svg}polyline"):

@@ -36,7 +36,7 @@ OF_A = NodeMonitor(
 def test_one_sampler_measures_each_scope_at_the_finest_interval_of_active_monitors() -> None:
     active = ActiveMonitors(MonitorOrders(monitors=(WHOLE, OF_A)))
     assert active.intervals() == {"cpu": 5.0, "memory": 5.0}
-    active.started("a_1")
+    assert active.started("a_1")
     assert active.intervals() == {"cpu": 0.5, "memory": 5.0, "gpu": 1.0}
     assert active.scripts() == ("x",)
     active.ended("a_1")
@@ -46,13 +46,21 @@ def test_one_sampler_measures_each_scope_at_the_finest_interval_of_active_monito
 
 def test_a_task_is_measured_until_its_last_rank_is_gone() -> None:
     active = ActiveMonitors(MonitorOrders(monitors=(OF_A,)))
-    active.started("a_0")
-    active.started("a_0")
-    active.started("other")
-    active.ended("a_0")
+    assert active.started("a_0")
+    assert not active.started("a_1")
+    assert not active.started("other")
+    assert not active.ended("a_0")
     assert active.intervals()
-    active.ended("a_0")
+    assert active.ended("a_1")
     assert not active.intervals()
+    assert not active.ended("other")
+
+
+def test_a_task_that_its_own_monitor_names_again_counts_once() -> None:
+    monitor = NodeMonitor(scopes=(scope("cpu", 500),), tasks=("a", "a"))
+    active = ActiveMonitors(MonitorOrders(monitors=(monitor,)))
+    assert active.started("a")
+    assert active.ended("a")
 
 
 def test_the_fields_of_gpus_are_those_of_all_monitors_that_have_them() -> None:

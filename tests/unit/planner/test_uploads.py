@@ -162,3 +162,16 @@ def test_a_pattern_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as error:
         plan_of(tmp_path, uploads('{target: res, from: "*.txt", to: all.txt}'))
     assert "must end with '/'" in error.value.findings[0].what
+
+
+def test_two_tasks_that_upload_to_one_key_are_a_warning(tmp_path: Path) -> None:
+    text = (
+        f"{S3}\nworkflow:\n  name: w\n  tasks:\n"
+        "    - {name: a, script: [echo], uploads: [{target: res, from: out.csv}]}\n"
+        "    - {name: b, script: [echo], uploads: [{target: res, from: x/out.csv}, {target: res, from: out.csv, to: b/}]}\n"
+        "    - {name: c, script: [echo], replicas: {count: 2}, uploads: [{target: res, from: out.csv}]}\n"
+    )
+    found = [one for one in plan_of(tmp_path, text).warnings if one.code == "shared-key"]
+    assert [one.what for one in found] == [
+        'tasks "a" and "b" both upload to s3://b/runs/out.csv: the last one to end replaces the other'
+    ]

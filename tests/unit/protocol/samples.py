@@ -130,6 +130,7 @@ SPEC = RankSpec(
             interval_s=2.0,
             timeout_s=3.0,
             threshold=4,
+            also=(Probe(kind="readiness", checks=(TcpCheck(port=81),)),),
         ),
         Probe(
             kind="readiness",

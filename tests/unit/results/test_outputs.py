@@ -10,7 +10,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from sflow_ctl.plan.model import PlannedMetric, PlannedOutput
+from sflow_ctl.plan.results import PlannedMetric, PlannedOutput
 from sflow_ctl.results.aggregates import AggregateError, summarised
 from sflow_ctl.results.documents import column, json_path, json_values, select
 from sflow_ctl.results.outputs import MAX_RECORDED, collect

@@ -8,7 +8,6 @@ therefore costs a megabyte at most and delays nothing.
 from collections import Counter, deque
 from collections.abc import Callable
 
-import msgspec
 import zmq
 from msgspec import Struct, field
 
@@ -17,6 +16,7 @@ from sflow_ctl.core.states import TERMINAL
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
+from sflow_ctl.runtime.record.durable import UNREADABLE
 from sflow_ctl.runtime.viewing.messages import (
     VIEWER_VERSION,
     Attach,
@@ -169,7 +169,7 @@ class ViewerHub(LogConsumer):
                 continue
             try:
                 message = decode_from_viewer(frames[1])
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (*UNREADABLE, UnicodeDecodeError):
                 self._counters["malformed"] += 1
                 continue
             self._take(frames[0], message, now)
