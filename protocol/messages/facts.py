@@ -132,7 +132,7 @@ class Leased(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class Uploading(FromAgentMessage, frozen=True, kw_only=True):
-    """How far the `Upload` of an attempt is; sent every 10 s at most."""
+    """How far the `UploadFiles` of an attempt is; sent every 10 s at most."""
 
     attempt: AttemptId
     text: str
@@ -140,7 +140,7 @@ class Uploading(FromAgentMessage, frozen=True, kw_only=True):
 
 
 class Uploaded(FromAgentMessage, frozen=True, kw_only=True):
-    """The answer to the `Upload` of this attempt: it has ended, or was ended."""
+    """The answer to the `UploadFiles` of this attempt: it has ended, or was ended."""
 
     attempt: AttemptId
     outcome: UploadOutcome

@@ -103,10 +103,10 @@ class Release(ToAgentMessage, frozen=True, kw_only=True):
     task: str
 
 
-class Upload(ToAgentMessage, frozen=True, kw_only=True):
+class UploadFiles(ToAgentMessage, frozen=True, kw_only=True):
     """Upload files that an attempt has written on this node; answered by one `Uploaded`.
 
-    Repeated in a new session: an upload in progress goes on, one that has ended is answered with the same result. `Stop`
+    Repeated in a new session: an upload in progress continues, one that has ended is answered with the same result. `Stop`
     of the attempt ends it.
     """
 
@@ -177,7 +177,7 @@ ToAgent = (
     | EndStep
     | Lease
     | Release
-    | Upload
+    | UploadFiles
     | Watch
     | Unwatch
     | LogMatched

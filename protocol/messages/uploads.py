@@ -1,4 +1,4 @@
-"""What is uploaded where: targets, files, and the outcome. Parts of the order `Upload` and of its answer.
+"""What is uploaded where: targets, files, and the outcome. Parts of the order `UploadFiles` and of its answer.
 
 `UploadJob` is what the program `sflow_agent.uploader` reads, `UploadLine` what it prints. Agents start it for tasks, the
 controller for the archive of a whole run. No credentials are in any of these.

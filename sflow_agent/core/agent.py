@@ -30,7 +30,7 @@ from protocol.messages.orders import (
     Stop,
     ToAgent,
     Unwatch,
-    Upload,
+    UploadFiles,
     Watch,
     Welcome,
 )
@@ -190,7 +190,7 @@ class AgentCore:
                 self._on_welcome(message, now)
             case Lease() | Release():
                 self._out.append(self._leasing.order(message))
-            case Upload():
+            case UploadFiles():
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)

@@ -6,7 +6,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import Inspect, Lease, Upload
+from protocol.messages.orders import Inspect, Lease, UploadFiles
 from protocol.messages.rank_spec import RankSpec
 
 
@@ -162,7 +162,7 @@ class FinishLogs(Struct, frozen=True):
 class BeginUpload(Struct, frozen=True):
     """Upload these files; answer with UploadProgressed now and then, and with one UploadEnded."""
 
-    order: Upload
+    order: UploadFiles
 
 
 class EndUpload(Struct, frozen=True):

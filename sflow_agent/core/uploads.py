@@ -2,7 +2,7 @@
 
 from protocol.ids import AttemptId
 from protocol.messages.facts import Uploaded, Uploading
-from protocol.messages.orders import Stop, Upload
+from protocol.messages.orders import Stop, UploadFiles
 from sflow_agent.core.commands import AgentCommand, BeginUpload, EndUpload, Report
 from sflow_agent.core.events import UploadEnded, UploadProgressed
 
@@ -21,8 +21,8 @@ class Uploads:
         """Return whether an upload is in progress."""
         return bool(self._running)
 
-    def order(self, order: Upload, *, is_ending: bool) -> list[AgentCommand]:
-        """Begin an upload; a known one goes on, or is answered again. An agent that ends begins none."""
+    def order(self, order: UploadFiles, *, is_ending: bool) -> list[AgentCommand]:
+        """Begin an upload; a known one continues, or is answered again. An agent that ends begins none."""
         if order.attempt in self._ended:
             return [Report(self._ended[order.attempt])]
         if order.attempt in self._running or is_ending:

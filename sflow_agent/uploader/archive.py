@@ -1,4 +1,4 @@
-"""Packs a run directory as one zip. Links stay links, and what is no file, and what only the run itself needs, stays out."""
+"""Packs a run directory as one zip. Links stay links. Pipes and sockets, and what only the run itself needs, are left out."""
 
 import contextlib
 import io

@@ -48,7 +48,7 @@ def find(pattern: str, directories: Sequence[str]) -> list[FoundFile]:
 
 
 def _relative(pattern: str, directory: str) -> str | None:
-    """Return a pattern relative to a directory; None if it is about something else. The directory's name is no pattern."""
+    """Return a pattern relative to a directory; None if it is elsewhere. The directory's own name is taken literally."""
     if not pattern.startswith("/"):
         return pattern
     prefix = directory.rstrip("/") + "/"

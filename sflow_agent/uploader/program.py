@@ -27,7 +27,7 @@ Tell = Callable[[UploadProgress], None]
 
 
 class EndedError(KeyboardInterrupt):
-    """The program was told to end. Libraries know its base as the reason to stop a transfer in order."""
+    """The program must end. Libraries know its base as the reason to stop a transfer in order."""
 
 
 class _Send:
@@ -38,7 +38,7 @@ class _Send:
 
 
 class _Progress:
-    """How far all is, told now and then."""
+    """How far the whole job is; reported now and then."""
 
     def __init__(self, tell: Tell, files: int, total_bytes: int) -> None:
         self._tell, self._files, self._bytes = tell, files, total_bytes
@@ -47,7 +47,7 @@ class _Progress:
         self._next = time.monotonic() + PROGRESS_EVERY_S
 
     def sent(self, count: int) -> None:
-        """Count further bytes; tell it when that is due."""
+        """Count further bytes; report it when that is due."""
         with self._lock:
             self._sent += count
             now = time.monotonic()
@@ -154,7 +154,7 @@ class _Work:
 
 
 def upload(job: UploadJob, tell: Tell) -> UploadOutcome:
-    """Do a job; return what became of it. Being told to end is a problem of each file that is left."""
+    """Do a job; return what became of it. An early end is a problem of each file that is left."""
     work = _Work(job, tell)
     left: list[_Send] = []
     try:

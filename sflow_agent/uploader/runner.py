@@ -15,7 +15,7 @@ from typing import assert_never
 import msgspec
 
 from protocol.ids import AttemptId
-from protocol.messages.orders import Upload
+from protocol.messages.orders import UploadFiles
 from protocol.messages.uploads import (
     UploadEnd,
     UploadJob,
@@ -44,7 +44,7 @@ _QUOTED = 300
 class _Running:
     """The program of one order."""
 
-    def __init__(self, order: Upload, pid: int, output: int, errors: int) -> None:
+    def __init__(self, order: UploadFiles, pid: int, output: int, errors: int) -> None:
         self.order, self.pid, self.output, self.errors = order, pid, output, errors
         self.text = bytearray()
         self.outcome: UploadOutcome | None = None
@@ -61,11 +61,11 @@ class UploadRunner:
     ) -> None:
         """`own_directory` has the directories of tasks on this node, if that is not the run directory."""
         self._processes, self._descriptors, self._own_directory = processes, descriptors, own_directory
-        self._queue: deque[Upload] = deque()
+        self._queue: deque[UploadFiles] = deque()
         self._running: dict[AttemptId, _Running] = {}
         self._events: list[AgentEvent] = []
 
-    def begin(self, order: Upload) -> None:
+    def begin(self, order: UploadFiles) -> None:
         """Start to upload, or queue it."""
         self._queue.append(order)
         self._start_next()
@@ -114,7 +114,7 @@ class UploadRunner:
             except OSError as error:
                 self._finish(order, _failed(order, f"the uploader cannot be started: {error.strerror}"))
 
-    def _start(self, order: Upload) -> None:
+    def _start(self, order: UploadFiles) -> None:
         """Raises: OSError."""
         directories = [order.directory]
         if self._own_directory is not None:
@@ -184,7 +184,7 @@ class UploadRunner:
         self._finish(running.order, running.outcome or _failed(running.order, how))
         self._start_next()
 
-    def _finish(self, order: Upload, outcome: UploadOutcome) -> None:
+    def _finish(self, order: UploadFiles, outcome: UploadOutcome) -> None:
         self._events.append(UploadEnded(order.attempt, outcome))
 
 
@@ -200,11 +200,11 @@ def _last_line(running: _Running) -> str:
     return f": {text.splitlines()[-1][:_QUOTED]}" if text else ""
 
 
-def _not_begun(order: Upload) -> UploadOutcome:
+def _not_begun(order: UploadFiles) -> UploadOutcome:
     return _failed(order, "it was ended before it had begun")
 
 
-def _failed(order: Upload, text: str) -> UploadOutcome:
+def _failed(order: UploadFiles, text: str) -> UploadOutcome:
     """Return the outcome of an order of which nothing is known to be uploaded."""
     is_failure = any(one.on_error == "fail" for one in order.files)
     return UploadOutcome(problems=(UploadProblem(text=text, is_failure=is_failure),))

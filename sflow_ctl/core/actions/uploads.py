@@ -4,7 +4,7 @@
 """
 
 from protocol.messages.facts import RankExited, Uploaded, Uploading
-from protocol.messages.orders import Upload
+from protocol.messages.orders import UploadFiles
 from protocol.messages.uploads import UploadOutcome, UploadProblem
 from protocol.text.counted import counted
 from sflow_ctl.core.actions.attempt_ends import count_exit
@@ -116,11 +116,11 @@ def _limit(run: Run, task: Task, now: float) -> None:
             run.timers.set(now + task.plan.timeout_s, TimeoutDue(task.index, attempt.number))
 
 
-def _order(run: Run, task: Task) -> Upload:
+def _order(run: Run, task: Task) -> UploadFiles:
     """Return the order for each node. Raises: ExpressionError, only for an attempt without processes."""
     planned = task.attempt.filled or run.deferred.filled_in(task.plan)[0]
     used = {one.target for one in planned.uploads}
-    return Upload(
+    return UploadFiles(
         attempt=task.attempt_id,
         directory=planned.env["SFLOW_TASK_OUTPUT_DIR"],
         files=planned.uploads,

@@ -92,7 +92,9 @@ def _target(one: schema.Storage, scope: Scope, workspace: str) -> StorageTarget:
         raise UnplannableError("unsafe-path", what, "write a prefix without ..", ("prefix",))
     url = target.endpoint_url
     if url and not url.startswith(("http://", "https://")):
-        what = f'storage "{one.name}" has an endpoint_url that is no http:// or https:// URL: "{url}"'
+        what = (
+            f'storage "{one.name}" has an endpoint_url that does not begin with http:// or https://: "{url}"'
+        )
         raise UnplannableError("wrong-value", what, "endpoint_url: https://HOST:PORT", ("endpoint_url",))
     if _SECRET_IN_URL.search(url):
         what = f'storage "{one.name}" has credentials in its endpoint_url, which is written into plan.json'

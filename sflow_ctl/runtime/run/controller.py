@@ -71,7 +71,7 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_proble
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
-from sflow_ctl.runtime.uploads.progress import Progress
+from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
@@ -114,7 +114,7 @@ class Controller:
         self.state = state or RunView(scheduler.plan)
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
-        self.progress = Progress(self.state, journal, log, output)
+        self.progress = RunProgress(self.state, journal, log, output)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.slurm.job_clock import JobClock
-    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
     from sflow_ctl.runtime.viewing.messages import Change
 
 OUTPUT_DRAIN_S = 30.0
@@ -196,10 +195,7 @@ def _run(
         if monitor is not None:
             _report(monitor, planned, directory.path, log, signals)
         if planned.plan.upload_all is not None:
-            from sflow_ctl.runtime.uploads.run_archive import EndOfUpload
-
-            limit = EndOfUpload(controller.last_moment, lambda: signals.is_hurried)
-            end = _with_archive(planned.plan, end, fleet, shell, limit, terminal)
+            end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
     return end
 
@@ -215,17 +211,19 @@ def _report(
 
 
 def _with_archive(
-    plan: Plan, end: RunEnd, fleet: Fleet, shell: _Shell, limit: "EndOfUpload", terminal: Terminal
+    plan: Plan,
+    end: RunEnd,
+    fleet: Fleet,
+    shell: _Shell,
+    controller: Controller,
+    signals: EndSignals,
+    terminal: Terminal,
 ) -> RunEnd:
     """Upload the run directory, before a moment or a signal; return the run's end with what became of that."""
-    from sflow_ctl.runtime.uploads.progress import lines_about
-    from sflow_ctl.runtime.uploads.run_archive import upload_run
+    from sflow_ctl.runtime.uploads.run_archive import EndOfUpload, upload_run
 
-    shell.log.info("uploading the run directory")
-    shell.log.flush()
-    outcome = upload_run(plan, end.directory, fleet.common.marker, limit, terminal.print_line)
-    for line in lines_about("upload_all", outcome, shell.log):
-        terminal.print_line(line)
+    limit = EndOfUpload(controller.last_moment, lambda: signals.is_hurried)
+    outcome = upload_run(plan, end.directory, fleet.common.marker, limit, shell.log, terminal.print_line)
     return with_archive(end, outcome, shell.record.directory)
 
 

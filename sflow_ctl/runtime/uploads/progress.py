@@ -15,7 +15,7 @@ from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.output_collector import shown_problems
 
 
-class Progress:
+class RunProgress:
     """Takes the commands of the scheduler that change no state; `uploads` is what became of those of each task."""
 
     def __init__(self, state: RunView, journal: Journal, log: RunLog, output: OutputService) -> None:

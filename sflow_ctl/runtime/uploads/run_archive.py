@@ -28,6 +28,8 @@ from protocol.messages.uploads import (
 )
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.uploads.progress import lines_about
 
 PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent.uploader")
 GRACE_S = 5.0
@@ -47,9 +49,20 @@ class EndOfUpload(Struct, frozen=True):
 
 
 def upload_run(
+    plan: Plan, directory: Path, marker: str, end: EndOfUpload, log: RunLog, say: Callable[[str], object]
+) -> UploadOutcome:
+    """Upload the directory as the plan says; return what became of it, which the log and `say` have been given."""
+    log.info("uploading the run directory")
+    log.flush()
+    outcome = _upload(plan, directory, marker, end, say)
+    for line in lines_about("upload_all", outcome, log):
+        say(line)
+    return outcome
+
+
+def _upload(
     plan: Plan, directory: Path, marker: str, end: EndOfUpload, say: Callable[[str], object]
 ) -> UploadOutcome:
-    """Upload the directory as the plan says; return what became of it. `say` is given how far it is, now and then."""
     assert plan.upload_all is not None
     upload = plan.upload_all
     job = UploadJob(

@@ -3,14 +3,14 @@
 import pytest
 
 from protocol.messages.facts import Goodbye, Uploaded, Uploading
-from protocol.messages.orders import Leave, Upload
+from protocol.messages.orders import Leave, UploadFiles
 from protocol.messages.uploads import FileUpload, UploadOutcome
 from sflow_agent.core.commands import BeginUpload, EndUpload, FinishLogs, Report
 from sflow_agent.core.events import LogsDelivered, Ordered, UploadEnded, UploadProgressed
 from sflow_agent.core.uploads import KEPT_RESULTS
 from tests.unit.agent.driver import A, B, CheckedCore, stop
 
-ORDER = Upload(
+ORDER = UploadFiles(
     attempt=A.attempt, directory="/run/a", files=(FileUpload(target="res", pattern="x"),), targets=()
 )
 OUTCOME = UploadOutcome(count=1, bytes=3)
@@ -47,7 +47,7 @@ def test_an_agent_leaves_after_its_uploads_have_ended() -> None:
     assert core.handle(Ordered(Leave(grace_s=5.0)), 1.0) == [EndUpload(A.attempt, is_forced=False)]
     assert core.handle(ENDED, 2.0) == [ANSWER, FinishLogs()]
     assert core.handle(Ordered(ORDER), 2.0) == [ANSWER]
-    other = Upload(attempt=B.attempt, directory="/run/b", files=(), targets=())
+    other = UploadFiles(attempt=B.attempt, directory="/run/b", files=(), targets=())
     assert core.handle(Ordered(other), 2.0) == [], "none is begun any more"
     assert Report(Goodbye()) in core.handle(LogsDelivered(), 3.0)
 
@@ -62,8 +62,10 @@ def test_old_results_are_forgotten_first() -> None:
     core = CheckedCore()
     for number in range(KEPT_RESULTS + 1):
         attempt = A.attempt._replace(number=number + 1)
-        order = Upload(attempt=attempt, directory="/", files=(), targets=())
+        order = UploadFiles(attempt=attempt, directory="/", files=(), targets=())
         assert len(core.handle(Ordered(order), 0.0)) == 1
         core.handle(UploadEnded(attempt, OUTCOME), 0.0)
     newest = A.attempt._replace(number=2)
-    assert len(core.handle(Ordered(Upload(attempt=newest, directory="/", files=(), targets=())), 0.0)) == 1
+    assert (
+        len(core.handle(Ordered(UploadFiles(attempt=newest, directory="/", files=(), targets=())), 0.0)) == 1
+    )

@@ -6,7 +6,7 @@
 from typing import assert_never
 
 from protocol.ids import RankId
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, Upload
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, UploadFiles
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -142,7 +142,7 @@ class CommandChecks:
             case Lease(task=name) | Release(task=name):
                 plan = self._task(name).plan
                 assert plan.ports or plan.has_master_port, f"{name} has no ports"
-            case Upload(attempt=attempt):
+            case UploadFiles(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to upload for an old attempt"
                 assert node in task.attempt.places, f"{attempt} has no files on node {node}"

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from protocol.ids import RankId
 from protocol.messages.facts import FromAgent, Leased, SidePurpose
-from protocol.messages.orders import Lease, ToAgent, Upload, Welcome
+from protocol.messages.orders import Lease, ToAgent, UploadFiles, Welcome
 from protocol.messages.rank_spec import RankSpec
 from protocol.messages.uploads import UploadOutcome, UploadProblem
 from protocol.session.channel import Channel, Numbered
@@ -375,7 +375,7 @@ class Fleet:
                 self._leased.setdefault(order.task, set()).update(map(str, numbers))
         self._feed(agent, agent_events.PortsTaken(known))
 
-    def _upload(self, agent: SimulatedAgent, order: Upload) -> None:
+    def _upload(self, agent: SimulatedAgent, order: UploadFiles) -> None:
         """End an upload some time later; one of its files may be lost."""
         must = order.files[0].on_error == "fail"
         lost = (UploadProblem(text="the server is down", is_failure=must),)

@@ -16,7 +16,7 @@ from protocol.messages.facts import (
     Uploaded,
     Uploading,
 )
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, Upload
+from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, UploadFiles
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -104,7 +104,7 @@ def _order(message: ToAgent) -> str:
             return f"lease {task} {number}"
         case Release(task=task):
             return f"release {task}"
-        case Upload(attempt=attempt):
+        case UploadFiles(attempt=attempt):
             return f"upload {attempt}"
         case _:
             raise AssertionError(f"the scheduler never sends this: {message}")

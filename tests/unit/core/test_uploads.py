@@ -5,7 +5,7 @@ import pytest
 
 from protocol.ids import AttemptId
 from protocol.messages.facts import RankExited, Uploaded, Uploading
-from protocol.messages.orders import Leave, Stop, Upload
+from protocol.messages.orders import Leave, Stop, UploadFiles
 from protocol.messages.uploads import (
     FileUpload,
     OnUploadError,
@@ -64,9 +64,9 @@ def test_a_task_has_completed_when_its_files_are_uploaded() -> None:
     (order,) = [
         m
         for m in (one.message for one in run.commands if isinstance(one, SendToAgent))
-        if isinstance(m, Upload)
+        if isinstance(m, UploadFiles)
     ]
-    assert order == Upload(
+    assert order == UploadFiles(
         attempt=AttemptId("a", 1),
         directory="/run/a",
         files=run.task("a").plan.uploads,

@@ -66,7 +66,7 @@ from protocol.messages.orders import (
     Stop,
     ToAgent,
     Unwatch,
-    Upload,
+    UploadFiles,
     Watch,
     Welcome,
 )
@@ -287,7 +287,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
-    Upload(
+    UploadFiles(
         attempt=ATTEMPT,
         directory="/run/decode_3",
         files=(FileUpload(target="res", pattern="*.txt", to="x/", label="decode_3", on_error="fail"),),
