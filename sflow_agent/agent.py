@@ -89,8 +89,7 @@ class Agent:
         survivors = _end_predecessors(config) if config.predecessors else []
         self._place = place = LogPlace(config)
         gpus = gpu_view(config.simulated_gpus, os.environ)
-        self._inventory = take_inventory(gpus)
-        self._started_ns = time.time_ns()
+        self._inventory, self._started_ns = take_inventory(gpus), time.time_ns()
         self._core = AgentCore(is_in_job="SLURM_JOB_ID" in os.environ)
         self._warned: set[str] = set()
         descriptors = Descriptors(select.epoll())

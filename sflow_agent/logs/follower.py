@@ -42,10 +42,8 @@ class LogFollower:
         index: SpoolIndex | None = None,
     ) -> None:
         """`warn` is called once for each text; `index` is that of the spool, if logs are written to one."""
-        self._send = send
-        self._index = index
-        self._outputs = outputs
-        self._warn = warn
+        self._send, self._index = send, index
+        self._outputs, self._warn = outputs, warn
         outputs.on_grown = self._note_grown
         self._logs: dict[RankId, Log] = {}
         outputs.is_followed = self._logs.__contains__
@@ -58,8 +56,7 @@ class LogFollower:
         self._in_flight = 0
         self._repeat_at: float | None = None
         """When bytes in flight are sent again, unless an acknowledgement comes before."""
-        self._is_blocked = False
-        """The socket accepts nothing until the next acknowledgement or session."""
+        self._is_blocked = False  # the socket accepts nothing until the next acknowledgement or session
         self._parked: dict[RankId, None] = {}
         """Logs with bytes to send and no room in the window, in order."""
         self._foreign: dict[RankId, Log] = {}
@@ -79,10 +76,8 @@ class LogFollower:
     ) -> None:
         """Send this log from its beginning. It keeps on disk what was sent only if all `is_read_again` at its end."""
         log = self._logs.setdefault(rank, Log(path))
-        log.relative, log.delivered = (
-            relative,
-            DeliveredPart(path) if is_spool and not is_read_again else None,
-        )
+        log.relative = relative
+        log.delivered = DeliveredPart(path) if is_spool and not is_read_again else None
         if log.stream is None:
             log.stream = SendWindow(is_spool)
             self._to_arm.append((now + ARM_AFTER_S, rank))

@@ -21,7 +21,7 @@ from sflow_ctl.runtime.files.settings_files import preamble
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import plan_run, read_run
-from sflow_ctl.runtime.run.signals import EarlySignals, StoppedEarlyError
+from sflow_ctl.runtime.run.signals import EarlySignals, ReportSignals, StoppedEarlyError
 from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
         with suppress(OutputLostError):
             print_line(f"sflow-ctl: stopped by {stop} before any task was started", err=True)
         return int(stop.status)
-    return int(ExitStatus.OK) if end is None else _closed(end, consoles)
+    if end is None:
+        return int(ExitStatus.OK)
+    with ReportSignals():
+        return _closed(end, consoles)
 
 
 def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) -> "RunEnd | None":

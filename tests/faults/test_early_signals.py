@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sflow_ctl.runtime.run.signals import ReportSignals
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import HELLO, finish, start
 from tests.support import command, is_alive, marked, wait_until
@@ -78,3 +79,17 @@ def names(pids: list[int]) -> list[str]:
 def waits_for_a_writer(pid: int) -> bool:
     """Return whether a process is within openat(2) of a FIFO without a writer."""
     return Path(f"/proc/{pid}/syscall").read_text().split()[0] == "257"
+
+
+def test_ux_02_one_more_key_press_does_not_cost_the_report() -> None:
+    printed: list[str] = []
+
+    def report() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        printed.append("the cause")
+        os.kill(os.getpid(), signal.SIGINT)
+        printed.append("never")
+
+    with ReportSignals(), pytest.raises(KeyboardInterrupt):
+        report()
+    assert printed == ["the cause"]

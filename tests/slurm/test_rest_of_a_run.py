@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sflow_ctl.slurm.nodelist import expand_nodelist
 from tests.slurm.processes import Process
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
@@ -51,8 +52,8 @@ def log(cluster: Cluster, task: str) -> str:
 
 def other_node(cluster: Cluster, number: int) -> str:
     """Return the node of the job that its script does not run on."""
-    host = cluster.job(number).batch_host
-    return next(node for node in cluster.nodes[:2] if node != host)
+    job = cluster.job(number)
+    return next(node for node in expand_nodelist(job.node_list) if node != job.batch_host)
 
 
 def agent_on(cluster: Cluster, node: str) -> Process:

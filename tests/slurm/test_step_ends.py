@@ -5,6 +5,7 @@ Slurm starts their processes, below no agent; with linuxproc tracking it does no
 
 import pytest
 
+from sflow_ctl.slurm.nodelist import expand_nodelist
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
 from tests.slurm.settings import HEAD as HEAD_NODE
@@ -136,7 +137,8 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_its_daemon_is_killed(cluster
     client = "    - {name: client, operator: one, depends_on: [server], script: ['until [ -e go ]; do sleep 0.1; done']}\n"
     number = submit(cluster, SERVER + client.replace(" go ", f" {cluster.shared}/go "))
     wait_until(lambda: daemons(cluster) == 6, "the step and its daemons", 30)
-    other = next(node for node in cluster.nodes[:2] if node != cluster.job(number).batch_host)
+    job = cluster.job(number)
+    other = next(node for node in expand_nodelist(job.node_list) if node != job.batch_host)
     pids = [p for p in cluster.processes_in_node(other) if p.name == "slurmstepd" and ".1]" in p.command]
     assert pids, [p.command for p in cluster.processes_in_node(other)]
     for process in pids:
@@ -185,7 +187,8 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_an_agent_is_killed(cluster: 
     """Its guardian ends what the step has on that node."""
     number = submit(cluster, SERVER + KEEP)
     wait_until(lambda: daemons(cluster) == RUNNING, "the step and its daemons", 30)
-    other = next(node for node in cluster.nodes[:2] if node != cluster.job(number).batch_host)
+    job = cluster.job(number)
+    other = next(node for node in expand_nodelist(job.node_list) if node != job.batch_host)
     agents = [p for p in cluster.processes_in_node(other) if "sflow_agent" in p.command]
     max(agents, key=lambda process: process.pid).kill()  # the guardian's child
 

@@ -12,6 +12,11 @@ from sflow_ctl.format.rules.names import unsafe_path
 
 Where = Callable[..., str]
 _GLOB = lazy_pattern(r"[*?\[]")
+_AGGREGATES = (
+    *("first", "last", "list", "count", "min", "max", "avg", "sum"),
+    *("mean", "average", "median", "std", "stdev"),
+)
+_PERCENTILE = lazy_pattern(r"p\d+(?:\.\d+)?")
 
 
 def storage_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
@@ -94,6 +99,11 @@ def result_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
 def _pattern_findings(
     task: schema.Task, pattern: schema.ResultPattern, where: Where, path: tuple[str | int, ...]
 ) -> Iterator[Finding]:
+    how = pattern.aggregate
+    if how not in _AGGREGATES and not has_expression(how) and not _PERCENTILE.fullmatch(how):
+        what = f'"{how}" is not one of {", ".join(_AGGREGATES)}'
+        hint = guess_hint(how, _AGGREGATES, "or a percentile such as p99")
+        yield Finding("wrong-value", what, where(*path, "aggregate"), hint)
     if has_expression(pattern.regex):
         return
     what = f'"{pattern.regex}" of the result of task "{task.name}" '

@@ -65,8 +65,8 @@ class ResultPattern(Part, frozen=True, kw_only=True):
     """Python regular expression, searched in each line; its group `value`, its first group, or all of the match counts."""
     type: Literal["auto", "string", "int", "float", "bool", "json"] = "auto"
     """Type to convert matches to. `auto`: numbers, `true` and `false`, and JSON in brackets are values, all else is text."""
-    aggregate: Literal["first", "last", "list", "count", "min", "max", "avg", "sum"] = "last"
-    """How several matches become one value."""
+    aggregate: str = "last"
+    """How several matches become one value: `first`, `last`, `list`, `count`, `min`, `max`, `avg`, `sum`, or as for outputs."""
     group: str | int | None = None
     """Group of the pattern, by name or number."""
     unit: str | None = None

@@ -102,6 +102,21 @@ class EndSignals:
         self._hurry()
 
 
+class ReportSignals(EndSignals):
+    """Lets one signal pass while the report of an ended run is printed: an impatient key press must not cost the cause.
+
+    The next one raises KeyboardInterrupt: what the report is printed to may accept nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self.is_hurried:
+            raise KeyboardInterrupt
+        self.is_hurried = True
+
+
 class StoppedEarlyError(BaseException):
     """A signal has stopped a run before its first task. Like `KeyboardInterrupt`, only the edge of the program catches it."""
 

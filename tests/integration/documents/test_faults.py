@@ -12,10 +12,11 @@ UX_FEATURES = (4, 11, 14)
 """Listing and stopping runs, a strict mode for scripts, and a default limit of tasks: features, not faults."""
 NO_TEST = "no test by this number"
 _TEST = re.compile(
-    r"^ *def (test_(?:public_(n?)(\d+)|clusters_([ft]\d+)|ux_(\d+)|([rsanpl])(\d+))_\w+)\(", re.MULTILINE
+    r"^ *def (test_(?:public_(n?)(\d+)|clusters_([ft]\d+|minor)|ux_(\d+)|([rsanpl])(\d+))_\w+)\(",
+    re.MULTILINE,
 )
 _ROW = re.compile(
-    r"^\| (?P<number>(?:public |clusters |ux )?[A-Z]?\d+) \| (?P<what>[^|]+?) \| (?P<tests>[^|]*?) \|$",
+    r"^\| (?P<number>(?:public |clusters |ux )?[A-Z]?\d+|clusters minor) \| (?P<what>[^|]+?) \| (?P<tests>[^|]*?) \|$",
     re.MULTILINE,
 )
 
@@ -29,6 +30,8 @@ def by_number() -> dict[str, str]:
         ):
             if public:
                 key = f"public {public_n.upper()}{int(public)}"
+            elif cluster == "minor":
+                key = "clusters minor"
             elif ux:
                 key = f"ux {int(ux)}"
             else:

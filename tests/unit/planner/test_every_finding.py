@@ -39,9 +39,9 @@ def test_ux_12_every_cycle_is_reported(tmp_path: Path) -> None:
     found = findings_of(tmp_path, text)
     assert {one.code for one in found} <= {"cycle"}
     assert sorted(one.what.rpartition(": ")[2] for one in found) == [
-        "a -> b -> a",
-        "c -> d -> c",
-        "e -> e",
+        "a depends on b, b depends on a",
+        "c depends on d, d depends on c",
+        "e depends on e",
     ]
 
 
