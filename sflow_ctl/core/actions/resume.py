@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from protocol.ids import RankId
 from protocol.messages.facts import RankExited
-from sflow_ctl.core.actions.transitions import change
+from sflow_ctl.core.actions.transitions import change, occupy_for_uploads
 from sflow_ctl.core.commands import RecordTransition
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt, HeldExit
@@ -188,9 +188,7 @@ def _upload(run: Run, out: Effects, task: Task, before: PriorResult) -> list[Tra
     nodes = [node for node in task.plan.placement.nodes if not run.nodes[node].is_gone]
     placement = Placement(nodes=tuple(nodes or task.plan.placement.nodes)[:1])
     change(run, out, task, TaskState.QUEUED, Reason("resumed"))
-    run.tally.occupy(task)
-    task.attempt = Attempt.of_uploads(placement, before.attempt + 1)
-    run.nodes[placement.nodes[0]].live.add(task.index)
+    occupy_for_uploads(run, task, placement, before.attempt + 1)
     run.has_started = True
     change(run, out, task, TaskState.STARTING, Reason("resumed"))
     change(run, out, task, TaskState.RUNNING, Reason("resumed", "its files are uploaded"))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.model.port_leases import Orders
 from sflow_ctl.core.model.run import InvalidTransitionError, Run
 from sflow_ctl.core.model.task import Task
@@ -82,6 +83,13 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
     task.begin_attempt(placement, now, _step_nodes(run, task, placement))
     for node in task.attempt.nodes:
         run.nodes[node].live.add(task.index)
+
+
+def occupy_for_uploads(run: Run, task: Task, placement: Placement, number: int) -> None:
+    """Begin an attempt without processes on one node, which takes none of its GPUs."""
+    run.tally.occupy(task)
+    task.attempt = Attempt.of_uploads(placement, number)
+    run.nodes[placement.nodes[0]].live.add(task.index)
 
 
 def _step_nodes(run: Run, task: Task, placement: Placement) -> Sequence[int]:
