@@ -71,10 +71,11 @@ def row_options(
     )
 
 
-def row_nodes(sheet: Sheet, row: Row) -> int | None:
-    """Return the number of nodes in a node column, if there is one. Raises: UsageError."""
+def row_nodes(sheet: Sheet, row: Row, overrides: Sequence[str] = ()) -> int | None:
+    """Return the number of nodes in a node column, if there is one; `--set` wins over it. Raises: UsageError."""
+    given = {name.strip(): value for name, _, value in (text.partition("=") for text in overrides)}
     for column in NODE_COLUMNS:
-        cell = row.cells.get(column)
+        cell = given.get(column, row.cells.get(column)) if column in row.cells else None
         if cell:
             try:
                 return as_int(cell, 1)

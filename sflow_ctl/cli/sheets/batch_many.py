@@ -56,7 +56,7 @@ def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
                 artifacts=chosen.artifacts,
                 missable=chosen.missable,
                 name=name,
-                nodes=options.nodes or row_nodes(rows.sheet, row),
+                nodes=options.nodes or row_nodes(rows.sheet, row, options.overrides),
                 file_decides_gpus=True,
             )
             return prepare(options, choice)
@@ -91,7 +91,7 @@ def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
 def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
     """Return the number of nodes for the name of a row, which needs a name even if its number of nodes is invalid."""
     try:
-        return options.nodes or row_nodes(rows.sheet, row)
+        return options.nodes or row_nodes(rows.sheet, row, options.overrides)
     except FleetError:
         return None
 

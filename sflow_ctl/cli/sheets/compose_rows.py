@@ -37,7 +37,10 @@ def compose_rows(
     failed = 0
     for row in rows.chosen:
         try:
-            path = directory / f"{row_name(rows.sheet, row, row_nodes(rows.sheet, row), DEFAULT_NAME)}.yaml"
+            path = (
+                directory
+                / f"{row_name(rows.sheet, row, row_nodes(rows.sheet, row, overrides), DEFAULT_NAME)}.yaml"
+            )
             text = _composed(rows, row, overrides, artifacts, missable, is_resolved)
             write_document(path, text, is_private=bool(SECRETS.mask))
         except FleetError as error:

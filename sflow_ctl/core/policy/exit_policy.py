@@ -4,6 +4,7 @@ Pure; `stopping` decides what follows from a verdict.
 """
 
 from collections.abc import Iterable, Sequence
+from signal import Signals
 
 import msgspec
 
@@ -17,6 +18,8 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 
 SHOWN = 3
 """Tasks named in one sentence."""
+_ENDING_SIGNALS = frozenset({Signals.SIGTERM, Signals.SIGKILL, Signals.SIGINT, Signals.SIGHUP})
+"""What ends processes from outside: after one of these a program has not failed by itself."""
 _LAUNCH_WORDS = {28: "disk_full", 122: "disk_full", 98: "port_in_use"}
 """Linux' ENOSPC and EDQUOT, when the log of a process could not be made, and EADDRINUSE of a port of the task."""
 
@@ -209,22 +212,22 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
 
 def end_while_stopping(outcome: Outcome, task: Task, end: AttemptVerdict) -> AttemptVerdict:
     """Judge an attempt that ended by itself while the run was stopping."""
+    is_cancelled = task.attempt.verdict is None or task.attempt.verdict.state is TaskState.CANCELLED
+    if outcome is Outcome.FAILED and is_cancelled and _had_failed(task):
+        own = judge(task)  # the order to stop had not reached it
+        return AttemptVerdict(own.state, own.reason)
     if task.attempt.verdict is not None or end.state is TaskState.COMPLETED:
         return AttemptVerdict(end.state, end.reason)
     if outcome is Outcome.COMPLETED and task.plan.is_service:
         reason = Reason("run_complete", f"{end.reason.text}, while the run was ending")
         return AttemptVerdict(TaskState.COMPLETED, reason)
-    first = task.attempt.failed_first
-    if (
-        outcome is Outcome.FAILED
-        and end.state is TaskState.FAILED
-        and first is not None
-        and not first.was_asked
-    ):
-        return AttemptVerdict(
-            TaskState.FAILED, end.reason
-        )  # by itself, before the order to stop had reached it
     return AttemptVerdict(TaskState.CANCELLED, end.reason)
+
+
+def _had_failed(task: Task) -> bool:
+    """Return whether a task's failure was on its way when it was ordered to stop; a signal may have been for it."""
+    first = task.attempt.failed_first
+    return first is not None and not first.was_asked and first.signal not in _ENDING_SIGNALS
 
 
 def stopped_by(signal: str) -> tuple[Outcome, FirstCause]:

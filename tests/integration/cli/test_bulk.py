@@ -71,7 +71,8 @@ def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
     script = (directory / "tasks_b_4_003.sh").read_text()
     composed = (directory / "tasks_b_4_003.yaml").read_text()
     assert "EXTRA" in composed
-    assert "nodes: 4" in composed
+    assert "nodes: 9" in composed
+    assert "--nodes=9" in directives(script)
     assert "base.yaml" not in script
 
 

@@ -192,6 +192,7 @@ def test_options_win_over_a_cell() -> None:
         "s.csv:2  row 1, column DATA: --artifact DATA wins over the cell",
     )
     assert row_nodes(one, row) == 4
+    assert row_nodes(one, row, ("NUM_NODES=9",)) == 9
 
 
 def test_a_cell_for_files_that_do_not_know_it_is_refused() -> None:

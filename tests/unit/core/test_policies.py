@@ -1,6 +1,7 @@
 """Failure policies: failures that count or not, restarts in place, main and final tasks, services that leave."""
 
 import msgspec
+import pytest
 
 from protocol.messages.facts import Leased, RankExited
 from sflow_ctl.core.commands import Warn
@@ -232,7 +233,7 @@ def test_the_first_cause_is_the_first_exit_not_the_first_that_is_heard_of() -> N
     assert run.run.cause.task == "c"
     run(exited("s", signal=11, runtime_s=5.0))
     run(exited("z", 1, runtime_s=5.3))
-    assert run.states("s", "c", "z") == [S.FAILED, S.FAILED, S.CANCELLED]
+    assert run.states("s", "c", "z") == [S.FAILED, S.FAILED, S.FAILED]
     finish = run.leave()
     assert finish.cause is not None
     assert finish.cause.task == "s"
@@ -549,3 +550,35 @@ def test_a_task_at_the_end_whose_time_is_over_is_not_tried_again() -> None:
     taken = RankExited(rank=rank("final"), exit_code=1, port_conflict="port 7 is taken", was_asked=True)
     run(MessageReceived(node=0, message=taken))
     assert run.states("final") == [S.TIMEOUT]
+
+
+@pytest.mark.parametrize(
+    ("was_asked", "exit_code", "signal", "state"),
+    [
+        (False, 1, None, S.FAILED),
+        (False, None, 11, S.FAILED),
+        (True, 1, None, S.CANCELLED),
+        (True, None, 15, S.CANCELLED),
+    ],
+)
+def test_clusters_minor_a_task_that_fails_as_another_ends_the_run_has_failed(
+    was_asked: bool, exit_code: int | None, signal: int | None, state: TaskState
+) -> None:
+    """Its exit was on its way when the order to stop went out."""
+    run = Driver.joined(a_plan(a_task("a"), a_task("b")))
+    run.start("a", "b")
+    run.end("a", 1)
+    assert run.states("b") == [S.STOPPING]
+    message = RankExited(rank=rank("b"), exit_code=exit_code, signal=signal, was_asked=was_asked)
+    run(MessageReceived(node=0, message=message))
+    assert run.states("a", "b") == [S.FAILED, state]
+    finish = run.leave()
+    assert (finish.outcome, finish.cause and finish.cause.task) == (Outcome.FAILED, "a")
+
+
+def test_clusters_minor_after_an_interrupt_every_failure_is_a_cancellation() -> None:
+    run = Driver.joined(a_plan(a_task("a")))
+    run.start("a")
+    run(StopRequested(signal="SIGINT"))
+    run(MessageReceived(node=0, message=RankExited(rank=rank("a"), exit_code=1, was_asked=False)))
+    assert run.states("a") == [S.CANCELLED]

@@ -116,7 +116,7 @@ def test_a_second_failure_while_stopping_is_not_the_cause() -> None:
     drive = Driver(a_plan(a_task("a"), a_task("b")))
     drive(hello())
     drive(exited("a", code=1))
-    assert drive(exited("b", code=7)) == ["b#1 stopping->cancelled fail_fast", "0: leave 5"]
+    assert drive(exited("b", code=7)) == ["b#1 stopping->failed exit", "0: leave 5"]
     assert drive.run.cause is not None
     assert drive.run.cause.task == "a"
 
