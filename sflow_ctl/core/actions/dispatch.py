@@ -120,7 +120,7 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
 
 
 def _note_address(run: Run, out: Effects, task: Task) -> None:
-    """Warn of running tasks that were told another address of a service than the one that it has now."""
+    """Warn of running tasks that have another address of a service than the one that it has now."""
     assert task.attempt.placement is not None
     address = Address(task.attempt.placement.nodes, run.leases.own_of(task))
     if task.plan.is_service and task.address not in (None, address):

@@ -86,7 +86,7 @@ class Task(Struct):
     renewals: int = 0
     """Attempts made because another process had a port of the task; they do not count as retries."""
     address: Address | None = None
-    """Where its last attempt was started: what tasks that use it were told."""
+    """Where its last attempt was started: the place that tasks that use it have been given."""
     run_env: dict[str, str] = field(default_factory=dict)
     """Variables about the run, for a task that runs at the run's end."""
 
