@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.uploads.conftest import KEYS, Server
-from tests.support import Run, marked, nothing_left, sflow_ctl, wait_until
+from tests.support import Run, is_alive, marked, nothing_left, parent_of, sflow_ctl, wait_until
 
 HEAD = 'version: "0.1"\nstorage:\n'
 CASE = """
@@ -59,11 +59,12 @@ def hanging(mute: socket.socket, on_error: str = "warn", more: str = "") -> str:
 
 
 def uploaders(run: Run) -> list[int]:
-    """The uploaders of a run: its processes that are neither tasks nor agents."""
-    found = []
+    """The uploaders of a run: children of its agents. Runs of other tests have the same marker."""
+    found, agents = [], run.agents()
     for pid in marked(run.run_id):
         try:
-            if b"sflow_agent.uploader" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            is_uploader = b"sflow_agent.uploader" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if is_uploader and parent_of(pid) in agents:
                 found.append(pid)
         except OSError:
             continue
@@ -247,9 +248,10 @@ def test_an_upload_that_a_killed_controller_left_is_done_by_a_resume(
     run = Run.start(hanging(mute), tmp_path)
     connection, _ = mute.accept()
     with connection:
+        (pid,) = wait_until(lambda: uploaders(run), "the uploader")
         run.process.kill()
         run.process.wait()
-        wait_until(lambda: not uploaders(run), "no uploader outlives its controller")
+        wait_until(lambda: not is_alive(pid), "no uploader outlives its controller")
     again = hanging(mute).replace(f"127.0.0.1:{mute.getsockname()[1]}", server.url.removeprefix("http://"))
     (tmp_path / "r.yaml").write_text(again.replace("bucket: b,", f"bucket: {bucket},"))
     resumed = sflow_ctl("run", "--resume", run.directory, tmp_path / "r.yaml", cwd=tmp_path)
