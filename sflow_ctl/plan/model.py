@@ -281,6 +281,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     @property
     def uses_ports(self) -> tuple[str, ...]:
         """Return the other tasks whose ports must be known when it starts."""
+        if not self.deferred and not self.files:
+            return ()  # nearly all tasks
         used = [name for deferred in self.deferred for name in deferred.uses_ports]
         used += [name for file in self.files for name in file.uses_ports]
         return tuple(dict.fromkeys(used))
@@ -313,7 +315,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     @property
     def has_readiness(self) -> bool:
         """Return whether a probe decides that it is ready."""
-        return any(probe.kind == "readiness" for probe in self.probes)
+        return bool(self.probes) and any(probe.kind == "readiness" for probe in self.probes)
 
     @property
     def is_service(self) -> bool:

@@ -121,9 +121,11 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
 
 def _note_address(run: Run, out: Effects, task: Task) -> None:
     """Warn of running tasks that have another address of a service than its present one."""
+    if not task.plan.is_service:
+        return
     assert task.attempt.placement is not None
     address = Address(task.attempt.placement.nodes, run.leases.own_of(task))
-    if task.plan.is_service and task.address not in (None, address):
+    if task.address not in (None, address):
         users = list(dependencies.running_users(run.tasks, task))
         if users:
             out.warn(explanations.server_moved(task, users, run.node_names))

@@ -196,7 +196,7 @@ class Leases:
 
     def awaits_place(self, task: Task) -> bool:
         """Return True while a task whose ports this one uses has lost its node and has no other one yet."""
-        return any(
+        return bool(task.plan.uses_ports) and any(
             other is not task
             and other.state not in TERMINAL
             and other.unmet == 0
@@ -218,6 +218,8 @@ class Leases:
 
     def _own_needs(self, task: Task) -> Iterable[Key]:
         """Return the task's own leases, on every node where it has processes."""
+        if not task.plan.ports and not task.plan.has_master_port:
+            return ()  # nearly all tasks
         nodes = list(dict.fromkeys(task.attempt.node_of_rank))
         return [
             Key(task.index, node)
