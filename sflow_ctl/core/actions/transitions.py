@@ -49,7 +49,8 @@ def change(
     if new is TaskState.READY and task.plan.lends_gpus:
         lend(run, task)
     changes = dependencies.update(run.tasks, task)
-    run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
+    if changes.unsatisfiable:
+        run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
     for startable in changes.startable:
         if run.may_start(startable):
             enqueue(run, out, startable)

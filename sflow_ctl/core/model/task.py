@@ -106,15 +106,17 @@ class Task(Struct):
 
         Tasks at the run's end are never waited for.
         """
-        if self.state in TERMINAL or self.plan.finally_when is not None:
+        state = self.state
+        if state in TERMINAL or self.plan.finally_when is not None:
             return True
-        return self.state is TaskState.READY and self.plan.is_service
+        return state is TaskState.READY and self.plan.is_service
 
     @property
     def is_working(self) -> bool:
         """Return whether the task will end, become ready or start again without a further event."""
-        is_idle_service = self.state is TaskState.READY and self.plan.is_service
-        return self.is_delayed or (self.state in LIVE and not is_idle_service)
+        if self.is_delayed or self.state is not TaskState.READY:
+            return self.is_delayed or self.state in LIVE
+        return not self.plan.is_service
 
     @property
     def stop_limit_s(self) -> float:

@@ -46,13 +46,15 @@ def update(tasks: list[Task], task: Task) -> Changes:
 
     A service that is being restarted is no longer ready: tasks that have not started wait for it again.
     """
-    met = reached(task.state, task.met)
-    gained, lost = met - task.met, task.met - met
-    is_end = task.state in TERMINAL
-    is_serving = task.state is TaskState.READY
-    more_serve = is_serving - task.is_serving
-    task.met, task.is_serving = met, is_serving
+    before, was_serving = task.met, task.is_serving
+    task.met = met = reached(task.state, before)
+    task.is_serving = is_serving = task.state is TaskState.READY
     changes = Changes([], [])
+    if not task.requirements:
+        return changes
+    gained, lost = met - before, before - met
+    is_end = task.state in TERMINAL
+    more_serve = is_serving - was_serving
     for requirement in task.requirements:
         was_met = requirement.is_met
         requirement.serving += more_serve
