@@ -18,7 +18,7 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Fields of a workflow that apply to all its tasks."""
 
     timeout: Time | None = None
-    """Time limit of the whole run: seconds or a duration, for example `4h`. Default: no limit."""
+    """Time limit of the whole run: seconds or a duration, for example `4h`. Default, or 0: no limit."""
     on_failure: OnFailure = "cancel"
     """Default of the tasks' `on_failure`, the effect of a task's failure on the run.
 

@@ -197,7 +197,7 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     monitor: Monitor | None = None
     """Measure the nodes of the task while it runs, and report on them at the end of the run."""
     timeout: Time | None = None
-    """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default: no limit."""
+    """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default, or 0: no limit."""
     variables: list[Variable] = []
     """Variables of this task alone; they replace others of the same name."""
 

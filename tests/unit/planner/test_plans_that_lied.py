@@ -200,3 +200,12 @@ def test_r18_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:
     assert finding.where is not None
     assert "files" in finding.where
     plan_of(tmp_path, f"{ONE}files:\n" + "".join(files.splitlines(keepends=True)[:9]))
+
+
+def test_public_03_a_time_limit_of_0_is_none(tmp_path: Path) -> None:
+    text = "workflow: {name: w, timeout: %s, tasks: [{name: a, timeout: %s, script: [x]}]}\n"
+    for limit in ("0", "0s", "'00:00'"):
+        plan = plan_of(tmp_path, text % (limit, limit))
+        assert (plan.timeout_s, plan.tasks[0].timeout_s) == (None, None)
+    plan = plan_of(tmp_path, text % ("1", "0.5"))
+    assert (plan.timeout_s, plan.tasks[0].timeout_s) == (1.0, 0.5)
