@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NOT_PROGRAMS = {"__init__", "measure"}
+NOT_PROGRAMS = {"__init__", "measure", "reference"}
+"""`reference` compares releases of another program, from the network: `tests/conformance` has that."""
 SLURM = "slurm"
 """Needs root and a Slurm; it is only imported here."""
 MODULES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.stem not in NOT_PROGRAMS)
