@@ -104,7 +104,9 @@ class ExitDiagnosis:
 
     def _explain(self, end: EndedRank) -> ExitCause | None:
         pieces = _pieces(end.log, end.spec.labels)
-        found = self._log_reader().explanation(pieces, with_tracebacks=is_asked_for_tracebacks(end.exit_code))
+        asks = is_asked_for_tracebacks(end.exit_code)
+        is_step = end.spec.launch_kind == "step"
+        found = self._log_reader().explanation(pieces, with_tracebacks=asks, is_step=is_step)
         is_killed = end.signal == signal.SIGKILL or end.exit_code == _SIGKILL_STATUS
         cause = cause_of(
             Evidence(

@@ -81,14 +81,20 @@ class LogReader:
     def __init__(self, signatures: Iterable[Signature]) -> None:
         self._signatures = [(one, re.compile(one.pattern, re.MULTILINE)) for one in signatures]
 
-    def explanation(self, pieces: Iterable[LogExcerpt], *, with_tracebacks: bool) -> ExplainingLine | None:
-        """Return the first line that explains the end: of a signature in any piece, else of a traceback."""
+    def explanation(
+        self, pieces: Iterable[LogExcerpt], *, with_tracebacks: bool, is_step: bool = False
+    ) -> ExplainingLine | None:
+        """Return the first line that explains the end: of a signature in any piece, else of a traceback or launcher.
+
+        The launcher of a job step is always asked: `srun` ends with the worst status, of ranks that it has killed itself.
+        """
         texts = [(piece, piece.text()) for piece in pieces]
         for piece, text in texts:
             found = self._by_signature(piece, text)
             if found is not None:
                 return found
-        for reader in (_by_traceback, _by_launcher) if with_tracebacks else ():
+        readers = (_by_traceback, _by_launcher) if with_tracebacks else (_by_launcher,) if is_step else ()
+        for reader in readers:
             for piece, text in texts:
                 found = reader(piece, text)
                 if found is not None:

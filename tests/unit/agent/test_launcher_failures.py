@@ -85,3 +85,12 @@ def test_l6_a_ranks_own_exception_wins() -> None:
 )
 def test_other_lines_report_nothing(log: str) -> None:
     assert launcher_failure(log) is None
+
+
+def test_p12_the_launcher_of_a_killed_step_is_asked() -> None:
+    log = b"srun: error: n1: task 0: Exited with exit code 3\nsrun: error: n2: task 1: Killed\n"
+    reader, pieces = LogReader(()), (LogExcerpt(0, log),)
+    found = reader.explanation(pieces, with_tracebacks=False, is_step=True)
+    assert found is not None
+    assert found.text == "rank 0 exited with status 3"
+    assert reader.explanation(pieces, with_tracebacks=False) is None  # a program of its own that was killed
