@@ -30,7 +30,7 @@ from sflow_ctl.planner.placement.requests import PlacedTask, lends_gpus, port_co
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
-from sflow_ctl.planner.tasks.policies import end_policy
+from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy
 from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
 from sflow_ctl.planner.tasks.probes import DeferredProbes
 from sflow_ctl.planner.tasks.results import plan_result
@@ -63,6 +63,8 @@ class _Setting(Struct, frozen=True):
     environment: Mapping[str, str]
     """The variables of all tasks."""
     storage: Sequence[StorageTarget]
+    end_policies: dict[str, EndPolicy] = {}
+    """Those of tasks whose replicas all have the same, by task."""
 
 
 def plan_tasks(
@@ -185,7 +187,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         _warn_of_idle_gpus(placed, launch, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
-        policy = end_policy(setting.source, placed.expanded, setting.policy.stopping, scope.value)
+        policy = _end_policy(setting, placed, scope)
         success, more = _success(setting, scope, env["SFLOW_TASK_OUTPUT_DIR"])
         uploads, in_uploads = plan_uploads(
             task, scope, setting.scripts, setting.storage, env, nodes, findings
@@ -247,6 +249,25 @@ def _nodes(setting: _Setting, placed: PlacedTask) -> list[PlannedNode]:
 
 def _required_paths(setting: _Setting, task: schema.Task, launch: LaunchPlan) -> tuple[tuple[str, str], ...]:
     return () if launch.launch_kind == "ssh" else setting.artifacts.required_paths.get(task.name, ())
+
+
+def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndPolicy:
+    """Return how a task ends; replicas share it unless a field has an expression, which may differ between them."""
+    task = placed.expanded.task.name
+    known = setting.end_policies.get(task)
+    if known is not None:
+        return known
+    has_expressions = False
+
+    def value(field: Any) -> Any:
+        nonlocal has_expressions
+        has_expressions = has_expressions or EXPRESSION_START in str(field)
+        return scope.value(field)
+
+    policy = end_policy(setting.source, placed.expanded, setting.policy.stopping, value)
+    if not has_expressions:
+        setting.end_policies[task] = policy
+    return policy
 
 
 def _success(

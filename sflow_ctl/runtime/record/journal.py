@@ -22,8 +22,8 @@ from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_to_append
 
-SYNC_EVERY_S = 0.2
-"""Far below the second after which an agent repeats what is not acknowledged."""
+SYNC_EVERY_S = 0.5
+"""Half of the second after which an agent repeats what is not acknowledged."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
