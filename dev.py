@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -49,6 +50,7 @@ DEBIAN_PACKAGES = {
     "runc": "runc",
     "conmon": "conmon",
     "debootstrap": "debootstrap",
+    f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/libcairo.so.2": "libcairo2",
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
 CHECKS = (
