@@ -36,7 +36,7 @@ def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> Workfl
             stop_timeout_s = as_seconds(scope.value(workflow.stop_timeout))
     if workflow.timeout is not None and rules.has_time_limits:
         with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
-            timeout_s = as_seconds(scope.value(workflow.timeout)) or None  # 0 is no limit, as in Slurm
+            timeout_s = as_seconds(scope.value(workflow.timeout)) or None  # 0 means no limit, as in Slurm
     with findings.collecting("workflow", "keep_alive", subject="workflow.keep_alive"):
         keep_alive = as_flag(scope.value(workflow.keep_alive))
     success = None

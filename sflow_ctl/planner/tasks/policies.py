@@ -82,7 +82,7 @@ def _timeout_s(task: schema.Task, has_time_limits: bool, value: Callable[[Any], 
         return FINALLY_TIMEOUT_S
     if task.timeout is None or not has_time_limits:
         return None
-    return _read(task, ("timeout",), as_seconds, value(task.timeout)) or None  # 0 is no limit, as in Slurm
+    return _read(task, ("timeout",), as_seconds, value(task.timeout)) or None  # 0 means no limit, as in Slurm
 
 
 def _on_failure(task: schema.Task, workflow: schema.Workflow, value: Callable[[Any], Any]) -> OnFailure:
